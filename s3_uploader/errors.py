@@ -1,0 +1,134 @@
+"""The errors of the program: each says what happened, how far it reaches and what a person can do.
+
+Terms
+-----
+scope
+    How far an error reaches. ``FILE``: only the file at hand. ``DESTINATION``: every file would meet it, so the run
+    ends instead of failing file by file.
+retryable
+    Whether the same request may succeed a moment later. A store retries such an error by itself, bounded in count and
+    time, before it lets it out; one that comes out has used up its retries.
+hint
+    A second sentence for a person: what to do about it. Empty where there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Scope(enum.Enum):
+    """How far an error reaches."""
+
+    FILE = "file"
+    DESTINATION = "destination"
+
+
+class UploaderError(Exception):
+    """Root of every error that this package raises on purpose.
+
+    :param message: one sentence that states the fact.
+    :param hint: one sentence that says what to do, or empty.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}" if self.hint else self.message
+
+
+class ConfigError(UploaderError):
+    """The configuration cannot be used; ``problems`` holds one sentence for each thing that is wrong with it."""
+
+    def __init__(self, source: str, problems: list[str]) -> None:
+        self.source = source
+        self.problems = problems
+        super().__init__(f"{source}: " + "; ".join(problems))
+
+
+class SpoolError(UploaderError):
+    """The spool itself cannot be used: it is missing, unreadable, a link, or a directory that must never be emptied."""
+
+
+class StateError(UploaderError):
+    """The state directory or the ledger in it cannot be written, so nothing may be deleted on its word."""
+
+
+class LockHeld(UploaderError):
+    """Another run has the spool. ``holder`` describes it as far as it is known."""
+
+    def __init__(self, message: str, *, holder: str) -> None:
+        super().__init__(message)
+        self.holder = holder
+
+
+class EngineUnavailable(UploaderError):
+    """A part that the configuration asks for by name is not installed or cannot honour another setting."""
+
+
+class StoreError(UploaderError):
+    """A store could not do what it was asked to.
+
+    :param code: the destination's own name of the error (``"SlowDown"``, ``"530"``), or a short name of ours.
+    :param retryable: the same request may succeed a moment later.
+    :param scope: whether every other file would meet the same error.
+    :param retry_after: seconds that the destination asked us to wait, if it did.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        retryable: bool = False,
+        scope: Scope = Scope.FILE,
+        hint: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+        self.retryable = retryable
+        self.scope = scope
+        self.retry_after = retry_after
+
+
+class ConflictError(StoreError):
+    """The key is taken by other content, or by content that could not be examined."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, code="Conflict", hint=hint)
+
+
+class ProofError(StoreError):
+    """The destination accepted the bytes but its answer does not prove that it holds them."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, code="NotProven", hint=hint)
+
+
+class SourceChanged(StoreError):
+    """The source no longer had the bytes that it promised (it shrank, or a read failed half way)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="SourceChanged")
+
+
+class KeyRefused(StoreError):
+    """The destination cannot take this key (too long, not text, or a name it forbids)."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, code="KeyRefused", hint=hint)
+
+
+class UploadCancelled(StoreError):
+    """The upload was given up on our side: the run was interrupted or its deadline passed."""
+
+    def __init__(self, message: str, *, code: str = "Cancelled") -> None:
+        super().__init__(message, code=code)
+
+
+class DestinationBusy(UploaderError):
+    """Somebody else holds the destination's own lock; the run leaves without uploading and that is no failure."""

@@ -1,0 +1,194 @@
+"""The values that the parts of the program hand to each other.
+
+Terms
+-----
+candidate
+    One entry of the spool that its layout recognises.
+fingerprint
+    What tells whether a file is unchanged.
+receipt
+    What a store returns for one object.
+proof
+    How we know that the store has our bytes.
+
+All names of files are ``str`` in the form of :func:`os.fsdecode`: bytes that are no UTF-8 are kept as lone surrogates,
+so that ``os.fsencode`` gives back the very same bytes. They are escaped only where they are shown.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+
+import msgspec
+
+
+class Proof(enum.IntEnum):
+    """How we know that the store has our bytes, weakest first."""
+
+    NONE = 0
+    """Nothing in the answer says anything about the bytes."""
+    SIZE = 1
+    """Only the length was confirmed."""
+    MD5 = 2
+    """The store answered with the MD5 of our bytes."""
+    CHECKSUM = 3
+    """The store verified a checksum of the bytes that we sent and said so."""
+
+    @property
+    def label(self) -> str:
+        """The proof as the log, the ledger and the configuration spell it."""
+        return self.name.lower()
+
+    @classmethod
+    def of_label(cls, label: str) -> Proof:
+        """The proof of that name."""
+        return cls[label.upper()]
+
+
+class OnConflict(enum.Enum):
+    """What to do where the key is taken by other content."""
+
+    FAIL = "fail"
+    OVERWRITE = "overwrite"
+    KEEP_BOTH = "keep-both"
+
+
+class Fingerprint(msgspec.Struct, frozen=True):
+    """Identity and state of an open file; equal fingerprints mean that nobody changed it in between.
+
+    ``ctime_ns`` is what makes it strong: a program can set a file's mtime back, its ctime it cannot (``inode(7)``).
+    """
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Fingerprint:
+        """The fingerprint in a result of ``fstat``."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    def same_content_as(self, other: Fingerprint) -> bool:
+        """Equal but for ``ctime_ns``, which a rename of the file changes too."""
+        return (
+            self.inode == other.inode
+            and self.size == other.size
+            and self.mtime_ns == other.mtime_ns
+            and self.device == other.device
+        )
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """One regular file that the layout recognises.
+
+    :param directory: path of its directory relative to the spool, as a tuple of names.
+    :param name: its name in that directory.
+    :param key: the object key without the configured prefix.
+    :param period_begin: seconds since the epoch at which the period that its path names begins, ``None`` where the
+        path names none or no real date.
+    :param period_end: end of that period, exclusive.
+    :param location: the producer it belongs to, for reports; empty where the layout has no such thing.
+    :param mtime_ns: of the file when it was scanned.
+    :param size: in bytes, when it was scanned.
+    """
+
+    directory: tuple[str, ...]
+    name: str
+    key: str
+    period_begin: float | None
+    period_end: float | None
+    location: str
+    mtime_ns: int
+    size: int
+
+    @property
+    def path(self) -> str:
+        """Path relative to the spool."""
+        return "/".join((*self.directory, self.name))
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store returns for one object.
+
+    :param key: where the object really is; with ``on_conflict: keep-both`` it may differ from the one asked for.
+    :param size: number of bytes stored.
+    :param proof: how we know.
+    :param checksum: ``algorithm:value`` as the store spells it (``crc64nvme:…``, ``md5:…``), empty if there is none.
+    :param etag: without quotes, empty if there is none.
+    :param version_id: of a versioned bucket, else empty.
+    :param already_there: the same content was under the key before, nothing was replaced.
+    """
+
+    key: str
+    size: int
+    proof: Proof
+    checksum: str = ""
+    etag: str = ""
+    version_id: str = ""
+    already_there: bool = False
+
+
+class Severity(enum.Enum):
+    """How much a finding of ``check`` matters."""
+
+    OK = "ok"
+    NOTE = "note"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that ``check`` found out: the subject, the fact, and what it means for the user's data."""
+
+    severity: Severity
+    subject: str
+    fact: str
+    meaning: str = ""
+
+
+class Left(enum.Enum):
+    """Why an entry of the spool was left where it is, without that being a failure."""
+
+    FRESH = "fresh"
+    """Too young: its settle time is not over."""
+    BUSY = "busy"
+    """A writer has it open."""
+    CHANGED = "changed"
+    """It changed while it was being uploaded; the next run ships it anew."""
+    WAITING = "waiting"
+    """It failed before and its pause is not over."""
+    UNDATED = "not of the layout"
+    """Its path is not one that the layout recognises, or it is excluded."""
+    SPECIAL = "not a regular file"
+    """A link, FIFO, socket or device."""
+    VANISHED = "vanished"
+    """It was there when its directory was listed and gone when it was opened."""
+    REMEMBERED = "already shipped"
+    """``on_success`` is ``keep`` and the ledger knows this very file."""
+    POSTPONED = "not reached"
+    """The run ended (budget, signal, unusable destination) before its turn."""
+
+
+class RunReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run did. Counts are files, sizes bytes, times seconds since the epoch, durations seconds."""
+
+    base_dir: str
+    destination: str
+    started_at: float
+    duration: float
+    exit_code: int
+    shipped: int = 0
+    shipped_bytes: int = 0
+    already_there: int = 0
+    failed: int = 0
+    left: dict[str, int] = {}
+    backlog: int = 0
+    backlog_bytes: int = 0
+    oldest_waiting: float | None = None
+    pruned_directories: int = 0
+    ended_by: str = "done"
+    message: str = ""
+    dry_run: bool = False

@@ -1,0 +1,1 @@
+"""Destinations: the protocol they share and one module for each kind."""

@@ -1,0 +1,122 @@
+"""What a destination is: the ``Store`` protocol, what goes into it and what comes out of it.
+
+Terms
+-----
+store
+    A destination: S3, FTP, a local directory.
+source
+    An open descriptor and the number of bytes that it held when it was opened.
+receipt
+    What a store answers for one object once it has it (:class:`s3_uploader.model.Receipt`).
+proof
+    How we know that the store has our bytes (:class:`s3_uploader.model.Proof`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Protocol
+
+import msgspec
+
+from s3_uploader.model import Finding, OnConflict, Proof, Receipt
+
+
+class StoreProperties(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store can do, as data.
+
+    :param name: how the store is called in messages, e.g. the bucket.
+    :param scheme: the first part of :meth:`Store.address`, e.g. ``"s3"``.
+    :param strongest_proof: the best proof this kind of store can give; the endpoint at hand may give less.
+    :param conditional_put: ``True``: the store refuses to replace an object atomically; ``False``: it looks first and
+        then writes, so a second writer can slip in between; ``None``: not known before the first upload.
+    :param maximum_key_bytes: length limit of an encoded key, or ``None``.
+    :param maximum_size: largest object in bytes, or ``None``.
+    """
+
+    name: str
+    scheme: str
+    strongest_proof: Proof
+    conditional_put: bool | None
+    maximum_key_bytes: int | None = None
+    maximum_size: int | None = None
+
+
+class Source(msgspec.Struct, frozen=True):
+    """The bytes of one object: ``size`` bytes from offset 0 of ``descriptor``.
+
+    The descriptor belongs to the caller, who keeps it open until the future of the upload is done. Stores read it with
+    ``os.pread`` only, so that its file offset does not matter and threads do not disturb each other. Fewer than
+    ``size`` bytes there means that the file shrank: a store raises :class:`~s3_uploader.errors.SourceChanged` and
+    never completes the object.
+    """
+
+    descriptor: int
+    size: int
+
+
+class PutOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How one object is to be stored; the run makes one value and uses it for every file.
+
+    :param on_conflict: what to do where the key is taken by other content.
+    :param minimum_proof: with less than this the upload fails with :class:`~s3_uploader.errors.ProofError`.
+    :param metadata: user metadata of the object, where the store has such a thing.
+    """
+
+    on_conflict: OnConflict = OnConflict.FAIL
+    minimum_proof: Proof = Proof.MD5
+    metadata: Mapping[str, str] = {}
+
+
+class Store(Protocol):
+    """A destination for files.
+
+    Ordering: uploads are independent of each other and may finish in any order. Thread-safety: one thread calls the
+    methods; a future may be completed on any thread. Idempotency: putting the same content under the same key again is
+    success and says so (``receipt.already_there``). Errors: a future fails with a
+    :class:`~s3_uploader.errors.StoreError`, never with a vendor's exception; whatever was begun for a failed upload
+    (parts of a multipart upload, a temporary name) has been removed, as far as the destination let us.
+    """
+
+    @property
+    def properties(self) -> StoreProperties:
+        """What this store can do; the value may become more precise after the first upload."""
+
+    def open(self) -> None:
+        """Get ready to ship: imports, credentials, connections, a remote lock.
+
+        Called once, before the first ``put`` and only when there is a file to ship.
+
+        :raises s3_uploader.errors.StoreError: with scope ``DESTINATION`` if it is clear already that nothing can be
+            shipped.
+        :raises s3_uploader.errors.DestinationBusy: if somebody else holds the destination's lock.
+        """
+
+    def put(self, key: str, source: Source, *, options: PutOptions, deadline: float) -> Future[Receipt]:
+        """Store the bytes of ``source`` under ``key``.
+
+        Returns at once, apart from reading a small source. Retries what is worth retrying by itself. A failed future
+        means that the object may or may not be there; a future that is done with a receipt means that it is there
+        and proven at least as well as ``options.minimum_proof``.
+
+        :param deadline: ``time.monotonic()`` at which the upload is given up with
+            :class:`~s3_uploader.errors.UploadCancelled` (code ``"DeadlineExceeded"``).
+        """
+
+    def cancel(self) -> None:
+        """Give up all uploads in flight: their futures fail soon with ``UploadCancelled``."""
+
+    def check(self, *, now: float) -> list[Finding]:
+        """Prove what the destination can do, by doing it with a small object of our own that is removed again.
+
+        :param now: wall-clock time in seconds since the epoch, to measure the clock skew against.
+        :returns: findings in the order in which a person wants to read them. Never raises ``StoreError``: an error is a
+            finding too.
+        """
+
+    def address(self, key: str) -> str:
+        """The key as a person writes it, e.g. ``bucket/key``. For messages."""
+
+    def close(self, *, timeout: float) -> None:
+        """Release connections, threads and a remote lock, waiting at most ``timeout`` seconds. May be called twice."""
