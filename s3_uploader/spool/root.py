@@ -1,0 +1,155 @@
+"""The spool's root: every look at the spool, and every change to it, starts from the descriptor that this module holds.
+
+Paths are resolved one name at a time with ``openat(O_NOFOLLOW | O_DIRECTORY)``, so that no link, wherever it appears
+and whenever it was put there, leads out of the spool. The descriptors of directories are cached for moments only: a
+directory that was moved away and replaced by a link is noticed at the next :meth:`SpoolRoot.refresh`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from s3_uploader.errors import SpoolError
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_CACHED_DIRECTORIES = 64
+
+Names = tuple[str, ...]
+
+
+class SpoolRoot:
+    """An open spool. Belongs to one thread.
+
+    :param base_dir: the directory as the user wrote it; used again to show paths.
+    :raises SpoolError: if it is missing, unreadable, no directory, a link, or ``/``.
+    """
+
+    def __init__(self, base_dir: str) -> None:
+        self.base_dir = base_dir.rstrip("/") or "/"
+        self._descriptor = _open_root(self.base_dir)
+        self._cache: OrderedDict[Names, int] = OrderedDict()
+
+    @property
+    def descriptor(self) -> int:
+        """Descriptor of the root directory."""
+        return self._descriptor
+
+    def shown(self, names: Names, name: str | None = None) -> str:
+        """The absolute path of an entry, for messages."""
+        parts = names if name is None else (*names, name)
+        return "/".join((self.base_dir, *parts))
+
+    def directory(self, names: Names) -> int:
+        """Descriptor of a directory below the root. It stays valid until the next call of a method of this object.
+
+        :raises OSError: ``ENOENT`` if it is gone, ``ELOOP`` or ``ENOTDIR`` if something on the way is a link or a file.
+        """
+        if not names:
+            return self._descriptor
+        found = self._cache.get(names)
+        if found is not None:
+            self._cache.move_to_end(names)
+            return found
+        descriptor = self._walk(names)
+        self._cache[names] = descriptor
+        if len(self._cache) > _CACHED_DIRECTORIES:
+            os.close(self._cache.popitem(last=False)[1])
+        return descriptor
+
+    def _walk(self, names: Names) -> int:
+        parent = self._cache.get(names[:-1]) if len(names) > 1 else self._descriptor
+        if parent is not None:
+            return os.open(names[-1], _DIRECTORY, dir_fd=parent)
+        descriptor = self._descriptor
+        for name in names:
+            try:
+                below = os.open(name, _DIRECTORY, dir_fd=descriptor)
+            finally:
+                if descriptor != self._descriptor:
+                    os.close(descriptor)
+            descriptor = below
+        return descriptor
+
+    def refresh(self) -> None:
+        """Forget the cached directories: the next look resolves every path anew from the root."""
+        while self._cache:
+            os.close(self._cache.popitem()[1])
+
+    def forget(self, names: Names) -> None:
+        """Forget one directory, because it is about to be removed."""
+        descriptor = self._cache.pop(names, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def entries(self, names: Names) -> Iterator[os.DirEntry[str]]:
+        """The entries of a directory, in the order of the file system.
+
+        :raises OSError: if the directory cannot be opened or read.
+        """
+        with os.scandir(self.directory(names)) as found:
+            yield from found
+
+    def stat(self, names: Names, name: str) -> os.stat_result:
+        """``lstat`` of an entry."""
+        return os.stat(name, dir_fd=self.directory(names), follow_symlinks=False)
+
+    def open_file(self, names: Names, name: str) -> int:
+        """Open an entry for reading, without following a link and without waiting for a FIFO's writer.
+
+        :raises OSError: ``ELOOP`` for a link.
+        """
+        return os.open(name, _FILE, dir_fd=self.directory(names))
+
+    def close(self) -> None:
+        """Close every descriptor. May be called twice."""
+        self.refresh()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _open_root(base_dir: str) -> int:
+    try:
+        descriptor = os.open(base_dir, _DIRECTORY)
+    except OSError as error:
+        raise _refusal(base_dir, error) from None
+    status = os.fstat(descriptor)
+    filesystem_root = os.stat("/")
+    if (status.st_dev, status.st_ino) == (filesystem_root.st_dev, filesystem_root.st_ino):
+        os.close(descriptor)
+        raise SpoolError(
+            f"base_dir {base_dir} is the root of the file system.", hint="Name the directory that the producer fills."
+        )
+    return descriptor
+
+
+def _refusal(base_dir: str, error: OSError) -> SpoolError:
+    if error.errno == errno.ENOENT:
+        return SpoolError(
+            f"base_dir {base_dir} does not exist.",
+            hint="Create it, or correct base_dir; if it is a mount, see that it is mounted.",
+        )
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        try:
+            is_link = stat.S_ISLNK(os.lstat(base_dir).st_mode)
+        except OSError:
+            is_link = False
+        if is_link:
+            return SpoolError(
+                f"base_dir {base_dir} is a symbolic link.",
+                hint=f"Give the directory itself: {os.path.realpath(base_dir)}.",
+            )
+        return SpoolError(
+            f"base_dir {base_dir} is not a directory.", hint="Name the directory that the producer fills."
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return SpoolError(
+            f"base_dir {base_dir} cannot be read: {error.strerror}.",
+            hint="Let the user that runs this program read and write it.",
+        )
+    return SpoolError(f"base_dir {base_dir} cannot be opened: {error.strerror}.")

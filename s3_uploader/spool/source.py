@@ -1,0 +1,79 @@
+"""Opening a file of the spool, and asking again and again whether it is still the same."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+import msgspec
+
+from s3_uploader.model import Candidate, Fingerprint, Left
+from s3_uploader.spool.readiness import is_being_written
+from s3_uploader.spool.root import SpoolRoot
+
+
+class OpenFile(msgspec.Struct):
+    """A file of the spool, open from before its upload until after its removal.
+
+    One descriptor for the whole way: what was fingerprinted is what is sent, and what is sent is what is removed,
+    whatever happens to the name in between.
+    """
+
+    candidate: Candidate
+    descriptor: int
+    fingerprint: Fingerprint
+
+    def why_changed(self) -> Left | None:
+        """Whether the file is no longer what was opened: changed, or with a writer at it. ``None`` if it is unchanged.
+
+        :raises OSError: if the file system fails.
+        """
+        if is_being_written(self.descriptor):
+            return Left.BUSY
+        if Fingerprint.of(os.fstat(self.descriptor)) != self.fingerprint:
+            return Left.CHANGED
+        return None
+
+    def close(self) -> None:
+        """Close the descriptor. May be called twice."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+def open_candidate(root: SpoolRoot, candidate: Candidate) -> OpenFile | tuple[Left, str]:
+    """Open a candidate that is old enough, or say why it has to be left, with a detail.
+
+    The writer is asked for first and the fingerprint taken second: a writer that comes and goes between the two has
+    changed the file's ctime before the fingerprint, so the fingerprint describes what the reader will see.
+    """
+    try:
+        descriptor = root.open_file(candidate.directory, candidate.name)
+    except OSError as error:
+        return why_not_opened(error)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            return Left.SPECIAL, "a FIFO, socket or device"
+        if is_being_written(descriptor):
+            os.close(descriptor)
+            return Left.BUSY, "a writer has it open"
+        return OpenFile(candidate, descriptor, Fingerprint.of(os.fstat(descriptor)))
+    except OSError as error:
+        os.close(descriptor)
+        return Left.UNREADABLE, error.strerror or str(error)
+
+
+def why_not_opened(error: OSError) -> tuple[Left, str]:
+    """What a failure to open an entry means for it."""
+    if error.errno in (errno.ENOENT, errno.ESTALE):
+        return Left.VANISHED, "it is gone"
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        return Left.SPECIAL, "a symbolic link, or below one"
+    if error.errno in (errno.ENXIO, errno.ENODEV):
+        return Left.SPECIAL, "a FIFO, socket or device"
+    if error.errno in (errno.EWOULDBLOCK, errno.ETXTBSY):
+        return Left.BUSY, error.strerror or ""
+    return Left.UNREADABLE, error.strerror or str(error)
