@@ -1,0 +1,72 @@
+# make demo    a spool, an S3 server and one run, with no account
+# make test    every test
+# make lint    format, lint, types, layers, generated documentation
+# make docs    write docs/configuration.md anew from the types
+# make bench   the benchmarks
+# make clean   remove what the above made
+#
+# All that is needed is Python 3.10 or newer, with its venv module. Packages go into .venv beside this file.
+# PYTHON=python3.12 takes another interpreter; PYTEST_ARGS is handed to pytest, DEMO_ARGS to the demo.
+
+PYTHON = python3
+PYTEST_ARGS =
+DEMO_ARGS =
+
+VENV = .venv
+BIN = $(VENV)/bin
+METADATA = setup.py pyproject.toml s3_uploader/__init__.py
+# A plain path entry instead of an import hook: the hook would add its milliseconds to each start that a test measures.
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat
+SOURCES = s3_uploader tests docs setup.py
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+demo: $(VENV)/.demo
+	@$(BIN)/s3-uploader-cli demo $(DEMO_ARGS)
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/mypy tests docs
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+
+docs: $(VENV)/.test
+	$(BIN)/python docs/generate.py
+
+bench: $(VENV)/.test
+	@test -f benchmarks/__main__.py || { echo "There are no benchmarks yet." >&2; exit 1; }
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .cache build dist s3_uploader.egg-info .coverage .coverage.* htmlcov
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find s3_uploader tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "$(PYTHON) is missing or older than 3.10; name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) cannot make virtual environments." >&2; \
+	    echo "On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+
+# Each stamp says that .venv holds what that extra needs; it is made anew when the metadata changes.
+$(VENV)/.demo: $(METADATA) | $(BIN)/python
+	$(INSTALL) -e '.[demo]'
+	@touch $@
+
+$(VENV)/.test: $(METADATA) | $(BIN)/python
+	$(INSTALL) -e '.[test]'
+	@touch $@
+
+$(VENV)/.dev: $(METADATA) | $(BIN)/python
+	$(INSTALL) -e '.[dev]'
+	@touch $@
+
+.PHONY: help demo test lint docs bench clean

@@ -1,0 +1,105 @@
+"""The package's metadata: its name, what it needs, and the command that it installs."""
+
+import re
+import sys
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+
+def version() -> str:
+    """The version that the package states, read as text: importing it would need what is not installed yet."""
+    text = (HERE / "s3_uploader" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    if found is None:
+        raise RuntimeError("s3_uploader/__init__.py states no __version__")
+    return found[1]
+
+
+def fast_engine() -> list[str]:
+    """Awscrt, on the platforms for which it is published as a wheel; the program uses boto3 alone on all others.
+
+    Elsewhere pip would try to build it, which takes CMake, a C compiler and, on a small device, an hour. The marker
+    cannot see a 32-bit Python on a 64-bit kernel (Raspberry Pi OS in its 32-bit edition says aarch64), so this
+    interpreter is asked too: it is the one that installs, unless a wheel is carried elsewhere.
+    """
+    if sys.maxsize < 2**32:
+        return []
+    return [
+        "awscrt>=0.23.1; platform_machine == 'x86_64' or platform_machine == 'aarch64' or platform_machine == 'arm64'"
+    ]
+
+
+WATCH = ["watchfiles>=0.20"]
+YAML = ["PyYAML>=6.0"]
+DEMO = ["moto[server,s3]>=5.0.20"]
+TEST = [
+    *WATCH,
+    *YAML,
+    *DEMO,
+    "cryptography>=42",
+    "hypothesis>=6.100",
+    "jsonschema>=4.20",
+    "pyftpdlib>=2.0",
+    "pytest>=8.2",
+    "pytest-cov>=6.3",
+    "coverage>=7.10",
+    "pytest-timeout>=2.3",
+    "pytest-xdist>=3.5",
+]
+DEVELOPMENT = [
+    *TEST,
+    "boto3-stubs[s3]",
+    "import-linter>=2.3",
+    "mypy>=1.15",
+    "ruff>=0.15",
+    "types-PyYAML",
+]
+
+setup(
+    name="s3_uploader",
+    version=version(),
+    description="Empties a spool directory into object storage without ever losing a byte",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="The s3_uploader authors",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=["s3", "upload", "spool", "backup", "cron", "systemd", "ftp", "object storage"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: System Administrators",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Communications :: File Sharing",
+        "Topic :: System :: Archiving :: Backup",
+        "Typing :: Typed",
+    ],
+    packages=find_packages(include=["s3_uploader", "s3_uploader.*"]),
+    package_data={"s3_uploader": ["py.typed"]},
+    zip_safe=False,
+    python_requires=">=3.10",
+    install_requires=[
+        "boto3>=1.36",
+        *fast_engine(),
+        "click>=8.1",
+        "msgspec>=0.19",
+        "rich>=13.0",
+    ],
+    extras_require={
+        "watch": WATCH,
+        "yaml": YAML,
+        "demo": DEMO,
+        "test": TEST,
+        "dev": DEVELOPMENT,
+    },
+    entry_points={"console_scripts": ["s3-uploader-cli = s3_uploader.cli:main"]},
+)

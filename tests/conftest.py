@@ -1,0 +1,55 @@
+"""What holds for every test: no AWS setting of the machine reaches one, and unit tests reach no network."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+UNIT_TESTS = Path(__file__).parent / "unit"
+
+_FOREIGN_SETTINGS = ("AWS_", "BOTO_", "S3_UPLOADER_", "XDG_")
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+# Where the test servers keep what they downloaded is about the machine, not about the program.
+_KEPT = ("S3_UPLOADER_TEST_CACHE",)
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Take away what the machine says about AWS, proxies and state directories, for the test and what it starts."""
+    for name in list(os.environ):
+        foreign = name.startswith(_FOREIGN_SETTINGS) or name.lower() in _PROXIES or name == "STATE_DIRECTORY"
+        if foreign and name not in _KEPT:
+            monkeypatch.delenv(name)
+    nowhere = tmp_path_factory.getbasetemp() / "no-aws-configuration-here"
+    monkeypatch.setenv("AWS_CONFIG_FILE", f"{nowhere}/config")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", f"{nowhere}/credentials")
+    # Without this a test that forgot its credentials waits for a service that only virtual machines have.
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    # The state directory's default lies below the home directory; a test that forgets to name one finds this.
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+
+
+class _LocalSocket(socket.socket):
+    """A socket that refuses to be one of the internet; pairs and Unix sockets stay on this machine."""
+
+    def __init__(self, family: int = -1, *arguments: Any, **options: Any) -> None:
+        if family in (-1, socket.AF_INET, socket.AF_INET6) and options.get("fileno") is None:
+            pytest.fail("a unit test opened a network socket; it belongs into tests/integration")
+        super().__init__(family, *arguments, **options)
+
+
+@pytest.fixture(autouse=True)
+def no_network_in_unit_tests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a unit test fail that opens a network socket or asks for an address."""
+    if UNIT_TESTS not in request.path.parents:
+        return
+
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        pytest.fail("a unit test looked up a host; it belongs into tests/integration")
+
+    monkeypatch.setattr(socket, "socket", _LocalSocket)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
