@@ -37,9 +37,7 @@ def random_access_key() -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _boto3_client(
-    endpoint_url: str, access_key: str, secret_key: str, region: str, ca_bundle: Path | None
-) -> S3Client:
+def _boto3_client(endpoint_url: str, access_key: str, secret_key: str, region: str, ca_bundle: Path | None) -> S3Client:
     import boto3
     from botocore.config import Config
 

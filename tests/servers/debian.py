@@ -57,7 +57,9 @@ _POLICY = Path("/usr/sbin/policy-rc.d")
 
 def find_program(name: str) -> Path | None:
     """Return a program's path; the sbin directories are searched even where an ordinary user's PATH lacks them."""
-    found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"]))
+    found = shutil.which(
+        name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+    )
     return Path(found) if found else None
 
 

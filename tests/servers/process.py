@@ -26,7 +26,7 @@ class StartError(Exception):
 
 
 class _Guard:
-    """This process's side of the guard: starts it when it is first needed and sends it orders."""
+    """The test process's side of the guard: starts it when it is first needed and sends it orders."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
