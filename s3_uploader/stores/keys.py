@@ -1,0 +1,64 @@
+"""Keys at destinations whose keys are paths: which are refused, and the name of a second content under one key.
+
+Pure functions; S3, where a key is any text, has rules of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+
+from s3_uploader.errors import KeyRefused
+
+MAXIMUM_NAME_BYTES = 255
+"""Longest name of one file or directory on every file system in wide use (``NAME_MAX``, ``limits.h(0p)``)."""
+
+
+def path_segments(key: str) -> list[str]:
+    """Take a key apart into the names of a path that cannot leave the directory it starts from.
+
+    :raises KeyRefused: if the key is empty or absolute, has an empty, ``.`` or ``..`` segment, a NUL, a name of more
+        than 255 bytes, or is no text that a file name can hold.
+    """
+    shown = shown_key(key)
+    try:
+        encoded = os.fsencode(key)
+    except UnicodeEncodeError:
+        raise KeyRefused(f"The key {shown} cannot be written as a file name.") from None
+    if b"\0" in encoded:
+        raise KeyRefused(f"The key {shown} holds a NUL character, which no file name can.")
+    segments = key.split("/")
+    for segment in segments:
+        if segment == "":
+            raise KeyRefused(f"The key {shown} begins or ends with a slash or has two in a row, so it is no path.")
+        if segment in (".", ".."):
+            raise KeyRefused(f"The key {shown} has a segment {segment!r}, which could lead out of the destination.")
+        if len(os.fsencode(segment)) > MAXIMUM_NAME_BYTES:
+            raise KeyRefused(f"The key {shown} has a name of more than {MAXIMUM_NAME_BYTES} bytes.")
+    return segments
+
+
+def shown_key(key: str) -> str:
+    """The key for a message: what is not printable, undecodable bytes included, comes escaped."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
+        for character in key
+    )
+
+
+def derived_key(key: str, digest: str) -> str:
+    """The key for other content than the one already there: ``a/b.dat`` becomes ``a/b~0123456789ab.dat``.
+
+    It depends on key and content alone, so that putting the same content again finds it under the same key.
+
+    :param digest: hexadecimal SHA-256 of the content; its first twelve digits are used.
+    """
+    directory, slash, name = key.rpartition("/")
+    stem, extension = posixpath.splitext(name)
+    mark = f"~{digest[:12]}"
+    if len(os.fsencode(extension)) > MAXIMUM_NAME_BYTES // 2:
+        stem, extension = name, ""
+    room = MAXIMUM_NAME_BYTES - len(os.fsencode(mark + extension))
+    while len(os.fsencode(stem)) > room:
+        stem = stem[:-1]
+    return f"{directory}{slash}{stem}{mark}{extension}"
