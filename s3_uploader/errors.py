@@ -96,10 +96,14 @@ class StoreError(UploaderError):
 
 
 class ConflictError(StoreError):
-    """The key is taken by other content, or by content that could not be examined."""
+    """The key is taken by other content, or by content that could not be examined.
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    ``existing`` is the ETag of what is there, as a receipt would spell it; empty if it is not known.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", existing: str = "") -> None:
         super().__init__(message, code="Conflict", hint=hint)
+        self.existing = existing
 
 
 class ProofError(StoreError):

@@ -93,7 +93,9 @@ class Store(Protocol):
         :raises s3_uploader.errors.DestinationBusy: if somebody else holds the destination's lock.
         """
 
-    def put(self, key: str, source: Source, *, options: PutOptions, deadline: float) -> Future[Receipt]:
+    def put(
+        self, key: str, source: Source, *, options: PutOptions, deadline: float, replaces: str = ""
+    ) -> Future[Receipt]:
         """Store the bytes of ``source`` under ``key``.
 
         Returns at once, apart from reading a small source. Retries what is worth retrying by itself. A failed future
@@ -102,6 +104,10 @@ class Store(Protocol):
 
         :param deadline: ``time.monotonic()`` at which the upload is given up with
             :class:`~s3_uploader.errors.UploadCancelled` (code ``"DeadlineExceeded"``).
+        :param replaces: ETag (or whatever else the store puts into ``receipt.etag``) of an object under this key that
+            an earlier run of ours put there and that was superseded, because the file changed meanwhile. That very
+            object, and no other, may be replaced whatever ``on_conflict`` says: conditionally (``If-Match``) where the
+            store can, else after a look.
         """
 
     def cancel(self) -> None:

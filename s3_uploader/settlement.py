@@ -1,0 +1,413 @@
+"""What becomes of a file after its upload: looked at again, recorded, removed; or recorded as failing, and left.
+
+This is the half of the coordinator that changes the spool and the ledger; :mod:`s3_uploader.pipeline` is the half that
+keeps uploads in flight. Both run on the same thread.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from s3_uploader.errors import ConflictError, StoreError
+from s3_uploader.events import DirectoryPruned, Emit, FileLeft, LocalTrouble, Uploaded, UploadFailed
+from s3_uploader.ledger.rows import FailingRow, ShippedRow, after_failure
+from s3_uploader.model import Candidate, Fingerprint, Left, Receipt
+from s3_uploader.spool import prune
+from s3_uploader.spool.disposition import MoveTarget, move, remove
+from s3_uploader.spool.layout import Layout
+from s3_uploader.spool.root import Names, SpoolRoot
+from s3_uploader.spool.source import OpenFile, open_candidate
+from s3_uploader.stop import Clock
+from s3_uploader.stores.base import Store
+from s3_uploader.tally import Tally
+
+_BATCH = 200
+_BATCH_SECONDS = 0.25
+
+
+class Records(Protocol):
+    """What a run needs of the ledger."""
+
+    def commit_batch(
+        self,
+        *,
+        shipped: Sequence[ShippedRow] = (),
+        failed: Sequence[FailingRow] = (),
+        recovered: Iterable[str] = (),
+    ) -> None:
+        """Record files in one transaction that is durable when this returns. Raises ``StateError``."""
+
+    def failing_count(self) -> int:
+        """How many files keep failing."""
+
+    def failing(self, path: str) -> FailingRow | None:
+        """The record of a file that keeps failing."""
+
+    def remembers(self, path: str, fingerprint: Fingerprint) -> bool:
+        """Whether this very file was shipped before and kept."""
+
+    def remember(self, name: str, value: str, *, now: float) -> None:
+        """Keep a small fact for later runs."""
+
+    def recall(self, name: str, *, now: float, max_age: float) -> str | None:
+        """A fact that an earlier run kept."""
+
+
+class FailurePolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of a file that cannot be shipped: after ``attempts`` it is moved or deleted, else it stays."""
+
+    move_to: MoveTarget | None = None
+    delete: bool = False
+    attempts: int = 1
+
+
+class SuccessPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of a file that was shipped: it is deleted, kept, or moved."""
+
+    move_to: MoveTarget | None = None
+    keep: bool = False
+
+
+class Upload(msgspec.Struct):
+    """A file under way to the store.
+
+    :param began: monotonic time at which it was handed over.
+    :param successes_before: how many uploads had succeeded by then.
+    :param replaces: see :meth:`s3_uploader.stores.base.Store.put`.
+    """
+
+    file: OpenFile
+    key: str
+    began: float
+    successes_before: int
+    replaces: str = ""
+
+
+class Settlement:
+    """Records, removes, moves, prunes and counts. Belongs to the thread that owns the spool.
+
+    :param run: the number of the run in the ledger.
+    :param random: a float in [0, 1), spreads the tries of files that failed together.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: SpoolRoot,
+        layout: Layout,
+        store: Store,
+        records: Records,
+        run: int | None,
+        emit: Emit,
+        clock: Clock,
+        on_success: SuccessPolicy,
+        on_failure: FailurePolicy,
+        prune: bool,
+        random: Callable[[], float],
+    ) -> None:
+        self._root = root
+        self._layout = layout
+        self._store = store
+        self._records = records
+        self._run = run
+        self._emit = emit
+        self._clock = clock
+        self._on_success = on_success
+        self._on_failure = on_failure
+        self._prune = prune
+        self._random = random
+        self.tally = Tally()
+        self._any_failing = records.failing_count() > 0
+        self._proven: list[tuple[Upload, Receipt]] = []
+        self._proven_since = 0.0
+        self._failed: list[FailingRow] = []
+        self._pending_in: Counter[Names] = Counter()
+
+    def known_failure(self, path: str) -> FailingRow | None:
+        """The record of a file that failed before."""
+        return self._records.failing(path) if self._any_failing else None
+
+    def is_remembered(self, file: OpenFile) -> bool:
+        """Whether files are kept and this very file was shipped before."""
+        return self._on_success.keep and self._records.remembers(file.candidate.path, file.fingerprint)
+
+    # ---------------------------------------------------------------------------------------------- what was proven
+
+    def add(self, upload: Upload, receipt: Receipt) -> None:
+        """The store has the file and proved it; it is recorded and removed with the next batch."""
+        if not self._proven:
+            self._proven_since = self._clock.monotonic()
+        self._proven.append((upload, receipt))
+
+    def seconds_until_due(self) -> float | None:
+        """Seconds until the batch should be committed; ``None`` while there is none."""
+        if len(self._proven) >= _BATCH or len(self._failed) >= _BATCH:
+            return 0.0
+        if not self._proven:
+            return None
+        return max(0.0, self._proven_since + _BATCH_SECONDS - self._clock.monotonic())
+
+    def commit(self) -> None:
+        """Look at the proven files again, record them durably, and only then remove them.
+
+        :raises StateError: if they cannot be recorded; then none is removed.
+        """
+        # A file that cannot be removed becomes a failing one while its batch is settled.
+        while self._proven or self._failed:
+            self._commit_batch()
+
+    def _commit_batch(self) -> None:
+        proven, self._proven = self._proven, []
+        failed, self._failed = self._failed, []
+        try:
+            unchanged = self._recheck(proven)
+            now = self._clock.now()
+            monotonic = self._clock.monotonic()
+            self._records.commit_batch(
+                shipped=[
+                    self._shipped_row(upload, receipt, now, monotonic - upload.began) for upload, receipt in unchanged
+                ],
+                failed=failed,
+                recovered=[upload.file.candidate.path for upload, _ in unchanged] if self._any_failing else (),
+            )
+            # Paths are resolved anew from here on: nothing is removed through a directory that was moved away.
+            self._root.refresh()
+            for upload, receipt in unchanged:
+                self._dispose(upload, receipt, monotonic - upload.began)
+        finally:
+            for upload, _ in proven:
+                upload.file.close()
+
+    def _recheck(self, proven: list[tuple[Upload, Receipt]]) -> list[tuple[Upload, Receipt]]:
+        unchanged = []
+        for upload, receipt in proven:
+            reason = why_changed(upload.file)
+            if reason is None:
+                unchanged.append((upload, receipt))
+            else:
+                self._supersede(upload, receipt)
+                self.settled_in(upload.file.candidate.directory, removed=False)
+                self.leave(upload.file.candidate, reason, "it changed while it was uploaded")
+        return unchanged
+
+    def _supersede(self, upload: Upload, receipt: Receipt) -> None:
+        """Remember that the object is ours and outdated, so that the next run may replace it, and only it."""
+        if receipt.etag:
+            self._records.remember(
+                f"superseded:{self._store.address(receipt.key)}", receipt.etag, now=self._clock.now()
+            )
+
+    def is_superseded(self, upload: Upload, error: ConflictError) -> bool:
+        """Whether the object in the way is one that we put there ourselves, from this file before it changed."""
+        if not error.existing:
+            return False
+        ours = self._records.recall(
+            f"superseded:{self._store.address(upload.key)}", now=self._clock.now(), max_age=float("inf")
+        )
+        return ours == error.existing
+
+    def _shipped_row(self, upload: Upload, receipt: Receipt, now: float, seconds: float) -> ShippedRow:
+        candidate, fingerprint = upload.file.candidate, upload.file.fingerprint
+        return ShippedRow(
+            run=self._run,
+            path=candidate.path,
+            location=candidate.location,
+            destination=self._store.properties.name,
+            key=receipt.key,
+            size=receipt.size,
+            mtime_ns=fingerprint.mtime_ns,
+            period_begin=candidate.period_begin,
+            shipped_at=now,
+            seconds=seconds,
+            proof=receipt.proof,
+            checksum=receipt.checksum,
+            etag=receipt.etag,
+            version_id=receipt.version_id,
+            already_there=receipt.already_there,
+            kept=fingerprint if self._on_success.keep else None,
+        )
+
+    # ---------------------------------------------------------------------------------------------- disposition
+
+    def _dispose(self, upload: Upload, receipt: Receipt, seconds: float) -> None:
+        candidate = upload.file.candidate
+        try:
+            if self._on_success.keep:
+                reason = None
+            elif self._on_success.move_to is not None:
+                reason, _ = move(self._root, upload.file, self._on_success.move_to)
+            else:
+                reason = remove(self._root, upload.file)
+        except OSError as error:
+            self.settled_in(candidate.directory, removed=False)
+            self.record_failure(
+                upload,
+                code="CannotRemove",
+                message=f"it is uploaded, but the local file cannot be removed: {error.strerror or error}",
+                hint="Let the user that runs this program write to its directory.",
+            )
+            return
+        if reason is not None and reason is not Left.VANISHED:
+            self._supersede(upload, receipt)
+            self.settled_in(candidate.directory, removed=False)
+            self.leave(candidate, reason, "it changed before it was removed")
+            return
+        self.tally.count_shipped(receipt)
+        self._emit(
+            Uploaded(
+                self.shown(candidate),
+                candidate.location,
+                self._store.properties.name,
+                self._store.address(receipt.key),
+                receipt,
+                seconds,
+            )
+        )
+        self.settled_in(candidate.directory, removed=not self._on_success.keep)
+
+    # ---------------------------------------------------------------------------------------------- directories
+
+    def begun_in(self, names: Names) -> None:
+        """A file of that directory is under way."""
+        self._pending_in[names] += 1
+
+    def settled_in(self, names: Names, *, removed: bool) -> None:
+        """One file less is under way in a directory; the last one to be removed takes the empty directory with it."""
+        self._pending_in[names] -= 1
+        if self._pending_in[names] <= 0:
+            del self._pending_in[names]
+            if removed:
+                self.prune_upwards(names)
+
+    def prune_upwards(self, names: Names) -> None:
+        """Remove a directory if it is empty and may go, and what becomes empty by that."""
+        if not self._prune or names in self._pending_in:
+            return
+        error = prune.prune_upwards(
+            self._root, self._layout, names, now=self._clock.now(), pruned=self._pruned_directory
+        )
+        if error is not None:
+            self._emit(LocalTrouble(self._root.shown(names), "prune", error.strerror or str(error)))
+
+    def _pruned_directory(self, names: Names) -> None:
+        self.tally.pruned += 1
+        self._emit(DirectoryPruned(self._root.shown(names)))
+
+    # ---------------------------------------------------------------------------------------------- what is left
+
+    def skipped(self, names: Names, name: str, reason: Left, detail: str) -> None:
+        """Take note of an entry that the layout does not make a candidate (:data:`~s3_uploader.spool.layout.Skip`)."""
+        self.tally.count_left(reason)
+        path = self._root.shown(names, name)
+        if reason in (Left.UNREADABLE, Left.UNDECODABLE):
+            self.tally.failures += 1
+            action = "read" if reason is Left.UNREADABLE else "ship"
+            self._emit(LocalTrouble(path, action, detail))
+        else:
+            self._emit(FileLeft(path, reason, detail, 0))
+
+    def leave(self, candidate: Candidate, reason: Left, detail: str) -> None:
+        """Take note of a candidate that stays where it is, without that being a failure."""
+        self.tally.count_left(reason, candidate)
+        self._emit(FileLeft(self.shown(candidate), reason, detail, candidate.size))
+
+    def local_trouble(self, candidate: Candidate, action: str, message: str) -> None:
+        """Take note of a candidate that this machine does not let us ship."""
+        self.tally.count_left(Left.UNREADABLE, candidate)
+        self.tally.failures += 1
+        self._emit(
+            LocalTrouble(
+                self.shown(candidate), action, message, "Let the user that runs this program read and remove it."
+            )
+        )
+
+    def record_failure(self, upload: Upload, *, code: str, message: str, hint: str) -> None:
+        """A file of its own kind of trouble: it waits, longer each time, and then meets ``on_failure``."""
+        candidate = upload.file.candidate
+        now = self._clock.now()
+        row = after_failure(
+            self.known_failure(candidate.path),
+            path=candidate.path,
+            key=upload.key,
+            size=candidate.size,
+            mtime_ns=candidate.mtime_ns,
+            code=code,
+            message=message,
+            now=now,
+            random=self._random,
+        )
+        disposition = self._dispose_of_failure(upload, row.attempts) if code != "CannotRemove" else "kept"
+        if disposition == "kept":
+            self.tally.count_waiting(candidate)
+            self._failed.append(row)
+        self.tally.failures += 1
+        self._emit(
+            UploadFailed(
+                self.shown(candidate),
+                candidate.location,
+                self._store.address(upload.key),
+                code,
+                message,
+                hint,
+                row.attempts,
+                row.next_try_at if disposition == "kept" else None,
+                disposition,
+            )
+        )
+
+    def _dispose_of_failure(self, upload: Upload, attempts: int) -> str:
+        policy = self._on_failure
+        if attempts < policy.attempts or (policy.move_to is None and not policy.delete):
+            return "kept"
+        reopened = open_candidate(self._root, upload.file.candidate)
+        if not isinstance(reopened, OpenFile):
+            return "kept"
+        try:
+            if policy.move_to is not None:
+                reason, path = move(self._root, reopened, policy.move_to)
+                return f"moved to {path}" if reason is None else "kept"
+            return "deleted" if remove(self._root, reopened) is None else "kept"
+        except OSError as error:
+            self._emit(LocalTrouble(self.shown(upload.file.candidate), "move", error.strerror or str(error)))
+            return "kept"
+        finally:
+            reopened.close()
+
+    def emit_failure(self, upload: Upload, error: StoreError) -> None:
+        """Say that an upload failed, for a reason that is not the file's: it is not recorded as failing."""
+        self._emit(
+            UploadFailed(
+                self.shown(upload.file.candidate),
+                upload.file.candidate.location,
+                self._store.address(upload.key),
+                error.code,
+                error.message,
+                error.hint,
+                1,
+                None,
+            )
+        )
+
+    def shown(self, candidate: Candidate) -> str:
+        """The absolute path of a candidate, for messages."""
+        return self._root.shown(candidate.directory, candidate.name)
+
+    def abandon(self) -> None:
+        """Let go of what was proven but cannot be recorded; the files stay."""
+        for upload, _ in self._proven:
+            self.leave(upload.file.candidate, Left.POSTPONED, "")
+            upload.file.close()
+        self._proven.clear()
+        self._failed.clear()
+
+
+def why_changed(file: OpenFile) -> Left | None:
+    """:meth:`OpenFile.why_changed`; a file that cannot even be asked counts as changed."""
+    try:
+        return file.why_changed()
+    except OSError:
+        return Left.CHANGED

@@ -1,0 +1,45 @@
+"""Asking a run to stop, from a signal handler or another thread, and clocks that tests can turn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+
+class Clock(msgspec.Struct, frozen=True):
+    """The two clocks of the program. Budgets and deadlines use the monotonic one, readiness and records the other."""
+
+    now: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+class Stop:
+    """A request to stop. The first one lets uploads in flight finish, for a bounded time; the second cancels them.
+
+    :meth:`request` may be called from a signal handler: it only sets attributes and calls the subscribers, which must
+    be as careful.
+    """
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.signal_number: int | None = None
+        self._subscribers: list[Callable[[], None]] = []
+
+    def subscribe(self, wake: Callable[[], None]) -> None:
+        """Call ``wake`` at each request."""
+        self._subscribers.append(wake)
+
+    def unsubscribe(self, wake: Callable[[], None]) -> None:
+        """Undo :meth:`subscribe`."""
+        self._subscribers.remove(wake)
+
+    def request(self, signal_number: int | None = None) -> None:
+        """Ask for a stop; ``signal_number`` is what asked for it, if it was a signal."""
+        self.requests += 1
+        if self.signal_number is None:
+            self.signal_number = signal_number
+        for wake in self._subscribers:
+            wake()
