@@ -1,22 +1,15 @@
-"""The configuration: its keys as typed structs, and how a file becomes one of them.
+"""The keys of the configuration, as typed structs with their defaults and limits.
 
-The file is JSON. ``{"base_dir": "...", "bucket": "..."}`` is complete; every other key has a default. The destination
-may be given in the short form, its keys beside ``base_dir``, or as ``"destination": {"type": ...}``.
-
-Every problem is found in one go: unknown keys (with the nearest known one), wrong types, values out of range and keys
-that contradict each other, each as one sentence that begins with the key.
+Everything that is said about a key anywhere (the JSON Schema, the reference page, the problems that a person reads) is
+made from the types and descriptions here.
 """
 
 from __future__ import annotations
 
-import os
-import re
-from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
-
-from s3_uploader.errors import ConfigError
 
 Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -24,13 +17,10 @@ Longer: TypeAlias = Annotated[float, Meta(gt=0)]
 
 
 class MoveTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Move the local file below ``move_to``, under its path relative to the spool.
+    """Move the local file to another directory, under its path relative to the spool."""
 
-    ``attempts`` (``on_failure`` only) is how many failed attempts it takes before the file is moved.
-    """
-
-    move_to: Annotated[str, Meta(min_length=1)]
-    attempts: Positive = 1
+    move_to: Annotated[str, Meta(min_length=1, description="Directory below which the file is put.")]
+    attempts: Annotated[int, Meta(ge=1, description="How many failed attempts it takes (`on_failure` only).")] = 1
 
 
 class S3Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="s3", tag_field="type"):
@@ -199,181 +189,3 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Annotated[str, Meta(pattern="^https?://")] | None,
         Meta(description="Health check to ping (healthchecks.io's protocol): start, success, fail."),
     ] = None
-
-
-_DESTINATIONS: dict[str, Any] = {"s3": S3Destination, "ftp": FtpDestination, "local": LocalDestination}
-_SYNONYMS = {"s3_bucket": "bucket"}
-
-
-def load(path: str) -> Config:
-    """Read the configuration file at ``path``.
-
-    :raises ConfigError: with every problem that was found.
-    """
-    try:
-        with open(path, "rb") as file:
-            text = file.read()
-    except OSError as error:
-        raise ConfigError(path, [f"cannot be read: {error.strerror}"]) from None
-    return decode(text, source=path)
-
-
-def decode(text: bytes, *, source: str) -> Config:
-    """The configuration in ``text``; ``source`` is how problems name where it came from.
-
-    :raises ConfigError: with every problem that was found.
-    """
-    try:
-        raw = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        raise ConfigError(source, [f"is no valid JSON: {_plain(error)}"]) from None
-    return from_mapping(raw, source=source)
-
-
-def from_mapping(raw: object, *, source: str) -> Config:
-    """The configuration in an already decoded JSON object, or anything shaped like one.
-
-    :raises ConfigError: with every problem that was found.
-    """
-    if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
-        raise ConfigError(source, ["must be a JSON object with at least the keys base_dir and bucket"])
-    problems: list[str] = []
-    given = _resolve_synonyms(raw, problems)
-    destination_type, inner = _gather_destination(given, problems)
-    values = _convert_fields(Config, given, "", problems, skip={"destination"})
-    if destination_type is not None:
-        known = _DESTINATIONS[destination_type]
-        fields = _convert_fields(known, inner, "destination." if "destination" in raw else "", problems)
-        if not problems:
-            values["destination"] = known(**fields)
-    if problems:
-        raise ConfigError(source, problems)
-    config = Config(**values)
-    problems = _contradictions(config)
-    if problems:
-        raise ConfigError(source, problems)
-    return config
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of the configuration file, short form of the destination included."""
-    (schema,), components = msgspec.json.schema_components([Config], ref_template="#/$defs/{name}")
-    properties = components["Config"]["properties"]
-    bucket_form = components["S3Destination"]
-    for name, value in bucket_form["properties"].items():
-        if name != "type":
-            properties.setdefault(name, value)
-    properties["s3_bucket"] = bucket_form["properties"]["bucket"]
-    components["Config"]["required"] = ["base_dir"]
-    components["Config"]["oneOf"] = [{"required": [name]} for name in ("bucket", "s3_bucket", "destination")]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "$defs": components}
-
-
-def _resolve_synonyms(raw: dict[str, Any], problems: list[str]) -> dict[str, Any]:
-    given = dict(raw)
-    for synonym, name in _SYNONYMS.items():
-        if synonym in given:
-            value = given.pop(synonym)
-            if name in given:
-                problems.append(f"{synonym}: means the same as {name}; give only one of them")
-            else:
-                given[name] = value
-    return given
-
-
-def _gather_destination(given: dict[str, Any], problems: list[str]) -> tuple[str | None, dict[str, Any]]:
-    """Take the destination's keys out of ``given``; returns its type, ``None`` if there is no telling, and its keys."""
-    short = {name: given.pop(name) for name in S3Destination.__struct_fields__ if name in given}
-    if "destination" not in given:
-        return "s3", short
-    destination = given.pop("destination")
-    for name in short:
-        problems.append(f"{name}: belongs into the destination, since there is one")
-    if not isinstance(destination, dict):
-        problems.append("destination: must be an object with a type")
-        return None, {}
-    inner = _resolve_synonyms(destination, problems)
-    kind = inner.pop("type", None)
-    if kind not in _DESTINATIONS:
-        wanted = ", ".join(_DESTINATIONS)
-        problems.append(f"destination.type: must be one of {wanted}" + ("" if kind is None else f", not {kind!r}"))
-        return None, {}
-    return kind, inner
-
-
-def _convert_fields(
-    kind: Any, given: dict[str, Any], prefix: str, problems: list[str], skip: set[str] | None = None
-) -> dict[str, Any]:
-    """Convert every key by itself, so that one wrong value does not hide the next."""
-    values: dict[str, Any] = {}
-    hints = get_type_hints(kind, include_extras=True)
-    known = [name for name in kind.__struct_fields__ if not skip or name not in skip]
-    for name, value in given.items():
-        if name not in known:
-            problems.append(f"{prefix}{name}: is not a known key{_nearest(name, known, whole=not prefix)}")
-            continue
-        try:
-            values[name] = msgspec.convert(value, type=hints[name])
-        except msgspec.ValidationError as error:
-            problems.append(f"{prefix}{name}: {_plain(error)}")
-    required = {field.name for field in msgspec.structs.fields(kind) if field.required}
-    for name in known:
-        if name in required and name not in given:
-            problems.append(f"{prefix}{name}: is missing")
-    return values
-
-
-def _nearest(name: str, known: list[str], *, whole: bool) -> str:
-    import difflib
-
-    names = [*known, *_SYNONYMS, "destination", *S3Destination.__struct_fields__] if whole else known
-    found = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"; did you mean {found[0]}?" if found else ""
-
-
-def _plain(error: Exception) -> str:
-    """A decoder's message in the form of our own: what was wrong, in lower case, and where."""
-    text = re.sub(r" - at `\$(.*)`$", lambda found: f" (at {found[1].lstrip('.')})" if found[1] else "", str(error))
-    return text[:1].lower() + text[1:].replace("`", "'")
-
-
-def _contradictions(config: Config) -> list[str]:
-    """What each value alone does not show."""
-    problems: list[str] = []
-    if config.timezone not in ("UTC", "local"):
-        import zoneinfo
-
-        try:
-            zoneinfo.ZoneInfo(config.timezone)
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-            problems.append(f"timezone: {config.timezone!r} is not a known time zone; write it like Europe/Madrid")
-    if "\0" in config.base_dir:
-        problems.append("base_dir: holds a NUL character")
-    if isinstance(config.destination, S3Destination):
-        problems += _s3_contradictions(config.destination)
-    if isinstance(config.destination, FtpDestination):
-        given = [name for name in ("password", "password_file") if getattr(config.destination, name) is not None]
-        if len(given) > 1:
-            problems.append("destination.password: give it directly or in password_file, not both")
-    try:
-        os.fsencode(config.key_prefix).decode()
-    except UnicodeDecodeError:
-        problems.append("key_prefix: is no valid UTF-8")
-    return problems
-
-
-def _s3_contradictions(destination: S3Destination) -> list[str]:
-    problems = []
-    bucket = destination.bucket
-    if "/" in bucket and not bucket.startswith("arn:"):
-        problems.append("bucket: is a name without slashes; a path inside the bucket goes into key_prefix")
-    if destination.sse_kms_key_id is not None and destination.sse not in ("aws:kms", "aws:kms:dsse"):
-        problems.append("sse_kms_key_id: needs sse to be aws:kms or aws:kms:dsse")
-    if destination.endpoint_url is not None and not re.match("https?://[^/]", destination.endpoint_url):
-        problems.append("endpoint_url: must begin with http:// or https://")
-    if len(destination.tags) > 10:
-        problems.append(f"tags: an object can have 10 tags, not {len(destination.tags)}")
-    for name in destination.metadata:
-        if not re.fullmatch("[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
-            problems.append(f"metadata: {name!r} cannot be the name of an HTTP header")
-    return problems

@@ -1,0 +1,29 @@
+"""The configuration: its keys as typed structs, and how a file becomes one of them.
+
+The file is JSON. ``{"base_dir": "...", "bucket": "..."}`` is complete; every other key has a default. The destination
+may be given in the short form, its keys beside ``base_dir``, or as ``"destination": {"type": ...}``.
+"""
+
+from s3_uploader.config.keys import (
+    Config,
+    Destination,
+    FtpDestination,
+    LocalDestination,
+    MoveTo,
+    S3Destination,
+)
+from s3_uploader.config.loading import decode, from_mapping, load
+from s3_uploader.config.schema import json_schema
+
+__all__ = [
+    "Config",
+    "Destination",
+    "FtpDestination",
+    "LocalDestination",
+    "MoveTo",
+    "S3Destination",
+    "decode",
+    "from_mapping",
+    "json_schema",
+    "load",
+]

@@ -1,0 +1,223 @@
+"""How a file becomes a configuration, and how everything that is wrong with it is found in one go.
+
+Unknown keys (with the nearest known one), wrong types, values out of range and keys that contradict each other: each
+is one sentence that begins with the key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, get_type_hints
+
+import msgspec
+
+from s3_uploader.config.keys import Config, FtpDestination, LocalDestination, S3Destination
+from s3_uploader.config.wording import expected, shown
+from s3_uploader.errors import ConfigError
+
+_DESTINATIONS: dict[str, Any] = {"s3": S3Destination, "ftp": FtpDestination, "local": LocalDestination}
+_SYNONYMS = {"s3_bucket": "bucket"}
+_SECRETS = {"password"}
+
+
+def load(path: str) -> Config:
+    """Read the configuration file at ``path``.
+
+    :raises ConfigError: with every problem that was found.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+    except OSError as error:
+        raise ConfigError(path, [f"cannot be read: {error.strerror}"]) from None
+    return decode(text, source=path)
+
+
+def decode(text: bytes, *, source: str) -> Config:
+    """The configuration in ``text``; ``source`` is how problems name where it came from.
+
+    :raises ConfigError: with every problem that was found.
+    """
+    try:
+        # Some editors begin a UTF-8 file with a byte order mark, which JSON does not know (RFC 8259, 8.1).
+        raw = msgspec.json.decode(text.removeprefix(b"\xef\xbb\xbf"))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(source, [f"is not valid JSON: {_where(text, str(error))}"]) from None
+    return from_mapping(raw, source=source)
+
+
+def from_mapping(raw: object, *, source: str) -> Config:
+    """The configuration in an already decoded JSON object, or anything shaped like one.
+
+    :raises ConfigError: with every problem that was found.
+    """
+    if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
+        raise ConfigError(source, ["must be a JSON object with at least the keys base_dir and bucket"])
+    problems: list[str] = []
+    given = _resolve_synonyms(raw, "", problems)
+    prefix = "destination." if "destination" in given else ""
+    destination, inner = _gather_destination(given, problems)
+    values = _convert_fields(Config, given, "", problems, skip="destination")
+    problems += _contradictions(values)
+    if destination is not None:
+        fields = _convert_fields(destination, inner, prefix, problems)
+        problems += [prefix + problem for problem in _CONTRADICTIONS[destination](fields)]
+        if not problems:
+            return Config(destination=destination(**fields), **values)
+    raise ConfigError(source, problems)
+
+
+def _resolve_synonyms(raw: dict[str, Any], prefix: str, problems: list[str]) -> dict[str, Any]:
+    given = dict(raw)
+    for synonym, name in _SYNONYMS.items():
+        if synonym in given:
+            value = given.pop(synonym)
+            if name in given:
+                problems.append(f"{prefix}{synonym}: means the same as {name}; give only one of them")
+            else:
+                given[name] = value
+    return given
+
+
+def _gather_destination(given: dict[str, Any], problems: list[str]) -> tuple[Any, dict[str, Any]]:
+    """Take the destination's keys out of ``given``; returns its type, ``None`` if there is no telling, and its keys."""
+    short = {name: given.pop(name) for name in S3Destination.__struct_fields__ if name in given}
+    if "destination" not in given:
+        return S3Destination, short
+    destination = given.pop("destination")
+    for name in short:
+        problems.append(f"{name}: belongs into the destination, since there is one")
+    if not isinstance(destination, dict) or not all(isinstance(key, str) for key in destination):
+        problems.append("destination: must be an object with a type")
+        return None, {}
+    inner = dict(destination)
+    kind = inner.pop("type", None)
+    if not isinstance(kind, str) or kind not in _DESTINATIONS:
+        wanted = ", ".join(_DESTINATIONS)
+        problems.append(f"destination.type: must be one of {wanted}" + ("" if kind is None else f", not {shown(kind)}"))
+        return None, {}
+    if kind == "s3":
+        inner = _resolve_synonyms(inner, "destination.", problems)
+    return _DESTINATIONS[kind], inner
+
+
+def _convert_fields(
+    kind: Any, given: dict[str, Any], prefix: str, problems: list[str], skip: str | None = None
+) -> dict[str, Any]:
+    """Convert every key by itself, so that one wrong value does not hide the next."""
+    values: dict[str, Any] = {}
+    hints = get_type_hints(kind, include_extras=True)
+    fields = {field.name: field for field in msgspec.structs.fields(kind) if field.name != skip}
+    for name, value in given.items():
+        if name not in fields:
+            problems.append(f"{prefix}{name}: is not a known key{_nearest(name, list(fields), whole=not prefix)}")
+            continue
+        try:
+            values[name] = msgspec.convert(value, type=hints[name])
+        except (msgspec.ValidationError, UnicodeError):
+            got = "" if name in _SECRETS else f", not {shown(value)}"
+            problems.append(f"{prefix}{name}: must be {expected(hints[name])}{got}")
+    problems += [
+        f"{prefix}{name}: is missing" for name, field in fields.items() if field.required and name not in given
+    ]
+    return values
+
+
+def _nearest(name: str, known: list[str], *, whole: bool) -> str:
+    import difflib
+
+    names = [*known, *_SYNONYMS, "destination", *S3Destination.__struct_fields__] if whole else known
+    found = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _where(text: bytes, message: str) -> str:
+    """A decoder's message with the line instead of the byte that it names, and without its own kind of path."""
+    message = message.partition(" - at `$")[0]
+    found = re.search(r"\(byte (\d+)\)$", message)
+    if found is None:
+        return message
+    line = text[: int(found[1])].count(b"\n") + 1
+    return f"{message[: found.start()].rstrip()} (line {line})"
+
+
+def _contradictions(values: dict[str, Any]) -> Iterator[str]:
+    """What the type of a key alone does not show. Keys that were not given, or were wrong already, are not there."""
+    name = values.get("timezone", "UTC")
+    if name not in ("UTC", "local"):
+        import zoneinfo
+
+        try:
+            zoneinfo.ZoneInfo(name)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            if zoneinfo.available_timezones():
+                yield f"timezone: {shown(name)} is not a known time zone; write it like Europe/Madrid"
+            else:
+                yield f"timezone: {shown(name)} cannot be looked up, this machine has no time zones; install tzdata"
+    for key in ("base_dir", "state_dir", "claim_dir", "metrics_file"):
+        if "\0" in (values.get(key) or ""):
+            yield f"{key}: holds a NUL character"
+    on_success = values.get("on_success")
+    if getattr(on_success, "attempts", 1) != 1:
+        yield "on_success.attempts: is a key of on_failure only"
+    if not _is_unicode(values.get("key_prefix", "")):
+        yield "key_prefix: is not valid UTF-8"
+
+
+def _s3_contradictions(values: dict[str, Any]) -> Iterator[str]:
+    bucket = values.get("bucket", "")
+    if "/" in bucket and not bucket.startswith("arn:"):
+        yield "bucket: is a name without slashes; a path inside the bucket goes into key_prefix"
+    sse = values.get("sse")
+    if values.get("sse_kms_key_id") is not None and sse not in ("aws:kms", "aws:kms:dsse"):
+        yield 'sse_kms_key_id: needs sse to be "aws:kms" or "aws:kms:dsse"'
+    endpoint = values.get("endpoint_url")
+    if endpoint is not None and not re.match("https?://[^/]", endpoint):
+        yield "endpoint_url: must begin with http:// or https:// and name a host"
+    tags = values.get("tags", {})
+    if len(tags) > 10:
+        yield f"tags: an object can have 10 tags, not {len(tags)}"
+    for name, value in values.get("metadata", {}).items():
+        if not re.fullmatch("[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+            yield f"metadata: {shown(name)} cannot be the name of an HTTP header"
+        if not _is_header_value(value):
+            yield f"metadata: the value of {name} must be printable ASCII, as in every HTTP header"
+    for key in ("content_type", "storage_class", "acl", "sse_kms_key_id"):
+        if not _is_header_value(values.get(key) or ""):
+            yield f"{key}: must be printable ASCII, as in every HTTP header"
+
+
+def _ftp_contradictions(values: dict[str, Any]) -> Iterator[str]:
+    if "/" in values.get("host", ""):
+        yield "host: is a name or an address, without ftp:// before it and a path behind it"
+    if values.get("password") is not None and values.get("password_file") is not None:
+        yield "password: give it directly or in password_file, not both"
+    if values.get("ca_file") is not None and not values.get("tls", False):
+        yield "ca_file: needs tls to be true"
+    if values.get("lock_stale_seconds") is not None and values.get("lock_file") is None:
+        yield "lock_stale_seconds: needs a lock_file"
+
+
+def _local_contradictions(values: dict[str, Any]) -> Iterator[str]:
+    if "\0" in values.get("path", ""):
+        yield "path: holds a NUL character"
+
+
+_CONTRADICTIONS: dict[Any, Any] = {
+    S3Destination: _s3_contradictions,
+    FtpDestination: _ftp_contradictions,
+    LocalDestination: _local_contradictions,
+}
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_header_value(text: str) -> bool:
+    return text.isascii() and text.isprintable()
