@@ -39,7 +39,7 @@ REQUIREMENTS = {
     "proftpd": Requirement(
         packages=("proftpd-core", "proftpd-mod-crypto"),
         programs=("proftpd",),
-        files=("usr/lib/proftpd/mod_tls.so",),
+        files=("usr/lib/proftpd/mod_tls.so", "usr/lib/proftpd/mod_digest.so"),
         services=("proftpd.service",),
     ),
     "nginx": Requirement(
