@@ -58,11 +58,17 @@ class StateError(UploaderError):
 
 
 class LockHeld(UploaderError):
-    """Another run has the spool. ``holder`` describes it as far as it is known."""
+    """Another run has the spool. ``holder`` describes it as far as it is known.
 
-    def __init__(self, message: str, *, holder: str) -> None:
+    :param pid: its process, 0 if unknown.
+    :param held_since: seconds since the epoch, ``None`` if unknown.
+    """
+
+    def __init__(self, message: str, *, holder: str, pid: int = 0, held_since: float | None = None) -> None:
         super().__init__(message)
         self.holder = holder
+        self.pid = pid
+        self.held_since = held_since
 
 
 class EngineUnavailable(UploaderError):

@@ -196,3 +196,20 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     ended_by: str = "done"
     message: str = ""
     dry_run: bool = False
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """What the ledger has counted since it began, over all runs; pruning its history takes nothing away.
+
+    ``shipped_files`` includes those that were ``already_there``. A run is a success if its exit code was 0. Times are
+    seconds since the epoch, ``None`` if there was none yet.
+    """
+
+    shipped_files: int = 0
+    shipped_bytes: int = 0
+    already_there: int = 0
+    failed_uploads: int = 0
+    runs: int = 0
+    last_run_at: float | None = None
+    last_success_at: float | None = None
+    last_shipped_at: float | None = None

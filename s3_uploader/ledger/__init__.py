@@ -1,0 +1,40 @@
+"""The ledger: which files were shipped, which keep failing, which runs there were.
+
+It saves work and tells history; it is never what makes deleting safe. What it promises is that a file whose row was
+committed by :meth:`Ledger.commit_batch` is remembered after a power cut, and that losing the ledger loses nothing else.
+
+Terms
+-----
+shipped
+    At the destination and proven.
+failing
+    Tried and not shipped, so that it waits for its next try; forgotten once it is shipped or gone.
+kept
+    Shipped with ``on_success: keep``, so that it is still there and must not be shipped again.
+tick
+    A run that found nothing to do. An unbroken row of them is one row with a count.
+
+Importing this costs little; SQLite is loaded when a ledger is opened.
+"""
+
+from __future__ import annotations
+
+from s3_uploader.ledger.endpoint_memory import EndpointMemory
+from s3_uploader.ledger.ledger import Ledger
+from s3_uploader.ledger.rows import FailingRow, LocationTotals, RunRow, ShippedRow, after_failure, next_pause
+from s3_uploader.ledger.state import LEDGER_NAME, create_state_directory, spool_name, state_directory
+
+__all__ = [
+    "LEDGER_NAME",
+    "EndpointMemory",
+    "FailingRow",
+    "Ledger",
+    "LocationTotals",
+    "RunRow",
+    "ShippedRow",
+    "after_failure",
+    "create_state_directory",
+    "next_pause",
+    "spool_name",
+    "state_directory",
+]

@@ -1,0 +1,556 @@
+"""The ledger's operations: what a run records and what the commands ask."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from s3_uploader.ledger import codec
+from s3_uploader.ledger.codec import restored, stored
+from s3_uploader.ledger.endpoint_memory import MAX_AGE, EndpointMemory
+from s3_uploader.ledger.rows import FailingRow, LocationTotals, RunRow, ShippedRow
+from s3_uploader.model import Fingerprint, RunReport, Totals
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from s3_uploader.ledger.database import Database, ReadOnlyDatabase
+
+Result = TypeVar("Result")
+
+_CHUNK = 500
+_DAY = 86400.0
+
+
+class Ledger:
+    """An open ledger. Belongs to the thread that opened it; several processes may have the same one open.
+
+    Every method that reads or writes raises :class:`~s3_uploader.errors.StateError` if that is not possible.
+    """
+
+    def __init__(self, database: Database | ReadOnlyDatabase, *, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+        self._connection: object = None
+        self._destinations: dict[str, int] = {}
+        self._memories: list[EndpointMemory] = []
+        self._begun: dict[int, tuple[Any, ...]] = {}
+        self._any_failing = self._ask_for_failing(database.read)
+
+    @classmethod
+    def open(
+        cls,
+        path: str,
+        *,
+        notice: Callable[[str], None] = lambda sentence: None,
+        clock: Callable[[], float] = time.time,
+        busy_seconds: float = 30.0,
+    ) -> Ledger:
+        """Open the ledger at ``path``, creating it if it is missing; its directory must exist.
+
+        A file that is damaged or of another program is renamed to ``ledger.corrupt-<time>`` and a new ledger begun;
+        ``notice`` is told so in one sentence, now or whenever the damage comes to light.
+
+        :param clock: wall-clock time in seconds since the epoch.
+        :param busy_seconds: longest wait for another process's transaction.
+        :raises StateError: if it cannot be written, or was written by a newer version of this program.
+        """
+        from s3_uploader.ledger.database import Database
+
+        return cls(Database(path, notice=notice, clock=clock, busy_seconds=busy_seconds), clock=clock)
+
+    @classmethod
+    def open_readonly(cls, path: str, *, clock: Callable[[], float] = time.time) -> Ledger:
+        """Open the ledger at ``path`` for queries, also while a run is writing to it. Creates and changes nothing.
+
+        A ledger that does not exist yet is an empty one.
+
+        :raises StateError: if it is damaged, of another program, or this user may not read it.
+        """
+        from s3_uploader.ledger.database import ReadOnlyDatabase
+
+        return cls(ReadOnlyDatabase(path), clock=clock)
+
+    def close(self) -> None:
+        """Write what the endpoint memories learned and close; may be called twice."""
+        try:
+            if any(memory.unwritten() for memory in self._memories):
+                self._write(lambda connection: None, durable=False)
+        finally:
+            self._memories.clear()
+            self._database.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # Files
+
+    def commit_batch(
+        self,
+        *,
+        shipped: Sequence[ShippedRow] = (),
+        failed: Sequence[FailingRow] = (),
+        recovered: Iterable[str] = (),
+    ) -> None:
+        """Record a batch in one transaction that is on the disk when this returns.
+
+        :param shipped: files that are at the destination now; they are failing no longer.
+        :param failed: files that failed, with the row that :func:`after_failure` makes.
+        :param recovered: paths that are failing no longer although this run did not ship them.
+        """
+        no_longer = [*(row.path for row in shipped), *recovered]
+        if not failed and not no_longer:
+            return
+
+        def work(connection: sqlite3.Connection) -> None:
+            if self._any_failing and no_longer:
+                _delete_failing(connection, no_longer)
+            if shipped:
+                self._insert_shipped(connection, shipped)
+            if failed:
+                connection.executemany(
+                    f"INSERT OR REPLACE INTO failing ({codec.FAILING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    map(codec.failing_values, failed),
+                )
+                connection.execute("UPDATE totals SET failed_uploads = failed_uploads + ?", (len(failed),))
+
+        self._write(work, durable=True)
+
+    def failing_count(self) -> int:
+        """How many files keep failing."""
+        ((count,),) = self._database.read("SELECT count(*) FROM failing")
+        return int(count)
+
+    def failing(self, path: str) -> FailingRow | None:
+        """The row of a file that failed before; :meth:`FailingRow.waits` says whether its pause is over.
+
+        Costs nothing while no file is failing. In another process, a file that begins to fail is seen from the next
+        commit on.
+        """
+        if not self._any_failing:
+            return None
+        rows = self._database.read(f"SELECT {codec.FAILING_COLUMNS} FROM failing WHERE path = ?", (stored(path),))
+        return codec.failing_row(rows[0]) if rows else None
+
+    def failing_rows(self, *, overdue_at: float | None = None) -> Iterator[FailingRow]:
+        """The failing files in the order of their next try, in bounded memory.
+
+        :param overdue_at: only those whose next try is before this time.
+        """
+        latest = float("inf") if overdue_at is None else overdue_at
+        after: tuple[float, str | bytes] = (float("-inf"), "")
+        while True:
+            rows = self._database.read(
+                f"SELECT {codec.FAILING_COLUMNS} FROM failing WHERE next_try_at < ? AND (next_try_at, path) > (?, ?)"
+                " ORDER BY next_try_at, path LIMIT ?",
+                (latest, *after, _CHUNK),
+            )
+            yield from map(codec.failing_row, rows)
+            if len(rows) < _CHUNK:
+                return
+            after = (rows[-1][7], rows[-1][0])
+
+    def forget_failed(self, paths: Sequence[str]) -> None:
+        """Files that are failing no longer, for example because they are gone."""
+        self._write(lambda connection: _delete_failing(connection, paths), durable=False)
+
+    def sweep_failed(self, exists: Callable[[str], bool], *, now: float, most: int = 20_000) -> int:
+        """Forget failing files that are gone; returns how many.
+
+        To be called at the end of a run: a file that is still there has been tried when its pause was over, so only the
+        overdue ones have to be looked for, which as a rule are a handful. At the most ``most`` are.
+
+        :param exists: whether there is such a path, relative to the spool.
+        """
+        if not self._any_failing:
+            return 0
+        gone: list[str] = []
+        for number, row in enumerate(self.failing_rows(overdue_at=now)):
+            if number >= most:
+                break
+            if not exists(row.path):
+                gone.append(row.path)
+        if gone:
+            self.forget_failed(gone)
+        return len(gone)
+
+    def remembers(self, path: str, fingerprint: Fingerprint, *, destination: str | None = None) -> bool:
+        """Whether this very file was shipped and kept, to ``destination`` if that is given.
+
+        The device is not compared: its number may be another one after each boot, and inode, size and both times to the
+        nanosecond are enough to know a file of this spool again.
+        """
+        rows = self._database.read(
+            "SELECT inode, size, mtime_ns, ctime_ns FROM kept WHERE path = ?1"
+            " AND (?2 IS NULL OR destination = (SELECT id FROM destinations WHERE name = ?2))",
+            (stored(path), None if destination is None else stored(destination)),
+        )
+        return rows == [codec.kept_values(fingerprint)]
+
+    def sweep_kept(self, exists: Callable[[str], bool], *, now: float, most: int = 1000) -> int:
+        """Forget kept files that are gone; returns how many. Each call looks at the next ``most`` of them."""
+        begin = int(self.recall("sweep_kept", now=now) or 0)
+        rows = self._database.read("SELECT id, path FROM kept WHERE id > ? ORDER BY id LIMIT ?", (begin, most))
+        gone = [(number,) for number, path in rows if not exists(restored(path))]
+        end = rows[-1][0] if len(rows) == most else 0
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany("DELETE FROM kept WHERE id = ?", gone)
+            _remember(connection, {"sweep_kept": str(end)}, now)
+
+        if gone or end != begin:
+            self._write(work, durable=False)
+        return len(gone)
+
+    # Runs
+
+    def begin_run(self, *, started_at: float, pid: int, host: str, destination: str = "") -> int:
+        """Note that a run begins; returns its number.
+
+        The note survives the death of the process but not a power cut, unless a batch is committed after it.
+        """
+        values = (started_at, pid, stored(host), stored(destination))
+
+        def work(connection: sqlite3.Connection) -> int:
+            cursor = connection.execute(
+                "INSERT INTO runs (started_at, pid, host, destination) VALUES (?, ?, ?, ?)", values
+            )
+            assert cursor.lastrowid is not None
+            return cursor.lastrowid
+
+        number = self._write(work, durable=False)
+        self._begun[number] = values
+        return number
+
+    def finish_run(self, run: int, report: RunReport) -> None:
+        """Note how a run ended. One that found nothing to do is added to the ticks before it, of the same day."""
+        begun = self._begun.pop(run, (report.started_at, 0, "", stored(report.destination)))
+        finished_at = report.started_at + report.duration
+        outcome = {
+            "finished_at": finished_at,
+            "duration": report.duration,
+            "exit_code": report.exit_code,
+            "shipped": report.shipped,
+            "shipped_bytes": report.shipped_bytes,
+            "already_there": report.already_there,
+            "failed": report.failed,
+            "left": msgspec.json.encode(report.left).decode(),
+            "backlog": report.backlog,
+            "backlog_bytes": report.backlog_bytes,
+            "oldest_waiting": report.oldest_waiting,
+            "pruned_directories": report.pruned_directories,
+            "ended_by": report.ended_by,
+            "message": codec.stored_message(report.message),
+            "idle": _is_idle(report),
+        }
+        assignments = ", ".join(f'"{column}" = ?' for column in outcome)
+
+        def work(connection: sqlite3.Connection) -> None:
+            _count_run(connection, report, finished_at)
+            row = run
+            if outcome["idle"]:
+                before = _tick_before(connection, run, begun)
+                if before is not None:
+                    connection.execute("DELETE FROM runs WHERE id = ?", (run,))
+                    connection.execute("UPDATE runs SET ticks = ticks + 1, pid = ? WHERE id = ?", (begun[1], before))
+                    row = before
+            values = (*outcome.values(), row)
+            if not connection.execute(f"UPDATE runs SET {assignments} WHERE id = ?", values).rowcount:
+                # The ledger that the run began with has been lost.
+                connection.execute(
+                    "INSERT INTO runs (id, started_at, pid, host, destination) VALUES (?, ?, ?, ?, ?)", (row, *begun)
+                )
+                connection.execute(f"UPDATE runs SET {assignments} WHERE id = ?", values)
+
+        self._write(work, durable=False)
+
+    def runs(self, *, limit: int = 10, since: float | None = None) -> list[RunRow]:
+        """The last runs, the latest first.
+
+        :param since: only those that were still running, or began, after this time.
+        """
+        rows = self._database.read(
+            f"SELECT {codec.RUN_COLUMNS} FROM runs WHERE coalesce(finished_at, started_at) >= ?"
+            " ORDER BY id DESC LIMIT ?",
+            (float("-inf") if since is None else since, limit),
+        )
+        return [codec.run_row(row) for row in rows]
+
+    # History
+
+    def history(
+        self,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        match: str | None = None,
+        location: str | None = None,
+        limit: int | None = None,
+        newest_first: bool = False,
+    ) -> Iterator[ShippedRow]:
+        """The shipped files by the time at which they were shipped, in bounded memory.
+
+        It is read in pieces, so that somebody who pages through it for an hour does not hold up the ledger's upkeep.
+
+        :param since: only files shipped at this time or later.
+        :param until: only files shipped before this time.
+        :param match: only files whose path or key contains this text or, if it has one of ``*?[`` in it, matches it as
+            a whole as a glob pattern, in which ``*`` matches slashes too.
+        :param location: only files of this location.
+        :param limit: at the most so many.
+        """
+        conditions = ["(shipped_at, shipped.id) " + ("< (?, ?)" if newest_first else "> (?, ?)")]
+        parameters: list[Any] = []
+        if since is not None:
+            conditions.append("shipped_at >= ?")
+            parameters.append(since)
+        if until is not None:
+            conditions.append("shipped_at < ?")
+            parameters.append(until)
+        if location is not None:
+            conditions.append("location = ?")
+            parameters.append(stored(location))
+        if match is not None:
+            # CAST, because what holds a byte that is no text is a blob here.
+            if any(character in match for character in "*?["):
+                conditions.append("(CAST(path AS TEXT) GLOB CAST(? AS TEXT) OR CAST(key AS TEXT) GLOB CAST(? AS TEXT))")
+            else:
+                conditions.append(
+                    "(instr(CAST(path AS TEXT), CAST(? AS TEXT)) OR instr(CAST(key AS TEXT), CAST(? AS TEXT)))"
+                )
+            parameters += [stored(match)] * 2
+        direction = "DESC" if newest_first else "ASC"
+        columns = codec.SHIPPED_COLUMNS.replace(" destination,", " name,")
+        sql = (
+            f"SELECT {columns}, shipped.id FROM shipped JOIN destinations ON destinations.id = destination"
+            f" WHERE {' AND '.join(conditions)} ORDER BY shipped_at {direction}, shipped.id {direction} LIMIT ?"
+        )
+        after = (float("inf"), 0) if newest_first else (float("-inf"), 0)
+        while limit is None or limit > 0:
+            size = _CHUNK if limit is None else min(limit, _CHUNK)
+            rows = self._database.read(sql, (*after, *parameters, size))
+            yield from map(codec.shipped_row, rows)
+            if len(rows) < size:
+                return
+            after = (rows[-1][7], rows[-1][15])
+            if limit is not None:
+                limit -= size
+
+    def totals(self) -> Totals:
+        """What has been counted since the ledger began."""
+        names = Totals.__struct_fields__
+        (row,) = self._database.read(f"SELECT {', '.join(names)} FROM totals")
+        return Totals(**dict(zip(names, row, strict=True)))
+
+    def location_totals(self) -> list[LocationTotals]:
+        """What each location has shipped since the ledger began, by name."""
+        rows = self._database.read(
+            "SELECT location, files, bytes, last_shipped_at, last_period_begin FROM locations ORDER BY location"
+        )
+        return [
+            LocationTotals(
+                location=restored(location),
+                files=files,
+                bytes=size,
+                last_shipped_at=last_shipped_at,
+                last_period_begin=last_period_begin,
+            )
+            for location, files, size, last_shipped_at, last_period_begin in rows
+        ]
+
+    def prune(
+        self,
+        *,
+        now: float,
+        history_days: float,
+        history_max_files: int,
+        chunk: int = 2000,
+        go_on: Callable[[], bool] = lambda: True,
+    ) -> int:
+        """Forget shipped files and runs older than ``history_days``, and the oldest files above ``history_max_files``.
+
+        Works in short transactions, as long as ``go_on`` says so; what is left is for the next run. Returns the number
+        of rows removed; costs next to nothing if there are none.
+        """
+        begin = now - history_days * _DAY
+
+        def work(connection: sqlite3.Connection) -> int:
+            (excess,) = connection.execute("SELECT shipped_rows - ? FROM totals", (history_max_files,)).fetchone()
+            files = connection.execute(
+                "DELETE FROM shipped WHERE id IN"
+                " (SELECT id FROM shipped WHERE shipped_at < ? ORDER BY shipped_at LIMIT ?)",
+                (begin, chunk),
+            ).rowcount
+            more = min(excess, chunk) - files
+            if more > 0:
+                files += connection.execute(
+                    "DELETE FROM shipped WHERE id IN (SELECT id FROM shipped ORDER BY shipped_at LIMIT ?)", (more,)
+                ).rowcount
+            connection.execute("UPDATE totals SET shipped_rows = shipped_rows - ?", (files,))
+            # Only the first rows are looked at: their order is that of time, as long as the clock is right.
+            runs = connection.execute(
+                "DELETE FROM runs WHERE id IN (SELECT id FROM runs ORDER BY id LIMIT ?)"
+                " AND coalesce(finished_at, started_at) < ?",
+                (chunk, begin),
+            ).rowcount
+            return files + runs
+
+        removed = 0
+        while self._has_prunable(begin, history_max_files) and go_on():
+            removed += self._write(work, durable=False)
+        return removed
+
+    # What is known of the endpoint
+
+    def remember(self, name: str, value: str, *, now: float) -> None:
+        """Note a text under a name."""
+        self._write(lambda connection: _remember(connection, {name: value}, now), durable=False)
+
+    def recall(self, name: str, *, now: float, max_age: float = MAX_AGE) -> str | None:
+        """The text under a name, ``None`` if there is none or it was noted more than ``max_age`` seconds ago."""
+        rows = self._database.read(
+            "SELECT value FROM memory WHERE name = ? AND noted_at BETWEEN ? AND ?", (name, now - max_age, now + max_age)
+        )
+        return str(rows[0][0]) if rows else None
+
+    def endpoint_memory(self, *, prefix: str = "", max_age: float = MAX_AGE) -> EndpointMemory:
+        """What is remembered under names that begin with ``prefix``, for a store to read and add to.
+
+        :param prefix: what the names have in common and the store does not see, e.g. the endpoint's address.
+        """
+        now = self._clock()
+        rows = self._database.read(
+            "SELECT name, value FROM memory WHERE noted_at BETWEEN ? AND ?", (now - max_age, now + max_age)
+        )
+        memory = EndpointMemory(
+            {name[len(prefix) :]: value for name, value in rows if name.startswith(prefix)}, prefix=prefix
+        )
+        self._memories.append(memory)
+        return memory
+
+    # Inside
+
+    def _write(self, work: Callable[[sqlite3.Connection], Result], *, durable: bool) -> Result:
+        learned = [(memory, memory.unwritten()) for memory in self._memories]
+
+        def all_of_it(connection: sqlite3.Connection) -> tuple[Result, bool]:
+            if connection is not self._connection:  # the first one, or a new ledger in place of a damaged one
+                self._destinations.clear()
+                self._connection = connection
+            result = work(connection)
+            for memory, values in learned:
+                _remember(connection, {memory.prefix + name: value for name, value in values.items()}, self._clock())
+            return result, self._ask_for_failing(lambda sql: connection.execute(sql).fetchall())
+
+        try:
+            result, self._any_failing = self._database.transact(all_of_it, durable=durable)
+        except BaseException:
+            self._destinations.clear()  # numbers of rows that were rolled back
+            raise
+        for memory, values in learned:
+            memory.written(values)
+        return result
+
+    @staticmethod
+    def _ask_for_failing(read: Callable[[str], list[Any]]) -> bool:
+        return read("SELECT EXISTS (SELECT 1 FROM failing)") == [(1,)]
+
+    def _insert_shipped(self, connection: sqlite3.Connection, rows: Sequence[ShippedRow]) -> None:
+        for name in {row.destination for row in rows}.difference(self._destinations):
+            connection.execute("INSERT OR IGNORE INTO destinations (name) VALUES (?)", (stored(name),))
+            ((number,),) = connection.execute("SELECT id FROM destinations WHERE name = ?", (stored(name),)).fetchall()
+            self._destinations[name] = number
+        numbers = self._destinations
+        connection.executemany(
+            f"INSERT INTO shipped ({codec.SHIPPED_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [codec.shipped_values(row, numbers[row.destination]) for row in rows],
+        )
+        connection.executemany(
+            "INSERT OR REPLACE INTO kept (path, destination, inode, size, mtime_ns, ctime_ns)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (stored(row.path), numbers[row.destination], *codec.kept_values(row.kept))
+                for row in rows
+                if row.kept is not None
+            ],
+        )
+        connection.execute(
+            "UPDATE totals SET shipped_rows = shipped_rows + ?1, shipped_files = shipped_files + ?1,"
+            " shipped_bytes = shipped_bytes + ?2, already_there = already_there + ?3,"
+            " last_shipped_at = max(coalesce(last_shipped_at, ?4), ?4)",
+            (
+                len(rows),
+                sum(row.size for row in rows),
+                sum(row.already_there for row in rows),
+                max(row.shipped_at for row in rows),
+            ),
+        )
+        connection.executemany(
+            "INSERT INTO locations VALUES (?, ?, ?, ?, ?) ON CONFLICT (location) DO UPDATE SET"
+            " files = files + excluded.files, bytes = bytes + excluded.bytes,"
+            " last_shipped_at = max(last_shipped_at, excluded.last_shipped_at),"
+            " last_period_begin = max(coalesce(last_period_begin, excluded.last_period_begin),"
+            " coalesce(excluded.last_period_begin, last_period_begin))",
+            _by_location(rows),
+        )
+
+    def _has_prunable(self, begin: float, history_max_files: int) -> bool:
+        ((found,),) = self._database.read(
+            "SELECT (SELECT shipped_rows FROM totals) > ?1"
+            " OR (SELECT min(shipped_at) FROM shipped) < ?2"
+            " OR (SELECT coalesce(finished_at, started_at) FROM runs ORDER BY id LIMIT 1) < ?2",
+            (history_max_files, begin),
+        )
+        return bool(found)
+
+
+def _delete_failing(connection: sqlite3.Connection, paths: Sequence[str]) -> None:
+    connection.executemany("DELETE FROM failing WHERE path = ?", [(stored(path),) for path in paths])
+
+
+def _remember(connection: sqlite3.Connection, values: dict[str, str], now: float) -> None:
+    connection.executemany(
+        "INSERT OR REPLACE INTO memory (name, value, noted_at) VALUES (?, ?, ?)",
+        [(name, value, now) for name, value in values.items()],
+    )
+
+
+def _by_location(rows: Sequence[ShippedRow]) -> list[tuple[Any, ...]]:
+    sums: dict[str, list[Any]] = {}
+    for row in rows:
+        entry = sums.setdefault(row.location, [0, 0, row.shipped_at, row.period_begin])
+        entry[0] += 1
+        entry[1] += row.size
+        entry[2] = max(entry[2], row.shipped_at)
+        if row.period_begin is not None:
+            entry[3] = row.period_begin if entry[3] is None else max(entry[3], row.period_begin)
+    return [(stored(location), *entry) for location, entry in sums.items()]
+
+
+def _is_idle(report: RunReport) -> bool:
+    moved = report.shipped or report.failed or report.pruned_directories
+    return not moved and not report.message and report.exit_code == 0
+
+
+def _tick_before(connection: sqlite3.Connection, run: int, begun: tuple[Any, ...]) -> int | None:
+    """The row right before this run's, if it is one of ticks that began less than a day before."""
+    rows = connection.execute(
+        "SELECT id, idle AND started_at BETWEEN ?2 - 86400 AND ?2 AND host = ?3 AND destination = ?4"
+        " FROM runs WHERE id < ?1 ORDER BY id DESC LIMIT 1",
+        (run, begun[0], *begun[2:]),
+    ).fetchall()
+    return rows[0][0] if rows and rows[0][1] else None
+
+
+def _count_run(connection: sqlite3.Connection, report: RunReport, finished_at: float) -> None:
+    connection.execute(
+        "UPDATE totals SET runs = runs + 1, last_run_at = ?1,"
+        " last_success_at = CASE WHEN ?2 THEN ?1 ELSE last_success_at END",
+        (finished_at, report.exit_code == 0),
+    )

@@ -1,0 +1,145 @@
+"""The rows of the ledger as values, and the rules that need no database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from s3_uploader.model import Fingerprint, Proof
+
+FIRST_PAUSE = 60.0
+"""Seconds before a file that failed for the first time is tried again."""
+LONGEST_PAUSE = 6 * 3600.0
+"""Seconds at which the pauses stop growing."""
+
+
+class ShippedRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One file that is at its destination.
+
+    :param path: relative to the spool.
+    :param destination: name of the store, e.g. the bucket.
+    :param key: where the object really is.
+    :param period_begin: data time in seconds since the epoch, ``None`` where the path names none.
+    :param seconds: how long the upload took.
+    :param run: the run that shipped it.
+    :param kept: fingerprint of the local file where it stays; what makes :meth:`Ledger.remembers` know it.
+    """
+
+    path: str
+    key: str
+    destination: str
+    size: int
+    mtime_ns: int
+    shipped_at: float
+    proof: Proof
+    location: str = ""
+    period_begin: float | None = None
+    seconds: float = 0.0
+    checksum: str = ""
+    etag: str = ""
+    version_id: str = ""
+    already_there: bool = False
+    run: int | None = None
+    kept: Fingerprint | None = None
+
+
+class FailingRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One file that could not be shipped so far; ``size`` and ``mtime_ns`` tell whether it has other content now."""
+
+    path: str
+    key: str
+    size: int
+    mtime_ns: int
+    attempts: int
+    first_failed_at: float
+    last_failed_at: float
+    next_try_at: float
+    code: str
+    message: str
+
+    def waits(self, *, size: int, mtime_ns: int, now: float) -> bool:
+        """Whether the file, as it is now, has to wait for its next try.
+
+        Other content is tried at once. A next try further away than any pause was set by a clock that was wrong.
+        """
+        if size != self.size or mtime_ns != self.mtime_ns:
+            return False
+        return now < self.next_try_at <= now + LONGEST_PAUSE
+
+
+class RunRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One run, or an unbroken row of runs that had nothing to do (then ``ticks`` says how many).
+
+    ``finished_at`` is ``None`` while it runs, and for ever if it was killed. Of several ticks ``started_at`` belongs to
+    the first, everything else to the last.
+    """
+
+    id: int
+    started_at: float
+    finished_at: float | None
+    pid: int
+    host: str
+    destination: str = ""
+    ticks: int = 1
+    duration: float = 0.0
+    exit_code: int | None = None
+    shipped: int = 0
+    shipped_bytes: int = 0
+    already_there: int = 0
+    failed: int = 0
+    left: dict[str, int] = {}
+    backlog: int = 0
+    backlog_bytes: int = 0
+    oldest_waiting: float | None = None
+    pruned_directories: int = 0
+    ended_by: str = ""
+    message: str = ""
+
+
+class LocationTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """What one location has shipped since the ledger began, pruned history included."""
+
+    location: str
+    files: int
+    bytes: int
+    last_shipped_at: float
+    last_period_begin: float | None
+
+
+def next_pause(attempts: int, random: Callable[[], float]) -> float:
+    """Seconds to wait after the ``attempts``-th failure: doubling, with jitter so that files do not come back together.
+
+    :param random: returns a float in [0, 1).
+    """
+    ceiling = min(FIRST_PAUSE * 2.0 ** min(max(attempts, 1) - 1, 30), LONGEST_PAUSE)
+    return ceiling * (0.5 + 0.5 * random())
+
+
+def after_failure(
+    before: FailingRow | None,
+    *,
+    path: str,
+    key: str,
+    size: int,
+    mtime_ns: int,
+    code: str,
+    message: str,
+    now: float,
+    random: Callable[[], float],
+) -> FailingRow:
+    """The row of a file that failed just now; ``before`` is its row so far. Other content counts from one again."""
+    same = before is not None and before.size == size and before.mtime_ns == mtime_ns
+    attempts = before.attempts + 1 if before is not None and same else 1
+    return FailingRow(
+        path=path,
+        key=key,
+        size=size,
+        mtime_ns=mtime_ns,
+        attempts=attempts,
+        first_failed_at=before.first_failed_at if before is not None and same else now,
+        last_failed_at=now,
+        next_try_at=now + next_pause(attempts, random),
+        code=code,
+        message=message,
+    )
