@@ -19,7 +19,12 @@ Longer: TypeAlias = Annotated[float, Meta(gt=0)]
 class MoveTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Move the local file to another directory, under its path relative to the spool."""
 
-    move_to: Annotated[str, Meta(min_length=1, description="Directory below which the file is put.")]
+    move_to: Annotated[
+        str,
+        Meta(
+            min_length=1, description="Directory below which the file is put; a relative one is taken from `base_dir`."
+        ),
+    ]
     attempts: Annotated[int, Meta(ge=1, description="How many failed attempts it takes (`on_failure` only).")] = 1
 
 
@@ -158,12 +163,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     on_failure: Annotated[
         Literal["keep", "delete"] | MoveTo, Meta(description="What becomes of a file that cannot be shipped.")
     ] = "keep"
-    claim_dir: Annotated[
-        str | None,
-        Meta(
-            description="Directory into which files are claimed by rename, so that several uploaders can share a spool."
-        ),
-    ] = None
     prune_empty_dirs: Annotated[
         bool | None, Meta(description="Remove directories that became empty. Default: only with the layout `dated`.")
     ] = None

@@ -1,0 +1,82 @@
+"""Writes the tables of `docs/configuration.md` from the types of the configuration.
+
+``python docs/generate.py`` rewrites what stands between the markers ``<!-- keys of NAME -->`` and ``<!-- end -->``;
+``--check`` only says whether that would change anything, with exit code 1 if it would.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from s3_uploader import config
+from s3_uploader.config.wording import expected
+
+PAGE = Path(__file__).with_name("configuration.md")
+TABLES: dict[str, Any] = {
+    "the run": config.Config,
+    "s3": config.S3Destination,
+    "ftp": config.FtpDestination,
+    "local": config.LocalDestination,
+    "move_to": config.MoveTo,
+}
+BLOCK = re.compile(r"(<!-- keys of ([a-z0-9_ ]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
+
+
+def table(kind: Any) -> str:
+    """One row for each key: what it takes, its default, what it is for."""
+    hints = get_type_hints(kind, include_extras=True)
+    rows = ["| key | takes | default | meaning |", "| --- | --- | --- | --- |"]
+    for field in msgspec.structs.fields(kind):
+        if field.name == "destination":
+            takes = "an object with a `type`"
+        else:
+            takes = re.sub(r'("[^"]*"|\{.*\}|\^\S+)', r"`\1`", expected(hints[field.name]))
+        cells = [f"`{field.name}`", takes, default(field), description(hints[field.name])]
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def default(field: Any) -> str:
+    """The default as it would be written; nothing where the meaning says what happens without the key."""
+    if field.required:
+        return "required"
+    value = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
+    return "" if value is None else f"`{json.dumps(value)}`"
+
+
+def description(hint: Any) -> str:
+    """The sentence that the type carries."""
+    assert get_origin(hint) is Annotated
+    return next(meta.description for meta in get_args(hint)[1:] if isinstance(meta, Meta) and meta.description)
+
+
+def generated(page: str) -> str:
+    """The page with its tables written anew."""
+    return BLOCK.sub(lambda found: f"{found[1]}\n{table(TABLES[found[2]])}\n{found[3]}", page)
+
+
+def main(arguments: list[str]) -> int:
+    """Rewrite the page, or with ``--check`` compare it."""
+    before = PAGE.read_text(encoding="utf-8")
+    after = generated(before)
+    missing = [name for name in TABLES if f"<!-- keys of {name} -->" not in before]
+    if missing:
+        print(f"{PAGE.name} has no place for the keys of: {', '.join(missing)}", file=sys.stderr)
+        return 1
+    if arguments == ["--check"]:
+        if before != after:
+            print(f"{PAGE.name} is not what the types say; run: python docs/generate.py", file=sys.stderr)
+        return int(before != after)
+    PAGE.write_text(after, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,56 @@
+"""The documentation says what the program does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docs import generate
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_the_configuration_reference_is_fresh() -> None:
+    """The committed reference page is the one that the types give."""
+    assert generate.main(["--check"]) == 0
+
+
+def test_a_stale_reference_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """A page whose tables differ from the types fails the check, and is mended by running without it."""
+    page = tmp_path / "configuration.md"
+    page.write_text(generate.PAGE.read_text().replace("`settle_seconds`", "`settle_minutes`"))
+    monkeypatch.setattr(generate, "PAGE", page)
+    assert generate.main(["--check"]) == 1
+    assert "run: python docs/generate.py" in capsys.readouterr().err
+    assert generate.main([]) == 0
+    assert page.read_text() == (ROOT / "docs" / "configuration.md").read_text()
+
+
+def test_a_page_without_a_table_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody loses a table of the reference by removing its markers."""
+    page = tmp_path / "configuration.md"
+    page.write_text(generate.PAGE.read_text().replace("<!-- keys of ftp -->", ""))
+    monkeypatch.setattr(generate, "PAGE", page)
+    assert generate.main([]) == 1
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every relative link in the documentation leads to a file that exists, and to a heading that it has."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), f"{page.name} links to {target}"
+        if anchor:
+            assert anchor in _anchors(linked), f"{page.name} links to {target}"
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
