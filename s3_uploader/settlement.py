@@ -7,7 +7,7 @@ keeps uploads in flight. Both run on the same thread.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -37,7 +37,7 @@ class Records(Protocol):
         *,
         shipped: Sequence[ShippedRow] = (),
         failed: Sequence[FailingRow] = (),
-        recovered: Iterable[str] = (),
+        recovered: Sequence[str] = (),
     ) -> None:
         """Record files in one transaction that is durable when this returns. Raises ``StateError``."""
 
@@ -47,8 +47,8 @@ class Records(Protocol):
     def failing(self, path: str) -> FailingRow | None:
         """The record of a file that keeps failing."""
 
-    def remembers(self, path: str, fingerprint: Fingerprint) -> bool:
-        """Whether this very file was shipped before and kept."""
+    def remembers(self, path: str, fingerprint: Fingerprint, *, destination: str) -> bool:
+        """Whether this very file was shipped to that destination before and kept."""
 
     def remember(self, name: str, value: str, *, now: float) -> None:
         """Keep a small fact for later runs."""
@@ -133,7 +133,9 @@ class Settlement:
 
     def is_remembered(self, file: OpenFile) -> bool:
         """Whether files are kept and this very file was shipped before."""
-        return self._on_success.keep and self._records.remembers(file.candidate.path, file.fingerprint)
+        return self._on_success.keep and self._records.remembers(
+            file.candidate.path, file.fingerprint, destination=self._store.properties.name
+        )
 
     # ---------------------------------------------------------------------------------------------- what was proven
 

@@ -15,12 +15,15 @@ proof
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Future
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from s3_uploader.model import Finding, OnConflict, Proof, Receipt
+
+if TYPE_CHECKING:
+    # Importing it costs 15 ms, which a run that has nothing to ship does not pay.
+    from concurrent.futures import Future
 
 
 class StoreProperties(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,25 @@
+"""The command line: ``s3-uploader-cli``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    ``s3-uploader-cli CONFIG_FILE``, the form that cron starts every minute, needs no command-line parser and does not
+    load one: that is a third of what a run with nothing to do costs.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if len(arguments) == 1 and not arguments[0].startswith("-"):
+        from s3_uploader.cli.names import COMMANDS
+
+        if arguments[0] not in COMMANDS:
+            from s3_uploader.cli.running import RunOptions, run
+
+            return run(arguments[0], RunOptions())
+    from s3_uploader.cli.commands import command_line
+
+    return command_line(arguments)

@@ -1,0 +1,164 @@
+"""The commands as click sees them. Everything heavier than parsing is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+import s3_uploader
+from s3_uploader.cli.failures import USAGE, guarded
+from s3_uploader.cli.names import COMMANDS
+
+_CONFIG_FILE = click.argument("config_file", type=click.Path(dir_okay=False))
+
+
+class _RunByDefault(click.Group):
+    """A group whose first argument, if it names no command, is the configuration file of ``run``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = {"--help", "-h", "--version"}
+        if args and args[0] not in COMMANDS and args[0] not in own:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_RunByDefault, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(s3_uploader.__version__, prog_name="s3-uploader-cli")
+def group() -> None:
+    """Empties a spool directory into object storage, without ever losing a byte.
+
+    \b
+    s3-uploader-cli CONFIG_FILE        one run, the same as `run CONFIG_FILE`
+    s3-uploader-cli COMMAND --help     more about a command
+    """
+
+
+@group.command()
+@_CONFIG_FILE
+@click.option("--dry-run", is_flag=True, help="Say what would be shipped and what would be left, and do nothing.")
+@click.option("--progress/--no-progress", default=None, help="Show a progress bar. Default: on a terminal only.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("-v", "--verbose", is_flag=True, help="Also name each file that is left, and why.")
+@click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors: what cron should mail about.")
+@click.option("--max-runtime", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Time budget.")
+@click.option(
+    "--wait-for-lock",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    default=0.0,
+    help="Wait for another run to end; exit code 75 if it does not. Default: step aside at once, exit code 0.",
+)
+def run(
+    config_file: str,
+    dry_run: bool,
+    progress: bool | None,
+    log_format: str,
+    verbose: bool,
+    quiet: bool,
+    max_runtime: float | None,
+    wait_for_lock: float,
+) -> int:
+    """Ship what is ready, once.
+
+    \b
+    Example, for cron:
+      * * * * * s3-uploader-cli run --quiet /etc/s3-uploader/config.json
+    """
+    from s3_uploader.cli import running
+    from s3_uploader.reporting.log import Verbosity
+
+    if verbose and quiet:
+        raise click.UsageError("--verbose and --quiet contradict each other.")
+    verbosity = Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL
+    return running.run(
+        config_file,
+        running.RunOptions(
+            dry_run=dry_run,
+            progress=progress,
+            json_log=log_format == "json",
+            verbosity=verbosity,
+            max_runtime_seconds=max_runtime,
+            wait_for_lock_seconds=wait_for_lock,
+        ),
+    )
+
+
+@group.command()
+@_CONFIG_FILE
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def check(config_file: str, as_json: bool) -> int:
+    """Prove, before the first delete, that spool and destination can do what is needed.
+
+    Stores a small object of its own at the destination and removes it again.
+    """
+    from s3_uploader.cli.checking import check as work
+
+    return guarded(lambda: work(config_file, as_json=as_json))
+
+
+@group.command()
+@_CONFIG_FILE
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def status(config_file: str, as_json: bool) -> int:
+    """Backlog by location with its oldest age, failing files, last runs, and who has the lock."""
+    from s3_uploader.cli.looking import status as work
+
+    return guarded(lambda: work(config_file, as_json=as_json))
+
+
+@group.command()
+@_CONFIG_FILE
+@click.option("--since", metavar="TIME", help="Shipped at or after: 2026-11-20, 2026-11-20T15:04, or 2h, 3d ago.")
+@click.option("--until", metavar="TIME", help="Shipped before.")
+@click.option("--match", metavar="GLOB", help="Only paths or keys that match, e.g. 'bedroom/*'.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many, the newest.")
+@click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+def history(
+    config_file: str, since: str | None, until: str | None, match: str | None, limit: int | None, form: str
+) -> int:
+    """What was shipped, from the ledger; the destination is not asked.
+
+    \b
+    Example:
+      s3-uploader-cli history config.json --since 1d --match 'bedroom/*' --format csv
+    """
+    from s3_uploader.cli.looking import history as work
+
+    return guarded(lambda: work(config_file, since=since, until=until, match=match, limit=limit, form=form))
+
+
+@group.command()
+def schema() -> int:
+    """The JSON Schema of the configuration file."""
+    import msgspec
+
+    from s3_uploader import config
+
+    print(msgspec.json.format(msgspec.json.encode(config.json_schema()), indent=2).decode())
+    return 0
+
+
+@group.command()
+@click.option("--keep", is_flag=True, help="Do not remove the demo's directory at the end.")
+def demo(keep: bool) -> int:
+    """Show the main job: a spool, an S3 server inside this process, and a run. Needs no account."""
+    from s3_uploader.cli.demo import demo as work
+
+    return guarded(lambda: work(keep=keep))
+
+
+def command_line(arguments: Sequence[str]) -> int:
+    """Parse and run; the exit code instead of ``SystemExit``."""
+    try:
+        result = group.main(args=list(arguments), prog_name="s3-uploader-cli", standalone_mode=False)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.ClickException as error:
+        error.show()
+        return USAGE
+    except click.Abort:
+        print("Aborted.", file=sys.stderr)
+        return 130
+    return result if isinstance(result, int) else 0

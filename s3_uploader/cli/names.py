@@ -1,0 +1,5 @@
+"""The names of the commands; a first argument that is none of them is a configuration file."""
+
+from __future__ import annotations
+
+COMMANDS = ("run", "check", "status", "history", "schema", "demo")

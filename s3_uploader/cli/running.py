@@ -1,0 +1,110 @@
+"""The work of ``run``: one pass over the spool, told in log lines, as a progress bar, as metrics and as a ping."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from s3_uploader import app, config
+from s3_uploader.cli.failures import guarded
+from s3_uploader.events import Emit, fan_out
+from s3_uploader.reporting.log import Log, Verbosity
+from s3_uploader.stop import Stop
+
+_WANTED_DESCRIPTORS = 4096
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says about a run."""
+
+    dry_run: bool = False
+    progress: bool | None = None
+    json_log: bool = False
+    verbosity: Verbosity = Verbosity.NORMAL
+    max_runtime_seconds: float | None = None
+    wait_for_lock_seconds: float = 0.0
+
+
+def run(config_file: str, options: RunOptions) -> int:
+    """Run once; returns the exit code."""
+    return guarded(lambda: _run(config_file, options))
+
+
+def _run(config_file: str, options: RunOptions) -> int:
+    configuration = config.load(config_file)
+    if options.dry_run:
+        from s3_uploader.cli.looking import dry_run
+
+        return dry_run(configuration, as_json=options.json_log)
+    raise_descriptor_limit()
+    by_hand = sys.stderr.isatty()
+    log = Log(sys.stderr, json=options.json_log, verbosity=options.verbosity, explain_idle=by_hand)
+    wants_progress = options.progress if options.progress is not None else by_hand and not options.json_log
+    with log, stop_on_signals() as stop, _subscribers(configuration, log, wants_progress) as emit:
+        report = app.run_once(
+            configuration,
+            emit=emit,
+            stop=stop,
+            max_runtime_seconds=options.max_runtime_seconds,
+            wait_for_lock_seconds=options.wait_for_lock_seconds,
+        )
+    return report.exit_code
+
+
+@contextmanager
+def _subscribers(configuration: config.Config, log: Log, wants_progress: bool) -> Iterator[Emit]:
+    subscribers: list[Emit] = [log]
+    bar = None
+    if wants_progress:
+        from s3_uploader.reporting.progress import Progress
+
+        bar = Progress(log)
+        subscribers = [bar]
+    if configuration.metrics_file is not None:
+        from s3_uploader.reporting.metrics import MetricsFile
+
+        subscribers.append(MetricsFile(configuration.metrics_file, notice=subscribers[0]))
+    if configuration.ping_url is not None:
+        from s3_uploader.reporting.ping import Ping
+
+        subscribers.append(Ping(configuration.ping_url, log=log, notice=subscribers[0]))
+    try:
+        yield fan_out(subscribers)
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Turn the signals that end a program into a request to stop in good order."""
+    stop = Stop()
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def handle(number: int, frame: object) -> None:
+        stop.request(number)
+
+    for number in _SIGNALS:
+        # nohup's wish is kept: what was ignored when the program started stays ignored.
+        if before[number] is not signal.SIG_IGN:
+            signal.signal(number, handle)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def raise_descriptor_limit() -> None:
+    """Allow for a descriptor for each file and each connection in flight, where the hard limit lets us."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_WANTED_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
