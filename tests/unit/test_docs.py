@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from docs import generate
+from s3_uploader import config
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -49,6 +51,33 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert linked.exists(), f"{page.name} links to {target}"
         if anchor:
             assert anchor in _anchors(linked), f"{page.name} links to {target}"
+
+
+def _configurations() -> list[Any]:
+    found: list[Any] = []
+    for page in PAGES:
+        for block in re.findall(r"```json\n(.*?)```", page.read_text(), re.DOTALL):
+            if "base_dir" in block:
+                found.append(pytest.param(json.loads(block), id=f"{page.name}-{len(found)}"))
+    return found
+
+
+@pytest.mark.parametrize("raw", _configurations())
+def test_configurations_in_the_documentation_load(raw: dict[str, Any]) -> None:
+    """Whoever copies a configuration from the documentation has a valid one."""
+    config.from_mapping(raw, source="documentation")
+
+
+def test_the_policy_allows_what_the_readme_says() -> None:
+    """The policy for AWS is JSON and holds the actions of the table in the README, and no others."""
+    policy = json.loads((ROOT / "deploy" / "iam-policy.json").read_text())
+    actions = {
+        action
+        for statement in policy["Statement"]
+        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+    }
+    section = (ROOT / "README.md").read_text().partition("## Rights in AWS")[2]
+    assert actions == set(re.findall(r"^\| `(s3:\w+)`", section, re.MULTILINE))
 
 
 def _anchors(page: Path) -> set[str]:

@@ -1,0 +1,36 @@
+"""The rules of the house that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+END_TO_END = sorted((ROOT / "tests" / "e2e").rglob("*.py"))
+HEAVY = {"awscrt", "boto3", "botocore", "click", "rich", "ssl", "sqlite3", "asyncio", "watchfiles", "prometheus_client"}
+
+
+@pytest.mark.parametrize("path", END_TO_END, ids=lambda path: path.name)
+def test_end_to_end_tests_do_not_import_the_package(path: Path) -> None:
+    """What a user runs is what is tested: the installed command, in a process of its own."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        assert not [name for name in names if name.partition(".")[0] == "s3_uploader"], f"line {node.lineno}"
+
+
+def test_loading_a_configuration_imports_nothing_heavy() -> None:
+    """A tick that finds nothing to do pays for reading its configuration and not for libraries that it does not use."""
+    script = (
+        "import sys; from s3_uploader import config;"
+        ' config.from_mapping({"base_dir": "/spool", "bucket": "bucket"}, source="x"); print(*sys.modules)'
+    )
+    loaded = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not HEAVY & set(loaded.stdout.split())
