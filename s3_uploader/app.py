@@ -50,6 +50,14 @@ class Place(msgspec.Struct, frozen=True):
         return os.path.join(self.state_dir, LEDGER_NAME)
 
 
+def ledger_path(config: Config, *, environ: Mapping[str, str] = os.environ) -> str:
+    """Where the ledger of a configuration is, whether its spool exists or not."""
+    state_dir = state_directory(
+        config_state_dir=config.state_dir, environ=environ, base_dir=config.base_dir, uid=os.getuid()
+    )
+    return os.path.join(state_dir, LEDGER_NAME)
+
+
 @contextmanager
 def open_place(config: Config, *, environ: Mapping[str, str] = os.environ) -> Iterator[Place]:
     """Open the spool of a configuration and make sure that nothing of our own lies where it would be shipped.
@@ -58,9 +66,7 @@ def open_place(config: Config, *, environ: Mapping[str, str] = os.environ) -> It
     """
     root = SpoolRoot(config.base_dir)
     try:
-        state_dir = state_directory(
-            config_state_dir=config.state_dir, environ=environ, base_dir=config.base_dir, uid=os.getuid()
-        )
+        state_dir = os.path.dirname(ledger_path(config, environ=environ))
         _refuse_overlap(config, root, state_dir)
         yield Place(config, root, build_layout(config), state_dir)
     finally:

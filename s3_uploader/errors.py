@@ -142,3 +142,7 @@ class UploadCancelled(StoreError):
 
 class DestinationBusy(UploaderError):
     """Somebody else holds the destination's own lock; the run leaves without uploading and that is no failure."""
+
+
+class UsageProblem(UploaderError):
+    """A value on the command line makes no sense."""

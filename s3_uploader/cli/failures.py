@@ -14,6 +14,7 @@ from s3_uploader.errors import (
     StateError,
     StoreError,
     UploaderError,
+    UsageProblem,
 )
 from s3_uploader.text import shown_name
 
@@ -28,6 +29,7 @@ _EXIT_CODES: tuple[tuple[type[UploaderError], int], ...] = (
     (SpoolError, USAGE),
     (StateError, USAGE),
     (EngineUnavailable, USAGE),
+    (UsageProblem, USAGE),
     (LockHeld, LOCK_TIMEOUT),
     (DestinationBusy, OK),
     (StoreError, DESTINATION_UNUSABLE),

@@ -1,0 +1,67 @@
+"""What commands print on standard output: aligned tables, JSON, times."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
+    """Rows under their heads in columns as wide as they need; the columns in ``right`` are flush right."""
+    cells = [list(heads), *(list(row) for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
+    lines = []
+    for row in cells:
+        padded = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return lines
+
+
+def print_json(value: Any) -> None:
+    r"""One JSON document, indented. Names that are no text keep their bytes as ``\\udcNN`` escapes."""
+    write_text(msgspec.json.format(json_bytes(value), indent=2).decode() + "\n")
+
+
+def json_bytes(value: Any) -> bytes:
+    """``value`` as JSON; lone surrogates, which UTF-8 has no bytes for, as escapes."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        import json
+
+        return json.dumps(msgspec.to_builtins(value)).encode("ascii")
+
+
+def write_text(text: str) -> None:
+    """Write to standard output, whatever its encoding can show."""
+    try:
+        sys.stdout.write(text)
+    except UnicodeEncodeError:
+        encoding = sys.stdout.encoding or "ascii"
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Write lines to standard output."""
+    for line in lines:
+        write_text(line + "\n")
+
+
+def local_time(epoch: float | None) -> str:
+    """``2026-11-20 15:04:05`` in local time; a dash for none."""
+    return "-" if epoch is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch))
+
+
+def utc_time(epoch: float | None) -> str | None:
+    """RFC 3339 in UTC with milliseconds, for machines."""
+    if epoch is None:
+        return None
+    whole = int(epoch // 1)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{int((epoch - whole) * 1000):03d}Z"
