@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from s3_uploader.model import Left, Receipt, RunReport
+from s3_uploader.model import Left, Receipt, RunReport, Totals
 
 
 class RunStarted(msgspec.Struct, frozen=True):
@@ -29,7 +29,10 @@ class UploadStarted(msgspec.Struct, frozen=True):
 
 
 class Uploaded(msgspec.Struct, frozen=True):
-    """A file is at the destination, proven and recorded; what ``on_success`` says has been done to the local copy."""
+    """A file is at the destination, proven and recorded; what ``on_success`` says has been done to the local copy.
+
+    ``derived_key``: it is not under the key that was asked for, which is taken (``on_conflict: keep-both``).
+    """
 
     path: str
     location: str
@@ -37,6 +40,7 @@ class Uploaded(msgspec.Struct, frozen=True):
     address: str
     receipt: Receipt
     seconds: float
+    derived_key: bool = False
 
 
 class UploadFailed(msgspec.Struct, frozen=True):
@@ -88,9 +92,14 @@ class Notice(msgspec.Struct, frozen=True):
 
 
 class RunFinished(msgspec.Struct, frozen=True):
-    """The run is over."""
+    """The run is over.
+
+    ``totals`` and ``failing_files`` are what the ledger says after it, ``None`` where it could not be asked.
+    """
 
     report: RunReport
+    totals: Totals | None = None
+    failing_files: int | None = None
 
 
 Event: TypeAlias = (
