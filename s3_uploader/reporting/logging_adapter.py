@@ -11,7 +11,7 @@ LOGGER_NAME = "s3_uploader"
 
 
 class LoggingAdapter:
-    """Subscriber that hands each event to a logger, by default ``s3_uploader``; ``record.event`` is the event itself."""
+    """Subscriber that hands each event to a logger, by default ``s3_uploader``; ``record.event`` is the event."""
 
     def __init__(self, logger: logging.Logger | None = None) -> None:
         self._logger = logger or logging.getLogger(LOGGER_NAME)

@@ -1,0 +1,131 @@
+"""Pings to a health check: it alerts when they stop. The protocol is that of healthchecks.io.
+
+``URL/start`` when a run begins, ``URL`` when it ended with exit code 0, else ``URL/<exit code>``; the body is the
+summary and the last lines of the log. See https://healthchecks.io/docs/http_api/. Nothing that happens to a ping can
+fail or noticeably delay a run: requests are made on threads of their own, which the end of the program does not wait
+for.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from s3_uploader import __version__
+from s3_uploader.events import Emit, Event, Notice, RunFinished, RunStarted
+from s3_uploader.reporting.wording import summary
+
+TIMEOUT_SECONDS = 5.0
+LONGEST_BODY = 10_000
+"""Bytes; healthchecks.io keeps as many by default and rejects no more than 100 kB."""
+
+Send = Callable[[str, bytes, float], None]
+
+
+class _Tail(Protocol):
+    def tail(self) -> str:
+        """The last lines of the log."""
+
+
+class Ping:
+    """Subscriber that pings; :meth:`close` waits for the last one, a few seconds at the most.
+
+    :param url: of the check. It is the check's only secret, so it is never shown.
+    :param log: whose last lines become the body.
+    :param notice: told if a ping failed.
+    :param send: makes the request: URL, body, seconds until it gives up.
+    :param clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        log: _Tail,
+        notice: Emit,
+        send: Send | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._url = url
+        self._log = log
+        self._notice = notice
+        self._send = send or post
+        self._clock = clock
+        self._thread: threading.Thread | None = None
+        self._give_up_at = 0.0
+        self._problem = ""
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event."""
+        if isinstance(event, RunStarted):
+            self._begin("start", b"")
+        elif isinstance(event, RunFinished) and not event.report.dry_run:
+            code = event.report.exit_code
+            text = f"{summary(event.report)}\n\n{self._log.tail()}"
+            self._begin(str(code) if code else "", _last_bytes(text))
+
+    def close(self) -> None:
+        """Wait for the last ping, but not longer than it may take."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        thread.join(max(self._give_up_at - self._clock(), 0.0))
+        if thread.is_alive():
+            self._problem = f"no answer in {TIMEOUT_SECONDS:.0f} s"
+        if self._problem:
+            self._notice(
+                Notice("warning", f"The health check at {host_of(self._url)} could not be pinged: {self._problem}.")
+            )
+            self._problem = ""
+
+    def _begin(self, signal: str, body: bytes) -> None:
+        give_up_at = self._give_up_at = self._clock() + TIMEOUT_SECONDS
+        before = self._thread
+
+        def work() -> None:
+            if before is not None:  # a start that arrives after the end would say that the run is still going on
+                before.join(max(give_up_at - self._clock(), 0.0))
+            try:
+                self._send(signal_url(self._url, signal), body, max(give_up_at - self._clock(), 0.1))
+                self._problem = ""
+            except Exception as error:  # whatever it is, it is only about a ping
+                self._problem = getattr(error, "reason", None) or str(error) or type(error).__name__
+
+        self._thread = threading.Thread(target=work, name="ping", daemon=True)
+        self._thread.start()
+
+
+def signal_url(url: str, signal: str) -> str:
+    """The check's URL with the signal added to its path; a query stays at the end."""
+    address, mark, query = url.partition("?")
+    return f"{address.rstrip('/')}/{signal}{mark}{query}" if signal else url
+
+
+def host_of(url: str) -> str:
+    """The host in a URL: what may be shown of it."""
+    return url.partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2]
+
+
+def post(url: str, body: bytes, timeout: float) -> None:
+    """Make the request; proxies are taken from the environment."""
+    import urllib.request
+
+    request = urllib.request.Request(
+        url,
+        data=body,
+        method="POST",
+        headers={"Content-Type": "text/plain; charset=utf-8", "User-Agent": f"s3-uploader/{__version__}"},
+    )
+    with urllib.request.urlopen(request, timeout=timeout):
+        pass
+
+
+def _last_bytes(text: str) -> bytes:
+    data = text.encode("utf-8", "backslashreplace")
+    if len(data) <= LONGEST_BODY:
+        return data
+    head, _, rest = data.partition(b"\n")
+    head = head[: LONGEST_BODY // 2]
+    return head + b"\n" + rest[-(LONGEST_BODY - len(head) - 1) :]
