@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from tests.servers.dialects import Dialect
 from tests.servers.process import ServerProcess, StartError, make_directory, remove_directory
 
 if TYPE_CHECKING:
@@ -64,7 +65,11 @@ def _boto3_client(endpoint_url: str, access_key: str, secret_key: str, region: s
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class S3Endpoint:
-    """What a client needs to know of an S3 server, with one bucket of it."""
+    """What a client needs to know of an S3 server, with one bucket of it.
+
+    `server` is the server's name and `dialect` says what it verifies, answers and ignores, for tests that run against
+    several; None where it does not matter.
+    """
 
     endpoint_url: str
     access_key: str
@@ -72,6 +77,8 @@ class S3Endpoint:
     region: str = "us-east-1"
     bucket: str = ""
     ca_bundle: Path | None = None
+    server: str = ""
+    dialect: Dialect | None = None
 
     def replace(
         self,

@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.servers import debian
 from tests.servers.base import S3Endpoint, S3Server, random_access_key, random_name
 from tests.servers.certificates import make_certificates
+from tests.servers.dialects import OLD
 from tests.servers.process import ServerProcess, StartError, free_ports, wait_until
 
 _STORAGE_CLASSES = (
@@ -145,6 +146,8 @@ class CephServer(S3Server):
             access_key=access_key,
             secret_key=secret_key,
             bucket=random_name("bucket"),
+            server=self.name,
+            dialect=OLD,
         )
         if self._tls:
             self.tls_endpoint = S3Endpoint(
@@ -153,6 +156,8 @@ class CephServer(S3Server):
                 secret_key=secret_key,
                 bucket=self.bucket,
                 ca_bundle=ca_bundle,
+                server=self.name,
+                dialect=OLD,
             )
         self.client().create_bucket(Bucket=self.bucket)
 

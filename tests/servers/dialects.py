@@ -15,10 +15,13 @@ class Dialect:
       ignored (Ceph 20).
     * `answers_checksums`: the answer carries them, with `x-amz-checksum-type`, and a CRC64NVME when none was sent.
     * `verifies_content_md5`, `verifies_payload_hash`: the same for `Content-MD5` and `x-amz-content-sha256`.
-    * `accepts_trailers`: an aws-chunked body with trailers; otherwise 411.
+    * `accepts_trailers`: an aws-chunked body with trailers; otherwise 411 without Content-Length (boto3) and
+      XAmzContentSHA256Mismatch with it (awscrt).
     * `conditional_put`: `If-None-Match: *` is honoured, ignored (the object is overwritten) or answered with 501.
     * `etags_are_md5`: otherwise ETags are random, as with SSE-KMS.
     * `completion_has_etag`: CompleteMultipartUpload answers the ETag; otherwise it is empty and only HEAD has it.
+    * `head_has_whole_md5`: HEAD shows the MD5 of all bytes as the ETag of a multipart object, whatever the completion
+      answered.
     * `repeats_completion`: a second CompleteMultipartUpload for a finished upload succeeds; otherwise NoSuchUpload.
     * `stores_truncated_bodies`: an object whose body was cut short is stored as far as it came.
     * `minimum_part_bytes`: the smallest part but the last.
@@ -34,6 +37,7 @@ class Dialect:
     conditional_put: Literal["honoured", "ignored", "not-implemented"] = "honoured"
     etags_are_md5: bool = True
     completion_has_etag: bool = True
+    head_has_whole_md5: bool = False
     repeats_completion: bool = False
     stores_truncated_bodies: bool = False
     minimum_part_bytes: int = 5 * 1024 * 1024
@@ -45,7 +49,7 @@ AWS = Dialect(name="aws", repeats_completion=True)
 AWS_KMS = Dialect(name="aws-kms", repeats_completion=True, etags_are_md5=False)
 """Amazon's with SSE-KMS: as AWS, and the ETag is no MD5."""
 
-NEW = Dialect(name="new", answers_checksums=False)
+NEW = Dialect(name="new", answers_checksums=False, repeats_completion=True)
 """Verifies checksums and answers none (Swift 2.38)."""
 
 OLD = Dialect(
@@ -54,6 +58,7 @@ OLD = Dialect(
     answers_checksums=False,
     accepts_trailers=False,
     completion_has_etag=False,
+    repeats_completion=True,
 )
 """Knows no checksums but Content-MD5 and the payload's hash, refuses trailers (Ceph 16)."""
 
@@ -64,11 +69,11 @@ WEAK = Dialect(
     name="weak",
     verifies_checksums=False,
     answers_checksums=False,
-    verifies_content_md5=False,
     verifies_payload_hash=False,
     conditional_put="ignored",
+    head_has_whole_md5=True,
 )
-"""Verifies nothing and overwrites in spite of `If-None-Match` (rclone)."""
+"""Verifies nothing but Content-MD5 and overwrites in spite of `If-None-Match` (rclone)."""
 
 UNCONDITIONAL = Dialect(name="unconditional", conditional_put="not-implemented")
 """As AWS, but answers 501 NotImplemented to `If-None-Match`."""
@@ -78,5 +83,14 @@ BLIND = Dialect(
 )
 """Gives no proof but the size: no checksums and an ETag that is no MD5."""
 
-DIALECTS = {dialect.name: dialect for dialect in (AWS, AWS_KMS, NEW, OLD, CEPH_20, WEAK, UNCONDITIONAL, BLIND)}
+ECHO = Dialect(
+    name="echo",
+    verifies_checksums=False,
+    verifies_content_md5=False,
+    verifies_payload_hash=False,
+    repeats_completion=True,
+)
+"""Verifies nothing at all, and answers the checksums that it was sent as if it had (moto)."""
+
+DIALECTS = {dialect.name: dialect for dialect in (AWS, AWS_KMS, NEW, OLD, CEPH_20, WEAK, UNCONDITIONAL, BLIND, ECHO)}
 """Every dialect by its name."""

@@ -1,8 +1,8 @@
 """The faults of the fault server: a queue of lies and mishaps, each for one or more requests.
 
 A fault waits in the queue until a request comes that it fits; each request takes the first that fits it. One that was
-queued and never happened is an error of the test (`assert_all_used`), because such a test proved nothing. Two faults
-that act at different moments join with ``|``::
+queued and never happened is an error of the test (`assert_all_used`), because such a test proved nothing. Several
+faults for one request join with ``|``::
 
     server.faults.add(run_in_body(lambda: source.write_bytes(b"new"), after_bytes=1000) | wrong_etag())
 """
@@ -139,16 +139,25 @@ class Fault:
         return dataclasses.replace(self, times=times)
 
     def __or__(self, other: Fault) -> Fault:
-        """Join two faults that act at different moments of a request that fits the first."""
-        merged = dataclasses.replace(self, name=f"{self.name} and {other.name}")
-        for hook in ("before_body", "early", "in_body", "after_body", "instead", "before_answer", "bytes_per_second"):
-            if getattr(other, hook) is not None:
-                if getattr(self, hook) is not None:
-                    raise ValueError(f"{self.name} and {other.name} both want to act at {hook}")
-                setattr(merged, hook, getattr(other, hook))
-        if other.in_body is not None:
-            merged.after_bytes = other.after_bytes
-        return merged
+        """Join two faults for one request, one that fits the first; what both do at one moment is done in order.
+
+        Raises ValueError when both want to answer, or both to act within the body.
+        """
+        for hook in ("early", "in_body", "instead", "bytes_per_second"):
+            if getattr(self, hook) is not None and getattr(other, hook) is not None:
+                raise ValueError(f"{self.name} and {other.name} cannot be joined: both set {hook}")
+        return dataclasses.replace(
+            self,
+            name=f"{self.name} and {other.name}",
+            before_body=_one_after_the_other(self.before_body, other.before_body),
+            early=self.early or other.early,
+            in_body=self.in_body or other.in_body,
+            after_bytes=self.after_bytes if self.in_body is not None else other.after_bytes,
+            bytes_per_second=self.bytes_per_second or other.bytes_per_second,
+            after_body=_one_after_the_other(self.after_body, other.after_body),
+            instead=self.instead or other.instead,
+            before_answer=_one_answer_after_the_other(self.before_answer, other.before_answer),
+        )
 
 
 class FaultScript:
@@ -219,8 +228,9 @@ def run_before_body(action: Action) -> Fault:
 def run_in_body(action: Action, *, after_bytes: int, bytes_per_second: float | None = None) -> Fault:
     """Call the action when exactly so many bytes of the body were read from the socket.
 
-    What the client's send buffer and the server's receive buffer hold is on its way by then; the server keeps both
-    small (`FaultServer(small_buffers=True)`, some 100 KiB together), so a client of a larger file is still reading it.
+    What the client's send buffer and the server's receive buffer hold was read from the file by then: see
+    `small_buffers` of `FaultServer`. A body of a few KiB is always sent as a whole; for such files `run_before_body` is
+    the moment at which a client that waits for `100 Continue` has sent nothing.
     """
     return Fault(
         name=f"run after {after_bytes} bytes of the body",
@@ -376,6 +386,27 @@ def lose_object(etag: str | None = None) -> Fault:
         return Answer(headers={"ETag": f'"{etag or exchange.request.body_md5}"'})
 
     return Fault(name="lose the object", instead=instead)
+
+
+def _one_after_the_other(
+    first: Callable[[Exchange], None] | None, second: Callable[[Exchange], None] | None
+) -> Callable[[Exchange], None] | None:
+    if first is None or second is None:
+        return first or second
+
+    def both(exchange: Exchange) -> None:
+        first(exchange)
+        second(exchange)
+
+    return both
+
+
+def _one_answer_after_the_other(
+    first: Callable[[Exchange, Answer], Answer] | None, second: Callable[[Exchange, Answer], Answer] | None
+) -> Callable[[Exchange, Answer], Answer] | None:
+    if first is None or second is None:
+        return first or second
+    return lambda exchange, answer: second(exchange, first(exchange, answer))
 
 
 def _at(at: Moment, act: Callable[[Exchange], None], *, name: str, after_bytes: int) -> Fault:

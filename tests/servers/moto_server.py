@@ -6,6 +6,7 @@ import secrets
 import sys
 
 from tests.servers.base import S3Endpoint, S3Server, random_access_key, random_name
+from tests.servers.dialects import ECHO
 from tests.servers.process import accepts_connections, free_ports, wait_until
 
 
@@ -23,5 +24,7 @@ class MotoServer(S3Server):
             access_key=random_access_key(),
             secret_key=secrets.token_hex(20),
             bucket=random_name("bucket"),
+            server=self.name,
+            dialect=ECHO,
         )
         self.client().create_bucket(Bucket=self.bucket)

@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.servers import environments
 from tests.servers.base import S3Endpoint, S3Server, random_access_key, random_name
 from tests.servers.certificates import make_certificates
+from tests.servers.dialects import WEAK
 from tests.servers.process import accepts_connections, free_ports, wait_until
 
 
@@ -67,6 +68,8 @@ class RcloneServer(S3Server):
             secret_key=secret_key,
             bucket=random_name("bucket"),
             ca_bundle=ca_bundle,
+            server=self.name,
+            dialect=WEAK,
         )
         self.client().create_bucket(Bucket=self.bucket)
 

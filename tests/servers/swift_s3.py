@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.servers import environments
 from tests.servers.base import S3Endpoint, S3Server, random_name
+from tests.servers.dialects import NEW
 from tests.servers.faketime import clock_offset_environment
 from tests.servers.process import accepts_connections, free_ports, wait_until
 
@@ -157,6 +158,8 @@ class SwiftServer(S3Server):
             access_key=f"{account}:{name}",
             secret_key=secret_key,
             bucket=random_name("bucket"),
+            server=self.name,
+            dialect=NEW,
         )
         if not self._clock_offset_seconds:
             # With another clock every request of this process would be refused.

@@ -1,0 +1,77 @@
+"""The servers by hand: install what they need, or run one until Ctrl-C.
+
+python -m tests.servers install
+python -m tests.servers run rclone|swift|ceph|moto|nginx|fault|proftpd
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+import threading
+
+from tests.servers import debian, environments
+from tests.servers.base import S3Server, Server
+from tests.servers.ceph_rgw import CephServer
+from tests.servers.debian import Unavailable
+from tests.servers.fault_server import FaultServer
+from tests.servers.moto_server import MotoServer
+from tests.servers.nginx_sink import NginxSink
+from tests.servers.proftpd import ProftpdServer
+from tests.servers.rclone_s3 import RcloneServer, find_rclone
+from tests.servers.swift_s3 import SwiftServer
+
+_SERVERS: dict[str, type[Server]] = {
+    server.name: server
+    for server in (RcloneServer, SwiftServer, CephServer, MotoServer, NginxSink, FaultServer, ProftpdServer)
+}
+
+
+def install() -> None:
+    """Install the Debian packages, which needs root, and make the cached Python environments."""
+    packages = debian.install()
+    print(f"Debian packages: {' '.join(packages) or 'nothing to do'}")
+    print(f"swift: {environments.programs(environments.SWIFT)}")
+    print(f"rclone: {find_rclone()}")
+
+
+def run(name: str) -> None:
+    """Run one server until a signal comes; print how to reach it."""
+    # Not in the body of a `with`: SIGTERM has to lead to `stop` as well.
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    with _SERVERS[name]() as server:
+        if isinstance(server, S3Server):
+            for variable, value in server.environment().items():
+                print(f"export {variable}={shlex.quote(value)}")
+            print(f"# bucket: {server.bucket}")
+        elif isinstance(server, ProftpdServer):
+            print(f"# ftp://{server.username}:{server.password}@{server.host}:{server.port}/")
+        sys.stdout.flush()
+        ended.wait()
+
+
+def main() -> int:
+    """Do what the command line says; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.servers", description="Servers for the tests.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("install", help="install what the servers need (as root)")
+    run_parser = commands.add_parser("run", help="run one server until Ctrl-C")
+    run_parser.add_argument("name", choices=sorted(_SERVERS))
+    arguments = parser.parse_args()
+    try:
+        if arguments.command == "install":
+            install()
+        else:
+            run(arguments.name)
+    except Unavailable as missing:
+        print(missing, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
