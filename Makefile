@@ -6,7 +6,8 @@
 # make clean   remove what the above made
 #
 # All that is needed is Python 3.10 or newer, with its venv module. Packages go into .venv beside this file.
-# PYTHON=python3.12 takes another interpreter; PYTEST_ARGS is handed to pytest, DEMO_ARGS to the demo.
+# PYTHON=python3.12 takes another interpreter (after `make clean`, if there is a .venv already). PYTEST_ARGS is handed to
+# pytest, DEMO_ARGS to the demo.
 
 PYTHON = python3
 PYTEST_ARGS =
@@ -32,7 +33,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
-	$(BIN)/mypy tests docs
+	$(BIN)/mypy --follow-imports=silent tests docs
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
 
