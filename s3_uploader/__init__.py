@@ -1,3 +1,59 @@
-"""Empties a spool directory into object storage without ever losing a byte."""
+"""Empties a spool directory into object storage without ever losing a byte.
+
+The public interface. Everything is imported when it is first used, so that importing the package costs nothing:
+
+* :func:`upload_once` runs one pass and returns a :class:`RunReport`;
+* :func:`process` runs passes in the background of a program until it is told to stop;
+* :class:`RemoteStore`, :class:`S3Connection` and :class:`S3Name` read, write, copy and delete objects;
+* :mod:`s3_uploader.errors` are the errors.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from s3_uploader import errors
+    from s3_uploader.embedded import process, upload_once
+    from s3_uploader.errors import UploaderError
+    from s3_uploader.model import RunReport
+    from s3_uploader.remote_store import RemoteStore, RemoteStoreError, S3Connection, S3Name
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "RemoteStore",
+    "RemoteStoreError",
+    "RunReport",
+    "S3Connection",
+    "S3Name",
+    "UploaderError",
+    "__version__",
+    "errors",
+    "process",
+    "upload_once",
+]
+
+_HOMES = {
+    "RemoteStore": "remote_store",
+    "RemoteStoreError": "remote_store",
+    "RunReport": "model",
+    "S3Connection": "remote_store",
+    "S3Name": "remote_store",
+    "UploaderError": "errors",
+    "process": "embedded",
+    "upload_once": "embedded",
+}
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name == "errors":
+        return importlib.import_module("s3_uploader.errors")
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"s3_uploader.{home}"), name)
+    globals()[name] = value
+    return value

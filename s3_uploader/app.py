@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -13,7 +13,7 @@ from s3_uploader.config.keys import Config, FtpDestination, LocalDestination, Mo
 from s3_uploader.errors import LockHeld, SpoolError
 from s3_uploader.events import Emit, Notice, RunFinished, RunStarted
 from s3_uploader.intake import Intake, Verdict, survey
-from s3_uploader.ledger import LEDGER_NAME, EndpointMemory, Ledger, create_state_directory, state_directory
+from s3_uploader.ledger import LEDGER_NAME, Ledger, create_state_directory, state_directory
 from s3_uploader.lock import Lock, acquire
 from s3_uploader.model import OnConflict, Proof, RunReport
 from s3_uploader.pipeline import Limits, Pipeline
@@ -22,7 +22,7 @@ from s3_uploader.spool.disposition import MoveTarget
 from s3_uploader.spool.layout import Globs, Layout, Skip
 from s3_uploader.spool.root import SpoolRoot
 from s3_uploader.stop import Clock, Stop
-from s3_uploader.stores.base import PutOptions, Store
+from s3_uploader.stores.base import Memory, PutOptions, Store
 from s3_uploader.stores.lazy import LazyStore
 from s3_uploader.tally import End, Tally
 
@@ -110,6 +110,13 @@ def move_directory(config: Config, policy: MoveTo) -> str:
 # -------------------------------------------------------------------------------------------------- parts
 
 
+class MakeStore(Protocol):
+    """Makes the store of a configuration; see :func:`build_store`."""
+
+    def __call__(self, config: Config, *, notice: Callable[[str, str], None], memory: Memory | None) -> Store:
+        """Make it."""
+
+
 def build_layout(config: Config) -> Layout:
     """The layout that the configuration names."""
     globs = Globs(include=config.include, exclude=config.exclude)
@@ -126,7 +133,7 @@ def build_layout(config: Config) -> Layout:
     return DatedLayout(settle_seconds=config.settle_seconds, globs=globs, epoch_of=epoch_function(config.timezone))
 
 
-def build_store(config: Config, *, notice: Callable[[str, str], None], memory: EndpointMemory | None) -> Store:
+def build_store(config: Config, *, notice: Callable[[str, str], None], memory: Memory | None) -> Store:
     """The store that the configuration names; nothing of it is imported before it is opened."""
     destination = config.destination
     if isinstance(destination, S3Destination):
@@ -163,6 +170,20 @@ def build_store(config: Config, *, notice: Callable[[str, str], None], memory: E
     return LazyStore(name=directory.path, scheme="file", make=make_local)
 
 
+def store_maker(simulated_failure_rate: float) -> MakeStore:
+    """:func:`build_store`, or with a rate a maker of stores that fail that often, for a rehearsal."""
+    if not simulated_failure_rate:
+        return build_store
+
+    def make(config: Config, *, notice: Callable[[str, str], None], memory: Memory | None) -> Store:
+        from s3_uploader.stores.simulated import UnreliableStore
+
+        notice("warning", f"Rehearsal: {simulated_failure_rate:.0%} of the uploads are made to fail.")
+        return UnreliableStore(build_store(config, notice=notice, memory=memory), rate=simulated_failure_rate)
+
+    return make
+
+
 def put_options(config: Config) -> PutOptions:
     """What every upload of a configuration has in common."""
     destination = config.destination
@@ -190,14 +211,37 @@ def _failure_policy(config: Config) -> FailurePolicy:
 # -------------------------------------------------------------------------------------------------- a run
 
 
+def _random() -> float:
+    # Only a file that failed needs a random number; the module costs 2 ms.
+    import random
+
+    return random.random()
+
+
+def _no_beat() -> None:
+    pass
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is given from outside beside its configuration; tests and ``watch`` give something else.
+
+    :param beat: called often by the thread that leads the run, to show that it is alive.
+    :param make_store: makes the store; the run opens and closes it.
+    """
+
+    emit: Emit
+    stop: Stop = msgspec.field(default_factory=Stop)
+    clock: Clock = Clock()
+    environ: Mapping[str, str] = os.environ
+    random: Callable[[], float] = _random
+    beat: Callable[[], None] = _no_beat
+    make_store: MakeStore = build_store
+
+
 def run_once(
     config: Config,
+    surroundings: Surroundings,
     *,
-    emit: Emit,
-    stop: Stop | None = None,
-    clock: Clock | None = None,
-    environ: Mapping[str, str] = os.environ,
-    random: Callable[[], float] | None = None,
     wait_for_lock_seconds: float = 0.0,
     max_runtime_seconds: float | None = None,
 ) -> RunReport:
@@ -210,9 +254,8 @@ def run_once(
     :raises StateError: if the ledger cannot be opened, so that nothing may be shipped.
     :raises LockHeld: if another run still has the spool after ``wait_for_lock_seconds``, and that was not zero.
     """
-    clock = clock or Clock()
-    stop = stop or Stop()
-    with open_place(config, environ=environ) as place:
+    emit, clock = surroundings.emit, surroundings.clock
+    with open_place(config, environ=surroundings.environ) as place:
         create_state_directory(place.state_dir)
         began = clock.monotonic()
         started_at = clock.now()
@@ -224,7 +267,7 @@ def run_once(
             emit(Notice("info", str(held)))
             return _locked_report(config, started_at, clock.monotonic() - began, str(held))
         try:
-            return _locked_run(place, emit, stop, clock, random or _random, max_runtime_seconds, environ)
+            return _locked_run(place, surroundings, max_runtime_seconds)
         finally:
             lock.release()
 
@@ -242,21 +285,17 @@ def _lock(place: Place, emit: Emit, clock: Clock, wait_seconds: float) -> Lock:
     )
 
 
-def _locked_run(
-    place: Place,
-    emit: Emit,
-    stop: Stop,
-    clock: Clock,
-    random: Callable[[], float],
-    max_runtime_seconds: float | None,
-    environ: Mapping[str, str],
-) -> RunReport:
+def _locked_run(place: Place, surroundings: Surroundings, max_runtime_seconds: float | None) -> RunReport:
     config = place.config
+    emit, clock = surroundings.emit, surroundings.clock
     with Ledger.open(
         place.ledger_path, notice=lambda sentence: emit(Notice("warning", sentence)), clock=clock.now
     ) as ledger:
-        memory = ledger.endpoint_memory(prefix="endpoint:")
-        store = build_store(config, notice=lambda level, sentence: emit(Notice(level, sentence)), memory=memory)
+        store = surroundings.make_store(
+            config,
+            notice=lambda level, sentence: emit(Notice(level, sentence)),
+            memory=ledger.endpoint_memory(prefix="endpoint:"),
+        )
         run = ledger.begin_run(
             started_at=clock.now(), pid=os.getpid(), host=os.uname().nodename, destination=store.properties.name
         )
@@ -272,7 +311,7 @@ def _locked_run(
             on_success=_success_policy(config),
             on_failure=_failure_policy(config),
             prune=config.prune_empty_dirs if config.prune_empty_dirs is not None else config.layout == "dated",
-            random=random,
+            random=surroundings.random,
         )
         pipeline = Pipeline(
             root=place.root,
@@ -281,7 +320,8 @@ def _locked_run(
             settlement=settlement,
             emit=emit,
             clock=clock,
-            stop=stop,
+            stop=surroundings.stop,
+            beat=surroundings.beat,
             limits=Limits(
                 settle_seconds=config.settle_seconds,
                 upload_timeout_seconds=config.upload_timeout_seconds,
@@ -298,7 +338,7 @@ def _locked_run(
             store.close(timeout=_CLOSE_SECONDS)
         _tidy(ledger, place, clock)
         ledger.finish_run(run, report)
-        emit(RunFinished(report))
+        emit(RunFinished(report, ledger.totals(), ledger.failing_count()))
         return report
 
 
@@ -325,13 +365,6 @@ def _tidy(ledger: Ledger, place: Place, clock: Clock) -> None:
     )
 
 
-def _random() -> float:
-    # Only a file that failed needs a random number; the module costs 2 ms.
-    import random
-
-    return random.random()
-
-
 def _locked_report(config: Config, started_at: float, duration: float, message: str) -> RunReport:
     return Tally().report(
         End.LOCKED,
@@ -344,6 +377,19 @@ def _locked_report(config: Config, started_at: float, duration: float, message: 
 
 
 # -------------------------------------------------------------------------------------------------- looking
+
+
+def count_ready(config: Config, *, clock: Clock, seconds: float) -> tuple[int, int] | None:
+    """How many files and bytes a run would ship now; ``None`` if it takes longer than ``seconds`` to find out."""
+    until = clock.monotonic() + seconds
+    files = size = 0
+    with open_place(config) as place, Ledger.open_readonly(place.ledger_path) as ledger:
+        for verdict in look(place, ledger=ledger, clock=clock, skip=lambda names, name, reason, detail: None):
+            if verdict.reason is None:
+                files, size = files + 1, size + verdict.candidate.size
+            if clock.monotonic() > until:
+                return None
+    return files, size
 
 
 def look(place: Place, *, ledger: Ledger | None, clock: Clock, skip: Skip) -> Iterator[Verdict]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -60,6 +61,7 @@ class Pipeline:
 
     :param store: not open yet; it is opened when the first file is ready, and only then.
     :param settlement: takes every file whose upload is done.
+    :param beat: called between any two files and at least once a second, to show that the run is alive.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Pipeline:
         emit: Emit,
         clock: Clock,
         stop: Stop,
+        beat: Callable[[], None],
         limits: Limits,
         put_options: PutOptions,
         key_prefix: str,
@@ -89,6 +92,7 @@ class Pipeline:
         self._emit = emit
         self._clock = clock
         self._stop = stop
+        self._beat = beat
         self._limits = limits
         self._put_options = put_options
         self._key_prefix = key_prefix
@@ -131,6 +135,7 @@ class Pipeline:
 
     def _take_in(self) -> None:
         for found in self._layout.scan(self._root, self._settlement.skipped):
+            self._beat()
             if self._must_end():
                 return
             if isinstance(found, EmptyDirectory):
@@ -218,6 +223,7 @@ class Pipeline:
 
     def _wait(self) -> None:
         """Wait for a completion, but no longer than until the next thing is due."""
+        self._beat()
         due = self._settlement.seconds_until_due()
         timeout = 1.0 if due is None else min(1.0, due)
         with contextlib.suppress(queue.Empty):

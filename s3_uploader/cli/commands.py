@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,10 @@ import s3_uploader
 from s3_uploader.cli.failures import USAGE, guarded
 from s3_uploader.cli.names import COMMANDS
 
+if TYPE_CHECKING:
+    from s3_uploader.reporting.log import Verbosity
+
+_SIMULATE = "Rehearsal: make this share of the uploads (0 to 1) fail, with every kind of error there is."
 _CONFIG_FILE = click.argument("config_file", type=click.Path(dir_okay=False))
 
 
@@ -50,6 +55,7 @@ def group() -> None:
     default=0.0,
     help="Wait for another run to end; exit code 75 if it does not. Default: step aside at once, exit code 0.",
 )
+@click.option("--simulate-failures", type=click.FloatRange(0, 1), metavar="RATE", help=_SIMULATE)
 def run(
     config_file: str,
     dry_run: bool,
@@ -59,6 +65,7 @@ def run(
     quiet: bool,
     max_runtime: float | None,
     wait_for_lock: float,
+    simulate_failures: float | None,
 ) -> int:
     """Ship what is ready, once.
 
@@ -67,20 +74,60 @@ def run(
       * * * * * s3-uploader-cli run --quiet /etc/s3-uploader/config.json
     """
     from s3_uploader.cli import running
-    from s3_uploader.reporting.log import Verbosity
 
-    if verbose and quiet:
-        raise click.UsageError("--verbose and --quiet contradict each other.")
-    verbosity = Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL
     return running.run(
         config_file,
         running.RunOptions(
             dry_run=dry_run,
             progress=progress,
             json_log=log_format == "json",
-            verbosity=verbosity,
+            verbosity=_verbosity(verbose=verbose, quiet=quiet),
             max_runtime_seconds=max_runtime,
             wait_for_lock_seconds=wait_for_lock,
+            simulate_failures=simulate_failures or 0.0,
+        ),
+    )
+
+
+@group.command()
+@_CONFIG_FILE
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    default=9.0,
+    show_default=True,
+    help="Time between two looks at the spool; file-system events make the next one come earlier.",
+)
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("-v", "--verbose", is_flag=True, help="Also name each file that is left, and why.")
+@click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
+@click.option("--simulate-failures", type=click.FloatRange(0, 1), metavar="RATE", help=_SIMULATE)
+def watch(
+    config_file: str,
+    interval: float,
+    log_format: str,
+    verbose: bool,
+    quiet: bool,
+    simulate_failures: float | None,
+) -> int:
+    """Ship files as they appear, until told to stop.
+
+    SIGTERM and SIGINT finish what is in flight and stop; SIGHUP reloads the configuration.
+
+    \b
+    Example, for a systemd service of Type=notify:
+      ExecStart=/usr/local/bin/s3-uploader-cli watch /etc/s3-uploader/config.json
+    """
+    from s3_uploader.cli import watching
+
+    return watching.watch(
+        config_file,
+        watching.WatchOptions(
+            interval=interval,
+            json_log=log_format == "json",
+            verbosity=_verbosity(verbose=verbose, quiet=quiet),
+            simulate_failures=simulate_failures or 0.0,
         ),
     )
 
@@ -147,6 +194,14 @@ def demo(keep: bool) -> int:
     from s3_uploader.cli.demo import demo as work
 
     return guarded(lambda: work(keep=keep))
+
+
+def _verbosity(*, verbose: bool, quiet: bool) -> Verbosity:
+    from s3_uploader.reporting.log import Verbosity
+
+    if verbose and quiet:
+        raise click.UsageError("--verbose and --quiet contradict each other.")
+    return Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL
 
 
 def command_line(arguments: Sequence[str]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import msgspec
@@ -13,10 +13,11 @@ from s3_uploader import app, config
 from s3_uploader.cli.failures import guarded
 from s3_uploader.events import Emit, fan_out
 from s3_uploader.reporting.log import Log, Verbosity
-from s3_uploader.stop import Stop
+from s3_uploader.stop import Clock, Stop
 
 _WANTED_DESCRIPTORS = 4096
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_COUNTING_SECONDS = 2.0
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +29,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     verbosity: Verbosity = Verbosity.NORMAL
     max_runtime_seconds: float | None = None
     wait_for_lock_seconds: float = 0.0
+    simulate_failures: float = 0.0
 
 
 def run(config_file: str, options: RunOptions) -> int:
@@ -45,11 +47,15 @@ def _run(config_file: str, options: RunOptions) -> int:
     by_hand = sys.stderr.isatty()
     log = Log(sys.stderr, json=options.json_log, verbosity=options.verbosity, explain_idle=by_hand)
     wants_progress = options.progress if options.progress is not None else by_hand and not options.json_log
-    with log, stop_on_signals() as stop, _subscribers(configuration, log, wants_progress) as emit:
+    with log, stop_on_signals() as stop, subscribers(configuration, log, progress=wants_progress) as emit:
         report = app.run_once(
             configuration,
-            emit=emit,
-            stop=stop,
+            app.Surroundings(
+                emit=emit,
+                stop=stop,
+                beat=log.flush_if_due,
+                make_store=app.store_maker(options.simulate_failures),
+            ),
             max_runtime_seconds=options.max_runtime_seconds,
             wait_for_lock_seconds=options.wait_for_lock_seconds,
         )
@@ -57,39 +63,52 @@ def _run(config_file: str, options: RunOptions) -> int:
 
 
 @contextmanager
-def _subscribers(configuration: config.Config, log: Log, wants_progress: bool) -> Iterator[Emit]:
-    subscribers: list[Emit] = [log]
-    bar = None
-    if wants_progress:
+def subscribers(configuration: config.Config, log: Log, *, progress: bool) -> Iterator[Emit]:
+    """What hears of a run: the log (or the bar with the log above it), the metrics file, the ping."""
+    listeners: list[Emit] = [log]
+    closers: list[Callable[[], None]] = []
+    if progress:
         from s3_uploader.reporting.progress import Progress
 
         bar = Progress(log)
-        subscribers = [bar]
+        listeners = [bar]
+        closers.append(bar.close)
+        expected = app.count_ready(configuration, clock=Clock(), seconds=_COUNTING_SECONDS)
+        if expected is not None:
+            bar.expect(files=expected[0], size=expected[1])
     if configuration.metrics_file is not None:
         from s3_uploader.reporting.metrics import MetricsFile
 
-        subscribers.append(MetricsFile(configuration.metrics_file, notice=subscribers[0]))
+        listeners.append(MetricsFile(configuration.metrics_file, notice=listeners[0]))
     if configuration.ping_url is not None:
         from s3_uploader.reporting.ping import Ping
 
-        subscribers.append(Ping(configuration.ping_url, log=log, notice=subscribers[0]))
+        ping = Ping(configuration.ping_url, log=log, notice=listeners[0])
+        listeners.append(ping)
+        closers.append(ping.close)
     try:
-        yield fan_out(subscribers)
+        yield fan_out(listeners)
     finally:
-        if bar is not None:
-            bar.close()
+        for close in reversed(closers):
+            close()
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Stop]:
-    """Turn the signals that end a program into a request to stop in good order."""
+def stop_on_signals(*, on_hangup: Callable[[], None] | None = None) -> Iterator[Stop]:
+    """Turn the signals that end a program into a request to stop in good order.
+
+    :param on_hangup: called for SIGHUP instead.
+    """
     stop = Stop()
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {number: signal.getsignal(number) for number in _STOPS}
 
     def handle(number: int, frame: object) -> None:
-        stop.request(number)
+        if number == signal.SIGHUP and on_hangup is not None:
+            on_hangup()
+        else:
+            stop.request(number)
 
-    for number in _SIGNALS:
+    for number in _STOPS:
         # nohup's wish is kept: what was ignored when the program started stays ignored.
         if before[number] is not signal.SIG_IGN:
             signal.signal(number, handle)

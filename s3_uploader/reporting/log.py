@@ -116,6 +116,11 @@ class Log:
         self._write(text)
         self._written_at = self._clock()
 
+    def flush_if_due(self) -> None:
+        """Write what has been buffered for a while; to be called now and then while nothing happens."""
+        if self._buffer and not 0 <= self._clock() - self._written_at < _BUFFER_SECONDS:
+            self.flush()
+
     def tail(self) -> str:
         """The last lines, together at most 10 kB of text."""
         self.flush()

@@ -72,6 +72,16 @@ class PutOptions(msgspec.Struct, frozen=True, kw_only=True):
     metadata: Mapping[str, str] = {}
 
 
+class Memory(Protocol):
+    """What is known of an endpoint from earlier runs: small texts under names. Any thread may use it."""
+
+    def get(self, key: str) -> str | None:
+        """What is known under ``key``."""
+
+    def set(self, key: str, value: str) -> None:
+        """Note ``value`` under ``key``."""
+
+
 class Store(Protocol):
     """A destination for files.
 

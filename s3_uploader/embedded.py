@@ -1,0 +1,66 @@
+"""The uploader inside another program: one pass, or passes in the background until told to stop."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from s3_uploader import app, config
+from s3_uploader.config import Config
+from s3_uploader.model import RunReport
+from s3_uploader.reporting.logging_adapter import LoggingAdapter
+from s3_uploader.stop import Stop
+from s3_uploader.watch import DEFAULT_INTERVAL, Wakeup, Watch
+
+AnyConfig: TypeAlias = Config | Mapping[str, Any] | str | os.PathLike[str]
+"""A configuration, a mapping with its keys, or the path of its file."""
+
+
+def upload_once(configuration: AnyConfig) -> RunReport:
+    """Run one pass over the spool and return what it did; ``exit_code`` in it is what the command would exit with.
+
+    Events go to the logger ``s3_uploader``. No signal handler is installed.
+
+    :raises s3_uploader.errors.ConfigError: with every problem of the configuration.
+    :raises s3_uploader.errors.SpoolError: if the spool cannot be used.
+    :raises s3_uploader.errors.StateError: if the ledger cannot be opened.
+    """
+    return app.run_once(_loaded(configuration), app.Surroundings(emit=LoggingAdapter()))
+
+
+def process(configuration: AnyConfig, *, interval: float = DEFAULT_INTERVAL) -> Callable[..., bool]:
+    """Ship files in the background, as soon as they are ready, until told to stop.
+
+    Works in daemon threads of the calling process; installs no signal handler and configures no logging (events go to
+    the logger ``s3_uploader``). Do not fork while it runs.
+
+    :param interval: seconds between two looks at the spool; file-system events make the next one come earlier.
+    :returns: a callable that stops it: uploads in flight are finished, for as long as ``drain_seconds`` says, then
+        cancelled; it returns once everything has ended, ``True``, or after ``timeout`` seconds, ``False``. Calling it
+        again is harmless.
+    :raises s3_uploader.errors.ConfigError: with every problem of the configuration.
+    """
+    loaded = _loaded(configuration)
+    stop = Stop()
+    wakeup = Wakeup()
+    watch = Watch(lambda: loaded, emit=LoggingAdapter(), stop=stop, wakeup=wakeup, interval=interval)
+    thread = threading.Thread(target=watch.run, name="s3_uploader", daemon=True)
+    thread.start()
+
+    def stop_and_wait(timeout: float | None = None) -> bool:
+        if not stop.requests:
+            stop.request()
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    return stop_and_wait
+
+
+def _loaded(configuration: AnyConfig) -> Config:
+    if isinstance(configuration, Config):
+        return configuration
+    if isinstance(configuration, Mapping):
+        return config.from_mapping(dict(configuration), source="configuration")
+    return config.load(os.fspath(configuration))
