@@ -1,7 +1,6 @@
 """The package's metadata: its name, what it needs, and the command that it installs."""
 
 import re
-import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -18,30 +17,21 @@ def version() -> str:
     return found[1]
 
 
-def fast_engine() -> list[str]:
-    """Awscrt, on the platforms for which it is published as a wheel; the program uses boto3 alone on all others.
-
-    Elsewhere pip would try to build it, which takes CMake, a C compiler and, on a small device, an hour. The marker
-    cannot see a 32-bit Python on a 64-bit kernel (Raspberry Pi OS in its 32-bit edition says aarch64), so this
-    interpreter is asked too: it is the one that installs, unless a wheel is carried elsewhere.
-    """
-    if sys.maxsize < 2**32:
-        return []
-    return [
-        "awscrt>=0.23.1; platform_machine == 'x86_64' or platform_machine == 'aarch64' or platform_machine == 'arm64'"
-    ]
-
-
+# One of the engines uses it; the program's own and boto3 do the same, so nobody needs it. It is published as a wheel
+# for 64-bit x86 and ARM only, and building it takes CMake, a C compiler and time.
+CRT = ["awscrt>=0.23.1"]
 WATCH = ["watchfiles>=0.20"]
 YAML = ["PyYAML>=6.0"]
 DEMO = ["moto[server,s3]>=5.0.20"]
 TEST = [
+    *CRT,
     *WATCH,
     *YAML,
     *DEMO,
     "cryptography>=42",
     "hypothesis>=6.100",
     "jsonschema>=4.20",
+    "prometheus_client>=0.20",
     "pyftpdlib>=2.0",
     "pytest>=8.2",
     "pytest-cov>=6.3",
@@ -89,12 +79,12 @@ setup(
     python_requires=">=3.10",
     install_requires=[
         "boto3>=1.36",
-        *fast_engine(),
         "click>=8.1",
         "msgspec>=0.19",
         "rich>=13.0",
     ],
     extras_require={
+        "crt": CRT,
         "watch": WATCH,
         "yaml": YAML,
         "demo": DEMO,

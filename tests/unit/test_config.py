@@ -156,7 +156,7 @@ class TestProblems:
             "base_dir: is missing",
             "bse_dir: is not a known key; did you mean base_dir?",
             "bucket: is a name without slashes; a path inside the bucket goes into key_prefix",
-            'engine: must be "auto", "crt" or "boto3", not "curl"',
+            'engine: must be "auto", "native", "crt" or "boto3", not "curl"',
             'on_success: must be "delete", "keep" or {"move_to": …}, not "shred"',
             "settle_seconds: must be a number of at least 0, not -1",
             'sse_kms_key_id: needs sse to be "aws:kms" or "aws:kms:dsse"',
