@@ -42,6 +42,11 @@ class Flight:
         """Seconds until the deadline, 0 if it has passed."""
         return max(0.0, self.deadline - time.monotonic())
 
+    @property
+    def given_up(self) -> bool:
+        """Whether the upload is to end without success."""
+        return self._reason is not None
+
     def check(self) -> None:
         """Return if the upload may go on.
 

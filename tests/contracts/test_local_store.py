@@ -29,6 +29,8 @@ def directory_stage(
     def write(key: str, content: bytes) -> None:
         path = os.path.join(root, key)
         os.makedirs(os.path.dirname(path), exist_ok=True)
+        # A server may write there as another user than this one.
+        os.chmod(os.path.dirname(path), 0o777)
         with open(path, "wb") as file:
             file.write(content)
 
