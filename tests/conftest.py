@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# How long one example takes says more about the machine than about the program.
+settings.register_profile("house", deadline=None, print_blob=True)
+settings.load_profile("house")
 
 UNIT_TESTS = Path(__file__).parent / "unit"
 
