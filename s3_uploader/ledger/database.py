@@ -118,20 +118,26 @@ class Database:
         return result
 
     def _open(self) -> None:
-        for first in (True, False):
-            try:
-                self._connect()
-                self._prepare()
-            except (sqlite3.Error, _ForeignFile) as error:
-                self._disconnect()
-                if not first or not _is_damage(error):
-                    raise explained(error, self._path) from error
-                self._set_aside(str(error))
-            except BaseException:
-                self._disconnect()
-                raise
-            else:
-                return
+        try:
+            self._open_once()
+        except (sqlite3.Error, _ForeignFile) as error:
+            if not _is_damage(error):
+                raise explained(error, self._path) from error
+            self._set_aside(str(error))
+        else:
+            return
+        try:
+            self._open_once()
+        except (sqlite3.Error, _ForeignFile) as error:
+            raise explained(error, self._path) from error
+
+    def _open_once(self) -> None:
+        try:
+            self._connect()
+            self._prepare()
+        except BaseException:
+            self._disconnect()
+            raise
 
     def _connect(self) -> None:
         self._identity = None
@@ -230,7 +236,7 @@ class ReadOnlyDatabase:
 
     def _connect(self) -> None:
         self.close()
-        if not os.path.exists(self._path) and _is_absent(self._path):
+        if _is_absent(self._path):
             self._immutable = False
             self._connection = sqlite3.connect(":memory:", isolation_level=None)
             _migrate(self._connection)

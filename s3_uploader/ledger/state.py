@@ -38,8 +38,8 @@ def create_state_directory(path: str) -> None:
     :raises StateError: if that is not possible, or it is there and this user cannot write to it.
     """
     try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         try:
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             os.mkdir(path, 0o700)
         except FileExistsError:
             if not os.path.isdir(path):

@@ -1,0 +1,101 @@
+"""Where the state directory is: of the configuration, of systemd, of XDG, below the home directory."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from s3_uploader.errors import StateError
+from s3_uploader.ledger import create_state_directory, spool_name, state_directory
+
+
+def parent(config_state_dir: str | None = None, uid: int = 0, **environ: str) -> str:
+    """The directory in which the spool's state directory would be."""
+    found = state_directory(config_state_dir=config_state_dir, environ=environ, base_dir="/srv/spool", uid=uid)
+    assert os.path.basename(found) == spool_name("/srv/spool")
+    return os.path.dirname(found)
+
+
+def test_the_configured_directory_comes_first() -> None:
+    """``state_dir`` is taken before everything that the environment says, with ``~`` for the home directory."""
+    environ = {"STATE_DIRECTORY": "/var/lib/x", "XDG_STATE_HOME": "/x", "HOME": "/home/u"}
+    assert parent("/state", **environ) == "/state"
+    assert parent("~/state", **environ) == "/home/u/state"
+    assert parent("state", **environ) == os.path.abspath("state")
+
+
+def test_systemd_comes_second() -> None:
+    """Of systemd's directories the first is taken."""
+    assert parent(STATE_DIRECTORY="/var/lib/a:/var/lib/b", XDG_STATE_HOME="/x") == "/var/lib/a"
+
+
+def test_the_xdg_directory_comes_third() -> None:
+    """``XDG_STATE_HOME`` is taken if it is absolute, as its specification demands."""
+    assert parent(XDG_STATE_HOME="/x", HOME="/home/u") == "/x/s3-uploader"
+    assert parent(XDG_STATE_HOME="x", HOME="/home/u") == "/home/u/.local/state/s3-uploader"
+
+
+def test_the_home_directory_comes_last() -> None:
+    """Without anything else it lies below HOME, or below what the user database says."""
+    assert parent(HOME="/home/u") == "/home/u/.local/state/s3-uploader"
+    assert parent(uid=0, HOME="") == "/root/.local/state/s3-uploader"
+
+
+def test_a_user_without_a_home_is_told_what_to_do() -> None:
+    """Where there is no place at all, the error names the setting."""
+    with pytest.raises(StateError, match="user 4000000 has no home directory") as caught:
+        parent(uid=4_000_000)
+    assert "state_dir" in caught.value.hint
+
+
+def test_each_spool_has_a_directory_of_its_own(tmp_path: Path) -> None:
+    """Two spools of the same name do not share a directory, and two paths of one spool do."""
+    first, second, link = tmp_path / "a" / "spool", tmp_path / "b" / "spool", tmp_path / "link"
+    first.mkdir(parents=True)
+    second.mkdir(parents=True)
+    link.symlink_to(first)
+    assert spool_name(str(first)) != spool_name(str(second))
+    assert spool_name(str(link)) == spool_name(str(first)) == spool_name(f"{first}/../spool/")
+    assert spool_name(str(first)).startswith("spool-")
+
+
+@pytest.mark.parametrize(
+    ("base_dir", "readable"),
+    [
+        ("/srv/my spool\n\x1b", "my_spool"),
+        ("/", "spool"),
+        ("/srv/..x", "x"),
+        ("/srv/\udcff", "spool"),
+        ("/s/" + "x" * 99, "x" * 40),
+    ],
+)
+def test_the_name_of_a_spools_directory_is_plain(base_dir: str, readable: str) -> None:
+    """Whatever the spool is called, its state directory has a short name of plain characters."""
+    name = spool_name(base_dir)
+    assert name.rpartition("-")[0] == readable
+    assert len(name.rpartition("-")[2]) == 16
+
+
+def test_the_directory_is_created_for_its_owner_alone(tmp_path: Path) -> None:
+    """Nobody else can look into what was uploaded; a directory that is there keeps its rights."""
+    path = tmp_path / "a" / "b" / "state"
+    create_state_directory(str(path))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    path.chmod(0o750)
+    create_state_directory(str(path))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o750
+
+
+def test_a_directory_that_cannot_be_used_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in its place, or on the way to it, or missing rights are an error with a remedy."""
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "state"):
+        with pytest.raises(StateError, match="cannot be used: Not a directory") as caught:
+            create_state_directory(str(path))
+        assert "state_dir" in caught.value.hint
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(StateError, match="cannot be used: Permission denied"):
+        create_state_directory(str(tmp_path / "state"))
