@@ -1,0 +1,88 @@
+"""Threads that read and digest what is too large to do in passing, and the bytes that may be in memory at once."""
+
+from __future__ import annotations
+
+import collections
+import queue
+import threading
+from collections.abc import Callable
+
+
+class Crew:
+    """A few daemon threads that do jobs in order; started when there is something to do."""
+
+    def __init__(self, *, name: str, count: int) -> None:
+        self._name = name
+        self._count = count
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._busy = 0
+
+    def do(self, job: Callable[[], None]) -> None:
+        """Have a job done; it must not raise."""
+        self._jobs.put(job)
+        with self._lock:
+            if len(self._threads) < self._count and self._busy + self._jobs.qsize() > len(self._threads):
+                number = len(self._threads)
+                thread = threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def close(self, *, timeout: float) -> None:
+        """Let the threads end after the jobs at hand."""
+        with self._lock:
+            threads = list(self._threads)
+        for _ in threads:
+            self._jobs.put(None)
+        for thread in threads:
+            thread.join(timeout / len(threads))
+
+    def _work(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if job is None:
+                return
+            self._busy += 1
+            job()
+            self._busy -= 1
+            del job
+
+
+class ByteBudget:
+    """Lets go ahead who has room for his bytes, in order; one who needs more than there is goes alone."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._used = 0
+        self._waiting: collections.deque[tuple[int, Callable[[], None]]] = collections.deque()
+
+    def try_acquire(self, count: int) -> bool:
+        """Take room if there is some and nobody waits."""
+        with self._lock:
+            if self._waiting or (self._used and self._used + count > self._limit):
+                return False
+            self._used += count
+            return True
+
+    def acquire(self, count: int, go: Callable[[], None]) -> None:
+        """Take room, now or later, and call ``go`` then, on whatever thread it is."""
+        with self._lock:
+            if self._waiting or (self._used and self._used + count > self._limit):
+                self._waiting.append((count, go))
+                return
+            self._used += count
+        go()
+
+    def release(self, count: int) -> None:
+        """Give room back."""
+        ready = []
+        with self._lock:
+            self._used -= count
+            while self._waiting and (not self._used or self._used + self._waiting[0][0] <= self._limit):
+                wanted, go = self._waiting.popleft()
+                self._used += wanted
+                ready.append(go)
+        for go in ready:
+            go()

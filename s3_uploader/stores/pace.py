@@ -1,0 +1,43 @@
+"""A limit on bytes per second, shared by all uploads: a token bucket that holds a tenth of a second's worth."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+
+class Pace:
+    """Hands out the right to send bytes.
+
+    :param rate: bytes per second.
+    """
+
+    def __init__(self, rate: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = float(rate)
+        self._burst = max(1.0, self._rate / 10)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._tokens = self._burst
+        self._at = clock()
+
+    def take(self, wanted: int) -> int:
+        """How many of the wanted bytes may be sent now; they count as sent."""
+        with self._lock:
+            now = self._clock()
+            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+            self._at = now
+            allowed = min(wanted, int(self._tokens))
+            self._tokens -= allowed
+            return allowed
+
+    def give_back(self, count: int) -> None:
+        """Bytes that were taken and could not be sent."""
+        with self._lock:
+            self._tokens += count
+
+    def delay(self, wanted: int) -> float:
+        """Seconds until about so many bytes may be sent, or as many as ever at once."""
+        with self._lock:
+            missing = min(float(wanted), self._burst) - self._tokens
+        return max(0.0, missing / self._rate)

@@ -1,0 +1,439 @@
+"""The fast engine: non-blocking sockets, one loop thread, requests signed and written on the thread that sends them.
+
+Measured with 4 KiB files on loopback this takes a quarter of the CPU time of a client on awscrt, whose every request
+crosses between C threads and Python several times, and keeps no second copy of a body.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import selectors
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+
+from s3_uploader.errors import Scope, StoreError
+from s3_uploader.stores.http_wire import request_head
+from s3_uploader.stores.pace import Pace
+from s3_uploader.stores.s3_connection import READ, Address, Connection, Exchange
+from s3_uploader.stores.s3_endpoint import Access, Endpoint
+from s3_uploader.stores.s3_protocol import Done, Failure, FailureKind, Outcome, Request
+from s3_uploader.stores.s3_signing import SignedRequests
+
+_TICK = 0.25
+_ADDRESSES_LAST = 60.0
+
+
+class NativeEngine:
+    """An :class:`~s3_uploader.stores.s3_protocol.Engine` on sockets.
+
+    :param max_connections: most connections at once; requests beyond wait for one.
+    :param silence_seconds: after so long without a byte in either direction a request fails.
+    :param max_bandwidth: bytes per second of all requests together, ``None`` for no limit.
+    """
+
+    name = "native"
+
+    def __init__(
+        self,
+        *,
+        access: Access,
+        max_connections: int,
+        connect_timeout_seconds: float,
+        silence_seconds: float = 60.0,
+        max_bandwidth: int | None = None,
+        wall_clock: Callable[[], float] = time.time,
+        resolve: Callable[..., list[Address]] | None = None,
+    ) -> None:
+        self._requests = SignedRequests(access, wall_clock=wall_clock)
+        self._max_connections = max_connections
+        self._connect_timeout = connect_timeout_seconds
+        self._silence = silence_seconds
+        self._look_up = resolve or _look_up
+        self.pace = None if max_bandwidth is None else Pace(max_bandwidth)
+        self.tls_context: ssl.SSLContext | None = None
+        self._lock = threading.Lock()
+        self._pending: collections.deque[Exchange] = collections.deque()
+        self._idle: collections.deque[Connection] = collections.deque()
+        self._connections: set[Connection] = set()
+        self._connecting = 0
+        self._calls: collections.deque[Callable[[], None]] = collections.deque()
+        self._awake = False
+        self._addresses: tuple[float, list[Address]] | None = None
+        self._resolving = False
+        self._rotation = 0
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._stopped = False
+        self._connect_after = 0.0
+        self._selector: selectors.BaseSelector | None = None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where requests go; another one after :meth:`follow`."""
+        return self._requests.endpoint
+
+    def open(self) -> None:
+        """Make the TLS context; the loop's thread starts with the first request."""
+        if self.endpoint.tls:
+            self.tls_context = make_tls_context(self.endpoint.ca_file)
+        self._selector = selectors.DefaultSelector()
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._wake_receiver.setblocking(False)
+        self._wake_sender.setblocking(False)
+        self._selector.register(self._wake_receiver, READ, None)
+
+    def follow(self, region: str) -> bool:
+        """Send further requests to the same bucket in another region."""
+        if not self._requests.move_to(region):
+            return False
+        self.call(self._forget_connections)
+        return True
+
+    # On any thread.
+
+    def send(self, request: Request, done: Done) -> Exchange:
+        """Sign a request and write it to an idle connection, or let it wait for one."""
+        try:
+            target, headers = self._requests.prepare(request)
+        except StoreError as error:
+            exchange = Exchange(self, request, b"", done)
+            self._finish(exchange, Failure(FailureKind.CREDENTIALS, error.message))
+            return exchange
+        exchange = Exchange(self, request, request_head(request.method, target, headers), done)
+        try:
+            # The one that came back last: its buffers are warm, and the others may time out in peace.
+            connection = self._idle.pop()
+        except IndexError:
+            self._enqueue(exchange)
+        else:
+            connection.start(exchange, time.monotonic())
+        return exchange
+
+    def _enqueue(self, exchange: Exchange) -> None:
+        with self._lock:
+            if not self._closed:
+                self._pending.append(exchange)
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="s3-native", daemon=True)
+                    self._thread.start()
+                self._wake()
+                return
+        self._finish(exchange, Failure(FailureKind.CANCELLED))
+
+    def cancel(self, exchange: Exchange) -> None:
+        """Give up one exchange."""
+        self.call(lambda: self._cancel(exchange))
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Have a function called on the loop's thread."""
+        self._calls.append(function)
+        if self._stopped:
+            self._make_calls()
+        else:
+            self._wake()
+
+    def _make_calls(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                self._calls.popleft()()
+
+    def _wake(self) -> None:
+        if not self._awake:
+            self._awake = True
+            with contextlib.suppress(OSError):
+                self._wake_sender.send(b"\0")
+
+    def close(self, *, timeout: float) -> None:
+        """Fail what is under way and end the loop."""
+        with self._lock:
+            if self._closed or self._selector is None:
+                self._closed = True
+                return
+            self._closed = True
+            thread = self._thread
+        self._wake()
+        if thread is not None:
+            thread.join(timeout)
+        else:
+            self._shut_down()
+
+    # On the loop's thread.
+
+    def watch(self, connection: Connection, events: int) -> None:
+        """Wait for events of a connection."""
+        assert self._selector is not None
+        if connection.events:
+            self._selector.modify(connection.sock, events, connection)
+        else:
+            self._selector.register(connection.sock, events, connection)
+        connection.events = events
+
+    def unwatch(self, connection: Connection) -> None:
+        """Wait for no event of a connection any more."""
+        assert self._selector is not None
+        if connection.events:
+            self._selector.unregister(connection.sock)
+            connection.events = 0
+
+    def _run(self) -> None:
+        assert self._selector is not None
+        look_at = time.monotonic() + _TICK
+        timeout = _TICK
+        while not self._closed:
+            ready = self._selector.select(timeout)
+            now = time.monotonic()
+            for key, mask in ready:
+                connection: Connection | None = key.data
+                if connection is None:
+                    with contextlib.suppress(OSError):
+                        self._wake_receiver.recv(4096)
+                    # Only now: whoever finds it still set has left something that is looked at below.
+                    self._awake = False
+                elif connection.state in ("idle", "busy"):
+                    connection.on_event(mask, now)
+                elif connection.state != "closed":
+                    self._connect_on(connection, now)
+            self._make_calls()
+            if self._pending:
+                self._serve_pending(now)
+            if now >= look_at:
+                look_at = now + _TICK
+                self._look_for_silence(now)
+            timeout = self._resume_throttled(now)
+        self._shut_down()
+
+    def _serve_pending(self, now: float) -> None:
+        while self._pending and self._idle:
+            with contextlib.suppress(IndexError):
+                connection = self._idle.pop()
+                try:
+                    exchange = self._pending.popleft()
+                except IndexError:
+                    self._idle.append(connection)
+                else:
+                    connection.start(exchange, now)
+        wanted = min(len(self._pending) - self._connecting, self._max_connections - len(self._connections))
+        if wanted <= 0 or now < self._connect_after:
+            return
+        addresses = self._known_addresses(now)
+        if addresses is None:
+            return
+        for _ in range(wanted):
+            self._rotation += 1
+            shift = self._rotation % len(addresses)
+            connection = Connection(self, addresses[shift:] + addresses[:shift], now)
+            self._connections.add(connection)
+            self._connecting += 1
+            failure = connection.connect(now)
+            if failure is not None:
+                self._could_not_connect(connection, failure)
+
+    def _connect_on(self, connection: Connection, now: float) -> None:
+        failure = connection.proceed(now)
+        if failure is not None:
+            self._could_not_connect(connection, failure)
+
+    def connected(self, connection: Connection, now: float) -> None:
+        """A connection is ready for its first request."""
+        self._connecting -= 1
+        self._pass_on(connection, now)
+
+    def _could_not_connect(self, connection: Connection, failure: Failure) -> None:
+        self._connecting -= 1
+        connection.close()
+        self._connections.discard(connection)
+        others = len(self._connections) - self._connecting
+        if others and failure.kind is not FailureKind.TLS:
+            # The server takes no more of them for now; those there are will serve who waits.
+            self._connect_after = time.monotonic() + 1.0
+            return
+        self._addresses = None
+        try:
+            exchange = self._pending.popleft()
+        except IndexError:
+            return
+        self._finish(exchange, failure)
+
+    def _pass_on(self, connection: Connection, now: float) -> None:
+        try:
+            exchange = self._pending.popleft()
+        except IndexError:
+            self._idle.append(connection)
+        else:
+            connection.start(exchange, now)
+
+    def exchanged(
+        self,
+        connection: Connection,
+        exchange: Exchange | None,
+        outcome: Outcome,
+        *,
+        reusable: bool,
+        answer_began: bool,
+        now: float,
+    ) -> None:
+        """An exchange is over, or an idle connection ended."""
+        if reusable:
+            self._pass_on(connection, now)
+        else:
+            self._connections.discard(connection)
+            with contextlib.suppress(ValueError):
+                self._idle.remove(connection)
+        if exchange is None:
+            return
+        stale = isinstance(outcome, Failure) and outcome.kind is FailureKind.CLOSED
+        if stale and connection.served and not answer_began:
+            self.repeat(exchange, outcome)
+        else:
+            self._finish(exchange, outcome)
+
+    def repeat(self, exchange: Exchange, outcome: Outcome) -> None:
+        """Send once more what was written to a connection that the server was just closing for want of use."""
+        if self._closed:
+            self._finish(exchange, Failure(FailureKind.CANCELLED))
+            return
+        if exchange.repeated or exchange.finished:
+            self._finish(exchange, outcome)
+            return
+        exchange.repeated = True
+        exchange.connection = None
+        for connection in list(self._idle):
+            # What was idle as long as that one is most likely as dead.
+            with contextlib.suppress(ValueError):
+                self._idle.remove(connection)
+                connection.close()
+                self._connections.discard(connection)
+        self._pending.appendleft(exchange)
+
+    def _finish(self, exchange: Exchange, outcome: Outcome) -> None:
+        if not exchange.finished:
+            exchange.finished = True
+            exchange.connection = None
+            exchange.done(outcome)
+
+    def _cancel(self, exchange: Exchange) -> None:
+        if exchange.finished:
+            return
+        with contextlib.suppress(ValueError):
+            self._pending.remove(exchange)
+        connection = exchange.connection
+        if connection is not None and connection.exchange is exchange:
+            self._drop(connection)
+        self._finish(exchange, Failure(FailureKind.CANCELLED))
+
+    def _drop(self, connection: Connection) -> Exchange | None:
+        with connection.lock:
+            exchange, connection.exchange = connection.exchange, None
+            if connection.state in ("connecting", "proxy", "handshake"):
+                self._connecting -= 1
+            connection.close()
+        self._connections.discard(connection)
+        return exchange
+
+    def _look_for_silence(self, now: float) -> None:
+        for connection in list(self._connections):
+            silent = now - connection.progress_at
+            if connection.state == "busy":
+                if silent > self._silence:
+                    exchange = self._drop(connection)
+                    if exchange is not None:
+                        self._finish(exchange, Failure(FailureKind.TIMEOUT, f"for {self._silence:.0f} s"))
+            elif connection.state != "idle" and silent > self._connect_timeout:
+                if connection.try_next_address(now):
+                    continue
+                kind = FailureKind.CONNECT_TIMEOUT if connection.state == "connecting" else FailureKind.TLS
+                kind = FailureKind.PROXY if connection.state == "proxy" else kind
+                self._could_not_connect(connection, Failure(kind, f"no answer in {self._connect_timeout:g} s"))
+
+    def _resume_throttled(self, now: float) -> float:
+        if self.pace is None:
+            return _TICK
+        throttled = [connection for connection in self._connections if connection.throttled]
+        if not throttled:
+            return _TICK
+        delay = self.pace.delay(16 * 1024)
+        if delay > 0.0:
+            return min(delay, _TICK)
+        for connection in throttled:
+            connection.resume(now)
+        return 0.0
+
+    def _forget_connections(self) -> None:
+        self._addresses = None
+        for connection in list(self._idle):
+            with contextlib.suppress(ValueError):
+                self._idle.remove(connection)
+                self._drop(connection)
+
+    def _shut_down(self) -> None:
+        exchanges = [exchange for connection in list(self._connections) if (exchange := self._drop(connection))]
+        exchanges += self._pending
+        self._pending.clear()
+        self._idle.clear()
+        for exchange in exchanges:
+            self._finish(exchange, Failure(FailureKind.CANCELLED))
+        if self._selector is not None:
+            self._selector.close()
+        self._wake_receiver.close()
+        self._wake_sender.close()
+        self._stopped = True
+        self._make_calls()
+
+    # Names; looked up on a thread of their own, since that may take long.
+
+    def _known_addresses(self, now: float) -> list[Address] | None:
+        if self._addresses is not None and now - self._addresses[0] < _ADDRESSES_LAST:
+            return self._addresses[1]
+        if not self._resolving:
+            self._resolving = True
+            proxy = self.endpoint.proxy
+            host, port = (proxy.host, proxy.port) if proxy else (self.endpoint.host.strip("[]"), self.endpoint.port)
+            threading.Thread(target=self._resolve, args=(host, port), name="s3-resolve", daemon=True).start()
+        return None
+
+    def _resolve(self, host: str, port: int) -> None:
+        try:
+            addresses = self._look_up(host, port)
+        except (OSError, UnicodeError) as error:
+            detail = f"{host}: {getattr(error, 'strerror', None) or error}"
+            self.call(lambda: self._no_addresses(Failure(FailureKind.NAME, detail)))
+        else:
+            self.call(lambda: self._got_addresses(addresses))
+
+    def _got_addresses(self, addresses: list[Address]) -> None:
+        self._resolving = False
+        self._addresses = (time.monotonic(), addresses)
+
+    def _no_addresses(self, failure: Failure) -> None:
+        self._resolving = False
+        while self._pending:
+            self._finish(self._pending.popleft(), failure)
+
+
+def _look_up(host: str, port: int) -> list[Address]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [(family, address) for family, _, _, _, address in found]
+
+
+def make_tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """What to trust: the given file or directory, else the system's certificates.
+
+    :raises StoreError: if the file cannot be used.
+    """
+    import os
+
+    try:
+        if ca_file is not None and os.path.isdir(ca_file):
+            return ssl.create_default_context(capath=ca_file)
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise StoreError(
+            f"The certificates in {ca_file} cannot be used: {error.strerror or error}.",
+            code="InvalidCaBundle",
+            scope=Scope.DESTINATION,
+            hint="Look at AWS_CA_BUNDLE.",
+        ) from None

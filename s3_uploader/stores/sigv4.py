@@ -1,0 +1,82 @@
+"""AWS Signature Version 4 for S3, in headers.
+
+Reference: "Authenticating Requests: Using the Authorization Header (AWS Signature Version 4)" in the Amazon S3 API
+reference. S3's two exceptions to the general scheme are kept: the path is encoded once, and it is not normalised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+
+import msgspec
+
+_UNSIGNED_HEADERS = frozenset(("content-length", "user-agent", "accept-encoding", "connection", "expect"))
+"""What a proxy may change on its way must not be part of the signature; the length is covered by the payload's."""
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """What proves who we are; ``token`` comes with temporary ones."""
+
+    access_key: str
+    secret_key: str
+    token: str = ""
+
+
+class Signer:
+    """Signs requests for one region."""
+
+    def __init__(
+        self, *, region: str, credentials: Callable[[], Credentials], wall_clock: Callable[[], float] = time.time
+    ) -> None:
+        self.region = region
+        self._credentials = credentials
+        self._wall_clock = wall_clock
+        self._stamp: tuple[int, str] = (-1, "")
+        self._key: tuple[Credentials | None, str, bytes] = (None, "", b"")
+
+    def sign(self, *, method: str, path: str, query: str, headers: dict[str, str], payload_hash: str) -> None:
+        """Add the headers that sign a request to ``headers``, whose names are in lower case and include ``host``.
+
+        :param path: percent-encoded, as it is sent.
+        :param query: percent-encoded and sorted, as it is sent, without the question mark.
+        """
+        credentials = self._credentials()
+        now = int(self._wall_clock())
+        stamp = self._stamp
+        if stamp[0] != now:
+            # One thread may overwrite what another has just stored; both are right.
+            stamp = self._stamp = (now, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now)))
+        date = stamp[1]
+        headers["x-amz-content-sha256"] = payload_hash
+        headers["x-amz-date"] = date
+        if credentials.token:
+            headers["x-amz-security-token"] = credentials.token
+        names = sorted(name for name in headers if name not in _UNSIGNED_HEADERS)
+        signed = ";".join(names)
+        lines = "\n".join([f"{name}:{_collapsed(headers[name])}" for name in names])
+        canonical = f"{method}\n{path}\n{query}\n{lines}\n\n{signed}\n{payload_hash}"
+        scope = f"{date[:8]}/{self.region}/s3/aws4_request"
+        to_sign = f"AWS4-HMAC-SHA256\n{date}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+        signature = hmac.digest(self._signing_key(credentials, date[:8]), to_sign.encode(), "sha256").hex()
+        headers["authorization"] = (
+            f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "
+            f"SignedHeaders={signed}, Signature={signature}"
+        )
+
+    def _signing_key(self, credentials: Credentials, day: str) -> bytes:
+        known = self._key
+        if known[0] is credentials and known[1] == day:
+            return known[2]
+        key = f"AWS4{credentials.secret_key}".encode()
+        for part in (day, self.region, "s3", "aws4_request"):
+            key = hmac.digest(key, part.encode(), "sha256")
+        self._key = (credentials, day, key)
+        return key
+
+
+def _collapsed(value: str) -> str:
+    """A header's value as it is signed: without space around it, and with single spaces inside."""
+    return " ".join(value.split()) if "  " in value or value[:1].isspace() or value[-1:].isspace() else value

@@ -1,0 +1,99 @@
+"""The S3 store, with each engine and against each kind of server, keeps the contract of stores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from s3_uploader.model import Proof
+from s3_uploader.stores.s3 import S3Store
+from tests.contracts.store_contract import Stage, StoreContract
+from tests.servers.dialects import AWS, AWS_KMS, CEPH_20, NEW, OLD, UNCONDITIONAL, WEAK, Dialect
+from tests.servers.fault_server import FaultServer
+from tests.servers.moto_server import MotoServer
+
+LARGE = 12_000_000
+"""With parts of 5 MiB these are three, the last one short."""
+
+
+def store_for(server: FaultServer | MotoServer, bucket: str, engine: str) -> S3Store:
+    """A store on one bucket of a test server, which goes up in parts beyond 5 MiB."""
+    return S3Store(
+        bucket=bucket,
+        engine=engine,  # type: ignore[arg-type]
+        environment=server.endpoint.environment(),
+        multipart_threshold=5 * 2**20,
+        part_size=5 * 2**20,
+    )
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[MotoServer]:
+    """One moto for the module; every test has a bucket of its own."""
+    with MotoServer() as server:
+        yield server
+
+
+@pytest.mark.parametrize("engine", ["native", "crt", "boto3"])
+class TestS3StoreOnMoto(StoreContract):
+    """moto, with every engine."""
+
+    @pytest.fixture
+    def stage(self, moto: MotoServer, engine: str) -> Stage:
+        """A bucket of its own in moto."""
+        endpoint = moto.endpoint.new_bucket()
+
+        def read(key: str) -> bytes | None:
+            return endpoint.read(key) if key in endpoint.keys() else None  # noqa: SIM118
+
+        def write(key: str, content: bytes) -> None:
+            endpoint.client().put_object(Bucket=endpoint.bucket, Key=key, Body=content)
+
+        return Stage(
+            new_store=lambda: store_for(moto, endpoint.bucket, engine),
+            read=read,
+            write=write,
+            keys=endpoint.keys,
+            large_size=LARGE,
+            expected_proof=Proof.CHECKSUM,
+            # moto's threads look and then write.
+            races=False,
+        )
+
+
+def dialect_stage(server: FaultServer, engine: str, **arguments: object) -> Stage:
+    """The stage of a store on the fault server."""
+    return Stage(
+        new_store=lambda: store_for(server, server.bucket, engine),
+        read=lambda key: server.objects().get(key),
+        write=server.put,
+        keys=lambda: sorted([*server.objects(), *server.pending_uploads]),
+        large_size=LARGE,
+        **arguments,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize("engine", ["native", "crt", "boto3"])
+@pytest.mark.parametrize("dialect", [AWS, OLD], ids=lambda dialect: dialect.name)
+class TestS3StoreOnDialects(StoreContract):
+    """The dialects that stand for most servers, with every engine."""
+
+    @pytest.fixture
+    def stage(self, engine: str, dialect: Dialect) -> Iterator[Stage]:
+        """A server of its own."""
+        proof = Proof.CHECKSUM if dialect.answers_checksums else Proof.MD5
+        with FaultServer(dialect=dialect, small_buffers=False) as server:
+            yield dialect_stage(server, engine, expected_proof=proof)
+
+
+@pytest.mark.parametrize("dialect", [AWS_KMS, NEW, CEPH_20, WEAK, UNCONDITIONAL], ids=lambda dialect: dialect.name)
+class TestS3StoreOnMoreDialects(StoreContract):
+    """The other dialects, with one engine: what a server says means the same whoever asks."""
+
+    @pytest.fixture
+    def stage(self, dialect: Dialect) -> Iterator[Stage]:
+        """A server of its own."""
+        proof = Proof.CHECKSUM if dialect.answers_checksums else Proof.MD5
+        with FaultServer(dialect=dialect, small_buffers=False) as server:
+            yield dialect_stage(server, "native", expected_proof=proof, races=dialect.conditional_put == "honoured")
