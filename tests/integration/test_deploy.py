@@ -14,22 +14,26 @@ DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 systemd_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
 
 
+SERVICES = ["s3-uploader.service", "s3-uploader-watch.service"]
+
+
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
     """The units, with a command and a user that this machine has."""
-    service = (DEPLOY / "s3-uploader.service").read_text()
-    service = re.sub("^ExecStart=.*$", "ExecStart=/bin/true", service, flags=re.MULTILINE)
-    service = re.sub("^User=.*$", "User=daemon", service, flags=re.MULTILINE)
-    (tmp_path / "s3-uploader.service").write_text(service)
+    for name in SERVICES:
+        service = (DEPLOY / name).read_text()
+        service = re.sub("^ExecStart=.*$", "ExecStart=/bin/true", service, flags=re.MULTILINE)
+        service = re.sub("^User=.*$", "User=daemon", service, flags=re.MULTILINE)
+        (tmp_path / name).write_text(service)
     shutil.copy(DEPLOY / "s3-uploader.timer", tmp_path)
     return tmp_path
 
 
 @systemd_analyze
 def test_systemd_accepts_the_units(units: Path) -> None:
-    """Systemd finds nothing to complain about in service and timer."""
+    """Systemd finds nothing to complain about in the services and the timer."""
     verified = subprocess.run(
-        ["systemd-analyze", "verify", units / "s3-uploader.service", units / "s3-uploader.timer"],
+        ["systemd-analyze", "verify", *sorted(units.iterdir())],
         capture_output=True,
         text=True,
     )
@@ -38,10 +42,11 @@ def test_systemd_accepts_the_units(units: Path) -> None:
 
 
 @systemd_analyze
-def test_the_service_is_locked_away(units: Path) -> None:
-    """Systemd's own judgement of the service's exposure is at most 2.0."""
+@pytest.mark.parametrize("name", SERVICES)
+def test_the_services_are_locked_away(units: Path, name: str) -> None:
+    """Systemd's own judgement of a service's exposure is at most 2.0."""
     judged = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--threshold=20", units / "s3-uploader.service"],
+        ["systemd-analyze", "security", "--offline=true", "--threshold=20", units / name],
         capture_output=True,
         text=True,
     )
