@@ -81,14 +81,16 @@ def _round_trip(server: str, session: Session, clock_offset: float) -> Iterator[
         yield from _proof(server, session, path, content)
         yield from _clock(server, session, path, clock_offset)
         try:
-            session.store(other, [content])
             session.rename(path, other)
         except Refused as refused:
-            if session.size(other) is None:
-                yield Finding(
-                    Severity.ERROR, server, f"a file cannot be renamed: {refused.text}", "Nothing could be shipped."
-                )
-                return
+            yield Finding(
+                Severity.ERROR, server, f"a file cannot be renamed: {refused.text}", "Nothing can be shipped."
+            )
+            return
+        try:
+            session.store(path, [content])
+            session.rename(path, other)
+        except Refused:
             yield Finding(Severity.OK, server, "a rename does not replace a file that is there")
         else:
             yield Finding(

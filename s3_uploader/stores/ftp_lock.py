@@ -112,11 +112,12 @@ class RemoteLock:
         """Remove the lock file if it is still ours; ``False`` if it was not."""
         if not self._held:
             return False
-        self._held = False
         first = self._first_line(session)
-        if first is not None and first != self._line:
-            return False
-        return session.delete(self._path)
+        ours = first is None or first == self._line
+        removed = ours and session.delete(self._path)
+        # Not before: with the connection lost on the way the caller tries again.
+        self._held = False
+        return removed
 
     def _busy(self) -> DestinationBusy:
         hint = ""

@@ -134,8 +134,9 @@ def unwire(text: str) -> str:
 
 
 def shown_reply(reply: str) -> str:
-    """A reply for a message, on one line."""
-    return shown_key(" ".join(reply.split()).encode("latin-1", "replace").decode("utf-8", "replace"))
+    """A reply for a message: on one line, without the full stop at its end."""
+    text = " ".join(reply.split()).rstrip(".")
+    return shown_key(text.encode("latin-1", "replace").decode("utf-8", "replace"))
 
 
 def fact(reply: str, name: str) -> str:

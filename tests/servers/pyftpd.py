@@ -99,7 +99,7 @@ class PyFtpServer:
 
     def _serve(self) -> None:
         while not self._stop.is_set():
-            self._server.serve_forever(timeout=0.02, blocking=False, handle_exit=False)
+            self._loop.loop(0.02, False)
         self._server.close_all()
 
     def _take(self, command: str, position: int = 0) -> Fault | None:
@@ -123,6 +123,7 @@ class PyFtpServer:
                     return
                 if fault.action == "lose":
                     self.transfer_finished = True
+                    self._resp = ("226 Transfer complete.", lambda *_: None)
                     self.close()
                 elif fault.action == "stall":
                     self.del_channel()
@@ -134,6 +135,9 @@ class PyFtpServer:
                 elif fault.action == "reply":
                     self._resp = (fault.text, lambda *_: None)
                     self.close()
+
+            # The base class makes the event its method directly.
+            handle_read_event = handle_read
 
         class Handler(FTPHandler):  # type: ignore[misc]
             banner = server._welcome

@@ -1,0 +1,857 @@
+"""The FTP store against pyftpdlib with faults on order, and against ProFTPD."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3_uploader.errors import (
+    ConflictError,
+    DestinationBusy,
+    KeyRefused,
+    ProofError,
+    Scope,
+    SourceChanged,
+    StoreError,
+    UploadCancelled,
+)
+from s3_uploader.model import OnConflict, Proof, Receipt, Severity
+from s3_uploader.stores import ftp
+from s3_uploader.stores.base import PutOptions, Source
+from s3_uploader.stores.ftp import FtpStore
+from tests.servers.fixtures import *  # noqa: F403
+from tests.servers.proftpd import ProftpdServer
+from tests.servers.pyftpd import PyFtpServer, py_ftp_server
+
+LARGE = 3_000_000
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The directory behind the server."""
+    directory = tmp_path / "ftp"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+def server(root: Path) -> Iterator[PyFtpServer]:
+    """A server whose faults must all have happened when the test ends."""
+    with py_ftp_server(root) as running:
+        yield running
+
+
+def new_store(server: PyFtpServer, **options: Any) -> FtpStore:
+    """A store on ``server``, not open, that does not dawdle between attempts."""
+    given = {"user": "test", "password": "testpw", "timeout_seconds": 5, "jitter": lambda: 0.02, **options}
+    return FtpStore(host="127.0.0.1", port=server.port, **given)
+
+
+@pytest.fixture
+def opened(server: PyFtpServer) -> Iterator[Callable[..., FtpStore]]:
+    """Opens stores and closes them afterwards."""
+    stores: list[FtpStore] = []
+
+    def open_store(on: PyFtpServer = server, **options: Any) -> FtpStore:
+        store = new_store(on, **options)
+        store.open()
+        stores.append(store)
+        return store
+
+    yield open_store
+    for store in stores:
+        store.close(timeout=5)
+
+
+def begin(
+    store: FtpStore,
+    tmp_path: Path,
+    key: str,
+    content: bytes,
+    *,
+    proof: Proof = Proof.SIZE,
+    on_conflict: OnConflict = OnConflict.FAIL,
+    deadline: float = 60,
+    size: int | None = None,
+    replaces: str = "",
+) -> Future[Receipt]:
+    """Start an upload."""
+    path = tmp_path / f"source-{time.monotonic_ns()}"
+    path.write_bytes(content)
+    descriptor = os.open(path, os.O_RDONLY)
+    future = store.put(
+        key,
+        Source(descriptor, len(content) if size is None else size),
+        options=PutOptions(on_conflict=on_conflict, minimum_proof=proof),
+        deadline=time.monotonic() + deadline,
+        replaces=replaces,
+    )
+    future.add_done_callback(lambda _: os.close(descriptor))
+    return future
+
+
+def put(store: FtpStore, tmp_path: Path, key: str, content: bytes, **options: Any) -> Receipt:
+    """Upload and wait."""
+    return begin(store, tmp_path, key, content, **options).result(60)
+
+
+def pattern(size: int) -> bytes:
+    """Bytes that look random."""
+    return hashlib.shake_128(b"ftp").digest(size)
+
+
+# ---------------------------------------------------------------------------------------------- the seed's scenarios
+
+
+def test_export(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path) -> None:
+    """Files arrive, the lock file is there meanwhile and gone afterwards."""
+    store = opened(lock_file="write")
+    assert (server.root / "write").exists()
+    put(store, tmp_path, "a-file", b"This is the A file")
+    put(store, tmp_path, "b-file", b"This is the B file")
+    store.close(timeout=5)
+    assert server.files() == {"a-file": b"This is the A file", "b-file": b"This is the B file"}
+
+
+def test_nothing_to_export(root: Path) -> None:
+    """A store that is not opened makes no connection."""
+    with py_ftp_server(root) as server:
+        store = new_store(server, lock_file="write")
+        assert store.properties.conditional_put is False
+        store.close(timeout=1)
+        assert server.commands == []
+
+
+def test_lock_file_exists(server: PyFtpServer) -> None:
+    """Somebody else's lock file keeps us out, whatever is in it, and stays."""
+    (server.root / "write").write_text("Lock file")
+    with pytest.raises(DestinationBusy) as caught:
+        new_store(server, lock_file="write").open()
+    assert caught.value.message == f"Cannot access 127.0.0.1:{server.port} as 'write' lockfile exists."
+    assert server.files() == {"write": b"Lock file"}
+
+
+def test_wrong_port() -> None:
+    """A port where nobody listens is one clear sentence about the destination."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    with pytest.raises(StoreError) as caught:
+        FtpStore(host="127.0.0.1", port=port).open()
+    assert caught.value.scope is Scope.DESTINATION
+    assert caught.value.message == f"Cannot connect to the FTP server 127.0.0.1:{port}: connection refused."
+
+
+def test_wrong_host() -> None:
+    """A host that does not exist is one clear sentence about the destination."""
+    with pytest.raises(StoreError, match="the host name cannot be resolved") as caught:
+        FtpStore(host="nosuchhost.invalid").open()
+    assert caught.value.scope is Scope.DESTINATION
+
+
+def test_wrong_password(server: PyFtpServer) -> None:
+    """A wrong password is one clear sentence about the destination, and does not show the password."""
+    with pytest.raises(StoreError, match="refuses the user test: 530") as caught:
+        new_store(server, password="secret").open()
+    assert caught.value.scope is Scope.DESTINATION
+    assert "secret" not in str(caught.value)
+
+
+def test_wrong_path(server: PyFtpServer) -> None:
+    """A directory that is not there is one clear sentence about the destination."""
+    with pytest.raises(StoreError, match=r"/nonexistent on the FTP server .* cannot be entered: 550") as caught:
+        new_store(server, path="/nonexistent").open()
+    assert caught.value.scope is Scope.DESTINATION
+
+
+@pytest.mark.parametrize("greeting", [b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
+def test_no_ftp_server(greeting: bytes) -> None:
+    """A server of another kind, or one that hangs up at once, is told from an FTP server."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        connection, _ = listener.accept()
+        connection.sendall(greeting)
+        connection.close()
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    with pytest.raises(StoreError, match=r"it does not speak FTP|the server hung up") as caught:
+        FtpStore(host="127.0.0.1", port=listener.getsockname()[1], timeout_seconds=5).open()
+    assert caught.value.scope is Scope.DESTINATION
+    thread.join()
+    listener.close()
+
+
+def test_silent_server() -> None:
+    """A server that accepts the connection and says nothing costs no more than the timeout."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        begun = time.monotonic()
+        with pytest.raises(StoreError, match="no answer in time"):
+            FtpStore(host="127.0.0.1", port=listener.getsockname()[1], timeout_seconds=0.5).open()
+        assert time.monotonic() - begun < 5
+
+
+# ----------------------------------------------------------------------------------------------------- the lock file
+
+
+def test_two_uploaders_one_lock(server: PyFtpServer) -> None:
+    """Of many uploaders that want the lock at once exactly one gets it, and removes it when it is done."""
+    for _ in range(5):
+        stores = [new_store(server, lock_file="write") for _ in range(6)]
+        outcomes: list[object] = []
+        barrier = threading.Barrier(len(stores))
+
+        def compete(store: FtpStore, barrier: threading.Barrier = barrier, outcomes: list[object] = outcomes) -> None:
+            barrier.wait()
+            try:
+                store.open()
+            except DestinationBusy as busy:
+                outcomes.append(busy)
+            else:
+                outcomes.append(store)
+
+        threads = [threading.Thread(target=compete, args=(store,)) for store in stores]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        winners = [outcome for outcome in outcomes if isinstance(outcome, FtpStore)]
+        assert len(outcomes) == len(stores)
+        assert len(winners) == 1
+        assert "write" in server.files()
+        winners[0].close(timeout=5)
+        assert server.files() == {}
+
+
+def test_stale_lock(server: PyFtpServer) -> None:
+    """A lock of others is removed only where an age is configured, and only when it is that old."""
+    lock = server.root / "write"
+    lock.write_text("Lock file")
+    with pytest.raises(DestinationBusy):
+        new_store(server, lock_file="write", lock_stale_seconds=3600).open()
+    os.utime(lock, (time.time() - 7200, time.time() - 7200))
+    with pytest.raises(DestinationBusy):
+        new_store(server, lock_file="write").open()
+    store = new_store(server, lock_file="write", lock_stale_seconds=3600)
+    store.open()
+    assert lock.read_text().startswith("s3-uploader ")
+    store.close(timeout=5)
+    assert server.files() == {}
+
+
+def test_lock_of_a_killed_run(server: PyFtpServer) -> None:
+    """The lock that a killed run of this machine left behind is removed by the next run; that of a live one stays."""
+    program = (
+        "import sys, time\nfrom s3_uploader.stores.ftp import FtpStore\n"
+        f"store = FtpStore(host='127.0.0.1', port={server.port}, user='test', password='testpw', lock_file='write')\n"
+        "store.open()\nprint('open', flush=True)\ntime.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"open\n"
+        with pytest.raises(DestinationBusy):
+            new_store(server, lock_file="write").open()
+        process.kill()
+    store = new_store(server, lock_file="write")
+    store.open()
+    store.close(timeout=5)
+    assert server.files() == {}
+
+
+def test_lock_taken_over_by_others(server: PyFtpServer, opened: Callable[..., FtpStore]) -> None:
+    """A lock file that is not ours any more is not removed."""
+    store = opened(lock_file="write")
+    (server.root / "write").write_text("mine now")
+    store.close(timeout=5)
+    assert server.files() == {"write": b"mine now"}
+
+
+def test_lock_is_removed_after_a_lost_connection(
+    server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path
+) -> None:
+    """The lock is removed even if the connection that made it has gone."""
+    store = opened(lock_file="write")
+    server.fault("SIZE", "hang up")
+    put(store, tmp_path, "a", b"x")
+    server.fault("DELE", "hang up")
+    store.close(timeout=5)
+    assert server.files() == {"a": b"x"}
+
+
+def test_lock_without_append(root: Path, tmp_path: Path) -> None:
+    """A server that refuses to append gets its lock file by a plain upload."""
+    with py_ftp_server(root, permissions="elrdfmw") as server:
+        store = new_store(server, lock_file="write")
+        store.open()
+        assert b"s3-uploader" in server.files()["write"]
+        with pytest.raises(DestinationBusy):
+            new_store(server, lock_file="write").open()
+        store.close(timeout=5)
+        assert server.files() == {}
+
+
+def test_lock_that_cannot_be_made(root: Path) -> None:
+    """Without the right to make the lock file nothing is uploaded, and the sentence says why."""
+    with (
+        py_ftp_server(root, permissions="elr") as server,
+        pytest.raises(StoreError, match=r"The lock file write on .* cannot be made: 550") as caught,
+    ):
+        new_store(server, lock_file="write").open()
+    assert caught.value.scope is Scope.DESTINATION
+
+
+# ------------------------------------------------------------------------------------------------------------- faults
+
+
+@pytest.mark.parametrize("size", [100_000, LARGE])
+@pytest.mark.parametrize("action", ["lose", "reset"])
+def test_cut_in_mid_file(
+    server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path, action: str, size: int
+) -> None:
+    """A file of which the server has only a part is found out, even if the server says that all is well."""
+    server.fault("DATA", action, after=size // 6)
+    content = pattern(size)
+    receipt = put(opened(), tmp_path, "d/large", content)
+    assert (receipt.size, receipt.already_there) == (size, False)
+    assert server.files() == {"d/large": content}
+
+
+@pytest.mark.parametrize("command", ["SIZE", "PASV", "STOR", "RNFR", "RNTO", "MKD", "CWD"])
+def test_connection_lost_at_any_command(
+    server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path, command: str
+) -> None:
+    """A connection that is cut at any step costs a retry, not the file, and leaves nothing behind."""
+    server.fault(command, "hang up")
+    put(opened(), tmp_path, "d/file", b"content")
+    assert server.files() == {"d/file": b"content"}
+
+
+def test_answer_to_the_rename_is_lost(
+    server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the connection is lost after the rename was done, the file is found in its place."""
+    from s3_uploader.stores.ftp_replies import Lost
+    from s3_uploader.stores.ftp_session import Session
+
+    rename = Session.rename
+    lost: list[str] = []
+
+    def rename_and_lose(session: Session, old: str, new: str) -> None:
+        rename(session, old, new)
+        if not lost:
+            lost.append(new)
+            session.interrupt()
+            raise Lost("cut")
+
+    monkeypatch.setattr(Session, "rename", rename_and_lose)
+    receipt = put(opened(), tmp_path, "file", b"content")
+    assert lost == ["/file"]
+    assert not receipt.already_there
+    assert server.files() == {"file": b"content"}
+
+
+def test_hanging_server(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path) -> None:
+    """A server that goes silent in mid-file is noticed after the timeout; the file is sent anew."""
+    server.fault("DATA", "stall", after=500_000)
+    content = pattern(20_000_000)
+    put(opened(timeout_seconds=0.5), tmp_path, "large", content)
+    assert server.files() == {"large": content}
+
+
+@pytest.mark.parametrize("command", ["SIZE", "STOR", "RNTO"])
+def test_silent_at_a_command(
+    server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path, command: str
+) -> None:
+    """A server that does not answer a command is noticed after the timeout."""
+    server.fault(command, "stall")
+    put(opened(timeout_seconds=0.3), tmp_path, "a", b"x")
+    assert server.files() == {"a": b"x"}
+
+
+def test_deadline_with_a_hanging_server(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path) -> None:
+    """The deadline holds even when the server hangs in mid-file."""
+    server.fault("DATA", "stall", after=500_000)
+    begun = time.monotonic()
+    with pytest.raises(UploadCancelled) as caught:
+        put(opened(timeout_seconds=30), tmp_path, "large", pattern(20_000_000), deadline=0.7)
+    assert caught.value.code == "DeadlineExceeded"
+    assert time.monotonic() - begun < 5
+
+
+def test_cancel_with_a_hanging_server(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path) -> None:
+    """Cancelling ends an upload soon even when the server hangs, and what it left is removed later."""
+    server.fault("DATA", "stall", after=500_000)
+    store = opened(timeout_seconds=30)
+    future = begin(store, tmp_path, "large", pattern(20_000_000))
+    while not server.faults[0].used:
+        time.sleep(0.01)
+    begun = time.monotonic()
+    store.cancel()
+    with pytest.raises(UploadCancelled, match="interrupted"):
+        future.result(10)
+    assert time.monotonic() - begun < 3
+    put(store, tmp_path, "next", b"x")
+    store.close(timeout=5)
+    assert server.files() == {"next": b"x"}
+
+
+def test_cancel_leaves_nothing(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path) -> None:
+    """A cancelled upload to a server that works is removed before its future fails."""
+    store = opened()
+    future = begin(store, tmp_path, "large", pattern(50_000_000))
+    while not any(command.startswith("STOR") for command in server.commands):
+        time.sleep(0.001)
+    store.cancel()
+    assert isinstance(future.exception(10), UploadCancelled)
+    assert server.files() == {}
+
+
+@pytest.mark.parametrize("reply", ["452 Insufficient storage space.", "552 Quota exceeded."])
+def test_full_server(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path, reply: str) -> None:
+    """A server without room for even a byte ends the run, with a hint, and keeps no half file."""
+    server.fault("STOR", "reply", reply, times=100)
+    with pytest.raises(StoreError, match="Make room there") as caught:
+        put(opened(), tmp_path, "a", b"x" * 100)
+    assert (caught.value.scope, caught.value.code) == (Scope.DESTINATION, reply[:3])
+    assert server.files() == {}
+
+
+def test_full_in_mid_file(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path) -> None:
+    """A server that runs full in the middle of a file is understood, and a file that is too large costs only itself."""
+    server.fault("DATA", "reply", "552 Exceeded storage allocation.", after=500_000, times=100)
+    with pytest.raises(StoreError, match="552 Exceeded storage allocation") as caught:
+        put(opened(), tmp_path, "large", pattern(20_000_000))
+    assert caught.value.scope is Scope.FILE
+    assert server.files() == {}
+
+
+def test_refused_directory(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path) -> None:
+    """A directory that the server does not let us make costs the files in it, not the others."""
+    store = opened()
+    server.fault("MKD", "reply", "550 Permission denied.")
+    with pytest.raises(StoreError, match=r"550 Permission denied\. Look at the rights") as caught:
+        put(store, tmp_path, "d/a", b"x")
+    assert caught.value.scope is Scope.FILE
+    put(store, tmp_path, "b", b"x")
+    assert server.files() == {"b": b"x"}
+
+
+def test_file_where_a_directory_is_needed(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path) -> None:
+    """A file on the way to the target costs this file only."""
+    (server.root / "a").write_bytes(b"file")
+    with pytest.raises(StoreError) as caught:
+        put(opened(), tmp_path, "a/b", b"x")
+    assert caught.value.scope is Scope.FILE
+    assert server.files() == {"a": b"file"}
+
+
+def test_directory_where_the_file_should_go(
+    server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path
+) -> None:
+    """A directory under the key costs this file only, and stays."""
+    (server.root / "a").mkdir()
+    with pytest.raises(StoreError) as caught:
+        put(opened(), tmp_path, "a", b"x", on_conflict=OnConflict.OVERWRITE)
+    assert caught.value.scope is Scope.FILE
+    assert (server.root / "a").is_dir()
+    assert server.files() == {}
+
+
+def test_directory_that_vanished(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path) -> None:
+    """A directory that somebody removed between two uploads is made again."""
+    store = opened()
+    put(store, tmp_path, "d/e/a", b"x")
+    (server.root / "d/e/a").unlink()
+    (server.root / "d/e").rmdir()
+    put(store, tmp_path, "d/e/b", b"x")
+    assert server.files() == {"d/e/b": b"x"}
+
+
+@pytest.mark.parametrize("reply", ["421 Try later.", "425 No data connection.", "450 Busy.", "451 Local error."])
+def test_passing_trouble(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path, reply: str) -> None:
+    """What the server says is only for now is tried again."""
+    server.fault("STOR", "reply", reply, times=2)
+    put(opened(), tmp_path, "a", b"x")
+    assert server.files() == {"a": b"x"}
+
+
+def test_trouble_that_does_not_pass(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path) -> None:
+    """Attempts are bounded in number."""
+    server.fault("STOR", "reply", "451 Local error.", times=100)
+    with pytest.raises(StoreError, match="451 Local error") as caught:
+        put(opened(retry_attempts=3), tmp_path, "a", b"x")
+    assert caught.value.scope is Scope.FILE
+    assert server.faults[0].used == 3
+
+
+def test_attempts_are_bounded_in_time(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path) -> None:
+    """Attempts are bounded in time as well."""
+    server.fault("STOR", "reply", "451 Local error.", times=10_000)
+    begun = time.monotonic()
+    with pytest.raises(StoreError):
+        put(opened(retry_attempts=10_000, retry_seconds=0.5), tmp_path, "a", b"x")
+    assert time.monotonic() - begun < 3
+
+
+def test_server_that_always_loses_bytes(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path) -> None:
+    """A server that never has the whole file gets no name for it and the upload fails."""
+    server.fault("DATA", "lose", after=1, times=100)
+    with pytest.raises(StoreError, match="65536 bytes of the 100000 bytes sent") as caught:
+        put(opened(retry_attempts=2), tmp_path, "large", pattern(100_000))
+    assert caught.value.code == "Truncated"
+    assert server.files() == {}
+
+
+def test_fewer_connections_than_wanted(root: Path, tmp_path: Path) -> None:
+    """A server that takes fewer connections than configured gets fewer; no file fails for it."""
+    with py_ftp_server(root, most_connections=2) as server:
+        store = new_store(server, max_concurrency=6)
+        store.open()
+        futures = [begin(store, tmp_path, f"f{number}", pattern(100_000 + number)) for number in range(20)]
+        for future in futures:
+            future.result(60)
+        store.close(timeout=5)
+        assert len(server.files()) == 20
+
+
+def test_server_that_restarts(root: Path, tmp_path: Path) -> None:
+    """A server that was away between two uploads is connected to anew."""
+    with py_ftp_server(root) as server:
+        store = new_store(server)
+        store.open()
+        put(store, tmp_path, "a", b"x")
+    with py_ftp_server(root, port=server.port):
+        put(store, tmp_path, "b", b"x")
+        store.close(timeout=5)
+    assert server.files() == {"a": b"x", "b": b"x"}
+
+
+def test_server_that_stays_away(root: Path, tmp_path: Path) -> None:
+    """A server that does not come back ends the run, not file after file."""
+    with py_ftp_server(root) as server:
+        store = new_store(server, retry_attempts=3)
+        store.open()
+        put(store, tmp_path, "a", b"x")
+    with pytest.raises(StoreError, match="Cannot connect") as caught:
+        put(store, tmp_path, "b", b"x")
+    assert caught.value.scope is Scope.DESTINATION
+    store.close(timeout=1)
+
+
+def test_shrunken_source(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path) -> None:
+    """A file that shrank is never completed, and its connection goes on to serve."""
+    store = opened(max_concurrency=1)
+    with pytest.raises(SourceChanged):
+        put(store, tmp_path, "a", pattern(100_000), size=100_001)
+    put(store, tmp_path, "b", b"x")
+    assert server.files() == {"b": b"x"}
+    assert sum(command.startswith("USER") for command in server.commands) == 1
+
+
+# -------------------------------------------------------------------------------------------------- conflict and proof
+
+
+def test_same_size_other_content(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path) -> None:
+    """Without hashes, a file of the same size is read before it is called the same."""
+    store = opened()
+    put(store, tmp_path, "a", b"one")
+    assert put(store, tmp_path, "a", b"one").already_there
+    with pytest.raises(ConflictError, match="other content") as caught:
+        put(store, tmp_path, "a", b"two")
+    assert caught.value.existing == f"sha256:{hashlib.sha256(b'one').hexdigest()}"
+
+
+def test_content_that_cannot_be_read(root: Path, tmp_path: Path) -> None:
+    """Where we may write but not read, content of the same size is not taken on trust."""
+    with py_ftp_server(root, permissions="eladfmw") as server:
+        store = new_store(server)
+        store.open()
+        put(store, tmp_path, "a", b"one")
+        with pytest.raises(ConflictError, match="cannot be read"):
+            put(store, tmp_path, "a", b"one")
+        with pytest.raises(ProofError, match="does not let us read it back"):
+            put(store, tmp_path, "b", b"one", proof=Proof.MD5)
+        store.close(timeout=5)
+        assert server.files() == {"a": b"one"}
+
+
+def test_proof_by_reading_back(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path) -> None:
+    """Where a checksum is asked for and the server computes none, everything is read back and compared."""
+    store = opened()
+    assert put(store, tmp_path, "a", b"one").proof is Proof.SIZE
+    assert not any(command.startswith("RETR") for command in server.commands)
+    receipt = put(store, tmp_path, "b", b"one", proof=Proof.CHECKSUM)
+    assert receipt.proof is Proof.CHECKSUM
+    assert receipt.checksum == f"sha256:{hashlib.sha256(b'one').hexdigest()}"
+
+
+@pytest.mark.parametrize("replaces", [True, False])
+def test_overwrite_on_a_server_that_does_not_replace(root: Path, tmp_path: Path, replaces: bool) -> None:
+    """``overwrite`` works whether or not a rename replaces a file that is there."""
+    with py_ftp_server(root, replaces=replaces) as server:
+        store = new_store(server)
+        store.open()
+        put(store, tmp_path, "a", b"one")
+        put(store, tmp_path, "a", b"other", on_conflict=OnConflict.OVERWRITE)
+        store.close(timeout=5)
+        assert server.files() == {"a": b"other"}
+
+
+def test_rename_finds_the_name_taken(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that does not replace tells us of a file that appeared after our last look."""
+    from s3_uploader.stores.ftp_session import Session
+
+    rename = Session.rename
+    with py_ftp_server(root, replaces=False) as server:
+
+        def too_late(session: Session, old: str, new: str) -> None:
+            (root / new.lstrip("/")).write_bytes(b"theirs")
+            rename(session, old, new)
+
+        monkeypatch.setattr(Session, "rename", too_late)
+        store = new_store(server)
+        store.open()
+        with pytest.raises(ConflictError):
+            put(store, tmp_path, "a", b"ours")
+        assert put(store, tmp_path, "b", b"theirs").already_there
+        store.close(timeout=5)
+        assert server.files() == {"a": b"theirs", "b": b"theirs"}
+
+
+def test_superseded_content_is_replaced(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path) -> None:
+    """The very content that an earlier run put there may be replaced, whatever the policy; no other may."""
+    store = opened()
+    earlier = put(store, tmp_path, "a", b"half")
+    put(store, tmp_path, "a", b"half and half", replaces=earlier.etag)
+    assert server.files() == {"a": b"half and half"}
+    with pytest.raises(ConflictError):
+        put(store, tmp_path, "a", b"third", replaces=earlier.etag)
+
+
+def test_leftovers_of_a_killed_run(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path) -> None:
+    """With an identity, the partial file of a killed run is replaced by the next upload of the same file."""
+    for _ in range(2):
+        store = opened(identity="/spool")
+        future = begin(store, tmp_path, "d/a", pattern(50_000_000))
+        while not any("s3-uploader-part" in name for name in server.files()):
+            time.sleep(0.001)
+        # As if killed: nothing is tidied up.
+        pool, store._pool = store._pool, None
+        assert pool is not None
+        pool._connect = None  # type: ignore[assignment]
+        for session in _sessions():
+            session.interrupt()
+        future.exception(10)
+        assert len(server.files()) == 1
+        server.commands.clear()
+    put(opened(identity="/spool"), tmp_path, "d/a", b"content")
+    assert server.files() == {"d/a": b"content"}
+
+
+def _sessions() -> list[Any]:
+    import gc
+
+    from s3_uploader.stores.ftp_session import Session
+
+    return [thing for thing in gc.get_objects() if isinstance(thing, Session) and thing.usable]
+
+
+# ------------------------------------------------------------------------------------------------------ names and text
+
+
+def test_names_of_an_old_server(root: Path, tmp_path: Path) -> None:
+    """A server without UTF-8 gets the bytes of the name as they are, and its umlauts do not break the session."""
+    with py_ftp_server(root, utf8=False, welcome="Grüß Gott.") as server:
+        store = new_store(server)
+        store.open()
+        assert put(store, tmp_path, "caf\udce9", b"x").key == "caf\udce9"
+        store.close(timeout=5)
+
+
+def test_name_that_is_no_utf8(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path) -> None:
+    """A server that speaks UTF-8 gets no name that is none."""
+    with pytest.raises(KeyRefused, match="is no UTF-8"):
+        put(opened(), tmp_path, "caf\udce9", b"x")
+
+
+@pytest.mark.parametrize("key", ["a\r\nDELE b", "a\nb", "../a", "/a", "", "a//b"])
+def test_refused_keys(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path, key: str) -> None:
+    """A key that would be a command or leave the directory is refused before anything is sent."""
+    store = opened()
+    before = len(server.commands)
+    with pytest.raises(KeyRefused):
+        put(store, tmp_path, key, b"x")
+    assert len(server.commands) == before
+
+
+def test_server_without_size(root: Path, tmp_path: Path) -> None:
+    """A server without SIZE is asked with MLST."""
+    with py_ftp_server(root, without=("SIZE",)) as server:
+        store = new_store(server)
+        store.open()
+        put(store, tmp_path, "d/a", b"content")
+        with pytest.raises(ConflictError):
+            put(store, tmp_path, "d/a", b"other")
+        store.close(timeout=5)
+        assert server.files() == {"d/a": b"content"}
+
+
+def test_password_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The password comes from the configuration, a file or the environment; a missing one is one clear sentence."""
+    (tmp_path / "password").write_text("from file\n")
+    assert ftp.create(host="h", user="u", password="given")._password == "given"
+    assert ftp.create(host="h", user="u", password_file=str(tmp_path / "password"))._password == "from file"
+    assert ftp.create(host="h")._password == "anonymous@"
+    with pytest.raises(StoreError, match=r"no password for the FTP user u\. Put it into .* S3_UPLOADER_FTP_PASSWORD"):
+        ftp.create(host="h", user="u")
+    monkeypatch.setenv("S3_UPLOADER_FTP_PASSWORD", "from environment")
+    assert ftp.create(host="h", user="u")._password == "from environment"
+    with pytest.raises(StoreError, match="cannot be read: no such file"):
+        ftp.create(host="h", user="u", password_file=str(tmp_path / "missing"))
+
+
+# --------------------------------------------------------------------------------------------------------------- check
+
+
+def test_check(server: PyFtpServer) -> None:
+    """``check`` tries what a run needs and leaves nothing behind."""
+    findings = new_store(server, lock_file="write").check(now=time.time())
+    assert not [finding for finding in findings if finding.severity is Severity.ERROR]
+    facts = " | ".join(finding.fact for finding in findings)
+    for expected in ("logged in", "nothing is encrypted", "size confirmed", "no checksums", "rename replaces"):
+        assert expected in facts
+    assert server.files() == {}
+    (server.root / "write").write_text("x")
+    findings = new_store(server, lock_file="write").check(now=time.time() - 3600)
+    facts = " | ".join(finding.fact for finding in findings)
+    assert "the lock file write exists" in facts
+    assert "its clock differs from ours by +3" in facts
+
+
+@pytest.mark.parametrize(
+    ("permissions", "expected"),
+    [("elr", "cannot be written"), ("elrwd", "cannot be renamed"), ("elrwf", "cannot be deleted")],
+)
+def test_check_of_missing_rights(root: Path, permissions: str, expected: str) -> None:
+    """``check`` names the right that is missing."""
+    with py_ftp_server(root, permissions=permissions) as server:
+        findings = new_store(server).check(now=time.time())
+    assert expected in " | ".join(finding.fact for finding in findings)
+
+
+def test_check_of_an_unreachable_server(server: PyFtpServer) -> None:
+    """``check`` turns an error into a finding."""
+    (finding,) = new_store(server, password="wrong").check(now=time.time())
+    assert finding.severity is Severity.ERROR
+    assert "refuses the user test" in finding.fact
+
+
+# --------------------------------------------------------------------------------------------------------- real server
+
+
+@pytest.fixture
+def real(proftpd_server: ProftpdServer) -> Iterator[Callable[..., FtpStore]]:
+    """Makes stores on ProFTPD, which is empty again afterwards."""
+    stores: list[FtpStore] = []
+
+    def make(**options: Any) -> FtpStore:
+        given = {
+            "user": proftpd_server.username,
+            "password": proftpd_server.password,
+            "jitter": lambda: 0.02,
+            **options,
+        }
+        store = FtpStore(host="127.0.0.1", port=proftpd_server.port, **given)
+        stores.append(store)
+        return store
+
+    yield make
+    for store in stores:
+        store.close(timeout=5)
+    for path in sorted(proftpd_server.root.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+def test_real_export_over_tls(proftpd_server: ProftpdServer, real: Callable[..., FtpStore], tmp_path: Path) -> None:
+    """On a real server, over TLS, with a lock: files arrive, proven by the server's own SHA-256."""
+    store = real(tls=True, ca_file=str(proftpd_server.ca_bundle), lock_file="write")
+    store.open()
+    content = pattern(LARGE)
+    receipt = put(store, tmp_path, "a/b/large", content)
+    assert receipt.proof is Proof.CHECKSUM
+    assert receipt.checksum == f"sha256:{hashlib.sha256(content).hexdigest()}"
+    with pytest.raises(DestinationBusy):
+        real(lock_file="write").open()
+    store.close(timeout=5)
+    assert proftpd_server.files() == {"a/b/large": content}
+
+
+def test_real_lock_has_one_winner(proftpd_server: ProftpdServer, real: Callable[..., FtpStore]) -> None:
+    """On a real server too, exactly one of many uploaders gets the lock."""
+    stores = [real(lock_file="write") for _ in range(4)]
+    outcomes: list[bool] = []
+    barrier = threading.Barrier(4)
+
+    def compete(store: FtpStore) -> None:
+        barrier.wait()
+        try:
+            store.open()
+        except DestinationBusy:
+            outcomes.append(False)
+        else:
+            outcomes.append(True)
+
+    threads = [threading.Thread(target=compete, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == [False, False, False, True]
+
+
+def test_real_stale_lock(proftpd_server: ProftpdServer, real: Callable[..., FtpStore]) -> None:
+    """On a real server a lock that is old enough is removed."""
+    lock = proftpd_server.root / "write"
+    lock.write_text("Lock file")
+    lock.chmod(0o666)
+    os.utime(lock, (time.time() - 7200, time.time() - 7200))
+    store = real(lock_file="write", lock_stale_seconds=3600)
+    store.open()
+    store.close(timeout=5)
+    assert proftpd_server.files() == {}
+
+
+def test_untrusted_certificate(proftpd_server: ProftpdServer, real: Callable[..., FtpStore]) -> None:
+    """A certificate that nobody trusts keeps us out, before the password is sent."""
+    with pytest.raises(StoreError, match="the certificate is not trusted") as caught:
+        real(tls=True).open()
+    assert caught.value.scope is Scope.DESTINATION
+    assert "ca_file" in caught.value.hint
+
+
+def test_tls_is_not_offered(server: PyFtpServer) -> None:
+    """A server without TLS gets no password where TLS is configured."""
+    with pytest.raises(StoreError, match="does not offer TLS"):
+        new_store(server, tls=True).open()
+    assert not any(command.startswith(("USER", "PASS")) for command in server.commands)
+
+
+def test_real_check(proftpd_server: ProftpdServer, real: Callable[..., FtpStore]) -> None:
+    """``check`` finds the checksums and the TLS of a real server."""
+    findings = real(tls=True, ca_file=str(proftpd_server.ca_bundle)).check(now=time.time())
+    facts = " | ".join(finding.fact for finding in findings)
+    assert "computes checksums (HASH SHA-256)" in facts
+    assert "TLSv1" in facts
+    assert proftpd_server.files() == {}
