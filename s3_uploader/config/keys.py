@@ -168,6 +168,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     on_failure: Annotated[
         Literal["keep", "delete"] | MoveTo, Meta(description="What becomes of a file that cannot be shipped.")
     ] = "keep"
+    claim_dir: Annotated[
+        str | None,
+        Meta(
+            description="Directory, on the file system of the spool, into which files are claimed by rename, so that "
+            "several uploaders can share a spool."
+        ),
+    ] = None
     prune_empty_dirs: Annotated[
         bool | None, Meta(description="Remove directories that became empty. Default: only with the layout `dated`.")
     ] = None

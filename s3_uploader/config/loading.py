@@ -155,7 +155,7 @@ def _contradictions(values: dict[str, Any]) -> Iterator[str]:
                 yield f"timezone: {shown(name)} is not a known time zone; write it like Europe/Madrid"
             else:
                 yield f"timezone: {shown(name)} cannot be looked up, this machine has no time zones; install tzdata"
-    for key in ("base_dir", "state_dir", "metrics_file"):
+    for key in ("base_dir", "state_dir", "claim_dir", "metrics_file"):
         if "\0" in (values.get(key) or ""):
             yield f"{key}: holds a NUL character"
     on_success = values.get("on_success")
