@@ -108,6 +108,13 @@ def begin(ledger: Ledger, *, at: float = NOW, host: str = "pi", destination: str
     return ledger.begin_run(started_at=at, pid=4711, host=host, destination=destination)
 
 
+def connection_of(ledger: Ledger) -> sqlite3.Connection:
+    """The ledger's own connection, to let it feel what cannot be arranged from outside."""
+    connection = ledger._database._connection
+    assert connection is not None
+    return connection
+
+
 # ------------------------------------------------------------------------------------------------ shipped files
 
 
@@ -260,7 +267,7 @@ def test_a_batch_is_recorded_as_a_whole_or_not_at_all(path: str, ledger: Ledger)
 
 def test_a_full_disk_is_said_and_costs_only_the_batch(ledger: Ledger) -> None:
     """A full disk is an error that names the file and the remedy; with room again the same batch is recorded."""
-    connection = ledger._database._connection
+    connection = connection_of(ledger)
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages}")
     batch = [shipped(f"{number}" * 40) for number in range(200)]
@@ -275,7 +282,7 @@ def test_a_full_disk_is_said_and_costs_only_the_batch(ledger: Ledger) -> None:
 
 def test_a_read_only_ledger_is_said(ledger: Ledger) -> None:
     """A ledger that may not be written is an error that names the file and the remedy."""
-    ledger._database._connection.execute("PRAGMA query_only = 1")
+    connection_of(ledger).execute("PRAGMA query_only = 1")
     with pytest.raises(StateError, match="read-only for this user"):
         ledger.commit_batch(shipped=[shipped()])
 
@@ -808,7 +815,8 @@ def test_only_the_last_damaged_ledgers_are_kept(path: str) -> None:
     """A dying disk that damages the ledger each minute does not fill up with damaged ledgers."""
     for number in range(5):
         rubbish(path, f"rubbish {number}".encode())
-        with Ledger.open(path, clock=lambda at=NOW + number * 60: at):
+        at = NOW + number * 60
+        with Ledger.open(path, clock=lambda at=at: at):  # type: ignore[misc]
             pass
     assert set_aside(path) == [f"ledger.corrupt-20200913T12{minute}40Z" for minute in (28, 29, 30)]
 
@@ -925,8 +933,8 @@ def test_switching_to_wal_waits_for_another_process(monkeypatch: pytest.MonkeyPa
         def fetchall(self) -> None:
             pass
 
-    monkeypatch.setattr(database_module.time, "monotonic", lambda: next(times))
-    monkeypatch.setattr(database_module.time, "sleep", slept.append)
+    monkeypatch.setattr("s3_uploader.ledger.database.time.monotonic", lambda: next(times))
+    monkeypatch.setattr("s3_uploader.ledger.database.time.sleep", slept.append)
     database_module._switch_to_wal(Connection(), 10.0)  # type: ignore[arg-type]
     assert slept == [0.01]
     answers = iter([sqlite3.OperationalError("database is locked")])
@@ -1007,7 +1015,9 @@ def test_a_run_that_begins_under_a_reader_is_noticed(
     ledger.close()
     single_file(path)
     with Ledger.open_readonly(path) as reader:
-        real = reader._database._query
+        database = reader._database
+        assert isinstance(database, database_module.ReadOnlyDatabase)
+        real = database._query
         answers = iter([sqlite3.DatabaseError("database disk image is malformed")])
 
         def query(sql: str, parameters: tuple) -> list:
@@ -1015,12 +1025,12 @@ def test_a_run_that_begins_under_a_reader_is_noticed(
                 raise error
             return real(sql, parameters)
 
-        monkeypatch.setattr(reader._database, "_query", query)
+        monkeypatch.setattr(database, "_query", query)
         assert len(list(reader.history())) == 1
         answers = iter([sqlite3.DatabaseError("malformed")] * 2)
         with pytest.raises(StateError, match="cannot be read: it is damaged"):
             list(reader.history())
-        reader._database._immutable = False
+        database._immutable = False
         answers = iter([sqlite3.DatabaseError("malformed")])
         with pytest.raises(StateError, match="cannot be read: it is damaged"):
             list(reader.history())

@@ -12,7 +12,7 @@ from s3_uploader.errors import StateError
 from s3_uploader.ledger import create_state_directory, spool_name, state_directory
 
 
-def parent(config_state_dir: str | None = None, uid: int = 0, **environ: str) -> str:
+def parent(config_state_dir: str | None = None, *, uid: int = 0, **environ: str) -> str:
     """The directory in which the spool's state directory would be."""
     found = state_directory(config_state_dir=config_state_dir, environ=environ, base_dir="/srv/spool", uid=uid)
     assert os.path.basename(found) == spool_name("/srv/spool")
@@ -21,10 +21,9 @@ def parent(config_state_dir: str | None = None, uid: int = 0, **environ: str) ->
 
 def test_the_configured_directory_comes_first() -> None:
     """``state_dir`` is taken before everything that the environment says, with ``~`` for the home directory."""
-    environ = {"STATE_DIRECTORY": "/var/lib/x", "XDG_STATE_HOME": "/x", "HOME": "/home/u"}
-    assert parent("/state", **environ) == "/state"
-    assert parent("~/state", **environ) == "/home/u/state"
-    assert parent("state", **environ) == os.path.abspath("state")
+    assert parent("/state", STATE_DIRECTORY="/var/lib/x", XDG_STATE_HOME="/x", HOME="/home/u") == "/state"
+    assert parent("~/state", STATE_DIRECTORY="/var/lib/x", HOME="/home/u") == "/home/u/state"
+    assert parent("state", HOME="/home/u") == os.path.abspath("state")
 
 
 def test_systemd_comes_second() -> None:

@@ -1,0 +1,86 @@
+"""What comes from outside is shown such that it can neither forge a line nor drive a terminal."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s3_uploader.text import counted, shown_duration, shown_name, shown_size, shown_text
+
+NAMES = st.binary(max_size=30).map(os.fsdecode) | st.text(max_size=30)
+
+
+@given(name=NAMES)
+def test_what_is_shown_can_be_printed(name: str) -> None:
+    """No name and no message, whatever is in it, comes out with a character that does more than look."""
+    for shown in (shown_name(name), shown_text(name)):
+        assert shown.isprintable()
+        shown.encode()
+
+
+@given(first=NAMES, second=NAMES)
+def test_different_names_look_different(first: str, second: str) -> None:
+    """No name can pass itself off as another one."""
+    assert (shown_name(first) == shown_name(second)) == (first == second)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("plain näme 日本.dat", "plain näme 日本.dat"),
+        ("two\nlines\r\t", "two\\nlines\\r\\t"),
+        ("\x1b[31mred\x07\x7f", "\\x1b[31mred\\x07\\x7f"),
+        (os.fsdecode(b"caf\xe9"), "caf\\xe9"),
+        ("\x85\u202e\U000e0001", "\\u0085\\u202e\\U000e0001"),
+        ("back\\slash", "back\\\\slash"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_names_are_escaped(name: str, shown: str) -> None:
+    """Names that can be printed stay as they are; everything else is escaped, bytes that are no text by their value."""
+    assert shown_name(name) == shown
+
+
+def test_messages_keep_their_backslashes() -> None:
+    """A message may hold a name that is escaped already."""
+    assert shown_text("a\\nb\n") == "a\\nb\\n"
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (9_994, "10.0 kB"),
+        (9_995, "10 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1.0 MB"),
+        (3_400_000, "3.4 MB"),
+        (120e9, "120 GB"),
+        (5e12, "5.0 TB"),
+        (2.5e15, "2.5 PB"),
+    ],
+)
+def test_sizes_are_shown_in_the_unit_that_fits(size: float, shown: str) -> None:
+    """Sizes have two or three digits and a decimal unit."""
+    assert shown_size(size) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(-1, "0.0 s"), (0.44, "0.4 s"), (12, "12 s"), (300, "5 min"), (7200, "2 h"), (10 * 86400, "10 days")],
+)
+def test_durations_are_shown_in_the_unit_that_fits(seconds: float, shown: str) -> None:
+    """Durations have the unit in which one would say them."""
+    assert shown_duration(seconds) == shown
+
+
+def test_numbers_agree_with_their_nouns() -> None:
+    """One file, two files, one entry, two entries."""
+    assert counted(1, "file") == "1 file"
+    assert counted(12000, "file") == "12,000 files"
+    assert counted(2, "entry", "entries") == "2 entries"
