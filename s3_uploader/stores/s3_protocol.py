@@ -36,6 +36,8 @@ class Request(msgspec.Struct, kw_only=True):
     :param path: the same, percent-encoded for a URL.
     :param query: parameters of the URL, not encoded, sorted by name.
     :param headers: names in lower case. The engine adds ``host``, ``content-length`` and what signing needs.
+    :param parts: number, ETag and CRC32 of each part, of which the body of CompleteMultipartUpload is made; for an engine
+        that makes bodies itself.
     :param payload_hash: SHA-256 of the body in hexadecimal, or :data:`UNSIGNED_PAYLOAD`.
     """
 
@@ -47,6 +49,7 @@ class Request(msgspec.Struct, kw_only=True):
     headers: dict[str, str] = {}
     body: bytes = b""
     payload_hash: str = EMPTY_SHA256
+    parts: tuple[tuple[int, str, str], ...] = ()
 
 
 class Answer(msgspec.Struct, kw_only=True):

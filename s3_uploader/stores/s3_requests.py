@@ -176,15 +176,16 @@ def complete_multipart_upload(
     :param checksums: CRC32 of each part; empty where the server does not answer with checksums. Then none is sent:
         Swift takes a checksum in the headers of this request for one of the request's body.
     """
-    parts = []
-    for index, etag in enumerate(etags):
-        checksum = f"<ChecksumCRC32>{checksums[index]}</ChecksumCRC32>" if checksums else ""
-        parts.append(
-            f"<Part><PartNumber>{index + 1}</PartNumber><ETag>{escape(f'{chr(34)}{etag}{chr(34)}')}</ETag>{checksum}</Part>"
-        )
+    parts = tuple((index + 1, f'"{etag}"', checksums[index] if checksums else "") for index, etag in enumerate(etags))
+    elements = [
+        f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag>"
+        + (f"<ChecksumCRC32>{checksum}</ChecksumCRC32>" if checksum else "")
+        + "</Part>"
+        for number, etag, checksum in parts
+    ]
     body = (
         '<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-        f"{''.join(parts)}</CompleteMultipartUpload>"
+        f"{''.join(elements)}</CompleteMultipartUpload>"
     ).encode()
     headers = {"content-type": "application/xml"}
     if checksums:
@@ -202,6 +203,7 @@ def complete_multipart_upload(
         headers=headers,
         body=body,
         payload_hash=hashlib.sha256(body).hexdigest(),
+        parts=parts,
     )
 
 
