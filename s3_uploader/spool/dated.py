@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator
 
 from s3_uploader.model import Candidate, Left
 from s3_uploader.spool.layout import (
+    BLOCK,
     EmptyDirectory,
     Found,
     Globs,
     Skip,
     in_blocks,
-    kind_of,
     listed,
+    looked_at,
     original_name,
     skip_entry,
 )
@@ -35,6 +36,7 @@ _LEVELS = (
     ("hour", re.compile(r"[0-9]{1,2}")),
 )
 _FILE = re.compile(r"([0-9]{1,2})-.+\.dat", re.DOTALL)
+_SMALLEST_BLOCK = 500
 _QUIET_DAY = 86400.0
 """A location goes only when nothing happened below it for a day: its producer may be about to use it again."""
 
@@ -58,56 +60,55 @@ class DatedLayout:
     def scan(self, root: SpoolRoot, skip: Skip) -> Iterator[Found]:
         """See :class:`s3_uploader.spool.layout.Layout`."""
         locations = []
-        for entry in listed(root, (), skip):
-            kind = kind_of(entry)
+        for name, kind in listed(root, (), skip):
             if kind == "directory":
-                locations.append(entry.name)
+                locations.append(name)
             else:
-                skip_entry(skip, (), entry.name, kind, "a file beside the locations")
-        walks = [self._walk(root, (location,), (), skip) for location in sorted(locations)]
+                skip_entry(skip, (), name, kind, "a file beside the locations")
+        # One block of each location is in memory.
+        block = max(_SMALLEST_BLOCK, BLOCK // max(len(locations), 1))
+        walks = [self._walk(root, (location,), (), block, skip) for location in sorted(locations)]
         for _, found in heapq.merge(*walks, key=lambda item: item[0]):
             yield found
 
     def _walk(
-        self, root: SpoolRoot, names: Names, numbers: tuple[int, ...], skip: Skip
+        self, root: SpoolRoot, names: Names, numbers: tuple[int, ...], block: int, skip: Skip
     ) -> Iterator[tuple[tuple[int, ...], Found]]:
         """Everything below one directory, each with the numbers that order it."""
         if len(numbers) == len(_LEVELS):
-            yield from self._hour(root, names, numbers, skip)
+            yield from self._hour(root, names, numbers, block, skip)
             return
         level, pattern = _LEVELS[len(numbers)]
         below: list[tuple[int, str]] = []
         empty = True
-        for entry in listed(root, names, skip):
+        for name, kind in listed(root, names, skip):
             empty = False
-            kind = kind_of(entry)
-            if kind == "directory" and pattern.fullmatch(entry.name):
-                below.append((int(entry.name), entry.name))
+            if kind == "directory" and pattern.fullmatch(name):
+                below.append((int(name), name))
             else:
-                skip_entry(skip, names, entry.name, kind, f"not a {level}")
+                skip_entry(skip, names, name, kind, f"not a {level}")
         below.sort()
         for number, name in below:
-            yield from self._walk(root, (*names, name), (*numbers, number), skip)
+            yield from self._walk(root, (*names, name), (*numbers, number), block, skip)
         if empty:
             yield numbers, EmptyDirectory(names)
 
     def _hour(
-        self, root: SpoolRoot, names: Names, numbers: tuple[int, ...], skip: Skip
+        self, root: SpoolRoot, names: Names, numbers: tuple[int, ...], block: int, skip: Skip
     ) -> Iterator[tuple[tuple[int, ...], Found]]:
         begin = self._epoch_of(*numbers)
         empty = True
-        for block in in_blocks(listed(root, names, skip)):
+        for entries in in_blocks(listed(root, names, skip), block):
             empty = False
             files: list[tuple[int, str]] = []
-            for entry in block:
-                kind = kind_of(entry)
-                found = _FILE.fullmatch(original_name(entry.name))
+            for name, kind in entries:
+                found = _FILE.fullmatch(original_name(name))
                 if kind != "file" or found is None:
-                    skip_entry(skip, names, entry.name, kind, "not of the form mm-topic.dat")
-                elif self._globs.are_given and not self._globs.admits(names, original_name(entry.name)):
-                    skip(names, entry.name, Left.UNDATED, "excluded")
+                    skip_entry(skip, names, name, kind, "not of the form mm-topic.dat")
+                elif self._globs.are_given and not self._globs.admits(names, original_name(name)):
+                    skip(names, name, Left.UNDATED, "excluded")
                 else:
-                    files.append((int(found[1]), entry.name))
+                    files.append((int(found[1]), name))
             files.sort()
             for minute, name in files:
                 candidate = self._candidate(root, names, name, begin, minute, skip)
@@ -119,10 +120,8 @@ class DatedLayout:
     def _candidate(
         self, root: SpoolRoot, names: Names, name: str, begin: float | None, minute: int, skip: Skip
     ) -> Candidate | None:
-        try:
-            status = root.stat(names, name)
-        except OSError as error:
-            skip(names, name, Left.VANISHED, error.strerror or "")
+        status = looked_at(root, names, name, skip)
+        if status is None:
             return None
         stamp = begin + 60 * minute if begin is not None and minute < 60 else None
         return Candidate(

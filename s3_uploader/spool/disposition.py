@@ -4,14 +4,17 @@ Removing a name is where data can be lost: between the last look at a file and t
 may replace the file by rename, or open it and write more. POSIX has no "remove this name if it is still that file". So
 the file is taken first and looked at second:
 
-1. ``rename`` it to a private name, :func:`~s3_uploader.spool.layout.taken_name`. Whoever opens the old name from now
+1. Take a read lease: nobody has the file open for writing, and nobody can open it unnoticed. Is it as it was shipped?
+2. ``rename`` it to a private name, :func:`~s3_uploader.spool.layout.taken_names`. Whoever opens the old name from now
    on gets a new file.
-2. Is what was taken the file that was shipped? If not, a producer replaced it: give it back.
-3. Does anybody still have it open for writing, or has anybody written meanwhile? Then give it back.
-4. Only now remove it, or move it to where it is wanted.
+3. Is what was taken the file that was shipped, and still as it was? If not, a producer replaced it: give it back.
+4. Give the lease back. Did anybody come to write meanwhile? Then give the file back too.
+5. Only now remove it, or move it to where it is wanted.
 
-A run that is killed in between leaves the private name behind, which every layout knows as a candidate. What remains is
-described in ``docs/guarantees.md``.
+Where there are no leases the first and the fourth step tell nothing, and the times and the size decide alone. A run
+that is killed in between leaves the private name behind, which every layout knows as a candidate. A private name that
+is there already may hold the only copy of something, so it is never renamed over. What remains is described in
+``docs/guarantees.md``.
 """
 
 from __future__ import annotations
@@ -22,12 +25,14 @@ import os
 from collections.abc import Callable
 
 from s3_uploader.model import Fingerprint, Left
-from s3_uploader.spool.layout import original_name, taken_name
-from s3_uploader.spool.readiness import is_being_written
-from s3_uploader.spool.root import SpoolRoot
+from s3_uploader.spool.layout import original_name, taken_name, taken_names
+from s3_uploader.spool.readiness import release_lease, take_lease
+from s3_uploader.spool.root import Names, SpoolRoot
 from s3_uploader.spool.source import OpenFile
 
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _COPY_CHUNK = 1 << 20
+_RENAME_NOREPLACE = 1
 _TEMPORARY_SUFFIX = ".tmp"
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
 
@@ -38,8 +43,17 @@ def remove(root: SpoolRoot, file: OpenFile) -> Left | None:
     :returns: ``None`` when it is gone, else why it was left.
     :raises OSError: if it may not be removed (a read-only directory, for one); it is where it was.
     """
-    directory = root.directory(file.candidate.directory)
-    return _with_taken(directory, file, lambda name: os.unlink(name, dir_fd=directory))
+    try:
+        directory = root.directory(file.candidate.directory)
+    except FileNotFoundError:
+        return Left.VANISHED
+
+    def unlink(name: str) -> None:
+        # Over NFS an answer may be lost, and the repetition finds the work done.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory)
+
+    return _with_taken(directory, file, unlink)
 
 
 def move(root: SpoolRoot, file: OpenFile, target: MoveTarget) -> tuple[Left | None, str]:
@@ -48,7 +62,10 @@ def move(root: SpoolRoot, file: OpenFile, target: MoveTarget) -> tuple[Left | No
     :returns: why it was left, or ``None`` and the path at which it is now.
     :raises OSError: if it cannot be moved; it is where it was.
     """
-    directory = root.directory(file.candidate.directory)
+    try:
+        directory = root.directory(file.candidate.directory)
+    except FileNotFoundError:
+        return Left.VANISHED, ""
     moved_to = ""
 
     def put_there(name: str) -> None:
@@ -61,41 +78,62 @@ def move(root: SpoolRoot, file: OpenFile, target: MoveTarget) -> tuple[Left | No
 def _with_taken(directory: int, file: OpenFile, act: Callable[[str], None]) -> Left | None:
     """Take the file, make sure of it, and ``act`` on the private name; give the file back if that fails."""
     name = file.candidate.name
-    if Fingerprint.of(os.fstat(file.descriptor)) != file.fingerprint:
-        return Left.CHANGED
-    private = name if original_name(name) != name else taken_name(name)
-    if private is None:
-        # No room for a longer name: what is left is a look immediately before the act.
-        if not _is_same(directory, name, file.fingerprint):
+    lease = take_lease(file.descriptor)
+    if lease is False:
+        return Left.BUSY
+    try:
+        if Fingerprint.of(os.fstat(file.descriptor)) != file.fingerprint:
             return Left.CHANGED
-        act(name)
-        return None
-    if private != name:
         try:
-            os.rename(name, private, src_dir_fd=directory, dst_dir_fd=directory)
+            private = _take(directory, name)
         except FileNotFoundError:
             return Left.VANISHED
-    reason = _why_not(directory, private, file)
-    if reason is None:
         try:
-            act(private)
+            reason = _why_not(directory, private, file)
+            if lease:
+                lease = None
+                if not release_lease(file.descriptor):
+                    reason = reason or Left.BUSY
+            if reason is None:
+                act(private)
+                return None
         except BaseException:
             _give_back(directory, private, name)
             raise
-        return None
+    finally:
+        if lease:
+            release_lease(file.descriptor)
     _give_back(directory, private, name)
     return reason
 
 
 def _why_not(directory: int, private: str, file: OpenFile) -> Left | None:
-    if not _is_same(directory, private, file.fingerprint):
-        return Left.CHANGED
-    if is_being_written(file.descriptor):
-        return Left.BUSY
-    # The rename has changed the ctime; a writer that came and went since the first look has changed the mtime too.
-    if not Fingerprint.of(os.fstat(file.descriptor)).same_content_as(file.fingerprint):
-        return Left.CHANGED
-    return None
+    same = _is_same(directory, private, file.fingerprint)
+    # The rename has changed the ctime; what was written since the look before it has changed the mtime too.
+    if same and Fingerprint.of(os.fstat(file.descriptor)).same_content_as(file.fingerprint):
+        return None
+    return Left.CHANGED
+
+
+def _take(directory: int, name: str) -> str:
+    """Rename a file to a private name, which is returned; a leftover has one, a very long name has no room for one.
+
+    :raises OSError: if it may not be renamed.
+    """
+    if original_name(name) != name or taken_name(name) is None:
+        return name
+    for private in taken_names(name):
+        try:
+            # Only this program makes such names, and only one run has the spool: what is free now stays so.
+            os.stat(private, dir_fd=directory, follow_symlinks=False)
+        except FileNotFoundError:
+            os.rename(name, private, src_dir_fd=directory, dst_dir_fd=directory)
+            return private
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            return name
+    raise FileExistsError(errno.EEXIST, "leftovers have all its private names", name)
 
 
 def _is_same(directory: int, name: str, fingerprint: Fingerprint) -> bool:
@@ -120,7 +158,9 @@ def _give_back(directory: int, private: str, name: str) -> None:
 def rename_without_replacing(from_directory: int, from_name: str, to_directory: int, to_name: str) -> None:
     """Rename a file, but never over an existing name.
 
-    ``link`` refuses an existing name atomically. Where a file system has no hard links (FAT), a look comes first.
+    ``link`` refuses an existing name atomically; it needs hard links, and the right to make one of somebody else's file
+    (``protected_hardlinks`` in ``proc(5)``). Then ``renameat2`` does it, and where that is missing too, a look comes
+    first. ``from_name`` must be a name that nobody else knows.
 
     :raises FileExistsError: if ``to_name`` is taken.
     :raises OSError: ``EXDEV`` if the two are on different file systems.
@@ -130,19 +170,38 @@ def rename_without_replacing(from_directory: int, from_name: str, to_directory: 
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        try:
-            os.stat(to_name, dir_fd=to_directory, follow_symlinks=False)
-        except FileNotFoundError:
-            os.rename(from_name, to_name, src_dir_fd=from_directory, dst_dir_fd=to_directory)
-            return
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), to_name) from None
-    os.unlink(from_name, dir_fd=from_directory)
+    else:
+        os.unlink(from_name, dir_fd=from_directory)
+        return
+    if _renameat2(from_directory, from_name, to_directory, to_name):
+        return
+    try:
+        os.stat(to_name, dir_fd=to_directory, follow_symlinks=False)
+    except FileNotFoundError:
+        os.rename(from_name, to_name, src_dir_fd=from_directory, dst_dir_fd=to_directory)
+        return
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), to_name)
+
+
+def _renameat2(from_directory: int, from_name: str, to_directory: int, to_name: str) -> bool:
+    """``renameat2(2)`` with ``RENAME_NOREPLACE``; ``False`` if the system or the file system does not know it."""
+    import ctypes
+
+    function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if function is None:
+        return False
+    if function(from_directory, os.fsencode(from_name), to_directory, os.fsencode(to_name), _RENAME_NOREPLACE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS):
+        return False
+    raise OSError(number, os.strerror(number), to_name)
 
 
 class MoveTarget:
     """A directory that receives files under their paths relative to the spool.
 
-    :param path: the directory; it is made if it is missing.
+    :param path: the directory; it is made if it is missing. Links on the way to it are followed, links below it not.
     """
 
     def __init__(self, path: str) -> None:
@@ -152,15 +211,31 @@ class MoveTarget:
         """Move ``name`` of ``directory`` here. Returns the path at which it now is.
 
         A name that is taken gets ``~1``, ``~2`` … appended. On another file system: copy, fsync, rename, unlink.
+
+        :raises OSError: if it cannot be moved.
         """
-        below = "/".join((self.path, *file.candidate.directory))
-        os.makedirs(below, exist_ok=True)
-        wanted = original_name(file.candidate.name)
-        target = os.open(below, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        target = self._directory_for(file.candidate.directory)
         try:
-            return f"{below}/{self._place(directory, name, target, wanted, file)}"
+            placed = self._place(directory, name, target, original_name(file.candidate.name), file)
         finally:
             os.close(target)
+        return "/".join((self.path, *file.candidate.directory, placed))
+
+    def _directory_for(self, names: Names) -> int:
+        """A new descriptor of the directory below the target, made as needed."""
+        os.makedirs(self.path, exist_ok=True)
+        descriptor = os.open(self.path, _DIRECTORY)
+        for name in names:
+            try:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=descriptor)
+                    # A file that is copied here and then removed there must not be lost with its directory.
+                    _sync(descriptor)
+                below = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+            finally:
+                os.close(descriptor)
+            descriptor = below
+        return descriptor
 
     def _place(self, directory: int, name: str, target: int, wanted: str, file: OpenFile) -> str:
         number = 0
@@ -171,7 +246,8 @@ class MoveTarget:
                 try:
                     if copied:
                         rename_without_replacing(target, copied, target, placed)
-                        os.fsync(target)
+                        copied = ""
+                        _sync(target)
                         os.unlink(name, dir_fd=directory)
                     else:
                         rename_without_replacing(directory, name, target, placed)
@@ -182,20 +258,30 @@ class MoveTarget:
                     if error.errno != errno.EXDEV or copied:
                         raise
                     copied = _copy_into(file, target)
-        except BaseException:
+        finally:
             if copied:
                 with contextlib.suppress(OSError):
                     os.unlink(copied, dir_fd=target)
+
+
+def _sync(directory: int) -> None:
+    """Make the names in a directory durable; file systems that cannot (CIFS, some of FUSE) refuse, and are let off."""
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
 
 
 def _copy_into(file: OpenFile, target: int) -> str:
     """Copy an open file to a temporary name in a directory of another file system; it is on disk when this returns."""
-    temporary = f".{file.fingerprint.inode:x}-{os.getpid()}{_TEMPORARY_SUFFIX}"
+    temporary = f".{file.fingerprint.device:x}-{file.fingerprint.inode:x}{_TEMPORARY_SUFFIX}"
+    # A copy of that name is one that a killed run left.
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary, dir_fd=target)
     status = os.fstat(file.descriptor)
-    copy = os.open(
-        temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, status.st_mode & 0o777, dir_fd=target
-    )
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    copy = os.open(temporary, flags, status.st_mode & 0o777, dir_fd=target)
     try:
         offset = 0
         while chunk := os.pread(file.descriptor, _COPY_CHUNK, offset):

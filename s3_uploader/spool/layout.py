@@ -20,6 +20,7 @@ import msgspec
 
 from s3_uploader.model import Candidate, Left
 from s3_uploader.spool.root import Names, SpoolRoot
+from s3_uploader.spool.source import why_not_opened
 
 TAKEN_SUFFIX = ".s3u"
 """``.NAME.s3u`` is NAME while this program removes it (:mod:`s3_uploader.spool.disposition`)."""
@@ -27,6 +28,7 @@ TAKEN_SUFFIX = ".s3u"
 BLOCK = 20_000
 """Most entries of one directory that are held in memory, and sorted, at once."""
 
+_TAKEN = re.compile(rf"\.(.+){re.escape(TAKEN_SUFFIX)}[2-9]?", re.DOTALL)
 _TEMPORARY = re.compile(r"\..*|.*(~|\.tmp|\.temp|\.part|\.partial|\.swp|\.crdownload|\.filepart)", re.DOTALL | re.I)
 
 
@@ -67,10 +69,20 @@ def taken_name(name: str) -> str | None:
     return private if len(os.fsencode(private)) <= 255 else None
 
 
+def taken_names(name: str) -> Iterator[str]:
+    """:func:`taken_name`, and then the names for when that is taken by a leftover."""
+    for number in ("", *"23456789"):
+        private = f".{name}{TAKEN_SUFFIX}{number}"
+        if len(os.fsencode(private)) <= 255:
+            yield private
+
+
 def original_name(name: str) -> str:
     """The name that the producer gave to an entry: a leftover's own, else ``name`` itself."""
-    if name.startswith(".") and name.endswith(TAKEN_SUFFIX) and len(name) > len(TAKEN_SUFFIX) + 1:
-        return name[1 : -len(TAKEN_SUFFIX)]
+    if name.startswith("."):
+        found = _TAKEN.fullmatch(name)
+        if found is not None:
+            return found[1]
     return name
 
 
@@ -116,10 +128,12 @@ class Globs:
 
 
 def _compile(glob: str) -> tuple[bool, re.Pattern[str]]:
-    """Whether the pattern is about the whole path, and the pattern."""
-    whole = "/" in glob.rstrip("/")
+    """Whether the pattern is about the whole path, and the pattern; a last slash stands for all that is below."""
+    whole = "/" in glob
     text, position = "", 0
     glob = glob.lstrip("/")
+    if glob.endswith("/"):
+        glob += "**"
     while position < len(glob):
         character = glob[position]
         if glob.startswith("**/", position):
@@ -133,39 +147,88 @@ def _compile(glob: str) -> tuple[bool, re.Pattern[str]]:
             text += "[^/]*"
         elif character == "?":
             text += "[^/]"
-        elif character == "[" and (end := glob.find("]", position + 1)) > 0:
-            body = glob[position:end].replace("\\", "\\\\")
-            text += f"[^{body[1:]}]" if body[0] in "!^" else f"[{body}]"
+        elif character == "[" and (end := _end_of_set(glob, position)) > 0:
+            text += _set(glob[position:end])
             position = end + 1
         else:
             text += re.escape(character)
     return whole, re.compile(text, re.DOTALL)
 
 
+def _end_of_set(glob: str, begin: int) -> int:
+    """Where the bracket that closes a set is, -1 if none does; a bracket that comes first belongs to the set."""
+    return glob.find("]", begin + (2 if glob[begin : begin + 1] in ("!", "^") else 1))
+
+
+def _set(body: str) -> str:
+    """A set of characters as a regular expression; like every wildcard it stops at a slash."""
+    negated = body[0] in "!^"
+    if negated:
+        body = body[1:]
+    parts, position = "", 0
+    while position < len(body):
+        first = body[position]
+        if body[position + 1 : position + 2] == "-" and position + 2 < len(body):
+            last = body[position + 2]
+            position += 3
+            if first > last:
+                continue
+            parts += f"{re.escape(first)}-{re.escape(last)}"
+        else:
+            position += 1
+            parts += re.escape(first)
+    if not parts:
+        return "[^/]" if negated else "(?!)"
+    return f"(?!/)[{'^' if negated else ''}{parts}]"
+
+
 def kind_of(entry: os.DirEntry[str]) -> str:
-    """``file``, ``directory`` or what else an entry is, without following a link."""
-    if entry.is_file(follow_symlinks=False):
-        return "file"
-    if entry.is_dir(follow_symlinks=False):
-        return "directory"
-    if entry.is_symlink():
-        return "a symbolic link"
+    """``file``, ``directory`` or what else an entry is, without following a link; empty if it is gone already."""
+    # Where a file system does not tell the kind with the name, each of these questions is a look that may fail.
+    try:
+        if entry.is_file(follow_symlinks=False):
+            return "file"
+        if entry.is_dir(follow_symlinks=False):
+            return "directory"
+        if entry.is_symlink():
+            return "a symbolic link"
+        entry.stat(follow_symlinks=False)
+    except OSError as error:
+        return "" if why_not_opened(error)[0] is Left.VANISHED else f"unreadable: {error.strerror}"
     return "a FIFO, socket or device"
 
 
-def listed(root: SpoolRoot, names: Names, skip: Skip) -> Iterator[os.DirEntry[str]]:
-    """The entries of a directory; one that cannot be read counts as one entry that was left."""
+def listed(root: SpoolRoot, names: Names, skip: Skip) -> Iterator[tuple[str, str]]:
+    """Name and kind (:func:`kind_of`) of the entries of a directory.
+
+    A directory that cannot be read counts as one entry that was left. ``lost+found`` at the top belongs to the file
+    system.
+    """
     try:
-        yield from root.entries(names)
-    except FileNotFoundError:
-        return
+        for entry in root.entries(names):
+            kind = kind_of(entry)
+            if kind and (names or entry.name != "lost+found"):
+                yield entry.name, kind
     except OSError as error:
-        skip(names[:-1], names[-1] if names else "", Left.UNREADABLE, error.strerror or str(error))
+        reason, detail = why_not_opened(error)
+        if reason is not Left.VANISHED:
+            skip(names[:-1], names[-1] if names else "", reason, detail)
+
+
+def looked_at(root: SpoolRoot, names: Names, name: str, skip: Skip) -> os.stat_result | None:
+    """``lstat`` of an entry; one that cannot be looked at is reported."""
+    try:
+        return root.stat(names, name)
+    except OSError as error:
+        skip(names, name, *why_not_opened(error))
+        return None
 
 
 def skip_entry(skip: Skip, names: Names, name: str, kind: str, detail: str) -> None:
     """Report an entry that is no candidate: for its kind if that is special, else for ``detail``."""
     if kind in ("file", "directory"):
         skip(names, name, Left.UNDATED, detail)
+    elif kind.startswith("unreadable"):
+        skip(names, name, Left.UNREADABLE, kind)
     else:
         skip(names, name, Left.SPECIAL, kind)

@@ -9,7 +9,15 @@ from collections.abc import Callable
 from s3_uploader.spool.layout import Layout
 from s3_uploader.spool.root import Names, SpoolRoot
 
-_NOT_EMPTY = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.EBUSY, errno.ENOTDIR, errno.ELOOP)
+_NOT_EMPTY = (
+    errno.ENOTEMPTY,
+    errno.EEXIST,
+    errno.ENOENT,
+    errno.ESTALE,
+    errno.EBUSY,
+    errno.ENOTDIR,
+    errno.ELOOP,
+)
 
 
 def prune_upwards(

@@ -19,7 +19,6 @@ from s3_uploader.spool.layout import (
     Skip,
     in_blocks,
     is_temporary,
-    kind_of,
     listed,
     original_name,
     skip_entry,
@@ -44,10 +43,10 @@ class QueueLayout:
         """See :class:`s3_uploader.spool.layout.Layout`."""
         for block in in_blocks(listed(root, (), skip)):
             keys: dict[str, str] = {}
-            for entry in block:
-                key = self._key_of(entry.name, kind_of(entry), skip)
+            for name, kind in block:
+                key = self._key_of(name, kind, skip)
                 if key is not None:
-                    keys[entry.name] = key
+                    keys[name] = key
             found = sorted(candidates(root, (), list(keys), skip), key=lambda found: (found.mtime_ns, found.name))
             for candidate in found:
                 yield msgspec.structs.replace(candidate, key=keys[candidate.name])

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
+import os
 import signal
 
 FUTURE_TOLERANCE = 300.0
 """Seconds by which an mtime may lie in the future before it counts as wrong and no longer holds a file back."""
 
+_DELEGATING = ("nfs", "cifs", "smb")
 _NO_LEASE_HERE = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY)
 
 
@@ -37,21 +40,63 @@ def still_settling(
 def is_being_written(descriptor: int) -> bool | None:
     """Whether anybody has the file open for writing, also through a shared mapping; ``None`` if there is no telling.
 
-    A read lease is granted only while there is no writer (``fcntl(2)``, ``F_SETLEASE``). It is given back at once: a
-    lease that is held makes the next writer's ``open`` wait for us. Should a writer arrive in that very moment, the
-    kernel tells us with a signal; the default, ``SIGIO``, would end the process, so another one is asked for whose
-    default is to be ignored.
+    A read lease is granted only while there is no writer (``fcntl(2)``, ``F_SETLEASE``). It is given back at once.
 
     There is no telling on network file systems, and for a user who neither owns the file nor has ``CAP_LEASE``.
+    """
+    granted = take_lease(descriptor)
+    if not granted:
+        return None if granted is None else True
+    return not release_lease(descriptor)
+
+
+def take_lease(descriptor: int) -> bool | None:
+    """Take a read lease: ``True`` if it was granted, ``False`` if somebody writes, ``None`` if there is no telling.
+
+    Until :func:`release_lease` the next writer's ``open`` waits for us, or fails if it asked not to wait: a matter of
+    microseconds. Should one arrive, the kernel tells us with a signal; the default, ``SIGIO``, would end the process,
+    so another one is asked for whose default is to be ignored.
     """
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
         if error.errno == errno.EAGAIN:
-            return True
+            return None if _is_remote(os.fstat(descriptor).st_dev) else False
         if error.errno in _NO_LEASE_HERE:
             return None
         raise
-    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return True
+
+
+def release_lease(descriptor: int) -> bool:
+    """Give a lease back. Returns whether nobody came meanwhile to open the file for writing."""
+    try:
+        # Of a lease that somebody wants broken this tells what it is to become.
+        undisturbed = fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_RDLCK
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        # A process that was stopped for longer than lease-break-time (proc(5), 45 s) has lost its lease.
+        if error.errno == errno.EAGAIN:
+            return False
+        raise
+    return undisturbed
+
+
+@functools.lru_cache(maxsize=64)
+def _is_remote(device: int) -> bool:
+    """Whether files of a device lie on a server that has to delegate them before it can tell of writers.
+
+    NFSv4 and SMB refuse a lease with the same ``EAGAIN`` as for a writer where the server has delegated nothing
+    (``nfs4_setlease`` and ``cifs_setlease`` in Linux).
+    """
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+            for line in mounts:
+                fields = line.split(" ")
+                if fields[2] == number:
+                    return fields[fields.index("-", 6) + 1].startswith(_DELEGATING)
+    except (OSError, ValueError, IndexError):
+        pass
     return False

@@ -31,6 +31,9 @@ class SpoolRoot:
 
     def __init__(self, base_dir: str) -> None:
         self.base_dir = base_dir.rstrip("/") or "/"
+        # A last "." would make the system follow a link before it.
+        while self.base_dir.endswith("/."):
+            self.base_dir = self.base_dir[:-2].rstrip("/") or "/"
         self._descriptor = _open_root(self.base_dir)
         self._cache: OrderedDict[Names, int] = OrderedDict()
 
@@ -89,10 +92,17 @@ class SpoolRoot:
     def entries(self, names: Names) -> Iterator[os.DirEntry[str]]:
         """The entries of a directory, in the order of the file system.
 
+        An entry is good only until the next one is asked for: it may have to look again through a descriptor that is
+        closed with the last one. That descriptor is not a cached one, which might be closed while the caller pauses.
+
         :raises OSError: if the directory cannot be opened or read.
         """
-        with os.scandir(self.directory(names)) as found:
-            yield from found
+        descriptor = os.open(".", _DIRECTORY, dir_fd=self.directory(names))
+        try:
+            with os.scandir(descriptor) as found:
+                yield from found
+        finally:
+            os.close(descriptor)
 
     def stat(self, names: Names, name: str) -> os.stat_result:
         """``lstat`` of an entry."""

@@ -35,6 +35,14 @@ class OpenFile(msgspec.Struct):
             return Left.CHANGED
         return None
 
+    def look_again(self) -> bool:
+        """Take the fingerprint anew; returns whether it is still the same.
+
+        :raises OSError: if the file system fails.
+        """
+        before, self.fingerprint = self.fingerprint, Fingerprint.of(os.fstat(self.descriptor))
+        return before == self.fingerprint
+
     def close(self) -> None:
         """Close the descriptor. May be called twice."""
         if self.descriptor >= 0:

@@ -2,7 +2,7 @@
 
 Paths carry no time here, so a file's mtime is its data time: within a directory the oldest file comes first (within
 each block, where a directory has more entries than are held in memory at once). Names that programs give to unfinished
-files are never candidates.
+files are never candidates, nor is anything in a directory of such a name (``.rsync-partial``, for one).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from s3_uploader.spool.layout import (
     Skip,
     in_blocks,
     is_temporary,
-    kind_of,
     listed,
+    looked_at,
     original_name,
     skip_entry,
 )
@@ -46,12 +46,11 @@ class TreeLayout:
             for block in in_blocks(listed(root, names, skip)):
                 empty = False
                 files = []
-                for entry in block:
-                    kind = kind_of(entry)
-                    if kind == "directory":
-                        below.append(entry.name)
-                    elif self._is_candidate(names, entry.name, kind, skip):
-                        files.append(entry.name)
+                for name, kind in block:
+                    if kind == "directory" and not is_temporary(name):
+                        below.append(name)
+                    elif self._is_candidate(names, name, kind, skip):
+                        files.append(name)
                 yield from sorted(candidates(root, names, files, skip), key=lambda found: (found.mtime_ns, found.name))
             waiting.extend((*names, name) for name in sorted(below, reverse=True))
             if empty and names:
@@ -60,7 +59,7 @@ class TreeLayout:
     def _is_candidate(self, names: Names, name: str, kind: str, skip: Skip) -> bool:
         original = original_name(name)
         if kind != "file":
-            skip_entry(skip, names, name, kind, "")
+            skip_entry(skip, names, name, kind, "a temporary name")
         elif is_temporary(original):
             skip(names, name, Left.UNDATED, "a temporary name")
         elif self._globs.are_given and not self._globs.admits(names, original):
@@ -77,10 +76,8 @@ class TreeLayout:
 def candidates(root: SpoolRoot, names: Names, files: list[str], skip: Skip) -> Iterator[Candidate]:
     """The files of a directory as candidates whose keys are their relative paths; one that vanished is reported."""
     for name in files:
-        try:
-            status = root.stat(names, name)
-        except OSError as error:
-            skip(names, name, Left.VANISHED, error.strerror or "")
+        status = looked_at(root, names, name, skip)
+        if status is None:
             continue
         yield Candidate(
             directory=names,
