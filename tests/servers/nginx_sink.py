@@ -64,6 +64,7 @@ local function checksums(headers)
 end
 
 local function body()
+  ngx.req.clear_header("If-None-Match")  -- else nginx itself answers 304, since the answer has an ETag
   ngx.req.read_body()
   local data = ngx.req.get_body_data()
   if data then return data end
