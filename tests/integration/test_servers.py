@@ -52,7 +52,7 @@ from tests.servers.fixtures import or_skip
 from tests.servers.guard import session_members
 from tests.servers.haproxy_fault import HaproxyFault
 from tests.servers.moto_server import MotoServer
-from tests.servers.nginx_sink import NginxSink
+from tests.servers.nginx_sink import NginxSink, Piece
 from tests.servers.process import free_ports
 from tests.servers.proftpd import ProftpdServer
 from tests.servers.rclone_s3 import RcloneServer
@@ -499,7 +499,7 @@ def test_the_ftp_server(started: Callable[[Server], None]) -> None:
 
 
 def test_the_sink(started: Callable[[Server], None]) -> None:
-    """The sink proves single and multipart uploads, counts them, and answers 20 ms later on its second port."""
+    """The sink proves single and multipart uploads, remembers digests, and answers 20 ms later on its second port."""
     server = NginxSink()
     started(server)
     client = server.client()
@@ -526,10 +526,18 @@ def test_the_sink(started: Callable[[Server], None]) -> None:
     assert completed["ETag"] == f'"{fault_checksums.multipart_etag([b"one", b"two"])}"'
     assert completed["ChecksumCRC64NVME"] == "proof"
     assert server.counts() == (2, 6, 1)
+    one, two = (Piece(3, hashlib.md5(body).hexdigest()) for body in (b"one", b"two"))
+    assert server.objects() == {"any/key": (one, two)}
+    assert client.head_object(Bucket="any", Key="key")["ETag"] == completed["ETag"]
+    with pytest.raises(ClientError, match="PreconditionFailed"):
+        client.put_object(Bucket="any", Key="key", Body=b"", IfNoneMatch="*")
+    assert server.objects(reset=True) == {"any/key": (one, two)}
+    assert server.objects() == {}
     began = time.monotonic()
     server.slow_endpoint.client().put_object(Bucket="any", Key="key", Body=b"")
     assert time.monotonic() - began >= 0.02
-    server.tls_endpoint.client().put_object(Bucket="any", Key="key", Body=b"")
+    server.tls_endpoint.client().put_object(Bucket="any", Key="key", Body=b"three", ChecksumAlgorithm="CRC32")
+    assert server.objects() == {"any/key": (Piece(5, hashlib.md5(b"three").hexdigest()),)}
 
 
 def test_ceph_comes_back_after_a_crash(started: Callable[[Server], None]) -> None:

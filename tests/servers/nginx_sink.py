@@ -1,10 +1,12 @@
-"""The sink of the benchmarks: nginx with Lua, tens of thousands of PUTs a second, and nothing is stored."""
+"""The sink of the benchmarks: nginx with Lua, tens of thousands of PUTs a second; of objects only digests are kept."""
 
 from __future__ import annotations
 
 import http.client
 import os
 import secrets
+from dataclasses import dataclass
+from urllib.parse import unquote
 
 from tests.servers import debian
 from tests.servers.base import S3Endpoint, S3Server, random_access_key, random_name
@@ -28,13 +30,16 @@ http {{
   uwsgi_temp_path {directory}/uwsgi;
   scgi_temp_path {directory}/scgi;
   client_max_body_size 0;
-  client_body_buffer_size 16m;
+  client_body_buffer_size 64m;  # what is larger goes through a file, which would cost whoever sends large parts
   keepalive_requests 100000000;
   lua_shared_dict counts 1m;
+  lua_shared_dict parts 64m;
+  lua_shared_dict objects 768m;
   init_by_lua_file {directory}/sink.lua;
   server {{
     listen 127.0.0.1:{port};
     location = /counts {{ content_by_lua_block {{ counts() }} }}
+    location = /objects {{ content_by_lua_block {{ objects() }} }}
     location / {{ content_by_lua_block {{ answer(0) }} }}
   }}
   server {{
@@ -76,19 +81,78 @@ local function body()
   return data
 end
 
-local function put()
-  local data, headers = body(), ngx.req.get_headers(0)
-  ngx.header["ETag"] = '"' .. ngx.md5(data) .. '"'
+-- The content of an aws-chunked body; the checksum in its trailer joins the headers.
+local function unchunked(data, headers)
+  local pieces, position = {}, 1
+  while true do
+    local from, to, length = data:find("^(%x+)[^\r\n]*\r\n", position)
+    length = tonumber(length, 16)
+    if length == 0 then
+      for name, value in data:sub(to + 1):gmatch("(x%-amz%-checksum%-[%w]+):([^\r\n]+)") do headers[name] = value end
+      return table.concat(pieces)
+    end
+    pieces[#pieces + 1] = data:sub(to + 1, to + length)
+    position = to + length + 3
+  end
+end
+
+local function path()
+  return ngx.var.request_uri:match("^[^?]*")
+end
+
+-- What a key holds is written as size:md5, or for an object of parts as the list of those of its parts.
+local function keep(shared, name, what)
+  local kept, problem = shared:safe_set(name, what)
+  if not kept then
+    ngx.log(ngx.ERR, name, " cannot be remembered: ", problem)
+    ngx.exit(500)
+  end
+end
+
+local function taken(condition)
+  if condition == "*" and ngx.shared.objects:get(path()) then
+    ngx.status = 412
+    return prolog .. "<Error><Code>PreconditionFailed</Code><Message>The key is taken.</Message></Error>"
+  end
+end
+
+local function put(query)
+  local headers = ngx.req.get_headers(0)
+  local data = body()
+  if (headers["x-amz-content-sha256"] or ""):sub(1, 10) == "STREAMING-" then data = unchunked(data, headers) end
+  local refusal = taken(headers["if-none-match"])
+  if refusal then return refusal end
+  local digest = ngx.md5(data)
+  if query.partNumber then
+    keep(ngx.shared.parts, query.uploadId .. " " .. tonumber(query.partNumber), #data .. ":" .. digest)
+  else
+    keep(ngx.shared.objects, path(), #data .. ":" .. digest)
+  end
+  ngx.header["ETag"] = '"' .. digest .. '"'
   for algorithm, value in pairs(checksums(headers)) do
     ngx.header["x-amz-checksum-" .. algorithm] = value
-    if not ngx.req.get_uri_args().partNumber then ngx.header["x-amz-checksum-type"] = "FULL_OBJECT" end
+    if not query.partNumber then ngx.header["x-amz-checksum-type"] = "FULL_OBJECT" end
   end
   ngx.shared.counts:incr("puts", 1, 0)
   ngx.shared.counts:incr("bytes", #data, 0)
-  ngx.header["Content-Length"] = 0
 end
 
-local function create(headers)
+local function head()
+  local what = ngx.shared.objects:get(path())
+  if not what then return ngx.exit(404) end
+  local size, digest, count = 0, "", 0
+  for length, md5 in what:gmatch("(%d+):(%x+)") do size, digest, count = size + length, digest .. md5, count + 1 end
+  if count > 1 then
+    digest = ngx.md5(digest:gsub("%x%x", function(pair) return string.char(tonumber(pair, 16)) end)) .. "-" .. count
+  end
+  ngx.header["ETag"] = '"' .. digest .. '"'
+  ngx.header["Content-Length"] = size
+  ngx.header["Last-Modified"] = ngx.http_time(ngx.time())
+  return ngx.exit(200)
+end
+
+local function create()
+  local headers = ngx.req.get_headers(0)
   ngx.header["x-amz-checksum-algorithm"] = headers["x-amz-checksum-algorithm"]
   ngx.header["x-amz-checksum-type"] = headers["x-amz-checksum-type"]
   local id = "upload-" .. ngx.shared.counts:incr("creates", 1, 0)
@@ -97,12 +161,24 @@ local function create(headers)
 end
 
 -- The ETag of a multipart object is the MD5 of the parts' MD5s, which the request lists.
-local function complete(headers)
-  local digests, count = {}, 0
-  for etag in body():gmatch("<ETag>[^<]-(%x+)[^<%x]*</ETag>") do
-    count = count + 1
-    digests[count] = etag:gsub("%x%x", function(pair) return string.char(tonumber(pair, 16)) end)
+local function complete(id)
+  local headers = ngx.req.get_headers(0)
+  local request = body()
+  local refusal = taken(headers["if-none-match"])
+  if refusal then return refusal end
+  local digests, parts = {}, {}
+  for part in request:gmatch("<Part>(.-)</Part>") do
+    local digest = part:match("<ETag>[^<]-(%x+)[^<%x]*</ETag>")
+    local number = part:match("<PartNumber>(%d+)</PartNumber>")
+    local kept = ngx.shared.parts:get(id .. " " .. tonumber(number))
+    if not kept or kept:match(":(%x+)") ~= digest then
+      ngx.status = 400
+      return prolog .. "<Error><Code>InvalidPart</Code><Message>Part " .. number .. " is not there.</Message></Error>"
+    end
+    parts[#parts + 1] = kept
+    digests[#digests + 1] = digest:gsub("%x%x", function(pair) return string.char(tonumber(pair, 16)) end)
   end
+  keep(ngx.shared.objects, path(), table.concat(parts, ","))
   ngx.shared.counts:incr("completes", 1, 0)
   local proof = ""
   for algorithm, value in pairs(checksums(headers)) do
@@ -111,23 +187,22 @@ local function complete(headers)
       (headers["x-amz-checksum-type"] or "FULL_OBJECT") .. "</ChecksumType>"
   end
   return prolog .. "<CompleteMultipartUploadResult" .. namespace .. "<Location>x</Location><Bucket>b</Bucket>" ..
-    "<Key>k</Key><ETag>&quot;" .. ngx.md5(table.concat(digests)) .. "-" .. count .. "&quot;</ETag>" .. proof ..
+    "<Key>k</Key><ETag>&quot;" .. ngx.md5(table.concat(digests)) .. "-" .. #parts .. "&quot;</ETag>" .. proof ..
     "</CompleteMultipartUploadResult>"
 end
 
 function answer(delay)
   local method, query = ngx.req.get_method(), ngx.req.get_uri_args()
-  if method == "PUT" then
-    put()
-    if delay > 0 then ngx.sleep(delay) end
+  local text
+  if method == "PUT" then text = put(query)
+  elseif method == "POST" and query.uploads ~= nil then text = create()
+  elseif method == "POST" then text = complete(query.uploadId) end
+  if delay > 0 then ngx.sleep(delay) end
+  if method == "PUT" and not text then
+    ngx.header["Content-Length"] = 0
     return ngx.exit(200)
   end
-  local text
-  local headers = ngx.req.get_headers(0)
-  if method == "POST" and query.uploads ~= nil then text = create(headers)
-  elseif method == "POST" then text = complete(headers) end
-  if delay > 0 then ngx.sleep(delay) end
-  if method == "HEAD" then return ngx.exit(404) end
+  if method == "HEAD" then return head() end
   if method == "DELETE" then return ngx.exit(204) end
   text = text or (prolog .. "<ListBucketResult" .. namespace .. "<Name>b</Name><KeyCount>0</KeyCount>" ..
     "<MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated></ListBucketResult>")
@@ -141,15 +216,35 @@ function counts()
   ngx.say((shared:get("puts") or 0) .. " " .. (shared:get("bytes") or 0) .. " " .. (shared:get("completes") or 0))
   if ngx.req.get_uri_args().reset then shared:flush_all() end
 end
+
+function objects()
+  local shared = ngx.shared.objects
+  for _, name in ipairs(shared:get_keys(0)) do ngx.say(shared:get(name), " ", name) end
+  if ngx.req.get_uri_args().reset then
+    for _, each in ipairs({shared, ngx.shared.parts}) do
+      each:flush_all()
+      each:flush_expired()
+    end
+  end
+end
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """An object that was sent in one request, or one part of it."""
+
+    size: int
+    md5: str
 
 
 class NginxSink(S3Server):
     """The sink: every PUT is answered with its MD5 and the checksums it brought, multipart uploads as well.
 
     `endpoint` answers at once, `slow_endpoint` 20 milliseconds later, `tls_endpoint` at once over TLS. Any bucket and
-    any credentials will do. It has one worker process; the body is hashed, so the bytes are really read. Aws-chunked
-    framing is taken for content: over it the ETag is not that of the payload.
+    any credentials will do. It has one worker process; the body is hashed, so the bytes are really read, and then
+    forgotten: what is kept is which keys there are, and the size and the MD5 of each, so that `If-None-Match` and HEAD
+    work and one can see afterwards what arrived. A list of a bucket is always empty.
     """
 
     name = "nginx"
@@ -211,3 +306,17 @@ class NginxSink(S3Server):
         puts, size, completes = connection.getresponse().read().split()
         connection.close()
         return int(puts), int(size), int(completes)
+
+    def objects(self, *, reset: bool = False) -> dict[str, tuple[Piece, ...]]:
+        """Return what every bucket holds, by `bucket/key`: one piece, or the parts in their order."""
+        connection = http.client.HTTPConnection(self.endpoint_url.partition("://")[2], timeout=300)
+        connection.request("GET", "/objects" + ("?reset=1" if reset else ""))
+        answer = connection.getresponse()
+        found = {}
+        for line in answer:
+            pieces, _, path = line.decode().rstrip("\n").partition(" ")
+            found[unquote(path.removeprefix("/"))] = tuple(
+                Piece(int(size), md5) for size, _, md5 in (piece.partition(":") for piece in pieces.split(","))
+            )
+        connection.close()
+        return found
