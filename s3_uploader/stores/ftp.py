@@ -32,8 +32,9 @@ from s3_uploader.model import Finding, Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source, StoreProperties
 from s3_uploader.stores.ftp_errors import FULL, login_error, transfer_error
 from s3_uploader.stores.ftp_replies import Lost, Refused
-from s3_uploader.stores.keys import path_segments, shown_key
+from s3_uploader.stores.keys import path_segments
 from s3_uploader.stores.workers import Flight, Workers
+from s3_uploader.text import shown_name
 
 if TYPE_CHECKING:
     from s3_uploader.stores.ftp_lock import RemoteLock
@@ -191,8 +192,8 @@ class FtpStore:
         assert self._directories is not None
         path_segments(key)
         if "\n" in key or "\r" in key:
-            raise KeyRefused(f"The key {shown_key(key)} holds a line break, which no FTP command can.")
-        address = shown_key(self.address(key))
+            raise KeyRefused(f"The key {shown_name(key)} holds a line break, which no FTP command can.")
+        address = shown_name(self.address(key))
         with self._temporary_name(key) as temporary:
             upload = Upload(
                 flight,
@@ -202,7 +203,7 @@ class FtpStore:
                 replaces,
                 temporary=temporary,
                 directories=self._directories,
-                address=lambda key: shown_key(self.address(key)),
+                address=lambda key: shown_name(self.address(key)),
             )
             try:
                 return self._persist(flight, upload, key, address)
@@ -231,7 +232,7 @@ class FtpStore:
         assert self._pool is not None
         with self._pool.session(flight) as session:
             if session.features.utf8 and not _is_utf8(key):
-                raise KeyRefused(f"The key {shown_key(key)} is no UTF-8, which the FTP server insists on.")
+                raise KeyRefused(f"The key {shown_name(key)} is no UTF-8, which the FTP server insists on.")
             try:
                 return upload.run(session)
             except Refused as refused:

@@ -16,7 +16,7 @@ import time
 
 import msgspec
 
-from s3_uploader.stores.keys import shown_key
+from s3_uploader.text import shown_text
 
 
 class Refused(Exception):
@@ -136,7 +136,7 @@ def unwire(text: str) -> str:
 def shown_reply(reply: str) -> str:
     """A reply for a message: on one line, without the full stop at its end."""
     text = " ".join(reply.split()).rstrip(".")
-    return shown_key(text.encode("latin-1", "replace").decode("utf-8", "replace"))
+    return shown_text(text.encode("latin-1", "replace").decode("utf-8", "replace"))
 
 
 def fact(reply: str, name: str) -> str:

@@ -9,6 +9,10 @@ import os
 import posixpath
 
 from s3_uploader.errors import KeyRefused
+from s3_uploader.text import shown_name
+
+shown_key = shown_name
+"""A key for a message."""
 
 MAXIMUM_NAME_BYTES = 255
 """Longest name of one file or directory on every file system in wide use (``NAME_MAX``, ``limits.h(0p)``)."""
@@ -20,7 +24,7 @@ def path_segments(key: str) -> list[str]:
     :raises KeyRefused: if the key is empty or absolute, has an empty, ``.`` or ``..`` segment, a NUL, a name of more
         than 255 bytes, or is no text that a file name can hold.
     """
-    shown = shown_key(key)
+    shown = shown_name(key)
     try:
         encoded = os.fsencode(key)
     except UnicodeEncodeError:
@@ -36,14 +40,6 @@ def path_segments(key: str) -> list[str]:
         if len(os.fsencode(segment)) > MAXIMUM_NAME_BYTES:
             raise KeyRefused(f"The key {shown} has a name of more than {MAXIMUM_NAME_BYTES} bytes.")
     return segments
-
-
-def shown_key(key: str) -> str:
-    """The key for a message: what is not printable, undecodable bytes included, comes escaped."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
-        for character in key
-    )
 
 
 def derived_key(key: str, digest: str) -> str:

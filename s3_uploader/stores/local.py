@@ -28,8 +28,9 @@ from s3_uploader.errors import ConflictError, KeyRefused, ProofError, Scope, Sou
 from s3_uploader.model import Finding, OnConflict, Proof, Receipt
 from s3_uploader.stores import local_files
 from s3_uploader.stores.base import PutOptions, Source, StoreProperties
-from s3_uploader.stores.keys import derived_key, path_segments, shown_key
+from s3_uploader.stores.keys import derived_key, path_segments
 from s3_uploader.stores.workers import Flight, Workers
+from s3_uploader.text import shown_name
 
 _CHUNK = 1 << 20
 
@@ -133,12 +134,12 @@ class LocalStore:
                 directory = self._open_directory(segments[:-1], key)
                 try:
                     return _Upload(
-                        flight, directory, key, source, options, replaces, address=shown_key(self.address(key))
+                        flight, directory, key, source, options, replaces, address=shown_name(self.address(key))
                     ).run()
                 finally:
                     os.close(directory)
             except OSError as error:
-                raise translated(error, self.address(shown_key(key))) from error
+                raise translated(error, self.address(shown_name(key))) from error
 
     def _open_directory(self, names: list[str], key: str) -> int:
         """A descriptor of the directory below the root, made as needed, reached without following a link."""
@@ -165,14 +166,14 @@ class LocalStore:
                 os.close(current)
                 if error.errno in (errno.ENOTDIR, errno.ELOOP):
                     raise ConflictError(
-                        f"{self.address(shown_key(key))} cannot be written: {shown_key(name)} on the way to it is a "
+                        f"{self.address(shown_name(key))} cannot be written: {shown_name(name)} on the way to it is a "
                         "file or a link, not a directory.",
                         hint="Links below the archive directory are never followed.",
                     ) from None
                 raise
             return current
         raise StoreError(
-            f"The directory of {self.address(shown_key(key))} vanishes as soon as it is made.", code="ENOENT"
+            f"The directory of {self.address(shown_name(key))} vanishes as soon as it is made.", code="ENOENT"
         )
 
 
@@ -237,7 +238,7 @@ class _Upload:
             return self._stored(derived, digest)
         if self._digest_at(name) == digest:
             return self._already_there(derived, digest)
-        raise self._conflict(f"{self._address} and {shown_key(name)} beside it", existing)
+        raise self._conflict(f"{self._address} and {shown_name(name)} beside it", existing)
 
     def _may_replace(self, existing: str | None) -> bool:
         return self._options.on_conflict is OnConflict.OVERWRITE or (
