@@ -82,7 +82,7 @@ def _refuse_overlap(config: Config, root: SpoolRoot, state_dir: str) -> None:
         )
     for key, policy in (("on_success", config.on_success), ("on_failure", config.on_failure)):
         if isinstance(policy, MoveTo):
-            target = move_directory(config, policy)
+            target = move_directory(policy)
             if _is_within(target, base):
                 raise SpoolError(
                     f"{key}: {target} lies in the spool {config.base_dir}; what is moved there would be shipped again.",
@@ -102,9 +102,9 @@ def _is_within(path: str, base: str) -> bool:
     return real == base or real.startswith(base.rstrip("/") + "/")
 
 
-def move_directory(config: Config, policy: MoveTo) -> str:
-    """The directory of a ``move_to``; a relative one is taken from ``base_dir``."""
-    return os.path.normpath(os.path.join(config.base_dir, policy.move_to))
+def move_directory(policy: MoveTo) -> str:
+    """The directory of a ``move_to``, absolute; a relative one is taken from where the program was started."""
+    return os.path.abspath(policy.move_to)
 
 
 # -------------------------------------------------------------------------------------------------- parts
@@ -196,14 +196,14 @@ def put_options(config: Config) -> PutOptions:
 
 def _success_policy(config: Config) -> SuccessPolicy:
     if isinstance(config.on_success, MoveTo):
-        return SuccessPolicy(move_to=MoveTarget(move_directory(config, config.on_success)))
+        return SuccessPolicy(move_to=MoveTarget(move_directory(config.on_success)))
     return SuccessPolicy(keep=config.on_success == "keep")
 
 
 def _failure_policy(config: Config) -> FailurePolicy:
     if isinstance(config.on_failure, MoveTo):
         return FailurePolicy(
-            move_to=MoveTarget(move_directory(config, config.on_failure)), attempts=config.on_failure.attempts
+            move_to=MoveTarget(move_directory(config.on_failure)), attempts=config.on_failure.attempts
         )
     return FailurePolicy(delete=config.on_failure == "delete")
 
