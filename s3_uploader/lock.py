@@ -293,10 +293,12 @@ def pids_of_lock(lines: Sequence[str], *, device: int, inode: int) -> list[int]:
 
 def _from_proc(pid: int) -> Holder | None:
     try:
-        uid = os.stat(f"/proc/{pid}").st_uid
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             words = file.read(4096).rstrip(b"\0").split(b"\0")
-    except OSError:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            # Not the owner of the directory: that is root for a program that has changed its user by itself.
+            uid = next(int(line.split()[2]) for line in file if line.startswith(b"Uid:"))
+    except (OSError, StopIteration):
         return None
     started = _process_start(pid)
     return Holder(

@@ -74,13 +74,16 @@ class Ping:
         thread.join(max(self._give_up_at - self._clock(), 0.0))
         if thread.is_alive():
             self._problem = f"no answer in {TIMEOUT_SECONDS:.0f} s"
-        if self._problem:
-            self._notice(
-                Notice("warning", f"The health check at {host_of(self._url)} could not be pinged: {self._problem}.")
-            )
-            self._problem = ""
+        self._tell_problem()
+
+    def _tell_problem(self) -> None:
+        problem, self._problem = self._problem, ""
+        if problem:
+            host = host_of(self._url)
+            self._notice(Notice("warning", f"The health check at {host} could not be pinged: {problem}."))
 
     def _begin(self, signal: str, body: bytes) -> None:
+        self._tell_problem()  # of the ping before, where one process makes many runs
         give_up_at = self._give_up_at = self._clock() + TIMEOUT_SECONDS
         before = self._thread
 
@@ -89,9 +92,8 @@ class Ping:
                 before.join(max(give_up_at - self._clock(), 0.0))
             try:
                 self._send(signal_url(self._url, signal), body, max(give_up_at - self._clock(), 0.1))
-                self._problem = ""
             except Exception as error:  # whatever it is, it is only about a ping
-                self._problem = getattr(error, "reason", None) or str(error) or type(error).__name__
+                self._problem = str(error) or type(error).__name__
 
         self._thread = threading.Thread(target=work, name="ping", daemon=True)
         self._thread.start()

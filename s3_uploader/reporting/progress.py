@@ -15,6 +15,7 @@ from rich.segment import Segment
 
 from s3_uploader.events import Event, FileLeft, RunFinished, RunStarted, Uploaded, UploadFailed, UploadStarted
 from s3_uploader.reporting.log import Log
+from s3_uploader.text import counted
 
 _UPDATE_SECONDS = 0.1
 
@@ -36,7 +37,7 @@ class Progress:
         self._console = console or Console(file=cast(IO[str], _Forgiving(sys.stderr)))
         self._clock = clock
         self._bar: Bar | None = None
-        self._write_before: Callable[[str], None] | None = None
+        self._write_before: Callable[[str], None]
         self._in_flight: dict[str, int] = {}
         self._files = 0
         self._bytes = 0
@@ -70,8 +71,7 @@ class Progress:
         bar, self._bar = self._bar, None
         self._log.flush()
         bar.stop()
-        if self._write_before is not None:
-            self._log.redirect(self._write_before)
+        self._log.redirect(self._write_before)
 
     def _start(self) -> None:
         self.close()
@@ -113,17 +113,18 @@ class Progress:
             # More may have come in since it was counted.
             total=None if total is None else max(total, self._bytes),
             files=self._files_text(),
+            refresh=True,
         )
         # Lines that wait in the log's buffer appear with the bar they belong to.
         self._log.flush()
 
     def _files_text(self) -> str:
         if self._expected_files is None:
-            return f"{self._files:,} files"
-        return f"{self._files:,}/{max(self._expected_files, self._files):,} files"
+            return counted(self._files, "file")
+        return f"{self._files:,}/{counted(max(self._expected_files, self._files), 'file')}"
 
     def _print(self, text: str) -> None:
-        self._console.print(_Raw(text), end="")
+        self._console.print(_Raw(text), end="", crop=False)
 
 
 class _Raw:

@@ -1,0 +1,173 @@
+"""The lock of a spool between real processes: it dies with its holder, and names it across users."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from s3_uploader.errors import LockHeld
+from s3_uploader.lock import Lock, acquire, holder_of
+
+HOLDER = """
+import os, sys, time
+from s3_uploader.lock import acquire
+if {user}:
+    # Not with Popen(user=...): that user may not be able to reach the interpreter.
+    os.setgroups([]), os.setgid({user}), os.setuid({user})
+spool = os.open(sys.argv[1], os.O_RDONLY)
+lock = acquire(spool, base_dir=sys.argv[1], state_dir=sys.argv[2], wait_seconds=float(sys.argv[3]),
+               clock=time.monotonic, sleep=time.sleep, now=time.time)
+print("held", flush=True)
+{then}
+sys.stdin.read()
+"""
+
+NOBODY = 65534
+
+
+class Holding:
+    """A process that holds the lock of a spool."""
+
+    def __init__(self, spool: Path, state: Path, *, wait: float = 0.0, then: str = "", user: int = 0) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", HOLDER.format(then=then, user=user), str(spool), str(state), str(wait)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+
+    def __enter__(self) -> Holding:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def line(self) -> str:
+        """The next thing that the process says."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    """A spool."""
+    path = tmp_path / "spool"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """Its state directory."""
+    path = tmp_path / "state"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def descriptor(spool: Path) -> Iterator[int]:
+    """The spool, open."""
+    found = os.open(spool, os.O_RDONLY)
+    yield found
+    os.close(found)
+
+
+def take(descriptor: int, state: Path, *, wait: float = 0.0) -> Lock:
+    """Take the lock in this process."""
+    return acquire(
+        descriptor,
+        base_dir="/spool",
+        state_dir=str(state),
+        wait_seconds=wait,
+        clock=time.monotonic,
+        sleep=time.sleep,
+        now=time.time,
+    )
+
+
+def test_a_killed_holder_holds_nothing(spool: Path, state: Path, descriptor: int) -> None:
+    """The next run gets the spool after SIGKILL, and is not misled by what the dead one noted."""
+    with Holding(spool, state) as holding:
+        assert holding.line() == "held"
+        with pytest.raises(LockHeld) as caught:
+            take(descriptor, state)
+        assert caught.value.pid == holding.process.pid
+        assert caught.value.held_since == pytest.approx(time.time(), abs=60)
+        holding.process.send_signal(signal.SIGKILL)
+        holding.process.wait()
+        assert holder_of(descriptor, str(state)) is None
+        with take(descriptor, state) as lock:
+            assert holder_of(descriptor, str(state)) == lock.holder
+
+
+def test_a_stopped_holder_still_holds(spool: Path, state: Path, descriptor: int) -> None:
+    """A run that hangs keeps the spool and is named."""
+    with Holding(spool, state) as holding:
+        assert holding.line() == "held"
+        holding.process.send_signal(signal.SIGSTOP)
+        with pytest.raises(LockHeld, match=f"process {holding.process.pid} of user"):
+            take(descriptor, state)
+
+
+def test_waiting_gets_the_spool_when_its_holder_ends(spool: Path, state: Path, descriptor: int) -> None:
+    """Who waits for the lock gets it once it is free."""
+    lock = take(descriptor, state)
+    with Holding(spool, state, wait=60) as waiting:
+        lock.release()
+        assert waiting.line() == "held"
+        assert holder_of(descriptor, str(state)) is not None
+
+
+def test_a_program_that_the_holder_started_does_not_hold(spool: Path, state: Path, descriptor: int) -> None:
+    """When the run is killed, a program that it has started does not keep the spool locked."""
+    then = "import subprocess; child = subprocess.Popen(['sleep', '60']); print(child.pid, flush=True)"
+    with Holding(spool, state, then=then) as holding:
+        assert holding.line() == "held"
+        child = int(holding.line())
+        try:
+            holding.process.kill()
+            holding.process.wait()
+            take(descriptor, state).release()
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
+def test_users_with_nothing_in_common_exclude_each_other(
+    spool: Path, state: Path, descriptor: int, tmp_path: Path
+) -> None:
+    """Uploaders of two users, each with a state directory of its own, do not run at once, and see who it is."""
+    for parent in [*tmp_path.parents][:3]:
+        if parent.stat().st_uid == 0:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    tmp_path.chmod(0o755)
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, NOBODY, NOBODY)
+    with Holding(spool, theirs, user=NOBODY) as holding:
+        assert holding.line() == "held"
+        with pytest.raises(LockHeld, match=f"process {holding.process.pid} of user nobody") as caught:
+            take(descriptor, state)
+        assert "python" in caught.value.holder
+
+
+def test_of_many_at_once_one_gets_it(spool: Path, state: Path) -> None:
+    """Of ten runs that start in the same moment, one has the spool, and as it ends the next."""
+    holders = [Holding(spool, state, wait=60, then="lock.release(); print('done', flush=True)") for _ in range(10)]
+    try:
+        assert all(holding.process.wait(60) is not None for holding in holders if holding.process.communicate("")[0])
+        assert [holding.process.returncode for holding in holders] == [0] * 10
+    finally:
+        for holding in holders:
+            holding.process.kill()
+            holding.process.wait()
+    assert os.listdir(state) == []

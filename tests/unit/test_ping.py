@@ -1,0 +1,211 @@
+"""Pings to a health check: what is sent when, and that nothing that happens to them matters to a run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from s3_uploader.events import Event, Notice, RunFinished, RunStarted
+from s3_uploader.model import RunReport
+from s3_uploader.reporting.ping import LONGEST_BODY, TIMEOUT_SECONDS, Ping, host_of, post, signal_url
+
+URL = "https://hc-ping.com/secret-uuid"
+
+
+class FakeLog:
+    """A log whose tail is given."""
+
+    def __init__(self, text: str = "the last line\n") -> None:
+        self.text = text
+
+    def tail(self) -> str:
+        """The last lines."""
+        return self.text
+
+
+class Receiver:
+    """Takes what is sent, and does to it what a test wants."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[str, str]] = []
+        self.timeouts: list[float] = []
+        self.reaction: Callable[[str], None] = lambda url: None
+
+    def __call__(self, url: str, body: bytes, timeout: float) -> None:
+        """Receive a ping."""
+        self.reaction(url)
+        self.received.append((url, body.decode()))
+        self.timeouts.append(timeout)
+
+
+@pytest.fixture
+def receiver() -> Receiver:
+    """What the pings arrive at."""
+    return Receiver()
+
+
+@pytest.fixture
+def notices() -> list[Event]:
+    """What the run's log is told about pings."""
+    return []
+
+
+@pytest.fixture
+def ping(receiver: Receiver, notices: list[Event]) -> Iterator[Ping]:
+    """A subscriber whose clock stands still."""
+    subscriber = Ping(URL, log=FakeLog(), notice=notices.append, send=receiver, clock=lambda: 100.0)
+    yield subscriber
+    subscriber.close()
+
+
+def finished(exit_code: int = 0, **changes: object) -> RunFinished:
+    """The end of a run."""
+    values: dict = {"base_dir": "/spool", "destination": "bucket", "started_at": 0.0, "duration": 0.44}
+    return RunFinished(RunReport(exit_code=exit_code, **{**values, **changes}))
+
+
+def test_a_run_pings_its_start_and_its_end(ping: Ping, receiver: Receiver, notices: list[Event]) -> None:
+    """The start is pinged without a body, the end with the summary and the last lines of the log, in this order."""
+    ping(RunStarted("/spool", "bucket"))
+    ping(Notice("info", "nothing to ping"))
+    ping(finished())
+    ping.close()
+    assert receiver.received == [
+        (URL + "/start", ""),
+        (URL, "No file shipped to bucket in 0.4 s.\n\nthe last line\n"),
+    ]
+    assert all(0 < timeout <= TIMEOUT_SECONDS for timeout in receiver.timeouts)
+    assert notices == []
+
+
+@pytest.mark.parametrize("exit_code", [1, 3, 143])
+def test_a_failed_run_pings_its_exit_code(ping: Ping, receiver: Receiver, exit_code: int) -> None:
+    """A run that ended with another exit code than 0 pings that code."""
+    ping(finished(exit_code))
+    ping.close()
+    assert receiver.received[0][0] == f"{URL}/{exit_code}"
+
+
+def test_a_dry_run_pings_nothing(ping: Ping, receiver: Receiver) -> None:
+    """A dry run is no sign of life."""
+    ping(finished(dry_run=True))
+    ping.close()
+    ping.close()
+    assert receiver.received == []
+
+
+def test_a_failing_ping_is_a_warning_without_the_secret(ping: Ping, receiver: Receiver, notices: list[Event]) -> None:
+    """A ping that fails is told in one warning that names the host and the cause; the URL stays secret."""
+
+    def refuse(url: str) -> None:
+        raise OSError("connection refused")
+
+    receiver.reaction = refuse
+    ping(finished())
+    ping.close()
+    assert notices == [Notice("warning", "The health check at hc-ping.com could not be pinged: connection refused.")]
+
+
+def test_an_error_without_words_is_told_by_its_name(ping: Ping, receiver: Receiver, notices: list[Event]) -> None:
+    """Whatever a ping meets, a bug included, costs the run nothing."""
+
+    def stumble(url: str) -> None:
+        raise KeyError
+
+    receiver.reaction = stumble
+    ping(finished())
+    ping.close()
+    assert notices == [Notice("warning", "The health check at hc-ping.com could not be pinged: KeyError.")]
+
+
+def test_where_one_process_makes_many_runs_problems_are_told_in_time(
+    ping: Ping, receiver: Receiver, notices: list[Event]
+) -> None:
+    """A ping that failed is told at the latest with the next one."""
+
+    def refuse(url: str) -> None:
+        raise OSError("no route")
+
+    receiver.reaction = refuse
+    ping(finished())
+    assert ping._thread is not None
+    ping._thread.join()
+    receiver.reaction = lambda url: None
+    ping(RunStarted("/spool", "bucket"))
+    assert len(notices) == 1
+    ping.close()
+    assert len(notices) == 1
+
+
+def test_a_ping_that_hangs_holds_nothing_up(receiver: Receiver, notices: list[Event]) -> None:
+    """A health check that does not answer is waited for until its time is over, and the run goes on meanwhile."""
+    times = iter([100.0, 100.0, 106.0])
+    over = threading.Event()
+
+    def hang(url: str) -> None:
+        over.wait(60)
+
+    receiver.reaction = hang
+    ping = Ping(URL, log=FakeLog(), notice=notices.append, send=receiver, clock=lambda: next(times, 106.0))
+    ping(RunStarted("/spool", "bucket"))
+    ping.close()
+    over.set()
+    assert notices == [Notice("warning", "The health check at hc-ping.com could not be pinged: no answer in 5 s.")]
+
+
+def test_the_body_is_bounded(receiver: Receiver, notices: list[Event]) -> None:
+    """The body has the summary and as much of the log's end as fits."""
+    ping = Ping(URL, log=FakeLog("ö" * 20_000 + "end"), notice=notices.append, send=receiver, clock=lambda: 0.0)
+    sent: list[bytes] = []
+    ping._send = lambda url, body, timeout: sent.append(body)
+    ping(finished())
+    ping.close()
+    (body,) = sent
+    assert len(body) == LONGEST_BODY
+    assert body.startswith(b"No file shipped to bucket in 0.4 s.\n")
+    assert body.endswith(b"end")
+
+
+def test_signals_go_into_the_path() -> None:
+    """A signal is added to the path, and a query stays where it is."""
+    assert signal_url(URL, "") == URL
+    assert signal_url(URL + "/", "start") == URL + "/start"
+    assert signal_url(URL + "?rid=1", "3") == URL + "/3?rid=1"
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        (URL, "hc-ping.com"),
+        ("http://user:secret@[::1]:8000/uuid?x", "[::1]:8000"),
+        ("http://host?uuid", "host"),
+    ],
+)
+def test_only_the_host_of_a_url_is_shown(url: str, host: str) -> None:
+    """Neither path nor query nor password of the URL appear in a message."""
+    assert host_of(url) == host
+
+
+def test_a_ping_is_a_post_with_the_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request is a POST of plain text that gives up in time."""
+    requests: list = []
+
+    class Answer:
+        def __enter__(self) -> Answer:
+            return self
+
+        def __exit__(self, *exception: object) -> None:
+            pass
+
+    def urlopen(request: object, timeout: float) -> Answer:
+        requests.append((request, timeout))
+        return Answer()
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    post(URL, b"body", 3.0)
+    ((request, timeout),) = requests
+    assert (request.method, request.full_url, request.data, timeout) == ("POST", URL, b"body", 3.0)
+    assert request.headers["Content-type"] == "text/plain; charset=utf-8"
+    assert request.headers["User-agent"].startswith("s3-uploader/")
