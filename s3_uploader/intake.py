@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -12,6 +13,9 @@ from s3_uploader.spool.layout import EmptyDirectory, Layout, Skip
 from s3_uploader.spool.readiness import still_settling
 from s3_uploader.spool.root import SpoolRoot
 from s3_uploader.spool.source import OpenFile, open_candidate
+
+_TICK = 0.02
+"""Seconds; file systems stamp changes with a clock that ticks every 1 to 10 ms (``CONFIG_HZ``; until Linux 6.13)."""
 
 
 class Intake:
@@ -28,11 +32,13 @@ class Intake:
         settle_seconds: float,
         known_failure: Callable[[str], FailingRow | None],
         is_remembered: Callable[[OpenFile], bool],
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._root = root
         self._settle_seconds = settle_seconds
         self._known_failure = known_failure
         self._is_remembered = is_remembered
+        self._sleep = sleep
 
     def admit(self, candidate: Candidate, *, now: float) -> OpenFile | tuple[Left, str]:
         """The open file if it is ready, else why it is left, with a detail for people."""
@@ -45,16 +51,32 @@ class Intake:
         file = open_candidate(self._root, candidate)
         if not isinstance(file, OpenFile):
             return file
-        # The scan's look at the file is a moment old by now.
-        if file.fingerprint.mtime_ns != candidate.mtime_ns:
-            detail = self._settling(candidate, file.fingerprint.mtime_ns, now)
-            if detail:
-                file.close()
-                return Left.FRESH, detail
-        if self._is_remembered(file):
+        try:
+            left = self._second_look(file, now)
+        except BaseException:
             file.close()
-            return Left.REMEMBERED, ""
-        return file
+            raise
+        if left is None:
+            return file
+        file.close()
+        return left
+
+    def _second_look(self, file: OpenFile, now: float) -> tuple[Left, str] | None:
+        """Why an open file is left after all. The scan's look at it is a moment old by now."""
+        if file.fingerprint.mtime_ns != file.candidate.mtime_ns:
+            detail = self._settling(file.candidate, file.fingerprint.mtime_ns, now)
+            if detail:
+                return Left.FRESH, detail
+        # A change within the tick of the one before leaves no trace in the times. So no fingerprint is trusted whose
+        # last change may be in the current tick.
+        if abs(now - file.fingerprint.ctime_ns / 1e9) < _TICK:
+            self._sleep(_TICK)
+            try:
+                if not file.look_again():
+                    return Left.FRESH, "it is being changed"
+            except OSError as error:
+                return Left.UNREADABLE, error.strerror or str(error)
+        return (Left.REMEMBERED, "") if self._is_remembered(file) else None
 
     def _settling(self, candidate: Candidate, mtime_ns: int, now: float) -> str:
         return still_settling(

@@ -11,12 +11,11 @@ over when an upload is done.
 from __future__ import annotations
 
 import contextlib
-import queue
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
 import msgspec
 
+from s3_uploader.breaker import Breaker
 from s3_uploader.errors import (
     ConflictError,
     DestinationBusy,
@@ -27,22 +26,25 @@ from s3_uploader.errors import (
     UploadCancelled,
 )
 from s3_uploader.events import Emit, Notice, UploadStarted
+from s3_uploader.flight import Flight
 from s3_uploader.intake import Intake
-from s3_uploader.model import Candidate, Left, Receipt, RunReport
+from s3_uploader.model import Candidate, Left, RunReport
 from s3_uploader.settlement import Settlement, Upload, why_changed
-from s3_uploader.spool.layout import EmptyDirectory, Layout
-from s3_uploader.spool.root import SpoolRoot
+from s3_uploader.spool.layout import EmptyDirectory, Found, Layout
+from s3_uploader.spool.root import Names, SpoolRoot
 from s3_uploader.spool.source import OpenFile
 from s3_uploader.stop import Clock, Stop
-from s3_uploader.stores.base import PutOptions, Source, Store
+from s3_uploader.stores.base import PutOptions, Store
 from s3_uploader.tally import End
 from s3_uploader.window import Window
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-_BYTES_PER_SECOND_AT_LEAST = 64 * 1024
 _CANCEL_SECONDS = 5.0
+_COUNT_SECONDS = 1.0
+_MOST_DEFERRED = 1000
+
+
+class _Ended(Exception):
+    """The run takes in no more files."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,21 +90,21 @@ class Pipeline:
             settle_seconds=limits.settle_seconds,
             known_failure=settlement.known_failure,
             is_remembered=settlement.is_remembered,
+            sleep=clock.sleep,
         )
         self._emit = emit
         self._clock = clock
         self._stop = stop
         self._beat = beat
         self._limits = limits
-        self._put_options = put_options
+        self._flight = Flight(store, put_options=put_options, timeout_seconds=limits.upload_timeout_seconds)
         self._key_prefix = key_prefix
 
         self._window = Window(maximum=limits.max_in_flight)
-        self._completions: queue.SimpleQueue[tuple[Upload, Future[Receipt]] | None] = queue.SimpleQueue()
-        self._in_flight: dict[int, Upload] = {}
-        self._bytes_in_flight = 0
         self._store_is_open = False
-        self._successes = 0
+        self._breaker: Breaker[Upload] = Breaker()
+        self._deferred: list[Candidate] = []
+        self._is_counting = False
         self._end: End | None = None
         self._fatal: Exception | None = None
         self._began = clock.monotonic()
@@ -115,36 +117,54 @@ class Pipeline:
         Never raises for what happens to files, the destination or the ledger: the report says it.
         """
         started_at = self._clock.now()
-        wake = self._wake
-        self._stop.subscribe(wake)
+        self._stop.subscribe(self._flight.wake)
+        scan = self._layout.scan(self._root, self._skipped)
         try:
-            self._take_in()
+            with contextlib.suppress(_Ended):
+                self._take_in(scan)
             self._drain()
+            self._close_doubts()
             self._settlement.commit()
+            self._count_rest(scan)
         except StateError as error:
             self._abandon(End.STATE, error)
+            if self._store_is_open:
+                self._store.cancel()
             self._give_up_in_flight()
         finally:
-            self._stop.unsubscribe(wake)
+            self._stop.unsubscribe(self._flight.wake)
             self._settlement.abandon()
         return self._report(started_at)
 
-    def _wake(self) -> None:
-        # SimpleQueue.put is safe in a signal handler: it is reentrant by design.
-        self._completions.put(None)
-
-    def _take_in(self) -> None:
-        for found in self._layout.scan(self._root, self._settlement.skipped):
-            self._beat()
-            if self._must_end():
-                return
+    def _take_in(self, scan: Iterator[Found]) -> None:
+        for found in scan:
             if isinstance(found, EmptyDirectory):
                 self._settlement.prune_upwards(found.names)
-                continue
-            self._consider(found)
-            self._take_completions()
-            while self._is_full() and not self._must_end():
-                self._wait()
+            else:
+                self._consider(found)
+                if self._breaker.successes:
+                    self._consider_deferred()
+            self._pause()
+        self._consider_deferred()
+
+    def _pause(self) -> None:
+        """Between two files: take what is done, wait until there is room for the next one.
+
+        :raises _Ended: if there is to be no next one.
+        """
+        self._beat()
+        self._take_completions()
+        while not self._must_end() and self._is_full():
+            self._wait()
+        if self._end is not None:
+            raise _Ended
+
+    def _skipped(self, names: Names, name: str, reason: Left, detail: str) -> None:
+        self._settlement.skipped(names, name, reason, detail)
+        if not self._is_counting:
+            self._beat()
+            if self._must_end():
+                raise _Ended
 
     def _must_end(self) -> bool:
         if self._end is None:
@@ -158,16 +178,22 @@ class Pipeline:
         return self._end is not None
 
     def _is_full(self) -> bool:
-        return len(self._in_flight) >= self._window.width or self._bytes_in_flight >= self._limits.max_bytes_in_flight
+        return (
+            len(self._flight) >= self._window.width
+            or self._flight.bytes >= self._limits.max_bytes_in_flight
+            or self._breaker.must_wait(in_flight=len(self._flight), now=self._clock.monotonic())
+        )
 
     def _abandon(self, end: End, error: Exception) -> None:
         if self._fatal is None:
-            self._end = end
             self._fatal = error
+            # Whoever asked for a stop is told that there was one.
+            if self._end is not End.SIGNAL:
+                self._end = end
 
     # ---------------------------------------------------------------------------------------------- one file
 
-    def _consider(self, candidate: Candidate) -> None:
+    def _consider(self, candidate: Candidate, *, may_defer: bool = True) -> None:
         file = self._intake.admit(candidate, now=self._clock.now())
         if not isinstance(file, OpenFile):
             reason, detail = file
@@ -176,13 +202,34 @@ class Pipeline:
             else:
                 self._settlement.leave(candidate, reason, detail)
             return
-        if not self._ensure_store():
+        try:
+            failed_before = self._settlement.known_failure(candidate.path) is not None
+            if failed_before and may_defer and not self._breaker.successes and len(self._deferred) < _MOST_DEFERRED:
+                self._deferred.append(candidate)
+                file.close()
+                return
+            if not self._ensure_store():
+                file.close()
+                self._settlement.leave(candidate, Left.POSTPONED, "")
+                return
+        except BaseException:
             file.close()
-            self._settlement.leave(candidate, Left.POSTPONED, "")
-            return
+            raise
         self._submit(
-            Upload(file, self._key_prefix + candidate.key, self._clock.monotonic(), successes_before=self._successes)
+            Upload(
+                file,
+                self._key_prefix + candidate.key,
+                self._clock.monotonic(),
+                successes_before=self._breaker.successes,
+                failed_before=failed_before,
+            )
         )
+
+    def _consider_deferred(self) -> None:
+        """Turn to the files that failed before: others have shown what the destination does, or there are none."""
+        while self._deferred:
+            self._pause()
+            self._consider(self._deferred.pop(0), may_defer=False)
 
     def _ensure_store(self) -> bool:
         if not self._store_is_open:
@@ -198,26 +245,17 @@ class Pipeline:
         return True
 
     def _submit(self, upload: Upload) -> None:
-        size = upload.file.fingerprint.size
-        self._in_flight[id(upload)] = upload
-        self._bytes_in_flight += size
         self._settlement.begun_in(upload.file.candidate.directory)
-        self._emit(UploadStarted(self._settlement.shown(upload.file.candidate), size))
-        deadline = upload.began + self._limits.upload_timeout_seconds + size / _BYTES_PER_SECOND_AT_LEAST
-        future = self._store.put(
-            upload.key,
-            Source(upload.file.descriptor, size),
-            options=self._put_options,
-            deadline=deadline,
-            replaces=upload.replaces,
-        )
-        future.add_done_callback(lambda done: self._completions.put((upload, done)))
+        self._emit(UploadStarted(self._settlement.shown(upload.file.candidate), upload.file.fingerprint.size))
+        self._flight.launch(upload)
 
     # ---------------------------------------------------------------------------------------------- completions
 
     def _take_completions(self) -> None:
-        while not self._completions.empty():
-            self._complete(self._completions.get())
+        while self._flight.has_landed():
+            self._take_one(timeout=0.0)
+        if self._breaker.must_trip(in_flight=len(self._flight), now=self._clock.monotonic()):
+            self._blame_destination()
         if self._settlement.seconds_until_due() == 0.0:
             self._settlement.commit()
 
@@ -225,64 +263,75 @@ class Pipeline:
         """Wait for a completion, but no longer than until the next thing is due."""
         self._beat()
         due = self._settlement.seconds_until_due()
-        timeout = 1.0 if due is None else min(1.0, due)
-        with contextlib.suppress(queue.Empty):
-            self._complete(self._completions.get(timeout=timeout))
+        self._take_one(timeout=1.0 if due is None else min(1.0, due))
         self._take_completions()
 
-    def _complete(self, completion: tuple[Upload, Future[Receipt]] | None) -> None:
-        if completion is None:
+    def _take_one(self, *, timeout: float) -> None:
+        landed = self._flight.landed(timeout)
+        if landed is None:
             return
-        upload, future = completion
-        size = upload.file.fingerprint.size
-        del self._in_flight[id(upload)]
-        self._bytes_in_flight -= size
-        error = future.exception()
-        if error is None:
-            now = self._clock.monotonic()
-            self._successes += 1
-            self._window.succeeded(size=size, now=now)
-            self._settlement.add(upload, future.result())
+        upload, answer = landed
+        if isinstance(answer, StoreError):
+            self._take_failure(upload, answer)
             return
-        if not isinstance(error, StoreError):
-            # A bug of a store must not cost the other files their run.
-            error = StoreError(f"internal error: {type(error).__name__}: {error}", code="InternalError")
-        self._take_failure(upload, error)
+        self._window.succeeded(size=upload.file.fingerprint.size, now=self._clock.monotonic())
+        self._settlement.add(upload, answer)
+        for doubtful, error in self._breaker.succeeded():
+            self._blame_file(doubtful, error)
 
     def _take_failure(self, upload: Upload, error: StoreError) -> None:
-        candidate = upload.file.candidate
-        if isinstance(error, ConflictError) and not upload.replaces and self._settlement.is_superseded(upload, error):
-            self._settlement.settled_in(candidate.directory, removed=False)
-            upload.replaces = error.existing
+        if self._may_replace(upload, error):
+            self._settlement.settled_in(upload.file.candidate.directory, removed=False)
             self._submit(upload)
             return
         changed = why_changed(upload.file)
-        upload.file.close()
-        self._settlement.settled_in(candidate.directory, removed=False)
         if isinstance(error, SourceChanged) or (changed is not None and error.scope is Scope.FILE):
-            self._settlement.leave(candidate, changed or Left.CHANGED, "it changed while it was uploaded")
+            self._let_go(upload, changed or Left.CHANGED, "it changed while it was uploaded")
         elif isinstance(error, UploadCancelled) and error.code != "DeadlineExceeded":
-            self._settlement.leave(candidate, Left.POSTPONED, "")
-        elif self._reaches_every_file(upload, error):
-            if self._fatal is None:
-                self._settlement.emit_failure(upload, error)
-                self._abandon(End.DESTINATION, error)
-            self._settlement.leave(candidate, Left.POSTPONED, "")
-        else:
-            if error.retryable or error.code == "DeadlineExceeded":
-                self._window.struggled()
-            self._settlement.record_failure(upload, code=error.code, message=error.message, hint=error.hint)
+            self._let_go(upload, Left.POSTPONED, "")
+        elif not self._breaker.failed(
+            upload,
+            error,
+            successes_before=upload.successes_before,
+            failed_before=upload.failed_before,
+            now=self._clock.monotonic(),
+        ):
+            self._blame_file(upload, error)
 
-    def _reaches_every_file(self, upload: Upload, error: StoreError) -> bool:
-        """Whether every other file would meet the same error, as far as can be known.
+    def _may_replace(self, upload: Upload, error: StoreError) -> bool:
+        """Whether all that is in the way is an older state of this file, which we put there ourselves."""
+        if self._end is not None or upload.replaces or not isinstance(error, ConflictError):
+            return False
+        if self._settlement.superseded.has(upload.key, error):
+            upload.replaces = error.existing
+        return bool(upload.replaces)
 
-        An error that may pass has been retried by the store for a while. If in all that time no other file came
-        through either, it is the destination's and not the file's.
-        """
-        if error.scope is Scope.DESTINATION and not error.retryable:
-            return True
-        alone = self._successes == upload.successes_before
-        return alone and (error.retryable or error.scope is Scope.DESTINATION or error.code == "DeadlineExceeded")
+    def _let_go(self, upload: Upload, reason: Left, detail: str) -> None:
+        upload.file.close()
+        self._settlement.settled_in(upload.file.candidate.directory, removed=False)
+        self._settlement.leave(upload.file.candidate, reason, detail)
+
+    def _blame_file(self, upload: Upload, error: StoreError) -> None:
+        if error.retryable or error.code == "DeadlineExceeded":
+            self._window.struggled()
+        self._settlement.settled_in(upload.file.candidate.directory, removed=False)
+        self._settlement.record_failure(upload, code=error.code, message=error.message, hint=error.hint)
+        upload.file.close()
+
+    def _blame_destination(self) -> None:
+        doubts = self._breaker.take_doubts()
+        if self._fatal is None:
+            self._settlement.emit_failure(*doubts[0])
+            self._abandon(End.DESTINATION, doubts[0][1])
+        for upload, error in doubts:
+            self._settlement.settled_in(upload.file.candidate.directory, removed=False)
+            self._settlement.record_suspicion(upload, error)
+            upload.file.close()
+
+    def _close_doubts(self) -> None:
+        """At the end of the run what is still in doubt is the files' own: the destination worked."""
+        for upload, error in self._breaker.take_doubts():
+            self._blame_file(upload, error)
 
     # ---------------------------------------------------------------------------------------------- the end
 
@@ -290,7 +339,7 @@ class Pipeline:
         """Wait for what is in flight: as long as it takes at the end of a run, for a bounded time when it was ended."""
         drain_until: float | None = None
         cancel_until: float | None = None
-        while self._in_flight:
+        while len(self._flight):
             now = self._clock.monotonic()
             self._must_end()
             if self._end is not None and drain_until is None:
@@ -306,10 +355,25 @@ class Pipeline:
 
     def _give_up_in_flight(self) -> None:
         """Let go of uploads that do not even answer a cancellation; their files stay."""
-        for upload in self._in_flight.values():
+        for upload in self._flight.give_up():
             self._settlement.leave(upload.file.candidate, Left.POSTPONED, "")
-        # Their descriptors stay open: a thread of the store may still read from them.
-        self._in_flight.clear()
+        for upload, _ in self._breaker.take_doubts():
+            self._let_go(upload, Left.POSTPONED, "")
+
+    def _count_rest(self, scan: Iterator[Found]) -> None:
+        """Count what a run that was ended did not reach, for a moment at most."""
+        if self._end in (None, End.SIGNAL):
+            return
+        self._is_counting = True
+        until = self._clock.monotonic() + _COUNT_SECONDS
+        tally = self._settlement.tally
+        for candidate in self._deferred:
+            tally.count_left(Left.POSTPONED, candidate)
+        for found in scan:
+            if not isinstance(found, EmptyDirectory):
+                tally.count_left(Left.POSTPONED, found)
+            if self._clock.monotonic() >= until:
+                return
 
     def _report(self, started_at: float) -> RunReport:
         end = self._end or End.DONE

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from s3_uploader.errors import ConflictError, StoreError
+from s3_uploader.errors import StateError, StoreError
 from s3_uploader.events import DirectoryPruned, Emit, FileLeft, LocalTrouble, Uploaded, UploadFailed
 from s3_uploader.ledger.rows import FailingRow, ShippedRow, after_failure
 from s3_uploader.model import Candidate, Fingerprint, Left, Receipt
@@ -20,16 +20,17 @@ from s3_uploader.spool import prune
 from s3_uploader.spool.disposition import MoveTarget, move, remove
 from s3_uploader.spool.layout import Layout
 from s3_uploader.spool.root import Names, SpoolRoot
-from s3_uploader.spool.source import OpenFile, open_candidate
+from s3_uploader.spool.source import OpenFile
 from s3_uploader.stop import Clock
 from s3_uploader.stores.base import Store
+from s3_uploader.superseded import Facts, Superseded
 from s3_uploader.tally import Tally
 
 _BATCH = 200
 _BATCH_SECONDS = 0.25
 
 
-class Records(Protocol):
+class Records(Facts, Protocol):
     """What a run needs of the ledger."""
 
     def commit_batch(
@@ -49,12 +50,6 @@ class Records(Protocol):
 
     def remembers(self, path: str, fingerprint: Fingerprint, *, destination: str) -> bool:
         """Whether this very file was shipped to that destination before and kept."""
-
-    def remember(self, name: str, value: str, *, now: float) -> None:
-        """Keep a small fact for later runs."""
-
-    def recall(self, name: str, *, now: float, max_age: float) -> str | None:
-        """A fact that an earlier run kept."""
 
 
 class FailurePolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +72,7 @@ class Upload(msgspec.Struct):
 
     :param began: monotonic time at which it was handed over.
     :param successes_before: how many uploads had succeeded by then.
+    :param failed_before: an earlier run could not ship it.
     :param replaces: see :meth:`s3_uploader.stores.base.Store.put`.
     """
 
@@ -84,6 +80,7 @@ class Upload(msgspec.Struct):
     key: str
     began: float
     successes_before: int
+    failed_before: bool = False
     replaces: str = ""
 
 
@@ -121,6 +118,7 @@ class Settlement:
         self._prune = prune
         self._random = random
         self.tally = Tally()
+        self.superseded = Superseded(records, address=store.address, now=clock.now)
         self._any_failing = records.failing_count() > 0
         self._proven: list[tuple[Upload, Receipt]] = []
         self._proven_since = 0.0
@@ -165,8 +163,20 @@ class Settlement:
     def _commit_batch(self) -> None:
         proven, self._proven = self._proven, []
         failed, self._failed = self._failed, []
+        unsettled = {id(upload): upload for upload, _ in proven}
         try:
-            unchanged = self._recheck(proven)
+            unchanged: list[tuple[Upload, Receipt]] = []
+            for upload, receipt in proven:
+                reason = why_changed(upload.file)
+                if reason is None:
+                    if receipt.already_there or upload.replaces:
+                        self.superseded.forget(receipt.key)
+                    unchanged.append((upload, receipt))
+                else:
+                    self.superseded.add(receipt)
+                    del unsettled[id(upload)]
+                    self.settled_in(upload.file.candidate.directory, removed=False)
+                    self.leave(upload.file.candidate, reason, "it changed while it was uploaded")
             now = self._clock.now()
             monotonic = self._clock.monotonic()
             self._records.commit_batch(
@@ -179,38 +189,15 @@ class Settlement:
             # Paths are resolved anew from here on: nothing is removed through a directory that was moved away.
             self._root.refresh()
             for upload, receipt in unchanged:
+                del unsettled[id(upload)]
                 self._dispose(upload, receipt, monotonic - upload.began)
+        except StateError:
+            for upload in unsettled.values():
+                self.leave(upload.file.candidate, Left.POSTPONED, "")
+            raise
         finally:
             for upload, _ in proven:
                 upload.file.close()
-
-    def _recheck(self, proven: list[tuple[Upload, Receipt]]) -> list[tuple[Upload, Receipt]]:
-        unchanged = []
-        for upload, receipt in proven:
-            reason = why_changed(upload.file)
-            if reason is None:
-                unchanged.append((upload, receipt))
-            else:
-                self._supersede(upload, receipt)
-                self.settled_in(upload.file.candidate.directory, removed=False)
-                self.leave(upload.file.candidate, reason, "it changed while it was uploaded")
-        return unchanged
-
-    def _supersede(self, upload: Upload, receipt: Receipt) -> None:
-        """Remember that the object is ours and outdated, so that the next run may replace it, and only it."""
-        if receipt.etag:
-            self._records.remember(
-                f"superseded:{self._store.address(receipt.key)}", receipt.etag, now=self._clock.now()
-            )
-
-    def is_superseded(self, upload: Upload, error: ConflictError) -> bool:
-        """Whether the object in the way is one that we put there ourselves, from this file before it changed."""
-        if not error.existing:
-            return False
-        ours = self._records.recall(
-            f"superseded:{self._store.address(upload.key)}", now=self._clock.now(), max_age=float("inf")
-        )
-        return ours == error.existing
 
     def _shipped_row(self, upload: Upload, receipt: Receipt, now: float, seconds: float) -> ShippedRow:
         candidate, fingerprint = upload.file.candidate, upload.file.fingerprint
@@ -244,6 +231,8 @@ class Settlement:
                 reason, _ = move(self._root, upload.file, self._on_success.move_to)
             else:
                 reason = remove(self._root, upload.file)
+            # Over NFS a file that is open keeps a name, and so its directory.
+            upload.file.close()
         except OSError as error:
             self.settled_in(candidate.directory, removed=False)
             self.record_failure(
@@ -254,7 +243,7 @@ class Settlement:
             )
             return
         if reason is not None and reason is not Left.VANISHED:
-            self._supersede(upload, receipt)
+            self.superseded.add(receipt)
             self.settled_in(candidate.directory, removed=False)
             self.leave(candidate, reason, "it changed before it was removed")
             return
@@ -330,18 +319,7 @@ class Settlement:
     def record_failure(self, upload: Upload, *, code: str, message: str, hint: str) -> None:
         """A file of its own kind of trouble: it waits, longer each time, and then meets ``on_failure``."""
         candidate = upload.file.candidate
-        now = self._clock.now()
-        row = after_failure(
-            self.known_failure(candidate.path),
-            path=candidate.path,
-            key=upload.key,
-            size=candidate.size,
-            mtime_ns=candidate.mtime_ns,
-            code=code,
-            message=message,
-            now=now,
-            random=self._random,
-        )
+        row = self._failing_row(upload, code, message)
         disposition = self._dispose_of_failure(upload, row.attempts) if code != "CannotRemove" else "kept"
         if disposition == "kept":
             self.tally.count_waiting(candidate)
@@ -361,23 +339,44 @@ class Settlement:
             )
         )
 
+    def _failing_row(self, upload: Upload, code: str, message: str) -> FailingRow:
+        path, fingerprint = upload.file.candidate.path, upload.file.fingerprint
+        return after_failure(
+            self.known_failure(path),
+            path=path,
+            key=upload.key,
+            size=fingerprint.size,
+            mtime_ns=fingerprint.mtime_ns,
+            code=code,
+            message=message,
+            now=self._clock.now(),
+            random=self._random,
+        )
+
+    def record_suspicion(self, upload: Upload, error: StoreError) -> None:
+        """An upload failed and so did the run: perhaps it was the file after all, so the next run begins with others.
+
+        It counts as no attempt and makes no pause.
+        """
+        row = self._failing_row(upload, error.code, error.message)
+        self._failed.append(msgspec.structs.replace(row, attempts=row.attempts - 1, next_try_at=row.last_failed_at))
+        self.leave(upload.file.candidate, Left.POSTPONED, "")
+
     def _dispose_of_failure(self, upload: Upload, attempts: int) -> str:
         policy = self._on_failure
         if attempts < policy.attempts or (policy.move_to is None and not policy.delete):
             return "kept"
-        reopened = open_candidate(self._root, upload.file.candidate)
-        if not isinstance(reopened, OpenFile):
-            return "kept"
+        # What failed is the content that was opened: whatever has its name by now is a different matter.
+        self._root.refresh()
         try:
             if policy.move_to is not None:
-                reason, path = move(self._root, reopened, policy.move_to)
+                reason, path = move(self._root, upload.file, policy.move_to)
                 return f"moved to {path}" if reason is None else "kept"
-            return "deleted" if remove(self._root, reopened) is None else "kept"
+            return "deleted" if remove(self._root, upload.file) is None else "kept"
         except OSError as error:
-            self._emit(LocalTrouble(self.shown(upload.file.candidate), "move", error.strerror or str(error)))
+            action = "move" if policy.move_to is not None else "remove"
+            self._emit(LocalTrouble(self.shown(upload.file.candidate), action, error.strerror or str(error)))
             return "kept"
-        finally:
-            reopened.close()
 
     def emit_failure(self, upload: Upload, error: StoreError) -> None:
         """Say that an upload failed, for a reason that is not the file's: it is not recorded as failing."""

@@ -1,0 +1,105 @@
+"""Uploads under way: handed to the store, counted, and taken back from a queue as they are answered."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from s3_uploader.errors import StoreError
+from s3_uploader.model import Receipt
+from s3_uploader.settlement import Upload
+from s3_uploader.stores.base import PutOptions, Source, Store
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    Completions = queue.SimpleQueue[tuple[Upload, Future[Receipt]] | None]
+
+_BYTES_PER_SECOND_AT_LEAST = 64 * 1024
+
+
+class Flight:
+    """The uploads under way. Belongs to the thread that owns the spool; only :meth:`wake` may be called from elsewhere.
+
+    :param timeout_seconds: for each upload, beside the time for its bytes.
+    :param make_queue: makes what the store's threads put their answers into.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        put_options: PutOptions,
+        timeout_seconds: float,
+        make_queue: Callable[[], Completions] = queue.SimpleQueue,
+    ) -> None:
+        self._store = store
+        self._put_options = put_options
+        self._timeout_seconds = timeout_seconds
+        self._completions = make_queue()
+        self._under_way: dict[int, tuple[Upload, Future[Receipt]]] = {}
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    def launch(self, upload: Upload) -> None:
+        """Hand a file to the store."""
+        size = upload.file.fingerprint.size
+        try:
+            future = self._store.put(
+                upload.key,
+                Source(upload.file.descriptor, size),
+                options=self._put_options,
+                deadline=upload.began + self._timeout_seconds + size / _BYTES_PER_SECOND_AT_LEAST,
+                replaces=upload.replaces,
+            )
+        except Exception as error:
+            from concurrent.futures import Future
+
+            future = Future()
+            future.set_exception(error)
+        self._under_way[id(upload)] = upload, future
+        self.bytes += size
+        future.add_done_callback(lambda done: self._completions.put((upload, done)))
+
+    def wake(self) -> None:
+        """End a wait. May be called from a signal handler: ``SimpleQueue.put`` is reentrant by design."""
+        self._completions.put(None)
+
+    def has_landed(self) -> bool:
+        """Whether :meth:`landed` has something without waiting."""
+        return not self._completions.empty()
+
+    def landed(self, timeout: float) -> tuple[Upload, Receipt | StoreError] | None:
+        """The next upload that was answered, with the answer; ``None`` after ``timeout`` seconds, or when woken."""
+        try:
+            completion = self._completions.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        if completion is None:
+            return None
+        upload, future = completion
+        # One that was given up may be answered all the same.
+        if self._under_way.pop(id(upload), None) is None:
+            return None
+        self.bytes -= upload.file.fingerprint.size
+        try:
+            return upload, future.result()
+        except StoreError as error:
+            return upload, error
+        except Exception as error:
+            # A bug of a store must not cost the other files their run.
+            return upload, StoreError(f"internal error: {type(error).__name__}: {error}", code="InternalError")
+
+    def give_up(self) -> list[Upload]:
+        """Let go of all uploads; their files are closed when the store is done with them."""
+        uploads = []
+        for upload, future in self._under_way.values():
+            uploads.append(upload)
+            # Until then a thread of the store may still read from it.
+            future.add_done_callback(lambda done, file=upload.file: file.close())  # type: ignore[misc]
+        self._under_way.clear()
+        self.bytes = 0
+        return uploads
