@@ -11,14 +11,14 @@ from concurrent.futures import Future
 from typing import Literal
 
 from s3_uploader.errors import KeyRefused, StoreError, UploadCancelled
-from s3_uploader.model import Finding, Proof, Receipt
+from s3_uploader.model import Finding, Proof, Receipt, Severity
 from s3_uploader.stores import s3_requests as requests
 from s3_uploader.stores.base import PutOptions, Source, StoreProperties
 from s3_uploader.stores.crew import ByteBudget, Crew
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3_ability import Abilities, EndpointMemory, NoMemory
 from s3_uploader.stores.s3_caller import Caller
-from s3_uploader.stores.s3_endpoint import Access, resolve
+from s3_uploader.stores.s3_endpoint import Access, Endpoint, resolve
 from s3_uploader.stores.s3_engines import EngineName, EngineSettings, make_engine
 from s3_uploader.stores.s3_multipart import MultipartUpload
 from s3_uploader.stores.s3_protocol import Engine
@@ -103,6 +103,7 @@ class S3Store:
         self._timer = timer
         self._own_timer: TimerThread | None = None
         self._engine: Engine | None = None
+        self._endpoint: Endpoint | None = None
         self._context: Context | None = None
         self._crew = Crew(name="s3-read", count=2)
         self._uploads: set[Upload] = set()
@@ -142,18 +143,9 @@ class S3Store:
         self._engine = engine
         if self._timer is None:
             self._timer = self._own_timer = TimerThread(name="s3-timer")
-        endpoint = access.endpoint
+        endpoint = self._endpoint = access.endpoint
         self._context = Context(
-            caller=Caller(
-                engine,
-                url=endpoint.url,
-                retry=self._retry,
-                timer=self._timer,
-                random=self._random,
-                notice=self._notice,
-                clock=self._clock,
-                wall_clock=self._wall_clock,
-            ),
+            caller=self._caller(engine, endpoint, self._retry),
             abilities=Abilities(
                 memory=self._memory,
                 key=endpoint.memory_key,
@@ -203,7 +195,19 @@ class S3Store:
         """Prove what the bucket can do with a small object of our own; see ``s3_check``."""
         from s3_uploader.stores.s3_check import Checker
 
-        return Checker(self, now=now).findings()
+        context, engine, endpoint = self._context, self._engine, self._endpoint
+        if context is None or engine is None or endpoint is None:
+            return [Finding(Severity.ERROR, "store", "it is not open")]
+        checker = Checker(
+            caller=context.caller,
+            impatient=self._caller(engine, endpoint, RetryPolicy(max_attempts=1)),
+            abilities=context.abilities,
+            headers=context.headers,
+            endpoint=endpoint,
+            engine_name=engine.name,
+            now=now,
+        )
+        return checker.findings()
 
     def address(self, key: str) -> str:
         """``bucket/key``."""
@@ -253,6 +257,19 @@ class S3Store:
             upload.cancel(UploadCancelled(reason.message, code=reason.code))
         if self._context is not None:
             self._context.caller.wake()
+
+    def _caller(self, engine: Engine, endpoint: Endpoint, retry: RetryPolicy) -> Caller:
+        assert self._timer is not None
+        return Caller(
+            engine,
+            url=endpoint.url,
+            retry=retry,
+            timer=self._timer,
+            random=self._random,
+            notice=self._notice,
+            clock=self._clock,
+            wall_clock=self._wall_clock,
+        )
 
     def _is_over(self, upload: Upload) -> None:
         self._uploads.discard(upload)

@@ -81,8 +81,8 @@ class Abilities:
     def admit(self, go: Callable[[], None]) -> bool | None:
         """Ask to go ahead with a conditional write.
 
-        :returns: ``None``: the ability is known, go ahead; ``True``: it is yours to find out, and :meth:`found` must be
-            called; ``False``: somebody is about to find out, and ``go`` will be called.
+        :returns: ``None``: the ability is known, go ahead; ``True``: it is yours to find out, and :meth:`found` must
+            be called; ``False``: somebody is about to find out, and ``go`` will be called.
         """
         if self.conditional:
             return None
@@ -122,6 +122,6 @@ class Abilities:
     def _warn(self) -> None:
         self._notice(
             "warning",
-            f"{self._name} does not know conditional writes: the program looks whether a key is taken before it writes, "
-            "but if two writers use the same key at the same time, one can replace the other's object.",
+            f"{self._name} does not know conditional writes: before it writes, the program looks whether the "
+            "key is taken, but if two writers use the same key at the same time, one can replace the other's object.",
         )

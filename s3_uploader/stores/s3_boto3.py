@@ -10,7 +10,6 @@ import io
 import queue
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from s3_uploader.errors import Scope, StoreError
@@ -150,7 +149,7 @@ class Boto3Engine:
                     read_timeout=self._settings.silence_seconds,
                     max_pool_connections=self._count,
                     retries={"total_max_attempts": 1},
-                    s3={"addressing_style": style},
+                    s3={"addressing_style": style},  # type: ignore[arg-type]
                     # We send checksums of our own in headers; trailers are what many servers do not understand.
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
@@ -225,7 +224,7 @@ class Boto3Engine:
             response = getattr(self._client, _METHODS[request.operation])(**self._parameters(request))
             body = response["Body"].read() if "Body" in response else b""
         except ClientError as error:
-            return _answer_of(error.response, b"")
+            return _answer_of(dict(error.response), b"")
         except (BotoCoreError, HTTPClientError, OSError) as error:
             return _failure_of(error)
         return _answer_of(response, body)

@@ -229,9 +229,8 @@ class Connection:
                 self._out = [memoryview(exchange.head + body)]
             else:
                 self._out = [memoryview(exchange.head), memoryview(body)]
-            if self.engine.pace is not None:
-                self.engine.call(self._start_writing)
-            elif not self._write(now):
+            # With a pace all writing is the loop's, which shares it out.
+            if self.engine.pace is not None or not self._write(now):
                 self.engine.call(self._start_writing)
 
     def _was_closed(self) -> None:
@@ -287,9 +286,7 @@ class Connection:
             if self.state == "closed":
                 return
             exchange = self.exchange
-            if mask & WRITE and self._out and self._write(now):
-                self.watch(READ)
-            elif self.throttled:
+            if (mask & WRITE and self._out and self._write(now)) or self.throttled:
                 self.watch(READ)
             if mask & READ or self.write_failed:
                 outcome = self._read(now)

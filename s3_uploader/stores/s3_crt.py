@@ -1,8 +1,8 @@
 """The engine on awscrt: AWS's own C client for HTTP and TLS, with connections kept here.
 
-It drives ``awscrt.http`` and not ``awscrt.s3.S3Client``, which keeps status, ``Retry-After`` and text of a 5xx answer to
-itself, repeats a request once even if told not to, knows no proxies and copies every body; measured with 4 KiB files it
-is not faster either.
+It drives ``awscrt.http`` and not ``awscrt.s3.S3Client``, which keeps status, ``Retry-After`` and text of a 5xx answer
+to itself, repeats a request once even if told not to, knows no proxies and copies every body; measured with 4 KiB files
+it is not faster either.
 """
 
 from __future__ import annotations

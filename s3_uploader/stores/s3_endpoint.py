@@ -79,7 +79,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 class Access(msgspec.Struct, frozen=True):
     """An endpoint, and the function that gives the credentials for it as they are now.
 
-    The function raises ``StoreError`` if there are none. ``session`` is the botocore session behind it, if there is one.
+    The function raises ``StoreError`` if there are none. ``session`` is the botocore session behind it, if any.
     """
 
     endpoint: Endpoint

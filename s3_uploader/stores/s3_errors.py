@@ -133,8 +133,7 @@ _FAILURES: dict[FailureKind, tuple[str, bool, str]] = {
     FailureKind.TLS: (
         "TlsFailed",
         False,
-        "Look at the server's certificate and at AWS_CA_BUNDLE, at endpoint_url (https or http), and at this "
-        "machine's clock.",
+        "Look at the server's certificate, AWS_CA_BUNDLE, endpoint_url (https or http?) and this machine's clock.",
     ),
     FailureKind.PROXY: ("ProxyFailed", True, "Look at HTTP_PROXY, HTTPS_PROXY and NO_PROXY."),
     FailureKind.CLOSED: ("ConnectionLost", True, "Look at the network between here and the endpoint."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import zlib
@@ -56,8 +57,8 @@ class MultipartUpload(Upload):
     """
 
     __slots__ = (
-        "_aborting", "_after_abort", "_calls", "_completing", "_creating", "_digest", "_generation", "_in_flight", "_next", "_parts",
-        "_starts", "_upload_id", "_with_md5",
+        "_aborting", "_after_abort", "_calls", "_completing", "_creating", "_digest", "_generation", "_in_flight",
+        "_next", "_parts", "_starts", "_upload_id", "_with_md5",
     )  # fmt: skip
 
     def __init__(
@@ -242,11 +243,12 @@ class MultipartUpload(Upload):
                 self.fail(call.error)
             return
         headers = call.body.headers
-        found = evidence(headers, Digest(size=part.size, crc32=crc32_text(part.crc32), md5=part.md5))
+        sent = Digest(size=part.size, crc32=crc32_text(part.crc32), md5=part.md5)
+        found = evidence(headers, sent, etag_counts=self.etag_counts)
         if found.contradiction:
             self.fail(
                 ProofError(
-                    f"Part {part.number} of {self._address} was accepted, but not as it was sent. {found.contradiction}",
+                    f"Part {part.number} of {self._address} was accepted, but not as sent. {found.contradiction}",
                     hint="The upload was aborted; the file is kept.",
                 )
             )
@@ -337,7 +339,7 @@ class MultipartUpload(Upload):
             "x-amz-checksum-crc32": answer.field("ChecksumCRC32"),
         }
         digest = self.digest()
-        found = evidence(headers, digest)
+        found = evidence(headers, digest, etag_counts=self.etag_counts)
         if found.contradiction:
             self._upload_id = ""
             self.fail(
@@ -360,13 +362,16 @@ class MultipartUpload(Upload):
             etag=clean_etag(headers["etag"]),
             version_id=answer.headers.get("x-amz-version-id", ""),
         )
-        if proof < self.options.minimum_proof or proof is Proof.NONE or not receipt.etag:
+        # A server that ignores conditions may name another ETag afterwards (rclone: the MD5 of the whole), and by that
+        # alone the object can be recognised as ours later.
+        lasting = bool(receipt.etag) and self.context.abilities.conditional == "yes"
+        if proof < self.options.minimum_proof or proof is Proof.NONE or not lasting:
             self.look_for_proof(receipt)
         else:
             self.succeed(receipt)
 
     def _look_whether_completed(self) -> None:
-        """The upload is gone: was it completed by an attempt whose answer was lost?"""
+        """The upload is gone; see whether an attempt whose answer was lost has completed it."""
         self._upload_id = ""
         self._completing = False
 
@@ -414,7 +419,8 @@ class MultipartUpload(Upload):
             self.fail(reason)
             call = self._call
             if call is not None:
-                self.context.timer.call_at(self.context.clock() + _PATIENCE_SECONDS, lambda: call.cancel(reason))
+                give_up = functools.partial(call.cancel, reason)
+                self.context.timer.call_at(self.context.clock() + _PATIENCE_SECONDS, give_up)
             return
         super().cancel(reason)
         for call in calls:

@@ -77,29 +77,36 @@ def etag_is_md5(etag: str, headers: Mapping[str, str]) -> bool:
     return _MD5.fullmatch(etag) is not None and not _encrypted_with_key(headers)
 
 
-def evidence(headers: Mapping[str, str], digest: Digest) -> Evidence:
-    """What the answer to an upload proves, of a whole object, of a part, or of an object made of parts."""
+def evidence(headers: Mapping[str, str], digest: Digest, *, etag_counts: bool = True) -> Evidence:
+    """What the answer to an upload proves, of a whole object, of a part, or of an object made of parts.
+
+    :param etag_counts: an ETag that looks like an MD5 and is not ours is a contradiction. Not so where the configuration
+        is content with the length: then it may be a server whose ETags only look like one.
+    """
     proof = Proof.NONE
     checksum = headers.get("x-amz-checksum-crc32", "")
     if checksum and digest.crc32 and "-" not in checksum:
         if checksum != digest.crc32:
             return Evidence(
-                contradiction=f"The server says that the CRC32 of what it stored is {checksum}, but {digest.crc32} was sent."
+                contradiction=f"The server says that it stored bytes with the CRC32 {checksum}, "
+                f"but those sent have {digest.crc32}."
             )
         proof = Proof.CHECKSUM
     etag = clean_etag(headers.get("etag", ""))
     if etag and digest.md5 and not _encrypted_with_key(headers):
         comparable = _MD5_OF_PARTS if "-" in digest.md5 else _MD5
         if comparable.fullmatch(etag):
-            if etag.lower() != digest.md5:
+            if etag.lower() == digest.md5:
+                proof = max(proof, Proof.MD5)
+            elif etag_counts:
                 return Evidence(
-                    contradiction=f"The server says that the MD5 of what it stored is {etag}, but {digest.md5} was sent."
+                    contradiction=f"The server says that it stored bytes with the MD5 {etag}, "
+                    f"but those sent have {digest.md5}."
                 )
-            proof = max(proof, Proof.MD5)
     return Evidence(proof)
 
 
-def compare(headers: Mapping[str, str], digest: Digest) -> tuple[Comparison, Proof]:
+def compare(headers: Mapping[str, str], digest: Digest, *, etag_counts: bool = True) -> tuple[Comparison, Proof]:
     """How the object that a HEAD describes compares to our bytes, and how we know where it is the same.
 
     An ETag of parts says nothing if it differs: the parts may have been of another size.
@@ -117,7 +124,7 @@ def compare(headers: Mapping[str, str], digest: Digest) -> tuple[Comparison, Pro
     if digest.md5 and not _encrypted_with_key(headers):
         if etag.lower() == digest.md5:
             proof = max(proof, Proof.MD5)
-        elif _MD5.fullmatch(etag) and "-" not in digest.md5:
+        elif etag_counts and _MD5.fullmatch(etag) and "-" not in digest.md5:
             return Comparison.DIFFERENT, Proof.NONE
     return (Comparison.SAME if proof > Proof.NONE else Comparison.UNKNOWN), proof
 

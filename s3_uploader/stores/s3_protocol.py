@@ -36,8 +36,8 @@ class Request(msgspec.Struct, kw_only=True):
     :param path: the same, percent-encoded for a URL.
     :param query: parameters of the URL, not encoded, sorted by name.
     :param headers: names in lower case. The engine adds ``host``, ``content-length`` and what signing needs.
-    :param parts: number, ETag and CRC32 of each part, of which the body of CompleteMultipartUpload is made; for an engine
-        that makes bodies itself.
+    :param parts: number, ETag and CRC32 of each part, of which the body of CompleteMultipartUpload is made, for an
+        engine that makes bodies itself.
     :param payload_hash: SHA-256 of the body in hexadecimal, or :data:`UNSIGNED_PAYLOAD`.
     """
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from s3_uploader.errors import KeyRefused, Scope, StoreError
-from s3_uploader.stores.keys import shown_key
 from s3_uploader.stores.s3_protocol import UNSIGNED_PAYLOAD, Request, escape
+from s3_uploader.text import shown_name
 
 MAXIMUM_KEY_BYTES = 1024
 MAXIMUM_PARTS = 10_000
@@ -44,18 +44,18 @@ def encode_key(key: str) -> str:
         length = len(key) if key.isascii() else len(key.encode())
     except UnicodeEncodeError:
         raise KeyRefused(
-            f"The key {shown_key(key)} has bytes that are no UTF-8, and a key in S3 is text.",
+            f"The key {shown_name(key)} has bytes that are no UTF-8, and a key in S3 is text.",
             hint="Rename the file, in UTF-8.",
         ) from None
     if length > MAXIMUM_KEY_BYTES:
         raise KeyRefused(
-            f"The key {shown_key(key)} has {length} bytes; S3 takes at most {MAXIMUM_KEY_BYTES}.",
+            f"The key {shown_name(key)} has {length} bytes; S3 takes at most {MAXIMUM_KEY_BYTES}.",
             hint="Shorten the file's path or key_prefix.",
         )
     if not key:
         raise KeyRefused("The key is empty.")
     if "\0" in key:
-        raise KeyRefused(f"The key {shown_key(key)} holds a NUL character.")
+        raise KeyRefused(f"The key {shown_name(key)} holds a NUL character.")
     if _PLAIN_KEY.fullmatch(key):
         return key
     from urllib.parse import quote
@@ -90,9 +90,10 @@ class ObjectHeaders:
             if value is not None:
                 headers[name] = _checked(name, value)
         if tags:
-            from urllib.parse import urlencode
+            from urllib.parse import quote, urlencode
 
-            headers["x-amz-tagging"] = urlencode(tags)
+            # Not every server takes a plus for a space (Ceph 16 keeps it).
+            headers["x-amz-tagging"] = urlencode(tags, quote_via=quote, safe="")
         self._content_type = None if content_type is None else _checked("content_type", content_type)
         self._headers = headers
         self._metadata = dict(metadata)

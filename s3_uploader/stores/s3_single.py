@@ -170,7 +170,7 @@ class SingleUpload(Upload):
         answer = call.body
         headers = answer.headers
         digest = self.digest()
-        found = evidence(headers, digest)
+        found = evidence(headers, digest, etag_counts=self.etag_counts)
         if found.contradiction:
             self.fail(
                 ProofError(

@@ -18,13 +18,14 @@ from s3_uploader.model import OnConflict, Proof, Receipt
 from s3_uploader.stores import s3_requests as requests
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.crew import ByteBudget, Crew
-from s3_uploader.stores.keys import derived_key, shown_key
+from s3_uploader.stores.keys import derived_key
 from s3_uploader.stores.s3_ability import Abilities
 from s3_uploader.stores.s3_caller import Call, Caller
-from s3_uploader.stores.s3_protocol import Request
 from s3_uploader.stores.s3_proof import Comparison, Digest, clean_etag, compare
+from s3_uploader.stores.s3_protocol import Request
 from s3_uploader.stores.s3_requests import UNCONDITIONAL, UNLESS_THERE, Condition
 from s3_uploader.stores.timer import Timer
+from s3_uploader.text import shown_name
 
 LOOKED = frozenset((403, 404))
 CONDITION_FAILED = frozenset((412,))
@@ -118,6 +119,11 @@ class Upload:
     def content_sha256(self) -> str:
         """SHA-256 of the whole content in hexadecimal. May block."""
         raise NotImplementedError
+
+    @property
+    def etag_counts(self) -> bool:
+        """Whether an ETag that looks like another MD5 than ours is taken at its word."""
+        return self.options.minimum_proof > Proof.SIZE
 
     # Life.
 
@@ -314,9 +320,9 @@ class Upload:
         )
 
     def _examine(self, call: Call, *, ours: bool) -> None:
-        """Something is under the key: is it our content?"""
+        """Something is under the key; see whether it is our content."""
         headers = call.body.headers
-        comparison, proof = compare(headers, self.digest())
+        comparison, proof = compare(headers, self.digest(), etag_counts=self.etag_counts)
         if comparison is Comparison.UNKNOWN or (comparison is Comparison.SAME and proof < self.options.minimum_proof):
             self.context.crew.do(lambda: self._compare_bytes(headers, 0, ours=ours))
         elif comparison is Comparison.SAME:
@@ -386,8 +392,12 @@ class Upload:
     def _other_content(self, etag: str) -> None:
         """Other content is under the key: what now is a matter of the configuration."""
         if self.replaces and etag == self.replaces and not self.derived:
+            value = f'"{etag}"'
+            if self.condition == Condition("if-match", value):
+                # It is that object and the condition did not hold: Ceph 16 compares with the ETag without its quotes.
+                value = etag
             knows = self.context.abilities.conditional == "yes"
-            self.condition = Condition("if-match", f'"{etag}"') if knows else UNCONDITIONAL
+            self.condition = Condition("if-match", value) if knows else UNCONDITIONAL
             self.rewrite()
         elif self.options.on_conflict is OnConflict.OVERWRITE:
             self._replace()
@@ -428,10 +438,14 @@ class Upload:
     # Proof.
 
     def look_for_proof(self, receipt: Receipt) -> None:
-        """The answer to the write proves too little: see what a HEAD says."""
+        """The answer to the write proves too little, or names no ETag that lasts: see what a HEAD says."""
 
         def looked(call: Call) -> None:
             if self.over:
+                return
+            proven = receipt.proof >= self.options.minimum_proof and receipt.proof is not Proof.NONE
+            if (call.error is not None or call.status != 200) and proven:
+                self.conclude(receipt)
                 return
             if call.error is not None and call.error.retryable:
                 self.fail(call.error)
@@ -440,7 +454,7 @@ class Upload:
                 self._not_proven(Proof.NONE, looking_failed=True)
                 return
             headers = call.body.headers
-            comparison, proof = compare(headers, self.digest())
+            comparison, proof = compare(headers, self.digest(), etag_counts=self.etag_counts)
             if comparison is Comparison.DIFFERENT:
                 self.fail(
                     ProofError(
@@ -451,6 +465,7 @@ class Upload:
                 return
             if comparison is Comparison.UNKNOWN and headers.get("content-length") == str(self.source.size):
                 proof = Proof.SIZE
+            proof = max(proof, receipt.proof)
             if proof < self.options.minimum_proof:
                 self._not_proven(proof)
                 return
@@ -479,7 +494,7 @@ class Upload:
 
     @property
     def _address(self) -> str:
-        return shown_key(self.context.address(self.key))
+        return shown_name(self.context.address(self.key))
 
 
 def _conflict_hint() -> str:

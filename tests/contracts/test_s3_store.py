@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ LARGE = 12_000_000
 """With parts of 5 MiB these are three, the last one short."""
 
 
-def store_for(server: FaultServer | MotoServer, bucket: str, engine: str) -> S3Store:
+def store_for(server: FaultServer | MotoServer, bucket: str, engine: str, **settings: Any) -> S3Store:
     """A store on one bucket of a test server, which goes up in parts beyond 5 MiB."""
     return S3Store(
         bucket=bucket,
@@ -25,6 +26,7 @@ def store_for(server: FaultServer | MotoServer, bucket: str, engine: str) -> S3S
         environment=server.endpoint.environment(),
         multipart_threshold=5 * 2**20,
         part_size=5 * 2**20,
+        **settings,
     )
 
 
@@ -62,15 +64,17 @@ class TestS3StoreOnMoto(StoreContract):
         )
 
 
-def dialect_stage(server: FaultServer, engine: str, **arguments: object) -> Stage:
+def dialect_stage(server: FaultServer, engine: str, **arguments: Any) -> Stage:
     """The stage of a store on the fault server."""
+    # Its answers name the encryption only if it was asked for.
+    sse = "aws:kms" if server.dialect is AWS_KMS else None
     return Stage(
-        new_store=lambda: store_for(server, server.bucket, engine),
+        new_store=lambda: store_for(server, server.bucket, engine, sse=sse),
         read=lambda key: server.objects().get(key),
         write=server.put,
         keys=lambda: sorted([*server.objects(), *server.pending_uploads]),
         large_size=LARGE,
-        **arguments,  # type: ignore[arg-type]
+        **arguments,
     )
 
 
