@@ -11,7 +11,9 @@ over when an upload is done.
 from __future__ import annotations
 
 import contextlib
+import queue
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -38,6 +40,9 @@ from s3_uploader.stores.base import PutOptions, Store
 from s3_uploader.tally import End
 from s3_uploader.window import Window
 
+if TYPE_CHECKING:
+    from s3_uploader.flight import Completions
+
 _CANCEL_SECONDS = 5.0
 _COUNT_SECONDS = 1.0
 _MOST_DEFERRED = 1000
@@ -63,6 +68,7 @@ class Pipeline:
 
     :param store: not open yet; it is opened when the first file is ready, and only then.
     :param settlement: takes every file whose upload is done.
+    :param make_queue: where the pipeline waits for the store; see :class:`s3_uploader.flight.Flight`.
     :param beat: called between any two files and at least once a second, to show that the run is alive.
     """
 
@@ -80,6 +86,7 @@ class Pipeline:
         limits: Limits,
         put_options: PutOptions,
         key_prefix: str,
+        make_queue: Callable[[], Completions] = queue.SimpleQueue,
     ) -> None:
         self._root = root
         self._layout = layout
@@ -97,7 +104,12 @@ class Pipeline:
         self._stop = stop
         self._beat = beat
         self._limits = limits
-        self._flight = Flight(store, put_options=put_options, timeout_seconds=limits.upload_timeout_seconds)
+        self._flight = Flight(
+            store,
+            put_options=put_options,
+            timeout_seconds=limits.upload_timeout_seconds,
+            make_queue=make_queue,
+        )
         self._key_prefix = key_prefix
 
         self._window = Window(maximum=limits.max_in_flight)

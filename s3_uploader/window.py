@@ -1,17 +1,23 @@
-"""How many uploads are in flight: few at first, more while more brings more, fewer when the destination struggles.
+"""How many uploads are in flight: few at first, more while more brings more, fewer when fewer bring as much.
 
 The right number differs by a factor of a hundred between a modem and a data centre, so it is found and not configured.
-Uploads are counted in rounds, each as long as the window is wide. While a round moves clearly more per second than the
-best before it, the window doubles. When it no longer does, the wider window was of no use and is given up again. After
-a while a wider one is tried anew, since lines change. A destination that asks for a slower pace, or stops answering,
-halves the window.
+At first the window doubles while each round of uploads, as long as the window is wide, moves clearly more per second
+than the best before it. From then on it tries a wider and a narrower window by turns: the wider one stays if it moves
+clearly more, the narrower one if it moves hardly less. Trials that lead to nothing become rarer. A destination that
+asks for a slower pace, or stops answering, halves the window.
 """
 
 from __future__ import annotations
 
 _START = 4
 _CLEARLY_MORE = 1.1
-_ROUNDS_UNTIL_NEXT_TRY = 8
+_HARDLY_LESS = 0.9
+_ROUNDS_TO_COMPARE = 2
+"""Uploads come in bursts and in all sizes, so what is compared lasts longer than one round,"""
+_UPLOADS_TO_COMPARE = 16
+"""and not fewer uploads than this."""
+_LONGEST_REST = 32
+"""Comparisons after which another width is tried at the latest."""
 _COST_OF_A_REQUEST = 16 * 1024
 """What a request counts for beside its bytes, so that small files weigh in too."""
 
@@ -25,13 +31,18 @@ class Window:
     def __init__(self, *, maximum: int) -> None:
         self._maximum = maximum
         self._width = min(_START, maximum)
-        self._growing = True
-        self._best_rate = 0.0
-        self._best_width = self._width
-        self._steady_rounds = 0
+        self._home = self._width
+        """The width that has proved best; any other is on trial."""
+        self._home_rate = 0.0
+        self._starting = True
+        self._wider_next = True
+        self._rest = 1
+        self._rested = 0
+        self._unsettled = 0
+        """Uploads that still belong to the width before."""
         self._done = 0
         self._moved = 0
-        self._round_began: float | None = None
+        self._began: float | None = None
 
     @property
     def width(self) -> int:
@@ -40,38 +51,67 @@ class Window:
 
     def succeeded(self, *, size: int, now: float) -> None:
         """An upload of ``size`` bytes is done at the monotonic time ``now``."""
-        if self._round_began is None:
-            self._round_began = now
+        if self._unsettled > 0:
+            self._unsettled -= 1
+            return
+        if self._began is None:
+            self._began = now
             return
         self._done += 1
         self._moved += size + _COST_OF_A_REQUEST
-        if self._done < self._width or now <= self._round_began:
+        enough = self._width
+        if not self._starting:
+            enough = max(_ROUNDS_TO_COMPARE * max(self._width, self._home), _UPLOADS_TO_COMPARE)
+        if self._done < enough or now <= self._began:
             return
-        rate = self._moved / (now - self._round_began)
-        self._done, self._moved, self._round_began = 0, 0, now
-        self._judge(rate)
+        rate = self._moved / (now - self._began)
+        self._done, self._moved, self._began = 0, 0, now
+        if self._starting:
+            self._start(rate)
+        else:
+            self._compare(rate)
 
-    def _judge(self, rate: float) -> None:
-        if self._growing:
-            if rate > self._best_rate * _CLEARLY_MORE:
-                self._best_rate, self._best_width = rate, self._width
-                self._widen()
-            else:
-                self._width, self._growing, self._steady_rounds = self._best_width, False, 0
+    def _start(self, rate: float) -> None:
+        if rate <= self._home_rate * _CLEARLY_MORE:
+            self._starting = False
+            self._go(self._home)
             return
-        self._steady_rounds += 1
-        if self._steady_rounds >= _ROUNDS_UNTIL_NEXT_TRY:
-            self._growing, self._best_rate, self._best_width = True, rate, self._width
-            self._widen()
-
-    def _widen(self) -> None:
+        self._home, self._home_rate = self._width, rate
         self._width = min(self._maximum, 2 * self._width)
-        if self._width == self._best_width:
-            self._growing, self._steady_rounds = False, 0
+        self._starting = self._width != self._home
+
+    def _compare(self, rate: float) -> None:
+        if self._width == self._home:
+            self._home_rate = rate
+            self._rested += 1
+            if self._rested >= self._rest:
+                self._rested = 0
+                self._go(2 * self._home if self._wider_next else self._home // 2)
+            return
+        wider = self._width > self._home
+        if rate > self._home_rate * (_CLEARLY_MORE if wider else _HARDLY_LESS):
+            # Go on in the same direction.
+            self._home, self._home_rate, self._rest = self._width, rate, 1
+            self._wider_next = wider
+            self._go(2 * self._width if wider else self._width // 2)
+        else:
+            self._rest = min(_LONGEST_REST, 2 * self._rest)
+            self._wider_next = not wider
+            self._go(self._home)
+
+    def _go(self, width: int) -> None:
+        before, self._width = self._width, max(1, min(self._maximum, width))
+        if self._width != before:
+            self._unsettled = max(before, self._width)
+            self._done, self._moved, self._began = 0, 0, None
+        elif self._width == self._home:
+            # There is nothing beyond in that direction.
+            self._wider_next = not self._wider_next
 
     def struggled(self) -> None:
         """The destination asked for a slower pace, or an upload ran out of time."""
-        self._width = max(1, self._width // 2)
-        self._growing, self._steady_rounds = False, 0
-        self._best_rate, self._best_width = 0.0, self._width
-        self._done, self._moved, self._round_began = 0, 0, None
+        self._starting = False
+        self._home = max(1, self._width // 2)
+        self._rest, self._rested, self._wider_next = 8, 0, True
+        self._go(self._home)
+        self._done, self._moved, self._began = 0, 0, None
