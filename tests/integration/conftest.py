@@ -1,0 +1,24 @@
+"""The servers, and a station for S3 uploads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.s3_support import ENGINES, Station
+from tests.servers.fixtures import *  # noqa: F403
+
+
+@pytest.fixture
+def station() -> Iterator[Station]:
+    """Stores and uploads that are cleaned up when the test ends."""
+    with Station() as one:
+        yield one
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Each engine in turn."""
+    assert isinstance(request.param, str)
+    return request.param
