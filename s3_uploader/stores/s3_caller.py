@@ -27,7 +27,7 @@ class Call:
     """
 
     __slots__ = (
-        "_sending", "answer", "attempts", "cancelled", "deadline", "error", "expected", "finished", "first_failure_at",
+        "_finished", "_sending", "answer", "attempts", "cancelled", "deadline", "error", "expected", "first_failure_at",
         "redirected", "request", "status",
     )  # fmt: skip
 
@@ -35,7 +35,7 @@ class Call:
         self.request = request
         self.deadline = deadline
         self.expected = expected
-        self.finished = finished
+        self._finished: Finished | None = finished
         self.attempts = 0
         self.first_failure_at = 0.0
         self.redirected = False
@@ -52,6 +52,19 @@ class Call:
         sending = self._sending
         if sending is not None:
             sending.cancel()
+
+    @property
+    def over(self) -> bool:
+        """Whether there is an outcome."""
+        return self._finished is None
+
+    def finish(self) -> None:
+        """Tell that it is over. What was held is let go of, or bodies would wait for the garbage collector."""
+        finished, self._finished = self._finished, None
+        self._sending = None
+        self.request.body = b""
+        if finished is not None:
+            finished(self)
 
     @property
     def body(self) -> Answer:
@@ -129,13 +142,13 @@ class Caller:
     def _send(self, call: Call) -> None:
         if call.cancelled is not None:
             call.error = call.cancelled
-            call.finished(call)
+            call.finish()
             return
         call.attempts += 1
         attempt = call.attempts
         call._sending = None
         sending = self._engine.send(call.request, lambda outcome: self._done(call, outcome))
-        if call.attempts == attempt and call.answer is None:
+        if call.attempts == attempt and call._finished is not None:
             call._sending = sending
             if call.cancelled is not None:
                 sending.cancel()
@@ -148,7 +161,7 @@ class Caller:
             status = call.status = outcome.status
             if (status < 300 and not _is_error_document(outcome)) or status in call.expected:
                 call.answer = outcome
-                call.finished(call)
+                call.finish()
                 return
             verdict = s3_errors.answered(outcome, operation, now=now, proven_useful=self.proven_useful)
             if status in _REDIRECT_STATUSES and self._follow(call, s3_errors.bucket_region(outcome)):
@@ -177,7 +190,7 @@ class Caller:
                 self._timer.call_at(monotonic + pause, lambda: self._send_again(call))
                 return
         call.error = call.cancelled or error
-        call.finished(call)
+        call.finish()
 
     def _send_again(self, call: Call) -> None:
         try:

@@ -55,6 +55,16 @@ class Exchange:
         """Give it up."""
         self._engine.cancel(self)
 
+    def let_go(self) -> None:
+        """It is over: drop what it holds, so that a body does not wait for the garbage collector."""
+        self.head = self.body = b""
+        self.connection = None
+        self.done = _nothing
+
+
+def _nothing(outcome: Outcome) -> None:
+    """The callback of an exchange that is over."""
+
 
 class Connection:
     """One socket. ``state``: connecting, proxy, handshake, idle, busy, closed."""

@@ -28,7 +28,9 @@ _TICK = 0.5
 class _Exchange:
     """One request under way; a :class:`~s3_uploader.stores.s3_protocol.Sending`."""
 
-    __slots__ = ("_engine", "answer", "began_at", "body", "connection", "done", "message", "reason", "stream")
+    __slots__ = (
+        "_engine", "answer", "began_at", "body", "connection", "done", "message", "reason", "source", "stream",
+    )  # fmt: skip
 
     def __init__(self, engine: CrtEngine, message: Any, done: Done) -> None:
         self._engine = engine
@@ -39,6 +41,7 @@ class _Exchange:
         self.answer: Answer | None = None
         self.body: list[bytes] = []
         self.reason: Failure | None = None
+        self.source: _Body | None = None
         self.began_at = 0.0
 
     def cancel(self) -> None:
@@ -142,6 +145,7 @@ class CrtEngine:
         exchange = _Exchange(self, message, done)
         if stream is not None:
             stream.exchange = exchange
+            exchange.source = stream
         self._dispatch(exchange)
         return exchange
 
@@ -317,6 +321,11 @@ class CrtEngine:
     def _finish(self, exchange: _Exchange, outcome: Outcome) -> None:
         with self._lock:
             done, exchange.done = exchange.done, None
+            # A body that hangs in a cycle of references would wait for the garbage collector.
+            stream, exchange.source = exchange.source, None
+            exchange.message = None
+        if stream is not None:
+            stream.exchange = None
         if done is not None:
             done(outcome)
 

@@ -57,8 +57,8 @@ class MultipartUpload(Upload):
     """
 
     __slots__ = (
-        "_aborting", "_after_abort", "_calls", "_completing", "_creating", "_digest", "_generation", "_in_flight",
-        "_next", "_parts", "_starts", "_upload_id", "_with_md5",
+        "_aborting", "_after_abort", "_calls", "_completing", "_creating", "_digest", "_encryption", "_generation",
+        "_in_flight", "_next", "_parts", "_starts", "_upload_id", "_with_md5",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +84,7 @@ class MultipartUpload(Upload):
         self._digest: Digest | None = None
         self._aborting = False
         self._creating = False
+        self._encryption: dict[str, str] = {}
         self._after_abort: list[Callable[[], None]] = []
 
     def prepare(self) -> None:
@@ -159,6 +160,13 @@ class MultipartUpload(Upload):
         if call.error is not None:
             self.fail(call.error)
             return
+        # Not every server repeats with each part that ETags are no MD5s here.
+        self._encryption = {
+            name: value
+            for source in (call.request.headers, call.body.headers)
+            for name, value in source.items()
+            if name == "x-amz-server-side-encryption"
+        }
         if not upload_id:
             self.fail(StoreError("The server began an upload in parts but did not name it.", code="InvalidAnswer"))
             return
@@ -226,7 +234,6 @@ class MultipartUpload(Upload):
         self.context.budget.release(part.size)
 
     def _part_sent(self, call: Call, part: Part, generation: int) -> None:
-        call.request.body = b""
         self._part_over(part)
         with self._lock:
             self._calls.discard(call)
@@ -242,7 +249,7 @@ class MultipartUpload(Upload):
             else:
                 self.fail(call.error)
             return
-        headers = call.body.headers
+        headers = {**self._encryption, **call.body.headers}
         sent = Digest(size=part.size, crc32=crc32_text(part.crc32), md5=part.md5)
         found = evidence(headers, sent, etag_counts=self.etag_counts)
         if found.contradiction:
@@ -334,6 +341,7 @@ class MultipartUpload(Upload):
         answer = call.body
         # What is in the headers of other answers stands in this one's document.
         headers = {
+            **self._encryption,
             **answer.headers,
             "etag": answer.field("ETag") or answer.headers.get("etag", ""),
             "x-amz-checksum-crc32": answer.field("ChecksumCRC32"),

@@ -312,8 +312,9 @@ class NativeEngine:
     def _finish(self, exchange: Exchange, outcome: Outcome) -> None:
         if not exchange.finished:
             exchange.finished = True
-            exchange.connection = None
-            exchange.done(outcome)
+            done = exchange.done
+            exchange.let_go()
+            done(outcome)
 
     def _cancel(self, exchange: Exchange) -> None:
         if exchange.finished:

@@ -80,8 +80,8 @@ def etag_is_md5(etag: str, headers: Mapping[str, str]) -> bool:
 def evidence(headers: Mapping[str, str], digest: Digest, *, etag_counts: bool = True) -> Evidence:
     """What the answer to an upload proves, of a whole object, of a part, or of an object made of parts.
 
-    :param etag_counts: an ETag that looks like an MD5 and is not ours is a contradiction. Not so where the configuration
-        is content with the length: then it may be a server whose ETags only look like one.
+    :param etag_counts: an ETag that looks like an MD5 and is not ours is a contradiction. Not so where the
+        configuration is content with the length: then it may be a server whose ETags only look like one.
     """
     proof = Proof.NONE
     checksum = headers.get("x-amz-checksum-crc32", "")

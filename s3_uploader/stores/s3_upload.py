@@ -158,7 +158,8 @@ class Upload:
     ) -> None:
         """Send a request that belongs to this upload, the only one at the time."""
         call = self.context.caller.call(request, finished, deadline=self.deadline, expected=expected)
-        self._call = call
+        # One that is over already is not kept: it would hold the upload that holds it.
+        self._call = None if call.over else call
         if cancels and isinstance(self._error, UploadCancelled):
             call.cancel(self._error)
 
@@ -221,6 +222,7 @@ class Upload:
 
     def _settle(self) -> None:
         error, receipt = self._error, self._receipt
+        self._call = None
         if self._is_scout:
             self._is_scout = False
             self.context.abilities.found("")
