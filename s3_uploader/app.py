@@ -27,6 +27,7 @@ from s3_uploader.stores.lazy import LazyStore
 from s3_uploader.tally import End, Tally
 
 if TYPE_CHECKING:
+    from s3_uploader.spool.claims import Claims
     from s3_uploader.spool.source import OpenFile
 
 _CLOSE_SECONDS = 5.0
@@ -83,11 +84,17 @@ def _refuse_overlap(config: Config, root: SpoolRoot, state_dir: str) -> None:
     for key, policy in (("on_success", config.on_success), ("on_failure", config.on_failure)):
         if isinstance(policy, MoveTo):
             target = move_directory(policy)
+            if key == "on_failure" and os.path.realpath(target) == base:
+                continue
             if _is_within(target, base):
                 raise SpoolError(
                     f"{key}: {target} lies in the spool {config.base_dir}; what is moved there would be shipped again.",
                     hint="Name a directory outside the spool.",
                 )
+    if config.claim_dir is not None and _is_within(config.claim_dir, base):
+        raise SpoolError(
+            f"claim_dir {config.claim_dir} lies in the spool {config.base_dir}.", hint="Put it beside the spool."
+        )
     if isinstance(config.destination, LocalDestination):
         target = config.destination.path
         if _is_within(target, base) or _is_within(base, os.path.realpath(target)):
@@ -202,9 +209,9 @@ def _success_policy(config: Config) -> SuccessPolicy:
 
 def _failure_policy(config: Config) -> FailurePolicy:
     if isinstance(config.on_failure, MoveTo):
-        return FailurePolicy(
-            move_to=MoveTarget(move_directory(config.on_failure)), attempts=config.on_failure.attempts
-        )
+        if os.path.realpath(move_directory(config.on_failure)) == os.path.realpath(config.base_dir):
+            return FailurePolicy()  # resubmitted: it stays in the spool, or goes back there from its claim
+        return FailurePolicy(move_to=MoveTarget(move_directory(config.on_failure)), attempts=config.on_failure.attempts)
     return FailurePolicy(delete=config.on_failure == "delete")
 
 
@@ -259,17 +266,39 @@ def run_once(
         create_state_directory(place.state_dir)
         began = clock.monotonic()
         started_at = clock.now()
+        stop = surroundings.stop
+        if config.claim_dir is not None:
+            # The claims keep the uploaders of one spool apart.
+            return _locked_run(place, surroundings, max_runtime_seconds)
         try:
-            lock = _lock(place, emit, clock, wait_for_lock_seconds)
+            lock = _lock(place, emit, _stoppable(clock, stop), wait_for_lock_seconds)
         except LockHeld as held:
             if wait_for_lock_seconds:
                 raise
             emit(Notice("info", str(held)))
-            return _locked_report(config, started_at, clock.monotonic() - began, str(held))
+            return _empty_report(config, End.LOCKED, started_at, clock.monotonic() - began, message=str(held))
+        except _StoppedWaiting:
+            seconds = clock.monotonic() - began
+            return _empty_report(config, End.SIGNAL, started_at, seconds, signal_number=stop.signal_number)
         try:
             return _locked_run(place, surroundings, max_runtime_seconds)
         finally:
             lock.release()
+
+
+class _StoppedWaiting(Exception):
+    """The stop was requested while the run waited for the lock."""
+
+
+def _stoppable(clock: Clock, stop: Stop) -> Clock:
+    """The same clock, but its sleep ends in ``_StoppedWaiting`` once a stop is requested."""
+
+    def sleep(seconds: float) -> None:
+        clock.sleep(seconds)
+        if stop.requests:
+            raise _StoppedWaiting
+
+    return Clock(now=clock.now, monotonic=clock.monotonic, sleep=sleep)
 
 
 def _lock(place: Place, emit: Emit, clock: Clock, wait_seconds: float) -> Lock:
@@ -300,6 +329,7 @@ def _locked_run(place: Place, surroundings: Surroundings, max_runtime_seconds: f
             started_at=clock.now(), pid=os.getpid(), host=os.uname().nodename, destination=store.properties.name
         )
         emit(RunStarted(config.base_dir, store.properties.name))
+        claims = _claims(place, emit)
         settlement = Settlement(
             root=place.root,
             layout=place.layout,
@@ -331,15 +361,31 @@ def _locked_run(place: Place, surroundings: Surroundings, max_runtime_seconds: f
             ),
             put_options=put_options(config),
             key_prefix=config.key_prefix,
+            claims=claims,
         )
         try:
             report = pipeline.run()
         finally:
+            # What is claimed is given back only when no upload can be under way any more.
             store.close(timeout=_CLOSE_SECONDS)
+            if claims is not None:
+                claims.close()
         _tidy(ledger, place, clock)
         ledger.finish_run(run, report)
         emit(RunFinished(report, ledger.totals(), ledger.failing_count()))
         return report
+
+
+def _claims(place: Place, emit: Emit) -> Claims | None:
+    if place.config.claim_dir is None:
+        return None
+    from s3_uploader.spool.claims import Claims
+
+    claims = Claims(place.root, os.path.abspath(place.config.claim_dir))
+    recovered = claims.recover()
+    if recovered:
+        emit(Notice("warning", f"{recovered} files that another uploader left claimed are back in the spool."))
+    return claims
 
 
 def _tidy(ledger: Ledger, place: Place, clock: Clock) -> None:
@@ -365,14 +411,17 @@ def _tidy(ledger: Ledger, place: Place, clock: Clock) -> None:
     )
 
 
-def _locked_report(config: Config, started_at: float, duration: float, message: str) -> RunReport:
+def _empty_report(
+    config: Config, end: End, started_at: float, duration: float, *, message: str = "", signal_number: int | None = None
+) -> RunReport:
     return Tally().report(
-        End.LOCKED,
+        end,
         base_dir=config.base_dir,
         destination="",
         started_at=started_at,
         duration=duration,
         message=message,
+        signal_number=signal_number,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -14,6 +15,9 @@ from s3_uploader.spool.readiness import still_settling
 from s3_uploader.spool.root import SpoolRoot
 from s3_uploader.spool.source import OpenFile, open_candidate
 
+if TYPE_CHECKING:
+    from s3_uploader.spool.claims import Claims
+
 _TICK = 0.02
 """Seconds; file systems stamp changes with a clock that ticks every 1 to 10 ms (``CONFIG_HZ``; until Linux 6.13)."""
 
@@ -23,6 +27,7 @@ class Intake:
 
     :param known_failure: the record of a file that failed before, if there is one.
     :param is_remembered: whether this very file was shipped before and kept.
+    :param claims: where files are taken by rename before they are opened, if several uploaders share the spool.
     """
 
     def __init__(
@@ -32,12 +37,14 @@ class Intake:
         settle_seconds: float,
         known_failure: Callable[[str], FailingRow | None],
         is_remembered: Callable[[OpenFile], bool],
+        claims: Claims | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._root = root
         self._settle_seconds = settle_seconds
         self._known_failure = known_failure
         self._is_remembered = is_remembered
+        self._claims = claims
         self._sleep = sleep
 
     def admit(self, candidate: Candidate, *, now: float) -> OpenFile | tuple[Left, str]:
@@ -48,7 +55,7 @@ class Intake:
         failing = self._known_failure(candidate.path)
         if failing is not None and failing.waits(size=candidate.size, mtime_ns=candidate.mtime_ns, now=now):
             return Left.WAITING, f"failed {failing.attempts} times, last with: {failing.message}"
-        file = open_candidate(self._root, candidate)
+        file = self._open(candidate)
         if not isinstance(file, OpenFile):
             return file
         try:
@@ -60,6 +67,22 @@ class Intake:
             return file
         file.close()
         return left
+
+    def _open(self, candidate: Candidate) -> OpenFile | tuple[Left, str]:
+        claims = self._claims
+        if claims is None:
+            return open_candidate(self._root, candidate)
+        try:
+            if not claims.take(candidate):
+                return Left.VANISHED, "another uploader has it"
+        except OSError as error:
+            return Left.UNREADABLE, f"it cannot be claimed: {error.strerror or error}"
+        file = open_candidate(claims.root, candidate)
+        if isinstance(file, OpenFile):
+            file.on_close = lambda: claims.give_back(candidate)
+        else:
+            claims.give_back(candidate)
+        return file
 
     def _second_look(self, file: OpenFile, now: float) -> tuple[Left, str] | None:
         """Why an open file is left after all. The scan's look at it is a moment old by now."""

@@ -41,6 +41,7 @@ from s3_uploader.tally import End
 from s3_uploader.window import Window
 
 if TYPE_CHECKING:
+    from s3_uploader.spool.claims import Claims
     from s3_uploader.flight import Completions
 
 _CANCEL_SECONDS = 5.0
@@ -86,6 +87,7 @@ class Pipeline:
         limits: Limits,
         put_options: PutOptions,
         key_prefix: str,
+        claims: Claims | None = None,
         make_queue: Callable[[], Completions] = queue.SimpleQueue,
     ) -> None:
         self._root = root
@@ -97,6 +99,7 @@ class Pipeline:
             settle_seconds=limits.settle_seconds,
             known_failure=settlement.known_failure,
             is_remembered=settlement.is_remembered,
+            claims=claims,
             sleep=clock.sleep,
         )
         self._emit = emit

@@ -228,9 +228,9 @@ class Settlement:
             if self._on_success.keep:
                 reason = None
             elif self._on_success.move_to is not None:
-                reason, _ = move(self._root, upload.file, self._on_success.move_to)
+                reason, _ = move(upload.file.home, upload.file, self._on_success.move_to)
             else:
-                reason = remove(self._root, upload.file)
+                reason = remove(upload.file.home, upload.file)
             # Over NFS a file that is open keeps a name, and so its directory.
             upload.file.close()
         except OSError as error:
@@ -256,6 +256,7 @@ class Settlement:
                 self._store.address(receipt.key),
                 receipt,
                 seconds,
+                derived_key=receipt.key != upload.key,
             )
         )
         self.settled_in(candidate.directory, removed=not self._on_success.keep)
@@ -370,9 +371,9 @@ class Settlement:
         self._root.refresh()
         try:
             if policy.move_to is not None:
-                reason, path = move(self._root, upload.file, policy.move_to)
+                reason, path = move(upload.file.home, upload.file, policy.move_to)
                 return f"moved to {path}" if reason is None else "kept"
-            return "deleted" if remove(self._root, upload.file) is None else "kept"
+            return "deleted" if remove(upload.file.home, upload.file) is None else "kept"
         except OSError as error:
             action = "move" if policy.move_to is not None else "remove"
             self._emit(LocalTrouble(self.shown(upload.file.candidate), action, error.strerror or str(error)))

@@ -161,6 +161,8 @@ def _contradictions(values: dict[str, Any]) -> Iterator[str]:
     on_success = values.get("on_success")
     if getattr(on_success, "attempts", 1) != 1:
         yield "on_success.attempts: is a key of on_failure only"
+    if on_success == "keep" and values.get("claim_dir") is not None:
+        yield "claim_dir: cannot be used with on_success: keep, since a file that was moved is not known again"
     if not _is_unicode(values.get("key_prefix", "")):
         yield "key_prefix: is not valid UTF-8"
 

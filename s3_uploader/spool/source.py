@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 
 import msgspec
 
@@ -23,6 +24,10 @@ class OpenFile(msgspec.Struct):
     candidate: Candidate
     descriptor: int
     fingerprint: Fingerprint
+    home: SpoolRoot
+    """Where its name is: the spool, or the claim into which it was taken."""
+    on_close: Callable[[], None] | None = None
+    """What is left to do when nobody needs the file any more: a claimed one that is still there is given back."""
 
     def why_changed(self) -> Left | None:
         """Whether the file is no longer what was opened: changed, or with a writer at it. ``None`` if it is unchanged.
@@ -48,6 +53,8 @@ class OpenFile(msgspec.Struct):
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+            if self.on_close is not None:
+                self.on_close()
 
 
 def open_candidate(root: SpoolRoot, candidate: Candidate) -> OpenFile | tuple[Left, str]:
@@ -68,7 +75,7 @@ def open_candidate(root: SpoolRoot, candidate: Candidate) -> OpenFile | tuple[Le
         if is_being_written(descriptor):
             os.close(descriptor)
             return Left.BUSY, "a writer has it open"
-        return OpenFile(candidate, descriptor, Fingerprint.of(os.fstat(descriptor)))
+        return OpenFile(candidate, descriptor, Fingerprint.of(os.fstat(descriptor)), root)
     except OSError as error:
         os.close(descriptor)
         return Left.UNREADABLE, error.strerror or str(error)
