@@ -14,7 +14,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from s3_uploader.errors import StateError
@@ -23,6 +23,7 @@ from s3_uploader.text import shown_name
 
 Result = TypeVar("Result")
 Row = tuple[Any, ...]
+Parameters = Sequence[Any] | Mapping[str, Any]
 
 _SET_ASIDE_KEPT = 3
 _LARGE_WAL = 256 * 1024
@@ -60,7 +61,7 @@ class Database:
         """
         return self._with_second_chance(lambda: self._transact(work, durable=durable))
 
-    def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+    def read(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """The rows of one query.
 
         :raises StateError: if it cannot be read.
@@ -132,12 +133,15 @@ class Database:
             raise explained(error, self._path) from error
 
     def _open_once(self) -> None:
-        try:
-            self._connect()
-            self._prepare()
-        except BaseException:
-            self._disconnect()
-            raise
+        # Not while another process replaces the file: SQLite finds the WAL by its name, and would take the new file's
+        # WAL for that of the old one.
+        with _directory_locked(os.path.dirname(self._path), fcntl.LOCK_SH):
+            try:
+                self._connect()
+                self._prepare()
+            except BaseException:
+                self._disconnect()
+                raise
 
     def _connect(self) -> None:
         self._identity = None
@@ -164,7 +168,7 @@ class Database:
         stem = name.removesuffix(".sqlite3")
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock()))
         try:
-            with _directory_locked(directory):
+            with _directory_locked(directory, fcntl.LOCK_EX):
                 if self._identity is None or _identity(self._path) != self._identity:
                     return  # another process was faster: what is there now is its new ledger
                 taken = set(os.listdir(directory))
@@ -198,7 +202,7 @@ class ReadOnlyDatabase:
         self._immutable = False
         self._connect()
 
-    def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+    def read(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """The rows of one query, as of now.
 
         :raises StateError: if it cannot be read.
@@ -227,7 +231,7 @@ class ReadOnlyDatabase:
             self._connection.close()
             self._connection = None
 
-    def _query(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
+    def _query(self, sql: str, parameters: Parameters) -> list[Row]:
         assert self._connection is not None
         return self._connection.execute(sql, parameters).fetchall()
 
@@ -370,14 +374,17 @@ def _is_absent(path: str) -> bool:
 
 
 @contextlib.contextmanager
-def _directory_locked(directory: str) -> Iterator[None]:
-    descriptor = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _directory_locked(directory: str, operation: int) -> Iterator[None]:
+    """Lock the state directory, where that works: only processes that find the ledger damaged at once depend on it."""
+    descriptor = -1
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(descriptor, operation)
     try:
-        with contextlib.suppress(OSError):  # not every network file system can
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def _numbered(base: str) -> Iterator[str]:

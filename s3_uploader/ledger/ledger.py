@@ -187,9 +187,9 @@ class Ledger:
         nanosecond are enough to know a file of this spool again.
         """
         rows = self._database.read(
-            "SELECT inode, size, mtime_ns, ctime_ns FROM kept WHERE path = ?1"
-            " AND (?2 IS NULL OR destination = (SELECT id FROM destinations WHERE name = ?2))",
-            (stored(path), None if destination is None else stored(destination)),
+            "SELECT inode, size, mtime_ns, ctime_ns FROM kept WHERE path = :path"
+            " AND (:name IS NULL OR destination = (SELECT id FROM destinations WHERE name = :name))",
+            {"path": stored(path), "name": None if destination is None else stored(destination)},
         )
         return rows == [codec.kept_values(fingerprint)]
 
@@ -481,15 +481,15 @@ class Ledger:
             ],
         )
         connection.execute(
-            "UPDATE totals SET shipped_rows = shipped_rows + ?1, shipped_files = shipped_files + ?1,"
-            " shipped_bytes = shipped_bytes + ?2, already_there = already_there + ?3,"
-            " last_shipped_at = max(coalesce(last_shipped_at, ?4), ?4)",
-            (
-                len(rows),
-                sum(row.size for row in rows),
-                sum(row.already_there for row in rows),
-                max(row.shipped_at for row in rows),
-            ),
+            "UPDATE totals SET shipped_rows = shipped_rows + :files, shipped_files = shipped_files + :files,"
+            " shipped_bytes = shipped_bytes + :bytes, already_there = already_there + :there,"
+            " last_shipped_at = max(coalesce(last_shipped_at, :latest), :latest)",
+            {
+                "files": len(rows),
+                "bytes": sum(row.size for row in rows),
+                "there": sum(row.already_there for row in rows),
+                "latest": max(row.shipped_at for row in rows),
+            },
         )
         connection.executemany(
             "INSERT INTO locations VALUES (?, ?, ?, ?, ?) ON CONFLICT (location) DO UPDATE SET"
@@ -502,10 +502,10 @@ class Ledger:
 
     def _has_prunable(self, begin: float, history_max_files: int) -> bool:
         ((found,),) = self._database.read(
-            "SELECT (SELECT shipped_rows FROM totals) > ?1"
-            " OR (SELECT min(shipped_at) FROM shipped) < ?2"
-            " OR (SELECT coalesce(finished_at, started_at) FROM runs ORDER BY id LIMIT 1) < ?2",
-            (history_max_files, begin),
+            "SELECT (SELECT shipped_rows FROM totals) > :most"
+            " OR (SELECT min(shipped_at) FROM shipped) < :begin"
+            " OR (SELECT coalesce(finished_at, started_at) FROM runs ORDER BY id LIMIT 1) < :begin",
+            {"most": history_max_files, "begin": begin},
         )
         return bool(found)
 
@@ -540,17 +540,18 @@ def _is_idle(report: RunReport) -> bool:
 
 def _tick_before(connection: sqlite3.Connection, run: int, begun: tuple[Any, ...]) -> int | None:
     """The row right before this run's, if it is one of ticks that began less than a day before."""
+    started_at, _, host, destination = begun
     rows = connection.execute(
-        "SELECT id, idle AND started_at BETWEEN ?2 - 86400 AND ?2 AND host = ?3 AND destination = ?4"
-        " FROM runs WHERE id < ?1 ORDER BY id DESC LIMIT 1",
-        (run, begun[0], *begun[2:]),
+        "SELECT id, idle AND started_at BETWEEN :at - 86400 AND :at AND host = :host AND destination = :destination"
+        " FROM runs WHERE id < :run ORDER BY id DESC LIMIT 1",
+        {"at": started_at, "host": host, "destination": destination, "run": run},
     ).fetchall()
     return rows[0][0] if rows and rows[0][1] else None
 
 
 def _count_run(connection: sqlite3.Connection, report: RunReport, finished_at: float) -> None:
     connection.execute(
-        "UPDATE totals SET runs = runs + 1, last_run_at = ?1,"
-        " last_success_at = CASE WHEN ?2 THEN ?1 ELSE last_success_at END",
-        (finished_at, report.exit_code == 0),
+        "UPDATE totals SET runs = runs + 1, last_run_at = :at,"
+        " last_success_at = CASE WHEN :success THEN :at ELSE last_success_at END",
+        {"at": finished_at, "success": report.exit_code == 0},
     )

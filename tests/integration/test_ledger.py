@@ -35,7 +35,7 @@ def start(code: str, *arguments: str, user: int = 0) -> subprocess.Popen[str]:
         [sys.executable, "-c", ROW + become + code, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
@@ -43,8 +43,8 @@ def start(code: str, *arguments: str, user: int = 0) -> subprocess.Popen[str]:
 
 def output(process: subprocess.Popen[str]) -> str:
     """What the program said until its end, which must be a good one."""
-    text, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, text
+    text, problems = process.communicate(timeout=120)
+    assert process.returncode == 0, problems
     return text
 
 
@@ -67,11 +67,11 @@ with Ledger.open(sys.argv[1]) as ledger:
         path,
     )
     assert process.stdout is not None
-    for _ in range(50):
-        last = int(process.stdout.readline())
-    process.send_signal(signal.SIGKILL)
-    rest = process.stdout.read().splitlines()
-    process.wait()
+    with process:
+        for _ in range(50):
+            last = int(process.stdout.readline())
+        process.send_signal(signal.SIGKILL)
+        rest = process.stdout.read().splitlines()
     last = int(rest[-1]) if rest else last
     with Ledger.open_readonly(path) as reader:
         found = [each.path for each in reader.history()]

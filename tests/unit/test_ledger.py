@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -154,7 +155,7 @@ def test_names_of_any_bytes_come_back(tmp_path_factory: pytest.TempPathFactory, 
 def test_names_that_are_text_are_stored_as_text(path: str, ledger: Ledger) -> None:
     """Somebody who looks with the sqlite3 shell reads names as text; only what is no text is a blob."""
     ledger.commit_batch(shipped=[shipped("caf\u00e9.dat"), shipped(os.fsdecode(b"caf\xe9.dat"))])
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT path, typeof(path) FROM shipped ORDER BY id").fetchall() == [
             ("caf\u00e9.dat", "text"),
             (b"caf\xe9.dat", "blob"),
@@ -302,11 +303,10 @@ def test_two_processes_can_record_at_once(path: str, ledger: Ledger) -> None:
 
 def test_a_ledger_that_stays_locked_is_said(path: str, ledger: Ledger) -> None:
     """Another process that never ends its transaction is an error after a bounded wait."""
-    with sqlite3.connect(path, isolation_level=None) as other:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StateError, match="another process keeps it locked"):
             ledger.commit_batch(shipped=[shipped()])
-    other.close()
 
 
 def test_totals_count_everything_since_the_beginning(ledger: Ledger) -> None:
