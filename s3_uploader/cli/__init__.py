@@ -17,9 +17,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from s3_uploader.cli.names import COMMANDS
 
         if arguments[0] not in COMMANDS:
-            from s3_uploader.cli.running import RunOptions, run
+            try:
+                from s3_uploader.cli.running import RunOptions, run
 
-            return run(arguments[0], RunOptions())
+                return run(arguments[0], RunOptions())
+            except KeyboardInterrupt:  # Ctrl-C before the run took over the signals, while modules are still imported
+                return 130
     from s3_uploader.cli.commands import command_line
 
     return command_line(arguments)

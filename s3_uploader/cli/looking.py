@@ -17,7 +17,7 @@ from s3_uploader import app, config
 from s3_uploader.cli.output import json_bytes, local_time, print_json, print_lines, table, utc_time, write_text
 from s3_uploader.cli.times import parse_time
 from s3_uploader.config import Config
-from s3_uploader.ledger import Ledger, RunRow, ShippedRow
+from s3_uploader.ledger import FailingRow, Ledger, RunRow, ShippedRow
 from s3_uploader.lock import holder_of
 from s3_uploader.model import Left
 from s3_uploader.spool.root import Names
@@ -91,8 +91,7 @@ def status(config_file: str, *, as_json: bool) -> int:
     with app.open_place(configuration) as place, Ledger.open_readonly(place.ledger_path) as ledger:
         holder = holder_of(place.root.descriptor, place.state_dir)
         backlog, foreign = _backlog(place, ledger)
-        failing_count = ledger.failing_count()
-        failing = [row for row, _ in zip(ledger.failing_rows(), range(_FAILING_SHOWN), strict=False)]
+        failing, failing_count = _failing(place, ledger)
         runs = ledger.runs(limit=_RUNS_SHOWN)
         totals = ledger.totals()
         if as_json:
@@ -121,6 +120,25 @@ def status(config_file: str, *, as_json: bool) -> int:
         lines += ["", f"Ledger: {shown_name(place.ledger_path)}"]
         print_lines(lines)
     return 0
+
+
+def _failing(place: app.Place, ledger: Ledger) -> tuple[list[FailingRow], int]:
+    """The first of the files that keep failing, and how many there are.
+
+    The ledger forgets a file that is gone only when its next try is due; nobody should read of it until then.
+    """
+    shown: list[FailingRow] = []
+    count = 0
+    for row in ledger.failing_rows():
+        *names, name = row.path.split("/")
+        try:
+            place.root.stat(tuple(names), name)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        count += 1
+        if len(shown) < _FAILING_SHOWN:
+            shown.append(row)
+    return shown, count
 
 
 def _backlog(place: app.Place, ledger: Ledger) -> tuple[dict[str, Backlog], dict[str, int]]:
@@ -170,7 +188,7 @@ def _backlog_lines(backlog: dict[str, Backlog], foreign: dict[str, int], now: fl
     return lines
 
 
-def _failing_lines(failing: list[Any], count: int, now: float) -> list[str]:
+def _failing_lines(failing: list[FailingRow], count: int, now: float) -> list[str]:
     if not count:
         return ["Failing: none"]
     lines = [f"Failing: {counted(count, 'file')}"]
@@ -206,7 +224,7 @@ def _run_lines(runs: list[RunRow], now: float) -> list[str]:
     return ["Last runs:", *table(heads, rows, right=(1, 2, 3, 4, 5, 6))]
 
 
-def _failing_for_machines(row: Any) -> dict[str, Any]:
+def _failing_for_machines(row: FailingRow) -> dict[str, Any]:
     value: dict[str, Any] = msgspec.structs.asdict(row)
     for name in ("first_failed_at", "last_failed_at", "next_try_at"):
         value[name] = utc_time(value[name])

@@ -116,7 +116,8 @@ def stop_on_signals(*, on_hangup: Callable[[], None] | None = None) -> Iterator[
         yield stop
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # Once the end was asked for, one more signal must not change how the program ends.
+            signal.signal(number, signal.SIG_IGN if stop.requests else handler)
 
 
 def raise_descriptor_limit() -> None:
