@@ -25,6 +25,7 @@ from s3_uploader.stop import Clock, Stop
 from s3_uploader.stores.base import Memory, PutOptions, Store
 from s3_uploader.stores.lazy import LazyStore
 from s3_uploader.tally import End, Tally
+from s3_uploader.text import counted
 
 if TYPE_CHECKING:
     from s3_uploader.spool.claims import Claims
@@ -234,6 +235,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
 
     :param beat: called often by the thread that leads the run, to show that it is alive.
     :param make_store: makes the store; the run opens and closes it.
+    :param is_rehearsal: failures are made up, so that no file may be moved or deleted for them.
     """
 
     emit: Emit
@@ -243,6 +245,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     random: Callable[[], float] = _random
     beat: Callable[[], None] = _no_beat
     make_store: MakeStore = build_store
+    is_rehearsal: bool = False
 
 
 def run_once(
@@ -329,6 +332,12 @@ def _locked_run(place: Place, surroundings: Surroundings, max_runtime_seconds: f
             started_at=clock.now(), pid=os.getpid(), host=os.uname().nodename, destination=store.properties.name
         )
         emit(RunStarted(config.base_dir, store.properties.name))
+        if config.on_failure == "delete" and not surroundings.is_rehearsal:
+            emit(
+                Notice(
+                    "warning", "on_failure is delete: a file that cannot be shipped is deleted, and is nowhere else."
+                )
+            )
         claims = _claims(place, emit)
         settlement = Settlement(
             root=place.root,
@@ -339,7 +348,7 @@ def _locked_run(place: Place, surroundings: Surroundings, max_runtime_seconds: f
             emit=emit,
             clock=clock,
             on_success=_success_policy(config),
-            on_failure=_failure_policy(config),
+            on_failure=FailurePolicy() if surroundings.is_rehearsal else _failure_policy(config),
             prune=config.prune_empty_dirs if config.prune_empty_dirs is not None else config.layout == "dated",
             random=surroundings.random,
         )
@@ -384,7 +393,11 @@ def _claims(place: Place, emit: Emit) -> Claims | None:
     claims = Claims(place.root, os.path.abspath(place.config.claim_dir))
     recovered = claims.recover()
     if recovered:
-        emit(Notice("warning", f"{recovered} files that another uploader left claimed are back in the spool."))
+        emit(
+            Notice(
+                "warning", f"{counted(recovered, 'file')} that another uploader left claimed went back to the spool."
+            )
+        )
     return claims
 
 

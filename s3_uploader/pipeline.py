@@ -41,8 +41,8 @@ from s3_uploader.tally import End
 from s3_uploader.window import Window
 
 if TYPE_CHECKING:
-    from s3_uploader.spool.claims import Claims
     from s3_uploader.flight import Completions
+    from s3_uploader.spool.claims import Claims
 
 _CANCEL_SECONDS = 5.0
 _COUNT_SECONDS = 1.0

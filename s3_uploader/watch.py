@@ -2,8 +2,8 @@
 
 Events are hints and nothing else: they make the next pass come earlier, and the pass finds out by itself what there is
 to do. So the loop works the same, only less promptly, where the file system has no events or the kernel's limit of
-watches is reached. Trouble (no network, expired credentials, a spool that is not mounted) is said once, met with growing pauses,
-and its end is said too.
+watches is reached. Trouble (no network, expired credentials, a spool that is not mounted) is said once, met with
+growing pauses, and its end is said too.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ class Watch:
     :param status: told in one line what the loop does, for a service manager.
     :param beat: called at least once a second while the loop is alive.
     :param make_store: makes the store of a configuration, see :func:`s3_uploader.app.build_store`.
+    :param is_rehearsal: see :class:`s3_uploader.app.Surroundings`.
+    :param passed: called after each pass that could begin.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Watch:
         status: Callable[[str], None] = lambda text: None,
         beat: Callable[[], None] = lambda: None,
         make_store: app.MakeStore = app.build_store,
+        is_rehearsal: bool = False,
         passed: Callable[[Config, RunReport], None] = lambda config, report: None,
     ) -> None:
         self._load = load
@@ -85,6 +88,7 @@ class Watch:
         self._status = status
         self._beat = beat
         self._make_store = make_store
+        self._is_rehearsal = is_rehearsal
         self._passed = passed
         self._reload = False
         self._failures = 0
@@ -125,7 +129,12 @@ class Watch:
             report = app.run_once(
                 config,
                 app.Surroundings(
-                    emit=self._calm, stop=self._stop, clock=self._clock, beat=self._beat, make_store=self._kept_store
+                    emit=self._calm,
+                    stop=self._stop,
+                    clock=self._clock,
+                    beat=self._beat,
+                    make_store=self._kept_store,
+                    is_rehearsal=self._is_rehearsal,
                 ),
             )
         except UploaderError as error:

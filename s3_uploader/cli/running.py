@@ -55,6 +55,7 @@ def _run(config_file: str, options: RunOptions) -> int:
                 stop=stop,
                 beat=log.flush_if_due,
                 make_store=app.store_maker(options.simulate_failures),
+                is_rehearsal=options.simulate_failures > 0,
             ),
             max_runtime_seconds=options.max_runtime_seconds,
             wait_for_lock_seconds=options.wait_for_lock_seconds,

@@ -61,6 +61,7 @@ def _watch(config_file: str, options: WatchOptions) -> int:
             status=manager.status,
             beat=beat,
             make_store=app.store_maker(options.simulate_failures),
+            is_rehearsal=options.simulate_failures > 0,
         )
         watches.append(loop)
         stop.subscribe(lambda: manager.tell("STOPPING=1"))
