@@ -1,0 +1,180 @@
+"""A configuration with problems: all of them at once, in words, exit code 2, and nothing is touched."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.site import COMMAND, Finished, Site, without_privileges
+
+COMMANDS = ("run", "watch", "check", "status", "history")
+
+
+def with_text(site: Site, text: bytes, *arguments: str) -> Finished:
+    """Run with a configuration file of exactly this content."""
+    site.config_file.write_bytes(text)
+    return site.run(command=[str(COMMAND), *arguments, str(site.config_file)], timeout=20)
+
+
+def refused(finished: Finished) -> list[str]:
+    """The lines of a refusal, which is never a traceback."""
+    assert finished.code == 2, finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert finished.stdout == ""
+    assert finished.stderr.isprintable() or finished.stderr.replace("\n", "").isprintable()
+    return finished.stderr.splitlines()
+
+
+def test_every_problem_is_named_at_once(site: Site) -> None:
+    """Nine mistakes give nine lines, each with its key, and misspelt keys with the one that was meant."""
+    lines = refused(
+        with_text(
+            site,
+            b"""{"base_dir": 3, "bucket": "", "settle_seconds": -1, "timezone": "Mars/Olympus", "bucet": "x",
+            "max_concurency": 3, "on_success": "burn", "engine": "steam", "drain_seconds": "long"}""",
+        )
+    )
+    assert lines[0] == f"{site.config_file}: 9 problems"
+    text = "\n".join(lines[1:])
+    for key in ("base_dir", "bucket", "settle_seconds", "timezone", "on_success", "engine", "drain_seconds"):
+        assert f"  {key}: " in text
+    assert "bucet: is not a known key; did you mean bucket?" in text
+    assert "max_concurency: is not a known key; did you mean max_concurrency?" in text
+    assert len(lines) == 10
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"{}",
+        b"\xff\xfe{}",
+        b'{"base_dir": "/nowhere", "bucket": "b",}',
+        b'{"base_dir": "a\\u0000b", "bucket": "b"}',
+        b"[" * 100_000,
+        b'{"base_dir": "/nowhere", "bucket": "a", "s3_bucket": "b"}',
+        b'{"base_dir": "/nowhere", "destination": {"type": "tape"}}',
+        b'{"base_dir": "/nowhere", "bucket": "b", "\\u001b[31m\\n": 1}',
+    ],
+    ids=["empty", "cut", "list", "null", "nothing", "utf-16", "comma", "nul", "deep", "twice", "type", "escapes"],
+)
+def test_what_is_no_configuration_is_refused_in_words(site: Site, text: bytes) -> None:
+    """Whatever the file holds, the answer is a sentence that names the file, on lines that can be printed."""
+    assert refused(with_text(site, text))[0].startswith(f"{site.config_file}: ")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_refuses_it_alike(site: Site, command: str) -> None:
+    """Each command that reads a configuration reports its problems in the same form."""
+    lines = refused(with_text(site, b'{"base_dir": "/nowhere", "bucket": "b", "colour": "blue"}', command))
+    assert lines == [f"{site.config_file}: 1 problem", "  colour: is not a known key"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_configuration_file_that_cannot_be_read(site: Site, command: str) -> None:
+    """A configuration that is missing or a directory is named with the reason."""
+    missing = str(site.place / "missing.json")
+    assert refused(site.run(command=[str(COMMAND), command, missing])) == [
+        f"{missing}: 1 problem",
+        "  cannot be read: No such file or directory",
+    ]
+    assert "is a directory" in refused(site.run(command=[str(COMMAND), command, str(site.place)]))[-1].lower()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run",),
+        ("run", "--no-such-option", "c.json"),
+        ("run", "--max-runtime", "soon", "c.json"),
+        ("run", "--max-runtime", "0", "c.json"),
+        ("run", "-v", "-q", "c.json"),
+        ("run", "--log-format", "xml", "c.json"),
+        ("c.json", "d.json"),
+        ("history", "--format", "pdf", "c.json"),
+        ("status", "--interval", "3", "c.json"),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_line_is_exit_code_2(site: Site, arguments: tuple[str, ...]) -> None:
+    """A mistake on the command line is explained, with exit code 2."""
+    lines = refused(site.run(command=[str(COMMAND), *arguments]))
+    assert any(line.startswith("Error: ") for line in lines)
+
+
+def test_history_with_a_time_that_is_none(site: Site) -> None:
+    """A time that cannot be understood is named, with how to write one."""
+    site.ship_to_directory()
+    lines = refused(site.run("history", "--since", "yesteryear"))
+    assert lines == ["'yesteryear' is no time. Write it like 2026-11-20, 2026-11-20T15:04, 2h or 3d (so long ago)."]
+
+
+class TestSpoolThatCannotBeUsed:
+    def run(self, site: Site, base_dir: str, **options: object) -> str:
+        """The sentence with which a run over this spool is refused."""
+        site.ship_to_directory()
+        site.settings["base_dir"] = base_dir
+        (sentence,) = refused(site.run(**options))  # type: ignore[arg-type]
+        return sentence
+
+    def test_missing(self, site: Site) -> None:
+        """A base_dir that does not exist is refused, and not created."""
+        missing = site.place / "missing"
+        assert self.run(site, str(missing)).startswith(f"base_dir {missing} does not exist.")
+        assert not missing.exists()
+
+    def test_file(self, site: Site) -> None:
+        """A base_dir that is a file is refused."""
+        file = site.place / "file"
+        file.touch()
+        assert self.run(site, str(file)).startswith(f"base_dir {file} is not a directory.")
+
+    @pytest.mark.parametrize("suffix", ["", "/", "/.", "//", "/./"])
+    def test_link(self, site: Site, suffix: str) -> None:
+        """A base_dir that is a link is refused, however it is written, and the directory behind it is named."""
+        link = site.place / "link"
+        link.symlink_to(site.spool)
+        file = site.file("bedroom/2020/11/29/20/46-topic.dat")
+        assert self.run(site, f"{link}{suffix}") == (
+            f"base_dir {link} is a symbolic link. Give the directory itself: {site.spool}."
+        )
+        assert file.exists()
+
+    @pytest.mark.parametrize("root", ["/", "//", "/.", "/../", "/proc/self/root"])
+    def test_root(self, site: Site, root: str) -> None:
+        """The root of the file system is refused, however it is written."""
+        assert "base_dir " in self.run(site, root)
+
+    def test_unreadable(self, site: Site) -> None:
+        """A base_dir that may not be read is refused with the reason."""
+        site.spool.chmod(0)
+        try:
+            sentence = self.run(site, str(site.spool), prefix=without_privileges())
+        finally:
+            site.spool.chmod(0o700)
+        assert sentence.startswith(f"base_dir {site.spool} cannot be read: Permission denied.")
+
+    def test_the_state_directory_itself(self, site: Site) -> None:
+        """A spool that holds the state directory is refused: its ledger would be shipped, and removed."""
+        site.settings["state_dir"] = str(site.spool)
+        assert "lies in the spool" in self.run(site, str(site.spool))
+        site.settings["state_dir"] = str(site.spool / "a" / "b")
+        assert "lies in the spool" in self.run(site, str(site.spool))
+
+    def test_home_as_the_spool(self, site: Site) -> None:
+        """A spool that holds the state directory by its default is refused too."""
+        assert "lies in the spool" in self.run(site, str(site.home))
+
+    def test_the_destination_in_the_spool(self, site: Site) -> None:
+        """A destination directory within the spool, or around it, is refused."""
+        for place in (site.spool, site.spool.parent):
+            site.settings["destination"] = {"type": "local", "path": str(place)}
+            (sentence,) = refused(site.run())
+            assert "contain one another" in sentence
+
+    def test_move_to_in_the_spool(self, site: Site) -> None:
+        """A directory to which shipped files are moved may not lie in the spool."""
+        site.settings["on_success"] = {"move_to": str(site.spool / "done")}
+        assert "would be shipped again" in self.run(site, str(site.spool))
