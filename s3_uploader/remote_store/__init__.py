@@ -1,0 +1,20 @@
+"""The S3 object API: read, write, copy, delete and look at single objects from a Python program.
+
+::
+
+    import s3_uploader as s3
+
+    connection = s3.S3Connection(access_key_id="...", secret_access_key="...", default_bucket="my-bucket")
+    store = s3.RemoteStore(connection)
+    assert store.write("example", "example-in-s3", headers={"x-amz-meta-state": "unprocessed"})
+
+It keeps the promises of the package ``s3`` and adds to them: nothing is held in memory as a whole, what was written or
+read is verified, and a download appears under its name only when it is complete. One store may be used by many threads.
+"""
+
+from __future__ import annotations
+
+from s3_uploader.remote_store.connection import RemoteStoreError, S3Connection, S3Name, StorageError
+from s3_uploader.remote_store.store import RemoteStore
+
+__all__ = ["RemoteStore", "RemoteStoreError", "S3Connection", "S3Name", "StorageError"]

@@ -1,0 +1,174 @@
+"""Headers of requests and metadata of objects, as pure functions.
+
+Metadata are the headers that begin with ``x-amz-meta-``. Names are in lower case throughout, as S3 returns them.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+
+METADATA_PREFIX = "x-amz-meta-"
+
+SYSTEM_METADATA = (
+    "content-type",
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "expires",
+    "x-amz-website-redirect-location",
+)
+"""What an object carries besides its metadata; S3 drops all of it when the metadata is replaced."""
+
+_OURS = {
+    "authorization",
+    "connection",
+    "content-length",
+    "host",
+    "transfer-encoding",
+    "x-amz-content-sha256",
+    "x-amz-copy-source",
+    "x-amz-copy-source-range",
+    "x-amz-date",
+    "x-amz-security-token",
+}
+_ENTIRE_BODY = ("content-md5", "x-amz-checksum-", "x-amz-sdk-checksum-", "x-amz-trailer")
+_CONDITIONS = ("if-match", "if-none-match")
+_EVERY_REQUEST = ("x-amz-request-payer", "x-amz-expected-bucket-owner")
+_CUSTOMER_KEY = "x-amz-server-side-encryption-customer-"
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_GRANT_HEADERS = {
+    "FULL_CONTROL": "x-amz-grant-full-control",
+    "READ": "x-amz-grant-read",
+    "READ_ACP": "x-amz-grant-read-acp",
+    "WRITE_ACP": "x-amz-grant-write-acp",
+}
+
+
+def normalised(headers: Mapping[str, object] | None) -> dict[str, str]:
+    """The headers of a caller: names in lower case, values as text that a header can hold.
+
+    :raises ValueError: if one cannot be sent, or is not the caller's to set.
+    """
+    result: dict[str, str] = {}
+    for name, value in (headers or {}).items():
+        lower = name.lower()
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"{name!r} cannot be the name of a header")
+        if lower in _OURS:
+            raise ValueError(f"the header {name} belongs to the request itself and cannot be given")
+        result[lower] = encoded_value(str(value))
+    return result
+
+
+def encoded_value(value: str) -> str:
+    """A value as it goes into a header: RFC 2047, which is how S3 returns such a value, where plain text would not do.
+
+    That is for more than ASCII, for spaces around it, which HTTP takes away, and for what looks encoded already.
+    """
+    if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value):
+        raise ValueError(f"{value!r} cannot be the value of a header: it holds a control character")
+    if value.isascii() and value == value.strip() and "=?" not in value:
+        return value
+    return f"=?UTF-8?B?{base64.b64encode(value.encode()).decode()}?="
+
+
+def decoded_value(value: str) -> str:
+    """The value of a header as a person wrote it, the reverse of :func:`encoded_value`."""
+    if "=?" not in value:
+        return value
+    from email.errors import HeaderParseError
+    from email.header import decode_header, make_header
+
+    try:
+        return str(make_header(decode_header(value)))
+    except (HeaderParseError, LookupError, UnicodeError, ValueError):
+        return value
+
+
+def metadata_of(headers: Mapping[str, str]) -> dict[str, str]:
+    """The metadata among the headers of an answer."""
+    return {
+        name.lower(): decoded_value(value)
+        for name, value in headers.items()
+        if name.lower().startswith(METADATA_PREFIX)
+    }
+
+
+def concerns_entire_body(headers: Mapping[str, str]) -> bool:
+    """Whether one of the headers is about the body as a whole, so that it cannot be sent in parts."""
+    return any(name.startswith(_ENTIRE_BODY) for name in headers)
+
+
+def for_create(headers: Mapping[str, str]) -> dict[str, str]:
+    """What of the headers goes with the beginning of a multipart upload."""
+    return {name: value for name, value in headers.items() if name not in _CONDITIONS}
+
+
+def for_part(headers: Mapping[str, str]) -> dict[str, str]:
+    """What of the headers goes with every part."""
+    return {name: value for name, value in headers.items() if name.startswith(_CUSTOMER_KEY) or name in _EVERY_REQUEST}
+
+
+def for_completion(headers: Mapping[str, str]) -> dict[str, str]:
+    """What of the headers goes with the end of a multipart upload: the conditions among others."""
+    return for_part(headers) | {name: value for name, value in headers.items() if name in _CONDITIONS}
+
+
+def for_copy(given: Mapping[str, str], source: Mapping[str, str], *, onto_itself: bool) -> dict[str, str]:
+    """The headers of a copy.
+
+    S3 copies either everything that the source carries or nothing of it. So as soon as one thing is to differ, the rest
+    is taken from the source and sent along. A copy onto itself has to change something, else S3 refuses it; and it
+    falls back to the storage class and the encryption of new objects, unless they are named again.
+
+    :param given: normalised headers of the caller.
+    :param source: headers of the answer to HEAD on the source.
+    """
+    headers = dict(given)
+    has_metadata = any(name.startswith(METADATA_PREFIX) for name in given)
+    has_system_metadata = any(name in given for name in SYSTEM_METADATA)
+    if "x-amz-metadata-directive" not in given and (has_metadata or has_system_metadata or onto_itself):
+        headers["x-amz-metadata-directive"] = "REPLACE"
+        for name, value in source.items():
+            kept = name in SYSTEM_METADATA or (name.startswith(METADATA_PREFIX) and not has_metadata)
+            if kept and name not in headers:
+                headers[name] = value
+    if "x-amz-tagging" in given and "x-amz-tagging-directive" not in given:
+        headers["x-amz-tagging-directive"] = "REPLACE"
+    if onto_itself:
+        names = ["x-amz-storage-class"]
+        if not any(name.startswith("x-amz-server-side-encryption") for name in given):
+            names += [
+                "x-amz-server-side-encryption",
+                "x-amz-server-side-encryption-aws-kms-key-id",
+                "x-amz-server-side-encryption-bucket-key-enabled",
+            ]
+        for name in names:
+            if name in source and name not in headers:
+                headers[name] = source[name]
+    return headers
+
+
+def sets_rights(headers: Mapping[str, str]) -> bool:
+    """Whether the headers say who may do what."""
+    return any(name == "x-amz-acl" or name.startswith("x-amz-grant-") for name in headers)
+
+
+def for_grants(owner: str, grants: list[dict[str, object]]) -> dict[str, str]:
+    """The headers that give an object the rights of an ACL; empty if those are what every new object has."""
+    values: dict[str, list[str]] = {}
+    beyond_the_owner = False
+    for grant in grants:
+        grantee = grant.get("Grantee")
+        header = _GRANT_HEADERS.get(str(grant.get("Permission")))
+        if not isinstance(grantee, dict) or header is None:
+            continue
+        if "URI" in grantee:
+            values.setdefault(header, []).append(f'uri="{grantee["URI"]}"')
+        elif "ID" in grantee:
+            values.setdefault(header, []).append(f'id="{grantee["ID"]}"')
+        beyond_the_owner = beyond_the_owner or grantee.get("ID") != owner
+    return {header: ", ".join(grantees) for header, grantees in values.items()} if beyond_the_owner else {}

@@ -1,0 +1,333 @@
+"""The object API: headers, names, endpoints and local files, without a server."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import s3_uploader as s3
+from s3_uploader.errors import ConfigError
+from s3_uploader.remote_store import headers
+from s3_uploader.remote_store.connection import Endpoint, parse_endpoint
+from s3_uploader.remote_store.reading import written_whole
+from s3_uploader.remote_store.writing import FileSection, sendable
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "tls", "expected"),
+    [
+        (None, True, Endpoint(None, None)),
+        ("s3-us-west-2.amazonaws.com", True, Endpoint(None, "us-west-2")),
+        ("s3.eu-central-1.amazonaws.com", True, Endpoint(None, "eu-central-1")),
+        ("s3.cn-north-1.amazonaws.com.cn", True, Endpoint(None, "cn-north-1")),
+        ("s3.amazonaws.com", True, Endpoint(None, "us-east-1")),
+        ("localhost:9000", False, Endpoint("http://localhost:9000", None)),
+        ("storage.example.org", True, Endpoint("https://storage.example.org", None)),
+        ("http://127.0.0.1:9000/", True, Endpoint("http://127.0.0.1:9000", None)),
+        ("https://example.org/s3", False, Endpoint("https://example.org/s3", None)),
+    ],
+)
+def test_endpoints(endpoint: str | None, tls: bool, expected: Endpoint) -> None:
+    """An endpoint is a host name, with or without a port, or a URL; AWS's own names tell the region."""
+    assert parse_endpoint(endpoint, tls=tls) == expected
+
+
+@pytest.mark.parametrize("endpoint", ["", "ftp://host", "host name", "user@host", "host?x"])
+def test_endpoints_that_are_none(endpoint: str) -> None:
+    """What is no endpoint is refused at once, not by a failing request."""
+    with pytest.raises(ValueError, match="endpoint"):
+        s3.S3Connection(endpoint=endpoint)
+
+
+def test_names() -> None:
+    """A name without a bucket has the default one; without that it is an error."""
+    connection = s3.S3Connection(default_bucket="default")
+    assert connection.resolve("key") == ("default", "key")
+    assert connection.resolve(s3.S3Name("key")) == ("default", "key")
+    assert connection.resolve(s3.S3Name("key", bucket="other")) == ("other", "key")
+    assert connection.resolve(s3.S3Name("key", "other")) == ("other", "key")
+    with pytest.raises(ValueError, match="no bucket"):
+        s3.S3Connection().resolve("key")
+
+
+@pytest.mark.parametrize("method", ["read", "write", "copy", "delete", "exists", "update_metadata"])
+def test_no_bucket_is_a_value_error(method: str, tmp_path: Path) -> None:
+    """Every method raises ValueError where there is no bucket, before it does anything."""
+    store = s3.RemoteStore(s3.S3Connection())
+    (tmp_path / "file").write_bytes(b"x")
+    arguments: dict[str, tuple[object, ...]] = {
+        "read": ("key", str(tmp_path / "new")),
+        "write": (str(tmp_path / "file"), "key"),
+        "copy": ("key", "other"),
+        "update_metadata": ("key", {}),
+    }
+    with pytest.raises(ValueError, match="no bucket"):
+        getattr(store, method)(*arguments.get(method, ("key",)))
+    assert not (tmp_path / "new").exists()
+
+
+def test_missing_local_file_is_raised() -> None:
+    """A local file that is not there is the caller's error, raised as open() does."""
+    store = s3.RemoteStore(s3.S3Connection(default_bucket="b"))
+    with pytest.raises(FileNotFoundError):
+        store.write("/nonexistent/file", "key")
+
+
+def test_settings_that_contradict() -> None:
+    """Settings that cannot both be meant are refused."""
+    with pytest.raises(ValueError, match="mean the same"):
+        s3.S3Connection(default_bucket="a", bucket="b")
+    with pytest.raises(ValueError, match="go together"):
+        s3.S3Connection(access_key_id="a")
+    assert s3.S3Connection(bucket="a").default_bucket == "a"
+
+
+def test_secrets_are_not_shown() -> None:
+    """A connection shows where it goes, not its credentials."""
+    shown = repr(s3.S3Connection("key-id", "very-secret", "bucket", "localhost:9000", False))
+    assert shown == "S3Connection(endpoint='http://localhost:9000', default_bucket='bucket')"
+
+
+def test_settings_from_yaml(tmp_path: Path) -> None:
+    """The settings may come from a YAML file of the form that the package s3 had."""
+    path = tmp_path / "s3.yaml"
+    path.write_text(
+        '---\ns3: \n    access_key_id: "XXXXX"\n    secret_access_key: "YYYYYYY"\n'
+        '    default_bucket: "ZZZZZZZ"\n    endpoint: "s3-us-west-2.amazonaws.com"\n'
+    )
+    connection = s3.RemoteStore.from_yaml(str(path)).connection
+    assert connection.default_bucket == "ZZZZZZZ"
+    assert connection.endpoint.region == "us-west-2"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("other: {}", "has no section s3"),
+        ("- a", "has no section s3"),
+        ("s3: {colour: blue}", "colour"),
+        ("s3: {access_key_id: a}", "go together"),
+        ("s3: [", "is no valid YAML"),
+    ],
+)
+def test_wrong_yaml(tmp_path: Path, text: str, problem: str) -> None:
+    """A settings file that does not fit is one clear sentence."""
+    path = tmp_path / "s3.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=problem):
+        s3.RemoteStore.from_yaml(str(path))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        s3.RemoteStore.from_yaml(str(tmp_path / "missing"))
+
+
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs"])))
+def test_values_come_back(value: str) -> None:
+    """Every text that is no control character survives as metadata, and what is sent is plain ASCII."""
+    encoded = headers.encoded_value(value)
+    assert encoded.isascii()
+    assert headers.decoded_value(encoded) == value
+
+
+def test_headers_that_cannot_be_sent() -> None:
+    """A header that would break the request, or is the request's own, is refused."""
+    for name, value in [
+        ("x-amz-meta-a", "line\nbreak"),
+        ("x amz", "a"),
+        ("", "a"),
+        ("Host", "a"),
+        ("content-length", 5),
+    ]:
+        with pytest.raises(ValueError, match="header"):
+            headers.normalised({name: value})
+    assert headers.normalised({"X-Amz-Meta-State": 5}) == {"x-amz-meta-state": "5"}
+    assert headers.normalised(None) == {}
+
+
+def test_undecodable_values_stay() -> None:
+    """What looks encoded and is not comes back as it is."""
+    for value in ("=?x", "=?nonsense?B?####?=", "=?utf-8?q?ok?="):
+        assert isinstance(headers.decoded_value(value), str)
+    assert headers.decoded_value("=?nonsense?B?AAAA?=") == "=?nonsense?B?AAAA?="
+
+
+SOURCE = {
+    "content-type": "text/plain",
+    "x-amz-meta-a": "1",
+    "x-amz-storage-class": "STANDARD_IA",
+    "x-amz-server-side-encryption": "AES256",
+    "etag": '"x"',
+}
+
+
+def test_plain_copy_leaves_everything_to_the_server() -> None:
+    """A copy without headers needs none."""
+    assert headers.for_copy({}, SOURCE, onto_itself=False) == {}
+    assert headers.for_copy({"x-amz-acl": "private"}, SOURCE, onto_itself=False) == {"x-amz-acl": "private"}
+
+
+def test_copy_with_other_metadata() -> None:
+    """New metadata replaces the old; the content type, which S3 would drop, is sent along."""
+    assert headers.for_copy({"x-amz-meta-b": "2"}, SOURCE, onto_itself=False) == {
+        "x-amz-metadata-directive": "REPLACE",
+        "x-amz-meta-b": "2",
+        "content-type": "text/plain",
+    }
+
+
+def test_copy_with_another_content_type() -> None:
+    """A new content type does not cost the metadata."""
+    assert headers.for_copy({"content-type": "image/png"}, SOURCE, onto_itself=False) == {
+        "x-amz-metadata-directive": "REPLACE",
+        "x-amz-meta-a": "1",
+        "content-type": "image/png",
+    }
+
+
+def test_copy_onto_itself() -> None:
+    """A copy onto itself keeps what S3 would reset: storage class and encryption."""
+    assert headers.for_copy({}, SOURCE, onto_itself=True) == {
+        "x-amz-metadata-directive": "REPLACE",
+        "x-amz-meta-a": "1",
+        "content-type": "text/plain",
+        "x-amz-storage-class": "STANDARD_IA",
+        "x-amz-server-side-encryption": "AES256",
+    }
+    kept = headers.for_copy(
+        {"x-amz-storage-class": "GLACIER", "x-amz-server-side-encryption": "aws:kms"}, SOURCE, onto_itself=True
+    )
+    assert kept["x-amz-storage-class"] == "GLACIER"
+    assert kept["x-amz-server-side-encryption"] == "aws:kms"
+
+
+def test_directives_of_the_caller_win() -> None:
+    """Who gives a directive means it."""
+    given_headers = {"x-amz-metadata-directive": "COPY", "x-amz-meta-b": "2"}
+    assert headers.for_copy(given_headers, SOURCE, onto_itself=False) == given_headers
+    assert headers.for_copy({"x-amz-tagging": "a=b"}, SOURCE, onto_itself=False) == {
+        "x-amz-tagging": "a=b",
+        "x-amz-tagging-directive": "REPLACE",
+    }
+
+
+def test_rights_as_headers() -> None:
+    """The rights of an object become headers, unless they are what every object has."""
+    owner = {"Grantee": {"Type": "CanonicalUser", "ID": "me"}, "Permission": "FULL_CONTROL"}
+    everybody = {
+        "Grantee": {"Type": "Group", "URI": "http://acs.amazonaws.com/groups/global/AllUsers"},
+        "Permission": "READ",
+    }
+    assert headers.for_grants("me", [owner]) == {}
+    assert headers.for_grants("me", [owner, everybody]) == {
+        "x-amz-grant-full-control": 'id="me"',
+        "x-amz-grant-read": 'uri="http://acs.amazonaws.com/groups/global/AllUsers"',
+    }
+
+
+def test_headers_of_parts() -> None:
+    """In a multipart upload each header goes where S3 expects it."""
+    given_headers = {
+        "x-amz-meta-a": "1",
+        "if-none-match": "*",
+        "x-amz-server-side-encryption-customer-key": "k",
+        "x-amz-request-payer": "requester",
+    }
+    assert "if-none-match" not in headers.for_create(given_headers)
+    assert set(headers.for_part(given_headers)) == {"x-amz-server-side-encryption-customer-key", "x-amz-request-payer"}
+    assert headers.for_completion(given_headers)["if-none-match"] == "*"
+    assert "x-amz-meta-a" not in headers.for_completion(given_headers)
+
+
+def test_section_of_a_file(tmp_path: Path) -> None:
+    """A part of a file reads like a file of its own, again and again."""
+    (tmp_path / "file").write_bytes(b"0123456789")
+    with open(tmp_path / "file", "rb") as file:
+        section = FileSection(file.fileno(), 2, 5)
+        for _ in range(2):
+            assert section.read() == b"23456"
+            assert section.read(1) == b""
+            assert section.seek(0) == 0
+        section.seek(-2, io.SEEK_END)
+        assert section.tell() == 3
+        assert section.read(10) == b"56"
+        with pytest.raises(s3.RemoteStoreError, match="became shorter"):
+            FileSection(file.fileno(), 8, 5).read()
+
+
+def test_pipe_as_source(tmp_path: Path) -> None:
+    """What is no regular file is read to its end first, for its size is needed."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    writer = threading.Thread(target=lambda: fifo.write_bytes(b"through a pipe"))
+    writer.start()
+    with open(fifo, "rb") as file, sendable(file) as (descriptor, size):
+        assert size == 14
+        assert FileSection(descriptor, 0, size).read() == b"through a pipe"
+    writer.join()
+
+
+def test_download_appears_whole(tmp_path: Path) -> None:
+    """A file appears under its name when it is complete; a failure leaves what was there, and nothing else."""
+    path = tmp_path / "file"
+
+    def fail_in_the_middle() -> None:
+        with written_whole(str(path)) as consume:
+            consume(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_in_the_middle()
+    assert list(tmp_path.iterdir()) == []
+    path.write_bytes(b"old")
+    path.chmod(0o640)
+    with pytest.raises(RuntimeError):
+        fail_in_the_middle()
+    assert path.read_bytes() == b"old"
+    with written_whole(str(path)) as consume:
+        consume(b"new")
+        assert path.read_bytes() == b"old"
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", 0o640)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_download_through_a_link(tmp_path: Path) -> None:
+    """A link is followed as open() does: the file behind it is replaced, the link stays."""
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("real")
+    with written_whole(str(tmp_path / "link")) as consume:
+        consume(b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_bytes() == b"new"
+
+
+def test_download_into_a_device(tmp_path: Path) -> None:
+    """A device is written to, never replaced by a file."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append(fifo.read_bytes()))
+    reader.start()
+    with written_whole(str(fifo)) as consume:
+        consume(b"data")
+    reader.join()
+    assert received == [b"data"]
+    assert fifo.is_fifo()
+
+
+def test_download_into_a_missing_directory(tmp_path: Path) -> None:
+    """A directory that is not there is raised as open() does."""
+    with pytest.raises(FileNotFoundError), written_whole(str(tmp_path / "missing" / "file")):
+        pass
+
+
+def test_download_under_a_long_name(tmp_path: Path) -> None:
+    """The temporary name fits even where the name itself is as long as a name can be."""
+    name = "é" * 127
+    with written_whole(str(tmp_path / name)) as consume:
+        consume(b"x")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
