@@ -6,9 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
-from s3_uploader.ledger import codec
+from s3_uploader.ledger import codec, history, runs
 from s3_uploader.ledger.codec import restored, stored
 from s3_uploader.ledger.endpoint_memory import MAX_AGE, EndpointMemory
 from s3_uploader.ledger.rows import FailingRow, LocationTotals, RunRow, ShippedRow
@@ -37,7 +35,7 @@ class Ledger:
         self._connection: object = None
         self._destinations: dict[str, int] = {}
         self._memories: list[EndpointMemory] = []
-        self._begun: dict[int, tuple[Any, ...]] = {}
+        self._begun: dict[int, runs.Begun] = {}
         self._any_failing = self._ask_for_failing(database.read)
 
     @classmethod
@@ -112,7 +110,7 @@ class Ledger:
             if self._any_failing and no_longer:
                 _delete_failing(connection, no_longer)
             if shipped:
-                self._insert_shipped(connection, shipped)
+                history.insert(connection, shipped, destinations=self._destinations)
             if failed:
                 connection.executemany(
                     f"INSERT OR REPLACE INTO failing ({codec.FAILING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -215,60 +213,15 @@ class Ledger:
 
         The note survives the death of the process but not a power cut, unless a batch is committed after it.
         """
-        values = (started_at, pid, stored(host), stored(destination))
-
-        def work(connection: sqlite3.Connection) -> int:
-            cursor = connection.execute(
-                "INSERT INTO runs (started_at, pid, host, destination) VALUES (?, ?, ?, ?)", values
-            )
-            assert cursor.lastrowid is not None
-            return cursor.lastrowid
-
-        number = self._write(work, durable=False)
-        self._begun[number] = values
+        begun = (started_at, pid, stored(host), stored(destination))
+        number = self._write(lambda connection: runs.insert(connection, begun), durable=False)
+        self._begun[number] = begun
         return number
 
     def finish_run(self, run: int, report: RunReport) -> None:
         """Note how a run ended. One that found nothing to do is added to the ticks before it, of the same day."""
         begun = self._begun.pop(run, (report.started_at, 0, "", stored(report.destination)))
-        finished_at = report.started_at + report.duration
-        outcome = {
-            "finished_at": finished_at,
-            "duration": report.duration,
-            "exit_code": report.exit_code,
-            "shipped": report.shipped,
-            "shipped_bytes": report.shipped_bytes,
-            "already_there": report.already_there,
-            "failed": report.failed,
-            "left": msgspec.json.encode(report.left).decode(),
-            "backlog": report.backlog,
-            "backlog_bytes": report.backlog_bytes,
-            "oldest_waiting": report.oldest_waiting,
-            "pruned_directories": report.pruned_directories,
-            "ended_by": report.ended_by,
-            "message": codec.stored_message(report.message),
-            "idle": _is_idle(report),
-        }
-        assignments = ", ".join(f'"{column}" = ?' for column in outcome)
-
-        def work(connection: sqlite3.Connection) -> None:
-            _count_run(connection, report, finished_at)
-            row = run
-            if outcome["idle"]:
-                before = _tick_before(connection, run, begun)
-                if before is not None:
-                    connection.execute("DELETE FROM runs WHERE id = ?", (run,))
-                    connection.execute("UPDATE runs SET ticks = ticks + 1, pid = ? WHERE id = ?", (begun[1], before))
-                    row = before
-            values = (*outcome.values(), row)
-            if not connection.execute(f"UPDATE runs SET {assignments} WHERE id = ?", values).rowcount:
-                # The ledger that the run began with has been lost.
-                connection.execute(
-                    "INSERT INTO runs (id, started_at, pid, host, destination) VALUES (?, ?, ?, ?, ?)", (row, *begun)
-                )
-                connection.execute(f"UPDATE runs SET {assignments} WHERE id = ?", values)
-
-        self._write(work, durable=False)
+        self._write(lambda connection: runs.finish(connection, run, begun, report), durable=False)
 
     def runs(self, *, limit: int = 10, since: float | None = None) -> list[RunRow]:
         """The last runs, the latest first.
@@ -305,42 +258,15 @@ class Ledger:
         :param location: only files of this location.
         :param limit: at the most so many.
         """
-        conditions = ["(shipped_at, shipped.id) " + ("< (?, ?)" if newest_first else "> (?, ?)")]
-        parameters: list[Any] = []
-        if since is not None:
-            conditions.append("shipped_at >= ?")
-            parameters.append(since)
-        if until is not None:
-            conditions.append("shipped_at < ?")
-            parameters.append(until)
-        if location is not None:
-            conditions.append("location = ?")
-            parameters.append(stored(location))
-        if match is not None:
-            # CAST, because what holds a byte that is no text is a blob here.
-            if any(character in match for character in "*?["):
-                conditions.append("(CAST(path AS TEXT) GLOB CAST(? AS TEXT) OR CAST(key AS TEXT) GLOB CAST(? AS TEXT))")
-            else:
-                conditions.append(
-                    "(instr(CAST(path AS TEXT), CAST(? AS TEXT)) OR instr(CAST(key AS TEXT), CAST(? AS TEXT)))"
-                )
-            parameters += [stored(match)] * 2
-        direction = "DESC" if newest_first else "ASC"
-        columns = codec.SHIPPED_COLUMNS.replace(" destination,", " name,")
-        sql = (
-            f"SELECT {columns}, shipped.id FROM shipped JOIN destinations ON destinations.id = destination"
-            f" WHERE {' AND '.join(conditions)} ORDER BY shipped_at {direction}, shipped.id {direction} LIMIT ?"
+        return history.select(
+            self._database.read,
+            since=since,
+            until=until,
+            match=match,
+            location=location,
+            limit=limit,
+            newest_first=newest_first,
         )
-        after = (float("inf"), 0) if newest_first else (float("-inf"), 0)
-        while limit is None or limit > 0:
-            size = _CHUNK if limit is None else min(limit, _CHUNK)
-            rows = self._database.read(sql, (*after, *parameters, size))
-            yield from map(codec.shipped_row, rows)
-            if len(rows) < size:
-                return
-            after = (rows[-1][7], rows[-1][15])
-            if limit is not None:
-                limit -= size
 
     def totals(self) -> Totals:
         """What has been counted since the ledger began."""
@@ -380,30 +306,12 @@ class Ledger:
         """
         begin = now - history_days * _DAY
 
-        def work(connection: sqlite3.Connection) -> int:
-            (excess,) = connection.execute("SELECT shipped_rows - ? FROM totals", (history_max_files,)).fetchone()
-            files = connection.execute(
-                "DELETE FROM shipped WHERE id IN"
-                " (SELECT id FROM shipped WHERE shipped_at < ? ORDER BY shipped_at LIMIT ?)",
-                (begin, chunk),
-            ).rowcount
-            more = min(excess, chunk) - files
-            if more > 0:
-                files += connection.execute(
-                    "DELETE FROM shipped WHERE id IN (SELECT id FROM shipped ORDER BY shipped_at LIMIT ?)", (more,)
-                ).rowcount
-            connection.execute("UPDATE totals SET shipped_rows = shipped_rows - ?", (files,))
-            # Only the first rows are looked at: their order is that of time, as long as the clock is right.
-            runs = connection.execute(
-                "DELETE FROM runs WHERE id IN (SELECT id FROM runs ORDER BY id LIMIT ?)"
-                " AND coalesce(finished_at, started_at) < ?",
-                (chunk, begin),
-            ).rowcount
-            return files + runs
+        def step(connection: sqlite3.Connection) -> int:
+            return history.prune(connection, begin=begin, most_files=history_max_files, chunk=chunk)
 
         removed = 0
-        while self._has_prunable(begin, history_max_files) and go_on():
-            removed += self._write(work, durable=False)
+        while history.has_prunable(self._database.read, begin=begin, most_files=history_max_files) and go_on():
+            removed += self._write(step, durable=False)
         return removed
 
     # What is known of the endpoint
@@ -461,54 +369,6 @@ class Ledger:
     def _ask_for_failing(read: Callable[[str], list[Any]]) -> bool:
         return read("SELECT EXISTS (SELECT 1 FROM failing)") == [(1,)]
 
-    def _insert_shipped(self, connection: sqlite3.Connection, rows: Sequence[ShippedRow]) -> None:
-        for name in {row.destination for row in rows}.difference(self._destinations):
-            connection.execute("INSERT OR IGNORE INTO destinations (name) VALUES (?)", (stored(name),))
-            ((number,),) = connection.execute("SELECT id FROM destinations WHERE name = ?", (stored(name),)).fetchall()
-            self._destinations[name] = number
-        numbers = self._destinations
-        connection.executemany(
-            f"INSERT INTO shipped ({codec.SHIPPED_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [codec.shipped_values(row, numbers[row.destination]) for row in rows],
-        )
-        connection.executemany(
-            "INSERT OR REPLACE INTO kept (path, destination, inode, size, mtime_ns, ctime_ns)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                (stored(row.path), numbers[row.destination], *codec.kept_values(row.kept))
-                for row in rows
-                if row.kept is not None
-            ],
-        )
-        connection.execute(
-            "UPDATE totals SET shipped_rows = shipped_rows + :files, shipped_files = shipped_files + :files,"
-            " shipped_bytes = shipped_bytes + :bytes, already_there = already_there + :there,"
-            " last_shipped_at = max(coalesce(last_shipped_at, :latest), :latest)",
-            {
-                "files": len(rows),
-                "bytes": sum(row.size for row in rows),
-                "there": sum(row.already_there for row in rows),
-                "latest": max(row.shipped_at for row in rows),
-            },
-        )
-        connection.executemany(
-            "INSERT INTO locations VALUES (?, ?, ?, ?, ?) ON CONFLICT (location) DO UPDATE SET"
-            " files = files + excluded.files, bytes = bytes + excluded.bytes,"
-            " last_shipped_at = max(last_shipped_at, excluded.last_shipped_at),"
-            " last_period_begin = max(coalesce(last_period_begin, excluded.last_period_begin),"
-            " coalesce(excluded.last_period_begin, last_period_begin))",
-            _by_location(rows),
-        )
-
-    def _has_prunable(self, begin: float, history_max_files: int) -> bool:
-        ((found,),) = self._database.read(
-            "SELECT (SELECT shipped_rows FROM totals) > :most"
-            " OR (SELECT min(shipped_at) FROM shipped) < :begin"
-            " OR (SELECT coalesce(finished_at, started_at) FROM runs ORDER BY id LIMIT 1) < :begin",
-            {"most": history_max_files, "begin": begin},
-        )
-        return bool(found)
-
 
 def _delete_failing(connection: sqlite3.Connection, paths: Sequence[str]) -> None:
     connection.executemany("DELETE FROM failing WHERE path = ?", [(stored(path),) for path in paths])
@@ -518,40 +378,4 @@ def _remember(connection: sqlite3.Connection, values: dict[str, str], now: float
     connection.executemany(
         "INSERT OR REPLACE INTO memory (name, value, noted_at) VALUES (?, ?, ?)",
         [(name, value, now) for name, value in values.items()],
-    )
-
-
-def _by_location(rows: Sequence[ShippedRow]) -> list[tuple[Any, ...]]:
-    sums: dict[str, list[Any]] = {}
-    for row in rows:
-        entry = sums.setdefault(row.location, [0, 0, row.shipped_at, row.period_begin])
-        entry[0] += 1
-        entry[1] += row.size
-        entry[2] = max(entry[2], row.shipped_at)
-        if row.period_begin is not None:
-            entry[3] = row.period_begin if entry[3] is None else max(entry[3], row.period_begin)
-    return [(stored(location), *entry) for location, entry in sums.items()]
-
-
-def _is_idle(report: RunReport) -> bool:
-    moved = report.shipped or report.failed or report.pruned_directories
-    return not moved and not report.message and report.exit_code == 0
-
-
-def _tick_before(connection: sqlite3.Connection, run: int, begun: tuple[Any, ...]) -> int | None:
-    """The row right before this run's, if it is one of ticks that began less than a day before."""
-    started_at, _, host, destination = begun
-    rows = connection.execute(
-        "SELECT id, idle AND started_at BETWEEN :at - 86400 AND :at AND host = :host AND destination = :destination"
-        " FROM runs WHERE id < :run ORDER BY id DESC LIMIT 1",
-        {"at": started_at, "host": host, "destination": destination, "run": run},
-    ).fetchall()
-    return rows[0][0] if rows and rows[0][1] else None
-
-
-def _count_run(connection: sqlite3.Connection, report: RunReport, finished_at: float) -> None:
-    connection.execute(
-        "UPDATE totals SET runs = runs + 1, last_run_at = :at,"
-        " last_success_at = CASE WHEN :success THEN :at ELSE last_success_at END",
-        {"at": finished_at, "success": report.exit_code == 0},
     )

@@ -1,0 +1,156 @@
+"""Shipped files in the ledger: how they are written, read in pieces and forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from s3_uploader.ledger.codec import SHIPPED_COLUMNS, kept_values, shipped_row, shipped_values, stored
+from s3_uploader.ledger.rows import ShippedRow
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_CHUNK = 500
+
+
+def insert(connection: sqlite3.Connection, rows: Sequence[ShippedRow], *, destinations: dict[str, int]) -> None:
+    """Write shipped files and count them.
+
+    :param destinations: numbers of the destinations that are known so far; the new ones are added.
+    """
+    for name in {row.destination for row in rows}.difference(destinations):
+        connection.execute("INSERT OR IGNORE INTO destinations (name) VALUES (?)", (stored(name),))
+        ((number,),) = connection.execute("SELECT id FROM destinations WHERE name = ?", (stored(name),)).fetchall()
+        destinations[name] = number
+    connection.executemany(
+        f"INSERT INTO shipped ({SHIPPED_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [shipped_values(row, destinations[row.destination]) for row in rows],
+    )
+    connection.executemany(
+        "INSERT OR REPLACE INTO kept (path, destination, inode, size, mtime_ns, ctime_ns) VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (stored(row.path), destinations[row.destination], *kept_values(row.kept))
+            for row in rows
+            if row.kept is not None
+        ],
+    )
+    connection.execute(
+        "UPDATE totals SET shipped_rows = shipped_rows + :files, shipped_files = shipped_files + :files,"
+        " shipped_bytes = shipped_bytes + :bytes, already_there = already_there + :there,"
+        " last_shipped_at = max(coalesce(last_shipped_at, :latest), :latest)",
+        {
+            "files": len(rows),
+            "bytes": sum(row.size for row in rows),
+            "there": sum(row.already_there for row in rows),
+            "latest": max(row.shipped_at for row in rows),
+        },
+    )
+    connection.executemany(
+        "INSERT INTO locations VALUES (?, ?, ?, ?, ?) ON CONFLICT (location) DO UPDATE SET"
+        " files = files + excluded.files, bytes = bytes + excluded.bytes,"
+        " last_shipped_at = max(last_shipped_at, excluded.last_shipped_at),"
+        " last_period_begin = max(coalesce(last_period_begin, excluded.last_period_begin),"
+        " coalesce(excluded.last_period_begin, last_period_begin))",
+        _by_location(rows),
+    )
+
+
+def select(
+    read: Callable[[str, Sequence[Any]], list[tuple[Any, ...]]],
+    *,
+    since: float | None,
+    until: float | None,
+    match: str | None,
+    location: str | None,
+    limit: int | None,
+    newest_first: bool,
+) -> Iterator[ShippedRow]:
+    """Shipped files in the order of time; see :meth:`s3_uploader.ledger.Ledger.history`.
+
+    Each piece is a query of its own that begins after the last row of the one before.
+    """
+    conditions = ["(shipped_at, shipped.id) " + ("< (?, ?)" if newest_first else "> (?, ?)")]
+    parameters: list[Any] = []
+    for condition, value in (("shipped_at >= ?", since), ("shipped_at < ?", until)):
+        if value is not None:
+            conditions.append(condition)
+            parameters.append(value)
+    if location is not None:
+        conditions.append("location = ?")
+        parameters.append(stored(location))
+    if match is not None:
+        # CAST, because what holds a byte that is no text is a blob here.
+        is_glob = any(character in match for character in "*?[")
+        test = "CAST({} AS TEXT) GLOB CAST(? AS TEXT)" if is_glob else "instr(CAST({} AS TEXT), CAST(? AS TEXT))"
+        conditions.append(f"({test.format('path')} OR {test.format('key')})")
+        parameters += [stored(match)] * 2
+    direction = "DESC" if newest_first else "ASC"
+    columns = SHIPPED_COLUMNS.replace(" destination,", " name,")
+    sql = (
+        f"SELECT {columns}, shipped.id FROM shipped JOIN destinations ON destinations.id = destination"
+        f" WHERE {' AND '.join(conditions)} ORDER BY shipped_at {direction}, shipped.id {direction} LIMIT ?"
+    )
+    after = (float("inf"), 0) if newest_first else (float("-inf"), 0)
+    while limit is None or limit > 0:
+        size = _CHUNK if limit is None else min(limit, _CHUNK)
+        rows = read(sql, (*after, *parameters, size))
+        yield from map(shipped_row, rows)
+        if len(rows) < size:
+            return
+        after = (rows[-1][7], rows[-1][15])
+        if limit is not None:
+            limit -= size
+
+
+def has_prunable(
+    read: Callable[[str, Mapping[str, Any]], list[tuple[Any, ...]]], *, begin: float, most_files: int
+) -> bool:
+    """Whether :func:`prune` has something to do. Looks at the ends of the tables only."""
+    ((found,),) = read(
+        "SELECT (SELECT shipped_rows FROM totals) > :most"
+        " OR (SELECT min(shipped_at) FROM shipped) < :begin"
+        " OR (SELECT coalesce(finished_at, started_at) FROM runs ORDER BY id LIMIT 1) < :begin",
+        {"most": most_files, "begin": begin},
+    )
+    return bool(found)
+
+
+def prune(connection: sqlite3.Connection, *, begin: float, most_files: int, chunk: int) -> int:
+    """Forget some of the files and runs from before ``begin``, and of the oldest files above ``most_files``.
+
+    Returns the number of rows removed, at the most twice ``chunk``.
+    """
+    (excess,) = connection.execute("SELECT shipped_rows - ? FROM totals", (most_files,)).fetchone()
+    files = connection.execute(
+        "DELETE FROM shipped WHERE id IN (SELECT id FROM shipped WHERE shipped_at < ? ORDER BY shipped_at LIMIT ?)",
+        (begin, chunk),
+    ).rowcount
+    more = min(excess, chunk) - files
+    if more > 0:
+        files += connection.execute(
+            "DELETE FROM shipped WHERE id IN (SELECT id FROM shipped ORDER BY shipped_at LIMIT ?)", (more,)
+        ).rowcount
+    connection.execute("UPDATE totals SET shipped_rows = shipped_rows - ?", (files,))
+    # Only the first rows are looked at: their order is that of time, as long as the clock is right.
+    runs = connection.execute(
+        "DELETE FROM runs WHERE id IN (SELECT id FROM runs ORDER BY id LIMIT ?)"
+        " AND coalesce(finished_at, started_at) < ?",
+        (chunk, begin),
+    ).rowcount
+    if not files and not runs:
+        # Somebody removed rows by hand, so that there are fewer than were counted.
+        connection.execute("UPDATE totals SET shipped_rows = (SELECT count(*) FROM shipped)")
+    return files + runs
+
+
+def _by_location(rows: Sequence[ShippedRow]) -> list[tuple[Any, ...]]:
+    sums: dict[str, list[Any]] = {}
+    for row in rows:
+        entry = sums.setdefault(row.location, [0, 0, row.shipped_at, row.period_begin])
+        entry[0] += 1
+        entry[1] += row.size
+        entry[2] = max(entry[2], row.shipped_at)
+        if row.period_begin is not None:
+            entry[3] = row.period_begin if entry[3] is None else max(entry[3], row.period_begin)
+    return [(stored(location), *entry) for location, entry in sums.items()]
