@@ -14,6 +14,7 @@ import signal
 FUTURE_TOLERANCE = 300.0
 """Seconds by which an mtime may lie in the future before it counts as wrong and no longer holds a file back."""
 
+_MOUNTS = "/proc/self/mountinfo"
 _DELEGATING = ("nfs", "cifs", "smb")
 _NO_LEASE_HERE = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY)
 
@@ -92,7 +93,7 @@ def _is_remote(device: int) -> bool:
     """
     number = f"{os.major(device)}:{os.minor(device)}"
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+        with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
             for line in mounts:
                 fields = line.split(" ")
                 if fields[2] == number:

@@ -1,0 +1,198 @@
+"""When a file is ready: the two clocks, and the probe for a writer."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s3_uploader.spool import readiness
+from s3_uploader.spool.readiness import is_being_written, release_lease, still_settling, take_lease
+from tests.fakes import NOW
+
+
+def settling(*, begin: float | None = None, mtime: float = -3600, settle: float = 10) -> str:
+    """Why a file is too fresh; times are relative to now."""
+    return still_settling(
+        period_begin=None if begin is None else NOW + begin,
+        period_end=None if begin is None else NOW + begin + 60,
+        mtime=NOW + mtime,
+        now=NOW,
+        settle_seconds=settle,
+    )
+
+
+class TestClocks:
+    @pytest.mark.parametrize(
+        ("begin", "reason"),
+        [
+            (-3600, ""),
+            (-70, ""),
+            (-69.9, "its minute ended less than 10 s ago"),
+            (-60, "its minute ended less than 10 s ago"),
+            (-59.9, "its minute is not over"),
+            (0, "its minute is not over"),
+            (0.1, ""),
+            (86400, ""),
+            (None, ""),
+        ],
+    )
+    def test_stamp(self, begin: float | None, reason: str) -> None:
+        """A stamp holds a file back around its own minute only; one in the future, or none, strands nothing."""
+        assert settling(begin=begin) == reason
+
+    @pytest.mark.parametrize(
+        ("mtime", "fresh"),
+        [(-10, False), (-9.9, True), (0, True), (300, True), (300.1, False), (86400, False)],
+    )
+    def test_mtime(self, mtime: float, fresh: bool) -> None:
+        """A file is fresh for the settle time after its last write; an mtime far in the future strands nothing."""
+        assert bool(settling(mtime=mtime)) is fresh
+
+    def test_says_how_old(self) -> None:
+        """Somebody who tries it with a file made a second ago is told why nothing moved."""
+        assert settling(mtime=-1) == "written 1 s ago, less than 10 s"
+        assert settling(mtime=5) == "written 0 s ago, less than 10 s"
+
+    @given(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9), st.floats(0, 3600))
+    def test_nothing_is_stranded(self, begin: float, mtime: float, settle: float) -> None:
+        """Whatever its times say, every file is ready once its stamp, its mtime and the tolerance are in the past."""
+        later = max(begin + 60, mtime, 0) + settle + 1
+        assert not still_settling(
+            period_begin=begin, period_end=begin + 60, mtime=mtime, now=later, settle_seconds=settle
+        )
+
+    def test_no_settle_time(self) -> None:
+        """With a settle time of zero a file is ready the moment its minute is over."""
+        assert settling(begin=-60, mtime=0, settle=0) == ""
+        assert settling(begin=-59, mtime=0, settle=0) != ""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file."""
+    path = tmp_path / "file"
+    path.write_bytes(b"data")
+    return path
+
+
+@pytest.fixture
+def reader(path: Path) -> Iterator[int]:
+    """The file open for reading."""
+    descriptor = os.open(path, os.O_RDONLY)
+    yield descriptor
+    os.close(descriptor)
+
+
+class TestWriter:
+    def test_nobody(self, reader: int) -> None:
+        """A file that nobody writes is not being written, and no lease is left behind."""
+        assert is_being_written(reader) is False
+        assert fcntl.fcntl(reader, fcntl.F_GETLEASE) == fcntl.F_UNLCK
+
+    @pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND])
+    def test_writer(self, path: Path, reader: int, flags: int) -> None:
+        """Anybody who has it open for writing is seen, until they close it."""
+        writer = os.open(path, flags)
+        assert is_being_written(reader) is True
+        os.close(writer)
+        assert is_being_written(reader) is False
+
+    def test_mapping(self, path: Path, reader: int) -> None:
+        """A shared mapping counts as a writer although its descriptor is closed."""
+        with path.open("r+b") as file:
+            mapping = mmap.mmap(file.fileno(), 0)
+        assert is_being_written(reader) is True
+        mapping.close()
+        assert is_being_written(reader) is False
+
+    def test_other_readers(self, path: Path, reader: int) -> None:
+        """Readers are no writers."""
+        with path.open("rb"):
+            assert is_being_written(reader) is False
+
+    def test_one_that_comes_meanwhile(self, path: Path, reader: int) -> None:
+        """A writer that comes while the lease is held is noticed, and its signal does no harm."""
+        assert take_lease(reader) is True
+        with pytest.raises(BlockingIOError):
+            os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        assert signal.getsignal(signal.SIGURG) is signal.SIG_DFL
+        assert release_lease(reader) is False
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+
+    def test_lease_that_was_taken_away(self, reader: int) -> None:
+        """A lease that the kernel has taken away counts as disturbed."""
+        assert release_lease(reader) is False
+
+
+class TestNoTelling:
+    def refuse(self, monkeypatch: pytest.MonkeyPatch, number: int, command: int = fcntl.F_SETLEASE) -> None:
+        """Let the kernel refuse a command."""
+        real = fcntl.fcntl
+
+        def fake(descriptor: int, asked: int, argument: Any = 0) -> Any:
+            if asked == command:
+                raise OSError(number, os.strerror(number))
+            return real(descriptor, asked, argument)
+
+        monkeypatch.setattr(fcntl, "fcntl", fake)
+
+    @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP])
+    def test_no_lease_here(self, reader: int, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+        """Where a lease cannot be taken there is no telling, and that is no error."""
+        self.refuse(monkeypatch, number)
+        assert is_being_written(reader) is None
+
+    def test_broken_disk(self, reader: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file system that fails is not mistaken for one without leases."""
+        self.refuse(monkeypatch, errno.EIO)
+        with pytest.raises(OSError, match="Input/output"):
+            is_being_written(reader)
+
+    def test_broken_disk_at_release(self, reader: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nor when the lease is given back."""
+        self.refuse(monkeypatch, errno.EIO, fcntl.F_GETLEASE)
+        with pytest.raises(OSError, match="Input/output"):
+            release_lease(reader)
+
+    @pytest.mark.parametrize(
+        ("line", "told"),
+        [
+            ("20 1 {device} / /mnt rw,relatime shared:1 - nfs4 server:/x rw", None),
+            ("20 1 {device} / /mnt rw - cifs //server/x rw", None),
+            ("20 1 {device} / /mnt rw - ext4 /dev/sda1 rw", True),
+            ("20 1 9999:9999 / /mnt rw - nfs4 server:/x rw", True),
+            ("20 1 {device} / /mnt nonsense", True),
+        ],
+    )
+    def test_network(
+        self, reader: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, told: bool | None
+    ) -> None:
+        """Over NFSv4 and SMB the answer that means a writer elsewhere means nothing; no file is stranded by it."""
+        device = os.fstat(reader).st_dev
+        mounts = tmp_path / "mountinfo"
+        mounts.write_text(
+            "1 1 0:1 / / rw - tmpfs none rw\n" + line.format(device=f"{os.major(device)}:{os.minor(device)}") + "\n"
+        )
+        monkeypatch.setattr(readiness, "_MOUNTS", str(mounts))
+        self.refuse(monkeypatch, errno.EAGAIN)
+        readiness._is_remote.cache_clear()
+        assert is_being_written(reader) is told
+        readiness._is_remote.cache_clear()
+
+    def test_no_mount_table(self, reader: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without a table of mounts the kernel's word is taken."""
+        monkeypatch.setattr(readiness, "_MOUNTS", "/nowhere")
+        self.refuse(monkeypatch, errno.EAGAIN)
+        readiness._is_remote.cache_clear()
+        assert is_being_written(reader) is True
+        readiness._is_remote.cache_clear()

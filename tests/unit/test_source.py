@@ -1,0 +1,160 @@
+"""Opening a file of the spool, and asking whether it is still the same."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from s3_uploader.model import Left
+from s3_uploader.spool import source
+from s3_uploader.spool.root import SpoolRoot
+from s3_uploader.spool.source import OpenFile, open_candidate, why_not_opened
+from tests.fakes import candidate, write
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[SpoolRoot]:
+    """The spool."""
+    opened = SpoolRoot(str(tmp_path))
+    yield opened
+    opened.close()
+
+
+def opened(root: SpoolRoot, path: str) -> OpenFile:
+    """The file, which must be one that can be opened."""
+    file = open_candidate(root, candidate(path))
+    assert isinstance(file, OpenFile)
+    return file
+
+
+class TestOpen:
+    def test_file(self, root: SpoolRoot, tmp_path: Path) -> None:
+        """A regular file is open with the fingerprint that it has."""
+        status = write(tmp_path / "a/x").stat()
+        file = opened(root, "a/x")
+        assert (file.fingerprint.inode, file.fingerprint.size) == (status.st_ino, 4)
+        assert file.fingerprint.ctime_ns == status.st_ctime_ns
+        assert file.why_changed() is None
+        file.close()
+        file.close()
+
+    def test_what_is_no_file(self, root: SpoolRoot, tmp_path: Path) -> None:
+        """Links, FIFOs, sockets, devices and directories are not opened, or closed again unread."""
+        before = len(os.listdir("/proc/self/fd"))
+        (tmp_path / "link").symlink_to("/etc/passwd")
+        (tmp_path / "below").symlink_to("/etc")
+        os.mkfifo(tmp_path / "fifo")
+        (tmp_path / "dir").mkdir()
+        with socket.socket(socket.AF_UNIX) as listener:
+            directory = os.open(tmp_path, os.O_RDONLY)
+            # A path of a socket is short.
+            listener.bind(f"/proc/self/fd/{directory}/socket")
+            os.close(directory)
+        for name in ("link", "below/passwd", "fifo", "dir", "socket"):
+            answer = open_candidate(root, candidate(name))
+            assert not isinstance(answer, OpenFile)
+            assert answer[0] is Left.SPECIAL
+        assert len(os.listdir("/proc/self/fd")) == before
+
+    def test_gone(self, root: SpoolRoot) -> None:
+        """A file that is gone is nothing to worry about."""
+        assert open_candidate(root, candidate("gone")) == (Left.VANISHED, "it is gone")
+        assert open_candidate(root, candidate("gone/too")) == (Left.VANISHED, "it is gone")
+
+    def test_busy(self, root: SpoolRoot, tmp_path: Path) -> None:
+        """A file that somebody writes is left, and closed again."""
+        with write(tmp_path / "x").open("ab"):
+            assert open_candidate(root, candidate("x")) == (Left.BUSY, "a writer has it open")
+
+    def test_broken(self, root: SpoolRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A disk that fails costs this file only and leaves nothing open."""
+        write(tmp_path / "x")
+
+        def fail(descriptor: int) -> bool:
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(source, "is_being_written", fail)
+        before = len(os.listdir("/proc/self/fd"))
+        assert open_candidate(root, candidate("x")) == (Left.UNREADABLE, "Input/output error")
+        assert len(os.listdir("/proc/self/fd")) == before
+
+    @pytest.mark.parametrize(
+        ("number", "reason"),
+        [
+            (errno.ENOENT, Left.VANISHED),
+            (errno.ESTALE, Left.VANISHED),
+            (errno.ELOOP, Left.SPECIAL),
+            (errno.ENOTDIR, Left.SPECIAL),
+            (errno.ENXIO, Left.SPECIAL),
+            (errno.EWOULDBLOCK, Left.BUSY),
+            (errno.ETXTBSY, Left.BUSY),
+            (errno.EACCES, Left.UNREADABLE),
+            (errno.EIO, Left.UNREADABLE),
+            (errno.ENAMETOOLONG, Left.UNREADABLE),
+        ],
+    )
+    def test_errors(self, number: int, reason: Left) -> None:
+        """Each error of the system has its meaning; an unknown one is a failure and not overlooked."""
+        assert why_not_opened(OSError(number, os.strerror(number)))[0] is reason
+
+
+def _append(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def _overwrite(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(b"DATA")
+
+
+def _overwrite_and_put_mtime_back(path: Path) -> None:
+    before = path.stat()
+    _overwrite(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _truncate(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def _touch(path: Path) -> None:
+    os.utime(path)
+
+
+CHANGES: list[Callable[[Path], None]] = [_append, _overwrite, _overwrite_and_put_mtime_back, _truncate, _touch]
+
+
+class TestChanges:
+    @pytest.mark.parametrize("change", CHANGES)
+    def test_seen(self, root: SpoolRoot, tmp_path: Path, change: Callable[[Path], None]) -> None:
+        """Every change of the open file is seen, also one that puts the mtime back."""
+        path = write(tmp_path / "x")
+        file = opened(root, "x")
+        change(path)
+        assert file.why_changed() is Left.CHANGED
+        assert not file.look_again()
+        assert file.why_changed() is None
+        assert file.look_again()
+        file.close()
+
+    def test_writer(self, root: SpoolRoot, tmp_path: Path) -> None:
+        """Somebody who has it open for writing may change it any moment."""
+        path = write(tmp_path / "x")
+        file = opened(root, "x")
+        with path.open("ab"):
+            assert file.why_changed() is Left.BUSY
+        file.close()
+
+    def test_replaced(self, root: SpoolRoot, tmp_path: Path) -> None:
+        """A file whose name now leads to another one has lost a link, which counts as a change."""
+        path = write(tmp_path / "x")
+        file = opened(root, "x")
+        write(tmp_path / "new").rename(path)
+        assert file.why_changed() is Left.CHANGED
+        file.close()
