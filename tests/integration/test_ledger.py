@@ -128,6 +128,7 @@ except StateError as error:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
+@pytest.mark.usefixtures("unmeasured")
 def test_a_user_with_read_permission_only_can_read(path: str, tmp_path: Path) -> None:
     """A user who may read the state directory and not write it sees the history, between runs and during one."""
     reachable(tmp_path)

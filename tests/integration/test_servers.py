@@ -563,17 +563,21 @@ def test_a_server_with_a_skewed_clock(started: Callable[[Server], None]) -> None
         server.client().list_buckets()
 
 
-def test_a_client_with_a_skewed_clock() -> None:
+def test_a_client_with_a_skewed_clock(tmp_path: Path) -> None:
     """A subprocess sees another time of day, the true monotonic clock and the true times of files."""
     environment = or_skip(lambda: clock_offset_environment(-3600))
-    code = "import os, time; print(time.time(), time.monotonic(), os.stat('.').st_mtime)"
+    code = "import os, sys, time; print(time.time(), time.monotonic(), os.stat(sys.argv[1]).st_mtime)"
     output = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, tmp_path],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     wall, monotonic, changed = map(float, output.split())
     assert abs(wall + 3600 - time.time()) < 60
     assert abs(monotonic - time.monotonic()) < 60
-    assert changed == os.stat(".").st_mtime
+    assert changed == tmp_path.stat().st_mtime
 
 
 def test_a_killed_test_leaves_no_server() -> None:

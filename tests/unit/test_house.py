@@ -26,6 +26,7 @@ def test_end_to_end_tests_do_not_import_the_package(path: Path) -> None:
         assert not [name for name in names if name.partition(".")[0] == "s3_uploader"]
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_loading_a_configuration_imports_nothing_heavy() -> None:
     """A tick that finds nothing to do pays for reading its configuration and not for libraries that it does not use."""
     script = (
