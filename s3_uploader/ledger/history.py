@@ -70,12 +70,14 @@ def select(
 
     Each piece is a query of its own that begins after the last row of the one before.
     """
-    conditions = ["(shipped_at, shipped.id) " + ("< (?, ?)" if newest_first else "> (?, ?)")]
-    parameters: list[Any] = []
-    for condition, value in (("shipped_at >= ?", since), ("shipped_at < ?", until)):
-        if value is not None:
-            conditions.append(condition)
-            parameters.append(value)
+    # Where the first piece begins. Numbers of rows begin with 1, so that since is included and until is not.
+    lower = float("-inf") if since is None else since
+    upper = float("inf") if until is None else until
+    parameters: list[Any]
+    if newest_first:
+        conditions, after, parameters = ["(shipped_at, shipped.id) < (?, ?)", "shipped_at >= ?"], (upper, 0), [lower]
+    else:
+        conditions, after, parameters = ["(shipped_at, shipped.id) > (?, ?)", "shipped_at < ?"], (lower, 0), [upper]
     if location is not None:
         conditions.append("location = ?")
         parameters.append(stored(location))
@@ -91,7 +93,6 @@ def select(
         f"SELECT {columns}, shipped.id FROM shipped JOIN destinations ON destinations.id = destination"
         f" WHERE {' AND '.join(conditions)} ORDER BY shipped_at {direction}, shipped.id {direction} LIMIT ?"
     )
-    after = (float("inf"), 0) if newest_first else (float("-inf"), 0)
     while limit is None or limit > 0:
         size = _CHUNK if limit is None else min(limit, _CHUNK)
         rows = read(sql, (*after, *parameters, size))
