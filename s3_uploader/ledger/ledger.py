@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from s3_uploader.errors import StateError
 from s3_uploader.ledger import codec, history, runs
 from s3_uploader.ledger.codec import restored, stored
 from s3_uploader.ledger.endpoint_memory import MAX_AGE, EndpointMemory
@@ -73,13 +75,13 @@ class Ledger:
         return cls(ReadOnlyDatabase(path), clock=clock)
 
     def close(self) -> None:
-        """Write what the endpoint memories learned and close; may be called twice."""
-        try:
-            if any(memory.unwritten() for memory in self._memories):
+        """Write what the endpoint memories learned, if that is possible, and close; may be called twice."""
+        if any(memory.unwritten() for memory in self._memories):
+            # What was learned can be learned again; it must not hide what ended the run.
+            with contextlib.suppress(StateError):
                 self._write(lambda connection: None, durable=False)
-        finally:
-            self._memories.clear()
-            self._database.close()
+        self._memories.clear()
+        self._database.close()
 
     def __enter__(self) -> Ledger:
         return self

@@ -621,6 +621,15 @@ def test_a_store_remembers_through_a_mapping(path: str, ledger: Ledger) -> None:
         assert later.endpoint_memory(prefix="s3.example.com/bucket ").get("checksums") is None
 
 
+def test_what_was_learned_is_not_worth_an_error(path: str, ledger: Ledger) -> None:
+    """A full disk does not turn the end of a run into a failure for the sake of what a store has learned."""
+    ledger.endpoint_memory().set("checksums", "no")
+    connection_of(ledger).execute("PRAGMA query_only = 1")
+    ledger.close()
+    with Ledger.open(path, clock=lambda: NOW) as again:
+        assert again.endpoint_memory().get("checksums") is None
+
+
 def test_a_fact_that_changes_while_it_is_written_is_written_again() -> None:
     """A value set between the write and its end is not taken for written."""
     memory = EndpointMemory({})
