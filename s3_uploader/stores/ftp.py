@@ -176,9 +176,9 @@ class FtpStore:
         """Connect, log in and try everything that an upload needs; see :meth:`Store.check`."""
         from s3_uploader.stores.ftp_check import check_server
 
-        return check_server(
-            self._connect, self._login_error, server=self._server_name, lock_file=self._lock_file, now=now
-        )
+        # Once the store is open the lock file is our own.
+        lock_file = None if self._lock is not None else self._lock_file
+        return check_server(self._connect, self._login_error, server=self._server_name, lock_file=lock_file, now=now)
 
     @property
     def _server_name(self) -> str:

@@ -733,6 +733,10 @@ def test_check(server: PyFtpServer) -> None:
     for expected in ("logged in", "nothing is encrypted", "size confirmed", "no checksums", "rename replaces"):
         assert expected in facts
     assert server.files() == {}
+    store = new_store(server, lock_file="write")
+    store.open()
+    assert "lock file" not in " | ".join(finding.fact for finding in store.check(now=time.time()))
+    store.close(timeout=5)
     (server.root / "write").write_text("x")
     findings = new_store(server, lock_file="write").check(now=time.time() - 3600)
     facts = " | ".join(finding.fact for finding in findings)
