@@ -12,6 +12,8 @@ MAXIMUM_BODY = 256 * 1024 * 1024
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)(?: .*)?")
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?")
+_LENGTH = re.compile("[0-9]{1,18}")
+_CONTROL = re.compile(rb"[\0\r\n\x0b\x0c]")
 _BODILESS = frozenset((204, 304))
 
 
@@ -87,6 +89,9 @@ class AnswerParser:
                 raise InvalidAnswer(repr(self._buffer[:60]))
             return False
         lines = self._buffer[:end].split(b"\r\n")
+        if any(_CONTROL.search(line) for line in lines):
+            # RFC 9110, 5.5: dangerous. An ETag goes into later requests, where it must not become a line of its own.
+            raise InvalidAnswer("control characters in a header")
         self._buffer = self._buffer[end + 4 :]
         found = _STATUS_LINE.fullmatch(lines[0])
         if found is None:
@@ -111,7 +116,8 @@ class AnswerParser:
             self._mode = "chunk-size"
         elif "content-length" in headers:
             length = headers["content-length"]
-            if not (length.isascii() and length.isdigit()) or int(length) > MAXIMUM_BODY:
+            # int() refuses thousands of digits with an exception of its own.
+            if not _LENGTH.fullmatch(length) or int(length) > MAXIMUM_BODY:
                 raise InvalidAnswer(f"Content-Length: {length[:40]}")
             self._remaining = int(length)
             self._mode = "length" if self._remaining else "done"

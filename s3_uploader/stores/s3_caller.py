@@ -154,6 +154,14 @@ class Caller:
                 sending.cancel()
 
     def _done(self, call: Call, outcome: Outcome) -> None:
+        try:
+            self._judge(call, outcome)
+        except Exception as error:
+            # An answer that nobody has thought of may cost its request, never the engine's thread.
+            call.error = StoreError(f"The {call.request.operation} operation failed: {error!r}.", code="Unexpected")
+            call.finish()
+
+    def _judge(self, call: Call, outcome: Outcome) -> None:
         call._sending = None
         now = self._wall_clock()
         operation = call.request.operation

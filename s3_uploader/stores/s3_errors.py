@@ -97,6 +97,10 @@ MEANINGS: dict[str, Meaning] = {
     "NotImplemented": Meaning(hint="The server does not know a feature that the configuration asks for."),
 }
 
+_WRITES = ("PutObject", "UploadPart", "CreateMultipartUpload", "CompleteMultipartUpload")
+_SUSPICIOUS_SKEW = 300.0
+"""S3 refuses requests that are signed fifteen minutes off; some servers are stricter."""
+
 _SERVER_TROUBLE = Meaning(retryable=True)
 _UNKNOWN = Meaning()
 
@@ -173,6 +177,12 @@ def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool)
             meaning = _SERVER_TROUBLE
         elif answer.status == 429:
             meaning = _SLOW
+        elif answer.status == 408:
+            meaning = _PASSING  # What load balancers say to a connection that has rested too long.
+        elif answer.status == 407:
+            meaning = Meaning(scope=_DESTINATION, hint="Look at the name and password in HTTP_PROXY and HTTPS_PROXY.")
+        elif code in ("404", "405", "501") and operation in _WRITES and not proven_useful:
+            meaning = Meaning(scope=_DESTINATION, hint="Look at endpoint_url: is this an S3 server?")
         elif answer.status < 300:
             meaning = _PASSING  # An error document in a 200, of a code that nobody has heard of.
         elif code == "NoSuchKey" and operation in ("PutObject", "UploadPart"):
@@ -180,6 +190,10 @@ def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool)
             meaning = _PASSING
         else:
             meaning = _UNKNOWN
+    skew = clock_skew(answer, now)
+    if answer.status == 403 and skew is not None and abs(skew) > _SUSPICIOUS_SKEW:
+        # Not every server says RequestTimeTooSkewed (rclone denies access).
+        meaning = Meaning(scope=_DESTINATION, hint=_clock_hint(answer, now))
     hint = meaning.hint
     region = bucket_region(answer)
     if region and "region" in hint:
@@ -257,7 +271,10 @@ def parse_http_date(value: str) -> float | None:
         moment = (int(parts[3]), months.index(parts[2]) + 1, int(parts[1]), hour, minute, second, 0, 0, 0)
     except ValueError:
         return None
-    return float(calendar.timegm(time.struct_time(moment)))
+    try:
+        return float(calendar.timegm(time.struct_time(moment)))
+    except (ValueError, OverflowError):
+        return None  # A year that no calendar has.
 
 
 def _denied(operation: str, *, proven_useful: bool) -> Meaning:

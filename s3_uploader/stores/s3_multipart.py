@@ -89,7 +89,7 @@ class MultipartUpload(Upload):
 
     def prepare(self) -> None:
         """Begin, on a thread of the crew: a large file's digest may be needed before anything is sent."""
-        self.context.crew.do(self.begin)
+        self.on_crew(self.begin)
 
     def begin(self) -> None:
         """Amazon honours a condition when the parts are joined; of others that is not known, so we look first, too."""
@@ -188,7 +188,7 @@ class MultipartUpload(Upload):
             self.context.budget.acquire(part.size, lambda part=part: self._admitted(part, generation))  # type: ignore[misc]
 
     def _admitted(self, part: Part, generation: int) -> None:
-        self.context.crew.do(lambda: self._read_part(part, generation))
+        self.on_crew(lambda: self._read_part(part, generation))
 
     def _read_part(self, part: Part, generation: int) -> None:
         if generation != self._generation or not self.start_reading():
@@ -200,6 +200,9 @@ class MultipartUpload(Upload):
             self._part_over(part)
             self.fail(error)
             return
+        except BaseException:
+            self._part_over(part)
+            raise
         finally:
             self.stop_reading()
         part.crc32 = zlib.crc32(body)
@@ -216,7 +219,9 @@ class MultipartUpload(Upload):
         )
         del body
         call = self.context.caller.prepare(
-            request, lambda call: self._part_sent(call, part, generation), deadline=self.deadline
+            request,
+            lambda call: self.guard(self._part_sent, call, part, generation),
+            deadline=self.deadline,
         )
         with self._lock:
             begun = not self.over and generation == self._generation
@@ -490,7 +495,7 @@ class MultipartUpload(Upload):
                     self.stop_reading()
             super(MultipartUpload, self)._examine(call, ours=ours)
 
-        self.context.crew.do(examine)
+        self.on_crew(examine)
 
     def read_again(self, first: int, last: int) -> bytes:
         """Bytes of the file."""

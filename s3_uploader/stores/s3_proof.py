@@ -17,6 +17,7 @@ import msgspec
 
 from s3_uploader.model import Proof
 
+_LENGTH = re.compile("[0-9]{1,18}")
 _MD5 = re.compile("[0-9a-fA-F]{32}")
 _MD5_OF_PARTS = re.compile("[0-9a-fA-F]{32}-[0-9]+")
 
@@ -112,7 +113,7 @@ def compare(headers: Mapping[str, str], digest: Digest, *, etag_counts: bool = T
     An ETag of parts says nothing if it differs: the parts may have been of another size.
     """
     length = headers.get("content-length", "")
-    if length.isdigit() and int(length) != digest.size:
+    if _LENGTH.fullmatch(length) and int(length) != digest.size:
         return Comparison.DIFFERENT, Proof.NONE
     proof = Proof.NONE
     checksum = headers.get("x-amz-checksum-crc32", "")

@@ -79,7 +79,7 @@ class SingleUpload(Upload):
         if self.over:
             self._release()
         else:
-            self.context.crew.do(self._read_on_crew)
+            self.on_crew(self._read_on_crew)
 
     def _read_on_crew(self) -> None:
         if not self.start_reading():

@@ -6,6 +6,7 @@ The steps of an upload run as callbacks, one after the other, on whatever thread
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -157,11 +158,30 @@ class Upload:
         self, request: Request, finished: Callable[[Call], None], expected: frozenset[int], *, cancels: bool = True
     ) -> None:
         """Send a request that belongs to this upload, the only one at the time."""
-        call = self.context.caller.call(request, finished, deadline=self.deadline, expected=expected)
+        call = self.context.caller.call(
+            request, functools.partial(self.guard, finished), deadline=self.deadline, expected=expected
+        )
         # One that is over already is not kept: it would hold the upload that holds it.
         self._call = None if call.over else call
         if cancels and isinstance(self._error, UploadCancelled):
             call.cancel(self._error)
+
+    def on_crew(self, step: Callable[[], None]) -> None:
+        """Have a step that may block done on a thread of the crew."""
+        self.context.crew.do(functools.partial(self.guard, step))
+
+    def guard(self, step: Callable[..., None], *arguments: object) -> None:
+        """Do a step. What it raises, be it for want of memory, ends this upload and not the thread that it is on."""
+        try:
+            step(*arguments)
+        except Exception as error:
+            self.fail(
+                StoreError(
+                    f"The upload of {self._address} failed: {error!r}.",
+                    code="Unexpected",
+                    hint="This should not happen; please report it.",
+                )
+            )
 
     def cancel(self, reason: UploadCancelled) -> None:
         """Give the upload up."""
@@ -326,7 +346,7 @@ class Upload:
         headers = call.body.headers
         comparison, proof = compare(headers, self.digest(), etag_counts=self.etag_counts)
         if comparison is Comparison.UNKNOWN or (comparison is Comparison.SAME and proof < self.options.minimum_proof):
-            self.context.crew.do(lambda: self._compare_bytes(headers, 0, ours=ours))
+            self.on_crew(lambda: self._compare_bytes(headers, 0, ours=ours))
         elif comparison is Comparison.SAME:
             self._is_there(headers, proof, ours=ours)
         else:
@@ -371,7 +391,7 @@ class Upload:
             elif call.status in (403, 404, 412, 416):
                 self._cannot_examine()
             else:
-                self.context.crew.do(lambda: compare_piece(call.body.body))
+                self.on_crew(lambda: compare_piece(call.body.body))
 
         def compare_piece(theirs: bytes) -> None:
             if not self.start_reading():
@@ -404,7 +424,7 @@ class Upload:
         elif self.options.on_conflict is OnConflict.OVERWRITE:
             self._replace()
         elif self.options.on_conflict is OnConflict.KEEP_BOTH and not self.derived:
-            self.context.crew.do(self._derive_key)
+            self.on_crew(self._derive_key)
         else:
             self.fail(
                 ConflictError(f"{self._address} is taken by other content.", hint=_conflict_hint(), existing=etag)
