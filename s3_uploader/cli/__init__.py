@@ -12,7 +12,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ``s3-uploader-cli CONFIG_FILE``, the form that cron starts every minute, needs no command-line parser and does not
     load one: that is a third of what a run with nothing to do costs.
     """
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments is None:
+        from s3_uploader.cli.process import prepare
+
+        prepare()
+        arguments = sys.argv[1:]
     if len(arguments) == 1 and not arguments[0].startswith("-"):
         from s3_uploader.cli.names import COMMANDS
 

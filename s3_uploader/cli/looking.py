@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from s3_uploader import app, config
-from s3_uploader.cli.output import json_bytes, local_time, print_json, print_lines, table, utc_time, write_text
+from s3_uploader.cli.output import local_time, print_json, print_json_line, print_lines, table, utc_time, write_text
 from s3_uploader.cli.times import parse_time
 from s3_uploader.config import Config
 from s3_uploader.ledger import FailingRow, Ledger, RunRow, ShippedRow
@@ -46,7 +46,7 @@ def dry_run(configuration: Config, *, as_json: bool) -> int:
             if as_json:
                 row = {"path": path, "would_ship": reason is None, "address": address, "size": size}
                 row |= {} if reason is None else {"reason": reason.value, "detail": detail}
-                write_text(json_bytes(row).decode() + "\n")
+                print_json_line(row)
             elif reason is None:
                 print_lines([f"would ship   {shown_name(path)} to {shown_name(address or '')} ({shown_size(size)})"])
             else:
@@ -264,7 +264,7 @@ def history(
             rows = iter(list(rows)[::-1])
         if form == "json":
             for row in rows:
-                write_text(json_bytes(_shipped_for_machines(row)).decode() + "\n")
+                print_json_line(_shipped_for_machines(row))
         elif form == "csv":
             _print_csv(rows)
         else:

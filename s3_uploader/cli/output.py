@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -26,7 +27,12 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequenc
 
 def print_json(value: Any) -> None:
     r"""One JSON document, indented. Names that are no text keep their bytes as ``\\udcNN`` escapes."""
-    write_text(msgspec.json.format(json_bytes(value), indent=2).decode() + "\n")
+    _write_utf8(msgspec.json.format(json_bytes(value), indent=2).decode() + "\n")
+
+
+def print_json_line(value: Any) -> None:
+    """The same on one line."""
+    _write_utf8(json_bytes(value).decode() + "\n")
 
 
 def json_bytes(value: Any) -> bytes:
@@ -37,6 +43,14 @@ def json_bytes(value: Any) -> bytes:
         import json
 
         return json.dumps(msgspec.to_builtins(value)).encode("ascii")
+
+
+def _write_utf8(text: str) -> None:
+    """Write JSON, which is UTF-8 whatever the locale is (RFC 8259, 8.1)."""
+    stream = sys.stdout
+    if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
+        stream.reconfigure(encoding="utf-8")
+    stream.write(text)
 
 
 def write_text(text: str) -> None:

@@ -62,7 +62,7 @@ class Log:
         explain_idle: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._write = stream_writer(stream)
+        self._write = stream_writer(stream, encoding="utf-8" if json else None)
         self._json = json
         self._hidden = _LOUDEST_HIDDEN[verbosity]
         self._explain_idle = explain_idle
@@ -190,8 +190,8 @@ def _json_line(now: float, level: Level, sentence: str, event: Event | None) -> 
     return json_line(now, level, sentence, event)
 
 
-def stream_writer(stream: TextIO | None) -> Callable[[str], None]:
-    """What writes text to a stream and never fails.
+def stream_writer(stream: TextIO | None, *, encoding: str | None = None) -> Callable[[str], None]:
+    """What writes text to a stream and never fails, in the encoding that is given or in the stream's own.
 
     It writes to the descriptor: Python's own buffer would keep what could not be written, try again when the program
     ends, and then change its exit code.
@@ -203,8 +203,8 @@ def stream_writer(stream: TextIO | None) -> Callable[[str], None]:
         stream.flush()
     except (OSError, ValueError):  # io.UnsupportedOperation is both: a stream that is no file
         return lambda text: _write_to_object(stream, text)
-    encoding = stream.encoding or "utf-8"
-    return lambda text: _write_to_descriptor(descriptor, text.encode(encoding, "backslashreplace"))
+    chosen = encoding or stream.encoding or "utf-8"
+    return lambda text: _write_to_descriptor(descriptor, text.encode(chosen, "backslashreplace"))
 
 
 def _write_to_object(stream: TextIO, text: str) -> None:

@@ -1,0 +1,424 @@
+"""The commands beside ``run``, and how what is told reaches people and machines."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+import time
+from typing import Any
+
+import jsonschema
+import pytest
+
+from tests.e2e.site import COMMAND, Site
+from tests.servers.fault_server import FaultServer
+
+FILES = {
+    f"{location}/2020/11/29/20/{minute}-topic.dat": 100 for location in ("bedroom", "kitchen") for minute in (10, 11)
+}
+
+
+@pytest.fixture
+def waiting(site: Site, fault_server: FaultServer) -> Site:
+    """Four files that are ready, one that is fresh, and one that is not of the layout."""
+    site.ship_to(fault_server)
+    for path, size in FILES.items():
+        site.file(path, path.encode().ljust(size))
+    site.file("kitchen/2020/11/29/20/12-topic.dat", age=0)
+    site.file("readme.txt")
+    return site
+
+
+def objects_in(text: str) -> list[dict[str, Any]]:
+    """The JSON objects of a text, one on each line."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+class TestDryRun:
+    def test_it_says_what_a_run_would_do_and_does_nothing(self, waiting: Site, fault_server: FaultServer) -> None:
+        """--dry-run names each file with where it would go or why it would stay, and touches and asks nothing."""
+        before = waiting.left()
+        finished = waiting.run("run", "--dry-run")
+        assert finished.code == 0
+        assert waiting.left() == before
+        assert not fault_server.counts()
+        assert not (waiting.home / ".local").exists()
+        for path in FILES:
+            line = f"would ship   {waiting.spool}/{path} to {fault_server.bucket}/{path} (100 B)"
+            assert line in finished.stdout.splitlines()
+        assert f"would leave  {waiting.spool}/readme.txt (not of the layout" in finished.stdout
+        assert f"would leave  {waiting.spool}/kitchen/2020/11/29/20/12-topic.dat (fresh" in finished.stdout
+        assert finished.stdout.splitlines()[-1] == (
+            "Dry run: 4 files (400 B) would be shipped; left: 1 fresh, 1 not of the layout."
+        )
+
+    def test_it_agrees_with_the_run_that_follows(self, waiting: Site, fault_server: FaultServer) -> None:
+        """What it said would be shipped is what the next run ships, under the keys that it named."""
+        rows = objects_in(waiting.run("run", "--dry-run", "--log-format", "json").stdout)
+        promised = {row["address"] for row in rows if row["would_ship"]}
+        assert waiting.run().code == 0
+        assert promised == {f"{fault_server.bucket}/{key}" for key in fault_server.objects()}
+        assert {row["path"] for row in rows if not row["would_ship"]} == {
+            f"{waiting.spool}/{path}" for path in waiting.left()
+        }
+
+
+class TestHistory:
+    @pytest.fixture
+    def shipped(self, waiting: Site) -> Site:
+        """The four files are shipped, and the server is of no use any more."""
+        assert waiting.run().code == 0
+        waiting.environment["AWS_ENDPOINT_URL"] = "http://127.0.0.1:9"
+        return waiting
+
+    def test_as_json(self, shipped: Site, fault_server: FaultServer) -> None:
+        """Every file is listed with its key, size, proof and times, without asking the destination."""
+        rows = shipped.history()
+        assert {row["key"]: row["size"] for row in rows} == FILES
+        for row in rows:
+            assert row["destination"] == fault_server.bucket
+            assert row["proof"] == "checksum"
+            assert row["data_time"].startswith("2020-11-29T20:1")
+            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", row["shipped_at"])
+
+    def test_as_csv(self, shipped: Site) -> None:
+        """As CSV it has a head, and a row for each file."""
+        finished = shipped.run("history", "--format", "csv")
+        rows = list(csv.DictReader(io.StringIO(finished.stdout)))
+        assert {row["key"] for row in rows} == set(FILES)
+        assert finished.stderr == ""
+
+    def test_as_a_table(self, shipped: Site, fault_server: FaultServer) -> None:
+        """As a table each file has a line, and the sum is on standard error, out of the way of a pipe."""
+        finished = shipped.run("history")
+        lines = finished.stdout.splitlines()
+        assert len(lines) == 1 + len(FILES)
+        assert all(line.split()[-1].startswith(f"{fault_server.bucket}/") for line in lines[1:])
+        assert finished.stderr == "4 files, 400 B.\n"
+
+    def test_filters(self, shipped: Site) -> None:
+        """--match, --since, --until and --limit narrow it."""
+
+        def count(*arguments: str) -> int:
+            finished = shipped.run("history", "--format", "json", *arguments)
+            assert finished.code == 0, finished.stderr
+            return len(finished.stdout.splitlines())
+
+        assert count("--match", "bedroom/*") == 2
+        assert count("--match", "*10-topic.dat") == 2
+        assert count("--match", "attic/*") == 0
+        assert count("--since", "1h") == 4
+        assert count("--since", "now") == 0
+        assert count("--until", "1h") == 0
+        assert count("--until", "now") == 4
+        assert count("--limit", "3") == 3
+        assert count("--since", "2020-01-01", "--until", "2020-01-02T03:04:05Z") == 0
+
+    def test_it_outlives_its_spool(self, shipped: Site) -> None:
+        """It can be read when the spool is gone, and while it is empty it says so."""
+        shipped.settings["state_dir"] = str(shipped.place / "nowhere")
+        finished = shipped.run("history")
+        assert (finished.code, finished.stdout) == (0, "")
+        assert finished.stderr == "0 files, 0 B.\n"
+
+    def test_odd_names(self, site: Site) -> None:
+        """A name that is no text comes back byte for byte from the JSON, and the table stays printable."""
+        site.ship_to_directory()
+        name = b"bedroom/2020/11/29/20/10-\xff\n\x1b[31m.dat"
+        site.file(name)
+        assert site.run().code == 0
+        assert [os.fsencode(row["path"]) for row in site.history()] == [name]
+        assert site.run("history").stdout.replace("\n", "").isprintable()
+
+
+class TestStatus:
+    def test_before_and_after(self, waiting: Site) -> None:
+        """The backlog by location before the run; what is left, the run and the totals after it."""
+        before = waiting.status()
+        assert {row["location"]: (row["files"], row["ready"], row["bytes"]) for row in before["backlog"]} == {
+            "bedroom": (2, 2, 200),
+            "kitchen": (3, 2, 210),
+        }
+        assert before["not_candidates"] == {"not of the layout": 1}
+        assert (before["runs"], before["lock_holder"]) == ([], None)
+        waiting.run()
+        after = waiting.status()
+        assert [(row["location"], row["files"]) for row in after["backlog"]] == [("kitchen", 1)]
+        assert after["totals"]["shipped_files"] == 4
+        assert (after["runs"][0]["shipped"], after["runs"][0]["exit_code"]) == (4, 0)
+
+    def test_for_people(self, waiting: Site) -> None:
+        """As text it names the spool, what waits, what fails, the last runs and the ledger."""
+        waiting.run()
+        finished = waiting.run("status")
+        assert finished.code == 0
+        for words in (f"Spool {waiting.spool}", "Running: no", "Waiting:", "Failing: none", "Last runs:", "Ledger: "):
+            assert words in finished.stdout
+
+    def test_it_changes_nothing(self, waiting: Site) -> None:
+        """Looking creates no state directory and asks no server."""
+        waiting.run("status")
+        assert not (waiting.home / ".local").exists()
+
+
+class TestCheck:
+    def test_all_is_well(self, waiting: Site, fault_server: FaultServer, engine: str) -> None:
+        """With everything in order it exits with 0, says "Ready", and leaves nothing in the bucket."""
+        waiting.settings["engine"] = engine
+        before = waiting.left()
+        finished = waiting.run("check")
+        assert finished.code == 0, finished.stdout
+        assert finished.stdout.splitlines()[-1].startswith("Ready")
+        assert "\x1b" not in finished.stdout
+        assert fault_server.objects() == {}
+        assert waiting.left() == before
+
+    def test_wrong_credentials(self, waiting: Site) -> None:
+        """What is wrong with the destination is an ERROR with exit code 3."""
+        waiting.environment["AWS_ACCESS_KEY_ID"] = "AKIDOESNOTEXIST00000"
+        finished = waiting.run("check")
+        assert finished.code == 3
+        assert "InvalidAccessKeyId" in finished.stdout
+        assert "Traceback" not in finished.stderr
+
+    def test_what_is_wrong_here(self, waiting: Site) -> None:
+        """What is wrong with the spool is an ERROR with exit code 2, and the destination is looked at all the same."""
+        waiting.settings["base_dir"] = str(waiting.place / "missing")
+        finished = waiting.run("check", "--json")
+        assert finished.code == 2
+        findings = json.loads(finished.stdout)
+        assert [finding["severity"] for finding in findings if "missing" in finding["fact"]] == ["error"]
+        assert len(findings) > 2
+
+
+def test_the_schema_describes_the_configuration(site: Site, fault_server: FaultServer) -> None:
+    """``schema`` prints a JSON Schema that accepts what a run accepts and refuses what a run refuses."""
+    finished = site.run(command=[str(COMMAND), "schema"])
+    assert finished.code == 0
+    schema = json.loads(finished.stdout)
+    validator = jsonschema.validators.validator_for(schema)
+    validator.check_schema(schema)
+    site.ship_to(fault_server, engine="native")
+    jsonschema.validate(site.settings, schema)
+    jsonschema.validate({"base_dir": "/spool", "s3_bucket": "bucket"}, schema)
+    for wrong in ({"base_dir": "/spool"}, {**site.settings, "settle_seconds": -1}, {**site.settings, "colour": 1}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)
+
+
+def test_the_demo(site: Site) -> None:
+    """``demo`` shows the main job on real files with a server of its own, and leaves nothing behind."""
+    site.environment["TMPDIR"] = str(site.home)
+    finished = site.run(command=[str(COMMAND), "demo"])
+    assert finished.code == 0, finished.stderr
+    for words in ("12-", "What cron starts every minute", "What is in the bucket now", "The history"):
+        assert words in finished.stdout or words == "12-"
+    assert finished.stderr.count(" has been uploaded to demo-bucket.") == 18
+    assert [path for path in site.home.iterdir() if "demo" in path.name] == []
+
+
+def test_version(site: Site) -> None:
+    """--version prints the version of the package that is installed."""
+    installed = subprocess.run(
+        [COMMAND.with_name("python"), "-c", "import importlib.metadata as m; print(m.version('s3_uploader'))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    assert site.run(command=[str(COMMAND), "--version"]).stdout == f"s3-uploader-cli, version {installed}\n"
+
+
+class TestLog:
+    def test_quiet(self, waiting: Site) -> None:
+        """--quiet says nothing of what went well."""
+        finished = waiting.run("run", "--quiet")
+        assert (finished.code, finished.stdout, finished.stderr) == (0, "", "")
+
+    def test_verbose(self, waiting: Site) -> None:
+        """--verbose also names what was left and why, and each directory that was removed."""
+        finished = waiting.run("run", "--verbose")
+        debug = "\n".join(finished.sentences("DEBUG"))
+        assert "readme.txt was left: not of the layout" in debug
+        assert f"Removed the empty directory {waiting.spool}/bedroom/2020/11/29/20." in debug
+
+    def test_json(self, waiting: Site, fault_server: FaultServer) -> None:
+        """With --log-format json every line is an object with time, level and event; the last one sums up."""
+        finished = waiting.run("run", "--log-format", "json")
+        assert finished.stdout == ""
+        events = objects_in(finished.stderr)
+        assert all({"time", "level", "event"} <= event.keys() for event in events)
+        uploaded = [event for event in events if event["event"] == "uploaded"]
+        assert {event["address"] for event in uploaded} == {f"{fault_server.bucket}/{path}" for path in FILES}
+        assert events[-1]["event"] == "run_finished"
+        assert events[-1]["report"]["shipped"] == 4
+
+    def test_json_of_a_failure(self, waiting: Site) -> None:
+        """A run that is abandoned tells that in JSON too."""
+        waiting.environment["AWS_ACCESS_KEY_ID"] = "AKIDOESNOTEXIST00000"
+        finished = waiting.run("run", "--log-format", "json")
+        assert finished.code == 3
+        events = objects_in(finished.stderr)
+        assert [event["code"] for event in events if event["event"] == "upload_failed"] == ["InvalidAccessKeyId"]
+        assert events[-1]["report"]["ended_by"] == "destination unusable"
+
+    def test_json_of_an_odd_name(self, site: Site) -> None:
+        """A name with newlines, escapes and bytes that are no text stays one line, and says that it is escaped."""
+        site.ship_to_directory()
+        name = b'bedroom/2020/11/29/20/10-\xff\n\x1b[31m".dat'
+        site.file(name)
+        (uploaded, finished) = objects_in(site.run("run", "--log-format", "json").stderr)
+        assert uploaded["path"] == str(site.spool) + r'/bedroom/2020/11/29/20/10-\xff\n\x1b[31m".dat'
+        assert uploaded["escaped"] is True
+        assert finished["event"] == "run_finished"
+
+    def test_a_log_that_nobody_reads(self, waiting: Site, fault_server: FaultServer) -> None:
+        """If standard error is a pipe without a reader, the files are shipped all the same, with exit code 0."""
+        reading, writing = os.pipe()
+        os.close(reading)
+        running = waiting.start(stderr=writing)
+        os.close(writing)
+        assert running.wait().code == 0
+        assert sorted(fault_server.objects()) == sorted(FILES)
+
+    def test_a_log_on_a_full_disk(self, waiting: Site, fault_server: FaultServer) -> None:
+        """If the log cannot be written, the files are shipped all the same."""
+        with open("/dev/full", "wb") as full:
+            assert waiting.start(stdout=full, stderr=full).wait().code == 0
+        assert sorted(fault_server.objects()) == sorted(FILES)
+
+    def test_no_standard_streams_at_all(self, waiting: Site, fault_server: FaultServer) -> None:
+        """A run that was started with all its streams closed ships the files, and nothing else is written into them."""
+        running = waiting.start(prefix=("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"))
+        assert running.wait().code == 0
+        assert fault_server.objects() == {path: path.encode().ljust(size) for path, size in FILES.items()}
+        assert [row["size"] for row in waiting.history()] == [100] * 4
+
+    def test_output_into_head(self, waiting: Site) -> None:
+        """A reader that has seen enough is no error, and gives no traceback."""
+        for number in range(500):
+            waiting.file(f"attic/2020/11/{number % 28 + 1:02d}/10/10-{number}-{'long' * 40}.dat", b"")
+        waiting.write_config()
+        for arguments in (("run", "--dry-run"), ("run",), ("history",), ("history", "--format", "csv"), ("status",)):
+            finished = subprocess.run(
+                ["bash", "-c", f'set -o pipefail; "{COMMAND}" {" ".join(arguments)} "{waiting.config_file}" | head -1'],
+                env=waiting.environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert finished.returncode == 0, (arguments, finished.stderr[-2000:])
+            assert "Traceback" not in finished.stderr
+            assert "Broken" not in finished.stderr
+
+    @pytest.mark.parametrize(
+        "variables",
+        [
+            {"LANG": "C"},
+            {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+            {"PYTHONIOENCODING": "ascii"},
+        ],
+        ids=["C", "POSIX", "ascii"],
+    )
+    def test_a_locale_that_is_not_utf8(self, site: Site, fault_server: FaultServer, variables: dict[str, str]) -> None:
+        """In whatever locale, keys are the bytes of the names, and every command can print them somehow."""
+        site.ship_to(fault_server)
+        name = "bedroom/2020/11/29/20/10-größe-🌡.dat"
+        site.file(name.encode())
+        site.environment.update(variables)
+        assert site.run("run", "--dry-run").code == 0
+        finished = site.run()
+        assert finished.code == 0, finished.stderr
+        assert list(fault_server.objects()) == [name]
+        for arguments in (("history",), ("history", "--format", "csv"), ("status",), ("check",)):
+            finished = site.run(*arguments)
+            assert finished.code == 0, finished.stderr
+        assert [row["key"] for row in site.history()] == [name]
+
+
+class TestTerminal:
+    def on_a_terminal(self, site: Site, *arguments: str, columns: int = 80, **variables: str) -> tuple[int, str]:
+        """Exit code and output of a run in a terminal so many columns wide."""
+        site.write_config()
+        leader, follower = pty.openpty()
+        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        process = subprocess.Popen(
+            [COMMAND, *arguments[:1], site.config_file, *arguments[1:]],
+            env={**site.environment, "TERM": "xterm", **variables},
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+            start_new_session=True,
+        )
+        os.close(follower)
+        shown = b""
+        until = time.monotonic() + 30
+        try:
+            while time.monotonic() < until:
+                try:
+                    data = os.read(leader, 65536)
+                except OSError:  # EIO: the other end is closed
+                    break
+                if not data:
+                    break
+                shown += data
+            return process.wait(timeout=30), shown.decode()
+        finally:
+            process.kill()
+            os.close(leader)
+
+    def test_a_progress_bar(self, waiting: Site) -> None:
+        """On a terminal a bar shows the progress, and the lines of the log are whole above it."""
+        code, shown = self.on_a_terminal(waiting)
+        assert code == 0
+        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+        assert plain.count(" has been uploaded to ") == 4
+        assert "4/4" in plain or "100%" in plain, plain
+
+    def test_no_progress_bar(self, waiting: Site) -> None:
+        """--no-progress leaves it away, and then nothing moves the cursor."""
+        code, shown = self.on_a_terminal(waiting, "run", "--no-progress")
+        assert code == 0
+        assert "\x1b" not in shown
+
+    def test_under_cron_there_is_none(self, waiting: Site) -> None:
+        """Without a terminal there is no bar and no escape."""
+        assert "\x1b" not in waiting.run().stderr
+
+    @pytest.mark.parametrize("columns", [1, 12, 40])
+    def test_a_narrow_terminal(self, waiting: Site, columns: int) -> None:
+        """A terminal of forty columns, or of one, is no reason to fail."""
+        code, shown = self.on_a_terminal(waiting, "run", "--progress", columns=columns)
+        assert code == 0
+        assert "Traceback" not in shown
+        assert waiting.run("history", "--format", "json").stdout.count("\n") == 4
+
+    @pytest.mark.parametrize("term", ["dumb", "", "no-such-terminal"])
+    def test_a_strange_terminal(self, waiting: Site, term: str) -> None:
+        """A terminal that can do nothing is served with what it can do."""
+        code, shown = self.on_a_terminal(waiting, "run", "--progress", TERM=term)
+        assert code == 0
+        assert "Traceback" not in shown
+
+    def test_somebody_at_a_terminal_is_told_why_nothing_moved(self, site: Site) -> None:
+        """Who tries the program by hand with a file made a second ago reads why it stayed."""
+        site.ship_to_directory()
+        code, shown = self.on_a_terminal(site)
+        assert code == 0
+        assert "There is no file in" in " ".join(shown.split())
+        site.file("bedroom/2020/11/29/20/10-topic.dat", age=0)
+        _, shown = self.on_a_terminal(site, columns=1000)
+        assert "is too young, so that a later run ships it" in shown
+
+    def test_check_in_colour(self, waiting: Site) -> None:
+        """``check`` is coloured on a terminal, and not where NO_COLOR is set."""
+        assert "\x1b[32mok" in self.on_a_terminal(waiting, "check")[1]
+        assert "\x1b" not in self.on_a_terminal(waiting, "check", NO_COLOR="1")[1]
