@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from s3_uploader.config.keys import Config, FtpDestination, LocalDestination, MoveTo, S3Destination
-from s3_uploader.errors import LockHeld, SpoolError
+from s3_uploader.errors import LockHeld, SpoolError, StateError
 from s3_uploader.events import Emit, Notice, RunFinished, RunStarted
 from s3_uploader.intake import Intake, Verdict, survey
 from s3_uploader.ledger import LEDGER_NAME, Ledger, create_state_directory, state_directory
@@ -379,9 +379,16 @@ def _locked_run(place: Place, surroundings: Surroundings, max_runtime_seconds: f
             store.close(timeout=_CLOSE_SECONDS)
             if claims is not None:
                 claims.close()
-        _tidy(ledger, place, clock)
-        ledger.finish_run(run, report)
-        emit(RunFinished(report, ledger.totals(), ledger.failing_count()))
+        try:
+            _tidy(ledger, place, clock)
+            ledger.finish_run(run, report)
+            finished = RunFinished(report, ledger.totals(), ledger.failing_count())
+        except StateError as error:
+            # A full disk, for one, has been reported by the run already; metrics and ping hear of it all the same.
+            if report.ended_by != End.STATE.value:
+                emit(Notice("warning", f"The run is not in the history: {error}"))
+            finished = RunFinished(report)
+        emit(finished)
         return report
 
 
@@ -408,8 +415,10 @@ def _tidy(ledger: Ledger, place: Place, clock: Clock) -> None:
         names = tuple(path.split("/"))
         try:
             place.root.stat(names[:-1], names[-1])
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError:
+            return True  # there is no telling now
         return True
 
     until = clock.monotonic() + _TIDY_SECONDS

@@ -18,7 +18,7 @@ import pytest
 from tests.e2e.site import COMMAND
 from tests.servers.base import S3Endpoint
 from tests.servers.moto_server import MotoServer
-from tests.servers.pyftpd import FtpServer
+from tests.servers.pyftpd import PyFtpServer
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
@@ -153,12 +153,14 @@ def test_jollyae(example: Callable[[str], Path], s3: S3Endpoint) -> None:
     assert any("AllUsers" in grant["Grantee"].get("URI", "") for grant in grants)
 
 
-def test_zeit_cds(example: Callable[[str], Path]) -> None:
+def test_zeit_cds(example: Callable[[str], Path], tmp_path: Path) -> None:
     """New files of a filestore reach the FTP server and move to cur; a foreign lock file stops the export."""
     place = example("zeit.cds")
     for name in ("tmp", "new", "cur"):
         (place / "store" / name).mkdir(parents=True)
-    with FtpServer(username="test", password="testpw") as server:
+    (tmp_path / "ftp").mkdir()
+    server = PyFtpServer(tmp_path / "ftp")
+    try:
         config = json.loads((place / "config.json").read_text())
         config["destination"]["port"] = server.port
         (place / "config.json").write_text(json.dumps(config))
@@ -167,8 +169,7 @@ def test_zeit_cds(example: Callable[[str], Path]) -> None:
         put(place / "store/new/b-file", b"This is the B file")
         done = ship(place, variables)
         assert done.returncode == 0, done.stderr
-        assert sorted(path.name for path in server.root.iterdir()) == ["a-file", "b-file"]
-        assert (server.root / "a-file").read_bytes() == b"This is the A file"
+        assert server.files() == {"a-file": b"This is the A file", "b-file": b"This is the B file"}
         assert sorted(path.name for path in (place / "store/cur").iterdir()) == ["a-file", "b-file"]
         assert list((place / "store/new").iterdir()) == []
 
@@ -179,6 +180,8 @@ def test_zeit_cds(example: Callable[[str], Path]) -> None:
         assert "'write' lockfile exists" in locked.stderr
         assert (place / "store/new/new-file").exists()
         assert (server.root / "write").read_bytes() == b"Lock file"
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize("program", ["round_trip.py", "metadata.py"])
