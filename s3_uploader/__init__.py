@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from s3_uploader.embedded import process, upload_once
     from s3_uploader.errors import UploaderError
     from s3_uploader.model import RunReport
-    from s3_uploader.remote_store import RemoteStore, RemoteStoreError, S3Connection, S3Name
+    from s3_uploader.remote_store import RemoteStore, RemoteStoreError, S3Connection, S3Name, StorageError
 
 __version__ = "0.1.0"
 
@@ -27,6 +27,7 @@ __all__ = [
     "RunReport",
     "S3Connection",
     "S3Name",
+    "StorageError",
     "UploaderError",
     "__version__",
     "errors",
@@ -40,6 +41,7 @@ _HOMES = {
     "RunReport": "model",
     "S3Connection": "remote_store",
     "S3Name": "remote_store",
+    "StorageError": "remote_store",
     "UploaderError": "errors",
     "process": "embedded",
     "upload_once": "embedded",

@@ -165,7 +165,7 @@ def build_store(config: Config, *, notice: Callable[[str, str], None], memory: M
             settings = msgspec.structs.asdict(server)
             for name in ("on_conflict", "minimum_proof"):
                 del settings[name]
-            return ftp.create(**settings)
+            return ftp.create(**settings, identity=config.base_dir)
 
         return LazyStore(name=f"{server.host}:{server.port}", scheme="ftps" if server.tls else "ftp", make=make_ftp)
     directory = destination
