@@ -86,7 +86,8 @@ class Window:
             self._rested += 1
             if self._rested >= self._rest:
                 self._rested = 0
-                self._go(2 * self._home if self._wider_next else self._home // 2)
+                wider = self._home < self._maximum and (self._wider_next or self._home == 1)
+                self._go(2 * self._home if wider else self._home // 2)
             return
         wider = self._width > self._home
         if rate > self._home_rate * (_CLEARLY_MORE if wider else _HARDLY_LESS):
@@ -102,11 +103,8 @@ class Window:
     def _go(self, width: int) -> None:
         before, self._width = self._width, max(1, min(self._maximum, width))
         if self._width != before:
-            self._unsettled = max(before, self._width)
+            self._unsettled = max(self._unsettled, before, self._width)
             self._done, self._moved, self._began = 0, 0, None
-        elif self._width == self._home:
-            # There is nothing beyond in that direction.
-            self._wider_next = not self._wider_next
 
     def struggled(self) -> None:
         """The destination asked for a slower pace, or an upload ran out of time."""

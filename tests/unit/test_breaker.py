@@ -1,0 +1,123 @@
+"""Whose error it is: the file's or the destination's."""
+
+from __future__ import annotations
+
+import pytest
+
+from s3_uploader.breaker import Breaker
+from s3_uploader.errors import ConflictError, Scope, StoreError, UploadCancelled
+from s3_uploader.model import Proof, Receipt
+from s3_uploader.superseded import Superseded
+from tests.fakes import FakeRecords
+
+OWN = StoreError("no", code="KeyRefused")
+PASSING = StoreError("slow down", code="SlowDown", retryable=True)
+EVERYBODYS = StoreError("denied", code="InvalidAccessKeyId", scope=Scope.DESTINATION)
+LATE = UploadCancelled("late", code="DeadlineExceeded")
+
+
+def failed(
+    breaker: Breaker[str],
+    error: StoreError,
+    *,
+    name: str = "x",
+    successes_before: int = 0,
+    before: bool = False,
+    now: float = 0,
+) -> bool:
+    """A failure with what matters in the test at hand."""
+    return breaker.failed(name, error, successes_before=successes_before, failed_before=before, now=now)
+
+
+def test_own_errors() -> None:
+    """An error that is the file's by its kind says nothing about the destination, however many there are."""
+    breaker: Breaker[str] = Breaker()
+    assert not any(failed(breaker, OWN) for _ in range(100))
+    assert not breaker.must_trip(in_flight=0, now=0)
+
+
+@pytest.mark.parametrize("error", [PASSING, EVERYBODYS, LATE])
+def test_nobody_comes_through(error: StoreError) -> None:
+    """When nothing else is under way and nothing came through, the destination is given up at once."""
+    breaker: Breaker[str] = Breaker()
+    assert failed(breaker, error)
+    assert breaker.must_trip(in_flight=0, now=0)
+    assert breaker.take_doubts() == [("x", error)]
+    assert not breaker.must_trip(in_flight=0, now=0)
+
+
+def test_waits_for_the_others() -> None:
+    """While others are under way nothing more is sent and nobody is blamed, for some seconds."""
+    breaker: Breaker[str] = Breaker()
+    failed(breaker, EVERYBODYS, now=100)
+    assert breaker.must_wait(in_flight=3, now=104.9)
+    assert not breaker.must_trip(in_flight=3, now=104.9)
+    assert not breaker.must_wait(in_flight=3, now=105)
+    assert breaker.must_trip(in_flight=3, now=105)
+
+
+def test_another_comes_through() -> None:
+    """A success makes what is in doubt the files' own."""
+    breaker: Breaker[str] = Breaker()
+    failed(breaker, PASSING, name="a")
+    failed(breaker, EVERYBODYS, name="b")
+    assert [name for name, _ in breaker.succeeded()] == ["a", "b"]
+    assert not breaker.must_wait(in_flight=1, now=0)
+
+
+def test_others_came_through_meanwhile() -> None:
+    """An error that may pass is the file's if others came through while it was tried."""
+    breaker: Breaker[str] = Breaker()
+    breaker.succeeded()
+    assert not failed(breaker, PASSING, successes_before=0)
+    assert failed(breaker, PASSING, successes_before=1)
+
+
+def test_credentials_that_end() -> None:
+    """A refusal is in doubt although others came through before: credentials end in the middle of a run."""
+    breaker: Breaker[str] = Breaker()
+    breaker.succeeded()
+    for number in range(4):
+        assert not breaker.must_trip(in_flight=0, now=0), number
+        assert failed(breaker, EVERYBODYS, successes_before=0)
+    assert breaker.must_trip(in_flight=0, now=0)
+
+
+def test_files_that_failed_before() -> None:
+    """Old failures do not end a run in which others came through, unless nothing but failures follows."""
+    breaker: Breaker[str] = Breaker()
+    breaker.succeeded()
+    for _ in range(7):
+        assert not failed(breaker, PASSING, successes_before=1, before=True)
+    assert failed(breaker, PASSING, successes_before=1, before=True)
+    assert breaker.must_trip(in_flight=0, now=0)
+    breaker.succeeded()
+    assert not failed(breaker, PASSING, successes_before=2, before=True)
+
+
+class TestSuperseded:
+    def test_known_by_its_etag(self) -> None:
+        """Only the very object that was put there is known as outdated."""
+        superseded = Superseded(FakeRecords(), address=lambda key: f"bucket/{key}", now=lambda: 0.0)
+        superseded.add(Receipt(key="a", size=1, proof=Proof.MD5, etag="1"))
+        assert superseded.has("a", ConflictError("", existing="1"))
+        assert not superseded.has("a", ConflictError("", existing="2"))
+        assert not superseded.has("a", ConflictError(""))
+        assert not superseded.has("b", ConflictError("", existing="1"))
+
+    def test_forgotten(self) -> None:
+        """Once the object is up to date, it is protected like any other."""
+        records = FakeRecords()
+        superseded = Superseded(records, address=str, now=lambda: 0.0)
+        superseded.forget("a")
+        assert records.facts == {}
+        superseded.add(Receipt(key="a", size=1, proof=Proof.MD5, etag="1"))
+        superseded.forget("a")
+        assert not superseded.has("a", ConflictError("", existing="1"))
+        assert not superseded.has("a", ConflictError(""))
+
+    def test_no_etag(self) -> None:
+        """A destination without ETags has nothing to be known by."""
+        records = FakeRecords()
+        Superseded(records, address=str, now=lambda: 0.0).add(Receipt(key="a", size=1, proof=Proof.MD5))
+        assert records.facts == {}

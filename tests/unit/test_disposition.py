@@ -1,0 +1,629 @@
+"""Removing and moving files: nothing but the very file that was opened, unchanged, ever goes."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3_uploader.model import Left
+from s3_uploader.spool import disposition
+from s3_uploader.spool.disposition import MoveTarget, move, remove, rename_without_replacing
+from s3_uploader.spool.root import SpoolRoot
+from s3_uploader.spool.source import OpenFile, open_candidate
+from tests.fakes import candidate, paths_below, write
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    """The spool's directory."""
+    (tmp_path / "spool").mkdir()
+    return tmp_path / "spool"
+
+
+@pytest.fixture
+def root(spool: Path) -> Iterator[SpoolRoot]:
+    """The spool."""
+    opened = SpoolRoot(str(spool))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def opened(root: SpoolRoot) -> Iterator[Callable[[str], OpenFile]]:
+    """Opens files and closes them at the end."""
+    files: list[OpenFile] = []
+
+    def open_path(path: str) -> OpenFile:
+        file = open_candidate(root, candidate(path))
+        assert isinstance(file, OpenFile)
+        files.append(file)
+        return file
+
+    yield open_path
+    for file in files:
+        file.close()
+
+
+Opened = Callable[[str], OpenFile]
+
+
+class At:
+    """Calls something right before or right after a function of ``os``, once; everything else goes through."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, action: Callable[[], None], *, after: bool) -> None:
+        real = getattr(os, name)
+        self.met = False
+
+        def wrapper(*arguments: Any, **options: Any) -> Any:
+            first, self.met = not self.met, True
+            if first and not after:
+                action()
+            result = real(*arguments, **options)
+            if first and after:
+                action()
+            return result
+
+        monkeypatch.setattr(os, name, wrapper)
+
+
+class TestRemove:
+    def test_unchanged(self, spool: Path, root: SpoolRoot, opened: Opened) -> None:
+        """A file that is as it was shipped goes, and leaves no lease and no private name behind."""
+        write(spool / "a/x")
+        file = opened("a/x")
+        assert remove(root, file) is None
+        assert paths_below(spool) == set()
+        assert fcntl.fcntl(file.descriptor, fcntl.F_GETLEASE) == fcntl.F_UNLCK
+
+    def test_leftover(self, spool: Path, root: SpoolRoot, opened: Opened) -> None:
+        """A file that a killed run had taken goes under the name that it has."""
+        write(spool / ".x.s3u")
+        assert remove(root, opened(".x.s3u")) is None
+        assert paths_below(spool) == set()
+
+    def test_long_name(self, spool: Path, root: SpoolRoot, opened: Opened) -> None:
+        """A name with no room for a private one is removed by itself, after the same look."""
+        name = "x" * 255
+        write(spool / name)
+        file = opened(name)
+        assert remove(root, file) is None
+        write(spool / name, "one")
+        file = opened(name)
+        write(spool / "new", "two").rename(spool / name)
+        assert remove(root, file) is Left.CHANGED
+        assert (spool / name).read_text() == "two"
+
+    def test_file_system_with_shorter_names(
+        self, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The same where the file system allows less than usual."""
+        write(spool / "x")
+        file = opened("x")
+        real = os.stat
+
+        def stat(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+            if path == ".x.s3u":
+                raise OSError(errno.ENAMETOOLONG, "too long")
+            return real(path, *arguments, **options)
+
+        monkeypatch.setattr(os, "stat", stat)
+        assert remove(root, file) is None
+        assert paths_below(spool) == set()
+
+    def test_gone(self, spool: Path, root: SpoolRoot, opened: Opened) -> None:
+        """A file whose directory went is gone; wherever it is now, it stays there."""
+        write(spool / "a/x")
+        file = opened("a/x")
+        (spool / "a").rename(spool / "b")
+        root.refresh()
+        assert remove(root, file) is Left.VANISHED
+        assert paths_below(spool) == {"b/x"}
+
+    @pytest.mark.parametrize("name", ["x" * 255, ".x.s3u"])
+    @pytest.mark.parametrize("replaced", [False, True])
+    def test_without_a_private_name(
+        self,
+        spool: Path,
+        root: SpoolRoot,
+        opened: Opened,
+        monkeypatch: pytest.MonkeyPatch,
+        name: str,
+        replaced: bool,
+    ) -> None:
+        """A name that is not changed for the removal is looked at too, and what is there by then stays."""
+        path = write(spool / name)
+        file = opened(name)
+
+        def change() -> None:
+            if replaced:
+                write(spool / "new", "next").rename(path)
+            else:
+                path.unlink()
+
+        At(monkeypatch, "stat", change, after=False)
+        assert remove(root, file) is Left.CHANGED
+        assert paths_below(spool) == ({name} if replaced else set())
+
+    def test_name_gone(self, spool: Path, root: SpoolRoot, opened: Opened) -> None:
+        """A name that went while another one of the file remains is gone."""
+        write(spool / "x")
+        os.link(spool / "x", spool / "y")
+        file = opened("x")
+        # Removing a link changes the ctime, so this is the instant between the look and the rename.
+        with pytest.MonkeyPatch.context() as patch:
+            At(patch, "rename", (spool / "x").unlink, after=False)
+            assert remove(root, file) is Left.VANISHED
+        assert paths_below(spool) == {"y"}
+
+    def test_lost_answer(self, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A removal that is found done already, as over NFS when an answer was lost, is done."""
+        write(spool / "x")
+        file = opened("x")
+        real = os.unlink
+
+        def unlink(*arguments: Any, **options: Any) -> None:
+            real(*arguments, **options)
+            raise FileNotFoundError(errno.ENOENT, "done already")
+
+        monkeypatch.setattr(os, "unlink", unlink)
+        assert remove(root, file) is None
+        assert paths_below(spool) == set()
+
+    def test_directory_swapped_for_a_link(self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened) -> None:
+        """Nothing outside the spool is removed through a directory that became a link."""
+        write(spool / "a/x")
+        file = opened("a/x")
+        (spool / "a").rename(tmp_path / "outside")
+        (spool / "a").symlink_to(tmp_path / "outside")
+        root.refresh()
+        with pytest.raises(NotADirectoryError):
+            remove(root, file)
+        assert (tmp_path / "outside/x").exists()
+
+    def test_read_only_directory(
+        self, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where nothing may be removed that is an error, and the file is where it was."""
+        write(spool / "a/x")
+        file = opened("a/x")
+
+        def refuse(*_: Any, **__: Any) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(os, "rename", refuse)
+        with pytest.raises(PermissionError):
+            remove(root, file)
+        assert paths_below(spool) == {"a/x"}
+        assert fcntl.fcntl(file.descriptor, fcntl.F_GETLEASE) == fcntl.F_UNLCK
+
+    def test_unlink_fails(self, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file that could be taken but not removed gets its name back."""
+        write(spool / "x")
+        file = opened("x")
+        real, calls = os.unlink, []
+
+        def unlink(*arguments: Any, **options: Any) -> None:
+            calls.append(arguments)
+            if len(calls) == 1:
+                raise OSError(errno.EIO, "Input/output error")
+            real(*arguments, **options)
+
+        monkeypatch.setattr(os, "unlink", unlink)
+        with pytest.raises(OSError, match="Input/output"):
+            remove(root, file)
+        assert paths_below(spool) == {"x"}
+        assert fcntl.fcntl(file.descriptor, fcntl.F_GETLEASE) == fcntl.F_UNLCK
+
+    def test_stat_fails(self, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file that cannot be looked at after it was taken gets its name back."""
+        write(spool / "x")
+        file = opened("x")
+
+        def fail(*_: Any) -> bool:
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(disposition, "_is_same", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            remove(root, file)
+        assert paths_below(spool) == {"x"}
+        assert fcntl.fcntl(file.descriptor, fcntl.F_GETLEASE) == fcntl.F_UNLCK
+
+
+class TestLeftoversAreKept:
+    def test_private_name_taken(self, spool: Path, root: SpoolRoot, opened: Opened) -> None:
+        """A leftover may be the only copy of something: no file is taken over it."""
+        write(spool / ".x.s3u", "only copy")
+        write(spool / "x", "shipped")
+        assert remove(root, opened("x")) is None
+        assert (spool / ".x.s3u").read_text() == "only copy"
+        assert paths_below(spool) == {".x.s3u"}
+
+    def test_all_private_names_taken(self, spool: Path, root: SpoolRoot, opened: Opened) -> None:
+        """Where leftovers have all the names, the file stays."""
+        for number in ("", *"23456789"):
+            write(spool / f".x.s3u{number}")
+        write(spool / "x")
+        with pytest.raises(FileExistsError):
+            remove(root, opened("x"))
+        assert len(paths_below(spool)) == 10
+
+    def test_leftover_that_cannot_be_looked_at(
+        self, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """If there is no telling whether a private name is free, the file stays."""
+        write(spool / "x")
+        file = opened("x")
+
+        def fail(*_: Any, **__: Any) -> Any:
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(os, "stat", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            remove(root, file)
+        monkeypatch.undo()
+        assert paths_below(spool) == {"x"}
+
+
+class TestProducer:
+    """A producer that does something in the very moment of the removal."""
+
+    def replace(self, spool: Path) -> None:
+        """Replace the file by rename."""
+        write(spool / "new", "next").rename(spool / "x")
+
+    def test_writer_before(self, spool: Path, root: SpoolRoot, opened: Opened) -> None:
+        """Somebody who has the file open keeps it."""
+        path = write(spool / "x")
+        file = opened("x")
+        with path.open("ab"):
+            assert remove(root, file) is Left.BUSY
+        assert paths_below(spool) == {"x"}
+
+    def test_changed_before(self, spool: Path, root: SpoolRoot, opened: Opened) -> None:
+        """A file that changed since it was shipped stays, and is not even renamed."""
+        path = write(spool / "x")
+        file = opened("x")
+        path.write_text("more")
+        assert remove(root, file) is Left.CHANGED
+        assert paths_below(spool) == {"x"}
+        assert fcntl.fcntl(file.descriptor, fcntl.F_GETLEASE) == fcntl.F_UNLCK
+
+    def test_replaced_right_before_the_rename(
+        self, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A file that has taken the place of the shipped one gets its name back."""
+        write(spool / "x")
+        file = opened("x")
+        real = os.rename
+
+        def rename(*arguments: Any, **options: Any) -> None:
+            if arguments[0] == "x":
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(os, "rename", real)
+                    self.replace(spool)
+            real(*arguments, **options)
+
+        monkeypatch.setattr(os, "rename", rename)
+        assert remove(root, file) is Left.CHANGED
+        assert paths_below(spool) == {"x"}
+        assert (spool / "x").read_text() == "next"
+
+    def test_replaced_before_and_again_after_the_rename(
+        self, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """If there is a newer file meanwhile, the one that was taken stays beside it as a leftover: both are kept."""
+        write(spool / "x")
+        file = opened("x")
+        real = os.rename
+
+        def rename(*arguments: Any, **options: Any) -> None:
+            if arguments[0] == "x":
+                write(spool / "x2", "second")
+                real(spool / "x2", spool / "x")
+            real(*arguments, **options)
+            if arguments[0] == "x":
+                write(spool / "x", "third")
+
+        monkeypatch.setattr(os, "rename", rename)
+        assert remove(root, file) is Left.CHANGED
+        assert {(spool / name).read_text() for name in paths_below(spool)} == {"second", "third"}
+        assert paths_below(spool) == {"x", ".x.s3u"}
+
+    def test_new_file_after_the_rename(
+        self, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A producer that makes a new file of the name while the old one is removed loses nothing."""
+        write(spool / "x")
+        file = opened("x")
+
+        def make_new() -> None:
+            write(spool / "x", "new")
+
+        At(monkeypatch, "rename", make_new, after=True)
+        assert remove(root, file) is None
+        assert (spool / "x").read_text() == "new"
+
+    @pytest.mark.parametrize("after", [False, True])
+    def test_writer_in_the_moment_of_the_rename(
+        self, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch, after: bool
+    ) -> None:
+        """A writer that comes while the file is taken breaks our lease: it is noticed, and the file given back."""
+        write(spool / "x")
+        file = opened("x")
+
+        def come() -> None:
+            with pytest.raises(BlockingIOError):
+                os.open(spool / (".x.s3u" if after else "x"), os.O_WRONLY | os.O_NONBLOCK)
+
+        At(monkeypatch, "rename", come, after=after)
+        assert remove(root, file) is Left.BUSY
+        assert paths_below(spool) == {"x"}
+
+    @pytest.mark.parametrize("after", [False, True])
+    def test_change_without_leases(
+        self, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch, after: bool
+    ) -> None:
+        """Where there are no leases, times and size tell of a writer that came and went."""
+        write(spool / "x")
+        file = opened("x")
+        monkeypatch.setattr(disposition, "take_lease", lambda descriptor: None)
+
+        def change() -> None:
+            (spool / (".x.s3u" if after else "x")).write_text("DATA")
+
+        At(monkeypatch, "rename", change, after=after)
+        assert remove(root, file) is Left.CHANGED
+        assert (spool / "x").read_text() == "DATA"
+
+    def test_no_telling(self, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where there are no leases the times and the size decide alone."""
+        write(spool / "x")
+        file = opened("x")
+        monkeypatch.setattr(disposition, "take_lease", lambda descriptor: None)
+        assert remove(root, file) is None
+        assert paths_below(spool) == set()
+
+    def test_hard_link(self, spool: Path, root: SpoolRoot, opened: Opened) -> None:
+        """Another name of the file is none of our business and stays."""
+        write(spool / "x")
+        os.link(spool / "x", spool / "y")
+        assert remove(root, opened("x")) is None
+        assert paths_below(spool) == {"y"}
+
+    def test_leftover_is_a_hard_link_of_the_file(self, spool: Path, root: SpoolRoot, opened: Opened) -> None:
+        """A run that was killed while it gave a file back has left it two names; both go in their turn."""
+        write(spool / "x")
+        os.link(spool / "x", spool / ".x.s3u")
+        assert remove(root, opened("x")) is None
+        assert paths_below(spool) == {".x.s3u"}
+        assert remove(root, opened(".x.s3u")) is None
+        assert paths_below(spool) == set()
+
+
+class Killed(BaseException):
+    """What a test raises where a process would have died."""
+
+
+@pytest.mark.parametrize("step", ["rename", "unlink", "stat"])
+@pytest.mark.parametrize("after", [False, True])
+def test_killed_anywhere(
+    spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch, step: str, after: bool
+) -> None:
+    """Killed between any two steps, the file is there under one of its names, or was removed after the last look."""
+    write(spool / "x", "content")
+    file = opened("x")
+    dead = False
+    for name in ("rename", "unlink", "stat", "link"):
+        real = getattr(os, name)
+
+        def wrapper(*arguments: Any, real: Any = real, name: str = name, **options: Any) -> Any:
+            nonlocal dead
+            if dead or (name == step and not after):
+                dead = True
+                raise Killed
+            result = real(*arguments, **options)
+            if name == step:
+                dead = True
+                raise Killed
+            return result
+
+        monkeypatch.setattr(os, name, wrapper)
+    with pytest.raises(Killed):
+        remove(root, file)
+    monkeypatch.undo()
+    left = paths_below(spool)
+    assert left in ({"x"}, {".x.s3u"}) or (left == set() and step == "unlink" and after)
+
+
+class TestMove:
+    def test_to_a_new_directory(self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened) -> None:
+        """A file is moved below the target under its own path."""
+        write(spool / "a/b/x", "content")
+        target = MoveTarget(str(tmp_path / "done"))
+        assert move(root, opened("a/b/x"), target) == (None, f"{tmp_path}/done/a/b/x")
+        assert (tmp_path / "done/a/b/x").read_text() == "content"
+        assert paths_below(spool) == set()
+
+    def test_leftover(self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened) -> None:
+        """A leftover arrives under its original name."""
+        write(spool / ".x.s3u")
+        assert move(root, opened(".x.s3u"), MoveTarget(str(tmp_path / "done")))[1] == f"{tmp_path}/done/x"
+
+    def test_never_over_another(self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened) -> None:
+        """What lies at the target is never replaced; the newcomer gets a number."""
+        write(tmp_path / "done/x", "first")
+        write(tmp_path / "done/x~1", "second")
+        write(spool / "x", "third")
+        assert move(root, opened("x"), MoveTarget(str(tmp_path / "done")))[1].endswith("/x~2")
+        assert [(tmp_path / "done" / name).read_text() for name in ("x", "x~1", "x~2")] == ["first", "second", "third"]
+
+    def test_changed(self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened) -> None:
+        """A file that changed stays."""
+        path = write(spool / "x")
+        file = opened("x")
+        path.write_text("more")
+        assert move(root, file, MoveTarget(str(tmp_path / "done"))) == (Left.CHANGED, "")
+        assert not (tmp_path / "done").exists()
+
+    def test_directory_gone(self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened) -> None:
+        """A file whose directory went is gone."""
+        write(spool / "a/x")
+        file = opened("a/x")
+        (spool / "a").rename(spool / "b")
+        root.refresh()
+        assert move(root, file, MoveTarget(str(tmp_path / "done"))) == (Left.VANISHED, "")
+
+    def test_link_at_the_target(self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened) -> None:
+        """A link below the target is not followed: the file stays."""
+        write(spool / "a/x")
+        (tmp_path / "done").mkdir()
+        (tmp_path / "outside").mkdir()
+        (tmp_path / "done/a").symlink_to(tmp_path / "outside")
+        with pytest.raises(NotADirectoryError):
+            move(root, opened("a/x"), MoveTarget(str(tmp_path / "done")))
+        assert paths_below(spool) == {"a/x"}
+        assert paths_below(tmp_path / "outside") == set()
+
+
+class TestMoveToAnotherFileSystem:
+    @pytest.fixture(autouse=True)
+    def other_file_system(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Make links between different directories fail as between two file systems."""
+        real = os.link
+
+        def link(*arguments: Any, **options: Any) -> None:
+            if options["src_dir_fd"] != options["dst_dir_fd"]:
+                raise OSError(errno.EXDEV, "Invalid cross-device link")
+            real(*arguments, **options)
+
+        monkeypatch.setattr(os, "link", link)
+
+    def test_copied(self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened) -> None:
+        """The file is copied, with its times, and only then removed; what a killed run left is overwritten."""
+        status = write(spool / "x", "content").stat()
+        write(tmp_path / "done" / f".{status.st_dev:x}-{status.st_ino:x}.tmp", "half a copy")
+        write(tmp_path / "done/x", "other")
+        assert move(root, opened("x"), MoveTarget(str(tmp_path / "done")))[1] == f"{tmp_path}/done/x~1"
+        assert paths_below(spool) == set()
+        assert paths_below(tmp_path / "done") == {"x", "x~1"}
+        copy = tmp_path / "done/x~1"
+        assert (copy.read_text(), copy.stat().st_mtime_ns) == ("content", status.st_mtime_ns)
+
+    @pytest.mark.parametrize("step", ["write", "fsync", "utime"])
+    def test_failure(
+        self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch, step: str
+    ) -> None:
+        """A copy that fails leaves nothing behind, and the file is where it was."""
+        write(spool / "x")
+        (tmp_path / "done").mkdir()
+        file = opened("x")
+
+        def fail(*_: Any, **__: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, step, fail)
+        with pytest.raises(OSError, match="No space"):
+            move(root, file, MoveTarget(str(tmp_path / "done")))
+        assert paths_below(spool) == {"x"}
+        assert paths_below(tmp_path / "done") == set()
+
+    def test_shrinks_while_copied(
+        self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A copy that is not as long as the file is no copy."""
+        write(spool / "x", "content")
+        file = opened("x")
+        monkeypatch.setattr(os, "pread", lambda *_: b"")
+        with pytest.raises(OSError, match="changed while"):
+            move(root, file, MoveTarget(str(tmp_path / "done")))
+        assert paths_below(spool) == {"x"}
+
+    def test_cannot_be_placed(
+        self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A finished copy that cannot get its name is removed again."""
+        write(spool / "x")
+        file = opened("x")
+        real = disposition.rename_without_replacing
+
+        def rename(from_directory: int, from_name: str, to_directory: int, to_name: str) -> None:
+            if from_directory == to_directory and to_name == "x" and from_name.endswith(".tmp"):
+                raise OSError(errno.EIO, "Input/output error")
+            real(from_directory, from_name, to_directory, to_name)
+
+        monkeypatch.setattr(disposition, "rename_without_replacing", rename)
+        with pytest.raises(OSError, match="Input/output"):
+            move(root, file, MoveTarget(str(tmp_path / "done")))
+        assert paths_below(spool) == {"x"}
+        assert paths_below(tmp_path / "done") == set()
+
+
+@pytest.mark.parametrize(("number", "is_let_off"), [(errno.EINVAL, True), (errno.EIO, False)])
+def test_directories_that_cannot_be_synced(monkeypatch: pytest.MonkeyPatch, number: int, is_let_off: bool) -> None:
+    """A file system that cannot make names durable is let off; one that fails is not."""
+
+    def fail(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    if is_let_off:
+        disposition._sync(0)
+    else:
+        with pytest.raises(OSError, match="Input/output"):
+            disposition._sync(0)
+
+
+class TestRenameWithoutReplacing:
+    @pytest.fixture
+    def directory(self, tmp_path: Path) -> Iterator[int]:
+        """A directory with a file ``a``."""
+        write(tmp_path / "a", "content")
+        descriptor = os.open(tmp_path, os.O_RDONLY)
+        yield descriptor
+        os.close(descriptor)
+
+    def without(self, monkeypatch: pytest.MonkeyPatch, *, renameat2: int | None) -> None:
+        """No hard links; ``renameat2`` fails with that error, or is not there at all."""
+
+        def link(*_: Any, **__: Any) -> None:
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", link)
+        if renameat2 == 0:
+            return
+
+        class Library:
+            def __init__(self, *_: Any, **__: Any) -> None:
+                if renameat2 is not None:
+                    self.renameat2 = lambda *arguments: -1
+
+        monkeypatch.setattr(ctypes, "CDLL", Library)
+        monkeypatch.setattr(ctypes, "get_errno", lambda: renameat2)
+
+    @pytest.mark.parametrize("renameat2", [0, errno.EINVAL, None])
+    def test_renames(
+        self, tmp_path: Path, directory: int, monkeypatch: pytest.MonkeyPatch, renameat2: int | None
+    ) -> None:
+        """Every way leads to the new name, and never over another file."""
+        self.without(monkeypatch, renameat2=renameat2)
+        rename_without_replacing(directory, "a", directory, "b")
+        assert paths_below(tmp_path) == {"b"}
+        write(tmp_path / "a", "new")
+        with pytest.raises(FileExistsError):
+            rename_without_replacing(directory, "a", directory, "b")
+        assert (tmp_path / "b").read_text() == "content"
+
+    def test_failures(self, directory: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is not about links or names is an error."""
+        with pytest.raises(FileNotFoundError):
+            rename_without_replacing(directory, "gone", directory, "b")
+        self.without(monkeypatch, renameat2=errno.EROFS)
+        with pytest.raises(OSError, match="Read-only"):
+            rename_without_replacing(directory, "a", directory, "b")

@@ -1,0 +1,69 @@
+"""What a run's counts and its end mean for the caller."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from s3_uploader.model import Left, Proof, Receipt
+from s3_uploader.tally import End, Tally, exit_code
+from tests.fakes import NOW, candidate
+
+
+@pytest.mark.parametrize(
+    ("end", "failing", "signal_number", "code"),
+    [
+        (End.DONE, 0, None, 0),
+        (End.DONE, 1, None, 1),
+        (End.BUDGET, 0, None, 0),
+        (End.BUDGET, 2, None, 1),
+        (End.LOCKED, 0, None, 0),
+        (End.DESTINATION_BUSY, 0, None, 0),
+        (End.STATE, 0, None, 1),
+        (End.DESTINATION, 0, None, 3),
+        (End.DESTINATION, 5, None, 3),
+        (End.SIGNAL, 0, signal.SIGINT, 130),
+        (End.SIGNAL, 5, signal.SIGTERM, 143),
+        (End.SIGNAL, 0, None, 143),
+    ],
+)
+def test_exit_codes(end: End, failing: int, signal_number: int | None, code: int) -> None:
+    """Each way in which a run ends has its exit code."""
+    assert exit_code(end, failing=failing, signal_number=signal_number) == code
+
+
+def test_counts() -> None:
+    """A file counts as what became of it, and only candidates that still have to go are the backlog."""
+    tally = Tally()
+    tally.count_shipped(Receipt(key="a", size=10, proof=Proof.MD5))
+    tally.count_shipped(Receipt(key="b", size=5, proof=Proof.MD5, already_there=True))
+    dated = candidate("a", size=3, period_begin=NOW - 60, mtime_ns=0)
+    undated = candidate("b", size=4, mtime_ns=int(NOW) * 10**9)
+    tally.count_left(Left.FRESH, dated)
+    tally.count_left(Left.BUSY, undated)
+    for reason in (Left.VANISHED, Left.SPECIAL, Left.UNDATED, Left.REMEMBERED):
+        tally.count_left(reason, undated)
+    tally.count_left(Left.UNREADABLE)
+    tally.pruned = 2
+    report = tally.report(End.DONE, base_dir="/spool", destination="bucket", started_at=NOW, duration=1.5)
+    assert (report.shipped, report.shipped_bytes, report.already_there) == (2, 15, 1)
+    assert (report.backlog, report.backlog_bytes, report.oldest_waiting) == (2, 7, NOW - 60)
+    assert report.left == {
+        "fresh": 1,
+        "busy": 1,
+        "vanished": 1,
+        "not a regular file": 1,
+        "not of the layout": 1,
+        "already shipped": 1,
+        "unreadable": 1,
+    }
+    assert (report.exit_code, report.ended_by, report.pruned_directories) == (0, "done", 2)
+
+
+def test_waiting_files_keep_the_code() -> None:
+    """A file that failed before and waits for its next try is still not shipped: the exit code says so."""
+    tally = Tally()
+    tally.count_left(Left.WAITING, candidate("a"))
+    report = tally.report(End.DONE, base_dir="/", destination="", started_at=0, duration=0)
+    assert (report.exit_code, report.failed) == (1, 0)

@@ -1,0 +1,158 @@
+"""The window: wide where that helps, narrow where it does not, and steady in the face of noise."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+
+import pytest
+
+from s3_uploader.window import Window
+
+
+class Line:
+    """A destination behind a line, simulated: uploads share the bandwidth, and each then takes the latency.
+
+    :param bandwidth: bytes per second, or ``None`` for no limit.
+    :param jitter: by which fraction latencies differ.
+    :param most: completions per second that our side can deal with.
+    """
+
+    def __init__(
+        self,
+        *,
+        latency: float,
+        bandwidth: float | None = None,
+        jitter: float = 0.3,
+        most: float = 10_000,
+        size: Callable[[random.Random], int] = lambda random: 4096,
+        seed: int = 1,
+        maximum: int = 256,
+    ) -> None:
+        self.random = random.Random(seed)
+        self.latency, self.bandwidth, self.jitter, self.most, self.size = latency, bandwidth, jitter, most, size
+        self.window = Window(maximum=maximum)
+        self.now = 0.0
+        self.line_free = 0.0
+        self.under_way: list[tuple[float, int, int]] = []
+        self.launched = 0
+        self.done = self.sent = 0
+        self.widths: list[tuple[float, int]] = []
+
+    def launch(self) -> None:
+        """Start an upload."""
+        size = self.size(self.random)
+        sent = max(self.now, self.line_free) + (size / self.bandwidth if self.bandwidth else 0)
+        self.line_free = sent
+        answered = sent + self.latency * (1 + self.jitter * (2 * self.random.random() - 1))
+        heapq.heappush(self.under_way, (answered, self.launched, size))
+        self.launched += 1
+
+    def run(self, *, until: float) -> float:
+        """Go on until then; returns files per second since the last call."""
+        began, before = self.now, self.done
+        while self.now < until:
+            while len(self.under_way) < self.window.width:
+                self.launch()
+            answered, _, size = heapq.heappop(self.under_way)
+            self.now = max(self.now, answered) + 1 / self.most
+            self.done += 1
+            self.sent += size
+            self.window.succeeded(size=size, now=self.now)
+            self.widths.append((self.now, self.window.width))
+        return (self.done - before) / (self.now - began)
+
+    def reached(self, width: int) -> float:
+        """When the window was first so wide."""
+        return next(now for now, reached in self.widths if reached >= width)
+
+    def mean_width(self) -> float:
+        """Over time."""
+        spans = [(later - now) * width for (now, width), (later, _) in zip(self.widths, self.widths[1:], strict=False)]
+        return sum(spans) / (self.widths[-1][0] - self.widths[0][0])
+
+
+def any_size(random: random.Random) -> int:
+    """Sizes from 256 bytes to 1 MB."""
+    return int(2 ** (8 + 12 * random.random()))
+
+
+def test_starts_small() -> None:
+    """A run begins with few uploads, and never has more than is allowed."""
+    assert Window(maximum=256).width == 4
+    assert Window(maximum=2).width == 2
+
+
+def test_reaches_many_at_once() -> None:
+    """At a latency of 20 ms hundreds of uploads are in flight within a fraction of a second."""
+    line = Line(latency=0.02, jitter=0)
+    line.run(until=0.5)
+    assert line.reached(256) < 0.25
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_stays_wide_where_it_helps(seed: int) -> None:
+    """Noise does not make the window collapse: the rate stays close to what the widest one brings."""
+    line = Line(latency=0.02, jitter=0.5, seed=seed)
+    line.run(until=1)
+    assert line.run(until=4) > 0.85 * 10_000
+    assert line.mean_width() > 150
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("size", [any_size, lambda random: 4096, lambda random: 2_000_000])
+def test_stays_narrow_on_a_slow_line(seed: int, size: Callable[[random.Random], int]) -> None:
+    """On a slow line few uploads are in flight, however their sizes differ, and the line is used all the same."""
+    line = Line(latency=0.05, bandwidth=1.25e6, size=size, seed=seed)
+    rate = line.run(until=600)
+    # As many as fit into the line at once, or a few.
+    assert line.mean_width() < 8 + 2 * 0.05 * rate
+    assert line.sent / 600 > 0.8 * 1.25e6
+
+
+def test_comes_down_when_the_line_gets_slow() -> None:
+    """A line that becomes slow is found out, and one that becomes fast too."""
+    line = Line(latency=0.02)
+    line.run(until=2)
+    assert line.window.width > 100
+    line.bandwidth = 1e6
+    line.run(until=200)
+    assert line.window.width <= 32
+    line.bandwidth = None
+    line.run(until=230)
+    assert line.window.width > 100
+
+
+def test_struggle() -> None:
+    """A destination that asks for a slower pace gets half of it each time, and in the end one upload at a time."""
+    line = Line(latency=0.02)
+    line.run(until=2)
+    width = line.window.width
+    line.window.struggled()
+    assert line.window.width == width // 2
+    for _ in range(10):
+        line.window.struggled()
+    assert line.window.width == 1
+    line.run(until=10)
+    assert line.window.width > 64
+
+
+@pytest.mark.parametrize("maximum", [1, 2, 4, 100])
+def test_bounds(maximum: int) -> None:
+    """However it goes, the window is at least one and at most what is allowed."""
+    line = Line(latency=0.02, maximum=maximum, jitter=0.9)
+    for step in range(1, 30):
+        line.run(until=step / 10)
+        if step % 7 == 0:
+            line.window.struggled()
+    assert {width for _, width in line.widths} <= set(range(1, maximum + 1))
+    assert max(width for _, width in line.widths) == maximum
+
+
+def test_a_clock_that_stands() -> None:
+    """Uploads that are done in the same instant say nothing about the rate."""
+    window = Window(maximum=256)
+    for _ in range(1000):
+        window.succeeded(size=1, now=5.0)
+    assert window.width == 4
