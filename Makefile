@@ -1,24 +1,26 @@
-# make demo    a spool, an S3 server and one run, with no account
-# make test    every test
-# make lint    format, lint, types, layers, generated documentation
-# make docs    write docs/configuration.md anew from the types
-# make bench   the benchmarks
-# make clean   remove what the above made
+# make demo         a spool, an S3 server and one run, with no account
+# make test         every test
+# make lint         format, lint, types, layers, generated documentation
+# make docs         write docs/configuration.md anew from the types
+# make bench        the benchmarks, for an hour; peers are installed, results go to benchmarks/results/
+# make bench-quick  under a minute: does a file cost more CPU than it used to?
+# make clean        remove what the above made
 #
 # All that is needed is Python 3.10 or newer, with its venv module. Packages go into .venv beside this file.
 # PYTHON=python3.12 takes another interpreter (after `make clean`, if there is a .venv already). PYTEST_ARGS is handed to
-# pytest, DEMO_ARGS to the demo.
+# pytest, DEMO_ARGS to the demo, BENCH_ARGS to the benchmarks (`make bench BENCH_ARGS=--help`).
 
 PYTHON = python3
 PYTEST_ARGS =
 DEMO_ARGS =
+BENCH_ARGS =
 
 VENV = .venv
 BIN = $(VENV)/bin
 METADATA = setup.py pyproject.toml s3_uploader/__init__.py
 # A plain path entry instead of an import hook: the hook would add its milliseconds to each start that a test measures.
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat
-SOURCES = s3_uploader tests docs setup.py
+SOURCES = s3_uploader tests docs benchmarks setup.py
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -33,7 +35,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
-	$(BIN)/mypy --follow-imports=silent tests docs
+	$(BIN)/mypy --follow-imports=silent tests docs benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
 
@@ -41,13 +43,15 @@ docs: $(VENV)/.test
 	$(BIN)/python docs/generate.py
 
 bench: $(VENV)/.test
-	@test -f benchmarks/__main__.py || { echo "There are no benchmarks yet." >&2; exit 1; }
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+bench-quick: $(VENV)/.test
+	$(BIN)/python -m benchmarks quick
 
 clean:
 	rm -rf $(VENV) .cache build dist s3_uploader.egg-info .coverage .coverage.* htmlcov
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	find s3_uploader tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
+	find s3_uploader tests docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -70,4 +74,4 @@ $(VENV)/.dev: $(METADATA) | $(BIN)/python
 	$(INSTALL) -e '.[dev]'
 	@touch $@
 
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test lint docs bench bench-quick clean
