@@ -130,6 +130,8 @@ def _failing(place: app.Place, ledger: Ledger) -> tuple[list[FailingRow], int]:
     shown: list[FailingRow] = []
     count = 0
     for row in ledger.failing_rows():
+        if not row.attempts:  # Nothing more than suspected, when the destination failed altogether.
+            continue
         *names, name = row.path.split("/")
         try:
             place.root.stat(tuple(names), name)

@@ -122,9 +122,13 @@ class Ledger:
 
         self._write(work, durable=True)
 
-    def failing_count(self) -> int:
-        """How many files keep failing."""
-        ((count,),) = self._database.read("SELECT count(*) FROM failing")
+    def failing_count(self, *, attempts: int = 0) -> int:
+        """How many files keep failing.
+
+        :param attempts: only those that failed at least so often; 0 counts those too that are only under suspicion,
+            because they were under way when a destination failed altogether.
+        """
+        ((count,),) = self._database.read("SELECT count(*) FROM failing WHERE attempts >= ?", (attempts,))
         return int(count)
 
     def failing(self, path: str) -> FailingRow | None:
