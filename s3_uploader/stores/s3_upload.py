@@ -29,6 +29,7 @@ from s3_uploader.stores.timer import Timer
 from s3_uploader.text import shown_name
 
 LOOKED = frozenset((403, 404))
+_REFUSED = frozenset(range(300, 500)) - {408, 429}
 CONDITION_FAILED = frozenset((412,))
 _MAXIMUM_TURNS = 6
 """So often an upload may find something new about its key before it gives up; two writers can chase each other."""
