@@ -2,11 +2,11 @@
 
 An error hardly ever says so by itself. A refusal may be about one key, a time-out about one large file, and a
 connection that breaks may do so because something on the way dislikes these very bytes. What decides is whether other
-files come through. So an error that could be the destination's is held in doubt, and nothing more is sent until what is
-under way has answered, for some seconds at the most:
+files come through. So an error that could be the destination's is held in doubt. Nothing more is sent until what is
+under way has answered, and then one file at a time:
 
 * another file comes through: then it was the file's;
-* none does: then it is the destination's, and the run ends.
+* so many fail, or it takes so long, that waiting for one is vain: then it is the destination's, and the run ends.
 
 A file that an earlier run could not ship proves nothing against a destination that has taken others in this run. That
 is what keeps a handful of bad files, which are the oldest and so come first, from ending every run.
@@ -18,12 +18,12 @@ from typing import Generic, TypeVar
 
 from s3_uploader.errors import Scope, StoreError
 
-_PROBES = 4
-"""Files in a row that must fail before a destination that worked in this run is given up."""
-_SO_MANY = 8
-"""The same where all of them had failed in earlier runs too."""
+_PROBES = 8
+"""Files in a row that fail before the destination is given up, where failing is quick;"""
+_SLOW_PROBES = 4
+"""where it is not, and the destination worked in this run."""
 _PATIENCE = 5.0
-"""Seconds for which uploads that are under way may still speak for the destination."""
+"""Seconds after which failing is not quick, and what is under way is no longer waited for."""
 
 _T = TypeVar("_T")
 
@@ -34,13 +34,24 @@ class Breaker(Generic[_T]):
     def __init__(self) -> None:
         self.successes = 0
         self._in_a_row = 0
+        self._old_in_a_row = 0
         self._doubts: list[tuple[_T, StoreError]] = []
         self._doubts_since = 0.0
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether it is to be found out whose errors there were."""
+        return bool(self._doubts)
+
+    @property
+    def has_enough_of_old_failures(self) -> bool:
+        """Whether so many files that failed before have failed again, one after the other, that it is vain to go on."""
+        return self._old_in_a_row >= _PROBES
 
     def succeeded(self) -> list[tuple[_T, StoreError]]:
         """An upload came through. Returns the failures that this makes their files' own."""
         self.successes += 1
-        self._in_a_row = 0
+        self._in_a_row = self._old_in_a_row = 0
         return self.take_doubts()
 
     def failed(self, upload: _T, error: StoreError, *, successes_before: int, failed_before: bool, now: float) -> bool:
@@ -52,9 +63,10 @@ class Breaker(Generic[_T]):
         passing = error.retryable or error.code == "DeadlineExceeded"
         if not passing and error.scope is Scope.FILE:
             return False
-        self._in_a_row += 1
-        if failed_before and self.successes and self._in_a_row < _SO_MANY:
+        if failed_before and self.successes:
+            self._old_in_a_row += 1
             return False
+        self._in_a_row += 1
         # An error that may pass has been retried for a while. If others came through in that time, it is not theirs.
         if passing and self.successes > successes_before:
             return False
@@ -69,9 +81,11 @@ class Breaker(Generic[_T]):
 
     def must_trip(self, *, in_flight: int, now: float) -> bool:
         """Whether the destination is to be given up."""
-        if not self._doubts or (self.successes and self._in_a_row < _PROBES):
+        if not self._doubts or self.must_wait(in_flight=in_flight, now=now):
             return False
-        return not self.must_wait(in_flight=in_flight, now=now)
+        if now - self._doubts_since < _PATIENCE:
+            return self._in_a_row >= _PROBES
+        return self._in_a_row >= _SLOW_PROBES or not self.successes
 
     def take_doubts(self) -> list[tuple[_T, StoreError]]:
         """Take out what is in doubt."""

@@ -200,6 +200,7 @@ class Pipeline:
         )
 
     def _abandon(self, end: End, error: Exception) -> None:
+        self._must_end()
         if self._fatal is None:
             self._fatal = error
             # Whoever asked for a stop is told that there was one.
@@ -244,7 +245,11 @@ class Pipeline:
         """Turn to the files that failed before: others have shown what the destination does, or there are none."""
         while self._deferred:
             self._pause()
-            self._consider(self._deferred.pop(0), may_defer=False)
+            candidate = self._deferred.pop(0)
+            if self._breaker.has_enough_of_old_failures:
+                self._settlement.leave(candidate, Left.WAITING, "others like it have just failed again")
+            else:
+                self._consider(candidate, may_defer=False)
 
     def _ensure_store(self) -> bool:
         if not self._store_is_open:
@@ -315,7 +320,7 @@ class Pipeline:
 
     def _may_replace(self, upload: Upload, error: StoreError) -> bool:
         """Whether all that is in the way is an older state of this file, which we put there ourselves."""
-        if self._end is not None or upload.replaces or not isinstance(error, ConflictError):
+        if self._must_end() or upload.replaces or not isinstance(error, ConflictError):
             return False
         if self._settlement.superseded.has(upload.key, error):
             upload.replaces = error.existing
@@ -344,7 +349,9 @@ class Pipeline:
             upload.file.close()
 
     def _close_doubts(self) -> None:
-        """At the end of the run what is still in doubt is the files' own: the destination worked."""
+        """At the end of the run what is still in doubt is the files' own if any other came through."""
+        if not self._breaker.successes and self._breaker.is_in_doubt:
+            self._blame_destination()
         for upload, error in self._breaker.take_doubts():
             self._blame_file(upload, error)
 

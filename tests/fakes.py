@@ -357,10 +357,10 @@ class SteppedQueue:
     def get(self, timeout: float) -> Any:
         """As of ``SimpleQueue``."""
         if not self._items:
-            self._idle()
-        if not self._items:
             self._turns += 1
             assert self._turns < 10_000, "the run waits for ever"
+            self._idle()
+        if not self._items:
             self._clock.seconds += timeout
             raise queue.Empty
         return self._items.popleft()

@@ -38,12 +38,25 @@ def test_own_errors() -> None:
 
 @pytest.mark.parametrize("error", [PASSING, EVERYBODYS, LATE])
 def test_nobody_comes_through(error: StoreError) -> None:
-    """When nothing else is under way and nothing came through, the destination is given up at once."""
+    """When nothing comes through, the destination is given up after a few files, or after a few seconds."""
     breaker: Breaker[str] = Breaker()
+    for _ in range(7):
+        assert failed(breaker, error)
+        assert not breaker.must_trip(in_flight=0, now=0)
+    assert breaker.must_trip(in_flight=0, now=5)
     assert failed(breaker, error)
     assert breaker.must_trip(in_flight=0, now=0)
-    assert breaker.take_doubts() == [("x", error)]
+    assert breaker.take_doubts() == [("x", error)] * 8
     assert not breaker.must_trip(in_flight=0, now=0)
+
+
+def test_one_after_the_other() -> None:
+    """In doubt one file at a time is sent."""
+    breaker: Breaker[str] = Breaker()
+    failed(breaker, PASSING)
+    assert breaker.is_in_doubt
+    assert not breaker.must_wait(in_flight=0, now=0)
+    assert breaker.must_wait(in_flight=1, now=0)
 
 
 def test_waits_for_the_others() -> None:
@@ -78,21 +91,24 @@ def test_credentials_that_end() -> None:
     breaker: Breaker[str] = Breaker()
     breaker.succeeded()
     for number in range(4):
-        assert not breaker.must_trip(in_flight=0, now=0), number
+        assert not breaker.must_trip(in_flight=0, now=5), number
         assert failed(breaker, EVERYBODYS, successes_before=0)
-    assert breaker.must_trip(in_flight=0, now=0)
+    assert not breaker.must_trip(in_flight=0, now=0)
+    assert breaker.must_trip(in_flight=0, now=5)
 
 
 def test_files_that_failed_before() -> None:
-    """Old failures do not end a run in which others came through, unless nothing but failures follows."""
+    """Old failures do not end a run in which others came through, but after some it is enough of them."""
     breaker: Breaker[str] = Breaker()
+    assert failed(breaker, PASSING, before=True)
     breaker.succeeded()
-    for _ in range(7):
+    for _ in range(8):
+        assert not breaker.has_enough_of_old_failures
         assert not failed(breaker, PASSING, successes_before=1, before=True)
-    assert failed(breaker, PASSING, successes_before=1, before=True)
-    assert breaker.must_trip(in_flight=0, now=0)
+    assert breaker.has_enough_of_old_failures
+    assert not breaker.must_trip(in_flight=0, now=99)
     breaker.succeeded()
-    assert not failed(breaker, PASSING, successes_before=2, before=True)
+    assert not breaker.has_enough_of_old_failures
 
 
 class TestSuperseded:

@@ -1,0 +1,1044 @@
+"""One run, led by the hand: what the coordinator promises whatever files, store, ledger and clock do."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3_uploader.errors import DestinationBusy, Scope, SourceChanged, StoreError
+from s3_uploader.events import LocalTrouble, Notice, Uploaded, UploadFailed, UploadStarted
+from s3_uploader.flight import Flight
+from s3_uploader.ledger import Ledger
+from s3_uploader.ledger.rows import FailingRow, after_failure
+from s3_uploader.model import Left, OnConflict, Receipt
+from s3_uploader.settlement import FailurePolicy, SuccessPolicy, Upload
+from s3_uploader.spool.disposition import MoveTarget
+from s3_uploader.spool.root import SpoolRoot
+from s3_uploader.spool.source import OpenFile, open_candidate
+from s3_uploader.stores.base import PutOptions
+from tests import fakes
+from tests.fakes import (
+    FakeStore,
+    Harness,
+    Put,
+    candidate,
+    failing,
+    out_of_time,
+    silent,
+    stored_but_failing,
+    write,
+)
+
+
+@pytest.fixture
+def harness(tmp_path: Path) -> Iterator[Harness]:
+    """A spool, a store and a ledger; at the end every fault must have been met and no file be open."""
+    before = set(os.listdir("/proc/self/fd"))
+    made = Harness(tmp_path)
+    yield made
+    made.store.assert_all_faults_met()
+    leaked = {
+        os.readlink(f"/proc/self/fd/{number}")
+        for number in set(os.listdir("/proc/self/fd")) - before
+        if os.path.exists(f"/proc/self/fd/{number}")
+    }
+    assert not {path for path in leaked if str(tmp_path) in path}
+
+
+DENIED = failing("InvalidAccessKeyId", scope=Scope.DESTINATION, hint="Look at the key.")
+THROTTLED = failing("SlowDown", retryable=True)
+
+
+# -------------------------------------------------------------------------------------------------- the good way
+
+
+class TestShipping:
+    def test_all_is_well(self, harness: Harness) -> None:
+        """Ready files are shipped under their paths, recorded, removed, and their directories pruned."""
+        harness.use_dated()
+        harness.key_prefix = "prefix/"
+        for location in ("a", "b"):
+            harness.write(f"{location}/2019/01/01/00/05-x.dat", location)
+        report = harness.run()
+        assert harness.store.objects == {f"prefix/{at}/2019/01/01/00/05-x.dat": at.encode() for at in "ab"}
+        assert list(harness.base.iterdir()) == []
+        assert (report.shipped, report.shipped_bytes, report.exit_code, report.ended_by) == (2, 2, 0, "done")
+        assert report.pruned_directories == 10
+        assert len(harness.records.shipped) == 2
+        assert [event.address for event in harness.told(Uploaded)] == [
+            f"bucket/prefix/{at}/2019/01/01/00/05-x.dat" for at in "ab"
+        ]
+
+    def test_nothing_to_do(self, harness: Harness) -> None:
+        """A run with nothing ready does not even open the store."""
+        harness.write("fresh", age=1)
+        report = harness.run()
+        assert harness.store.opened == 0
+        assert (report.left, report.backlog, report.exit_code) == ({"fresh": 1}, 1, 0)
+
+    def test_recorded_before_removed(self, harness: Harness) -> None:
+        """When a file is recorded it is still there; it is removed afterwards."""
+        path = harness.write("x")
+        seen = []
+        harness.records.on_commit = lambda: seen.append(path.exists())
+        harness.run()
+        assert (seen, path.exists()) == ([True], False)
+
+    def test_order_of_a_file(self, harness: Harness) -> None:
+        """Oldest first."""
+        for age, name in ((100, "b"), (300, "c"), (200, "a")):
+            harness.write(name, age=age)
+        harness.run()
+        assert [put.key for put in harness.store.puts] == ["c", "a", "b"]
+
+    def test_keep(self, harness: Harness) -> None:
+        """With ``keep`` the files stay and are not shipped twice, until they change."""
+        harness.on_success = SuccessPolicy(keep=True)
+        path = harness.write("a/x")
+        assert harness.run().shipped == 1
+        report = harness.run()
+        assert (report.shipped, report.left, report.exit_code) == (0, {"already shipped": 1}, 0)
+        assert path.exists()
+        harness.on_conflict = OnConflict.OVERWRITE
+        harness.write("a/x", "other")
+        assert harness.run().shipped == 1
+
+    def test_move(self, harness: Harness, tmp_path: Path) -> None:
+        """With ``move_to`` the files are elsewhere afterwards."""
+        harness.on_success = SuccessPolicy(move_to=MoveTarget(str(tmp_path / "done")))
+        harness.write("a/x")
+        assert harness.run().shipped == 1
+        assert (tmp_path / "done/a/x").exists()
+        assert harness.names() == set()
+
+    def test_many_batches(self, harness: Harness) -> None:
+        """The ledger is written in batches of some hundred files, and early when time passes."""
+        for number in range(450):
+            harness.write(f"{number:03}")
+        commits: list[int] = []
+        harness.records.on_commit = lambda: commits.append(len(harness.records.shipped))
+        harness.run()
+        assert commits == [200, 400, 450]
+
+    def test_batch_does_not_wait(self, harness: Harness) -> None:
+        """While one upload takes its time, what is proven is removed after a fraction of a second."""
+        harness.write("fast")
+        harness.write("slow")
+        harness.store.fault("slow", silent)
+        began = harness.clock.seconds
+        committed_after = []
+        harness.records.on_commit = lambda: committed_after.append(harness.clock.seconds - began)
+
+        def idle() -> None:
+            if harness.clock.seconds - began > 5:
+                for put in harness.store.pending():
+                    harness.store.store(put)
+
+        harness.idle = idle
+        assert harness.run().shipped == 2
+        assert committed_after[0] < 0.5
+
+    def test_already_there(self, harness: Harness) -> None:
+        """The same content at the destination is success, and counted as such."""
+        harness.write("x", "same")
+        harness.store.objects["x"] = b"same"
+        report = harness.run()
+        assert (report.shipped, report.already_there) == (1, 1)
+        assert harness.names() == set()
+
+    def test_in_flight_is_bounded(self, harness: Harness) -> None:
+        """No more files and bytes are in flight than allowed; a file larger than that goes alone."""
+        harness.store.manual = True
+        harness.max_in_flight = 3
+        for number in range(10):
+            harness.write(f"{number}", b"x" * 10)
+        harness.write("big", b"x" * 200, age=10_000)
+        harness.max_bytes = 100
+        most: list[tuple[int, int]] = []
+
+        def idle() -> None:
+            pending = harness.store.pending()
+            most.append((len(pending), sum(put.source.size for put in pending)))
+            harness.store.answer(pending[0])
+
+        harness.idle = idle
+        assert harness.run().shipped == 11
+        assert max(count for count, _ in most) == 3
+        assert most[0] == (1, 200)
+
+    def test_beats(self, harness: Harness) -> None:
+        """The run shows that it is alive, between files and while it waits."""
+        beats: list[None] = []
+        harness.beat = lambda: beats.append(None)
+        harness.write("x")
+        harness.write("y.tmp")
+        harness.run()
+        assert len(beats) >= 2
+
+    def test_deadline(self, harness: Harness) -> None:
+        """A deadline leaves time for the bytes."""
+        harness.write("x", b"x" * 65536 * 10)
+        began = harness.clock.seconds
+        harness.run()
+        assert harness.store.puts[0].deadline == began + 60 + 10
+
+
+# -------------------------------------------------------------------------------------------------- files that change
+
+
+def _append(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def _overwrite(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(b"DATA")
+
+
+def _overwrite_and_put_mtime_back(path: Path) -> None:
+    before = path.stat()
+    _overwrite(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _truncate(path: Path) -> None:
+    os.truncate(path, 2)
+
+
+def _replace(path: Path) -> None:
+    write(path.parent.parent / "made-elsewhere", "next").rename(path)
+
+
+def _replace_with_the_same_times(path: Path) -> None:
+    before = path.stat()
+    new = write(path.parent.parent / "made-elsewhere", "next")
+    os.utime(new, ns=(before.st_atime_ns, before.st_mtime_ns))
+    new.rename(path)
+
+
+def _delete_and_make_anew(path: Path) -> None:
+    path.unlink()
+    write(path, "next")
+
+
+CHANGES = [
+    _append,
+    _overwrite,
+    _overwrite_and_put_mtime_back,
+    _truncate,
+    _replace,
+    _replace_with_the_same_times,
+    _delete_and_make_anew,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("moment", ["during_body", "before_answer", "after_answer", "commit"])
+def test_a_file_that_changes(harness: Harness, change: Callable[[Path], None], moment: str) -> None:
+    """Whatever a producer does to a file at whatever moment of its upload, its last content is kept and shipped."""
+    path = harness.write("x", "data")
+    if moment == "commit":
+        fired: list[None] = []
+
+        def on_commit() -> None:
+            if not fired:
+                fired.append(None)
+                change(path)
+
+        harness.records.on_commit = on_commit
+    else:
+        getattr(harness.store, moment)["x"] = lambda: change(path)
+    report = harness.run()
+    last = path.read_bytes()
+    assert (report.shipped, report.exit_code) == (0, 0)
+    assert set(report.left) == {"changed"}
+    path = harness.base / "x"
+    os.utime(path, (harness.clock.seconds - 100,) * 2)
+    report = harness.run()
+    assert (report.shipped, report.exit_code) == (1, 0)
+    assert harness.store.objects["x"] == last
+    assert harness.names() == set()
+
+
+@pytest.mark.parametrize("moment", ["during_body", "before_answer", "after_answer"])
+def test_a_file_that_is_deleted(harness: Harness, moment: str) -> None:
+    """A file whose producer deletes it meanwhile is gone, and that is no failure."""
+    path = harness.write("x")
+    getattr(harness.store, moment)["x"] = path.unlink
+    assert harness.run().exit_code == 0
+    assert harness.names() == set()
+
+
+def test_a_writer_that_comes_back(harness: Harness) -> None:
+    """A file that somebody opens for writing meanwhile is kept although nothing was written yet."""
+    path = harness.write("x")
+    writers: list[int] = []
+    harness.store.before_answer["x"] = lambda: writers.append(os.open(path, os.O_WRONLY))
+    assert harness.run().left == {"busy": 1}
+    os.write(writers[0], b"DATA")
+    os.close(writers[0])
+    os.utime(path, (harness.clock.seconds - 100,) * 2)
+    assert harness.run().shipped == 1
+    assert harness.store.objects == {"x": b"DATA"}
+
+
+class TestSuperseded:
+    def test_own_outdated_object_is_replaced(self, harness: Harness) -> None:
+        """The object that a changed file left behind is ours, and the next run replaces it and nothing else."""
+        path = harness.write("x", "old")
+        harness.store.after_answer["x"] = lambda: _overwrite(path)
+        harness.run()
+        harness.write("x", "new")
+        assert harness.run().shipped == 1
+        assert harness.store.replaced == ["x"]
+        assert harness.store.objects == {"x": b"new"}
+
+    def test_somebody_elses_is_not(self, harness: Harness) -> None:
+        """If somebody else has put something there meanwhile, it stays."""
+        path = harness.write("x", "old")
+        harness.store.after_answer["x"] = lambda: _overwrite(path)
+        harness.run()
+        harness.store.objects["x"] = b"precious"
+        harness.write("x", "new")
+        report = harness.run()
+        assert (report.exit_code, report.failed) == (1, 1)
+        assert harness.store.objects == {"x": b"precious"}
+        assert harness.names() == {"x"}
+
+    def test_protected_once_it_is_up_to_date(self, harness: Harness) -> None:
+        """A file that was only touched makes its object outdated; once it is shipped nobody may replace it."""
+        path = harness.write("x", "data")
+        harness.store.after_answer["x"] = lambda: os.utime(path)
+        assert harness.run().left == {"changed": 1}
+        harness.write("x", "data")
+        assert harness.run().already_there == 1
+        harness.write("x", "a later file of this name")
+        assert harness.run().exit_code == 1
+        assert harness.store.objects == {"x": b"data"}
+
+    def test_not_after_the_end(self, harness: Harness) -> None:
+        """A run that was asked to stop begins no second upload."""
+        harness.write("x", "new")
+        harness.store.objects["x"] = b"old"
+        harness.records.facts["superseded:bucket/x"] = fakes.etag_of(b"old")
+        harness.store.before_answer = {}
+
+        def conflict(store: FakeStore, put: Put) -> None:
+            harness.stop.request(signal.SIGTERM)
+            store.store(put)
+
+        harness.store.fault("x", conflict)
+        harness.run()
+        assert len(harness.store.puts) == 1
+        assert harness.names() == {"x"}
+
+
+def test_conflict(harness: Harness) -> None:
+    """Other content at the destination stays there, and the file here."""
+    harness.write("x", "mine")
+    harness.store.objects["x"] = b"theirs"
+    report = harness.run()
+    assert (report.exit_code, report.failed, report.backlog) == (1, 1, 1)
+    assert harness.store.objects == {"x": b"theirs"}
+    assert harness.names() == {"x"}
+
+
+# -------------------------------------------------------------------------------------------------- failures of files
+
+
+class TestOneBadFile:
+    def test_costs_itself_only(self, harness: Harness) -> None:
+        """A file that cannot be shipped stays and waits; the others go."""
+        for name in "abc":
+            harness.write(name)
+        harness.store.fault("b", failing("KeyRefused", hint="Shorten it."))
+        report = harness.run()
+        assert (report.shipped, report.failed, report.backlog, report.exit_code) == (2, 1, 1, 1)
+        (event,) = harness.told(UploadFailed)
+        assert (event.code, event.hint, event.attempts, event.disposition) == ("KeyRefused", "Shorten it.", 1, "kept")
+        assert event.next_try_at == harness.clock.seconds + 45
+        assert harness.names() == {"b"}
+
+    def test_pauses_grow(self, harness: Harness) -> None:
+        """It is tried again after a pause, each longer than the one before."""
+        harness.write("x")
+        harness.store.fault("x", failing(), failing())
+        harness.run()
+        report = harness.run()
+        assert (report.left, report.exit_code, len(harness.store.puts)) == ({"waiting": 1}, 1, 1)
+        harness.clock.seconds += 46
+        harness.run()
+        assert harness.records.failing_rows["x"].attempts == 2
+        harness.clock.seconds += 46
+        assert harness.run().left == {"waiting": 1}
+        harness.clock.seconds += 46
+        assert harness.run().shipped == 1
+        assert harness.records.failing_rows == {}
+
+    def test_other_content_is_tried_at_once(self, harness: Harness) -> None:
+        """A failing file that changed does not wait."""
+        harness.write("x")
+        harness.store.fault("x", failing())
+        harness.run()
+        harness.write("x", "other content", age=100)
+        assert harness.run().shipped == 1
+
+    def test_counts_what_was_tried(self, harness: Harness) -> None:
+        """What failed is what was opened, not what the scan saw; so the pause holds although the file had changed."""
+        path = harness.write("x", "data")
+
+        def scan_is_old(kind: Harness = harness) -> None:
+            write(path, "longer", mtime=kind.clock.seconds - 50)
+
+        harness.write("w", age=10_000)
+        harness.store.before_answer["w"] = scan_is_old
+        harness.store.fault("x", failing())
+        harness.run()
+        assert harness.records.failing_rows["x"].size == 6
+        assert harness.run().left == {"waiting": 1}
+
+    def test_too_slow_among_others(self, harness: Harness) -> None:
+        """An upload that runs out of time while others come through is its own trouble."""
+        for name in "abc":
+            harness.write(name)
+        harness.store.fault("a", silent)
+
+        def idle() -> None:
+            for put in harness.store.pending():
+                out_of_time(harness.store, put)
+
+        harness.idle = idle
+        report = harness.run()
+        assert (report.shipped, report.failed, report.exit_code) == (2, 1, 1)
+
+    def test_store_with_a_bug(self, harness: Harness) -> None:
+        """A bug of a store costs the file at hand."""
+
+        def bug(store: FakeStore, put: Put) -> None:
+            put.future.set_exception(ZeroDivisionError("oops"))
+
+        def abandoned(store: FakeStore, put: Put) -> None:
+            put.future.cancel()
+
+        harness.write("x")
+        harness.write("y")
+        harness.store.fault("x", bug)
+        harness.store.fault("y", abandoned)
+        assert harness.run().failed == 2
+        assert harness.told(UploadFailed)[0].message == "internal error: ZeroDivisionError: oops"
+
+    def test_store_that_raises(self, harness: Harness) -> None:
+        """So does one that raises where it should answer."""
+        harness.write("x")
+        harness.store.put_error = RuntimeError("not open")
+        assert harness.run().failed == 1
+        assert harness.names() == {"x"}
+
+    def test_shrinks(self, harness: Harness) -> None:
+        """A store that finds the file shorter than it was says so, and that is no failure."""
+        harness.write("x")
+
+        def shrunk(store: FakeStore, put: Put) -> None:
+            put.future.set_exception(SourceChanged("it shrank"))
+
+        harness.store.fault("x", shrunk)
+        report = harness.run()
+        assert (report.left, report.exit_code) == ({"changed": 1}, 0)
+
+    def test_unreadable(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file that this user may not read is kept, reported and counted as a failure."""
+        harness.write("x")
+
+        def refuse(*_: object) -> int:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(SpoolRoot, "open_file", refuse)
+        report = harness.run()
+        assert (report.failed, report.left, report.backlog, report.exit_code) == (1, {"unreadable": 1}, 1, 1)
+        (event,) = harness.told(LocalTrouble)
+        assert (event.action, event.message) == ("read", "Permission denied")
+
+
+class TestOnFailure:
+    def test_move(self, harness: Harness, tmp_path: Path) -> None:
+        """After the configured number of attempts a file is moved away."""
+        harness.on_failure = FailurePolicy(move_to=MoveTarget(str(tmp_path / "failed")), attempts=2)
+        harness.write("a/x")
+        harness.store.fault("a/x", failing(), failing())
+        harness.run()
+        assert harness.names() == {"a/x"}
+        harness.clock.seconds += 100
+        report = harness.run()
+        assert (report.backlog, report.exit_code) == (0, 1)
+        assert (tmp_path / "failed/a/x").exists()
+        assert harness.told(UploadFailed)[1].disposition == f"moved to {tmp_path}/failed/a/x"
+        assert harness.told(UploadFailed)[1].next_try_at is None
+
+    def test_delete(self, harness: Harness) -> None:
+        """Who asks for it has files deleted that cannot be shipped."""
+        harness.on_failure = FailurePolicy(delete=True)
+        harness.write("x")
+        harness.store.fault("x", failing())
+        harness.run()
+        assert harness.names() == set()
+        assert harness.told(UploadFailed)[0].disposition == "deleted"
+
+    @pytest.mark.parametrize("policy", ["delete", "move"])
+    def test_new_content_is_spared(self, harness: Harness, tmp_path: Path, policy: str) -> None:
+        """What has the name by then was never tried, and stays."""
+        harness.on_failure = (
+            FailurePolicy(delete=True)
+            if policy == "delete"
+            else FailurePolicy(move_to=MoveTarget(str(tmp_path / "failed")))
+        )
+        path = harness.write("x", "old")
+
+        def fail(store: FakeStore, put: Put) -> None:
+            failing()(store, put)
+
+        harness.store.fault("x", fail)
+        with pytest.MonkeyPatch.context() as patch:
+            real = after_failure
+
+            def replace(*arguments: Any, **options: Any) -> FailingRow:
+                write(tmp_path / "new", "new content").rename(path)
+                return real(*arguments, **options)
+
+            patch.setattr("s3_uploader.settlement.after_failure", replace)
+            harness.run()
+        assert path.read_text() == "new content"
+        assert harness.told(UploadFailed)[0].disposition == "kept"
+
+    def test_cannot_be_moved(self, harness: Harness, tmp_path: Path) -> None:
+        """A file that cannot be moved away is kept, and that is said."""
+        write(tmp_path / "failed")
+        harness.on_failure = FailurePolicy(move_to=MoveTarget(str(tmp_path / "failed")))
+        harness.write("x")
+        harness.store.fault("x", failing())
+        report = harness.run()
+        assert (report.backlog, harness.names()) == (1, {"x"})
+        assert harness.told(LocalTrouble)[0].action == "move"
+
+    def test_outage_is_no_attempt(self, harness: Harness) -> None:
+        """However long a destination is out of order, no file is deleted for it."""
+        harness.on_failure = FailurePolicy(delete=True, attempts=1)
+        harness.write("x")
+        harness.store.any_fault = THROTTLED
+        for _ in range(5):
+            assert harness.run().exit_code == 3
+            harness.clock.seconds += 60
+        harness.store.any_fault = None
+        assert harness.run().shipped == 1
+
+
+def test_cannot_be_removed(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that was shipped but cannot be removed is a failing one: it is not shipped again each minute."""
+    harness.write("x")
+    from s3_uploader import settlement
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(settlement, "remove", refuse)
+    report = harness.run()
+    assert (report.shipped, report.failed, report.exit_code, report.backlog) == (0, 1, 1, 1)
+    assert harness.told(UploadFailed)[0].code == "CannotRemove"
+    assert harness.run().left == {"waiting": 1}
+    assert len(harness.store.puts) == 1
+
+
+# -------------------------------------------------------------------------------------------------- the destination
+
+
+class TestDestination:
+    @pytest.mark.parametrize("fault", [DENIED, THROTTLED, out_of_time])
+    def test_unusable(self, harness: Harness, fault: Callable[[FakeStore, Put], None]) -> None:
+        """What every file would meet ends the run after a few, with one clear sentence, however many files wait."""
+        for number in range(500):
+            harness.write(f"{number:03}")
+        harness.store.any_fault = fault
+        report = harness.run()
+        assert (report.exit_code, report.ended_by, report.shipped) == (3, "destination unusable", 0)
+        assert len(harness.store.puts) <= 8
+        assert len(harness.told(UploadFailed)) == 1
+        (notice,) = harness.told(Notice)
+        assert notice.level == "error"
+        assert len(harness.names()) == 500
+        assert (report.backlog, report.left) == (500, {"not reached": 500})
+
+    def test_many_at_once(self, harness: Harness) -> None:
+        """The first refusal is enough to send nothing more; what is under way may still answer."""
+        for number in range(100):
+            harness.write(f"{number:03}")
+        harness.store.manual = True
+        answered: list[str] = []
+
+        def idle() -> None:
+            put = harness.store.pending()[0]
+            answered.append(put.key)
+            DENIED(harness.store, put)
+
+        harness.idle = idle
+        assert harness.run().exit_code == 3
+        assert len(answered) == 8
+        assert len(harness.told(UploadFailed)) == 1
+
+    def test_a_file_under_way_that_does_not_answer(self, harness: Harness) -> None:
+        """A refusal ends the run within seconds although another upload hangs."""
+        harness.write("a")
+        harness.write("b")
+        harness.store.fault("a", silent)
+        harness.store.fault("b", DENIED)
+        began = harness.clock.seconds
+        report = harness.run()
+        assert report.exit_code == 3
+        assert harness.clock.seconds - began < 10
+        assert harness.store.cancelled == 1
+
+    def test_not_open(self, harness: Harness) -> None:
+        """A store that cannot be opened ends the run; so does one that somebody else has, but that is no failure."""
+        harness.write("x")
+        harness.store.open_error = StoreError("no credentials", code="NoCredentials", scope=Scope.DESTINATION)
+        assert harness.run().exit_code == 3
+        harness.store.open_error = DestinationBusy("locked by another")
+        report = harness.run()
+        assert (report.exit_code, report.ended_by, report.message) == (0, "destination busy", "locked by another")
+        assert [notice.level for notice in harness.told(Notice)] == ["error", "info"]
+        assert harness.names() == {"x"}
+
+    def test_store_that_cannot_even_be_made(self, harness: Harness) -> None:
+        """An error of another kind comes out, and leaves nothing open."""
+        harness.write("x")
+        harness.store.open_error = ImportError("no such engine")
+        with pytest.raises(ImportError):
+            harness.run()
+
+    def test_refusals_of_one_location(self, harness: Harness) -> None:
+        """What is refused for the files of one location only is theirs, since others come through."""
+        for number in range(20):
+            harness.write(f"bad/{number:02}")
+            harness.store.fault(f"bad/{number:02}", *[DENIED] * (2 if number < 16 else 1))
+            harness.write(f"good/{number:02}")
+        reports = [harness.run() for _ in range(3)]
+        assert [report.exit_code for report in reports] == [3, 3, 1]
+        assert [report.shipped for report in reports] == [0, 0, 20]
+        # Four of them anew, eight again, and with that it is enough.
+        assert (reports[2].failed, reports[2].left) == (12, {"waiting": 8})
+        harness.clock.seconds += 40
+        harness.write("good/20")
+        report = harness.run()
+        assert (report.shipped, report.failed, report.left) == (1, 8, {"waiting": 12})
+        assert harness.names() == {f"bad/{number:02}" for number in range(20)}
+
+    def test_bad_files_at_the_head(self, harness: Harness) -> None:
+        """Bad files that come first end one run, but the next one begins with others and sees whose fault it is."""
+        for number in range(8):
+            harness.write(f"bad{number}", age=10_000)
+            harness.store.fault(f"bad{number}", THROTTLED, THROTTLED)
+        for number in range(10):
+            harness.write(f"good{number}", age=1000)
+        assert harness.run().exit_code == 3
+        assert {row.attempts for row in harness.records.failing_rows.values()} == {0}
+        report = harness.run()
+        assert (report.shipped, report.failed, report.exit_code) == (10, 8, 1)
+        assert {row.attempts for row in harness.records.failing_rows.values()} == {1}
+
+    def test_bad_files_alone(self, harness: Harness) -> None:
+        """Files that failed before are tried even if there is nothing else."""
+        harness.write("x")
+        harness.store.fault("x", THROTTLED)
+        assert harness.run().exit_code == 3
+        assert harness.run().shipped == 1
+
+    def test_deferred_files_are_counted(self, harness: Harness) -> None:
+        """Files that were put back and then not reached are counted as such."""
+        harness.write("x", age=10_000)
+        harness.store.fault("x", THROTTLED)
+        harness.run()
+        harness.write("y")
+        harness.write("z")
+        harness.store.any_fault = DENIED
+        report = harness.run()
+        assert (report.exit_code, report.backlog) == (3, 3)
+
+    def test_at_most_so_many_are_deferred(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The list of files that wait for others is bounded."""
+        from s3_uploader import pipeline
+
+        monkeypatch.setattr(pipeline, "_MOST_DEFERRED", 1)
+        for name in "ab":
+            harness.write(name)
+            harness.store.fault(name, failing())
+        harness.run()
+        harness.clock.seconds += 100
+        harness.write("c", age=5)
+        assert harness.run().shipped == 2
+        assert [put.key for put in harness.store.puts[2:]] == ["b", "a"]
+
+    def test_outage_in_the_middle(self, harness: Harness) -> None:
+        """A destination that goes away in the middle of a run ends it, and no file pays for it."""
+        for number in range(300):
+            harness.write(f"{number:03}", age=1000 - number)
+
+        def outage(store: FakeStore, put: Put) -> None:
+            if len(store.puts) <= 100:
+                store.store(put)
+            else:
+                THROTTLED(store, put)
+
+        harness.store.any_fault = outage
+        report = harness.run()
+        assert (report.exit_code, report.shipped) == (3, 100)
+        assert {row.attempts for row in harness.records.failing_rows.values()} == {0}
+
+    def test_doubts_at_the_end(self, harness: Harness) -> None:
+        """A last file that fails in a run that shipped others is its own trouble."""
+        harness.write("a", age=1000)
+        harness.write("b", age=100)
+        harness.store.fault("b", THROTTLED)
+        report = harness.run()
+        assert (report.shipped, report.failed, report.exit_code) == (1, 1, 1)
+
+    def test_lost_answer(self, harness: Harness) -> None:
+        """An object that was stored though the answer was lost is found by the next run."""
+        harness.write("x")
+        harness.store.fault("x", stored_but_failing)
+        assert harness.run().exit_code == 3
+        report = harness.run()
+        assert (report.shipped, report.already_there) == (1, 1)
+        assert harness.store.replaced == []
+
+
+# -------------------------------------------------------------------------------------------------- the end of a run
+
+
+class TestStop:
+    def hang(self, harness: Harness, *names: str) -> None:
+        """Files whose uploads do not answer."""
+        for name in names:
+            harness.write(name)
+            harness.store.fault(name, silent)
+
+    def test_drains(self, harness: Harness) -> None:
+        """A first request lets uploads finish and begins no new ones."""
+        self.hang(harness, "a", "b", "c", "d")
+        harness.write("z", age=20)
+
+        def idle() -> None:
+            if not harness.stop.requests:
+                harness.stop.request(signal.SIGTERM)
+            else:
+                for put in harness.store.pending():
+                    harness.store.store(put)
+
+        harness.idle = idle
+        report = harness.run()
+        assert (report.exit_code, report.ended_by, report.shipped) == (143, "signal", 4)
+        assert harness.names() == {"z"}
+
+    def test_drain_is_bounded(self, harness: Harness) -> None:
+        """Uploads that do not finish in time are cancelled and their files kept."""
+        self.hang(harness, "a", "b")
+
+        def idle() -> None:
+            if not harness.stop.requests:
+                harness.stop.request(signal.SIGINT)
+
+        harness.idle = idle
+        began = harness.clock.seconds
+        report = harness.run()
+        assert (report.exit_code, report.left) == (130, {"not reached": 2})
+        assert 20 <= harness.clock.seconds - began <= 22
+        assert harness.names() == {"a", "b"}
+
+    def test_second_request(self, harness: Harness) -> None:
+        """A second request cancels at once."""
+        self.hang(harness, "a")
+        harness.idle = lambda: harness.stop.request(signal.SIGINT)
+        began = harness.clock.seconds
+        assert harness.run().exit_code == 130
+        assert harness.clock.seconds - began < 3
+        assert harness.store.cancelled == 1
+
+    def test_deaf_store(self, harness: Harness) -> None:
+        """Uploads that do not even answer a cancellation are left behind; their files close when they end."""
+        self.hang(harness, "a")
+        harness.store.deaf_to_cancel = True
+
+        def idle() -> None:
+            if harness.stop.requests < 2:
+                harness.stop.request(signal.SIGINT)
+
+        harness.idle = idle
+        began = harness.clock.seconds
+        assert harness.run().left == {"not reached": 1}
+        assert harness.clock.seconds - began < 8
+        (put,) = harness.store.pending()
+        os.fstat(put.source.descriptor)
+        harness.store.store(put)
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(put.source.descriptor)
+        assert harness.names() == {"a"}
+
+    def test_before_anything(self, harness: Harness) -> None:
+        """A stop that came before the run takes in at most one file."""
+        for name in "abc":
+            harness.write(name)
+        harness.stop.request()
+        assert harness.run().exit_code == 143
+        assert len(harness.store.puts) <= 1
+
+    def test_among_foreign_files(self, harness: Harness) -> None:
+        """A stop is noticed also while nothing but foreign files is found."""
+        for number in range(10):
+            harness.write(f"{number}.tmp")
+        harness.stop.request(signal.SIGTERM)
+        report = harness.run()
+        assert (report.exit_code, sum(report.left.values())) == (143, 1)
+
+    def test_stays_a_stop(self, harness: Harness) -> None:
+        """A destination that fails while a stop drains does not change what the caller is told."""
+        self.hang(harness, "a")
+
+        def idle() -> None:
+            harness.stop.request(signal.SIGTERM)
+            for put in harness.store.pending():
+                THROTTLED(harness.store, put)
+
+        harness.idle = idle
+        report = harness.run()
+        assert report.exit_code == 143
+        assert "SlowDown" in report.message
+
+    def test_subscription_ends(self, harness: Harness) -> None:
+        """After the run nobody is woken any more."""
+        harness.run()
+        assert harness.stop._subscribers == []
+
+
+class TestBudget:
+    def test_ends_in_good_order(self, harness: Harness) -> None:
+        """When its time is up a run finishes what it began, counts the rest, and that is success."""
+        for number in range(50):
+            harness.write(f"{number:02}")
+        harness.write("x.tmp")
+        harness.max_runtime = 10
+
+        def slow(store: FakeStore, put: Put) -> None:
+            harness.clock.seconds += 1
+            store.store(put)
+
+        harness.store.any_fault = slow
+        report = harness.run()
+        assert (report.exit_code, report.ended_by, report.shipped) == (0, "time budget", 10)
+        assert (report.backlog, report.left["not reached"]) == (40, 40)
+
+    def test_counting_is_bounded(self, harness: Harness) -> None:
+        """Counting the rest takes a moment at most."""
+        for number in range(50):
+            harness.write(f"{number:02}")
+        harness.max_runtime = 0.5
+        read = harness.clock.read
+
+        def tick() -> float:
+            harness.clock.seconds += 0.05
+            return read()
+
+        harness.clock.read = tick  # type: ignore[method-assign]
+        assert harness.run().left.get("not reached", 0) < 40
+
+
+class TestState:
+    def test_cannot_be_recorded(self, harness: Harness) -> None:
+        """What cannot be recorded is not removed; the run says so."""
+        for name in "ab":
+            harness.write(name)
+
+        def break_ledger() -> None:
+            harness.records.broken = True
+
+        harness.store.after_answer["b"] = break_ledger
+        report = harness.run()
+        assert (report.exit_code, report.ended_by, report.shipped) == (1, "ledger unusable", 0)
+        assert report.left == {"not reached": 2}
+        assert harness.names() == {"a", "b"}
+        assert harness.told(Notice)[0].level == "error"
+        harness.records.broken = False
+        assert harness.run().already_there == 2
+
+    def test_breaks_in_the_middle(self, harness: Harness) -> None:
+        """Uploads under way and in doubt are let go."""
+        for name in "abcd":
+            harness.write(name)
+        harness.store.fault("a", THROTTLED)
+        for name in "cd":
+            harness.store.fault(name, silent)
+
+        def idle() -> None:
+            harness.records.broken = True
+            for put in harness.store.pending()[:1]:
+                harness.store.store(put)
+
+        harness.idle = idle
+        report = harness.run()
+        assert (report.ended_by, report.exit_code) == ("ledger unusable", 1)
+        assert harness.names() == set("abcd")
+
+    def test_breaks_before_anything(self, harness: Harness) -> None:
+        """A ledger that breaks before the store was opened leaves the store alone."""
+        harness.write("a")
+        harness.store.fault("a", failing())
+        harness.run()
+        harness.records.broken = True
+        harness.store.opened = 0
+        assert harness.run().ended_by == "ledger unusable"
+        assert (harness.store.opened, harness.store.cancelled) == (0, 0)
+
+    def test_breaks_while_removing(self, harness: Harness) -> None:
+        """A ledger that breaks between the record and the removal keeps the files that it has not come to."""
+        for name in "ab":
+            harness.write(name)
+
+        def on_commit() -> None:
+            harness.write("a", "changed")
+            harness.records.broken = True
+
+        harness.records.on_commit = on_commit
+        report = harness.run()
+        assert report.ended_by == "ledger unusable"
+        assert harness.names() == {"a", "b"}
+
+
+# -------------------------------------------------------------------------------------------------- links and the rest
+
+
+def test_directory_swapped_for_a_link(harness: Harness, tmp_path: Path) -> None:
+    """A directory that becomes a link while its file is uploaded: nothing outside is removed."""
+    harness.write("a/x")
+
+    def swap() -> None:
+        (harness.base / "a").rename(tmp_path / "outside")
+        (harness.base / "a").symlink_to(tmp_path / "outside")
+
+    harness.store.before_answer["a/x"] = swap
+    report = harness.run()
+    assert (tmp_path / "outside/x").exists()
+    assert report.exit_code == 1
+    harness.clock.seconds += 1000
+    assert harness.run().left == {"not a regular file": 1}
+
+
+def test_hard_links(harness: Harness) -> None:
+    """Two names of one file are both shipped, if not in the same run."""
+    path = harness.write("x", "content")
+    os.link(path, harness.base / "y")
+    for _ in range(3):
+        harness.run()
+    assert harness.names() == set()
+    assert harness.store.objects == {"x": b"content", "y": b"content"}
+
+
+def test_leftover_and_new_file(harness: Harness) -> None:
+    """A leftover of a killed run and a new file of its name: no content is lost and none replaced."""
+    harness.write(".x.s3u", "first", age=4000)
+    harness.write("x", "second")
+    report = harness.run()
+    assert report.exit_code == 1
+    assert harness.store.objects == {"x": b"first"}
+    assert harness.names() == {"x"}
+    assert (harness.base / "x").read_text() == "second"
+
+
+def test_events_of_an_upload(harness: Harness) -> None:
+    """Who follows a run is told when an upload begins and ends."""
+    path = harness.write("x", "12345")
+    harness.run()
+    assert harness.events[0] == UploadStarted(str(path), 5)
+    assert isinstance(harness.events[1], Uploaded)
+
+
+def test_with_the_real_ledger(tmp_path: Path) -> None:
+    """The ledger keeps its side: failing files wait, shipped ones are history, kept ones are remembered."""
+    with Ledger.open(str(tmp_path / "ledger")) as ledger:
+        harness = Harness(tmp_path, records=ledger)
+        harness.write("a")
+        harness.write("b")
+        harness.store.fault("b", failing())
+        assert harness.run().exit_code == 1
+        assert ledger.failing_count() == 1
+        assert harness.run().left == {"waiting": 1}
+        harness.clock.seconds += 100
+        assert harness.run().shipped == 1
+        assert ledger.failing_count() == 0
+        assert [row.path for row in ledger.history()] == ["a", "b"]
+        harness.on_success = SuccessPolicy(keep=True)
+        harness.write("c")
+        assert [harness.run().shipped for _ in range(2)] == [1, 0]
+        path = harness.write("d", "old")
+        harness.on_success = SuccessPolicy()
+        (harness.base / "c").unlink()
+        harness.store.after_answer["d"] = lambda: _overwrite(path)
+        harness.run()
+        harness.write("d", "new")
+        assert harness.run().shipped == 1
+        assert harness.store.objects["d"] == b"new"
+
+
+class TestFlight:
+    def upload(self, root: SpoolRoot, name: str) -> Upload:
+        """A file that is ready to be handed over."""
+        file = open_candidate(root, candidate(name))
+        assert isinstance(file, OpenFile)
+        return Upload(file, name, 0.0, 0)
+
+    def test_waits_and_wakes(self, tmp_path: Path) -> None:
+        """With the queue of the standard library: an answer, a call to wake, and a time that is up."""
+        write(tmp_path / "x")
+        root, store = SpoolRoot(str(tmp_path)), FakeStore()
+        flight = Flight(store, put_options=PutOptions(), timeout_seconds=60)
+        assert flight.landed(0) is None
+        flight.wake()
+        assert flight.has_landed()
+        assert flight.landed(5) is None
+        upload = self.upload(root, "x")
+        flight.launch(upload)
+        assert (len(flight), flight.bytes) == (1, 4)
+        landed = flight.landed(5)
+        assert landed is not None
+        assert isinstance(landed[1], Receipt)
+        assert (len(flight), flight.bytes) == (0, 0)
+        upload.file.close()
+        root.close()
+
+    def test_late_answers(self, tmp_path: Path) -> None:
+        """What was given up may answer later; that only closes its file."""
+        write(tmp_path / "x")
+        root, store = SpoolRoot(str(tmp_path)), FakeStore(manual=True)
+        flight = Flight(store, put_options=PutOptions(), timeout_seconds=60, make_queue=queue.SimpleQueue)
+        upload = self.upload(root, "x")
+        flight.launch(upload)
+        assert flight.give_up() == [upload]
+        assert upload.file.descriptor >= 0
+        store.answer(store.pending()[0])
+        assert upload.file.descriptor == -1
+        assert flight.landed(0) is None
+        root.close()
+
+
+def test_reasons_that_are_no_failure(harness: Harness) -> None:
+    """A directory that cannot be read is a failure; a foreign file is not."""
+    harness.write("x.tmp")
+    assert harness.run().exit_code == 0
+    root = SpoolRoot(str(harness.base))
+    harness.settlement.skipped((), "dir", Left.UNREADABLE, "Permission denied")
+    harness.settlement.skipped((), "100%", Left.UNDECODABLE, "no key")
+    assert harness.settlement.tally.failures == 2
+    assert [event.action for event in harness.told(LocalTrouble)] == ["read", "ship"]
+    root.close()
