@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -20,7 +21,7 @@ class Crew:
         self._busy = 0
 
     def do(self, job: Callable[[], None]) -> None:
-        """Have a job done; it must not raise."""
+        """Have a job done; what it raises is lost, so it deals with its errors itself."""
         self._jobs.put(job)
         with self._lock:
             if len(self._threads) < self._count and self._busy + self._jobs.qsize() > len(self._threads):
@@ -44,7 +45,8 @@ class Crew:
             if job is None:
                 return
             self._busy += 1
-            job()
+            with contextlib.suppress(Exception):
+                job()
             self._busy -= 1
             del job
 

@@ -93,7 +93,7 @@ class S3Store:
         self._multipart_threshold = min(multipart_threshold, _LARGEST_SINGLE)
         self._part_size = part_size
         self._retry = retry or RetryPolicy()
-        self._memory = memory or NoMemory()
+        self._memory = NoMemory() if memory is None else memory
         self._notice: Notice = notice or (lambda level, message: None)
         self._environment = os.environ if environment is None else environment
         self._random = random

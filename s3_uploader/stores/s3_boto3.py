@@ -149,7 +149,8 @@ class Boto3Engine:
                     read_timeout=self._settings.silence_seconds,
                     max_pool_connections=self._count,
                     retries={"total_max_attempts": 1},
-                    s3={"addressing_style": style},  # type: ignore[arg-type]
+                    # The body is hashed for the signature over plain http only, as with the other engines.
+                    s3={"addressing_style": style, "payload_signing_enabled": not endpoint.tls},  # type: ignore[arg-type]
                     # We send checksums of our own in headers; trailers are what many servers do not understand.
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
@@ -297,6 +298,8 @@ def _failure_of(error: Exception) -> Failure:
         if isinstance(error, exception):
             if kind is FailureKind.REFUSED and ("resolve" in str(cause) or "getaddrinfo" in str(cause)):
                 kind = FailureKind.NAME
+            if "handshake" in detail:
+                kind = FailureKind.TLS
             return Failure(kind, _innermost(cause))
     if isinstance(error, OSError):
         return Failure(FailureKind.CLOSED, error.strerror or detail)

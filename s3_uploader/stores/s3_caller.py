@@ -9,7 +9,7 @@ from collections.abc import Callable
 from s3_uploader.errors import StoreError, UploadCancelled
 from s3_uploader.stores import s3_errors
 from s3_uploader.stores.retry import RetryPolicy
-from s3_uploader.stores.s3_protocol import Answer, Engine, FailureKind, Outcome, Request, Sending
+from s3_uploader.stores.s3_protocol import Answer, Engine, Failure, FailureKind, Outcome, Request, Sending
 from s3_uploader.stores.timer import Timer
 
 Finished = Callable[["Call"], None]
@@ -165,6 +165,9 @@ class Caller:
         call._sending = None
         now = self._wall_clock()
         operation = call.request.operation
+        if operation == "UploadPart" and isinstance(outcome, Answer) and outcome.status < 300:
+            # Without it the parts cannot be joined. An answer cut short in its head looks like this to http.client.
+            outcome = outcome if outcome.headers.get("etag") else Failure(FailureKind.INVALID, "no ETag in the answer")
         if isinstance(outcome, Answer):
             status = call.status = outcome.status
             if (status < 300 and not _is_error_document(outcome)) or status in call.expected:

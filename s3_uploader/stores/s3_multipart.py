@@ -25,9 +25,9 @@ from s3_uploader.stores.s3_proof import (
     evidence,
     md5_of,
 )
-from s3_uploader.stores.s3_requests import UNCONDITIONAL
+from s3_uploader.stores.s3_requests import UNCONDITIONAL, UNLESS_THERE
 from s3_uploader.stores.s3_single import read_exactly
-from s3_uploader.stores.s3_upload import CONDITION_FAILED, LOOKED, Context, Upload
+from s3_uploader.stores.s3_upload import LOOKED, Context, Upload
 
 _PARTS_AT_ONCE = 8
 _ABORT_SECONDS = 10.0
@@ -277,10 +277,13 @@ class MultipartUpload(Upload):
                 if self._completing:
                     return
                 self._completing = True
-        if complete:
+        if not complete:
+            self._send_parts(generation)
+        elif self.context.abilities.trusted or self.condition is not UNLESS_THERE:
             self._complete()
         else:
-            self._send_parts(generation)
+            # Older servers ignore a condition here, and the first look is as long ago as the parts took.
+            self.call(requests.head_object(self.key, self.path), self._looked_before_completing, LOOKED)
 
     # Completing.
 
@@ -308,6 +311,16 @@ class MultipartUpload(Upload):
         else:
             self.write()
 
+    def _looked_before_completing(self, call: Call) -> None:
+        if self.over:
+            return
+        if call.error is not None:
+            self.fail(call.error)
+        elif call.status == 200:
+            self._examine(call, ours=False)
+        else:
+            self._complete()
+
     def _complete(self) -> None:
         if self.over:
             return
@@ -326,7 +339,7 @@ class MultipartUpload(Upload):
             size=digest.size,
             condition=condition,
         )
-        self.call(request, self._completed, CONDITION_FAILED)
+        self.call(request, self._completed, self.failed_condition)
 
     def _completed(self, call: Call) -> None:
         if self.over:
@@ -340,8 +353,8 @@ class MultipartUpload(Upload):
             else:
                 self.fail(error)
             return
-        if call.status == 412:
-            self.taken(ours=call.attempts > 1)
+        if call.status in self.failed_condition:
+            self.condition_failed(call)
             return
         answer = call.body
         # What is in the headers of other answers stands in this one's document.

@@ -14,7 +14,7 @@ from s3_uploader.stores.s3_caller import Call
 from s3_uploader.stores.s3_proof import Digest, clean_etag, digest_of, evidence
 from s3_uploader.stores.s3_protocol import Request
 from s3_uploader.stores.s3_requests import UNLESS_THERE
-from s3_uploader.stores.s3_upload import CONDITION_FAILED, Context, Upload
+from s3_uploader.stores.s3_upload import Context, Upload
 
 READ_AT_ONCE = 64 * 1024
 """A file up to this size is read and digested in passing, a larger one on another thread."""
@@ -127,6 +127,10 @@ class SingleUpload(Upload):
         """Bytes of the content, which is in memory."""
         return self._body[first : last + 1]
 
+    def room_to_compare(self, count: int) -> int:
+        """None to wait for: who holds memory and waits for more would block others who do the same."""
+        return 0
+
     def content_sha256(self) -> str:
         """SHA-256 of the content."""
         return hashlib.sha256(self._body).hexdigest()
@@ -138,7 +142,7 @@ class SingleUpload(Upload):
         except StoreError as error:
             self.fail(error)
             return
-        self.call(self._request(headers), self._written, CONDITION_FAILED)
+        self.call(self._request(headers), self._written, self.failed_condition)
 
     rewrite = write
 
@@ -163,9 +167,10 @@ class SingleUpload(Upload):
             else:
                 self.fail(error)
             return
-        if call.status == 412:
-            self.report("yes")
-            self.taken(ours=call.attempts > 1)
+        if call.status in self.failed_condition:
+            if call.status == 412:
+                self.report("yes")
+            self.condition_failed(call)
             return
         answer = call.body
         headers = answer.headers
@@ -199,9 +204,8 @@ class SingleUpload(Upload):
             return
         self._receipt_of_scout = receipt
         self.condition = UNLESS_THERE
-        self.call(
-            self._request(self.context.headers.of(self.key, self.options.metadata)), self._scouted, CONDITION_FAILED
-        )
+        request = self._request(self.context.headers.of(self.key, self.options.metadata))
+        self.call(request, self._scouted, self.failed_condition)
 
     def _scouted(self, call: Call) -> None:
         if self.over:

@@ -30,7 +30,9 @@ from s3_uploader.text import shown_name
 
 LOOKED = frozenset((403, 404))
 _REFUSED = frozenset(range(300, 500)) - {408, 429}
-CONDITION_FAILED = frozenset((412,))
+_READ = LOOKED | {412, 416}
+_FAILED_CONDITIONS = {"": frozenset[int](), "if-none-match": frozenset((412,)), "if-match": frozenset((404, 412))}
+"""By condition: the statuses that say that it did not hold. ``If-Match`` on a key without an object is a 404."""
 _MAXIMUM_TURNS = 6
 """So often an upload may find something new about its key before it gives up; two writers can chase each other."""
 
@@ -184,6 +186,19 @@ class Upload:
                 )
             )
 
+    @property
+    def failed_condition(self) -> frozenset[int]:
+        """The statuses that say that the present condition did not hold."""
+        return _FAILED_CONDITIONS[self.condition.header]
+
+    def condition_failed(self, call: Call) -> None:
+        """The condition of a write did not hold: something is there, or what was to be replaced is gone."""
+        if call.status == 404:
+            self.condition = UNLESS_THERE
+            self.rewrite()
+        else:
+            self.taken(ours=call.attempts > 1)
+
     def cancel(self, reason: UploadCancelled) -> None:
         """Give the upload up."""
         self.fail(reason)
@@ -282,7 +297,9 @@ class Upload:
 
     def _look_first(self) -> None:
         self._looked = True
-        self.call(requests.head_object(self.key, self.path), self._looked_first, LOOKED)
+        # The answer to a HEAD has no document that says why it was refused. The write gets one, if it may be tried.
+        expected = LOOKED if self.context.abilities.conditional in ("ignored", "refused") else _REFUSED
+        self.call(requests.head_object(self.key, self.path), self._looked_first, expected)
 
     def _looked_first(self, call: Call) -> None:
         if self.over:
@@ -380,8 +397,11 @@ class Upload:
             return
         etag = clean_etag(headers.get("etag", ""))
         last = min(first + self.context.part_size, size) - 1
+        room = self.room_to_compare(last - first + 1)
 
         def got(call: Call) -> None:
+            if call.error is not None or call.status not in (200, 206) or self.over:
+                self.context.budget.release(room)
             if self.over:
                 return
             if call.error is not None:
@@ -389,12 +409,13 @@ class Upload:
                     self.fail(call.error)
                 else:
                     self._cannot_examine()
-            elif call.status in (403, 404, 412, 416):
+            elif call.status in _READ:
                 self._cannot_examine()
             else:
                 self.on_crew(lambda: compare_piece(call.body.body))
 
         def compare_piece(theirs: bytes) -> None:
+            self.context.budget.release(room)
             if not self.start_reading():
                 return
             try:
@@ -410,7 +431,12 @@ class Upload:
                 self._other_content(etag)
 
         request = requests.get_object(self.key, self.path, first=first, last=last, etag=etag)
-        self.call(request, got, LOOKED | {412, 416})
+        # Also if the upload is over by then: the call is cancelled at once, and its end gives the room back.
+        self.context.budget.acquire(room, lambda: self.call(request, got, _READ))
+
+    def room_to_compare(self, count: int) -> int:
+        """Bytes of memory to wait for before so many bytes are compared."""
+        return 2 * count
 
     def _other_content(self, etag: str) -> None:
         """Other content is under the key: what now is a matter of the configuration."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import threading
@@ -55,5 +56,7 @@ class TimerThread:
                 if self._closed:
                     return
                 call = heapq.heappop(self._due)[2]
-            call()
+            # A bug in one of them must not keep the others from their time.
+            with contextlib.suppress(Exception):
+                call()
             del call
