@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import types
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -28,14 +27,14 @@ def expected(kind: Any) -> str:
         return "an object whose values are strings"
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         required = [field.encode_name for field in msgspec.structs.fields(kind) if field.required]
-        return "{" + ", ".join(f"{json.dumps(name)}: …" for name in required) + "}"
+        return "{" + ", ".join(f"{_as_json(name)}: …" for name in required) + "}"
     return _PLAIN[kind]
 
 
 def shown(value: Any) -> str:
     """A value of the configuration as JSON, cut where it is long."""
     try:
-        text = json.dumps(value)
+        text = _as_json(value)
     except (TypeError, ValueError):
         text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
@@ -44,7 +43,7 @@ def shown(value: Any) -> str:
 def _alternatives(kind: Any) -> list[str]:
     """The members of a union, choices one by one; ``None`` is not said: it is the same as leaving the key out."""
     if get_origin(kind) is Literal:
-        return [json.dumps(choice) for choice in get_args(kind)]
+        return [_as_json(choice) for choice in get_args(kind)]
     if get_origin(kind) in (Union, types.UnionType):
         return [part for member in get_args(kind) if member is not type(None) for part in _alternatives(member)]
     return [expected(kind)]
@@ -67,3 +66,10 @@ def _limit(meta: Meta) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,}"
+
+
+def _as_json(value: Any) -> str:
+    # Only a problem needs it, and a run without problems need not wait for its import.
+    import json
+
+    return json.dumps(value)
