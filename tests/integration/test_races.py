@@ -1,0 +1,169 @@
+"""Real producers and real deaths: what the unit tests lead by the hand happens here by itself, thousands of times."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import pytest
+
+from s3_uploader.spool.disposition import remove
+from s3_uploader.spool.layout import Globs
+from s3_uploader.spool.root import SpoolRoot
+from s3_uploader.spool.source import OpenFile, open_candidate
+from s3_uploader.spool.tree import TreeLayout
+
+SECONDS = 1.5
+
+
+def append(path: str, number: int) -> None:
+    """Add a record to the file, which is made if it is not there."""
+    with open(path, "ab") as file:
+        file.write(b"%d\n" % number)
+
+
+def append_slowly(path: str, number: int) -> None:
+    """Add a record in two steps."""
+    with open(path, "ab", buffering=0) as file:
+        file.write(b"%d" % number)
+        file.write(b"\n")
+
+
+def replace(path: str, number: int) -> None:
+    """Put a finished file in its place."""
+    new = f"{path}.tmp"
+    append(new, number)
+    os.rename(new, path)
+
+
+def rewrite(path: str, number: int) -> None:
+    """Truncate and write it anew."""
+    with open(path, "wb") as file:
+        file.write(b"%d\n" % number)
+
+
+def rewrite_and_put_mtime_back(path: str, number: int) -> None:
+    """Overwrite it in place, with the length as it was, and hide that."""
+    try:
+        with open(path, "r+b") as file:
+            before = os.fstat(file.fileno())
+            file.write(b"%08d\n" % number)
+            file.flush()
+            os.utime(file.fileno(), ns=(before.st_atime_ns, before.st_mtime_ns))
+    except FileNotFoundError:
+        with open(path, "wb") as file:
+            file.write(b"%08d\n" % number)
+
+
+def produce(kind: str, path: str, stop: Event, written: str) -> None:
+    """Do it over and over; what was written last is noted in a file."""
+    number = 0
+    generator = random.Random(kind)
+    while not stop.is_set():
+        number += 1
+        globals()[kind](path, number)
+        time.sleep(generator.random() * 0.0003)
+    Path(written).write_text(str(number))
+
+
+@pytest.mark.parametrize("kind", ["append", "append_slowly", "replace", "rewrite", "rewrite_and_put_mtime_back"])
+def test_a_producer_that_never_rests(tmp_path: Path, kind: str) -> None:
+    """Files are shipped and removed while their producer goes on: nothing of what it wrote is lost."""
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    path = spool / "x"
+    context = multiprocessing.get_context("fork")
+    stop = context.Event()
+    producer = context.Process(target=produce, args=(kind, str(path), stop, str(tmp_path / "written")))
+    producer.start()
+    root = SpoolRoot(str(spool))
+    layout = TreeLayout(settle_seconds=0, globs=Globs(include=[], exclude=[]))
+    delivered: list[bytes] = []
+    outcomes: dict[str, int] = {}
+
+    def ship_all() -> None:
+        for found in layout.scan(root, lambda *_: None):
+            file = open_candidate(root, found)  # type: ignore[arg-type]
+            if not isinstance(file, OpenFile):
+                outcomes[str(file[0])] = outcomes.get(str(file[0]), 0) + 1
+                continue
+            content = os.pread(file.descriptor, 10**7, 0)
+            reason = remove(root, file)
+            outcomes[str(reason)] = outcomes.get(str(reason), 0) + 1
+            # What is gone from under us (its producer replaced it) was shipped all the same.
+            if reason is None:
+                delivered.append(content)
+            file.close()
+
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        ship_all()
+    stop.set()
+    producer.join()
+    for _ in range(3):
+        ship_all()
+    root.close()
+    last = int((tmp_path / "written").read_text())
+    records = [line for content in delivered for line in content.splitlines()]
+    numbers = {int(line) for line in records}
+    assert not [left for left in spool.iterdir() if not left.name.endswith(".tmp")]
+    if kind.startswith("append"):
+        assert numbers == set(range(1, last + 1)), outcomes
+        assert len(records) == last
+    else:
+        assert last in numbers, outcomes
+    assert outcomes["None"] > 10
+
+
+RUN = """
+import sys, time
+from s3_uploader.app import Surroundings, run_once
+from s3_uploader.config.keys import Config, LocalDestination
+base = sys.argv[1]
+archive = LocalDestination(path=base + "/archive")
+config = Config(base_dir=base + "/spool", destination=archive, state_dir=base + "/state")
+print("ready", flush=True)
+sys.exit(run_once(config, Surroundings(emit=lambda event: None)).exit_code)
+"""
+
+
+def test_killed_at_any_instant(tmp_path: Path) -> None:
+    """Runs that are killed lose nothing and replace nothing; the last one ends clean with an empty spool."""
+    (tmp_path / "archive").mkdir()
+    expected = {}
+    for place in range(2):
+        for hour in range(5):
+            directory = tmp_path / f"spool/location{place}/2020/01/01/{hour:02}"
+            directory.mkdir(parents=True)
+            for minute in range(60):
+                path = directory / f"{minute:02}-topic.dat"
+                path.write_text(f"{path}")
+                os.utime(path, (1.6e9, 1.6e9))
+                expected[str(path.relative_to(tmp_path / "spool"))] = str(path)
+    kills = 0
+    seed = random.randrange(10**6)
+    generator = random.Random(seed)
+    for _ in range(60):
+        process = subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        if kills < 8:
+            time.sleep(generator.random() * 0.25)
+            process.send_signal(signal.SIGKILL)
+        code = process.wait()
+        process.stdout.close()
+        kills += code == -signal.SIGKILL
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL, f"seed {seed}"
+    archive = tmp_path / "archive"
+    stored = {str(path.relative_to(archive)): path.read_text() for path in archive.rglob("*") if path.is_file()}
+    assert stored == expected, f"seed {seed}"
+    assert list((tmp_path / "spool").iterdir()) == [], f"seed {seed}"
