@@ -5,8 +5,7 @@ Messages of the server come in the form in which botocore writes them, whatever 
 
 from __future__ import annotations
 
-import calendar
-import time
+import datetime
 
 import msgspec
 
@@ -97,7 +96,8 @@ MEANINGS: dict[str, Meaning] = {
     "NotImplemented": Meaning(hint="The server does not know a feature that the configuration asks for."),
 }
 
-_WRITES = ("PutObject", "UploadPart", "CreateMultipartUpload", "CompleteMultipartUpload")
+_FIRST = ("HeadObject", "PutObject", "CreateMultipartUpload")
+"""What an upload begins with."""
 _SUSPICIOUS_SKEW = 300.0
 """S3 refuses requests that are signed fifteen minutes off; some servers are stricter."""
 
@@ -181,8 +181,11 @@ def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool)
             meaning = _PASSING  # What load balancers say to a connection that has rested too long.
         elif answer.status == 407:
             meaning = Meaning(scope=_DESTINATION, hint="Look at the name and password in HTTP_PROXY and HTTPS_PROXY.")
-        elif code in ("404", "405", "501") and operation in _WRITES and not proven_useful:
+        elif code in ("404", "405", "501") and operation in _FIRST and not proven_useful:
             meaning = Meaning(scope=_DESTINATION, hint="Look at endpoint_url: is this an S3 server?")
+        elif code in ("301", "307", "400", "401") and operation == "HeadObject" and not proven_useful:
+            # No document says more than the status. Later it is about this key (rclone: 400 for "a//b").
+            meaning = Meaning(scope=_DESTINATION, hint="Look at the region of the bucket and at the credentials.")
         elif answer.status < 300:
             meaning = _PASSING  # An error document in a 200, of a code that nobody has heard of.
         elif code == "NoSuchKey" and operation in ("PutObject", "UploadPart"):
@@ -268,13 +271,12 @@ def parse_http_date(value: str) -> float | None:
     try:
         # Not strptime: the names of months depend on the locale.
         hour, minute, second = (int(number) for number in parts[4].split(":"))
-        moment = (int(parts[3]), months.index(parts[2]) + 1, int(parts[1]), hour, minute, second, 0, 0, 0)
-    except ValueError:
-        return None
-    try:
-        return float(calendar.timegm(time.struct_time(moment)))
+        moment = datetime.datetime(
+            int(parts[3]), months.index(parts[2]) + 1, int(parts[1]), hour, minute, second, tzinfo=datetime.timezone.utc
+        )
+        return moment.timestamp()
     except (ValueError, OverflowError):
-        return None  # A year that no calendar has.
+        return None
 
 
 def _denied(operation: str, *, proven_useful: bool) -> Meaning:

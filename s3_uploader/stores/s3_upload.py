@@ -201,8 +201,9 @@ class Upload:
 
     def cancel(self, reason: UploadCancelled) -> None:
         """Give the upload up."""
-        self.fail(reason)
+        # Before the upload ends, for then it lets go of its call.
         call = self._call
+        self.fail(reason)
         if call is not None:
             call.cancel(reason)
 

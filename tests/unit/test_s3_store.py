@@ -1,0 +1,313 @@
+"""The S3 store over an engine that a test plays itself: retries, redirects, deadlines, and which engine it is to be."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from s3_uploader.errors import EngineUnavailable, Scope, StoreError, UploadCancelled
+from s3_uploader.model import Proof, Receipt
+from s3_uploader.stores.base import PutOptions, Source
+from s3_uploader.stores.s3 import S3Store
+from s3_uploader.stores.s3_endpoint import Access, locate
+from s3_uploader.stores.s3_engines import EngineSettings, make_engine
+from s3_uploader.stores.s3_proof import digest_of
+from s3_uploader.stores.s3_protocol import Answer, Done, Failure, FailureKind, Outcome, Request
+from s3_uploader.stores.sigv4 import Credentials
+
+CONTENT = b"content"
+DIGEST = digest_of(CONTENT)
+STORED = Answer(status=200, headers={"etag": f'"{DIGEST.md5}"', "x-amz-checksum-crc32": DIGEST.crc32})
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "A",
+    "AWS_SECRET_ACCESS_KEY": "B",
+    "AWS_CONFIG_FILE": "/dev/null",
+    "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+}
+
+
+def error(code: str, status: int, **headers: str) -> Answer:
+    """An error as S3 sends it."""
+    body = f"<Error><Code>{code}</Code><Message>No.</Message></Error>".encode()
+    return Answer(status=status, headers={name.replace("_", "-"): value for name, value in headers.items()}, body=body)
+
+
+class PlayedEngine:
+    """An engine whose answers are queued by the test; a request without an answer stays under way."""
+
+    name = "played"
+
+    def __init__(self) -> None:
+        self.answers: list[Outcome] = []
+        self.requests: list[Request] = []
+        self.under_way: list[PlayedEngine.Under] = []
+        self.region = ""
+
+    class Under:
+        """A request under way."""
+
+        def __init__(self, done: Done) -> None:
+            self.done: Done | None = done
+
+        def cancel(self) -> None:
+            """Give it up."""
+            self.finish(Failure(FailureKind.CANCELLED))
+
+        def finish(self, outcome: Outcome) -> None:
+            """Answer it."""
+            done, self.done = self.done, None
+            if done is not None:
+                done(outcome)
+
+    def open(self) -> None:
+        """Nothing to do."""
+
+    def send(self, request: Request, done: Done) -> Under:
+        """Take the next answer."""
+        self.requests.append(request)
+        under = self.Under(done)
+        if self.answers:
+            under.finish(self.answers.pop(0))
+        else:
+            self.under_way.append(under)
+        return under
+
+    def follow(self, region: str) -> bool:
+        """Go there."""
+        self.region = region
+        return True
+
+    def close(self, *, timeout: float) -> None:
+        """End what is under way."""
+        for under in self.under_way:
+            under.cancel()
+
+
+class PlayedTimer:
+    """Time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.due: list[tuple[float, Callable[[], None]]] = []
+
+    def clock(self) -> float:
+        """The time."""
+        return self.now
+
+    def call_at(self, when: float, call: Callable[[], None]) -> None:
+        """Remember it."""
+        self.due.append((when, call))
+
+    def pass_until(self, when: float) -> None:
+        """Let time pass, and what is due happen."""
+        while ready := sorted((entry for entry in self.due if entry[0] <= when), key=lambda entry: entry[0]):
+            self.due.remove(ready[0])
+            self.now = max(self.now, ready[0][0])
+            ready[0][1]()
+        self.now = when
+
+
+class Play:
+    """A store on a played engine."""
+
+    def __init__(self) -> None:
+        self.engine = PlayedEngine()
+        self.timer = PlayedTimer()
+        self.notices: list[str] = []
+        self.store = S3Store(
+            bucket="bucket",
+            environment=ENVIRONMENT,
+            make_engine=lambda *_: self.engine,
+            timer=self.timer,
+            clock=self.timer.clock,
+            wall_clock=lambda: 0.0,
+            random=lambda: 1.0,
+            notice=lambda level, message: self.notices.append(message),
+        )
+        self.store.open()
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115
+        self.file.write(CONTENT)
+        self.file.flush()
+
+    def put(self, key: str = "key", *, seconds: float = 100.0) -> Future[Receipt]:
+        """Upload the content."""
+        return self.store.put(
+            key,
+            Source(self.file.fileno(), len(CONTENT)),
+            options=PutOptions(),
+            deadline=self.timer.now + seconds,
+        )
+
+
+@pytest.fixture
+def play() -> Iterator[Play]:
+    """A store on Amazon's endpoint."""
+    made = Play()
+    with made.file:
+        yield made
+        made.store.close(timeout=0)
+
+
+def test_the_normal_way_is_one_request(play: Play) -> None:
+    """On Amazon a file is one conditional PUT with its checksum, and the answer is the receipt."""
+    play.engine.answers = [STORED]
+    receipt = play.put().result(0)
+    assert receipt == Receipt(
+        key="key", size=7, proof=Proof.CHECKSUM, checksum=f"crc32:{DIGEST.crc32}", etag=DIGEST.md5
+    )
+    (request,) = play.engine.requests
+    assert request.operation == "PutObject"
+    assert request.headers["if-none-match"] == "*"
+
+
+def test_a_pause_that_the_server_asks_for_is_kept(play: Play) -> None:
+    """Retry-After is waited for, and then the request is sent again."""
+    play.engine.answers = [error("SlowDown", 503, retry_after="7"), STORED]
+    future = play.put()
+    play.timer.pass_until(play.timer.now + 6.9)
+    assert len(play.engine.requests) == 1
+    play.timer.pass_until(play.timer.now + 0.5)
+    assert future.result(0).proof is Proof.CHECKSUM
+
+
+def test_retries_end_with_the_last_error(play: Play) -> None:
+    """After five attempts the error comes out as it is, marked as one that may pass."""
+    play.engine.answers = [error("InternalError", 500)] * 5
+    future = play.put()
+    play.timer.pass_until(play.timer.now + 60)
+    raised = future.exception(0)
+    assert isinstance(raised, StoreError)
+    assert (raised.code, raised.retryable, raised.scope) == ("InternalError", True, Scope.FILE)
+    assert len(play.engine.requests) == 5
+
+
+def test_a_refused_connection_ends_soon(play: Play) -> None:
+    """Where no connection can be made it takes a few seconds, not the time that other errors are given."""
+    play.engine.answers = [Failure(FailureKind.REFUSED, "Connection refused")] * 9
+    began = play.timer.now
+    future = play.put()
+    while not future.done():
+        play.timer.pass_until(play.timer.now + 0.1)
+    assert play.timer.now - began < 5
+    raised = future.exception(0)
+    assert isinstance(raised, StoreError)
+    assert raised.scope is Scope.DESTINATION
+
+
+def test_the_own_object_of_a_lost_answer_is_no_conflict(play: Play) -> None:
+    """A 500 after the object was stored leads to a 412, and what is there is ours."""
+    there = Answer(status=200, headers={**STORED.headers, "content-length": "7"})
+    play.engine.answers = [error("InternalError", 500), error("PreconditionFailed", 412), there]
+    future = play.put()
+    play.timer.pass_until(play.timer.now + 10)
+    assert not future.result(0).already_there
+    assert [request.operation for request in play.engine.requests] == ["PutObject", "PutObject", "HeadObject"]
+
+
+def test_a_bucket_in_another_region_is_followed(play: Play) -> None:
+    """The region that the server names is gone to, once for all uploads, and a person is told."""
+    play.engine.answers = [error("PermanentRedirect", 301, x_amz_bucket_region="eu-west-1"), STORED]
+    assert play.put().result(0).proof is Proof.CHECKSUM
+    assert play.engine.region == "eu-west-1"
+    assert len(play.notices) == 1
+
+
+def test_a_bucket_that_is_never_where_we_are_sent(play: Play) -> None:
+    """Being sent on twice ends the upload, with a hint."""
+    astray = error("PermanentRedirect", 301, x_amz_bucket_region="eu-west-1")
+    play.engine.answers = [astray, astray]
+    raised = play.put().exception(0)
+    assert isinstance(raised, StoreError)
+    assert (raised.code, raised.scope) == ("PermanentRedirect", Scope.DESTINATION)
+    assert "eu-west-1" in raised.hint
+
+
+def test_a_deadline_ends_an_upload_that_gets_no_answer(play: Play) -> None:
+    """At the deadline the request is given up; later uploads have their own."""
+    first, second = play.put("first", seconds=5), play.put("second", seconds=50)
+    play.timer.pass_until(play.timer.now + 5)
+    raised = first.exception(0)
+    assert isinstance(raised, UploadCancelled)
+    assert raised.code == "DeadlineExceeded"
+    assert not second.done()
+    play.timer.pass_until(play.timer.now + 50)
+    assert isinstance(second.exception(0), UploadCancelled)
+
+
+def test_cancel_does_not_wait_for_a_pause(play: Play) -> None:
+    """An upload that pauses before a retry ends at once when it is cancelled, and nothing more is sent."""
+    play.engine.answers = [error("SlowDown", 503, retry_after="20")]
+    future = play.put()
+    play.store.cancel()
+    assert isinstance(future.exception(0), UploadCancelled)
+    play.timer.pass_until(play.timer.now + 60)
+    assert len(play.engine.requests) == 1
+
+
+def test_a_bug_costs_one_upload(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody foresaw ends one upload with an error and leaves the others alone."""
+    monkeypatch.setattr("s3_uploader.stores.s3_single.evidence", lambda *_, **__: 1 / 0)
+    play.engine.answers = [STORED]
+    raised = play.put().exception(0)
+    assert isinstance(raised, StoreError)
+    assert "ZeroDivisionError" in raised.message
+    monkeypatch.undo()
+    play.engine.answers = [STORED]
+    assert play.put("other").result(0).proof is Proof.CHECKSUM
+
+
+def access(**settings: Any) -> Access:
+    """Access to a bucket of Amazon's."""
+    given: dict[str, Any] = {
+        "bucket": "bucket",
+        "endpoint_url": None,
+        "region": None,
+        "addressing_style": "auto",
+        "ca_bundle": None,
+        "special": "",
+        "environment": {},
+    }
+    return Access(locate(**{**given, **settings}), lambda: Credentials("A", "B"))
+
+
+SETTINGS = EngineSettings(max_connections=4)
+
+
+def test_the_own_engine_is_the_usual_one() -> None:
+    """Auto takes the native engine without a word."""
+    notices: list[str] = []
+    engine = make_engine(access(), "auto", SETTINGS, lambda level, message: notices.append(message))
+    assert engine.name == "native"
+    assert notices == []
+
+
+def test_what_only_boto3_can_do_is_left_to_it_and_said() -> None:
+    """Auto takes boto3 where nothing else will do, and says why; another engine by name is refused."""
+    notices: list[str] = []
+    special = access(special="the bucket is an ARN")
+    engine = make_engine(special, "auto", SETTINGS, lambda level, message: notices.append(message))
+    assert engine.name == "boto3"
+    assert "the bucket is an ARN" in notices[0]
+    for name in ("native", "crt"):
+        with pytest.raises(EngineUnavailable):
+            make_engine(special, name, SETTINGS, lambda level, message: None)
+
+
+def test_neither_boto3_nor_awscrt_is_imported() -> None:
+    """With credentials in the environment the usual engine needs neither, which is most of what a short run costs."""
+    code = """
+import sys
+from s3_uploader.stores.s3 import create
+store = create(bucket="b", environment={environment!r})
+store.open()
+store.close(timeout=1)
+heavy = [name for name in ("boto3", "botocore", "awscrt", "urllib.request", "http.client") if name in sys.modules]
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", code.replace("{environment!r}", repr(ENVIRONMENT))], check=True)
