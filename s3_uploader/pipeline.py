@@ -145,9 +145,9 @@ class Pipeline:
             self._abandon(End.STATE, error)
             if self._store_is_open:
                 self._store.cancel()
-            self._give_up_in_flight()
         finally:
             self._stop.unsubscribe(self._flight.wake)
+            self._give_up_in_flight()
             self._settlement.abandon()
         return self._report(started_at)
 

@@ -1042,3 +1042,99 @@ def test_reasons_that_are_no_failure(harness: Harness) -> None:
     assert harness.settlement.tally.failures == 2
     assert [event.action for event in harness.told(LocalTrouble)] == ["read", "ship"]
     root.close()
+
+
+class TestOddEnds:
+    def test_directory_that_cannot_be_pruned(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A directory that cannot be removed is reported; the file in it was shipped all the same."""
+        harness.use_dated()
+        harness.write("a/2019/01/01/00/05-x.dat")
+
+        def refuse(*_: Any, **__: Any) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(os, "rmdir", refuse)
+        assert harness.run().exit_code == 0
+        assert [(event.action, event.message) for event in harness.told(LocalTrouble)] == [
+            ("prune", "Permission denied")
+        ]
+
+    def test_pruning_can_be_switched_off(self, harness: Harness) -> None:
+        """Who does not want directories to go keeps them."""
+        harness.use_dated()
+        harness.prune = False
+        harness.write("a/2019/01/01/00/05-x.dat")
+        assert harness.run().shipped == 1
+        assert (harness.base / "a/2019/01/01/00").is_dir()
+
+    def test_disk_that_fails_after_the_upload(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file that cannot even be asked whether it changed counts as changed: it stays."""
+        harness.write("x")
+
+        def fail(file: OpenFile) -> None:
+            raise OSError(5, "Input/output error")
+
+        harness.store.before_answer["x"] = lambda: monkeypatch.setattr(OpenFile, "why_changed", fail)
+        assert harness.run().left == {"changed": 1}
+        assert harness.names() == {"x"}
+
+    def test_error_that_nobody_foresaw(self, harness: Harness) -> None:
+        """An exception from outside comes out, and what is under way or proven but not recorded stays and is closed."""
+        for name in "abc":
+            harness.write(name)
+        harness.store.fault("c", silent)
+
+        def interrupt() -> None:
+            if len(harness.store.puts) == 3:
+                raise KeyboardInterrupt
+
+        harness.beat = interrupt
+        with pytest.raises(KeyboardInterrupt):
+            harness.run()
+        assert harness.names() == set("abc")
+        harness.store.store(harness.store.pending()[0])
+
+    def test_counting_what_is_left(self, harness: Harness) -> None:
+        """What an ended run counts is every candidate, whatever else there is."""
+        harness.use_dated()
+        for minute in range(20):
+            harness.write(f"a/2019/01/01/00/{minute:02}-x.dat")
+        harness.write("a/2019/01/01/00/foreign")
+        harness.write("a/2019/01/01/01/foreign")
+        (harness.base / "a/2019/01/01/02").mkdir()
+        harness.write("a/2019/01/01/03/00-x.dat")
+        harness.store.any_fault = DENIED
+        report = harness.run()
+        assert (report.backlog, report.left) == (21, {"not reached": 21, "not of the layout": 2})
+
+    def test_ledger_breaks_in_doubt(self, harness: Harness) -> None:
+        """A ledger that breaks while it is in doubt whose error something was: the files stay."""
+        for name in "abc":
+            harness.write(name)
+        harness.store.fault("b", DENIED)
+        harness.store.fault("c", silent)
+
+        def idle() -> None:
+            harness.records.broken = True
+
+        harness.idle = idle
+        report = harness.run()
+        assert (report.ended_by, report.left) == ("ledger unusable", {"not reached": 3})
+        assert harness.names() == set("abc")
+
+    def test_fails_after_the_end(self, harness: Harness) -> None:
+        """When the run has been given up, further failures change nothing about its reason."""
+        for name in "ab":
+            harness.write(name)
+        harness.store.fault("a", silent)
+        harness.store.fault("b", DENIED)
+
+        def cancel() -> None:
+            for put in harness.store.pending():
+                THROTTLED(harness.store, put)
+
+        harness.store.cancel = cancel  # type: ignore[method-assign]
+        report = harness.run()
+        assert (report.exit_code, report.message.split()[0]) == (3, "InvalidAccessKeyId")
+        assert len(harness.told(UploadFailed)) == 1
+        assert set(harness.records.failing_rows) == {"a", "b"}
