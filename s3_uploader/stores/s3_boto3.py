@@ -125,6 +125,7 @@ class Boto3Engine:
         import boto3
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
+        from botocore.handlers import add_expect_header
 
         endpoint = self._access.endpoint
         style = "auto" if endpoint.only_boto3 else "virtual" if endpoint.virtual else "path"
@@ -162,6 +163,9 @@ class Boto3Engine:
             ) from None
         # botocore would retry the errors of some operations with handlers of their own and follow redirects by itself.
         self._client.meta.events.register("before-send.s3", _on_wire)
+        # Who is answered 412 to "Expect: 100-continue" sends no body, and botocore goes on to use the connection:
+        # behind a proxy (HAProxy before Swift) the next request is then taken for that body.
+        self._client.meta.events.unregister("before-call.s3", add_expect_header)
 
     def send(self, request: Request, done: Done) -> _Job:
         """Queue the request for a thread."""

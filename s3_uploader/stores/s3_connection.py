@@ -70,8 +70,8 @@ class Connection:
     """One socket. ``state``: connecting, proxy, handshake, idle, busy, closed."""
 
     __slots__ = (
-        "_addresses", "_out", "_parser", "_sent_bytes", "engine", "events", "exchange", "lock", "progress_at",
-        "served", "sock", "state", "throttled", "write_failed",
+        "_addresses", "_left", "_out", "_owed", "_parser", "_sent_bytes", "engine", "events", "exchange",
+        "generation", "lock", "progress_at", "served", "sock", "state", "throttled", "write_failed", "wrote_at",
     )  # fmt: skip
 
     def __init__(self, engine: NativeEngine, addresses: list[Address], now: float) -> None:
@@ -83,8 +83,12 @@ class Connection:
         self.events = 0
         self.progress_at = now
         self.served = 0
+        self.generation = engine.generation
         self.throttled = False
         self.write_failed = False
+        self.wrote_at = now
+        self._owed = 0
+        self._left = -1
         self._out: list[memoryview] = []
         self._parser = AnswerParser()
         self._sent_bytes = 0
@@ -235,6 +239,8 @@ class Connection:
             self._parser = AnswerParser(to_head=exchange.to_head)
             body = exchange.body
             self._sent_bytes = 0
+            self._owed = 0
+            self._left = -1
             if len(body) <= _JOIN_BELOW:
                 self._out = [memoryview(exchange.head + body)]
             else:
@@ -258,18 +264,23 @@ class Connection:
         turn = _TURN
         pace = self.engine.pace
         while self._out:
-            piece = self._out[0][:_SLICE]
-            if pace is not None:
+            # TLS wants what it could not send to be sent again, not less of it; the pace has let it through already.
+            piece = self._out[0][: self._owed or _SLICE]
+            if pace is not None and not self._owed:
                 allowed = pace.take(min(len(piece), 64 * 1024))
                 if not allowed:
                     self.throttled = True
+                    self.progress_at = now
                     return False
                 piece = piece[:allowed]
             try:
                 count = self.sock.send(piece)
-            except (BlockingIOError, InterruptedError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            except (BlockingIOError, InterruptedError):
                 if pace is not None:
                     pace.give_back(len(piece))
+                return False
+            except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                self._owed = len(piece)
                 return False
             except OSError:
                 # The server may have answered and closed before it had read everything: the answer is still to read.
@@ -278,7 +289,8 @@ class Connection:
                 return True
             if pace is not None and count < len(piece):
                 pace.give_back(len(piece) - count)
-            self.progress_at = now
+            self._owed = 0
+            self.progress_at = self.wrote_at = now
             self._sent_bytes += count
             turn -= count
             if count == len(self._out[0]):
@@ -338,7 +350,26 @@ class Connection:
         except OSError as error:
             return Failure(FailureKind.CLOSED, error.strerror or str(error))
 
-    def resume(self, now: float) -> None:
+    def is_leaving(self, seconds: float, now: float) -> bool:
+        """Whether the kernel still gets rid of what was written: a slow line is no silent server.
+
+        Asked again and again once nothing has happened for ``seconds``.
+        """
+        import fcntl
+        import struct
+        import termios
+
+        try:
+            (left,) = struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, b"\0\0\0\0"))
+        except OSError:
+            return False
+        before, self._left = self._left, left
+        if left < before:
+            self.progress_at = now - seconds
+            return True
+        return False
+
+    def resume(self) -> None:
         """Go on writing after a pause of the pace."""
         self.throttled = False
         if self.state == "busy" and self._out:

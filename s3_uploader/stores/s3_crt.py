@@ -98,6 +98,14 @@ class CrtEngine:
     def _endpoint(self) -> Endpoint:
         return self._requests.endpoint
 
+    @property
+    def _host(self) -> str:
+        """What connections are made to: the server, or a proxy that is talked to like one."""
+        endpoint = self._endpoint
+        if endpoint.proxy is not None and not endpoint.tls:
+            return endpoint.proxy.host
+        return endpoint.host.strip("[]")
+
     def open(self) -> None:
         """Import awscrt and make what connections share."""
         try:
@@ -217,7 +225,7 @@ class CrtEngine:
 
     def _connect(self) -> None:
         endpoint = self._endpoint
-        host = endpoint.host.strip("[]")
+        host = self._host
         tls = None
         if self._tls_options is not None:
             tls = self._tls_options.new_connection_options()
@@ -232,7 +240,7 @@ class CrtEngine:
             )
             if not endpoint.tls:
                 # The request names the whole URL; the proxy is talked to like a server.
-                host, proxy = endpoint.proxy.host, None
+                proxy = None
         port = endpoint.proxy.port if endpoint.proxy is not None and not endpoint.tls else endpoint.port
         try:
             future = self._http.HttpClientConnection.new(host, port, self._bootstrap, self._socket_options, tls, proxy)
@@ -256,13 +264,22 @@ class CrtEngine:
             self._connections -= 1
             others = self._connections - self._connecting
             exchange = self._pending.popleft() if self._pending and others <= 0 else None
+            # Nobody else will serve those who still wait.
+            connect = not self._closed and others <= 0 and len(self._pending) > self._connecting
+            if connect:
+                self._connections += 1
+                self._connecting += 1
         if exchange is not None:
             self._finish(exchange, _failure_of(error, connecting=True))
+        if connect:
+            self._connect()
 
     def _release(self, connection: Any) -> None:
         """A connection is free: the next request takes it."""
         with self._lock:
-            usable = not self._closed and connection.is_open()
+            # A connection to where the bucket was before it moved leads nowhere.
+            astray = connection.host_name != self._host
+            usable = not self._closed and not astray and connection.is_open()
             exchange = None
             connect = False
             if usable:
@@ -276,6 +293,8 @@ class CrtEngine:
                 if connect:
                     self._connections += 1
                     self._connecting += 1
+        if astray:
+            connection.close()
         if exchange is not None:
             self._start(exchange, connection)
         elif connect:

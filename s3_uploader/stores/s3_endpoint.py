@@ -22,10 +22,13 @@ DEFAULT_REGION = "us-east-1"
 _VIRTUAL_BUCKET = re.compile("[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _DNS_BUCKET = re.compile("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _URL = re.compile(
-    r"(?P<scheme>https?)://(?:(?P<user>[^/@]*)@)?(?P<host>\[[^\]]+\]|[^/:?#]+)(?::(?P<port>\d+))?(?P<path>/[^?#]*)?",
+    r"(?P<scheme>https?)://(?:(?P<user>[^/@]*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^/:?#@\s]+)"
+    r"(?::(?P<port>\d{1,5}))?(?P<path>/[^?#\s]*)?",
     re.I,
 )
 _AWS_HOST = re.compile(r"(^|\.)amazonaws\.com(\.cn)?$")
+_REGION = re.compile("[A-Za-z0-9._-]+")
+_CREDENTIAL = re.compile("[!-~]*")
 _TRUE = ("true", "1", "yes", "on")
 
 
@@ -102,8 +105,12 @@ def resolve(
     """
     if profile or not _environment_is_enough(environment):
         return _with_botocore(bucket, endpoint_url, region, profile, addressing_style, environment)
-    credentials = Credentials(
-        environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"], environment.get("AWS_SESSION_TOKEN", "")
+    credentials = _usable(
+        Credentials(
+            environment["AWS_ACCESS_KEY_ID"],
+            environment["AWS_SECRET_ACCESS_KEY"],
+            environment.get("AWS_SESSION_TOKEN", ""),
+        )
     )
     if endpoint_url is None and environment.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() not in _TRUE:
         endpoint_url = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or None
@@ -139,9 +146,16 @@ def locate(
     it in the host where the name allows (with https not if it has a dot, which no wildcard certificate covers).
     """
     region = region or DEFAULT_REGION
+    if not _REGION.fullmatch(region):
+        raise StoreError(
+            f"The region {region!r} is no name of a region.",
+            code="InvalidRegion",
+            scope=Scope.DESTINATION,
+            hint="Look at region and AWS_REGION.",
+        )
     if endpoint_url:
         found = _URL.fullmatch(endpoint_url.strip())
-        if found is None:
+        if found is None or int(found["port"] or 1) not in range(1, 65536):
             raise StoreError(
                 f"The endpoint {endpoint_url!r} is no URL of a server.",
                 code="InvalidEndpoint",
@@ -159,11 +173,13 @@ def locate(
         virtual = addressing_style != "path" and _VIRTUAL_BUCKET.fullmatch(bucket) is not None
         if re.match("us-iso|eu-iso|eusc-", region):
             special = special or f"the region {region} is in a partition that only botocore knows"
+    server = f"{bucket}.{host}" if virtual else host
+    special = special or _strange_proxy(server, port, tls=tls, environment=environment)
     url = f"{'https' if tls else 'http'}://{host}" + ("" if port == (443 if tls else 80) else f":{port}") + base
     return Endpoint(
         url=url,
         tls=tls,
-        host=f"{bucket}.{host}" if virtual else host,
+        host=server,
         port=port,
         path=base if virtual else f"{base}/{bucket}",
         bucket=bucket,
@@ -171,21 +187,15 @@ def locate(
         virtual=virtual,
         given=bool(endpoint_url),
         ca_file=ca_bundle or None,
-        proxy=find_proxy(f"{bucket}.{host}" if virtual else host, port, tls=tls, environment=environment),
+        proxy=find_proxy(server, port, tls=tls, environment=environment),
         only_boto3=special,
     )
 
 
 def find_proxy(host: str, port: int, *, tls: bool, environment: Mapping[str, str]) -> Proxy | None:
     """The proxy that the environment names for a host, by the rules that ``urllib.request`` and botocore follow."""
-    name = "https_proxy" if tls else "http_proxy"
-    value = environment.get(name)
-    if value is None and (tls or "REQUEST_METHOD" not in environment):
-        # In a CGI program HTTP_PROXY may be a header of the request ("httpoxy"), hence the exception.
-        value = environment.get(name.upper())
-    if not value or _bypasses(host, port, environment):
-        return None
-    found = _URL.match(value if "://" in value else f"http://{value}")
+    value = _proxy_setting(host, port, tls=tls, environment=environment)
+    found = _URL.match(value) if value else None
     if found is None:
         return None
     authorization = ""
@@ -195,6 +205,27 @@ def find_proxy(host: str, port: int, *, tls: bool, environment: Mapping[str, str
 
         authorization = "Basic " + base64.b64encode(unquote(found["user"]).encode()).decode()
     return Proxy(found["host"].strip("[]"), int(found["port"] or 80), authorization)
+
+
+def _strange_proxy(host: str, port: int, *, tls: bool, environment: Mapping[str, str]) -> str:
+    """Why only botocore, if anybody, can use the proxy: going past it is not what was asked for."""
+    value = _proxy_setting(host, port, tls=tls, environment=environment)
+    if not value or (value.lower().startswith("http://") and _URL.match(value)):
+        return ""
+    return f"the proxy is of another kind than http ({value.partition('://')[0]})"
+
+
+def _proxy_setting(host: str, port: int, *, tls: bool, environment: Mapping[str, str]) -> str:
+    """The URL of the proxy as the environment has it, empty if there is none for this host."""
+    name = "https_proxy" if tls else "http_proxy"
+    value = environment.get(name)
+    if value is None and (tls or "REQUEST_METHOD" not in environment):
+        # In a CGI program HTTP_PROXY may be a header of the request ("httpoxy"), hence the exception.
+        value = environment.get(name.upper())
+    if not value or _bypasses(host, port, environment):
+        return ""
+    value = value.strip()
+    return value if "://" in value else f"http://{value}"
 
 
 def _bypasses(host: str, port: int, environment: Mapping[str, str]) -> bool:
@@ -309,9 +340,22 @@ class _Refreshed:
         last = self._last
         if last is not None and last[0] == frozen:
             return last[1]
-        credentials = Credentials(frozen.access_key, frozen.secret_key, frozen.token or "")
+        credentials = _usable(Credentials(frozen.access_key, frozen.secret_key, frozen.token or ""))
         self._last = (frozen, credentials)
         return credentials
+
+
+def _usable(credentials: Credentials) -> Credentials:
+    """Credentials that can be put into a header; a line break at the end is an easy mistake."""
+    for name, value in (("access key", credentials.access_key), ("session token", credentials.token)):
+        if not _CREDENTIAL.fullmatch(value):
+            raise StoreError(
+                f"The {name} in use holds a character that none can have, a space or a line break for example.",
+                code="InvalidCredentials",
+                scope=Scope.DESTINATION,
+                hint="Look at AWS_ACCESS_KEY_ID and AWS_SESSION_TOKEN, or where the credentials come from.",
+            )
+    return credentials
 
 
 def no_credentials(detail: str = "") -> StoreError:

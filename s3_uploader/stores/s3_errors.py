@@ -194,7 +194,8 @@ def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool)
         else:
             meaning = _UNKNOWN
     skew = clock_skew(answer, now)
-    if answer.status == 403 and skew is not None and abs(skew) > _SUSPICIOUS_SKEW:
+    wrong = skew is not None and abs(skew) > _SUSPICIOUS_SKEW
+    if (answer.status == 403 and wrong) or (code == "AccessDenied" and "request time" in text):
         # Not every server says RequestTimeTooSkewed (rclone denies access).
         meaning = Meaning(scope=_DESTINATION, hint=_clock_hint(answer, now))
     hint = meaning.hint

@@ -25,6 +25,7 @@ from s3_uploader.stores.s3_signing import SignedRequests
 
 _TICK = 0.25
 _ADDRESSES_LAST = 60.0
+_RESUMED_AT_ONCE = 8
 
 
 class NativeEngine:
@@ -69,6 +70,8 @@ class NativeEngine:
         self._closed = False
         self._stopped = False
         self._connect_after = 0.0
+        self.generation = 0
+        """How often the bucket has moved; a connection of an earlier generation leads to where it is not."""
         self._selector: selectors.BaseSelector | None = None
 
     @property
@@ -90,6 +93,7 @@ class NativeEngine:
         """Send further requests to the same bucket in another region."""
         if not self._requests.move_to(region):
             return False
+        self.generation += 1
         self.call(self._forget_connections)
         return True
 
@@ -110,7 +114,11 @@ class NativeEngine:
         except IndexError:
             self._enqueue(exchange)
         else:
-            connection.start(exchange, time.monotonic())
+            if connection.generation == self.generation:
+                connection.start(exchange, time.monotonic())
+            else:
+                self.call(lambda: self._forget(connection))
+                self._enqueue(exchange)
         return exchange
 
     def _enqueue(self, exchange: Exchange) -> None:
@@ -193,10 +201,8 @@ class NativeEngine:
                         self._wake_receiver.recv(4096)
                     # Only now: whoever finds it still set has left something that is looked at below.
                     self._awake = False
-                elif connection.state in ("idle", "busy"):
-                    connection.on_event(mask, now)
-                elif connection.state != "closed":
-                    self._connect_on(connection, now)
+                else:
+                    self._serve(connection, mask, now)
             self._make_calls()
             if self._pending:
                 self._serve_pending(now)
@@ -206,10 +212,25 @@ class NativeEngine:
             timeout = self._resume_throttled(now)
         self._shut_down()
 
+    def _serve(self, connection: Connection, mask: int, now: float) -> None:
+        try:
+            if connection.state in ("idle", "busy"):
+                connection.on_event(mask, now)
+            elif connection.state != "closed":
+                self._connect_on(connection, now)
+        except Exception as error:
+            # A bug here must cost one exchange and not the thread that all of them live on.
+            exchange = self._drop(connection)
+            if exchange is not None:
+                self._finish(exchange, Failure(FailureKind.OTHER, f"{type(error).__name__}: {error}"))
+
     def _serve_pending(self, now: float) -> None:
         while self._pending and self._idle:
             with contextlib.suppress(IndexError):
                 connection = self._idle.pop()
+                if connection.generation != self.generation:
+                    self._drop(connection)
+                    continue
                 try:
                     exchange = self._pending.popleft()
                 except IndexError:
@@ -246,6 +267,8 @@ class NativeEngine:
         self._connecting -= 1
         connection.close()
         self._connections.discard(connection)
+        if connection.generation != self.generation:
+            return
         others = len(self._connections) - self._connecting
         if others and failure.kind is not FailureKind.TLS:
             # The server takes no more of them for now; those there are will serve who waits.
@@ -259,6 +282,9 @@ class NativeEngine:
         self._finish(exchange, failure)
 
     def _pass_on(self, connection: Connection, now: float) -> None:
+        if connection.generation != self.generation:
+            self._drop(connection)
+            return
         try:
             exchange = self._pending.popleft()
         except IndexError:
@@ -314,7 +340,8 @@ class NativeEngine:
             exchange.finished = True
             done = exchange.done
             exchange.let_go()
-            done(outcome)
+            with contextlib.suppress(Exception):
+                done(outcome)
 
     def _cancel(self, exchange: Exchange) -> None:
         if exchange.finished:
@@ -335,10 +362,17 @@ class NativeEngine:
         self._connections.discard(connection)
         return exchange
 
+    def _forget(self, connection: Connection) -> None:
+        self._drop(connection)
+
     def _look_for_silence(self, now: float) -> None:
         for connection in list(self._connections):
+            if connection.throttled:
+                connection.progress_at = now  # Waiting for its turn is no silence of the server's.
             silent = now - connection.progress_at
             if connection.state == "busy":
+                if silent > self._silence / 2 and connection.is_leaving(self._silence / 2, now):
+                    continue
                 if silent > self._silence:
                     exchange = self._drop(connection)
                     if exchange is not None:
@@ -359,8 +393,9 @@ class NativeEngine:
         delay = self.pace.delay(16 * 1024)
         if delay > 0.0:
             return min(delay, _TICK)
-        for connection in throttled:
-            connection.resume(now)
+        # Those that have waited longest go first, and few at a time, or the same ones would take everything each time.
+        for connection in sorted(throttled, key=lambda connection: connection.wrote_at)[:_RESUMED_AT_ONCE]:
+            connection.resume()
         return 0.0
 
     def _forget_connections(self) -> None:
@@ -393,21 +428,24 @@ class NativeEngine:
             self._resolving = True
             proxy = self.endpoint.proxy
             host, port = (proxy.host, proxy.port) if proxy else (self.endpoint.host.strip("[]"), self.endpoint.port)
-            threading.Thread(target=self._resolve, args=(host, port), name="s3-resolve", daemon=True).start()
+            threading.Thread(
+                target=self._resolve, args=(host, port, self.generation), name="s3-resolve", daemon=True
+            ).start()
         return None
 
-    def _resolve(self, host: str, port: int) -> None:
+    def _resolve(self, host: str, port: int, generation: int) -> None:
         try:
             addresses = self._look_up(host, port)
         except (OSError, UnicodeError) as error:
             detail = f"{host}: {getattr(error, 'strerror', None) or error}"
             self.call(lambda: self._no_addresses(Failure(FailureKind.NAME, detail)))
         else:
-            self.call(lambda: self._got_addresses(addresses))
+            self.call(lambda: self._got_addresses(addresses, generation))
 
-    def _got_addresses(self, addresses: list[Address]) -> None:
+    def _got_addresses(self, addresses: list[Address], generation: int) -> None:
         self._resolving = False
-        self._addresses = (time.monotonic(), addresses)
+        if generation == self.generation:
+            self._addresses = (time.monotonic(), addresses)
 
     def _no_addresses(self, failure: Failure) -> None:
         self._resolving = False

@@ -104,15 +104,17 @@ class ObjectHeaders:
 
         :raises StoreError: if the metadata cannot be sent.
         """
-        if self._last[0] is not metadata:
+        last = self._last
+        if last[0] is not metadata:
             # The run makes one options value and uses it for every file.
             headers = dict(self._headers)
             for name, value in {**self._metadata, **metadata}.items():
                 if not _HEADER_NAME.fullmatch(name):
                     raise _unsendable(f"metadata {name!r}")
                 headers[f"x-amz-meta-{name.lower()}"] = _checked(f"metadata {name!r}", value)
-            self._last = (metadata, headers)
-        headers = self._last[1].copy()
+            # Another thread may put its own there at once; each goes on with what it has made.
+            last = self._last = (metadata, headers)
+        headers = last[1].copy()
         headers["content-type"] = self._content_type or content_type_of(key)
         return headers
 

@@ -35,7 +35,7 @@ class Signer:
         self._credentials = credentials
         self._wall_clock = wall_clock
         self._stamp: tuple[int, str] = (-1, "")
-        self._key: tuple[Credentials | None, str, bytes] = (None, "", b"")
+        self._key: tuple[Credentials | None, str, str, bytes] = (None, "", "", b"")
 
     def sign(self, *, method: str, path: str, query: str, headers: dict[str, str], payload_hash: str) -> None:
         """Add the headers that sign a request to ``headers``, whose names are in lower case and include ``host``.
@@ -58,22 +58,23 @@ class Signer:
         signed = ";".join(names)
         lines = "\n".join([f"{name}:{_collapsed(headers[name])}" for name in names])
         canonical = f"{method}\n{path}\n{query}\n{lines}\n\n{signed}\n{payload_hash}"
-        scope = f"{date[:8]}/{self.region}/s3/aws4_request"
+        region = self.region
+        scope = f"{date[:8]}/{region}/s3/aws4_request"
         to_sign = f"AWS4-HMAC-SHA256\n{date}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-        signature = hmac.digest(self._signing_key(credentials, date[:8]), to_sign.encode(), "sha256").hex()
+        signature = hmac.digest(self._signing_key(credentials, date[:8], region), to_sign.encode(), "sha256").hex()
         headers["authorization"] = (
             f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "
             f"SignedHeaders={signed}, Signature={signature}"
         )
 
-    def _signing_key(self, credentials: Credentials, day: str) -> bytes:
+    def _signing_key(self, credentials: Credentials, day: str, region: str) -> bytes:
         known = self._key
-        if known[0] is credentials and known[1] == day:
-            return known[2]
+        if known[0] is credentials and known[1] == day and known[2] == region:
+            return known[3]
         key = f"AWS4{credentials.secret_key}".encode()
-        for part in (day, self.region, "s3", "aws4_request"):
+        for part in (day, region, "s3", "aws4_request"):
             key = hmac.digest(key, part.encode(), "sha256")
-        self._key = (credentials, day, key)
+        self._key = (credentials, day, region, key)
         return key
 
 

@@ -43,7 +43,8 @@ Answer = Callable[[RawRequest, socket.socket], "bytes | None"]
 class RawServer:
     """Answers each request with what the function returns, and closes the connection where it returns ``None``.
 
-    The function may send by itself; it is called when head and body are there, with ``early`` when the head is.
+    The function may send by itself; it is called when head and body are there, with ``early`` when the head is. A
+    ``greeting`` is what it says to the first bytes of every connection, before it closes it.
     """
 
     def __init__(
@@ -53,13 +54,14 @@ class RawServer:
         tls: ssl.SSLContext | None = None,
         host: str = "127.0.0.1",
         early: bool = False,
-        backlog: int = 128,
+        greeting: bytes = b"",
     ) -> None:
         self._answer = answer
         self._tls = tls
         self._early = early
+        self._greeting = greeting
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.create_server((host, 0), family=family, backlog=backlog)
+        self._listener = socket.create_server((host, 0), family=family)
         self._host = f"[{host}]" if ":" in host else host
         self._open: set[socket.socket] = set()
         self.connections = 0
@@ -111,6 +113,10 @@ class RawServer:
                 connection = self._tls.wrap_socket(connection, server_side=True)
             self._open.add(connection)
             buffer = b""
+            if self._greeting:
+                connection.recv(65536)
+                connection.sendall(self._greeting)
+                return
             while True:
                 while b"\r\n\r\n" not in buffer:
                     data = connection.recv(65536)

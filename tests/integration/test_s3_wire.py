@@ -20,20 +20,9 @@ from s3_uploader.stores.s3_native import NativeEngine
 from s3_uploader.stores.s3_protocol import Engine
 from tests.contracts.store_contract import pattern
 from tests.integration.s3_raw_server import RawRequest, RawServer
-from tests.integration.s3_support import MEBIBYTE, PATIENCE, Station, nothing_leaks
+from tests.integration.s3_support import MEBIBYTE, PATIENCE, Known, Station, nothing_leaks
 from tests.servers.fixtures import MakeFaultServer
 from tests.servers.process import free_ports
-
-
-class Known:
-    """A memory in which every endpoint honours conditional writes, so that nothing is asked but what is tested."""
-
-    def get(self, key: str) -> str | None:
-        """What is known."""
-        return "yes" if key.startswith("conditional-put") else None
-
-    def set(self, key: str, value: str) -> None:
-        """Forget it."""
 
 
 def settings(**changes: float) -> Callable[..., Engine]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +18,10 @@ class Certificates:
     key: Path
 
 
-def make_certificates(directory: Path) -> Certificates:
-    """Write a new authority and a certificate for localhost, `*.localhost` and 127.0.0.1 that it signed."""
+def make_certificates(
+    directory: Path, *, names: Sequence[str] = ("localhost", "*.localhost"), addresses: Sequence[str] = ("127.0.0.1",)
+) -> Certificates:
+    """Write a new authority and a certificate for these names and addresses that it signed."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -67,9 +70,8 @@ def make_certificates(directory: Path) -> Certificates:
         .add_extension(
             x509.SubjectAlternativeName(
                 [
-                    x509.DNSName("localhost"),
-                    x509.DNSName("*.localhost"),
-                    x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+                    *(x509.DNSName(name) for name in names),
+                    *(x509.IPAddress(ipaddress.ip_address(address)) for address in addresses),
                 ]
             ),
             critical=False,
