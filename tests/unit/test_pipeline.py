@@ -1138,3 +1138,11 @@ class TestOddEnds:
         assert (report.exit_code, report.message.split()[0]) == (3, "InvalidAccessKeyId")
         assert len(harness.told(UploadFailed)) == 1
         assert set(harness.records.failing_rows) == {"a", "b"}
+
+    def test_directories_that_were_empty_before(self, harness: Harness) -> None:
+        """A directory that was empty when it was found goes too, if its period is over."""
+        harness.use_dated()
+        (harness.base / "a/2019/01/01/02").mkdir(parents=True)
+        harness.write("a/2019/01/01/03/00-x.dat", age=1)
+        assert harness.run().pruned_directories == 1
+        assert not (harness.base / "a/2019/01/01/02").exists()
