@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import re
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Future
-
-import msgspec
 
 from s3_uploader.errors import ConflictError, ProofError, StoreError, UploadCancelled
 from s3_uploader.model import OnConflict, Proof, Receipt
 from s3_uploader.stores import s3_requests as requests
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.s3_caller import NOTHING_EXPECTED, Call
+from s3_uploader.stores.s3_conflict import LOOKED, ContestedUpload
+from s3_uploader.stores.s3_parts import Part, digest_of_parts, plan_parts
 from s3_uploader.stores.s3_proof import (
     Digest,
     clean_etag,
-    combine_crc32,
     crc32_text,
     etag_is_md5,
     evidence,
@@ -27,7 +25,7 @@ from s3_uploader.stores.s3_proof import (
 )
 from s3_uploader.stores.s3_requests import UNCONDITIONAL, UNLESS_THERE
 from s3_uploader.stores.s3_single import read_exactly
-from s3_uploader.stores.s3_upload import LOOKED, Context, Upload
+from s3_uploader.stores.s3_upload import Context
 
 _PARTS_AT_ONCE = 8
 _ABORT_SECONDS = 10.0
@@ -36,21 +34,7 @@ _PATIENCE_SECONDS = 3.0
 _MAXIMUM_STARTS = 3
 
 
-class Part(msgspec.Struct):
-    """One part: what we know of its bytes, and what the server said."""
-
-    number: int
-    first: int
-    size: int
-    crc32: int = 0
-    md5: str = ""
-    etag: str = ""
-    echoed: bool = False
-    etag_is_md5: bool = False
-    done: bool = False
-
-
-class MultipartUpload(Upload):
+class MultipartUpload(ContestedUpload):
     """CreateMultipartUpload, UploadPart for each part, CompleteMultipartUpload; AbortMultipartUpload if it fails.
 
     Each start has a generation; what an earlier one still brings is ignored.
@@ -116,10 +100,7 @@ class MultipartUpload(Upload):
             return
         size = requests.part_size_for(self.source.size, self.context.part_size)
         self._generation += 1
-        self._parts = [
-            Part(number, first, min(size, self.source.size - first))
-            for number, first in enumerate(range(0, self.source.size, size), start=1)
-        ]
+        self._parts = plan_parts(self.source.size, size)
         self._next = 0
         self._completing = False
         self._digest = None
@@ -293,15 +274,16 @@ class MultipartUpload(Upload):
             parts = self._parts
             if not parts or not all(part.done for part in parts):
                 parts = self._digest_parts()
-            self._digest = _digest_of_parts(parts, self.source.size)
+            self._digest = digest_of_parts(parts, self.source.size)
         return self._digest
 
     def _digest_parts(self) -> list[Part]:
         size = requests.part_size_for(self.source.size, self.context.part_size)
-        parts = []
-        for number, first in enumerate(range(0, self.source.size, size), start=1):
-            body = read_exactly(self.source.descriptor, first, min(size, self.source.size - first))
-            parts.append(Part(number, first, len(body), crc32=zlib.crc32(body), md5=md5_of(body).hexdigest()))
+        parts = plan_parts(self.source.size, size)
+        for part in parts:
+            body = read_exactly(self.source.descriptor, part.first, part.size)
+            part.crc32 = zlib.crc32(body)
+            part.md5 = md5_of(body).hexdigest()
         return parts
 
     def rewrite(self) -> None:
@@ -526,25 +508,3 @@ class MultipartUpload(Upload):
         self._completing = False
         self._digest = None
         super()._begin_under(key, path)
-
-
-_HEX = re.compile("[0-9a-f]{32}")
-
-
-def _digest_of_parts(parts: list[Part], size: int) -> Digest:
-    """Checksum of the whole from the parts', and the ETag that an object of these parts has.
-
-    Where our own MD5s were not computed, the ETags of the parts stand in for them: their bytes are proven by checksum.
-    """
-    whole = 0
-    md5s = bytearray()
-    comparable = bool(parts)
-    for part in parts:
-        whole = combine_crc32(whole, part.crc32, part.size)
-        md5 = part.md5 or (part.etag.lower() if part.etag_is_md5 and part.echoed else "")
-        if comparable and _HEX.fullmatch(md5):
-            md5s += bytes.fromhex(md5)
-        else:
-            comparable = False
-    etag = f"{md5_of(bytes(md5s)).hexdigest()}-{len(parts)}" if comparable else ""
-    return Digest(size=size, crc32=crc32_text(whole), md5=etag)

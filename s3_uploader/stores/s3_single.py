@@ -11,10 +11,11 @@ from s3_uploader.model import Proof, Receipt
 from s3_uploader.stores import s3_requests as requests
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.s3_caller import Call
+from s3_uploader.stores.s3_conflict import ContestedUpload
 from s3_uploader.stores.s3_proof import Digest, clean_etag, digest_of, evidence
 from s3_uploader.stores.s3_protocol import Request
 from s3_uploader.stores.s3_requests import UNLESS_THERE
-from s3_uploader.stores.s3_upload import Context, Upload
+from s3_uploader.stores.s3_upload import Context
 
 READ_AT_ONCE = 64 * 1024
 """A file up to this size is read and digested in passing, a larger one on another thread."""
@@ -42,7 +43,7 @@ def read_exactly(descriptor: int, first: int, size: int) -> bytes:
     return b"".join(pieces)
 
 
-class SingleUpload(Upload):
+class SingleUpload(ContestedUpload):
     """One PutObject, and what may come after it."""
 
     __slots__ = ("_body", "_digest", "_payload_hash", "_receipt_of_scout", "_reserved")
