@@ -270,9 +270,6 @@ def run_once(
         began = clock.monotonic()
         started_at = clock.now()
         stop = surroundings.stop
-        if config.claim_dir is not None:
-            # The claims keep the uploaders of one spool apart.
-            return _locked_run(place, surroundings, max_runtime_seconds)
         try:
             lock = _lock(place, emit, _stoppable(clock, stop), wait_for_lock_seconds)
         except LockHeld as held:
@@ -313,6 +310,8 @@ def _lock(place: Place, emit: Emit, clock: Clock, wait_seconds: float) -> Lock:
         clock=clock.monotonic,
         now=clock.now,
         sleep=clock.sleep,
+        # Uploaders that claim files keep apart by that, and share the spool; one that does not must have it alone.
+        shared=place.config.claim_dir is not None,
         notice=lambda sentence: emit(Notice("warning", sentence)),
     )
 
@@ -338,7 +337,6 @@ def _locked_run(place: Place, surroundings: Surroundings, max_runtime_seconds: f
                     "warning", "on_failure is delete: a file that cannot be shipped is deleted, and is nowhere else."
                 )
             )
-        claims = _claims(place, emit)
         settlement = Settlement(
             root=place.root,
             layout=place.layout,
@@ -351,7 +349,9 @@ def _locked_run(place: Place, surroundings: Surroundings, max_runtime_seconds: f
             on_failure=FailurePolicy() if surroundings.is_rehearsal else _failure_policy(config),
             prune=config.prune_empty_dirs if config.prune_empty_dirs is not None else config.layout == "dated",
             random=surroundings.random,
+            is_rehearsal=surroundings.is_rehearsal,
         )
+        claims = _claims(place, emit)
         pipeline = Pipeline(
             root=place.root,
             layout=place.layout,
@@ -412,14 +412,26 @@ def _tidy(ledger: Ledger, place: Place, clock: Clock) -> None:
     """Let the ledger forget what is gone and what is old, for a moment at most; the rest is for the next run."""
 
     def exists(path: str) -> bool:
+        try:
+            # Claimed, a file is elsewhere; and between the two looks it may have been given back.
+            return is_there(path) or is_claimed(path) or is_there(path)
+        except OSError:
+            return True  # there is no telling now
+
+    def is_there(path: str) -> bool:
         names = tuple(path.split("/"))
         try:
             place.root.stat(names[:-1], names[-1])
         except (FileNotFoundError, NotADirectoryError):
             return False
-        except OSError:
-            return True  # there is no telling now
         return True
+
+    def is_claimed(path: str) -> bool:
+        if place.config.claim_dir is None:
+            return False
+        from s3_uploader.spool import claims
+
+        return claims.is_claimed(os.path.abspath(place.config.claim_dir), path)
 
     until = clock.monotonic() + _TIDY_SECONDS
     ledger.sweep_failed(exists, now=clock.now())

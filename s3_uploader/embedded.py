@@ -9,10 +9,13 @@ from typing import Any, TypeAlias
 
 from s3_uploader import app, config
 from s3_uploader.config import Config
+from s3_uploader.events import fan_out
 from s3_uploader.model import RunReport
 from s3_uploader.reporting.logging_adapter import LoggingAdapter
+from s3_uploader.reporting.monitoring import Monitoring, NoTail
+from s3_uploader.spool.notifications import file_system_events
 from s3_uploader.stop import Stop
-from s3_uploader.watch import DEFAULT_INTERVAL, Wakeup, Watch
+from s3_uploader.watch import DEFAULT_INTERVAL, SaysOnce, Wakeup, Watch
 
 AnyConfig: TypeAlias = Config | Mapping[str, Any] | str | os.PathLike[str]
 """A configuration, a mapping with its keys, or the path of its file."""
@@ -27,7 +30,14 @@ def upload_once(configuration: AnyConfig) -> RunReport:
     :raises s3_uploader.errors.SpoolError: if the spool cannot be used.
     :raises s3_uploader.errors.StateError: if the ledger cannot be opened.
     """
-    return app.run_once(_loaded(configuration), app.Surroundings(emit=LoggingAdapter()))
+    loaded = _loaded(configuration)
+    log = LoggingAdapter()
+    monitoring = Monitoring(notice=log, log=NoTail())
+    monitoring.configure(metrics_file=loaded.metrics_file, ping_url=loaded.ping_url)
+    try:
+        return app.run_once(loaded, app.Surroundings(emit=fan_out([log, monitoring])))
+    finally:
+        monitoring.close()
 
 
 def process(configuration: AnyConfig, *, interval: float = DEFAULT_INTERVAL) -> Callable[..., bool]:
@@ -39,19 +49,41 @@ def process(configuration: AnyConfig, *, interval: float = DEFAULT_INTERVAL) -> 
     :param interval: seconds between two looks at the spool; file-system events make the next one come earlier.
     :returns: a callable that stops it: uploads in flight are finished, for as long as ``drain_seconds`` says, then
         cancelled; it returns once everything has ended, ``True``, or after ``timeout`` seconds, ``False``. Calling it
-        again is harmless.
+        again is harmless, from any thread.
     :raises s3_uploader.errors.ConfigError: with every problem of the configuration.
     """
     loaded = _loaded(configuration)
+    log = LoggingAdapter()
+    monitoring = Monitoring(notice=SaysOnce(log), log=NoTail(), is_watch=True)
     stop = Stop()
-    wakeup = Wakeup()
-    watch = Watch(lambda: loaded, emit=LoggingAdapter(), stop=stop, wakeup=wakeup, interval=interval)
-    thread = threading.Thread(target=watch.run, name="s3_uploader", daemon=True)
+    watch = Watch(
+        lambda: loaded,
+        emit=log,
+        monitor=monitoring,
+        stop=stop,
+        wakeup=Wakeup(),
+        interval=interval,
+        events=file_system_events,
+        configured=lambda config: monitoring.configure(metrics_file=config.metrics_file, ping_url=config.ping_url),
+    )
+
+    def work() -> None:
+        try:
+            watch.run()
+        finally:
+            monitoring.close()
+
+    thread = threading.Thread(target=work, name="s3_uploader", daemon=True)
+    once = threading.Lock()
     thread.start()
 
     def stop_and_wait(timeout: float | None = None) -> bool:
-        if not stop.requests:
-            stop.request()
+        # A second request would cancel what the first one lets finish.
+        with once:
+            if not stop.requests:
+                stop.request()
+        if threading.current_thread() is thread:
+            return False  # asked by a handler of our own log records; it ends once that has returned
         thread.join(timeout)
         return not thread.is_alive()
 

@@ -16,6 +16,9 @@ from __future__ import annotations
 
 import enum
 
+SIMULATED = "(simulated)"
+"""Stands in the message of every error that is made up for a rehearsal."""
+
 
 class Scope(enum.Enum):
     """How far an error reaches."""

@@ -11,7 +11,7 @@ import msgspec
 from s3_uploader.ledger.rows import FailingRow
 from s3_uploader.model import Candidate, Left
 from s3_uploader.spool.layout import EmptyDirectory, Layout, Skip
-from s3_uploader.spool.readiness import still_settling
+from s3_uploader.spool.readiness import is_being_written, still_settling
 from s3_uploader.spool.root import SpoolRoot
 from s3_uploader.spool.source import OpenFile, open_candidate
 
@@ -27,7 +27,7 @@ class Intake:
 
     :param known_failure: the record of a file that failed before, if there is one.
     :param is_remembered: whether this very file was shipped before and kept.
-    :param claims: where files are taken by rename before they are opened, if several uploaders share the spool.
+    :param claims: where files that are ready are taken by rename, if several uploaders share the spool.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class Intake:
         failing = self._known_failure(candidate.path)
         if failing is not None and failing.waits(size=candidate.size, mtime_ns=candidate.mtime_ns, now=now):
             return Left.WAITING, f"failed {failing.attempts} times, last with: {failing.message}"
-        file = self._open(candidate)
+        file = open_candidate(self._root, candidate)
         if not isinstance(file, OpenFile):
             return file
         try:
-            left = self._second_look(file, now)
+            left = self._second_look(file, now) or self._claim(file)
         except BaseException:
             file.close()
             raise
@@ -68,21 +68,34 @@ class Intake:
         file.close()
         return left
 
-    def _open(self, candidate: Candidate) -> OpenFile | tuple[Left, str]:
-        claims = self._claims
+    def _claim(self, file: OpenFile) -> tuple[Left, str] | None:
+        """Take an open file out of the spool, if that is how uploaders keep apart; why not, if it cannot be had.
+
+        It is opened first, so that a file that is not ready is left alone: a producer that looks for it by name must
+        not miss it, and a rename there and back would wake every uploader that watches the spool.
+        """
+        claims, candidate = self._claims, file.candidate
         if claims is None:
-            return open_candidate(self._root, candidate)
+            return None
         try:
             if not claims.take(candidate):
                 return Left.VANISHED, "another uploader has it"
         except OSError as error:
             return Left.UNREADABLE, f"it cannot be claimed: {error.strerror or error}"
-        file = open_candidate(claims.root, candidate)
-        if isinstance(file, OpenFile):
-            file.on_close = lambda: claims.give_back(candidate)
-        else:
-            claims.give_back(candidate)
-        return file
+        file.home = claims.root
+        file.on_close = lambda: claims.give_back(candidate)
+        try:
+            status = claims.root.stat(candidate.directory, candidate.name)
+            before = file.fingerprint
+            if (status.st_dev, status.st_ino) != (before.device, before.inode):
+                return Left.FRESH, "it has just been replaced"
+            if is_being_written(file.descriptor):
+                return Left.BUSY, "a writer has it open"
+            # The rename has changed the ctime. What is to be compared from now on is the file as it was claimed.
+            file.look_again()
+        except OSError as error:
+            return Left.UNREADABLE, error.strerror or str(error)
+        return None if file.fingerprint.same_content_as(before) else (Left.FRESH, "it is being changed")
 
     def _second_look(self, file: OpenFile, now: float) -> tuple[Left, str] | None:
         """Why an open file is left after all. The scan's look at it is a moment old by now."""

@@ -100,6 +100,7 @@ def acquire(
     now: Callable[[], float],
     notice: Callable[[str], None] = lambda sentence: None,
     command: Sequence[str] | None = None,
+    shared: bool = False,
 ) -> Lock:
     """Take the lock of a spool.
 
@@ -110,13 +111,16 @@ def acquire(
     :param clock: monotonic seconds.
     :param now: wall-clock time in seconds since the epoch.
     :param notice: told in one sentence if the lock holds less than it should.
+    :param shared: for uploaders that keep apart by themselves: they have the spool together, and others keep out.
     :raises LockHeld: if another process has it.
     :raises StateError: if neither the directory nor a file in the state directory can be locked.
     """
     # An open file description of our own: a duplicate would stay locked as long as any copy of it is open.
     descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=base_fd)
     try:
-        locked = _try_lock(descriptor)
+        locked = _try_lock(descriptor, shared=shared)
+        if locked is None and shared:
+            locked = True  # There is nothing to keep apart, as long as all of them claim.
         if locked is None:
             lock_file = _open_lock_file(state_dir)
             os.close(descriptor)
@@ -125,7 +129,7 @@ def acquire(
                 "The file system of base_dir cannot lock a directory, so the lock is a file in the state directory: "
                 "uploaders with another state directory do not see it."
             )
-            locked = _try_lock(descriptor)
+            locked = _try_lock(descriptor, shared=shared)
             if locked is None:
                 lock_path = os.path.join(state_dir, LOCK_FILE_NAME)
                 raise StateError(
@@ -140,7 +144,7 @@ def acquire(
                 raise _held(descriptor, base_dir, state_dir, now())
             sleep(min(pause, left))
             pause = min(pause * 2, _LONGEST_SLEEP)
-            locked = bool(_try_lock(descriptor))
+            locked = bool(_try_lock(descriptor, shared=shared))
     except BaseException:
         os.close(descriptor)
         raise
@@ -153,7 +157,8 @@ def acquire(
         started=_process_start(os.getpid()),
     )
     note = os.path.join(state_dir, NOTE_NAME)
-    _write_note(note, holder)
+    if not shared:
+        _write_note(note, holder)
     return Lock(descriptor, note, holder)
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from s3_uploader.errors import StateError, StoreError
+from s3_uploader.errors import SIMULATED, StateError, StoreError
 from s3_uploader.events import DirectoryPruned, Emit, FileLeft, LocalTrouble, Uploaded, UploadFailed
 from s3_uploader.ledger.rows import FailingRow, ShippedRow, after_failure
 from s3_uploader.model import Candidate, Fingerprint, Left, Receipt
@@ -89,6 +89,7 @@ class Settlement:
 
     :param run: the number of the run in the ledger.
     :param random: a float in [0, 1), spreads the tries of files that failed together.
+    :param is_rehearsal: whether failures that were made up count.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Settlement:
         on_failure: FailurePolicy,
         prune: bool,
         random: Callable[[], float],
+        is_rehearsal: bool = False,
     ) -> None:
         self._root = root
         self._layout = layout
@@ -117,6 +119,7 @@ class Settlement:
         self._on_failure = on_failure
         self._prune = prune
         self._random = random
+        self._is_rehearsal = is_rehearsal
         self.tally = Tally()
         self.superseded = Superseded(records, address=store.address, now=clock.now)
         self._any_failing = records.failing_count() > 0
@@ -127,7 +130,11 @@ class Settlement:
 
     def known_failure(self, path: str) -> FailingRow | None:
         """The record of a file that failed before."""
-        return self._records.failing(path) if self._any_failing else None
+        if not self._any_failing:
+            return None
+        row = self._records.failing(path)
+        # What failed in a rehearsal does not wait, and does not count, when it is meant in earnest.
+        return row if row is None or self._is_rehearsal or SIMULATED not in row.message else None
 
     def is_remembered(self, file: OpenFile) -> bool:
         """Whether files are kept and this very file was shipped before."""

@@ -41,5 +41,6 @@ class Stop:
         self.requests += 1
         if self.signal_number is None:
             self.signal_number = signal_number
-        for wake in self._subscribers:
+        # A copy: another thread may subscribe meanwhile.
+        for wake in tuple(self._subscribers):
             wake()

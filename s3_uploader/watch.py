@@ -8,14 +8,17 @@ growing pauses, and its end is said too.
 
 from __future__ import annotations
 
-import threading
+import os
+import queue
+import re
+import time
 from collections.abc import Callable
 
 from s3_uploader import app
 from s3_uploader.config.keys import Config, S3Destination
 from s3_uploader.errors import ConfigError, UploaderError
-from s3_uploader.events import Emit, Event, LocalTrouble, Notice, UploadFailed
-from s3_uploader.model import RunReport
+from s3_uploader.events import Emit, Event, LocalTrouble, Notice, RunFinished, UploadFailed, fan_out
+from s3_uploader.model import Left, RunReport
 from s3_uploader.stop import Clock, Stop
 from s3_uploader.stores.base import Memory, Store
 from s3_uploader.stores.kept import KeptStore, PassedOnMemory
@@ -24,42 +27,59 @@ from s3_uploader.tally import End
 DEFAULT_INTERVAL = 9.0
 """Seconds between two passes; what zc.s3uploadqueue polled at."""
 
-_LONGEST_PAUSE = 300.0
+_LONGEST_PAUSE = 60.0
+"""Seconds; no longer than a start by cron would wait."""
+_SHORTEST_PAUSE = 0.2
 _KEEP_OPEN_SECONDS = 60.0
 _CLOSE_SECONDS = 5.0
 _GATHER_SECONDS = 0.02
 """Events come in bursts; a pass that begins this much later finds the whole burst."""
+_LONGEST_GATHER_SECONDS = 5.0
+_FORGET_SECONDS = 600.0
+_MOST_SAID = 10_000
+
+StartEvents = Callable[[str, Callable[[], None], Emit], Callable[[], None]]
+"""Starts to call a function whenever something appears in a directory, until the returned function is called."""
 
 
 class Wakeup:
     """What the loop sleeps on: set by events, stop requests and reloads, from any thread or signal handler."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        # ``threading.Event.set`` in a signal handler can meet its own lock, held by the thread that was interrupted.
+        # ``SimpleQueue.put`` is reentrant by design.
+        self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def set(self) -> None:
         """Wake the loop, now or when it next sleeps."""
-        self._event.set()
+        if self._tokens.empty():
+            self._tokens.put(None)
 
     def sleep(self, seconds: float) -> bool:
         """Sleep until woken, at most so long; whether it was woken."""
-        woken = self._event.wait(seconds)
-        self._event.clear()
-        return woken
+        try:
+            self._tokens.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        while not self._tokens.empty():
+            self._tokens.get()
+        return True
 
 
 class Watch:
     """Passes over a spool until told to stop.
 
     :param load: gives the configuration; called at the start and at each reload.
+    :param emit: told what a person should read: trouble once, not once in each pass.
+    :param monitor: told everything.
     :param interval: seconds between two passes when nothing wakes the loop earlier.
-    :param events: starts to call a function whenever something appears in a directory, until the returned function is
-        called; ``None`` where there is no such thing.
+    :param events: see :data:`StartEvents`; ``None`` where there is no such thing.
     :param status: told in one line what the loop does, for a service manager.
     :param beat: called at least once a second while the loop is alive.
+    :param reloading: called when the configuration is about to be loaded anew.
+    :param configured: called with the configuration that holds from now on, at the start and after each reload.
     :param make_store: makes the store of a configuration, see :func:`s3_uploader.app.build_store`.
     :param is_rehearsal: see :class:`s3_uploader.app.Surroundings`.
-    :param passed: called after each pass that could begin.
     """
 
     def __init__(
@@ -69,29 +89,37 @@ class Watch:
         emit: Emit,
         stop: Stop,
         wakeup: Wakeup,
+        monitor: Emit = lambda event: None,
         interval: float = DEFAULT_INTERVAL,
         clock: Clock | None = None,
-        events: Callable[[str, Callable[[], None], Emit], Callable[[], None]] | None = None,
+        events: StartEvents | None = None,
         status: Callable[[str], None] = lambda text: None,
         beat: Callable[[], None] = lambda: None,
+        reloading: Callable[[], None] = lambda: None,
+        configured: Callable[[Config], None] = lambda config: None,
         make_store: app.MakeStore = app.build_store,
         is_rehearsal: bool = False,
-        passed: Callable[[Config, RunReport], None] = lambda config, report: None,
     ) -> None:
+        self._clock = clock or Clock()
         self._load = load
-        self._calm = SaysOnce(emit)
+        self._say = emit
+        self._calm = SaysOnce(emit, clock=self._clock.monotonic)
+        self._emit = fan_out([self._calm, monitor])
         self._stop = stop
         self._wakeup = wakeup
         self._interval = interval
-        self._clock = clock or Clock()
         self._events = events
         self._status = status
         self._beat = beat
+        self._reloading = reloading
+        self._configured = configured
         self._make_store = make_store
         self._is_rehearsal = is_rehearsal
-        self._passed = passed
         self._reload = False
         self._failures = 0
+        self._spool: SpoolIdentity | None = None
+        self._stop_events: Callable[[], None] = lambda: None
+        self._gather = _GATHER_SECONDS
         self._store: KeptStore | None = None
         self._store_used_at = 0.0
         self._memory = PassedOnMemory()
@@ -102,22 +130,28 @@ class Watch:
         self._wakeup.set()
 
     def run(self) -> int:
-        """Run until told to stop; returns the exit code."""
+        """Run until told to stop; returns the exit code.
+
+        :raises ConfigError: if the configuration cannot be used at the start.
+        """
         self._stop.subscribe(self._wakeup.set)
-        config = self._load()
-        stop_events = self._start_events(config)
         try:
+            config = self._load()
+            self._configured(config)
             while not self._stop.requests:
                 if self._reload:
                     self._reload = False
-                    stop_events()
                     config = self._reloaded(config)
-                    stop_events = self._start_events(config)
+                self._follow_spool(config)
+                began = self._clock.monotonic()
                 pause = self._pass(config)
+                # Where a pass takes long (a large spool), events must not make the loop do nothing but look.
+                took = self._clock.monotonic() - began
+                self._gather = min(max(took, _GATHER_SECONDS), _LONGEST_GATHER_SECONDS)
                 self._close_idle_store()
-                self._sleep(pause)
+                self._sleep(config, pause)
         finally:
-            stop_events()
+            self._stop_events()
             self._close_store()
             self._stop.unsubscribe(self._wakeup.set)
         number = self._stop.signal_number
@@ -129,7 +163,7 @@ class Watch:
             report = app.run_once(
                 config,
                 app.Surroundings(
-                    emit=self._calm,
+                    emit=self._emit,
                     stop=self._stop,
                     clock=self._clock,
                     beat=self._beat,
@@ -138,33 +172,51 @@ class Watch:
                 ),
             )
         except UploaderError as error:
-            self._calm(Notice("error", str(error)))
-            return self._pause_in_trouble(str(error))
-        self._passed(config, report)
+            return self._in_trouble(str(error))
+        except Exception as error:
+            # Whatever it is (a disk that fails, a bug), a program that has ended ships nothing any more.
+            return self._in_trouble(f"The pass failed: {type(error).__name__}: {error}")
+        finally:
+            self._memory.current = None
         if report.ended_by in (End.DESTINATION.value, End.STATE.value):
+            # The run has said it. The store is made anew: with new credentials, if there are any.
             self._close_store()
             return self._pause_in_trouble(report.message)
-        if self._failures:
-            self._failures = 0
-            self._calm.recovered()
         if not isinstance(config.destination, S3Destination):
             # A remote lock file must not be held while nothing is shipped.
             self._close_store()
+        return self._pause_after(report, config)
+
+    def _pause_after(self, report: RunReport, config: Config) -> float:
+        if report.ended_by in (End.LOCKED.value, End.DESTINATION_BUSY.value):
+            self._status(f"waiting: {report.message}")
+            return self._interval
+        if self._failures:
+            self._failures = 0
+            self._calm.forget()
+            self._say(Notice("info", "The trouble is over."))
         if report.shipped:
             self._store_used_at = self._clock.monotonic()
             self._status(f"shipped {report.shipped} files, {report.backlog} waiting")
             # Whatever arrived meanwhile is looked for at once.
             return 0.0
         self._status(f"idle, {report.backlog} files waiting")
+        if report.left.get(Left.FRESH.value):
+            return min(self._interval, max(config.settle_seconds, _SHORTEST_PAUSE))
         return self._interval
+
+    def _in_trouble(self, message: str) -> float:
+        self._emit(Notice("error", message))
+        return self._pause_in_trouble(message)
 
     def _pause_in_trouble(self, message: str) -> float:
         self._failures += 1
-        pause = min(max(self._interval, 1.0) * 2.0 ** min(self._failures - 1, 16), _LONGEST_PAUSE)
+        shortest = max(self._interval, 1.0)
+        pause = min(shortest * 2.0 ** min(self._failures - 1, 16), max(shortest, _LONGEST_PAUSE))
         self._status(f"in trouble, next try in {pause:.0f} s: {message}")
         return pause
 
-    def _sleep(self, seconds: float) -> None:
+    def _sleep(self, config: Config, seconds: float) -> None:
         """Sleep in pieces, so that a service manager's watchdog sees that the loop is alive."""
         until = self._clock.monotonic() + seconds
         while not self._stop.requests and not self._reload:
@@ -172,28 +224,40 @@ class Watch:
             left = until - self._clock.monotonic()
             if left <= 0:
                 return
+            # In trouble an event is no reason to hurry: the next file would meet the same.
             if self._wakeup.sleep(min(left, 1.0)) and not self._failures:
-                # In trouble an event is no reason to hurry: the next file would meet the same.
-                self._clock.sleep(_GATHER_SECONDS)
+                self._clock.sleep(min(self._gather, left))
                 return
+            if self._failures and identity_of(config.base_dir) != self._spool:
+                return  # the spool has been mounted, say
 
-    # ------------------------------------------------------------------------------------------ configuration
+    # ------------------------------------------------------------------------------------------ configuration, events
 
     def _reloaded(self, before: Config) -> Config:
+        self._reloading()
         try:
             config = self._load()
         except ConfigError as error:
-            self._calm(Notice("error", f"The configuration was not reloaded, the one before stays: {error}"))
-            return before
-        self._close_store()
+            self._say(Notice("error", f"The configuration was not reloaded, the one before stays: {error}"))
+            config = before
+        else:
+            self._close_store()
+            self._calm.forget()
+            self._say(Notice("info", "The configuration has been reloaded."))
         self._failures = 0
-        self._calm(Notice("info", "The configuration has been reloaded."))
+        self._configured(config)
         return config
 
-    def _start_events(self, config: Config) -> Callable[[], None]:
-        if self._events is None:
-            return lambda: None
-        return self._events(config.base_dir, self._wakeup.set, self._calm)
+    def _follow_spool(self, config: Config) -> None:
+        """Have events of the directory that is ``base_dir`` now: it may have been unmounted, or made anew."""
+        identity = identity_of(config.base_dir)
+        if identity == self._spool:
+            return
+        self._spool = identity
+        self._stop_events()
+        self._stop_events = lambda: None
+        if self._events is not None and identity is not None:
+            self._stop_events = self._events(config.base_dir, self._wakeup.set, self._calm)
 
     # ------------------------------------------------------------------------------------------ the store
 
@@ -214,37 +278,65 @@ class Watch:
             self._store = None
 
 
-class SaysOnce:
-    """Passes events on, but repeats no trouble that was said in the pass before: a person has read it.
+SpoolIdentity = tuple[str, int, int]
+"""Path, device and inode."""
 
-    Only trouble of the run as a whole is held back (a notice, the first file that met it); what happens to single files
-    is paced by the ledger already.
+
+def identity_of(path: str) -> SpoolIdentity | None:
+    """Which directory is at that path, ``None`` if none can be seen there."""
+    try:
+        status = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return None
+    return path, status.st_dev, status.st_ino
+
+
+class SaysOnce:
+    """Passes events on, but repeats no trouble that is met again and again: a person has read it.
+
+    Trouble that was not met for a while is said again. What happens to single files is paced by the ledger already.
+
+    :param clock: monotonic seconds.
     """
 
-    def __init__(self, emit: Emit) -> None:
+    def __init__(self, emit: Emit, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._emit = emit
-        self._said: set[str] = set()
+        self._clock = clock
+        self._met_at: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
         """Take an event."""
-        text = self._trouble(event)
-        if text is not None:
-            if text in self._said:
-                return
-            if len(self._said) < 1000:
-                self._said.add(text)
-        self._emit(event)
+        trouble = _trouble(event)
+        if trouble is None or self._is_new(trouble):
+            self._emit(event)
 
-    def _trouble(self, event: Event) -> str | None:
-        if isinstance(event, Notice):
-            return event.message
-        if isinstance(event, UploadFailed) and event.next_try_at is None and event.disposition == "kept":
-            return event.message
-        if isinstance(event, LocalTrouble):
-            return f"{event.action} {event.path}: {event.message}"
-        return None
+    def _is_new(self, trouble: str) -> bool:
+        now = self._clock()
+        before = self._met_at.get(trouble)
+        if before is None and len(self._met_at) >= _MOST_SAID:
+            self._met_at = {text: at for text, at in self._met_at.items() if now - at < _FORGET_SECONDS}
+            if len(self._met_at) >= _MOST_SAID:
+                return False
+        self._met_at[trouble] = now
+        return before is None or now - before >= _FORGET_SECONDS
 
-    def recovered(self) -> None:
+    def forget(self) -> None:
         """The trouble is over; if it comes back, it is said again."""
-        self._said.clear()
-        self._emit(Notice("info", "The trouble is over: files are shipped again."))
+        self._met_at.clear()
+
+
+def _trouble(event: Event) -> str | None:
+    """What is wrong, in words that are the same each time it is met; ``None`` if an event tells of something else."""
+    if isinstance(event, Notice):
+        # Durations, addresses and counts differ from pass to pass.
+        return re.sub(r"\d[\d.,:]*", "#", event.message)
+    if isinstance(event, UploadFailed) and event.next_try_at is None and event.disposition == "kept":
+        return f"upload: {event.code}"
+    if isinstance(event, LocalTrouble):
+        return f"{event.action} {event.path}: {event.message}"
+    if isinstance(event, RunFinished):
+        report = event.report
+        went_wrong = report.failed or report.ended_by != End.DONE.value
+        if went_wrong and not report.shipped and not report.pruned_directories:
+            return f"run: {report.ended_by}, {report.failed}"
+    return None

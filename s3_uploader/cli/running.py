@@ -13,6 +13,7 @@ from s3_uploader import app, config
 from s3_uploader.cli.failures import guarded
 from s3_uploader.events import Emit, fan_out
 from s3_uploader.reporting.log import Log, Verbosity
+from s3_uploader.reporting.monitoring import Monitoring
 from s3_uploader.stop import Clock, Stop
 
 _WANTED_DESCRIPTORS = 4096
@@ -66,29 +67,22 @@ def _run(config_file: str, options: RunOptions) -> int:
 @contextmanager
 def subscribers(configuration: config.Config, log: Log, *, progress: bool) -> Iterator[Emit]:
     """What hears of a run: the log (or the bar with the log above it), the metrics file, the ping."""
-    listeners: list[Emit] = [log]
+    people: Emit = log
     closers: list[Callable[[], None]] = []
     if progress:
         from s3_uploader.reporting.progress import Progress
 
         bar = Progress(log)
-        listeners = [bar]
+        people = bar
         closers.append(bar.close)
         expected = app.count_ready(configuration, clock=Clock(), seconds=_COUNTING_SECONDS)
         if expected is not None:
             bar.expect(files=expected[0], size=expected[1])
-    if configuration.metrics_file is not None:
-        from s3_uploader.reporting.metrics import MetricsFile
-
-        listeners.append(MetricsFile(configuration.metrics_file, notice=listeners[0]))
-    if configuration.ping_url is not None:
-        from s3_uploader.reporting.ping import Ping
-
-        ping = Ping(configuration.ping_url, log=log, notice=listeners[0])
-        listeners.append(ping)
-        closers.append(ping.close)
+    monitoring = Monitoring(notice=people, log=log)
+    monitoring.configure(metrics_file=configuration.metrics_file, ping_url=configuration.ping_url)
+    closers.append(monitoring.close)
     try:
-        yield fan_out(listeners)
+        yield fan_out([people, monitoring])
     finally:
         for close in reversed(closers):
             close()

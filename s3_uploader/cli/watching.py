@@ -9,11 +9,12 @@ import msgspec
 
 from s3_uploader import app, config
 from s3_uploader.cli.failures import guarded
-from s3_uploader.cli.running import raise_descriptor_limit, stop_on_signals, subscribers
+from s3_uploader.cli.running import raise_descriptor_limit, stop_on_signals
 from s3_uploader.reporting.log import Log, Verbosity
+from s3_uploader.reporting.monitoring import Monitoring
 from s3_uploader.service_manager import ServiceManager
 from s3_uploader.spool.notifications import file_system_events
-from s3_uploader.watch import Wakeup, Watch
+from s3_uploader.watch import SaysOnce, Wakeup, Watch
 
 
 class WatchOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,11 +32,10 @@ def watch(config_file: str, options: WatchOptions) -> int:
 
 
 def _watch(config_file: str, options: WatchOptions) -> int:
-    configuration = config.load(config_file)
     raise_descriptor_limit()
-    manager = _service_manager()
+    manager = ServiceManager.of(os.environ, pid=os.getpid())
     log = Log(sys.stderr, json=options.json_log, verbosity=options.verbosity)
-    wakeup = Wakeup()
+    monitoring = Monitoring(notice=SaysOnce(log), log=log, is_watch=True)
     watches: list[Watch] = []
 
     def beat() -> None:
@@ -46,33 +46,30 @@ def _watch(config_file: str, options: WatchOptions) -> int:
         for each in watches:
             each.reload()
 
-    with (
-        log,
-        stop_on_signals(on_hangup=reload) as stop,
-        subscribers(configuration, log, progress=False) as emit,
-    ):
+    def configured(configuration: config.Config) -> None:
+        monitoring.configure(metrics_file=configuration.metrics_file, ping_url=configuration.ping_url)
+        log.flush()
+        manager.ready()
+
+    with log, stop_on_signals(on_hangup=reload) as stop:
         loop = Watch(
             lambda: config.load(config_file),
-            emit=emit,
+            emit=log,
+            monitor=monitoring,
             stop=stop,
-            wakeup=wakeup,
+            wakeup=Wakeup(),
             interval=options.interval,
             events=file_system_events,
             status=manager.status,
             beat=beat,
+            reloading=manager.reloading,
+            configured=configured,
             make_store=app.store_maker(options.simulate_failures),
             is_rehearsal=options.simulate_failures > 0,
         )
         watches.append(loop)
-        stop.subscribe(lambda: manager.tell("STOPPING=1"))
-        manager.tell("READY=1")
-        return loop.run()
-
-
-def _service_manager() -> ServiceManager:
-    wants = os.environ.get("WATCHDOG_USEC", "")
-    for_us = os.environ.get("WATCHDOG_PID") in (None, str(os.getpid()))
-    return ServiceManager(
-        os.environ.get("NOTIFY_SOCKET"),
-        watchdog_seconds=int(wants) / 1e6 if wants.isdecimal() and for_us else None,
-    )
+        stop.subscribe(manager.stopping)
+        try:
+            return loop.run()
+        finally:
+            monitoring.close()

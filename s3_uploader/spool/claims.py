@@ -9,6 +9,8 @@
 holder dies, however it dies, so the next run on any host can tell a claim that was left behind from one that is in use,
 and puts its files back into the spool. Over NFS the lock lives on the server: a host that vanished keeps its claims
 until the server has given up its lease.
+
+Whatever else lies in ``claim_dir`` is left alone.
 """
 
 from __future__ import annotations
@@ -17,24 +19,27 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import secrets
-import time
+import stat
+import threading
 
 from s3_uploader.errors import SpoolError
 from s3_uploader.model import Candidate
 from s3_uploader.spool.disposition import rename_without_replacing
-from s3_uploader.spool.layout import taken_name
+from s3_uploader.spool.layout import original_name, taken_names
 from s3_uploader.spool.root import Names, SpoolRoot
 
 _LOCK = "lock"
 _FILES = "files"
 _UNFINISHED = "."
-"""A claim whose name begins so is just being made, and not locked yet."""
-_UNFINISHED_SECONDS = 3600.0
+"""A claim whose name begins so is just being made, and holds no files."""
+_OURS = re.compile(r"\.?.+\.\d+\.[0-9a-f]{8}", re.DOTALL)
+_TRIES = 10
 
 
 class Claims:
-    """The claims of one run. Belongs to the thread that owns the spool.
+    """The claims of one run. Belongs to the thread that owns the spool, but for :meth:`give_back`.
 
     :param spool: where files are taken from and given back to.
     :param claim_dir: made if it is missing; on the file system of the spool.
@@ -44,6 +49,10 @@ class Claims:
     def __init__(self, spool: SpoolRoot, claim_dir: str) -> None:
         self._spool = spool
         self._claim_dir = claim_dir
+        self._owner = threading.get_ident()
+        self._guard = threading.Lock()
+        self._held: set[tuple[Names, str]] = set()
+        self._closed = False
         try:
             os.makedirs(claim_dir, exist_ok=True)
             if os.stat(claim_dir).st_dev != os.fstat(spool.descriptor).st_dev:
@@ -52,28 +61,18 @@ class Claims:
                     "no file can be claimed by a rename.",
                     hint="Put claim_dir beside the spool.",
                 )
-            self._name = f"{os.uname().nodename}.{os.getpid()}.{secrets.token_hex(4)}"
-            self._lock = self._make()
+            self._name, self._lock = _make(claim_dir)
         except OSError as error:
             raise SpoolError(
-                f"claim_dir {claim_dir} cannot be used: {error.strerror}.",
+                f"claim_dir {claim_dir} cannot be used: {error.strerror or error}.",
                 hint="Let the user that runs this program write to it.",
             ) from None
-        self.root = SpoolRoot(os.path.join(claim_dir, self._name, _FILES))
-
-    def _make(self) -> int:
-        """Make this run's claim, which appears under its name only when it is locked."""
-        unfinished = os.path.join(self._claim_dir, _UNFINISHED + self._name)
-        os.mkdir(unfinished, 0o700)
-        os.mkdir(os.path.join(unfinished, _FILES), 0o700)
-        lock = os.open(os.path.join(unfinished, _LOCK), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._path = os.path.join(claim_dir, self._name)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.rename(unfinished, os.path.join(self._claim_dir, self._name))
-        except OSError:
-            os.close(lock)
+            self.root = SpoolRoot(os.path.join(self._path, _FILES))
+        except BaseException:
+            os.close(self._lock)
             raise
-        return lock
 
     def take(self, candidate: Candidate) -> bool:
         """Claim a candidate; ``False`` if somebody else has it, or an earlier file of its name is still under way here.
@@ -95,121 +94,230 @@ class Claims:
             )
         except FileNotFoundError:
             return False
+        with self._guard:
+            self._held.add((candidate.directory, candidate.name))
         return True
 
     def give_back(self, candidate: Candidate) -> None:
         """Put a claimed file, if it is still there, back into the spool; never over a newer file of its name.
 
-        Where that fails it stays in the claim, and a later run puts it back.
+        Where that fails it stays in the claim, and a later run puts it back. A thread of a store may call this too,
+        when it is done at last with an upload that did not answer its cancellation.
         """
-        _put_back(self.root, candidate.directory, candidate.name, self._spool)
+        with self._guard:
+            self._held.discard((candidate.directory, candidate.name))
+            is_last = self._closed and not self._held
+        if is_last:
+            self._finish()
+        elif not self._closed and threading.get_ident() == self._owner:
+            _put_back(self.root, candidate.directory, candidate.name, self._spool)
 
     def recover(self) -> int:
         """Put the files of claims that were left behind back into the spool; returns how many."""
         recovered = 0
-        for name in sorted(os.listdir(self._claim_dir)):
-            if name == self._name:
-                continue
-            with contextlib.suppress(OSError):
-                recovered += self._recover(os.path.join(self._claim_dir, name))
+        names: list[str] = []
+        with contextlib.suppress(OSError):
+            names = sorted(os.listdir(self._claim_dir))
+        for name in names:
+            if name != self._name and _OURS.fullmatch(name):
+                with contextlib.suppress(OSError, SpoolError):
+                    recovered += _recover(os.path.join(self._claim_dir, name), self._spool)
         return recovered
 
-    def _recover(self, claim: str) -> int:
-        try:
-            lock = os.open(os.path.join(claim, _LOCK), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            # Killed before the lock was made or after it was removed: there are no files.
-            if os.stat(claim).st_mtime < time.time() - _UNFINISHED_SECONDS:
-                os.rmdir(claim)
-            return 0
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_young(claim):
-                return 0
-            # While the lock was asked for, another run may have dissolved the claim.
-            if os.fstat(lock).st_nlink == 0:
-                return 0
-            left = SpoolRoot(os.path.join(claim, _FILES))
-            try:
-                recovered = _put_all_back(left, self._spool)
-            finally:
-                left.close()
-            _dissolve(claim)
-            return recovered
-        except BlockingIOError:
-            return 0
-        finally:
-            os.close(lock)
-
     def close(self) -> None:
-        """Give up the claim. What could not be given back is left for the next run to recover."""
-        with contextlib.suppress(OSError):
-            _put_all_back(self.root, self._spool)
+        """Give up the claim.
+
+        What could not be given back is left for a later run. A file whose upload may still be under way stays claimed
+        until that is over: nobody else must ship it meanwhile.
+        """
         self.root.close()
-        with contextlib.suppress(OSError):
-            _dissolve(os.path.join(self._claim_dir, self._name))
-        os.close(self._lock)
+        with self._guard:
+            self._closed = True
+            if self._held:
+                return
+        self._finish()
+
+    def _finish(self) -> None:
+        # Roots of its own: this may be another thread, long after the run.
+        with contextlib.suppress(OSError, SpoolError):
+            spool = SpoolRoot(self._spool.base_dir)
+            try:
+                _empty(self._path, spool)
+            finally:
+                spool.close()
+        _dissolve(self._path, self._lock)
+
+
+def is_claimed(claim_dir: str, path: str) -> bool:
+    """Whether any uploader has claimed the file of that path, relative to the spool.
+
+    :raises OSError: if there is no telling.
+    """
+    return any(os.path.lexists(os.path.join(claim_dir, name, _FILES, path)) for name in os.listdir(claim_dir))
 
 
 def make_directories(root: SpoolRoot, names: Names) -> None:
-    """Make a directory below a root, with those above it, through descriptors."""
+    """Make a directory below a root, with those above it, through descriptors.
+
+    It gets the permissions of the one above it, and its owner where that is allowed: the producer, who may be somebody
+    else and had one here before it was pruned, must be able to write into it.
+    """
     try:
         root.directory(names)
     except FileNotFoundError:
         make_directories(root, names[:-1])
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(names[-1], 0o777, dir_fd=root.directory(names[:-1]))
+        above = root.directory(names[:-1])
+        try:
+            os.mkdir(names[-1], 0o700, dir_fd=above)
+        except FileExistsError:
+            return
+        status = os.fstat(above)
+        made = root.directory(names)
+        with contextlib.suppress(OSError):
+            os.fchown(made, status.st_uid, status.st_gid)
+        with contextlib.suppress(OSError):
+            os.fchmod(made, stat.S_IMODE(status.st_mode))
 
 
-def _put_all_back(claim: SpoolRoot, spool: SpoolRoot) -> int:
-    """Put every file of a claim back into the spool and remove the directories that are empty then."""
+# -------------------------------------------------------------------------------------------------- making
+
+
+def _make(claim_dir: str) -> tuple[str, int]:
+    """Make a claim, which appears under its name only when it is locked; returns name and lock.
+
+    Another run may take one that is being made for one that was left so, and remove it.
+
+    :raises OSError: if it cannot be made.
+    """
+    for attempt in range(_TRIES):
+        name = f"{os.uname().nodename}.{os.getpid()}.{secrets.token_hex(4)}"
+        try:
+            return name, _make_one(claim_dir, name)
+        except (FileNotFoundError, BlockingIOError):
+            if attempt + 1 == _TRIES:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _make_one(claim_dir: str, name: str) -> int:
+    unfinished, finished = os.path.join(claim_dir, _UNFINISHED + name), os.path.join(claim_dir, name)
+    os.mkdir(unfinished, 0o700)
+    lock = -1
+    try:
+        os.mkdir(os.path.join(unfinished, _FILES), 0o700)
+        lock = os.open(os.path.join(unfinished, _LOCK), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.rename(unfinished, finished)
+        # From now on nobody takes it for unfinished. But somebody may have begun to remove it just before.
+        os.stat(os.path.join(finished, _FILES))
+        os.stat(os.path.join(finished, _LOCK))
+    except BaseException:
+        _dissolve(unfinished, lock)
+        _dissolve(finished, -1)
+        raise
+    return lock
+
+
+# -------------------------------------------------------------------------------------------------- taking apart
+
+
+def _recover(claim: str, spool: SpoolRoot) -> int:
+    """Put the files of a claim back, if its uploader is gone; returns how many.
+
+    :raises OSError: if its uploader lives (``EWOULDBLOCK``), or it cannot be taken apart now.
+    """
+    try:
+        lock = os.open(os.path.join(claim, _LOCK), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        # Killed before the lock was made or after it was removed: there are no files.
+        _dissolve(claim, -1)
+        return 0
+    recovered = 0
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # While the lock was asked for, another run may have dissolved the claim, or its maker have finished it.
+        if not _is_at(lock, os.path.join(claim, _LOCK)):
+            return 0
+        with contextlib.suppress(SpoolError):
+            # Without the directory of the files there are none: it goes first.
+            recovered = _empty(claim, spool)
+    except BaseException:
+        os.close(lock)
+        raise
+    _dissolve(claim, lock)
+    return recovered
+
+
+def _is_at(descriptor: int, path: str) -> bool:
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(there, os.fstat(descriptor))
+
+
+def _empty(claim: str, spool: SpoolRoot) -> int:
+    """Put every file of a claim back into the spool and remove the directories that are empty then.
+
+    :raises SpoolError: if the claim has no directory for files.
+    """
+    files = SpoolRoot(os.path.join(claim, _FILES))
     recovered = 0
     waiting: list[Names] = [()]
     seen: list[Names] = []
-    while waiting:
-        names = waiting.pop()
-        seen.append(names)
-        for entry in list(claim.entries(names)):
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append((*names, entry.name))
-            else:
-                recovered += _put_back(claim, names, entry.name, spool)
-    for names in reversed(seen[1:]):
-        claim.forget(names)
-        with contextlib.suppress(OSError):
-            os.rmdir(names[-1], dir_fd=claim.directory(names[:-1]))
+    try:
+        while waiting:
+            names = waiting.pop()
+            seen.append(names)
+            # An entry can be asked about itself only until the next one is read.
+            entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in files.entries(names)]
+            for name, is_directory in entries:
+                if is_directory:
+                    waiting.append((*names, name))
+                else:
+                    recovered += _put_back(files, names, name, spool)
+        for names in reversed(seen[1:]):
+            files.forget(names)
+            with contextlib.suppress(OSError):
+                os.rmdir(names[-1], dir_fd=files.directory(names[:-1]))
+    finally:
+        files.close()
     return recovered
 
 
 def _put_back(claim: SpoolRoot, names: Names, name: str, spool: SpoolRoot) -> bool:
-    for wanted in (name, taken_name(name)):
-        if wanted is None:
-            continue
+    """Put a file back, under a private name if its producer has made a new one of its name; whether that was done."""
+    try:
+        os.stat(name, dir_fd=claim.directory(names), follow_symlinks=False)
+    except OSError:
+        return False
+    # The directory may have been pruned, by any uploader, and made anew since it was last looked at.
+    spool.refresh()
+    for wanted in (name, *taken_names(original_name(name))):
         try:
             make_directories(spool, names)
             rename_without_replacing(claim.directory(names), name, spool.directory(names), wanted)
-        except FileExistsError:
-            # Its producer has made a new file of this name: both are candidates, this one under its private name.
-            continue
         except OSError as error:
-            return error.errno == errno.ENOENT
-        return True
+            # Both are candidates then, this one under its private name.
+            if error.errno != errno.EEXIST:
+                return False
+        else:
+            return True
     return False
 
 
-def _dissolve(claim: str) -> None:
-    """Remove a claim that holds no files any more.
+def _dissolve(claim: str, lock: int) -> None:
+    """Remove a claim if it holds no files any more, and let go of its lock (-1 if there is none).
 
-    The lock goes last but one: as long as it is there, a claim that still holds files can be recovered.
-
-    :raises OSError: ``ENOTEMPTY`` if it does hold files.
+    As long as the lock is there, a claim that still holds files can be recovered, so it goes after them.
     """
-    os.rmdir(os.path.join(claim, _FILES))
-    os.unlink(os.path.join(claim, _LOCK))
-    os.rmdir(claim)
-
-
-def _is_young(claim: str) -> bool:
-    """Whether a claim may be one that is just being made, by a process that is between two steps."""
-    name = os.path.basename(claim)
-    return name.startswith(_UNFINISHED) and os.stat(claim).st_mtime > time.time() - _UNFINISHED_SECONDS
+    with contextlib.suppress(OSError):
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(os.path.join(claim, _FILES))
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(claim, _LOCK))
+    if lock >= 0:
+        # Over NFS a file that is open keeps a name, and so its directory.
+        os.close(lock)
+    with contextlib.suppress(OSError):
+        os.rmdir(claim)

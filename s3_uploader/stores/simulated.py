@@ -6,44 +6,51 @@ import random as random_module
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from s3_uploader.errors import ConflictError, KeyRefused, ProofError, Scope, SourceChanged, StoreError, UploadCancelled
+from s3_uploader.errors import (
+    SIMULATED,
+    ConflictError,
+    KeyRefused,
+    ProofError,
+    Scope,
+    SourceChanged,
+    StoreError,
+    UploadCancelled,
+)
 from s3_uploader.model import Finding, Receipt
 from s3_uploader.stores.base import PutOptions, Source, Store, StoreProperties
 
-_SIMULATED = "(simulated)"
-
 KINDS: tuple[Callable[[str], StoreError], ...] = (
-    lambda address: ConflictError(f"{address} is there already with other content {_SIMULATED}."),
-    lambda address: ProofError(f"the answer does not prove that {address} holds our bytes {_SIMULATED}."),
-    lambda address: SourceChanged(f"the file shrank while it was read {_SIMULATED}."),
-    lambda address: KeyRefused(f"the destination cannot take the key of {address} {_SIMULATED}."),
-    lambda address: UploadCancelled(f"the upload took longer than its deadline {_SIMULATED}.", code="DeadlineExceeded"),
+    lambda address: ConflictError(f"{address} is there already with other content {SIMULATED}."),
+    lambda address: ProofError(f"the answer does not prove that {address} holds our bytes {SIMULATED}."),
+    lambda address: SourceChanged(f"the file shrank while it was read {SIMULATED}."),
+    lambda address: KeyRefused(f"the destination cannot take the key of {address} {SIMULATED}."),
+    lambda address: UploadCancelled(f"the upload took longer than its deadline {SIMULATED}.", code="DeadlineExceeded"),
     lambda address: StoreError(
         f"An error occurred (SlowDown) when calling the PutObject operation: Please reduce your request rate. "
-        f"{_SIMULATED}",
+        f"{SIMULATED}",
         code="SlowDown",
         retryable=True,
     ),
     lambda address: StoreError(
         f"An error occurred (InternalError) when calling the PutObject operation: We encountered an internal error. "
-        f"{_SIMULATED}",
+        f"{SIMULATED}",
         code="InternalError",
         retryable=True,
     ),
     lambda address: StoreError(
-        f"An error occurred (AccessDenied) when calling the PutObject operation: Access Denied {_SIMULATED}",
+        f"An error occurred (AccessDenied) when calling the PutObject operation: Access Denied {SIMULATED}",
         code="AccessDenied",
         hint="Grant s3:PutObject on this key.",
     ),
     lambda address: StoreError(
-        f"the connection was closed by the other side {_SIMULATED}.",
+        f"the connection was closed by the other side {SIMULATED}.",
         code="ConnectionClosed",
         retryable=True,
         scope=Scope.DESTINATION,
     ),
     lambda address: StoreError(
         f"An error occurred (ExpiredToken) when calling the PutObject operation: The provided token has expired. "
-        f"{_SIMULATED}",
+        f"{SIMULATED}",
         code="ExpiredToken",
         scope=Scope.DESTINATION,
         hint="Renew the credentials.",
