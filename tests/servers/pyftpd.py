@@ -130,7 +130,7 @@ class PyFtpServer:
                 elif fault.action == "reset":
                     self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                     self.cmd_channel.respond("426 Connection closed; transfer aborted.")
-                    self._resp = ()
+                    self._resp = ()  # type: ignore[assignment]
                     self.close()
                 elif fault.action == "reply":
                     self._resp = (fault.text, lambda *_: None)

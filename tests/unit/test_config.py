@@ -380,7 +380,7 @@ _scalars = (
     | st.sampled_from(["s3", "ftp", "local", "keep", "delete", "dated", "UTC", "http://x", 10**400, -(10**400)])
 )
 _json = st.recursive(
-    _scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_keys, inner, max_size=6), max_leaves=12
+    _scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_keys, inner, max_size=6), max_leaves=6
 )
 _configurations = st.builds(
     lambda extra, base: {**base, **extra},

@@ -23,7 +23,7 @@ from s3_uploader.errors import (
     UploadCancelled,
 )
 from s3_uploader.model import OnConflict, Proof, Receipt, Severity
-from s3_uploader.stores import local, local_files
+from s3_uploader.stores import local_files
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.local import LocalStore
 
@@ -367,7 +367,7 @@ def test_full_disk_ends_the_run(
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(local.os, "write", full)
+    monkeypatch.setattr(os, "write", full)
     with pytest.raises(StoreError, match="no space left on device") as caught:
         put(store, tmp_path, "d/a", b"x" * 100)
     assert (caught.value.scope, caught.value.code) == (Scope.DESTINATION, "ENOSPC")
@@ -379,7 +379,7 @@ def test_lying_disk_is_found_out(
 ) -> None:
     """Bytes that come back other than they were written are no proof, and do not get the file's name."""
     write = os.write
-    monkeypatch.setattr(local.os, "write", lambda descriptor, view: write(descriptor, b"\0" * len(view)))
+    monkeypatch.setattr(os, "write", lambda descriptor, view: write(descriptor, b"\0" * len(view)))
     with pytest.raises(ProofError):
         put(store, tmp_path, "a", b"content")
     assert files(archive) == {}
@@ -396,7 +396,7 @@ def test_names_that_a_file_system_refuses(
             raise OSError(errno.EINVAL, "Invalid argument")
         return opened(path, flags, *rest, **options)
 
-    monkeypatch.setattr(local.os, "open", picky)
+    monkeypatch.setattr(os, "open", picky)
     with pytest.raises(KeyRefused, match="no name that this file system takes"):
         put(store, tmp_path, "colon:/a", b"x")
 

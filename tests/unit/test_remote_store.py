@@ -217,8 +217,8 @@ def test_directives_of_the_caller_win() -> None:
 
 def test_rights_as_headers() -> None:
     """The rights of an object become headers, unless they are what every object has."""
-    owner = {"Grantee": {"Type": "CanonicalUser", "ID": "me"}, "Permission": "FULL_CONTROL"}
-    everybody = {
+    owner: dict[str, object] = {"Grantee": {"Type": "CanonicalUser", "ID": "me"}, "Permission": "FULL_CONTROL"}
+    everybody: dict[str, object] = {
         "Grantee": {"Type": "Group", "URI": "http://acs.amazonaws.com/groups/global/AllUsers"},
         "Permission": "READ",
     }
