@@ -39,5 +39,7 @@ class Pace:
     def delay(self, wanted: int) -> float:
         """Seconds until about so many bytes may be sent, or as many as ever at once."""
         with self._lock:
-            missing = min(float(wanted), self._burst) - self._tokens
+            # What has come since the last look counts, or all who wait for this would wait for good.
+            tokens = self._tokens + (self._clock() - self._at) * self._rate
+            missing = min(float(wanted), self._burst) - tokens
         return max(0.0, missing / self._rate)
