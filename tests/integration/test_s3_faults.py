@@ -252,6 +252,8 @@ class TestLies:
         self, engine: str, station: Station, make_fault_server: MakeFaultServer, dialect: Dialect, times: int | None
     ) -> None:
         """Whatever goes wrong once or always with a write, a receipt means that the object is there."""
+        if engine != "native" and dialect in (NEW, WEAK):
+            pytest.skip("what an answer means does not depend on the engine")
         for name, fault in LIES.items():
             for size in SIZES if times == 1 else SIZES[:1]:
                 with Station() as station:

@@ -1,0 +1,130 @@
+"""check() tells the dialects apart, and least privilege is enough for the normal way."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from s3_uploader.errors import ConflictError, Scope
+from s3_uploader.model import Finding, OnConflict, Proof, Severity
+from tests.contracts.store_contract import pattern
+from tests.integration.s3_support import PART, Known, Station
+from tests.servers.base import S3Endpoint
+from tests.servers.dialects import AWS, BLIND, ECHO, UNCONDITIONAL, Dialect
+from tests.servers.fixtures import MakeFaultServer
+
+LEAST = {"PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "AbortMultipartUpload"}
+
+
+def by_subject(findings: list[Finding]) -> dict[str, Finding]:
+    """The findings by what they are about."""
+    found = {finding.subject: finding for finding in findings}
+    assert len(found) == len(findings)
+    return found
+
+
+class TestCheck:
+    def test_real_servers_are_told_apart(self, real_s3: S3Endpoint, engine: str, station: Station) -> None:
+        """The old, the new and the weak dialect are each recognised, with what that means, and nothing is left."""
+        findings = by_subject(station.store(real_s3, engine).check(now=time.time()))
+        assert not [finding for finding in findings.values() if finding.severity is Severity.ERROR]
+        dialect = real_s3.dialect
+        assert dialect is not None
+        words = {"ceph": "old dialect", "swift": "refused", "rclone": "weak dialect"}[real_s3.server]
+        if real_s3.server != "rclone":
+            assert words in findings["checksums"].fact + findings["checksums"].meaning
+            assert "MD5" in findings["proof"].fact
+        honoured = dialect.conditional_put == "honoured"
+        assert findings["conflicts"].severity is (Severity.OK if honoured else Severity.WARNING)
+        assert findings["clock"].severity is not Severity.WARNING
+        assert real_s3.keys() == []
+
+    @pytest.mark.parametrize("dialect", [AWS, BLIND, ECHO, UNCONDITIONAL], ids=lambda dialect: dialect.name)
+    def test_dialects(
+        self, engine: str, station: Station, make_fault_server: MakeFaultServer, dialect: Dialect
+    ) -> None:
+        """A server that verifies and answers is found good; one that proves nothing, or only echoes, is found out."""
+        server = make_fault_server(dialect=dialect)
+        findings = by_subject(station.store(server.endpoint, engine).check(now=time.time()))
+        expected = {"aws": Severity.OK, "blind": Severity.ERROR, "echo": Severity.WARNING}
+        assert findings["proof"].severity is expected.get(dialect.name, Severity.OK)
+        assert findings["proof"].meaning
+        if dialect is UNCONDITIONAL:
+            assert findings["conflicts"].severity is Severity.WARNING
+        if dialect is ECHO:
+            assert "repeat" in findings["proof"].meaning
+        assert server.objects() == {}
+        assert server.pending_uploads == []
+
+    def test_a_clock_that_is_minutes_off(
+        self, engine: str, station: Station, make_fault_server: MakeFaultServer
+    ) -> None:
+        """A clock that is off, but not yet too much, is a warning that says by how much."""
+        server = make_fault_server()
+        server.clock_offset_seconds = -300
+        clock = by_subject(station.store(server.endpoint, engine).check(now=time.time()))["clock"]
+        assert clock.severity is Severity.WARNING
+        assert "ahead of" in clock.fact
+        assert any(abs(int(word) - 300) < 5 for word in clock.fact.split() if word.isdigit())
+
+    def test_wrong_credentials(self, real_s3: S3Endpoint, engine: str, station: Station) -> None:
+        """Wrong credentials are one finding with the server's words, and no exception."""
+        findings = station.store(real_s3.replace(secret_key="wrong"), engine).check(now=time.time())
+        errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+        assert len(errors) == 1
+        assert errors[0].meaning
+
+
+class TestLeastPrivilege:
+    @pytest.mark.parametrize("size", [100, PART + 100])
+    def test_writing_is_enough(
+        self, engine: str, station: Station, make_fault_server: MakeFaultServer, size: int
+    ) -> None:
+        """With s3:PutObject alone files of every size arrive and are proven."""
+        server = make_fault_server()
+        server.allowed_operations = LEAST
+        store = station.store(server.endpoint, engine)
+        for number in range(2):
+            assert station.put(store, f"key-{number}", pattern(size)).proof is Proof.CHECKSUM
+        assert set(server.objects()) == {"key-0", "key-1"}
+
+    @pytest.mark.parametrize("size", [100, PART + 100])
+    @pytest.mark.parametrize("same", [False, True])
+    def test_a_key_that_is_taken(
+        self, engine: str, station: Station, make_fault_server: MakeFaultServer, size: int, *, same: bool
+    ) -> None:
+        """Who may not look is told that it cannot be seen what is there, and which right would help."""
+        server = make_fault_server()
+        theirs = pattern(size) if same else b"theirs"
+        server.put("key", theirs)
+        server.allowed_operations = LEAST
+        store = station.store(server.endpoint, engine, memory=Known())
+        error = station.error(store, "key", pattern(size))
+        assert isinstance(error, ConflictError)
+        assert error.scope is Scope.FILE
+        assert "s3:GetObject" in error.hint
+        assert server.objects() == {"key": theirs}
+        assert server.pending_uploads == []
+        station.put(store, "key", pattern(size), on_conflict=OnConflict.OVERWRITE)
+        assert server.objects() == {"key": pattern(size)}
+
+    def test_check_says_what_is_missing(
+        self, engine: str, station: Station, make_fault_server: MakeFaultServer
+    ) -> None:
+        """With s3:PutObject alone check() finds no error, says what is not permitted, and names what it leaves."""
+        server = make_fault_server()
+        server.allowed_operations = LEAST
+        findings = by_subject(station.store(server.endpoint, engine).check(now=time.time()))
+        assert not [finding for finding in findings.values() if finding.severity is Severity.ERROR]
+        assert "s3:GetObject" in findings["reading"].meaning
+        for key in server.objects():
+            assert key in findings["deleting"].fact
+
+    def test_no_right_to_write(self, engine: str, station: Station, make_fault_server: MakeFaultServer) -> None:
+        """Without the right to write the run ends at once and names the right."""
+        server = make_fault_server()
+        server.allowed_operations = {"HeadObject", "GetObject"}
+        error = station.error(station.store(server.endpoint, engine), "key", b"content")
+        assert (error.code, error.scope) == ("AccessDenied", Scope.DESTINATION)
+        assert "s3:PutObject" in error.hint
