@@ -125,17 +125,17 @@ class Claims:
         return recovered
 
     def close(self) -> None:
-        """Give up the claim.
+        """Give up the claim. May be called twice.
 
         What could not be given back is left for a later run. A file whose upload may still be under way stays claimed
         until that is over: nobody else must ship it meanwhile.
         """
         self.root.close()
         with self._guard:
+            is_over = self._closed or bool(self._held)
             self._closed = True
-            if self._held:
-                return
-        self._finish()
+        if not is_over:
+            self._finish()
 
     def _finish(self) -> None:
         # Roots of its own: this may be another thread, long after the run.

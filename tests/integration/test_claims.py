@@ -1,0 +1,186 @@
+"""Several uploaders on one spool: each file is shipped by one of them, whoever is killed whenever."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers.fault_server import FaultServer
+
+FILES = int(os.environ.get("CLAIMS_TEST_FILES", "2000"))
+UPLOADERS = 4
+REPOSITORY = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    """A server that counts how many uploads of one key are under way at once."""
+    with FaultServer() as running:
+        yield running
+
+
+class Queue:
+    """A spool with a claim directory, and the processes that drain it."""
+
+    def __init__(self, place: Path, server: FaultServer) -> None:
+        self.spool = place / "incoming"
+        self.working = place / "working"
+        self.config = place / "config.json"
+        self.environment = {**os.environ, **server.environment(), "XDG_STATE_HOME": str(place / "state")}
+        self.spool.mkdir()
+        self.settings = {
+            "base_dir": str(self.spool),
+            "bucket": server.endpoint.bucket,
+            "layout": "tree",
+            "settle_seconds": 0,
+            "prune_empty_dirs": True,
+            "claim_dir": str(self.working),
+        }
+        self.config.write_text(json.dumps(self.settings))
+
+    def fill(self, count: int) -> dict[str, bytes]:
+        """Write so many files; returns their contents."""
+        written = {}
+        for number in range(count):
+            path = f"{number % 7}/{number % 43}/{number}"
+            (self.spool / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.spool / path).write_bytes(path.encode())
+            written[path] = path.encode()
+        return written
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start an uploader."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "s3_uploader", "run", "--quiet", str(self.config)],
+            cwd=REPOSITORY,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+
+    def run(self) -> None:
+        """Run an uploader to its end, which has to be a good one."""
+        process = self.start()
+        _, log = process.communicate(timeout=300)
+        assert process.returncode == 0, log.decode()
+
+    def has_files(self) -> bool:
+        """Whether anything waits in the spool or is claimed."""
+        return any(names for place in (self.spool, self.working) for _, _, names in os.walk(place) if names != ["lock"])
+
+
+def test_killed_at_random(tmp_path: Path, server: FaultServer, unmeasured: None) -> None:
+    """Four uploaders that are killed and started again at random: no file is lost, or in flight twice at once."""
+    shared = Queue(tmp_path, server)
+    written = shared.fill(FILES)
+    server.latency_seconds = 0.002
+    kills = [0] * UPLOADERS
+    complaints: list[str] = []
+    until = time.monotonic() + 60 + FILES / 20
+
+    def keep_alive(number: int) -> None:
+        chance = random.Random(number)
+        while shared.has_files() and time.monotonic() < until:
+            process = shared.start()
+            try:
+                _, log = process.communicate(timeout=chance.uniform(0.2, 2.0))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                _, log = process.communicate()
+                kills[number] += 1
+            if process.returncode not in (0, -9):
+                complaints.append(log.decode())
+
+    threads = [threading.Thread(target=keep_alive, args=(number,)) for number in range(UPLOADERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # The last one that was killed may have left a claim; whoever comes next clears it away, without help.
+    shared.run()
+    assert complaints == []
+    assert server.objects() == written
+    assert not shared.has_files()
+    assert list(shared.working.iterdir()) == []
+    assert server.most_concurrent_writes() == 1
+    assert sum(kills) >= UPLOADERS, "the uploaders were too quick to be killed"
+    print(f"{FILES} files, {sum(kills)} kills, {server.counts()['PutObject']} uploads")
+
+
+def test_sharing(tmp_path: Path, server: FaultServer) -> None:
+    """Four uploaders at once share the work: each file is sent exactly once."""
+    shared = Queue(tmp_path, server)
+    shared.fill(1)
+    shared.run()  # finds out, with an upload of its own, whether the server honours conditions
+    server.forget_requests()
+    written = shared.fill(300)
+    server.latency_seconds = 0.05
+    processes = [shared.start() for _ in range(UPLOADERS)]
+    for process in processes:
+        _, log = process.communicate(timeout=120)
+        assert process.returncode == 0, log.decode()
+        assert log == b""
+    assert server.objects() == written
+    assert server.counts()["PutObject"] == len(written)
+    assert list(shared.working.iterdir()) == []
+
+
+def test_paused_uploader(tmp_path: Path, server: FaultServer) -> None:
+    """What a stopped uploader has claimed waits for it; nobody else ships it, and it goes on where it was."""
+    shared = Queue(tmp_path, server)
+    written = shared.fill(40)
+    server.latency_seconds = 1.0
+    paused = shared.start()
+    until = time.monotonic() + 30
+    while not any(shared.working.glob("*/files/*/*/*")) and time.monotonic() < until:
+        time.sleep(0.01)
+    paused.send_signal(signal.SIGSTOP)
+    try:
+        claimed = {str(path.relative_to(path.parents[2])) for path in shared.working.glob("*/files/*/*/*")}
+        assert claimed
+        server.latency_seconds = 0.0
+        shared.run()
+        assert {str(path.relative_to(path.parents[2])) for path in shared.working.glob("*/files/*/*/*")} == claimed
+    finally:
+        paused.send_signal(signal.SIGCONT)
+    _, log = paused.communicate(timeout=60)
+    assert paused.returncode == 0, log.decode()
+    assert server.objects() == written
+    assert list(shared.working.iterdir()) == []
+    assert server.most_concurrent_writes() == 1
+
+
+def test_one_that_does_not_claim(tmp_path: Path, server: FaultServer) -> None:
+    """An uploader without claims keeps out of a spool while others claim files in it."""
+    shared = Queue(tmp_path, server)
+    shared.fill(4)
+    server.latency_seconds = 3.0
+    at_work = shared.start()
+    until = time.monotonic() + 30
+    while not any(shared.working.glob("*/files/*/*/*")) and time.monotonic() < until:
+        time.sleep(0.01)
+    alone = {name: value for name, value in shared.settings.items() if name != "claim_dir"}
+    shared.config.write_text(json.dumps(alone))
+    done = subprocess.run(
+        [sys.executable, "-m", "s3_uploader", str(shared.config)],
+        cwd=REPOSITORY,
+        env=shared.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    at_work.communicate(timeout=60)
+    assert done.returncode == 0
+    assert "Another run has the spool" in done.stderr
+    assert server.most_concurrent_writes() == 1
