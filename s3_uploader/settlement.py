@@ -20,7 +20,7 @@ from s3_uploader.spool import prune
 from s3_uploader.spool.disposition import MoveTarget, move, remove
 from s3_uploader.spool.layout import Layout
 from s3_uploader.spool.root import Names, SpoolRoot
-from s3_uploader.spool.source import OpenFile
+from s3_uploader.spool.source import OpenFile, close_all
 from s3_uploader.stop import Clock
 from s3_uploader.stores.base import Store
 from s3_uploader.superseded import Facts, Superseded
@@ -195,16 +195,20 @@ class Settlement:
             )
             # Paths are resolved anew from here on: nothing is removed through a directory that was moved away.
             self._root.refresh()
+            outcomes = []
             for upload, receipt in unchanged:
                 del unsettled[id(upload)]
-                self._dispose(upload, receipt, monotonic - upload.began)
+                outcomes.append(self._dispose(upload, receipt))
+            # Over NFS a file that is open keeps a name, and so its directory.
+            close_all(upload.file for upload, _ in unchanged)
+            for (upload, receipt), outcome in zip(unchanged, outcomes, strict=True):
+                self._conclude(upload, receipt, outcome, monotonic - upload.began)
         except StateError:
             for upload in unsettled.values():
                 self.leave(upload.file.candidate, Left.POSTPONED, "")
             raise
         finally:
-            for upload, _ in proven:
-                upload.file.close()
+            close_all(upload.file for upload, _ in proven)
 
     def _shipped_row(self, upload: Upload, receipt: Receipt, now: float, seconds: float) -> ShippedRow:
         candidate, fingerprint = upload.file.candidate, upload.file.fingerprint
@@ -229,30 +233,35 @@ class Settlement:
 
     # ---------------------------------------------------------------------------------------------- disposition
 
-    def _dispose(self, upload: Upload, receipt: Receipt, seconds: float) -> None:
-        candidate = upload.file.candidate
+    def _dispose(self, upload: Upload, receipt: Receipt) -> Left | OSError | None:
+        """Remove a file or move it away; the reason if that must not be, the error if it cannot be."""
+        reason: Left | None = None
         try:
-            if self._on_success.keep:
-                reason = None
-            elif self._on_success.move_to is not None:
+            if self._on_success.move_to is not None:
                 reason, _ = move(upload.file.home, upload.file, self._on_success.move_to)
-            else:
+            elif not self._on_success.keep:
                 reason = remove(upload.file.home, upload.file)
-            # Over NFS a file that is open keeps a name, and so its directory.
-            upload.file.close()
         except OSError as error:
+            return error
+        if reason is not None and reason is not Left.VANISHED:
+            self.superseded.add(receipt)
+        return reason
+
+    def _conclude(self, upload: Upload, receipt: Receipt, outcome: Left | OSError | None, seconds: float) -> None:
+        """Count and tell what became of a file that was proven."""
+        candidate = upload.file.candidate
+        if isinstance(outcome, OSError):
             self.settled_in(candidate.directory, removed=False)
             self.record_failure(
                 upload,
                 code="CannotRemove",
-                message=f"it is uploaded, but the local file cannot be removed: {error.strerror or error}",
+                message=f"it is uploaded, but the local file cannot be removed: {outcome.strerror or outcome}",
                 hint="Let the user that runs this program write to its directory.",
             )
             return
-        if reason is not None and reason is not Left.VANISHED:
-            self.superseded.add(receipt)
+        if outcome is not None and outcome is not Left.VANISHED:
             self.settled_in(candidate.directory, removed=False)
-            self.leave(candidate, reason, "it changed before it was removed")
+            self.leave(candidate, outcome, "it changed before it was removed")
             return
         self.tally.count_shipped(receipt)
         self._emit(

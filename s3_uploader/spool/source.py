@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 
 import msgspec
 
 from s3_uploader.model import Candidate, Fingerprint, Left
 from s3_uploader.spool.readiness import is_being_written
 from s3_uploader.spool.root import SpoolRoot
+
+_HELPERS = 3
+_WORTH_A_HELPER = 16
 
 
 class OpenFile(msgspec.Struct):
@@ -50,11 +55,39 @@ class OpenFile(msgspec.Struct):
 
     def close(self) -> None:
         """Close the descriptor. May be called twice."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
-            if self.on_close is not None:
-                self.on_close()
+        close_all([self])
+
+
+def close_all(files: Iterable[OpenFile]) -> None:
+    """Close many files together, those that are closed already left out.
+
+    The last close of a file that has no name any more frees its blocks, and a file system may wait for the disk each
+    time (ext4 does, mounted with ``discard`` and without a journal). On a few threads these waits overlap.
+    """
+    still_open = [file for file in files if file.descriptor >= 0]
+    descriptors = [file.descriptor for file in still_open]
+    for file in still_open:
+        file.descriptor = -1
+
+    def work() -> None:
+        while True:
+            try:
+                descriptor = descriptors.pop()
+            except IndexError:
+                return
+            # The descriptor is gone even then (close(2)), and whatever was to be read has been read.
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    helpers = [threading.Thread(target=work) for _ in range(min(_HELPERS, len(descriptors) // _WORTH_A_HELPER))]
+    for helper in helpers:
+        helper.start()
+    work()
+    for helper in helpers:
+        helper.join()
+    for file in still_open:
+        if file.on_close is not None:
+            file.on_close()
 
 
 def open_candidate(root: SpoolRoot, candidate: Candidate) -> OpenFile | tuple[Left, str]:

@@ -13,7 +13,7 @@ import pytest
 from s3_uploader.model import Left
 from s3_uploader.spool import source
 from s3_uploader.spool.root import SpoolRoot
-from s3_uploader.spool.source import OpenFile, open_candidate, why_not_opened
+from s3_uploader.spool.source import OpenFile, close_all, open_candidate, why_not_opened
 from tests.fakes import candidate, write
 
 
@@ -158,3 +158,45 @@ class TestChanges:
         write(tmp_path / "new").rename(path)
         assert file.why_changed() is Left.CHANGED
         file.close()
+
+
+class TestClose:
+    @pytest.mark.parametrize("count", [1, 100])
+    def test_all_are_closed_once(self, root: SpoolRoot, tmp_path: Path, count: int) -> None:
+        """Many files are closed together; whoever waits for one is told once, however often it is closed."""
+        told: list[int] = []
+        files = []
+        for number in range(count):
+            write(tmp_path / str(number))
+            file = opened(root, str(number))
+            file.on_close = lambda number=number: told.append(number)  # type: ignore[misc]
+            files.append(file)
+        descriptors = [file.descriptor for file in files]
+        close_all(files)
+        close_all(files)
+        files[0].close()
+        assert told == list(range(count))
+        for descriptor in descriptors:
+            with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+                os.fstat(descriptor)
+
+    def test_one_that_fails_does_not_keep_the_others_open(
+        self, root: SpoolRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A descriptor that a failed close gave back is no reason to leave another one open."""
+        for name in "ab":
+            write(tmp_path / name)
+        files = [opened(root, name) for name in "ab"]
+        closed: list[int] = []
+        close = os.close
+
+        def broken(descriptor: int) -> None:
+            close(descriptor)
+            closed.append(descriptor)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        expected = {file.descriptor for file in files}
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "close", broken)
+            close_all(files)
+        assert set(closed) == expected
