@@ -22,9 +22,7 @@ class MoveTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     move_to: Annotated[
         str,
-        Meta(
-            min_length=1, description="Directory below which the file is put."
-        ),
+        Meta(min_length=1, description="Directory below which the file is put."),
     ]
     attempts: Annotated[int, Meta(ge=1, description="How many failed attempts it takes (`on_failure` only).")] = 1
 
