@@ -226,10 +226,16 @@ class Watch:
                 return
             # In trouble an event is no reason to hurry: the next file would meet the same.
             if self._wakeup.sleep(min(left, 1.0)) and not self._failures:
-                self._clock.sleep(min(self._gather, left))
+                self._let_gather(min(self._gather, left))
                 return
             if self._failures and identity_of(config.base_dir) != self._spool:
                 return  # the spool has been mounted, say
+
+    def _let_gather(self, seconds: float) -> None:
+        until = self._clock.monotonic() + seconds
+        while not self._stop.requests and not self._reload and (left := until - self._clock.monotonic()) > 0:
+            self._beat()
+            self._wakeup.sleep(min(left, 1.0))
 
     # ------------------------------------------------------------------------------------------ configuration, events
 

@@ -1,0 +1,68 @@
+"""A store that stays open between runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from s3_uploader.stores.base import PutOptions, Source
+from s3_uploader.stores.kept import KeptStore, PassedOnMemory
+from tests.fakes import FakeStore
+
+
+class Memory(dict[str, str]):
+    """What a ledger remembers."""
+
+    def set(self, key: str, value: str) -> None:
+        """See ``Memory``."""
+        self[key] = value
+
+
+def test_opened_once() -> None:
+    """It is opened by the first run that needs it and closed by nobody but its owner."""
+    store = FakeStore()
+    closed: list[float] = []
+    store.close = lambda *, timeout: closed.append(timeout)  # type: ignore[method-assign]
+    kept = KeptStore(store)
+    for _ in range(3):
+        kept.open()
+        kept.close(timeout=1)
+    assert (store.opened, closed) == (1, [])
+    kept.really_close(timeout=2)
+    assert closed == [2]
+
+
+def test_opening_failed() -> None:
+    """One that could not be opened is tried again by the next run."""
+    store = FakeStore()
+    store.open_error = OSError("no network")
+    kept = KeptStore(store)
+    with pytest.raises(OSError, match="no network"):
+        kept.open()
+    store.open_error = None
+    kept.open()
+    assert store.opened == 2
+
+
+def test_passed_on() -> None:
+    """Everything else goes to the store itself."""
+    store = FakeStore(manual=True)
+    kept = KeptStore(store)
+    future = kept.put("x", Source(0, 1), options=PutOptions(), deadline=5.0, replaces="tag")
+    assert [(asked.key, asked.deadline, asked.replaces) for asked in store.puts] == [("x", 5.0, "tag")]
+    kept.cancel()
+    assert future.exception() is not None
+    assert kept.address("x") == "bucket/x"
+    assert kept.check(now=0.0) == []
+    assert kept.properties is store.properties
+
+
+def test_memory() -> None:
+    """What it learns of the endpoint goes to the ledger of the run at hand, and nowhere between two runs."""
+    passed_on = PassedOnMemory()
+    passed_on.set("a", "lost")
+    assert passed_on.get("a") is None
+    passed_on.current = Memory()
+    passed_on.set("a", "1")
+    assert passed_on.get("a") == "1"
+    passed_on.current = Memory(a="2")
+    assert passed_on.get("a") == "2"
