@@ -153,7 +153,8 @@ def build_store(config: Config, *, notice: Callable[[str, str], None], memory: M
             settings = msgspec.structs.asdict(bucket)
             for name in ("on_conflict", "minimum_proof"):
                 del settings[name]
-            return s3.create(**settings, notice=notice, memory=memory)
+            # Rights may be limited to the prefix: the probe of `check` goes there too.
+            return s3.create(**settings, key_prefix=config.key_prefix, notice=notice, memory=memory)
 
         return LazyStore(name=bucket.bucket, scheme="s3", make=make_s3)
     if isinstance(destination, FtpDestination):

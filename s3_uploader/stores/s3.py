@@ -58,6 +58,7 @@ class S3Store:
         multipart_threshold: int = 16 * 2**20,
         part_size: int = 8 * 2**20,
         connect_timeout_seconds: float = 10,
+        key_prefix: str = "",
         retry: RetryPolicy | None = None,
         memory: EndpointMemory | None = None,
         notice: Notice | None = None,
@@ -69,6 +70,7 @@ class S3Store:
         make_engine: Callable[[Access, EngineName, EngineSettings, Notice], Engine] = make_engine,
     ) -> None:
         self._bucket = bucket
+        self._key_prefix = key_prefix
         self._where = {
             "endpoint_url": endpoint_url,
             "region": region,
@@ -205,6 +207,7 @@ class S3Store:
             headers=context.headers,
             endpoint=endpoint,
             engine_name=engine.name,
+            key_prefix=self._key_prefix,
             now=now,
         )
         return checker.findings()

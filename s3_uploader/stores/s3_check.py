@@ -31,6 +31,7 @@ class Checker:
 
     :param caller: sends requests with the usual retries.
     :param impatient: sends requests without any, for those that are meant to be refused.
+    :param key_prefix: what all keys begin with, since the rights may be limited to it.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Checker:
         headers: requests.ObjectHeaders,
         endpoint: Endpoint,
         engine_name: str,
+        key_prefix: str = "",
         now: float,
     ) -> None:
         self._caller = caller
@@ -51,7 +53,7 @@ class Checker:
         self._endpoint = endpoint
         self._engine_name = engine_name
         self._now = now
-        self._key = PREFIX + secrets.token_hex(8)
+        self._key = key_prefix + PREFIX + secrets.token_hex(8)
         self._findings: list[Finding] = []
         self._left_behind: list[str] = []
 

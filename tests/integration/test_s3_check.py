@@ -57,6 +57,16 @@ class TestCheck:
         assert server.objects() == {}
         assert server.pending_uploads == []
 
+    def test_the_probe_stays_below_the_prefix(
+        self, engine: str, station: Station, make_fault_server: MakeFaultServer
+    ) -> None:
+        """With rights for one prefix only, nothing is asked of any other key."""
+        server = make_fault_server(dialect=AWS)
+        station.store(server.endpoint, engine, key_prefix="site-7/").check(now=time.time())
+        keys = {request.key for request in server.requests if request.key}
+        assert keys
+        assert all(key.startswith("site-7/") for key in keys)
+
     def test_a_clock_that_is_minutes_off(
         self, engine: str, station: Station, make_fault_server: MakeFaultServer
     ) -> None:
