@@ -169,7 +169,7 @@ class TestClose:
         for number in range(count):
             write(tmp_path / str(number))
             file = opened(root, str(number))
-            file.on_close = lambda number=number: told.append(number)  # type: ignore[misc]
+            file.on_close = lambda number=number: told.append(number)
             files.append(file)
         descriptors = [file.descriptor for file in files]
         close_all(files)
