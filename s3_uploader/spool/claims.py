@@ -26,7 +26,7 @@ import threading
 
 from s3_uploader.errors import SpoolError
 from s3_uploader.model import Candidate
-from s3_uploader.spool.disposition import rename_without_replacing
+from s3_uploader.renaming import rename_without_replacing
 from s3_uploader.spool.layout import original_name, taken_names
 from s3_uploader.spool.root import Names, SpoolRoot
 

@@ -21,11 +21,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 from collections.abc import Callable
 
 from s3_uploader.model import Fingerprint, Left
+from s3_uploader.renaming import rename_without_replacing
 from s3_uploader.spool.layout import original_name, taken_name, taken_names
 from s3_uploader.spool.readiness import release_lease, take_lease
 from s3_uploader.spool.root import Names, SpoolRoot
@@ -33,9 +33,7 @@ from s3_uploader.spool.source import OpenFile
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _COPY_CHUNK = 1 << 20
-_RENAME_NOREPLACE = 1
 _TEMPORARY_SUFFIX = ".tmp"
-_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
 
 
 def remove(root: SpoolRoot, file: OpenFile) -> Left | None:
@@ -154,66 +152,6 @@ def _give_back(directory: int, private: str, name: str) -> None:
         return
     with contextlib.suppress(OSError):
         rename_without_replacing(directory, private, directory, name)
-
-
-def rename_without_replacing(from_directory: int, from_name: str, to_directory: int, to_name: str) -> None:
-    """Rename a file, but never over an existing name.
-
-    ``renameat2`` does it in one step, where system and file system know it (NFS does not). ``link`` refuses an existing
-    name atomically too, but whoever is killed before the ``unlink`` leaves two names; it needs hard links, and the
-    right to make one of somebody else's file (``protected_hardlinks`` in ``proc(5)``). Where that is missing too, a
-    look comes first. ``from_name`` must be a name that nobody else knows.
-
-    :raises FileExistsError: if ``to_name`` is taken.
-    :raises OSError: ``EXDEV`` if the two are on different file systems.
-    """
-    if _renameat2(from_directory, from_name, to_directory, to_name):
-        return
-    try:
-        os.link(from_name, to_name, src_dir_fd=from_directory, dst_dir_fd=to_directory, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-    else:
-        os.unlink(from_name, dir_fd=from_directory)
-        return
-    try:
-        os.stat(to_name, dir_fd=to_directory, follow_symlinks=False)
-    except FileNotFoundError:
-        os.rename(from_name, to_name, src_dir_fd=from_directory, dst_dir_fd=to_directory)
-        return
-    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), to_name)
-
-
-def _renameat2(from_directory: int, from_name: str, to_directory: int, to_name: str) -> bool:
-    """``renameat2(2)`` with ``RENAME_NOREPLACE``; ``False`` if the system or the file system does not know it."""
-    rename = _system_call()
-    if rename is None:
-        return False
-    number = rename(from_directory, os.fsencode(from_name), to_directory, os.fsencode(to_name))
-    # EPERM is what some sandboxes answer for a call that they do not know.
-    if number in (errno.EINVAL, errno.ENOSYS, errno.EPERM):
-        return False
-    if number:
-        raise OSError(number, os.strerror(number), to_name)
-    return True
-
-
-@functools.lru_cache(maxsize=1)
-def _system_call() -> Callable[[int, bytes, int, bytes], int] | None:
-    """``renameat2`` as a function that returns the number of the error, ``None`` where there is none."""
-    try:
-        import ctypes
-
-        function = ctypes.CDLL(None, use_errno=True).renameat2
-    except (ImportError, AttributeError, MemoryError, OSError):
-        return None
-
-    def rename(from_directory: int, from_name: bytes, to_directory: int, to_name: bytes) -> int:
-        done = function(from_directory, from_name, to_directory, to_name, _RENAME_NOREPLACE) == 0
-        return 0 if done else ctypes.get_errno()
-
-    return rename
 
 
 class MoveTarget:

@@ -8,8 +8,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 
-_NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
-_RENAME_NOREPLACE = 1
+from s3_uploader.renaming import rename_without_replacing
 
 
 def sync_directory(directory: int) -> None:
@@ -73,37 +72,10 @@ def remove_abandoned(directory: int, name: str) -> bool:
 def move_without_replacing(directory: int, old: str, new: str) -> bool:
     """Rename ``old`` to ``new`` within a directory; ``False``, and nothing done, if ``new`` is taken."""
     try:
-        os.link(old, new, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        rename_without_replacing(directory, old, directory, new)
     except FileExistsError:
         return False
-    except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
-            raise
-        return _rename_without_replacing(directory, old, new)
-    os.unlink(old, dir_fd=directory)
     return True
-
-
-def _rename_without_replacing(directory: int, old: str, new: str) -> bool:
-    """The same for file systems without hard links (vfat, exfat, CIFS)."""
-    import ctypes
-
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if rename is not None:
-        if rename(directory, os.fsencode(old), directory, os.fsencode(new), _RENAME_NOREPLACE) == 0:
-            return True
-        number = ctypes.get_errno()
-        if number == errno.EEXIST:
-            return False
-        if number not in (errno.EINVAL, errno.ENOSYS):
-            raise OSError(number, os.strerror(number))
-    # Neither is there: look, then rename. Somebody else's file that appears in between is replaced.
-    try:
-        os.stat(new, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        os.rename(old, new, src_dir_fd=directory, dst_dir_fd=directory)
-        return True
-    return False
 
 
 def _lock(descriptor: int) -> bool:

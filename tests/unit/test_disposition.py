@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from s3_uploader import renaming
 from s3_uploader.model import Left
+from s3_uploader.renaming import rename_without_replacing
 from s3_uploader.spool import disposition
-from s3_uploader.spool.disposition import MoveTarget, move, remove, rename_without_replacing
+from s3_uploader.spool.disposition import MoveTarget, move, remove
 from s3_uploader.spool.root import SpoolRoot
 from s3_uploader.spool.source import OpenFile, open_candidate
 from tests.fakes import candidate, paths_below, write
@@ -495,7 +497,7 @@ class TestMoveToAnotherFileSystem:
     @pytest.fixture(autouse=True)
     def other_file_system(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Make links and renames between different directories fail as between two file systems."""
-        monkeypatch.setattr(disposition, "_system_call", lambda: None)
+        monkeypatch.setattr(renaming, "_system_call", lambda: None)
         real = os.link
 
         def link(*arguments: Any, **options: Any) -> None:
@@ -509,7 +511,7 @@ class TestMoveToAnotherFileSystem:
             return False
 
         monkeypatch.setattr(os, "link", link)
-        monkeypatch.setattr(disposition, "_renameat2", renameat2)
+        monkeypatch.setattr(renaming, "_renameat2", renameat2)
 
     def test_copied(self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened) -> None:
         """The file is copied, with its times, and only then removed; what a killed run left is overwritten."""
@@ -604,7 +606,7 @@ class TestRenameWithoutReplacing:
         if not has_links:
             monkeypatch.setattr(os, "link", self.refuse)
         if not has_renameat2:
-            monkeypatch.setattr(disposition, "_renameat2", lambda *_: False)
+            monkeypatch.setattr(renaming, "_renameat2", lambda *_: False)
         rename_without_replacing(directory, "a", directory, "b")
         assert paths_below(tmp_path) == {"b"}
         write(tmp_path / "a", "new")
@@ -620,6 +622,6 @@ class TestRenameWithoutReplacing:
         """What is not about links or names is an error."""
         with pytest.raises(FileNotFoundError):
             rename_without_replacing(directory, "gone", directory, "b")
-        monkeypatch.setattr(disposition, "_renameat2", lambda *_: False)
+        monkeypatch.setattr(renaming, "_renameat2", lambda *_: False)
         with pytest.raises(FileNotFoundError):
             rename_without_replacing(directory, "gone", directory, "b")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from s3_uploader import renaming
 from s3_uploader.errors import (
     ConflictError,
     KeyRefused,
@@ -344,9 +345,7 @@ def test_without_hard_links(
 
     monkeypatch.setattr(os, "link", refuse)
     if not renames:
-        import ctypes
-
-        monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
+        monkeypatch.setattr(renaming, "_system_call", lambda: None)
     put(store, tmp_path, "a", b"first")
     with pytest.raises(ConflictError):
         put(store, tmp_path, "a", b"other")
