@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 import s3_uploader
-from s3_uploader import config, embedded
+from s3_uploader import config
 from s3_uploader.errors import ConfigError, SpoolError
+from s3_uploader.stop import Stop
 from s3_uploader.watch import Watch
 from tests.fakes import NOW, write
 
@@ -131,8 +132,13 @@ class TestProcess:
     def test_stopped_by_many(self, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
         """Several threads that stop it at once ask once: a second request would cancel what is in flight."""
         asked: list[None] = []
-        real = embedded.Stop.request
-        monkeypatch.setattr(embedded.Stop, "request", lambda stop: (asked.append(None), real(stop)))
+        real = Stop.request
+
+        def request(stop: Stop) -> None:
+            asked.append(None)
+            real(stop)
+
+        monkeypatch.setattr(Stop, "request", request)
         stop = s3_uploader.process(settings)
         threads = [threading.Thread(target=stop) for _ in range(8)]
         for thread in threads:

@@ -35,7 +35,7 @@ class Sleep:
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
         self._is_set = False
-        self.agenda: list[tuple[float, Callable[[], None]]] = []
+        self.agenda: list[tuple[float, Callable[[], object]]] = []
 
     def set(self) -> None:
         """As of ``Wakeup``."""
