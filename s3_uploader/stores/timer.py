@@ -41,12 +41,15 @@ class TimerThread:
             elif self._due[0][0] >= when:
                 self._changed.notify()
 
-    def close(self) -> None:
-        """Forget what is not due yet and end the thread."""
+    def close(self, *, timeout: float = 0.5) -> None:
+        """Forget what is not due yet, end the thread, and wait a moment for its end."""
         with self._changed:
             self._closed = True
             self._due.clear()
             self._changed.notify()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
 
     def _run(self) -> None:
         while True:
