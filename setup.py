@@ -20,12 +20,10 @@ def version() -> str:
 # One of the engines uses it; the program's own and boto3 do the same, so nobody needs it. It is published as a wheel
 # for 64-bit x86 and ARM only, and building it takes CMake, a C compiler and time.
 CRT = ["awscrt>=0.23.1"]
-WATCH = ["watchfiles>=0.20"]
 YAML = ["PyYAML>=6.0"]
 DEMO = ["moto[server,s3]>=5.0.20"]
 TEST = [
     *CRT,
-    *WATCH,
     *YAML,
     *DEMO,
     "cryptography>=42",
@@ -85,7 +83,6 @@ setup(
     ],
     extras_require={
         "crt": CRT,
-        "watch": WATCH,
         "yaml": YAML,
         "demo": DEMO,
         "test": TEST,
