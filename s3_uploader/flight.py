@@ -39,10 +39,15 @@ class Flight:
         self._timeout_seconds = timeout_seconds
         self._completions = make_queue()
         self._under_way: dict[int, tuple[Upload, Future[Receipt]]] = {}
+        self._keys: set[str] = set()
         self.bytes = 0
 
     def __len__(self) -> int:
         return len(self._under_way)
+
+    def is_sending(self, key: str) -> bool:
+        """Whether a file is under way to that key. A second one might arrive first, and the older content stay."""
+        return key in self._keys
 
     def launch(self, upload: Upload) -> None:
         """Hand a file to the store."""
@@ -61,6 +66,7 @@ class Flight:
             future = Future()
             future.set_exception(error)
         self._under_way[id(upload)] = upload, future
+        self._keys.add(upload.key)
         self.bytes += size
         future.add_done_callback(lambda done: self._completions.put((upload, done)))
 
@@ -85,6 +91,7 @@ class Flight:
         if self._under_way.pop(id(upload), None) is None:
             return None
         self.bytes -= upload.file.fingerprint.size
+        self._keys.discard(upload.key)
         try:
             return upload, future.result()
         except StoreError as error:
@@ -101,5 +108,6 @@ class Flight:
             # Until then a thread of the store may still read from it.
             future.add_done_callback(lambda done, file=upload.file: file.close())  # type: ignore[misc]
         self._under_way.clear()
+        self._keys.clear()
         self.bytes = 0
         return uploads

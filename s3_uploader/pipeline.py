@@ -210,6 +210,9 @@ class Pipeline:
     # ---------------------------------------------------------------------------------------------- one file
 
     def _consider(self, candidate: Candidate, *, may_defer: bool = True) -> None:
+        if self._flight.is_sending(self._key_prefix + candidate.key):
+            self._settlement.leave(candidate, Left.POSTPONED, "an older file of the same key is under way")
+            return
         file = self._intake.admit(candidate, now=self._clock.now())
         if not isinstance(file, OpenFile):
             reason, detail = file

@@ -1146,3 +1146,21 @@ class TestOddEnds:
         harness.write("a/2019/01/01/03/00-x.dat", age=1)
         assert harness.run().pruned_directories == 1
         assert not (harness.base / "a/2019/01/01/02").exists()
+
+
+def test_two_files_of_one_key(tmp_path: Path) -> None:
+    """An older and a newer file of one name are never under way at once: the newer content is what stays."""
+    harness = Harness(tmp_path, store=FakeStore(manual=True))
+    harness.on_conflict = OnConflict.OVERWRITE
+    harness.write(".x.s3u", "older", age=200)
+    harness.write("x", "newer", age=100)
+
+    def answer() -> None:
+        (asked,) = harness.store.pending()
+        harness.store.answer(asked)
+
+    harness.idle = answer
+    assert harness.run().left == {Left.POSTPONED.value: 1}
+    assert (harness.names(), harness.store.objects) == ({"x"}, {"x": b"older"})
+    assert harness.run().shipped == 1
+    assert (harness.names(), harness.store.objects) == (set(), {"x": b"newer"})
