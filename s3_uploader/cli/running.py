@@ -46,7 +46,9 @@ def _run(config_file: str, options: RunOptions) -> int:
         return dry_run(configuration, as_json=options.json_log)
     raise_descriptor_limit()
     by_hand = sys.stderr.isatty()
-    log = Log(sys.stderr, json=options.json_log, verbosity=options.verbosity, explain_idle=by_hand)
+    log = Log(
+        sys.stderr, json=options.json_log, verbosity=options.verbosity, explain_idle=by_hand, explain_exit_code=True
+    )
     wants_progress = options.progress if options.progress is not None else by_hand and not options.json_log
     with log, stop_on_signals() as stop, subscribers(configuration, log, progress=wants_progress) as emit:
         report = app.run_once(

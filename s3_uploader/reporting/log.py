@@ -50,6 +50,8 @@ class Log:
     :param stream: where lines go; ``None`` (a process without standard error) is nowhere.
     :param json: one JSON object for each event, instead of sentences.
     :param explain_idle: say why, if a run moved nothing: for somebody who runs the program by hand.
+    :param explain_exit_code: sum up a run that moved nothing all the same if it does not end with 0, as with files that
+        wait for their next try: a failed unit without a line in its journal is a riddle.
     :param clock: wall-clock time in seconds since the epoch.
     """
 
@@ -60,12 +62,14 @@ class Log:
         json: bool = False,
         verbosity: Verbosity = Verbosity.NORMAL,
         explain_idle: bool = False,
+        explain_exit_code: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._write = stream_writer(stream, encoding="utf-8" if json else None)
         self._json = json
         self._hidden = _LOUDEST_HIDDEN[verbosity]
         self._explain_idle = explain_idle
+        self._explain_exit_code = explain_exit_code
         self._clock = clock
         self._buffer: list[str] = []
         self._buffered = 0
@@ -145,7 +149,7 @@ class Log:
                 if number > ALIKE:
                     more = counted(number - ALIKE, "entry", "entries")
                     self._add(Level.WARNING, f"Could not {action} {more} more; -v names them all.", None)
-        idle = is_idle(event.report)
+        idle = is_idle(event.report) and not (self._explain_exit_code and event.report.exit_code)
         if self._json:
             if self._hidden < Level.INFO:
                 self._add(Level.INFO, "", event)

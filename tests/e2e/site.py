@@ -168,10 +168,14 @@ class Site:
     def file(self, path: str | bytes, content: bytes = b"a reading\n", *, age: float = _SETTLED) -> Path:
         """Write a file of the spool that was last changed so many seconds ago."""
         full = self.spool / os.fsdecode(path)
-        full.parent.mkdir(parents=True, exist_ok=True)
-        full.write_bytes(content)
-        settle(full, age)
-        return full
+        while True:
+            full.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                full.write_bytes(content)
+            except FileNotFoundError:
+                continue  # A run has just pruned the directory: a producer of files of long ago has to make it anew.
+            settle(full, age)
+            return full
 
     def files(self, count: int, size: int = 16, *, location: str = "bedroom") -> list[Path]:
         """Write so many files with contents of their own."""

@@ -156,7 +156,10 @@ def test_tls_to_a_server_without(waiting: Site, nginx_sink: NginxSink, engine: s
     """TLS to a server that speaks only http is an error of its own, not a wait."""
     url = nginx_sink.endpoint_url.replace("http://", "https://")
     waiting.ship_to(nginx_sink, engine=engine, endpoint_url=url)
-    assert "TLS" in abandoned(waiting.run())
+    sentence = abandoned(waiting.run())
+    assert url in sentence
+    # awscrt says only that the connection was closed.
+    assert "TLS" in sentence or engine == "crt"
 
 
 @pytest.mark.parametrize("hours", [-5, 5], ids=["behind", "ahead"])

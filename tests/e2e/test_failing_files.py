@@ -59,6 +59,16 @@ def test_it_waits_before_it_is_tried_again(poisoned: Site, fault_server: FaultSe
     assert finished.sentences("WARNING") == []
 
 
+def test_a_run_that_only_waits_says_why_it_ends_with_1(poisoned: Site) -> None:
+    """No run ends with another code than 0 without a line that says why; --quiet leaves it out, too."""
+    poisoned.run()
+    finished = poisoned.run()
+    assert finished.code == 1
+    (sentence,) = finished.sentences("INFO")
+    assert sentence.endswith("; left: 1 waiting.")
+    assert poisoned.run("run", "--quiet").stderr == ""
+
+
 def test_the_pauses_grow(
     poisoned: Site, fault_server: FaultServer, clock_offset: Callable[[float], dict[str, str]]
 ) -> None:
