@@ -44,10 +44,10 @@ def waiting(site: Site, backlog: Path) -> Iterator[Site]:
     assert sum(1 for path in backlog.rglob("*.dat")) == before
 
 
-def abandoned(finished: Finished) -> str:
+def abandoned(finished: Finished, *, within: float = SOON) -> str:
     """The one sentence of a run that was abandoned soon, with few lines."""
     assert finished.code == 3, finished.stderr
-    assert finished.seconds < SOON
+    assert finished.seconds < within
     assert "Traceback" not in finished.stderr
     assert len(finished.log) <= 8, finished.stderr
     (sentence,) = finished.sentences("ERROR")
@@ -135,7 +135,8 @@ def test_untrusted_certificate(waiting: Site, make_fault_server: MakeFaultServer
     server = make_fault_server(tls=True)
     waiting.ship_to(server, engine=engine)
     waiting.environment["AWS_CA_BUNDLE"] = str(make_certificates(tmp_path).authority)
-    sentence = abandoned(waiting.run())
+    # awscrt's TLS library tells of a failed handshake 10 to 30 seconds later, against timing attacks.
+    sentence = abandoned(waiting.run(), within=45 if engine == "crt" else SOON)
     assert "certificate" in sentence.lower() or "tls" in sentence.lower()
     assert "AWS_CA_BUNDLE" in sentence
     assert not server.counts()
