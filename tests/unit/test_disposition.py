@@ -559,7 +559,7 @@ class TestMoveToAnotherFileSystem:
         """A finished copy that cannot get its name is removed again."""
         write(spool / "x")
         file = opened("x")
-        real = disposition.rename_without_replacing
+        real = renaming.rename_without_replacing
 
         def rename(from_directory: int, from_name: str, to_directory: int, to_name: str) -> None:
             if from_directory == to_directory and to_name == "x" and from_name.endswith(".tmp"):
