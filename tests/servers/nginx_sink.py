@@ -168,7 +168,8 @@ local function complete(id)
   if refusal then return refusal end
   local digests, parts = {}, {}
   for part in request:gmatch("<Part>(.-)</Part>") do
-    local digest = part:match("<ETag>[^<]-(%x+)[^<%x]*</ETag>")
+    -- The quotes around it may be written as &#34;, which looks hexadecimal too.
+    local digest = (part:match("<ETag>(.-)</ETag>") or ""):match(("%x"):rep(32))
     local number = part:match("<PartNumber>(%d+)</PartNumber>")
     local kept = ngx.shared.parts:get(id .. " " .. tonumber(number))
     if not kept or kept:match(":(%x+)") ~= digest then
