@@ -21,7 +21,7 @@ from s3_uploader.settlement import FailurePolicy, Settlement, SuccessPolicy
 from s3_uploader.spool.disposition import MoveTarget
 from s3_uploader.spool.layout import Globs, Layout, Skip
 from s3_uploader.spool.root import SpoolRoot
-from s3_uploader.stop import Clock, Stop
+from s3_uploader.stop import Clock, News, Stop
 from s3_uploader.stores.base import Memory, PutOptions, Store
 from s3_uploader.stores.lazy import LazyStore
 from s3_uploader.tally import End, Tally
@@ -237,6 +237,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     :param beat: called often by the thread that leads the run, to show that it is alive.
     :param make_store: makes the store; the run opens and closes it.
     :param is_rehearsal: failures are made up, so that no file may be moved or deleted for them.
+    :param news: see :class:`~s3_uploader.pipeline.Pipeline`.
     """
 
     emit: Emit
@@ -247,6 +248,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     beat: Callable[[], None] = _no_beat
     make_store: MakeStore = build_store
     is_rehearsal: bool = False
+    news: News | None = None
 
 
 def run_once(
@@ -372,6 +374,7 @@ def _locked_run(place: Place, surroundings: Surroundings, max_runtime_seconds: f
             put_options=put_options(config),
             key_prefix=config.key_prefix,
             claims=claims,
+            news=surroundings.news,
         )
         try:
             report = pipeline.run()

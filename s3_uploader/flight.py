@@ -49,6 +49,14 @@ class Flight:
         """Whether a file is under way to that key. A second one might arrive first, and the older content stay."""
         return key in self._keys
 
+    def oldest(self) -> float | None:
+        """When the upload that has been under way longest began, in monotonic seconds; ``None`` if there is none."""
+        return min((upload.began for upload, _ in self._under_way.values()), default=None)
+
+    def paths(self) -> set[str]:
+        """The paths of the files under way."""
+        return {upload.file.candidate.path for upload, _ in self._under_way.values()}
+
     def launch(self, upload: Upload) -> None:
         """Hand a file to the store."""
         size = upload.file.fingerprint.size

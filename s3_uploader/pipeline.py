@@ -35,7 +35,7 @@ from s3_uploader.settlement import Settlement, Upload, why_changed
 from s3_uploader.spool.layout import EmptyDirectory, Found, Layout
 from s3_uploader.spool.root import Names, SpoolRoot
 from s3_uploader.spool.source import OpenFile
-from s3_uploader.stop import Clock, Stop
+from s3_uploader.stop import Clock, News, Stop
 from s3_uploader.stores.base import PutOptions, Store
 from s3_uploader.tally import End
 from s3_uploader.window import Window
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 _CANCEL_SECONDS = 5.0
 _COUNT_SECONDS = 1.0
+_SOON_SECONDS = 0.25
+_LONG_RUN_SECONDS = 60.0
 _MOST_DEFERRED = 1000
 
 
@@ -69,6 +71,7 @@ class Pipeline:
 
     :param store: not open yet; it is opened when the first file is ready, and only then.
     :param settlement: takes every file whose upload is done.
+    :param news: tells when it is worth to look at the spool again while uploads are under way; ``None`` to look once.
     :param make_queue: where the pipeline waits for the store; see :class:`s3_uploader.flight.Flight`.
     :param beat: called between any two files and at least once a second, to show that the run is alive.
     """
@@ -88,6 +91,7 @@ class Pipeline:
         put_options: PutOptions,
         key_prefix: str,
         claims: Claims | None = None,
+        news: News | None = None,
         make_queue: Callable[[], Completions] = queue.SimpleQueue,
     ) -> None:
         self._root = root
@@ -114,6 +118,9 @@ class Pipeline:
             make_queue=make_queue,
         )
         self._key_prefix = key_prefix
+        self._news = news
+        self._looked_at = clock.monotonic()
+        self._under_way: set[str] = set()
 
         self._window = Window(maximum=limits.max_in_flight)
         self._store_is_open = False
@@ -133,10 +140,14 @@ class Pipeline:
         """
         started_at = self._clock.now()
         self._stop.subscribe(self._flight.wake)
+        if self._news is not None:
+            self._news.forget()
+            self._news.subscribe(self._flight.wake)
         scan = self._layout.scan(self._root, self._skipped)
         try:
             with contextlib.suppress(_Ended):
                 self._take_in(scan)
+                self._go_on_looking()
             self._drain()
             self._close_doubts()
             self._settlement.commit()
@@ -147,6 +158,8 @@ class Pipeline:
                 self._store.cancel()
         finally:
             self._stop.unsubscribe(self._flight.wake)
+            if self._news is not None:
+                self._news.unsubscribe(self._flight.wake)
             self._give_up_in_flight()
             self._settlement.abandon()
         return self._report(started_at)
@@ -161,6 +174,40 @@ class Pipeline:
                     self._consider_deferred()
             self._pause()
         self._consider_deferred()
+
+    def _go_on_looking(self) -> None:
+        """A large file must not hold back those that appear while it is under way.
+
+        Where all are done in a moment, the run ends, and it is the next one that looks.
+
+        :raises _Ended: if no more files are to be taken in.
+        """
+        while self._news is not None and len(self._flight):
+            if self._must_end():
+                raise _Ended
+            pause = self._seconds_until_look(self._news)
+            if pause > 0:
+                self._wait(at_most=pause)
+            else:
+                self._look_again(self._news)
+
+    def _seconds_until_look(self, news: News) -> float:
+        """Seconds after which to ask again; 0 if it is time to look."""
+        now = self._clock.monotonic()
+        began = self._flight.oldest() or now
+        # A run that is fed all the time has to end at last, so that it is reported; one large upload it waits for.
+        is_too_long = now - self._began > _LONG_RUN_SECONDS and now - began < _LONG_RUN_SECONDS
+        if is_too_long or self._breaker.is_in_doubt or not news.are_due(seconds_since_look=now - self._looked_at):
+            return 1.0
+        return max(0.0, max(began, self._looked_at) + _SOON_SECONDS - now)
+
+    def _look_again(self, news: News) -> None:
+        news.forget()
+        self._settlement.commit()
+        self._looked_at = self._clock.monotonic()
+        self._under_way = self._flight.paths()
+        self._settlement.tally.begin_scan()
+        self._take_in(self._layout.scan(self._root, self._skipped))
 
     def _pause(self) -> None:
         """Between two files: take what is done, wait until there is room for the next one.
@@ -210,6 +257,8 @@ class Pipeline:
     # ---------------------------------------------------------------------------------------------- one file
 
     def _consider(self, candidate: Candidate, *, may_defer: bool = True) -> None:
+        if candidate.path in self._under_way:
+            return
         if self._flight.is_sending(self._key_prefix + candidate.key):
             self._settlement.leave(candidate, Left.POSTPONED, "an older file of the same key is under way")
             return
@@ -282,11 +331,11 @@ class Pipeline:
         if self._settlement.seconds_until_due() == 0.0:
             self._settlement.commit()
 
-    def _wait(self) -> None:
+    def _wait(self, *, at_most: float = 1.0) -> None:
         """Wait for a completion, but no longer than until the next thing is due."""
         self._beat()
         due = self._settlement.seconds_until_due()
-        self._take_one(timeout=1.0 if due is None else min(1.0, due))
+        self._take_one(timeout=at_most if due is None else min(at_most, due))
         self._take_completions()
 
     def _take_one(self, *, timeout: float) -> None:

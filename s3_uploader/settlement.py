@@ -312,7 +312,7 @@ class Settlement:
         self.tally.count_left(reason)
         path = self._root.shown(names, name)
         if reason in (Left.UNREADABLE, Left.UNDECODABLE):
-            self.tally.failures += 1
+            self.tally.troubles += 1
             action = "read" if reason is Left.UNREADABLE else "ship"
             self._emit(LocalTrouble(path, action, detail))
         else:
@@ -326,7 +326,7 @@ class Settlement:
     def local_trouble(self, candidate: Candidate, action: str, message: str) -> None:
         """Take note of a candidate that this machine does not let us ship."""
         self.tally.count_left(Left.UNREADABLE, candidate)
-        self.tally.failures += 1
+        self.tally.troubles += 1
         self._emit(
             LocalTrouble(
                 self.shown(candidate), action, message, "Let the user that runs this program read and remove it."
@@ -340,7 +340,7 @@ class Settlement:
         disposition = self._dispose_of_failure(upload, row.attempts) if code != "CannotRemove" else "kept"
         if disposition == "kept":
             self.tally.count_waiting(candidate)
-            self._failed.append(row)
+            self._note_failed(row)
         self.tally.failures += 1
         self._emit(
             UploadFailed(
@@ -355,6 +355,10 @@ class Settlement:
                 disposition,
             )
         )
+
+    def _note_failed(self, row: FailingRow) -> None:
+        self._failed.append(row)
+        self._any_failing = True
 
     def _failing_row(self, upload: Upload, code: str, message: str) -> FailingRow:
         path, fingerprint = upload.file.candidate.path, upload.file.fingerprint
@@ -376,7 +380,7 @@ class Settlement:
         It counts as no attempt and makes no pause.
         """
         row = self._failing_row(upload, error.code, error.message)
-        self._failed.append(msgspec.structs.replace(row, attempts=row.attempts - 1, next_try_at=row.last_failed_at))
+        self._note_failed(msgspec.structs.replace(row, attempts=row.attempts - 1, next_try_at=row.last_failed_at))
         self.leave(upload.file.candidate, Left.POSTPONED, "")
 
     def _dispose_of_failure(self, upload: Upload, attempts: int) -> str:

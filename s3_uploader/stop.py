@@ -44,3 +44,41 @@ class Stop:
         # A copy: another thread may subscribe meanwhile.
         for wake in tuple(self._subscribers):
             wake()
+
+
+class News:
+    """Word that something may have appeared in the spool while a run is at work.
+
+    :meth:`tell` may be called from any thread.
+
+    :param poll_seconds: where no word comes, a look after so many seconds is worth it all the same.
+    :param is_wanted: whether a run that has looked at everything should look once more at all.
+    """
+
+    def __init__(self, *, poll_seconds: float, is_wanted: Callable[[], bool] = lambda: True) -> None:
+        self.poll_seconds = poll_seconds
+        self._is_wanted = is_wanted
+        self._has_come = False
+        self._subscribers: list[Callable[[], None]] = []
+
+    def subscribe(self, wake: Callable[[], None]) -> None:
+        """Call ``wake`` when there is news."""
+        self._subscribers.append(wake)
+
+    def unsubscribe(self, wake: Callable[[], None]) -> None:
+        """Undo :meth:`subscribe`."""
+        self._subscribers.remove(wake)
+
+    def tell(self) -> None:
+        """Something may have appeared."""
+        self._has_come = True
+        for wake in tuple(self._subscribers):
+            wake()
+
+    def forget(self) -> None:
+        """What has come so far is being looked at."""
+        self._has_come = False
+
+    def are_due(self, *, seconds_since_look: float) -> bool:
+        """Whether it is time for another look."""
+        return self._is_wanted() and (self._has_come or seconds_since_look >= self.poll_seconds)

@@ -32,6 +32,7 @@ class Tally:
         self.shipped_bytes = 0
         self.already_there = 0
         self.failures = 0
+        self.troubles = 0
         self.pruned = 0
         self.left: Counter[str] = Counter()
         self.backlog = 0
@@ -43,6 +44,14 @@ class Tally:
         self.shipped += 1
         self.shipped_bytes += receipt.size
         self.already_there += receipt.already_there
+
+    def begin_scan(self) -> None:
+        """The spool is scanned anew in the same run: what was left is counted again, what was done is not."""
+        self.troubles = 0
+        self.left.clear()
+        self.backlog = 0
+        self.backlog_bytes = 0
+        self.oldest_waiting = None
 
     def count_left(self, reason: Left, candidate: Candidate | None = None) -> None:
         """An entry was left; a candidate still has to be shipped one day."""
@@ -70,7 +79,7 @@ class Tally:
         signal_number: int | None = None,
     ) -> RunReport:
         """The counts as the report of a run that ended so."""
-        failing = self.failures + self.left[Left.WAITING.value]
+        failing = self.failures + self.troubles + self.left[Left.WAITING.value]
         return RunReport(
             base_dir=base_dir,
             destination=destination,
@@ -80,7 +89,7 @@ class Tally:
             shipped=self.shipped,
             shipped_bytes=self.shipped_bytes,
             already_there=self.already_there,
-            failed=self.failures,
+            failed=self.failures + self.troubles,
             left=dict(self.left),
             backlog=self.backlog,
             backlog_bytes=self.backlog_bytes,

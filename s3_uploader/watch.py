@@ -19,7 +19,7 @@ from s3_uploader.config.keys import Config, S3Destination
 from s3_uploader.errors import ConfigError, UploaderError
 from s3_uploader.events import Emit, Event, LocalTrouble, Notice, RunFinished, UploadFailed, fan_out
 from s3_uploader.model import Left, RunReport
-from s3_uploader.stop import Clock, Stop
+from s3_uploader.stop import Clock, News, Stop
 from s3_uploader.stores.base import Memory, Store
 from s3_uploader.stores.kept import KeptStore, PassedOnMemory
 from s3_uploader.tally import End
@@ -108,6 +108,8 @@ class Watch:
         self._stop = stop
         self._wakeup = wakeup
         self._interval = interval
+        # A reload waits for the uploads under way, and takes in no more files by the old configuration.
+        self._news = News(poll_seconds=interval, is_wanted=lambda: not self._reload)
         self._events = events
         self._status = status
         self._beat = beat
@@ -169,6 +171,7 @@ class Watch:
                     beat=self._beat,
                     make_store=self._kept_store,
                     is_rehearsal=self._is_rehearsal,
+                    news=self._news,
                 ),
             )
         except UploaderError as error:
@@ -254,6 +257,10 @@ class Watch:
         self._configured(config)
         return config
 
+    def _hear(self) -> None:
+        self._news.tell()
+        self._wakeup.set()
+
     def _follow_spool(self, config: Config) -> None:
         """Have events of the directory that is ``base_dir`` now: it may have been unmounted, or made anew."""
         identity = identity_of(config.base_dir)
@@ -263,7 +270,7 @@ class Watch:
         self._stop_events()
         self._stop_events = lambda: None
         if self._events is not None and identity is not None:
-            self._stop_events = self._events(config.base_dir, self._wakeup.set, self._calm)
+            self._stop_events = self._events(config.base_dir, self._hear, self._calm)
 
     # ------------------------------------------------------------------------------------------ the store
 

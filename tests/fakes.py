@@ -21,7 +21,7 @@ from s3_uploader.spool.dated import DatedLayout, utc_epoch
 from s3_uploader.spool.layout import Globs, Layout
 from s3_uploader.spool.root import Names, SpoolRoot
 from s3_uploader.spool.tree import TreeLayout
-from s3_uploader.stop import Clock, Stop
+from s3_uploader.stop import Clock, News, Stop
 from s3_uploader.stores.base import PutOptions, Source, StoreProperties
 
 NOW = 1_600_000_000.0
@@ -386,6 +386,7 @@ class Harness:
         self.max_in_flight = 256
         self.max_bytes = 64 * 2**20
         self.key_prefix = ""
+        self.news: News | None = None
         self.idle: Callable[[], None] = lambda: None
         self.beat: Callable[[], None] = lambda: None
         self.settlement: Settlement
@@ -442,6 +443,7 @@ class Harness:
             ),
             put_options=PutOptions(on_conflict=self.on_conflict),
             key_prefix=self.key_prefix,
+            news=self.news,
             make_queue=lambda: SteppedQueue(self.clock, self.idle),  # type: ignore[arg-type,return-value]
         )
         try:

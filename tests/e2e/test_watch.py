@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.site import Running, Site, entries
-from tests.servers.fault_script import run_before_answer
+from tests.servers.fault_script import run_after_body, run_before_answer
 from tests.servers.fault_server import FaultServer
 
 SECONDS = float(os.environ.get("WATCH_TEST_SECONDS", "12"))
@@ -137,6 +137,23 @@ def test_idle(queue: Site, server: FaultServer, unmeasured: None) -> None:
             time.sleep(0.02)
         assert cpu_seconds(running.pid) - before < 0.5
     running.wait_until(lambda: server.objects().get("growing") == b"x" * 100, "the upload")
+
+
+def test_large_upload(queue: Site, server: FaultServer) -> None:
+    """An upload that takes long does not hold back the files that are moved in while it is under way."""
+    running = watch(queue, "--interval", "600")
+    server.faults.add(run_after_body(lambda: time.sleep(6.0)).only(key="large"))
+    move_in(queue, "first")
+    running.wait_until(lambda: "first" in server.objects(), "the first upload")
+    move_in(queue, "large")
+    running.wait_until(lambda: any(request.key == "large" for request in server.requests), "the large upload")
+    began = time.monotonic()
+    for name in ("second", "third"):
+        move_in(queue, name)
+        running.wait_until(lambda: name in server.objects(), "the small upload")  # noqa: B023
+    assert time.monotonic() - began < 3
+    assert "large" not in server.objects()
+    running.wait_until(lambda: not queue.left(), "the end")
 
 
 def test_stop_drains(queue: Site, server: FaultServer) -> None:

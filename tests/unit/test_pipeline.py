@@ -21,6 +21,7 @@ from s3_uploader.settlement import FailurePolicy, SuccessPolicy, Upload
 from s3_uploader.spool.disposition import MoveTarget
 from s3_uploader.spool.root import SpoolRoot
 from s3_uploader.spool.source import OpenFile, open_candidate
+from s3_uploader.stop import News
 from s3_uploader.stores.base import PutOptions
 from tests import fakes
 from tests.fakes import (
@@ -1039,7 +1040,7 @@ def test_reasons_that_are_no_failure(harness: Harness) -> None:
     root = SpoolRoot(str(harness.base))
     harness.settlement.skipped((), "dir", Left.UNREADABLE, "Permission denied")
     harness.settlement.skipped((), "100%", Left.UNDECODABLE, "no key")
-    assert harness.settlement.tally.failures == 2
+    assert harness.settlement.tally.troubles == 2
     assert [event.action for event in harness.told(LocalTrouble)] == ["read", "ship"]
     root.close()
 
@@ -1164,3 +1165,105 @@ def test_two_files_of_one_key(tmp_path: Path) -> None:
     assert (harness.names(), harness.store.objects) == ({"x"}, {"x": b"older"})
     assert harness.run().shipped == 1
     assert (harness.names(), harness.store.objects) == (set(), {"x": b"newer"})
+
+
+class TestNews:
+    """While uploads are under way a watch goes on looking."""
+
+    @pytest.fixture
+    def watched(self, tmp_path: Path) -> Harness:
+        """A harness whose store answers when it is told to, with a large file under way."""
+        made = Harness(tmp_path, store=FakeStore(manual=True))
+        made.news = News(poll_seconds=9)
+        made.write("large")
+        return made
+
+    def test_small_one_after_a_large_one(self, watched: Harness) -> None:
+        """A file that appears while a large one is under way is shipped long before that is done."""
+        done_at: list[float] = []
+
+        def idle() -> None:
+            seconds = watched.clock.seconds - fakes.NOW
+            large, *small = watched.store.puts
+            if seconds >= 3 and "small" not in watched.names() and not small:
+                watched.write("small")
+                watched.news.tell()  # type: ignore[union-attr]
+            for asked in small:
+                if not asked.future.done():
+                    done_at.append(seconds)
+                    watched.store.answer(asked)
+            if seconds > 100 and not large.future.done():
+                watched.store.answer(large)
+
+        watched.idle = idle
+        report = watched.run()
+        assert (report.shipped, report.backlog, watched.names()) == (2, 0, set())
+        assert len(watched.store.puts) == 2
+        assert done_at[0] <= 4
+
+    def test_without_word(self, watched: Harness) -> None:
+        """Where no word comes it looks each interval; what it leaves is counted once, what fails is tried once."""
+        watched.write("bad", age=60)
+        watched.write(".hidden")
+        watched.store.fault("bad", failing("KeyRefused"))
+
+        def idle() -> None:
+            large, *others = watched.store.puts
+            for asked in others:
+                if not asked.future.done():
+                    watched.store.answer(asked)
+            if watched.clock.seconds - fakes.NOW > 40 and not large.future.done():
+                watched.store.answer(large)
+
+        watched.idle = idle
+        scans: list[None] = []
+        real = watched.layout.scan
+        watched.layout.scan = lambda *arguments: (scans.append(None), real(*arguments))[1]  # type: ignore[method-assign,func-returns-value]
+        report = watched.run()
+        assert len(scans) == 5
+        assert [asked.key for asked in watched.store.puts] == ["large", "bad"]
+        assert report.left == {Left.UNDATED.value: 1, Left.WAITING.value: 1}
+        assert (report.shipped, report.failed, report.backlog) == (1, 1, 1)
+
+    def test_ends_at_last(self, watched: Harness) -> None:
+        """A run that is fed all the time ends after a minute, so that it is reported."""
+
+        def idle() -> None:
+            watched.clock.seconds += 0.5
+            for asked in watched.store.pending():
+                if watched.clock.seconds - asked.deadline + 60 > 5:
+                    watched.store.answer(asked)
+            watched.write(f"{watched.clock.seconds}")
+            watched.news.tell()  # type: ignore[union-attr]
+
+        watched.idle = idle
+        report = watched.run()
+        assert report.ended_by == "done"
+        assert 60 <= report.duration < 75
+
+    def test_stop(self, watched: Harness) -> None:
+        """A request to stop ends the looking too."""
+
+        def idle() -> None:
+            seconds = watched.clock.seconds - fakes.NOW
+            if seconds > 3 and not watched.stop.requests:
+                watched.stop.request(signal.SIGTERM)
+            if seconds > 10:
+                for asked in watched.store.pending():
+                    watched.store.answer(asked)
+
+        watched.idle = idle
+        assert watched.run().ended_by == "signal"
+
+    def test_reload(self, watched: Harness) -> None:
+        """When the configuration is to be read anew no more files are taken in."""
+        watched.news = News(poll_seconds=1, is_wanted=lambda: False)
+
+        def idle() -> None:
+            watched.write("small")
+            if watched.clock.seconds - fakes.NOW > 20:
+                watched.store.answer(watched.store.puts[0])
+
+        watched.idle = idle
+        assert watched.run().shipped == 1
+        assert watched.names() == {"small"}
