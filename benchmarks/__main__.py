@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import signal
 import statistics
 import sys
 import tempfile
@@ -35,6 +36,8 @@ _CHART = "wall-time.svg"
 def main() -> int:
     """Do what the command line says."""
     arguments = _parser().parse_args()
+    # So that the program that is being measured, the sink and the spool are cleaned up as after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         with NginxSink() as sink, tempfile.TemporaryDirectory(prefix="s3u-bench-", dir=arguments.place) as place:
             if arguments.command == "quick":
