@@ -168,14 +168,9 @@ class Site:
     def file(self, path: str | bytes, content: bytes = b"a reading\n", *, age: float = _SETTLED) -> Path:
         """Write a file of the spool that was last changed so many seconds ago."""
         full = self.spool / os.fsdecode(path)
-        while True:
-            full.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                full.write_bytes(content)
-            except FileNotFoundError:
-                continue  # A run has just pruned the directory: a producer of files of long ago has to make it anew.
-            settle(full, age)
-            return full
+        in_its_directory(full, lambda: full.write_bytes(content))
+        settle(full, age)
+        return full
 
     def files(self, count: int, size: int = 16, *, location: str = "bedroom") -> list[Path]:
         """Write so many files with contents of their own."""
@@ -262,6 +257,20 @@ def bare_environment(home: Path) -> dict[str, str]:
     """The variables that cron sets, and those with which coverage follows into other processes."""
     variables = {"PATH": "/usr/bin:/bin", "HOME": str(home)}
     return variables | {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+
+
+def in_its_directory(path: Path, action: Callable[[], object]) -> None:
+    """Do something in a directory of the spool that is made for it.
+
+    A run at work may prune it at once, for the files are of long ago: then it is made anew, as a producer would.
+    """
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            action()
+        except FileNotFoundError:
+            continue
+        return
 
 
 def settle(path: Path, age: float = _SETTLED) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.site import Running, Site, settle
+from tests.e2e.site import Running, Site, in_its_directory, settle
 from tests.servers.fault_script import hang, run_before_answer
 from tests.servers.fault_server import FaultServer
 
@@ -35,8 +35,7 @@ def move_in(site: Site, path: str, content: bytes = b"content") -> Path:
     made.write_bytes(content)
     settle(made)
     target = site.spool / path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    made.rename(target)
+    in_its_directory(target, lambda: made.rename(target))
     return target
 
 
