@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,11 @@ from hypothesis import settings
 # How long one example takes says more about the machine than about the program.
 settings.register_profile("house", deadline=None, print_blob=True)
 settings.load_profile("house")
+
+# Whoever starts the tests with nohup means the tests: a program that they start would keep to that and ignore the
+# hangup by which they tell it to reload.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 UNIT_TESTS = Path(__file__).parent / "unit"
 
