@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Callable
 
-from s3_uploader import app
+from s3_uploader import app, parts
 from s3_uploader.config.keys import Config, S3Destination
 from s3_uploader.errors import ConfigError, UploaderError
 from s3_uploader.events import Emit, Event, LocalTrouble, Notice, RunFinished, UploadFailed, fan_out
@@ -78,7 +78,7 @@ class Watch:
     :param beat: called at least once a second while the loop is alive.
     :param reloading: called when the configuration is about to be loaded anew.
     :param configured: called with the configuration that holds from now on, at the start and after each reload.
-    :param make_store: makes the store of a configuration, see :func:`s3_uploader.app.build_store`.
+    :param make_store: makes the store of a configuration, see :func:`s3_uploader.parts.build_store`.
     :param is_rehearsal: see :class:`s3_uploader.app.Surroundings`.
     """
 
@@ -97,7 +97,7 @@ class Watch:
         beat: Callable[[], None] = lambda: None,
         reloading: Callable[[], None] = lambda: None,
         configured: Callable[[Config], None] = lambda config: None,
-        make_store: app.MakeStore = app.build_store,
+        make_store: parts.MakeStore = parts.build_store,
         is_rehearsal: bool = False,
     ) -> None:
         self._clock = clock or Clock()

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from s3_uploader import app, config
+from s3_uploader import config, parts, places
 from s3_uploader.checks import check_spool, check_state
 from s3_uploader.cli.failures import DESTINATION_UNUSABLE, OK, USAGE
 from s3_uploader.cli.output import print_json, print_lines
@@ -23,7 +23,7 @@ def check(config_file: str, *, as_json: bool) -> int:
     configuration = config.load(config_file)
     local: list[Finding] = []
     try:
-        with app.open_place(configuration) as place:
+        with places.open_place(configuration) as place:
             local += check_spool(place.root, layout=configuration.layout)
             local += check_state(place.state_dir)
     except UploaderError as error:
@@ -33,7 +33,7 @@ def check(config_file: str, *, as_json: bool) -> int:
     def notice(level: str, sentence: str) -> None:
         remote.append(Finding(Severity.WARNING if level != "info" else Severity.NOTE, "destination", sentence))
 
-    store = app.build_store(configuration, notice=notice, memory=None)
+    store = parts.build_store(configuration, notice=notice, memory=None)
     try:
         store.open()
         remote += store.check(now=time.time())

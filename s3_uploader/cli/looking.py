@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from s3_uploader import app, config
+from s3_uploader import config, looking, parts, places
 from s3_uploader.cli.output import local_time, print_json, print_json_line, print_lines, table, utc_time, write_text
 from s3_uploader.cli.times import parse_time
 from s3_uploader.config import Config
@@ -35,8 +35,8 @@ def dry_run(configuration: Config, *, as_json: bool) -> int:
     """Print what a run would ship and what it would leave, and why."""
     clock = Clock()
     skipped: Counter[str] = Counter()
-    with app.open_place(configuration) as place, Ledger.open_readonly(place.ledger_path) as ledger:
-        store = app.build_store(configuration, notice=lambda level, sentence: None, memory=None)
+    with places.open_place(configuration) as place, Ledger.open_readonly(place.ledger_path) as ledger:
+        store = parts.build_store(configuration, notice=lambda level, sentence: None, memory=None)
 
         def skip(names: Names, name: str, reason: Left, detail: str) -> None:
             skipped[reason.value] += 1
@@ -55,7 +55,7 @@ def dry_run(configuration: Config, *, as_json: bool) -> int:
 
         files = size = 0
         left: Counter[str] = Counter()
-        for verdict in app.look(place, ledger=ledger, clock=clock, skip=skip):
+        for verdict in looking.look(place, ledger=ledger, clock=clock, skip=skip):
             candidate = verdict.candidate
             path = place.root.shown(candidate.directory, candidate.name)
             address = store.address(configuration.key_prefix + candidate.key)
@@ -88,7 +88,7 @@ def status(config_file: str, *, as_json: bool) -> int:
     """Print what waits, what fails, what ran, and who has the lock."""
     configuration = config.load(config_file)
     now = time.time()
-    with app.open_place(configuration) as place, Ledger.open_readonly(place.ledger_path) as ledger:
+    with places.open_place(configuration) as place, Ledger.open_readonly(place.ledger_path) as ledger:
         holder = holder_of(place.root.descriptor, place.state_dir)
         backlog, foreign = _backlog(place, ledger)
         failing, failing_count = _failing(place, ledger)
@@ -122,7 +122,7 @@ def status(config_file: str, *, as_json: bool) -> int:
     return 0
 
 
-def _failing(place: app.Place, ledger: Ledger) -> tuple[list[FailingRow], int]:
+def _failing(place: places.Place, ledger: Ledger) -> tuple[list[FailingRow], int]:
     """The first of the files that keep failing, and how many there are.
 
     The ledger forgets a file that is gone only when its next try is due; nobody should read of it until then.
@@ -143,14 +143,14 @@ def _failing(place: app.Place, ledger: Ledger) -> tuple[list[FailingRow], int]:
     return shown, count
 
 
-def _backlog(place: app.Place, ledger: Ledger) -> tuple[dict[str, Backlog], dict[str, int]]:
+def _backlog(place: places.Place, ledger: Ledger) -> tuple[dict[str, Backlog], dict[str, int]]:
     backlog: dict[str, Backlog] = {}
     foreign: Counter[str] = Counter()
 
     def skip(names: Names, name: str, reason: Left, detail: str) -> None:
         foreign[reason.value] += 1
 
-    for verdict in app.look(place, ledger=ledger, clock=Clock(), skip=skip):
+    for verdict in looking.look(place, ledger=ledger, clock=Clock(), skip=skip):
         if verdict.reason in (Left.REMEMBERED, Left.VANISHED, Left.SPECIAL):
             continue
         candidate = verdict.candidate
@@ -257,7 +257,7 @@ def history(
     begin = None if since is None else parse_time(since, now=now)
     end = None if until is None else parse_time(until, now=now)
     # The ledger outlives its spool: history must be readable when base_dir is gone.
-    path = app.ledger_path(configuration, environ=os.environ)
+    path = places.ledger_path(configuration, environ=os.environ)
     with Ledger.open_readonly(path) as ledger:
         rows: Iterator[ShippedRow] = ledger.history(
             since=begin, until=end, match=match, limit=limit, newest_first=limit is not None

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from s3_uploader import app, config
+from s3_uploader import app, config, parts
 from s3_uploader.cli.failures import guarded
 from s3_uploader.events import Emit, fan_out
 from s3_uploader.reporting.log import Log, Verbosity
@@ -57,7 +57,7 @@ def _run(config_file: str, options: RunOptions) -> int:
                 emit=emit,
                 stop=stop,
                 beat=log.flush_if_due,
-                make_store=app.store_maker(options.simulate_failures),
+                make_store=parts.store_maker(options.simulate_failures),
                 is_rehearsal=options.simulate_failures > 0,
             ),
             max_runtime_seconds=options.max_runtime_seconds,
@@ -77,7 +77,9 @@ def subscribers(configuration: config.Config, log: Log, *, progress: bool) -> It
         bar = Progress(log)
         people = bar
         closers.append(bar.close)
-        expected = app.count_ready(configuration, clock=Clock(), seconds=_COUNTING_SECONDS)
+        from s3_uploader.looking import count_ready
+
+        expected = count_ready(configuration, clock=Clock(), seconds=_COUNTING_SECONDS)
         if expected is not None:
             bar.expect(files=expected[0], size=expected[1])
     monitoring = Monitoring(notice=people, log=log)

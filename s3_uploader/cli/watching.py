@@ -7,7 +7,7 @@ import sys
 
 import msgspec
 
-from s3_uploader import app, config
+from s3_uploader import config, parts
 from s3_uploader.cli.failures import guarded
 from s3_uploader.cli.running import raise_descriptor_limit, stop_on_signals
 from s3_uploader.reporting.log import Log, Verbosity
@@ -64,7 +64,7 @@ def _watch(config_file: str, options: WatchOptions) -> int:
             beat=beat,
             reloading=manager.reloading,
             configured=configured,
-            make_store=app.store_maker(options.simulate_failures),
+            make_store=parts.store_maker(options.simulate_failures),
             is_rehearsal=options.simulate_failures > 0,
         )
         watches.append(loop)

@@ -88,7 +88,7 @@ class Loop:
         self.is_rehearsal = False
 
     def make_store(self, config: config.Config, **_: Any) -> FakeStore:
-        """See ``app.MakeStore``."""
+        """See ``parts.MakeStore``."""
         self.made += 1
         return self.store
 

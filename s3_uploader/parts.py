@@ -1,0 +1,123 @@
+"""The parts that a configuration names: layout, store, options of an upload, what becomes of files afterwards."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from s3_uploader.config.keys import Config, FtpDestination, MoveTo, S3Destination
+from s3_uploader.model import OnConflict, Proof
+from s3_uploader.settlement import FailurePolicy, SuccessPolicy
+from s3_uploader.spool.disposition import MoveTarget
+from s3_uploader.spool.layout import Globs, Layout
+from s3_uploader.stores.base import Memory, PutOptions, Store
+from s3_uploader.stores.lazy import LazyStore
+
+
+class MakeStore(Protocol):
+    """Makes the store of a configuration; see :func:`build_store`."""
+
+    def __call__(self, config: Config, *, notice: Callable[[str, str], None], memory: Memory | None) -> Store:
+        """Make it."""
+
+
+def build_layout(config: Config) -> Layout:
+    """The layout that the configuration names."""
+    globs = Globs(include=config.include, exclude=config.exclude)
+    if config.layout == "tree":
+        from s3_uploader.spool.tree import TreeLayout
+
+        return TreeLayout(settle_seconds=config.settle_seconds, globs=globs)
+    if config.layout == "queue":
+        from s3_uploader.spool.queue import QueueLayout
+
+        return QueueLayout(globs=globs)
+    from s3_uploader.spool.dated import DatedLayout, epoch_function
+
+    return DatedLayout(settle_seconds=config.settle_seconds, globs=globs, epoch_of=epoch_function(config.timezone))
+
+
+def build_store(config: Config, *, notice: Callable[[str, str], None], memory: Memory | None) -> Store:
+    """The store that the configuration names; nothing of it is imported before it is opened."""
+    destination = config.destination
+    if isinstance(destination, S3Destination):
+        bucket = destination
+
+        def make_s3() -> Store:
+            from s3_uploader.stores import s3
+
+            settings = msgspec.structs.asdict(bucket)
+            for name in ("on_conflict", "minimum_proof"):
+                del settings[name]
+            # Rights may be limited to the prefix: the probe of `check` goes there too.
+            return s3.create(**settings, key_prefix=config.key_prefix, notice=notice, memory=memory)
+
+        return LazyStore(name=bucket.bucket, scheme="s3", make=make_s3)
+    if isinstance(destination, FtpDestination):
+        server = destination
+
+        def make_ftp() -> Store:
+            from s3_uploader.stores import ftp
+
+            settings = msgspec.structs.asdict(server)
+            for name in ("on_conflict", "minimum_proof"):
+                del settings[name]
+            return ftp.create(**settings, identity=config.base_dir)
+
+        return LazyStore(name=f"{server.host}:{server.port}", scheme="ftps" if server.tls else "ftp", make=make_ftp)
+    directory = destination
+
+    def make_local() -> Store:
+        from s3_uploader.stores.local import LocalStore
+
+        return LocalStore(path=directory.path, max_concurrency=directory.max_concurrency)
+
+    return LazyStore(name=directory.path, scheme="file", make=make_local)
+
+
+def store_maker(simulated_failure_rate: float) -> MakeStore:
+    """:func:`build_store`, or with a rate a maker of stores that fail that often, for a rehearsal."""
+    if not simulated_failure_rate:
+        return build_store
+
+    def make(config: Config, *, notice: Callable[[str, str], None], memory: Memory | None) -> Store:
+        from s3_uploader.stores.simulated import UnreliableStore
+
+        notice("warning", f"Rehearsal: {simulated_failure_rate:.0%} of the uploads are made to fail.")
+        return UnreliableStore(build_store(config, notice=notice, memory=memory), rate=simulated_failure_rate)
+
+    return make
+
+
+def put_options(config: Config) -> PutOptions:
+    """What every upload of a configuration has in common."""
+    destination = config.destination
+    return PutOptions(
+        on_conflict=OnConflict(destination.on_conflict),
+        minimum_proof=Proof.of_label(destination.minimum_proof),
+        metadata=destination.metadata if isinstance(destination, S3Destination) else {},
+    )
+
+
+def success_policy(config: Config) -> SuccessPolicy:
+    """What becomes of a file that was shipped."""
+    if isinstance(config.on_success, MoveTo):
+        return SuccessPolicy(move_to=MoveTarget(move_directory(config.on_success)))
+    return SuccessPolicy(keep=config.on_success == "keep")
+
+
+def failure_policy(config: Config) -> FailurePolicy:
+    """What becomes of a file that cannot be shipped."""
+    if isinstance(config.on_failure, MoveTo):
+        if os.path.realpath(move_directory(config.on_failure)) == os.path.realpath(config.base_dir):
+            return FailurePolicy()  # resubmitted: it stays in the spool, or goes back there from its claim
+        return FailurePolicy(move_to=MoveTarget(move_directory(config.on_failure)), attempts=config.on_failure.attempts)
+    return FailurePolicy(delete=config.on_failure == "delete")
+
+
+def move_directory(policy: MoveTo) -> str:
+    """The directory of a ``move_to``, absolute; a relative one is taken from where the program was started."""
+    return os.path.abspath(policy.move_to)
