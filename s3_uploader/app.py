@@ -194,7 +194,7 @@ def _locked_run(place: Place, surroundings: Surroundings, max_runtime_seconds: f
                 claims.close()
         try:
             _tidy(ledger, place, clock)
-            ledger.finish_run(run, report)
+            ledger.finish_run(run, report, failures=settlement.failures)
             finished = RunFinished(report, ledger.totals(), ledger.failing_count(attempts=1))
         except StateError as error:
             # A full disk, for one, has been reported by the run already; metrics and ping hear of it all the same.

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import enum
 import os
+from typing import NamedTuple
 
 import msgspec
 
@@ -174,6 +175,14 @@ class Left(enum.Enum):
     """``on_success`` is ``keep`` and the ledger knows this very file."""
     POSTPONED = "not reached"
     """The run ended (budget, signal, unusable destination) before its turn."""
+
+
+class FailureKind(NamedTuple):
+    """What is told apart of uploads that failed: the hour since the epoch, the error's code, the location."""
+
+    hour: int
+    code: str
+    location: str
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):

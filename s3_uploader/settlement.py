@@ -15,7 +15,7 @@ import msgspec
 from s3_uploader.errors import SIMULATED, StateError, StoreError
 from s3_uploader.events import DirectoryPruned, Emit, FileLeft, LocalTrouble, Uploaded, UploadFailed
 from s3_uploader.ledger.rows import FailingRow, ShippedRow, after_failure
-from s3_uploader.model import Candidate, Fingerprint, Left, Receipt
+from s3_uploader.model import Candidate, FailureKind, Fingerprint, Left, Receipt
 from s3_uploader.spool import prune
 from s3_uploader.spool.disposition import MoveTarget, move, remove
 from s3_uploader.spool.layout import Layout
@@ -90,6 +90,8 @@ class Settlement:
     :param run: the number of the run in the ledger.
     :param random: a float in [0, 1), spreads the tries of files that failed together.
     :param is_rehearsal: whether failures that were made up count.
+
+    ``tally`` and ``failures`` hold what was counted.
     """
 
     def __init__(
@@ -127,6 +129,7 @@ class Settlement:
         self._proven_since = 0.0
         self._failed: list[FailingRow] = []
         self._pending_in: Counter[Names] = Counter()
+        self.failures: Counter[FailureKind] = Counter()
 
     def known_failure(self, path: str) -> FailingRow | None:
         """The record of a file that failed before."""
@@ -342,6 +345,7 @@ class Settlement:
             self.tally.count_waiting(candidate)
             self._note_failed(row)
         self.tally.failures += 1
+        self._count_failure(upload, code)
         self._emit(
             UploadFailed(
                 self.shown(candidate),
@@ -401,6 +405,7 @@ class Settlement:
 
     def emit_failure(self, upload: Upload, error: StoreError) -> None:
         """Say that an upload failed, for a reason that is not the file's: it is not recorded as failing."""
+        self._count_failure(upload, error.code)
         self._emit(
             UploadFailed(
                 self.shown(upload.file.candidate),
@@ -413,6 +418,10 @@ class Settlement:
                 None,
             )
         )
+
+    def _count_failure(self, upload: Upload, code: str) -> None:
+        if not self._is_rehearsal:
+            self.failures[FailureKind(int(self._clock.now() // 3600), code, upload.file.candidate.location)] += 1
 
     def shown(self, candidate: Candidate) -> str:
         """The absolute path of a candidate, for messages."""

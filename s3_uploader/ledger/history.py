@@ -111,16 +111,17 @@ def has_prunable(
     ((found,),) = read(
         "SELECT (SELECT shipped_rows FROM totals) > :most"
         " OR (SELECT min(shipped_at) FROM shipped) < :begin"
-        " OR (SELECT coalesce(finished_at, started_at) FROM runs ORDER BY id LIMIT 1) < :begin",
+        " OR (SELECT coalesce(finished_at, started_at) FROM runs ORDER BY id LIMIT 1) < :begin"
+        " OR (SELECT min(hour) FROM failures) < :begin / 3600 - 1",
         {"most": most_files, "begin": begin},
     )
     return bool(found)
 
 
 def prune(connection: sqlite3.Connection, *, begin: float, most_files: int, chunk: int) -> int:
-    """Forget some of the files and runs from before ``begin``, and of the oldest files above ``most_files``.
+    """Forget some that is from before ``begin``: files, runs, failures; and of the oldest files above ``most_files``.
 
-    Returns the number of rows removed, at the most twice ``chunk``.
+    Returns the number of rows removed, at the most three times ``chunk``.
     """
     (excess,) = connection.execute("SELECT shipped_rows - ? FROM totals", (most_files,)).fetchone()
     files = connection.execute(
@@ -139,10 +140,15 @@ def prune(connection: sqlite3.Connection, *, begin: float, most_files: int, chun
         " AND coalesce(finished_at, started_at) < ?",
         (chunk, begin),
     ).rowcount
-    if not files and not runs:
+    hours = connection.execute(
+        "DELETE FROM failures WHERE (hour, code, location) IN"
+        " (SELECT hour, code, location FROM failures WHERE hour < ? ORDER BY hour LIMIT ?)",
+        (begin / 3600 - 1, chunk),
+    ).rowcount
+    if not files and not runs and not hours:
         # Somebody removed rows by hand, so that there are fewer than were counted.
         connection.execute("UPDATE totals SET shipped_rows = (SELECT count(*) FROM shipped)")
-    return files + runs
+    return files + runs + hours
 
 
 def _by_location(rows: Sequence[ShippedRow]) -> list[tuple[Any, ...]]:

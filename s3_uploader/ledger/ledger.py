@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from s3_uploader.errors import StateError
@@ -12,12 +12,13 @@ from s3_uploader.ledger import codec, history, runs
 from s3_uploader.ledger.codec import restored, stored
 from s3_uploader.ledger.endpoint_memory import MAX_AGE, EndpointMemory
 from s3_uploader.ledger.rows import FailingRow, LocationTotals, RunRow, ShippedRow
-from s3_uploader.model import Fingerprint, RunReport, Totals
+from s3_uploader.model import FailureKind, Fingerprint, RunReport, Totals
 
 if TYPE_CHECKING:
     import sqlite3
 
     from s3_uploader.ledger.database import Database, ReadOnlyDatabase
+    from s3_uploader.ledger.survey import Survey
 
 Result = TypeVar("Result")
 
@@ -224,10 +225,19 @@ class Ledger:
         self._begun[number] = begun
         return number
 
-    def finish_run(self, run: int, report: RunReport) -> None:
-        """Note how a run ended. One that found nothing to do is added to the ticks before it, of the same day."""
+    def finish_run(self, run: int, report: RunReport, *, failures: Mapping[FailureKind, int] | None = None) -> None:
+        """Note how a run ended. One that found nothing to do is added to the ticks before it, of the same day.
+
+        :param failures: how many of its uploads failed, by their kind.
+        """
         begun = self._begun.pop(run, (report.started_at, 0, "", stored(report.destination)))
-        self._write(lambda connection: runs.finish(connection, run, begun, report), durable=False)
+
+        def work(connection: sqlite3.Connection) -> None:
+            runs.finish(connection, run, begun, report)
+            if failures:
+                runs.count_failures(connection, failures)
+
+        self._write(work, durable=False)
 
     def runs(self, *, limit: int = 10, since: float | None = None) -> list[RunRow]:
         """The last runs, the latest first.
@@ -273,6 +283,16 @@ class Ledger:
             limit=limit,
             newest_first=newest_first,
         )
+
+    def survey(self, *, since: float = float("-inf"), until: float = float("inf")) -> Survey:
+        """All that is remembered of a span of time, for a report.
+
+        :param since: only what was at this time or later.
+        :param until: only what was before this time.
+        """
+        from s3_uploader.ledger.survey import Survey
+
+        return Survey(self._database.read, since=since, until=until)
 
     def totals(self) -> Totals:
         """What has been counted since the ledger began."""

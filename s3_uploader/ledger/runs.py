@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from s3_uploader.ledger.codec import stored_message
-from s3_uploader.model import RunReport
+from s3_uploader.ledger.codec import stored, stored_message
+from s3_uploader.model import FailureKind, RunReport
+from s3_uploader.text import shown_text
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Mapping
 
 _DAY = 86400.0
+_LONGEST_CODE = 100
 
 Begun = tuple[float, int, str | bytes, str | bytes]
 """Start, process, host and destination of a run, as they are stored."""
@@ -61,6 +64,18 @@ def finish(connection: sqlite3.Connection, run: int, begun: Begun, report: RunRe
         "UPDATE totals SET runs = runs + 1, last_run_at = :at,"
         " last_success_at = CASE WHEN :success THEN :at ELSE last_success_at END",
         {"at": outcome["finished_at"], "success": report.exit_code == 0},
+    )
+
+
+def count_failures(connection: sqlite3.Connection, failures: Mapping[FailureKind, int]) -> None:
+    """Add uploads that failed to the counts of their hours."""
+    connection.executemany(
+        "INSERT INTO failures (hour, code, location, uploads) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (hour, code, location) DO UPDATE SET uploads = uploads + excluded.uploads",
+        [
+            (kind.hour, shown_text(kind.code)[:_LONGEST_CODE], stored(kind.location), uploads)
+            for kind, uploads in failures.items()
+        ],
     )
 
 

@@ -106,6 +106,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             noted_at REAL NOT NULL
         ) WITHOUT ROWID""",
     ),
+    (
+        # Uploads that failed, tried again or not, in the hour (of the epoch) in which they did.
+        """CREATE TABLE failures (
+            hour INTEGER NOT NULL,
+            code TEXT NOT NULL,
+            location NOT NULL,
+            uploads INTEGER NOT NULL,
+            PRIMARY KEY (hour, code, location)
+        ) WITHOUT ROWID""",
+    ),
 )
 
 VERSION = len(MIGRATIONS)

@@ -25,7 +25,8 @@ from s3_uploader.ledger import (
 )
 from s3_uploader.ledger.codec import int64
 from s3_uploader.ledger.rows import LONGEST_PAUSE
-from s3_uploader.model import Fingerprint, Totals
+from s3_uploader.ledger.schema import APPLICATION_ID, MIGRATIONS
+from s3_uploader.model import FailureKind, Fingerprint, Totals
 from tests.ledger_values import DAY, NOW, PRINT, begin, connection_of, failing, report, shipped
 
 
@@ -562,6 +563,32 @@ def test_old_files_and_runs_are_pruned(ledger: Ledger) -> None:
     assert len(ledger.runs()) == 1
     assert ledger.totals().shipped_files == 8
     assert ledger.prune(now=NOW, history_days=10, history_max_files=100) == 0
+
+
+def test_failures_are_counted_by_hour_code_and_location(ledger: Ledger) -> None:
+    """Failed uploads add up in the hour of each, and are forgotten with the history of that time."""
+    old, new = FailureKind(1000, "SlowDown", "attic"), FailureKind(int(NOW // 3600), "Conflict", "caf\udce9")
+    ledger.finish_run(begin(ledger), report(failed=3), failures={old: 1, new: 2})
+    ledger.finish_run(begin(ledger), report(failed=1), failures={new: 1})
+    assert ledger.survey().failures() == {old: 1, new: 3}
+    assert ledger.survey(since=NOW, until=NOW + 1).failures() == {new: 3}
+    assert ledger.survey(until=NOW - 3600).failures() == {old: 1}
+    assert ledger.prune(now=NOW, history_days=10, history_max_files=100) == 1
+    assert ledger.survey().failures() == {new: 3}
+    assert ledger.prune(now=NOW, history_days=10, history_max_files=100) == 0
+
+
+def test_a_ledger_of_before_failures_were_counted_has_none(tmp_path: Path) -> None:
+    """A ledger that no run has brought up to date yet can be read all the same."""
+    path = str(tmp_path / "old.sqlite3")
+    with sqlite3.connect(path) as connection:
+        for statement in MIGRATIONS[0]:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    with Ledger.open_readonly(path) as ledger:
+        assert ledger.survey().failures() == {}
 
 
 def test_a_history_that_is_too_long_loses_its_oldest_files(ledger: Ledger) -> None:

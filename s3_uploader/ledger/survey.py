@@ -1,0 +1,99 @@
+"""All of the history at once, for a report: what of each row is added up, in pieces, so that memory is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from s3_uploader.ledger.codec import SHIPPED_COLUMNS, restored, shipped_row
+from s3_uploader.ledger.rows import ShippedRow
+from s3_uploader.model import FailureKind
+
+_PIECE = 5000
+
+Delivery = tuple[float, int, float, "str | bytes", "float | None", int, int]
+"""When it was shipped, the row's number, seconds of the upload, location as stored, data time, mtime_ns, size."""
+
+PastRun = tuple[int, float, "float | None", int, "int | None", int, int, int, int, "float | None", str]
+"""Number, start, end, ticks, exit code, shipped, failed, backlog, backlog's bytes, oldest that waits, ended by."""
+
+
+class Survey:
+    """Reads the rows of a span of time; what other processes write meanwhile may or may not be among them.
+
+    Every method raises :class:`~s3_uploader.errors.StateError` if the ledger cannot be read.
+
+    :param read: one query's rows.
+    :param since: first moment of the span, ``until`` the first one after it; both in seconds since the epoch.
+    """
+
+    def __init__(
+        self, read: Callable[[str, Sequence[Any]], list[tuple[Any, ...]]], *, since: float, until: float
+    ) -> None:
+        self._read = read
+        self._since = since
+        self._until = until
+
+    def first_moment(self) -> float | None:
+        """When the first file of the span was shipped or its first run began, ``None`` if there was neither."""
+        ((shipped, run),) = self._read(
+            "SELECT (SELECT min(shipped_at) FROM shipped WHERE shipped_at >= ?1 AND shipped_at < ?2),"
+            " (SELECT started_at FROM runs WHERE coalesce(finished_at, started_at) >= ?1 AND started_at < ?2"
+            " ORDER BY id LIMIT 1)",
+            (self._since, self._until),
+        )
+        moments = [moment for moment in (shipped, run) if moment is not None]
+        return max(min(moments), self._since) if moments else None
+
+    def deliveries(self) -> Iterator[Delivery]:
+        """What was shipped, in the order of time."""
+        after: tuple[float, int] = (self._since, 0)
+        while True:
+            rows = self._read(
+                "SELECT shipped_at, id, seconds, location, period_begin, mtime_ns, size FROM shipped"
+                " WHERE (shipped_at, id) > (?, ?) AND shipped_at < ? ORDER BY shipped_at, id LIMIT ?",
+                (*after, self._until, _PIECE),
+            )
+            yield from rows
+            if len(rows) < _PIECE:
+                return
+            after = (rows[-1][0], rows[-1][1])
+
+    def files(self, numbers: Sequence[int]) -> list[ShippedRow]:
+        """The shipped files with these numbers, in their order; those that are forgotten by now are left out."""
+        columns = SHIPPED_COLUMNS.replace(" destination,", " name,")
+        found = {}
+        for number in numbers:
+            for row in self._read(
+                f"SELECT {columns} FROM shipped JOIN destinations ON destinations.id = destination"
+                " WHERE shipped.id = ?",
+                (number,),
+            ):
+                found[number] = shipped_row(row)
+        return [found[number] for number in numbers if number in found]
+
+    def runs(self) -> Iterator[PastRun]:
+        """The runs, in the order in which they were noted; several without work may be one row, see ``ticks``."""
+        after = 0
+        while True:
+            rows = self._read(
+                "SELECT id, started_at, finished_at, ticks, exit_code, shipped, failed, backlog, backlog_bytes,"
+                " oldest_waiting, ended_by FROM runs WHERE id > ? ORDER BY id LIMIT ?",
+                (after, _PIECE),
+            )
+            for row in rows:
+                if row[1] < self._until and (row[1] if row[2] is None else row[2]) >= self._since:
+                    yield row
+            if len(rows) < _PIECE:
+                return
+            after = rows[-1][0]
+
+    def failures(self) -> dict[FailureKind, int]:
+        """How many uploads failed, by kind, in the hours that overlap with the span; from the oldest on."""
+        if not self._read("SELECT 1 FROM sqlite_master WHERE name = 'failures'", ()):
+            return {}  # opened for reading only, and no run of this version has been there
+        rows = self._read(
+            "SELECT hour, code, location, uploads FROM failures WHERE hour > ? AND hour < ? ORDER BY hour",
+            (self._since / 3600 - 1, self._until / 3600),
+        )
+        return {FailureKind(hour, code, restored(location)): uploads for hour, code, location, uploads in rows}
