@@ -25,8 +25,6 @@ UNIT_TESTS = Path(__file__).parent / "unit"
 
 _FOREIGN_SETTINGS = ("AWS_", "BOTO_", "S3_UPLOADER_", "XDG_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-# Where the test servers keep what they downloaded is about the machine, not about the program.
-_KEPT = ("S3_UPLOADER_TEST_CACHE",)
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +32,7 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Te
     """Take away what the machine says about AWS, proxies and state directories, for the test and what it starts."""
     for name in list(os.environ):
         foreign = name.startswith(_FOREIGN_SETTINGS) or name.lower() in _PROXIES or name == "STATE_DIRECTORY"
-        if foreign and name not in _KEPT:
+        if foreign:
             monkeypatch.delenv(name)
     nowhere = tmp_path_factory.getbasetemp() / "no-aws-configuration-here"
     monkeypatch.setenv("AWS_CONFIG_FILE", f"{nowhere}/config")

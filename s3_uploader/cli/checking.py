@@ -6,10 +6,11 @@ import os
 import sys
 import time
 
-from s3_uploader import config, parts, places
+from s3_uploader import parts, places
 from s3_uploader.checks import check_spool, check_state
 from s3_uploader.cli.failures import DESTINATION_UNUSABLE, OK, USAGE
 from s3_uploader.cli.output import print_json, print_lines
+from s3_uploader.cli.settings import load
 from s3_uploader.errors import UploaderError
 from s3_uploader.model import Finding, Severity
 from s3_uploader.text import shown_text
@@ -20,7 +21,7 @@ _COLOURS = {Severity.OK: "32", Severity.NOTE: "36", Severity.WARNING: "33", Seve
 
 def check(config_file: str, *, as_json: bool) -> int:
     """Print the findings; exit code 0 without errors, 2 for the spool or state, 3 for the destination."""
-    configuration = config.load(config_file)
+    configuration = load(config_file)
     local: list[Finding] = []
     try:
         with places.open_place(configuration) as place:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -16,7 +16,29 @@ if TYPE_CHECKING:
     from s3_uploader.reporting.log import Verbosity
 
 _SIMULATE = "Rehearsal: make this share of the uploads (0 to 1) fail, with every kind of error there is."
-_CONFIG_FILE = click.argument("config_file", type=click.Path(dir_okay=False))
+
+
+def _take_settings(context: click.Context, option: click.Parameter, settings: tuple[str, ...]) -> None:
+    from s3_uploader.cli.settings import set_over_files
+
+    set_over_files(settings)
+
+
+def _configured(command: Callable[..., int]) -> Callable[..., int]:
+    """The argument CONFIG_FILE, and the option that says what comes over the file."""
+    return click.argument("config_file", type=click.Path(dir_okay=False))(
+        click.option(
+            "--set",
+            metavar="KEY=VALUE",
+            multiple=True,
+            expose_value=False,
+            callback=_take_settings,
+            help="Set a key of the configuration, e.g. destination.port=2121; may be repeated.",
+        )(command)
+    )
+
+
+_CONFIG_FILE = _configured
 
 
 class _RunByDefault(click.Group):

@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
-from s3_uploader import config, looking, parts, places
+from s3_uploader import looking, parts, places
 from s3_uploader.cli.output import local_time, print_json, print_json_line, print_lines, table, utc_time, write_text
+from s3_uploader.cli.settings import load
 from s3_uploader.cli.times import parse_time
 from s3_uploader.config import Config
 from s3_uploader.ledger import FailingRow, Ledger, RunRow, ShippedRow
@@ -86,7 +87,7 @@ class Backlog(msgspec.Struct):
 
 def status(config_file: str, *, as_json: bool) -> int:
     """Print what waits, what fails, what ran, and who has the lock."""
-    configuration = config.load(config_file)
+    configuration = load(config_file)
     now = time.time()
     with places.open_place(configuration) as place, Ledger.open_readonly(place.ledger_path) as ledger:
         holder = holder_of(place.root.descriptor, place.state_dir)
@@ -252,7 +253,7 @@ def history(
     config_file: str, *, since: str | None, until: str | None, match: str | None, limit: int | None, form: str
 ) -> int:
     """Print the shipped files that the ledger knows, oldest first."""
-    configuration = config.load(config_file)
+    configuration = load(config_file)
     now = time.time()
     begin = None if since is None else parse_time(since, now=now)
     end = None if until is None else parse_time(until, now=now)

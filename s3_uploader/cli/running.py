@@ -11,6 +11,7 @@ import msgspec
 
 from s3_uploader import app, config, parts
 from s3_uploader.cli.failures import guarded
+from s3_uploader.cli.settings import load
 from s3_uploader.events import Emit, fan_out
 from s3_uploader.reporting.log import Log, Verbosity
 from s3_uploader.reporting.monitoring import Monitoring
@@ -39,7 +40,7 @@ def run(config_file: str, options: RunOptions) -> int:
 
 
 def _run(config_file: str, options: RunOptions) -> int:
-    configuration = config.load(config_file)
+    configuration = load(config_file)
     if options.dry_run:
         from s3_uploader.cli.looking import dry_run
 

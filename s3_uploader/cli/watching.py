@@ -10,6 +10,7 @@ import msgspec
 from s3_uploader import config, parts
 from s3_uploader.cli.failures import guarded
 from s3_uploader.cli.running import raise_descriptor_limit, stop_on_signals
+from s3_uploader.cli.settings import load
 from s3_uploader.reporting.log import Log, Verbosity
 from s3_uploader.reporting.monitoring import Monitoring
 from s3_uploader.service_manager import ServiceManager
@@ -53,7 +54,7 @@ def _watch(config_file: str, options: WatchOptions) -> int:
 
     with log, stop_on_signals(on_hangup=reload) as stop:
         loop = Watch(
-            lambda: config.load(config_file),
+            lambda: load(config_file),
             emit=log,
             monitor=monitoring,
             stop=stop,

@@ -136,6 +136,8 @@ class LocalDestination(
 
 
 Destination: TypeAlias = S3Destination | FtpDestination | LocalDestination
+DESTINATIONS: dict[str, type[Destination]] = {"s3": S3Destination, "ftp": FtpDestination, "local": LocalDestination}
+SYNONYMS = {"s3_bucket": "bucket"}
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

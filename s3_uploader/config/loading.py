@@ -6,24 +6,32 @@ is one sentence that begins with the key.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_type_hints
 
 import msgspec
 
-from s3_uploader.config.keys import Config, FtpDestination, LocalDestination, S3Destination
+from s3_uploader.config.keys import (
+    DESTINATIONS,
+    SYNONYMS,
+    Config,
+    FtpDestination,
+    LocalDestination,
+    S3Destination,
+)
 from s3_uploader.config.wording import expected, shown
 from s3_uploader.errors import ConfigError
 
-_DESTINATIONS: dict[str, Any] = {"s3": S3Destination, "ftp": FtpDestination, "local": LocalDestination}
-_SYNONYMS = {"s3_bucket": "bucket"}
 _SECRETS = {"password"}
 
 
-def load(path: str) -> Config:
-    """Read the configuration file at ``path``.
+def load(path: str, *, environ: Mapping[str, str] | None = None, settings: Sequence[str] = ()) -> Config:
+    """Read the configuration file at ``path``, with what else is set laid over it.
 
+    :param environ: its variables ``S3_UPLOADER_…`` come over the file; ``None`` for this process's own.
+    :param settings: each ``key=value``; they come over the environment.
     :raises ConfigError: with every problem that was found.
     """
     try:
@@ -31,7 +39,15 @@ def load(path: str) -> Config:
             text = file.read()
     except OSError as error:
         raise ConfigError(path, [f"cannot be read: {error.strerror}"]) from None
-    return decode(text, source=path)
+    raw = _decoded(text, source=path)
+    environ = os.environ if environ is None else environ
+    problems: list[str] = []
+    places: dict[str, str] = {}
+    if isinstance(raw, dict) and (settings or any(name.startswith("S3_UPLOADER_") for name in environ)):
+        from s3_uploader.config.overrides import lay_over, of_command_line, of_environment
+
+        places = lay_over(raw, [of_environment(environ), of_command_line(settings, problems)], problems)
+    return _configured(raw, source=path, problems=problems, places=places)
 
 
 def decode(text: bytes, *, source: str) -> Config:
@@ -39,12 +55,15 @@ def decode(text: bytes, *, source: str) -> Config:
 
     :raises ConfigError: with every problem that was found.
     """
+    return from_mapping(_decoded(text, source=source), source=source)
+
+
+def _decoded(text: bytes, *, source: str) -> Any:
     try:
         # Some editors begin a UTF-8 file with a byte order mark, which JSON does not know (RFC 8259, 8.1).
-        raw = msgspec.json.decode(text.removeprefix(b"\xef\xbb\xbf"))
+        return msgspec.json.decode(text.removeprefix(b"\xef\xbb\xbf"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(source, [f"is not valid JSON: {_where(text, str(error))}"]) from None
-    return from_mapping(raw, source=source)
 
 
 def from_mapping(raw: object, *, source: str) -> Config:
@@ -52,9 +71,12 @@ def from_mapping(raw: object, *, source: str) -> Config:
 
     :raises ConfigError: with every problem that was found.
     """
+    return _configured(raw, source=source, problems=[], places={})
+
+
+def _configured(raw: object, *, source: str, problems: list[str], places: Mapping[str, str]) -> Config:
     if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
         raise ConfigError(source, ["must be a JSON object with at least the keys base_dir and bucket"])
-    problems: list[str] = []
     given = _resolve_synonyms(raw, "", problems)
     prefix = "destination." if "destination" in given else ""
     destination, inner = _gather_destination(given, problems)
@@ -65,12 +87,19 @@ def from_mapping(raw: object, *, source: str) -> Config:
         problems += [prefix + problem for problem in _CONTRADICTIONS[destination](fields)]
         if not problems:
             return Config(destination=destination(**fields), **values)
-    raise ConfigError(source, problems)
+    raise ConfigError(source, [problem + _origin(problem, places) for problem in problems])
+
+
+def _origin(problem: str, places: Mapping[str, str]) -> str:
+    """Where the value came from that a problem is about, unless it stands in the file."""
+    name = problem.partition(":")[0]
+    place = next((place for key, place in places.items() if f"{key}.".startswith(f"{name}.")), None)
+    return "" if place is None else f" (from {place})"
 
 
 def _resolve_synonyms(raw: dict[str, Any], prefix: str, problems: list[str]) -> dict[str, Any]:
     given = dict(raw)
-    for synonym, name in _SYNONYMS.items():
+    for synonym, name in SYNONYMS.items():
         if synonym in given:
             value = given.pop(synonym)
             if name in given:
@@ -93,13 +122,13 @@ def _gather_destination(given: dict[str, Any], problems: list[str]) -> tuple[Any
         return None, {}
     inner = dict(destination)
     kind = inner.pop("type", None)
-    if not isinstance(kind, str) or kind not in _DESTINATIONS:
-        wanted = ", ".join(_DESTINATIONS)
+    if not isinstance(kind, str) or kind not in DESTINATIONS:
+        wanted = ", ".join(DESTINATIONS)
         problems.append(f"destination.type: must be one of {wanted}" + ("" if kind is None else f", not {shown(kind)}"))
         return None, {}
     if kind == "s3":
         inner = _resolve_synonyms(inner, "destination.", problems)
-    return _DESTINATIONS[kind], inner
+    return DESTINATIONS[kind], inner
 
 
 def _convert_fields(
@@ -127,7 +156,7 @@ def _convert_fields(
 def _nearest(name: str, known: list[str], *, whole: bool) -> str:
     import difflib
 
-    names = [*known, *_SYNONYMS, "destination", *S3Destination.__struct_fields__] if whole else known
+    names = [*known, *SYNONYMS, "destination", *S3Destination.__struct_fields__] if whole else known
     found = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"; did you mean {found[0]}?" if found else ""
 

@@ -16,7 +16,7 @@ from tests.servers.base import S3Endpoint, random_name
 from tests.servers.nginx_sink import NginxSink
 
 FILES = 20_000
-MANY_FILES = int(os.environ.get("S3_UPLOADER_TEST_MANY_FILES", "60000"))
+MANY_FILES = int(os.environ.get("UPLOADER_TEST_MANY_FILES", "60000"))
 """The promise is about 200,000; making and removing them takes a minute of its own."""
 MEGABYTE = 1_000_000
 

@@ -1,6 +1,6 @@
 """SIGKILL at random instants: nothing is lost, nothing replaced, and nothing has to be repaired by hand.
 
-``S3_UPLOADER_TEST_SEED`` repeats the instants of a run that failed; its number is in the failure's message.
+``UPLOADER_TEST_SEED`` repeats the instants of a run that failed; its number is in the failure's message.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ KILLS = {"native": 100, "crt": 60, "boto3": 40}
 @pytest.fixture
 def instants(record_property: object) -> random.Random:
     """Chance, with its seed where a failure shows it."""
-    seed = int(os.environ.get("S3_UPLOADER_TEST_SEED") or random.SystemRandom().randrange(2**32))
-    print(f"S3_UPLOADER_TEST_SEED={seed}")
+    seed = int(os.environ.get("UPLOADER_TEST_SEED") or random.SystemRandom().randrange(2**32))
+    print(f"UPLOADER_TEST_SEED={seed}")
     return random.Random(seed)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.servers.debian import Unavailable
 
-CACHE_VARIABLE = "S3_UPLOADER_TEST_CACHE"
+CACHE_VARIABLE = "UPLOADER_TEST_CACHE"
 """Names another directory than `.cache/servers` of the checkout."""
 
 

@@ -35,3 +35,9 @@ def test_loading_a_configuration_imports_nothing_heavy() -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not HEAVY & set(loaded.stdout.split())
+
+
+def test_every_command_reads_its_configuration_as_the_command_line_means_it() -> None:
+    """A command that reads the file alone would not see what --set says."""
+    modules = [path for path in (ROOT / "s3_uploader" / "cli").glob("*.py") if path.name != "settings.py"]
+    assert not [path.name for path in modules if "config.load(" in path.read_text()]

@@ -1,0 +1,187 @@
+"""Values that are laid over the file: environment variables, and above them ``--set`` of the command line.
+
+``S3_UPLOADER_SETTLE_SECONDS=30`` and ``--set settle_seconds=30`` say the same, and so do
+``S3_UPLOADER_DESTINATION__HOST=h`` and ``--set destination.host=h``. A value is read by the type of its key: text as it
+is, numbers and truth values as JSON writes them, lists and objects as JSON; nothing at all is ``null`` where a key may
+be without a value.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from s3_uploader.config.keys import DESTINATIONS, SYNONYMS, Config, S3Destination
+
+PREFIX = "S3_UPLOADER_"
+_OPTION = "--set"
+_PASSWORD = "S3_UPLOADER_FTP_PASSWORD"
+# What Kubernetes sets in every container beside a Service that is called s3-uploader.
+_OF_KUBERNETES = re.compile(r"SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?")
+
+
+class Override(msgspec.Struct, frozen=True):
+    """One value from outside the file.
+
+    :param place: how a problem names where it came from.
+    """
+
+    path: tuple[str, ...]
+    text: str
+    place: str
+
+    def spelled(self, name: str) -> str:
+        """How another key would be written in the same place."""
+        return PREFIX + name.upper().replace(".", "__") if self.place.startswith(PREFIX) else name
+
+
+def of_environment(environ: Mapping[str, str]) -> list[Override]:
+    """What the environment sets; the variable of the FTP password and those of Kubernetes are no keys."""
+    return [
+        Override(tuple(name[len(PREFIX) :].lower().split("__")), environ[name], name)
+        for name in sorted(environ)
+        if name.startswith(PREFIX) and name != _PASSWORD and not _OF_KUBERNETES.fullmatch(name[len(PREFIX) :])
+    ]
+
+
+def of_command_line(settings: Sequence[str], problems: list[str]) -> list[Override]:
+    """What ``--set key=value`` sets."""
+    problems += [f"{_OPTION} {setting}: must be written as key=value" for setting in settings if "=" not in setting]
+    pairs = [setting.partition("=") for setting in settings if "=" in setting]
+    return [Override(tuple(name.strip().split(".")), text, f"{_OPTION} {name.strip()}") for name, _, text in pairs]
+
+
+def lay_over(raw: dict[str, Any], layers: Sequence[Sequence[Override]], problems: list[str]) -> dict[str, str]:
+    """Change ``raw`` in place, layer by layer; returns for each changed key, dotted, where its value came from."""
+    places: dict[str, str] = {}
+    for layer in layers:
+        for override in sorted(layer, key=_outer_first):
+            path = _settled(override.path, raw)
+            hint = _hint(path, raw)
+            if hint is not None:
+                _write(raw, path, _read(override.text, hint))
+                places[".".join(path)] = override.place
+            elif override.place != _password_variable(raw):
+                problems.append(f"{override.place}: names no known key{_nearest(override, raw)}")
+    return places
+
+
+def _outer_first(override: Override) -> tuple[bool, int, bool]:
+    """The destination's type comes first, since it says what other names mean; a whole comes before its parts."""
+    path = override.path
+    return path[0] != "destination", len(path), path[1:] != ("type",)
+
+
+def _settled(path: tuple[str, ...], raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """The path in the form that the file has, in which a bucket can be given in two."""
+    destination = raw.get("destination")
+    is_inside = path[0] == "destination" and len(path) > 1
+    names = path[1:] if is_inside else path
+    names = (SYNONYMS.get(names[0], names[0]), *names[1:])
+    if names[0] in S3Destination.__struct_fields__:
+        if is_inside and destination is None:
+            return names
+        if not is_inside and isinstance(destination, dict) and destination.get("type") == "s3":
+            return ("destination", *names)
+        return ("destination", *names) if is_inside else names
+    return path
+
+
+def _hint(path: tuple[str, ...], raw: Mapping[str, Any]) -> Any:
+    """The type of the key at ``path``, ``None`` if there is none."""
+    if path[0] == "destination":
+        if len(path) == 1:
+            return dict
+        if path[1:] == ("type",):
+            return str
+        destination = raw.get("destination")
+        kind = DESTINATIONS.get(destination.get("type", "")) if isinstance(destination, dict) else None
+        return None if kind is None else _inner(kind, path[1:])
+    if path[0] in Config.__struct_fields__:
+        return _inner(Config, path)
+    return None if isinstance(raw.get("destination"), dict) else _inner(S3Destination, path)
+
+
+def _inner(kind: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        found = None
+        for member in _members(kind):
+            if get_origin(member) is dict:
+                found = get_args(member)[1]
+            elif isinstance(member, type) and issubclass(member, msgspec.Struct):
+                found = get_type_hints(member, include_extras=True).get(name)
+        if found is None:
+            return None
+        kind = found
+    return kind
+
+
+def _members(kind: Any) -> list[Any]:
+    """The types of a union, or the one type, without what is annotated."""
+    if get_origin(kind) is Annotated:
+        return _members(get_args(kind)[0])
+    if get_origin(kind) in (Union, types.UnionType):
+        return [inner for member in get_args(kind) for inner in _members(member)]
+    return [kind]
+
+
+def _read(text: str, hint: Any) -> Any:
+    """The value that a text means; a text that means none stays one, and is found to be of the wrong type later."""
+    members = _members(hint)
+    if not text and type(None) in members:
+        return None
+    if bool in members and text.lower() in ("true", "false", "1", "0", "yes", "no"):
+        return text.lower() in ("true", "1", "yes")
+    is_structured = any(_is_structured(member) for member in members)
+    if (is_structured and text.lstrip()[:1] in ("{", "[")) or int in members or float in members:
+        try:
+            return msgspec.json.decode(text)
+        except (msgspec.DecodeError, UnicodeError):
+            return text
+    return text
+
+
+def _is_structured(kind: Any) -> bool:
+    kind = get_origin(kind) or kind
+    return isinstance(kind, type) and issubclass(kind, (list, dict, msgspec.Struct))
+
+
+def _write(raw: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    for name in path[:-1]:
+        inner = raw.get(name)
+        # The file's own objects are left as they are: they may be the caller's.
+        raw[name] = dict(inner) if isinstance(inner, dict) else {}
+        raw = raw[name]
+    for synonym, name in SYNONYMS.items():
+        if name == path[-1]:
+            raw.pop(synonym, None)
+    raw[path[-1]] = value
+
+
+def _password_variable(raw: Mapping[str, Any]) -> str:
+    destination = raw.get("destination")
+    return str(destination.get("password_env", "")) if isinstance(destination, dict) else ""
+
+
+def _nearest(override: Override, raw: Mapping[str, Any]) -> str:
+    import difflib
+
+    known = list(_known(raw))
+    name = ".".join(override.path)
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"; did you mean {override.spelled(found[0])}?" if found else ""
+
+
+def _known(raw: Mapping[str, Any]) -> Iterator[str]:
+    yield from Config.__struct_fields__
+    destination = raw.get("destination")
+    kind = DESTINATIONS.get(str(destination.get("type"))) if isinstance(destination, dict) else None
+    if kind is None or kind is S3Destination:
+        yield from (*S3Destination.__struct_fields__, *SYNONYMS)
+    if kind is not None:
+        yield from (f"destination.{name}" for name in ("type", *kind.__struct_fields__))
+    yield from ("on_success.move_to", "on_failure.move_to", "on_failure.attempts")
