@@ -1,7 +1,9 @@
 # make demo         a spool, an S3 server and one run, with no account
 # make test         every test
 # make lint         format, lint, types, layers, generated documentation
-# make docs         write docs/configuration.md anew from the types
+# make docs         the documentation as a site, in build/site; a warning is an error
+# make linkcheck    do the links that lead out of the documentation still lead somewhere? Asks the network
+# make generated    write the tables of docs/configuration.md anew from the types
 # make bench        the benchmarks, for an hour; peers are installed, results go to benchmarks/results/
 # make bench-quick  under a minute: does a file cost more CPU than it used to?
 # make clean        remove what the above made
@@ -17,6 +19,8 @@ BENCH_ARGS =
 
 VENV = .venv
 BIN = $(VENV)/bin
+DOCS_VENV = .venv-docs
+SPHINX = $(DOCS_VENV)/bin/python -m sphinx --fail-on-warning --keep-going --quiet
 METADATA = setup.py pyproject.toml s3_uploader/__init__.py
 # A plain path entry instead of an import hook: the hook would add its milliseconds to each start that a test measures.
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat
@@ -39,7 +43,14 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
 
-docs: $(VENV)/.test
+docs: $(DOCS_VENV)/.docs
+	$(SPHINX) -b html -c docs . build/site
+	@echo "build/site/index.html"
+
+linkcheck: $(DOCS_VENV)/.docs
+	$(SPHINX) -b linkcheck -c docs . build/linkcheck
+
+generated: $(VENV)/.test
 	$(BIN)/python docs/generate.py
 
 bench: $(VENV)/.test
@@ -49,7 +60,7 @@ bench-quick: $(VENV)/.test
 	$(BIN)/python -m benchmarks quick
 
 clean:
-	rm -rf $(VENV) .cache build dist s3_uploader.egg-info .coverage .coverage.* htmlcov
+	rm -rf $(VENV) $(DOCS_VENV) .cache build dist s3_uploader.egg-info .coverage .coverage.* htmlcov
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find s3_uploader tests docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -74,4 +85,10 @@ $(VENV)/.dev: $(METADATA) | $(BIN)/python
 	$(INSTALL) -e '.[dev]'
 	@touch $@
 
-.PHONY: help demo test lint docs bench bench-quick clean
+# Sphinx and its theme have an environment of their own, so that nobody needs them to work on the program.
+$(DOCS_VENV)/.docs: $(METADATA)
+	$(PYTHON) -m venv --clear $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
+.PHONY: help demo test lint docs linkcheck generated bench bench-quick clean

@@ -37,6 +37,7 @@ TEST = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.5",
 ]
+DOCS = ["furo>=2024.8.6", "myst-parser>=4.0", "sphinx>=8.1"]
 DEVELOPMENT = [
     *TEST,
     "boto3-stubs[s3]",
@@ -86,6 +87,7 @@ setup(
         "yaml": YAML,
         "demo": DEMO,
         "test": TEST,
+        "docs": DOCS,
         "dev": DEVELOPMENT,
     },
     entry_points={"console_scripts": ["s3-uploader-cli = s3_uploader.cli:main"]},

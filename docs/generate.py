@@ -1,7 +1,8 @@
-"""Writes the tables of `docs/configuration.md` from the types of the configuration.
+"""Writes tables of the documentation: the keys of the configuration from its types, the ledger from its schema.
 
-``python docs/generate.py`` rewrites what stands between the markers ``<!-- keys of NAME -->`` and ``<!-- end -->``;
-``--check`` only says whether that would change anything, with exit code 1 if it would.
+``python docs/generate.py`` rewrites what stands on its pages between the markers ``<!-- keys of NAME -->`` or
+``<!-- table NAME -->`` and ``<!-- end -->``; ``--check`` only says whether that would change anything, with exit code 1
+if it would.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from docs import ledger_tables
 from s3_uploader import config
 from s3_uploader.config.wording import expected
 
@@ -63,19 +67,30 @@ def generated(page: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Rewrite the page, or with ``--check`` compare it."""
+    """Rewrite the pages, or with ``--check`` compare them."""
+    checking = arguments == ["--check"]
     before = PAGE.read_text(encoding="utf-8")
-    after = generated(before)
     missing = [name for name in TABLES if f"<!-- keys of {name} -->" not in before]
     if missing:
         print(f"{PAGE.name} has no place for the keys of: {', '.join(missing)}", file=sys.stderr)
         return 1
-    if arguments == ["--check"]:
-        if before != after:
-            print(f"{PAGE.name} is not what the types say; run: python docs/generate.py", file=sys.stderr)
-        return int(before != after)
-    PAGE.write_text(after, encoding="utf-8")
-    return 0
+    stale = _write(PAGE, generated(before), checking=checking)
+    ledger = ledger_tables.generated(ledger_tables.PAGE.read_text(encoding="utf-8"))
+    stale |= _write(ledger_tables.PAGE, ledger, checking=checking)
+    for problem in ledger_tables.problems(ledger):
+        print(f"{ledger_tables.PAGE.name} has {problem}", file=sys.stderr)
+        stale = True
+    return int(stale)
+
+
+def _write(page: Path, text: str, *, checking: bool) -> bool:
+    """Write a page, or say that it is stale and return that."""
+    if not checking:
+        page.write_text(text, encoding="utf-8")
+    elif page.read_text(encoding="utf-8") != text:
+        print(f"{page.name} is not what the program says; run: python docs/generate.py", file=sys.stderr)
+        return True
+    return False
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from docs import generate
+from docs import commands, generate, ledger_tables
 from s3_uploader import config
+from s3_uploader.cli.commands import group
+from s3_uploader.ledger.schema import MIGRATIONS
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def test_the_configuration_reference_is_fresh() -> None:
@@ -38,6 +40,24 @@ def test_a_page_without_a_table_is_found(tmp_path: Path, monkeypatch: pytest.Mon
     page.write_text(generate.PAGE.read_text().replace("<!-- keys of ftp -->", ""))
     monkeypatch.setattr(generate, "PAGE", page)
     assert generate.main([]) == 1
+
+
+def test_a_new_column_of_the_ledger_asks_for_its_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever adds a column or a table to the ledger is told that the reference says nothing about it."""
+    more = (*MIGRATIONS, ("ALTER TABLE runs ADD COLUMN mood TEXT", "CREATE TABLE moods (name TEXT)"))
+    monkeypatch.setattr(ledger_tables, "MIGRATIONS", more)
+    page = ledger_tables.generated(ledger_tables.PAGE.read_text())
+    assert "| `mood` | text |  |" in page
+    assert ledger_tables.problems(page) == ["no place for the table moods", "no meaning for runs.mood"]
+
+
+def test_every_command_and_option_is_in_the_reference() -> None:
+    """The reference of the command line holds each command and each of its options."""
+    text = commands.reference()
+    for name, command in group.commands.items():
+        assert f"\n## {name}\n" in text
+        for parameter in command.params:
+            assert all(f"{option}" in text for option in parameter.opts if option.startswith("-"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -68,15 +88,15 @@ def test_configurations_in_the_documentation_load(raw: dict[str, Any]) -> None:
     config.from_mapping(raw, source="documentation")
 
 
-def test_the_policy_allows_what_the_readme_says() -> None:
-    """The policy for AWS is JSON and holds the actions of the table in the README, and no others."""
+def test_the_policy_allows_what_the_documentation_says() -> None:
+    """The policy for AWS is JSON and holds the actions of the table in the documentation, and no others."""
     policy = json.loads((ROOT / "deploy" / "iam-policy.json").read_text())
     actions = {
         action
         for statement in policy["Statement"]
         for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
     }
-    section = (ROOT / "README.md").read_text().partition("## Rights in AWS")[2]
+    section = (ROOT / "docs" / "how-to" / "rights.md").read_text().partition("\n## ")[0]
     assert actions == set(re.findall(r"^\| `(s3:\w+)`", section, re.MULTILINE))
 
 
