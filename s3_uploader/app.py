@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from s3_uploader.config.keys import Config
-from s3_uploader.errors import LockHeld, StateError
+from s3_uploader.errors import LockHeld, SpoolError, StateError, UploaderError
 from s3_uploader.events import Emit, Notice, RunFinished, RunStarted
 from s3_uploader.ledger import Ledger, create_state_directory
 from s3_uploader.lock import Lock, acquire
+from s3_uploader.measurement import MOST_LOCATIONS, Measure, RunMeasured, RunNotBegun
 from s3_uploader.model import RunReport
 from s3_uploader.parts import MakeStore, build_store, failure_policy, put_options, success_policy
 from s3_uploader.pipeline import Limits, Pipeline
@@ -47,6 +48,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     :param make_store: makes the store; the run opens and closes it.
     :param is_rehearsal: failures are made up, so that no file may be moved or deleted for them.
     :param news: see :class:`~s3_uploader.pipeline.Pipeline`.
+    :param measure: told once what the run measured, or that it could not begin. Where nobody wants to know, the ledger
+        is asked for less.
     """
 
     emit: Emit
@@ -58,6 +61,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     make_store: MakeStore = build_store
     is_rehearsal: bool = False
     news: News | None = None
+    measure: Measure | None = None
 
 
 def run_once(
@@ -76,6 +80,17 @@ def run_once(
     :raises StateError: if the ledger cannot be opened, so that nothing may be shipped.
     :raises LockHeld: if another run still has the spool after ``wait_for_lock_seconds``, and that was not zero.
     """
+    began_at = surroundings.clock.now()
+    try:
+        return _run_once(config, surroundings, wait_for_lock_seconds, max_runtime_seconds)
+    except (SpoolError, StateError, LockHeld) as error:
+        _measure_not_begun(config, surroundings, began_at, error)
+        raise
+
+
+def _run_once(
+    config: Config, surroundings: Surroundings, wait_for_lock_seconds: float, max_runtime_seconds: float | None
+) -> RunReport:
     emit, clock = surroundings.emit, surroundings.clock
     with open_place(config, environ=surroundings.environ) as place:
         create_state_directory(place.state_dir)
@@ -88,6 +103,7 @@ def run_once(
             if wait_for_lock_seconds:
                 raise
             emit(Notice("info", str(held)))
+            _measure_not_begun(config, surroundings, started_at, held)
             return _empty_report(config, End.LOCKED, started_at, clock.monotonic() - began, message=str(held))
         except _StoppedWaiting:
             seconds = clock.monotonic() - began
@@ -202,7 +218,33 @@ def _locked_run(place: Place, surroundings: Surroundings, max_runtime_seconds: f
                 emit(Notice("warning", f"The run is not in the history: {error}"))
             finished = RunFinished(report)
         emit(finished)
+        if surroundings.measure is not None:
+            surroundings.measure(_measured(ledger, finished))
         return report
+
+
+def _measured(ledger: Ledger, finished: RunFinished) -> RunMeasured:
+    try:
+        locations = tuple(ledger.location_totals(limit=MOST_LOCATIONS))
+    except StateError:
+        locations = None
+    return RunMeasured(
+        report=finished.report, totals=finished.totals, failing_files=finished.failing_files, locations=locations
+    )
+
+
+def _measure_not_begun(config: Config, surroundings: Surroundings, at: float, error: UploaderError) -> None:
+    if surroundings.measure is None:
+        return
+    surroundings.measure(
+        RunNotBegun(
+            base_dir=config.base_dir,
+            at=at,
+            message=str(error),
+            is_held=isinstance(error, LockHeld),
+            held_since=error.held_since if isinstance(error, LockHeld) else None,
+        )
+    )
 
 
 def _claims(place: Place, emit: Emit) -> Claims | None:

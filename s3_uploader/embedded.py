@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from s3_uploader import app, config
 from s3_uploader.config import Config
 from s3_uploader.events import fan_out
+from s3_uploader.looking import measured_before
 from s3_uploader.model import RunReport
 from s3_uploader.reporting.logging_adapter import LoggingAdapter
 from s3_uploader.reporting.monitoring import Monitoring, NoTail
@@ -35,7 +36,12 @@ def upload_once(configuration: AnyConfig) -> RunReport:
     monitoring = Monitoring(notice=log, log=NoTail())
     monitoring.configure(metrics_file=loaded.metrics_file, ping_url=loaded.ping_url)
     try:
-        return app.run_once(loaded, app.Surroundings(emit=fan_out([log, monitoring])))
+        return app.run_once(
+            loaded,
+            app.Surroundings(
+                emit=fan_out([log, monitoring]), measure=monitoring.measure if loaded.metrics_file else None
+            ),
+        )
     finally:
         monitoring.close()
 
@@ -54,17 +60,24 @@ def process(configuration: AnyConfig, *, interval: float = DEFAULT_INTERVAL) -> 
     """
     loaded = _loaded(configuration)
     log = LoggingAdapter()
-    monitoring = Monitoring(notice=SaysOnce(log), log=NoTail(), is_watch=True)
+    monitoring = Monitoring(notice=SaysOnce(log), log=NoTail(), watch_interval=interval)
     stop = Stop()
     watch = Watch(
         lambda: loaded,
         emit=log,
         monitor=monitoring,
+        measure=monitoring.measure,
         stop=stop,
         wakeup=Wakeup(),
         interval=interval,
         events=file_system_events,
-        configured=lambda config: monitoring.configure(metrics_file=config.metrics_file, ping_url=config.ping_url),
+        beat=monitoring.beat,
+        configured=lambda config: monitoring.configure(
+            metrics_file=config.metrics_file,
+            ping_url=config.ping_url,
+            base_dir=config.base_dir,
+            before=lambda: measured_before(config),
+        ),
     )
 
     def work() -> None:

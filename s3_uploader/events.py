@@ -22,10 +22,11 @@ class RunStarted(msgspec.Struct, frozen=True):
 
 
 class UploadStarted(msgspec.Struct, frozen=True):
-    """A file was handed to the store."""
+    """A file was handed to the store. ``data_time``: when its data began, as its path says, else its last change."""
 
     path: str
     size: int
+    data_time: float | None = None
 
 
 class Uploaded(msgspec.Struct, frozen=True):

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from s3_uploader.config.keys import Config
+from s3_uploader.errors import UploaderError
 from s3_uploader.intake import Intake, Verdict, survey
-from s3_uploader.ledger import Ledger
+from s3_uploader.ledger import Ledger, RunRow
+from s3_uploader.measurement import MOST_LOCATIONS, RunMeasured
+from s3_uploader.model import RunReport
 from s3_uploader.parts import build_store
-from s3_uploader.places import Place, open_place
+from s3_uploader.places import Place, ledger_path, open_place
 from s3_uploader.spool.layout import Skip
 from s3_uploader.stop import Clock
 
@@ -28,6 +31,36 @@ def count_ready(config: Config, *, clock: Clock, seconds: float) -> tuple[int, i
             if clock.monotonic() > until:
                 return None
     return files, size
+
+
+def measured_before(config: Config) -> RunMeasured | None:
+    """What the ledger knows of the runs so far; ``None`` if it cannot be read."""
+    try:
+        with Ledger.open_readonly(ledger_path(config)) as ledger:
+            runs = ledger.runs(limit=1)
+            return RunMeasured(
+                report=_report_of(runs[0], config) if runs else _no_report(config),
+                totals=ledger.totals(),
+                failing_files=ledger.failing_count(attempts=1),
+                locations=tuple(ledger.location_totals(limit=MOST_LOCATIONS)),
+            )
+    except UploaderError:
+        return None
+
+
+def _no_report(config: Config) -> RunReport:
+    return RunReport(base_dir=config.base_dir, destination="", started_at=0, duration=0, exit_code=0)
+
+
+def _report_of(run: RunRow, config: Config) -> RunReport:
+    same = set(RunReport.__struct_fields__) & set(RunRow.__struct_fields__) - {"started_at", "exit_code"}
+    return RunReport(
+        base_dir=config.base_dir,
+        # Of several ticks the row's own start is that of the first.
+        started_at=(run.finished_at or run.started_at) - run.duration,
+        exit_code=run.exit_code or 0,
+        **{name: getattr(run, name) for name in same},
+    )
 
 
 def look(place: Place, *, ledger: Ledger | None, clock: Clock, skip: Skip) -> Iterator[Verdict]:

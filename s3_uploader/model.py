@@ -110,6 +110,11 @@ class Candidate(msgspec.Struct, frozen=True):
         """Path relative to the spool."""
         return "/".join((*self.directory, self.name))
 
+    @property
+    def data_time(self) -> float:
+        """When its data began, as its path says; else when it was last changed. Seconds since the epoch."""
+        return self.mtime_ns / 1e9 if self.period_begin is None else self.period_begin
+
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """What a store returns for one object.
@@ -150,6 +155,11 @@ class Finding(msgspec.Struct, frozen=True):
     meaning: str = ""
 
 
+OTHER_LOCATIONS = "/others"
+"""Stands for all locations that are not counted one by one. No location is called so: theirs are names of directories,
+and hold no slash."""
+
+
 class Left(enum.Enum):
     """Why an entry of the spool was left where it is, without that being a failure."""
 
@@ -185,8 +195,20 @@ class FailureKind(NamedTuple):
     location: str
 
 
+class Waiting(msgspec.Struct):
+    """What of one location waits in the spool: files, bytes, and the data time of the oldest one."""
+
+    files: int
+    bytes: int
+    oldest: float
+
+
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run did. Counts are files, sizes bytes, times seconds since the epoch, durations seconds."""
+    """What one run did. Counts are files, sizes bytes, times seconds since the epoch, durations seconds.
+
+    ``waiting`` is the backlog by location. Where there are very many locations, the last ones are counted together
+    under :data:`OTHER_LOCATIONS`.
+    """
 
     base_dir: str
     destination: str
@@ -205,6 +227,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     ended_by: str = "done"
     message: str = ""
     dry_run: bool = False
+    waiting: dict[str, Waiting] = {}
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
@@ -222,3 +245,13 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     last_run_at: float | None = None
     last_success_at: float | None = None
     last_shipped_at: float | None = None
+
+
+class LocationTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """What one location has shipped since the ledger began, pruned history included."""
+
+    location: str
+    files: int
+    bytes: int
+    last_shipped_at: float
+    last_period_begin: float | None

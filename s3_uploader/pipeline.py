@@ -318,7 +318,8 @@ class Pipeline:
 
     def _submit(self, upload: Upload) -> None:
         self._settlement.begun_in(upload.file.candidate.directory)
-        self._emit(UploadStarted(self._settlement.shown(upload.file.candidate), upload.file.fingerprint.size))
+        candidate = upload.file.candidate
+        self._emit(UploadStarted(self._settlement.shown(candidate), upload.file.fingerprint.size, candidate.data_time))
         self._flight.launch(upload)
 
     # ---------------------------------------------------------------------------------------------- completions

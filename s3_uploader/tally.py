@@ -6,7 +6,7 @@ import enum
 import signal
 from collections import Counter
 
-from s3_uploader.model import Candidate, Left, Receipt, RunReport
+from s3_uploader.model import OTHER_LOCATIONS, Candidate, Left, Receipt, RunReport, Waiting
 
 
 class End(enum.Enum):
@@ -20,6 +20,9 @@ class End(enum.Enum):
     STATE = "ledger unusable"
     LOCKED = "another run has the spool"
 
+
+_MOST_LOCATIONS = 500
+"""A spool may have any number of them; what is kept in memory, and told at the end, may not."""
 
 _NOT_WAITING = (Left.VANISHED, Left.SPECIAL, Left.UNDATED, Left.REMEMBERED)
 
@@ -35,9 +38,7 @@ class Tally:
         self.troubles = 0
         self.pruned = 0
         self.left: Counter[str] = Counter()
-        self.backlog = 0
-        self.backlog_bytes = 0
-        self.oldest_waiting: float | None = None
+        self.waiting: dict[str, Waiting] = {}
 
     def count_shipped(self, receipt: Receipt) -> None:
         """A file is at the destination, recorded and disposed of."""
@@ -49,9 +50,7 @@ class Tally:
         """The spool is scanned anew in the same run: what was left is counted again, what was done is not."""
         self.troubles = 0
         self.left.clear()
-        self.backlog = 0
-        self.backlog_bytes = 0
-        self.oldest_waiting = None
+        self.waiting.clear()
 
     def count_left(self, reason: Left, candidate: Candidate | None = None) -> None:
         """An entry was left; a candidate still has to be shipped one day."""
@@ -61,11 +60,15 @@ class Tally:
 
     def count_waiting(self, candidate: Candidate) -> None:
         """A candidate stays in the spool and still has to be shipped."""
-        self.backlog += 1
-        self.backlog_bytes += candidate.size
-        since = candidate.period_begin if candidate.period_begin is not None else candidate.mtime_ns / 1e9
-        if self.oldest_waiting is None or since < self.oldest_waiting:
-            self.oldest_waiting = since
+        since = candidate.data_time
+        waiting = self.waiting.get(candidate.location)
+        if waiting is None:
+            location = candidate.location if len(self.waiting) < _MOST_LOCATIONS else OTHER_LOCATIONS
+            waiting = self.waiting.setdefault(location, Waiting(0, 0, since))
+        waiting.files += 1
+        waiting.bytes += candidate.size
+        if since < waiting.oldest:
+            waiting.oldest = since
 
     def report(
         self,
@@ -91,12 +94,13 @@ class Tally:
             already_there=self.already_there,
             failed=self.failures + self.troubles,
             left=dict(self.left),
-            backlog=self.backlog,
-            backlog_bytes=self.backlog_bytes,
-            oldest_waiting=self.oldest_waiting,
+            backlog=sum(waiting.files for waiting in self.waiting.values()),
+            backlog_bytes=sum(waiting.bytes for waiting in self.waiting.values()),
+            oldest_waiting=min((waiting.oldest for waiting in self.waiting.values()), default=None),
             pruned_directories=self.pruned,
             ended_by=end.value,
             message=message,
+            waiting=dict(self.waiting),
         )
 
 

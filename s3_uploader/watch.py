@@ -18,6 +18,7 @@ from s3_uploader import app, parts
 from s3_uploader.config.keys import Config, S3Destination
 from s3_uploader.errors import ConfigError, UploaderError
 from s3_uploader.events import Emit, Event, LocalTrouble, Notice, RunFinished, UploadFailed, fan_out
+from s3_uploader.measurement import Measure
 from s3_uploader.model import Left, RunReport
 from s3_uploader.stop import Clock, News, Stop
 from s3_uploader.stores.base import Memory, Store
@@ -72,6 +73,7 @@ class Watch:
     :param load: gives the configuration; called at the start and at each reload.
     :param emit: told what a person should read: trouble once, not once in each pass.
     :param monitor: told everything.
+    :param measure: see :class:`s3_uploader.app.Surroundings`.
     :param interval: seconds between two passes when nothing wakes the loop earlier.
     :param events: see :data:`StartEvents`; ``None`` where there is no such thing.
     :param status: told in one line what the loop does, for a service manager.
@@ -90,6 +92,7 @@ class Watch:
         stop: Stop,
         wakeup: Wakeup,
         monitor: Emit = lambda event: None,
+        measure: Measure | None = None,
         interval: float = DEFAULT_INTERVAL,
         clock: Clock | None = None,
         events: StartEvents | None = None,
@@ -105,6 +108,7 @@ class Watch:
         self._say = emit
         self._calm = SaysOnce(emit, clock=self._clock.monotonic)
         self._emit = fan_out([self._calm, monitor])
+        self._measure = measure
         self._stop = stop
         self._wakeup = wakeup
         self._interval = interval
@@ -172,6 +176,7 @@ class Watch:
                     make_store=self._kept_store,
                     is_rehearsal=self._is_rehearsal,
                     news=self._news,
+                    measure=self._measure,
                 ),
             )
         except UploaderError as error:

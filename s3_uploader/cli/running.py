@@ -13,6 +13,7 @@ from s3_uploader import app, config, parts
 from s3_uploader.cli.failures import guarded
 from s3_uploader.cli.settings import load
 from s3_uploader.events import Emit, fan_out
+from s3_uploader.measurement import Measure
 from s3_uploader.reporting.log import Log, Verbosity
 from s3_uploader.reporting.monitoring import Monitoring
 from s3_uploader.stop import Clock, Stop
@@ -51,11 +52,12 @@ def _run(config_file: str, options: RunOptions) -> int:
         sys.stderr, json=options.json_log, verbosity=options.verbosity, explain_idle=by_hand, explain_exit_code=True
     )
     wants_progress = options.progress if options.progress is not None else by_hand and not options.json_log
-    with log, stop_on_signals() as stop, subscribers(configuration, log, progress=wants_progress) as emit:
+    with log, stop_on_signals() as stop, subscribers(configuration, log, progress=wants_progress) as (emit, measure):
         report = app.run_once(
             configuration,
             app.Surroundings(
                 emit=emit,
+                measure=measure,
                 stop=stop,
                 beat=log.flush_if_due,
                 make_store=parts.store_maker(options.simulate_failures),
@@ -68,7 +70,7 @@ def _run(config_file: str, options: RunOptions) -> int:
 
 
 @contextmanager
-def subscribers(configuration: config.Config, log: Log, *, progress: bool) -> Iterator[Emit]:
+def subscribers(configuration: config.Config, log: Log, *, progress: bool) -> Iterator[tuple[Emit, Measure | None]]:
     """What hears of a run: the log (or the bar with the log above it), the metrics file, the ping."""
     people: Emit = log
     closers: list[Callable[[], None]] = []
@@ -87,7 +89,7 @@ def subscribers(configuration: config.Config, log: Log, *, progress: bool) -> It
     monitoring.configure(metrics_file=configuration.metrics_file, ping_url=configuration.ping_url)
     closers.append(monitoring.close)
     try:
-        yield fan_out([people, monitoring])
+        yield fan_out([people, monitoring]), monitoring.measure if configuration.metrics_file is not None else None
     finally:
         for close in reversed(closers):
             close()

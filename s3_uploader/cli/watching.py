@@ -11,6 +11,7 @@ from s3_uploader import config, parts
 from s3_uploader.cli.failures import guarded
 from s3_uploader.cli.running import raise_descriptor_limit, stop_on_signals
 from s3_uploader.cli.settings import load
+from s3_uploader.looking import measured_before
 from s3_uploader.reporting.log import Log, Verbosity
 from s3_uploader.reporting.monitoring import Monitoring
 from s3_uploader.service_manager import ServiceManager
@@ -36,19 +37,25 @@ def _watch(config_file: str, options: WatchOptions) -> int:
     raise_descriptor_limit()
     manager = ServiceManager.of(os.environ, pid=os.getpid())
     log = Log(sys.stderr, json=options.json_log, verbosity=options.verbosity)
-    monitoring = Monitoring(notice=SaysOnce(log), log=log, is_watch=True)
+    monitoring = Monitoring(notice=SaysOnce(log), log=log, watch_interval=options.interval)
     watches: list[Watch] = []
 
     def beat() -> None:
         manager.beat()
         log.flush_if_due()
+        monitoring.beat()
 
     def reload() -> None:
         for each in watches:
             each.reload()
 
     def configured(configuration: config.Config) -> None:
-        monitoring.configure(metrics_file=configuration.metrics_file, ping_url=configuration.ping_url)
+        monitoring.configure(
+            metrics_file=configuration.metrics_file,
+            ping_url=configuration.ping_url,
+            base_dir=configuration.base_dir,
+            before=lambda: measured_before(configuration),
+        )
         log.flush()
         manager.ready()
 
@@ -57,6 +64,7 @@ def _watch(config_file: str, options: WatchOptions) -> int:
             lambda: load(config_file),
             emit=log,
             monitor=monitoring,
+            measure=monitoring.measure,
             stop=stop,
             wakeup=Wakeup(),
             interval=options.interval,

@@ -21,8 +21,9 @@ from __future__ import annotations
 
 from s3_uploader.ledger.endpoint_memory import EndpointMemory
 from s3_uploader.ledger.ledger import Ledger
-from s3_uploader.ledger.rows import FailingRow, LocationTotals, RunRow, ShippedRow, after_failure, next_pause
+from s3_uploader.ledger.rows import FailingRow, RunRow, ShippedRow, after_failure, next_pause
 from s3_uploader.ledger.state import LEDGER_NAME, create_state_directory, spool_name, state_directory
+from s3_uploader.model import LocationTotals
 
 __all__ = [
     "LEDGER_NAME",

@@ -11,8 +11,8 @@ from s3_uploader.errors import StateError
 from s3_uploader.ledger import codec, history, runs
 from s3_uploader.ledger.codec import restored, stored
 from s3_uploader.ledger.endpoint_memory import MAX_AGE, EndpointMemory
-from s3_uploader.ledger.rows import FailingRow, LocationTotals, RunRow, ShippedRow
-from s3_uploader.model import FailureKind, Fingerprint, RunReport, Totals
+from s3_uploader.ledger.rows import FailingRow, RunRow, ShippedRow
+from s3_uploader.model import FailureKind, Fingerprint, LocationTotals, RunReport, Totals
 
 if TYPE_CHECKING:
     import sqlite3
@@ -300,10 +300,12 @@ class Ledger:
         (row,) = self._database.read(f"SELECT {', '.join(names)} FROM totals")
         return Totals(**dict(zip(names, row, strict=True)))
 
-    def location_totals(self) -> list[LocationTotals]:
-        """What each location has shipped since the ledger began, by name."""
+    def location_totals(self, *, limit: int | None = None) -> list[LocationTotals]:
+        """What each location has shipped since the ledger began, by name; ``limit`` gives the first so many."""
         rows = self._database.read(
             "SELECT location, files, bytes, last_shipped_at, last_period_begin FROM locations ORDER BY location"
+            " LIMIT ?",
+            (-1 if limit is None else limit,),
         )
         return [
             LocationTotals(

@@ -97,16 +97,6 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
-class LocationTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """What one location has shipped since the ledger began, pruned history included."""
-
-    location: str
-    files: int
-    bytes: int
-    last_shipped_at: float
-    last_period_begin: float | None
-
-
 def next_pause(attempts: int, random: Callable[[], float]) -> float:
     """Seconds to wait after the ``attempts``-th failure: doubling, with jitter so that files do not come back together.
 

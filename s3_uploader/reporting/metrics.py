@@ -1,29 +1,28 @@
-"""Metrics for Prometheus, through node_exporter's textfile collector: one file, rewritten at the end of each run.
+"""The metrics file, for node_exporter's textfile collector: rewritten at the end of each run, and in ``watch`` often.
 
-The text is written here and not by ``prometheus_client``, whose import alone takes about 65 ms, as long as a whole tick
-without work; its parser is what the tests hold the text against. What a process of a second cannot count, the files and
-bytes since the beginning, comes from the ledger.
-
-Format: https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
+What a process of a second cannot count, the files and bytes since the beginning, comes from the ledger. A run that
+cannot begin writes the file too, and changes only what is said about the last attempt and the problems.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
+import fcntl
 import os
+import time
+from collections.abc import Callable, Iterator
 
-from s3_uploader import __version__
-from s3_uploader.events import Emit, Event, Notice, RunFinished
-from s3_uploader.model import Left, RunReport, Totals
+from s3_uploader.events import Emit, Notice
+from s3_uploader.measurement import Measurement, RunMeasured
+from s3_uploader.reporting.measures import exposition
 from s3_uploader.text import shown_name
 
-_PREFIX = "s3_uploader_"
-_REASONS = {reason.value: reason.name.lower() for reason in Left}
+_PATIENCE_SECONDS = 1.0
+_ASK_AGAIN_SECONDS = 0.01
 
 
 class MetricsFile:
-    """Subscriber that rewrites the file at the end of each run. A file that cannot be written is a warning.
+    """Writes the file. One that cannot be written is a warning.
 
     :param path: what the collector reads; its name must end in ``.prom`` for that.
     :param notice: told if the file cannot be written.
@@ -33,13 +32,30 @@ class MetricsFile:
         self._path = path
         self._notice = notice
 
-    def __call__(self, event: Event) -> None:
-        """Take note of an event."""
-        if not isinstance(event, RunFinished) or event.report.dry_run:
+    def measure(self, measurement: Measurement) -> None:
+        """Write what was measured, and leave what it says nothing about as it is."""
+        if isinstance(measurement, RunMeasured) and measurement.report.dry_run:
             return
-        text = exposition(event.report, totals=event.totals, failing_files=event.failing_files)
+        knows_all = isinstance(measurement, RunMeasured) and measurement.locations is not None
+        self._update(lambda: exposition(measurement, before="" if knows_all else self._before()))
+
+    def write(self, text: str) -> None:
+        """Write that text. It may be lost in a power cut, for it will be written again soon."""
+        self._update(lambda: text, durable=False)
+
+    def _before(self) -> str:
         try:
-            replace_file(self._path, text.encode())
+            with open(self._path, encoding="utf-8") as file:
+                return file.read()
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+    def _update(self, make: Callable[[], str], *, durable: bool = True) -> None:
+        try:
+            # One that steps aside reads the file and writes it again, and must not do so with the numbers of a run that
+            # ends in between.
+            with _alone_in(os.path.dirname(self._path) or "."):
+                replace_file(self._path, make().encode(), durable=durable)
         except OSError as error:
             self._notice(
                 Notice(
@@ -50,67 +66,31 @@ class MetricsFile:
             )
 
 
-def exposition(report: RunReport, *, totals: Totals | None, failing_files: int | None) -> str:
-    """The metrics of a spool after a run, in Prometheus's text format.
-
-    :param totals: from the ledger; without them the families that need them are left out.
-    """
-    finished_at = report.started_at + report.duration
-    families = _Families(shown_name(report.base_dir))
-    add = families.add
-    add("build_info", "gauge", "The version that made the last run; always 1.", 1, version=__version__)
-    add("last_run_timestamp_seconds", "gauge", "When the last run ended.", finished_at)
-    add("last_run_duration_seconds", "gauge", "How long the last run took.", report.duration)
-    add("last_run_exit_code", "gauge", "Exit code of the last run; 0 is success.", report.exit_code)
-    add("last_run_shipped_files", "gauge", "Files that the last run shipped.", report.shipped)
-    add("last_run_shipped_bytes", "gauge", "Bytes that the last run shipped.", report.shipped_bytes)
-    add("last_run_failed_files", "gauge", "Files that the last run could not ship.", report.failed)
-    left = dict.fromkeys(_REASONS.values(), 0)
-    for value, number in report.left.items():
-        left[_REASONS.get(value, value)] = number
-    for reason, number in left.items():
-        add("left_entries", "gauge", "Entries of the spool that the last run left, by reason.", number, reason=reason)
-    add("backlog_files", "gauge", "Files that waited in the spool after the last run.", report.backlog)
-    add(
-        "backlog_bytes", "gauge", "Size of the files that waited in the spool after the last run.", report.backlog_bytes
-    )
-    oldest = report.oldest_waiting
-    add(
-        "oldest_waiting_timestamp_seconds",
-        "gauge",
-        "Data time of the oldest file that waited after the last run; NaN if none did.",
-        math.nan if oldest is None else oldest,
-    )
-    add(
-        "oldest_waiting_age_seconds",
-        "gauge",
-        "Age of the oldest file that waited after the last run; 0 if none did.",
-        0 if oldest is None else max(finished_at - oldest, 0.0),
-    )
-    if failing_files is not None:
-        add("failing_files", "gauge", "Files that failed and wait for their next try.", failing_files)
-    if totals is not None:
-        add("shipped_files_total", "counter", "Files shipped since the ledger began.", totals.shipped_files)
-        add("shipped_bytes_total", "counter", "Bytes shipped since the ledger began.", totals.shipped_bytes)
-        add("already_there_files_total", "counter", "Shipped files that the store had before.", totals.already_there)
-        add("failed_uploads_total", "counter", "Uploads that failed, each try counted.", totals.failed_uploads)
-        add("runs_total", "counter", "Runs that came to an end.", totals.runs)
-        add(
-            "last_success_timestamp_seconds",
-            "gauge",
-            "When a run last ended with exit code 0; 0 if none has.",
-            totals.last_success_at or 0,
-        )
-        add(
-            "last_shipped_timestamp_seconds",
-            "gauge",
-            "When a file was last shipped; 0 if none was.",
-            totals.last_shipped_at or 0,
-        )
-    return families.text()
+@contextlib.contextmanager
+def _alone_in(directory: str) -> Iterator[None]:
+    """Keep other runs from writing metrics in a directory; for a moment only, and not where that is impossible."""
+    descriptor = -1
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while not _is_locked(descriptor) and time.monotonic() < until:
+            time.sleep(_ASK_AGAIN_SECONDS)
+    try:
+        yield
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
-def replace_file(path: str, data: bytes) -> None:
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def replace_file(path: str, data: bytes, *, durable: bool = True) -> None:
     """Replace a file in one step: whoever reads it sees the old content or the new one. Readable for everybody.
 
     :raises OSError: if that is not possible; the old file is still there then.
@@ -127,37 +107,10 @@ def replace_file(path: str, data: bytes) -> None:
             os.fchmod(descriptor, 0o644)
             file.write(data)
             file.flush()
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         os.rename(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-
-
-class _Families:
-    def __init__(self, spool: str) -> None:
-        self._spool = spool
-        self._lines: list[str] = []
-        self._family = ""
-
-    def add(self, name: str, kind: str, help_text: str, value: float, **labels: str) -> None:
-        if name != self._family:
-            self._family = name
-            self._lines.append(f"# HELP {_PREFIX}{name} {help_text}")
-            self._lines.append(f"# TYPE {_PREFIX}{name} {kind}")
-        pairs = ",".join(f'{label}="{_quoted(text)}"' for label, text in {"spool": self._spool, **labels}.items())
-        self._lines.append(f"{_PREFIX}{name}{{{pairs}}} {_number(value)}")
-
-    def text(self) -> str:
-        return "\n".join(self._lines) + "\n"
-
-
-def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _number(value: float) -> str:
-    if isinstance(value, int):
-        return str(value)
-    return "NaN" if math.isnan(value) else repr(round(value, 3))

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from s3_uploader.events import Emit, Event, RunFinished
+from s3_uploader.measurement import Measurement, RunMeasured
+from s3_uploader.stop import Clock
+
+if TYPE_CHECKING:
+    from s3_uploader.reporting.live import Live
 
 _SHORTEST_SILENCE = 60.0
+_INTERVAL = 15.0
+"""Seconds between two writes of the metrics file of a watch: as often as Prometheus usually looks."""
+_SHORTEST_INTERVAL = 1.0
 
 
 class _Pinger(Protocol):
@@ -17,6 +24,14 @@ class _Pinger(Protocol):
 
     def close(self) -> None:
         """Wait for the last ping."""
+
+
+class _File(Protocol):
+    def measure(self, measurement: Measurement) -> None:
+        """Write what was measured."""
+
+    def write(self, text: str) -> None:
+        """Write that text."""
 
 
 class Tail(Protocol):
@@ -39,8 +54,8 @@ class Monitoring:
 
     :param notice: told if the file cannot be written or the health check not be reached.
     :param log: whose last lines go with a ping.
-    :param is_watch: there is one run after the other: a ping each minute is enough, and one when things change.
-    :param clock: monotonic seconds.
+    :param watch_interval: of a watch, in seconds; ``None`` where there is one run. In a watch a ping each minute is
+        enough, and one when things change; the metrics file is written now and then.
     """
 
     def __init__(
@@ -48,25 +63,49 @@ class Monitoring:
         *,
         notice: Emit,
         log: Tail,
-        is_watch: bool = False,
-        clock: Callable[[], float] = time.monotonic,
+        watch_interval: float | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._notice = notice
         self._log = log
-        self._is_watch = is_watch
-        self._clock = clock
-        self._metrics: Emit | None = None
+        self._watch_interval = watch_interval
+        self._clock = clock or Clock()
+        self._live: Live | None = None
+        self._file: _File | None = None
         self._ping: _Pinger | None = None
         self._pinged: tuple[int, float] | None = None
+        self._written_at = self._due_at = 0.0
+        self._exit_code: int | None = None
 
-    def configure(self, *, metrics_file: str | None, ping_url: str | None) -> None:
-        """Follow a configuration, from now on."""
+    def live(self) -> Live:
+        """The numbers of the watch as of now, for others than the metrics file too. They are kept from now on."""
+        if self._live is None:
+            from s3_uploader.reporting.live import Live
+
+            self._live = Live(interval=self._watch_interval or 0.0, clock=self._clock)
+        return self._live
+
+    def configure(
+        self,
+        *,
+        metrics_file: str | None,
+        ping_url: str | None,
+        base_dir: str = "",
+        before: Callable[[], RunMeasured | None] = lambda: None,
+    ) -> None:
+        """Follow a configuration, from now on.
+
+        :param before: gives what the ledger knows of the spool; asked only where numbers of a watch are kept.
+        """
         self.close()
         self._pinged = None
+        if self._live is not None or (metrics_file is not None and self._watch_interval is not None):
+            self.live().begin(base_dir, before())
         if metrics_file is not None:
             from s3_uploader.reporting.metrics import MetricsFile
 
-            self._metrics = MetricsFile(metrics_file, notice=self._notice)
+            self._file = MetricsFile(metrics_file, notice=self._notice)
+            self._write()
         if ping_url is not None:
             from s3_uploader.reporting.ping import Ping
 
@@ -74,15 +113,44 @@ class Monitoring:
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
-        if self._metrics is not None:
-            self._metrics(event)
-        if self._ping is not None and (not self._is_watch or self._is_worth_a_ping(event)):
+        if self._live is not None:
+            self._live(event)
+        if self._ping is not None and (self._watch_interval is None or self._is_worth_a_ping(event)):
             self._ping(event)
+
+    def measure(self, measurement: Measurement) -> None:
+        """Take note of what a run measured."""
+        if self._live is None:
+            if self._file is not None:
+                self._file.measure(measurement)
+            return
+        self._live.measure(measurement)
+        if self._is_news(measurement):
+            self._due_at = min(self._due_at, self._written_at + _SHORTEST_INTERVAL)
+
+    def beat(self) -> None:
+        """To be called often while a watch is alive."""
+        if self._live is not None:
+            self._live.beat()
+            if self._file is not None and self._clock.monotonic() >= self._due_at:
+                self._write()
+
+    def _write(self) -> None:
+        if self._live is not None and self._file is not None:
+            self._file.write(self._live.text())
+            self._written_at = self._clock.monotonic()
+            self._due_at = self._written_at + _INTERVAL
+
+    def _is_news(self, measurement: Measurement) -> bool:
+        before = self._exit_code
+        self._exit_code = measurement.report.exit_code if isinstance(measurement, RunMeasured) else None
+        has_done = isinstance(measurement, RunMeasured) and (measurement.report.shipped or measurement.report.failed)
+        return bool(has_done) or self._exit_code != before
 
     def _is_worth_a_ping(self, event: Event) -> bool:
         if not isinstance(event, RunFinished):
             return False
-        code, now = event.report.exit_code, self._clock()
+        code, now = event.report.exit_code, self._clock.monotonic()
         if self._pinged is not None and self._pinged[0] == code and now - self._pinged[1] < _SHORTEST_SILENCE:
             return False
         self._pinged = code, now
@@ -90,6 +158,7 @@ class Monitoring:
 
     def close(self) -> None:
         """Wait for the last ping, a few seconds at the most; nothing is told any more."""
-        ping, self._ping, self._metrics = self._ping, None, None
+        self._write()
+        ping, self._ping, self._file = self._ping, None, None
         if ping is not None:
             ping.close()

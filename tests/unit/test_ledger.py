@@ -277,6 +277,7 @@ def test_locations_have_totals_of_their_own(ledger: Ledger) -> None:
         LocationTotals(location="attic", files=5, bytes=5 * 4096, last_shipped_at=NOW + 3, last_period_begin=7.0),
         LocationTotals(location="hall", files=2, bytes=2 * 4096, last_shipped_at=NOW, last_period_begin=NOW - 60),
     ]
+    assert ledger.location_totals(limit=1) == ledger.location_totals()[:1]
 
 
 # ------------------------------------------------------------------------------------------------ failing files

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import math
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,9 +16,12 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from s3_uploader import __version__
-from s3_uploader.events import Event, Notice, RunFinished
-from s3_uploader.model import Left, RunReport, Totals
-from s3_uploader.reporting.metrics import MetricsFile, exposition
+from s3_uploader.events import Event, Notice
+from s3_uploader.measurement import MOST_LOCATIONS, Problem, RunMeasured, RunNotBegun
+from s3_uploader.model import OTHER_LOCATIONS, Left, LocationTotals, RunReport, Totals, Waiting
+from s3_uploader.reporting.families import FAMILIES, PREFIX
+from s3_uploader.reporting.measures import CAUSES, OUTCOMES, exposition
+from s3_uploader.reporting.metrics import MetricsFile
 
 NOW = 1_600_000_000.25
 TOTALS = Totals(
@@ -28,21 +34,36 @@ TOTALS = Totals(
     last_success_at=NOW - 60,
     last_shipped_at=NOW - 30,
 )
+LocationLabels = tuple[tuple[str, str], ...]
 
 
-def report(**changes: object) -> RunReport:
+def report(**changes: Any) -> RunReport:
     """The report of a run that found nothing to do."""
     values: dict = {"base_dir": "/spool", "destination": "bucket", "started_at": NOW, "duration": 0.5, "exit_code": 0}
     return RunReport(**{**values, **changes})
 
 
-def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+def measured(**changes: Any) -> RunMeasured:
+    """Such a run, and what the ledger says after it."""
+    values: dict = {"totals": TOTALS, "failing_files": 0, "locations": ()}
+    ledgers = {name: changes.pop(name) for name in [*values, "problems"] if name in changes}
+    return RunMeasured(report=report(**changes), **{**values, **ledgers})
+
+
+def shipped(location: str, files: int, size: int = 0) -> LocationTotals:
+    """What a location has shipped."""
+    return LocationTotals(location=location, files=files, bytes=size, last_shipped_at=NOW, last_period_begin=None)
+
+
+def samples(text: str) -> dict[tuple[str, LocationLabels], float]:
     """What Prometheus's own parser reads, without the common prefix and label."""
     found = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             labels = tuple(sorted((name, value) for name, value in sample.labels.items() if name != "spool"))
-            found[sample.name.removeprefix("s3_uploader_"), labels] = sample.value
+            key = sample.name.removeprefix(PREFIX), labels
+            assert key not in found, f"twice: {key}"
+            found[key] = sample.value
     return found
 
 
@@ -51,28 +72,30 @@ def plain(text: str) -> dict[str, float]:
     return {name: value for (name, labels), value in samples(text).items() if not labels}
 
 
+def by_label(text: str, name: str) -> dict[str, float]:
+    """The samples of one name with one label of its own."""
+    return {labels[0][1]: value for (found, labels), value in samples(text).items() if found == name}
+
+
 def test_a_run_is_measured() -> None:
     """What the run did, what waits and what was counted over all runs can be read by Prometheus."""
-    values = samples(
-        exposition(
-            report(
-                exit_code=1,
-                shipped=5,
-                shipped_bytes=50,
-                failed=2,
-                left={"fresh": 3, "not of the layout": 4},
-                backlog=9,
-                backlog_bytes=90,
-                oldest_waiting=NOW - 100,
-            ),
-            totals=TOTALS,
+    text = exposition(
+        measured(
+            exit_code=1,
+            shipped=5,
+            shipped_bytes=50,
+            failed=2,
+            left={"fresh": 3, "not of the layout": 4},
+            backlog=9,
+            backlog_bytes=90,
+            oldest_waiting=NOW - 100,
             failing_files=6,
         )
     )
-    left = {dict(labels)["reason"]: value for (name, labels), value in values.items() if name == "left_entries"}
+    left = by_label(text, "left_entries")
     assert left == {**dict.fromkeys((reason.name.lower() for reason in Left), 0), "fresh": 3, "undated": 4}
-    assert values["build_info", (("version", __version__),)] == 1
-    assert {name: value for (name, labels), value in values.items() if not labels} == {
+    assert samples(text)["build_info", (("version", __version__),)] == 1
+    assert plain(text) == {
         "last_run_timestamp_seconds": NOW + 0.5,
         "last_run_duration_seconds": 0.5,
         "last_run_exit_code": 1,
@@ -91,14 +114,23 @@ def test_a_run_is_measured() -> None:
         "runs_total": 99,
         "last_success_timestamp_seconds": NOW - 60,
         "last_shipped_timestamp_seconds": NOW - 30,
+        "last_attempt_timestamp_seconds": NOW,
+        "lock_held_since_timestamp_seconds": 0,
     }
 
 
 def test_every_series_is_there_from_the_first_run() -> None:
     """Before anything happened every series has a value, so that alerts need not think of missing ones."""
-    first = samples(exposition(report(), totals=Totals(), failing_files=0))
-    later = samples(exposition(report(left={"busy": 1}, oldest_waiting=NOW), totals=TOTALS, failing_files=1))
+    first = samples(exposition(measured(totals=Totals())))
+    later = samples(
+        exposition(
+            measured(
+                left={"busy": 1}, oldest_waiting=NOW, failing_files=1, problems=(Problem("clock", NOW),), exit_code=1
+            )
+        )
+    )
     assert set(first) == set(later)
+    assert {PREFIX + name for name, _ in first} == {each.full_name for each in FAMILIES if not each.only_in_watch}
     assert first["last_success_timestamp_seconds", ()] == 0
     assert first["oldest_waiting_age_seconds", ()] == 0
     assert math.isnan(first["oldest_waiting_timestamp_seconds", ()])
@@ -106,39 +138,156 @@ def test_every_series_is_there_from_the_first_run() -> None:
 
 def test_a_file_from_the_future_is_not_of_negative_age() -> None:
     """A data time in the future is no age below zero."""
-    assert (
-        plain(exposition(report(oldest_waiting=NOW + 99), totals=None, failing_files=None))[
-            "oldest_waiting_age_seconds"
-        ]
-        == 0
-    )
-
-
-def test_without_the_ledger_the_rest_is_measured() -> None:
-    """If the ledger could not be asked, what the run itself knows is measured all the same."""
-    values = plain(exposition(report(exit_code=1), totals=None, failing_files=None))
-    assert values["last_run_exit_code"] == 1
-    assert "shipped_files_total" not in values
-    assert "failing_files" not in values
+    assert plain(exposition(measured(oldest_waiting=NOW + 99)))["oldest_waiting_age_seconds"] == 0
 
 
 def test_families_are_described() -> None:
     """Each family has a help text and a type, counters end in _total, and samples of one family stay together."""
-    for family in text_string_to_metric_families(exposition(report(), totals=TOTALS, failing_files=0)):
-        assert family.documentation.endswith(".")
+    text = exposition(measured())
+    for family in text_string_to_metric_families(text):
+        assert family.documentation.endswith((".", "1 while this keeps files from being shipped, else 0, by cause."))
         assert family.type in ("gauge", "counter")
         assert all(sample.name.endswith("_total") == (family.type == "counter") for sample in family.samples)
         assert {sample.labels["spool"] for sample in family.samples} == {"/spool"}
-    text = exposition(report(), totals=TOTALS, failing_files=0)
-    assert text.count("# TYPE s3_uploader_left_entries ") == 1
+    for each in FAMILIES:
+        assert text.count(f"# TYPE {each.full_name} ") == (not each.only_in_watch)
 
 
-@given(name=st.binary(min_size=1, max_size=20).map(os.fsdecode), reason=st.text(max_size=10))
-def test_a_spool_of_any_name_can_be_measured(name: str, reason: str) -> None:
-    """Whatever the spool is called, the file stays readable for Prometheus."""
-    text = exposition(report(base_dir=name, left={reason: 1}), totals=TOTALS, failing_files=0)
+# ------------------------------------------------------------------------------------------------ locations
+
+
+def test_locations_have_series_of_their_own() -> None:
+    """What each location shipped and what of it waits is told, one that only ships or only waits included."""
+    text = exposition(
+        measured(
+            totals=Totals(shipped_files=12, shipped_bytes=120),
+            locations=(shipped("attic", 5, 50), shipped("hall", 7, 70)),
+            waiting={"hall": Waiting(1, 10, NOW - 5), "": Waiting(2, 20, NOW - 9)},
+        )
+    )
+    assert by_label(text, "location_shipped_files_total") == {"attic": 5, "hall": 7, ".": 0, OTHER_LOCATIONS: 0}
+    assert by_label(text, "location_shipped_bytes_total") == {"attic": 50, "hall": 70, ".": 0, OTHER_LOCATIONS: 0}
+    assert by_label(text, "location_backlog_files") == {"attic": 0, "hall": 1, ".": 2, OTHER_LOCATIONS: 0}
+    assert by_label(text, "location_backlog_bytes") == {"attic": 0, "hall": 10, ".": 20, OTHER_LOCATIONS: 0}
+    oldest = by_label(text, "location_oldest_waiting_timestamp_seconds")
+    assert (oldest["hall"], oldest["."]) == (NOW - 5, NOW - 9)
+    assert math.isnan(oldest["attic"])
+
+
+def test_there_are_only_so_many_series() -> None:
+    """Of very many locations the rest is summed up under a name that none can have, and nothing is lost."""
+    known = tuple(shipped(f"room-{number:03d}", 2, 20) for number in range(MOST_LOCATIONS - 1))
+    waiting = {f"shed-{number}": Waiting(1, 10, NOW - number) for number in range(100)}
+    text = exposition(
+        measured(
+            totals=Totals(shipped_files=1000, shipped_bytes=10_000),
+            locations=known,
+            waiting={**waiting, OTHER_LOCATIONS: Waiting(4, 40, NOW - 500)},
+        )
+    )
+    for name, total in (
+        ("location_shipped_files_total", 1000),
+        ("location_shipped_bytes_total", 10_000),
+        ("location_backlog_files", 104),
+        ("location_backlog_bytes", 1040),
+    ):
+        values = by_label(text, name)
+        assert len(values) <= MOST_LOCATIONS + 1
+        assert sum(values.values()) == total
+    assert by_label(text, "location_oldest_waiting_timestamp_seconds")[OTHER_LOCATIONS] == NOW - 500
+
+
+@given(names=st.lists(st.binary(min_size=1, max_size=20).map(os.fsdecode), min_size=2, unique=True), reason=st.text())
+def test_names_may_be_anything(names: list[str], reason: str) -> None:
+    """Whatever spool and locations are called, the file stays readable for Prometheus, and no two series are one."""
+    spool, *locations = names
+    text = exposition(
+        measured(
+            base_dir=spool,
+            left={reason: 1},
+            locations=tuple(shipped(name, 1) for name in locations),
+            waiting={name: Waiting(1, 1, 1.0) for name in locations},
+        )
+    )
     text.encode()
-    assert len(samples(text)) >= 20
+    assert len(by_label(text, "location_backlog_files")) >= min(len(locations), MOST_LOCATIONS)
+    # A run that steps aside reads what was written, and changes nothing of it but what it knows better.
+    again = exposition(RunNotBegun(base_dir=spool, at=NOW + 60, message="", is_held=True), before=text)
+    kept = {key: value for key, value in samples(again).items() if "attempt" not in key[0] and "lock" not in key[0]}
+    assert repr(kept) == repr({key: value for key, value in samples(text).items() if key in kept})
+
+
+# ------------------------------------------------------------------------------------------------ problems, attempts
+
+
+def test_every_cause_is_there() -> None:
+    """Each cause has a series from the first run on, 1 and since when while it is met."""
+    text = exposition(measured(problems=(Problem("disk_full", NOW - 70),)))
+    assert by_label(text, "problem") == {**dict.fromkeys(CAUSES, 0), "disk_full": 1}
+    assert by_label(text, "problem_since_timestamp_seconds") == {**dict.fromkeys(CAUSES, 0), "disk_full": NOW - 70}
+
+
+def test_a_run_that_steps_aside_keeps_the_numbers(tmp_path: Path, notices: list[Event]) -> None:
+    """It says that it did and since when the other has the spool, and leaves the numbers of real runs as they are."""
+    path = tmp_path / "spool.prom"
+    file = MetricsFile(str(path), notice=notices.append)
+    file.measure(measured(shipped=7, locations=(shipped("hall", 7),), oldest_waiting=NOW - 5))
+    before = plain(path.read_text())
+    file.measure(
+        RunNotBegun(
+            base_dir="/spool",
+            at=NOW + 60,
+            message="another",
+            is_held=True,
+            held_since=NOW - 900,
+            problems=(Problem("hung_run", NOW - 900),),
+        )
+    )
+    text = path.read_text()
+    assert plain(text) == {
+        **before,
+        "last_attempt_timestamp_seconds": NOW + 60,
+        "lock_held_since_timestamp_seconds": NOW - 900,
+    }
+    assert by_label(text, "location_shipped_files_total")["hall"] == 7
+    assert by_label(text, "last_attempt_outcome") == {"ran": 0, "stepped_aside": 1, "could_not_begin": 0}
+    assert by_label(text, "problem")["hung_run"] == 1
+    file.measure(measured(shipped=8))
+    text = path.read_text()
+    assert by_label(text, "last_attempt_outcome")["ran"] == 1
+    assert plain(text)["lock_held_since_timestamp_seconds"] == 0
+    assert notices == []
+
+
+@pytest.mark.parametrize("before", [None, b"\xff", b"# HELP s3_uploader_backlog_files", b"nonsense\n"])
+def test_a_first_run_that_cannot_begin(tmp_path: Path, notices: list[Event], before: bytes | None) -> None:
+    """Without a file that says more, every series is there with nothing in it, and the outcome."""
+    path = tmp_path / "spool.prom"
+    if before is not None:
+        path.write_bytes(before)
+    MetricsFile(str(path), notice=notices.append).measure(RunNotBegun(base_dir="/spool", at=NOW, message="no disk"))
+    text = path.read_text()
+    assert set(samples(text)) == set(samples(exposition(measured())))
+    assert by_label(text, "last_attempt_outcome") == {each: int(each == "could_not_begin") for each in OUTCOMES}
+
+
+def test_numbers_of_another_spool_are_not_taken_over() -> None:
+    """A file that belonged to another spool says nothing about this one."""
+    before = exposition(measured(base_dir="/elsewhere", shipped=9))
+    text = exposition(RunNotBegun(base_dir="/spool", at=NOW, message=""), before=before)
+    assert plain(text)["last_run_shipped_files"] == 0
+    assert "elsewhere" not in text
+
+
+def test_without_the_ledger_the_rest_is_measured(tmp_path: Path, notices: list[Event]) -> None:
+    """If the ledger could not be asked, what the run itself knows is new, and the totals stay what they were."""
+    path = tmp_path / "spool.prom"
+    file = MetricsFile(str(path), notice=notices.append)
+    file.measure(measured())
+    file.measure(measured(exit_code=1, totals=None, failing_files=None, locations=None))
+    values = plain(path.read_text())
+    assert values["last_run_exit_code"] == 1
+    assert values["shipped_files_total"] == 1000
 
 
 # ------------------------------------------------------------------------------------------------ the file
@@ -153,12 +302,11 @@ def notices() -> list[Event]:
 def test_the_file_is_replaced_at_the_end_of_each_run(tmp_path: Path, notices: list[Event]) -> None:
     """After each run the file has that run's numbers, is readable for everybody, and nothing else is left behind."""
     path = tmp_path / "spool.prom"
-    subscriber = MetricsFile(str(path), notice=notices.append)
+    file = MetricsFile(str(path), notice=notices.append)
     before = os.umask(0o077)
     try:
         for number in (1, 2):
-            subscriber(Notice("info", "something else"))
-            subscriber(RunFinished(report(shipped=number), TOTALS, 0))
+            file.measure(measured(shipped=number))
             assert plain(path.read_text())["last_run_shipped_files"] == number
     finally:
         os.umask(before)
@@ -169,20 +317,35 @@ def test_the_file_is_replaced_at_the_end_of_each_run(tmp_path: Path, notices: li
 
 def test_a_dry_run_is_not_measured(tmp_path: Path, notices: list[Event]) -> None:
     """A dry run leaves the metrics as they are."""
-    MetricsFile(str(tmp_path / "spool.prom"), notice=notices.append)(RunFinished(report(dry_run=True)))
+    MetricsFile(str(tmp_path / "spool.prom"), notice=notices.append).measure(measured(dry_run=True))
     assert os.listdir(tmp_path) == []
 
 
 def test_what_a_killed_run_left_is_no_obstacle(tmp_path: Path, notices: list[Event]) -> None:
     """A half-written temporary file of a killed run is replaced."""
     (tmp_path / ".spool.prom.new").write_text("half")
-    MetricsFile(str(tmp_path / "spool.prom"), notice=notices.append)(RunFinished(report()))
+    MetricsFile(str(tmp_path / "spool.prom"), notice=notices.append).measure(measured())
     assert os.listdir(tmp_path) == ["spool.prom"]
+
+
+def test_somebody_who_never_lets_go_is_no_obstacle(
+    tmp_path: Path, notices: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run that stopped while it wrote its metrics is waited for, but not for long."""
+    monkeypatch.setattr("s3_uploader.reporting.metrics._PATIENCE_SECONDS", 0.02)
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        MetricsFile(str(tmp_path / "spool.prom"), notice=notices.append).measure(measured())
+    finally:
+        os.close(descriptor)
+    assert os.listdir(tmp_path) == ["spool.prom"]
+    assert notices == []
 
 
 def test_a_file_that_cannot_be_written_is_a_warning(tmp_path: Path, notices: list[Event]) -> None:
     """A missing directory does not fail the run; the warning names the file and the setting."""
-    MetricsFile(str(tmp_path / "no" / "spool.prom"), notice=notices.append)(RunFinished(report()))
+    MetricsFile(str(tmp_path / "no" / "spool.prom"), notice=notices.append).measure(measured())
     (notice,) = notices
     assert isinstance(notice, Notice)
     assert notice.level == "warning"
@@ -196,10 +359,10 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, notices: list[Event], m
     path.write_text("old")
 
     def fsync(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("s3_uploader.reporting.metrics.os.fsync", fsync)
-    MetricsFile(str(path), notice=notices.append)(RunFinished(report()))
+    MetricsFile(str(path), notice=notices.append).measure(measured())
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["spool.prom"]
     assert len(notices) == 1

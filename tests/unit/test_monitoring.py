@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from s3_uploader.events import Event, RunFinished, RunStarted
-from s3_uploader.model import RunReport
+from s3_uploader.measurement import RunMeasured, RunNotBegun
+from s3_uploader.model import RunReport, Totals
 from s3_uploader.reporting import ping
 from s3_uploader.reporting.monitoring import Monitoring, NoTail
 from tests.fakes import FakeClock
@@ -19,6 +21,19 @@ def finished(code: int = 0) -> RunFinished:
     return RunFinished(
         RunReport(base_dir="/spool", destination="bucket", started_at=0, duration=1, exit_code=code, shipped=1)
     )
+
+
+def tell(monitoring: Monitoring, event: RunFinished, files: int = 1) -> None:
+    """A run ends."""
+    monitoring(event)
+    monitoring.measure(RunMeasured(report=event.report, totals=Totals(shipped_files=files), locations=()))
+
+
+def shipped_files(path: Path) -> int:
+    """How many the metrics file says."""
+    found = re.search(r"^s3_uploader_shipped_files_total\{.*\} (\d+)$", path.read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1])
 
 
 @pytest.fixture
@@ -53,10 +68,10 @@ def test_reconfigured(tmp_path: Path, pinged: list[tuple[str, Event]]) -> None:
     """From a reload on the new file is written and the new check pinged, the old ones no more."""
     monitoring = Monitoring(notice=lambda event: None, log=NoTail())
     monitoring.configure(metrics_file=str(tmp_path / "old.prom"), ping_url="http://old")
-    monitoring(finished())
+    tell(monitoring, finished())
     monitoring.configure(metrics_file=str(tmp_path / "new.prom"), ping_url="http://new")
     (tmp_path / "old.prom").unlink()
-    monitoring(finished())
+    tell(monitoring, finished())
     assert [path.name for path in tmp_path.iterdir()] == ["new.prom"]
     assert [url for url, _ in pinged] == ["http://old", "http://old", "http://new"]
     monitoring.close()
@@ -76,7 +91,7 @@ def test_each_run(pinged: list[tuple[str, Event]]) -> None:
 def test_one_run_after_the_other(pinged: list[tuple[str, Event]]) -> None:
     """A program that looks all the time pings once a minute, and at once when it goes from good to bad or back."""
     clock = FakeClock()
-    monitoring = Monitoring(notice=lambda event: None, log=NoTail(), is_watch=True, clock=clock.read)
+    monitoring = Monitoring(notice=lambda event: None, log=NoTail(), watch_interval=9.0, clock=clock.clock())
     monitoring.configure(metrics_file=None, ping_url="http://check")
     for code in (0, 0, 1, 1, 0):
         monitoring(RunStarted("/spool", "bucket"))
@@ -86,3 +101,59 @@ def test_one_run_after_the_other(pinged: list[tuple[str, Event]]) -> None:
     clock.seconds += 60
     monitoring(finished())
     assert len(pinged) == 4
+
+
+def test_a_watch_writes_now_and_then(tmp_path: Path) -> None:
+    """The file is there before the first pass, is written on an interval while nothing happens, and soon after news."""
+    clock, path = FakeClock(), tmp_path / "spool.prom"
+    monitoring = Monitoring(notice=lambda event: None, log=NoTail(), watch_interval=9.0, clock=clock.clock())
+    known = RunMeasured(report=finished().report, totals=Totals(shipped_files=5), locations=())
+    monitoring.configure(metrics_file=str(path), ping_url=None, base_dir="/spool", before=lambda: known)
+
+    def was_written() -> bool:
+        monitoring.beat()
+        is_new = path.exists()
+        path.unlink(missing_ok=True)
+        return is_new
+
+    assert shipped_files(path) == 5
+    assert was_written()
+    clock.seconds += 0.5
+    tell(monitoring, finished(), files=6)
+    assert not was_written()  # not twice within a second
+    clock.seconds += 0.5
+    assert was_written()
+    clock.seconds += 14
+    assert not was_written()
+    clock.seconds += 1
+    assert was_written()
+    clock.seconds += 0.1
+    tell(monitoring, finished(), files=7)
+    monitoring.close()
+    assert shipped_files(path) == 7  # the last numbers are not lost
+    path.unlink()
+    monitoring.beat()
+    assert not path.exists()
+
+
+def test_passes_without_news_are_not_written_each(tmp_path: Path) -> None:
+    """Passes that do nothing make no more writes than the interval does; the first one in trouble makes one."""
+    clock, path = FakeClock(), tmp_path / "spool.prom"
+    monitoring = Monitoring(notice=lambda event: None, log=NoTail(), watch_interval=1.0, clock=clock.clock())
+    monitoring.configure(metrics_file=str(path), ping_url=None)
+    idle = RunMeasured(report=RunReport(base_dir="/", destination="", started_at=0, duration=0, exit_code=0))
+    writes = 0
+    for _ in range(30):
+        monitoring.measure(idle)
+        path.unlink(missing_ok=True)
+        monitoring.beat()
+        writes += path.exists()
+        clock.seconds += 1
+    assert writes in (2, 3)
+    for _ in range(2):
+        path.unlink(missing_ok=True)
+        clock.seconds += 1
+        monitoring.measure(RunNotBegun(base_dir="/", at=0, message="no disk"))
+        monitoring.beat()
+        writes += path.exists()
+    assert writes in (3, 4)

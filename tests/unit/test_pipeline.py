@@ -960,8 +960,9 @@ def test_leftover_and_new_file(harness: Harness) -> None:
 def test_events_of_an_upload(harness: Harness) -> None:
     """Who follows a run is told when an upload begins and ends."""
     path = harness.write("x", "12345")
+    changed_at = path.stat().st_mtime
     harness.run()
-    assert harness.events[0] == UploadStarted(str(path), 5)
+    assert harness.events[0] == UploadStarted(str(path), 5, changed_at)
     assert isinstance(harness.events[1], Uploaded)
 
 

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from s3_uploader.model import Left, Proof, Receipt
+from s3_uploader.model import OTHER_LOCATIONS, Left, Proof, Receipt, Waiting
 from s3_uploader.tally import End, Tally, exit_code
 from tests.fakes import NOW, candidate
 
@@ -67,3 +67,29 @@ def test_waiting_files_keep_the_code() -> None:
     tally.count_left(Left.WAITING, candidate("a"))
     report = tally.report(End.DONE, base_dir="/", destination="", started_at=0, duration=0)
     assert (report.exit_code, report.failed) == (1, 0)
+
+
+def test_what_waits_is_counted_by_location() -> None:
+    """Each location's backlog and oldest file are told; a new scan counts anew."""
+    tally = Tally()
+    for path, size, period in (("hall/a", 1, NOW - 5), ("hall/b", 2, NOW - 9), ("attic/c", 4, NOW - 7)):
+        tally.count_left(Left.FRESH, candidate(path, size=size, period_begin=period))
+    tally.count_left(Left.VANISHED, candidate("hall/d"))
+
+    def waiting() -> dict[str, Waiting]:
+        return tally.report(End.DONE, base_dir="/", destination="", started_at=0, duration=0).waiting
+
+    assert waiting() == {"hall": Waiting(2, 3, NOW - 9), "attic": Waiting(1, 4, NOW - 7)}
+    tally.begin_scan()
+    assert waiting() == {}
+
+
+def test_very_many_locations_take_no_more_memory() -> None:
+    """From some number of locations on, the others are counted together, and none is lost."""
+    tally = Tally()
+    for number in range(2000):
+        tally.count_left(Left.FRESH, candidate(f"room-{number}/a", size=2, period_begin=NOW - number))
+    report = tally.report(End.DONE, base_dir="/", destination="", started_at=0, duration=0)
+    assert len(report.waiting) == 501
+    assert report.waiting[OTHER_LOCATIONS] == Waiting(1500, 3000, NOW - 1999)
+    assert (report.backlog, report.backlog_bytes, report.oldest_waiting) == (2000, 4000, NOW - 1999)

@@ -1,0 +1,52 @@
+"""What is handed, once a run, to those who count and not to those who read: the metrics file and the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+
+from s3_uploader.model import LocationTotals, RunReport, Totals
+
+MOST_LOCATIONS = 50
+"""So many locations have series of their own. Prometheus keeps each of them for ever, whatever becomes of it."""
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Something that keeps files from being shipped, and since when, in seconds since the epoch."""
+
+    cause: str
+    since: float
+
+
+class RunMeasured(msgspec.Struct, frozen=True, kw_only=True):
+    """A run came to its end.
+
+    ``totals``, ``failing_files`` and ``locations``, the first :data:`MOST_LOCATIONS` by name, are what the ledger says
+    after it, ``None`` where it could not be asked.
+    """
+
+    report: RunReport
+    totals: Totals | None = None
+    failing_files: int | None = None
+    locations: tuple[LocationTotals, ...] | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+class RunNotBegun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run could not begin: another one has the spool, or the spool or the state directory cannot be used.
+
+    :param held_since: since when another run has the spool, where that is known.
+    """
+
+    base_dir: str
+    at: float
+    message: str
+    is_held: bool = False
+    held_since: float | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+Measurement: TypeAlias = RunMeasured | RunNotBegun
+Measure: TypeAlias = Callable[[Measurement], None]

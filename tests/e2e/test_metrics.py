@@ -1,0 +1,74 @@
+"""The metrics as a machine's owner has them: in the file of a run, and of a watch while it is at work."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.e2e.site import Site
+
+
+def values(text: str, name: str) -> dict[str, float]:
+    """The samples of a metric by the value of their own label, if they have one."""
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == f"s3_uploader_{name}":
+                own = [value for label, value in sample.labels.items() if label != "spool"]
+                found[own[0] if own else ""] = sample.value
+    return found
+
+
+@pytest.fixture
+def prom(site: Site) -> Path:
+    """The metrics file of a spool that goes to a directory."""
+    site.ship_to_directory()
+    path = site.place / "spool.prom"
+    site.settings["metrics_file"] = str(path)
+    return path
+
+
+def test_a_run_and_one_that_cannot_begin(site: Site, prom: Path) -> None:
+    """A run measures by location; one that steps aside, and one without its state directory, leave that as it is."""
+    site.files(3, location="hall")
+    site.files(2, location="attic")
+    fresh = site.file("hall/2020/11/29/20/59-new.dat", age=0)
+    os.utime(fresh, (fresh.stat().st_mtime + 5, fresh.stat().st_mtime + 5))
+    assert site.run().code == 0
+    first = prom.read_text()
+    assert values(first, "location_shipped_files_total") == {"attic": 2, "hall": 3, "/others": 0}
+    assert values(first, "location_backlog_files")["hall"] == 1
+    descriptor = os.open(site.spool, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        assert site.run().code == 0
+    finally:
+        os.close(descriptor)
+    aside = prom.read_text()
+    assert values(aside, "last_attempt_outcome")["stepped_aside"] == 1
+    assert values(aside, "location_shipped_files_total") == values(first, "location_shipped_files_total")
+    assert values(aside, "last_run_timestamp_seconds") == values(first, "last_run_timestamp_seconds")
+    (site.place / "no-directory").write_text("")
+    site.settings["state_dir"] = str(site.place / "no-directory" / "state")
+    assert site.run().code == 2
+    assert values(prom.read_text(), "last_attempt_outcome")["could_not_begin"] == 1
+    assert values(prom.read_text(), "shipped_files_total") == {"": 5}
+
+
+def test_a_watch_writes_while_it_is_at_work(site: Site, prom: Path) -> None:
+    """The file of a watch is there at once, follows what is shipped, and counts on where the watch before ended."""
+    for expected in (1, 2):
+        marker = site.file(f"hall/2020/11/29/20/0{expected}-topic.dat")
+        running = site.start("watch")
+        running.wait_until(lambda marker=marker: not marker.exists(), "the first pass")  # type: ignore[misc]
+        running.wait_until(
+            lambda expected=expected: values(prom.read_text(), "shipped_files_total") == {"": expected},  # type: ignore[misc]
+            "the metrics",
+        )
+        running.send(15)
+        assert running.wait().code == 143
+        assert values(prom.read_text(), "watch_pass_running") == {"": 0}
