@@ -40,8 +40,17 @@ def build_layout(config: Config) -> Layout:
     return DatedLayout(settle_seconds=config.settle_seconds, globs=globs, epoch_of=epoch_function(config.timezone))
 
 
-def build_store(config: Config, *, notice: Callable[[str, str], None], memory: Memory | None) -> Store:
-    """The store that the configuration names; nothing of it is imported before it is opened."""
+def build_store(
+    config: Config,
+    *,
+    notice: Callable[[str, str], None],
+    memory: Memory | None,
+    bytes_in_flight: int | None = None,
+) -> Store:
+    """The store that the configuration names; nothing of it is imported before it is opened.
+
+    :param bytes_in_flight: how much of files may be in memory at once; ``None`` for the store's own measure.
+    """
     destination = config.destination
     if isinstance(destination, S3Destination):
         bucket = destination
@@ -52,6 +61,8 @@ def build_store(config: Config, *, notice: Callable[[str, str], None], memory: M
             settings = msgspec.structs.asdict(bucket)
             for name in ("on_conflict", "minimum_proof"):
                 del settings[name]
+            if bytes_in_flight is not None:
+                settings["bytes_in_flight"] = bytes_in_flight
             # Rights may be limited to the prefix: the probe of `check` goes there too.
             return s3.create(**settings, key_prefix=config.key_prefix, notice=notice, memory=memory)
 
@@ -78,16 +89,22 @@ def build_store(config: Config, *, notice: Callable[[str, str], None], memory: M
     return LazyStore(name=directory.path, scheme="file", make=make_local)
 
 
-def store_maker(simulated_failure_rate: float) -> MakeStore:
+def store_maker(simulated_failure_rate: float, *, bytes_in_flight: int | None = None) -> MakeStore:
     """:func:`build_store`, or with a rate a maker of stores that fail that often, for a rehearsal."""
-    if not simulated_failure_rate:
+    if not simulated_failure_rate and bytes_in_flight is None:
         return build_store
+
+    def make_one(config: Config, *, notice: Callable[[str, str], None], memory: Memory | None) -> Store:
+        return build_store(config, notice=notice, memory=memory, bytes_in_flight=bytes_in_flight)
+
+    if not simulated_failure_rate:
+        return make_one
 
     def make(config: Config, *, notice: Callable[[str, str], None], memory: Memory | None) -> Store:
         from s3_uploader.stores.simulated import UnreliableStore
 
         notice("warning", f"Rehearsal: {simulated_failure_rate:.0%} of the uploads are made to fail.")
-        return UnreliableStore(build_store(config, notice=notice, memory=memory), rate=simulated_failure_rate)
+        return UnreliableStore(make_one(config, notice=notice, memory=memory), rate=simulated_failure_rate)
 
     return make
 

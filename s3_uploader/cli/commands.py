@@ -26,7 +26,7 @@ def _take_settings(context: click.Context, option: click.Parameter, settings: tu
 
 def _configured(command: Callable[..., int]) -> Callable[..., int]:
     """The argument CONFIG_FILE, and the option that says what comes over the file."""
-    return click.argument("config_file", type=click.Path(dir_okay=False))(
+    return click.argument("config_file", type=click.Path())(
         click.option(
             "--set",
             metavar="KEY=VALUE",
@@ -163,8 +163,9 @@ def check(config_file: str, as_json: bool) -> int:
     Stores a small object of its own at the destination and removes it again.
     """
     from s3_uploader.cli.checking import check as work
+    from s3_uploader.cli.directory import each
 
-    return guarded(lambda: work(config_file, as_json=as_json))
+    return each(config_file, lambda path: work(path, as_json=as_json), headings=not as_json)
 
 
 @group.command()
@@ -172,9 +173,10 @@ def check(config_file: str, as_json: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def status(config_file: str, as_json: bool) -> int:
     """Backlog by location with its oldest age, failing files, last runs, and who has the lock."""
+    from s3_uploader.cli.directory import each
     from s3_uploader.cli.looking import status as work
 
-    return guarded(lambda: work(config_file, as_json=as_json))
+    return each(config_file, lambda path: work(path, as_json=as_json), headings=not as_json)
 
 
 @group.command()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,6 +14,7 @@ import msgspec
 from s3_uploader import app, config, parts
 from s3_uploader.cli.failures import guarded
 from s3_uploader.cli.settings import load
+from s3_uploader.errors import UsageProblem
 from s3_uploader.events import Emit, fan_out
 from s3_uploader.measurement import Measure
 from s3_uploader.reporting.log import Log, Verbosity
@@ -37,7 +40,36 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 def run(config_file: str, options: RunOptions) -> int:
     """Run once; returns the exit code."""
+    if os.path.isdir(config_file):
+        return guarded(lambda: _run_directory(config_file, options))
     return guarded(lambda: _run(config_file, options))
+
+
+def _run_directory(directory: str, options: RunOptions) -> int:
+    from s3_uploader.cli.directory import Named, each, run_all
+
+    if options.progress:
+        raise UsageProblem("--progress can show one spool only, and this is a directory of configurations.")
+    if options.dry_run:
+        return each(directory, lambda path: _run(path, options), headings=not options.json_log)
+    raise_descriptor_limit()
+    writing = threading.Lock()
+    with stop_on_signals() as stop:
+
+        def run_one(named: Named, bytes_in_flight: int) -> int:
+            if stop.requests:
+                return 128 + (stop.signal_number or signal.SIGTERM)
+            log = _log(options, name=named.name)
+            write = log.redirect(lambda text: None)
+
+            def write_alone(text: str) -> None:
+                with writing:
+                    write(text)
+
+            log.redirect(write_alone)
+            return _run_loaded(named.config, options, log, stop, progress=False, bytes_in_flight=bytes_in_flight)
+
+        return run_all(directory, run_one)
 
 
 def _run(config_file: str, options: RunOptions) -> int:
@@ -47,12 +79,32 @@ def _run(config_file: str, options: RunOptions) -> int:
 
         return dry_run(configuration, as_json=options.json_log)
     raise_descriptor_limit()
-    by_hand = sys.stderr.isatty()
-    log = Log(
-        sys.stderr, json=options.json_log, verbosity=options.verbosity, explain_idle=by_hand, explain_exit_code=True
+    wants_progress = options.progress if options.progress is not None else sys.stderr.isatty() and not options.json_log
+    with stop_on_signals() as stop:
+        return _run_loaded(configuration, options, _log(options), stop, progress=wants_progress)
+
+
+def _log(options: RunOptions, *, name: str = "") -> Log:
+    return Log(
+        sys.stderr,
+        json=options.json_log,
+        verbosity=options.verbosity,
+        explain_idle=sys.stderr.isatty(),
+        explain_exit_code=True,
+        name=name,
     )
-    wants_progress = options.progress if options.progress is not None else by_hand and not options.json_log
-    with log, stop_on_signals() as stop, subscribers(configuration, log, progress=wants_progress) as (emit, measure):
+
+
+def _run_loaded(
+    configuration: config.Config,
+    options: RunOptions,
+    log: Log,
+    stop: Stop,
+    *,
+    progress: bool,
+    bytes_in_flight: int | None = None,
+) -> int:
+    with log, subscribers(configuration, log, progress=progress) as (emit, measure):
         report = app.run_once(
             configuration,
             app.Surroundings(
@@ -60,7 +112,7 @@ def _run(config_file: str, options: RunOptions) -> int:
                 measure=measure,
                 stop=stop,
                 beat=log.flush_if_due,
-                make_store=parts.store_maker(options.simulate_failures),
+                make_store=parts.store_maker(options.simulate_failures, bytes_in_flight=bytes_in_flight),
                 is_rehearsal=options.simulate_failures > 0,
             ),
             max_runtime_seconds=options.max_runtime_seconds,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from s3_uploader import config
+from s3_uploader.errors import ConfigError, UsageProblem
 
 _settings: tuple[str, ...] = ()
 
@@ -17,4 +19,12 @@ def set_over_files(settings: Sequence[str]) -> None:
 
 def load(config_file: str) -> config.Config:
     """Read a configuration file; see :func:`s3_uploader.config.load`."""
-    return config.load(config_file, settings=_settings)
+    try:
+        return config.load(config_file, settings=_settings)
+    except ConfigError:
+        if os.path.isdir(config_file):
+            raise UsageProblem(
+                f"{config_file} is a directory, and this command takes one configuration file.",
+                hint="A directory of them is taken by run, check and status.",
+            ) from None
+        raise

@@ -19,12 +19,16 @@ from s3_uploader.reporting.wording import Level
 from s3_uploader.text import shown_name
 
 
-def json_line(now: float, level: Level, sentence: str, event: Event | None) -> str:
+def json_line(now: float, level: Level, sentence: str, event: Event | None, *, name: str = "") -> str:
     """The event as one line: ``time`` (RFC 3339, UTC), ``level``, ``event``, and its own fields.
+
+    :param name: of the configuration that it is about, where there are several; the field ``config``.
 
     :param sentence: for what is no event of its own, as its ``message``.
     """
     fields: dict[str, Any] = {"time": utc(now), "level": level.name.lower()}
+    if name:
+        fields["config"] = name
     if event is None:
         fields |= {"event": "notice", "message": sentence}
     else:

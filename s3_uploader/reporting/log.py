@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TextIO
 
-from s3_uploader.events import Event, FileLeft, LocalTrouble, RunFinished, UploadFailed
+from s3_uploader.events import Event, FileLeft, LocalTrouble, Notice, RunFinished, UploadFailed
 from s3_uploader.model import Left
 from s3_uploader.reporting.wording import Level, is_idle, level_and_sentence, summary, why_nothing_moved
-from s3_uploader.text import counted
+from s3_uploader.text import counted, shown_name
 
 ALIKE = 10
 """How many local troubles of one kind are told one by one; a spool can hold a hundred thousand of them."""
@@ -52,6 +52,7 @@ class Log:
     :param explain_idle: say why, if a run moved nothing: for somebody who runs the program by hand.
     :param explain_exit_code: sum up a run that moved nothing all the same if it does not end with 0, as with files that
         wait for their next try: a failed unit without a line in its journal is a riddle.
+    :param name: what lines begin with that are about the run as a whole, where several runs share a stream.
     :param clock: wall-clock time in seconds since the epoch.
     """
 
@@ -63,6 +64,7 @@ class Log:
         verbosity: Verbosity = Verbosity.NORMAL,
         explain_idle: bool = False,
         explain_exit_code: bool = False,
+        name: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._write = stream_writer(stream, encoding="utf-8" if json else None)
@@ -70,6 +72,7 @@ class Log:
         self._hidden = _LOUDEST_HIDDEN[verbosity]
         self._explain_idle = explain_idle
         self._explain_exit_code = explain_exit_code
+        self._name = name
         self._clock = clock
         self._buffer: list[str] = []
         self._buffered = 0
@@ -165,8 +168,10 @@ class Log:
 
     def _add(self, level: Level, sentence: str, event: Event | None) -> None:
         now = self._clock()
+        if self._name and isinstance(event, Notice | RunFinished | None):
+            sentence = f"{shown_name(self._name)}: {sentence}"
         line = (
-            _json_line(now, level, sentence, event)
+            _json_line(now, level, sentence, event, self._name)
             if self._json
             else f"{self._moment(now)} - {level.name:>6} - {sentence}\n"
         )
@@ -188,10 +193,10 @@ class Log:
         return f"{self._second_text},{int((now - second) * 1000):03d}"
 
 
-def _json_line(now: float, level: Level, sentence: str, event: Event | None) -> str:
+def _json_line(now: float, level: Level, sentence: str, event: Event | None, name: str) -> str:
     from s3_uploader.reporting.json_lines import json_line
 
-    return json_line(now, level, sentence, event)
+    return json_line(now, level, sentence, event, name=name)
 
 
 def stream_writer(stream: TextIO | None, *, encoding: str | None = None) -> Callable[[str], None]:

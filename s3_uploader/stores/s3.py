@@ -59,6 +59,7 @@ class S3Store:
         part_size: int = 8 * 2**20,
         connect_timeout_seconds: float = 10,
         key_prefix: str = "",
+        bytes_in_flight: int = BYTES_IN_FLIGHT,
         retry: RetryPolicy | None = None,
         memory: EndpointMemory | None = None,
         notice: Notice | None = None,
@@ -71,6 +72,7 @@ class S3Store:
     ) -> None:
         self._bucket = bucket
         self._key_prefix = key_prefix
+        self._bytes_in_flight = bytes_in_flight
         self._where = {
             "endpoint_url": endpoint_url,
             "region": region,
@@ -156,7 +158,7 @@ class S3Store:
                 name=endpoint.url,
             ),
             headers=headers,
-            budget=ByteBudget(BYTES_IN_FLIGHT),
+            budget=ByteBudget(self._bytes_in_flight),
             crew=self._crew,
             timer=self._timer,
             tls=endpoint.tls,

@@ -1,0 +1,135 @@
+"""A directory of configurations: run all its spools at once, or do another command's work for each in turn.
+
+The exit code is the first of these that any of them has: a signal's (130, 143), 2, 3, 75, 1, 0.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable
+
+import msgspec
+
+from s3_uploader.cli.failures import OK, USAGE, guarded
+from s3_uploader.cli.settings import load
+from s3_uploader.config import Config
+from s3_uploader.errors import ConfigError
+from s3_uploader.text import shown_name
+
+_AT_ONCE = 8
+_BYTES_IN_FLIGHT = 64 * 2**20
+_WORST_FIRST = (130, 143, 129, 2, 3, 75, 1)
+
+
+class Named(msgspec.Struct, frozen=True):
+    """A configuration and the name of its file."""
+
+    name: str
+    config: Config
+
+
+def is_directory(config_file: str) -> bool:
+    """Whether what was named is a directory of configurations."""
+    return os.path.isdir(config_file)
+
+
+def files_in(directory: str) -> list[str]:
+    """The configuration files of a directory, in the order of their names.
+
+    :raises ConfigError: if there are none.
+    """
+    try:
+        names = sorted(name for name in os.listdir(directory) if name.endswith(".json") and not name.startswith("."))
+    except OSError as error:
+        raise ConfigError(directory, [f"cannot be read: {error.strerror}"]) from None
+    if not names:
+        raise ConfigError(directory, ["holds no configuration file, whose name would end in .json"])
+    return [os.path.join(directory, name) for name in names]
+
+
+def worst(codes: list[int]) -> int:
+    """The exit code of all, from that of each."""
+    return next((code for code in _WORST_FIRST if code in codes), max(codes, default=OK))
+
+
+def each(config_file: str, work: Callable[[str], int], *, headings: bool = True) -> int:
+    """Do a command's work for the configuration, or for each of a directory in turn; what fails does not stop others.
+
+    :param headings: name each file before what is printed about it.
+    """
+    if not is_directory(config_file):
+        return guarded(lambda: work(config_file))
+
+    def all_of_them() -> int:
+        codes = []
+        for number, path in enumerate(files_in(config_file)):
+            if headings:
+                print(*[""] * bool(number), f"{shown_name(path)}:", sep="\n", flush=True)
+            codes.append(guarded(lambda path=path: work(path)))  # type: ignore[misc]
+            sys.stdout.flush()
+        return worst(codes)
+
+    return guarded(all_of_them)
+
+
+def run_all(directory: str, run: Callable[[Named, int], int]) -> int:
+    """Run every spool of a directory, a few at the same time, so that a slow one does not hold back the others.
+
+    A file that is no configuration does not stop the others. What two of them share is refused before anything runs.
+
+    :param run: runs one, with so many bytes in memory at the most, and returns its exit code; called on threads.
+    :raises ConfigError: if two configurations have one spool or one metrics file.
+    """
+    codes: list[int] = []
+    loaded: list[Named] = []
+    for path in files_in(directory):
+
+        def take(path: str = path) -> int:
+            loaded.append(Named(os.path.basename(path), load(path)))
+            return OK
+
+        if guarded(take) != OK:
+            codes.append(USAGE)
+    refuse_shared(directory, loaded)
+    waiting: queue.SimpleQueue[Named] = queue.SimpleQueue()
+    for named in loaded:
+        waiting.put(named)
+    at_once = min(_AT_ONCE, len(loaded))
+
+    def work() -> None:
+        while True:
+            try:
+                named = waiting.get_nowait()
+            except queue.Empty:
+                return
+            code = USAGE
+            try:
+                code = guarded(lambda named=named: run(named, _BYTES_IN_FLIGHT // at_once))  # type: ignore[misc]
+            finally:
+                codes.append(code)
+
+    threads = [threading.Thread(target=work, name=f"spool-{number}", daemon=True) for number in range(at_once)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return worst(codes)
+
+
+def refuse_shared(directory: str, loaded: list[Named]) -> None:
+    """Refuse configurations that would get into each other's way."""
+    problems = []
+    for key in ("base_dir", "metrics_file"):
+        first: dict[str, str] = {}
+        for named in loaded:
+            value = getattr(named.config, key)
+            if value is None:
+                continue
+            other = first.setdefault(os.path.realpath(value), named.name)
+            if other != named.name:
+                problems.append(f"{key}: {other} and {named.name} have the same, {value}")
+    if problems:
+        raise ConfigError(directory, problems)

@@ -1,0 +1,145 @@
+"""Several spools in one configuration directory: one process runs them all, and none depends on another."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.site import COMMAND, Finished, Running, Site, in_its_directory, settle
+
+
+class Directory:
+    """A directory of configurations, each with a spool of its own."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.path = site.place / "conf.d"
+        self.path.mkdir()
+
+    def add(self, name: str, **settings: Any) -> Path:
+        """Add a configuration that ships to a directory; returns its spool."""
+        spool, archive = self.site.place / name, self.site.place / f"{name}-archive"
+        spool.mkdir()
+        archive.mkdir()
+        destination = {"type": "local", "path": str(archive)}
+        raw = {"base_dir": str(spool), "layout": "tree", "destination": destination, **settings}
+        (self.path / f"{name}.json").write_text(json.dumps(raw))
+        return spool
+
+    def archived(self, name: str) -> list[str]:
+        """What was shipped by the configuration of that name."""
+        archive = self.site.place / f"{name}-archive"
+        return sorted(str(path.relative_to(archive)) for path in archive.rglob("*") if path.is_file())
+
+    def start(self, *arguments: str) -> Running:
+        """Start a command, or the short form without one, on the directory."""
+        line = [str(COMMAND), *arguments[:1], str(self.path), *arguments[1:]]
+        return self.site.start(command=line)
+
+    def run(self, *arguments: str) -> Finished:
+        """The same to its end."""
+        return self.start(*arguments).wait()
+
+
+@pytest.fixture
+def directory(site: Site) -> Directory:
+    """An empty one."""
+    return Directory(site)
+
+
+def put(spool: Path, name: str, content: bytes = b"a reading\n") -> None:
+    """A file that is ready to be shipped."""
+    path = spool / name
+    in_its_directory(path, lambda: path.write_bytes(content))
+    settle(path)
+
+
+def test_all_spools_of_a_directory_are_emptied(directory: Directory) -> None:
+    """The short form takes a directory too; lines about a run as a whole say which."""
+    for name in ("kitchen", "attic"):
+        put(directory.add(name), "a.dat")
+    (directory.path / "notes.txt").write_text("no configuration")
+    finished = directory.run()
+    assert finished.code == 0
+    assert directory.archived("kitchen") == directory.archived("attic") == ["a.dat"]
+    assert "attic.json: 1 file (10 B) shipped" in finished.stderr
+    assert "kitchen.json: 1 file (10 B) shipped" in finished.stderr
+
+
+def test_what_is_wrong_with_one_does_not_stop_the_others(directory: Directory) -> None:
+    """A broken file and a missing spool are told and make the exit code 2; the rest is shipped."""
+    put(directory.add("kitchen"), "a.dat")
+    directory.add("attic").rmdir()
+    (directory.path / "broken.json").write_text("{")
+    finished = directory.run("run", "--log-format", "json")
+    assert finished.code == 2
+    assert directory.archived("kitchen") == ["a.dat"]
+    assert "broken.json: 1 problem" in finished.stderr
+    assert "attic does not exist" in finished.stderr
+    reports = [json.loads(line) for line in finished.stderr.splitlines() if line.startswith("{")]
+    assert {line["config"] for line in reports} == {"kitchen.json"}
+
+
+def test_a_spool_that_hangs_holds_back_no_other_and_all_end_at_a_signal(directory: Directory) -> None:
+    """A destination that never answers costs its own spool; SIGTERM ends the whole in good order."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        destination = {"type": "ftp", "host": "127.0.0.1", "port": silent.getsockname()[1], "timeout_seconds": 3}
+        put(directory.add("attic", destination=destination, drain_seconds=0), "a.dat")
+        for number in range(10):
+            put(directory.add(f"kitchen{number}"), "a.dat")
+        running = directory.start("run")
+        names = [f"kitchen{number}" for number in range(10)]
+        running.wait_until(lambda: all(directory.archived(name) for name in names), "the others are shipped")
+        running.send(signal.SIGTERM)
+        assert running.wait().code == 143
+    assert (directory.site.place / "attic" / "a.dat").exists()
+
+
+@pytest.mark.parametrize("settings", [{"base_dir": "attic"}, {"metrics_file": "metrics.prom"}])
+def test_two_configurations_of_one_spool_are_refused_before_anything_runs(
+    directory: Directory, settings: dict[str, str]
+) -> None:
+    """Two runs of one spool would step aside for each other, and one metrics file would show only one of them."""
+    shared = {key: str(directory.site.place / value) for key, value in settings.items()}
+    put(directory.add("attic", **shared), "a.dat")
+    directory.add("kitchen", **shared)
+    finished = directory.run()
+    assert finished.code == 2
+    assert "attic.json and kitchen.json have the same" in finished.stderr
+    assert not directory.archived("attic")
+
+
+def test_status_and_check_look_at_each_in_turn(directory: Directory) -> None:
+    """An operator asks once about all of them; JSON is one document after the other."""
+    put(directory.add("attic"), "a.dat")
+    directory.add("kitchen")
+    finished = directory.run("status")
+    assert [line for line in finished.stdout.splitlines() if line.endswith(".json:")] == [
+        f"{directory.path}/attic.json:",
+        f"{directory.path}/kitchen.json:",
+    ]
+    decoder = json.JSONDecoder()
+    text = directory.run("status", "--json").stdout
+    first, end = decoder.raw_decode(text)
+    second, _ = decoder.raw_decode(text[end:].lstrip())
+    assert [Path(each["base_dir"]).name for each in (first, second)] == ["attic", "kitchen"]
+    assert directory.run("check").code == 0
+    dry = directory.run("run", "--dry-run")
+    assert "a.dat" in dry.stdout
+    assert not directory.archived("attic")
+
+
+def test_other_commands_say_that_they_take_one_file(directory: Directory) -> None:
+    """A command that is about one spool refuses a directory in words, and so does an empty directory."""
+    assert "holds no configuration file" in directory.run("run").stderr
+    directory.add("attic")
+    for command in ("watch", "history"):
+        finished = directory.run(command)
+        assert finished.code == 2
+        assert "takes one configuration file" in finished.stderr
+    assert directory.run("run", "--progress").code == 2
