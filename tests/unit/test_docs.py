@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import json
 import re
+import shlex
+import textwrap
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
+import s3_uploader
 from docs import commands, generate, ledger_tables
 from s3_uploader import config
 from s3_uploader.cli.commands import group
+from s3_uploader.cli.names import COMMANDS
 from s3_uploader.ledger.schema import MIGRATIONS
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "examples").glob("*/README.md")),
+]
+COMMAND = "s3-uploader-cli"
 
 
 def test_the_configuration_reference_is_fresh() -> None:
@@ -86,6 +99,57 @@ def _configurations() -> list[Any]:
 def test_configurations_in_the_documentation_load(raw: dict[str, Any]) -> None:
     """Whoever copies a configuration from the documentation has a valid one."""
     config.from_mapping(raw, source="documentation")
+
+
+def _blocks(page: Path, language: str) -> list[str]:
+    """The contents of the fenced blocks of a language, those within lists included."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    return [textwrap.dedent(block) for _, block in found]
+
+
+def _command_lines() -> list[Any]:
+    """Every invocation of the command, in blocks and in the middle of a sentence, without what stands before it."""
+    found: dict[str, Any] = {}
+    for page in PAGES:
+        text = page.read_text()
+        blocks = [line for block in re.findall(r"^ *```.*?^ *```$", text, re.DOTALL | re.MULTILINE) for line in
+                  block.splitlines()]  # fmt: skip
+        inline = re.findall(r"`([^`\n]+)`", re.sub(r"^ *```.*?^ *```$", "", text, flags=re.DOTALL | re.MULTILINE))
+        for line in [*blocks, *inline]:
+            began = re.search(rf"(?:^|[\s/=]){COMMAND} (\S.*)", line)
+            if began is not None and "ln -s" not in line and not began[1].startswith(("CONFIG_FILE", "COMMAND")):
+                name = f"{page.relative_to(ROOT)}: {began[1]}"
+                found[name] = pytest.param(began[1], id=name)
+    return list(found.values())
+
+
+@pytest.mark.parametrize("line", _command_lines())
+def test_commands_in_the_documentation_parse(line: str) -> None:
+    """Every command that the documentation prints exists, with the options that it is given there."""
+    words = shlex.split(re.split(r"  +#|\s[|>]\s|  +\w", line)[0])
+    name, *rest = words if words[0] in COMMANDS else ["run", *words]
+    # In a sentence the configuration file may be left out.
+    with contextlib.suppress(click.MissingParameter):
+        group.commands[name].make_context(name, rest)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_samples_in_the_documentation_are_sound(page: Path) -> None:
+    """JSON is JSON, Python compiles, and what Python takes from the package is there."""
+    for block in _blocks(page, "json"):
+        json.loads(block)
+    for block in _blocks(page, "python"):
+        tree = ast.parse(block)
+        names = {
+            alias.asname or alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import)
+            for alias in node.names
+            if alias.name == "s3_uploader"
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in names:
+                assert hasattr(s3_uploader, node.attr), f"s3_uploader.{node.attr}"
 
 
 def test_the_policy_allows_what_the_documentation_says() -> None:
