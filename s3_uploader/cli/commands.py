@@ -39,6 +39,10 @@ def _configured(command: Callable[..., int]) -> Callable[..., int]:
 
 
 _CONFIG_FILE = _configured
+_SINCE = click.option("--since", metavar="TIME", help="At or after: 2026-11-20, 2026-11-20T15:04, or 2h, 3d ago.")
+_UNTIL = click.option("--until", metavar="TIME", help="Before that time.")
+_MATCH = click.option("--match", metavar="GLOB", help="Only paths or keys that match, e.g. 'bedroom/*'.")
+_LOCATION = click.option("--location", metavar="NAME", help="Only this location.")
 
 
 class _RunByDefault(click.Group):
@@ -181,23 +185,46 @@ def status(config_file: str, as_json: bool) -> int:
 
 @group.command()
 @_CONFIG_FILE
-@click.option("--since", metavar="TIME", help="Shipped at or after: 2026-11-20, 2026-11-20T15:04, or 2h, 3d ago.")
-@click.option("--until", metavar="TIME", help="Shipped before.")
-@click.option("--match", metavar="GLOB", help="Only paths or keys that match, e.g. 'bedroom/*'.")
+@_SINCE
+@_UNTIL
+@_MATCH
+@_LOCATION
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many, the newest.")
+@click.option("--failed", is_flag=True, help="Failures instead: runs in which files failed, files that still fail.")
+@click.option(
+    "--totals",
+    type=click.Choice(["day", "location", "day,location"]),
+    help="Sums instead of files: by day (local time), by location, or both.",
+)
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 def history(
-    config_file: str, since: str | None, until: str | None, match: str | None, limit: int | None, form: str
+    config_file: str,
+    since: str | None,
+    until: str | None,
+    match: str | None,
+    location: str | None,
+    limit: int | None,
+    failed: bool,
+    totals: str | None,
+    form: str,
+    as_json: bool,
 ) -> int:
     """What was shipped, from the ledger; the destination is not asked.
 
     \b
-    Example:
+    Examples:
       s3-uploader-cli history config.json --since 1d --match 'bedroom/*' --format csv
+      s3-uploader-cli history config.json --totals day,location --since 7d
     """
-    from s3_uploader.cli.looking import history as work
+    from s3_uploader.cli.history import Selection
+    from s3_uploader.cli.history import history as work
 
-    return guarded(lambda: work(config_file, since=since, until=until, match=match, limit=limit, form=form))
+    def select_and_print() -> int:
+        selection = Selection.of(since=since, until=until, match=match, location=location, limit=limit)
+        return work(config_file, selection, failed=failed, totals=totals, form="json" if as_json else form)
+
+    return guarded(select_and_print)
 
 
 @group.command()

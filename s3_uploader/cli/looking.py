@@ -1,24 +1,18 @@
-"""The commands that look and change nothing: ``run --dry-run``, ``status``, ``history``."""
+"""The commands that look at the spool and change nothing: ``run --dry-run``, ``status``."""
 
 from __future__ import annotations
 
-import csv
-import io
-import os
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from s3_uploader import looking, parts, places
-from s3_uploader.cli.output import local_time, print_json, print_json_line, print_lines, table, utc_time, write_text
+from s3_uploader.cli.output import local_time, print_json, print_json_line, print_lines, table, utc_time
 from s3_uploader.cli.settings import load
-from s3_uploader.cli.times import parse_time
 from s3_uploader.config import Config
-from s3_uploader.ledger import FailingRow, Ledger, RunRow, ShippedRow
+from s3_uploader.ledger import FailingRow, Ledger, RunRow
 from s3_uploader.lock import holder_of
 from s3_uploader.model import Left
 from s3_uploader.spool.root import Names
@@ -239,84 +233,3 @@ def _run_for_machines(row: RunRow) -> dict[str, Any]:
     for name in ("started_at", "finished_at", "oldest_waiting"):
         value[name] = utc_time(value[name])
     return value
-
-
-# -------------------------------------------------------------------------------------------------- history
-
-_HISTORY_FIELDS = (
-    "shipped_at", "path", "destination", "key", "size", "data_time", "modified_at", "seconds", "proof", "checksum",
-    "etag", "version_id", "already_there", "location",
-)  # fmt: skip
-
-
-def history(
-    config_file: str, *, since: str | None, until: str | None, match: str | None, limit: int | None, form: str
-) -> int:
-    """Print the shipped files that the ledger knows, oldest first."""
-    configuration = load(config_file)
-    now = time.time()
-    begin = None if since is None else parse_time(since, now=now)
-    end = None if until is None else parse_time(until, now=now)
-    # The ledger outlives its spool: history must be readable when base_dir is gone.
-    path = places.ledger_path(configuration, environ=os.environ)
-    with Ledger.open_readonly(path) as ledger:
-        rows: Iterator[ShippedRow] = ledger.history(
-            since=begin, until=end, match=match, limit=limit, newest_first=limit is not None
-        )
-        if limit is not None:
-            rows = iter(list(rows)[::-1])
-        if form == "json":
-            for row in rows:
-                print_json_line(_shipped_for_machines(row))
-        elif form == "csv":
-            _print_csv(rows)
-        else:
-            _print_table(rows)
-    return 0
-
-
-def _shipped_for_machines(row: ShippedRow) -> dict[str, Any]:
-    return {
-        "shipped_at": utc_time(row.shipped_at),
-        "path": row.path,
-        "destination": row.destination,
-        "key": row.key,
-        "size": row.size,
-        "data_time": utc_time(row.period_begin),
-        "modified_at": utc_time(row.mtime_ns / 1e9),
-        "seconds": round(row.seconds, 6),
-        "proof": row.proof.label,
-        "checksum": row.checksum,
-        "etag": row.etag,
-        "version_id": row.version_id,
-        "already_there": row.already_there,
-        "location": row.location,
-    }
-
-
-def _print_csv(rows: Iterator[ShippedRow]) -> None:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, _HISTORY_FIELDS, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow(
-            {
-                name: shown_name(value) if isinstance(value, str) else value
-                for name, value in _shipped_for_machines(row).items()
-            }
-        )
-        write_text(buffer.getvalue())
-        buffer.seek(0)
-        buffer.truncate()
-    write_text(buffer.getvalue())
-
-
-def _print_table(rows: Iterator[ShippedRow]) -> None:
-    files = size = 0
-    for row in rows:
-        if not files:
-            print_lines([f"{'shipped':19}  {'size':>8}  {'proof':8}  key"])
-        files, size = files + 1, size + row.size
-        key = shown_name(f"{row.destination}/{row.key}")
-        print_lines([f"{local_time(row.shipped_at)}  {shown_size(row.size):>8}  {row.proof.label:8}  {key}"])
-    print(f"{counted(files, 'file')}, {shown_size(size)}.", file=sys.stderr)

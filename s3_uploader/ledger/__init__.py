@@ -20,8 +20,9 @@ Importing this costs little; SQLite is loaded when a ledger is opened.
 from __future__ import annotations
 
 from s3_uploader.ledger.endpoint_memory import EndpointMemory
+from s3_uploader.ledger.history import matches
 from s3_uploader.ledger.ledger import Ledger
-from s3_uploader.ledger.rows import FailingRow, RunRow, ShippedRow, after_failure, next_pause
+from s3_uploader.ledger.rows import FailingRow, HistoryTotals, RunRow, ShippedRow, after_failure, next_pause
 from s3_uploader.ledger.state import LEDGER_NAME, create_state_directory, spool_name, state_directory
 from s3_uploader.model import LocationTotals
 
@@ -29,12 +30,14 @@ __all__ = [
     "LEDGER_NAME",
     "EndpointMemory",
     "FailingRow",
+    "HistoryTotals",
     "Ledger",
     "LocationTotals",
     "RunRow",
     "ShippedRow",
     "after_failure",
     "create_state_directory",
+    "matches",
     "next_pause",
     "spool_name",
     "state_directory",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from s3_uploader.ledger.codec import SHIPPED_COLUMNS, kept_values, shipped_row, shipped_values, stored
-from s3_uploader.ledger.rows import ShippedRow
+from s3_uploader.ledger.codec import SHIPPED_COLUMNS, kept_values, restored, shipped_row, shipped_values, stored
+from s3_uploader.ledger.rows import HistoryTotals, ShippedRow
 
 if TYPE_CHECKING:
     import sqlite3
@@ -78,15 +78,7 @@ def select(
         conditions, after, parameters = ["(shipped_at, shipped.id) < (?, ?)", "shipped_at >= ?"], (upper, 0), [lower]
     else:
         conditions, after, parameters = ["(shipped_at, shipped.id) > (?, ?)", "shipped_at < ?"], (lower, 0), [upper]
-    if location is not None:
-        conditions.append("location = ?")
-        parameters.append(stored(location))
-    if match is not None:
-        # CAST, because what holds a byte that is no text is a blob here.
-        is_glob = any(character in match for character in "*?[")
-        test = "CAST({} AS TEXT) GLOB CAST(? AS TEXT)" if is_glob else "instr(CAST({} AS TEXT), CAST(? AS TEXT))"
-        conditions.append(f"({test.format('path')} OR {test.format('key')})")
-        parameters += [stored(match)] * 2
+    narrow(conditions, parameters, match=match, location=location)
     direction = "DESC" if newest_first else "ASC"
     columns = SHIPPED_COLUMNS.replace(" destination,", " name,")
     sql = (
@@ -102,6 +94,67 @@ def select(
         after = (rows[-1][7], rows[-1][15])
         if limit is not None:
             limit -= size
+
+
+def narrow(conditions: list[str], parameters: list[Any], *, match: str | None, location: str | None) -> None:
+    """Add what selects shipped files by location, path and key; see :meth:`s3_uploader.ledger.Ledger.history`."""
+    if location is not None:
+        conditions.append("location = ?")
+        parameters.append(stored(location))
+    if match is not None:
+        # CAST, because what holds a byte that is no text is a blob here.
+        test = "CAST({} AS TEXT) GLOB CAST(? AS TEXT)" if is_glob(match) else "instr(CAST({} AS TEXT), CAST(? AS TEXT))"
+        conditions.append(f"({test.format('path')} OR {test.format('key')})")
+        parameters += [stored(match)] * 2
+
+
+def is_glob(match: str) -> bool:
+    """Whether it is a pattern that has to match as a whole, and not a text that has to be contained."""
+    return any(character in match for character in "*?[")
+
+
+def matches(name: str, match: str) -> bool:
+    """The same rule for a name that is at hand."""
+    import fnmatch
+
+    return fnmatch.fnmatchcase(name, match) if is_glob(match) else match in name
+
+
+def totals(
+    read: Callable[[str, Sequence[Any]], list[tuple[Any, ...]]],
+    *,
+    by_day: bool,
+    by_location: bool,
+    since: float | None,
+    until: float | None,
+    match: str | None,
+    location: str | None,
+) -> Iterator[HistoryTotals]:
+    """Sums over the shipped files; see :meth:`s3_uploader.ledger.Ledger.history_totals`."""
+    conditions: list[str] = []
+    parameters: list[Any] = []
+    for condition, moment in (("shipped_at >= ?", since), ("shipped_at < ?", until)):
+        if moment is not None:
+            conditions.append(condition)
+            parameters.append(moment)
+    narrow(conditions, parameters, match=match, location=location)
+    day = "date(shipped_at, 'unixepoch', 'localtime')" if by_day else "''"
+    place = "location" if by_location else "''"
+    rows = read(
+        f"SELECT {day} AS day, {place} AS place, count(*), sum(size), sum(already_there), min(shipped_at),"
+        f" max(shipped_at) FROM shipped WHERE {' AND '.join(conditions) or 1} GROUP BY 1, 2 ORDER BY 1, 2",
+        parameters,
+    )
+    for row in rows:
+        yield HistoryTotals(
+            day=row[0],
+            location=restored(row[1]),
+            files=row[2],
+            bytes=row[3],
+            already_there=row[4],
+            first_shipped_at=row[5],
+            last_shipped_at=row[6],
+        )
 
 
 def has_prunable(

@@ -11,7 +11,7 @@ from s3_uploader.errors import StateError
 from s3_uploader.ledger import codec, history, runs
 from s3_uploader.ledger.codec import restored, stored
 from s3_uploader.ledger.endpoint_memory import MAX_AGE, EndpointMemory
-from s3_uploader.ledger.rows import FailingRow, RunRow, ShippedRow
+from s3_uploader.ledger.rows import FailingRow, HistoryTotals, RunRow, ShippedRow
 from s3_uploader.model import FailureKind, Fingerprint, LocationTotals, RunReport, Totals
 
 if TYPE_CHECKING:
@@ -251,6 +251,24 @@ class Ledger:
         )
         return [codec.run_row(row) for row in rows]
 
+    def failed_runs(self, *, since: float | None = None, until: float | None = None) -> Iterator[RunRow]:
+        """The runs that were no success, the oldest first, in bounded memory.
+
+        :param since: only those that began at this time or later.
+        :param until: only those that began before this time.
+        """
+        after = 0
+        while True:
+            rows = self._database.read(
+                f"SELECT {codec.RUN_COLUMNS} FROM runs WHERE id > ? AND (failed > 0 OR coalesce(exit_code, 0) <> 0)"
+                " AND started_at >= ? AND started_at < ? ORDER BY id LIMIT ?",
+                (after, float("-inf") if since is None else since, float("inf") if until is None else until, _CHUNK),
+            )
+            yield from map(codec.run_row, rows)
+            if len(rows) < _CHUNK:
+                return
+            after = rows[-1][0]
+
     # History
 
     def history(
@@ -293,6 +311,30 @@ class Ledger:
         from s3_uploader.ledger.survey import Survey
 
         return Survey(self._database.read, since=since, until=until)
+
+    def history_totals(
+        self,
+        *,
+        by_day: bool,
+        by_location: bool,
+        since: float | None = None,
+        until: float | None = None,
+        match: str | None = None,
+        location: str | None = None,
+    ) -> Iterator[HistoryTotals]:
+        """Sums over the shipped files that are remembered, by day (in local time) and by location, in that order.
+
+        The other arguments select files as in :meth:`history`.
+        """
+        return history.totals(
+            self._database.read,
+            by_day=by_day,
+            by_location=by_location,
+            since=since,
+            until=until,
+            match=match,
+            location=location,
+        )
 
     def totals(self) -> Totals:
         """What has been counted since the ledger began."""

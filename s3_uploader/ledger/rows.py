@@ -97,6 +97,22 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
+class HistoryTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """What was shipped on one day, or by one location, or both; as far as the history reaches back.
+
+    :param day: ``2026-11-20`` in local time; empty where days are taken together.
+    :param location: empty where locations are taken together, too.
+    """
+
+    day: str
+    location: str
+    files: int
+    bytes: int
+    already_there: int
+    first_shipped_at: float
+    last_shipped_at: float
+
+
 def next_pause(attempts: int, random: Callable[[], float]) -> float:
     """Seconds to wait after the ``attempts``-th failure: doubling, with jitter so that files do not come back together.
 

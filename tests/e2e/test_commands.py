@@ -122,6 +122,54 @@ class TestHistory:
         assert count("--limit", "3") == 3
         assert count("--since", "2020-01-01", "--until", "2020-01-02T03:04:05Z") == 0
 
+    def test_totals(self, shipped: Site) -> None:
+        """--totals adds up by day and location, in every form."""
+        rows = objects_in(shipped.run("history", "--totals", "day,location", "--json").stdout)
+        assert {row["location"]: (row["files"], row["bytes"]) for row in rows} == {
+            location: (len(sizes), sum(sizes))
+            for location in {key.split("/")[0] for key in FILES}
+            if (sizes := [size for key, size in FILES.items() if key.startswith(f"{location}/")])
+        }
+        (row,) = csv.DictReader(io.StringIO(shipped.run("history", "--totals", "day", "--format", "csv").stdout))
+        assert (row["files"], row["bytes"], "location" in row) == ("4", "400", False)
+        table = shipped.run("history", "--totals", "location", "--location", "bedroom")
+        assert table.stdout.splitlines()[1].split() == ["2", "200", "B", "bedroom"]
+        assert table.stderr == "2 files, 200 B.\n"
+
+    def test_failed(self, shipped: Site) -> None:
+        """--failed lists the runs in which files failed and the files that fail now, in every form."""
+        for room in ("attic", "bedroom"):
+            shipped.file(f"{room}/2020/11/29/20/50-topic.dat", b"x")
+        assert shipped.run().code == 3
+        (run,) = objects_in(shipped.run("history", "--failed", "--json").stdout)
+        assert (run["kind"], run["exit_code"]) == ("run", 3)
+        assert "127.0.0.1:9" in run["message"]
+        finished = shipped.run("history", "--failed")
+        assert len(finished.stdout.splitlines()) == 2
+        assert finished.stderr == "1 run with failures, 0 files failing now.\n"
+
+    def test_failed_files(self, site: Site) -> None:
+        """A file that fails is named with its error, and can be selected by its location."""
+        archive = site.ship_to_directory()
+        for room in ("attic", "bedroom"):
+            path = f"{room}/2020/11/29/20/50-topic.dat"
+            site.file(path, b"ours")
+            (archive / path).parent.mkdir(parents=True)
+            (archive / path).write_bytes(b"theirs")
+        assert site.run().code == 1
+        run, *files = objects_in(site.run("history", "--failed", "--json").stdout)
+        assert (run["kind"], run["failed_files"]) == ("run", 2)
+        assert [(row["kind"], row["code"]) for row in files] == [("file", "Conflict")] * 2
+        finished = site.run("history", "--failed", "--location", "attic", "--format", "csv")
+        (row,) = csv.DictReader(io.StringIO(finished.stdout))
+        assert row["path"] == "attic/2020/11/29/20/50-topic.dat"
+        assert "exists already with other content" in site.run("history", "--failed").stdout
+
+    def test_what_contradicts_is_refused(self, shipped: Site) -> None:
+        """--failed, --totals and --limit do not go together."""
+        for arguments in (("--failed", "--totals", "day"), ("--failed", "--limit", "3")):
+            assert shipped.run("history", *arguments).code == 2
+
     def test_it_outlives_its_spool(self, shipped: Site) -> None:
         """It can be read when the spool is gone, and while it is empty it says so."""
         shipped.settings["state_dir"] = str(shipped.place / "nowhere")

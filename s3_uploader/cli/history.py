@@ -1,0 +1,289 @@
+"""The command ``history``: what the ledger knows of shipped files, of failures, and of both in sums."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from s3_uploader import places
+from s3_uploader.cli.output import local_time, print_json_line, print_lines, utc_time, write_text
+from s3_uploader.cli.settings import load
+from s3_uploader.cli.times import parse_time
+from s3_uploader.errors import UsageProblem
+from s3_uploader.ledger import FailingRow, HistoryTotals, Ledger, RunRow, ShippedRow, matches
+from s3_uploader.text import counted, shown_duration, shown_name, shown_size, shown_text
+
+SHIPPED_FIELDS = (
+    "shipped_at", "path", "destination", "key", "size", "data_time", "modified_at", "seconds", "proof", "checksum",
+    "etag", "version_id", "already_there", "location",
+)  # fmt: skip
+FAILED_FIELDS = (
+    "kind", "failed_at", "path", "key", "size", "attempts", "first_failed_at", "next_try_at", "run", "failed_files",
+    "exit_code", "ended_by", "code", "message",
+)  # fmt: skip
+TOTALS_FIELDS = ("day", "location", "files", "bytes", "already_there", "first_shipped_at", "last_shipped_at")
+
+GROUPINGS = ("day", "location", "day,location")
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows of the ledger: the times in seconds since the epoch, the rest as :meth:`Ledger.history` has it."""
+
+    since: float | None = None
+    until: float | None = None
+    match: str | None = None
+    location: str | None = None
+    limit: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        since: str | None,
+        until: str | None,
+        match: str | None,
+        location: str | None,
+        limit: int | None = None,
+    ) -> Selection:
+        """The same with times as people write them.
+
+        :raises UsageProblem: if one is no time.
+        """
+        now = time.time()
+        return cls(
+            since=None if since is None else parse_time(since, now=now),
+            until=None if until is None else parse_time(until, now=now),
+            match=match,
+            location=location,
+            limit=limit,
+        )
+
+
+def history(config_file: str, selection: Selection, *, failed: bool, totals: str | None, form: str) -> int:
+    """Print shipped files, failures or sums, the oldest first."""
+    if failed and totals is not None:
+        raise UsageProblem("--failed and --totals contradict each other.", hint="Ask for one after the other.")
+    if selection.limit is not None and (failed or totals is not None):
+        raise UsageProblem("--limit is for lists of shipped files.", hint="Narrow it with --since and --until.")
+    configuration = load(config_file)
+    # The ledger outlives its spool: history must be readable when base_dir is gone.
+    path = places.ledger_path(configuration, environ=os.environ)
+    with Ledger.open_readonly(path) as ledger:
+        if failed:
+            _print_failed(ledger, selection, form)
+        elif totals is not None:
+            _print_totals(ledger, selection, totals, form)
+        else:
+            _print_shipped(ledger, selection, form)
+    return 0
+
+
+# -------------------------------------------------------------------------------------------------- shipped files
+
+
+def _print_shipped(ledger: Ledger, selection: Selection, form: str) -> None:
+    rows: Iterator[ShippedRow] = ledger.history(
+        since=selection.since,
+        until=selection.until,
+        match=selection.match,
+        location=selection.location,
+        limit=selection.limit,
+        newest_first=selection.limit is not None,
+    )
+    if selection.limit is not None:
+        rows = iter(list(rows)[::-1])
+    if form == "table":
+        _print_shipped_table(rows)
+    else:
+        _print_for_machines(map(shipped_for_machines, rows), SHIPPED_FIELDS, form)
+
+
+def shipped_for_machines(row: ShippedRow) -> dict[str, Any]:
+    """A shipped file as a flat record."""
+    return {
+        "shipped_at": utc_time(row.shipped_at),
+        "path": row.path,
+        "destination": row.destination,
+        "key": row.key,
+        "size": row.size,
+        "data_time": utc_time(row.period_begin),
+        "modified_at": utc_time(row.mtime_ns / 1e9),
+        "seconds": round(row.seconds, 6),
+        "proof": row.proof.label,
+        "checksum": row.checksum,
+        "etag": row.etag,
+        "version_id": row.version_id,
+        "already_there": row.already_there,
+        "location": row.location,
+    }
+
+
+def _print_shipped_table(rows: Iterator[ShippedRow]) -> None:
+    files = size = 0
+    for row in rows:
+        if not files:
+            print_lines([f"{'shipped':19}  {'size':>8}  {'proof':8}  key"])
+        files, size = files + 1, size + row.size
+        key = shown_name(f"{row.destination}/{row.key}")
+        print_lines([f"{local_time(row.shipped_at)}  {shown_size(row.size):>8}  {row.proof.label:8}  {key}"])
+    print(f"{counted(files, 'file')}, {shown_size(size)}.", file=sys.stderr)
+
+
+# -------------------------------------------------------------------------------------------------- failures
+
+
+def _print_failed(ledger: Ledger, selection: Selection, form: str) -> None:
+    """The runs in which files failed, the oldest first, then the files that keep failing."""
+    # Of a run it is known how many files failed, not which.
+    narrowed = selection.match is not None or selection.location is not None
+    runs = iter(()) if narrowed else ledger.failed_runs(since=selection.since, until=selection.until)
+    files = (row for row in ledger.failing_rows() if _is_selected(row, selection))
+    if form == "table":
+        _print_failed_table(runs, files, time.time())
+        return
+    records = (record for part in (map(_run_record, runs), map(_file_record, files)) for record in part)
+    _print_for_machines(records, FAILED_FIELDS, form)
+
+
+def _is_selected(row: FailingRow, selection: Selection) -> bool:
+    if not row.attempts:  # Nothing more than suspected, when the destination failed altogether.
+        return False
+    if selection.since is not None and row.last_failed_at < selection.since:
+        return False
+    if selection.until is not None and row.last_failed_at >= selection.until:
+        return False
+    if selection.location is not None and not row.path.startswith(f"{selection.location}/"):
+        return False
+    return selection.match is None or any(matches(name, selection.match) for name in (row.path, row.key))
+
+
+def _run_record(row: RunRow) -> dict[str, Any]:
+    return {
+        "kind": "run",
+        "failed_at": utc_time(row.started_at),
+        "run": row.id,
+        "failed_files": row.failed,
+        "exit_code": row.exit_code,
+        "ended_by": row.ended_by,
+        "message": row.message,
+    }
+
+
+def _file_record(row: FailingRow) -> dict[str, Any]:
+    return {
+        "kind": "file",
+        "failed_at": utc_time(row.last_failed_at),
+        "path": row.path,
+        "key": row.key,
+        "size": row.size,
+        "attempts": row.attempts,
+        "first_failed_at": utc_time(row.first_failed_at),
+        "next_try_at": utc_time(row.next_try_at),
+        "code": row.code,
+        "message": row.message,
+    }
+
+
+def _print_failed_table(runs: Iterator[RunRow], files: Iterator[FailingRow], now: float) -> None:
+    run_count = file_count = 0
+    for run in runs:
+        if not run_count:
+            print_lines([f"{'run began':19}  {'failed':>9}  {'exit':>4}  outcome"])
+        run_count += 1
+        code = "-" if run.exit_code is None else str(run.exit_code)
+        outcome = shown_text(run.ended_by + (f": {run.message}" if run.message else ""))
+        print_lines([f"{local_time(run.started_at)}  {counted(run.failed, 'file'):>9}  {code:>4}  {outcome}"])
+    for file in files:
+        if not file_count:
+            print_lines([*([""] if run_count else []), "still failing, or gone since its last try:"])
+        file_count += 1
+        due = "at the next run" if file.next_try_at <= now else f"in {shown_duration(file.next_try_at - now)}"
+        tries = f"{counted(file.attempts, 'attempt')} since {local_time(file.first_failed_at)}, next {due}"
+        print_lines([f"  {shown_name(file.path)}: {tries}", f"    {shown_text(file.message)}"])
+    print(f"{counted(run_count, 'run')} with failures, {counted(file_count, 'file')} failing now.", file=sys.stderr)
+
+
+# -------------------------------------------------------------------------------------------------- sums
+
+
+def _print_totals(ledger: Ledger, selection: Selection, grouping: str, form: str) -> None:
+    by = grouping.split(",")
+    sums = ledger.history_totals(
+        by_day="day" in by,
+        by_location="location" in by,
+        since=selection.since,
+        until=selection.until,
+        match=selection.match,
+        location=selection.location,
+    )
+    if form == "table":
+        _print_totals_table(sums, by)
+        return
+    fields = tuple(name for name in TOTALS_FIELDS if name not in GROUPINGS or name in by)
+    records = ({name: value for name, value in _totals_record(row).items() if name in fields} for row in sums)
+    _print_for_machines(records, fields, form)
+
+
+def _totals_record(row: HistoryTotals) -> dict[str, Any]:
+    return {
+        "day": row.day,
+        "location": row.location,
+        "files": row.files,
+        "bytes": row.bytes,
+        "already_there": row.already_there,
+        "first_shipped_at": utc_time(row.first_shipped_at),
+        "last_shipped_at": utc_time(row.last_shipped_at),
+    }
+
+
+def _print_totals_table(sums: Iterator[HistoryTotals], by: list[str]) -> None:
+    files = size = 0
+    for row in sums:
+        if not files:
+            print_lines([_totals_line(by, "day", "files", "size", "location")])
+        files, size = files + row.files, size + row.bytes
+        print_lines(
+            [_totals_line(by, row.day, f"{row.files:,}", shown_size(row.bytes), shown_name(row.location) or "-")]
+        )
+    print(f"{counted(files, 'file')}, {shown_size(size)}.", file=sys.stderr)
+
+
+def _totals_line(by: list[str], day: str, files: str, size: str, location: str) -> str:
+    # The location comes last: it is the one column whose width is not known before the last row.
+    begin = f"{day:10}  " if "day" in by else ""
+    end = f"  {location}" if "location" in by else ""
+    return f"{begin}{files:>13}  {size:>8}{end}"
+
+
+# -------------------------------------------------------------------------------------------------- forms
+
+
+def _print_for_machines(records: Iterable[dict[str, Any]], fields: tuple[str, ...], form: str) -> None:
+    write: Callable[[Iterable[dict[str, Any]], tuple[str, ...]], None] = _print_csv if form == "csv" else _print_json
+    write(records, fields)
+
+
+def _print_json(records: Iterable[dict[str, Any]], fields: tuple[str, ...]) -> None:
+    for record in records:
+        print_json_line(record)
+
+
+def _print_csv(records: Iterable[dict[str, Any]], fields: tuple[str, ...]) -> None:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fields, lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        writer.writerow(
+            {name: shown_name(value) if isinstance(value, str) else value for name, value in record.items()}
+        )
+        write_text(buffer.getvalue())
+        buffer.seek(0)
+        buffer.truncate()
+    write_text(buffer.getvalue())
