@@ -13,8 +13,9 @@ from s3_uploader.errors import LockHeld, SpoolError, StateError, UploaderError
 from s3_uploader.events import Emit, Notice, RunFinished, RunStarted
 from s3_uploader.ledger import Ledger, create_state_directory
 from s3_uploader.lock import Lock, acquire
-from s3_uploader.measurement import MOST_LOCATIONS, Measure, RunMeasured, RunNotBegun
-from s3_uploader.model import RunReport
+from s3_uploader.measurement import MOST_LOCATIONS, Measure, RunMeasured, RunNotBegun, measured_problems
+from s3_uploader.model import Problem, RunReport
+from s3_uploader.noticing import Noticing
 from s3_uploader.parts import MakeStore, build_store, failure_policy, put_options, success_policy
 from s3_uploader.pipeline import Limits, Pipeline
 from s3_uploader.places import Place, open_place
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _CLOSE_SECONDS = 5.0
 _TIDY_SECONDS = 1.0
+_LONG_HELD_SECONDS = 60.0
+"""Seconds for which a lock may be held before anybody wonders; when it is too long is found out then."""
 
 
 def _random() -> float:
@@ -102,8 +105,7 @@ def _run_once(
         except LockHeld as held:
             if wait_for_lock_seconds:
                 raise
-            emit(Notice("info", str(held)))
-            _measure_not_begun(config, surroundings, started_at, held)
+            _step_aside(place, held, surroundings, started_at)
             return _empty_report(config, End.LOCKED, started_at, clock.monotonic() - began, message=str(held))
         except _StoppedWaiting:
             seconds = clock.monotonic() - began
@@ -208,43 +210,85 @@ def _locked_run(place: Place, surroundings: Surroundings, max_runtime_seconds: f
             store.close(timeout=_CLOSE_SECONDS)
             if claims is not None:
                 claims.close()
+        problems: tuple[Problem, ...] = ()
         try:
             _tidy(ledger, place, clock)
+            noticed = Noticing(ledger, settlement.tally, report, now=clock.now(), emit=emit)
             ledger.finish_run(run, report, failures=settlement.failures)
+            problems = noticed.problems()
             finished = RunFinished(report, ledger.totals(), ledger.failing_count(attempts=1))
         except StateError as error:
             # A full disk, for one, has been reported by the run already; metrics and ping hear of it all the same.
             if report.ended_by != End.STATE.value:
                 emit(Notice("warning", f"The run is not in the history: {error}"))
             finished = RunFinished(report)
+            problems = _problems_without_ledger(report)
         emit(finished)
         if surroundings.measure is not None:
-            surroundings.measure(_measured(ledger, finished))
+            surroundings.measure(_measured(ledger, finished, problems))
         return report
 
 
-def _measured(ledger: Ledger, finished: RunFinished) -> RunMeasured:
+def _problems_without_ledger(report: RunReport) -> tuple[Problem, ...]:
+    from s3_uploader import findings
+
+    return findings.problems_without_ledger(report)
+
+
+def _measured(ledger: Ledger, finished: RunFinished, problems: tuple[Problem, ...]) -> RunMeasured:
     try:
         locations = tuple(ledger.location_totals(limit=MOST_LOCATIONS))
     except StateError:
         locations = None
     return RunMeasured(
-        report=finished.report, totals=finished.totals, failing_files=finished.failing_files, locations=locations
+        report=finished.report,
+        totals=finished.totals,
+        failing_files=finished.failing_files,
+        locations=locations,
+        problems=measured_problems(problems, now=finished.report.started_at),
     )
 
 
-def _measure_not_begun(config: Config, surroundings: Surroundings, at: float, error: UploaderError) -> None:
+def _measure_not_begun(
+    config: Config,
+    surroundings: Surroundings,
+    at: float,
+    error: UploaderError,
+    problems: tuple[Problem, ...] | None = None,
+) -> None:
+    """Tell those who count.
+
+    :param problems: what is wrong; found out here if it is not given, unless another run has the spool.
+    """
     if surroundings.measure is None:
         return
+    is_held = isinstance(error, LockHeld)
+    if problems is None and not is_held:
+        from s3_uploader import findings
+
+        problems = findings.prevented(config, error, environ=surroundings.environ, now=at)
     surroundings.measure(
         RunNotBegun(
             base_dir=config.base_dir,
             at=at,
             message=str(error),
-            is_held=isinstance(error, LockHeld),
+            is_held=is_held,
             held_since=error.held_since if isinstance(error, LockHeld) else None,
+            problems=None if problems is None else measured_problems(problems, now=at),
         )
     )
+
+
+def _step_aside(place: Place, held: LockHeld, surroundings: Surroundings, at: float) -> None:
+    """Leave the spool to the run that has it, and say so: louder, if it has had it for too long."""
+    problems: tuple[Problem, ...] | None = None
+    if held.held_since is None or at - held.held_since < _LONG_HELD_SECONDS:
+        surroundings.emit(Notice("info", str(held)))
+    else:
+        from s3_uploader import findings
+
+        problems = findings.step_aside(place.config, held, state_dir=place.state_dir, now=at, emit=surroundings.emit)
+    _measure_not_begun(place.config, surroundings, at, held, problems or None)
 
 
 def _claims(place: Place, emit: Emit) -> Claims | None:

@@ -57,7 +57,14 @@ class SpoolError(UploaderError):
 
 
 class StateError(UploaderError):
-    """The state directory or the ledger in it cannot be written, so nothing may be deleted on its word."""
+    """The state directory or the ledger in it cannot be written, so nothing may be deleted on its word.
+
+    :param code: a short name of ours where it matters: ``DiskFull``, ``Damaged``.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
 
 
 class LockHeld(UploaderError):

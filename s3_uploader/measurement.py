@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 import msgspec
 
+from s3_uploader import model
 from s3_uploader.model import LocationTotals, RunReport, Totals
 
 MOST_LOCATIONS = 50
@@ -18,6 +19,11 @@ class Problem(msgspec.Struct, frozen=True):
 
     cause: str
     since: float
+
+
+def measured_problems(found: Iterable[model.Problem], *, now: float) -> tuple[Problem, ...]:
+    """Of what is wrong that which is counted. What has no known begin is taken to begin now."""
+    return tuple(Problem(each.cause.value, now if each.since is None else each.since) for each in found)
 
 
 class RunMeasured(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +44,7 @@ class RunNotBegun(msgspec.Struct, frozen=True, kw_only=True):
     """A run could not begin: another one has the spool, or the spool or the state directory cannot be used.
 
     :param held_since: since when another run has the spool, where that is known.
+    :param problems: ``None`` where it is not known whether they are still those of the last run.
     """
 
     base_dir: str
@@ -45,7 +52,7 @@ class RunNotBegun(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     is_held: bool = False
     held_since: float | None = None
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[Problem, ...] | None = None
 
 
 Measurement: TypeAlias = RunMeasured | RunNotBegun

@@ -160,6 +160,55 @@ OTHER_LOCATIONS = "/others"
 and hold no slash."""
 
 
+class Cause(enum.Enum):
+    """Why a spool is not emptied as it should be: the words of ``status``, of the metrics and of the alerts."""
+
+    CREDENTIALS = "credentials"
+    """They are wrong, have expired, or lack a right."""
+    DESTINATION = "destination"
+    """It is missing, cannot be reached, or does not answer."""
+    DISK_FULL = "disk_full"
+    """The state directory, or the target of a ``move_to``, cannot be written."""
+    CLOCK = "clock"
+    """This machine's time is wrong."""
+    FAILING_FILE = "failing_file"
+    """Some files fail again and again while others go."""
+    CONFLICT = "conflict"
+    """The key is taken by other content."""
+    OPEN_WRITER = "open_writer"
+    """A file is held open, or written to, for long."""
+    HUNG_RUN = "hung_run"
+    """Another run has had the lock for too long."""
+    UNREADABLE = "unreadable"
+    """The spool, or something in it, cannot be read or removed by this user."""
+    NOT_RUN = "not_run"
+    """There has been no run for too long."""
+    FALLING_BEHIND = "falling_behind"
+    """More arrives than the runs ship."""
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that keeps files in the spool, or soon will.
+
+    :param severity: ``ERROR`` if nothing is shipped, ``WARNING`` if something is not, or soon will not be.
+    :param sentence: what is wrong.
+    :param next: what the program will do about it by itself, and when.
+    :param remedy: what a person can do.
+    :param since: seconds since the epoch, ``None`` if it cannot be known.
+    :param path: the file or directory that it is about, absolute; ``None`` where it is about all of them.
+    :param files: how many files it is about, 0 where that is not counted.
+    """
+
+    cause: Cause
+    severity: Severity
+    sentence: str
+    next: str = ""
+    remedy: str = ""
+    since: float | None = None
+    path: str | None = None
+    files: int = 0
+
+
 class Left(enum.Enum):
     """Why an entry of the spool was left where it is, without that being a failure."""
 
@@ -207,7 +256,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     """What one run did. Counts are files, sizes bytes, times seconds since the epoch, durations seconds.
 
     ``waiting`` is the backlog by location. Where there are very many locations, the last ones are counted together
-    under :data:`OTHER_LOCATIONS`.
+    under :data:`OTHER_LOCATIONS`. ``code`` is the name of the error in ``message``, as errors have it; empty if there
+    is none.
     """
 
     base_dir: str
@@ -226,6 +276,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     pruned_directories: int = 0
     ended_by: str = "done"
     message: str = ""
+    code: str = ""
     dry_run: bool = False
     waiting: dict[str, Waiting] = {}
 

@@ -464,6 +464,7 @@ class Pipeline:
             started_at=started_at,
             duration=self._clock.monotonic() - self._began,
             message=message,
+            code=self._fatal.code if isinstance(self._fatal, (StoreError, StateError)) else "",
             signal_number=self._stop.signal_number,
         )
 

@@ -19,12 +19,17 @@ from s3_uploader.model import Candidate, FailureKind, Fingerprint, Left, Receipt
 from s3_uploader.spool import prune
 from s3_uploader.spool.disposition import MoveTarget, move, remove
 from s3_uploader.spool.layout import Layout
+from s3_uploader.spool.readiness import FUTURE_TOLERANCE
 from s3_uploader.spool.root import Names, SpoolRoot
 from s3_uploader.spool.source import OpenFile, close_all
 from s3_uploader.stop import Clock
 from s3_uploader.stores.base import Store
 from s3_uploader.superseded import Facts, Superseded
 from s3_uploader.tally import Tally
+
+CANNOT_REMOVE = "CannotRemove"
+CANNOT_MOVE = "CannotMove"
+_IS_UPLOADED = (CANNOT_REMOVE, CANNOT_MOVE)
 
 _BATCH = 200
 _BATCH_SECONDS = 0.25
@@ -215,6 +220,9 @@ class Settlement:
 
     def _shipped_row(self, upload: Upload, receipt: Receipt, now: float, seconds: float) -> ShippedRow:
         candidate, fingerprint = upload.file.candidate, upload.file.fingerprint
+        ahead = fingerprint.mtime_ns / 1e9 - now
+        if ahead > FUTURE_TOLERANCE:
+            self.tally.count_future(candidate, ahead)
         return ShippedRow(
             run=self._run,
             path=candidate.path,
@@ -255,12 +263,7 @@ class Settlement:
         candidate = upload.file.candidate
         if isinstance(outcome, OSError):
             self.settled_in(candidate.directory, removed=False)
-            self.record_failure(
-                upload,
-                code="CannotRemove",
-                message=f"it is uploaded, but the local file cannot be removed: {outcome.strerror or outcome}",
-                hint="Let the user that runs this program write to its directory.",
-            )
+            self._record_undisposed(upload, outcome)
             return
         if outcome is not None and outcome is not Left.VANISHED:
             self.settled_in(candidate.directory, removed=False)
@@ -279,6 +282,24 @@ class Settlement:
             )
         )
         self.settled_in(candidate.directory, removed=not self._on_success.keep)
+
+    def _record_undisposed(self, upload: Upload, error: OSError) -> None:
+        reason = error.strerror or str(error)
+        target = self._on_success.move_to
+        if target is None:
+            self.record_failure(
+                upload,
+                code=CANNOT_REMOVE,
+                message=f"it is uploaded, but the local file cannot be removed: {reason}",
+                hint="Let the user that runs this program write to its directory.",
+            )
+        else:
+            self.record_failure(
+                upload,
+                code=CANNOT_MOVE,
+                message=f"it is uploaded, but the local file cannot be moved to {target.path}: {reason}",
+                hint="Make room there, and let the user that runs this program write there and here.",
+            )
 
     # ---------------------------------------------------------------------------------------------- directories
 
@@ -340,7 +361,7 @@ class Settlement:
         """A file of its own kind of trouble: it waits, longer each time, and then meets ``on_failure``."""
         candidate = upload.file.candidate
         row = self._failing_row(upload, code, message)
-        disposition = self._dispose_of_failure(upload, row.attempts) if code != "CannotRemove" else "kept"
+        disposition = self._dispose_of_failure(upload, row.attempts) if code not in _IS_UPLOADED else "kept"
         if disposition == "kept":
             self.tally.count_waiting(candidate)
             self._note_failed(row)

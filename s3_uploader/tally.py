@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import signal
 from collections import Counter
+from collections.abc import Iterable
 
 from s3_uploader.model import OTHER_LOCATIONS, Candidate, Left, Receipt, RunReport, Waiting
 
@@ -23,8 +24,24 @@ class End(enum.Enum):
 
 _MOST_LOCATIONS = 500
 """A spool may have any number of them; what is kept in memory, and told at the end, may not."""
-
+_MOST_NOT_FINISHED = 100
+_STILL_SETTLING_SECONDS = 60.0
+_NOT_FINISHED = (Left.BUSY, Left.FRESH)
 _NOT_WAITING = (Left.VANISHED, Left.SPECIAL, Left.UNDATED, Left.REMEMBERED)
+
+
+def late(left: Iterable[tuple[Candidate, Left]], now: float) -> list[tuple[Candidate, Left]]:
+    """Of files that were left as fresh or busy those that should be finished by now.
+
+    That are those that are open, and those that still change although the period in their path is long over. A file
+    without a period may grow as long as it likes.
+    """
+    return [
+        (candidate, reason)
+        for candidate, reason in left
+        if reason is Left.BUSY
+        or (candidate.period_end is not None and candidate.period_end + _STILL_SETTLING_SECONDS < now)
+    ]
 
 
 class Tally:
@@ -39,6 +56,9 @@ class Tally:
         self.pruned = 0
         self.left: Counter[str] = Counter()
         self.waiting: dict[str, Waiting] = {}
+        self.not_finished: list[tuple[Candidate, Left]] = []
+        self.from_future = 0
+        self.future_example: tuple[Candidate, float] | None = None
 
     def count_shipped(self, receipt: Receipt) -> None:
         """A file is at the destination, recorded and disposed of."""
@@ -46,17 +66,27 @@ class Tally:
         self.shipped_bytes += receipt.size
         self.already_there += receipt.already_there
 
+    def count_future(self, candidate: Candidate, seconds: float) -> None:
+        """A file was last written so many seconds in the future, by its time."""
+        self.from_future += 1
+        if self.future_example is None:
+            self.future_example = candidate, seconds
+
     def begin_scan(self) -> None:
         """The spool is scanned anew in the same run: what was left is counted again, what was done is not."""
         self.troubles = 0
         self.left.clear()
         self.waiting.clear()
+        self.not_finished.clear()
 
     def count_left(self, reason: Left, candidate: Candidate | None = None) -> None:
         """An entry was left; a candidate still has to be shipped one day."""
         self.left[reason.value] += 1
         if candidate is not None and reason not in _NOT_WAITING:
             self.count_waiting(candidate)
+            # Scans begin with the oldest, so that those come first that have been so for longest.
+            if reason in _NOT_FINISHED and len(self.not_finished) < _MOST_NOT_FINISHED:
+                self.not_finished.append((candidate, reason))
 
     def count_waiting(self, candidate: Candidate) -> None:
         """A candidate stays in the spool and still has to be shipped."""
@@ -79,6 +109,7 @@ class Tally:
         started_at: float,
         duration: float,
         message: str = "",
+        code: str = "",
         signal_number: int | None = None,
     ) -> RunReport:
         """The counts as the report of a run that ended so."""
@@ -101,6 +132,7 @@ class Tally:
             ended_by=end.value,
             message=message,
             waiting=dict(self.waiting),
+            code=code,
         )
 
 

@@ -13,7 +13,8 @@ from s3_uploader.model import Fingerprint, Proof
 FAILING_COLUMNS = "path, key, size, mtime_ns, attempts, first_failed_at, last_failed_at, next_try_at, code, message"
 RUN_COLUMNS = (
     "id, started_at, finished_at, pid, host, destination, ticks, duration, exit_code, shipped, shipped_bytes,"
-    ' already_there, failed, "left", backlog, backlog_bytes, oldest_waiting, pruned_directories, ended_by, message'
+    ' already_there, failed, "left", backlog, backlog_bytes, oldest_waiting, pruned_directories, ended_by, message,'
+    " code"
 )
 SHIPPED_COLUMNS = (
     "path, key, location, destination, size, mtime_ns, period_begin, shipped_at, seconds, proof, checksum, etag,"

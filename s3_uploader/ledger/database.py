@@ -255,6 +255,11 @@ class ReadOnlyDatabase:
                 self.close()
                 self._connection = sqlite3.connect(":memory:", isolation_level=None)
                 _migrate(self._connection)
+            elif version < VERSION:
+                raise StateError(
+                    f"The ledger {shown_name(self._path)} was written by an older version of this program.",
+                    hint="The next run brings it to the new form; try again after it.",
+                )
         except (sqlite3.Error, _ForeignFile) as error:
             self.close()
             raise explained(error, self._path, reading=True) from error
@@ -273,8 +278,9 @@ def explained(error: Exception, path: str, *, reading: bool = False) -> StateErr
     text = str(error)
     directory = os.path.dirname(path) or "."
     place = shown_name(directory)
+    code = ""
     if "disk is full" in text:
-        fact, remedy = "the file system is full", f"Free space for {place}."
+        fact, remedy, code = "the file system is full", f"Free space for {place}.", "DiskFull"
     elif "readonly database" in text:
         fact, remedy = "it is read-only for this user", f"Make {place} and the files in it writable."
     elif "unable to open" in text and not os.path.isdir(directory):
@@ -290,12 +296,12 @@ def explained(error: Exception, path: str, *, reading: bool = False) -> StateErr
             f"See what the kernel's log says about the disk of {place}.",
         )
     elif _is_damage(error):
-        fact, remedy = f"it is damaged ({text})", "The next run sets it aside and starts a new one."
+        fact, remedy, code = f"it is damaged ({text})", "The next run sets it aside and starts a new one.", "Damaged"
     else:
         fact, remedy = text, ""
     action = "read" if reading else "written"
     hint = remedy if reading else f"{remedy} {_FILES_ARE_KEPT}".strip()
-    return StateError(f"The ledger {shown_name(path)} cannot be {action}: {fact}.", hint=hint)
+    return StateError(f"The ledger {shown_name(path)} cannot be {action}: {fact}.", hint=hint, code=code)
 
 
 def _is_damage(error: Exception) -> bool:

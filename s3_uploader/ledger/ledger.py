@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from s3_uploader.errors import StateError
-from s3_uploader.ledger import codec, history, runs
+from s3_uploader.ledger import codec, history, kinds, runs
 from s3_uploader.ledger.codec import restored, stored
 from s3_uploader.ledger.endpoint_memory import MAX_AGE, EndpointMemory
-from s3_uploader.ledger.rows import FailingRow, HistoryTotals, RunRow, ShippedRow
+from s3_uploader.ledger.rows import FailingKind, FailingRow, HistoryTotals, RunRow, ShippedRow
 from s3_uploader.model import FailureKind, Fingerprint, LocationTotals, RunReport, Totals
 
 if TYPE_CHECKING:
@@ -161,6 +161,10 @@ class Ledger:
                 return
             after = (rows[-1][7], rows[-1][0])
 
+    def failing_kinds(self) -> list[FailingKind]:
+        """The failing files that were tried at least once, summed up by code."""
+        return kinds.select_kinds(self._database.read) if self._any_failing else []
+
     def forget_failed(self, paths: Sequence[str]) -> None:
         """Files that are failing no longer, for example because they are gone."""
         self._write(lambda connection: _delete_failing(connection, paths), durable=False)
@@ -268,6 +272,19 @@ class Ledger:
             if len(rows) < _CHUNK:
                 return
             after = rows[-1][0]
+
+    def latest_runs(self, *, most: int) -> Iterator[RunRow]:
+        """The last runs, the latest first, read in pieces as far as somebody wants to know."""
+        before = float("inf")
+        while most > 0:
+            size = min(most, _CHUNK)
+            rows = self._database.read(
+                f"SELECT {codec.RUN_COLUMNS} FROM runs WHERE id < ? ORDER BY id DESC LIMIT ?", (before, size)
+            )
+            yield from map(codec.run_row, rows)
+            if len(rows) < size:
+                return
+            before, most = rows[-1][0], most - size
 
     # History
 

@@ -68,6 +68,22 @@ class FailingRow(msgspec.Struct, frozen=True, kw_only=True):
         return now < self.next_try_at <= now + LONGEST_PAUSE
 
 
+class FailingKind(msgspec.Struct, frozen=True, kw_only=True):
+    """The files that fail with the same code.
+
+    ``attempts``, ``path`` and ``message`` are those of the one that has failed for longest, ``next_try_at`` is the
+    earliest of all.
+    """
+
+    code: str
+    files: int
+    first_failed_at: float
+    attempts: int
+    next_try_at: float
+    path: str
+    message: str
+
+
 class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     """One run, or an unbroken row of runs that had nothing to do (then ``ticks`` says how many).
 
@@ -95,6 +111,7 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     pruned_directories: int = 0
     ended_by: str = ""
     message: str = ""
+    code: str = ""
 
 
 class HistoryTotals(msgspec.Struct, frozen=True, kw_only=True):

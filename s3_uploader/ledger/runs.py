@@ -46,6 +46,7 @@ def finish(connection: sqlite3.Connection, run: int, begun: Begun, report: RunRe
         "pruned_directories": report.pruned_directories,
         "ended_by": report.ended_by,
         "message": stored_message(report.message),
+        "code": report.code,
         "idle": idle,
     }
     row = run

@@ -116,6 +116,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (hour, code, location)
         ) WITHOUT ROWID""",
     ),
+    # The name of the error that ended a run: what a diagnosis goes by, not by the message.
+    ("ALTER TABLE runs ADD COLUMN code TEXT NOT NULL DEFAULT ''",),
 )
 
 VERSION = len(MIGRATIONS)

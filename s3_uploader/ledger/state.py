@@ -47,9 +47,12 @@ def create_state_directory(path: str) -> None:
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "Free space for it" if full else "Make it writable for this user"
         raise StateError(
             f"The state directory {shown_name(path)} cannot be used: {error.strerror}.",
-            hint="Make it writable for this user, or name another one with state_dir; no file is deleted until then.",
+            hint=f"{remedy}, or name another one with state_dir; no file is deleted until then.",
+            code="DiskFull" if full else "",
         ) from error
 
 

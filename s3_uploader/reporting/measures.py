@@ -7,23 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from s3_uploader import __version__
 from s3_uploader.measurement import MOST_LOCATIONS, Measurement, Problem, RunMeasured
-from s3_uploader.model import OTHER_LOCATIONS, Left, LocationTotals, RunReport, Totals, Waiting
+from s3_uploader.model import OTHER_LOCATIONS, Cause, Left, LocationTotals, RunReport, Totals, Waiting
 from s3_uploader.reporting.families import Blocks, Samples, blocks, blocks_of, joined
 from s3_uploader.text import shown_name
 
-CAUSES = (
-    "credentials",
-    "destination",
-    "disk_full",
-    "clock",
-    "failing_file",
-    "conflict",
-    "open_writer",
-    "hung_run",
-    "unreadable",
-    "not_run",
-    "falling_behind",
-)
+CAUSES = tuple(cause.value for cause in Cause)
 RAN, STEPPED_ASIDE, COULD_NOT_BEGIN = OUTCOMES = ("ran", "stepped_aside", "could_not_begin")
 
 _REASONS = {reason.value: reason.name.lower() for reason in Left}
@@ -79,7 +67,7 @@ def attempt_samples(measurement: Measurement) -> dict[str, Samples]:
         "last_attempt_timestamp_seconds": [((), at)],
         "last_attempt_outcome": [((("outcome", each),), int(each == outcome)) for each in OUTCOMES],
         "lock_held_since_timestamp_seconds": [((), held_since or 0)],
-        **problem_samples(measurement.problems),
+        **({} if measurement.problems is None else problem_samples(measurement.problems)),
     }
 
 

@@ -98,6 +98,7 @@ MEANINGS: dict[str, Meaning] = {
 
 _FIRST = ("HeadObject", "PutObject", "CreateMultipartUpload")
 """What an upload begins with."""
+CLOCK_SKEW = "RequestTimeTooSkewed"
 _SUSPICIOUS_SKEW = 300.0
 """S3 refuses requests that are signed fifteen minutes off; some servers are stricter."""
 
@@ -167,6 +168,7 @@ def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool)
     :param proven_useful: this store has uploaded something already, so what is denied now is about this key.
     """
     code, text = error_code(answer)
+    known_as = code
     meaning = MEANINGS.get(code)
     if meaning is None:
         if code in ("AccessDenied", "403"):
@@ -198,13 +200,14 @@ def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool)
     if (answer.status == 403 and wrong) or (code == "AccessDenied" and "request time" in text):
         # Not every server says RequestTimeTooSkewed (rclone denies access).
         meaning = Meaning(scope=_DESTINATION, hint=_clock_hint(answer, now))
+        known_as = CLOCK_SKEW
     hint = meaning.hint
     region = bucket_region(answer)
     if region and "region" in hint:
         hint = f"The bucket is in {region}: set region to that."
     error = StoreError(
         f"An error occurred ({code}) when calling the {operation} operation: {text}",
-        code=code,
+        code=known_as,
         retryable=meaning.retryable,
         scope=meaning.scope,
         hint=hint,

@@ -1,0 +1,253 @@
+"""From what is known of a spool to why it is stuck: each cause, since when, on which file, and what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from s3_uploader.diagnosis import (
+    Facts,
+    FutureFiles,
+    HolderSeen,
+    OpenFileSeen,
+    cause_of_code,
+    diagnose,
+    hung_after,
+    usual_pause,
+)
+from s3_uploader.errors import SpoolError, StateError
+from s3_uploader.ledger.rows import FailingKind, RunRow
+from s3_uploader.model import Cause, Problem, Severity
+from s3_uploader.stores.s3_errors import MEANINGS
+
+NOW = 1_600_000_000.0
+
+
+def run_row(ago: float, **changes: Any) -> RunRow:
+    """A run that began so many seconds ago and took one."""
+    values: dict[str, Any] = {
+        "id": int(NOW - ago),
+        "started_at": NOW - ago,
+        "finished_at": NOW - ago + 1,
+        "pid": 1,
+        "host": "here",
+        "exit_code": 0,
+        "ended_by": "done",
+    }
+    return RunRow(**{**values, **changes})
+
+
+def kind(code: str, **changes: Any) -> FailingKind:
+    """Files that fail with that code."""
+    values: dict[str, Any] = {
+        "code": code,
+        "files": 1,
+        "first_failed_at": NOW - 900,
+        "attempts": 3,
+        "next_try_at": NOW + 60,
+        "path": "bedroom/x",
+        "message": "no",
+    }
+    return FailingKind(**{**values, **changes})
+
+
+def facts(**changes: Any) -> Facts:
+    """What is known of a spool that ran half a minute ago, changed."""
+    values: dict[str, Any] = {"now": NOW, "base_dir": "/spool", "runs": [run_row(30), run_row(90), run_row(150)]}
+    return Facts(**{**values, **changes})
+
+
+def only(found: tuple[Problem, ...]) -> Problem:
+    """The one problem, which says all that a person needs."""
+    (problem,) = found
+    assert problem.sentence
+    assert problem.next
+    assert problem.remedy
+    return problem
+
+
+def abandoned(ago: float, code: str, **changes: Any) -> RunRow:
+    """A run that the destination ended."""
+    return run_row(
+        ago, **{"exit_code": 3, "ended_by": "destination unusable", "code": code, "message": f"({code})", **changes}
+    )
+
+
+def test_all_is_well() -> None:
+    """A spool that is emptied has no problem, whatever waits in it for its turn."""
+    assert diagnose(facts(waiting=12)) == ()
+    assert diagnose(Facts(now=NOW, base_dir="/spool")) == ()
+
+
+class TestDestination:
+    @pytest.mark.parametrize(
+        ("code", "cause"),
+        [
+            ("ExpiredToken", Cause.CREDENTIALS),
+            ("AccessDenied", Cause.CREDENTIALS),
+            ("NoCredentials", Cause.CREDENTIALS),
+            ("RequestTimeTooSkewed", Cause.CLOCK),
+            ("NoSuchBucket", Cause.DESTINATION),
+            ("NameResolutionFailed", Cause.DESTINATION),
+            ("530", Cause.CREDENTIALS),
+        ],
+    )
+    def test_each_error_has_its_cause(self, code: str, cause: Cause) -> None:
+        """The cause comes from the error's code; it is so since the first of the runs in a row that ended like that."""
+        runs = [abandoned(ago, code) for ago in (30, 90, 3600)] + [run_row(7200), abandoned(9000, code)]
+        problem = only(diagnose(facts(runs=runs)))
+        assert problem.cause is cause
+        assert problem.severity is Severity.ERROR
+        assert problem.since == NOW - 3600
+        assert code in problem.sentence
+
+    def test_a_run_in_between_does_not_hide_it(self) -> None:
+        """A run that is at work, or was killed, says nothing: the last one that ended does."""
+        runs = [run_row(5, finished_at=None, exit_code=None, ended_by=""), abandoned(30, "ExpiredToken")]
+        assert only(diagnose(facts(runs=runs))).cause is Cause.CREDENTIALS
+
+    def test_a_short_outage_is_no_alarm(self) -> None:
+        """A network that is gone for some minutes is a warning, and an error if it stays away."""
+        assert only(diagnose(facts(runs=[abandoned(30, "ConnectionFailed")]))).severity is Severity.WARNING
+        runs = [abandoned(ago, "ConnectionFailed") for ago in (30, 300, 900)]
+        assert only(diagnose(facts(runs=runs))).severity is Severity.ERROR
+
+    def test_busy(self) -> None:
+        """A destination that somebody else holds is a problem once it has been so for long."""
+        busy = {"ended_by": "destination busy", "message": "it is locked"}
+        assert diagnose(facts(runs=[run_row(30, **busy)])) == ()
+        runs = [run_row(30, **busy), run_row(400, **busy), run_row(1000, **busy), run_row(2000)]
+        problem = only(diagnose(facts(runs=runs)))
+        assert (problem.cause, problem.since) == (Cause.DESTINATION, NOW - 1000)
+
+    def test_every_code_of_the_store_has_a_cause(self) -> None:
+        """No code that ends a run is without a cause, and those about keys and tokens are credentials."""
+        for code, meaning in MEANINGS.items():
+            if "credentials" in meaning.hint or "secret" in meaning.hint:
+                assert cause_of_code(code) is Cause.CREDENTIALS, code
+
+
+class TestFiles:
+    @pytest.mark.parametrize(
+        ("code", "cause"),
+        [
+            ("KeyTooLongError", Cause.FAILING_FILE),
+            ("ReadTimeout", Cause.FAILING_FILE),
+            ("Conflict", Cause.CONFLICT),
+            ("CannotRemove", Cause.UNREADABLE),
+            ("CannotMove", Cause.DISK_FULL),
+            ("AccessDenied", Cause.CREDENTIALS),
+        ],
+    )
+    def test_failing(self, code: str, cause: Cause) -> None:
+        """Files that fail while others go: the oldest is named, with since when and when it is tried again."""
+        kinds = [kind(code, files=2)]
+        problem = only(diagnose(facts(failing=kinds)))
+        assert (problem.cause, problem.since, problem.path) == (cause, NOW - 900, "/spool/bedroom/x")
+        assert problem.severity is Severity.WARNING
+        assert "1 other file too" in problem.sentence
+        assert "60 s" in problem.next
+
+    def test_once_is_not_again(self) -> None:
+        """A file that failed once for a reason that may pass is no problem yet; a conflict does not pass."""
+        assert diagnose(facts(failing=[kind("ReadTimeout", attempts=1)])) == ()
+        assert only(diagnose(facts(failing=[kind("Conflict", attempts=1)]))).cause is Cause.CONFLICT
+
+    def test_open_writer(self) -> None:
+        """A file that is open for more than an hour is named, with who has it open."""
+        seen = OpenFileSeen(path="a/b", since=NOW - 7200, by="process 7: logger")
+        assert diagnose(facts(not_finished=[OpenFileSeen(path="a/b", since=NOW - 60)])) == ()
+        problem = only(diagnose(facts(not_finished=[seen])))
+        assert (problem.cause, problem.path, problem.since) == (Cause.OPEN_WRITER, "/spool/a/b", NOW - 7200)
+        assert "process 7" in problem.sentence
+
+    def test_unreadable(self) -> None:
+        """Entries that cannot be read, since the first run in a row that could not."""
+        runs = [run_row(ago, exit_code=1, left={"unreadable": 2}) for ago in (30, 90)] + [run_row(150)]
+        problem = only(diagnose(facts(runs=runs)))
+        assert (problem.cause, problem.since, problem.files) == (Cause.UNREADABLE, NOW - 90, 2)
+
+    def test_files_from_the_future(self) -> None:
+        """A file from the future is named as what it is: a clock that is wrong."""
+        future = FutureFiles(files=3, path="a/b", seconds=7200, since=NOW - 5)
+        problem = only(diagnose(facts(future=future)))
+        assert (problem.cause, problem.path) == (Cause.CLOCK, "/spool/a/b")
+        assert "2 other files too" in problem.sentence
+
+    def test_a_run_in_the_future(self) -> None:
+        """A last run in the future shows that the clock was set back."""
+        assert only(diagnose(facts(runs=[run_row(-7200)]))).cause is Cause.CLOCK
+
+
+class TestRuns:
+    def test_hung(self) -> None:
+        """A lock that is held for too long by a run that ships nothing is named with its holder."""
+        holder = HolderSeen(words="process 7", since=NOW - 4000, state="stopped")
+        problem = only(diagnose(facts(holder=holder)))
+        assert (problem.cause, problem.since) == (Cause.HUNG_RUN, NOW - 4000)
+        assert "process 7; it is stopped" in problem.sentence
+
+    def test_a_long_run_that_ships_does_not_hang(self) -> None:
+        """A run that has shipped something lately is at work, however long it takes."""
+        assert diagnose(facts(holder=HolderSeen(words="p", since=NOW - 4000, shipped_at=NOW - 10))) == ()
+        assert diagnose(facts(holder=HolderSeen(words="p", since=NOW - 400))) == ()
+        assert diagnose(facts(holder=HolderSeen(words="p", since=None))) == ()
+
+    def test_the_time_budget_says_when_a_run_hangs(self) -> None:
+        """With a time budget a run hangs when that is over for some minutes."""
+        assert hung_after(max_runtime_seconds=60, drain_seconds=20) == 380
+        assert hung_after(max_runtime_seconds=None, drain_seconds=20) == 3600
+
+    def test_not_run(self) -> None:
+        """No run for much longer than usual is an error where files wait, and a warning where none do."""
+        runs = [run_row(5000), run_row(5060), run_row(5120)]
+        problem = only(diagnose(facts(runs=runs, waiting=1)))
+        assert (problem.cause, problem.severity, problem.since) == (Cause.NOT_RUN, Severity.ERROR, NOW - 4999)
+        assert only(diagnose(facts(runs=runs, waiting=0))).severity is Severity.WARNING
+        assert only(diagnose(facts(runs=[], waiting=1))).since is None
+
+    def test_what_is_usual_comes_from_the_ledger(self) -> None:
+        """Runs once a day are not late after an hour; rows of ticks tell their pace too."""
+        day = 86400.0
+        assert diagnose(facts(runs=[run_row(day), run_row(2 * day), run_row(3 * day)], waiting=1)) == ()
+        assert usual_pause([run_row(660, ticks=11, finished_at=NOW - 60)]) == 60
+        assert usual_pause([run_row(5)]) is None
+
+    def test_a_run_at_work_is_not_missing(self) -> None:
+        """While a run has the lock nobody misses the next one."""
+        assert diagnose(facts(runs=[run_row(50_000)], waiting=1, holder=HolderSeen(words="p", since=NOW - 5))) == ()
+
+    def test_falling_behind(self) -> None:
+        """Runs that use up their time and each leave more than the one before."""
+        runs = [run_row(30 + 60 * n, ended_by="time budget", backlog=100 - n) for n in range(4)]
+        problem = only(diagnose(facts(runs=runs)))
+        assert (problem.cause, problem.since, problem.files) == (Cause.FALLING_BEHIND, NOW - 150, 100)
+        assert diagnose(facts(runs=runs[:3])) == ()
+
+
+class TestState:
+    def test_a_run_that_cannot_begin(self) -> None:
+        """What prevents a run is named, since the last run that was one."""
+        problem = only(diagnose(facts(prevented=StateError("it is full", code="DiskFull"))))
+        assert (problem.cause, problem.since) == (Cause.DISK_FULL, NOW - 29)
+        problem = only(diagnose(facts(prevented=SpoolError("it is gone"))))
+        assert (problem.cause, problem.path) == (Cause.UNREADABLE, "/spool")
+
+    def test_a_full_disk(self) -> None:
+        """A full disk is named by its directory."""
+        problem = only(diagnose(facts(full=[("state directory", "/state")])))
+        assert (problem.cause, problem.path) == (Cause.DISK_FULL, "/state")
+
+    def test_a_ledger_that_could_not_be_written(self) -> None:
+        """A run that the ledger ended, if it could be noted at all."""
+        runs = [run_row(30, exit_code=1, ended_by="ledger unusable", message="full")]
+        assert only(diagnose(facts(runs=runs))).cause is Cause.DISK_FULL
+
+
+def test_the_worst_comes_first() -> None:
+    """Of several problems the one that holds everything up is the first, and each cause is there once."""
+    found = diagnose(
+        facts(runs=[abandoned(30, "ExpiredToken")], failing=[kind("X"), kind("AccessDenied"), kind("Conflict")])
+    )
+    assert [problem.cause for problem in found] == [Cause.CREDENTIALS, Cause.FAILING_FILE, Cause.CONFLICT]
