@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from s3_uploader.errors import StateError
-from s3_uploader.ledger.schema import APPLICATION_ID, MIGRATIONS, VERSION
+from s3_uploader.ledger.schema import APPLICATION_ID, MIGRATIONS, VERSION, VIEWS_OF_OLDER
 from s3_uploader.text import shown_name
 
 Result = TypeVar("Result")
@@ -255,11 +255,10 @@ class ReadOnlyDatabase:
                 self.close()
                 self._connection = sqlite3.connect(":memory:", isolation_level=None)
                 _migrate(self._connection)
-            elif version < VERSION:
-                raise StateError(
-                    f"The ledger {shown_name(self._path)} was written by an older version of this program.",
-                    hint="The next run brings it to the new form; try again after it.",
-                )
+            else:
+                for step in sorted(VIEWS_OF_OLDER):
+                    if version < step:
+                        self._connection.execute(VIEWS_OF_OLDER[step])
         except (sqlite3.Error, _ForeignFile) as error:
             self.close()
             raise explained(error, self._path, reading=True) from error

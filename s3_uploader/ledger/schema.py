@@ -121,3 +121,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 
 VERSION = len(MIGRATIONS)
+
+VIEWS_OF_OLDER = {3: "CREATE TEMP VIEW runs AS SELECT *, '' AS code FROM main.runs"}
+"""What makes a ledger that no run has brought to the key's version yet look like one of it, to those who only read."""

@@ -590,6 +590,7 @@ def test_a_ledger_of_before_failures_were_counted_has_none(tmp_path: Path) -> No
     connection.close()
     with Ledger.open_readonly(path) as ledger:
         assert ledger.survey().failures() == {}
+        assert ledger.runs() == []
 
 
 def test_a_history_that_is_too_long_loses_its_oldest_files(ledger: Ledger) -> None:
