@@ -129,6 +129,11 @@ def run(
 @click.option("-v", "--verbose", is_flag=True, help="Also name each file that is left, and why.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
 @click.option("--simulate-failures", type=click.FloatRange(0, 1), metavar="RATE", help=_SIMULATE)
+@click.option(
+    "--metrics-listen",
+    metavar="[ADDRESS:]PORT",
+    help="Serve metrics for Prometheus at http://ADDRESS:PORT/metrics. Default address: 127.0.0.1.",
+)
 def watch(
     config_file: str,
     interval: float,
@@ -136,6 +141,7 @@ def watch(
     verbose: bool,
     quiet: bool,
     simulate_failures: float | None,
+    metrics_listen: str | None,
 ) -> int:
     """Ship files as they appear, until told to stop.
 
@@ -154,6 +160,7 @@ def watch(
             json_log=log_format == "json",
             verbosity=_verbosity(verbose=verbose, quiet=quiet),
             simulate_failures=simulate_failures or 0.0,
+            metrics_listen=metrics_listen,
         ),
     )
 

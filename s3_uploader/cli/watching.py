@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,12 +12,16 @@ from s3_uploader import config, parts
 from s3_uploader.cli.failures import guarded
 from s3_uploader.cli.running import raise_descriptor_limit, stop_on_signals
 from s3_uploader.cli.settings import load
+from s3_uploader.events import Notice
 from s3_uploader.looking import measured_before
 from s3_uploader.reporting.log import Log, Verbosity
 from s3_uploader.reporting.monitoring import Monitoring
 from s3_uploader.service_manager import ServiceManager
 from s3_uploader.spool.notifications import file_system_events
 from s3_uploader.watch import SaysOnce, Wakeup, Watch
+
+if TYPE_CHECKING:
+    from s3_uploader.reporting.metrics_server import MetricsServer
 
 
 class WatchOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +31,7 @@ class WatchOptions(msgspec.Struct, frozen=True, kw_only=True):
     json_log: bool = False
     verbosity: Verbosity = Verbosity.NORMAL
     simulate_failures: float = 0.0
+    metrics_listen: str | None = None
 
 
 def watch(config_file: str, options: WatchOptions) -> int:
@@ -39,6 +45,7 @@ def _watch(config_file: str, options: WatchOptions) -> int:
     log = Log(sys.stderr, json=options.json_log, verbosity=options.verbosity)
     monitoring = Monitoring(notice=SaysOnce(log), log=log, watch_interval=options.interval)
     watches: list[Watch] = []
+    server = None if options.metrics_listen is None else _server(options.metrics_listen, monitoring)
 
     def beat() -> None:
         manager.beat()
@@ -78,7 +85,20 @@ def _watch(config_file: str, options: WatchOptions) -> int:
         )
         watches.append(loop)
         stop.subscribe(manager.stopping)
+        if server is not None:
+            server.start()
+            log(Notice("info", f"Metrics are served at {server.url}."))
+            log.flush()
         try:
             return loop.run()
         finally:
             monitoring.close()
+            if server is not None:
+                server.close()
+
+
+def _server(address: str, monitoring: Monitoring) -> MetricsServer:
+    from s3_uploader.reporting.metrics_server import MetricsServer, parse_address
+
+    live = monitoring.live()
+    return MetricsServer(parse_address(address), metrics=live.text, seconds_since_beat=lambda: live.seconds_since_beat)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import signal
+import socket
+import urllib.request
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.site import Site
+from tests.e2e.site import Running, Site, settle
 
 
 def values(text: str, name: str) -> dict[str, float]:
@@ -69,6 +73,62 @@ def test_a_watch_writes_while_it_is_at_work(site: Site, prom: Path) -> None:
             lambda expected=expected: values(prom.read_text(), "shipped_files_total") == {"": expected},  # type: ignore[misc]
             "the metrics",
         )
-        running.send(15)
+        running.send(signal.SIGTERM)
         assert running.wait().code == 143
         assert values(prom.read_text(), "watch_pass_running") == {"": 0}
+
+
+def served(running: Running) -> str:
+    """The address that a watch says it serves metrics at."""
+    pattern = re.compile(r"Metrics are served at (http://127\.0\.0\.1:\d+/metrics)\.")
+    running.wait_until(lambda: pattern.search(running.stderr), "the address")
+    found = pattern.search(running.stderr)
+    assert found is not None
+    return found[1]
+
+
+def scraped(url: str) -> str:
+    """What is served now."""
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        text = answer.read().decode()
+    assert isinstance(text, str)
+    return text
+
+
+def test_a_watch_serves_its_metrics(site: Site) -> None:
+    """Numbers are served without a metrics file, follow the pass, survive a reload, and end with the watch."""
+    site.ship_to_directory()
+    marker = site.file("hall/2020/11/29/20/01-topic.dat")
+    running = site.start("watch", "--metrics-listen", "0")
+    url = served(running)
+    running.wait_until(lambda: not marker.exists(), "the first pass")
+    running.wait_until(lambda: values(scraped(url), "shipped_files_total") == {"": 1}, "the numbers")
+    other = site.place / "other"
+    (other / "attic/2020/11/29/20").mkdir(parents=True)
+    moved = other / "attic/2020/11/29/20/02-topic.dat"
+    moved.write_text("a reading\n")
+    settle(moved)
+    site.settings["base_dir"] = str(other)
+    site.write_config()
+    running.send(signal.SIGHUP)
+    running.wait_until(lambda: not moved.exists(), "the other spool")
+    running.wait_until(
+        lambda: values(scraped(url), "location_shipped_files_total") == {"attic": 1, "/others": 0}, "its numbers"
+    )
+    assert f'spool="{site.spool}"' not in scraped(url)
+    assert scraped(url.replace("/metrics", "/healthz")) == "ok\n"
+    running.send(signal.SIGTERM)
+    finished = running.wait()
+    assert finished.code == 143
+    assert "Traceback" not in finished.stderr
+
+
+def test_a_port_in_use(site: Site) -> None:
+    """A port that another program has ends the watch before it begins, with a sentence and exit code 2."""
+    site.ship_to_directory()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        finished = site.run("watch", "--metrics-listen", str(taken.getsockname()[1]))
+    assert finished.code == 2
+    assert "Address already in use" in finished.stderr
+    assert finished.stderr.count("\n") == 1
+    assert site.run("watch", "--metrics-listen", "nine").code == 2
