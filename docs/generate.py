@@ -1,4 +1,4 @@
-"""Writes tables of the documentation: the keys of the configuration from its types, the ledger from its schema.
+"""Writes what the program says into the documentation: configuration keys, the ledger's schema, `deploy/`.
 
 ``python docs/generate.py`` rewrites what stands on its pages between the markers ``<!-- keys of NAME -->`` or
 ``<!-- table NAME -->`` and ``<!-- end -->``; ``--check`` only says whether that would change anything, with exit code 1
@@ -18,7 +18,7 @@ from msgspec import Meta
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from docs import ledger_tables
+from docs import deploy, ledger_tables
 from s3_uploader import config
 from s3_uploader.config.wording import expected
 
@@ -80,6 +80,8 @@ def main(arguments: list[str]) -> int:
     for problem in ledger_tables.problems(ledger):
         print(f"{ledger_tables.PAGE.name} has {problem}", file=sys.stderr)
         stale = True
+    for path, text in deploy.generated().items():
+        stale |= _write(path, text, checking=checking)
     return int(stale)
 
 
@@ -87,7 +89,7 @@ def _write(page: Path, text: str, *, checking: bool) -> bool:
     """Write a page, or say that it is stale and return that."""
     if not checking:
         page.write_text(text, encoding="utf-8")
-    elif page.read_text(encoding="utf-8") != text:
+    elif not page.exists() or page.read_text(encoding="utf-8") != text:
         print(f"{page.name} is not what the program says; run: python docs/generate.py", file=sys.stderr)
         return True
     return False

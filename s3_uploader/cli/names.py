@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-COMMANDS = ("run", "watch", "check", "status", "history", "schema", "demo")
+COMMANDS = ("run", "watch", "check", "status", "history", "units", "schema", "demo")

@@ -17,6 +17,11 @@ def set_over_files(settings: Sequence[str]) -> None:
     _settings = tuple(settings)
 
 
+def settings_given() -> tuple[str, ...]:
+    """What ``--set`` said."""
+    return _settings
+
+
 def load(config_file: str) -> config.Config:
     """Read a configuration file; see :func:`s3_uploader.config.load`."""
     try:

@@ -48,6 +48,7 @@ REQUIREMENTS = {
         files=("usr/lib/nginx/modules/ngx_http_lua_module.so",),
         services=("nginx.service",),
     ),
+    "systemd": Requirement(packages=("systemd", "util-linux"), programs=("systemd-analyze", "nsenter", "unshare")),
     "faketime": Requirement(packages=("faketime",), files=("usr/lib/*/faketime/libfaketimeMT.so.1",)),
 }
 """Everything that is installed with apt-get, by the server that needs it. This is the only list."""

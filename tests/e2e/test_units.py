@@ -1,0 +1,225 @@
+"""What ``units`` installs, run by systemd itself."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.site import COMMAND
+from tests.servers.fault_server import FaultServer
+from tests.servers.fixtures import or_skip
+from tests.servers.systemd import Systemd
+
+
+@pytest.fixture(scope="module")
+def systemd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systemd]:
+    """A service manager of its own."""
+    manager = Systemd(tmp_path_factory.mktemp("systemd"))
+    or_skip(manager.start)
+    yield manager
+    manager.stop()
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    """An S3 server."""
+    with FaultServer(small_buffers=False) as running:
+        yield running
+
+
+class Machine:
+    """The machine that systemd runs, with a configuration on it."""
+
+    def __init__(self, systemd: Systemd, server: FaultServer) -> None:
+        self.systemd = systemd
+        self.server = server
+
+    def configure(self, name: str, **settings: Any) -> str:
+        """Write a configuration, and keys that only root can read; returns the configuration's path."""
+        if "destination" not in settings:
+            endpoint = self.server.endpoint
+            settings = {
+                "bucket": endpoint.bucket,
+                "endpoint_url": endpoint.endpoint_url,
+                "region": endpoint.region,
+                "addressing_style": "path",
+                **settings,
+            }
+            keys = (
+                f"[default]\naws_access_key_id = {endpoint.access_key}\naws_secret_access_key = {endpoint.secret_key}\n"
+            )
+            self.write("/etc/s3-uploader/credentials", keys)
+            self.systemd.inside("chmod", "600", "/etc/s3-uploader/credentials")
+        path = f"/etc/s3-uploader/{name}.json"
+        self.write(path, json.dumps(settings))
+        return path
+
+    def write(self, path: str, content: str) -> None:
+        """Write a file."""
+        self.systemd.inside("sh", "-c", 'mkdir -p "$(dirname "$1")" && printf %s "$2" > "$1"', "sh", path, content)
+
+    def spool(self, path: str, *, owner: str = "root", mode: str = "755") -> None:
+        """Make a spool with a file of long ago in it."""
+        self.systemd.inside(
+            "sh",
+            "-ec",
+            'mkdir -p "$1/den/2020/11/29/20"; echo reading > "$1/den/2020/11/29/20/46-topic.dat"; '
+            'touch -d 2020-11-29 "$1/den/2020/11/29/20/46-topic.dat"; chown -R "$2" "$1"; chmod -R "$3" "$1"',
+            "sh",
+            path,
+            owner,
+            mode,
+        )
+
+    def units(self, config_file: str, *arguments: str) -> dict[str, Any]:
+        """Install the units as a user would; returns what the command says about them."""
+        answer = json.loads(self.systemd.inside(COMMAND, "units", config_file, "--install", "--json", *arguments))
+        assert isinstance(answer, dict)
+        self.systemd.inside("systemctl", "daemon-reload")
+        return answer
+
+    def run(self, unit: str) -> None:
+        """Let a service run once, to its good end."""
+        self.systemd.inside("systemctl", "start", unit)
+        shown = self.systemd.inside("systemctl", "show", "-p", "Result", "-p", "ExecMainStatus", unit)
+        assert "Result=success" in shown
+        assert "ExecMainStatus=0" in shown, shown
+
+    def probe(self, unit: str, script: str) -> str:
+        """What a shell says where the service would run, in its sandbox and as its user."""
+        drop_in = textwrap.dedent(
+            f"""\
+            [Service]
+            ExecStart=
+            ExecStart=/bin/sh -c '{script}'
+            StandardOutput=file:/run/probed
+            StandardError=file:/run/probed
+            """
+        )
+        self.write(f"/etc/systemd/system/{unit}.d/probe.conf", drop_in)
+        self.systemd.inside("systemctl", "daemon-reload")
+        self.systemd.inside("systemctl", "start", unit, check=False)
+        self.systemd.inside("rm", "-r", f"/etc/systemd/system/{unit}.d")
+        self.systemd.inside("systemctl", "daemon-reload")
+        return self.systemd.inside("cat", "/run/probed")
+
+    def files(self, path: str) -> list[str]:
+        """Every file below a directory."""
+        return self.systemd.inside("find", path, "-type", "f").splitlines()
+
+
+@pytest.fixture
+def machine(systemd: Systemd, server: FaultServer) -> Machine:
+    """A machine with systemd and a server in reach."""
+    return Machine(systemd, server)
+
+
+def wait_until(holds: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+    """Wait until something holds."""
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until, f"{what}: not within {seconds:g} s"
+        time.sleep(0.02)
+
+
+KEY = "den/2020/11/29/20/46-topic.dat"
+
+
+def test_as_the_owner(machine: Machine) -> None:
+    """Files of one user are shipped by a service of that user, without a capability, with keys only root can read."""
+    machine.spool("/srv/owned", owner="daemon", mode="700")
+    config = machine.configure("owned", base_dir="/srv/owned")
+    assert machine.units(config)["user"] == "daemon"
+    machine.run("s3-uploader-owned.service")
+    assert KEY in machine.server.objects()
+    assert machine.files("/srv/owned") == []
+    seen = machine.probe(
+        "s3-uploader-owned.service", "id -un; grep CapBnd /proc/self/status; touch /srv/x /etc/x /var/x"
+    )
+    assert seen.splitlines()[0] == "daemon"
+    assert "CapBnd:\t0000000000000000" in seen
+    assert seen.count("Read-only file system") == 3
+    state = machine.systemd.inside("stat", "-c", "%U %a", "/var/lib/s3-uploader-owned").split()
+    assert state == ["daemon", "700"]
+
+
+def test_as_nobody_in_particular(machine: Machine) -> None:
+    """Where everybody may remove files, the service has a user that exists only while it runs."""
+    machine.spool("/srv/open", owner="daemon", mode="777")
+    config = machine.configure("open", base_dir="/srv/open")
+    assert machine.units(config)["user"] is None
+    machine.run("s3-uploader-open.service")
+    assert KEY in machine.server.objects()
+    assert machine.files("/srv/open") == []
+    assert "s3-uploader-open" in machine.probe("s3-uploader-open.service", "id -un")
+
+
+def test_what_is_moved_stays_one_rename(machine: Machine) -> None:
+    """Claims and moved files are renamed, though each writable place of a service is a mount of its own."""
+    machine.spool("/srv/queue/incoming", owner="daemon", mode="755")
+    machine.systemd.inside("sh", "-c", "mkdir /srv/queue/working /srv/queue/done; chown daemon /srv/queue/*")
+    inode = machine.systemd.inside("stat", "-c", "%i", f"/srv/queue/incoming/{KEY}")
+    config = machine.configure(
+        "moving",
+        base_dir="/srv/queue/incoming",
+        claim_dir="/srv/queue/working",
+        on_success={"move_to": "/srv/queue/done"},
+        metrics_file="/srv/metrics/s3.prom",
+    )
+    machine.systemd.inside("install", "-d", "-o", "daemon", "/srv/metrics")
+    machine.units(config)
+    machine.run("s3-uploader-moving.service")
+    assert machine.systemd.inside("stat", "-c", "%i", f"/srv/queue/done/{KEY}") == inode
+    assert machine.systemd.inside("stat", "-c", "%U %a", "/srv/metrics/s3.prom").split() == ["daemon", "644"]
+
+
+def test_in_a_home(machine: Machine) -> None:
+    """A spool in a home directory, with a strange name, is reached; the rest of the homes is not there."""
+    spool = "/home/pi/100% of my data"
+    machine.spool(spool, owner="games", mode="700")
+    machine.write("/home/pi/diary", "private")
+    machine.write("/home/ada/diary", "private")
+    machine.systemd.inside("mkdir", "/srv/archive")
+    machine.systemd.inside("chown", "games", "/srv/archive")
+    config = machine.configure("home % sweet", base_dir=spool, destination={"type": "local", "path": "/srv/archive"})
+    machine.units(config)
+    machine.run("s3-uploader-home-sweet.service")
+    assert machine.files("/srv/archive") == [f"/srv/archive/{KEY}"]
+    assert machine.files("/home/pi") == ["/home/pi/diary"]
+    seen = machine.probe("s3-uploader-home-sweet.service", "ls /home /home/pi; touch /home/pi/x")
+    assert "diary" not in seen
+    assert "ada" not in seen
+    assert "Read-only file system" in seen
+
+
+def test_watching(machine: Machine) -> None:
+    """The service for ``watch`` is ready, hears of new files at once, reloads, and ends in good order."""
+    machine.systemd.inside("install", "-d", "-o", "daemon", "/srv/watched")
+    config = machine.configure("w", base_dir="/srv/watched", layout="tree", settle_seconds=0)
+    answer = machine.units(config, "--kind", "watch")
+    unit = "s3-uploader-w-watch.service"
+    assert f"systemctl enable --now {unit}" in answer["next"]
+    machine.systemd.inside("systemctl", "start", unit)
+    machine.write("/srv/watched/first", "1")
+    wait_until(lambda: "first" in machine.server.objects(), "the first upload", 8)
+    machine.systemd.inside("systemctl", "reload", unit)
+    machine.write("/srv/watched/second", "2")
+    wait_until(lambda: "second" in machine.server.objects(), "the second upload", 8)
+    machine.systemd.inside("systemctl", "stop", unit)
+    assert "Result=success" in machine.systemd.inside("systemctl", "show", "-p", "Result", unit)
+    assert "polling" not in machine.systemd.services_log
+
+
+def test_the_timer(machine: Machine) -> None:
+    """The timer is accepted, and its next run is less than its period and delay away."""
+    machine.spool("/srv/timed", owner="daemon")
+    machine.units(machine.configure("timed", base_dir="/srv/timed"))
+    machine.systemd.inside("systemctl", "start", "s3-uploader-timed.timer")
+    shown = machine.systemd.inside("systemctl", "list-timers", "--output=json")
+    assert json.loads(shown)[0]["activates"] == "s3-uploader-timed.service"
+    machine.systemd.inside("systemctl", "stop", "s3-uploader-timed.timer")
