@@ -37,7 +37,7 @@ TEST = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.5",
 ]
-DOCS = ["furo>=2024.8.6", "myst-parser>=4.0", "sphinx>=8.1"]
+DOCS = ["furo>=2024.8.6", "myst-parser>=4.0", "pyte>=0.8.2", "sphinx>=8.1"]
 DEVELOPMENT = [
     *TEST,
     "boto3-stubs[s3]",

@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import textwrap
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,17 @@ def test_samples_in_the_documentation_are_sound(page: Path) -> None:
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in names:
                 assert hasattr(s3_uploader, node.attr), f"s3_uploader.{node.attr}"
+
+
+@pytest.mark.parametrize("picture", sorted((ROOT / "docs" / "images").glob("*.svg")), ids=lambda path: path.name)
+def test_pictures_are_shown_and_tell_nothing_of_their_maker(picture: Path) -> None:
+    """Each picture is well-formed, is on a page, says in words what it shows, and names no directory of a machine."""
+    text = picture.read_text()
+    root = ElementTree.fromstring(text)
+    description = root.findtext("{http://www.w3.org/2000/svg}desc") or ""
+    assert "$ s3-uploader-cli" in description
+    assert not re.search("/tmp/|/work/|/root/", text)
+    assert any(f"images/{picture.name})" in page.read_text() for page in PAGES)
 
 
 def test_the_policy_allows_what_the_documentation_says() -> None:
