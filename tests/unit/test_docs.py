@@ -102,9 +102,22 @@ def test_configurations_in_the_documentation_load(raw: dict[str, Any]) -> None:
     config.from_mapping(raw, source="documentation")
 
 
+def test_every_page_is_on_the_site() -> None:
+    """A page that no table of contents names would be found by nobody."""
+    listed = {
+        (page.parent / entry).resolve()
+        for page in PAGES
+        for block in _blocks(page, "{toctree}")
+        for entry in block.splitlines()
+        if entry and not entry.startswith(":")
+    }
+    pages = {page.with_suffix("") for page in PAGES if page != ROOT / "README.md"} - {ROOT / "docs" / "index"}
+    assert not pages - listed, "write it into a toctree of docs/index.md"
+
+
 def _blocks(page: Path, language: str) -> list[str]:
     """The contents of the fenced blocks of a language, those within lists included."""
-    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    found = re.findall(rf"^( *)```{re.escape(language)}\n(.*?)^\1```$", page.read_text(), re.DOTALL | re.MULTILINE)
     return [textwrap.dedent(block) for _, block in found]
 
 
