@@ -73,7 +73,7 @@ setup(
         "Typing :: Typed",
     ],
     packages=find_packages(include=["s3_uploader", "s3_uploader.*"]),
-    package_data={"s3_uploader": ["py.typed"]},
+    package_data={"s3_uploader": ["py.typed"], "s3_uploader.reporting.report": ["assets/*"]},
     zip_safe=False,
     python_requires=">=3.10",
     install_requires=[

@@ -235,6 +235,26 @@ def history(
 
 
 @group.command()
+@_CONFIG_FILE
+@click.option("-o", "--output", metavar="FILE", help="Where it goes; - is standard output. Replaced in one step.")
+@click.option("--since", metavar="TIME", help="Begin of what is shown: 2026-11-20, 2026-11-20T15:04, or 12h, 30d ago.")
+@click.option("--until", metavar="TIME", help="Its end. Default: now.")
+@click.option("--json", "as_json", is_flag=True, help="The numbers of the page as JSON.")
+def report(config_file: str, output: str | None, since: str | None, until: str | None, as_json: bool) -> int:
+    """What was shipped when, delays, backlog and failures, as one HTML page with charts.
+
+    The page holds all it needs and asks no network. It is made from the ledger; the destination is not asked.
+
+    \b
+    Example:
+      s3-uploader-cli report config.json -o report.html --since 30d
+    """
+    from s3_uploader.cli.reporting import report as work
+
+    return guarded(lambda: work(config_file, output=output, since=since, until=until, as_json=as_json))
+
+
+@group.command()
 def schema() -> int:
     """The JSON Schema of the configuration file."""
     import msgspec

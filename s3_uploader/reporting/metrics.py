@@ -90,9 +90,10 @@ def _is_locked(descriptor: int) -> bool:
     return True
 
 
-def replace_file(path: str, data: bytes, *, durable: bool = True) -> None:
-    """Replace a file in one step: whoever reads it sees the old content or the new one. Readable for everybody.
+def replace_file(path: str, data: bytes, *, durable: bool = True, mode: int | None = 0o644) -> None:
+    """Replace a file in one step: whoever reads it sees the old content or the new one.
 
+    :param mode: who may read it, as a rule everybody; ``None`` leaves that to the umask.
     :raises OSError: if that is not possible; the old file is still there then.
     """
     directory, name = os.path.split(path)
@@ -101,10 +102,11 @@ def replace_file(path: str, data: bytes, *, durable: bool = True) -> None:
     temporary = os.path.join(directory, f".{name}.new")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o644)
+            if mode is not None:
+                os.fchmod(descriptor, mode)
             file.write(data)
             file.flush()
             if durable:

@@ -1,0 +1,1 @@
+"""The report: what a ledger remembers as one HTML page with charts, or as JSON."""
