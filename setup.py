@@ -55,7 +55,7 @@ setup(
     long_description_content_type="text/markdown",
     author="The s3_uploader authors",
     license="Apache-2.0",
-    license_files=["LICENSE"],
+    license_files=["LICENSE", "s3_uploader/reporting/report/assets/uPlot.LICENSE"],
     keywords=["s3", "upload", "spool", "backup", "cron", "systemd", "ftp", "object storage"],
     classifiers=[
         "Development Status :: 4 - Beta",

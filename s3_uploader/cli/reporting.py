@@ -6,8 +6,8 @@ import os
 import sys
 import time
 
-from s3_uploader import config
 from s3_uploader.cli.output import json_bytes
+from s3_uploader.cli.settings import load
 from s3_uploader.cli.times import parse_time
 from s3_uploader.errors import UsageProblem
 from s3_uploader.ledger import Ledger
@@ -25,7 +25,7 @@ def report(config_file: str, *, output: str | None, since: str | None, until: st
     """Write the report to a file, or to standard output."""
     if output is None and not as_json and sys.stdout.isatty():
         raise UsageProblem("A terminal cannot show the page.", hint="Name a file for it with -o.")
-    configuration = config.load(config_file)
+    configuration = load(config_file)
     now = time.time()
     begin = None if since is None else parse_time(since, now=now)
     end = None if until is None else parse_time(until, now=now)
