@@ -44,7 +44,7 @@ def _options(command: click.Command, context: click.Context) -> str:
     rows = []
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
-        if record is not None and record[1] and parameter.name not in ("help", "version"):
+        if record is not None and record[1] and not {"--help", "--version"} & set(parameter.opts):
             names, meaning = (cell.replace("|", r"\|") for cell in record)
             rows.append(f"| `{names}` | {_escaped(meaning)} |")
     return "\n".join(["| option | meaning |", "| --- | --- |", *rows]) if rows else ""

@@ -35,8 +35,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!s3_uploader).*"),
     ("py:.*", r"s3_uploader\.(config|model|remote_store\.connection)\..*"),
 ]
-autodoc_typehints = "description"
-autodoc_typehints_description_target = "documented"
+autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
 python_maximum_signature_line_length = 88
 
@@ -47,6 +46,7 @@ html_css_files = ["site.css"]
 html_show_sphinx = False
 html_copy_source = False
 html_show_sourcelink = False
+highlight_language = "none"
 pygments_style = "tango"
 pygments_dark_style = "monokai"
 # Servers that answer programs differently from people are none of our links' fault.

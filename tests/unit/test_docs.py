@@ -102,6 +102,13 @@ def test_configurations_in_the_documentation_load(raw: dict[str, Any]) -> None:
     config.from_mapping(raw, source="documentation")
 
 
+def test_every_field_of_a_report_is_explained() -> None:
+    """Whoever calls the program from Python finds each field of what a run returns on the page."""
+    text = (ROOT / "docs" / "reference" / "python.md").read_text()
+    told = {name for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    assert told == set(s3_uploader.RunReport.__struct_fields__)
+
+
 def test_every_page_is_on_the_site() -> None:
     """A page that no table of contents names would be found by nobody."""
     listed = {
