@@ -29,6 +29,7 @@ TABLES: dict[str, Any] = {
     "ftp": config.FtpDestination,
     "local": config.LocalDestination,
     "move_to": config.MoveTo,
+    "locations": config.Location,
 }
 BLOCK = re.compile(r"(<!-- keys of ([a-z0-9_ ]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 

@@ -16,7 +16,7 @@ from s3_uploader.lock import Lock, acquire
 from s3_uploader.measurement import MOST_LOCATIONS, Measure, RunMeasured, RunNotBegun, measured_problems
 from s3_uploader.model import Problem, RunReport
 from s3_uploader.noticing import Noticing
-from s3_uploader.parts import MakeStore, build_store, failure_policy, put_options, success_policy
+from s3_uploader.parts import MakeStore, build_plan, build_store, failure_policy, success_policy
 from s3_uploader.pipeline import Limits, Pipeline
 from s3_uploader.places import Place, open_place
 from s3_uploader.settlement import FailurePolicy, Settlement
@@ -198,8 +198,7 @@ def _locked_run(place: Place, surroundings: Surroundings, max_runtime_seconds: f
                 max_runtime_seconds=max_runtime_seconds or config.max_runtime_seconds,
                 max_in_flight=config.destination.max_concurrency,
             ),
-            put_options=put_options(config),
-            key_prefix=config.key_prefix,
+            plan=build_plan(config),
             claims=claims,
             news=surroundings.news,
         )

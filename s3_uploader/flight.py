@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from s3_uploader.errors import StoreError
 from s3_uploader.model import Receipt
 from s3_uploader.settlement import Upload
-from s3_uploader.stores.base import PutOptions, Source, Store
+from s3_uploader.stores.base import Source, Store
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -30,12 +30,10 @@ class Flight:
         self,
         store: Store,
         *,
-        put_options: PutOptions,
         timeout_seconds: float,
         make_queue: Callable[[], Completions] = queue.SimpleQueue,
     ) -> None:
         self._store = store
-        self._put_options = put_options
         self._timeout_seconds = timeout_seconds
         self._completions = make_queue()
         self._under_way: dict[int, tuple[Upload, Future[Receipt]]] = {}
@@ -64,7 +62,7 @@ class Flight:
             future = self._store.put(
                 upload.key,
                 Source(upload.file.descriptor, size),
-                options=self._put_options,
+                options=upload.options,
                 deadline=upload.began + self._timeout_seconds + size / _BYTES_PER_SECOND_AT_LEAST,
                 replaces=upload.replaces,
             )

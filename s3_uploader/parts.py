@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
-from s3_uploader.config.keys import Config, FtpDestination, MoveTo, S3Destination
-from s3_uploader.model import OnConflict, Proof
+from s3_uploader.config.keys import Config, FtpDestination, Location, MoveTo, S3Destination
+from s3_uploader.model import Candidate, OnConflict, Proof
+from s3_uploader.plan import Plan, Rule
 from s3_uploader.settlement import FailurePolicy, SuccessPolicy
 from s3_uploader.spool.disposition import MoveTarget
 from s3_uploader.spool.layout import Globs, Layout
@@ -64,7 +66,7 @@ def build_store(
             if bytes_in_flight is not None:
                 settings["bytes_in_flight"] = bytes_in_flight
             # Rights may be limited to the prefix: the probe of `check` goes there too.
-            return s3.create(**settings, key_prefix=config.key_prefix, notice=notice, memory=memory)
+            return s3.create(**settings, key_prefix=constant_prefix(config), notice=notice, memory=memory)
 
         return LazyStore(name=bucket.bucket, scheme="s3", make=make_s3)
     if isinstance(destination, FtpDestination):
@@ -109,14 +111,56 @@ def store_maker(simulated_failure_rate: float, *, bytes_in_flight: int | None = 
     return make
 
 
-def put_options(config: Config) -> PutOptions:
-    """What every upload of a configuration has in common."""
-    destination = config.destination
-    return PutOptions(
-        on_conflict=OnConflict(destination.on_conflict),
-        minimum_proof=Proof.of_label(destination.minimum_proof),
-        metadata=destination.metadata if isinstance(destination, S3Destination) else {},
+def build_plan(config: Config) -> Plan:
+    """How each file is shipped: the general rule, and those of the configuration's locations."""
+    special = [
+        (Globs(include=[pattern], exclude=[]), _rule(config, location))
+        for pattern, location in config.locations.items()
+    ]
+    return Plan(
+        _rule(config, Location()),
+        [(functools.partial(globs.admits, ()), rule) for globs, rule in special],
     )
+
+
+def _rule(config: Config, location: Location) -> Rule:
+    destination = config.destination
+    tags = None
+    if location.tags and isinstance(destination, S3Destination):
+        tags = {**destination.tags, **location.tags}
+    return Rule(
+        prefix=_prefix(config.key_prefix if location.key_prefix is None else location.key_prefix, config.timezone),
+        options=PutOptions(
+            on_conflict=OnConflict(location.on_conflict or destination.on_conflict),
+            minimum_proof=Proof.of_label(destination.minimum_proof),
+            metadata=location.metadata,
+            storage_class=location.storage_class,
+            tags=tags,
+        ),
+    )
+
+
+def _prefix(text: str, timezone: str) -> str | Callable[[Candidate], str]:
+    if "{" not in text and "}" not in text:
+        return text
+    from s3_uploader import key_prefix
+
+    return key_prefix.prefix_function(
+        text, host=os.uname().nodename, time_in=functools.partial(key_prefix.time_in, timezone)
+    )
+
+
+def constant_prefix(config: Config) -> str:
+    """What all keys of a configuration begin with, whatever the file and its location."""
+    prefixes = [
+        config.key_prefix,
+        *(each.key_prefix for each in config.locations.values() if each.key_prefix is not None),
+    ]
+    if any("{" in prefix or "}" in prefix for prefix in prefixes):
+        from s3_uploader.key_prefix import constant_part
+
+        prefixes = [constant_part(prefix) for prefix in prefixes]
+    return os.path.commonprefix(prefixes)  # noqa: RUF071 - a prefix of keys is one of characters
 
 
 def success_policy(config: Config) -> SuccessPolicy:

@@ -31,12 +31,13 @@ from s3_uploader.events import Emit, Notice, UploadStarted
 from s3_uploader.flight import Flight
 from s3_uploader.intake import Intake
 from s3_uploader.model import Candidate, Left, RunReport
+from s3_uploader.plan import Plan
 from s3_uploader.settlement import Settlement, Upload, why_changed
 from s3_uploader.spool.layout import EmptyDirectory, Found, Layout
 from s3_uploader.spool.root import Names, SpoolRoot
 from s3_uploader.spool.source import OpenFile
 from s3_uploader.stop import Clock, News, Stop
-from s3_uploader.stores.base import PutOptions, Store
+from s3_uploader.stores.base import Store
 from s3_uploader.tally import End
 from s3_uploader.window import Window
 
@@ -88,8 +89,7 @@ class Pipeline:
         stop: Stop,
         beat: Callable[[], None],
         limits: Limits,
-        put_options: PutOptions,
-        key_prefix: str,
+        plan: Plan,
         claims: Claims | None = None,
         news: News | None = None,
         make_queue: Callable[[], Completions] = queue.SimpleQueue,
@@ -113,11 +113,10 @@ class Pipeline:
         self._limits = limits
         self._flight = Flight(
             store,
-            put_options=put_options,
             timeout_seconds=limits.upload_timeout_seconds,
             make_queue=make_queue,
         )
-        self._key_prefix = key_prefix
+        self._plan = plan
         self._news = news
         self._looked_at = clock.monotonic()
         self._under_way: set[str] = set()
@@ -259,7 +258,8 @@ class Pipeline:
     def _consider(self, candidate: Candidate, *, may_defer: bool = True) -> None:
         if candidate.path in self._under_way:
             return
-        if self._flight.is_sending(self._key_prefix + candidate.key):
+        shipment = self._plan(candidate)
+        if self._flight.is_sending(shipment.key):
             self._settlement.leave(candidate, Left.POSTPONED, "an older file of the same key is under way")
             return
         file = self._intake.admit(candidate, now=self._clock.now())
@@ -286,10 +286,11 @@ class Pipeline:
         self._submit(
             Upload(
                 file,
-                self._key_prefix + candidate.key,
+                shipment.key,
                 self._clock.monotonic(),
                 successes_before=self._breaker.successes,
                 failed_before=failed_before,
+                options=shipment.options,
             )
         )
 

@@ -23,7 +23,7 @@ from s3_uploader.spool.readiness import FUTURE_TOLERANCE
 from s3_uploader.spool.root import Names, SpoolRoot
 from s3_uploader.spool.source import OpenFile, close_all
 from s3_uploader.stop import Clock
-from s3_uploader.stores.base import Store
+from s3_uploader.stores.base import PutOptions, Store
 from s3_uploader.superseded import Facts, Superseded
 from s3_uploader.tally import Tally
 
@@ -87,6 +87,7 @@ class Upload(msgspec.Struct):
     successes_before: int
     failed_before: bool = False
     replaces: str = ""
+    options: PutOptions = PutOptions()
 
 
 class Settlement:

@@ -16,6 +16,7 @@ from s3_uploader.events import Event
 from s3_uploader.ledger.rows import FailingRow, ShippedRow
 from s3_uploader.model import Candidate, Finding, Fingerprint, Left, OnConflict, Proof, Receipt, RunReport
 from s3_uploader.pipeline import Limits, Pipeline
+from s3_uploader.plan import Plan, Rule
 from s3_uploader.settlement import FailurePolicy, Settlement, SuccessPolicy
 from s3_uploader.spool.dated import DatedLayout, utc_epoch
 from s3_uploader.spool.layout import Globs, Layout
@@ -441,8 +442,7 @@ class Harness:
                 max_in_flight=self.max_in_flight,
                 max_bytes_in_flight=self.max_bytes,
             ),
-            put_options=PutOptions(on_conflict=self.on_conflict),
-            key_prefix=self.key_prefix,
+            plan=Plan(Rule(prefix=self.key_prefix, options=PutOptions(on_conflict=self.on_conflict))),
             news=self.news,
             make_queue=lambda: SteppedQueue(self.clock, self.idle),  # type: ignore[arg-type,return-value]
         )

@@ -48,12 +48,13 @@ def dry_run(configuration: Config, *, as_json: bool) -> int:
                 why = reason.value + (f": {shown_text(detail)}" if detail else "")
                 print_lines([f"would leave  {shown_name(path)} ({why})"])
 
+        plan = parts.build_plan(configuration)
         files = size = 0
         left: Counter[str] = Counter()
         for verdict in looking.look(place, ledger=ledger, clock=clock, skip=skip):
             candidate = verdict.candidate
             path = place.root.shown(candidate.directory, candidate.name)
-            address = store.address(configuration.key_prefix + candidate.key)
+            address = store.address(plan(candidate).key)
             tell(path, address, candidate.size, verdict.reason, verdict.detail)
             if verdict.reason is None:
                 files, size = files + 1, size + candidate.size

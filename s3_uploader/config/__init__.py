@@ -9,6 +9,7 @@ from s3_uploader.config.keys import (
     Destination,
     FtpDestination,
     LocalDestination,
+    Location,
     MoveTo,
     S3Destination,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "Destination",
     "FtpDestination",
     "LocalDestination",
+    "Location",
     "MoveTo",
     "S3Destination",
     "decode",

@@ -135,6 +135,18 @@ class LocalDestination(
     max_concurrency: Annotated[Positive, Meta(description="Most copies in flight at once.")] = 8
 
 
+class Location(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is different for the files of some locations; what is not given here is as for all."""
+
+    key_prefix: Annotated[str | None, Meta(description="Instead of the general one.")] = None
+    storage_class: Annotated[str | None, Meta(description="Instead of the destination's (S3).")] = None
+    metadata: Annotated[dict[str, str], Meta(description="User metadata beside the destination's (S3).")] = {}
+    tags: Annotated[dict[str, str], Meta(description="Tags beside the destination's (S3).")] = {}
+    on_conflict: Annotated[
+        Literal["fail", "overwrite", "keep-both"] | None, Meta(description="Instead of the destination's.")
+    ] = None
+
+
 Destination: TypeAlias = S3Destination | FtpDestination | LocalDestination
 DESTINATIONS: dict[str, type[Destination]] = {"s3": S3Destination, "ftp": FtpDestination, "local": LocalDestination}
 SYNONYMS = {"s3_bucket": "bucket"}
@@ -162,7 +174,21 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         list[str], Meta(description="Globs on the relative path; only what matches one is a candidate. Default: all.")
     ] = []
     exclude: Annotated[list[str], Meta(description="Globs on the relative path; what matches one is left.")] = []
-    key_prefix: Annotated[str, Meta(description="Put before every key, as it is.")] = ""
+    key_prefix: Annotated[
+        str,
+        Meta(
+            description="Put before every key. Placeholders: `{location}`, `{host}`, and of the time that the path "
+            "names, else of the file's last change, in `timezone`: `{year}`, `{month}`, `{day}`, `{hour}`, `{minute}`, "
+            "`{date}`."
+        ),
+    ] = ""
+    locations: Annotated[
+        dict[str, Location],
+        Meta(
+            description="Names or globs of locations, and what is different for their files. The first one that "
+            "matches counts."
+        ),
+    ] = {}
     on_success: Annotated[
         Literal["delete", "keep"] | MoveTo, Meta(description="What becomes of a file that has been shipped.")
     ] = "delete"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -19,6 +19,7 @@ from s3_uploader.config.keys import (
     Config,
     FtpDestination,
     LocalDestination,
+    Location,
     S3Destination,
 )
 from s3_uploader.config.wording import expected, shown
@@ -85,6 +86,7 @@ def _configured(raw: object, *, source: str, problems: list[str], places: Mappin
     if destination is not None:
         fields = _convert_fields(destination, inner, prefix, problems)
         problems += [prefix + problem for problem in _CONTRADICTIONS[destination](fields)]
+        problems += _location_contradictions(values.get("locations", {}), destination, fields)
         if not problems:
             return Config(destination=destination(**fields), **values)
     raise ConfigError(source, [problem + _origin(problem, places) for problem in problems])
@@ -142,6 +144,13 @@ def _convert_fields(
         if name not in fields:
             problems.append(f"{prefix}{name}: is not a known key{_nearest(name, list(fields), whole=not prefix)}")
             continue
+        inner = _struct_of_values(hints[name])
+        if inner is not None and isinstance(value, dict) and all(isinstance(each, dict) for each in value.values()):
+            parts = {
+                key: _convert_fields(inner, each, f"{prefix}{name}.{key}.", problems) for key, each in value.items()
+            }
+            values[name] = {key: inner(**fields) for key, fields in parts.items()}
+            continue
         try:
             values[name] = msgspec.convert(value, type=hints[name])
         except (msgspec.ValidationError, UnicodeError):
@@ -151,6 +160,14 @@ def _convert_fields(
         f"{prefix}{name}: is missing" for name, field in fields.items() if field.required and name not in given
     ]
     return values
+
+
+def _struct_of_values(hint: Any) -> Any:
+    """The struct of an object that has one under each name; ``None`` for every other type."""
+    for kind in get_args(hint):
+        if get_origin(kind) is dict and issubclass(get_args(kind)[1], msgspec.Struct):
+            return get_args(kind)[1]
+    return None
 
 
 def _nearest(name: str, known: list[str], *, whole: bool) -> str:
@@ -192,8 +209,34 @@ def _contradictions(values: dict[str, Any]) -> Iterator[str]:
         yield "on_success.attempts: is a key of on_failure only"
     if on_success == "keep" and values.get("claim_dir") is not None:
         yield "claim_dir: cannot be used with on_success: keep, since a file that was moved is not known again"
-    if not _is_unicode(values.get("key_prefix", "")):
-        yield "key_prefix: is not valid UTF-8"
+    yield from (f"key_prefix: {problem}" for problem in _prefix_problems(values.get("key_prefix", "")))
+
+
+def _prefix_problems(prefix: str) -> Iterator[str]:
+    if not _is_unicode(prefix):
+        yield "is not valid UTF-8"
+    elif "{" in prefix or "}" in prefix:
+        from s3_uploader.key_prefix import problem_of
+
+        problem = problem_of(prefix)
+        if problem:
+            yield problem
+
+
+def _location_contradictions(
+    locations: Mapping[str, Location], destination: Any, fields: Mapping[str, Any]
+) -> Iterator[str]:
+    for name, location in locations.items():
+        key = f"locations.{name}"
+        yield from (f"{key}.key_prefix: {problem}" for problem in _prefix_problems(location.key_prefix or ""))
+        headers = {"storage_class": location.storage_class, "metadata": location.metadata, "tags": location.tags}
+        if destination is not S3Destination:
+            for setting, value in headers.items():
+                if value:
+                    yield f"{key}.{setting}: needs a destination of type s3"
+            continue
+        headers["tags"] = {**fields.get("tags", {}), **location.tags}
+        yield from (f"{key}.{problem}" for problem in _header_contradictions(headers))
 
 
 def _s3_contradictions(values: dict[str, Any]) -> Iterator[str]:
@@ -206,6 +249,10 @@ def _s3_contradictions(values: dict[str, Any]) -> Iterator[str]:
     endpoint = values.get("endpoint_url")
     if endpoint is not None and not re.match("https?://[^/]", endpoint):
         yield "endpoint_url: must begin with http:// or https:// and name a host"
+    yield from _header_contradictions(values)
+
+
+def _header_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
     tags = values.get("tags", {})
     if len(tags) > 10:
         yield f"tags: an object can have 10 tags, not {len(tags)}"

@@ -24,6 +24,8 @@ def expected(kind: Any) -> str:
     if origin is list:
         return "a list of strings"
     if origin is dict:
+        if get_args(kind)[1] is not str:
+            return "an object whose values are objects"
         return "an object whose values are strings"
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         required = [field.encode_name for field in msgspec.structs.fields(kind) if field.required]

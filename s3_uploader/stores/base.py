@@ -60,16 +60,20 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class PutOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How one object is to be stored; the run makes one value and uses it for every file.
+    """How one object is to be stored; the run makes few values and uses each for many files.
 
     :param on_conflict: what to do where the key is taken by other content.
     :param minimum_proof: with less than this the upload fails with :class:`~s3_uploader.errors.ProofError`.
-    :param metadata: user metadata of the object, where the store has such a thing.
+    :param metadata: user metadata of the object, where the store has such a thing, beside the store's own.
+    :param storage_class: instead of the one that the store is set up with, where it has such a thing.
+    :param tags: instead of those that the store is set up with, where it has such a thing.
     """
 
     on_conflict: OnConflict = OnConflict.FAIL
     minimum_proof: Proof = Proof.MD5
     metadata: Mapping[str, str] = {}
+    storage_class: str | None = None
+    tags: Mapping[str, str] | None = None
 
 
 class Memory(Protocol):

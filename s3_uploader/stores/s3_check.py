@@ -10,6 +10,7 @@ from collections.abc import Callable
 from s3_uploader.errors import StoreError
 from s3_uploader.model import Finding, Proof, Severity
 from s3_uploader.stores import s3_requests as requests
+from s3_uploader.stores.base import PutOptions
 from s3_uploader.stores.s3_ability import Abilities
 from s3_uploader.stores.s3_caller import Call, Caller
 from s3_uploader.stores.s3_endpoint import Endpoint
@@ -24,6 +25,8 @@ _TOLERATED_SKEW = 60.0
 """S3 refuses requests that are signed more than fifteen minutes off; a minute is a sign of things to come."""
 
 OK, NOTE, WARNING, ERROR = Severity.OK, Severity.NOTE, Severity.WARNING, Severity.ERROR
+
+_OPTIONS = PutOptions()
 
 
 class Checker:
@@ -110,7 +113,7 @@ class Checker:
         """Whether bytes that do not fit what was said of them are refused, as if they had been damaged on the way."""
         key = f"{self._key}-damaged"
         body = b"these are not the bytes that were meant"
-        headers = self._headers.of(key, {})
+        headers = self._headers.of(key, _OPTIONS)
         if checksum:
             request = requests.put_object(
                 key,
@@ -213,7 +216,7 @@ class Checker:
     def _check_multipart(self) -> None:
         key = f"{self._key}-parts"
         path = requests.encode_key(key)
-        call = self._wait(requests.create_multipart_upload(key, path, self._headers.of(key, {})))
+        call = self._wait(requests.create_multipart_upload(key, path, self._headers.of(key, _OPTIONS)))
         if call.error is not None:
             self._tell(ERROR, "large files", call.error.message, call.error.hint)
             return
@@ -297,7 +300,7 @@ class Checker:
             key,
             requests.encode_key(key),
             body,
-            self._headers.of(key, {}),
+            self._headers.of(key, _OPTIONS),
             crc32=digest_of(body).crc32,
             condition=condition,
             payload_hash=requests.payload_hash(body, tls=self._endpoint.tls),

@@ -108,7 +108,7 @@ class MultipartUpload(ContestedUpload):
         self._with_md5 = not self.context.abilities.checksums_trusted
         generation = self._generation
         try:
-            headers = self.context.headers.of(self.key, self.options.metadata)
+            headers = self.context.headers.of(self.key, self.options)
         except StoreError as error:
             self.fail(error)
             return

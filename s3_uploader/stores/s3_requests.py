@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from s3_uploader.errors import KeyRefused, Scope, StoreError
+from s3_uploader.stores.base import PutOptions
 from s3_uploader.stores.s3_protocol import UNSIGNED_PAYLOAD, Request, escape
 from s3_uploader.text import shown_name
 
@@ -21,6 +22,7 @@ _PLAIN_KEY = re.compile("[A-Za-z0-9/_.~-]*")
 _FIELD_VALUE = re.compile("[\x20-\x7e]*")
 _HEADER_NAME = re.compile("[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
+_MOST_MADE = 100
 _CONTENT_TYPES: dict[str, str] = {}
 
 
@@ -90,33 +92,46 @@ class ObjectHeaders:
             if value is not None:
                 headers[name] = _checked(name, value)
         if tags:
-            from urllib.parse import quote, urlencode
-
-            # Not every server takes a plus for a space (Ceph 16 keeps it).
-            headers["x-amz-tagging"] = urlencode(tags, quote_via=quote, safe="")
+            headers["x-amz-tagging"] = _tagging(tags)
         self._content_type = None if content_type is None else _checked("content_type", content_type)
         self._headers = headers
         self._metadata = dict(metadata)
-        self._last: tuple[Mapping[str, str] | None, dict[str, str]] = (None, {})
+        # The options are kept with what was made for them, so that none of the same identity comes after them.
+        self._made: dict[int, tuple[PutOptions, dict[str, str]]] = {}
 
-    def of(self, key: str, metadata: Mapping[str, str]) -> dict[str, str]:
+    def of(self, key: str, options: PutOptions) -> dict[str, str]:
         """The headers of one object, in a dictionary of the caller's own.
 
-        :raises StoreError: if the metadata cannot be sent.
+        :raises StoreError: if what the options say cannot be sent.
         """
-        last = self._last
-        if last[0] is not metadata:
-            # The run makes one options value and uses it for every file.
-            headers = dict(self._headers)
-            for name, value in {**self._metadata, **metadata}.items():
-                if not _HEADER_NAME.fullmatch(name):
-                    raise _unsendable(f"metadata {name!r}")
-                headers[f"x-amz-meta-{name.lower()}"] = _checked(f"metadata {name!r}", value)
-            # Another thread may put its own there at once; each goes on with what it has made.
-            last = self._last = (metadata, headers)
-        headers = last[1].copy()
+        made = self._made.get(id(options))
+        if made is None:
+            # A run makes few options values and uses each for many files.
+            if len(self._made) >= _MOST_MADE:
+                self._made = {}
+            made = self._made[id(options)] = options, self._make(options)
+        headers = made[1].copy()
         headers["content-type"] = self._content_type or content_type_of(key)
         return headers
+
+    def _make(self, options: PutOptions) -> dict[str, str]:
+        headers = dict(self._headers)
+        if options.storage_class is not None:
+            headers["x-amz-storage-class"] = _checked("storage_class", options.storage_class)
+        if options.tags is not None:
+            headers["x-amz-tagging"] = _tagging(options.tags)
+        for name, value in {**self._metadata, **options.metadata}.items():
+            if not _HEADER_NAME.fullmatch(name):
+                raise _unsendable(f"metadata {name!r}")
+            headers[f"x-amz-meta-{name.lower()}"] = _checked(f"metadata {name!r}", value)
+        return headers
+
+
+def _tagging(tags: Mapping[str, str]) -> str:
+    from urllib.parse import quote, urlencode
+
+    # Not every server takes a plus for a space (Ceph 16 keeps it).
+    return urlencode(tags, quote_via=quote, safe="")
 
 
 def put_object(

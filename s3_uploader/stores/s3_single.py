@@ -139,7 +139,7 @@ class SingleUpload(ContestedUpload):
     def write(self) -> None:
         """Send the object."""
         try:
-            headers = self.context.headers.of(self.key, self.options.metadata)
+            headers = self.context.headers.of(self.key, self.options)
         except StoreError as error:
             self.fail(error)
             return
@@ -205,7 +205,7 @@ class SingleUpload(ContestedUpload):
             return
         self._receipt_of_scout = receipt
         self.condition = UNLESS_THERE
-        request = self._request(self.context.headers.of(self.key, self.options.metadata))
+        request = self._request(self.context.headers.of(self.key, self.options))
         self.call(request, self._scouted, self.failed_condition)
 
     def _scouted(self, call: Call) -> None:

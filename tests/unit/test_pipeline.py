@@ -22,7 +22,6 @@ from s3_uploader.spool.disposition import MoveTarget
 from s3_uploader.spool.root import SpoolRoot
 from s3_uploader.spool.source import OpenFile, open_candidate
 from s3_uploader.stop import News
-from s3_uploader.stores.base import PutOptions
 from tests import fakes
 from tests.fakes import (
     FakeStore,
@@ -1004,7 +1003,7 @@ class TestFlight:
         """With the queue of the standard library: an answer, a call to wake, and a time that is up."""
         write(tmp_path / "x")
         root, store = SpoolRoot(str(tmp_path)), FakeStore()
-        flight = Flight(store, put_options=PutOptions(), timeout_seconds=60)
+        flight = Flight(store, timeout_seconds=60)
         assert flight.landed(0) is None
         flight.wake()
         assert flight.has_landed()
@@ -1023,7 +1022,7 @@ class TestFlight:
         """What was given up may answer later; that only closes its file."""
         write(tmp_path / "x")
         root, store = SpoolRoot(str(tmp_path)), FakeStore(manual=True)
-        flight = Flight(store, put_options=PutOptions(), timeout_seconds=60, make_queue=queue.SimpleQueue)
+        flight = Flight(store, timeout_seconds=60, make_queue=queue.SimpleQueue)
         upload = self.upload(root, "x")
         flight.launch(upload)
         assert flight.give_up() == [upload]

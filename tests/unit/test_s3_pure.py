@@ -13,6 +13,7 @@ from s3_uploader.errors import KeyRefused, Scope, StoreError
 from s3_uploader.model import Proof
 from s3_uploader.stores import s3_errors
 from s3_uploader.stores import s3_requests as requests
+from s3_uploader.stores.base import PutOptions
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3_proof import Comparison, Digest, combine_crc32, compare, digest_of, evidence
 from s3_uploader.stores.s3_protocol import Answer, Failure, FailureKind, xml_leaves
@@ -75,7 +76,7 @@ def test_metadata_that_no_header_can_carry_is_an_error() -> None:
             content_type=None,
         )
         with pytest.raises(StoreError) as caught:
-            headers.of("key", {})
+            headers.of("key", PutOptions())
         assert caught.value.scope is Scope.DESTINATION
 
 
