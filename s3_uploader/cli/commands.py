@@ -255,6 +255,49 @@ def report(config_file: str, output: str | None, since: str | None, until: str |
 
 
 @group.command()
+@_CONFIG_FILE
+@click.option("--spool", is_flag=True, help="Also tell of files in the spool that were shipped and are still there.")
+@_SINCE
+@_UNTIL
+@_MATCH
+@_LOCATION
+@click.option("--deep", is_flag=True, help="Look at every object on its own; read it where nothing else tells.")
+@click.option("--json", "as_json", is_flag=True, help="Print each finding as a line of JSON, and the summary.")
+@click.option("--progress/--no-progress", default=None, help="Show a progress bar. Default: on a terminal only.")
+def audit(
+    config_file: str,
+    spool: bool,
+    since: str | None,
+    until: str | None,
+    match: str | None,
+    location: str | None,
+    deep: bool,
+    as_json: bool,
+    progress: bool | None,
+) -> int:
+    """Hold the ledger against the destination: what was shipped must be there, unchanged.
+
+    Prints what is missing or different. Exit code 0 if nothing is, 1 if something is, 3 if the destination cannot be
+    read. Changes nothing; needs the right to list the bucket and to read its objects.
+
+    \b
+    Examples:
+      s3-uploader-cli audit config.json --since 30d
+      s3-uploader-cli audit config.json --deep --spool --json > audit.jsonl
+    """
+
+    def work() -> int:
+        from s3_uploader.cli import auditing
+        from s3_uploader.cli.history import Selection
+
+        selection = Selection.of(since=since, until=until, match=match, location=location)
+        options = auditing.AuditOptions(deep=deep, spool=spool, as_json=as_json, progress=progress)
+        return auditing.audit(config_file, selection, options)
+
+    return guarded(work)
+
+
+@group.command()
 def schema() -> int:
     """The JSON Schema of the configuration file."""
     import msgspec

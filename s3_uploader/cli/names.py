@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-COMMANDS = ("run", "watch", "check", "status", "history", "report", "units", "schema", "demo")
+COMMANDS = ("run", "watch", "check", "status", "history", "audit", "report", "units", "schema", "demo")

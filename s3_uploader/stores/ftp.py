@@ -37,6 +37,7 @@ from s3_uploader.stores.workers import Flight, Workers
 from s3_uploader.text import shown_name
 
 if TYPE_CHECKING:
+    from s3_uploader.stores.ftp_inventory import FtpInventory
     from s3_uploader.stores.ftp_lock import RemoteLock
     from s3_uploader.stores.ftp_pool import SessionPool
     from s3_uploader.stores.ftp_session import Session
@@ -179,6 +180,17 @@ class FtpStore:
         # Once the store is open the lock file is our own.
         lock_file = None if self._lock is not None else self._lock_file
         return check_server(self._connect, self._login_error, server=self._server_name, lock_file=lock_file, now=now)
+
+    def inventory(self) -> FtpInventory:
+        """What reads the same directory; it takes no lock, and needs the store neither open nor closed."""
+        from s3_uploader.stores.ftp_inventory import FtpInventory
+
+        return FtpInventory(
+            connect=lambda: self._connect(lambda: self._timeout_seconds),
+            login_error=self._login_error,
+            name=self._server_name,
+            concurrency=self._max_concurrency,
+        )
 
     @property
     def _server_name(self) -> str:

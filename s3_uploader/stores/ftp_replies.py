@@ -150,6 +150,39 @@ def fact(reply: str, name: str) -> str:
     return ""
 
 
+class Listed(msgspec.Struct, frozen=True):
+    """One line of a listing: the name in the form of :func:`os.fsdecode`; ``kind`` is ``file`` or ``dir`` or other."""
+
+    name: str
+    kind: str
+    size: int | None
+    modified: float | None
+
+
+def parse_listing(data: bytes) -> list[Listed]:
+    """What ``MLSD`` sent (RFC 3659, 7.2): ``type=file;size=5;modify=20261120132846; name``."""
+    found = []
+    # By the bytes: a name may hold what str.splitlines takes for the end of a line.
+    for line in data.split(b"\r\n"):
+        facts, space, name = line.partition(b" ")
+        if not space:
+            continue
+        values = {}
+        for item in facts.decode("latin-1").split(";"):
+            key, _, value = item.partition("=")
+            values[key.lower()] = value
+        size = values.get("size", "")
+        found.append(
+            Listed(
+                name=os.fsdecode(name),
+                kind=values.get("type", "").lower(),
+                size=int(size) if size.isdigit() else None,
+                modified=parse_time(values.get("modify", "")),
+            )
+        )
+    return found
+
+
 def os_reason(error: BaseException) -> str:
     """Why a connection failed, as the end of a sentence."""
     import socket

@@ -180,9 +180,9 @@ class Session:
         self._close_data()
         self._guarded(self._ftp.voidresp)
 
-    def retrieve(self, path: str, consume: Callable[[bytes], None]) -> None:
-        """Read a file and hand its bytes to ``consume``."""
-        data = self._open_data(f"RETR {wire(path)}")
+    def retrieve(self, path: str, consume: Callable[[bytes], None], *, command: str = "RETR") -> None:
+        """Read a file, or what another command sends of it, and hand the bytes to ``consume``."""
+        data = self._open_data(f"{command} {wire(path)}")
         try:
             while True:
                 data.settimeout(self._limit())

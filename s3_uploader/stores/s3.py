@@ -133,6 +133,17 @@ class S3Store:
         """The engine in use, after :meth:`open`; else the one that is configured."""
         return self._engine_name if self._engine is None else self._engine.name
 
+    @property
+    def caller(self) -> Caller:
+        """What sends requests to the bucket, after :meth:`open`."""
+        assert self._context is not None
+        return self._context.caller
+
+    @property
+    def maximum_concurrency(self) -> int:
+        """Most requests at once."""
+        return self._engine_settings.max_connections
+
     def open(self) -> None:
         """Find the endpoint and the credentials, and start an engine.
 

@@ -40,6 +40,10 @@ _PARAMETERS = {
     "x-amz-tagging": "Tagging",
     "partNumber": "PartNumber",
     "uploadId": "UploadId",
+    "continuation-token": "ContinuationToken",
+    "encoding-type": "EncodingType",
+    "prefix": "Prefix",
+    "start-after": "StartAfter",
 }
 _NUMBERS = ("MpuObjectSize", "PartNumber")
 _METHODS = {
@@ -51,8 +55,11 @@ _METHODS = {
     "UploadPart": "upload_part",
     "CompleteMultipartUpload": "complete_multipart_upload",
     "AbortMultipartUpload": "abort_multipart_upload",
+    "ListObjectsV2": "list_objects_v2",
 }
 _BODIES = ("PutObject", "UploadPart")
+_DOCUMENTS = ("ListObjectsV2",)
+"""Whose answer is wanted as the document that it is, and not as what botocore makes of it."""
 
 
 class _Job:
@@ -119,6 +126,7 @@ class Boto3Engine:
         self._under_way: set[_Job] = set()
         self._closed = False
         self._client: Any = None
+        self._document = _Document()
 
     def open(self) -> None:
         """Make the client."""
@@ -163,6 +171,8 @@ class Boto3Engine:
             ) from None
         # botocore would retry the errors of some operations with handlers of their own and follow redirects by itself.
         self._client.meta.events.register("before-send.s3", _on_wire)
+        for operation in _DOCUMENTS:
+            self._client.meta.events.register(f"response-received.s3.{operation}", self._keep_document)
         # Who is answered 412 to "Expect: 100-continue" sends no body, and botocore goes on to use the connection:
         # behind a proxy (HAProxy before Swift) the next request is then taken for that body.
         self._client.meta.events.unregister("before-call.s3", add_expect_header)
@@ -228,14 +238,21 @@ class Boto3Engine:
         try:
             response = getattr(self._client, _METHODS[request.operation])(**self._parameters(request))
             body = response["Body"].read() if "Body" in response else b""
+            if request.operation in _DOCUMENTS:
+                body = self._document.body
         except ClientError as error:
             return _answer_of(dict(error.response), b"")
         except (BotoCoreError, HTTPClientError, OSError) as error:
             return _failure_of(error)
         return _answer_of(response, body)
 
+    def _keep_document(self, response_dict: dict[str, Any] | None, **_: object) -> None:
+        self._document.body = b"" if response_dict is None else response_dict["body"]
+
     def _parameters(self, request: Request) -> dict[str, Any]:
-        parameters: dict[str, Any] = {"Bucket": self._access.endpoint.bucket, "Key": request.key}
+        parameters: dict[str, Any] = {"Bucket": self._access.endpoint.bucket}
+        if request.key:
+            parameters["Key"] = request.key
         metadata = {}
         for name, value in (*request.headers.items(), *request.query):
             if name.startswith("x-amz-meta-"):
@@ -256,6 +273,12 @@ class Boto3Engine:
                 ]
             }
         return parameters
+
+
+class _Document(threading.local):
+    """The body of the answer that a thread received last."""
+
+    body = b""
 
 
 def _on_wire(request: Any, **_: object) -> None:

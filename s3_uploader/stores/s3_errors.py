@@ -96,8 +96,8 @@ MEANINGS: dict[str, Meaning] = {
     "NotImplemented": Meaning(hint="The server does not know a feature that the configuration asks for."),
 }
 
-_FIRST = ("HeadObject", "PutObject", "CreateMultipartUpload")
-"""What an upload begins with."""
+_FIRST = ("HeadObject", "PutObject", "CreateMultipartUpload", "ListObjectsV2")
+"""What an upload or an audit begins with."""
 CLOCK_SKEW = "RequestTimeTooSkewed"
 _SUSPICIOUS_SKEW = 300.0
 """S3 refuses requests that are signed fifteen minutes off; some servers are stricter."""
@@ -293,6 +293,7 @@ def _denied(operation: str, *, proven_useful: bool) -> Meaning:
         "HeadObject": "s3:GetObject",
         "GetObject": "s3:GetObject",
         "DeleteObject": "s3:DeleteObject",
+        "ListObjectsV2": "s3:ListBucket",
     }.get(operation, operation)
     writes = action == "s3:PutObject"
     hint = f"Grant {action} on the bucket to the credentials in use"

@@ -239,6 +239,28 @@ def head_object(key: str, path: str) -> Request:
     )
 
 
+def list_objects(prefix: str, *, token: str = "", after: str = "") -> Request:
+    """Ask what there is, in pages.
+
+    :param token: what the page before gave to go on with.
+    :param after: begin with the first key after this one.
+    """
+    query = {
+        "continuation-token": token,
+        "encoding-type": "url",
+        "list-type": "2",
+        "prefix": prefix,
+        "start-after": after,
+    }
+    return Request(
+        operation="ListObjectsV2",
+        method="GET",
+        key="",
+        path="",
+        query=tuple((name, value) for name, value in query.items() if value),
+    )
+
+
 def get_object(key: str, path: str, *, first: int, last: int, etag: str) -> Request:
     """Read some bytes of an object, as long as it is the one with that ETag."""
     headers = {"range": f"bytes={first}-{last}"}
