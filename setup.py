@@ -73,6 +73,7 @@ setup(
         "Typing :: Typed",
     ],
     packages=find_packages(include=["s3_uploader", "s3_uploader.*"]),
+    data_files=[("share/man/man1", ["docs/man/s3-uploader-cli.1"])],
     package_data={"s3_uploader": ["py.typed"], "s3_uploader.reporting.report": ["assets/*"]},
     zip_safe=False,
     python_requires=">=3.10",

@@ -18,7 +18,7 @@ from msgspec import Meta
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from docs import deploy, ledger_tables
+from docs import deploy, ledger_tables, man
 from s3_uploader import config
 from s3_uploader.config.wording import expected
 
@@ -81,7 +81,7 @@ def main(arguments: list[str]) -> int:
     for problem in ledger_tables.problems(ledger):
         print(f"{ledger_tables.PAGE.name} has {problem}", file=sys.stderr)
         stale = True
-    for path, text in deploy.generated().items():
+    for path, text in {**deploy.generated(), man.PAGE: man.generated()}.items():
         stale |= _write(path, text, checking=checking)
     return int(stale)
 
@@ -89,6 +89,7 @@ def main(arguments: list[str]) -> int:
 def _write(page: Path, text: str, *, checking: bool) -> bool:
     """Write a page, or say that it is stale and return that."""
     if not checking:
+        page.parent.mkdir(exist_ok=True)
         page.write_text(text, encoding="utf-8")
     elif not page.exists() or page.read_text(encoding="utf-8") != text:
         print(f"{page.name} is not what the program says; run: python docs/generate.py", file=sys.stderr)

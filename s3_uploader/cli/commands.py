@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -10,9 +11,11 @@ import click
 
 import s3_uploader
 from s3_uploader.cli.failures import USAGE, guarded
-from s3_uploader.cli.names import COMMANDS
+from s3_uploader.cli.names import COMMANDS, COMPLETION_VARIABLE
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from s3_uploader.reporting.log import Verbosity
 
 _SIMULATE = "Rehearsal: make this share of the uploads (0 to 1) fail, with every kind of error there is."
@@ -26,7 +29,7 @@ def _take_settings(context: click.Context, option: click.Parameter, settings: tu
 
 def _configured(command: Callable[..., int]) -> Callable[..., int]:
     """The argument CONFIG_FILE, and the option that says what comes over the file."""
-    return click.argument("config_file", type=click.Path())(
+    return click.argument("config_file", type=_ConfigFile())(
         click.option(
             "--set",
             metavar="KEY=VALUE",
@@ -45,6 +48,19 @@ _MATCH = click.option("--match", metavar="GLOB", help="Only paths or keys that m
 _LOCATION = click.option("--location", metavar="NAME", help="Only this location.")
 
 
+def _configurations(incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="json")]
+
+
+class _ConfigFile(click.Path):
+    """A configuration file, or a directory of them; completed as such."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return _configurations(incomplete)
+
+
 class _RunByDefault(click.Group):
     """A group whose first argument, if it names no command, is the configuration file of ``run``."""
 
@@ -53,6 +69,9 @@ class _RunByDefault(click.Group):
         if args and args[0] not in COMMANDS and args[0] not in own:
             args = ["run", *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        return super().shell_complete(ctx, incomplete) + ([] if incomplete[:1] == "-" else _configurations(incomplete))
 
 
 @click.group(cls=_RunByDefault, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -309,6 +328,26 @@ def schema() -> int:
 
 
 @group.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> int:
+    """Print what teaches a shell to complete commands, options and configuration files.
+
+    \b
+    Examples:
+      eval "$(s3-uploader-cli completion bash)"        in ~/.bashrc
+      eval "$(s3-uploader-cli completion zsh)"         in ~/.zshrc, after compinit
+      s3-uploader-cli completion fish > ~/.config/fish/completions/s3-uploader-cli.fish
+    """
+    from s3_uploader.cli.completion import script
+
+    def work() -> int:
+        print(script(shell), end="")
+        return 0
+
+    return guarded(work)
+
+
+@group.command()
 @click.option("--keep", is_flag=True, help="Do not remove the demo's directory at the end.")
 def demo(keep: bool) -> int:
     """Show the main job: a spool, an S3 server inside this process, and a run. Needs no account."""
@@ -329,14 +368,25 @@ def demo(keep: bool) -> int:
 @click.option("--every", metavar="PERIOD", default="1min", show_default=True, help="Between runs: 1min, 15min, 2h, 1d.")
 @click.option("--user", metavar="NAME", help="Run as this user. Default: one that suits the spool; a comment says why.")
 @click.option(
-    "--credentials", metavar="FILE", help="AWS keys. Default: `credentials` beside CONFIG_FILE, if it exists."
+    "--credentials",
+    type=click.Path(),
+    metavar="FILE",
+    help="AWS keys. Default: `credentials` beside CONFIG_FILE, if it exists.",
 )
 @click.option(
-    "--environment", metavar="FILE", help="Variables. Default: `environment` beside CONFIG_FILE, if it exists."
+    "--environment",
+    type=click.Path(),
+    metavar="FILE",
+    help="Variables. Default: `environment` beside CONFIG_FILE, if it exists.",
 )
 @click.option("--name", metavar="NAME", help="Name of the units. Default: made from the name of CONFIG_FILE.")
 @click.option("--install", is_flag=True, help="Write the files instead of printing them, and say what to do next.")
-@click.option("--directory", metavar="DIR", help="Where to. Default: /etc/systemd/system, /etc/cron.d.")
+@click.option(
+    "--directory",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Where to. Default: /etc/systemd/system, /etc/cron.d.",
+)
 @click.option("--force", is_flag=True, help="With --install: write over a file that was edited, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def units(
@@ -386,6 +436,11 @@ def _verbosity(*, verbose: bool, quiet: bool) -> Verbosity:
 
 def command_line(arguments: Sequence[str]) -> int:
     """Parse and run; the exit code instead of ``SystemExit``."""
+    if COMPLETION_VARIABLE in os.environ:
+        from s3_uploader.cli import completion as completing
+
+        sys.stdout.write(completing.answer(group))
+        return 0
     try:
         result = group.main(args=list(arguments), prog_name="s3-uploader-cli", standalone_mode=False)
     except click.exceptions.Exit as ended:

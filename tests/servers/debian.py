@@ -49,6 +49,11 @@ REQUIREMENTS = {
         services=("nginx.service",),
     ),
     "systemd": Requirement(packages=("systemd", "util-linux"), programs=("systemd-analyze", "nsenter", "unshare")),
+    "cron": Requirement(packages=("cron",), programs=("cron",), services=("cron.service",)),
+    "bash": Requirement(packages=("bash",), programs=("bash",)),
+    "zsh": Requirement(packages=("zsh",), programs=("zsh",)),
+    "fish": Requirement(packages=("fish",), programs=("fish",)),
+    "mandoc": Requirement(packages=("mandoc",), programs=("mandoc",)),
     "faketime": Requirement(packages=("faketime",), files=("usr/lib/*/faketime/libfaketimeMT.so.1",)),
 }
 """Everything that is installed with apt-get, by the server that needs it. This is the only list."""

@@ -7,6 +7,8 @@ import contextlib
 import json
 import re
 import shlex
+import shutil
+import subprocess
 import textwrap
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -16,7 +18,7 @@ import click
 import pytest
 
 import s3_uploader
-from docs import commands, generate, ledger_tables
+from docs import commands, generate, ledger_tables, man
 from s3_uploader import config
 from s3_uploader.cli.commands import group
 from s3_uploader.cli.names import COMMANDS
@@ -199,3 +201,10 @@ def test_the_policy_allows_what_the_documentation_says() -> None:
 def _anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.skipif(shutil.which("mandoc") is None, reason="mandoc is not here")
+def test_the_manual_page_is_clean() -> None:
+    """A strict reader of manual pages has nothing to say about ours."""
+    linted = subprocess.run(["mandoc", "-Tlint", man.PAGE], capture_output=True, text=True, check=False)
+    assert (linted.returncode, linted.stdout) == (0, "")
