@@ -47,6 +47,7 @@ _CLOCK = {"RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"}
 _DISK = {"DiskFull", "CannotMove"}
 _RIGHTS = {"CannotRemove"}
 
+_ELSEWHERE = " If there were runs, they have another state directory: name it with state_dir in the configuration."
 _REMEDY = {
     Cause.CREDENTIALS: "Renew or correct them; `check` tells which right is missing.",
     Cause.DESTINATION: "Look at the network and at the destination; `check` tries each step.",
@@ -97,7 +98,15 @@ class FutureFiles(msgspec.Struct, frozen=True, kw_only=True):
     files: int
     path: str
     seconds: float
-    since: float
+    since: float | None = None
+
+
+class FullDisk(msgspec.Struct, frozen=True, kw_only=True):
+    """A directory that cannot be written to: what it is for, where it is, and why, as in ``is full``."""
+
+    purpose: str
+    directory: str
+    why: str
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +121,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     :param holder: who has the lock, if anybody.
     :param hung_after: seconds after which a holder is suspected to hang.
     :param prevented: why no run can begin, as found now.
-    :param full: directories that are full, with what they are for.
+    :param full: directories whose disks have no room.
     :param waiting: how many files wait, ``None`` if that was not looked at.
     """
 
@@ -125,7 +134,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     holder: HolderSeen | None = None
     hung_after: float = HUNG_SECONDS
     prevented: UploaderError | None = None
-    full: Sequence[tuple[str, str]] = ()
+    full: Sequence[FullDisk] = ()
     waiting: int | None = None
 
 
@@ -223,19 +232,18 @@ def _prevented(facts: Facts, runs: list[RunRow]) -> list[Problem]:
 
 def _full(facts: Facts, runs: list[RunRow]) -> list[Problem]:
     problems = []
-    for purpose, directory in facts.full:
-        is_state = purpose == "state directory"
+    for disk in facts.full:
+        is_state = disk.purpose == "state directory"
+        kept = "what cannot be recorded is not deleted" if is_state else "what cannot be moved stays in the spool"
         problems.append(
             Problem(
                 cause=Cause.DISK_FULL,
                 severity=Severity.ERROR,
-                sentence=f"the disk of the {purpose} {shown_name(directory)} is full",
-                next="Each run tries again; what cannot be recorded is not deleted."
-                if is_state
-                else "Files stay in the spool and are tried again.",
-                remedy=f"Make room in {shown_name(directory)}.",
-                since=_last_moment(runs) if is_state else None,
-                path=directory,
+                sentence=f"the disk of the {disk.purpose} {shown_name(disk.directory)} {disk.why}",
+                next=f"Each run tries again; {kept}.",
+                remedy=f"Make room in {shown_name(disk.directory)}.",
+                since=_last_moment(runs) if is_state else _first_failure(facts, _DISK),
+                path=disk.directory,
             )
         )
     return problems
@@ -337,10 +345,10 @@ def _not_run(facts: Facts, runs: list[RunRow]) -> list[Problem]:
     return [
         Problem(
             cause=Cause.NOT_RUN,
-            severity=Severity.WARNING if facts.waiting == 0 else Severity.ERROR,
+            severity=Severity.WARNING if facts.waiting == 0 or last is None else Severity.ERROR,
             sentence=sentence,
             next="Nothing, until something starts a run.",
-            remedy=_REMEDY[Cause.NOT_RUN],
+            remedy=_REMEDY[Cause.NOT_RUN] + (_ELSEWHERE if last is None else ""),
             since=last,
         )
     ]
@@ -491,6 +499,10 @@ def _since(ended: list[RunRow], alike: Callable[[RunRow], bool]) -> float:
             break
         since = row.started_at
     return since
+
+
+def _first_failure(facts: Facts, codes: set[str]) -> float | None:
+    return min((kind.first_failed_at for kind in facts.failing if kind.code in codes), default=None)
 
 
 def _last_moment(runs: list[RunRow]) -> float | None:

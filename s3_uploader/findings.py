@@ -163,7 +163,7 @@ def in_words(problem: Problem) -> str:
 def _note_future(tally: Tally, seen: Seen, now: float) -> None:
     if tally.future_example is not None:
         candidate, seconds = tally.future_example
-        since = now if seen.future is None else seen.future.since
+        since = now if seen.future is None or seen.future.since is None else seen.future.since
         seen.future = FutureFiles(
             files=tally.from_future, path=shown_name(candidate.path), seconds=seconds, since=since
         )

@@ -201,12 +201,34 @@ def check(config_file: str, as_json: bool) -> int:
 @group.command()
 @_CONFIG_FILE
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def status(config_file: str, as_json: bool) -> int:
-    """Backlog by location with its oldest age, failing files, last runs, and who has the lock."""
-    from s3_uploader.cli.directory import each
-    from s3_uploader.cli.looking import status as work
+@click.option(
+    "--plugin",
+    "as_plugin",
+    is_flag=True,
+    help="For Nagios, Icinga and the like: one line with figures; exit code 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.",
+)
+def status(config_file: str, as_json: bool, as_plugin: bool) -> int:
+    """Whether it is stuck: since when, on which file, why, and what comes next.
 
-    return each(config_file, lambda path: work(path, as_json=as_json), headings=not as_json)
+    Then who has the lock, the backlog by location with its oldest age, failing files and the last runs. Changes
+    nothing and may be called at any time, also by another user who may read the ledger.
+
+    \b
+    Examples:
+      s3-uploader-cli status config.json
+      s3-uploader-cli status config.json --json | jq -r '.problems[].cause'
+      s3-uploader-cli status config.json --plugin
+    """
+    from s3_uploader.cli.directory import each
+    from s3_uploader.cli.status import status as work
+
+    if as_json and as_plugin:
+        raise click.UsageError("--json and --plugin contradict each other.")
+    return each(
+        config_file,
+        lambda path: work(path, as_json=as_json, as_plugin=as_plugin),
+        headings=not as_json and not as_plugin,
+    )
 
 
 @group.command()

@@ -255,6 +255,18 @@ class Ledger:
         )
         return [codec.run_row(row) for row in rows]
 
+    def shipped_in(self, run: int, *, since: float) -> tuple[int, int, float | None]:
+        """Files and bytes that a run has shipped so far, and when the last of them.
+
+        :param since: when it began.
+        """
+        rows = self._database.read(
+            "SELECT count(*), coalesce(sum(size), 0), max(shipped_at) FROM shipped WHERE shipped_at >= ? AND run = ?",
+            (since, run),
+        )
+        files, size, last = rows[0]
+        return files, size, last
+
     def failed_runs(self, *, since: float | None = None, until: float | None = None) -> Iterator[RunRow]:
         """The runs that were no success, the oldest first, in bounded memory.
 

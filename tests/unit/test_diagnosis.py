@@ -8,6 +8,7 @@ import pytest
 
 from s3_uploader.diagnosis import (
     Facts,
+    FullDisk,
     FutureFiles,
     HolderSeen,
     OpenFileSeen,
@@ -236,7 +237,7 @@ class TestState:
 
     def test_a_full_disk(self) -> None:
         """A full disk is named by its directory."""
-        problem = only(diagnose(facts(full=[("state directory", "/state")])))
+        problem = only(diagnose(facts(full=[FullDisk(purpose="state directory", directory="/state", why="is full")])))
         assert (problem.cause, problem.path) == (Cause.DISK_FULL, "/state")
 
     def test_a_ledger_that_could_not_be_written(self) -> None:

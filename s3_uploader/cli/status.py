@@ -1,0 +1,322 @@
+"""The command ``status``: for a person at three in the morning, for programs, and for monitoring plugins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from s3_uploader.cli.failures import explain
+from s3_uploader.cli.output import local_time, print_json, print_lines, table, utc_time
+from s3_uploader.cli.settings import load
+from s3_uploader.errors import UploaderError
+from s3_uploader.ledger import FailingRow, RunRow
+from s3_uploader.model import Problem, Severity
+from s3_uploader.standing import AtWork, Standing, standing_of
+from s3_uploader.stop import Clock
+from s3_uploader.text import counted, shown_duration, shown_name, shown_size, shown_text
+
+OK, ATTENTION, STUCK, UNKNOWN = "ok", "attention", "stuck", "unknown"
+
+_PLUGIN = {OK: (0, "OK"), ATTENTION: (1, "WARNING"), STUCK: (2, "CRITICAL"), UNKNOWN: (3, "UNKNOWN")}
+"""Exit code and word of the Monitoring Plugins' guidelines, which Nagios, Icinga and others follow."""
+
+
+def status(config_file: str, *, as_json: bool, as_plugin: bool) -> int:
+    """Print how the spool stands."""
+    if as_plugin:
+        return _plugin(config_file)
+    standing = standing_of(load(config_file), clock=Clock())
+    if as_json:
+        print_json(for_machines(standing))
+    else:
+        print_lines(for_people(standing))
+    error = standing.spool_error or standing.ledger_error
+    return 0 if error is None else explain(error)[1]
+
+
+def verdict(standing: Standing) -> str:
+    """How it stands, in one word."""
+    severities = {problem.severity for problem in standing.problems}
+    if Severity.ERROR in severities:
+        return STUCK
+    if standing.ledger_error is not None and standing.ledger_error.code != "Damaged":
+        return UNKNOWN
+    return ATTENTION if severities or standing.ledger_error is not None else OK
+
+
+def first_line(standing: Standing) -> str:
+    """The verdict in one sentence."""
+    word = verdict(standing)
+    if word == OK:
+        return "OK: " + _calm(standing)
+    if standing.problems and word != UNKNOWN:
+        problem = standing.problems[0]
+        return f"{word.upper()}{_since(problem, standing.now)} because {problem.sentence}"
+    return f"{word.upper()} because {standing.ledger_error}"
+
+
+# -------------------------------------------------------------------------------------------------- for people
+
+
+def for_people(standing: Standing) -> list[str]:
+    """All of it as lines: the verdict first, then what to do, then the details."""
+    lines = [_with_stop(first_line(standing))]
+    for number, problem in enumerate(standing.problems):
+        if number or verdict(standing) == UNKNOWN:
+            lines.append(_with_stop(f"  Also{_since(problem, standing.now)}: {problem.sentence}"))
+        lines.append(f"  Next:  {problem.next}")
+        lines.append(f"  To do: {shown_text(problem.remedy)}")
+    lines += ["", f"Spool {shown_name(standing.base_dir)}", *_running_lines(standing)]
+    lines += ["", *_backlog_lines(standing)]
+    if standing.ledger_error is None:
+        lines += ["", *_failing_lines(standing), "", *_run_lines(standing)]
+    elif standing.problems:
+        lines += ["", shown_text(str(standing.ledger_error))]
+    lines += ["", f"Ledger: {shown_name(standing.ledger) or 'none'}"]
+    return lines
+
+
+def _calm(standing: Standing) -> str:
+    waiting = standing.waiting
+    if waiting is None or not waiting.files:
+        text = "nothing waits"
+    else:
+        text = f"{'' if waiting.is_complete else 'more than '}{counted(waiting.files, 'file')}"
+        text += " waits" if waiting.files == 1 else " wait"
+        if waiting.oldest is not None:
+            text += f", the oldest from {local_time(waiting.oldest)}"
+    if standing.failing_count:
+        text += f"; {counted(standing.failing_count, 'file')} failed once"
+    if standing.at_work is not None:
+        return f"{text}; a run is at work."
+    if not standing.runs:
+        return f"{text}; no run is recorded yet."
+    return f"{text}; the last run was {_ago(standing.runs[0], standing.now)} ago."
+
+
+def _ago(row: RunRow, now: float) -> str:
+    return shown_duration(now - (row.finished_at or row.started_at))
+
+
+def _since(problem: Problem, now: float) -> str:
+    if problem.since is None:
+        return ""
+    return f" since {local_time(problem.since)} ({shown_duration(now - problem.since)})"
+
+
+def _with_stop(sentence: str) -> str:
+    return sentence if sentence.endswith((".", "!", "?", "…")) else sentence + "."
+
+
+def _running_lines(standing: Standing) -> list[str]:
+    at_work = standing.at_work
+    if standing.spool_error is not None:
+        return ["Running: unknown, since the spool cannot be used"]
+    if at_work is None:
+        return ["Running: no" + _next_run(standing)]
+    lines = ["Running: " + at_work.holder.described(now=standing.now)]
+    if at_work.is_alive is False:
+        lines.append("  The process is gone; the lock goes with it.")
+    elif at_work.doing:
+        lines.append(f"  The process is {at_work.doing}.")
+    lines += [f"  {sentence}" for sentence in _progress(at_work, standing.now)]
+    return lines
+
+
+def _progress(at_work: AtWork, now: float) -> list[str]:
+    sentences = []
+    if at_work.shipped is not None:
+        text = f"It has shipped {counted(at_work.shipped, 'file')} ({shown_size(at_work.shipped_bytes)}) so far"
+        if at_work.shipped_at is not None:
+            text += f", the last {shown_duration(now - at_work.shipped_at)} ago"
+        sentences.append(text + ".")
+    if at_work.open_files:
+        names = ", ".join(map(shown_name, at_work.open_files))
+        more = (at_work.open_count or 0) - len(at_work.open_files)
+        sentences.append(f"It has open: {names}" + (f" and {more:,} more." if more > 0 else "."))
+    return sentences
+
+
+def _next_run(standing: Standing) -> str:
+    if standing.next_run_at is None:
+        return ""
+    wait = standing.next_run_at - standing.now
+    return f"; the next run is expected in {shown_duration(wait)}" if wait > 0 else "; the next run is due"
+
+
+def _backlog_lines(standing: Standing) -> list[str]:
+    waiting, now = standing.waiting, standing.now
+    if waiting is None:
+        return ["Waiting: unknown"]
+    if not waiting.by_location:
+        lines = ["Waiting: nothing"]
+    else:
+        rows = [
+            (
+                f"  {shown_name(row.location) or '-'}",
+                f"{row.files:,}",
+                f"{row.ready:,}",
+                shown_size(row.bytes),
+                shown_duration(now - row.oldest) if row.oldest is not None else "-",
+            )
+            for row in sorted(waiting.by_location.values(), key=lambda row: row.oldest or 0.0)
+        ]
+        lines = [
+            "Waiting:" if waiting.is_complete else f"Waiting: more than {counted(waiting.files, 'file')}, of these:",
+            *table(("  location", "files", "ready", "size", "oldest"), rows, right=(1, 2, 3, 4)),
+        ]
+    if waiting.foreign:
+        left = ", ".join(f"{number:,} {reason}" for reason, number in waiting.foreign.items())
+        lines.append("Left alone: " + left)
+    return lines
+
+
+def _failing_lines(standing: Standing) -> list[str]:
+    count, now = standing.failing_count, standing.now
+    if not count:
+        return ["Failing: none"]
+    lines = [f"Failing: {counted(count, 'file')}"]
+    for row in standing.failing:
+        due = "at the next run" if row.next_try_at <= now else f"in {shown_duration(row.next_try_at - now)}"
+        lines.append(f"  {shown_name(row.path)}: {counted(row.attempts, 'attempt')}, next {due}")
+        lines.append(f"    {shown_text(row.message)}")
+    if count > len(standing.failing):
+        lines.append(f"  … and {count - len(standing.failing):,} more")
+    return lines
+
+
+def _run_lines(standing: Standing) -> list[str]:
+    if not standing.runs:
+        return ["Runs: none yet"]
+    rows = []
+    for row in standing.runs:
+        ended = row.finished_at is not None
+        outcome = row.ended_by if ended else "did not finish, or is still running"
+        rows.append(
+            (
+                "  " + local_time(row.started_at),
+                f"{row.ticks:,}" if row.ticks > 1 else "",
+                shown_duration(row.duration) if ended else "-",
+                f"{row.shipped:,}",
+                shown_size(row.shipped_bytes),
+                f"{row.failed:,}",
+                "-" if row.exit_code is None else str(row.exit_code),
+                shown_text(outcome + (f": {row.message}" if row.message else "")),
+            )
+        )
+    heads = ("  started", "times", "took", "shipped", "size", "failed", "exit", "outcome")
+    return ["Last runs:", *table(heads, rows, right=(1, 2, 3, 4, 5, 6))]
+
+
+# -------------------------------------------------------------------------------------------------- for machines
+
+
+def for_machines(standing: Standing) -> dict[str, Any]:
+    """All of it; the fields stay what they are from version to version."""
+    waiting, at_work = standing.waiting, standing.at_work
+    first = standing.problems[0] if standing.problems else None
+    return {
+        "base_dir": standing.base_dir,
+        "time": utc_time(standing.now),
+        "verdict": verdict(standing),
+        "sentence": first_line(standing),
+        "since": None if first is None else utc_time(first.since),
+        "problems": [_problem_for_machines(problem) for problem in standing.problems],
+        "lock_holder": None if at_work is None else at_work.holder.described(now=standing.now),
+        "running": None if at_work is None else _at_work_for_machines(at_work),
+        "next_run_expected": utc_time(standing.next_run_at),
+        "next_try": utc_time(min((row.next_try_at for row in standing.failing), default=None)),
+        "backlog": []
+        if waiting is None
+        else [{**msgspec.structs.asdict(row), "oldest": utc_time(row.oldest)} for row in waiting.by_location.values()],
+        "backlog_complete": waiting is not None and waiting.is_complete,
+        "not_candidates": {} if waiting is None else waiting.foreign,
+        "failing_files": standing.failing_count,
+        "failing": [_failing_for_machines(row) for row in standing.failing],
+        "runs": [_run_for_machines(row) for row in standing.runs],
+        "totals": msgspec.structs.asdict(standing.totals),
+        "ledger": standing.ledger,
+        "errors": [str(error) for error in (standing.spool_error, standing.ledger_error) if error is not None],
+    }
+
+
+def _problem_for_machines(problem: Problem) -> dict[str, Any]:
+    return {
+        "cause": problem.cause.value,
+        "severity": problem.severity.value,
+        "since": utc_time(problem.since),
+        "path": problem.path,
+        "files": problem.files,
+        "sentence": problem.sentence,
+        "next": problem.next,
+        "remedy": problem.remedy,
+    }
+
+
+def _at_work_for_machines(at_work: AtWork) -> dict[str, Any]:
+    holder = at_work.holder
+    return {
+        "pid": holder.pid or None,
+        "host": holder.host or None,
+        "uid": holder.uid,
+        "since": utc_time(holder.since),
+        "command": holder.command,
+        "alive": at_work.is_alive,
+        "doing": at_work.doing,
+        "open_files": list(at_work.open_files),
+        "open_files_count": at_work.open_count,
+        "shipped_files": at_work.shipped,
+        "shipped_bytes": at_work.shipped_bytes,
+        "last_shipped": utc_time(at_work.shipped_at),
+    }
+
+
+def _failing_for_machines(row: FailingRow) -> dict[str, Any]:
+    value: dict[str, Any] = msgspec.structs.asdict(row)
+    for name in ("first_failed_at", "last_failed_at", "next_try_at"):
+        value[name] = utc_time(value[name])
+    return value
+
+
+def _run_for_machines(row: RunRow) -> dict[str, Any]:
+    value: dict[str, Any] = msgspec.structs.asdict(row)
+    for name in ("started_at", "finished_at", "oldest_waiting"):
+        value[name] = utc_time(value[name])
+    return value
+
+
+# -------------------------------------------------------------------------------------------------- for plugins
+
+
+def _plugin(config_file: str) -> int:
+    try:
+        standing = standing_of(load(config_file), clock=Clock())
+    except UploaderError as error:
+        print_lines([f"S3_UPLOADER UNKNOWN - {_on_one_line(' '.join(explain(error)[0]))}"])
+        return _PLUGIN[UNKNOWN][0]
+    code, word = _PLUGIN[verdict(standing)]
+    sentence = first_line(standing).partition(": " if verdict(standing) == OK else " ")[2]
+    causes = ", ".join(problem.cause.value for problem in standing.problems)
+    text = f"S3_UPLOADER {word} - {f'{causes}: ' if causes else ''}{_on_one_line(sentence)}"
+    print_lines([f"{text} | {_performance(standing)}"])
+    return code
+
+
+def _on_one_line(text: str) -> str:
+    # What comes after a bar is taken for figures.
+    return shown_text(text).replace("|", "/")
+
+
+def _performance(standing: Standing) -> str:
+    waiting = standing.waiting
+    figures = []
+    if waiting is not None:
+        oldest = 0.0 if waiting.oldest is None else max(standing.now - waiting.oldest, 0.0)
+        size = sum(row.bytes for row in waiting.by_location.values())
+        figures += [f"backlog_files={waiting.files}", f"backlog_bytes={size}B", f"oldest_waiting={oldest:.0f}s"]
+    figures.append(f"failing_files={standing.failing_count}")
+    if standing.runs:
+        last = standing.runs[0].finished_at or standing.runs[0].started_at
+        figures.append(f"last_run={max(standing.now - last, 0.0):.0f}s")
+    return " ".join(figures)
