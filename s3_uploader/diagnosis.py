@@ -422,7 +422,7 @@ def _unreadable(facts: Facts, runs: list[RunRow]) -> list[Problem]:
         Problem(
             cause=Cause.UNREADABLE,
             severity=Severity.WARNING,
-            sentence=f"{counted(number, 'entry', 'entries')} of the spool cannot be read",
+            sentence=f"{counted(number, 'entry', 'entries')} of {shown_name(facts.base_dir)} cannot be read",
             next="Each run tries again.",
             remedy=_REMEDY[Cause.UNREADABLE],
             since=_since(ended, lambda row: bool(row.left.get(Left.UNREADABLE.value))),
