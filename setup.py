@@ -31,6 +31,7 @@ TEST = [
     "jsonschema>=4.20",
     "prometheus_client>=0.20",
     "pyftpdlib>=2.0",
+    "selenium>=4.20",
     "pytest>=8.2",
     "pytest-cov>=6.3",
     "coverage>=7.10",

@@ -54,6 +54,7 @@ REQUIREMENTS = {
     "zsh": Requirement(packages=("zsh",), programs=("zsh",)),
     "fish": Requirement(packages=("fish",), programs=("fish",)),
     "mandoc": Requirement(packages=("mandoc",), programs=("mandoc",)),
+    "chromium": Requirement(packages=("chromium", "chromium-driver"), programs=("chromium", "chromedriver")),
     "faketime": Requirement(packages=("faketime",), files=("usr/lib/*/faketime/libfaketimeMT.so.1",)),
 }
 """Everything that is installed with apt-get, by the server that needs it. This is the only list."""
