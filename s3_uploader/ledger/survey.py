@@ -14,8 +14,8 @@ _PIECE = 5000
 Delivery = tuple[float, int, float, "str | bytes", "float | None", int, int]
 """When it was shipped, the row's number, seconds of the upload, location as stored, data time, mtime_ns, size."""
 
-PastRun = tuple[int, float, "float | None", int, "int | None", int, int, int, int, "float | None", str]
-"""Number, start, end, ticks, exit code, shipped, failed, backlog, backlog's bytes, oldest that waits, ended by."""
+PastRun = tuple[int, float, "float | None", int, "int | None", int, int, int, int, "float | None", str, str]
+"""Number, start, end, ticks, exit code, shipped, failed, backlog, its bytes, oldest that waits, ended by, code."""
 
 
 class Survey:
@@ -78,7 +78,7 @@ class Survey:
         while True:
             rows = self._read(
                 "SELECT id, started_at, finished_at, ticks, exit_code, shipped, failed, backlog, backlog_bytes,"
-                " oldest_waiting, ended_by FROM runs WHERE id > ? ORDER BY id LIMIT ?",
+                " oldest_waiting, ended_by, code FROM runs WHERE id > ? ORDER BY id LIMIT ?",
                 (after, _PIECE),
             )
             for row in rows:

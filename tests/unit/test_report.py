@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3_uploader.ledger import Ledger
+from s3_uploader.ledger.schema import APPLICATION_ID, MIGRATIONS
 from s3_uploader.model import FailureKind
 from s3_uploader.reporting.report import delays
 from s3_uploader.reporting.report.data import OTHER_KINDS, UNKNOWN_KIND, Report, gather
@@ -159,7 +162,8 @@ def test_runs_that_end_badly_show_backlog_age_and_kind(tmp_path: Path) -> None:
     def fill(ledger: Ledger) -> None:
         for number, backlog in enumerate((3, 9, 5)):
             outcome = report(
-                exit_code=3, ended_by="destination unusable", backlog=backlog, backlog_bytes=backlog * 10,
+                exit_code=3, ended_by="destination unusable", code="InvalidAccessKeyId",
+                backlog=backlog, backlog_bytes=backlog * 10,
                 oldest_waiting=NOW - 1000 * backlog,
             )  # fmt: skip
             kind = FailureKind(int(NOW // HOUR), "InvalidAccessKeyId", f"place-{number % 2}")
@@ -178,9 +182,9 @@ def test_runs_that_end_badly_show_backlog_age_and_kind(tmp_path: Path) -> None:
         ("InvalidAccessKeyId", "place-0", 4),
         ("InvalidAccessKeyId", "place-1", 2),
     ]
-    assert {(each.ended_by, each.exit_code, each.runs) for each in found.endings} == {
-        ("destination unusable", 3, 3),
-        ("", None, 1),
+    assert {(each.ended_by, each.code, each.exit_code, each.runs) for each in found.endings} == {
+        ("destination unusable", "InvalidAccessKeyId", 3, 3),
+        ("", "", None, 1),
     }
     assert (found.summary.backlog, found.summary.failing_files, len(found.failing)) == (5, 1, 1)
 
@@ -262,3 +266,19 @@ def test_the_page_asks_for_nothing(tmp_path: Path) -> None:
     assert policy[1].startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe" not in policy[1]
     assert not re.search(r"url\(|@import", "".join(re.findall("<style>(.*?)</style>", text, re.DOTALL)))
+
+
+def test_a_ledger_of_an_older_version_shows_what_it_has(tmp_path: Path) -> None:
+    """A report needs no run that brings the ledger up to date first."""
+    path = str(tmp_path / "old.sqlite3")
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in MIGRATIONS[0]:
+            connection.execute(statement)
+        connection.execute("INSERT INTO runs (started_at, finished_at, pid, host, destination, failed, exit_code)"
+                           f" VALUES ({NOW}, {NOW + 1}, 1, 'pi', 'bucket', 2, 1)")  # fmt: skip
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+    with Ledger.open_readonly(path) as ledger:
+        found = gather(ledger, base_dir="/spool", destination="bucket", since=None, until=None, now=NOW + 60)
+    assert (found.summary.runs, found.summary.failed_uploads, len(found.runs)) == (1, 2, 1)

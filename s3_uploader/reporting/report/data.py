@@ -39,9 +39,13 @@ class Failures(msgspec.Struct, kw_only=True):
 
 
 class Ending(msgspec.Struct, kw_only=True):
-    """How many runs ended in one way; ``exit_code`` is ``None`` for those that did not end, or not yet."""
+    """How many runs ended in one way; ``exit_code`` is ``None`` for those that did not end, or not yet.
+
+    ``code`` names the error that ended them.
+    """
 
     ended_by: str
+    code: str
     exit_code: int | None
     runs: int
     last_at: float
@@ -167,14 +171,15 @@ def _summary(deliveries: Deliveries, locations: list[Location]) -> Summary:
 
 def _take_runs(survey: Survey, grids: list[Level], summary: Summary, *, recorded_since: float) -> list[Ending]:
     """Put the runs into the bins of the levels; failures from before their kinds were recorded among them."""
-    endings: dict[tuple[str, int | None], Ending] = {}
-    for _, begin, end, ticks, exit_code, _, failed, backlog, backlog_bytes, oldest, ended_by in survey.runs():
+    endings: dict[tuple[str, str, int | None], Ending] = {}
+    for _, begin, end, ticks, exit_code, _, failed, backlog, backlog_bytes, oldest, ended_by, code in survey.runs():
         moment = begin if end is None else end
         summary.runs += ticks
         summary.runs_failed += ticks if exit_code else 0
-        ending = endings.get((ended_by, exit_code))
+        ending = endings.get((ended_by, code, exit_code))
         if ending is None:
-            ending = endings[ended_by, exit_code] = Ending(ended_by=ended_by, exit_code=exit_code, runs=0, last_at=0.0)
+            ending = Ending(ended_by=ended_by, code=code, exit_code=exit_code, runs=0, last_at=0.0)
+            endings[ended_by, code, exit_code] = ending
         ending.runs += ticks
         ending.last_at = max(ending.last_at, moment)
         unknown = failed if moment < recorded_since else 0

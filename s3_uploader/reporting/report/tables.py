@@ -13,6 +13,7 @@ from s3_uploader.text import counted, shown_duration, shown_name, shown_size, sh
 _NUMBER = "n"
 _TEXT = ""
 _DASH = "–"
+_UNFINISHED = "did not finish, or is still running"
 _TOP = "(top directory)"
 
 Column = tuple[str, str]
@@ -115,7 +116,7 @@ def _files(name: str, title: str, note: str, files: Sequence[ShippedRow]) -> str
 def _endings(report: Report) -> str:
     rows = [
         (
-            shown_text(each.ended_by) or "did not finish, or is still running",
+            shown_text(each.ended_by + (f": {each.code}" if each.code else "")) or _UNFINISHED,
             _DASH if each.exit_code is None else str(each.exit_code),
             f"{each.runs:,}",
             _moment(each.last_at),
@@ -129,7 +130,7 @@ def _endings(report: Report) -> str:
 def _runs(runs: Sequence[RunRow]) -> str:
     def row(each: RunRow) -> Sequence[str]:
         ended = each.finished_at is not None
-        outcome = each.ended_by if ended else "did not finish, or is still running"
+        outcome = each.ended_by if ended else _UNFINISHED
         return (
             _moment(each.started_at),
             f"{each.ticks:,}",
