@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 import s3_uploader
-from s3_uploader.cli.failures import USAGE, guarded
+from s3_uploader.cli.failures import USAGE, finish_output, guarded
 from s3_uploader.cli.names import COMMANDS, COMPLETION_VARIABLE
 
 if TYPE_CHECKING:
@@ -191,6 +191,10 @@ def check(config_file: str, as_json: bool) -> int:
     """Prove, before the first delete, that spool and destination can do what is needed.
 
     Stores a small object of its own at the destination and removes it again.
+
+    \b
+    Example:
+      s3-uploader-cli check /etc/s3-uploader/config.json
     """
     from s3_uploader.cli.checking import check as work
     from s3_uploader.cli.directory import each
@@ -262,7 +266,7 @@ def history(
 
     \b
     Examples:
-      s3-uploader-cli history config.json --since 1d --match 'bedroom/*' --format csv
+      s3-uploader-cli history config.json --since 1d --match 'den/*' --format csv
       s3-uploader-cli history config.json --totals day,location --since 7d
     """
     from s3_uploader.cli.history import Selection
@@ -340,7 +344,12 @@ def audit(
 
 @group.command()
 def schema() -> int:
-    """The JSON Schema of the configuration file."""
+    """The JSON Schema of the configuration file.
+
+    \b
+    Example, for an editor that knows schemas:
+      s3-uploader-cli schema > s3-uploader.schema.json
+    """
     import msgspec
 
     from s3_uploader import config
@@ -356,9 +365,9 @@ def completion(shell: str) -> int:
 
     \b
     Examples:
-      eval "$(s3-uploader-cli completion bash)"        in ~/.bashrc
-      eval "$(s3-uploader-cli completion zsh)"         in ~/.zshrc, after compinit
-      s3-uploader-cli completion fish > ~/.config/fish/completions/s3-uploader-cli.fish
+      eval "$(s3-uploader-cli completion bash)"     in ~/.bashrc
+      eval "$(s3-uploader-cli completion zsh)"      in ~/.zshrc, after compinit
+      s3-uploader-cli completion fish | source      in ~/.config/fish/config.fish
     """
     from s3_uploader.cli.completion import script
 
@@ -372,7 +381,12 @@ def completion(shell: str) -> int:
 @group.command()
 @click.option("--keep", is_flag=True, help="Do not remove the demo's directory at the end.")
 def demo(keep: bool) -> int:
-    """Show the main job: a spool, an S3 server inside this process, and a run. Needs no account."""
+    """Show the main job: a spool, an S3 server inside this process, and a run. Needs no account.
+
+    \b
+    Example:
+      s3-uploader-cli demo --keep
+    """
     from s3_uploader.cli.demo import demo as work
 
     return guarded(lambda: work(keep=keep))
@@ -465,6 +479,7 @@ def command_line(arguments: Sequence[str]) -> int:
         return 0
     try:
         result = group.main(args=list(arguments), prog_name="s3-uploader-cli", standalone_mode=False)
+        finish_output()
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.ClickException as error:

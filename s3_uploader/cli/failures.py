@@ -55,8 +55,17 @@ def guarded(work: Callable[[], int]) -> int:
         print(*lines, sep="\n", file=sys.stderr)
         return code
     except BrokenPipeError:
-        # The reader of our output (`| head`) has seen enough; Python must not try to flush into it once more.
-        import os
-
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        finish_output()
         return OK
+
+
+def finish_output() -> None:
+    """Write what is still buffered. A reader that has seen enough (`| head`) is no failure, and not told at the end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            # Python must not try to flush into it once more.
+            import os
+
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

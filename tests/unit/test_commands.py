@@ -1,0 +1,65 @@
+"""What holds for every command, also for one that is added later: it is found in the group."""
+
+from __future__ import annotations
+
+import re
+
+import click
+import pytest
+
+from s3_uploader.cli.commands import group
+from s3_uploader.cli.names import COMMANDS
+
+WITHOUT_JSON = {
+    "completion": "prints a script",
+    "demo": "shows what the other commands print",
+    "run": "tells what it does in its log, whose format is an option",
+    "schema": "prints JSON and nothing else",
+    "watch": "tells what it does in its log, whose format is an option",
+}
+"""The commands that print no data of their own, and what they do instead."""
+COLUMNS = 80
+
+
+def command(name: str) -> click.Command:
+    """One command of the group."""
+    found = group.commands[name]
+    assert isinstance(found, click.Command)
+    return found
+
+
+def help_of(name: str, columns: int) -> str:
+    """What ``--help`` shows in a terminal of so many columns."""
+    parent = click.Context(group, info_name="s3-uploader-cli", terminal_width=columns)
+    return command(name).get_help(click.Context(command(name), info_name=name, parent=parent, terminal_width=columns))
+
+
+def test_every_command_has_a_name_that_is_no_file() -> None:
+    """No command is taken for a configuration file, and none is announced that there is not."""
+    assert set(COMMANDS) == set(group.commands)
+
+
+@pytest.mark.parametrize("name", sorted(group.commands))
+def test_help(name: str) -> None:
+    """The help shows an example of the command, and no line of it is broken by a terminal of 80 columns."""
+    text = help_of(name, COLUMNS)
+    assert re.search(r"^ +Examples?\b", text, re.MULTILINE)
+    example = re.search(r"^ +Examples?\b.*?\n\n", text + "\n\n", re.MULTILINE | re.DOTALL)
+    assert example is not None
+    assert f"s3-uploader-cli {name} " in " ".join(example[0].split()) + " "
+    assert [line for line in text.splitlines() if len(line) > COLUMNS] == []
+
+
+@pytest.mark.parametrize("name", sorted(group.commands))
+def test_json(name: str) -> None:
+    """What prints data prints it as JSON too."""
+    options = {option for parameter in command(name).params for option in parameter.opts}
+    assert ("--json" in options) != (name in WITHOUT_JSON)
+
+
+@pytest.mark.parametrize("name", sorted(group.commands))
+def test_every_option_is_explained(name: str) -> None:
+    """No option is left without a word, or choices that speak for themselves."""
+    for parameter in command(name).params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help or isinstance(parameter.type, click.Choice), parameter.opts
