@@ -45,7 +45,7 @@ lint: $(VENV)/.dev
 	$(BIN)/python docs/generate.py --check
 
 docs: $(DOCS_VENV)/.docs
-	$(SPHINX) -b html -c docs . build/site
+	$(SPHINX) --fresh-env --write-all -b html -c docs . build/site
 	@echo "build/site/index.html"
 
 linkcheck: $(DOCS_VENV)/.docs

@@ -31,6 +31,7 @@ TEST = [
     "jsonschema>=4.20",
     "prometheus_client>=0.20",
     "pyftpdlib>=2.0",
+    "pyte>=0.8.2",
     "selenium>=4.20",
     "pytest>=8.2",
     "pytest-cov>=6.3",
@@ -38,7 +39,7 @@ TEST = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.5",
 ]
-DOCS = ["furo>=2024.8.6", "myst-parser>=4.0", "pyte>=0.8.2", "sphinx>=8.1"]
+DOCS = ["furo>=2024.8.6", "myst-parser>=4.0", "sphinx>=8.1"]
 DEVELOPMENT = [
     *TEST,
     "boto3-stubs[s3]",
