@@ -415,6 +415,7 @@ def demo(keep: bool) -> int:
     metavar="FILE",
     help="Variables. Default: `environment` beside CONFIG_FILE, if it exists.",
 )
+@click.option("--metrics-listen", metavar="[ADDRESS:]PORT", help="With --kind watch: serve metrics there.")
 @click.option("--name", metavar="NAME", help="Name of the units. Default: made from the name of CONFIG_FILE.")
 @click.option("--install", is_flag=True, help="Write the files instead of printing them, and say what to do next.")
 @click.option(
@@ -432,6 +433,7 @@ def units(
     user: str | None,
     credentials: str | None,
     environment: str | None,
+    metrics_listen: str | None,
     name: str | None,
     install: bool,
     directory: str | None,
@@ -453,6 +455,7 @@ def units(
         user=user,
         credentials=credentials,
         environment=environment,
+        metrics_listen=metrics_listen,
         name=name,
         install=install,
         directory=directory,

@@ -36,6 +36,7 @@ class UnitOptions(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     credentials: str | None = None
     environment: str | None = None
+    metrics_listen: str | None = None
     install: bool = False
     directory: str | None = None
     force: bool = False
@@ -104,6 +105,8 @@ def _plan(config_file: str, options: UnitOptions) -> Plan:
     paths = files_in(source) if is_directory(source) else [source]
     if options.kind == "watch" and is_directory(source):
         raise UsageProblem(f"{shown_name(source)} is a directory, and watch takes one configuration file.")
+    if options.kind != "watch" and options.metrics_listen is not None:
+        raise UsageProblem("--metrics-listen is for --kind watch.", hint="Other kinds have metrics_file.")
     configurations = [load(path) for path in paths]
     if options.user is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?", options.user):
         raise UsageProblem(f"--user {shown_name(options.user)}: is not the name of a user.")
@@ -124,6 +127,7 @@ def _plan(config_file: str, options: UnitOptions) -> Plan:
         credentials=os.path.abspath(options.credentials or os.path.join(beside, "credentials")),
         is_given=options.credentials is not None,
         environment=os.path.abspath(options.environment or os.path.join(beside, "environment")),
+        listen=options.metrics_listen,
         minutes=minutes_of(options.every),
     )
 

@@ -27,6 +27,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     :param credentials: a file of AWS credentials, readable by root alone.
     :param is_given: whether that file was named by the user, or is only where one is expected.
     :param environment: a file of environment variables.
+    :param listen: where ``watch`` serves metrics.
     :param minutes: time between two runs; see :func:`minutes_of`.
     """
 
@@ -40,6 +41,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     credentials: str
     is_given: bool
     environment: str
+    listen: str | None = None
     minutes: int = 1
 
     @property

@@ -76,6 +76,9 @@ def _capabilities(plan: Plan) -> list[str]:
 def _network(plan: Plan) -> list[str]:
     needs = plan.needs
     families = "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX"
+    if plan.listen is not None:
+        # Who reads the metrics may be anywhere.
+        return [families]
     if needs.is_local and needs.addresses == ():
         return [
             "# Nothing is sent over a network.",

@@ -65,7 +65,7 @@ def watch_service(plan: Plan) -> str:
         "RestartSec=10",
         "# A wrong configuration does not get better by trying again.",
         "RestartPreventExitStatus=2",
-        _start([*plan.command, "watch", *plan.subject]),
+        _start([*plan.command, "watch", *_listen(plan), *plan.subject]),
         "ExecReload=/bin/kill -HUP $MAINPID",
         *_common(plan),
         *sandbox(plan),
@@ -74,6 +74,10 @@ def watch_service(plan: Plan) -> str:
         "WantedBy=multi-user.target",
     ]
     return _text(lines)
+
+
+def _listen(plan: Plan) -> list[str]:
+    return [] if plan.listen is None else ["--metrics-listen", plan.listen]
 
 
 def _unit(plan: Plan) -> list[str]:

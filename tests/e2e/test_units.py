@@ -6,6 +6,7 @@ import json
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from tests.e2e.site import COMMAND
 from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import or_skip
+from tests.servers.pyftpd import py_ftp_server
 from tests.servers.systemd import Systemd
 
 
@@ -223,3 +225,55 @@ def test_the_timer(machine: Machine) -> None:
     shown = machine.systemd.inside("systemctl", "list-timers", "--output=json")
     assert json.loads(shown)[0]["activates"] == "s3-uploader-timed.service"
     machine.systemd.inside("systemctl", "stop", "s3-uploader-timed.timer")
+
+
+@pytest.mark.parametrize("engine", ["crt", "boto3"])
+def test_with_other_engines(machine: Machine, engine: str) -> None:
+    """The other engines are at work in the sandbox too, as a user of its own."""
+    machine.spool(f"/srv/{engine}", owner="daemon", mode="777")
+    machine.units(machine.configure(engine, base_dir=f"/srv/{engine}", engine=engine))
+    machine.run(f"s3-uploader-{engine}.service")
+    assert KEY in machine.server.objects()
+
+
+def test_a_password_that_only_root_can_read(machine: Machine, tmp_path: Path) -> None:
+    """The password file of an FTP server is handed to the service, which could not read it by itself."""
+    machine.spool("/srv/ftp", owner="daemon")
+    machine.write("/etc/s3-uploader/my secret", "testpw\n")
+    machine.systemd.inside("chmod", "600", "/etc/s3-uploader/my secret")
+    with py_ftp_server(tmp_path) as server:
+        destination = {
+            "type": "ftp",
+            "host": "127.0.0.1",
+            "port": server.port,
+            "user": "test",
+            "password_file": "/etc/s3-uploader/my secret",
+        }
+        machine.units(machine.configure("ftp", base_dir="/srv/ftp", destination=destination))
+        machine.run("s3-uploader-ftp.service")
+    assert (tmp_path / KEY).read_text() == "reading\n"
+
+
+def test_a_directory_of_configurations(machine: Machine) -> None:
+    """One service runs all configurations of a directory, and can write to all of their spools."""
+    for name in ("one", "two"):
+        machine.spool(f"/srv/several/{name}", owner="daemon")
+        config = machine.configure(name, base_dir=f"/srv/several/{name}", key_prefix=f"{name}/")
+        machine.systemd.inside("sh", "-c", f"mkdir -p /etc/s3-uploader/conf.d; mv {config} /etc/s3-uploader/conf.d")
+    assert machine.units("/etc/s3-uploader/conf.d", "--name", "several")["user"] == "daemon"
+    machine.run("several.service")
+    assert {f"one/{KEY}", f"two/{KEY}"} <= set(machine.server.objects())
+
+
+def test_no_keys(machine: Machine) -> None:
+    """A service without a file of keys starts; what it lacks is told by the program, not by systemd."""
+    machine.spool("/srv/keyless", owner="daemon")
+    config = machine.configure("keyless", base_dir="/srv/keyless")
+    machine.systemd.inside("rm", "/etc/s3-uploader/credentials")
+    machine.write("/etc/s3-uploader/environment", "AWS_EC2_METADATA_DISABLED=true\n")
+    machine.units(config)
+    machine.systemd.inside("systemctl", "start", "s3-uploader-keyless.service", check=False)
+    machine.systemd.inside("rm", "/etc/s3-uploader/environment")
+    shown = machine.systemd.inside("systemctl", "show", "-p", "ExecMainStatus", "s3-uploader-keyless.service")
+    assert shown.strip() == "ExecMainStatus=3"
+    assert "Unable to locate credentials" in machine.systemd.services_log

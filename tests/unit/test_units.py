@@ -226,6 +226,12 @@ class TestServices:
         for line in ("Type=notify", "WatchdogSec=120", "Restart=on-failure", "RestartPreventExitStatus=2"):
             assert f"\n{line}\n" in text
 
+    def test_metrics_can_be_read(self) -> None:
+        """A service that serves metrics has a network, even where it copies to a directory."""
+        text = watch_service(plan(destination={"type": "local", "path": "/archive"}, listen="[::]:9102"))
+        assert "PrivateNetwork" not in text
+        assert '\nExecStart=/usr/bin/s3-uploader-cli watch --metrics-listen "[::]:9102" ' in text
+
     def test_settings_are_handed_on(self) -> None:
         """What --set said when the units were made holds in the service too."""
         text = run_service(plan(settings=("key_prefix=a b/",)))
