@@ -110,12 +110,16 @@ class Snapshot:
 
     def elsewhere(self) -> dict[str, int]:
         """How many rows belong to other destinations, by their names."""
-        self._copy(
-            "CREATE TABLE elsewhere AS SELECT name, count(*) AS files FROM ledger.shipped"
-            " JOIN ledger.destinations ON destinations.id = destination WHERE name <> ? GROUP BY name",
-            (stored(self._destination),),
-        )
-        return {restored(name): files for name, files in self._read("SELECT name, files FROM elsewhere")}
+        self._copy("CREATE TABLE destinations AS SELECT id, name FROM ledger.destinations", ())
+        others = self._read("SELECT id, name FROM destinations WHERE name <> ?", (stored(self._destination),))
+        counts = {}
+        for number, name in others:
+            self._copy(
+                f"CREATE TABLE elsewhere_{number} AS SELECT count(*) AS files FROM ledger.shipped WHERE destination = ?",
+                (number,),
+            )
+            ((counts[restored(name)],),) = self._read(f"SELECT files FROM elsewhere_{number}")
+        return {name: files for name, files in counts.items() if files}
 
     def shipped_and_there(self, files: Iterable[SpoolFile]) -> Iterator[tuple[SpoolFile, ShippedRow]]:
         """The files of the spool of which the ledger knows, each with the last row of its path."""
