@@ -36,7 +36,7 @@ class Kind(enum.Enum):
     STILL_THERE = "still in the spool"
     """A note: the local file was shipped with this content, and is still there."""
     LOCAL = "local file"
-    """The file that was kept in the spool has other content than what was shipped of it."""
+    """A file in the spool with size and time of what was shipped has other content."""
 
     @property
     def is_note(self) -> bool:

@@ -32,19 +32,18 @@ def audit_spool(
 ) -> None:
     """Tell of every file that is still there with the content that was shipped, and why.
 
-    One that is kept on purpose is told of only with ``deep``, and if its content is not the one that was shipped.
+    One that is kept on purpose is no finding. With ``deep`` it is read: its content must be the one that was shipped.
     """
     for file, row in snapshot.shipped_and_there(_files(place, summary)):
         if (row.size, row.mtime_ns) != (file.size, file.mtime_ns):
             continue  # changed since: it waits to be shipped again
-        if file.note == Left.REMEMBERED.value:
-            detail = _difference(place, row) if deep else ""
-            if not detail:
+        detail = _difference(place, row) if deep else ""
+        kind = Kind.LOCAL
+        if not detail:
+            if file.note == Left.REMEMBERED.value:
                 continue
-            kind = Kind.LOCAL
-        else:
-            detail = file.note or "it is ready: the next run finds it shipped, and removes it"
             kind = Kind.STILL_THERE
+            detail = file.note or "it is ready: the next run finds it shipped, and removes it"
         summary.count(kind)
         tell(Finding(kind=kind, row=row, address=address(row.key), detail=detail))
 

@@ -35,7 +35,7 @@ _IN_SUMMARY = {
     Kind.UNREADABLE: "unreadable",
     Kind.REWRITTEN: "written once more with the same content",
     Kind.STILL_THERE: "still in the spool",
-    Kind.LOCAL: "kept in the spool with other content",
+    Kind.LOCAL: "in the spool with other content",
 }
 
 

@@ -115,7 +115,8 @@ class Snapshot:
         counts = {}
         for number, name in others:
             self._copy(
-                f"CREATE TABLE elsewhere_{number} AS SELECT count(*) AS files FROM ledger.shipped WHERE destination = ?",
+                f"CREATE TABLE elsewhere_{number} AS"
+                " SELECT count(*) AS files FROM ledger.shipped WHERE destination = ?",
                 (number,),
             )
             ((counts[restored(name)],),) = self._read(f"SELECT files FROM elsewhere_{number}")
