@@ -22,6 +22,9 @@ from s3_uploader.ledger.rows import ShippedRow
 _PIECE = 1000
 _NAMES = [name.strip() for name in SHIPPED_COLUMNS.split(",")]
 _DESTINATION = _NAMES.index("destination")
+_NOT_NEEDED = {"mtime_ns": "0", "period_begin": "NULL", "seconds": "0", "run": "NULL"}
+_COPIED = ", ".join(f"{_NOT_NEEDED[name]} AS {name}" if name in _NOT_NEEDED else name for name in _NAMES)
+"""Room is saved where a row is sorted."""
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -78,14 +81,13 @@ class Snapshot:
                 conditions.append(condition)
                 parameters.append(moment)
         history.narrow(conditions, parameters, match=match, location=location)
-        # A blob sorts by its bytes, whatever it holds. Of the rows of a group SQLite gives that with the max().
-        # Rows before the first that is recent enough need not be sorted.
+        # A blob sorts by its bytes, whatever it holds. Of the rows of a group SQLite gives that with the max(), to
+        # HAVING too. Rows before the first that is recent enough need not be sorted.
         self._copy(
-            f"CREATE TABLE newest AS SELECT * FROM (SELECT CAST(coalesce(key, path) AS BLOB) AS whole_key,"
-            f" {SHIPPED_COLUMNS}, max(id) FROM ledger.shipped"
-            " WHERE destination = (SELECT id FROM ledger.destinations WHERE name = ?)"
+            f"CREATE TABLE newest AS SELECT CAST(coalesce(key, path) AS BLOB) AS whole_key, {_COPIED}, max(id) AS id"
+            " FROM ledger.shipped WHERE destination = (SELECT id FROM ledger.destinations WHERE name = ?)"
             " AND id >= coalesce((SELECT min(id) FROM ledger.shipped WHERE shipped_at >= ?), 0)"
-            f" GROUP BY whole_key) WHERE {' AND '.join(conditions) or 1} ORDER BY whole_key",
+            f" GROUP BY whole_key HAVING {' AND '.join(conditions) or 1} ORDER BY whole_key",
             (stored(self._destination), float("-inf") if since is None else since, *parameters),
         )
         ((count, first, last),) = self._read("SELECT max(rowid), min(rowid), max(rowid) FROM newest")
@@ -186,6 +188,6 @@ class Snapshot:
         if "is full" in str(error) or "I/O" in str(error):
             return StateError(
                 "There is no room for a sorted copy of the ledger in the directory for temporary files.",
-                hint="Name another one in SQLITE_TMPDIR; it takes about 400 bytes a file.",
+                hint="Name another one in SQLITE_TMPDIR; it takes about 500 bytes a file.",
             )
         return explained(error, self._ledger_path, reading=True)

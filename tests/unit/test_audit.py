@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -343,6 +344,11 @@ def snapshot_of(path: str, *rows: ShippedRow, **selection: object) -> list[Shipp
         return found
 
 
+def known(row: ShippedRow) -> ShippedRow:
+    """What a snapshot keeps of a row."""
+    return msgspec.structs.replace(row, mtime_ns=0, period_begin=None, seconds=0, run=None)
+
+
 def test_the_last_row_of_each_key_counts(path: str) -> None:
     """What was overwritten later is of no interest, in whatever order the times are."""
     rows = [
@@ -359,7 +365,7 @@ def test_rows_come_in_the_order_of_bytes(path: str) -> None:
     keys = ["a/b", "a.b", "é", "\uffee", "😀", "\udcff", "Z", "a" * 300]
     found = snapshot_of(path, *(shipped(key) for key in keys))
     assert [each.key for each in found] == sorted(keys, key=key_order)
-    assert found[0] == shipped(found[0].key)
+    assert found[0] == known(shipped(found[0].key))
 
 
 def test_more_rows_than_a_piece(path: str) -> None:
@@ -372,10 +378,10 @@ def test_a_selection(path: str) -> None:
     """A row is selected by its own values, after the last of its key was found."""
     old, new = shipped("a", shipped_at=NOW), shipped("a", shipped_at=NOW + 100)
     other = shipped("attic/b", location="attic", shipped_at=NOW + 50)
-    assert snapshot_of(path, old, new, other, since=NOW + 60) == [new]
-    assert snapshot_of(path, until=NOW + 60) == [other]
-    assert snapshot_of(path, location="attic") == [other]
-    assert snapshot_of(path, match="att*") == [other]
+    assert snapshot_of(path, old, new, other, since=NOW + 60) == [known(new)]
+    assert snapshot_of(path, until=NOW + 60) == [known(other)]
+    assert snapshot_of(path, location="attic") == [known(other)]
+    assert snapshot_of(path, match="att*") == [known(other)]
     assert snapshot_of(path, since=NOW + 1000) == []
 
 
