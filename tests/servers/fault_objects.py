@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import bisect
 import dataclasses
 import email.utils
 import hashlib
+import itertools
 import secrets
 import threading
 import time
@@ -476,9 +478,12 @@ class ObjectStore:
         contents: list[str] = []
         prefixes: list[str] = []
         last, truncated = "", False
-        for key in sorted(objects, key=lambda name: name.encode("utf-8")):
-            if not key.startswith(prefix) or (after and key.encode() <= after.encode()):
-                continue
+        # The order of code points is that of their UTF-8.
+        keys = sorted(objects)
+        begin = max(bisect.bisect_right(keys, after) if after else 0, bisect.bisect_left(keys, prefix))
+        for key in itertools.islice(keys, begin, None):
+            if not key.startswith(prefix):
+                break
             group = ""
             if delimiter and (cut := key.find(delimiter, len(prefix))) >= 0:
                 group = key[: cut + len(delimiter)]
