@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import starmap
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from s3_uploader.cli.settings import load
 from s3_uploader.cli.times import parse_time
 from s3_uploader.errors import UsageProblem
 from s3_uploader.ledger import FailingRow, HistoryTotals, Ledger, RunRow, ShippedRow, matches
+from s3_uploader.model import FailureKind
 from s3_uploader.text import counted, shown_duration, shown_name, shown_size, shown_text
 
 SHIPPED_FIELDS = (
@@ -25,8 +27,8 @@ SHIPPED_FIELDS = (
     "etag", "version_id", "already_there", "location",
 )  # fmt: skip
 FAILED_FIELDS = (
-    "kind", "failed_at", "path", "key", "size", "attempts", "first_failed_at", "next_try_at", "run", "failed_files",
-    "exit_code", "ended_by", "code", "message",
+    "kind", "failed_at", "location", "failed_uploads", "path", "key", "size", "attempts", "first_failed_at",
+    "next_try_at", "run", "failed_files", "exit_code", "ended_by", "code", "message",
 )  # fmt: skip
 TOTALS_FIELDS = ("day", "location", "files", "bytes", "already_there", "first_shipped_at", "last_shipped_at")
 
@@ -140,16 +142,28 @@ def _print_shipped_table(rows: Iterator[ShippedRow]) -> None:
 
 
 def _print_failed(ledger: Ledger, selection: Selection, form: str) -> None:
-    """The runs in which files failed, the oldest first, then the files that keep failing."""
+    """Failed uploads by the hour, then the runs in which something failed, then the files that keep failing."""
+    uploads = _failed_uploads(ledger, selection)
     # Of a run it is known how many files failed, not which.
     narrowed = selection.match is not None or selection.location is not None
     runs = iter(()) if narrowed else ledger.failed_runs(since=selection.since, until=selection.until)
     files = (row for row in ledger.failing_rows() if _is_selected(row, selection))
     if form == "table":
-        _print_failed_table(runs, files, time.time())
+        _print_failed_table(uploads, runs, files, time.time())
         return
-    records = (record for part in (map(_run_record, runs), map(_file_record, files)) for record in part)
+    parts = (starmap(_uploads_record, uploads), map(_run_record, runs), map(_file_record, files))
+    records = (record for part in parts for record in part)
     _print_for_machines(records, FAILED_FIELDS, form)
+
+
+def _failed_uploads(ledger: Ledger, selection: Selection) -> list[tuple[FailureKind, int]]:
+    """Counted by hour, error and location; of an hour only in part selected all are in it."""
+    if selection.match is not None:
+        return []  # which files they were is not known
+    since = float("-inf") if selection.since is None else selection.since
+    until = float("inf") if selection.until is None else selection.until
+    counts = ledger.survey(since=since, until=until).failures()
+    return [(kind, count) for kind, count in counts.items() if selection.location in (None, kind.location)]
 
 
 def _is_selected(row: FailingRow, selection: Selection) -> bool:
@@ -162,6 +176,16 @@ def _is_selected(row: FailingRow, selection: Selection) -> bool:
     if selection.location is not None and not row.path.startswith(f"{selection.location}/"):
         return False
     return selection.match is None or any(matches(name, selection.match) for name in (row.path, row.key))
+
+
+def _uploads_record(kind: FailureKind, uploads: int) -> dict[str, Any]:
+    return {
+        "kind": "uploads",
+        "failed_at": utc_time(kind.hour * 3600.0),
+        "location": kind.location,
+        "failed_uploads": uploads,
+        "code": kind.code,
+    }
 
 
 def _run_record(row: RunRow) -> dict[str, Any]:
@@ -191,18 +215,25 @@ def _file_record(row: FailingRow) -> dict[str, Any]:
     }
 
 
-def _print_failed_table(runs: Iterator[RunRow], files: Iterator[FailingRow], now: float) -> None:
+def _print_failed_table(
+    uploads: list[tuple[FailureKind, int]], runs: Iterator[RunRow], files: Iterator[FailingRow], now: float
+) -> None:
     run_count = file_count = 0
+    if uploads:
+        print_lines([f"{'hour':16}  {'failed':>14}  error, location"])
+    for kind, count in uploads:
+        error = ", ".join(shown_text(word) for word in (kind.code, kind.location) if word)
+        print_lines([f"{local_time(kind.hour * 3600.0)[:16]}  {counted(count, 'upload'):>14}  {error}"])
     for run in runs:
         if not run_count:
-            print_lines([f"{'run began':19}  {'failed':>9}  {'exit':>4}  outcome"])
+            print_lines([*([""] if uploads else []), f"{'run began':19}  {'failed':>9}  {'exit':>4}  outcome"])
         run_count += 1
         code = "-" if run.exit_code is None else str(run.exit_code)
         outcome = shown_text(run.ended_by + (f": {run.message}" if run.message else ""))
         print_lines([f"{local_time(run.started_at)}  {counted(run.failed, 'file'):>9}  {code:>4}  {outcome}"])
     for file in files:
         if not file_count:
-            print_lines([*([""] if run_count else []), "still failing, or gone since its last try:"])
+            print_lines([*([""] if uploads or run_count else []), "still failing, or gone since its last try:"])
         file_count += 1
         due = "at the next run" if file.next_try_at <= now else f"in {shown_duration(file.next_try_at - now)}"
         tries = f"{counted(file.attempts, 'attempt')} since {local_time(file.first_failed_at)}, next {due}"

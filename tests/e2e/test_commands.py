@@ -141,11 +141,12 @@ class TestHistory:
         for room in ("attic", "bedroom"):
             shipped.file(f"{room}/2020/11/29/20/50-topic.dat", b"x")
         assert shipped.run().code == 3
-        (run,) = objects_in(shipped.run("history", "--failed", "--json").stdout)
+        *uploads, run = objects_in(shipped.run("history", "--failed", "--json").stdout)
+        assert {row["code"] for row in uploads} <= {"ConnectionFailed"}
         assert (run["kind"], run["exit_code"]) == ("run", 3)
         assert "127.0.0.1:9" in run["message"]
         finished = shipped.run("history", "--failed")
-        assert len(finished.stdout.splitlines()) == 2
+        assert finished.stdout.splitlines()[-2].split() == ["run", "began", "failed", "exit", "outcome"]
         assert finished.stderr == "1 run with failures, 0 files failing now.\n"
 
     def test_failed_files(self, site: Site) -> None:
@@ -157,11 +158,16 @@ class TestHistory:
             (archive / path).parent.mkdir(parents=True)
             (archive / path).write_bytes(b"theirs")
         assert site.run().code == 1
-        run, *files = objects_in(site.run("history", "--failed", "--json").stdout)
+        *uploads, run, one, other = objects_in(site.run("history", "--failed", "--json").stdout)
+        assert [(row["kind"], row["code"], row["location"], row["failed_uploads"]) for row in uploads] == [
+            ("uploads", "Conflict", room, 1) for room in ("attic", "bedroom")
+        ]
+        files = (one, other)
         assert (run["kind"], run["failed_files"]) == ("run", 2)
         assert [(row["kind"], row["code"]) for row in files] == [("file", "Conflict")] * 2
         finished = site.run("history", "--failed", "--location", "attic", "--format", "csv")
-        (row,) = csv.DictReader(io.StringIO(finished.stdout))
+        count, row = csv.DictReader(io.StringIO(finished.stdout))
+        assert (count["location"], count["failed_uploads"]) == ("attic", "1")
         assert row["path"] == "attic/2020/11/29/20/50-topic.dat"
         assert "exists already with other content" in site.run("history", "--failed").stdout
 
