@@ -81,6 +81,8 @@ class Audit:
                 self._give_up_on_denials(at_least=1)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
+                # What is under way fails at once, or whoever interrupts this would wait for a server that hangs.
+                self._inventory.close()
                 raise
         return self.summary
 

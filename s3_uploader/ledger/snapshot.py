@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -23,8 +23,9 @@ _PIECE = 1000
 _NAMES = [name.strip() for name in SHIPPED_COLUMNS.split(",")]
 _DESTINATION = _NAMES.index("destination")
 _NOT_NEEDED = {"mtime_ns": "0", "period_begin": "NULL", "seconds": "0", "run": "NULL"}
-_COPIED = ", ".join(f"{_NOT_NEEDED[name]} AS {name}" if name in _NOT_NEEDED else name for name in _NAMES)
-"""Room is saved where a row is sorted."""
+"""What is left out when rows are sorted, to save room."""
+_TEXTS = ("encoding",)
+"""Columns that are empty, not NULL, where a ledger does not have them yet."""
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -58,6 +59,7 @@ class Snapshot:
         ReadOnlyDatabase(ledger_path).close()
         # Without a name it is a temporary file, which is gone when it is closed.
         self._connection = sqlite3.connect("", uri=True, isolation_level=None)
+        self._present: set[str] | None = None
 
     def __enter__(self) -> Snapshot:
         return self
@@ -84,7 +86,8 @@ class Snapshot:
         # A blob sorts by its bytes, whatever it holds. Of the rows of a group SQLite gives that with the max(), to
         # HAVING too. Rows before the first that is recent enough need not be sorted.
         self._copy(
-            f"CREATE TABLE newest AS SELECT CAST(coalesce(key, path) AS BLOB) AS whole_key, {_COPIED}, max(id) AS id"
+            "CREATE TABLE newest AS SELECT CAST(coalesce(key, path) AS BLOB) AS whole_key,"
+            f" {self._columns(_NOT_NEEDED)}, max(id) AS id"
             " FROM ledger.shipped WHERE destination = (SELECT id FROM ledger.destinations WHERE name = ?)"
             " AND id >= coalesce((SELECT min(id) FROM ledger.shipped WHERE shipped_at >= ?), 0)"
             f" GROUP BY whole_key HAVING {' AND '.join(conditions) or 1} ORDER BY whole_key",
@@ -134,10 +137,10 @@ class Snapshot:
             ((stored(file.path), file.size, int64(file.mtime_ns), file.note) for file in files),
         )
         connection.execute("COMMIT")
-        columns = ", ".join(f"shipped.{name}" for name in _NAMES)
         self._copy(
-            f"CREATE TABLE still AS SELECT {columns}, spool.size AS size_now, spool.mtime_ns AS mtime_now, spool.note,"
-            " max(shipped.id) FROM ledger.shipped CROSS JOIN spool ON spool.path = shipped.path"
+            f"CREATE TABLE still AS SELECT {self._columns({})}, spool.size AS size_now,"
+            " spool.mtime_ns AS mtime_now, spool.note, max(shipped.id) FROM ledger.shipped"
+            " CROSS JOIN spool ON spool.path = shipped.path"
             " WHERE destination = (SELECT id FROM ledger.destinations WHERE name = ?) GROUP BY shipped.path",
             (stored(self._destination),),
         )
@@ -148,6 +151,15 @@ class Snapshot:
             row = self._row(tuple(values))
             size, mtime_ns, note = values[len(_NAMES) : len(_NAMES) + 3]
             yield SpoolFile(row.path, size, mtime_ns, note), row
+
+    def _columns(self, literals: Mapping[str, str]) -> str:
+        """The columns of a row, some as literals: those that are not needed, and those that an older ledger has not."""
+        if self._present is None:
+            self._copy("CREATE TABLE columns AS SELECT name FROM pragma_table_info('shipped', 'ledger')", ())
+            self._present = {name for (name,) in self._read("SELECT name FROM columns")}
+        missing = {name: "''" if name in _TEXTS else "NULL" for name in _NAMES if name not in self._present}
+        literals = {**literals, **missing}
+        return ", ".join(f"{literals[name]} AS {name}" if name in literals else f"shipped.{name}" for name in _NAMES)
 
     def _row(self, values: tuple[Any, ...]) -> ShippedRow:
         with_name = list(values[: len(_NAMES)])

@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import random
+import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tests.e2e.site import Finished, Site
 from tests.ledger_values import shipped
 from tests.servers.fault_objects import StoredObject
 from tests.servers.fault_server import FaultServer
+from tests.servers.fault_wire import Answer, Request
 
 FEW, MANY = 2_000, 100_000
 MEGABYTE = 1e6
@@ -101,6 +103,48 @@ def test_memory_does_not_grow(site: Site, tmp_path: Path) -> None:
             peaks[count] = int(peak.read_text())
     assert peaks[MANY] - peaks[FEW] < 16 * MEGABYTE, peaks
     assert peaks[MANY] < 100 * MEGABYTE, peaks
+
+
+def with_listing(server: FaultServer, change: Callable[[Request], None], answer: Callable[[bytes], bytes]) -> None:
+    """Let the server list in another way."""
+    list_objects = server.store._operations["ListObjectsV2"]
+
+    def changed(request: Request, body: bytes) -> Answer:
+        change(request)
+        answered = list_objects(request, body)
+        answered.body = answer(answered.body)
+        return answered
+
+    server.store._operations["ListObjectsV2"] = changed
+
+
+def test_a_server_that_always_begins_at_the_beginning(site: Site) -> None:
+    """Where nothing can be jumped over, since the server ignores start-after, everything is found all the same."""
+    with FaultServer(small_buffers=False) as server:
+        names = fill(site, server, 20_000)
+        with_listing(server, lambda request: request.query.update({"start-after": ""}), lambda body: body)
+        finished = site.run("audit", "--json", "--match", "*/05/*.dat")
+        summary = summary_of(finished)
+        assert summary["same_content"] == len([name for name in names if "/05/" in name])
+        assert (summary["looks"], server.counts()["ListObjectsV2"]) == (0, 20)
+
+
+def test_a_server_that_lists_in_no_order(site: Site) -> None:
+    """Where each page is upside down, everything is found all the same, and it is said."""
+    element = re.compile(rb"(<Contents>.*</Contents>)", re.DOTALL)
+    one = re.compile(rb"<Contents>.*?</Contents>")
+    with FaultServer(small_buffers=False) as server:
+        names = fill(site, server, 3_000)
+        missing = sorted(names)[1500]
+        del server.store.buckets[server.bucket][missing]
+        with_listing(
+            server,
+            lambda request: None,
+            lambda body: element.sub(lambda found: b"".join(reversed(one.findall(found[1]))), body),
+        )
+        finished = site.run("audit", "--json")
+        assert [json.loads(line)["key"] for line in finished.stdout.splitlines()[:-1]] == [missing]
+        assert "in no order" in finished.stderr
 
 
 def test_what_is_not_wanted_is_jumped_over(site: Site) -> None:
