@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -158,6 +159,15 @@ def test_it_is_dark_or_light(chromium: Browser, report_page: Path) -> None:
     assert sum(light) > 600 > 200 > sum(dark)
     chromium.driver.find_element(By.ID, "theme").click()
     assert _background(chromium) == dark
+
+
+def test_it_prints_on_a_few_pages(chromium: Browser, report_page: Path) -> None:
+    """Printed it is light, its charts fit beside each other, and its tables are tables."""
+    chromium.open(report_page, dark=True)
+    printed = base64.b64decode(chromium.command("Page.printToPDF")["data"])
+    assert 2 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= 7
+    chromium.wait("document.documentElement.dataset.theme === 'dark'")
+    assert chromium.console() == []
 
 
 def test_an_empty_report_opens(chromium: Browser, tmp_path: Path) -> None:
