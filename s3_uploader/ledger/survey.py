@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from s3_uploader.ledger.codec import SHIPPED_COLUMNS, restored, shipped_row
-from s3_uploader.ledger.rows import ShippedRow
+from s3_uploader.ledger.codec import RUN_COLUMNS, SHIPPED_COLUMNS, restored, run_row, shipped_row
+from s3_uploader.ledger.rows import RunRow, ShippedRow
 from s3_uploader.model import FailureKind
 
 _PIECE = 5000
@@ -87,6 +87,15 @@ class Survey:
             if len(rows) < _PIECE:
                 return
             after = rows[-1][0]
+
+    def last_runs(self, limit: int) -> list[RunRow]:
+        """The last runs of the span, the latest first."""
+        rows = self._read(
+            f"SELECT {RUN_COLUMNS} FROM runs WHERE coalesce(finished_at, started_at) >= ? AND started_at < ?"
+            " ORDER BY id DESC LIMIT ?",
+            (self._since, self._until, limit),
+        )
+        return [run_row(row) for row in rows]
 
     def failures(self) -> dict[FailureKind, int]:
         """How many uploads failed, by kind, in the hours that overlap with the span; from the oldest on."""

@@ -139,6 +139,19 @@ def test_only_the_time_that_is_asked_for_is_reported(tmp_path: Path) -> None:
     assert found.since == NOW
 
 
+def test_the_last_runs_are_those_of_the_time_that_is_asked_for(tmp_path: Path) -> None:
+    """A report about the past shows the runs of then, however many came after."""
+
+    def fill(ledger: Ledger) -> None:
+        for number in range(60):
+            at = NOW + number * 60
+            ledger.finish_run(begin(ledger, at=at), report(started_at=at, shipped=1))
+
+    found = told(tmp_path, fill, now=NOW + 600)
+    assert [row.started_at for row in found.runs] == [NOW + 60 * number for number in reversed(range(10))]
+    assert found.summary.runs == 10
+
+
 def test_an_idle_day_is_one_row_and_every_bin_of_it_is_known(tmp_path: Path) -> None:
     """Runs without work are one row of the ledger; the backlog is zero all along it, and unknown where none ran."""
 

@@ -141,7 +141,7 @@ def gather(
         failures=_failure_rows(failures)[:_FAILURE_ROWS],
         failing=[row for row in islice(ledger.failing_rows(), 2 * _FAILING) if row.attempts][:_FAILING],
         endings=endings,
-        runs=[row for row in ledger.runs(limit=_RUNS, since=begin) if row.started_at < end],
+        runs=survey.last_runs(_RUNS),
         slowest=survey.files(deliveries.slowest.numbers()),
         largest=survey.files(deliveries.largest.numbers()),
         latest=survey.files(deliveries.latest.numbers()),

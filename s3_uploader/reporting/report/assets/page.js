@@ -311,7 +311,7 @@
   }
 
   // Printing has no dark pages, and knows no window that charts could fit into.
-  addEventListener("beforeprint", () => { setTheme("light"); charts.forEach((chart) => fit(chart, chart.wide ? 680 : 325)); });
+  addEventListener("beforeprint", () => { setTheme("light"); charts.forEach((chart) => fit(chart, chart.wide ? 650 : 300)); });
   addEventListener("afterprint", () => { setTheme(wanted()); charts.forEach((chart) => fit(chart)); });
 
   document.getElementById("charts").hidden = false;
