@@ -3,7 +3,7 @@
 # make lint         format, lint, types, layers, generated documentation
 # make docs         the documentation as a site, in build/site; a warning is an error
 # make linkcheck    do the links that lead out of the documentation still lead somewhere? Asks the network
-# make pictures     the pictures of terminals in docs/images anew, from real runs against a server on this machine
+# make pictures     the pictures in docs/images anew, from real runs on this machine; takes minutes, faketime and Chromium
 # make generated    write the tables of docs/configuration.md anew from the types
 # make bench        the benchmarks, for an hour; peers are installed, results go to benchmarks/results/
 # make bench-quick  under a minute: does a file cost more CPU than it used to?
@@ -54,6 +54,7 @@ linkcheck: $(DOCS_VENV)/.docs
 pictures: $(DOCS_VENV)/.docs
 	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[docs,test]'
 	$(DOCS_VENV)/bin/python docs/record.py
+	$(DOCS_VENV)/bin/python -m docs.report_pictures
 
 generated: $(VENV)/.test
 	$(BIN)/python docs/generate.py

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from docs import terminal
 from tests.servers.base import S3Endpoint
-from tests.servers.faketime import clock_offset_environment
 from tests.servers.swift_s3 import SwiftServer
 
 IMAGES = Path(__file__).with_name("images")
@@ -120,48 +116,10 @@ def run(studio: Studio) -> str:
     return terminal.moving(screen, title="A run with its progress bar, and its history")
 
 
-def report(studio: Studio) -> bytes:
-    """A day of runs, each half an hour after the one before, with some failures and an outage, as the HTML report."""
-    archive = studio.place / "archive"
-    archive.mkdir()
-    studio.configure(bucket=None, destination={"type": "local", "path": "archive"})
-    chance = random.Random(3)
-    for step in range(48, 0, -1):
-        ago = 1800 * step
-        studio.produce(minutes=28, size=chance.randint(200, 4000), age=ago + 120)
-        if step not in range(18, 24):
-            clock = clock_offset_environment(-ago, shift_file_times=False)
-            arguments = ["run", "config.json", "--simulate-failures", str(chance.choice((0, 0, 0, 0.02)))]
-            subprocess.run(
-                [COMMAND, *arguments],
-                cwd=studio.place,
-                env=studio.environment | clock,
-                capture_output=True,
-                check=False,
-            )
-    subprocess.run(
-        [COMMAND, "report", "config.json", "-o", "report.html"], cwd=studio.place, env=studio.environment, check=True
-    )
-    return photographed(studio.place / "report.html")
-
-
-def photographed(page: Path) -> bytes:
-    """The upper part of a page, as Chromium shows it."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        raise RuntimeError("Chromium is needed for the picture of the report; on Debian: apt install chromium")
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=3000"]
-    target = page.with_suffix(".png")
-    places = [f"--user-data-dir={page.parent / 'profile'}", f"--screenshot={target}", "--window-size=1100,1060"]
-    subprocess.run([browser, *options, *places, page.as_uri()], check=True, capture_output=True)
-    return target.read_bytes()
-
-
 STATUS_EXIT_CODE = 0
-SCENES: dict[str, Callable[[Studio], str | bytes]] = {
+SCENES: dict[str, Callable[[Studio], str]] = {
     "check.svg": check,
     "dry-run.svg": dry_run,
-    "report.png": report,
     "run.svg": run,
     "status.svg": status,
 }
@@ -174,9 +132,8 @@ def main(names: list[str]) -> int:
         with SwiftServer() as server, TemporaryDirectory() as place:
             server.client().create_bucket(Bucket=BUCKET)
             picture = SCENES[name](Studio(Path(place), server.endpoint.replace(bucket=BUCKET)))
-        data = picture.encode() if isinstance(picture, str) else picture
-        (IMAGES / name).write_bytes(data)
-        print(f"docs/images/{name}: {len(data) / 1024:.0f} KiB")
+        (IMAGES / name).write_text(picture, encoding="utf-8")
+        print(f"docs/images/{name}: {len(picture) / 1024:.0f} KiB")
     return 0
 
 
