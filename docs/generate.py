@@ -18,7 +18,7 @@ from msgspec import Meta
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from docs import deploy, ledger_tables, man
+from docs import deploy, ledger_tables, manual_page
 from s3_uploader import config
 from s3_uploader.config.wording import expected
 
@@ -81,7 +81,7 @@ def main(arguments: list[str]) -> int:
     for problem in ledger_tables.problems(ledger):
         print(f"{ledger_tables.PAGE.name} has {problem}", file=sys.stderr)
         stale = True
-    for path, text in {**deploy.generated(), man.PAGE: man.generated()}.items():
+    for path, text in {**deploy.generated(), manual_page.PAGE: manual_page.generated()}.items():
         stale |= _write(path, text, checking=checking)
     return int(stale)
 

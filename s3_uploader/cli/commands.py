@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 import s3_uploader
 from s3_uploader.cli.failures import USAGE, finish_output, guarded
+from s3_uploader.cli.installing import completion, units
 from s3_uploader.cli.names import COMMANDS, COMPLETION_VARIABLE
+from s3_uploader.cli.parameters import configurations, configured
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -21,44 +23,10 @@ if TYPE_CHECKING:
 _SIMULATE = "Rehearsal: make this share of the uploads (0 to 1) fail, with every kind of error there is."
 
 
-def _take_settings(context: click.Context, option: click.Parameter, settings: tuple[str, ...]) -> None:
-    from s3_uploader.cli.settings import set_over_files
-
-    set_over_files(settings)
-
-
-def _configured(command: Callable[..., int]) -> Callable[..., int]:
-    """The argument CONFIG_FILE, and the option that says what comes over the file."""
-    return click.argument("config_file", type=_ConfigFile())(
-        click.option(
-            "--set",
-            metavar="KEY=VALUE",
-            multiple=True,
-            expose_value=False,
-            callback=_take_settings,
-            help="Set a key of the configuration, e.g. destination.port=2121; may be repeated.",
-        )(command)
-    )
-
-
-_CONFIG_FILE = _configured
 _SINCE = click.option("--since", metavar="TIME", help="At or after: 2026-11-20, 2026-11-20T15:04, or 2h, 3d ago.")
 _UNTIL = click.option("--until", metavar="TIME", help="Before that time.")
 _MATCH = click.option("--match", metavar="GLOB", help="Only paths or keys that match, e.g. 'bedroom/*'.")
 _LOCATION = click.option("--location", metavar="NAME", help="Only this location.")
-
-
-def _configurations(incomplete: str) -> list[CompletionItem]:
-    from click.shell_completion import CompletionItem
-
-    return [CompletionItem(incomplete, type="json")]
-
-
-class _ConfigFile(click.Path):
-    """A configuration file, or a directory of them; completed as such."""
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        return _configurations(incomplete)
 
 
 class _RunByDefault(click.Group):
@@ -71,7 +39,7 @@ class _RunByDefault(click.Group):
         return super().parse_args(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        return super().shell_complete(ctx, incomplete) + ([] if incomplete[:1] == "-" else _configurations(incomplete))
+        return super().shell_complete(ctx, incomplete) + ([] if incomplete[:1] == "-" else configurations(incomplete))
 
 
 @click.group(cls=_RunByDefault, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -86,7 +54,7 @@ def group() -> None:
 
 
 @group.command()
-@_CONFIG_FILE
+@configured
 @click.option("--dry-run", is_flag=True, help="Say what would be shipped and what would be left, and do nothing.")
 @click.option("--progress/--no-progress", default=None, help="Show a progress bar. Default: on a terminal only.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
@@ -135,7 +103,7 @@ def run(
 
 
 @group.command()
-@_CONFIG_FILE
+@configured
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.1),
@@ -185,7 +153,7 @@ def watch(
 
 
 @group.command()
-@_CONFIG_FILE
+@configured
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def check(config_file: str, as_json: bool) -> int:
     """Prove, before the first delete, that spool and destination can do what is needed.
@@ -203,7 +171,7 @@ def check(config_file: str, as_json: bool) -> int:
 
 
 @group.command()
-@_CONFIG_FILE
+@configured
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @click.option(
     "--plugin",
@@ -236,7 +204,7 @@ def status(config_file: str, as_json: bool, as_plugin: bool) -> int:
 
 
 @group.command()
-@_CONFIG_FILE
+@configured
 @_SINCE
 @_UNTIL
 @_MATCH
@@ -280,7 +248,7 @@ def history(
 
 
 @group.command()
-@_CONFIG_FILE
+@configured
 @click.option("-o", "--output", metavar="FILE", help="Where it goes; - is standard output. Replaced in one step.")
 @click.option("--since", metavar="TIME", help="Begin of what is shown: 2026-11-20, 2026-11-20T15:04, or 12h, 30d ago.")
 @click.option("--until", metavar="TIME", help="Its end. Default: now.")
@@ -300,7 +268,7 @@ def report(config_file: str, output: str | None, since: str | None, until: str |
 
 
 @group.command()
-@_CONFIG_FILE
+@configured
 @click.option("--spool", is_flag=True, help="Also tell of files in the spool that were shipped and are still there.")
 @_SINCE
 @_UNTIL
@@ -359,26 +327,6 @@ def schema() -> int:
 
 
 @group.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> int:
-    """Print what teaches a shell to complete commands, options and configuration files.
-
-    \b
-    Examples:
-      eval "$(s3-uploader-cli completion bash)"     in ~/.bashrc
-      eval "$(s3-uploader-cli completion zsh)"      in ~/.zshrc, after compinit
-      s3-uploader-cli completion fish | source      in ~/.config/fish/config.fish
-    """
-    from s3_uploader.cli.completion import script
-
-    def work() -> int:
-        print(script(shell), end="")
-        return 0
-
-    return guarded(work)
-
-
-@group.command()
 @click.option("--keep", is_flag=True, help="Do not remove the demo's directory at the end.")
 def demo(keep: bool) -> int:
     """Show the main job: a spool, an S3 server inside this process, and a run. Needs no account.
@@ -392,77 +340,8 @@ def demo(keep: bool) -> int:
     return guarded(lambda: work(keep=keep))
 
 
-@group.command()
-@_CONFIG_FILE
-@click.option(
-    "--kind",
-    type=click.Choice(["timer", "watch", "cron", "crontab"]),
-    default="timer",
-    show_default=True,
-    help="Runs by a systemd timer, a systemd service for `watch`, a file for /etc/cron.d, or lines for `crontab -e`.",
-)
-@click.option("--every", metavar="PERIOD", default="1min", show_default=True, help="Between runs: 1min, 15min, 2h, 1d.")
-@click.option("--user", metavar="NAME", help="Run as this user. Default: one that suits the spool; a comment says why.")
-@click.option(
-    "--credentials",
-    type=click.Path(),
-    metavar="FILE",
-    help="AWS keys. Default: `credentials` beside CONFIG_FILE, if it exists.",
-)
-@click.option(
-    "--environment",
-    type=click.Path(),
-    metavar="FILE",
-    help="Variables. Default: `environment` beside CONFIG_FILE, if it exists.",
-)
-@click.option("--metrics-listen", metavar="[ADDRESS:]PORT", help="With --kind watch: serve metrics there.")
-@click.option("--name", metavar="NAME", help="Name of the units. Default: made from the name of CONFIG_FILE.")
-@click.option("--install", is_flag=True, help="Write the files instead of printing them, and say what to do next.")
-@click.option(
-    "--directory",
-    type=click.Path(file_okay=False),
-    metavar="DIR",
-    help="Where to. Default: /etc/systemd/system, /etc/cron.d.",
-)
-@click.option("--force", is_flag=True, help="With --install: write over a file that was edited, too.")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def units(
-    config_file: str,
-    kind: str,
-    every: str,
-    user: str | None,
-    credentials: str | None,
-    environment: str | None,
-    metrics_listen: str | None,
-    name: str | None,
-    install: bool,
-    directory: str | None,
-    force: bool,
-    as_json: bool,
-) -> int:
-    """Print systemd units or a crontab for a configuration, locked into what it needs.
-
-    \b
-    Examples:
-      s3-uploader-cli units /etc/s3-uploader/config.json
-      s3-uploader-cli units /etc/s3-uploader/config.json --kind watch --install
-    """
-    from s3_uploader.cli import unit_files as work
-
-    options = work.UnitOptions(
-        kind=kind,
-        every=every,
-        user=user,
-        credentials=credentials,
-        environment=environment,
-        metrics_listen=metrics_listen,
-        name=name,
-        install=install,
-        directory=directory,
-        force=force,
-        as_json=as_json,
-    )
-    return guarded(lambda: work.units(config_file, options))
+group.add_command(units)
+group.add_command(completion)
 
 
 def _verbosity(*, verbose: bool, quiet: bool) -> Verbosity:

@@ -12,6 +12,7 @@ from tests.e2e.site import Site
 from tests.servers.cron import Cron
 from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import or_skip
+from tests.servers.namespaces import need_namespaces
 
 _WITHIN_SECONDS = 150.0
 
@@ -19,6 +20,7 @@ _WITHIN_SECONDS = 150.0
 @pytest.fixture
 def cron(tmp_path: Path) -> Iterator[Cron]:
     """A daemon that is not running yet."""
+    need_namespaces()
     daemon = Cron(tmp_path / "cron")
     yield daemon
     daemon.stop()

@@ -14,6 +14,7 @@ import pytest
 from tests.e2e.site import COMMAND
 from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import or_skip
+from tests.servers.namespaces import need_namespaces
 from tests.servers.pyftpd import py_ftp_server
 from tests.servers.systemd import Systemd
 
@@ -21,6 +22,7 @@ from tests.servers.systemd import Systemd
 @pytest.fixture(scope="module")
 def systemd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systemd]:
     """A service manager of its own."""
+    need_namespaces()
     manager = Systemd(tmp_path_factory.mktemp("systemd"))
     or_skip(manager.start)
     yield manager

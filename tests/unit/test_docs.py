@@ -18,7 +18,7 @@ import click
 import pytest
 
 import s3_uploader
-from docs import commands, generate, ledger_tables, man
+from docs import commands, generate, ledger_tables, manual_page
 from s3_uploader import config
 from s3_uploader.cli.commands import group
 from s3_uploader.cli.names import COMMANDS
@@ -206,5 +206,5 @@ def _anchors(page: Path) -> set[str]:
 @pytest.mark.skipif(shutil.which("mandoc") is None, reason="mandoc is not here")
 def test_the_manual_page_is_clean() -> None:
     """A strict reader of manual pages has nothing to say about ours."""
-    linted = subprocess.run(["mandoc", "-Tlint", man.PAGE], capture_output=True, text=True, check=False)
+    linted = subprocess.run(["mandoc", "-Tlint", manual_page.PAGE], capture_output=True, text=True, check=False)
     assert (linted.returncode, linted.stdout) == (0, "")

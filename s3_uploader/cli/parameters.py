@@ -1,0 +1,46 @@
+"""Parameters that several commands have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+def configurations(incomplete: str) -> list[CompletionItem]:
+    """What stands for every configuration here, until the shell looks for them."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="json")]
+
+
+class ConfigFile(click.Path):
+    """A configuration file, or a directory of them; completed as such."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """What click asks for while a shell completes."""
+        return configurations(incomplete)
+
+
+def _take_settings(context: click.Context, option: click.Parameter, settings: tuple[str, ...]) -> None:
+    from s3_uploader.cli.settings import set_over_files
+
+    set_over_files(settings)
+
+
+def configured(command: Callable[..., int]) -> Callable[..., int]:
+    """The argument CONFIG_FILE, and the option that says what comes over the file."""
+    return click.argument("config_file", type=ConfigFile())(
+        click.option(
+            "--set",
+            metavar="KEY=VALUE",
+            multiple=True,
+            expose_value=False,
+            callback=_take_settings,
+            help="Set a key of the configuration, e.g. destination.port=2121; may be repeated.",
+        )(command)
+    )
