@@ -17,6 +17,9 @@ def version() -> str:
     return found[1]
 
 
+# Python has it itself from 3.14 on.
+ZSTD = ["backports.zstd>=1.0; python_version < '3.14'"]
+
 # One of the engines uses it; the program's own and boto3 do the same, so nobody needs it. It is published as a wheel
 # for 64-bit x86 and ARM only, and building it takes CMake, a C compiler and time.
 CRT = ["awscrt>=0.23.1"]
@@ -25,6 +28,7 @@ DEMO = ["moto[server,s3]>=5.0.20"]
 TEST = [
     *CRT,
     *YAML,
+    *ZSTD,
     *DEMO,
     "cryptography>=42",
     "hypothesis>=6.100",
@@ -88,6 +92,7 @@ setup(
     extras_require={
         "crt": CRT,
         "yaml": YAML,
+        "zstd": ZSTD,
         "demo": DEMO,
         "test": TEST,
         "docs": DOCS,

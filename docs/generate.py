@@ -30,6 +30,7 @@ TABLES: dict[str, Any] = {
     "local": config.LocalDestination,
     "move_to": config.MoveTo,
     "locations": config.Location,
+    "compress": config.Compress,
 }
 BLOCK = re.compile(r"(<!-- keys of ([a-z0-9_ ]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 

@@ -16,7 +16,7 @@ from s3_uploader.lock import Lock, acquire
 from s3_uploader.measurement import MOST_LOCATIONS, Measure, RunMeasured, RunNotBegun, measured_problems
 from s3_uploader.model import Problem, RunReport
 from s3_uploader.noticing import Noticing
-from s3_uploader.parts import MakeStore, build_plan, build_store, failure_policy, success_policy
+from s3_uploader.parts import MakeStore, build_plan, build_store, compression_formats, failure_policy, success_policy
 from s3_uploader.pipeline import Limits, Pipeline
 from s3_uploader.places import Place, open_place
 from s3_uploader.settlement import FailurePolicy, Settlement
@@ -157,6 +157,11 @@ def _locked_run(place: Place, surroundings: Surroundings, max_runtime_seconds: f
             notice=lambda level, sentence: emit(Notice(level, sentence)),
             memory=ledger.endpoint_memory(prefix="endpoint:"),
         )
+        formats = compression_formats(config)
+        if formats:
+            from s3_uploader.stores.compressing import CompressingStore
+
+            store = CompressingStore(store, directory=place.state_dir, formats=formats)
         run = ledger.begin_run(
             started_at=clock.now(), pid=os.getpid(), host=os.uname().nodename, destination=store.properties.name
         )

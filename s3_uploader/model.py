@@ -120,12 +120,14 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """What a store returns for one object.
 
     :param key: where the object really is; with ``on_conflict: keep-both`` it may differ from the one asked for.
-    :param size: number of bytes stored.
+    :param size: number of bytes of the file.
     :param proof: how we know.
     :param checksum: ``algorithm:value`` as the store spells it (``crc64nvme:…``, ``md5:…``), empty if there is none.
     :param etag: without quotes, empty if there is none.
     :param version_id: of a versioned bucket, else empty.
     :param already_there: the same content was under the key before, nothing was replaced.
+    :param stored_size: number of bytes stored, where they are not those of the file but compressed ones.
+    :param encoding: how they are compressed; empty if they are not.
     """
 
     key: str
@@ -135,6 +137,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     etag: str = ""
     version_id: str = ""
     already_there: bool = False
+    stored_size: int | None = None
+    encoding: str = ""
 
 
 class Severity(enum.Enum):

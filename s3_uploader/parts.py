@@ -9,14 +9,24 @@ from typing import Protocol
 
 import msgspec
 
-from s3_uploader.config.keys import Config, FtpDestination, Location, MoveTo, S3Destination
+from s3_uploader.config.keys import (
+    ALREADY_COMPRESSED,
+    Compress,
+    Config,
+    FtpDestination,
+    Location,
+    MoveTo,
+    S3Destination,
+)
 from s3_uploader.model import Candidate, OnConflict, Proof
 from s3_uploader.plan import Plan, Rule
 from s3_uploader.settlement import FailurePolicy, SuccessPolicy
 from s3_uploader.spool.disposition import MoveTarget
 from s3_uploader.spool.layout import Globs, Layout
-from s3_uploader.stores.base import Memory, PutOptions, Store
+from s3_uploader.stores.base import Compression, Memory, PutOptions, Store
 from s3_uploader.stores.lazy import LazyStore
+
+_COMPRESSION_DEFAULTS = {"gzip": (".gz", 6), "zstd": (".zst", 3)}
 
 
 class MakeStore(Protocol):
@@ -128,16 +138,45 @@ def _rule(config: Config, location: Location) -> Rule:
     tags = None
     if location.tags and isinstance(destination, S3Destination):
         tags = {**destination.tags, **location.tags}
-    return Rule(
-        prefix=_prefix(config.key_prefix if location.key_prefix is None else location.key_prefix, config.timezone),
-        options=PutOptions(
-            on_conflict=OnConflict(location.on_conflict or destination.on_conflict),
-            minimum_proof=Proof.of_label(destination.minimum_proof),
-            metadata=location.metadata,
-            storage_class=location.storage_class,
-            tags=tags,
-        ),
+    options = PutOptions(
+        on_conflict=OnConflict(location.on_conflict or destination.on_conflict),
+        minimum_proof=Proof.of_label(destination.minimum_proof),
+        metadata=location.metadata,
+        storage_class=location.storage_class,
+        tags=tags,
     )
+    prefix = _prefix(config.key_prefix if location.key_prefix is None else location.key_prefix, config.timezone)
+    compress = _compress(location.compress or config.compress)
+    if compress is None:
+        return Rule(prefix=prefix, options=options)
+    globs = Globs(
+        include=compress.include, exclude=list(ALREADY_COMPRESSED) if compress.exclude is None else compress.exclude
+    )
+
+    def is_compressed(key: str) -> bool:
+        *directories, name = key.split("/")
+        return globs.admits(tuple(directories), name)
+
+    suffix, level = _COMPRESSION_DEFAULTS[compress.format]
+    compression = Compression(
+        compress.format,
+        level if compress.level is None else compress.level,
+        suffix if compress.key_suffix is None else compress.key_suffix,
+    )
+    compressed = msgspec.structs.replace(options, compression=compression)
+    return Rule(prefix=prefix, options=options, compressed=compressed, is_compressed=is_compressed)
+
+
+def _compress(setting: str | Compress) -> Compress | None:
+    if isinstance(setting, Compress):
+        return setting
+    return Compress(format=setting) if setting in ("gzip", "zstd") else None  # type: ignore[arg-type]
+
+
+def compression_formats(config: Config) -> set[str]:
+    """What files of a configuration may be compressed with."""
+    settings = [config.compress, *(each.compress for each in config.locations.values() if each.compress is not None)]
+    return {compress.format for compress in map(_compress, settings) if compress is not None}
 
 
 def _prefix(text: str, timezone: str) -> str | Callable[[Candidate], str]:

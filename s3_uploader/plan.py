@@ -24,10 +24,14 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """How the files of some locations are shipped.
 
     :param prefix: what is put before the key, or what finds it for a file.
+    :param compressed: the options, with ``compression``, of those files that are to be compressed.
+    :param is_compressed: whether one is, by its key without prefix.
     """
 
     prefix: str | Callable[[Candidate], str]
     options: PutOptions
+    compressed: PutOptions | None = None
+    is_compressed: Callable[[str], bool] = bool
 
 
 class Plan:
@@ -46,6 +50,9 @@ class Plan:
         """The key and the options of a file; the same each time for a file that did not change."""
         rule = self._rule(candidate.location) if self._special else self._general
         prefix = rule.prefix if isinstance(rule.prefix, str) else rule.prefix(candidate)
+        compressed = rule.compressed
+        if compressed is not None and compressed.compression is not None and rule.is_compressed(candidate.key):
+            return Shipment(prefix + candidate.key + compressed.compression.suffix, compressed)
         return Shipment(prefix + candidate.key, rule.options)
 
     def _rule(self, location: str) -> Rule:

@@ -240,6 +240,8 @@ class Settlement:
             etag=receipt.etag,
             version_id=receipt.version_id,
             already_there=receipt.already_there,
+            stored_size=receipt.stored_size,
+            encoding=receipt.encoding,
             kept=fingerprint if self._on_success.keep else None,
         )
 

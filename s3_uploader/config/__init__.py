@@ -5,6 +5,7 @@ may be given in the short form, its keys beside ``base_dir``, or as ``"destinati
 """
 
 from s3_uploader.config.keys import (
+    Compress,
     Config,
     Destination,
     FtpDestination,
@@ -17,6 +18,7 @@ from s3_uploader.config.loading import decode, from_mapping, load
 from s3_uploader.config.schema import json_schema
 
 __all__ = [
+    "Compress",
     "Config",
     "Destination",
     "FtpDestination",

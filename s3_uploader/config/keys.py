@@ -135,6 +135,32 @@ class LocalDestination(
     max_concurrency: Annotated[Positive, Meta(description="Most copies in flight at once.")] = 8
 
 
+ALREADY_COMPRESSED = (
+    *("*.gz", "*.tgz", "*.zst", "*.bz2", "*.xz", "*.lz4", "*.br", "*.zip", "*.7z", "*.rar"),
+    *("*.jpg", "*.jpeg", "*.png", "*.gif", "*.webp", "*.heic", "*.avif", "*.JPG", "*.JPEG", "*.PNG"),
+    *("*.mp3", "*.m4a", "*.aac", "*.ogg", "*.opus", "*.flac", "*.mp4", "*.m4v", "*.mov", "*.mkv", "*.webm", "*.avi"),
+    *("*.parquet", "*.orc", "*.avro", "*.jar", "*.docx", "*.xlsx", "*.pptx", "*.odt", "*.ods", "*.epub", "*.pdf"),
+)
+"""Names of files that compressing makes no smaller."""
+
+
+class Compress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Compress files on their way."""
+
+    format: Annotated[Literal["gzip", "zstd"], Meta(description="How; zstd needs `s3_uploader[zstd]`.")]
+    level: Annotated[
+        Annotated[int, Meta(ge=1, le=22)] | None,
+        Meta(description="How hard: 1 to 9 with gzip (default 6), 1 to 22 with zstd (default 3)."),
+    ] = None
+    key_suffix: Annotated[
+        str | None, Meta(description="Put behind the key, may be empty. Default: `.gz` or `.zst`.")
+    ] = None
+    include: Annotated[list[str], Meta(description="Globs on the key without prefix; only these. Default: all.")] = []
+    exclude: Annotated[
+        list[str] | None, Meta(description="Globs; these not. Default: names that are of compressed files, see below.")
+    ] = None
+
+
 class Location(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is different for the files of some locations; what is not given here is as for all."""
 
@@ -144,6 +170,9 @@ class Location(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tags: Annotated[dict[str, str], Meta(description="Tags beside the destination's (S3).")] = {}
     on_conflict: Annotated[
         Literal["fail", "overwrite", "keep-both"] | None, Meta(description="Instead of the destination's.")
+    ] = None
+    compress: Annotated[
+        Literal["none", "gzip", "zstd"] | Compress | None, Meta(description="Instead of the general one.")
     ] = None
 
 
@@ -182,6 +211,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "`{date}`."
         ),
     ] = ""
+    compress: Annotated[
+        Literal["none", "gzip", "zstd"] | Compress, Meta(description="Compress files on their way.")
+    ] = "none"
     locations: Annotated[
         dict[str, Location],
         Meta(

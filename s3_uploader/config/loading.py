@@ -16,6 +16,7 @@ import msgspec
 from s3_uploader.config.keys import (
     DESTINATIONS,
     SYNONYMS,
+    Compress,
     Config,
     FtpDestination,
     LocalDestination,
@@ -209,7 +210,16 @@ def _contradictions(values: dict[str, Any]) -> Iterator[str]:
         yield "on_success.attempts: is a key of on_failure only"
     if on_success == "keep" and values.get("claim_dir") is not None:
         yield "claim_dir: cannot be used with on_success: keep, since a file that was moved is not known again"
+    yield from _compress_contradictions("compress", values.get("compress"))
     yield from (f"key_prefix: {problem}" for problem in _prefix_problems(values.get("key_prefix", "")))
+
+
+def _compress_contradictions(key: str, compress: Any) -> Iterator[str]:
+    if isinstance(compress, Compress):
+        if compress.format == "gzip" and (compress.level or 1) > 9:
+            yield f"{key}.level: is at most 9 with gzip, not {compress.level}"
+        if not _is_unicode(compress.key_suffix or ""):
+            yield f"{key}.key_suffix: is not valid UTF-8"
 
 
 def _prefix_problems(prefix: str) -> Iterator[str]:
@@ -229,6 +239,7 @@ def _location_contradictions(
     for name, location in locations.items():
         key = f"locations.{name}"
         yield from (f"{key}.key_prefix: {problem}" for problem in _prefix_problems(location.key_prefix or ""))
+        yield from _compress_contradictions(f"{key}.compress", location.compress)
         headers = {"storage_class": location.storage_class, "metadata": location.metadata, "tags": location.tags}
         if destination is not S3Destination:
             for setting, value in headers.items():

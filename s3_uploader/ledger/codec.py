@@ -18,7 +18,7 @@ RUN_COLUMNS = (
 )
 SHIPPED_COLUMNS = (
     "path, key, location, destination, size, mtime_ns, period_begin, shipped_at, seconds, proof, checksum, etag,"
-    " version_id, already_there, run"
+    " version_id, already_there, run, stored_size, encoding"
 )
 _LONGEST_MESSAGE = 4000
 _PROOF_LABELS = {proof: proof.label for proof in Proof}
@@ -74,6 +74,8 @@ def shipped_values(row: ShippedRow, destination: int) -> tuple[Any, ...]:
         row.version_id,
         row.already_there,
         row.run,
+        row.stored_size,
+        row.encoding,
     )
 
 
@@ -96,6 +98,8 @@ def shipped_row(values: tuple[Any, ...]) -> ShippedRow:
         version_id=values[12],
         already_there=bool(values[13]),
         run=values[14],
+        stored_size=values[15],
+        encoding=values[16],
     )
 
 

@@ -24,7 +24,7 @@ def insert(connection: sqlite3.Connection, rows: Sequence[ShippedRow], *, destin
         ((number,),) = connection.execute("SELECT id FROM destinations WHERE name = ?", (stored(name),)).fetchall()
         destinations[name] = number
     connection.executemany(
-        f"INSERT INTO shipped ({SHIPPED_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO shipped ({SHIPPED_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [shipped_values(row, destinations[row.destination]) for row in rows],
     )
     connection.executemany(
@@ -91,7 +91,7 @@ def select(
         yield from map(shipped_row, rows)
         if len(rows) < size:
             return
-        after = (rows[-1][7], rows[-1][15])
+        after = (rows[-1][7], rows[-1][-1])
         if limit is not None:
             limit -= size
 

@@ -23,6 +23,8 @@ class ShippedRow(msgspec.Struct, frozen=True, kw_only=True):
     :param period_begin: data time in seconds since the epoch, ``None`` where the path names none.
     :param seconds: how long the upload took.
     :param run: the run that shipped it.
+    :param stored_size: bytes of the object, where they are not those of the file but compressed ones.
+    :param encoding: how they are compressed; empty if they are not.
     :param kept: fingerprint of the local file where it stays; what makes :meth:`Ledger.remembers` know it.
     """
 
@@ -42,6 +44,8 @@ class ShippedRow(msgspec.Struct, frozen=True, kw_only=True):
     already_there: bool = False
     run: int | None = None
     kept: Fingerprint | None = None
+    stored_size: int | None = None
+    encoding: str = ""
 
 
 class FailingRow(msgspec.Struct, frozen=True, kw_only=True):

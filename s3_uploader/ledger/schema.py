@@ -118,9 +118,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     # The name of the error that ended a run: what a diagnosis goes by, not by the message.
     ("ALTER TABLE runs ADD COLUMN code TEXT NOT NULL DEFAULT ''",),
+    # What is compressed has another size at its destination; NULL where it is the same.
+    (
+        "ALTER TABLE shipped ADD COLUMN stored_size INTEGER",
+        "ALTER TABLE shipped ADD COLUMN encoding TEXT NOT NULL DEFAULT ''",
+    ),
 )
 
 VERSION = len(MIGRATIONS)
 
-VIEWS_OF_OLDER = {3: "CREATE TEMP VIEW runs AS SELECT *, '' AS code FROM main.runs"}
+VIEWS_OF_OLDER = {
+    3: "CREATE TEMP VIEW runs AS SELECT *, '' AS code FROM main.runs",
+    4: "CREATE TEMP VIEW shipped AS SELECT *, NULL AS stored_size, '' AS encoding FROM main.shipped",
+}
 """What makes a ledger that no run has brought to the key's version yet look like one of it, to those who only read."""

@@ -59,6 +59,18 @@ class Source(msgspec.Struct, frozen=True):
     size: int
 
 
+class Compression(msgspec.Struct, frozen=True):
+    """How the bytes of a file are compressed before they are stored.
+
+    :param format: ``gzip`` or ``zstd``.
+    :param suffix: what the key got for it.
+    """
+
+    format: str
+    level: int
+    suffix: str
+
+
 class PutOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How one object is to be stored; the run makes few values and uses each for many files.
 
@@ -66,6 +78,10 @@ class PutOptions(msgspec.Struct, frozen=True, kw_only=True):
     :param minimum_proof: with less than this the upload fails with :class:`~s3_uploader.errors.ProofError`.
     :param metadata: user metadata of the object, where the store has such a thing, beside the store's own.
     :param storage_class: instead of the one that the store is set up with, where it has such a thing.
+    :param compression: for :class:`~s3_uploader.stores.compressing.CompressingStore` alone; other stores take bytes as
+        they are.
+    :param content_encoding: how the bytes are compressed already, where the store can say so of an object.
+    :param content_name: the key by whose name the content type is guessed, if it is not the object's own.
     :param tags: instead of those that the store is set up with, where it has such a thing.
     """
 
@@ -74,6 +90,9 @@ class PutOptions(msgspec.Struct, frozen=True, kw_only=True):
     metadata: Mapping[str, str] = {}
     storage_class: str | None = None
     tags: Mapping[str, str] | None = None
+    compression: Compression | None = None
+    content_encoding: str = ""
+    content_name: str = ""
 
 
 class Memory(Protocol):

@@ -22,6 +22,7 @@ MAXIMUM_THREADS = 32
 """More only wait for each other: a call takes over a millisecond of the interpreter's time."""
 
 _PARAMETERS = {
+    "content-encoding": "ContentEncoding",
     "content-type": "ContentType",
     "content-md5": "ContentMD5",
     "if-none-match": "IfNoneMatch",

@@ -111,7 +111,7 @@ class ObjectHeaders:
                 self._made = {}
             made = self._made[id(options)] = options, self._make(options)
         headers = made[1].copy()
-        headers["content-type"] = self._content_type or content_type_of(key)
+        headers["content-type"] = self._content_type or content_type_of(options.content_name or key)
         return headers
 
     def _make(self, options: PutOptions) -> dict[str, str]:
@@ -120,6 +120,8 @@ class ObjectHeaders:
             headers["x-amz-storage-class"] = _checked("storage_class", options.storage_class)
         if options.tags is not None:
             headers["x-amz-tagging"] = _tagging(options.tags)
+        if options.content_encoding:
+            headers["content-encoding"] = options.content_encoding
         for name, value in {**self._metadata, **options.metadata}.items():
             if not _HEADER_NAME.fullmatch(name):
                 raise _unsendable(f"metadata {name!r}")
