@@ -31,7 +31,7 @@ def make(path: str, *, end: float, days: float, locations: int = 10, seed: int =
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("INSERT INTO destinations VALUES (1, 'measurements')")
         outages = {chance.randrange(minutes): chance.randrange(5, 600) for _ in range(max(int(days / 7), 1))}
-        columns = f"INSERT INTO shipped ({SHIPPED_COLUMNS}) VALUES ({', '.join('?' * 15)})"
+        columns = f"INSERT INTO shipped ({SHIPPED_COLUMNS}) VALUES ({', '.join('?' * 15)}, NULL, '')"
         begin = end - minutes * _MINUTE
         down_for = 0
         waiting: list[int] = []

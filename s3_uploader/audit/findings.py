@@ -96,7 +96,7 @@ def judge(row: ShippedRow, entry: Entry | None) -> Judgement:
     """Compare what was shipped to what is there."""
     if entry is None:
         return Judgement(Kind.MISSING, None)
-    if entry.size != row.size:
+    if entry.size != (row.size if row.stored_size is None else row.stored_size):
         return Judgement(Kind.SIZE, False)
     same = same_content(row, entry)
     if same is False:

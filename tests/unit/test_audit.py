@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -48,6 +49,8 @@ LATER = NOW + CLOCKS_DIFFER + 1
         (row(), None, Kind.MISSING, None),
         (row(), entry(), None, True),
         (row(), entry(size=6), Kind.SIZE, False),
+        (row(stored_size=3, encoding="gzip"), entry(size=3), None, True),
+        (row(stored_size=3, encoding="gzip"), entry(size=5), Kind.SIZE, False),
         (row(), entry(etag=MD5.upper()), None, True),
         (row(), entry(modified=None), None, True),
         (row(), entry(modified=LATER - 2), None, True),
@@ -358,6 +361,18 @@ def test_the_last_row_of_each_key_counts(path: str) -> None:
         shipped("c", key="a", size=4),
     ]
     assert [(each.path, each.key, each.size) for each in snapshot_of(path, *rows)] == [("c", "a", 4), ("b", "b", 3)]
+
+
+def test_a_ledger_from_before_files_were_compressed(path: str) -> None:
+    """A ledger that no run has brought to the newest version yet is audited all the same."""
+    with Ledger.open(path, clock=lambda: NOW) as ledger:
+        ledger.commit_batch(shipped=[shipped("a", size=2)])
+    with sqlite3.connect(path) as connection:
+        for name in ("stored_size", "encoding"):
+            connection.execute(f"ALTER TABLE shipped DROP COLUMN {name}")
+    with Snapshot(path, destination="bucket") as snapshot:
+        snapshot.select()
+        assert [(each.key, each.stored_size, each.encoding) for each in snapshot.rows()] == [("a", None, "")]
 
 
 def test_rows_come_in_the_order_of_bytes(path: str) -> None:

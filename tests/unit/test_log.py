@@ -373,6 +373,8 @@ def test_json_has_every_field() -> None:
                 "etag": "",
                 "version_id": "",
                 "already_there": False,
+                "stored_size": None,
+                "encoding": "",
             },
             "seconds": 0.1,
             "derived_key": False,
