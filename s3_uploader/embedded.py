@@ -39,7 +39,8 @@ def upload_once(configuration: AnyConfig) -> RunReport:
         return app.run_once(
             loaded,
             app.Surroundings(
-                emit=fan_out([log, monitoring]), measure=monitoring.measure if loaded.metrics_file else None
+                emit=fan_out([log, monitoring]),
+                measure=monitoring.measure if loaded.metrics_file or loaded.ping_url else None,
             ),
         )
     finally:

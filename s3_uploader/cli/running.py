@@ -141,7 +141,8 @@ def subscribers(configuration: config.Config, log: Log, *, progress: bool) -> It
     monitoring.configure(metrics_file=configuration.metrics_file, ping_url=configuration.ping_url)
     closers.append(monitoring.close)
     try:
-        yield fan_out([people, monitoring]), monitoring.measure if configuration.metrics_file is not None else None
+        is_measured = configuration.metrics_file is not None or configuration.ping_url is not None
+        yield fan_out([people, monitoring]), monitoring.measure if is_measured else None
     finally:
         for close in reversed(closers):
             close()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from s3_uploader.events import Emit, Event, RunFinished
-from s3_uploader.measurement import Measurement, RunMeasured
+from s3_uploader.measurement import Measurement, RunMeasured, RunNotBegun
 from s3_uploader.stop import Clock
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ _SHORTEST_INTERVAL = 1.0
 class _Pinger(Protocol):
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
+
+    def could_not_begin(self, message: str) -> None:
+        """A run could not even begin."""
 
     def close(self) -> None:
         """Wait for the last ping."""
@@ -73,7 +76,7 @@ class Monitoring:
         self._live: Live | None = None
         self._file: _File | None = None
         self._ping: _Pinger | None = None
-        self._pinged: tuple[int, float] | None = None
+        self._pinged: tuple[int | None, float] | None = None
         self._written_at = self._due_at = 0.0
         self._exit_code: int | None = None
 
@@ -120,6 +123,8 @@ class Monitoring:
 
     def measure(self, measurement: Measurement) -> None:
         """Take note of what a run measured."""
+        if self._ping is not None and isinstance(measurement, RunNotBegun) and not measurement.is_held:
+            self._ping_trouble(self._ping, measurement)
         if self._live is None:
             if self._file is not None:
                 self._file.measure(measurement)
@@ -150,7 +155,14 @@ class Monitoring:
     def _is_worth_a_ping(self, event: Event) -> bool:
         if not isinstance(event, RunFinished):
             return False
-        code, now = event.report.exit_code, self._clock.monotonic()
+        return self._is_due(event.report.exit_code)
+
+    def _ping_trouble(self, ping: _Pinger, measurement: RunNotBegun) -> None:
+        if self._watch_interval is None or self._is_due(None):
+            ping.could_not_begin(measurement.message)
+
+    def _is_due(self, code: int | None) -> bool:
+        now = self._clock.monotonic()
         if self._pinged is not None and self._pinged[0] == code and now - self._pinged[1] < _SHORTEST_SILENCE:
             return False
         self._pinged = code, now

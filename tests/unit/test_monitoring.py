@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.events import Event, RunFinished, RunStarted
+from s3_uploader.events import Event, Notice, RunFinished, RunStarted
 from s3_uploader.measurement import RunMeasured, RunNotBegun
 from s3_uploader.model import RunReport, Totals
 from s3_uploader.reporting import ping
@@ -47,6 +47,9 @@ def pinged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Event]]:
 
         def __call__(self, event: Event) -> None:
             seen.append((self.url, event))
+
+        def could_not_begin(self, message: str) -> None:
+            seen.append((self.url, Notice("error", message)))
 
         def close(self) -> None:
             seen.append((self.url, RunStarted("closed", "")))
@@ -157,3 +160,16 @@ def test_passes_without_news_are_not_written_each(tmp_path: Path) -> None:
         monitoring.beat()
         writes += path.exists()
     assert writes in (3, 4)
+
+
+@pytest.mark.parametrize(("interval", "pings"), [(None, 3), (9.0, 2)])
+def test_runs_that_cannot_begin_are_pinged(pinged: list[tuple[str, Event]], interval: float | None, pings: int) -> None:
+    """A run that cannot begin is a failure, in a watch once a minute; one that steps aside is none."""
+    clock = FakeClock()
+    monitoring = Monitoring(notice=lambda event: None, log=NoTail(), watch_interval=interval, clock=clock.clock())
+    monitoring.configure(metrics_file=None, ping_url="http://check")
+    monitoring.measure(RunNotBegun(base_dir="/", at=0, message="another run", is_held=True))
+    for seconds in (0, 30, 31):
+        clock.seconds += seconds
+        monitoring.measure(RunNotBegun(base_dir="/", at=0, message="no disk"))
+    assert [event for _, event in pinged] == [Notice("error", "no disk")] * pings

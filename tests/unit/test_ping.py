@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import threading
+import urllib.error
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from s3_uploader.events import Event, Notice, RunFinished, RunStarted
 from s3_uploader.model import RunReport
-from s3_uploader.reporting.ping import LONGEST_BODY, TIMEOUT_SECONDS, Ping, host_of, post, signal_url
+from s3_uploader.reporting.ping import LONGEST_BODY, TIMEOUT_SECONDS, Ping, host_of, in_words, post, signal_url
 
 URL = "https://hc-ping.com/secret-uuid"
 
@@ -55,7 +57,9 @@ def notices() -> list[Event]:
 @pytest.fixture
 def ping(receiver: Receiver, notices: list[Event]) -> Iterator[Ping]:
     """A subscriber whose clock stands still."""
-    subscriber = Ping(URL, log=FakeLog(), notice=notices.append, send=receiver, clock=lambda: 100.0)
+    subscriber = Ping(
+        URL, log=FakeLog(), notice=notices.append, send=receiver, clock=lambda: 100.0, sleep=lambda seconds: None
+    )
     yield subscriber
     subscriber.close()
 
@@ -72,7 +76,10 @@ def test_a_run_pings_its_start_and_its_end(ping: Ping, receiver: Receiver, notic
     ping(Notice("info", "nothing to ping"))
     ping(finished())
     ping.close()
-    assert receiver.received == [
+    urls = [url.partition("?rid=") for url, _ in receiver.received]
+    assert len({run_id for _, _, run_id in urls}) == 1
+    assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", urls[0][2])
+    assert [(url, body) for (url, _, _), (_, body) in zip(urls, receiver.received, strict=True)] == [
         (URL + "/start", ""),
         (URL, "No file shipped to bucket in 0.4 s.\n\nthe last line\n"),
     ]
@@ -172,7 +179,79 @@ def test_signals_go_into_the_path() -> None:
     """A signal is added to the path, and a query stays where it is."""
     assert signal_url(URL, "") == URL
     assert signal_url(URL + "/", "start") == URL + "/start"
-    assert signal_url(URL + "?rid=1", "3") == URL + "/3?rid=1"
+    assert signal_url(URL + "?create=1", "3") == URL + "/3?create=1"
+    assert signal_url(URL, "start", run_id="x") == URL + "/start?rid=x"
+    assert signal_url(URL + "/?create=1", "", run_id="x") == URL + "/?create=1&rid=x"
+
+
+def test_each_run_has_a_number_of_its_own(ping: Ping, receiver: Receiver) -> None:
+    """Two runs of one process are told apart; an end without a start belongs to none."""
+    for _ in range(2):
+        ping(RunStarted("/spool", "bucket"))
+        ping(finished())
+    ping(finished())
+    ping.close()
+    run_ids = [url.partition("?rid=")[2] for url, _ in receiver.received]
+    assert run_ids[0] == run_ids[1] != run_ids[2] == run_ids[3]
+    assert run_ids[4] == ""
+
+
+def test_a_run_that_cannot_begin_is_pinged(ping: Ping, receiver: Receiver) -> None:
+    """A spool or state directory that cannot be used is a failure with exit code 2, and the message says why."""
+    ping.could_not_begin("The disk is full.")
+    ping.close()
+    assert receiver.received == [(URL + "/2", "The disk is full.")]
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [(OSError("reset"), 3), (urllib.error.HTTPError(URL, 500, "", {}, None), 3)],  # type: ignore[arg-type]
+)
+def test_what_may_pass_is_tried_again(ping: Ping, receiver: Receiver, error: Exception, tries: int) -> None:
+    """A connection that broke and a server in trouble are tried again, three times in all."""
+    count = []
+
+    def fail(url: str) -> None:
+        count.append(url)
+        raise error
+
+    receiver.reaction = fail
+    ping(finished())
+    ping.close()
+    assert len(count) == tries
+
+
+def test_what_cannot_pass_is_not(ping: Ping, receiver: Receiver, notices: list[Event]) -> None:
+    """A check that does not exist is asked once."""
+    count = []
+
+    def fail(url: str) -> None:
+        count.append(url)
+        raise urllib.error.HTTPError(url, 404, "Not Found", {}, None)  # type: ignore[arg-type]
+
+    receiver.reaction = fail
+    ping(finished())
+    ping.close()
+    assert len(count) == 1
+    assert notices == [
+        Notice("warning", "The health check at hc-ping.com could not be pinged: it answered with status 404.")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(104, "Connection reset by peer"), "Connection reset by peer"),
+        (urllib.error.URLError(OSError(-2, "Name or service not known")), "Name or service not known"),
+        (urllib.error.URLError("no host given"), "no host given"),
+        (OSError("no /secret-uuid here"), "OSError"),
+        (ValueError(f"unknown url type: {URL!r}"), "ValueError"),
+        (OSError(), "OSError"),
+    ],
+)
+def test_no_message_gives_the_secret_away(error: Exception, words: str) -> None:
+    """What a library says about a URL never brings the URL into the log."""
+    assert in_words(error, url=URL) == words
 
 
 @pytest.mark.parametrize(
