@@ -55,6 +55,9 @@ REQUIREMENTS = {
     "fish": Requirement(packages=("fish",), programs=("fish",)),
     "mandoc": Requirement(packages=("mandoc",), programs=("mandoc",)),
     "chromium": Requirement(packages=("chromium", "chromium-driver"), programs=("chromium", "chromedriver")),
+    "prometheus": Requirement(
+        packages=("prometheus",), programs=("prometheus", "promtool"), services=("prometheus.service",)
+    ),
     "faketime": Requirement(packages=("faketime",), files=("usr/lib/*/faketime/libfaketimeMT.so.1",)),
 }
 """Everything that is installed with apt-get, by the server that needs it. This is the only list."""
