@@ -1,4 +1,4 @@
-"""Writes what the program says into the documentation: configuration keys, the ledger's schema, `deploy/`.
+"""Writes what the program says into the documentation: configuration keys, the ledger's schema, metrics, `deploy/`.
 
 ``python docs/generate.py`` rewrites what stands on its pages between the markers ``<!-- keys of NAME -->`` or
 ``<!-- table NAME -->`` and ``<!-- end -->``; ``--check`` only says whether that would change anything, with exit code 1
@@ -19,6 +19,8 @@ from msgspec import Meta
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from docs import deploy, ledger_tables, manual_page
+from docs.metrics_table import PAGE as METRICS_PAGE
+from docs.metrics_table import generated as metrics_page
 from s3_uploader import config
 from s3_uploader.config.wording import expected
 
@@ -77,6 +79,7 @@ def main(arguments: list[str]) -> int:
         print(f"{PAGE.name} has no place for the keys of: {', '.join(missing)}", file=sys.stderr)
         return 1
     stale = _write(PAGE, generated(before), checking=checking)
+    stale |= _write(METRICS_PAGE, metrics_page(METRICS_PAGE.read_text(encoding="utf-8")), checking=checking)
     ledger = ledger_tables.generated(ledger_tables.PAGE.read_text(encoding="utf-8"))
     stale |= _write(ledger_tables.PAGE, ledger, checking=checking)
     for problem in ledger_tables.problems(ledger):

@@ -253,7 +253,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Positive, Meta(description="How many shipped files the ledger remembers at the most.")
     ] = 5_000_000
     metrics_file: Annotated[
-        str | None, Meta(description="File for node_exporter's textfile collector, rewritten after each run.")
+        str | None,
+        Meta(
+            description="File for node_exporter's textfile collector, rewritten after each run; its name ends in .prom."
+        ),
     ] = None
     ping_url: Annotated[
         Annotated[str, Meta(pattern="^https?://")] | None,

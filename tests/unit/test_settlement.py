@@ -137,8 +137,9 @@ class Spool(RuleBasedStateMachine):
         content = self.content()
         new.write_bytes(content)
         self.settle(new)
-        new.rename(path)
+        # Before the rename: it is one of the calls at which a run can be killed, and the producer lives on.
         self.last[str(path)] = content
+        new.rename(path)
 
     def producer_action(self, name: str, kind: str) -> Callable[[], None]:
         """Something that a producer does to a file while it is uploaded."""
