@@ -166,12 +166,14 @@ def _print(files: list[UnitFile], *, kind: str) -> None:
 def _warnings(plan: Plan) -> list[str]:
     """What would keep the service from working as things are."""
     missing = [path for path in plan.needs.written if not os.path.isdir(path)]
-    warnings = [f"{shown_name(path)} is not there; the service cannot start without it." for path in missing]
+    warnings = [f"{shown_name(path)} is not there; no run can begin without it." for path in missing]
     user = plan.account.user
     if user is not None and not user.isdecimal() and not _user_exists(user):
         warnings.append(f"There is no user {user}.")
+    if not plan.needs.uses_aws:
+        return warnings
     if plan.is_given and not os.path.isfile(plan.credentials):
-        warnings.append(f"{shown_name(plan.credentials)} is not there; the service cannot start without it.")
+        warnings.append(f"{shown_name(plan.credentials)} is not there; nothing can be uploaded without it.")
     elif os.path.isfile(plan.credentials) and os.stat(plan.credentials).st_mode & 0o004:
         warnings.append(f"Everybody can read {shown_name(plan.credentials)}; chmod 600 it.")
     return warnings
