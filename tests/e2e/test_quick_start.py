@@ -56,7 +56,8 @@ def _copy_of_the_repository(place: Path) -> Path:
     place.mkdir()
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, place)
-    shutil.copytree(ROOT / "s3_uploader", place / "s3_uploader", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("docs", "s3_uploader"):
+        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
     return place
 
 
