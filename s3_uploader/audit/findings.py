@@ -96,7 +96,7 @@ def judge(row: ShippedRow, entry: Entry | None) -> Judgement:
     """Compare what was shipped to what is there."""
     if entry is None:
         return Judgement(Kind.MISSING, None)
-    if entry.size != (row.size if row.stored_size is None else row.stored_size):
+    if entry.size != size_there(row):
         return Judgement(Kind.SIZE, False)
     same = same_content(row, entry)
     if same is False:
@@ -108,6 +108,11 @@ def judge(row: ShippedRow, entry: Entry | None) -> Judgement:
     if later or other_version or _is_other_etag(row.etag, entry.etag):
         return Judgement(Kind.REPLACED, None)
     return Judgement(None, None)
+
+
+def size_there(row: ShippedRow) -> int:
+    """How many bytes must be at the destination: those of the file, or of what it was compressed to."""
+    return row.size if row.stored_size is None else row.stored_size
 
 
 def same_content(row: ShippedRow, entry: Entry) -> bool | None:

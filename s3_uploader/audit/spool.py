@@ -65,7 +65,12 @@ def _files(place: Place, summary: Summary) -> Iterator[SpoolFile]:
 
 
 def _difference(place: Place, row: ShippedRow) -> str:
-    """In what the content of a local file differs from what was shipped of it; empty if it does not."""
+    """In what the content of a local file differs from what was shipped of it; empty if it does not.
+
+    Of a file that was compressed the ledger knows no checksum but that of the compressed bytes.
+    """
+    if row.encoding:
+        return ""
     known = {}
     algorithm, _, value = row.checksum.partition(":")
     if value:

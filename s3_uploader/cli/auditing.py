@@ -12,6 +12,7 @@ import msgspec
 
 from s3_uploader import inventories, places
 from s3_uploader.audit import Audit, Finding, Kind, Summary
+from s3_uploader.audit.findings import size_there
 from s3_uploader.audit.spool import audit_spool
 from s3_uploader.cli.failures import OK, SOME_FAILED
 from s3_uploader.cli.history import Selection
@@ -135,7 +136,7 @@ def _line(finding: Finding) -> str:
 
 
 def _expected(row: ShippedRow) -> str:
-    parts = [f"{row.size:,} bytes"]
+    parts = [counted(size_there(row), "byte") + (f" of {shown_text(row.encoding)}" if row.encoding else "")]
     if row.etag:
         parts.append(f"ETag {shown_text(row.etag)}")
     if row.checksum and row.checksum != row.etag:
@@ -146,7 +147,7 @@ def _expected(row: ShippedRow) -> str:
 
 
 def _found(entry: Entry, row: ShippedRow) -> str:
-    parts = [f"{entry.size:,} bytes"]
+    parts = [counted(entry.size, "byte")]
     if entry.etag:
         parts.append(f"ETag {shown_text(entry.etag)}")
     parts += [f"{algorithm} {shown_text(value)}" for algorithm, value in entry.checksums.items() if value != entry.etag]
@@ -167,7 +168,8 @@ def _record(finding: Finding) -> dict[str, Any]:
         "address": finding.address,
         "location": row.location,
         "expected": {
-            "size": row.size,
+            "size": size_there(row),
+            "encoding": row.encoding,
             "etag": row.etag,
             "checksum": row.checksum,
             "version_id": row.version_id,

@@ -174,10 +174,6 @@ class Snapshot:
         except sqlite3.Error as error:
             raise explained(error, self._ledger_path, reading=True) from error
         try:
-            names = [row[1] for row in self._connection.execute("PRAGMA ledger.table_info(shipped)")]
-            if "stored_size" not in names:  # no run of this version has been there
-                as_now = "(SELECT *, NULL AS stored_size, '' AS encoding FROM ledger.shipped) AS shipped"
-                sql = sql.replace("ledger.shipped", as_now)
             self._connection.execute(sql, parameters)
         except sqlite3.Error as error:
             raise self._explained(error) from error

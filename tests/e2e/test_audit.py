@@ -87,7 +87,7 @@ class TestBucket:
         (finding,), summary = records(site.run("audit", "--json"))
         assert (finding["kind"], finding["key"], finding["path"]) == ("missing", keys[7], keys[7])
         assert (finding["found"], finding["location"]) == (None, "bedroom")
-        assert set(finding["expected"]) == {"size", "etag", "checksum", "version_id", "shipped_at"}
+        assert set(finding["expected"]) == {"size", "encoding", "etag", "checksum", "version_id", "shipped_at"}
         assert (summary["keys"], summary["same_content"], summary["findings"]["missing"]) == (20, 19, 1)
 
     def test_replaced_later_by_the_same_content(self, site: Site, fault_server: FaultServer, keys: list[str]) -> None:
@@ -217,6 +217,31 @@ class TestBucket:
         assert "files" in text
         assert f"missing:    {keys[7]} ({fault_server.bucket}/{keys[7]}): expected" in text
         assert "Something is missing or different. 20 files" in text
+
+
+def test_compressed_files(site: Site, fault_server: FaultServer) -> None:
+    """What was compressed on its way is expected with the size and the checksum of what was stored."""
+    site.ship_to(fault_server, compress="gzip")
+    for path in site.files(3, size=5000):
+        assert path.stat().st_size == 5000
+    assert site.run().code == 0
+    key = sorted(fault_server.objects())[0]
+    assert len(fault_server.objects()[key]) < 1000
+    assert site.run("audit", "--deep").stdout.startswith(f"{FINE}3 files")
+    fault_server.put(key, b"x" * 5000)
+    (finding,), _ = records(site.run("audit", "--json"))
+    assert (finding["kind"], finding["expected"]["encoding"]) == ("size", "gzip")
+    assert finding["expected"]["size"] < 1000
+
+
+def test_keys_with_a_prefix(site: Site, fault_server: FaultServer) -> None:
+    """Objects are looked for where they really are, whatever key_prefix says today."""
+    site.ship_to(fault_server, key_prefix="sensors/{location}/")
+    site.files(3)
+    assert site.run().code == 0
+    assert all(key.startswith("sensors/bedroom/") for key in fault_server.objects())
+    site.settings["key_prefix"] = "elsewhere/"
+    assert site.run("audit").stdout.startswith(f"{FINE}3 files")
 
 
 def test_random_etags(site: Site, make_fault_server: Any) -> None:

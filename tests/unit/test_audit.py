@@ -16,6 +16,7 @@ from s3_uploader.audit.findings import CLOCKS_DIFFER, judge
 from s3_uploader.audit.merging import Unordered, Wanted, common_directory, pairs, sorted_on_disk
 from s3_uploader.errors import Scope, StateError, StoreError
 from s3_uploader.ledger import Ledger, ShippedRow
+from s3_uploader.ledger.schema import APPLICATION_ID, MIGRATIONS
 from s3_uploader.ledger.snapshot import Bounds, Snapshot, SpoolFile
 from s3_uploader.model import Proof
 from s3_uploader.stores.inventory import CannotList, Entry, key_order
@@ -363,18 +364,6 @@ def test_the_last_row_of_each_key_counts(path: str) -> None:
     assert [(each.path, each.key, each.size) for each in snapshot_of(path, *rows)] == [("c", "a", 4), ("b", "b", 3)]
 
 
-def test_a_ledger_from_before_files_were_compressed(path: str) -> None:
-    """A ledger that no run has brought to the newest version yet is audited all the same."""
-    with Ledger.open(path, clock=lambda: NOW) as ledger:
-        ledger.commit_batch(shipped=[shipped("a", size=2)])
-    with sqlite3.connect(path) as connection:
-        for name in ("stored_size", "encoding"):
-            connection.execute(f"ALTER TABLE shipped DROP COLUMN {name}")
-    with Snapshot(path, destination="bucket") as snapshot:
-        snapshot.select()
-        assert [(each.key, each.stored_size, each.encoding) for each in snapshot.rows()] == [("a", None, "")]
-
-
 def test_rows_come_in_the_order_of_bytes(path: str) -> None:
     """Keys sort by their bytes, be they text or not, and come back as they were."""
     keys = ["a/b", "a.b", "é", "\uffee", "😀", "\udcff", "Z", "a" * 300]
@@ -398,6 +387,30 @@ def test_a_selection(path: str) -> None:
     assert snapshot_of(path, location="attic") == [known(other)]
     assert snapshot_of(path, match="att*") == [known(other)]
     assert snapshot_of(path, since=NOW + 1000) == []
+
+
+def test_an_older_ledger(path: str) -> None:
+    """A ledger that no run of this version has opened yet can be audited, for which it is not changed."""
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    for step in MIGRATIONS[:1]:
+        for statement in step:
+            connection.execute(statement)
+    connection.execute("PRAGMA user_version = 1")
+    connection.execute("INSERT INTO destinations VALUES (1, 'bucket')")
+    columns = "path, location, destination, size, mtime_ns, shipped_at, seconds, proof, checksum, etag, version_id"
+    values = f"'a', 'b', 1, 5, 0, {NOW}, 0, 'md5', '', '{MD5}', ''"
+    connection.execute(f"INSERT INTO shipped ({columns}, already_there) VALUES ({values}, 0)")
+    connection.commit()
+    connection.close()
+    before = Path(path).read_bytes()
+    with Snapshot(path, destination="bucket") as snapshot:
+        snapshot.select()
+        (found,) = snapshot.rows()
+        assert judge(found, entry()).same
+        ((_, same),) = snapshot.shipped_and_there([SpoolFile("a", 5, 0, "")])
+        assert same.etag == MD5
+    assert Path(path).read_bytes() == before
 
 
 def test_other_destinations(path: str) -> None:
