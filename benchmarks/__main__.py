@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _quick(sink: NginxSink, place: str, *, save_baseline: bool) -> int:
-    bench = Bench(sink, place, contestants.programs({}))
+    bench = Bench(sink, place, contestants.beside_us())
     try:
         measured = quick.cpu_ratio(*quick.measure(bench))
     except ValueError as problem:
@@ -86,7 +86,7 @@ def _everything(sink: NginxSink, place: str, arguments: argparse.Namespace) -> i
         print(f"no such case: {', '.join(sorted(unknown))}", file=sys.stderr)
         return 2
     found, skipped = peers.install()
-    programs = contestants.programs(found)
+    programs = {**found, **peers.install_ours(Path(place) / "ours")}
     bench = Bench(sink, place, programs)
     versions = peers.versions(programs)
     arguments.output.mkdir(parents=True, exist_ok=True)

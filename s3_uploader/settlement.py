@@ -21,7 +21,7 @@ from s3_uploader.spool.disposition import MoveTarget, move, remove
 from s3_uploader.spool.layout import Layout
 from s3_uploader.spool.readiness import FUTURE_TOLERANCE
 from s3_uploader.spool.root import Names, SpoolRoot
-from s3_uploader.spool.source import OpenFile, close_all
+from s3_uploader.spool.source import Closing, OpenFile
 from s3_uploader.stop import Clock
 from s3_uploader.stores.base import PutOptions, Store
 from s3_uploader.superseded import Facts, Superseded
@@ -90,6 +90,13 @@ class Upload(msgspec.Struct):
     options: PutOptions = PutOptions()
 
 
+class Removed(msgspec.Struct):
+    """A batch that is recorded and disposed of, while its files are being closed; what became of each, and its time."""
+
+    outcomes: list[tuple[Upload, Receipt, Left | OSError | None, float]]
+    closing: Closing
+
+
 class Settlement:
     """Records, removes, moves, prunes and counts. Belongs to the thread that owns the spool.
 
@@ -132,7 +139,8 @@ class Settlement:
         self.superseded = Superseded(records, address=store.address, now=clock.now)
         self._any_failing = records.failing_count() > 0
         self._proven: list[tuple[Upload, Receipt]] = []
-        self._proven_since = 0.0
+        self._due_at = 0.0
+        self._removed: Removed | None = None
         self._failed: list[FailingRow] = []
         self._pending_in: Counter[Names] = Counter()
         self.failures: Counter[FailureKind] = Counter()
@@ -156,16 +164,16 @@ class Settlement:
     def add(self, upload: Upload, receipt: Receipt) -> None:
         """The store has the file and proved it; it is recorded and removed with the next batch."""
         if not self._proven:
-            self._proven_since = self._clock.monotonic()
+            self._due_at = self._clock.monotonic() + _BATCH_SECONDS
         self._proven.append((upload, receipt))
 
     def seconds_until_due(self) -> float | None:
         """Seconds until the batch should be committed; ``None`` while there is none."""
         if len(self._proven) >= _BATCH or len(self._failed) >= _BATCH:
             return 0.0
-        if not self._proven:
+        if not self._proven and self._removed is None:
             return None
-        return max(0.0, self._proven_since + _BATCH_SECONDS - self._clock.monotonic())
+        return max(0.0, self._due_at - self._clock.monotonic())
 
     def commit(self) -> None:
         """Look at the proven files again, record them durably, and only then remove them.
@@ -173,7 +181,16 @@ class Settlement:
         :raises StateError: if they cannot be recorded; then none is removed.
         """
         # A file that cannot be removed becomes a failing one while its batch is settled.
-        while self._proven or self._failed:
+        while self._proven or self._failed or self._removed is not None:
+            self.commit_batch()
+
+    def commit_batch(self) -> None:
+        """Like :meth:`commit`, but what was removed may still be being closed; it is told with the next batch.
+
+        :raises StateError: as there.
+        """
+        self._conclude_removed()
+        if self._proven or self._failed:
             self._commit_batch()
 
     def _commit_batch(self) -> None:
@@ -207,17 +224,24 @@ class Settlement:
             outcomes = []
             for upload, receipt in unchanged:
                 del unsettled[id(upload)]
-                outcomes.append(self._dispose(upload, receipt))
-            # Over NFS a file that is open keeps a name, and so its directory.
-            close_all(upload.file for upload, _ in unchanged)
-            for (upload, receipt), outcome in zip(unchanged, outcomes, strict=True):
-                self._conclude(upload, receipt, outcome, monotonic - upload.began)
+                outcomes.append((upload, receipt, self._dispose(upload, receipt), monotonic - upload.began))
+            self._removed = Removed(outcomes, Closing(upload.file for upload, _ in unchanged))
+            self._due_at = monotonic + _BATCH_SECONDS
         except StateError:
             for upload in unsettled.values():
                 self.leave(upload.file.candidate, Left.POSTPONED, "")
             raise
         finally:
-            close_all(upload.file for upload, _ in proven)
+            Closing(upload.file for upload, _ in proven).finish()
+
+    def _conclude_removed(self) -> None:
+        removed, self._removed = self._removed, None
+        if removed is None:
+            return
+        # Over NFS a file that is open keeps a name, and so its directory.
+        removed.closing.finish()
+        for upload, receipt, outcome, seconds in removed.outcomes:
+            self._conclude(upload, receipt, outcome, seconds)
 
     def _shipped_row(self, upload: Upload, receipt: Receipt, now: float, seconds: float) -> ShippedRow:
         candidate, fingerprint = upload.file.candidate, upload.file.fingerprint
@@ -453,6 +477,7 @@ class Settlement:
 
     def abandon(self) -> None:
         """Let go of what was proven but cannot be recorded; the files stay."""
+        self._conclude_removed()
         for upload, _ in self._proven:
             self.leave(upload.file.candidate, Left.POSTPONED, "")
             upload.file.close()

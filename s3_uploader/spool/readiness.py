@@ -48,7 +48,8 @@ def is_being_written(descriptor: int) -> bool | None:
     granted = take_lease(descriptor)
     if not granted:
         return None if granted is None else True
-    return not release_lease(descriptor)
+    # Who came in this moment is let in by it, and is no different from one who comes in the next.
+    return not _return_lease(descriptor)
 
 
 def take_lease(descriptor: int) -> bool | None:
@@ -72,16 +73,21 @@ def take_lease(descriptor: int) -> bool | None:
 
 def release_lease(descriptor: int) -> bool:
     """Give a lease back. Returns whether nobody came meanwhile to open the file for writing."""
+    # Of a lease that somebody wants broken this tells what it is to become.
+    undisturbed = fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_RDLCK
+    return _return_lease(descriptor) and undisturbed
+
+
+def _return_lease(descriptor: int) -> bool:
+    """Give a lease back; returns whether it was still ours."""
     try:
-        # Of a lease that somebody wants broken this tells what it is to become.
-        undisturbed = fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_RDLCK
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError as error:
         # A process that was stopped for longer than lease-break-time (proc(5), 45 s) has lost its lease.
         if error.errno == errno.EAGAIN:
             return False
         raise
-    return undisturbed
+    return True
 
 
 @functools.lru_cache(maxsize=64)

@@ -55,39 +55,46 @@ class OpenFile(msgspec.Struct):
 
     def close(self) -> None:
         """Close the descriptor. May be called twice."""
-        close_all([self])
+        Closing([self]).finish()
 
 
-def close_all(files: Iterable[OpenFile]) -> None:
-    """Close many files together, those that are closed already left out.
+class Closing:
+    """Many files that are being closed together, those that are closed already left out.
 
     The last close of a file that has no name any more frees its blocks, and a file system may wait for the disk each
-    time (ext4 does, mounted with ``discard`` and without a journal). On a few threads these waits overlap.
+    time (ext4 does, mounted with ``discard`` and without a journal). On a few threads these waits overlap, with each
+    other and with whatever the caller does before :meth:`finish`.
     """
-    still_open = [file for file in files if file.descriptor >= 0]
-    descriptors = [file.descriptor for file in still_open]
-    for file in still_open:
-        file.descriptor = -1
 
-    def work() -> None:
+    def __init__(self, files: Iterable[OpenFile]) -> None:
+        self._files = [file for file in files if file.descriptor >= 0]
+        self._descriptors = [file.descriptor for file in self._files]
+        for file in self._files:
+            file.descriptor = -1
+        count = min(_HELPERS, len(self._descriptors) // _WORTH_A_HELPER)
+        self._helpers = [threading.Thread(target=self._work) for _ in range(count)]
+        for helper in self._helpers:
+            helper.start()
+
+    def finish(self) -> None:
+        """Return when all are closed, and what was left to do with each is done, on this thread."""
+        self._work()
+        for helper in self._helpers:
+            helper.join()
+        files, self._files = self._files, []
+        for file in files:
+            if file.on_close is not None:
+                file.on_close()
+
+    def _work(self) -> None:
         while True:
             try:
-                descriptor = descriptors.pop()
+                descriptor = self._descriptors.pop()
             except IndexError:
                 return
             # The descriptor is gone even then (close(2)), and whatever was to be read has been read.
             with contextlib.suppress(OSError):
                 os.close(descriptor)
-
-    helpers = [threading.Thread(target=work) for _ in range(min(_HELPERS, len(descriptors) // _WORTH_A_HELPER))]
-    for helper in helpers:
-        helper.start()
-    work()
-    for helper in helpers:
-        helper.join()
-    for file in still_open:
-        if file.on_close is not None:
-            file.on_close()
 
 
 def open_candidate(root: SpoolRoot, candidate: Candidate) -> OpenFile | tuple[Left, str]:
@@ -101,14 +108,16 @@ def open_candidate(root: SpoolRoot, candidate: Candidate) -> OpenFile | tuple[Le
     except OSError as error:
         return why_not_opened(error)
     try:
+        # Of what is no regular file the kernel says that there is no telling.
+        is_busy = is_being_written(descriptor)
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
             return Left.SPECIAL, "a FIFO, socket or device"
-        if is_being_written(descriptor):
+        if is_busy:
             os.close(descriptor)
             return Left.BUSY, "a writer has it open"
-        return OpenFile(candidate, descriptor, Fingerprint.of(os.fstat(descriptor)), root)
+        return OpenFile(candidate, descriptor, Fingerprint.of(status), root)
     except OSError as error:
         os.close(descriptor)
         return Left.UNREADABLE, error.strerror or str(error)

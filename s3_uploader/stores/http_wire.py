@@ -10,10 +10,11 @@ MAXIMUM_HEAD = 64 * 1024
 MAXIMUM_BODY = 256 * 1024 * 1024
 """An answer with a longer body is no answer to anything that is asked here."""
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)(?: .*)?")
+_STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5]\d\d)(?: .*)?")
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?")
 _LENGTH = re.compile("[0-9]{1,18}")
-_CONTROL = re.compile(rb"[\0\r\n\x0b\x0c]")
+_CONTROL = re.compile(rb"[\0\x0b\x0c]|\r(?!\n)|(?<!\r)\n")
+"""Control characters that are dangerous in a header (RFC 9110, 5.5), and the halves of a line's end."""
 _BODILESS = frozenset((204, 304))
 
 
@@ -88,18 +89,19 @@ class AnswerParser:
             if len(self._buffer) > MAXIMUM_HEAD or (self._buffer and not b"HTTP/1.".startswith(self._buffer[:7])):
                 raise InvalidAnswer(repr(self._buffer[:60]))
             return False
-        lines = self._buffer[:end].split(b"\r\n")
-        if any(_CONTROL.search(line) for line in lines):
-            # RFC 9110, 5.5: dangerous. An ETag goes into later requests, where it must not become a line of its own.
+        head = self._buffer[:end]
+        if _CONTROL.search(head):
+            # An ETag goes into later requests, where it must not become a line of its own.
             raise InvalidAnswer("control characters in a header")
         self._buffer = self._buffer[end + 4 :]
-        found = _STATUS_LINE.fullmatch(lines[0])
+        first, *lines = head.decode("latin-1").split("\r\n")
+        found = _STATUS_LINE.fullmatch(first)
         if found is None:
-            raise InvalidAnswer(repr(lines[0][:60]))
+            raise InvalidAnswer(repr(first[:60]))
         status = int(found[2])
         headers: dict[str, str] = {}
-        for line in lines[1:]:
-            name, colon, value = line.decode("latin-1").partition(":")
+        for line in lines:
+            name, colon, value = line.partition(":")
             if not colon or name != name.strip():
                 raise InvalidAnswer(repr(line[:60]))
             headers[name.lower()] = value.strip()
@@ -108,7 +110,7 @@ class AnswerParser:
                 raise InvalidAnswer("101 Switching Protocols")
             return True  # 100 Continue and its like announce the real answer.
         connection = headers.get("connection", "").lower()
-        self._keep_alive = "close" not in connection and (found[1] == b"1" or "keep-alive" in connection)
+        self._keep_alive = "close" not in connection and (found[1] == "1" or "keep-alive" in connection)
         self.answer = Answer(status=status, headers=headers)
         if self._to_head or status in _BODILESS:
             self._mode = "done"

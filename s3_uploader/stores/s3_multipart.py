@@ -42,7 +42,7 @@ class MultipartUpload(ContestedUpload):
 
     __slots__ = (
         "_aborting", "_after_abort", "_calls", "_completing", "_creating", "_digest", "_encryption", "_generation",
-        "_in_flight", "_next", "_parts", "_starts", "_upload_id", "_with_md5",
+        "_in_flight", "_next", "_parts", "_starts", "_upload_id",
     )  # fmt: skip
 
     def __init__(
@@ -64,7 +64,6 @@ class MultipartUpload(ContestedUpload):
         self._generation = 0
         self._starts = 0
         self._completing = False
-        self._with_md5 = True
         self._digest: Digest | None = None
         self._aborting = False
         self._creating = False
@@ -104,8 +103,6 @@ class MultipartUpload(ContestedUpload):
         self._next = 0
         self._completing = False
         self._digest = None
-        # Reading a file twice as fast is worth more than a second proof from a server that has given both before.
-        self._with_md5 = not self.context.abilities.checksums_trusted
         generation = self._generation
         try:
             headers = self.context.headers.of(self.key, self.options)
@@ -187,7 +184,8 @@ class MultipartUpload(ContestedUpload):
         finally:
             self.stop_reading()
         part.crc32 = zlib.crc32(body)
-        if self._with_md5:
+        # Reading a file twice as fast is worth more than a second proof from a server that has given both before.
+        if not self.context.abilities.checksums_trusted:
             part.md5 = md5_of(body).hexdigest()
         request = requests.upload_part(
             self.key,

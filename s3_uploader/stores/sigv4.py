@@ -6,8 +6,10 @@ reference. S3's two exceptions to the general scheme are kept: the path is encod
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
+import re
 import time
 from collections.abc import Callable
 
@@ -15,6 +17,8 @@ import msgspec
 
 _UNSIGNED_HEADERS = frozenset(("content-length", "user-agent", "accept-encoding", "connection", "expect"))
 """What a proxy may change on its way must not be part of the signature; the length is covered by the payload's."""
+_NEEDS_COLLAPSING = re.compile(r"\s\s|:\s|[^\S\n]\n|\s\Z")
+"""Finds every line of canonical headers whose value has space around it or two in a row, and a few that are fine."""
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -54,9 +58,10 @@ class Signer:
         headers["x-amz-date"] = date
         if credentials.token:
             headers["x-amz-security-token"] = credentials.token
-        names = sorted(name for name in headers if name not in _UNSIGNED_HEADERS)
-        signed = ";".join(names)
-        lines = "\n".join([f"{name}:{_collapsed(headers[name])}" for name in names])
+        names, signed = _signed_names(tuple(headers))
+        lines = "\n".join([f"{name}:{headers[name]}" for name in names])
+        if _NEEDS_COLLAPSING.search(lines):
+            lines = "\n".join([f"{name}:{' '.join(headers[name].split())}" for name in names])
         canonical = f"{method}\n{path}\n{query}\n{lines}\n\n{signed}\n{payload_hash}"
         region = self.region
         scope = f"{date[:8]}/{region}/s3/aws4_request"
@@ -78,6 +83,11 @@ class Signer:
         return key
 
 
-def _collapsed(value: str) -> str:
-    """A header's value as it is signed: without space around it, and with single spaces inside."""
-    return " ".join(value.split()) if "  " in value or value[:1].isspace() or value[-1:].isspace() else value
+@functools.lru_cache(maxsize=64)
+def _signed_names(names: tuple[str, ...]) -> tuple[list[str], str]:
+    """Those of the headers that are signed, in order, and as they are listed in the signature.
+
+    Of requests there are a few kinds, so that this is worked out a few times in a run.
+    """
+    signed = sorted(set(names) - _UNSIGNED_HEADERS)
+    return signed, ";".join(signed)

@@ -13,7 +13,7 @@ import pytest
 from s3_uploader.model import Left
 from s3_uploader.spool import source
 from s3_uploader.spool.root import SpoolRoot
-from s3_uploader.spool.source import OpenFile, close_all, open_candidate, why_not_opened
+from s3_uploader.spool.source import Closing, OpenFile, open_candidate, why_not_opened
 from tests.fakes import candidate, write
 
 
@@ -172,8 +172,8 @@ class TestClose:
             file.on_close = lambda number=number: told.append(number)
             files.append(file)
         descriptors = [file.descriptor for file in files]
-        close_all(files)
-        close_all(files)
+        Closing(files).finish()
+        Closing(files).finish()
         files[0].close()
         assert told == list(range(count))
         for descriptor in descriptors:
@@ -198,5 +198,5 @@ class TestClose:
         expected = {file.descriptor for file in files}
         with monkeypatch.context() as patched:
             patched.setattr(os, "close", broken)
-            close_all(files)
+            Closing(files).finish()
         assert set(closed) == expected
