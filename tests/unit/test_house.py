@@ -41,3 +41,20 @@ def test_every_command_reads_its_configuration_as_the_command_line_means_it() ->
     """A command that reads the file alone would not see what --set says."""
     modules = [path for path in (ROOT / "s3_uploader" / "cli").glob("*.py") if path.name != "settings.py"]
     assert not [path.name for path in modules if "config.load(" in path.read_text()]
+
+
+def test_a_run_with_nothing_to_do_loads_nothing_that_only_looks(tmp_path: Path) -> None:
+    """What explains trouble, and what the commands that look are made of, costs a tick without work nothing."""
+    (tmp_path / "spool" / "attic").mkdir(parents=True)
+    (tmp_path / "spool" / "attic" / "fresh").touch()
+    script = (
+        "import sys; from s3_uploader import app, config; from pathlib import Path\n"
+        f"settings = {{'base_dir': {str(tmp_path / 'spool')!r}, 'bucket': 'b', 'layout': 'tree',"
+        f" 'state_dir': {str(tmp_path / 'state')!r}}}\n"
+        "report = app.run_once(config.from_mapping(settings, source='x'), app.Surroundings(emit=lambda event: None))\n"
+        "assert report.left == {'fresh': 1}, report\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    only_look = {"audit", "diagnosis", "findings", "looking", "processes", "reporting.report", "standing", "units"}
+    assert not {f"s3_uploader.{name}" for name in only_look} & set(done.stdout.split())

@@ -1,0 +1,140 @@
+"""What a run notices beside its work: since when, across runs, and how often a person is told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3_uploader.config import from_mapping
+from s3_uploader.errors import LockHeld
+from s3_uploader.events import Event, Notice
+from s3_uploader.findings import note, step_aside
+from s3_uploader.ledger import EndpointMemory
+from s3_uploader.lock import NOTE_NAME
+from s3_uploader.model import Candidate, Cause, Left
+from s3_uploader.noticing import MEMORY_NAME, NOTHING_SEEN
+from s3_uploader.tally import Tally
+from tests.fakes import NOW, candidate
+
+HOUR = 3600.0
+
+
+class Runs:
+    """One run after the other, with what the ledger remembers between them."""
+
+    def __init__(self) -> None:
+        self.memory = EndpointMemory({})
+        self.told: list[Event] = []
+
+    def run(self, at: float, *left: tuple[Candidate, Left], future: float | None = None) -> Any:
+        """A run that leaves these; returns what it knows at the end."""
+        tally = Tally()
+        for each, reason in left:
+            tally.count_left(reason, each)
+        if future is not None:
+            tally.count_future(candidate("attic/x"), future)
+        return note(tally, self.memory, base_dir="/spool", now=at, emit=self.told.append)
+
+    def warnings(self) -> list[str]:
+        """What was said since the last time somebody asked."""
+        said, self.told = [event.message for event in self.told if isinstance(event, Notice)], []
+        return said
+
+
+def dated(path: str, *, mtime: float) -> Candidate:
+    """A file whose minute was over at ``NOW``."""
+    return candidate(path, period_begin=NOW - 60, period_end=NOW, mtime_ns=int(mtime * 1e9))
+
+
+def test_a_growing_file_is_known_since_the_first_run_that_saw_it() -> None:
+    """A file that always is too fresh: since it was first seen so, in an unbroken row of runs."""
+    runs = Runs()
+    for number in range(5):
+        at = NOW + 120 + number * HOUR
+        facts = runs.run(at, (dated("a/b", mtime=at), Left.FRESH))
+    assert [file.since for file in facts.not_finished] == [NOW + 120]
+    assert not facts.not_finished[0].is_open
+
+
+def test_a_file_that_was_finished_in_between_begins_anew() -> None:
+    """One run that does not see it so ends the row, and nothing is remembered then."""
+    runs = Runs()
+    file = (dated("a/b", mtime=NOW), Left.FRESH)
+    runs.run(NOW + 120, file)
+    runs.run(NOW + 240)
+    assert runs.memory.get(MEMORY_NAME) == NOTHING_SEEN
+    assert runs.run(NOW + 360, file).not_finished[0].since == NOW + 360
+
+
+def test_a_fresh_file_whose_time_has_not_come_is_nothing_to_notice() -> None:
+    """Within a minute after its period, or without one, a file may be fresh; nothing is remembered of it."""
+    runs = Runs()
+    assert runs.run(NOW + 30, (dated("a/b", mtime=NOW), Left.FRESH)).not_finished == []
+    assert runs.run(NOW + 30, (candidate("a/c"), Left.FRESH)).not_finished == []
+    assert runs.memory.unwritten() == {}
+
+
+def test_an_open_file_is_so_since_its_last_change() -> None:
+    """A file that is open and was not written to for hours was open all the time."""
+    facts = Runs().run(NOW, (candidate("a/b", mtime_ns=int((NOW - 5 * HOUR) * 1e9)), Left.BUSY))
+    assert facts.not_finished[0].since == NOW - 5 * HOUR
+
+
+def test_it_is_said_once_an_hour() -> None:
+    """A run each minute says it in the first one and then once an hour, with the remedy."""
+    runs = Runs()
+    said = []
+    for minute in range(150):
+        runs.run(NOW + minute * 60, (candidate("a/b", mtime_ns=int((NOW - 5 * HOUR) * 1e9)), Left.BUSY))
+        if warnings := runs.warnings():
+            said.append((minute, *warnings))
+    assert [minute for minute, *_ in said] == [0, 60, 120]
+    assert said[0][1].startswith("/spool/a/b has been held open for writing for 5 h. Let the program")
+
+
+def test_the_future_is_remembered_for_hours() -> None:
+    """A file from the future is shipped at once; the clock stays a problem for some hours, since the first one."""
+    runs = Runs()
+    runs.run(NOW, future=7200.0)
+    assert "2 h in the future" in runs.warnings()[0] or "120 min in the future" in runs.warnings()[0]
+    assert runs.run(NOW + HOUR).future.since == NOW
+    assert runs.run(NOW + 2 * HOUR, future=60.0).future.since == NOW
+    assert runs.run(NOW + 9 * HOUR).future is None
+    assert runs.memory.get(MEMORY_NAME) == NOTHING_SEEN
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"not_finished": 3}'])
+def test_a_memory_that_makes_no_sense_is_none(text: str) -> None:
+    """What another version or a damaged disk has left there does not end a run."""
+    runs = Runs()
+    runs.memory.set(MEMORY_NAME, text)
+    assert runs.run(NOW).not_finished == []
+
+
+class TestSteppingAside:
+    def step_aside(self, state: Path, *, held_for: float) -> tuple[list[Notice], list[Cause]]:
+        """What a run says and finds that another one keeps out."""
+        told: list[Event] = []
+        config = from_mapping({"base_dir": "/spool", "bucket": "b", "max_runtime_seconds": 100}, source="x")
+        held = LockHeld("Another run has the spool.", holder="process 0", pid=0, held_since=NOW - held_for)
+        found = step_aside(config, held, state_dir=str(state), now=NOW, emit=told.append)
+        return [event for event in told if isinstance(event, Notice)], [problem.cause for problem in found]
+
+    def test_a_run_that_may_still_be_at_work(self, tmp_path: Path) -> None:
+        """Within its time, and some minutes beyond, nobody is alarmed."""
+        (notice,), causes = self.step_aside(tmp_path, held_for=300)
+        assert (notice.level, notice.message, causes) == ("info", "Another run has the spool.", [])
+
+    def test_a_run_that_hangs(self, tmp_path: Path) -> None:
+        """Beyond that it is a warning, and not again within the hour; the cause is named each time."""
+        note = tmp_path / NOTE_NAME
+        note.touch()
+        os.utime(note, (NOW - 5000, NOW - 5000))
+        (notice,), causes = self.step_aside(tmp_path, held_for=5000)
+        assert (notice.level, causes) == ("warning", [Cause.HUNG_RUN])
+        assert "process 0" in notice.message
+        (notice,), causes = self.step_aside(tmp_path, held_for=5060)
+        assert (notice.level, causes) == ("info", [Cause.HUNG_RUN])

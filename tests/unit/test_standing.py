@@ -1,0 +1,111 @@
+"""How a spool stands: looked at in bounded time, whatever is there, and told in one line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from s3_uploader import processes
+from s3_uploader.cli import status
+from s3_uploader.config import Config, from_mapping
+from s3_uploader.errors import StateError
+from s3_uploader.model import Cause, Problem, Severity
+from s3_uploader.standing import Standing, standing_of
+from s3_uploader.stop import Clock
+from tests.fakes import write
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """A spool of one file, and a state directory that is not there yet."""
+    write(tmp_path / "spool" / "attic" / "x")
+    return from_mapping(
+        {"base_dir": str(tmp_path / "spool"), "bucket": "b", "layout": "tree", "state_dir": str(tmp_path / "state")},
+        source="x",
+    )
+
+
+def problem(severity: Severity = Severity.ERROR, **changes: object) -> Problem:
+    """Something that is wrong."""
+    made = Problem(cause=Cause.CONFLICT, severity=severity, sentence="it | is\nso", since=1.0)
+    return msgspec.structs.replace(made, **changes)
+
+
+class TestLooking:
+    def test_nothing_is_created(self, config: Config, tmp_path: Path) -> None:
+        """It only looks."""
+        standing = standing_of(config, clock=Clock())
+        assert sorted(os.listdir(tmp_path)) == ["spool"]
+        assert standing.waiting is not None
+        assert (standing.waiting.files, standing.waiting.is_complete, standing.runs) == (1, True, ())
+
+    def test_a_backlog_without_end(self, config: Config, tmp_path: Path) -> None:
+        """After some seconds it is said that there is more."""
+        for number in range(50):
+            write(tmp_path / "spool" / "attic" / str(number))
+        seconds: Iterator[float] = map(float, count())
+        standing = standing_of(config, clock=Clock(monotonic=lambda: next(seconds)))
+        assert standing.waiting is not None
+        assert not standing.waiting.is_complete
+        assert 0 < standing.waiting.files < 10
+        assert any(line.startswith("Waiting: more than ") for line in status.for_people(standing))
+        assert status.for_machines(standing)["backlog_complete"] is False
+
+    def test_a_spool_that_is_gone(self, config: Config, tmp_path: Path) -> None:
+        """Where the spool cannot be looked at, that is what is wrong."""
+        (tmp_path / "spool").rename(tmp_path / "elsewhere")
+        standing = standing_of(config, clock=Clock())
+        assert [found.cause for found in standing.problems] == [Cause.UNREADABLE]
+        assert "Waiting: unknown" in status.for_people(standing)
+
+
+class TestTelling:
+    def test_the_worst_decides(self) -> None:
+        """The verdict is that of the worst problem; without the ledger nothing is certain."""
+        calm = Standing(now=100.0, base_dir="/spool")
+        assert status.verdict(calm) == "ok"
+        assert status.first_line(calm) == "OK: nothing waits; no run is recorded yet."
+        held_up = msgspec.structs.replace(calm, problems=(problem(Severity.WARNING),))
+        assert status.verdict(held_up) == "attention"
+        assert status.verdict(msgspec.structs.replace(calm, problems=(problem(),))) == "stuck"
+        unreadable = msgspec.structs.replace(held_up, ledger_error=StateError("It cannot be read."))
+        assert status.verdict(unreadable) == "unknown"
+        assert status.first_line(unreadable) == "UNKNOWN because It cannot be read."
+
+    def test_problems_beyond_the_first(self) -> None:
+        """Each has its own line, with what comes next and what is to be done."""
+        second = problem(Severity.WARNING, cause=Cause.CLOCK, sentence="late", next="waits", remedy="set it")
+        standing = Standing(now=100.0, base_dir="/spool", problems=(problem(sentence="first"), second))
+        lines = status.for_people(standing)
+        assert lines[0].startswith("STUCK since 1970-01-01 ")
+        assert lines[0].endswith("(99 s) because first.")
+        assert lines[3].startswith("  Also since ")
+        assert lines[3].endswith(": late.")
+        assert lines[4:6] == ["  Next:  waits", "  To do: set it"]
+
+
+class TestProcesses:
+    def test_this_process(self, tmp_path: Path) -> None:
+        """A process is alive, does something, and has files open; who writes to one is found."""
+        path = tmp_path / "x"
+        with path.open("w"):
+            assert processes.open_files_below(os.getpid(), str(tmp_path)) == [str(path)]
+            assert [pid for pid, _ in processes.writers_of(str(path), seconds=60)] == [os.getpid()]
+        with path.open():
+            assert processes.writers_of(str(path), seconds=60) == []
+        assert processes.is_alive(os.getpid())
+        assert processes.state_of(os.getpid()) == "running"
+        assert "python" in processes.command_of(os.getpid())
+
+    def test_one_that_is_not_there(self, tmp_path: Path) -> None:
+        """Of what cannot be seen nothing is said."""
+        assert processes.is_alive(2**22 + 1) is False
+        assert processes.state_of(2**22 + 1) == ""
+        assert processes.command_of(2**22 + 1) == ""
+        assert processes.open_files_below(2**22 + 1, "/") == []
+        assert processes.writers_of(str(tmp_path / "none")) == []
