@@ -296,11 +296,16 @@ def _plugin(config_file: str) -> int:
         print_lines([f"S3_UPLOADER UNKNOWN - {_on_one_line(' '.join(explain(error)[0]))}"])
         return _PLUGIN[UNKNOWN][0]
     code, word = _PLUGIN[verdict(standing)]
-    sentence = first_line(standing).partition(": " if verdict(standing) == OK else " ")[2]
-    causes = ", ".join(problem.cause.value for problem in standing.problems)
-    text = f"S3_UPLOADER {word} - {f'{causes}: ' if causes else ''}{_on_one_line(sentence)}"
-    print_lines([f"{text} | {_performance(standing)}"])
+    print_lines([f"S3_UPLOADER {word} - {_on_one_line(_plugin_text(standing))} | {_performance(standing)}"])
     return code
+
+
+def _plugin_text(standing: Standing) -> str:
+    if standing.problems:
+        first = standing.problems[0]
+        causes = ", ".join(problem.cause.value for problem in standing.problems)
+        return f"{causes}{_since(first, standing.now)}: {first.sentence}"
+    return _calm(standing) if standing.ledger_error is None else str(standing.ledger_error)
 
 
 def _on_one_line(text: str) -> str:

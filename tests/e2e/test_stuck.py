@@ -94,7 +94,7 @@ def problem_of(site: Site, cause: str, *, code: int = 0, **options: Any) -> dict
     plugin = site.run("status", "--plugin", **options)
     assert plugin.code == {"error": 2, "warning": 1}[problem["severity"]]
     (line,) = plugin.stdout.splitlines()
-    assert f" - {cause}: " in line
+    assert f" - {cause}" in line
     assert "| " in line
     assert isinstance(problem, dict)
     return problem
