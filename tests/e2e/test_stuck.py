@@ -17,10 +17,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.site import Finished, Site, settle, without_privileges
+from tests.servers import debian
 from tests.servers.fault_script import error, hang
 from tests.servers.fault_server import FaultServer
+from tests.servers.fixtures import or_skip
 
 HOUR = 3600.0
+RULES = Path(__file__).resolve().parents[2] / "deploy" / "prometheus" / "s3-uploader.rules.yml"
 FILE = "attic/2020/11/29/10/38-topic.dat"
 Offset = Callable[[float], dict[str, str]]
 
@@ -62,7 +65,7 @@ def epoch(text: str) -> float:
 
 
 def measured_causes(site: Site) -> dict[str, float]:
-    """The causes that the metrics name, with since when."""
+    """The causes that the metrics name, with since when. For each of them there must be an alert."""
     causes, since = {}, {}
     for family in text_string_to_metric_families(Path(site.settings["metrics_file"]).read_text()):
         for sample in family.samples:
@@ -70,7 +73,44 @@ def measured_causes(site: Site) -> dict[str, float]:
                 causes[sample.labels["cause"]] = sample.value
             elif sample.name == "s3_uploader_problem_since_timestamp_seconds":
                 since[sample.labels["cause"]] = sample.value
-    return {cause: since[cause] for cause in causes}
+    found = {cause: since[cause] for cause in causes}
+    if found and RULES.exists():
+        alerts(site, found)
+    return found
+
+
+def alerts(site: Site, causes: dict[str, float]) -> None:
+    """Let promtool say that the metrics as they are make an alert fire for each cause, and for no other."""
+    or_skip(lambda: debian.require("prometheus"))
+    promtool = debian.find_program("promtool")
+    assert promtool is not None
+    labels = f'spool="{site.spool}",cause='
+    test = {
+        "rule_files": [str(RULES)],
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [
+                    {
+                        "series": f's3_uploader_problem_since_timestamp_seconds{{{labels}"{cause}"}}',
+                        "values": f"{causes.get(cause, 0)}+0x120",
+                    }
+                    for cause in (*causes, "another")
+                ],
+                "promql_expr_test": [
+                    {
+                        "expr": 'count by (cause) (ALERTS{alertstate="firing", cause=~".+"})',
+                        "eval_time": "119m",
+                        "exp_samples": [{"labels": f'{{cause="{cause}"}}', "value": 1} for cause in causes],
+                    }
+                ],
+            }
+        ],
+    }
+    file = site.place / "alerts.test.yml"
+    file.write_text(json.dumps(test))  # JSON is YAML
+    checked = subprocess.run([promtool, "test", "rules", file], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def problem_of(site: Site, cause: str, *, code: int = 0, **options: Any) -> dict[str, Any]:
