@@ -1,0 +1,59 @@
+"""max_bandwidth is held, with every engine, by many small files and by one large one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from s3_uploader.errors import EngineUnavailable
+from s3_uploader.stores.base import PutOptions, Source
+from tests.integration.s3_support import Station
+from tests.servers.fault_server import FaultServer
+
+RATE = 2**20
+SECONDS = 10
+TOTAL = RATE * SECONDS
+PATIENCE = 60
+
+
+def seconds_for(store: object, count: int) -> float:
+    """How long so many files take that have together what may be sent in ten seconds."""
+    size = TOTAL // count
+    with tempfile.TemporaryFile() as file:
+        os.ftruncate(file.fileno(), size)
+        options, source = PutOptions(), Source(file.fileno(), size)
+        began = time.monotonic()
+        deadline = began + PATIENCE
+        futures = [
+            store.put(f"{count}/{number}", source, options=options, deadline=deadline)  # type: ignore[attr-defined]
+            for number in range(count)
+        ]
+        for future in futures:
+            future.result(PATIENCE)
+        return time.monotonic() - began
+
+
+@pytest.mark.slow
+@pytest.mark.timing
+def test_the_rate_is_held(make_fault_server: Callable[..., FaultServer], engine: str, station: Station) -> None:
+    """Over ten seconds what arrives is within a tenth of what is set; an engine that cannot do that says so."""
+    if engine == "crt":
+        with pytest.raises(EngineUnavailable, match="cannot keep to max_bandwidth"):
+            station.store(make_fault_server().endpoint, engine, max_bandwidth=RATE)
+        return
+    counts = (1, 320)
+    stores = []
+    for _ in counts:
+        server = make_fault_server()
+        store = station.store(server.endpoint, engine, max_bandwidth=RATE, max_concurrency=16)
+        with tempfile.TemporaryFile() as file:  # what a store learns with its first object is not measured
+            store.put("first", Source(file.fileno(), 0), options=PutOptions(), deadline=time.monotonic() + 9).result(9)
+        stores.append(store)
+    with ThreadPoolExecutor() as pool:
+        took = list(pool.map(seconds_for, stores, counts))
+    assert took == [pytest.approx(SECONDS, rel=0.1)] * len(counts), dict(zip(counts, took, strict=True))
