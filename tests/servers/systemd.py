@@ -14,6 +14,9 @@ from pathlib import Path
 
 from tests.servers.debian import Unavailable
 
+_CONFIGURATIONS = Path("/etc/s3-uploader")
+"""Where a file system of its own is mounted; the directory must be there for that."""
+
 _PROGRAM = Path("/lib/systemd/systemd")
 _TARGETS = (
     "default",
@@ -34,7 +37,7 @@ _BOOT = """\
 set -e
 mount --make-rshared /
 mount -t tmpfs tmpfs /run
-mkdir -p /run/systemd /run/lock /etc/s3-uploader /etc/systemd/system /var/lib /srv /home
+mkdir -p /run/systemd /run/lock /etc/systemd/system /var/lib /srv /home
 for each in /etc/s3-uploader /home /srv /var/lib; do mount -t tmpfs -o mode=755 tmpfs $each; done
 mount --bind "$1" /etc/systemd/system
 mount -t proc proc /proc
@@ -55,12 +58,16 @@ class Systemd:
         self._log = place / "systemd.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._pid = 0
+        self._leftovers: list[Path] = []
 
     def start(self) -> None:
         """Start it and wait until it answers. Raises `Unavailable` where it cannot run."""
         if os.geteuid() != 0 or not _PROGRAM.exists() or shutil.which("nsenter") is None:
             raise Unavailable("systemd in a namespace needs root, and the Debian packages systemd and util-linux")
         self._units.mkdir()
+        if not _CONFIGURATIONS.exists():
+            _CONFIGURATIONS.mkdir()
+            self._leftovers.append(_CONFIGURATIONS)
         for name in _TARGETS:
             text = f"[Unit]\nDescription={name}\nDefaultDependencies=no\n"
             (self._units / f"{name}.target").write_text(text)
@@ -87,6 +94,8 @@ class Systemd:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+        while self._leftovers:
+            self._leftovers.pop().rmdir()
 
     @property
     def log(self) -> str:
