@@ -316,7 +316,7 @@ class ContestedUpload(Upload):
                 self._not_proven(Proof.NONE, looking_failed=True)
                 return
             headers = call.body.headers
-            comparison, proof = compare(headers, self.digest(), etag_counts=self.etag_counts)
+            comparison, proof = compare(headers, self.digest(), etag_counts=self.etag_counts, just_written=True)
             if comparison is Comparison.DIFFERENT:
                 self.fail(
                     ProofError(

@@ -107,10 +107,16 @@ def evidence(headers: Mapping[str, str], digest: Digest, *, etag_counts: bool = 
     return Evidence(proof)
 
 
-def compare(headers: Mapping[str, str], digest: Digest, *, etag_counts: bool = True) -> tuple[Comparison, Proof]:
+def compare(
+    headers: Mapping[str, str], digest: Digest, *, etag_counts: bool = True, just_written: bool = False
+) -> tuple[Comparison, Proof]:
     """How the object that a HEAD describes compares to our bytes, and how we know where it is the same.
 
     An ETag of parts says nothing if it differs: the parts may have been of another size.
+
+    :param just_written: it is the object that we have just written. There a checksum of 32 bits says enough: nothing
+        was lost on the way. That an object which we find is the same as our file it does not say: files of one length
+        that end with their own CRC-32, as those of many formats do, all have the same one as a whole.
     """
     length = headers.get("content-length", "")
     if _LENGTH.fullmatch(length) and int(length) != digest.size:
@@ -122,12 +128,15 @@ def compare(headers: Mapping[str, str], digest: Digest, *, etag_counts: bool = T
             return Comparison.DIFFERENT, Proof.NONE
         proof = Proof.CHECKSUM
     etag = clean_etag(headers.get("etag", ""))
+    same_md5 = False
     if digest.md5 and not _encrypted_with_key(headers):
         if etag.lower() == digest.md5:
-            proof = max(proof, Proof.MD5)
+            same_md5, proof = True, max(proof, Proof.MD5)
         elif etag_counts and _MD5.fullmatch(etag) and "-" not in digest.md5:
             return Comparison.DIFFERENT, Proof.NONE
-    return (Comparison.SAME if proof > Proof.NONE else Comparison.UNKNOWN), proof
+    if proof is Proof.NONE or not (same_md5 or just_written):
+        return Comparison.UNKNOWN, Proof.NONE
+    return Comparison.SAME, proof
 
 
 def _encrypted_with_key(headers: Mapping[str, str]) -> bool:

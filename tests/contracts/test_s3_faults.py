@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import random
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -21,7 +23,7 @@ from s3_uploader.stores.s3 import S3Store
 from tests.contracts.store_contract import PATIENCE, begin, pattern
 from tests.contracts.test_s3_store import LARGE
 from tests.servers import fault_script as faults
-from tests.servers.dialects import AWS, BLIND, OLD, UNCONDITIONAL, WEAK
+from tests.servers.dialects import AWS, AWS_KMS, BLIND, OLD, UNCONDITIONAL, WEAK
 from tests.servers.fault_server import FaultServer
 
 ENGINES = ("native", "crt", "boto3")
@@ -566,6 +568,22 @@ def test_size_is_enough_if_the_configuration_says_so(engine: str, tmp_path: Path
             receipt = setting.put(key, content, store=store, minimum_proof=Proof.SIZE)
             assert receipt.proof is Proof.SIZE
             assert setting.put(key, content, store=store, minimum_proof=Proof.SIZE).already_there
+
+
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_another_file_of_the_same_crc_is_another_file(engine: str, tmp_path: Path, *, in_parts: bool) -> None:
+    """What ends with its own CRC-32 has the same one as a whole as any other such file; they are told apart."""
+    noise = random.Random(1)
+    contents = [noise.randbytes(LARGE if in_parts else 3000) for _ in range(2)]
+    mine, theirs = (content + zlib.crc32(content).to_bytes(4, "little") for content in contents)
+    assert zlib.crc32(mine) == zlib.crc32(theirs)
+    with FaultServer(dialect=AWS_KMS) as server, (setting := Setting(server, tmp_path, engine)).cleanup:
+        store = setting.new_store(sse="aws:kms")
+        setting.put("it.gz", theirs, store=store)
+        with pytest.raises(ConflictError):
+            setting.put("it.gz", mine, store=store)
+        assert server.objects() == {"it.gz": theirs}
+        assert setting.put("it.gz", theirs, store=store).already_there
 
 
 def test_what_the_configuration_asks_for_is_sent(setting: Setting) -> None:

@@ -171,15 +171,23 @@ OF_PARTS = Digest(size=len(BODY), crc32=DIGEST.crc32, md5=f"{MD5}-2")
         ({**SIZE, "etag": f"{OTHER_MD5}-3"}, OF_PARTS, Comparison.UNKNOWN),
         ({**SIZE, "etag": f"{MD5}-2"}, OF_PARTS, Comparison.SAME),
         ({**SIZE, "etag": OTHER_MD5}, OF_PARTS, Comparison.UNKNOWN),
-        ({**SIZE, "x-amz-checksum-crc32": DIGEST.crc32}, DIGEST, Comparison.SAME),
+        ({**SIZE, "x-amz-checksum-crc32": DIGEST.crc32}, DIGEST, Comparison.UNKNOWN),
+        ({**SIZE, "x-amz-checksum-crc32": DIGEST.crc32, "etag": MD5}, DIGEST, Comparison.SAME),
+        ({**SIZE, "x-amz-checksum-crc32": DIGEST.crc32, "etag": f"{OTHER_MD5}-3"}, OF_PARTS, Comparison.UNKNOWN),
         ({**SIZE, "x-amz-checksum-crc32": "AAAAAA=="}, DIGEST, Comparison.DIFFERENT),
         ({**SIZE, "x-amz-checksum-crc32": "AAAAAA==-3", "etag": f"{OTHER_MD5}-3"}, DIGEST, Comparison.UNKNOWN),
         (SIZE, DIGEST, Comparison.UNKNOWN),
     ],
 )
 def test_how_an_object_compares(headers: dict[str, str], digest: Digest, comparison: Comparison) -> None:
-    """Same and different are said only where a header tells; an ETag of other parts tells nothing."""
+    """Same and different are said only where a header tells; an ETag of other parts or 32 bits tell nothing."""
     assert compare(headers, digest)[0] is comparison
+
+
+def test_a_checksum_is_enough_for_what_was_just_written() -> None:
+    """What we have just written is not mistaken for another file: there the checksum tells of the way it took."""
+    headers = {**SIZE, "x-amz-checksum-crc32": DIGEST.crc32}
+    assert compare(headers, DIGEST, just_written=True) == (Comparison.SAME, Proof.CHECKSUM)
 
 
 # Errors
