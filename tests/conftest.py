@@ -16,10 +16,11 @@ from hypothesis import settings
 settings.register_profile("house", deadline=None, print_blob=True)
 settings.load_profile("house")
 
-# Whoever starts the tests with nohup means the tests: a program that they start would keep to that and ignore the
-# hangup by which they tell it to reload.
-if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# Whoever starts the tests with nohup, or a shell that starts them in the background, means the tests: a program that
+# they start would keep to that and ignore the signal by which they tell it to reload, or to stop.
+for _number, _action in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+    if signal.getsignal(_number) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        signal.signal(_number, _action)
 
 UNIT_TESTS = Path(__file__).parent / "unit"
 

@@ -74,13 +74,16 @@ def test_every_command_refuses_it_alike(site: Site, command: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_configuration_file_that_cannot_be_read(site: Site, command: str) -> None:
-    """A configuration that is missing or a directory is named with the reason."""
+    """A configuration that is missing, or a directory in which there is none, is named with the reason."""
     missing = str(site.place / "missing.json")
     assert refused(site.run(command=[str(COMMAND), command, missing])) == [
         f"{missing}: 1 problem",
         "  cannot be read: No such file or directory",
     ]
-    assert "is a directory" in refused(site.run(command=[str(COMMAND), command, str(site.place)]))[-1].lower()
+    empty = site.place / "empty"
+    empty.mkdir()
+    reason = refused(site.run(command=[str(COMMAND), command, str(empty)]))[-1]
+    assert "holds no configuration file" in reason or "directory" in reason
 
 
 @pytest.mark.parametrize(
