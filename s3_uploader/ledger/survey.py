@@ -37,10 +37,10 @@ class Survey:
     def first_moment(self) -> float | None:
         """When the first file of the span was shipped or its first run began, ``None`` if there was neither."""
         ((shipped, run),) = self._read(
-            "SELECT (SELECT min(shipped_at) FROM shipped WHERE shipped_at >= ?1 AND shipped_at < ?2),"
-            " (SELECT started_at FROM runs WHERE coalesce(finished_at, started_at) >= ?1 AND started_at < ?2"
+            "SELECT (SELECT min(shipped_at) FROM shipped WHERE shipped_at >= ? AND shipped_at < ?),"
+            " (SELECT started_at FROM runs WHERE coalesce(finished_at, started_at) >= ? AND started_at < ?"
             " ORDER BY id LIMIT 1)",
-            (self._since, self._until),
+            (self._since, self._until) * 2,
         )
         moments = [moment for moment in (shipped, run) if moment is not None]
         return max(min(moments), self._since) if moments else None
