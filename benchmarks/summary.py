@@ -103,8 +103,8 @@ def of_one_file(row: Row, files: int) -> Row:
 
 
 def rounds_for(wanted: int, *, first_took: float, patience: float) -> int:
-    """How many rounds a contestant takes part in, by what its first run took: two if it is slow, else all.
+    """How many rounds a contestant takes part in, by what its first run took: one if it is slow, else all.
 
     :param patience: seconds that a run may take before that.
     """
-    return min(wanted, 2) if first_took > patience else wanted
+    return min(wanted, 1) if first_took > patience else wanted
