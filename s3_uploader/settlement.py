@@ -6,7 +6,8 @@ keeps uploads in flight. Both run on the same thread.
 
 from __future__ import annotations
 
-from collections import Counter
+import contextlib
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -29,7 +30,9 @@ from s3_uploader.tally import Tally
 
 CANNOT_REMOVE = "CannotRemove"
 CANNOT_MOVE = "CannotMove"
-_IS_UPLOADED = (CANNOT_REMOVE, CANNOT_MOVE)
+_NOT_OF_THE_FILE = frozenset((CANNOT_REMOVE, CANNOT_MOVE, "NoRoomToCompress", "InternalError", "Unexpected"))
+"""Failures that say nothing about the file: it is uploaded already, or this machine or program is what failed. Whatever
+``on_failure`` says, such a file stays."""
 
 _BATCH = 200
 _BATCH_SECONDS = 0.25
@@ -93,8 +96,8 @@ class Upload(msgspec.Struct):
 class Removed(msgspec.Struct):
     """A batch that is recorded and disposed of, while its files are being closed; what became of each, and its time."""
 
-    outcomes: list[tuple[Upload, Receipt, Left | OSError | None, float]]
-    closing: Closing
+    outcomes: deque[tuple[Upload, Receipt, Left | OSError | None, float]] = msgspec.field(default_factory=deque)
+    closing: Closing | None = None
 
 
 class Settlement:
@@ -221,12 +224,15 @@ class Settlement:
             )
             # Paths are resolved anew from here on: nothing is removed through a directory that was moved away.
             self._root.refresh()
-            outcomes = []
+            self._removed = removed = Removed()
             for upload, receipt in unchanged:
                 del unsettled[id(upload)]
-                outcomes.append((upload, receipt, self._dispose(upload, receipt), monotonic - upload.began))
-            self._removed = Removed(outcomes, Closing(upload.file for upload, _ in unchanged))
+                removed.outcomes.append((upload, receipt, self._dispose(upload), monotonic - upload.began))
+            removed.closing = Closing(upload.file for upload, _ in unchanged)
             self._due_at = monotonic + _BATCH_SECONDS
+            for _, receipt, outcome, _ in removed.outcomes:
+                if isinstance(outcome, Left) and outcome is not Left.VANISHED:
+                    self.superseded.add(receipt)
         except StateError:
             for upload in unsettled.values():
                 self.leave(upload.file.candidate, Left.POSTPONED, "")
@@ -235,13 +241,19 @@ class Settlement:
             Closing(upload.file for upload, _ in proven).finish()
 
     def _conclude_removed(self) -> None:
-        removed, self._removed = self._removed, None
+        """Count and tell what became of the last batch; called again after an error it goes on with the next file.
+
+        :raises StateError: if a file that could not be removed cannot be looked up.
+        """
+        removed = self._removed
         if removed is None:
             return
-        # Over NFS a file that is open keeps a name, and so its directory.
-        removed.closing.finish()
-        for upload, receipt, outcome, seconds in removed.outcomes:
-            self._conclude(upload, receipt, outcome, seconds)
+        if removed.closing is not None:
+            # Over NFS a file that is open keeps a name, and so its directory.
+            removed.closing.finish()
+        while removed.outcomes:
+            self._conclude(*removed.outcomes.popleft())
+        self._removed = None
 
     def _shipped_row(self, upload: Upload, receipt: Receipt, now: float, seconds: float) -> ShippedRow:
         candidate, fingerprint = upload.file.candidate, upload.file.fingerprint
@@ -271,19 +283,14 @@ class Settlement:
 
     # ---------------------------------------------------------------------------------------------- disposition
 
-    def _dispose(self, upload: Upload, receipt: Receipt) -> Left | OSError | None:
+    def _dispose(self, upload: Upload) -> Left | OSError | None:
         """Remove a file or move it away; the reason if that must not be, the error if it cannot be."""
-        reason: Left | None = None
         try:
             if self._on_success.move_to is not None:
-                reason, _ = move(upload.file.home, upload.file, self._on_success.move_to)
-            elif not self._on_success.keep:
-                reason = remove(upload.file.home, upload.file)
+                return move(upload.file.home, upload.file, self._on_success.move_to)[0]
+            return None if self._on_success.keep else remove(upload.file.home, upload.file)
         except OSError as error:
             return error
-        if reason is not None and reason is not Left.VANISHED:
-            self.superseded.add(receipt)
-        return reason
 
     def _conclude(self, upload: Upload, receipt: Receipt, outcome: Left | OSError | None, seconds: float) -> None:
         """Count and tell what became of a file that was proven."""
@@ -388,7 +395,7 @@ class Settlement:
         """A file of its own kind of trouble: it waits, longer each time, and then meets ``on_failure``."""
         candidate = upload.file.candidate
         row = self._failing_row(upload, code, message)
-        disposition = self._dispose_of_failure(upload, row.attempts) if code not in _IS_UPLOADED else "kept"
+        disposition = self._dispose_of_failure(upload, row.attempts) if code not in _NOT_OF_THE_FILE else "kept"
         if disposition == "kept":
             self.tally.count_waiting(candidate)
             self._note_failed(row)
@@ -477,7 +484,9 @@ class Settlement:
 
     def abandon(self) -> None:
         """Let go of what was proven but cannot be recorded; the files stay."""
-        self._conclude_removed()
+        while self._removed is not None:
+            with contextlib.suppress(StateError):
+                self._conclude_removed()
         for upload, _ in self._proven:
             self.leave(upload.file.candidate, Left.POSTPONED, "")
             upload.file.close()

@@ -71,10 +71,13 @@ class Closing:
         self._descriptors = [file.descriptor for file in self._files]
         for file in self._files:
             file.descriptor = -1
-        count = min(_HELPERS, len(self._descriptors) // _WORTH_A_HELPER)
-        self._helpers = [threading.Thread(target=self._work) for _ in range(count)]
-        for helper in self._helpers:
-            helper.start()
+        self._helpers: list[threading.Thread] = []
+        for _ in range(min(_HELPERS, len(self._descriptors) // _WORTH_A_HELPER)):
+            helper = threading.Thread(target=self._work)
+            # Where there may be no more threads, finish() does the work.
+            with contextlib.suppress(RuntimeError):
+                helper.start()
+                self._helpers.append(helper)
 
     def finish(self) -> None:
         """Return when all are closed, and what was left to do with each is done, on this thread."""

@@ -21,14 +21,24 @@ class Crew:
         self._busy = 0
 
     def do(self, job: Callable[[], None]) -> None:
-        """Have a job done; what it raises is lost, so it deals with its errors itself."""
-        self._jobs.put(job)
+        """Have a job done; what it raises is lost, so it deals with its errors itself.
+
+        :raises RuntimeError: if there may be no thread; then the job is not done, now or later.
+        """
         with self._lock:
-            if len(self._threads) < self._count and self._busy + self._jobs.qsize() > len(self._threads):
-                number = len(self._threads)
-                thread = threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True)
-                self._threads.append(thread)
-                thread.start()
+            if len(self._threads) < self._count and self._busy + self._jobs.qsize() >= len(self._threads):
+                self._grow()
+        self._jobs.put(job)
+
+    def _grow(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            if not self._threads:
+                raise
+        else:
+            self._threads.append(thread)
 
     def close(self, *, timeout: float) -> None:
         """Let the threads end after the jobs at hand."""

@@ -155,33 +155,8 @@ class ContestedUpload(Upload):
             self.on_crew(lambda: self._compare_bytes(headers, 0, ours=ours))
         elif comparison is Comparison.SAME:
             self._is_there(headers, proof, ours=ours)
-        elif self._is_of_same_original(headers):
-            self._is_there_compressed_otherwise(headers, ours=ours)
         else:
             self._other_content(clean_etag(headers.get("etag", "")))
-
-    def _is_there_compressed_otherwise(self, headers: dict[str, str], *, ours: bool) -> None:
-        length = headers.get("content-length", "")
-        self.conclude(
-            Receipt(
-                key=self.key,
-                size=int(length) if length.isdecimal() else self.source.size,
-                proof=Proof.MD5,
-                etag=clean_etag(headers.get("etag", "")),
-                version_id=headers.get("x-amz-version-id", ""),
-                already_there=not ours,
-            )
-        )
-
-    def _is_of_same_original(self, headers: dict[str, str]) -> bool:
-        """Whether what is there was compressed from the same bytes, by another version of a library perhaps."""
-        encoding, sha256 = self.options.content_encoding, self.options.metadata.get("original-sha256")
-        return (
-            bool(encoding and sha256)
-            and headers.get("content-encoding") == encoding
-            and headers.get("x-amz-meta-original-sha256") == sha256
-            and self.options.minimum_proof <= Proof.MD5
-        )
 
     def _is_there(self, headers: dict[str, str], proof: Proof, *, ours: bool) -> None:
         """The same content is under the key already."""

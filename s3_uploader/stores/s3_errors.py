@@ -149,6 +149,7 @@ _FAILURES: dict[FailureKind, tuple[str, bool, str]] = {
         False,
         "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or profile, or give the machine a role.",
     ),
+    FailureKind.BROKEN: ("EngineFailed", False, "This is a bug; please report it. Until then set engine to boto3."),
     FailureKind.OTHER: ("EngineFailed", False, ""),
 }
 

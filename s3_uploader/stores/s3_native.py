@@ -73,6 +73,8 @@ class NativeEngine:
         self._rotation = 0
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._ending = Failure(FailureKind.CANCELLED)
+        """What becomes of exchanges that are under way or come when the loop has ended."""
         self._stopped = False
         self._connect_after = 0.0
         self.generation = 0
@@ -135,7 +137,7 @@ class NativeEngine:
                     self._thread.start()
                 self._wake()
                 return
-        self._finish(exchange, Failure(FailureKind.CANCELLED))
+        self._finish(exchange, self._ending)
 
     def cancel(self, exchange: Exchange) -> None:
         """Give up one exchange."""
@@ -195,11 +197,12 @@ class NativeEngine:
     def _run(self) -> None:
         try:
             self._loop()
-        finally:
-            # After a bug, too: who waits for an answer is told that there will be none, and so is who asks later.
-            with self._lock:
-                self._closed = True
-            self._shut_down()
+        except Exception as error:
+            # A bug. Who waits for an answer is told that there will be none, and so is who asks later.
+            self._ending = Failure(FailureKind.BROKEN, f"{type(error).__name__}: {error}")
+        with self._lock:
+            self._closed = True
+        self._shut_down()
 
     def _loop(self) -> None:
         assert self._selector is not None
@@ -428,7 +431,7 @@ class NativeEngine:
         self._pending.clear()
         self._idle.clear()
         for exchange in exchanges:
-            self._finish(exchange, Failure(FailureKind.CANCELLED))
+            self._finish(exchange, self._ending)
         if self._selector is not None:
             self._selector.close()
         self._wake_receiver.close()

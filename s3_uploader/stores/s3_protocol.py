@@ -84,6 +84,8 @@ class FailureKind(enum.Enum):
     INVALID = "the answer is no HTTP"
     CREDENTIALS = "there are no usable credentials"
     CANCELLED = "the request was given up"
+    BROKEN = "the engine broke down"
+    """All that it still had to do failed with this request, and so will what comes."""
     OTHER = "the engine failed"
 
 

@@ -140,7 +140,7 @@ class Upload:
 
     def on_crew(self, step: Callable[[], None]) -> None:
         """Have a step that may block done on a thread of the crew."""
-        self.context.crew.do(functools.partial(self.guard, step))
+        self.guard(self.context.crew.do, functools.partial(self.guard, step))
 
     def guard(self, step: Callable[..., None], *arguments: object) -> None:
         """Do a step. What it raises, be it for want of memory, ends this upload and not the thread that it is on."""

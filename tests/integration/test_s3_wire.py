@@ -117,6 +117,23 @@ BROKEN: dict[str, bytes] = {
 }
 
 
+def test_a_bug_in_the_loop(
+    station: Station, make_fault_server: MakeFaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug in the engine ends the run and is named: nobody interrupted it, and no file is to blame."""
+
+    def broken(engine: NativeEngine) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(NativeEngine, "_loop", broken)
+    store = station.store(make_fault_server().endpoint, "native")
+    for key in ("first", "second"):
+        error = station.begin(store, key, b"content").exception(PATIENCE)
+        assert isinstance(error, StoreError)
+        assert (error.code, error.scope) == ("EngineFailed", Scope.DESTINATION)
+        assert "a bug" in error.message
+
+
 class TestAnswers:
     @pytest.mark.parametrize("name", [*UNUSUAL, *UNTIL_CLOSE])
     def test_unusual_answers_are_understood(self, engine: str, station: Station, name: str) -> None:

@@ -490,6 +490,15 @@ class TestOnFailure:
         assert harness.names() == set()
         assert harness.told(UploadFailed)[0].disposition == "deleted"
 
+    @pytest.mark.parametrize("code", ["NoRoomToCompress", "InternalError", "Unexpected"])
+    def test_what_is_not_the_files_fault(self, harness: Harness, code: str) -> None:
+        """A disk of this machine that is full, or a bug, deletes no file whatever the configuration says."""
+        harness.on_failure = FailurePolicy(delete=True)
+        harness.write("x")
+        harness.store.fault("x", failing(code))
+        assert harness.run().exit_code == 1
+        assert harness.names() == {"x"}
+
     @pytest.mark.parametrize("policy", ["delete", "move"])
     def test_new_content_is_spared(self, harness: Harness, tmp_path: Path, policy: str) -> None:
         """What has the name by then was never tried, and stays."""
@@ -902,18 +911,19 @@ class TestState:
         assert (harness.store.opened, harness.store.cancelled) == (0, 0)
 
     def test_breaks_while_removing(self, harness: Harness) -> None:
-        """A ledger that breaks between the record and the removal keeps the files that it has not come to."""
-        for name in "ab":
+        """If the ledger breaks while a batch is removed, what it has recorded is removed, counted and named."""
+        for name in "abc":
             harness.write(name)
 
         def on_commit() -> None:
-            harness.write("a", "changed")
+            harness.write("b", "changed")
             harness.records.broken = True
 
         harness.records.on_commit = on_commit
         report = harness.run()
-        assert report.ended_by == "ledger unusable"
-        assert harness.names() == {"a", "b"}
+        assert (report.ended_by, report.shipped, report.exit_code) == ("ledger unusable", 2, 1)
+        assert harness.names() == {"b"}
+        assert {os.path.basename(event.path) for event in harness.told(Uploaded)} == {"a", "c"}
 
 
 # -------------------------------------------------------------------------------------------------- links and the rest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -176,6 +177,23 @@ class TestClose:
         Closing(files).finish()
         files[0].close()
         assert told == list(range(count))
+        for descriptor in descriptors:
+            with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+                os.fstat(descriptor)
+
+    def test_without_threads(self, root: SpoolRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where the system allows no more threads, files are closed one after the other."""
+        names = [str(number) for number in range(40)]
+        for name in names:
+            write(tmp_path / name)
+        files = [opened(root, name) for name in names]
+        descriptors = [file.descriptor for file in files]
+
+        def refuse(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        Closing(files).finish()
         for descriptor in descriptors:
             with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
                 os.fstat(descriptor)
