@@ -1,4 +1,4 @@
-"""Writes what the program says into the documentation: configuration keys, the ledger's schema, metrics, `deploy/`.
+"""Writes what the program says, and what was measured, into the documentation and `deploy/`.
 
 ``python docs/generate.py`` rewrites what stands on its pages between the markers ``<!-- keys of NAME -->`` or
 ``<!-- table NAME -->`` and ``<!-- end -->``; ``--check`` only says whether that would change anything, with exit code 1
@@ -18,7 +18,7 @@ from msgspec import Meta
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from docs import deploy, ledger_tables, manual_page
+from docs import deploy, ledger_tables, manual_page, speed_table
 from docs.metrics_table import PAGE as METRICS_PAGE
 from docs.metrics_table import generated as metrics_page
 from s3_uploader import config
@@ -82,6 +82,8 @@ def main(arguments: list[str]) -> int:
     stale |= _write(METRICS_PAGE, metrics_page(METRICS_PAGE.read_text(encoding="utf-8")), checking=checking)
     ledger = ledger_tables.generated(ledger_tables.PAGE.read_text(encoding="utf-8"))
     stale |= _write(ledger_tables.PAGE, ledger, checking=checking)
+    readme = speed_table.generated(speed_table.PAGE.read_text(encoding="utf-8"))
+    stale |= _write(speed_table.PAGE, readme, checking=checking)
     for problem in ledger_tables.problems(ledger):
         print(f"{ledger_tables.PAGE.name} has {problem}", file=sys.stderr)
         stale = True

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TextIO
 
-from s3_uploader.events import Event, FileLeft, LocalTrouble, Notice, RunFinished, UploadFailed
+from s3_uploader.events import Event, FileLeft, LocalTrouble, Notice, RunFinished, UploadFailed, UploadStarted
 from s3_uploader.model import Left
 from s3_uploader.reporting.wording import Level, is_idle, level_and_sentence, summary, why_nothing_moved
 from s3_uploader.text import counted, shown_name
@@ -94,6 +94,8 @@ class Log:
             # By far the most frequent of the events that are not shown.
             if self._explain_idle:
                 self._examples.setdefault(event.reason, (event.path, event.detail))
+            return
+        if isinstance(event, UploadStarted) and self._hidden >= Level.DEBUG:
             return
         if isinstance(event, RunFinished):
             self._finish(event)
