@@ -214,10 +214,12 @@ class Pipeline:
         :raises _Ended: if there is to be no next one.
         """
         self._beat()
-        self._take_completions()
-        while not self._must_end() and self._is_full():
-            self._wait()
-        if self._end is not None:
+        # Before there is a store nothing is under way, and a spool full of fresh files is looked through faster.
+        if self._store_is_open:
+            self._take_completions()
+            while not self._must_end() and self._is_full():
+                self._wait()
+        if self._must_end():
             raise _Ended
 
     def _skipped(self, names: Names, name: str, reason: Left, detail: str) -> None:
