@@ -17,6 +17,9 @@ NAMES = ("location", "host", "year", "month", "day", "hour", "minute", "date")
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _DIGITS = {"year": 4, "month": 2, "day": 2, "hour": 2, "minute": 2}
 
+_EARLIEST = -62135510400.0  # 0001-01-02 UTC
+_LATEST = 253402128000.0  # 9999-12-30 UTC
+
 TimeIn: TypeAlias = Callable[[float], Sequence[int]]
 """Year, month, day, hour and minute of a time in seconds since the epoch, in some time zone."""
 
@@ -100,7 +103,7 @@ def prefix_function(text: str, *, host: str, time_in: Callable[[], TimeIn]) -> C
         prefix = template.constant_part
         return lambda candidate: prefix
     moment_of = time_in()
-    last: tuple[str, float, str] = ("", -1.0, "")
+    last: tuple[str, float | None, str] = ("", None, "")
 
     def prefix_of(candidate: Candidate) -> str:
         nonlocal last
@@ -114,15 +117,24 @@ def prefix_function(text: str, *, host: str, time_in: Callable[[], TimeIn]) -> C
 
 
 def time_in(timezone: str) -> TimeIn:
-    """The time zone of that name, as in the configuration."""
+    """The time zone of that name, as in the configuration.
+
+    A file can have any time at all, but a year has four digits: what lies before 0001-01-02 or after 9999-12-30 is
+    taken for the beginning of that day (UTC).
+    """
     import time
 
     if timezone == "UTC":
-        return lambda epoch: time.gmtime(epoch)[:5]
+        return lambda epoch: time.gmtime(_within_four_digits(epoch))[:5]
     if timezone == "local":
-        return lambda epoch: time.localtime(epoch)[:5]
+        return lambda epoch: time.localtime(_within_four_digits(epoch))[:5]
     import zoneinfo
     from datetime import datetime
 
     zone = zoneinfo.ZoneInfo(timezone)
-    return lambda epoch: datetime.fromtimestamp(epoch, zone).timetuple()[:5]
+    return lambda epoch: datetime.fromtimestamp(_within_four_digits(epoch), zone).timetuple()[:5]
+
+
+def _within_four_digits(epoch: float) -> float:
+    """The nearest time whose year has four digits in every time zone."""
+    return min(max(epoch, _EARLIEST), _LATEST)

@@ -61,6 +61,19 @@ def test_times_are_in_the_time_zone_of_the_paths(timezone: str, hour: str) -> No
     assert key_of(candidate(), key_prefix="{hour}/", timezone=timezone) == f"{hour}/bedroom/x.dat"
 
 
+def test_the_first_file_may_be_from_the_minute_before_the_epoch() -> None:
+    """No time is taken for that of a file before it, when there is none yet."""
+    assert key_of(candidate("", stamp=None, mtime=-30.0), key_prefix="{date}/") == "1969-12-31//x.dat"
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "local", "Europe/Madrid"])
+@pytest.mark.parametrize(("mtime", "year"), [(3e11, "9999"), (2.0**60, "9999"), (-3e11, "0001"), (-(2.0**60), "0001")])
+def test_a_time_beyond_the_calendar_is_one_at_its_end(timezone: str, mtime: float, year: str) -> None:
+    """A file whose time no calendar knows has a key like every other, and the same one each time."""
+    file = candidate(stamp=None, mtime=mtime)
+    assert key_of(file, key_prefix="{year}/", timezone=timezone) == f"{year}/bedroom/x.dat"
+
+
 def test_the_host_is_the_name_of_this_machine() -> None:
     """Machines that ship into one bucket keep apart by their names."""
     assert key_of(candidate(), key_prefix="{host}/") == f"{os.uname().nodename}/bedroom/x.dat"
