@@ -113,6 +113,7 @@ def _resolve_synonyms(raw: dict[str, Any], prefix: str, problems: list[str]) -> 
 
 
 def _gather_destination(given: dict[str, Any], problems: list[str]) -> tuple[Any, dict[str, Any]]:
+        problems += _replacement_contradictions(values, on_conflict=fields.get("on_conflict", "fail"))
     """Take the destination's keys out of ``given``; returns its type, ``None`` if there is no telling, and its keys."""
     short = {name: given.pop(name) for name in S3Destination.__struct_fields__ if name in given}
     if "destination" not in given:
@@ -247,6 +248,31 @@ def _location_contradictions(
                     yield f"{key}.{setting}: needs a destination of type s3"
             continue
         headers["tags"] = {**fields.get("tags", {}), **location.tags}
+def _replacement_contradictions(values: Mapping[str, Any], *, on_conflict: str) -> Iterator[str]:
+    """A compressed ``x`` and a file that is named ``x.gz`` have one key, under which one would replace the other."""
+    if values.get("layout") not in ("tree", "queue"):
+        return
+    compress = values.get("compress", "none")
+    keys = [("compress", compress, on_conflict)]
+    for name, location in values.get("locations", {}).items():
+        if location.compress is not None or location.on_conflict is not None:
+            key = f"locations.{name}." + ("on_conflict" if location.compress is None else "compress")
+            keys.append((key, location.compress or compress, location.on_conflict or on_conflict))
+    for key, chosen, conflict in keys:
+        if conflict == "overwrite" and _names_some_anew(chosen):
+            yield (
+                f"{key}: with on_conflict overwrite a compressed x.csv and a file x.csv.gz would replace each other; "
+                'give compress "key_suffix": "", or "exclude": [] and no include'
+            )
+
+
+def _names_some_anew(compress: str | Compress) -> bool:
+    """Whether the keys of some files get a suffix, and those of others do not."""
+    if isinstance(compress, Compress):
+        return compress.key_suffix != "" and (compress.exclude != [] or compress.include != [])
+    return compress != "none"
+
+
         yield from (f"{key}.{problem}" for problem in _header_contradictions(headers))
 
 

@@ -169,6 +169,35 @@ def test_everything_that_is_wrong_with_locations_is_said_at_once() -> None:
     ]
 
 
+@pytest.mark.parametrize("layout", ["tree", "queue"])
+@pytest.mark.parametrize(
+    ("settings", "keys"),
+    [
+        ({"compress": "gzip", "on_conflict": "overwrite"}, ["compress"]),
+        (
+            {"compress": {"format": "zstd", "exclude": [], "include": ["*.csv"]}, "on_conflict": "overwrite"},
+            ["compress"],
+        ),
+        ({"compress": "gzip", "locations": {"a": {"on_conflict": "overwrite"}}}, ["locations.a.on_conflict"]),
+        ({"on_conflict": "overwrite", "locations": {"a": {"compress": "gzip"}}}, ["locations.a.compress"]),
+        ({"compress": "gzip", "on_conflict": "keep-both"}, []),
+        ({"compress": {"format": "gzip", "key_suffix": ""}, "on_conflict": "overwrite"}, []),
+        ({"compress": {"format": "gzip", "exclude": []}, "on_conflict": "overwrite"}, []),
+        ({"compress": "none", "on_conflict": "overwrite", "locations": {"a": {}}}, []),
+        ({"compress": "gzip", "locations": {"a": {"on_conflict": "overwrite", "compress": "none"}}}, []),
+    ],
+)
+def test_what_is_compressed_never_replaces_a_file_of_its_new_name(
+    layout: str, settings: dict[str, Any], keys: list[str]
+) -> None:
+    """A compressed x.csv and a file x.csv.gz have one key: with overwrite one would silently be lost."""
+    assert config.from_mapping({**SHORT, **settings}, source="x").layout == "dated"
+    raw = {**SHORT, **settings, "layout": layout}
+    found = problems_of(raw) if keys else []
+    assert [problem.partition(":")[0] for problem in found] == keys
+    assert keys or config.from_mapping(raw, source="x")
+
+
 def test_what_only_s3_has_is_refused_elsewhere() -> None:
     """A storage class that would silently be ignored is an error."""
     local = {"base_dir": "/spool", "destination": {"type": "local", "path": "/archive"}}
