@@ -13,13 +13,15 @@ from collections.abc import Callable
 
 import msgspec
 
-from s3_uploader.cli.failures import OK, USAGE, guarded
-from s3_uploader.cli.settings import load
+from s3_uploader.cli.failures import OK, SOME_FAILED, guarded
+from s3_uploader.cli.settings import load, load_together
 from s3_uploader.config import Config
 from s3_uploader.errors import ConfigError
 from s3_uploader.text import shown_name
 
-_AT_ONCE = 8
+AT_ONCE = 8
+"""How many spools of a directory are run at the same time, at the most."""
+
 _BYTES_IN_FLIGHT = 64 * 2**20
 _WORST_FIRST = (130, 143, 129, 2, 3, 75, 1)
 
@@ -65,10 +67,12 @@ def each(config_file: str, work: Callable[[str], int], *, headings: bool = True)
 
     def all_of_them() -> int:
         codes = []
-        for number, path in enumerate(files_in(config_file)):
+        paths = files_in(config_file)
+        load_together(paths)
+        for number, path in enumerate(paths):
             if headings:
                 print(*[""] * bool(number), f"{shown_name(path)}:", sep="\n", flush=True)
-            codes.append(guarded(lambda path=path: work(path)))  # type: ignore[misc]
+            codes.append(_by_itself(path, lambda path=path: work(path)))  # type: ignore[misc]
             sys.stdout.flush()
         return worst(codes)
 
@@ -85,19 +89,23 @@ def run_all(directory: str, run: Callable[[Named, int], int]) -> int:
     """
     codes: list[int] = []
     loaded: list[Named] = []
-    for path in files_in(directory):
+    paths = files_in(directory)
+    load_together(paths)
+    for path in paths:
 
         def take(path: str = path) -> int:
             loaded.append(Named(os.path.basename(path), load(path)))
             return OK
 
-        if guarded(take) != OK:
-            codes.append(USAGE)
+        code = _by_itself(path, take)
+        if code != OK:
+            codes.append(code)
     refuse_shared(directory, loaded)
     waiting: queue.SimpleQueue[Named] = queue.SimpleQueue()
     for named in loaded:
         waiting.put(named)
-    at_once = min(_AT_ONCE, len(loaded))
+    at_once = min(AT_ONCE, len(loaded))
+    share = _BYTES_IN_FLIGHT // max(1, at_once)
 
     def work() -> None:
         while True:
@@ -105,11 +113,7 @@ def run_all(directory: str, run: Callable[[Named, int], int]) -> int:
                 named = waiting.get_nowait()
             except queue.Empty:
                 return
-            code = USAGE
-            try:
-                code = guarded(lambda named=named: run(named, _BYTES_IN_FLIGHT // at_once))  # type: ignore[misc]
-            finally:
-                codes.append(code)
+            codes.append(_by_itself(named.name, lambda named=named: run(named, share)))  # type: ignore[misc]
 
     threads = [threading.Thread(target=work, name=f"spool-{number}", daemon=True) for number in range(at_once)]
     for thread in threads:
@@ -117,6 +121,22 @@ def run_all(directory: str, run: Callable[[Named, int], int]) -> int:
     for thread in threads:
         thread.join()
     return worst(codes)
+
+
+def _by_itself(name: str, work: Callable[[], int]) -> int:
+    """Do the work for one configuration; not even what nobody thought of keeps the others from their turn."""
+    try:
+        return guarded(work)
+    except Exception as error:
+        import traceback
+
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        # In one piece, so that the lines of several threads stay apart.
+        sys.stderr.write(
+            f"{shown_name(name)}: an unexpected error, {type(error).__name__}: {shown_name(str(error))} "
+            f"({os.path.basename(place.filename)}, line {place.lineno})\n"
+        )
+        return SOME_FAILED
 
 
 def refuse_shared(directory: str, loaded: list[Named]) -> None:

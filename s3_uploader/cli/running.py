@@ -46,13 +46,13 @@ def run(config_file: str, options: RunOptions) -> int:
 
 
 def _run_directory(directory: str, options: RunOptions) -> int:
-    from s3_uploader.cli.directory import Named, each, run_all
+    from s3_uploader.cli.directory import AT_ONCE, Named, each, run_all
 
     if options.progress:
         raise UsageProblem("--progress can show one spool only, and this is a directory of configurations.")
     if options.dry_run:
         return each(directory, lambda path: _run(path, options), headings=not options.json_log)
-    raise_descriptor_limit()
+    raise_descriptor_limit(runs=AT_ONCE)
     writing = threading.Lock()
     with stop_on_signals() as stop:
 
@@ -175,11 +175,16 @@ def stop_on_signals(*, on_hangup: Callable[[], None] | None = None) -> Iterator[
             signal.signal(number, signal.SIG_IGN if stop.requests else handler)
 
 
-def raise_descriptor_limit() -> None:
-    """Allow for a descriptor for each file and each connection in flight, where the hard limit lets us."""
+def raise_descriptor_limit(*, runs: int = 1) -> None:
+    """Allow for a descriptor for each file and each connection in flight, where the hard limit lets us.
+
+    :param runs: how many there are at the same time.
+    """
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_WANTED_DESCRIPTORS, hard)
+    wanted = runs * _WANTED_DESCRIPTORS
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -9,12 +9,14 @@ from s3_uploader import config
 from s3_uploader.errors import ConfigError, UsageProblem
 
 _settings: tuple[str, ...] = ()
+_foreign: frozenset[str] = frozenset()
 
 
 def set_over_files(settings: Sequence[str]) -> None:
     """Take note of what ``--set`` says; like the environment it holds for the whole process."""
-    global _settings
+    global _settings, _foreign
     _settings = tuple(settings)
+    _foreign = frozenset()
 
 
 def settings_given() -> tuple[str, ...]:
@@ -22,10 +24,16 @@ def settings_given() -> tuple[str, ...]:
     return _settings
 
 
+def load_together(config_files: Sequence[str]) -> None:
+    """Take note that these share one environment, in which each may have a variable of its own for its password."""
+    global _foreign
+    _foreign = frozenset(config.password_variables(config_files))
+
+
 def load(config_file: str) -> config.Config:
     """Read a configuration file; see :func:`s3_uploader.config.load`."""
     try:
-        return config.load(config_file, settings=_settings)
+        return config.load(config_file, settings=_settings, foreign=_foreign)
     except ConfigError:
         if os.path.isdir(config_file):
             raise UsageProblem(

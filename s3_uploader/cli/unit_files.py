@@ -13,7 +13,7 @@ import msgspec
 
 from s3_uploader.cli.directory import files_in, is_directory
 from s3_uploader.cli.output import print_json, print_lines
-from s3_uploader.cli.settings import load, settings_given
+from s3_uploader.cli.settings import load, load_together, settings_given
 from s3_uploader.errors import UsageProblem
 from s3_uploader.text import shown_name
 from s3_uploader.units import account as accounts
@@ -107,6 +107,7 @@ def _plan(config_file: str, options: UnitOptions) -> Plan:
         raise UsageProblem(f"{shown_name(source)} is a directory, and watch takes one configuration file.")
     if options.kind != "watch" and options.metrics_listen is not None:
         raise UsageProblem("--metrics-listen is for --kind watch.", hint="Other kinds have metrics_file.")
+    load_together(paths)
     configurations = [load(path) for path in paths]
     if options.user is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?", options.user):
         raise UsageProblem(f"--user {shown_name(options.user)}: is not the name of a user.")

@@ -14,7 +14,7 @@ from s3_uploader.config.keys import (
     MoveTo,
     S3Destination,
 )
-from s3_uploader.config.loading import decode, from_mapping, load
+from s3_uploader.config.loading import decode, from_mapping, load, password_variables
 from s3_uploader.config.schema import json_schema
 
 __all__ = [
@@ -30,4 +30,5 @@ __all__ = [
     "from_mapping",
     "json_schema",
     "load",
+    "password_variables",
 ]

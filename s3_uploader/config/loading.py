@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -29,27 +29,52 @@ from s3_uploader.errors import ConfigError
 _SECRETS = {"password"}
 
 
-def load(path: str, *, environ: Mapping[str, str] | None = None, settings: Sequence[str] = ()) -> Config:
+def load(
+    path: str,
+    *,
+    environ: Mapping[str, str] | None = None,
+    settings: Sequence[str] = (),
+    foreign: Collection[str] = (),
+) -> Config:
     """Read the configuration file at ``path``, with what else is set laid over it.
 
     :param environ: its variables ``S3_UPLOADER_…`` come over the file; ``None`` for this process's own.
     :param settings: each ``key=value``; they come over the environment.
+    :param foreign: variables that need not name a key; see :func:`password_variables`.
     :raises ConfigError: with every problem that was found.
     """
-    try:
-        with open(path, "rb") as file:
-            text = file.read()
-    except OSError as error:
-        raise ConfigError(path, [f"cannot be read: {error.strerror}"]) from None
-    raw = _decoded(text, source=path)
+    raw = _read(path)
     environ = os.environ if environ is None else environ
     problems: list[str] = []
     places: dict[str, str] = {}
     if isinstance(raw, dict) and (settings or any(name.startswith("S3_UPLOADER_") for name in environ)):
         from s3_uploader.config.overrides import lay_over, of_command_line, of_environment
 
-        places = lay_over(raw, [of_environment(environ), of_command_line(settings, problems)], problems)
+        places = lay_over(raw, [of_environment(environ), of_command_line(settings, problems)], problems, foreign)
     return _configured(raw, source=path, problems=problems, places=places)
+
+
+def password_variables(paths: Sequence[str]) -> set[str]:
+    """The environment variables in which configuration files expect passwords; of those files that can be read."""
+    found = set()
+    for path in paths:
+        try:
+            raw = _read(path)
+        except ConfigError:
+            continue
+        destination = raw.get("destination") if isinstance(raw, dict) else None
+        if isinstance(destination, dict) and isinstance(destination.get("password_env"), str):
+            found.add(destination["password_env"])
+    return found
+
+
+def _read(path: str) -> Any:
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+    except OSError as error:
+        raise ConfigError(path, [f"cannot be read: {error.strerror}"]) from None
+    return _decoded(text, source=path)
 
 
 def decode(text: bytes, *, source: str) -> Config:
@@ -88,6 +113,7 @@ def _configured(raw: object, *, source: str, problems: list[str], places: Mappin
         fields = _convert_fields(destination, inner, prefix, problems)
         problems += [prefix + problem for problem in _CONTRADICTIONS[destination](fields)]
         problems += _location_contradictions(values.get("locations", {}), destination, fields)
+        problems += _replacement_contradictions(values, on_conflict=fields.get("on_conflict", "fail"))
         if not problems:
             return Config(destination=destination(**fields), **values)
     raise ConfigError(source, [problem + _origin(problem, places) for problem in problems])
@@ -113,7 +139,6 @@ def _resolve_synonyms(raw: dict[str, Any], prefix: str, problems: list[str]) -> 
 
 
 def _gather_destination(given: dict[str, Any], problems: list[str]) -> tuple[Any, dict[str, Any]]:
-        problems += _replacement_contradictions(values, on_conflict=fields.get("on_conflict", "fail"))
     """Take the destination's keys out of ``given``; returns its type, ``None`` if there is no telling, and its keys."""
     short = {name: given.pop(name) for name in S3Destination.__struct_fields__ if name in given}
     if "destination" not in given:
@@ -223,31 +248,6 @@ def _compress_contradictions(key: str, compress: Any) -> Iterator[str]:
             yield f"{key}.key_suffix: is not valid UTF-8"
 
 
-def _prefix_problems(prefix: str) -> Iterator[str]:
-    if not _is_unicode(prefix):
-        yield "is not valid UTF-8"
-    elif "{" in prefix or "}" in prefix:
-        from s3_uploader.key_prefix import problem_of
-
-        problem = problem_of(prefix)
-        if problem:
-            yield problem
-
-
-def _location_contradictions(
-    locations: Mapping[str, Location], destination: Any, fields: Mapping[str, Any]
-) -> Iterator[str]:
-    for name, location in locations.items():
-        key = f"locations.{name}"
-        yield from (f"{key}.key_prefix: {problem}" for problem in _prefix_problems(location.key_prefix or ""))
-        yield from _compress_contradictions(f"{key}.compress", location.compress)
-        headers = {"storage_class": location.storage_class, "metadata": location.metadata, "tags": location.tags}
-        if destination is not S3Destination:
-            for setting, value in headers.items():
-                if value:
-                    yield f"{key}.{setting}: needs a destination of type s3"
-            continue
-        headers["tags"] = {**fields.get("tags", {}), **location.tags}
 def _replacement_contradictions(values: Mapping[str, Any], *, on_conflict: str) -> Iterator[str]:
     """A compressed ``x`` and a file that is named ``x.gz`` have one key, under which one would replace the other."""
     if values.get("layout") not in ("tree", "queue"):
@@ -273,6 +273,31 @@ def _names_some_anew(compress: str | Compress) -> bool:
     return compress != "none"
 
 
+def _prefix_problems(prefix: str) -> Iterator[str]:
+    if not _is_unicode(prefix):
+        yield "is not valid UTF-8"
+    elif "{" in prefix or "}" in prefix:
+        from s3_uploader.key_prefix import problem_of
+
+        problem = problem_of(prefix)
+        if problem:
+            yield problem
+
+
+def _location_contradictions(
+    locations: Mapping[str, Location], destination: Any, fields: Mapping[str, Any]
+) -> Iterator[str]:
+    for name, location in locations.items():
+        key = f"locations.{name}"
+        yield from (f"{key}.key_prefix: {problem}" for problem in _prefix_problems(location.key_prefix or ""))
+        yield from _compress_contradictions(f"{key}.compress", location.compress)
+        headers = {"storage_class": location.storage_class, "metadata": location.metadata, "tags": location.tags}
+        if destination is not S3Destination:
+            for setting, value in headers.items():
+                if value:
+                    yield f"{key}.{setting}: needs a destination of type s3"
+            continue
+        headers["tags"] = {**fields.get("tags", {}), **location.tags}
         yield from (f"{key}.{problem}" for problem in _header_contradictions(headers))
 
 

@@ -1,16 +1,17 @@
 """Values that are laid over the file: environment variables, and above them ``--set`` of the command line.
 
 ``S3_UPLOADER_SETTLE_SECONDS=30`` and ``--set settle_seconds=30`` say the same, and so do
-``S3_UPLOADER_DESTINATION__HOST=h`` and ``--set destination.host=h``. A value is read by the type of its key: text as it
-is, numbers and truth values as JSON writes them, lists and objects as JSON; nothing at all is ``null`` where a key may
-be without a value.
+``S3_UPLOADER_DESTINATION__HOST=h`` and ``--set destination.host=h``. The case of a variable does not matter, except in
+the name of a location: ``S3_UPLOADER_LOCATIONS__Kitchen__KEY_PREFIX``. A value is read by the type of its key: text as
+it is, numbers and truth values as JSON writes them, lists and objects as JSON; nothing at all is ``null`` where a key
+may be without a value.
 """
 
 from __future__ import annotations
 
 import re
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -42,10 +43,19 @@ class Override(msgspec.Struct, frozen=True):
 def of_environment(environ: Mapping[str, str]) -> list[Override]:
     """What the environment sets; the variable of the FTP password and those of Kubernetes are no keys."""
     return [
-        Override(tuple(name[len(PREFIX) :].lower().split("__")), environ[name], name)
+        Override(_path_of(name), environ[name], name)
         for name in sorted(environ)
         if name.startswith(PREFIX) and name != _PASSWORD and not _OF_KUBERNETES.fullmatch(name[len(PREFIX) :])
     ]
+
+
+def _path_of(variable: str) -> tuple[str, ...]:
+    """Where a variable leads. Names of keys are lower case, that of a location is what it is."""
+    names = variable[len(PREFIX) :].split("__")
+    path = [name.lower() for name in names]
+    if path[0] == "locations":
+        path[1:2] = names[1:2]
+    return tuple(path)
 
 
 def of_command_line(settings: Sequence[str], problems: list[str]) -> list[Override]:
@@ -55,8 +65,13 @@ def of_command_line(settings: Sequence[str], problems: list[str]) -> list[Overri
     return [Override(tuple(name.strip().split(".")), text, f"{_OPTION} {name.strip()}") for name, _, text in pairs]
 
 
-def lay_over(raw: dict[str, Any], layers: Sequence[Sequence[Override]], problems: list[str]) -> dict[str, str]:
-    """Change ``raw`` in place, layer by layer; returns for each changed key, dotted, where its value came from."""
+def lay_over(
+    raw: dict[str, Any], layers: Sequence[Sequence[Override]], problems: list[str], foreign: Collection[str] = ()
+) -> dict[str, str]:
+    """Change ``raw`` in place, layer by layer; returns for each changed key, dotted, where its value came from.
+
+    :param foreign: variables that are no problem if they name no key.
+    """
     places: dict[str, str] = {}
     for layer in layers:
         for override in sorted(layer, key=_outer_first):
@@ -65,7 +80,7 @@ def lay_over(raw: dict[str, Any], layers: Sequence[Sequence[Override]], problems
             if hint is not None:
                 _write(raw, path, _read(override.text, hint))
                 places[".".join(path)] = override.place
-            elif override.place != _password_variable(raw):
+            elif override.place != _password_variable(raw) and override.place not in foreign:
                 problems.append(f"{override.place}: names no known key{_nearest(override, raw)}")
     return places
 
@@ -99,7 +114,7 @@ def _hint(path: tuple[str, ...], raw: Mapping[str, Any]) -> Any:
         if path[1:] == ("type",):
             return str
         destination = raw.get("destination")
-        kind = DESTINATIONS.get(destination.get("type", "")) if isinstance(destination, dict) else None
+        kind = DESTINATIONS.get(str(destination.get("type"))) if isinstance(destination, dict) else None
         return None if kind is None else _inner(kind, path[1:])
     if path[0] in Config.__struct_fields__:
         return _inner(Config, path)

@@ -168,6 +168,18 @@ def test_a_variable_that_the_configuration_names_is_left_alone(load: Any) -> Non
     assert load(raw, SECRET="x").destination.password_env == "S3_UPLOADER_SECRET"
 
 
+def test_the_name_of_a_location_keeps_its_case(load: Any) -> None:
+    """What a variable says of a location is said of the one with exactly that name."""
+    loaded = load(SHORT, LOCATIONS__Kitchen__KEY_PREFIX="k/")
+    assert {name: location.key_prefix for name, location in loaded.locations.items()} == {"Kitchen": "k/"}
+
+
+def test_a_destination_whose_type_is_no_text_is_a_problem(load: Any) -> None:
+    """What is laid over a destination that cannot be understood is not what the program stumbles over."""
+    raw = {"base_dir": "/spool", "destination": {"type": []}}
+    assert "destination.type: must be one of s3, ftp, local, not []" in problems_of(load, raw, DESTINATION__HOST="h")
+
+
 def test_a_file_that_is_no_object_is_still_said_to_be_none(load: Any) -> None:
     """Where there is no object there is nothing to lay anything over."""
     assert problems_of(load, [1], SETTLE_SECONDS="1") == [

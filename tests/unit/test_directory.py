@@ -1,0 +1,110 @@
+"""A directory of configurations: each has its turn, whatever becomes of the others."""
+
+from __future__ import annotations
+
+import json
+import resource
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3_uploader.cli import running
+from s3_uploader.cli.directory import AT_ONCE, Named, each, run_all
+from s3_uploader.cli.settings import load
+
+MANY = 3 * AT_ONCE
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """More configurations than are run at the same time."""
+    for number in range(MANY):
+        write(tmp_path, f"{number:02}", {"type": "local", "path": "/archive"})
+    return tmp_path
+
+
+def write(directory: Path, name: str, destination: dict[str, Any]) -> None:
+    """One configuration in a directory."""
+    raw = {"base_dir": f"/spool/{name}", "destination": destination}
+    (directory / f"{name}.json").write_text(json.dumps(raw))
+
+
+def test_an_error_that_nobody_thought_of_ends_one_spool_and_no_other(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However many runs break, each spool is run, and each that broke is named with its reason."""
+    ran: list[str] = []
+
+    def run(named: Named, bytes_in_flight: int) -> int:
+        ran.append(named.name)
+        if named.name != "00.json":
+            raise ValueError("year 11476\nis out of range")
+        return 0
+
+    assert run_all(str(directory), run) == 1
+    assert sorted(ran) == [f"{number:02}.json" for number in range(MANY)]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == MANY - 1
+    assert all("an unexpected error, ValueError: year 11476" in line for line in lines)
+    assert {line.partition(":")[0] for line in lines} == set(ran) - {"00.json"}
+
+
+def test_an_error_that_nobody_thought_of_ends_one_look_and_no_other(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Commands that take one configuration after the other go on after it too."""
+    seen: list[str] = []
+
+    def work(path: str) -> int:
+        seen.append(path)
+        if len(seen) == 1:
+            raise TypeError("unhashable")
+        return 0
+
+    assert each(str(directory), work) == 1
+    assert len(seen) == MANY
+    assert f"{seen[0]}: an unexpected error, TypeError: unhashable" in capsys.readouterr().err
+
+
+def test_each_configuration_may_have_a_variable_of_its_own_for_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What one of them names is no unknown key to another; what none names is one to all."""
+    for name in ("A", "B"):
+        write(tmp_path, name, {"type": "ftp", "host": "h", "password_env": f"S3_UPLOADER_PW_{name}"})
+        monkeypatch.setenv(f"S3_UPLOADER_PW_{name}", "secret")
+    (tmp_path / "C.json").write_text("{")
+    write(tmp_path, "D", {"type": "ftp", "host": "h", "password_env": []})
+    ran: list[str] = []
+
+    def run(named: Named, bytes_in_flight: int) -> int:
+        ran.append(named.name)
+        return 0
+
+    def look(path: str) -> int:
+        ran.append(load(path).base_dir)
+        return 0
+
+    assert run_all(str(tmp_path), run) == each(str(tmp_path), look) == 2
+    assert sorted(ran) == ["/spool/A", "/spool/B", "A.json", "B.json"]
+    assert "S3_UPLOADER_PW" not in capsys.readouterr().err
+    monkeypatch.setenv("S3_UPLOADER_PW_X", "secret")
+    assert each(str(tmp_path), look) == 2
+    assert len(ran) == 4
+    assert "S3_UPLOADER_PW_X: names no known key" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("runs", "hard", "soft"),
+    [(1, 2**20, 4096), (8, 2**20, 8 * 4096), (8, resource.RLIM_INFINITY, 8 * 4096), (8, 5000, 5000)],
+)
+def test_each_run_at_the_same_time_has_descriptors(
+    monkeypatch: pytest.MonkeyPatch, runs: int, hard: int, soft: int
+) -> None:
+    """The limit grows with the number of runs, as far as the hard limit allows."""
+    limits: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda which, both: limits.append(both))
+    running.raise_descriptor_limit(runs=runs)
+    assert limits == [(soft, hard)]
