@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Collection
 
 from s3_uploader import parts, places
 from s3_uploader.checks import check_spool, check_state
@@ -29,6 +30,7 @@ def check(config_file: str, *, as_json: bool) -> int:
             local += check_state(place.state_dir)
     except UploaderError as error:
         local.append(Finding(Severity.ERROR, "spool", error.message, error.hint))
+    local += _check_compression(parts.compression_formats(configuration))
     remote: list[Finding] = []
 
     def notice(level: str, sentence: str) -> None:
@@ -49,6 +51,25 @@ def check(config_file: str, *, as_json: bool) -> int:
     if any(finding.severity is Severity.ERROR for finding in remote):
         return DESTINATION_UNUSABLE
     return USAGE if any(finding.severity is Severity.ERROR for finding in local) else OK
+
+
+def _check_compression(formats: Collection[str]) -> list[Finding]:
+    """Whether files can be compressed as they are to be: the library for it may be missing."""
+    findings = []
+    for name in sorted(formats):
+        from s3_uploader.stores.base import Compression, Source
+        from s3_uploader.stores.compressing import pack
+
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        try:
+            pack(Source(nowhere, 0), nowhere, Compression(name, 1, ""))
+        except UploaderError as error:
+            findings.append(Finding(Severity.ERROR, "compress", error.message, error.hint))
+        else:
+            findings.append(Finding(Severity.OK, "compress", f"files can be compressed with {name}."))
+        finally:
+            os.close(nowhere)
+    return findings
 
 
 def _print(findings: list[Finding]) -> None:

@@ -1,0 +1,53 @@
+"""The command ``check``: what it finds beside spool, state directory and destination."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3_uploader.cli.checking import check
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> str:
+    """A configuration that compresses the files of one location."""
+    for name in ("spool", "archive"):
+        (tmp_path / name).mkdir()
+    raw = {
+        "base_dir": str(tmp_path / "spool"),
+        "destination": {"type": "local", "path": str(tmp_path / "archive")},
+        "compress": "gzip",
+        "locations": {"a": {"compress": "zstd"}},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    return str(tmp_path / "config.json")
+
+
+def test_a_library_that_is_missing_is_found(
+    config_file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever is told that all is ready need not install anything for the first run."""
+    real = importlib.import_module
+
+    def without_zstd(name: str, *arguments: Any) -> Any:
+        if name.endswith("zstd"):
+            raise ImportError(name)
+        return real(name, *arguments)
+
+    monkeypatch.setattr(importlib, "import_module", without_zstd)
+    assert check(config_file, as_json=False) == 2
+    told = capsys.readouterr().out
+    assert "ok       compress: files can be compressed with gzip." in told
+    assert "ERROR    compress: Files cannot be compressed with zstd" in told
+    assert "pip install" in told
+    assert "Not ready" in told
+
+
+def test_a_library_that_is_there_is_found_too(config_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With everything installed the check ends well, and says what it looked at."""
+    assert check(config_file, as_json=False) == 0
+    assert "ok       compress: files can be compressed with zstd." in capsys.readouterr().out
