@@ -38,6 +38,8 @@ def audit_spool(
         if (row.size, row.mtime_ns) != (file.size, file.mtime_ns):
             continue  # changed since: it waits to be shipped again
         detail = _difference(place, row) if deep else ""
+        if detail is None:
+            continue  # a run has just removed it
         kind = Kind.LOCAL
         if not detail:
             if file.note == Left.REMEMBERED.value:
@@ -64,8 +66,8 @@ def _files(place: Place, summary: Summary) -> Iterator[SpoolFile]:
             yield SpoolFile(candidate.path, candidate.size, candidate.mtime_ns, note)
 
 
-def _difference(place: Place, row: ShippedRow) -> str:
-    """In what the content of a local file differs from what was shipped of it; empty if it does not.
+def _difference(place: Place, row: ShippedRow) -> str | None:
+    """In what the content of a local file differs from what was shipped of it; empty if it does not, ``None`` if gone.
 
     Of a file that was compressed the ledger knows no checksum but that of the compressed bytes.
     """
@@ -82,6 +84,8 @@ def _difference(place: Place, row: ShippedRow) -> str:
             there = _digests(descriptor)
         finally:
             os.close(descriptor)
+    except FileNotFoundError:
+        return None
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
     for algorithm, value in known.items():

@@ -50,7 +50,7 @@ class AuditOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def audit(config_file: str, selection: Selection, options: AuditOptions) -> int:
-    """Print each finding and a summary; exit code 1 if anything is missing or different."""
+    """Print each finding and a summary; exit code 1 if anything is missing or different, or nothing was audited."""
     configuration = load(config_file)
     began = time.monotonic()
     inventory = inventories.build_inventory(configuration, notice=lambda level, sentence: _note(sentence))
@@ -60,10 +60,14 @@ def audit(config_file: str, selection: Selection, options: AuditOptions) -> int:
         with Snapshot(path, destination=inventory.name) as snapshot:
             summary = _audited(configuration, inventory, snapshot, selection, options)
             elsewhere = snapshot.elsewhere()
+            # The bucket has another name now, or it is another's ledger. That nothing is missing would be no news.
+            is_in_vain = bool(elsewhere) and not summary.keys and not snapshot.knows_destination()
     finally:
         inventory.close()
+    if is_in_vain:
+        _note(f"Nothing was audited: the ledger knows of no file at {shown_name(inventory.name)}.")
     _print_summary(summary, inventory.name, elsewhere, time.monotonic() - began, as_json=options.as_json)
-    return SOME_FAILED if summary.problems else OK
+    return SOME_FAILED if summary.problems or is_in_vain else OK
 
 
 def _audited(
@@ -221,5 +225,7 @@ def _summary_line(summary: Summary, destination: str, seconds: float) -> str:
         parts.append(f"{summary.size_only:,} with the same size (nothing more can be compared)")
     for kind, number in sorted(summary.findings.items(), key=lambda item: item[0].is_note):
         parts.append(f"{number:,} {_IN_SUMMARY[kind]}")
-    verdict = "Something is missing or different." if summary.problems else "Nothing is missing or different."
+    verdict = "Nothing is missing or different." if summary.keys else "Nothing was audited."
+    if summary.problems:
+        verdict = "Something is missing or different."
     return f"{verdict} {audited}: {', '.join(parts)}."

@@ -18,6 +18,7 @@ from s3_uploader.ledger import history
 from s3_uploader.ledger.codec import SHIPPED_COLUMNS, int64, restored, shipped_row, stored
 from s3_uploader.ledger.database import ReadOnlyDatabase, explained
 from s3_uploader.ledger.rows import ShippedRow
+from s3_uploader.text import shown_name
 
 _PIECE = 1000
 _NAMES = [name.strip() for name in SHIPPED_COLUMNS.split(",")]
@@ -26,6 +27,10 @@ _NOT_NEEDED = {"mtime_ns": "0", "period_begin": "NULL", "seconds": "0", "run": "
 """What is left out when rows are sorted, to save room."""
 _TEXTS = ("encoding",)
 """Columns that are empty, not NULL, where a ledger does not have them yet."""
+_WHERE_IT_MAY_BE = (
+    "Run this as the user that runs the uploads, with their state directory: with --set state_dir=DIRECTORY, or, where "
+    "systemd runs them, with STATE_DIRECTORY=/var/lib/s3-uploader (or how else the unit is called) in the environment."
+)
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -49,7 +54,7 @@ class Snapshot:
     """What the ledger said when it was copied.
 
     :param destination: name of the store whose files are wanted.
-    :raises StateError: if the ledger cannot be read, or there is no room for the copy.
+    :raises StateError: if the ledger is not there or cannot be read, or there is no room for the copy.
     """
 
     def __init__(self, ledger_path: str, *, destination: str) -> None:
@@ -57,6 +62,9 @@ class Snapshot:
         self._destination = destination
         # Whether it is a ledger, and one that this program and this user may read.
         ReadOnlyDatabase(ledger_path).close()
+        # To others a ledger that is not there is an empty one. Here that would read as if nothing were missing.
+        if not os.path.exists(ledger_path):
+            raise StateError(f"There is no ledger {shown_name(ledger_path)}.", hint=_WHERE_IT_MAY_BE)
         # Without a name it is a temporary file, which is gone when it is closed.
         self._connection = sqlite3.connect("", uri=True, isolation_level=None)
         self._present: set[str] | None = None
@@ -127,6 +135,15 @@ class Snapshot:
             ((counts[restored(name)],),) = self._read(f"SELECT files FROM elsewhere_{number}")
         return {name: files for name, files in counts.items() if files}
 
+    def knows_destination(self) -> bool:
+        """Whether there is any row of the destination, selected or not."""
+        self._copy(
+            "CREATE TABLE known AS SELECT 1 FROM ledger.shipped"
+            " WHERE destination = (SELECT id FROM ledger.destinations WHERE name = ?) LIMIT 1",
+            (stored(self._destination),),
+        )
+        return bool(self._read("SELECT * FROM known"))
+
     def shipped_and_there(self, files: Iterable[SpoolFile]) -> Iterator[tuple[SpoolFile, ShippedRow]]:
         """The files of the spool of which the ledger knows, each with the last row of its path."""
         connection = self._connection
@@ -181,11 +198,6 @@ class Snapshot:
             self._connection.execute("DETACH ledger")
 
     def _attach(self, *, immutable: bool) -> None:
-        if not os.path.exists(self._ledger_path):
-            self._connection.execute("ATTACH ':memory:' AS ledger")
-            self._connection.execute(f"CREATE TABLE ledger.shipped (id INTEGER PRIMARY KEY, {SHIPPED_COLUMNS})")
-            self._connection.execute("CREATE TABLE ledger.destinations (id INTEGER PRIMARY KEY, name)")
-            return
         quoted = os.path.abspath(self._ledger_path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
         # Without a WAL nobody is writing, and SQLite must not be made to create one merely to read.
         self._connection.execute("ATTACH ? AS ledger", (f"file:{quoted}?mode=ro{'&immutable=1' * immutable}",))

@@ -16,6 +16,8 @@ from s3_uploader.stores.local import code_of, reason_of
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR)
+_OUT_OF_SIGHT = (*_ABSENT, errno.EACCES, errno.EPERM, errno.EIO)
+"""Of a part of the tree. The rest is listed all the same, and what is expected in there is looked at on its own."""
 
 
 class LocalInventory:
@@ -69,7 +71,7 @@ class LocalInventory:
         try:
             top = self._directory(names)
         except OSError as error:
-            if error.errno in _ABSENT:
+            if error.errno in _OUT_OF_SIGHT:
                 return
             raise self._failed(error, self.address(prefix), Scope.DESTINATION) from error
         yield from self._walk(top, "".join(f"{name}/" for name in names), wanted)
@@ -123,13 +125,17 @@ class LocalInventory:
                         continue
                     try:
                         below = os.open(name, _DIRECTORY, dir_fd=directory)
-                    except FileNotFoundError:
+                    except OSError as error:
+                        if error.errno not in _OUT_OF_SIGHT:
+                            raise
                         continue
                     yield from self._walk(below, f"{path}{name}/", wanted)
                     continue
                 try:
                     status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                except FileNotFoundError:
+                except OSError as error:
+                    if error.errno not in _OUT_OF_SIGHT:
+                        raise
                     continue
                 if stat.S_ISREG(status.st_mode):
                     yield Entry(key=path + name, size=status.st_size, modified=status.st_mtime)

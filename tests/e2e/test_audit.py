@@ -111,7 +111,8 @@ class TestBucket:
             keys[3]: "missing",
         }
         for arguments in (("--since", "now"), ("--until", "1h"), ("--location", "attic")):
-            assert site.run("audit", *arguments).stdout.startswith(f"{FINE}0 files")
+            finished = site.run("audit", *arguments)
+            assert (finished.code, finished.stdout.startswith("Nothing was audited. 0 files")) == (0, True)
         assert site.run("audit", "--location", "bedroom").code == 1
         assert site.run("audit", "--since", "yesterday").code == 2
 
@@ -146,7 +147,7 @@ class TestBucket:
         site.settings["engine"] = engine
         bucket = site.settings["bucket"]
         site.settings["bucket"] = "gone"
-        assert site.run("audit").code == 0, "nothing was shipped to that bucket"
+        assert site.run("audit").code == 1, "nothing was shipped to that bucket"
         site.settings["bucket"] = bucket
         site.environment["AWS_ENDPOINT_URL"] = "http://127.0.0.1:9"
         finished = site.run("audit")
@@ -174,12 +175,23 @@ class TestBucket:
         assert kinds(finished) == {keys[0]: "unreadable"}
 
     def test_other_destinations(self, site: Site, keys: list[str]) -> None:
-        """What was shipped elsewhere is not audited, and that is said."""
+        """What was shipped elsewhere is not audited; that is said, and that nothing was audited is no success."""
         bucket = site.settings["bucket"]
         site.settings["bucket"] = "another"
+        for arguments in ((), ("--since", "30d"), ("--json",)):
+            finished = site.run("audit", *arguments)
+            assert finished.code == 1
+            assert "Nothing was audited: the ledger knows of no file at another." in finished.stderr
         finished = site.run("audit")
-        assert finished.stdout.startswith(f"{FINE}0 files")
+        assert finished.stdout.startswith("Nothing was audited. 0 files")
         assert f"Not audited, since they were shipped elsewhere: 20 at {bucket}." in finished.stderr
+
+    def test_a_ledger_that_is_not_there(self, site: Site, keys: list[str]) -> None:
+        """Without the ledger of the uploads nothing can be audited, which is an error that names the place."""
+        finished = site.run("audit", "--set", f"state_dir={site.place / 'nowhere'}")
+        assert (finished.code, finished.stdout) == (2, "")
+        assert f"There is no ledger {site.place / 'nowhere'}" in finished.stderr
+        assert "/var/lib/s3-uploader" in finished.stderr
 
     def test_it_outlives_its_spool(self, site: Site, keys: list[str]) -> None:
         """The ledger can be audited when the spool is gone."""

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3_uploader.audit import Audit, Finding, Kind, Summary
+from s3_uploader.audit import Audit, Finding, Kind, Summary, spool
 from s3_uploader.audit.findings import CLOCKS_DIFFER, judge
 from s3_uploader.audit.merging import Unordered, Wanted, common_directory, pairs, sorted_on_disk
+from s3_uploader.audit.spool import audit_spool
+from s3_uploader.config import from_mapping
 from s3_uploader.errors import Scope, StateError, StoreError
 from s3_uploader.ledger import Ledger, ShippedRow
 from s3_uploader.ledger.schema import APPLICATION_ID, MIGRATIONS
 from s3_uploader.ledger.snapshot import Bounds, Snapshot, SpoolFile
 from s3_uploader.model import Proof
+from s3_uploader.places import open_place
 from s3_uploader.stores.inventory import CannotList, Entry, key_order
+from s3_uploader.stores.local_inventory import LocalInventory
 from s3_uploader.stores.s3_inventory import parse_iso, parse_page
+from tests.fakes import write
 from tests.ledger_values import NOW, shipped
 
 MD5 = "0123456789abcdef" * 2
@@ -419,12 +427,16 @@ def test_other_destinations(path: str) -> None:
     assert [each.key for each in snapshot_of(path, *rows)] == ["a"]
     with Snapshot(path, destination="bucket") as snapshot:
         assert snapshot.elsewhere() == {"old": 2}
+        assert snapshot.knows_destination()
+    with Snapshot(path, destination="new") as snapshot:
+        assert snapshot.elsewhere() == {"bucket": 1, "old": 2}
+        assert not snapshot.knows_destination()
 
 
 def test_a_ledger_that_is_not_there(path: str) -> None:
-    """It is an empty one, and stays away."""
-    with Snapshot(path, destination="bucket") as snapshot:
-        assert (snapshot.select(), list(snapshot.rows()), snapshot.elsewhere()) == (Bounds(), [], {})
+    """It is no empty one, of which nothing could be missing: the error names it, and it stays away."""
+    with pytest.raises(StateError, match=f"There is no ledger {path}"):
+        Snapshot(path, destination="bucket")
     assert not Path(path).exists()
 
 
@@ -457,6 +469,60 @@ def test_files_that_are_still_there(path: str) -> None:
     assert set(found) == {"a", "\udcff"}
     assert found["a"][1] == 2
     assert found["a"][0].note == "fresh"
+
+
+def test_a_file_that_goes_meanwhile(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that a run removes while it is looked at is no finding."""
+    write(tmp_path / "spool" / "a")
+    status = (tmp_path / "spool" / "a").stat()
+    config = from_mapping(
+        {
+            "base_dir": str(tmp_path / "spool"),
+            "bucket": "bucket",
+            "layout": "tree",
+            "state_dir": str(tmp_path / "state"),
+        },
+        source="x",
+    )
+    snapshot_of(path, shipped("a", size=status.st_size, mtime_ns=status.st_mtime_ns, checksum=""))
+
+    def told() -> list[Kind]:
+        findings: list[Finding] = []
+        with open_place(config) as place, Snapshot(path, destination="bucket") as snapshot:
+            audit_spool(place, snapshot, deep=True, address=str, tell=findings.append, summary=Summary())
+        return [finding.kind for finding in findings]
+
+    def gone(descriptor: int) -> dict[str, str]:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    assert told() == [Kind.STILL_THERE]
+    monkeypatch.setattr(spool, "_digests", gone)
+    assert told() == []
+
+
+# ------------------------------------------------------------------------------------------------ a directory
+
+
+def test_a_directory_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of the tree that is out of reach costs that part only."""
+    for key in ("a/x", "b/x", "c/x"):
+        write(tmp_path / key)
+    real = os.open
+
+    def refusing(name: str, *arguments: Any, **options: Any) -> int:
+        if name == "b":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refusing)
+    inventory = LocalInventory(path=str(tmp_path))
+    inventory.open()
+    assert [entry.key for entry in inventory.entries("", wanted=str)] == ["a/x", "c/x"]
+    assert list(inventory.entries("b/", wanted=str)) == []
+    with pytest.raises(StoreError) as caught:
+        inventory.look("b/x", content=False)
+    assert caught.value.scope is Scope.FILE
+    inventory.close()
 
 
 # ------------------------------------------------------------------------------------------------ what S3 lists
