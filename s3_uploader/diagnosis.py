@@ -10,11 +10,11 @@ runs that ended alike, the moment a lock was taken), so that it outlives every p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice, pairwise
+from itertools import islice, pairwise, takewhile
 
 import msgspec
 
-from s3_uploader.errors import SpoolError, UploaderError
+from s3_uploader.errors import SpoolError, StateError, UploaderError
 from s3_uploader.ledger.rows import FailingKind, RunRow
 from s3_uploader.model import Cause, Left, Problem, Severity
 from s3_uploader.tally import End
@@ -31,6 +31,12 @@ FUTURE_SECONDS = 300.0
 """Seconds by which a time must lie in the future to count as wrong."""
 _AGAIN = 2
 """Attempts from which on a file fails "again"."""
+_DEAD_RUNS = 3
+"""Runs in a row that did not come to their end until that is no accident."""
+LONG_READY_SECONDS = 3600.0
+"""Seconds after which a file that is ready, and that a run has left, is a problem whatever the reason."""
+_UNKNOWN_PACE_SECONDS = 25 * 3600.0
+"""The same while there is no telling how often runs come: they may come once a day."""
 _BEHIND_RUNS = 3
 """Runs in a row that leave more than the one before until the spool counts as falling behind."""
 _LATE_FACTOR = 3.0
@@ -44,7 +50,10 @@ _CREDENTIALS = {
     "NoPassword", "530", "532", "KMS.DisabledException", "KMS.NotFoundException", "KMS.InvalidStateException", "EACCES",
 }  # fmt: skip
 _CLOCK = {"RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"}
-_DISK = {"DiskFull", "CannotMove"}
+_OWN_DISK = {"DiskFull", "CannotMove"}
+_DISK = _OWN_DISK | {
+    "ENOSPC", "EDQUOT", "QuotaExceeded", "XMinioStorageFull", "452", "552", "NoRoomToCompress",
+}  # fmt: skip
 _RIGHTS = {"CannotRemove"}
 
 _ELSEWHERE = " If there were runs, they have another state directory: name it with state_dir in the configuration."
@@ -75,6 +84,14 @@ class OpenFileSeen(msgspec.Struct, frozen=True, kw_only=True):
     since: float
     is_open: bool = True
     by: str = ""
+
+
+class ReadyFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """Files that have been ready for long: how many, the one that has been so for longest, and since when at most."""
+
+    files: int
+    path: str
+    since: float
 
 
 class HolderSeen(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +140,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     :param prevented: why no run can begin, as found now.
     :param full: directories whose disks have no room.
     :param waiting: how many files wait, ``None`` if that was not looked at.
+    :param ready: those of them that are ready, and have been so for long.
     """
 
     now: float
@@ -136,6 +154,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     prevented: UploaderError | None = None
     full: Sequence[FullDisk] = ()
     waiting: int | None = None
+    ready: ReadyFiles | None = None
 
 
 def diagnose(facts: Facts) -> tuple[Problem, ...]:
@@ -148,12 +167,13 @@ def diagnose(facts: Facts) -> tuple[Problem, ...]:
         *_ledger_failed(facts, runs),
         *_hung(facts),
         *_not_run(facts, runs),
+        *_dying(facts, runs),
         *_unreadable(facts, runs),
         *_clock(facts, runs),
         *_failing(facts),
         *_open_writer(facts),
         *_falling_behind(runs),
-    ]
+    ] or _left_behind(facts, runs)
     first: dict[Cause, Problem] = {}
     for problem in found:
         first.setdefault(problem.cause, problem)
@@ -216,7 +236,7 @@ def _prevented(facts: Facts, runs: list[RunRow]) -> list[Problem]:
         return []
     # A run that could not begin leaves no row; so it has been like this since the last that could, or a little less.
     since = _last_moment(runs)
-    cause = Cause.UNREADABLE if isinstance(error, SpoolError) else Cause.DISK_FULL
+    cause = _cause_of_prevented(error)
     return [
         Problem(
             cause=cause,
@@ -225,9 +245,16 @@ def _prevented(facts: Facts, runs: list[RunRow]) -> list[Problem]:
             next="Each run tries again and ships nothing until then.",
             remedy=error.hint or _REMEDY[cause],
             since=since,
-            path=facts.base_dir if cause is Cause.UNREADABLE else None,
+            path=facts.base_dir if isinstance(error, SpoolError) else None,
         )
     ]
+
+
+def _cause_of_prevented(error: UploaderError) -> Cause:
+    if isinstance(error, SpoolError):
+        return Cause.UNREADABLE
+    code = error.code if isinstance(error, StateError) else ""
+    return {"DiskFull": Cause.DISK_FULL, "Denied": Cause.UNREADABLE}.get(code, Cause.NOT_RUN)
 
 
 def _full(facts: Facts, runs: list[RunRow]) -> list[Problem]:
@@ -242,7 +269,7 @@ def _full(facts: Facts, runs: list[RunRow]) -> list[Problem]:
                 sentence=f"the disk of the {disk.purpose} {shown_name(disk.directory)} {disk.why}",
                 next=f"Each run tries again; {kept}.",
                 remedy=f"Make room in {shown_name(disk.directory)}.",
-                since=_last_moment(runs) if is_state else _first_failure(facts, _DISK),
+                since=_last_moment(runs) if is_state else _first_failure(facts, _OWN_DISK),
                 path=disk.directory,
             )
         )
@@ -338,10 +365,11 @@ def _not_run(facts: Facts, runs: list[RunRow]) -> list[Problem]:
         sentence = "no run is recorded in this ledger, and files wait"
     else:
         pause = usual_pause(runs[:50])
-        if facts.now - last <= (_LATE_FACTOR * pause if pause is not None else HUNG_SECONDS) + _LATE_SECONDS:
+        # After one run there is no telling when the next is due.
+        if pause is None or facts.now - last <= _LATE_FACTOR * pause + _LATE_SECONDS:
             return []
-        usual = f", and they used to come every {shown_duration(pause)}" if pause is not None else ""
-        sentence = f"the last run was {shown_duration(facts.now - last)} ago{usual}"
+        ago = shown_duration(facts.now - last)
+        sentence = f"the last run was {ago} ago, and they used to come every {shown_duration(pause)}"
     return [
         Problem(
             cause=Cause.NOT_RUN,
@@ -350,6 +378,32 @@ def _not_run(facts: Facts, runs: list[RunRow]) -> list[Problem]:
             next="Nothing, until something starts a run.",
             remedy=_REMEDY[Cause.NOT_RUN] + (_ELSEWHERE if last is None else ""),
             since=last,
+        )
+    ]
+
+
+def _dying(facts: Facts, runs: list[RunRow]) -> list[Problem]:
+    if facts.holder is not None or facts.prevented is not None:
+        return []
+    dead = list(takewhile(_did_not_end, runs))
+    if len(dead) < _DEAD_RUNS:
+        return []
+    since = dead[-1].started_at
+    before = next(iter(_finished(runs[len(dead) :])), None)
+    if before is not None and before.finished_at is not None:
+        # Where several share a spool the others may well be at work.
+        if before.finished_at > since:
+            return []
+        since = before.finished_at
+    is_harmless = facts.waiting == 0 or any(row.shipped for row in dead)
+    return [
+        Problem(
+            cause=Cause.NOT_RUN,
+            severity=Severity.WARNING if is_harmless else Severity.ERROR,
+            sentence=f"no run has come to its end: the last {len(dead):,} were killed or interrupted",
+            next="Each run begins anew, and ships what it can until it is ended.",
+            remedy="Look at what ends them: the kernel's log (out of memory), the journal (time-outs), a power supply.",
+            since=since,
         )
     ]
 
@@ -372,7 +426,9 @@ def _failing_problem(facts: Facts, cause: Cause, kinds: list[FailingKind]) -> Pr
     what = {
         Cause.CONFLICT: "cannot be shipped, since there is other content under its key",
         Cause.UNREADABLE: "is shipped and cannot be removed",
-        Cause.DISK_FULL: "is shipped and cannot be moved away",
+        Cause.DISK_FULL: "is shipped and cannot be moved away"
+        if oldest.code in _OWN_DISK
+        else "cannot be shipped for want of room",
         Cause.CREDENTIALS: "is refused for want of a right",
     }.get(cause, f"has failed {oldest.attempts} times while others go")
     due = min(kind.next_try_at for kind in kinds)
@@ -483,7 +539,38 @@ def _falling_behind(runs: list[RunRow]) -> list[Problem]:
     ]
 
 
+def _left_behind(facts: Facts, runs: list[RunRow]) -> list[Problem]:
+    """What no other cause explains: files that could have been shipped long ago."""
+    ready = facts.ready
+    if ready is None or not runs:
+        return []
+    waited = facts.now - ready.since
+    # Of several ticks the row's start is that of the first.
+    was_left = any(row.finished_at - row.duration > ready.since for row in runs[:50] if row.finished_at is not None)
+    is_unknown_pace = facts.holder is None and usual_pause(runs[:50]) is None
+    is_late = was_left and waited > LONG_READY_SECONDS
+    if not is_late and not (is_unknown_pace and waited > _UNKNOWN_PACE_SECONDS):
+        return []
+    return [
+        Problem(
+            cause=Cause.FALLING_BEHIND,
+            severity=Severity.WARNING,
+            sentence=f"{_shown(facts, ready.path)} has been ready for {shown_duration(waited)}{_others(ready.files)}, "
+            "and no run has shipped it",
+            next="Each run ships the oldest files first, as many as its time allows.",
+            remedy="Look at how the last runs ended, and at whether they come often enough and have time enough.",
+            since=ready.since,
+            path=_absolute(facts, ready.path),
+            files=ready.files,
+        )
+    ]
+
+
 # -------------------------------------------------------------------------------------------------- rows of runs
+
+
+def _did_not_end(row: RunRow) -> bool:
+    return row.finished_at is None or row.ended_by == End.SIGNAL.value
 
 
 def _finished(runs: list[RunRow]) -> list[RunRow]:

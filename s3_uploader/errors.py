@@ -59,7 +59,7 @@ class SpoolError(UploaderError):
 class StateError(UploaderError):
     """The state directory or the ledger in it cannot be written, so nothing may be deleted on its word.
 
-    :param code: a short name of ours where it matters: ``DiskFull``, ``Damaged``.
+    :param code: a short name of ours where it matters: ``DiskFull``, ``Denied`` (this user may not), ``Damaged``.
     """
 
     def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:

@@ -208,6 +208,7 @@ def _open_lock_file(state_dir: str) -> int:
         raise StateError(
             f"The lock file {shown_name(path)} cannot be opened: {error.strerror}.",
             hint="Make the state directory writable for this user, or name another one with state_dir.",
+            code="DiskFull" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Denied",
         ) from error
 
 

@@ -6,6 +6,7 @@ mounted) is said beside it. Changes nothing, and takes seconds at the most, howe
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -17,11 +18,13 @@ from s3_uploader.config.keys import Config, MoveTo
 from s3_uploader.diagnosis import (
     FUTURE_SECONDS,
     LONG_OPEN_SECONDS,
+    LONG_READY_SECONDS,
     Facts,
     FullDisk,
     FutureFiles,
     HolderSeen,
     OpenFileSeen,
+    ReadyFiles,
     diagnose,
     usual_pause,
 )
@@ -36,7 +39,7 @@ from s3_uploader.parts import move_directory
 from s3_uploader.places import Place, ledger_path, open_place
 from s3_uploader.spool.root import Names
 from s3_uploader.stop import Clock
-from s3_uploader.text import shown_text
+from s3_uploader.text import shown_name, shown_text
 
 _LOOK_SECONDS = 3.0
 _MOST_NOT_FINISHED = 100
@@ -68,6 +71,7 @@ class Waiting(msgspec.Struct, kw_only=True):
     foreign: dict[str, int] = {}
     not_finished: list[tuple[Candidate, Left]] = []
     future: FutureFiles | None = None
+    ready: ReadyFiles | None = None
     is_complete: bool = True
 
     @property
@@ -169,6 +173,8 @@ def _with_ledger(
         prevented=spool_error,
         full=_full(config, state_dir),
         waiting=None if waiting is None or ledger is None else waiting.files,
+        # Those that have failed have their own sentence once they have failed again.
+        ready=None if waiting is None or failing_count else waiting.ready,
     )
     pause = usual_pause(runs)
     last = (runs[0].finished_at or runs[0].started_at) if runs else None
@@ -206,7 +212,10 @@ def _waiting(place: Place, ledger: Ledger | None, clock: Clock) -> Waiting:
             break
         if verdict.reason in (Left.REMEMBERED, Left.VANISHED, Left.SPECIAL):
             continue
-        _count(found, verdict.candidate, verdict.reason, clock.now())
+        now = clock.now()
+        _count(found, verdict.candidate, verdict.reason, now)
+        if verdict.reason is None:
+            _count_ready(found, place, verdict.candidate, now)
     found.foreign = dict(foreign)
     return found
 
@@ -228,6 +237,22 @@ def _count(found: Waiting, candidate: Candidate, reason: Left | None, now: float
             path=candidate.path if before is None else before.path,
             seconds=ahead if before is None else before.seconds,
         )
+
+
+def _count_ready(found: Waiting, place: Place, candidate: Candidate, now: float) -> None:
+    since = max(candidate.mtime_ns / 1e9, candidate.period_end or 0.0) + place.config.settle_seconds
+    if now - since <= LONG_READY_SECONDS:
+        return
+    # It may have been moved into the spool long after it was written to, which its ctime tells.
+    with contextlib.suppress(OSError):
+        since = max(since, place.root.stat(candidate.directory, candidate.name).st_ctime)
+        if now - since > LONG_READY_SECONDS:
+            before = found.ready
+            found.ready = ReadyFiles(
+                files=1 if before is None else before.files + 1,
+                path=candidate.path if before is None or since < before.since else before.path,
+                since=since if before is None else min(since, before.since),
+            )
 
 
 def _failing(place: Place, ledger: Ledger) -> tuple[list[FailingRow], int]:
@@ -304,6 +329,12 @@ def _not_finished(config: Config, waiting: Waiting | None, ledger: Ledger | None
         return []
     before = {} if ledger is None else Seen.recalled(ledger.endpoint_memory(prefix=MEMORY_PREFIX)).not_finished
     files = not_finished(waiting.not_finished, before, now=now)
+    seen = {shown_name(file.path) for file in files}
+    files += [
+        OpenFileSeen(path=path, since=since)
+        for path, since in before.items()
+        if path not in seen and _cannot_be_told(os.path.join(config.base_dir, path))
+    ]
     if not files:
         return []
     oldest = min(files, key=lambda file: file.since)
@@ -312,6 +343,14 @@ def _not_finished(config: Config, waiting: Waiting | None, ledger: Ledger | None
         by = ", ".join(f"process {pid}: {shown_text(command)}" for pid, command in writers[:2])
         files[files.index(oldest)] = msgspec.structs.replace(oldest, by=by)
     return files
+
+
+def _cannot_be_told(path: str) -> bool:
+    """Whether a file is there of which only others can tell whether it is open: its owner and root."""
+    try:
+        return os.geteuid() not in (0, os.lstat(path).st_uid)
+    except OSError:
+        return False
 
 
 def _future(waiting: Waiting | None, ledger: Ledger | None) -> FutureFiles | None:

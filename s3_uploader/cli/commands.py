@@ -192,15 +192,14 @@ def status(config_file: str, as_json: bool, as_plugin: bool) -> int:
       s3-uploader-cli status config.json --plugin
     """
     from s3_uploader.cli.directory import each
+    from s3_uploader.cli.status import plugin
     from s3_uploader.cli.status import status as work
 
     if as_json and as_plugin:
         raise click.UsageError("--json and --plugin contradict each other.")
-    return each(
-        config_file,
-        lambda path: work(path, as_json=as_json, as_plugin=as_plugin),
-        headings=not as_json and not as_plugin,
-    )
+    if as_plugin:
+        return guarded(lambda: plugin(config_file))
+    return each(config_file, lambda path: work(path, as_json=as_json), headings=not as_json)
 
 
 @group.command()
@@ -290,8 +289,9 @@ def audit(
 ) -> int:
     """Hold the ledger against the destination: what was shipped must be there, unchanged.
 
-    Prints what is missing or different. Exit code 0 if nothing is, 1 if something is, 3 if the destination cannot be
-    read. Changes nothing; needs the right to list the bucket and to read its objects.
+    Prints what is missing or different. Exit code 0 if nothing is, 1 if something is or nothing was shipped there, 2 if
+    there is no ledger, 3 if the destination cannot be read. Changes nothing; needs the right to list the bucket and to
+    read its objects.
 
     \b
     Examples:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from s3_uploader.cli.directory import files_in, is_directory
 from s3_uploader.cli.failures import explain
 from s3_uploader.cli.output import local_time, print_json, print_lines, table, utc_time
 from s3_uploader.cli.settings import load
@@ -20,12 +21,11 @@ OK, ATTENTION, STUCK, UNKNOWN = "ok", "attention", "stuck", "unknown"
 
 _PLUGIN = {OK: (0, "OK"), ATTENTION: (1, "WARNING"), STUCK: (2, "CRITICAL"), UNKNOWN: (3, "UNKNOWN")}
 """Exit code and word of the Monitoring Plugins' guidelines, which Nagios, Icinga and others follow."""
+_WORST_FIRST = (STUCK, UNKNOWN, ATTENTION, OK)
 
 
-def status(config_file: str, *, as_json: bool, as_plugin: bool) -> int:
+def status(config_file: str, *, as_json: bool) -> int:
     """Print how the spool stands."""
-    if as_plugin:
-        return _plugin(config_file)
     standing = standing_of(load(config_file), clock=Clock())
     if as_json:
         print_json(for_machines(standing))
@@ -289,15 +289,31 @@ def _run_for_machines(row: RunRow) -> dict[str, Any]:
 # -------------------------------------------------------------------------------------------------- for plugins
 
 
-def _plugin(config_file: str) -> int:
+def plugin(config_file: str) -> int:
+    """Print a line for the spool, or for each of a directory: the worst first, since many show only the first line."""
+    try:
+        files = files_in(config_file) if is_directory(config_file) else [config_file]
+    except UploaderError as error:
+        told = [_unknown(error)]
+    else:
+        told = sorted(map(_told, files), key=lambda each: _WORST_FIRST.index(each[0]))
+    print_lines([line for _, line in told])
+    return _PLUGIN[told[0][0]][0]
+
+
+def _told(config_file: str) -> tuple[str, str]:
+    """The verdict and the line."""
     try:
         standing = standing_of(load(config_file), clock=Clock())
     except UploaderError as error:
-        print_lines([f"S3_UPLOADER UNKNOWN - {_on_one_line(' '.join(explain(error)[0]))}"])
-        return _PLUGIN[UNKNOWN][0]
-    code, word = _PLUGIN[verdict(standing)]
-    print_lines([f"S3_UPLOADER {word} - {_on_one_line(_plugin_text(standing))} | {_performance(standing)}"])
-    return code
+        return _unknown(error)
+    found = verdict(standing)
+    text = _on_one_line(_plugin_text(standing))
+    return found, f"S3_UPLOADER {_PLUGIN[found][1]} - {text} | {_performance(standing)}"
+
+
+def _unknown(error: UploaderError) -> tuple[str, str]:
+    return UNKNOWN, f"S3_UPLOADER UNKNOWN - {_on_one_line(' '.join(explain(error)[0]))}"
 
 
 def _plugin_text(standing: Standing) -> str:

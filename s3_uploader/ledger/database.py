@@ -281,12 +281,13 @@ def explained(error: Exception, path: str, *, reading: bool = False) -> StateErr
     if "disk is full" in text:
         fact, remedy, code = "the file system is full", f"Free space for {place}.", "DiskFull"
     elif "readonly database" in text:
-        fact, remedy = "it is read-only for this user", f"Make {place} and the files in it writable."
+        fact, remedy, code = "it is read-only for this user", f"Make {place} and the files in it writable.", "Denied"
     elif "unable to open" in text and not os.path.isdir(directory):
         fact, remedy = f"{place} is no directory", "Create it, or correct state_dir."
     elif "unable to open" in text:
         wanted = "readable" if reading else "writable"
         fact, remedy = "it cannot be opened", f"Make {place} and the files in it {wanted} for this user."
+        code = "Denied"
     elif "locked" in text:
         fact, remedy = "another process keeps it locked", "Find the process that has it open and end it."
     elif "disk I/O error" in text:

@@ -48,11 +48,12 @@ def create_state_directory(path: str) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
         remedy = "Free space for it" if full else "Make it writable for this user"
         raise StateError(
             f"The state directory {shown_name(path)} cannot be used: {error.strerror}.",
             hint=f"{remedy}, or name another one with state_dir; no file is deleted until then.",
-            code="DiskFull" if full else "",
+            code="DiskFull" if full else "Denied" if denied else "",
         ) from error
 
 

@@ -12,6 +12,7 @@ from s3_uploader.diagnosis import (
     FutureFiles,
     HolderSeen,
     OpenFileSeen,
+    ReadyFiles,
     cause_of_code,
     diagnose,
     hung_after,
@@ -92,6 +93,12 @@ class TestDestination:
             ("NoSuchBucket", Cause.DESTINATION),
             ("NameResolutionFailed", Cause.DESTINATION),
             ("530", Cause.CREDENTIALS),
+            ("ENOSPC", Cause.DISK_FULL),
+            ("EDQUOT", Cause.DISK_FULL),
+            ("QuotaExceeded", Cause.DISK_FULL),
+            ("XMinioStorageFull", Cause.DISK_FULL),
+            ("452", Cause.DISK_FULL),
+            ("552", Cause.DISK_FULL),
         ],
     )
     def test_each_error_has_its_cause(self, code: str, cause: Cause) -> None:
@@ -138,6 +145,8 @@ class TestFiles:
             ("Conflict", Cause.CONFLICT),
             ("CannotRemove", Cause.UNREADABLE),
             ("CannotMove", Cause.DISK_FULL),
+            ("552", Cause.DISK_FULL),
+            ("NoRoomToCompress", Cause.DISK_FULL),
             ("AccessDenied", Cause.CREDENTIALS),
         ],
     )
@@ -208,6 +217,33 @@ class TestRuns:
         assert only(diagnose(facts(runs=runs, waiting=0))).severity is Severity.WARNING
         assert only(diagnose(facts(runs=[], waiting=1))).since is None
 
+    def test_one_run_has_no_pace(self) -> None:
+        """After a single run nobody knows when the next is due: after hours it is not called late."""
+        assert diagnose(facts(runs=[run_row(50_000)], waiting=1)) == ()
+
+    @pytest.mark.parametrize("end", [{"finished_at": None, "ended_by": ""}, {"ended_by": "signal", "exit_code": 143}])
+    def test_runs_that_die(self, end: dict[str, Any]) -> None:
+        """Where run after run is killed, or sent a signal, that is so since the last that came to its end."""
+        dead = [run_row(ago, **end) for ago in (30, 90, 150)]
+        ticks = run_row(5000, ticks=80, finished_at=NOW - 210)
+        problem = only(diagnose(facts(runs=[*dead, ticks], waiting=3)))
+        assert (problem.cause, problem.severity, problem.since) == (Cause.NOT_RUN, Severity.ERROR, NOW - 210)
+        assert "the last 3 were killed or interrupted" in problem.sentence
+        assert only(diagnose(facts(runs=dead))).since == NOW - 150
+        assert only(diagnose(facts(runs=dead, waiting=0))).severity is Severity.WARNING
+        assert diagnose(facts(runs=[*dead[:2], ticks], waiting=3)) == ()
+
+    def test_runs_that_are_not_over(self) -> None:
+        """Runs that others have begun meanwhile, or that have the spool now, are not dead ones."""
+        begun = [run_row(ago, finished_at=None) for ago in (30, 90, 150)]
+        assert diagnose(facts(runs=[*begun, run_row(600, finished_at=NOW)])) == ()
+        assert diagnose(facts(runs=begun, holder=HolderSeen(words="p", since=NOW - 5))) == ()
+
+    def test_some_is_shipped_before_the_end(self) -> None:
+        """Runs that are interrupted after they have shipped something are no standstill."""
+        runs = [run_row(ago, ended_by="signal", shipped=5) for ago in (30, 90, 150)]
+        assert only(diagnose(facts(runs=runs, waiting=3))).severity is Severity.WARNING
+
     def test_what_is_usual_comes_from_the_ledger(self) -> None:
         """Runs once a day are not late after an hour; rows of ticks tell their pace too."""
         day = 86400.0
@@ -226,6 +262,26 @@ class TestRuns:
         assert (problem.cause, problem.since, problem.files) == (Cause.FALLING_BEHIND, NOW - 150, 100)
         assert diagnose(facts(runs=runs[:3])) == ()
 
+    def test_left_behind(self) -> None:
+        """A file that is ready and that a run has left for an hour is a problem, whatever the reason."""
+        ready = ReadyFiles(files=3, path="a/b", since=NOW - 7200)
+        ticks = [run_row(9000, ticks=150, finished_at=NOW - 30)]
+        problem = only(diagnose(facts(runs=ticks, ready=ready)))
+        assert (problem.cause, problem.severity, problem.since) == (Cause.FALLING_BEHIND, Severity.WARNING, NOW - 7200)
+        assert (problem.path, problem.files) == ("/spool/a/b", 3)
+        assert diagnose(facts(runs=ticks, ready=ReadyFiles(files=1, path="a", since=NOW - 3000))) == ()
+        assert only(diagnose(facts(runs=[abandoned(30, "403")], ready=ready))).cause is Cause.CREDENTIALS
+
+    def test_its_turn_has_not_come(self) -> None:
+        """A file that came after the last of some daily runs is not behind; after one run, it is within a day."""
+        day = 86400.0
+        ready = ReadyFiles(files=1, path="a", since=NOW - 30_000)
+        daily = [run_row(40_000), run_row(40_000 + day), run_row(40_000 + 2 * day)]
+        assert diagnose(facts(runs=daily, ready=ready)) == ()
+        assert diagnose(facts(runs=daily[:1], ready=ready)) == ()
+        ready = ReadyFiles(files=1, path="a", since=NOW - 2 * day)
+        assert only(diagnose(facts(runs=[run_row(3 * day)], ready=ready))).cause is Cause.FALLING_BEHIND
+
 
 class TestState:
     def test_a_run_that_cannot_begin(self) -> None:
@@ -234,6 +290,12 @@ class TestState:
         assert (problem.cause, problem.since) == (Cause.DISK_FULL, NOW - 29)
         problem = only(diagnose(facts(prevented=SpoolError("it is gone"))))
         assert (problem.cause, problem.path) == (Cause.UNREADABLE, "/spool")
+
+    def test_not_everything_is_a_full_disk(self) -> None:
+        """A ledger that this user may not write to, or of a newer version, is no full disk."""
+        problem = only(diagnose(facts(prevented=StateError("it is another's", code="Denied"))))
+        assert (problem.cause, problem.path) == (Cause.UNREADABLE, None)
+        assert only(diagnose(facts(prevented=StateError("it is newer")))).cause is Cause.NOT_RUN
 
     def test_a_full_disk(self) -> None:
         """A full disk is named by its directory."""

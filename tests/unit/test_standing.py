@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -14,10 +15,16 @@ from s3_uploader import processes
 from s3_uploader.cli import status
 from s3_uploader.config import Config, from_mapping
 from s3_uploader.errors import StateError
-from s3_uploader.model import Cause, Problem, Severity
+from s3_uploader.findings import Seen
+from s3_uploader.ledger import Ledger
+from s3_uploader.model import Cause, Problem, RunReport, Severity
+from s3_uploader.noticing import MEMORY_PREFIX
+from s3_uploader.places import ledger_path
 from s3_uploader.standing import Standing, standing_of
 from s3_uploader.stop import Clock
 from tests.fakes import write
+
+HOUR = 3600.0
 
 
 @pytest.fixture
@@ -28,6 +35,18 @@ def config(tmp_path: Path) -> Config:
         {"base_dir": str(tmp_path / "spool"), "bucket": "b", "layout": "tree", "state_dir": str(tmp_path / "state")},
         source="x",
     )
+
+
+def noted(config: Config, not_finished: dict[str, float], *, at: float) -> None:
+    """A run that did nothing but note since when files have been open."""
+    path = ledger_path(config)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with Ledger.open(path, clock=lambda: at) as ledger:
+        run = ledger.begin_run(started_at=at, pid=1, host="here", destination="b")
+        Seen(not_finished=not_finished).remember(ledger.endpoint_memory(prefix=MEMORY_PREFIX))
+        ledger.finish_run(
+            run, RunReport(base_dir=config.base_dir, destination="b", started_at=at, duration=1, exit_code=0)
+        )
 
 
 def problem(severity: Severity = Severity.ERROR, **changes: object) -> Problem:
@@ -63,6 +82,25 @@ class TestLooking:
         assert [found.cause for found in standing.problems] == [Cause.UNREADABLE]
         assert "Waiting: unknown" in status.for_people(standing)
 
+    def test_a_file_that_was_left(self, config: Config, tmp_path: Path) -> None:
+        """A file that is ready, and has been for hours, is named; one that has just been moved there is not."""
+        os.utime(tmp_path / "spool" / "attic" / "x", (0, 0))
+        noted(config, {}, at=time.time() - 60)
+        assert standing_of(config, clock=Clock()).problems == ()
+        noted(config, {}, at=time.time() + 3 * HOUR)
+        (found,) = standing_of(config, clock=Clock(now=lambda: time.time() + 3 * HOUR + 60)).problems
+        assert (found.cause, found.severity, found.files) == (Cause.FALLING_BEHIND, Severity.WARNING, 1)
+
+    def test_what_another_user_cannot_tell(
+        self, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who cannot see that a file is open hears what runs have noted, as long as the file is there."""
+        noted(config, {"attic/x": time.time() - 3 * HOUR, "attic/gone": 0.0}, at=time.time() - 60)
+        assert standing_of(config, clock=Clock()).problems == ()
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 4000)
+        (found,) = standing_of(config, clock=Clock()).problems
+        assert (found.cause, found.path, found.files) == (Cause.OPEN_WRITER, f"{config.base_dir}/attic/x", 1)
+
 
 class TestTelling:
     def test_the_worst_decides(self) -> None:
@@ -87,6 +125,32 @@ class TestTelling:
         assert lines[3].startswith("  Also since ")
         assert lines[3].endswith(": late.")
         assert lines[4:6] == ["  Next:  waits", "  To do: set it"]
+
+
+class TestPlugin:
+    def test_the_worst_spool_comes_first(
+        self, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Of a directory of configurations the first line is about the spool that stands worst, as the exit code is."""
+        calm = Standing(now=100.0, base_dir="/spool")
+        found = {
+            "a.json": calm,
+            "b.json": msgspec.structs.replace(calm, problems=(problem(Severity.WARNING),)),
+            "c.json": msgspec.structs.replace(calm, problems=(problem(),)),
+            "d.json": msgspec.structs.replace(calm, ledger_error=StateError("It cannot be read.")),
+        }
+        for name in found:
+            write(tmp_path / "etc" / name)
+        monkeypatch.setattr(status, "load", os.path.basename)
+        monkeypatch.setattr(status, "standing_of", lambda name, clock: found[name])
+        assert status.plugin(str(tmp_path / "etc")) == 2
+        words = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
+        assert words == ["CRITICAL", "UNKNOWN", "WARNING", "OK"]
+
+    def test_a_directory_of_none(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A directory without a configuration is said in the line, too."""
+        assert status.plugin(str(tmp_path)) == 3
+        assert capsys.readouterr().out.startswith("S3_UPLOADER UNKNOWN - ")
 
 
 class TestProcesses:
