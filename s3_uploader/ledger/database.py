@@ -278,7 +278,9 @@ def explained(error: Exception, path: str, *, reading: bool = False) -> StateErr
     directory = os.path.dirname(path) or "."
     place = shown_name(directory)
     code = ""
-    if "disk is full" in text:
+    # Where there is no room for the WAL or its index, SQLite says that it cannot open it, or speaks of an I/O error.
+    is_vague = "unable to open" in text or "disk I/O error" in text
+    if "disk is full" in text or (is_vague and _has_no_room(directory)):
         fact, remedy, code = "the file system is full", f"Free space for {place}.", "DiskFull"
     elif "readonly database" in text:
         fact, remedy, code = "it is read-only for this user", f"Make {place} and the files in it writable.", "Denied"
@@ -302,6 +304,14 @@ def explained(error: Exception, path: str, *, reading: bool = False) -> StateErr
     action = "read" if reading else "written"
     hint = remedy if reading else f"{remedy} {_FILES_ARE_KEPT}".strip()
     return StateError(f"The ledger {shown_name(path)} cannot be {action}: {fact}.", hint=hint, code=code)
+
+
+def _has_no_room(directory: str) -> bool:
+    try:
+        status = os.statvfs(directory)
+    except OSError:
+        return False
+    return bool(status.f_blocks and not status.f_bavail) or bool(status.f_files and not status.f_favail)
 
 
 def _is_damage(error: Exception) -> bool:

@@ -250,6 +250,20 @@ def test_other_errors_of_sqlite_are_said(text: str, fact: str) -> None:
     assert error.message == f"The ledger /state/ledger.sqlite3 cannot be written: {fact}."
 
 
+@pytest.mark.parametrize("text", ["database or disk is full", "unable to open database file", "disk I/O error"])
+def test_a_full_disk_is_called_so(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever SQLite calls it when there is no room for one of its files, it is told apart from a missing right."""
+    path = str(tmp_path / "ledger.sqlite3")
+    values = list(os.statvfs(tmp_path))
+    values[2:5] = 100, 0, 0
+    monkeypatch.setattr(os, "statvfs", lambda directory: os.statvfs_result(values))
+    error = database_module.explained(sqlite3.OperationalError(text), path)
+    assert (error.code, "the file system is full" in error.message) == ("DiskFull", True)
+    values[4] = 5
+    error = database_module.explained(sqlite3.OperationalError("unable to open database file"), path)
+    assert error.code == "Denied"
+
+
 def test_an_error_of_ours_in_a_transaction_is_not_hidden(ledger: Ledger) -> None:
     """An error that is not SQLite's undoes the transaction and comes out as it is."""
 
