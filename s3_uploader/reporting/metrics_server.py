@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from s3_uploader.errors import UsageProblem
+from s3_uploader.errors import UploaderError, UsageProblem
 
 DEFAULT_ADDRESS = "127.0.0.1"
 TIMEOUT_SECONDS = 10.0
@@ -80,7 +80,7 @@ class MetricsServer:
 
     :param metrics: gives the text of ``/metrics``.
     :param seconds_since_beat: how long the watch has given no sign of life, for ``/healthz``.
-    :raises UsageProblem: if it cannot listen there.
+    :raises UploaderError: if it cannot listen there.
     """
 
     def __init__(
@@ -231,14 +231,14 @@ def _response(status: int, kind: str, text: str, *, only_head: bool = False) -> 
 def _listening(address: ListenAddress) -> socket.socket:
     """A socket that listens.
 
-    :raises UsageProblem: if that is not possible.
+    :raises UploaderError: if that is not possible, which may be otherwise a moment later.
     """
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, name = found[0]
         return socket.create_server(name[:2], family=family, backlog=64)
     except OSError as error:
-        raise UsageProblem(
+        raise UploaderError(
             f"Metrics cannot be served at {address.host}, port {address.port}: {error.strerror or error}.",
             hint="Name another --metrics-listen [ADDRESS:]PORT; 0 takes a free port.",
         ) from error
