@@ -21,6 +21,7 @@ from s3_uploader.units.crontab import crontab
 from s3_uploader.units.installing import UnitFile, install, sealed
 from s3_uploader.units.needs import needs_of
 from s3_uploader.units.plan import Plan, minutes_of, name_of
+from s3_uploader.units.sandbox import hides
 from s3_uploader.units.systemd import run_service, timer, watch_service
 
 _SYSTEMD = "/etc/systemd/system"
@@ -145,15 +146,26 @@ def _command() -> str:
     found = shutil.which("s3-uploader-cli")
     is_own = os.path.basename(started) == "s3-uploader-cli" and os.access(started, os.X_OK)
     if found is not None and (not is_own or os.path.realpath(found) == os.path.realpath(started)):
-        return os.path.abspath(found)
+        return _seen_by_a_service(os.path.abspath(found))
     if is_own:
-        return started
+        return _seen_by_a_service(started)
     raise UsageProblem("The command s3-uploader-cli is not on PATH.", hint="Call it by its path.")
+
+
+def _seen_by_a_service(command: str) -> str:
+    """The command itself where a link in a home leads to it, as those of pipx and uv do: the home is hidden."""
+    return os.path.realpath(command) if os.path.islink(command) and hides(command) else command
 
 
 def _program() -> tuple[str, ...]:
     """What the program is made of: its environment, the interpreter under that, and what was installed elsewhere."""
-    places = [sys.prefix, sys.base_prefix, *(path for path in sys.path if os.path.isabs(path) and os.path.isdir(path))]
+    base = sys.base_prefix
+    places = [
+        sys.prefix,
+        base,
+        os.path.realpath(base),
+        *(path for path in sys.path if os.path.isabs(path) and os.path.isdir(path)),
+    ]
     return tuple(dict.fromkeys(places))
 
 
@@ -171,6 +183,12 @@ def _warnings(plan: Plan) -> list[str]:
     user = plan.account.user
     if user is not None and not user.isdecimal() and not _user_exists(user):
         warnings.append(f"There is no user {user}.")
+    for path in plan.needs.metrics:
+        if user is not None and os.path.isdir(path) and not accounts.may_write(user, path):
+            warnings.append(
+                f"The user {user} cannot write {shown_name(path)}, so there will be no metrics; "
+                "make it writable, or name another metrics_file."
+            )
     if not plan.needs.uses_aws:
         return warnings
     if plan.is_given and not os.path.isfile(plan.credentials):

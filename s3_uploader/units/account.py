@@ -110,6 +110,24 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
+def may_write(user: str, directory: str) -> bool:
+    """Whether a user may make files in a directory, as far as its owner and mode tell; yes if there is no telling."""
+    try:
+        entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
+        status = os.stat(directory)
+    except (KeyError, OSError):
+        return True
+    if entry.pw_uid == 0:
+        return True
+    if entry.pw_uid == status.st_uid:
+        wanted = 0o300
+    elif status.st_gid in os.getgrouplist(entry.pw_name, entry.pw_gid):
+        wanted = 0o030
+    else:
+        wanted = 0o003
+    return status.st_mode & wanted == wanted
+
+
 def _entries(top: str) -> list[os.stat_result]:
     found: list[os.stat_result] = []
     waiting = deque([top])

@@ -23,6 +23,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     :param spools: the directories that are emptied.
     :param written: every directory that is written to, the spools included; one for all that files are renamed between.
     :param read: files and directories that are only read.
+    :param metrics: of those that are written, the ones with metrics files.
     :param state: the state directory below ``/var/lib``, ``None`` if it is elsewhere (then it is in ``written``) and
         empty if the configuration names none.
     :param takes: whether files are removed from the spools, or moved.
@@ -32,6 +33,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     spools: tuple[str, ...]
     written: tuple[str, ...]
     read: tuple[str, ...]
+    metrics: tuple[str, ...] = ()
     state: str | None
     takes: bool
     leaves: bool
@@ -69,6 +71,7 @@ def needs_of(configurations: Sequence[Config], *, home: str | None) -> Needs:
             ]
         ),
         read=tuple(dict.fromkeys(path for each in configurations for path in _read(each))),
+        metrics=tuple(dict.fromkeys(path for each in configurations for path in _metrics(each))),
         state=state,
         takes=any(_takes(each) for each in configurations),
         leaves=state is None or any(_leaves(each) for each in configurations),
@@ -105,11 +108,16 @@ def _written(config: Config) -> list[str]:
             "files cannot be renamed between two writable places of a service.",
             hint="Put both below one directory.",
         )
-    if config.metrics_file is not None:
-        apart.append(os.path.dirname(_absolute(config.metrics_file, "metrics_file")))
+    apart += _metrics(config)
     if isinstance(config.destination, LocalDestination):
         apart.append(_absolute(config.destination.path, "destination.path"))
     return [common, *apart]
+
+
+def _metrics(config: Config) -> list[str]:
+    if config.metrics_file is None:
+        return []
+    return [os.path.dirname(_absolute(config.metrics_file, "metrics_file"))]
 
 
 def _read(config: Config) -> list[str]:

@@ -41,9 +41,14 @@ def sandbox(plan: Plan) -> list[str]:
     return [*_files(plan), "", *_capabilities(plan), *_network(plan), *_ALWAYS.splitlines(), *_mask(plan)]
 
 
+def hides(path: str) -> bool:
+    """Whether a service sees nothing of that place unless it is told to."""
+    return _is_below(path, [*_HOMES, *_TEMPORARY, *_HIDDEN])
+
+
 def _files(plan: Plan) -> list[str]:
-    written = plan.needs.written
-    used = [*written, *_only_read(plan)]
+    written = outermost(map(_place, plan.needs.written))
+    used = [*written, *outermost(map(_place, _only_read(plan)))]
     bound_ones = [path for path in used if _is_below(path, [*_HOMES, *_TEMPORARY])]
     outside = [path for path in written if path not in bound_ones]
     lines = ["# Everything is read-only but this and the state directory.", "ProtectSystem=strict"]
@@ -57,6 +62,13 @@ def _files(plan: Plan) -> list[str]:
     real = [*used, *map(os.path.realpath, used)]
     hidden = [path for path in _HIDDEN if not any(is_within(each, path) for each in real)]
     return [*lines, "InaccessiblePaths=" + " ".join("-" + path for path in hidden)]
+
+
+def _place(path: str) -> str:
+    """Where a directory is to be made visible: if links lead to it from elsewhere into a home, in that home."""
+    real = os.path.realpath(path)
+    emptied = [*_HOMES, *_TEMPORARY]
+    return real if _is_below(real, emptied) and not _is_below(path, emptied) else path
 
 
 def _only_read(plan: Plan) -> tuple[str, ...]:

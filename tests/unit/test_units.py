@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from s3_uploader import config
+from s3_uploader.cli import unit_files
 from s3_uploader.errors import UsageProblem
 from s3_uploader.units import escaping
-from s3_uploader.units.account import Account, SpoolFacts, choose, facts_of, user_name
+from s3_uploader.units.account import Account, SpoolFacts, choose, facts_of, may_write, user_name
 from s3_uploader.units.crontab import crontab
 from s3_uploader.units.installing import UnitFile, install, is_as_written, sealed
 from s3_uploader.units.needs import Needs, needs_of
@@ -165,6 +166,28 @@ class TestAccount:
         """A user that is named is taken."""
         assert choose(needs(), SpoolFacts(owner="pi"), wanted="ada").user == "ada"
 
+    def test_who_may_write(self, tmp_path: Path) -> None:
+        """A directory belongs to root as a rule, and then its mode tells who else may write to it."""
+        own = user_name(os.getuid())
+        directory = str(tmp_path)
+        tmp_path.chmod(0o755)
+        assert may_write(own, directory)
+        assert may_write("root", directory)
+        assert may_write("no-such-user", directory)
+        assert not may_write("nobody", directory)
+        tmp_path.chmod(0o1777)
+        assert may_write("nobody", directory)
+
+    def test_metrics_that_cannot_be_written(self, tmp_path: Path) -> None:
+        """That there would be no metrics is said before the service is installed."""
+        tmp_path.chmod(0o755)
+        account = Account(user="nobody", reason="Because.")
+        made = plan(account, metrics_file=f"{tmp_path}/x.prom", credentials=os.devnull)
+        (warning,) = [each for each in unit_files._warnings(made) if "metrics" in each]
+        assert warning.startswith(f"The user nobody cannot write {tmp_path}, ")
+        tmp_path.chmod(0o777)
+        assert not [each for each in unit_files._warnings(made) if "metrics" in each]
+
     def test_looking(self, tmp_path: Path) -> None:
         """Owner and rights are those of the directories and files as they are."""
         (tmp_path / "a").mkdir()
@@ -200,6 +223,33 @@ class TestServices:
         assert "\nProtectHome=tmpfs\n" in text
         assert "\nBindPaths=/home/pi/spool\n" in text
         assert "ReadWritePaths" not in text
+
+    def test_links_into_homes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A spool that links lead to from outside is bound where it really is, in the home."""
+        home = tmp_path / "home"
+        (home / "data" / "spool").mkdir(parents=True)
+        (tmp_path / "data").symlink_to(home / "data")
+        monkeypatch.setattr("s3_uploader.units.sandbox._HOMES", (str(home),))
+        monkeypatch.setattr("s3_uploader.units.sandbox._TEMPORARY", ())
+        text = run_service(plan(base_dir=f"{tmp_path}/data/spool"))
+        assert "\nProtectHome=tmpfs\n" in text
+        assert f"\nBindPaths={escaping.bound(str(home / 'data' / 'spool'))}\n" in text
+        assert "ReadWritePaths" not in text
+
+    def test_a_command_that_a_link_in_a_home_leads_to(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As pipx and uv install it, it is called where it really is; a link that a service sees stays."""
+        real, link = tmp_path / "venv" / "s3-uploader-cli", tmp_path / "bin" / "s3-uploader-cli"
+        for path in (real, link):
+            path.parent.mkdir()
+        real.write_text("#!/bin/sh\n")
+        real.chmod(0o755)
+        link.symlink_to(real)
+        monkeypatch.setenv("PATH", str(link.parent))
+        monkeypatch.setattr("sys.argv", [str(link)])
+        monkeypatch.setattr("s3_uploader.units.sandbox._TEMPORARY", ())
+        assert unit_files._command() == str(link)
+        monkeypatch.setattr("s3_uploader.units.sandbox._HOMES", (str(tmp_path),))
+        assert unit_files._command() == str(real)
 
     def test_other_data_is_hidden(self) -> None:
         """Directories of data are out of sight, but those that the configuration leads into."""
