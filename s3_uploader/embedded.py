@@ -34,12 +34,18 @@ def upload_once(configuration: AnyConfig) -> RunReport:
     loaded = _loaded(configuration)
     log = LoggingAdapter()
     monitoring = Monitoring(notice=log, log=NoTail())
-    monitoring.configure(metrics_file=loaded.metrics_file, ping_url=loaded.ping_url)
+    monitoring.configure(
+        metrics_file=loaded.metrics_file,
+        ping_url=loaded.ping_url,
+        base_dir=loaded.base_dir,
+        before=lambda: measured_before(loaded),
+    )
     try:
         return app.run_once(
             loaded,
             app.Surroundings(
                 emit=fan_out([log, monitoring]),
+                beat=monitoring.beat,
                 measure=monitoring.measure if loaded.metrics_file or loaded.ping_url else None,
             ),
         )

@@ -55,5 +55,19 @@ class RunNotBegun(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[Problem, ...] | None = None
 
 
+class RunInProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """A run is at work for long already, or no more.
+
+    :param since: since when, in seconds since the epoch; 0 if it is no more.
+    :param is_news: this was not told of this run before.
+    :param ledger: what the ledger says as of now, ``None`` where it could not be asked.
+    """
+
+    base_dir: str
+    since: float
+    is_news: bool = False
+    ledger: RunMeasured | None = None
+
+
 Measurement: TypeAlias = RunMeasured | RunNotBegun
 Measure: TypeAlias = Callable[[Measurement], None]

@@ -16,7 +16,7 @@ from s3_uploader.cli.failures import guarded
 from s3_uploader.cli.settings import load
 from s3_uploader.errors import UsageProblem
 from s3_uploader.events import Emit, fan_out
-from s3_uploader.measurement import Measure
+from s3_uploader.measurement import Measure, RunMeasured
 from s3_uploader.reporting.log import Log, Verbosity
 from s3_uploader.reporting.monitoring import Monitoring
 from s3_uploader.stop import Clock, Stop
@@ -104,14 +104,14 @@ def _run_loaded(
     progress: bool,
     bytes_in_flight: int | None = None,
 ) -> int:
-    with log, subscribers(configuration, log, progress=progress) as (emit, measure):
+    with log, subscribers(configuration, log, progress=progress) as (emit, measure, beat):
         report = app.run_once(
             configuration,
             app.Surroundings(
                 emit=emit,
                 measure=measure,
                 stop=stop,
-                beat=log.flush_if_due,
+                beat=beat,
                 make_store=parts.store_maker(options.simulate_failures, bytes_in_flight=bytes_in_flight),
                 is_rehearsal=options.simulate_failures > 0,
             ),
@@ -122,8 +122,10 @@ def _run_loaded(
 
 
 @contextmanager
-def subscribers(configuration: config.Config, log: Log, *, progress: bool) -> Iterator[tuple[Emit, Measure | None]]:
-    """What hears of a run: the log (or the bar with the log above it), the metrics file, the ping."""
+def subscribers(
+    configuration: config.Config, log: Log, *, progress: bool
+) -> Iterator[tuple[Emit, Measure | None, Callable[[], None]]]:
+    """What hears of a run: the log (or the bar with the log above it), the metrics file, the ping; and its beat."""
     people: Emit = log
     closers: list[Callable[[], None]] = []
     if progress:
@@ -138,11 +140,30 @@ def subscribers(configuration: config.Config, log: Log, *, progress: bool) -> It
         if expected is not None:
             bar.expect(files=expected[0], size=expected[1])
     monitoring = Monitoring(notice=people, log=log)
-    monitoring.configure(metrics_file=configuration.metrics_file, ping_url=configuration.ping_url)
+
+    def before() -> RunMeasured | None:
+        from s3_uploader.looking import measured_before
+
+        return measured_before(configuration)
+
+    def beat() -> None:
+        log.flush_if_due()
+        monitoring.beat()
+
+    monitoring.configure(
+        metrics_file=configuration.metrics_file,
+        ping_url=configuration.ping_url,
+        base_dir=configuration.base_dir,
+        before=before,
+    )
     closers.append(monitoring.close)
     try:
         is_measured = configuration.metrics_file is not None or configuration.ping_url is not None
-        yield fan_out([people, monitoring]), monitoring.measure if is_measured else None
+        yield (
+            fan_out([people, monitoring]),
+            monitoring.measure if is_measured else None,
+            beat if configuration.metrics_file is not None else log.flush_if_due,
+        )
     finally:
         for close in reversed(closers):
             close()

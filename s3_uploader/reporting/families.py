@@ -95,6 +95,10 @@ FAMILIES: tuple[Family, ...] = (
         "lock_held_since_timestamp_seconds",
         "Since when the run has the spool for which the last attempt stepped aside; 0 if it did not.",
     ),
+    _gauge(
+        "run_in_progress_since_timestamp_seconds",
+        "Since when a run is at work, told of runs longer than a minute; 0 if none is.",
+    ),
     _gauge("problem", "1 while this keeps files from being shipped, else 0, by cause.", "cause"),
     _gauge("problem_since_timestamp_seconds", "Since when this keeps files from being shipped; 0 if not.", "cause"),
     _watch("watch_start_timestamp_seconds", "When the watch was started."),

@@ -17,6 +17,7 @@ from s3_uploader.stop import Clock
 from s3_uploader.text import shown_name
 
 _MOST_LOCATIONS = 500
+_MOST_OLDEST = 1000
 
 
 class _Pass(msgspec.Struct):
@@ -30,6 +31,10 @@ class _Pass(msgspec.Struct):
     data_time: float | None = None
     last_shipped_at: float | None = None
     locations: dict[str, tuple[int, int]] = {}
+    oldest_begun: set[str] = set()
+    """Paths of those files under way that are as old as the oldest one that waited before."""
+    has_shipped_oldest: bool = False
+    has_failed_oldest: bool = False
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -90,18 +95,26 @@ class Live:
             current.shipped_bytes += event.receipt.size
             current.already_there += event.receipt.already_there
             current.last_shipped_at = self._clock.now()
+            current.has_shipped_oldest |= event.path in current.oldest_begun
             files, size = current.locations.get(event.location, (0, 0))
             if files or len(current.locations) < _MOST_LOCATIONS:
                 current.locations[event.location] = files + 1, size + event.receipt.size
         elif isinstance(event, UploadStarted):
             current.data_time = event.data_time
+            oldest = self._known.measured.report.oldest_waiting
+            is_oldest = oldest is not None and event.data_time is not None and event.data_time <= oldest
+            if is_oldest and len(current.oldest_begun) < _MOST_OLDEST:
+                current.oldest_begun.add(event.path)
         elif isinstance(event, UploadFailed):
             current.failed += 1
+            current.has_failed_oldest |= event.path in current.oldest_begun
 
     def measure(self, measurement: Measurement) -> None:
         """A pass came to its end, or could not begin."""
         known = self._known
         if isinstance(measurement, RunNotBegun):
+            if measurement.problems is None:
+                measurement = msgspec.structs.replace(measurement, problems=known.attempt.problems)
             self._known = _Known(_with_current(known), measurement, None, known.passes)
             return
         if measurement.locations is None or measurement.totals is None:
@@ -136,12 +149,21 @@ class Live:
             "watch_pass_failed_files": current.failed,
         }
         samples: dict[str, Samples] = {name: [((), value)] for name, value in values.items()}
+        samples["run_in_progress_since_timestamp_seconds"] = [((), current.began_at)]
         if known.current is not None:
             samples["last_attempt_timestamp_seconds"] = [((), current.began_at)]
-            # Files come oldest first, so the one taken in last tells how old those are that still wait.
-            times = [time for time in (known.measured.report.oldest_waiting, current.data_time) if time is not None]
-            samples |= oldest_samples(min(times, default=None), now=now)
+            samples |= oldest_samples(_oldest(known.measured.report.oldest_waiting, current), now=now)
         return samples
+
+
+def _oldest(before: float | None, current: _Pass) -> float | None:
+    """Data time of what still waits: files come oldest first, so the one that was taken in last tells it.
+
+    :param before: of what waited after the last pass. Unless that was shipped since, it waits on.
+    """
+    if current.has_shipped_oldest and not current.has_failed_oldest:
+        return current.data_time
+    return min((time for time in (before, current.data_time) if time is not None), default=None)
 
 
 def _before_the_first(base_dir: str) -> _Known:

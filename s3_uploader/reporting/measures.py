@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from s3_uploader import __version__
-from s3_uploader.measurement import MOST_LOCATIONS, Measurement, Problem, RunMeasured
+from s3_uploader.measurement import MOST_LOCATIONS, Measurement, Problem, RunInProgress, RunMeasured
 from s3_uploader.model import OTHER_LOCATIONS, Cause, Left, LocationTotals, RunReport, Totals, Waiting
 from s3_uploader.reporting.families import Blocks, Samples, blocks, blocks_of, joined
 from s3_uploader.text import shown_name
@@ -34,6 +34,21 @@ def exposition(measurement: Measurement, *, before: str = "", now: float | None 
     return joined(blocks(samples, spool=spool), blocks_of(before, spool=spool), nothing_yet(spool))
 
 
+def progress_exposition(progress: RunInProgress, *, before: str) -> str:
+    """All metrics of a spool while a run is at work. What only its end can tell stays as it is in the text so far."""
+    spool = shown_name(progress.base_dir)
+    samples: dict[str, Samples] = {"run_in_progress_since_timestamp_seconds": [((), progress.since)]}
+    if progress.is_news:
+        # Only once: another run that steps aside for this one has more to tell of its attempt.
+        samples |= _attempt(progress.since, RAN) | samples
+    ledger = progress.ledger
+    if ledger is not None and ledger.totals is not None:
+        samples |= _totals(ledger.totals)
+        by_location = _locations(ledger.totals, ledger.locations or (), {})
+        samples |= {name: by_location[name] for name in by_location if name.startswith("location_shipped_")}
+    return joined(blocks(samples, spool=spool), blocks_of(before, spool=spool), nothing_yet(spool))
+
+
 def nothing_yet(spool: str) -> Blocks:
     """Every series before the first run."""
     report = RunReport(base_dir=spool, destination="", started_at=0, duration=0, exit_code=0)
@@ -58,16 +73,25 @@ def run_samples(measured: RunMeasured, *, now: float | None = None) -> dict[str,
 def attempt_samples(measurement: Measurement) -> dict[str, Samples]:
     """What became of the last attempt to run, and which problems there are."""
     if isinstance(measurement, RunMeasured):
-        at, outcome, held_since = measurement.report.started_at, RAN, None
+        samples = _attempt(measurement.report.started_at, RAN)
     else:
         outcome = STEPPED_ASIDE if measurement.is_held else COULD_NOT_BEGIN
-        at, held_since = measurement.at, measurement.held_since
+        samples = _attempt(measurement.at, outcome, held_since=measurement.held_since)
+        if measurement.is_held:
+            # Whether the other one is still at work is for that one to tell.
+            del samples["run_in_progress_since_timestamp_seconds"]
+    if measurement.problems is not None:
+        samples |= problem_samples(measurement.problems)
+    return samples
+
+
+def _attempt(at: float, outcome: str, *, held_since: float | None = None) -> dict[str, Samples]:
     return {
         "build_info": [((("version", __version__),), 1)],
         "last_attempt_timestamp_seconds": [((), at)],
         "last_attempt_outcome": [((("outcome", each),), int(each == outcome)) for each in OUTCOMES],
         "lock_held_since_timestamp_seconds": [((), held_since or 0)],
-        **({} if measurement.problems is None else problem_samples(measurement.problems)),
+        "run_in_progress_since_timestamp_seconds": [((), 0)],
     }
 
 

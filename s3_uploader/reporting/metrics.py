@@ -1,5 +1,7 @@
 """The metrics file, for node_exporter's textfile collector: rewritten at the end of each run, and in ``watch`` often.
 
+A run that goes on for long writes it each minute, so that it is told from one that never began.
+
 What a process of a second cannot count, the files and bytes since the beginning, comes from the ledger. A run that
 cannot begin writes the file too, and changes only what is said about the last attempt and the problems.
 """
@@ -7,18 +9,22 @@ cannot begin writes the file too, and changes only what is said about the last a
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
 
 from s3_uploader.events import Emit, Notice
-from s3_uploader.measurement import Measurement, RunMeasured
-from s3_uploader.reporting.measures import exposition
+from s3_uploader.measurement import Measurement, RunInProgress, RunMeasured
+from s3_uploader.reporting.measures import exposition, progress_exposition
 from s3_uploader.text import shown_name
 
 _PATIENCE_SECONDS = 1.0
 _ASK_AGAIN_SECONDS = 0.01
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_BLOCK = 512
+"""The unit of ``st_blocks``, see stat(2)."""
 
 
 class MetricsFile:
@@ -39,6 +45,10 @@ class MetricsFile:
         knows_all = isinstance(measurement, RunMeasured) and measurement.locations is not None
         self._update(lambda: exposition(measurement, before="" if knows_all else self._before()))
 
+    def progress(self, progress: RunInProgress) -> None:
+        """Write that a run is at work, and leave what only its end can tell as it is."""
+        self._update(lambda: progress_exposition(progress, before=self._before()), durable=False)
+
     def write(self, text: str) -> None:
         """Write that text. It may be lost in a power cut, for it will be written again soon."""
         self._update(lambda: text, durable=False)
@@ -55,7 +65,7 @@ class MetricsFile:
             # One that steps aside reads the file and writes it again, and must not do so with the numbers of a run that
             # ends in between.
             with _alone_in(os.path.dirname(self._path) or "."):
-                replace_file(self._path, make().encode(), durable=durable)
+                self._replace(make().encode(), durable=durable)
         except OSError as error:
             self._notice(
                 Notice(
@@ -64,6 +74,14 @@ class MetricsFile:
                     "Make its directory writable for this user, or correct metrics_file.",
                 )
             )
+
+    def _replace(self, data: bytes, *, durable: bool) -> None:
+        try:
+            replace_file(self._path, data, durable=durable)
+        except OSError as error:
+            # The full disk may be what the metrics are to tell of.
+            if error.errno not in _NO_ROOM or not _overwrite(self._path, data):
+                raise
 
 
 @contextlib.contextmanager
@@ -116,3 +134,26 @@ def replace_file(path: str, data: bytes, *, durable: bool = True, mode: int | No
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def _overwrite(path: str, data: bytes) -> bool:
+    """Put the content into the blocks that a file has already; says whether they were enough.
+
+    A reader may see half of it, for a moment, and after a crash; replacing it is better where there is room.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    with open(descriptor, "r+b", buffering=0) as file:
+        if os.fstat(descriptor).st_blocks * _BLOCK < len(data):
+            return False
+        old = file.read()
+        try:
+            os.pwrite(descriptor, data, 0)
+            os.ftruncate(descriptor, len(data))
+        except OSError:  # a file system that never writes in place
+            with contextlib.suppress(OSError):
+                os.pwrite(descriptor, old, 0)
+            return False
+    return True

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from s3_uploader.events import Emit, Event, RunFinished
-from s3_uploader.measurement import Measurement, RunMeasured, RunNotBegun
+from s3_uploader.measurement import Measurement, RunInProgress, RunMeasured, RunNotBegun
 from s3_uploader.stop import Clock
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ _SHORTEST_SILENCE = 60.0
 _INTERVAL = 15.0
 """Seconds between two writes of the metrics file of a watch: as often as Prometheus usually looks."""
 _SHORTEST_INTERVAL = 1.0
+_LONG_RUN_INTERVAL = 60.0
+"""Seconds between two writes of the metrics file of a run, and before the first one; most runs have ended by then."""
 
 
 class _Pinger(Protocol):
@@ -32,6 +34,9 @@ class _Pinger(Protocol):
 class _File(Protocol):
     def measure(self, measurement: Measurement) -> None:
         """Write what was measured."""
+
+    def progress(self, progress: RunInProgress) -> None:
+        """Write that a run is at work."""
 
     def write(self, text: str) -> None:
         """Write that text."""
@@ -79,6 +84,10 @@ class Monitoring:
         self._pinged: tuple[int | None, float] | None = None
         self._written_at = self._due_at = 0.0
         self._exit_code: int | None = None
+        self._base_dir = ""
+        self._before: Callable[[], RunMeasured | None] = lambda: None
+        self._began_at: float | None = None
+        self._is_progress_told = False
 
     def live(self) -> Live:
         """The numbers of the watch as of now, for others than the metrics file too. They are kept from now on."""
@@ -98,10 +107,12 @@ class Monitoring:
     ) -> None:
         """Follow a configuration, from now on.
 
-        :param before: gives what the ledger knows of the spool; asked only where numbers of a watch are kept.
+        :param before: gives what the ledger knows of the spool; asked where numbers of a watch are kept, and once a
+            minute in a run that is long.
         """
         self.close()
-        self._pinged = None
+        self._pinged = self._began_at = None
+        self._base_dir, self._before = base_dir, before
         if self._live is not None or (metrics_file is not None and self._watch_interval is not None):
             self.live().begin(base_dir, before())
         if metrics_file is not None:
@@ -126,6 +137,7 @@ class Monitoring:
         if self._ping is not None and isinstance(measurement, RunNotBegun) and not measurement.is_held:
             self._ping_trouble(self._ping, measurement)
         if self._live is None:
+            self._is_progress_told = False
             if self._file is not None:
                 self._file.measure(measurement)
             return
@@ -134,11 +146,24 @@ class Monitoring:
             self._due_at = min(self._due_at, self._written_at + _SHORTEST_INTERVAL)
 
     def beat(self) -> None:
-        """To be called often while a watch is alive."""
+        """To be called often while a watch or a run is alive."""
         if self._live is not None:
             self._live.beat()
             if self._file is not None and self._clock.monotonic() >= self._due_at:
                 self._write()
+        elif self._file is not None:
+            self._tell_progress(self._file)
+
+    def _tell_progress(self, file: _File) -> None:
+        now = self._clock.monotonic()
+        if self._began_at is None:
+            self._began_at, self._due_at = self._clock.now(), now + _LONG_RUN_INTERVAL
+        elif now >= self._due_at:
+            is_news, self._is_progress_told = not self._is_progress_told, True
+            file.progress(
+                RunInProgress(base_dir=self._base_dir, since=self._began_at, is_news=is_news, ledger=self._before())
+            )
+            self._due_at = now + _LONG_RUN_INTERVAL
 
     def _write(self) -> None:
         if self._live is not None and self._file is not None:
@@ -171,6 +196,9 @@ class Monitoring:
     def close(self) -> None:
         """Wait for the last ping, a few seconds at the most; nothing is told any more."""
         self._write()
+        if self._is_progress_told and self._file is not None:  # it ended in a way that is not measured
+            self._file.progress(RunInProgress(base_dir=self._base_dir, since=0))
+        self._is_progress_told = False
         ping, self._ping, self._file = self._ping, None, None
         if ping is not None:
             ping.close()

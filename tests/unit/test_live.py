@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
 import pytest
 
 from s3_uploader.events import Event, FileLeft, RunStarted, Uploaded, UploadFailed, UploadStarted
-from s3_uploader.measurement import RunMeasured, RunNotBegun
+from s3_uploader.measurement import Problem, RunMeasured, RunNotBegun
 from s3_uploader.model import Left, LocationTotals, Proof, Receipt, RunReport, Totals, Waiting
 from s3_uploader.reporting.families import FAMILIES, PREFIX
 from s3_uploader.reporting.live import Live
@@ -100,6 +101,35 @@ def test_what_waits_longest_is_not_forgotten_while_newer_files_go(live: Live) ->
     live.measure(measured(100, oldest_waiting=NOW - 9000))
     tell(live, STARTED, UploadStarted("/spool/new", 1, NOW - 60))
     assert plain(live.text())["oldest_waiting_timestamp_seconds"] == NOW - 9000
+
+
+def test_what_waited_longest_and_was_shipped_waits_no_more(live: Live) -> None:
+    """Once the oldest file is shipped, the age is that of those that are left, long before the pass ends."""
+    live.measure(measured(100, oldest_waiting=NOW - 9000))
+    tell(live, STARTED, UploadStarted("/spool/x", 1, NOW - 9000), UploadStarted("/spool/new", 1, NOW - 60))
+    assert plain(live.text())["oldest_waiting_timestamp_seconds"] == NOW - 9000
+    tell(live, uploaded())
+    assert plain(live.text())["oldest_waiting_timestamp_seconds"] == NOW - 60
+    tell(live, UploadStarted("/spool/x", 1, NOW - 9000), failed())
+    assert plain(live.text())["oldest_waiting_timestamp_seconds"] == NOW - 9000
+
+
+def test_problems_stay_while_nothing_is_known_of_them(live: Live) -> None:
+    """A pass that steps aside for another run, and knows of no problem, takes back none."""
+    live.measure(msgspec.structs.replace(measured(100), problems=(Problem("destination", NOW - 70),)))
+    live.measure(RunNotBegun(base_dir="/spool", at=NOW, message="", is_held=True))
+    assert by_label(live.text(), "problem")["destination"] == 1
+    assert by_label(live.text(), "problem_since_timestamp_seconds")["destination"] == NOW - 70
+    live.measure(RunNotBegun(base_dir="/spool", at=NOW, message="", problems=()))
+    assert by_label(live.text(), "problem")["destination"] == 0
+
+
+def test_a_pass_under_way_is_a_run_in_progress(live: Live) -> None:
+    """The alert for a run that hangs sees the passes of a watch too."""
+    tell(live, STARTED)
+    assert plain(live.text())["run_in_progress_since_timestamp_seconds"] == NOW
+    live.measure(measured(100))
+    assert plain(live.text())["run_in_progress_since_timestamp_seconds"] == 0
 
 
 def test_counters_never_go_back(live: Live) -> None:

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from s3_uploader import __version__
 from s3_uploader.events import Event, Notice
-from s3_uploader.measurement import MOST_LOCATIONS, Problem, RunMeasured, RunNotBegun
+from s3_uploader.measurement import MOST_LOCATIONS, Problem, RunInProgress, RunMeasured, RunNotBegun
 from s3_uploader.model import OTHER_LOCATIONS, Left, LocationTotals, RunReport, Totals, Waiting
 from s3_uploader.reporting.families import FAMILIES, PREFIX
 from s3_uploader.reporting.measures import CAUSES, OUTCOMES, exposition
@@ -116,6 +116,7 @@ def test_a_run_is_measured() -> None:
         "last_shipped_timestamp_seconds": NOW - 30,
         "last_attempt_timestamp_seconds": NOW,
         "lock_held_since_timestamp_seconds": 0,
+        "run_in_progress_since_timestamp_seconds": 0,
     }
 
 
@@ -214,6 +215,7 @@ def test_names_may_be_anything(names: list[str], reason: str) -> None:
     # A run that steps aside reads what was written, and changes nothing of it but what it knows better.
     again = exposition(RunNotBegun(base_dir=spool, at=NOW + 60, message="", is_held=True), before=text)
     kept = {key: value for key, value in samples(again).items() if "attempt" not in key[0] and "lock" not in key[0]}
+    assert kept["run_in_progress_since_timestamp_seconds", ()] == 0
     assert repr(kept) == repr({key: value for key, value in samples(text).items() if key in kept})
 
 
@@ -248,6 +250,7 @@ def test_a_run_that_steps_aside_keeps_the_numbers(tmp_path: Path, notices: list[
         **before,
         "last_attempt_timestamp_seconds": NOW + 60,
         "lock_held_since_timestamp_seconds": NOW - 900,
+        "run_in_progress_since_timestamp_seconds": 0,
     }
     assert by_label(text, "location_shipped_files_total")["hall"] == 7
     assert by_label(text, "last_attempt_outcome") == {"ran": 0, "stepped_aside": 1, "could_not_begin": 0}
@@ -288,6 +291,54 @@ def test_without_the_ledger_the_rest_is_measured(tmp_path: Path, notices: list[E
     values = plain(path.read_text())
     assert values["last_run_exit_code"] == 1
     assert values["shipped_files_total"] == 1000
+
+
+def test_a_run_at_work_is_told(tmp_path: Path, notices: list[Event]) -> None:
+    """A long run says since when it is at work and what was shipped so far; what only its end can tell stays."""
+    path = tmp_path / "spool.prom"
+    file = MetricsFile(str(path), notice=notices.append)
+    file.measure(
+        measured(
+            exit_code=3,
+            backlog=9,
+            waiting={"hall": Waiting(9, 90, NOW - 5)},
+            locations=(shipped("hall", 900),),
+            problems=(Problem("destination", NOW - 70),),
+        )
+    )
+    before = samples(path.read_text())
+    ledger = measured(totals=Totals(shipped_files=1005, last_shipped_at=NOW + 80), locations=(shipped("hall", 905),))
+    file.progress(RunInProgress(base_dir="/spool", since=NOW + 60, is_news=True, ledger=ledger))
+    text = path.read_text()
+    assert set(samples(text)) == set(before)
+    values = plain(text)
+    assert values["run_in_progress_since_timestamp_seconds"] == NOW + 60
+    assert values["last_attempt_timestamp_seconds"] == NOW + 60
+    assert (values["shipped_files_total"], values["last_shipped_timestamp_seconds"]) == (1005, NOW + 80)
+    assert by_label(text, "location_shipped_files_total") == {"hall": 905, OTHER_LOCATIONS: 100}
+    assert (values["last_run_exit_code"], values["backlog_files"]) == (3, 9)
+    assert by_label(text, "location_backlog_files")["hall"] == 9
+    assert by_label(text, "problem")["destination"] == 1
+    file.measure(measured())
+    assert plain(path.read_text())["run_in_progress_since_timestamp_seconds"] == 0
+    assert notices == []
+
+
+def test_who_steps_aside_and_who_is_at_work_do_not_undo_each_other(tmp_path: Path, notices: list[Event]) -> None:
+    """The run at work stays told when another steps aside for it, and does not take back what that one found."""
+    path = tmp_path / "spool.prom"
+    file = MetricsFile(str(path), notice=notices.append)
+    file.progress(RunInProgress(base_dir="/spool", since=NOW, is_news=True))
+    hung = (Problem("hung_run", NOW),)
+    file.measure(RunNotBegun(base_dir="/spool", at=NOW + 60, message="", is_held=True, held_since=NOW, problems=hung))
+    assert plain(path.read_text())["run_in_progress_since_timestamp_seconds"] == NOW
+    file.progress(RunInProgress(base_dir="/spool", since=NOW))
+    text = path.read_text()
+    assert by_label(text, "problem")["hung_run"] == 1
+    assert by_label(text, "last_attempt_outcome")["stepped_aside"] == 1
+    assert plain(text)["last_attempt_timestamp_seconds"] == NOW + 60
+    file.measure(RunNotBegun(base_dir="/spool", at=NOW + 90, message="not mounted"))
+    assert plain(path.read_text())["run_in_progress_since_timestamp_seconds"] == 0
 
 
 # ------------------------------------------------------------------------------------------------ the file
@@ -353,15 +404,56 @@ def test_a_file_that_cannot_be_written_is_a_warning(tmp_path: Path, notices: lis
     assert "metrics_file" in notice.message
 
 
-def test_a_full_disk_leaves_the_old_file(tmp_path: Path, notices: list[Event], monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the new file cannot be finished, the old one stays as it was, and nothing else."""
-    path = tmp_path / "spool.prom"
-    path.write_text("old")
+def refuse_new_files(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """No file can be finished beside the old one."""
 
     def fsync(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("s3_uploader.reporting.metrics.os.fsync", fsync)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told_of_in_the_old_file(
+    tmp_path: Path, notices: list[Event], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Where there is no room for a new file, the new numbers go into the blocks of the old one."""
+    path = tmp_path / "spool.prom"
+    path.write_text(exposition(measured()) + "# some more\n" * 9)
+    refuse_new_files(monkeypatch, number)
+    full = measured(problems=(Problem("disk_full", NOW),))
+    MetricsFile(str(path), notice=notices.append).measure(full)
+    assert path.read_text() == exposition(full)
+    assert os.listdir(tmp_path) == ["spool.prom"]
+    assert notices == []
+
+
+@pytest.mark.parametrize("problem", ["another errno", "no old file", "written nowhere in place"])
+def test_where_not_even_that_is_possible(
+    tmp_path: Path, notices: list[Event], monkeypatch: pytest.MonkeyPatch, problem: str
+) -> None:
+    """Any other trouble, and a file system that never writes in place, leave what there was, with a warning."""
+    path = tmp_path / "spool.prom"
+    old = exposition(measured())
+    if problem != "no old file":
+        path.write_text(old)
+    refuse_new_files(monkeypatch, errno.EIO if problem == "another errno" else errno.ENOSPC)
+    if problem == "written nowhere in place":
+
+        def ftruncate(descriptor: int, length: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("s3_uploader.reporting.metrics.os.ftruncate", ftruncate)
+    MetricsFile(str(path), notice=notices.append).measure(measured(exit_code=1))
+    assert [each.read_text() for each in tmp_path.iterdir()] == ([] if problem == "no old file" else [old])
+    assert len(notices) == 1
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, notices: list[Event], monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the new content has room neither beside the old one nor in its place, the old one stays as it was."""
+    path = tmp_path / "spool.prom"
+    path.write_text("old")
+    refuse_new_files(monkeypatch, errno.ENOSPC)
     MetricsFile(str(path), notice=notices.append).measure(measured())
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["spool.prom"]

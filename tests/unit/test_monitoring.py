@@ -139,6 +139,50 @@ def test_a_watch_writes_now_and_then(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_a_long_run_is_told_each_minute(tmp_path: Path) -> None:
+    """A run writes nothing before it is a minute old, then once a minute since when it is at work, and its end."""
+    clock, path = FakeClock(), tmp_path / "spool.prom"
+    began_at, asked = clock.seconds, 0
+    monitoring = Monitoring(notice=lambda event: None, log=NoTail(), clock=clock.clock())
+
+    def before() -> RunMeasured:
+        nonlocal asked
+        asked += 1
+        return RunMeasured(report=finished().report, totals=Totals(shipped_files=asked), locations=())
+
+    def since() -> float:
+        found = re.search(r"^s3_uploader_run_in_progress_since\w+\{.*\} (.+)$", path.read_text(), re.MULTILINE)
+        assert found is not None
+        return float(found[1])
+
+    monitoring.configure(metrics_file=str(path), ping_url=None, base_dir="/spool", before=before)
+    for _ in range(60):
+        monitoring.beat()
+        clock.seconds += 1
+    assert not path.exists()
+    for _ in range(120):
+        monitoring.beat()
+        clock.seconds += 1
+    assert (asked, shipped_files(path), since()) == (2, 2, began_at)
+    tell(monitoring, finished(), files=7)
+    assert (shipped_files(path), since()) == (7, 0)
+    path.unlink()
+    monitoring.close()
+    assert not path.exists()
+
+
+def test_a_long_run_that_breaks_off(tmp_path: Path) -> None:
+    """A run that ends in a way that nobody measures is not told as one at work."""
+    clock, path = FakeClock(), tmp_path / "spool.prom"
+    monitoring = Monitoring(notice=lambda event: None, log=NoTail(), clock=clock.clock())
+    monitoring.configure(metrics_file=str(path), ping_url=None, base_dir="/spool")
+    monitoring.beat()
+    clock.seconds += 60
+    monitoring.beat()
+    monitoring.close()
+    assert 'run_in_progress_since_timestamp_seconds{spool="/spool"} 0\n' in path.read_text()
+
+
 def test_passes_without_news_are_not_written_each(tmp_path: Path) -> None:
     """Passes that do nothing make no more writes than the interval does; the first one in trouble makes one."""
     clock, path = FakeClock(), tmp_path / "spool.prom"
