@@ -149,7 +149,7 @@ def _command_lines() -> list[Any]:
 @pytest.mark.parametrize("line", _command_lines())
 def test_commands_in_the_documentation_parse(line: str) -> None:
     """Every command that the documentation prints exists, with the options that it is given there."""
-    words = shlex.split(re.split(r"  +#|\s[|>]\s|  +\w", line)[0])
+    words = shlex.split(re.split(r"  +#|\s\d?[|>]|  +\w", line)[0])
     name, *rest = words if words[0] in COMMANDS else ["run", *words]
     # In a sentence the configuration file may be left out.
     with contextlib.suppress(click.MissingParameter):
