@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import queue
+import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from s3_uploader.errors import StoreError
 from s3_uploader.model import Receipt
 from s3_uploader.settlement import Upload
-from s3_uploader.stores.base import Source, Store
+from s3_uploader.stores.base import Loop, Source, Store
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 _BYTES_PER_SECOND_AT_LEAST = 64 * 1024
 _MOST_COUNTED = 16 * 2**20
 """What a file counts for among the bytes in flight at most: a store has no more than some parts of it in memory."""
+_TURN_SECONDS = 0.005
+"""So long the sockets may go without a look while there is other work."""
 
 
 class Flight:
@@ -41,6 +45,22 @@ class Flight:
         self._under_way: dict[int, tuple[Upload, Future[Receipt]]] = {}
         self._keys: set[str] = set()
         self.bytes = 0
+        self._loop: Loop | None = None
+        self._owner = 0
+        self._turned_at = 0.0
+
+    def take_over_loop(self) -> None:
+        """Run the store's loop, if it lends one, while waiting; until :meth:`hand_back_loop`. The store is open."""
+        self._loop = loop = self._store.loop
+        if loop is not None:
+            self._owner = threading.get_ident()
+            loop.take_over()
+
+    def hand_back_loop(self) -> None:
+        """Leave the loop to the store."""
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.hand_back()
 
     def __len__(self) -> int:
         return len(self._under_way)
@@ -76,19 +96,48 @@ class Flight:
         self._under_way[id(upload)] = upload, future
         self._keys.add(upload.key)
         self.bytes += _share(upload)
-        future.add_done_callback(lambda done: self._completions.put((upload, done)))
+        future.add_done_callback(lambda done: self._put(upload, done))
+
+    def _put(self, upload: Upload, done: Future[Receipt]) -> None:
+        self._completions.put((upload, done))
+        loop = self._loop
+        if loop is not None and threading.get_ident() != self._owner:
+            loop.wake()
 
     def wake(self) -> None:
         """End a wait. May be called from a signal handler: ``SimpleQueue.put`` is reentrant by design."""
         self._completions.put(None)
+        loop = self._loop
+        if loop is not None:
+            loop.wake()
 
     def has_landed(self) -> bool:
         """Whether :meth:`landed` has something without waiting."""
+        self.keep_turning()
         return not self._completions.empty()
 
+    def keep_turning(self) -> None:
+        """To be called between steps of other work: have the sockets looked at, if that was some time ago."""
+        if self._loop is not None and self._under_way and time.monotonic() - self._turned_at > _TURN_SECONDS:
+            self._turn(0.0)
+
+    def _turn(self, timeout: float) -> None:
+        loop = self._loop
+        assert loop is not None
+        if not loop.turn(timeout):
+            self.hand_back_loop()
+        self._turned_at = time.monotonic()
+
     def landed(self, timeout: float) -> tuple[Upload, Receipt | StoreError] | None:
-        """The next upload that was answered, with the answer; ``None`` after ``timeout`` seconds, or when woken."""
+        """The next upload that was answered, with the answer; ``None`` if there was none, or when woken.
+
+        Waits for at most ``timeout`` seconds, and not always so long.
+        """
         try:
+            if self._loop is not None:
+                if self._completions.empty():
+                    self._turn(timeout)
+                timeout = 0.0
             completion = self._completions.get(timeout=timeout)
         except queue.Empty:
             return None

@@ -160,6 +160,7 @@ class Pipeline:
             if self._news is not None:
                 self._news.unsubscribe(self._flight.wake)
             self._give_up_in_flight()
+            self._flight.hand_back_loop()
             self._settlement.abandon()
         return self._report(started_at)
 
@@ -226,6 +227,7 @@ class Pipeline:
         self._settlement.skipped(names, name, reason, detail)
         if not self._is_counting:
             self._beat()
+            self._flight.keep_turning()
             if self._must_end():
                 raise _Ended
 
@@ -258,10 +260,10 @@ class Pipeline:
     # ---------------------------------------------------------------------------------------------- one file
 
     def _consider(self, candidate: Candidate, *, may_defer: bool = True) -> None:
-        if candidate.path in self._under_way:
+        # Most of a spool may be too young: nothing is worked out before it is needed.
+        if self._under_way and candidate.path in self._under_way:
             return
-        shipment = self._plan(candidate)
-        if self._flight.is_sending(shipment.key):
+        if len(self._flight) and self._flight.is_sending(self._plan(candidate).key):
             self._settlement.leave(candidate, Left.POSTPONED, "an older file of the same key is under way")
             return
         file = self._intake.admit(candidate, now=self._clock.now())
@@ -285,6 +287,7 @@ class Pipeline:
         except BaseException:
             file.close()
             raise
+        shipment = self._plan(candidate)
         self._submit(
             Upload(
                 file,
@@ -317,6 +320,7 @@ class Pipeline:
                 self._abandon(End.DESTINATION, error)
                 return False
             self._store_is_open = True
+            self._flight.take_over_loop()
         return True
 
     def _submit(self, upload: Upload) -> None:

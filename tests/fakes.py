@@ -23,7 +23,7 @@ from s3_uploader.spool.layout import Globs, Layout
 from s3_uploader.spool.root import Names, SpoolRoot
 from s3_uploader.spool.tree import TreeLayout
 from s3_uploader.stop import Clock, News, Stop
-from s3_uploader.stores.base import PutOptions, Source, StoreProperties
+from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties
 
 NOW = 1_600_000_000.0
 """2020-09-13 12:26:40 UTC: what the fake clock begins with."""
@@ -122,6 +122,36 @@ def etag_of(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
+class FakeLoop:
+    """Notes what is asked of it.
+
+    :param turned: called at each turn.
+    """
+
+    def __init__(self, turned: Callable[[], None] = lambda: None) -> None:
+        self.calls: list[str] = []
+        self.goes_on = True
+        self._turned = turned
+
+    def take_over(self) -> None:
+        """See ``Loop``."""
+        self.calls.append("take over")
+
+    def turn(self, timeout: float) -> bool:
+        """See ``Loop``."""
+        self.calls.append(f"turn {timeout}")
+        self._turned()
+        return self.goes_on
+
+    def wake(self) -> None:
+        """See ``Loop``."""
+        self.calls.append("wake")
+
+    def hand_back(self) -> None:
+        """See ``Loop``."""
+        self.calls.append("hand back")
+
+
 class FakeStore:
     """Keeps objects in memory. Answers at once, unless a fault is due for the key.
 
@@ -145,6 +175,7 @@ class FakeStore:
         self.deaf_to_cancel = False
 
     properties = StoreProperties(name="bucket", scheme="fake", strongest_proof=Proof.MD5, conditional_put=True)
+    loop: Loop | None = None
 
     def open(self) -> None:
         """See ``Store``."""

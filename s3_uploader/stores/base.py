@@ -105,6 +105,30 @@ class Memory(Protocol):
         """Note ``value`` under ``key``."""
 
 
+class Loop(Protocol):
+    """The loop in which a store deals with its sockets, for a caller who would otherwise only wait for it.
+
+    In Python two threads that both have little to do for each of many files mostly wait for each other. Who has called
+    :meth:`take_over` runs the loop on his own thread, between his own steps, until he calls :meth:`hand_back`. Should
+    he not come to it for long, the store stands in for him; so all other methods of the store stay as they are.
+    """
+
+    def take_over(self) -> None:
+        """Let the calling thread run the loop from now on."""
+
+    def turn(self, timeout: float) -> bool:
+        """Deal with what the sockets have; wait for at most ``timeout`` seconds for it. May return sooner, for nothing.
+
+        :returns: whether the loop goes on; ``False`` once there is nothing that turns any more, without having waited.
+        """
+
+    def wake(self) -> None:
+        """End a wait in :meth:`turn`. May be called on any thread, and from a signal handler."""
+
+    def hand_back(self) -> None:
+        """Let the store run its loop itself again. Without :meth:`take_over` it does nothing."""
+
+
 class Store(Protocol):
     """A destination for files.
 
@@ -118,6 +142,10 @@ class Store(Protocol):
     @property
     def properties(self) -> StoreProperties:
         """What this store can do; the value may become more precise after the first upload."""
+
+    @property
+    def loop(self) -> Loop | None:
+        """After :meth:`open`: a loop that the caller may run; ``None`` if the store has only threads of its own."""
 
     def open(self) -> None:
         """Get ready to ship: imports, credentials, connections, a remote lock.

@@ -22,7 +22,7 @@ import msgspec
 
 from s3_uploader.errors import EngineUnavailable, SourceChanged, StoreError, UploadCancelled
 from s3_uploader.model import Finding, Receipt
-from s3_uploader.stores.base import Compression, PutOptions, Source, Store, StoreProperties
+from s3_uploader.stores.base import Compression, Loop, PutOptions, Source, Store, StoreProperties
 from s3_uploader.stores.crew import Crew
 
 ORIGINAL_SHA256 = "original-sha256"
@@ -115,6 +115,11 @@ class CompressingStore:
     def properties(self) -> StoreProperties:
         """Those of the store."""
         return self._store.properties
+
+    @property
+    def loop(self) -> Loop | None:
+        """See :class:`Store`."""
+        return self._store.loop
 
     def open(self) -> None:
         """Open the store.

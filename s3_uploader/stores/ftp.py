@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from s3_uploader.errors import KeyRefused, Scope, StoreError
 from s3_uploader.model import Finding, Proof, Receipt
-from s3_uploader.stores.base import PutOptions, Source, StoreProperties
+from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties
 from s3_uploader.stores.ftp_errors import FULL, login_error, transfer_error
 from s3_uploader.stores.ftp_replies import Lost, Refused
 from s3_uploader.stores.keys import path_segments
@@ -63,6 +63,8 @@ class FtpStore:
     :param retry_seconds: no new attempt is begun when that many seconds have passed since the first.
     :param jitter: a random number between 0 and 1.
     """
+
+    loop: Loop | None = None
 
     def __init__(
         self,

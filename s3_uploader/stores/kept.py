@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from s3_uploader.model import Finding, Receipt
-from s3_uploader.stores.base import Memory, PutOptions, Source, Store, StoreProperties
+from s3_uploader.stores.base import Loop, Memory, PutOptions, Source, Store, StoreProperties
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -25,6 +25,11 @@ class KeptStore:
     def properties(self) -> StoreProperties:
         """See :class:`Store`."""
         return self._store.properties
+
+    @property
+    def loop(self) -> Loop | None:
+        """See :class:`Store`."""
+        return self._store.loop
 
     def open(self) -> None:
         """Open the store, unless it is open."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from s3_uploader.model import Finding, Proof, Receipt
-from s3_uploader.stores.base import PutOptions, Source, Store, StoreProperties
+from s3_uploader.stores.base import Loop, PutOptions, Source, Store, StoreProperties
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -33,6 +33,11 @@ class LazyStore:
                 name=self._name, scheme=self._scheme, strongest_proof=Proof.NONE, conditional_put=None
             )
         return self._store.properties
+
+    @property
+    def loop(self) -> Loop | None:
+        """See :class:`Store`."""
+        return None if self._store is None else self._store.loop
 
     def open(self) -> None:
         """Make the store and open it."""

@@ -27,7 +27,7 @@ from concurrent.futures import Future
 from s3_uploader.errors import ConflictError, KeyRefused, ProofError, Scope, SourceChanged, StoreError
 from s3_uploader.model import Finding, OnConflict, Proof, Receipt
 from s3_uploader.stores import local_files
-from s3_uploader.stores.base import PutOptions, Source, StoreProperties
+from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties
 from s3_uploader.stores.keys import derived_key, path_segments
 from s3_uploader.stores.workers import Flight, Workers
 from s3_uploader.text import shown_name
@@ -45,6 +45,8 @@ class LocalStore:
     :param path: the root; it must exist when the store is opened.
     :param max_concurrency: most copies at once.
     """
+
+    loop: Loop | None = None
 
     def __init__(self, *, path: str, max_concurrency: int = 8) -> None:
         self._path = path

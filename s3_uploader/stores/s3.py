@@ -13,7 +13,7 @@ from typing import Literal
 from s3_uploader.errors import KeyRefused, StoreError, UploadCancelled
 from s3_uploader.model import Finding, Proof, Receipt, Severity
 from s3_uploader.stores import s3_requests as requests
-from s3_uploader.stores.base import PutOptions, Source, StoreProperties
+from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties
 from s3_uploader.stores.crew import ByteBudget, Crew
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3_ability import Abilities, EndpointMemory, NoMemory
@@ -132,6 +132,11 @@ class S3Store:
     def engine_name(self) -> str:
         """The engine in use, after :meth:`open`; else the one that is configured."""
         return self._engine_name if self._engine is None else self._engine.name
+
+    @property
+    def loop(self) -> Loop | None:
+        """That of the engine, if it has one that it lends."""
+        return None if self._engine is None else self._engine.loop
 
     @property
     def caller(self) -> Caller:

@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 from s3_uploader.errors import Scope, StoreError
+from s3_uploader.stores.base import Loop
 from s3_uploader.stores.pace import Pace
 from s3_uploader.stores.s3_endpoint import Access
 from s3_uploader.stores.s3_engines import EngineSettings
@@ -115,6 +116,7 @@ class Boto3Engine:
     """An :class:`~s3_uploader.stores.s3_protocol.Engine` on boto3."""
 
     name = "boto3"
+    loop: Loop | None = None
 
     def __init__(self, *, access: Access, settings: EngineSettings) -> None:
         self._access = access

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from s3_uploader.errors import EngineUnavailable, Scope, StoreError
+from s3_uploader.stores.base import Loop
 from s3_uploader.stores.s3_endpoint import Access, Endpoint
 from s3_uploader.stores.s3_engines import EngineSettings
 from s3_uploader.stores.s3_protocol import Answer, Done, Failure, FailureKind, Outcome, Request
@@ -78,6 +79,7 @@ class CrtEngine:
     """An :class:`~s3_uploader.stores.s3_protocol.Engine` on awscrt."""
 
     name = "crt"
+    loop: Loop | None = None
 
     def __init__(
         self, *, access: Access, settings: EngineSettings, wall_clock: Callable[[], float] = time.time

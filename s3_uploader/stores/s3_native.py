@@ -1,4 +1,6 @@
-"""The fast engine: non-blocking sockets, one loop thread, requests signed and written on the thread that sends them.
+"""The fast engine: non-blocking sockets, one loop, requests signed and written on the thread that sends them.
+
+The loop has a thread of its own, unless a caller runs it (:class:`~s3_uploader.stores.base.Loop`).
 
 Measured with 4 KiB files on loopback this takes a quarter of the CPU time of a client on awscrt, whose every request
 crosses between C threads and Python several times, and keeps no second copy of a body.
@@ -15,10 +17,12 @@ import threading
 import time
 from collections.abc import Callable
 
-from s3_uploader.errors import Scope, StoreError
+from s3_uploader.errors import StoreError
+from s3_uploader.stores.base import Loop
 from s3_uploader.stores.http_wire import request_head
 from s3_uploader.stores.pace import Pace
-from s3_uploader.stores.s3_connection import READ, WRITE, Address, Connection, Exchange
+from s3_uploader.stores.s3_addresses import Addresses, LookUp, make_tls_context
+from s3_uploader.stores.s3_connection import READ, WRITE, Connection, Exchange
 from s3_uploader.stores.s3_endpoint import Access, Endpoint
 from s3_uploader.stores.s3_protocol import Done, Failure, FailureKind, Outcome, Request
 from s3_uploader.stores.s3_signing import SignedRequests
@@ -29,7 +33,8 @@ _MANY_EVENTS = 100
 _GATHERING_SECONDS = 0.002
 """so long they gather. Taken in one by one, each would take the interpreter away from the thread that reads files; a
 fifth of all CPU time went into that. While anything is to be written nothing waits."""
-_ADDRESSES_LAST = 60.0
+_PATIENCE_SECONDS = 0.5
+"""A caller who has taken the loop over and does not turn it for so long is stood in for."""
 _RESUMED_AT_ONCE = 8
 
 
@@ -52,13 +57,13 @@ class NativeEngine:
         silence_seconds: float = 60.0,
         max_bandwidth: int | None = None,
         wall_clock: Callable[[], float] = time.time,
-        resolve: Callable[..., list[Address]] | None = None,
+        resolve: LookUp | None = None,
     ) -> None:
         self._requests = SignedRequests(access, wall_clock=wall_clock)
         self._max_connections = max_connections
         self._connect_timeout = connect_timeout_seconds
         self._silence = silence_seconds
-        self._look_up = resolve or _look_up
+        self._addresses = Addresses(call=self.call, failed=self._no_addresses, look_up=resolve)
         self.pace = None if max_bandwidth is None else Pace(max_bandwidth)
         self.tls_context: ssl.SSLContext | None = None
         self._lock = threading.Lock()
@@ -68,10 +73,16 @@ class NativeEngine:
         self._connecting = 0
         self._calls: collections.deque[Callable[[], None]] = collections.deque()
         self._awake = False
-        self._addresses: tuple[float, list[Address]] | None = None
-        self._resolving = False
         self._rotation = 0
         self._thread: threading.Thread | None = None
+        self._turning = threading.RLock()
+        """Held by the thread that runs the loop at the moment."""
+        self._returned = threading.Event()
+        """Set while the loop is not lent."""
+        self._returned.set()
+        self._turned_at = 0.0
+        self._look_at = 0.0
+        self._pause = _TICK
         self._closed = False
         self._ending = Failure(FailureKind.CANCELLED)
         """What becomes of exchanges that are under way or come when the loop has ended."""
@@ -95,6 +106,11 @@ class NativeEngine:
         self._wake_receiver.setblocking(False)
         self._wake_sender.setblocking(False)
         self._selector.register(self._wake_receiver, READ, None)
+
+    @property
+    def loop(self) -> Loop:
+        """The engine lends its loop."""
+        return self
 
     def follow(self, region: str) -> bool:
         """Send further requests to the same bucket in another region."""
@@ -135,7 +151,7 @@ class NativeEngine:
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._run, name="s3-native", daemon=True)
                     self._thread.start()
-                self._wake()
+                self.wake()
                 return
         self._finish(exchange, self._ending)
 
@@ -149,14 +165,15 @@ class NativeEngine:
         if self._stopped:
             self._make_calls()
         else:
-            self._wake()
+            self.wake()
 
     def _make_calls(self) -> None:
         with contextlib.suppress(IndexError):
             while True:
                 self._calls.popleft()()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Have the loop look at what was left for it."""
         if not self._awake:
             self._awake = True
             with contextlib.suppress(OSError):
@@ -170,11 +187,41 @@ class NativeEngine:
                 return
             self._closed = True
             thread = self._thread
-        self._wake()
+        self.wake()
+        self._returned.set()
         if thread is not None:
             thread.join(timeout)
         else:
             self._shut_down()
+
+    # Lending the loop.
+
+    def take_over(self) -> None:
+        """See :class:`~s3_uploader.stores.base.Loop`."""
+        self._turned_at = time.monotonic()
+        if not self._closed:
+            self._returned.clear()
+
+    def turn(self, timeout: float) -> bool:
+        """See :class:`~s3_uploader.stores.base.Loop`."""
+        if not self._turning.acquire(blocking=False):
+            # Our own thread is in the middle of a turn; it lasts as long as there is nothing to do.
+            self.wake()
+            self._turning.acquire()
+        try:
+            if self._closed:
+                return False
+            self._turned_at = time.monotonic()
+            self._turn(min(timeout, self._pause))
+        except Exception as error:
+            self._break_down(error)
+        finally:
+            self._turning.release()
+        return not self._closed
+
+    def hand_back(self) -> None:
+        """See :class:`~s3_uploader.stores.base.Loop`."""
+        self._returned.set()
 
     # On the loop's thread.
 
@@ -198,39 +245,60 @@ class NativeEngine:
         try:
             self._loop()
         except Exception as error:
-            # A bug. Who waits for an answer is told that there will be none, and so is who asks later.
-            self._ending = Failure(FailureKind.BROKEN, f"{type(error).__name__}: {error}")
+            self._break_down(error)
+        with self._turning:
+            if not self._stopped:
+                self._shut_down()
+
+    def _break_down(self, error: Exception) -> None:
+        """A bug. Who waits for an answer is told that there will be none, and so is who asks later."""
+        self._ending = Failure(FailureKind.BROKEN, f"{type(error).__name__}: {error}")
         with self._lock:
             self._closed = True
-        self._shut_down()
+        self._returned.set()
+        with self._turning:
+            self._shut_down()
 
     def _loop(self) -> None:
-        assert self._selector is not None
-        look_at = time.monotonic() + _TICK
-        timeout = _TICK
         events = 0
         while not self._closed:
-            ready = self._selector.select(timeout)
+            if not self._returned.is_set() and not self._must_stand_in():
+                self._returned.wait(_PATIENCE_SECONDS)
+                continue
+            with self._turning:
+                if self._closed:
+                    return
+                ready = self._turn(self._pause)
             events += len(ready)
-            now = time.monotonic()
-            for key, mask in ready:
-                connection: Connection | None = key.data
-                if connection is None:
-                    with contextlib.suppress(OSError):
-                        self._wake_receiver.recv(4096)
-                    # Only now: whoever finds it still set has left something that is looked at below.
-                    self._awake = False
-                else:
-                    self._serve(connection, mask, now)
-            self._make_calls()
-            if self._pending:
-                self._serve_pending(now)
-            if now >= look_at:
-                look_at = now + _TICK
-                self._look_for_silence(now)
-            timeout = self._resume_throttled(now)
             if ready and events > _MANY_EVENTS and not any(mask & WRITE for _, mask in ready):
                 time.sleep(_GATHERING_SECONDS)
+
+    def _must_stand_in(self) -> bool:
+        """Who has the loop is busy with something else for long, a copy of a large file or a disk that hangs."""
+        return time.monotonic() - self._turned_at > _PATIENCE_SECONDS
+
+    def _turn(self, timeout: float) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait for events and deal with them; returns them."""
+        assert self._selector is not None
+        ready = self._selector.select(timeout)
+        now = time.monotonic()
+        for key, mask in ready:
+            connection: Connection | None = key.data
+            if connection is None:
+                with contextlib.suppress(OSError):
+                    self._wake_receiver.recv(4096)
+                # Only now: whoever finds it still set has left something that is looked at below.
+                self._awake = False
+            else:
+                self._serve(connection, mask, now)
+        self._make_calls()
+        if self._pending:
+            self._serve_pending(now)
+        if now >= self._look_at:
+            self._look_at = now + _TICK
+            self._look_for_silence(now)
+        self._pause = self._resume_throttled(now)
+        return ready
 
     def _serve(self, connection: Connection, mask: int, now: float) -> None:
         try:
@@ -260,7 +328,8 @@ class NativeEngine:
         wanted = min(len(self._pending) - self._connecting, self._max_connections - len(self._connections))
         if wanted <= 0 or now < self._connect_after:
             return
-        addresses = self._known_addresses(now)
+        where = self.endpoint.proxy or self.endpoint
+        addresses = self._addresses.known(where.host.strip("[]"), where.port, now=now)
         if addresses is None:
             return
         for _ in range(wanted):
@@ -294,7 +363,7 @@ class NativeEngine:
             # The server takes no more of them for now; those there are will serve who waits.
             self._connect_after = time.monotonic() + 1.0
             return
-        self._addresses = None
+        self._addresses.forget()
         try:
             exchange = self._pending.popleft()
         except IndexError:
@@ -419,7 +488,7 @@ class NativeEngine:
         return 0.0
 
     def _forget_connections(self) -> None:
-        self._addresses = None
+        self._addresses.forget()
         for connection in list(self._idle):
             with contextlib.suppress(ValueError):
                 self._idle.remove(connection)
@@ -439,60 +508,6 @@ class NativeEngine:
         self._stopped = True
         self._make_calls()
 
-    # Names; looked up on a thread of their own, since that may take long.
-
-    def _known_addresses(self, now: float) -> list[Address] | None:
-        if self._addresses is not None and now - self._addresses[0] < _ADDRESSES_LAST:
-            return self._addresses[1]
-        if not self._resolving:
-            self._resolving = True
-            proxy = self.endpoint.proxy
-            host, port = (proxy.host, proxy.port) if proxy else (self.endpoint.host.strip("[]"), self.endpoint.port)
-            threading.Thread(
-                target=self._resolve, args=(host, port, self.generation), name="s3-resolve", daemon=True
-            ).start()
-        return None
-
-    def _resolve(self, host: str, port: int, generation: int) -> None:
-        try:
-            addresses = self._look_up(host, port)
-        except (OSError, UnicodeError) as error:
-            detail = f"{host}: {getattr(error, 'strerror', None) or error}"
-            self.call(lambda: self._no_addresses(Failure(FailureKind.NAME, detail)))
-        else:
-            self.call(lambda: self._got_addresses(addresses, generation))
-
-    def _got_addresses(self, addresses: list[Address], generation: int) -> None:
-        self._resolving = False
-        if generation == self.generation:
-            self._addresses = (time.monotonic(), addresses)
-
-    def _no_addresses(self, failure: Failure) -> None:
-        self._resolving = False
+    def _no_addresses(self, detail: str) -> None:
         while self._pending:
-            self._finish(self._pending.popleft(), failure)
-
-
-def _look_up(host: str, port: int) -> list[Address]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [(family, address) for family, _, _, _, address in found]
-
-
-def make_tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """What to trust: the given file or directory, else the system's certificates.
-
-    :raises StoreError: if the file cannot be used.
-    """
-    import os
-
-    try:
-        if ca_file is not None and os.path.isdir(ca_file):
-            return ssl.create_default_context(capath=ca_file)
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        raise StoreError(
-            f"The certificates in {ca_file} cannot be used: {error.strerror or error}.",
-            code="InvalidCaBundle",
-            scope=Scope.DESTINATION,
-            hint="Look at AWS_CA_BUNDLE.",
-        ) from None
+            self._finish(self._pending.popleft(), Failure(FailureKind.NAME, detail))

@@ -20,6 +20,8 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
+from s3_uploader.stores.base import Loop
+
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
@@ -111,6 +113,10 @@ class Engine(Protocol):
     """Sends S3 requests to one bucket. All methods may be called on any thread."""
 
     name: str
+
+    @property
+    def loop(self) -> Loop | None:
+        """The loop that a caller may run on its own thread; ``None`` if there is none to lend."""
 
     def open(self) -> None:
         """Import and start what is needed. No connection is made yet.

@@ -17,7 +17,7 @@ from s3_uploader.errors import (
     UploadCancelled,
 )
 from s3_uploader.model import Finding, Receipt
-from s3_uploader.stores.base import PutOptions, Source, Store, StoreProperties
+from s3_uploader.stores.base import Loop, PutOptions, Source, Store, StoreProperties
 
 KINDS: tuple[Callable[[str], StoreError], ...] = (
     lambda address: ConflictError(f"{address} is there already with other content {SIMULATED}."),
@@ -75,6 +75,11 @@ class UnreliableStore:
     def properties(self) -> StoreProperties:
         """See :class:`Store`."""
         return self._store.properties
+
+    @property
+    def loop(self) -> Loop | None:
+        """See :class:`Store`."""
+        return self._store.loop
 
     def open(self) -> None:
         """See :meth:`Store.open`."""

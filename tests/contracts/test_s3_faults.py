@@ -22,11 +22,12 @@ from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3 import S3Store
 from tests.contracts.store_contract import PATIENCE, begin, pattern
 from tests.contracts.test_s3_store import LARGE
+from tests.lent_loop import LENT, make_store
 from tests.servers import fault_script as faults
 from tests.servers.dialects import AWS, AWS_KMS, BLIND, OLD, UNCONDITIONAL, WEAK
 from tests.servers.fault_server import FaultServer
 
-ENGINES = ("native", "crt", "boto3")
+ENGINES = ("native", LENT, "crt", "boto3")
 QUICK = RetryPolicy(base_pause=0.01, max_pause=0.05)
 
 
@@ -53,7 +54,7 @@ class Setting:
             "notice": lambda level, message: self.notices.append((level, message)),
             **settings,
         }
-        store = S3Store(**arguments)
+        store = make_store(**arguments)
         store.open()
         self.cleanup.callback(store.close, timeout=2)
         return store

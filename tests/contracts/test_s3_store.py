@@ -10,6 +10,7 @@ import pytest
 from s3_uploader.model import Proof
 from s3_uploader.stores.s3 import S3Store
 from tests.contracts.store_contract import Stage, StoreContract
+from tests.lent_loop import LENT, make_store
 from tests.servers.dialects import AWS, AWS_KMS, CEPH_20, NEW, OLD, UNCONDITIONAL, WEAK, Dialect
 from tests.servers.fault_server import FaultServer
 from tests.servers.moto_server import MotoServer
@@ -20,9 +21,9 @@ LARGE = 12_000_000
 
 def store_for(server: FaultServer | MotoServer, bucket: str, engine: str, **settings: Any) -> S3Store:
     """A store on one bucket of a test server, which goes up in parts beyond 5 MiB."""
-    return S3Store(
+    return make_store(
         bucket=bucket,
-        engine=engine,  # type: ignore[arg-type]
+        engine=engine,
         environment=server.endpoint.environment(),
         multipart_threshold=5 * 2**20,
         part_size=5 * 2**20,
@@ -37,7 +38,7 @@ def moto() -> Iterator[MotoServer]:
         yield server
 
 
-@pytest.mark.parametrize("engine", ["native", "crt", "boto3"])
+@pytest.mark.parametrize("engine", ["native", LENT, "crt", "boto3"])
 class TestS3StoreOnMoto(StoreContract):
     """moto, with every engine."""
 
@@ -78,7 +79,7 @@ def dialect_stage(server: FaultServer, engine: str, **arguments: Any) -> Stage:
     )
 
 
-@pytest.mark.parametrize("engine", ["native", "crt", "boto3"])
+@pytest.mark.parametrize("engine", ["native", LENT, "crt", "boto3"])
 @pytest.mark.parametrize("dialect", [AWS, OLD], ids=lambda dialect: dialect.name)
 class TestS3StoreOnDialects(StoreContract):
     """The dialects that stand for most servers, with every engine."""

@@ -42,6 +42,7 @@ class Recording:
     """A store that keeps what it gets; it answers when told to."""
 
     properties: Any = None
+    loop = None
 
     def __init__(self) -> None:
         self.got: list[tuple[str, bytes, PutOptions]] = []
