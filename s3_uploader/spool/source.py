@@ -17,6 +17,8 @@ from s3_uploader.spool.root import SpoolRoot
 
 _HELPERS = 3
 _WORTH_A_HELPER = 16
+_RANGE = 32
+"""So many descriptors are closed in one call at most, so that there is something to do for every helper."""
 
 
 class OpenFile(msgspec.Struct):
@@ -68,11 +70,11 @@ class Closing:
 
     def __init__(self, files: Iterable[OpenFile]) -> None:
         self._files = [file for file in files if file.descriptor >= 0]
-        self._descriptors = [file.descriptor for file in self._files]
+        self._ranges = _ranges([file.descriptor for file in self._files])
         for file in self._files:
             file.descriptor = -1
         self._helpers: list[threading.Thread] = []
-        for _ in range(min(_HELPERS, len(self._descriptors) // _WORTH_A_HELPER)):
+        for _ in range(min(_HELPERS, len(self._files) // _WORTH_A_HELPER)):
             helper = threading.Thread(target=self._work)
             # Where there may be no more threads, finish() does the work.
             with contextlib.suppress(RuntimeError):
@@ -92,12 +94,25 @@ class Closing:
     def _work(self) -> None:
         while True:
             try:
-                descriptor = self._descriptors.pop()
+                first, last = self._ranges.pop()
             except IndexError:
                 return
-            # The descriptor is gone even then (close(2)), and whatever was to be read has been read.
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+            # It ignores errors: the descriptors are gone even then (close(2)), and whatever was to be read has been.
+            os.closerange(first, last + 1)
+
+
+def _ranges(descriptors: list[int]) -> list[tuple[int, int]]:
+    """Descriptors as ranges, both ends included. New files get the lowest free numbers, so that there are few.
+
+    One call closes a range without taking the interpreter from the other threads in between.
+    """
+    ranges: list[tuple[int, int]] = []
+    for descriptor in sorted(descriptors):
+        if ranges and ranges[-1][1] == descriptor - 1 and descriptor - ranges[-1][0] < _RANGE:
+            ranges[-1] = ranges[-1][0], descriptor
+        else:
+            ranges.append((descriptor, descriptor))
+    return ranges
 
 
 def open_candidate(root: SpoolRoot, candidate: Candidate) -> OpenFile | tuple[Left, str]:

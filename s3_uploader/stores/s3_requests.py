@@ -291,7 +291,13 @@ def part_size_for(size: int, wanted: int) -> int:
 
 def content_type_of(key: str) -> str:
     """A content type by the name's ending; ``application/octet-stream`` where it says nothing."""
-    ending = os.path.splitext(key)[1].lower()
+    dot = key.rfind(".")
+    # Most keys of a run end alike. A name that begins with dots has no ending by them.
+    known = _CONTENT_TYPES.get(key[dot:]) if dot > 0 and key[dot - 1] not in "/." else None
+    return _found_content_type(os.path.splitext(key)[1].lower()) if known is None else known
+
+
+def _found_content_type(ending: str) -> str:
     known = _CONTENT_TYPES.get(ending)
     if known is None:
         import mimetypes

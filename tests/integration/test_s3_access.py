@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import calendar
 import contextlib
 import json
 import socket
@@ -15,6 +16,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials as BotocoreCredentials
 
 from s3_uploader.errors import EngineUnavailable, Scope, StoreError
 from s3_uploader.model import Proof
@@ -524,6 +528,23 @@ class TestClock:
         assert error.scope is Scope.DESTINATION
         assert "clock" in error.hint
         assert "behind" in error.hint
+
+
+@pytest.mark.parametrize("value", ["a b", "a  b", " a", "a ", "a \t b", "\ta", "a\t", "", "a: b", "a=b; c=d"])
+def test_space_in_headers_is_signed_as_amazon_does(value: str) -> None:
+    """Space around a header's value is left out of the signature, and several spaces count as one: as botocore does."""
+    theirs = AWSRequest("PUT", "https://example.com/b/k", headers={"x-amz-meta-a": value, "x-amz-meta-b": "b"})
+    S3SigV4Auth(BotocoreCredentials("AKIAIOSFODNN7EXAMPLE", "secret"), "s3", "us-east-1").add_auth(theirs)
+    now = calendar.timegm(time.strptime(theirs.headers["X-Amz-Date"], "%Y%m%dT%H%M%SZ"))
+    headers = {"host": "example.com", "x-amz-meta-a": value, "x-amz-meta-b": "b"}
+    signer = Signer(
+        region="us-east-1",
+        credentials=lambda: Credentials("AKIAIOSFODNN7EXAMPLE", "secret"),
+        wall_clock=lambda: now,
+    )
+    digest = theirs.headers["X-Amz-Content-SHA256"]
+    signer.sign(method="PUT", path="/b/k", query="", headers=headers, payload_hash=digest)
+    assert headers["authorization"] == theirs.headers["Authorization"]
 
 
 class TestRegions:

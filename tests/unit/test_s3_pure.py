@@ -88,6 +88,10 @@ def test_metadata_that_no_header_can_carry_is_an_error() -> None:
         ("a/b.dat", "application/octet-stream"),
         ("a/b", "application/octet-stream"),
         ("a/b.tar.gz", "application/octet-stream"),
+        ("a/.json", "application/octet-stream"),
+        (".json", "application/octet-stream"),
+        ("a/..json", "application/octet-stream"),
+        ("a.json/b", "application/octet-stream"),
     ],
 )
 def test_a_content_type_is_guessed_from_the_ending(key: str, kind: str) -> None:
