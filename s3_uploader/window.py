@@ -5,6 +5,10 @@ At first the window doubles while each round of uploads, as long as the window i
 than the best before it. From then on it tries a wider and a narrower window by turns: the wider one stays if it moves
 clearly more, the narrower one if it moves hardly less. Trials that lead to nothing become rarer. A destination that
 asks for a slower pace, or stops answering, halves the window.
+
+Where uploads are quick, a window that moves as much as any other may still be too narrow: while a batch is committed to
+disk, all of it is answered, and the line is idle until the next file. So without a struggle the window is never
+narrower than what is done in a moment.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ _UPLOADS_TO_COMPARE = 16
 """and not fewer uploads than this."""
 _LONGEST_REST = 32
 """Comparisons after which another width is tried at the latest."""
+_STOCK_SECONDS = 0.05
+"""The moment: the time of a commit on a slow disk."""
 _COST_OF_A_REQUEST = 16 * 1024
 """What a request counts for beside its bytes, so that small files weigh in too."""
 
@@ -43,6 +49,9 @@ class Window:
         self._done = 0
         self._moved = 0
         self._began: float | None = None
+        self._stock = 0.0
+        """So many uploads are done in a moment."""
+        self._has_struggled = False
 
     @property
     def width(self) -> int:
@@ -64,7 +73,10 @@ class Window:
             enough = max(_ROUNDS_TO_COMPARE * max(self._width, self._home), _UPLOADS_TO_COMPARE)
         if self._done < enough or now <= self._began:
             return
-        rate = self._moved / (now - self._began)
+        seconds = now - self._began
+        rate = self._moved / seconds
+        if not self._has_struggled:
+            self._stock = min(self._maximum, _STOCK_SECONDS * self._done / seconds)
         self._done, self._moved, self._began = 0, 0, now
         if self._starting:
             self._start(rate)
@@ -72,7 +84,7 @@ class Window:
             self._compare(rate)
 
     def _start(self, rate: float) -> None:
-        if rate <= self._home_rate * _CLEARLY_MORE:
+        if rate <= self._home_rate * _CLEARLY_MORE and self._width >= self._stock:
             self._starting = False
             self._go(self._home)
             return
@@ -83,18 +95,26 @@ class Window:
     def _compare(self, rate: float) -> None:
         if self._width == self._home:
             self._home_rate = rate
+            if self._home < self._stock:
+                self._home = min(self._maximum, 2 * self._home)
+                self._go(self._home)
+                return
             self._rested += 1
             if self._rested >= self._rest:
                 self._rested = 0
-                wider = self._home < self._maximum and (self._wider_next or self._home == 1)
-                self._go(2 * self._home if wider else self._home // 2)
+                may_narrow = self._home > 1 and self._home // 2 >= self._stock
+                if self._home < self._maximum and (self._wider_next or not may_narrow):
+                    self._go(2 * self._home)
+                elif may_narrow:
+                    self._go(self._home // 2)
             return
         wider = self._width > self._home
         if rate > self._home_rate * (_CLEARLY_MORE if wider else _HARDLY_LESS):
             # Go on in the same direction.
             self._home, self._home_rate, self._rest = self._width, rate, 1
             self._wider_next = wider
-            self._go(2 * self._width if wider else self._width // 2)
+            if wider or self._width // 2 >= self._stock:
+                self._go(2 * self._width if wider else self._width // 2)
         else:
             self._rest = min(_LONGEST_REST, 2 * self._rest)
             self._wider_next = not wider
@@ -109,6 +129,8 @@ class Window:
     def struggled(self) -> None:
         """The destination asked for a slower pace, or an upload ran out of time."""
         self._starting = False
+        self._has_struggled = True
+        self._stock = 0.0
         self._home = max(1, self._width // 2)
         self._rest, self._rested, self._wider_next = 8, 0, True
         self._go(self._home)

@@ -124,6 +124,32 @@ def test_comes_down_when_the_line_gets_slow() -> None:
     assert line.window.width > 100
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_has_a_stock_on_a_quick_line(seed: int) -> None:
+    """Where a wider window moves no more, it still holds what is done while our side is busy with something else."""
+    line = Line(latency=0.0005, most=2000, seed=seed)
+    line.run(until=2)
+    # That is 100 uploads in 50 ms.
+    assert min(width for now, width in line.widths if now > 1) >= 64
+
+
+def test_a_slow_line_needs_no_stock() -> None:
+    """Few uploads a second are no reason to have many under way."""
+    line = Line(latency=0.01, bandwidth=1e6, size=lambda random: 100_000)
+    line.run(until=60)
+    assert line.mean_width() <= 8
+
+
+def test_no_stock_after_a_struggle() -> None:
+    """A destination that asked for a slower pace is not sent more than it deals with."""
+    line = Line(latency=0.0005, most=2000)
+    line.run(until=1)
+    for _ in range(10):
+        line.window.struggled()
+    line.run(until=3)
+    assert line.window.width < 64
+
+
 def test_struggle() -> None:
     """A destination that asks for a slower pace gets half of it each time, and in the end one upload at a time."""
     line = Line(latency=0.02)
