@@ -20,6 +20,11 @@ class Crew:
         self._threads: list[threading.Thread] = []
         self._busy = 0
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is a job that is not done."""
+        return self._busy > 0 or not self._jobs.empty()
+
     def do(self, job: Callable[[], None]) -> None:
         """Have a job done; what it raises is lost, so it deals with its errors itself.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import zlib
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -21,10 +20,10 @@ from s3_uploader.stores.s3_proof import (
     crc32_text,
     etag_is_md5,
     evidence,
-    md5_of,
 )
+from s3_uploader.stores.s3_protocol import UNSIGNED_PAYLOAD
+from s3_uploader.stores.s3_reading import read_digested, read_exactly
 from s3_uploader.stores.s3_requests import UNCONDITIONAL, UNLESS_THERE
-from s3_uploader.stores.s3_single import read_exactly
 from s3_uploader.stores.s3_upload import Context
 
 _PARTS_AT_ONCE = 8
@@ -41,8 +40,8 @@ class MultipartUpload(ContestedUpload):
     """
 
     __slots__ = (
-        "_aborting", "_after_abort", "_calls", "_completing", "_creating", "_digest", "_encryption", "_generation",
-        "_in_flight", "_next", "_parts", "_starts", "_upload_id",
+        "_abort_sent", "_aborting", "_after_abort", "_calls", "_completing", "_creating", "_digest", "_encryption",
+        "_generation", "_in_flight", "_next", "_parts", "_starts", "_upload_id",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +65,7 @@ class MultipartUpload(ContestedUpload):
         self._completing = False
         self._digest: Digest | None = None
         self._aborting = False
+        self._abort_sent = False
         self._creating = False
         self._encryption: dict[str, str] = {}
         self._after_abort: list[Callable[[], None]] = []
@@ -173,7 +173,14 @@ class MultipartUpload(ContestedUpload):
             self._part_over(part)
             return
         try:
-            body = read_exactly(self.source.descriptor, part.first, part.size)
+            read = read_digested(
+                self.source.descriptor,
+                part.first,
+                part.size,
+                # Reading a file twice as fast is worth more than a second proof from a server that has given both.
+                md5=not self.context.abilities.checksums_trusted,
+                sha256=not self.context.tls,
+            )
         except StoreError as error:
             self._part_over(part)
             self.fail(error)
@@ -183,20 +190,17 @@ class MultipartUpload(ContestedUpload):
             raise
         finally:
             self.stop_reading()
-        part.crc32 = zlib.crc32(body)
-        # Reading a file twice as fast is worth more than a second proof from a server that has given both before.
-        if not self.context.abilities.checksums_trusted:
-            part.md5 = md5_of(body).hexdigest()
+        part.crc32, part.md5 = read.crc32, read.md5
         request = requests.upload_part(
             self.key,
             self.path,
-            body,
+            read.body,
             upload_id=self._upload_id,
             number=part.number,
             crc32=crc32_text(part.crc32),
-            payload_hash=requests.payload_hash(body, tls=self.context.tls),
+            payload_hash=read.sha256 or UNSIGNED_PAYLOAD,
         )
-        del body
+        del read
         call = self.context.caller.prepare(
             request,
             lambda call: self.guard(self._part_sent, call, part, generation),
@@ -279,9 +283,8 @@ class MultipartUpload(ContestedUpload):
         size = requests.part_size_for(self.source.size, self.context.part_size)
         parts = plan_parts(self.source.size, size)
         for part in parts:
-            body = read_exactly(self.source.descriptor, part.first, part.size)
-            part.crc32 = zlib.crc32(body)
-            part.md5 = md5_of(body).hexdigest()
+            read = read_digested(self.source.descriptor, part.first, part.size, md5=True, sha256=False)
+            part.crc32, part.md5 = read.crc32, read.md5
         return parts
 
     def rewrite(self) -> None:
@@ -453,8 +456,13 @@ class MultipartUpload(ContestedUpload):
 
     def _abort(self) -> None:
         with self._lock:
+            if self._abort_sent:
+                return
             upload_id, self._upload_id = self._upload_id, ""
+            self._abort_sent = bool(upload_id)
         if not upload_id:
+            # Another thread has just found that the server does not know it any more; who waits for its end has it.
+            self._aborted()
             return
         self.context.caller.call(
             requests.abort_multipart_upload(self.key, self.path, upload_id=upload_id),
@@ -465,7 +473,7 @@ class MultipartUpload(ContestedUpload):
 
     def _aborted(self) -> None:
         with self._lock:
-            self._aborting = False
+            self._aborting = self._abort_sent = False
             waiting, self._after_abort = self._after_abort, []
         for done in waiting:
             done()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from concurrent.futures import Future
 
-from s3_uploader.errors import ProofError, SourceChanged, StoreError
+from s3_uploader.errors import ProofError, StoreError
 from s3_uploader.model import Proof, Receipt
 from s3_uploader.stores import s3_requests as requests
 from s3_uploader.stores.base import PutOptions, Source
@@ -14,33 +13,15 @@ from s3_uploader.stores.s3_caller import Call
 from s3_uploader.stores.s3_conflict import ContestedUpload
 from s3_uploader.stores.s3_proof import Digest, clean_etag, digest_of, evidence
 from s3_uploader.stores.s3_protocol import Request
+from s3_uploader.stores.s3_reading import read_exactly
 from s3_uploader.stores.s3_requests import UNLESS_THERE
 from s3_uploader.stores.s3_upload import Context
 
 READ_AT_ONCE = 64 * 1024
-"""A file up to this size is read and digested in passing, a larger one on another thread."""
-
-
-def read_exactly(descriptor: int, first: int, size: int) -> bytes:
-    """Bytes of a file.
-
-    :raises SourceChanged: if there are fewer.
-    """
-    try:
-        data = os.pread(descriptor, size, first)
-        if len(data) == size:
-            return data
-        pieces = [data]
-        missing = size - len(data)
-        while missing and data:
-            data = os.pread(descriptor, missing, first + size - missing)
-            pieces.append(data)
-            missing -= len(data)
-    except OSError as error:
-        raise SourceChanged(f"The file could not be read: {error.strerror}.") from None
-    if missing:
-        raise SourceChanged(f"The file shrank: {size - missing} of {size} bytes were there from offset {first}.")
-    return b"".join(pieces)
+"""A file up to this size is read and digested in passing, a larger one on another thread,"""
+READ_BESIDE = 1024 * 1024
+"""or up to this size in passing too, while another thread does so with another file: all of them queueing for that
+thread, this one would only wait."""
 
 
 class SingleUpload(ContestedUpload):
@@ -69,7 +50,8 @@ class SingleUpload(ContestedUpload):
         """Read the source, at once if it is small, and begin."""
         size = self.source.size
         budget = self.context.budget
-        if size <= READ_AT_ONCE and budget.try_acquire(size):
+        is_light = size <= READ_AT_ONCE or (size <= READ_BESIDE and self.context.crew.is_busy)
+        if is_light and budget.try_acquire(size):
             self._reserved = size
             self._read()
         else:

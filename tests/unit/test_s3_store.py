@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -17,6 +18,7 @@ from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.s3 import S3Store
 from s3_uploader.stores.s3_endpoint import Access, locate
 from s3_uploader.stores.s3_engines import EngineSettings, make_engine
+from s3_uploader.stores.s3_multipart import MultipartUpload
 from s3_uploader.stores.s3_proof import digest_of
 from s3_uploader.stores.s3_protocol import Answer, Done, Failure, FailureKind, Outcome, Request
 from s3_uploader.stores.sigv4 import Credentials
@@ -42,6 +44,7 @@ class PlayedEngine:
     """An engine whose answers are queued by the test; a request without an answer stays under way."""
 
     name = "played"
+    loop = None
 
     def __init__(self) -> None:
         self.answers: list[Outcome] = []
@@ -114,9 +117,9 @@ class PlayedTimer:
 
 
 class Play:
-    """A store on a played engine."""
+    """A store on a played engine; ``settings`` are the store's."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.engine = PlayedEngine()
         self.timer = PlayedTimer()
         self.notices: list[str] = []
@@ -129,6 +132,7 @@ class Play:
             wall_clock=lambda: 0.0,
             random=lambda: 1.0,
             notice=lambda level, message: self.notices.append(message),
+            **settings,
         )
         self.store.open()
         self.file = tempfile.TemporaryFile()  # noqa: SIM115
@@ -152,6 +156,33 @@ def play() -> Iterator[Play]:
     with made.file:
         yield made
         made.store.close(timeout=0)
+
+
+def test_given_up_while_the_server_forgets_the_upload() -> None:
+    """An upload in parts that is given up ends, also if another thread finds just then that the server has lost it."""
+    play = Play(multipart_threshold=1, part_size=4)
+    with play.file:
+        play.engine.answers = [Answer(status=200, headers={}, body=b"<R><UploadId>id</UploadId></R>")]
+        future = play.put()
+        until = time.monotonic() + 30
+        while [request.operation for request in play.engine.requests].count("UploadPart") < 2:
+            assert time.monotonic() < until
+            time.sleep(0.001)
+        (upload,) = play.store._uploads
+        assert isinstance(upload, MultipartUpload)
+        parts = [under for under in play.engine.under_way if under.done is not None]
+        cancel = parts[0].cancel
+
+        def cancel_late() -> None:
+            # What _start_again and _look_whether_completed do first, on the thread that brought the answer.
+            upload._upload_id = ""
+            cancel()
+
+        parts[0].cancel = cancel_late  # type: ignore[method-assign]
+        play.store.cancel()
+        assert isinstance(future.exception(0), UploadCancelled)
+        assert "AbortMultipartUpload" not in [request.operation for request in play.engine.requests]
+        play.store.close(timeout=0)
 
 
 def test_the_normal_way_is_one_request(play: Play) -> None:
