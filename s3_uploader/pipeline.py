@@ -263,6 +263,8 @@ class Pipeline:
         # Most of a spool may be too young: nothing is worked out before it is needed.
         if self._under_way and candidate.path in self._under_way:
             return
+        if candidate.name.startswith(".") and self._settlement.is_taken(candidate.path):
+            return
         if len(self._flight) and self._flight.is_sending(self._plan(candidate).key):
             self._settlement.leave(candidate, Left.POSTPONED, "an older file of the same key is under way")
             return

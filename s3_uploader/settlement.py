@@ -7,7 +7,7 @@ keeps uploads in flight. Both run on the same thread.
 from __future__ import annotations
 
 import contextlib
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -15,11 +15,12 @@ import msgspec
 
 from s3_uploader.errors import SIMULATED, StateError, StoreError
 from s3_uploader.events import DirectoryPruned, Emit, FileLeft, LocalTrouble, Uploaded, UploadFailed
+from s3_uploader.leaving import Leaving
 from s3_uploader.ledger.rows import FailingRow, ShippedRow, after_failure
 from s3_uploader.model import Candidate, FailureKind, Fingerprint, Left, Receipt
 from s3_uploader.spool import prune
 from s3_uploader.spool.disposition import MoveTarget, move, remove
-from s3_uploader.spool.layout import Layout
+from s3_uploader.spool.layout import Layout, original_name
 from s3_uploader.spool.readiness import FUTURE_TOLERANCE
 from s3_uploader.spool.root import Names, SpoolRoot
 from s3_uploader.spool.source import Closing, OpenFile
@@ -93,13 +94,6 @@ class Upload(msgspec.Struct):
     options: PutOptions = PutOptions()
 
 
-class Removed(msgspec.Struct):
-    """A batch that is recorded and disposed of, while its files are being closed; what became of each, and its time."""
-
-    outcomes: deque[tuple[Upload, Receipt, Left | OSError | None, float]] = msgspec.field(default_factory=deque)
-    closing: Closing | None = None
-
-
 class Settlement:
     """Records, removes, moves, prunes and counts. Belongs to the thread that owns the spool.
 
@@ -143,7 +137,9 @@ class Settlement:
         self._any_failing = records.failing_count() > 0
         self._proven: list[tuple[Upload, Receipt]] = []
         self._due_at = 0.0
-        self._removed: Removed | None = None
+        self._leaving: Leaving[tuple[Upload, Receipt, float]] = Leaving(
+            root, clock=clock, keep=on_success.keep, move_to=on_success.move_to
+        )
         self._failed: list[FailingRow] = []
         self._pending_in: Counter[Names] = Counter()
         self.failures: Counter[FailureKind] = Counter()
@@ -174,7 +170,7 @@ class Settlement:
         """Seconds until the batch should be committed; ``None`` while there is none."""
         if len(self._proven) >= _BATCH or len(self._failed) >= _BATCH:
             return 0.0
-        if not self._proven and self._removed is None:
+        if not self._proven and not self._leaving.has_taken:
             return None
         return max(0.0, self._due_at - self._clock.monotonic())
 
@@ -184,17 +180,23 @@ class Settlement:
         :raises StateError: if they cannot be recorded; then none is removed.
         """
         # A file that cannot be removed becomes a failing one while its batch is settled.
-        while self._proven or self._failed or self._removed is not None:
+        while self._proven or self._failed or self._leaving.has_taken:
             self.commit_batch()
 
     def commit_batch(self) -> None:
-        """Like :meth:`commit`, but what was removed may still be being closed; it is told with the next batch.
+        """Like :meth:`commit`, but what was recorded is only taken; it is removed and told with the next batch.
+
+        So there is a moment between a file's losing its name and the last look at it. The files of one batch are
+        closed while the next one is recorded.
 
         :raises StateError: as there.
         """
-        self._conclude_removed()
-        if self._proven or self._failed:
-            self._commit_batch()
+        self._dispose_of_taken()
+        try:
+            if self._proven or self._failed:
+                self._commit_batch()
+        finally:
+            self._conclude_disposed()
 
     def _commit_batch(self) -> None:
         proven, self._proven = self._proven, []
@@ -222,38 +224,34 @@ class Settlement:
                 failed=failed,
                 recovered=[upload.file.candidate.path for upload, _ in unchanged] if self._any_failing else (),
             )
-            # Paths are resolved anew from here on: nothing is removed through a directory that was moved away.
-            self._root.refresh()
-            self._removed = removed = Removed()
-            for upload, receipt in unchanged:
-                del unsettled[id(upload)]
-                removed.outcomes.append((upload, receipt, self._dispose(upload), monotonic - upload.began))
-            removed.closing = Closing(upload.file for upload, _ in unchanged)
+            unsettled.clear()
             self._due_at = monotonic + _BATCH_SECONDS
-            for _, receipt, outcome, _ in removed.outcomes:
-                if isinstance(outcome, Left) and outcome is not Left.VANISHED:
-                    self.superseded.add(receipt)
+            leaving = [(upload.file, (upload, receipt, monotonic - upload.began)) for upload, receipt in unchanged]
+            for _, receipt, _ in self._leaving.take(leaving):
+                self.superseded.add(receipt)
         except StateError:
             for upload in unsettled.values():
                 self.leave(upload.file.candidate, Left.POSTPONED, "")
             raise
         finally:
-            Closing(upload.file for upload, _ in proven).finish()
+            theirs = self._leaving.identities()
+            Closing(upload.file for upload, _ in proven if id(upload.file) not in theirs).finish()
 
-    def _conclude_removed(self) -> None:
+    def is_taken(self, path: str) -> bool:
+        """See :meth:`s3_uploader.leaving.Leaving.is_taken`."""
+        return self._leaving.is_taken(path)
+
+    def _dispose_of_taken(self) -> None:
+        for _, receipt, _ in self._leaving.dispose():
+            self.superseded.add(receipt)
+
+    def _conclude_disposed(self) -> None:
         """Count and tell what became of the last batch; called again after an error it goes on with the next file.
 
         :raises StateError: if a file that could not be removed cannot be looked up.
         """
-        removed = self._removed
-        if removed is None:
-            return
-        if removed.closing is not None:
-            # Over NFS a file that is open keeps a name, and so its directory.
-            removed.closing.finish()
-        while removed.outcomes:
-            self._conclude(*removed.outcomes.popleft())
-        self._removed = None
+        for (upload, receipt, seconds), outcome in self._leaving.conclude():
+            self._conclude(upload, receipt, outcome, seconds)
 
     def _shipped_row(self, upload: Upload, receipt: Receipt, now: float, seconds: float) -> ShippedRow:
         candidate, fingerprint = upload.file.candidate, upload.file.fingerprint
@@ -262,7 +260,8 @@ class Settlement:
             self.tally.count_future(candidate, ahead)
         return ShippedRow(
             run=self._run,
-            path=candidate.path,
+            # What a killed run has left under a private name is its producer's file all the same.
+            path="/".join((*candidate.directory, original_name(candidate.name))),
             location=candidate.location,
             destination=self._store.properties.name,
             key=receipt.key,
@@ -283,15 +282,6 @@ class Settlement:
 
     # ---------------------------------------------------------------------------------------------- disposition
 
-    def _dispose(self, upload: Upload) -> Left | OSError | None:
-        """Remove a file or move it away; the reason if that must not be, the error if it cannot be."""
-        try:
-            if self._on_success.move_to is not None:
-                return move(upload.file.home, upload.file, self._on_success.move_to)[0]
-            return None if self._on_success.keep else remove(upload.file.home, upload.file)
-        except OSError as error:
-            return error
-
     def _conclude(self, upload: Upload, receipt: Receipt, outcome: Left | OSError | None, seconds: float) -> None:
         """Count and tell what became of a file that was proven."""
         candidate = upload.file.candidate
@@ -306,7 +296,7 @@ class Settlement:
         self.tally.count_shipped(receipt)
         self._emit(
             Uploaded(
-                self.shown(candidate),
+                self._root.shown(candidate.directory, original_name(candidate.name)),
                 candidate.location,
                 self._store.properties.name,
                 self._store.address(receipt.key),
@@ -484,9 +474,11 @@ class Settlement:
 
     def abandon(self) -> None:
         """Let go of what was proven but cannot be recorded; the files stay."""
-        while self._removed is not None:
+        # What is recorded is removed all the same.
+        while self._leaving.has_taken or self._leaving.has_disposed:
             with contextlib.suppress(StateError):
-                self._conclude_removed()
+                self._dispose_of_taken()
+                self._conclude_disposed()
         for upload, _ in self._proven:
             self.leave(upload.file.candidate, Left.POSTPONED, "")
             upload.file.close()

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Callable
 
 import msgspec
+
+
+def _sleep(seconds: float) -> None:
+    # From Python 3.11 on time.sleep() asks the kernel for an absolute time, and fails where the clock of the process is
+    # shifted (libfaketime).
+    select.select((), (), (), seconds)
 
 
 class Clock(msgspec.Struct, frozen=True):
@@ -13,7 +20,7 @@ class Clock(msgspec.Struct, frozen=True):
 
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], None] = _sleep
 
 
 class Stop:

@@ -9,12 +9,14 @@ the file is taken first and looked at second:
    on gets a new file.
 3. Is what was taken the file that was shipped, and still as it was? If not, a producer replaced it: give it back.
 4. Give the lease back. Did anybody come to write meanwhile? Then give the file back too.
-5. Only now remove it, or move it to where it is wanted.
+5. A moment later, look once more. A writer may have looked the old name up before it went, and been stopped by the
+   kernel's scheduler before its ``open`` was through; by now it has come. Then, too, give the file back.
+6. Only now remove it, or move it to where it is wanted.
 
-Where there are no leases the first and the fourth step tell nothing, and the times and the size decide alone. A run
-that is killed in between leaves the private name behind, which every layout knows as a candidate. A private name that
-is there already may hold the only copy of something, so it is never renamed over. What remains is described in
-``docs/guarantees.md``.
+The first four are :func:`take`; how long a moment lasts is the caller's to decide. Where there are no leases the times
+and the size decide alone. A run that is killed in between leaves the private name behind, which every layout knows as a
+candidate. A private name that is there already may hold the only copy of something, so it is never renamed over. What
+remains is described in ``docs/guarantees.md``.
 """
 
 from __future__ import annotations
@@ -24,10 +26,12 @@ import errno
 import os
 from collections.abc import Callable
 
+import msgspec
+
 from s3_uploader.model import Fingerprint, Left
 from s3_uploader.renaming import rename_without_replacing
 from s3_uploader.spool.layout import original_name, taken_name, taken_names
-from s3_uploader.spool.readiness import release_lease, take_lease
+from s3_uploader.spool.readiness import is_being_written, release_lease, take_lease
 from s3_uploader.spool.root import Names, SpoolRoot
 from s3_uploader.spool.source import OpenFile
 
@@ -36,46 +40,26 @@ _COPY_CHUNK = 1 << 20
 _TEMPORARY_SUFFIX = ".tmp"
 
 
-def remove(root: SpoolRoot, file: OpenFile) -> Left | None:
-    """Remove the file's name if it is still the file that was opened, unchanged and unwatched by any writer.
+class Taken(msgspec.Struct, frozen=True):
+    """A file that has a private name now and was unchanged then.
 
-    :returns: ``None`` when it is gone, else why it was left.
-    :raises OSError: if it may not be removed (a read-only directory, for one); it is where it was.
+    :param fingerprint: as it was after the rename, which changes the ctime.
+    """
+
+    private: str
+    fingerprint: Fingerprint
+
+
+def take(root: SpoolRoot, file: OpenFile) -> Taken | Left:
+    """Rename the file to a private name if it is still the file that was opened, unchanged and unwatched by any writer.
+
+    :returns: what :func:`remove_taken` and :func:`move_taken` need, or why it was left.
+    :raises OSError: if it may not be renamed (a read-only directory, for one); it is where it was.
     """
     try:
         directory = root.directory(file.candidate.directory)
     except FileNotFoundError:
         return Left.VANISHED
-
-    def unlink(name: str) -> None:
-        # Over NFS an answer may be lost, and the repetition finds the work done.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=directory)
-
-    return _with_taken(directory, file, unlink)
-
-
-def move(root: SpoolRoot, file: OpenFile, target: MoveTarget) -> tuple[Left | None, str]:
-    """Move the file below ``target`` under its path relative to the spool, never over something that lies there.
-
-    :returns: why it was left, or ``None`` and the path at which it is now.
-    :raises OSError: if it cannot be moved; it is where it was.
-    """
-    try:
-        directory = root.directory(file.candidate.directory)
-    except FileNotFoundError:
-        return Left.VANISHED, ""
-    moved_to = ""
-
-    def put_there(name: str) -> None:
-        nonlocal moved_to
-        moved_to = target.receive(directory, name, file)
-
-    return _with_taken(directory, file, put_there), moved_to
-
-
-def _with_taken(directory: int, file: OpenFile, act: Callable[[str], None]) -> Left | None:
-    """Take the file, make sure of it, and ``act`` on the private name; give the file back if that fails."""
     name = file.candidate.name
     lease = take_lease(file.descriptor)
     if lease is False:
@@ -88,14 +72,13 @@ def _with_taken(directory: int, file: OpenFile, act: Callable[[str], None]) -> L
         except FileNotFoundError:
             return Left.VANISHED
         try:
-            reason = _why_not(directory, private, file)
+            found = _fingerprint_of_taken(directory, private, file)
+            disturbed = False
             if lease:
                 lease = None
-                if not release_lease(file.descriptor):
-                    reason = reason or Left.BUSY
-            if reason is None:
-                act(private)
-                return None
+                disturbed = not release_lease(file.descriptor)
+            if found is not None and not disturbed:
+                return Taken(private, found)
         except BaseException:
             _give_back(directory, private, name)
             raise
@@ -103,15 +86,85 @@ def _with_taken(directory: int, file: OpenFile, act: Callable[[str], None]) -> L
         if lease:
             release_lease(file.descriptor)
     _give_back(directory, private, name)
+    return Left.CHANGED if found is None else Left.BUSY
+
+
+def remove_taken(root: SpoolRoot, file: OpenFile, taken: Taken) -> Left | None:
+    """Remove a file that was taken, if nobody has come to write since.
+
+    :returns: ``None`` when it is gone, else why it was given back.
+    :raises OSError: if it may not be removed; it has its name back.
+    """
+
+    def unlink(directory: int, name: str) -> None:
+        # Over NFS an answer may be lost, and the repetition finds the work done.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory)
+
+    return _after_a_last_look(root, file, taken, unlink)
+
+
+def move_taken(root: SpoolRoot, file: OpenFile, taken: Taken, target: MoveTarget) -> tuple[Left | None, str]:
+    """Move a file that was taken below ``target`` under its path relative to the spool, never over what lies there.
+
+    :returns: why it was given back, or ``None`` and the path at which it is now.
+    :raises OSError: if it cannot be moved; it has its name back.
+    """
+    moved_to = ""
+
+    def put_there(directory: int, name: str) -> None:
+        nonlocal moved_to
+        moved_to = target.receive(directory, name, file)
+
+    return _after_a_last_look(root, file, taken, put_there), moved_to
+
+
+def remove(root: SpoolRoot, file: OpenFile) -> Left | None:
+    """:func:`take` and at once :func:`remove_taken`."""
+    taken = take(root, file)
+    return taken if isinstance(taken, Left) else remove_taken(root, file, taken)
+
+
+def move(root: SpoolRoot, file: OpenFile, target: MoveTarget) -> tuple[Left | None, str]:
+    """:func:`take` and at once :func:`move_taken`."""
+    taken = take(root, file)
+    return (taken, "") if isinstance(taken, Left) else move_taken(root, file, taken, target)
+
+
+def _after_a_last_look(root: SpoolRoot, file: OpenFile, taken: Taken, act: Callable[[int, str], None]) -> Left | None:
+    """``act`` on the private name if all is as it was; give the file back if not, or if that fails."""
+    try:
+        directory = root.directory(file.candidate.directory)
+    except FileNotFoundError:
+        return Left.VANISHED
+    try:
+        reason = _why_not(directory, file, taken)
+        if reason is None:
+            act(directory, taken.private)
+            return None
+    except BaseException:
+        _give_back(directory, taken.private, file.candidate.name)
+        raise
+    if reason is not Left.VANISHED:
+        _give_back(directory, taken.private, file.candidate.name)
     return reason
 
 
-def _why_not(directory: int, private: str, file: OpenFile) -> Left | None:
-    same = _is_same(directory, private, file.fingerprint)
-    # The rename has changed the ctime; what was written since the look before it has changed the mtime too.
-    if same and Fingerprint.of(os.fstat(file.descriptor)).same_content_as(file.fingerprint):
+def _why_not(directory: int, file: OpenFile, taken: Taken) -> Left | None:
+    if is_being_written(file.descriptor):
+        return Left.BUSY
+    if Fingerprint.of(os.fstat(file.descriptor)) != taken.fingerprint:
+        return Left.CHANGED
+    return None if _is_same(directory, taken.private, file.fingerprint) else Left.VANISHED
+
+
+def _fingerprint_of_taken(directory: int, private: str, file: OpenFile) -> Fingerprint | None:
+    """The fingerprint after the rename; ``None`` if it is another file, or no longer as it was shipped."""
+    if not _is_same(directory, private, file.fingerprint):
         return None
-    return Left.CHANGED
+    # The rename has changed the ctime; what was written since the look before it has changed the mtime too.
+    found = Fingerprint.of(os.fstat(file.descriptor))
+    return found if found.same_content_as(file.fingerprint) else None
 
 
 def _take(directory: int, name: str) -> str:

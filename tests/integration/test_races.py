@@ -9,13 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
 
-from s3_uploader.spool.disposition import remove
-from s3_uploader.spool.layout import Globs
+from s3_uploader.leaving import MOMENT_SECONDS
+from s3_uploader.model import Left
+from s3_uploader.spool.disposition import Taken, remove_taken, take
+from s3_uploader.spool.layout import EmptyDirectory, Globs
 from s3_uploader.spool.root import SpoolRoot
 from s3_uploader.spool.source import OpenFile, open_candidate
 from s3_uploader.spool.tree import TreeLayout
@@ -87,16 +90,35 @@ def test_a_producer_that_never_rests(tmp_path: Path, kind: str) -> None:
     layout = TreeLayout(settle_seconds=0, globs=Globs(include=[], exclude=[]))
     delivered: list[bytes] = []
     outcomes: dict[str, int] = {}
+    pending: deque[tuple[float, OpenFile, bytes, Taken]] = deque()
+
+    def count(outcome: object) -> None:
+        outcomes[str(outcome)] = outcomes.get(str(outcome), 0) + 1
 
     def ship_all() -> None:
+        private = {taken.private for _, _, _, taken in pending}
         for found in layout.scan(root, lambda *_: None):
-            file = open_candidate(root, found)  # type: ignore[arg-type]
+            assert not isinstance(found, EmptyDirectory)
+            if found.name in private:
+                continue
+            file = open_candidate(root, found)
             if not isinstance(file, OpenFile):
-                outcomes[str(file[0])] = outcomes.get(str(file[0]), 0) + 1
+                count(file[0])
                 continue
             content = os.pread(file.descriptor, 10**7, 0)
-            reason = remove(root, file)
-            outcomes[str(reason)] = outcomes.get(str(reason), 0) + 1
+            taken = take(root, file)
+            if isinstance(taken, Left):
+                count(taken)
+                file.close()
+            else:
+                pending.append((time.monotonic(), file, content, taken))
+
+    def remove_all() -> None:
+        while pending:
+            at, file, content, taken = pending.popleft()
+            time.sleep(max(0.0, at + MOMENT_SECONDS - time.monotonic()))
+            reason = remove_taken(root, file, taken)
+            count(reason)
             # What is gone from under us (its producer replaced it) was shipped all the same.
             if reason is None:
                 delivered.append(content)
@@ -104,11 +126,15 @@ def test_a_producer_that_never_rests(tmp_path: Path, kind: str) -> None:
 
     until = time.monotonic() + SECONDS
     while time.monotonic() < until:
-        ship_all()
+        # So many private names there are for each name.
+        for _ in range(8):
+            ship_all()
+        remove_all()
     stop.set()
     producer.join()
     for _ in range(3):
         ship_all()
+        remove_all()
     root.close()
     last = int((tmp_path / "written").read_text())
     records = [line for content in delivered for line in content.splitlines()]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from s3_uploader.errors import DestinationBusy, Scope, SourceChanged, StoreError
+from s3_uploader.errors import DestinationBusy, Scope, SourceChanged, StateError, StoreError
 from s3_uploader.events import LocalTrouble, Notice, Uploaded, UploadFailed, UploadStarted
 from s3_uploader.flight import Flight
 from s3_uploader.ledger import Ledger
@@ -21,9 +22,12 @@ from s3_uploader.settlement import FailurePolicy, SuccessPolicy, Upload
 from s3_uploader.spool.disposition import MoveTarget
 from s3_uploader.spool.root import SpoolRoot
 from s3_uploader.spool.source import OpenFile, open_candidate
+from s3_uploader.spool.tree import TreeLayout
 from s3_uploader.stop import News
 from tests import fakes
 from tests.fakes import (
+    NO_GLOBS,
+    FakeLoop,
     FakeStore,
     Harness,
     Put,
@@ -359,11 +363,12 @@ class TestOneBadFile:
         for name in "abc":
             harness.write(name)
         harness.store.fault("b", failing("KeyRefused", hint="Shorten it."))
+        began = harness.clock.seconds
         report = harness.run()
         assert (report.shipped, report.failed, report.backlog, report.exit_code) == (2, 1, 1, 1)
         (event,) = harness.told(UploadFailed)
         assert (event.code, event.hint, event.attempts, event.disposition) == ("KeyRefused", "Shorten it.", 1, "kept")
-        assert event.next_try_at == harness.clock.seconds + 45
+        assert event.next_try_at == began + 45
         assert harness.names() == {"b"}
 
     def test_pauses_grow(self, harness: Harness) -> None:
@@ -547,18 +552,19 @@ class TestOnFailure:
         assert harness.run().shipped == 1
 
 
-def test_cannot_be_removed(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", ["rename", "unlink"])
+def test_cannot_be_removed(harness: Harness, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """A file that was shipped but cannot be removed is a failing one: it is not shipped again each minute."""
     harness.write("x")
-    from s3_uploader import settlement
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(settlement, "remove", refuse)
+    monkeypatch.setattr(os, step, refuse)
     report = harness.run()
     assert (report.shipped, report.failed, report.exit_code, report.backlog) == (0, 1, 1, 1)
     assert harness.told(UploadFailed)[0].code == "CannotRemove"
+    assert harness.names() == {"x"}
     assert harness.run().left == {"waiting": 1}
     assert len(harness.store.puts) == 1
 
@@ -1041,6 +1047,220 @@ class TestFlight:
         assert upload.file.descriptor == -1
         assert flight.landed(0) is None
         root.close()
+
+
+class TestLoop:
+    """The store's loop, run by the coordinator."""
+
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Iterator[SpoolRoot]:
+        """A spool with two files."""
+        for name in "ab":
+            write(tmp_path / name)
+        root = SpoolRoot(str(tmp_path))
+        yield root
+        root.close()
+
+    def launch(self, flight: Flight, root: SpoolRoot, name: str) -> Upload:
+        """Hand a file over."""
+        file = open_candidate(root, candidate(name))
+        assert isinstance(file, OpenFile)
+        upload = Upload(file, name, 0.0, 0)
+        flight.launch(upload)
+        return upload
+
+    def test_is_run_while_waiting(self, root: SpoolRoot) -> None:
+        """Answers that only a turn of the loop brings are brought by waiting for one, as long as the loop is ours."""
+        store = FakeStore(manual=True)
+        store.loop = loop = FakeLoop(lambda: store.answer(store.pending()[0]))
+        flight = Flight(store, timeout_seconds=60)
+        flight.take_over_loop()
+        assert loop.calls == ["take over"]
+        upload = self.launch(flight, root, "a")
+        landed = flight.landed(3.0)
+        assert landed is not None
+        assert landed[0] is upload
+        assert loop.calls == ["take over", "turn 3.0"]
+        flight.hand_back_loop()
+        flight.hand_back_loop()
+        assert loop.calls == ["take over", "turn 3.0", "hand back"]
+        upload.file.close()
+
+    def test_an_answer_that_is_there_needs_no_turn(self, root: SpoolRoot) -> None:
+        """What has landed is taken before anything is waited for."""
+        store = FakeStore()
+        store.loop = loop = FakeLoop()
+        flight = Flight(store, timeout_seconds=60)
+        flight.take_over_loop()
+        upload = self.launch(flight, root, "a")
+        assert flight.landed(3.0) is not None
+        assert "turn 3.0" not in loop.calls
+        upload.file.close()
+
+    def test_is_turned_between_other_work(self, root: SpoolRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+        """While files are under way the sockets are looked at every few milliseconds, and not for each file anew."""
+        now = 100.0
+        monkeypatch.setattr("time.monotonic", lambda: now)
+        store = FakeStore(manual=True)
+        store.loop = loop = FakeLoop()
+        flight = Flight(store, timeout_seconds=60)
+        flight.take_over_loop()
+        flight.keep_turning()
+        assert loop.calls == ["take over"]
+        upload = self.launch(flight, root, "a")
+        for _ in range(3):
+            assert not flight.has_landed()
+        assert loop.calls == ["take over", "turn 0.0"]
+        now += 0.01
+        flight.keep_turning()
+        assert loop.calls == ["take over", "turn 0.0", "turn 0.0"]
+        flight.give_up()
+        store.answer(store.pending()[0])
+        assert upload.file.descriptor == -1
+
+    def test_who_answers_elsewhere_wakes_it(self, root: SpoolRoot) -> None:
+        """An answer on another thread, and whoever wants the coordinator's attention, end the wait for the sockets."""
+        store = FakeStore(manual=True)
+        store.loop = loop = FakeLoop()
+        flight = Flight(store, timeout_seconds=60)
+        flight.take_over_loop()
+        here, there = self.launch(flight, root, "a"), self.launch(flight, root, "b")
+        store.answer(store.pending()[0])
+        assert "wake" not in loop.calls
+        thread = threading.Thread(target=lambda: store.answer(store.pending()[0]))
+        thread.start()
+        thread.join()
+        assert loop.calls.count("wake") == 1
+        flight.wake()
+        assert loop.calls.count("wake") == 2
+        for upload in (here, there):
+            assert flight.landed(0.0) is not None
+            upload.file.close()
+
+    def test_one_that_has_ended_is_left(self, root: SpoolRoot) -> None:
+        """Where the loop turns no more, answers are waited for as those of any other store."""
+        store = FakeStore(manual=True)
+        store.loop = loop = FakeLoop()
+        loop.goes_on = False
+        flight = Flight(store, timeout_seconds=60)
+        flight.take_over_loop()
+        upload = self.launch(flight, root, "a")
+        assert flight.landed(0.0) is None
+        assert loop.calls[-1] == "hand back"
+        store.answer(store.pending()[0])
+        assert flight.landed(5.0) is not None
+        assert loop.calls.count("turn 0.0") == 1
+        upload.file.close()
+
+    def test_a_run_takes_and_returns_it(self, harness: Harness) -> None:
+        """A run that ships something takes the loop over once and hands it back; one with nothing to do never asks."""
+        harness.store.loop = loop = FakeLoop()
+        harness.run()
+        assert loop.calls == []
+        harness.write("a")
+        harness.write("b")
+        assert harness.run().shipped == 2
+        assert [call for call in loop.calls if not call.startswith("turn")] == ["take over", "hand back"]
+
+
+class TestTheMomentBeforeRemoval:
+    """Between a file's losing its name and the last look at it."""
+
+    def private(self, harness: Harness) -> Path:
+        """The file that was taken."""
+        (found,) = [path for path in harness.base.iterdir() if path.name.startswith(".")]
+        return found
+
+    def test_a_writer_who_had_looked_the_name_up_before(
+        self, harness: Harness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What somebody writes who was stopped in the middle of opening the file is kept, and the next run ships it."""
+        harness.write("x", "one")
+        sleep = harness.clock.sleep
+
+        def write_late(seconds: float) -> None:
+            sleep(seconds)
+            with self.private(harness).open("a") as file:
+                file.write(" two")
+
+        monkeypatch.setattr(harness.clock, "sleep", write_late)
+        report = harness.run()
+        assert (report.shipped, report.left) == (0, {"changed": 1})
+        assert (harness.base / "x").read_text() == "one two"
+        monkeypatch.undo()
+        harness.clock.seconds += 7200
+        os.utime(harness.base / "x", (harness.clock.seconds - 3600,) * 2)
+        assert harness.run().shipped == 1
+        assert harness.store.objects["x"] == b"one two"
+        assert harness.names() == set()
+
+    def test_a_writer_who_is_still_at_it(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file that somebody has open for writing by then gets its name back."""
+        harness.write("x", "one")
+        writers: list[int] = []
+        sleep = harness.clock.sleep
+
+        def open_late(seconds: float) -> None:
+            sleep(seconds)
+            writers.append(os.open(self.private(harness), os.O_WRONLY))
+
+        monkeypatch.setattr(harness.clock, "sleep", open_late)
+        report = harness.run()
+        os.close(writers[0])
+        assert (report.shipped, report.left) == (0, {"busy": 1})
+        assert harness.names() == {"x"}
+
+    def test_lasts_long_enough(self, harness: Harness) -> None:
+        """However few files there are, the last look comes a moment later; with nothing to remove nobody waits."""
+        harness.write("x")
+        harness.run()
+        assert sum(harness.clock.slept) == pytest.approx(0.01)
+        harness.on_success = SuccessPolicy(keep=True)
+        harness.write("y")
+        harness.run()
+        assert sum(harness.clock.slept) == pytest.approx(0.01)
+
+    def test_a_scan_that_comes_across_it(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file that is about to be removed is nothing to ship, although a leftover of that name would be."""
+        monkeypatch.setattr("s3_uploader.settlement._BATCH", 1)
+        harness.write("a")
+        harness.write("b")
+        test = self
+
+        class Layout(TreeLayout):
+            """Comes across the private name of the second file."""
+
+            def scan(self, root: SpoolRoot, skip: object) -> Iterator[Any]:
+                """The files, and then one of them under its private name."""
+                yield candidate("a")
+                yield candidate("b")
+                yield candidate(test.private(harness).name)
+
+        harness.layout = Layout(settle_seconds=10, globs=NO_GLOBS)
+        report = harness.run()
+        assert (report.shipped, report.failed, report.left) == (2, 0, {})
+        assert [put.key for put in harness.store.puts] == ["a", "b"]
+        assert harness.names() == set()
+
+    def test_the_ledger_fails_meanwhile(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What was recorded and taken is removed and told, also if nothing more can be recorded."""
+        monkeypatch.setattr("s3_uploader.settlement._BATCH", 1)
+        harness.write("a")
+        harness.write("b")
+        commit = harness.records.commit_batch
+        done: list[object] = []
+
+        def fail_later(**rows: Any) -> None:
+            if done:
+                raise StateError("The disk is full.")
+            done.append(rows)
+            commit(**rows)
+
+        monkeypatch.setattr(harness.records, "commit_batch", fail_later)
+        report = harness.run()
+        assert report.shipped == 1
+        assert harness.names() == {"b"}
+        assert len(harness.told(Uploaded)) == 1
 
 
 def test_reasons_that_are_no_failure(harness: Harness) -> None:

@@ -134,6 +134,12 @@ class Loop:
         return [event.message for event in self.said if isinstance(event, Notice)]
 
 
+@pytest.fixture(autouse=True)
+def no_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests count on time that passes only while the watch sleeps, and not before a file is removed."""
+    monkeypatch.setattr("s3_uploader.leaving.MOMENT_SECONDS", 0.0)
+
+
 @pytest.fixture
 def loop(tmp_path: Path) -> Loop:
     """A loop over an empty spool."""
