@@ -31,6 +31,7 @@ http {{
   scgi_temp_path {directory}/scgi;
   client_max_body_size 0;
   client_body_buffer_size 64m;  # what is larger goes through a file, which would cost whoever sends large parts
+  lua_socket_buffer_size 96k;
   keepalive_requests 100000000;
   lua_shared_dict counts 1m;
   lua_shared_dict parts 64m;
@@ -56,6 +57,14 @@ http {{
 """
 
 _LUA = r"""
+local ffi = require("ffi")
+ffi.cdef [[
+  typedef struct { unsigned int state[4], low, high, data[16], number; } MD5_CTX;
+  int MD5_Init(MD5_CTX *context);
+  int MD5_Update(MD5_CTX *context, const void *data, size_t size);
+  int MD5_Final(unsigned char *digest, MD5_CTX *context);
+]]
+
 local prolog = '<?xml version="1.0" encoding="UTF-8"?>'
 local namespace = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
 
@@ -68,8 +77,28 @@ local function checksums(headers)
   return found
 end
 
+-- MD5 of a body as it comes in. A large one that is kept as a whole first takes the sink twice as long, and a sink that
+-- is slower than those who send would measure itself.
+local function digest_in_passing(size)
+  local socket = assert(ngx.req.socket())
+  socket:settimeout(60000)
+  local context, left = ffi.new("MD5_CTX"), size
+  ffi.C.MD5_Init(context)
+  while left > 0 do
+    local data, problem = socket:receiveany(98304)
+    if not data then
+      ngx.log(ngx.ERR, "a body broke off: ", problem)
+      ngx.exit(400)
+    end
+    ffi.C.MD5_Update(context, data, #data)
+    left = left - #data
+  end
+  local digest = ffi.new("unsigned char[16]")
+  ffi.C.MD5_Final(digest, context)
+  return (ffi.string(digest, 16):gsub(".", function(byte) return ("%02x"):format(byte:byte()) end))
+end
+
 local function body()
-  ngx.req.clear_header("If-None-Match")  -- else nginx itself answers 304, since the answer has an ETag
   ngx.req.read_body()
   local data = ngx.req.get_body_data()
   if data then return data end
@@ -118,15 +147,22 @@ end
 
 local function put(query)
   local headers = ngx.req.get_headers(0)
-  local data = body()
-  if (headers["x-amz-content-sha256"] or ""):sub(1, 10) == "STREAMING-" then data = unchunked(data, headers) end
+  ngx.req.clear_header("If-None-Match")  -- else nginx itself answers 304, since the answer has an ETag
+  local size, digest = tonumber(headers["content-length"]), nil
+  local chunked = (headers["x-amz-content-sha256"] or ""):sub(1, 10) == "STREAMING-"
+  if size and size > 65536 and not chunked then
+    digest = digest_in_passing(size)
+  else
+    local data = body()
+    if chunked then data = unchunked(data, headers) end
+    size, digest = #data, ngx.md5(data)
+  end
   local refusal = taken(headers["if-none-match"])
   if refusal then return refusal end
-  local digest = ngx.md5(data)
   if query.partNumber then
-    keep(ngx.shared.parts, query.uploadId .. " " .. tonumber(query.partNumber), #data .. ":" .. digest)
+    keep(ngx.shared.parts, query.uploadId .. " " .. tonumber(query.partNumber), size .. ":" .. digest)
   else
-    keep(ngx.shared.objects, path(), #data .. ":" .. digest)
+    keep(ngx.shared.objects, path(), size .. ":" .. digest)
   end
   ngx.header["ETag"] = '"' .. digest .. '"'
   for algorithm, value in pairs(checksums(headers)) do
@@ -134,7 +170,7 @@ local function put(query)
     if not query.partNumber then ngx.header["x-amz-checksum-type"] = "FULL_OBJECT" end
   end
   ngx.shared.counts:incr("puts", 1, 0)
-  ngx.shared.counts:incr("bytes", #data, 0)
+  ngx.shared.counts:incr("bytes", size, 0)
 end
 
 local function head()
@@ -163,6 +199,7 @@ end
 -- The ETag of a multipart object is the MD5 of the parts' MD5s, which the request lists.
 local function complete(id)
   local headers = ngx.req.get_headers(0)
+  ngx.req.clear_header("If-None-Match")
   local request = body()
   local refusal = taken(headers["if-none-match"])
   if refusal then return refusal end
@@ -219,8 +256,17 @@ function counts()
 end
 
 function objects()
-  local shared = ngx.shared.objects
-  for _, name in ipairs(shared:get_keys(0)) do ngx.say(shared:get(name), " ", name) end
+  local shared, lines = ngx.shared.objects, {}
+  local function send()
+    ngx.print(lines)
+    ngx.flush(true)  -- nginx looks through all that is not sent yet each time; with a million lines that takes for ever
+    lines = {}
+  end
+  for _, name in ipairs(shared:get_keys(0)) do
+    lines[#lines + 1] = shared:get(name) .. " " .. name .. "\n"
+    if #lines == 1000 then send() end
+  end
+  if #lines > 0 then send() end
   if ngx.req.get_uri_args().reset then
     for _, each in ipairs({shared, ngx.shared.parts}) do
       each:flush_all()
