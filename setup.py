@@ -20,13 +20,10 @@ def version() -> str:
 # Python has it itself from 3.14 on.
 ZSTD = ["backports.zstd>=1.0; python_version < '3.14'"]
 
-# One of the engines uses it; the program's own and boto3 do the same, so nobody needs it. It is published as a wheel
-# for 64-bit x86 and ARM only, and building it takes CMake, a C compiler and time.
-CRT = ["awscrt>=0.23.1"]
 YAML = ["PyYAML>=6.0"]
 DEMO = ["moto[server,s3]>=5.0.20"]
 TEST = [
-    *CRT,
+    "awscrt>=0.23.1",  # the scripted server's CRC-32C and CRC-64/NVME, which take seconds in Python
     *YAML,
     *ZSTD,
     *DEMO,
@@ -90,7 +87,6 @@ setup(
         "rich>=13.0",
     ],
     extras_require={
-        "crt": CRT,
         "yaml": YAML,
         "zstd": ZSTD,
         "demo": DEMO,

@@ -60,7 +60,7 @@ def install_ours(place: Path) -> dict[str, Path]:
     # setuptools would pack what an earlier build left there, modules that are gone since included.
     shutil.rmtree(_CHECKOUT / "build", ignore_errors=True)
     subprocess.run(
-        [place / "bin" / "python", "-m", "pip", "install", "--quiet", f"{_CHECKOUT}[crt]"],
+        [place / "bin" / "python", "-m", "pip", "install", "--quiet", str(_CHECKOUT)],
         check=True,
         stdin=subprocess.DEVNULL,
     )

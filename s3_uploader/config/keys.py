@@ -69,11 +69,11 @@ class S3Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Annotated[int, Meta(ge=1024)] | None, Meta(description="Upper limit in bytes per second. Default: none.")
     ] = None
     engine: Annotated[
-        Literal["auto", "native", "crt", "boto3"],
+        Literal["auto", "native", "boto3"],
         Meta(
             description="What sends the requests; the results are the same. `native`: the fast one, part of this "
-            "program; `crt`: awscrt, if it is installed; `boto3`: slower, knows every AWS setting. `auto`: native "
-            "where it can do what is asked, else boto3."
+            "program; `boto3`: slower, knows every AWS setting. `auto`: native where it can do what is asked, else "
+            "boto3."
         ),
     ] = "auto"
     multipart_threshold: Annotated[

@@ -27,6 +27,8 @@ from s3_uploader.config.wording import expected, shown
 from s3_uploader.errors import ConfigError
 
 _SECRETS = {"password"}
+_RETIRED = {("engine", "crt"): "crt is no longer an engine; leave the key out for the default, native, which is faster"}
+"""Values that a key took once, and what to write instead."""
 
 
 def load(
@@ -182,7 +184,8 @@ def _convert_fields(
             values[name] = msgspec.convert(value, type=hints[name])
         except (msgspec.ValidationError, UnicodeError):
             got = "" if name in _SECRETS else f", not {shown(value)}"
-            problems.append(f"{prefix}{name}: must be {expected(hints[name])}{got}")
+            retired = _RETIRED.get((name, value)) if isinstance(value, str) else None
+            problems.append(f"{prefix}{name}: {retired or f'must be {expected(hints[name])}{got}'}")
     problems += [
         f"{prefix}{name}: is missing" for name, field in fields.items() if field.required and name not in given
     ]

@@ -11,7 +11,7 @@ from s3_uploader.errors import EngineUnavailable
 from s3_uploader.stores.s3_endpoint import Access
 from s3_uploader.stores.s3_protocol import Engine
 
-EngineName: TypeAlias = Literal["auto", "native", "crt", "boto3"]
+EngineName: TypeAlias = Literal["auto", "native", "boto3"]
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +33,7 @@ def make_engine(
 ) -> Engine:
     """Make the engine of that name, which is not open yet.
 
-    :raises EngineUnavailable: if it cannot do what else is asked for, or is not installed.
+    :raises EngineUnavailable: if it cannot do what else is asked for.
     """
     if name == "auto":
         if not access.endpoint.only_boto3:
@@ -49,13 +49,7 @@ def make_engine(
             f"The engine {name} cannot be used: {access.endpoint.only_boto3}.",
             hint="Leave engine out or set it to boto3.",
         )
-    if name == "native":
-        return _native(access, settings)
-    if settings.max_bandwidth is not None:
-        raise EngineUnavailable("The engine crt cannot keep to max_bandwidth.", hint="Leave engine out.")
-    from s3_uploader.stores.s3_crt import CrtEngine
-
-    return CrtEngine(access=access, settings=settings)
+    return _native(access, settings)
 
 
 def _native(access: Access, settings: EngineSettings) -> Engine:

@@ -87,7 +87,7 @@ class TestFtpOnProftpd(InventoryContract):
         shutil.rmtree(root)
 
 
-@pytest.mark.parametrize("engine", ["native", "crt", "boto3"])
+@pytest.mark.parametrize("engine", ["native", "boto3"])
 class TestS3WithEachEngine(InventoryContract):
     @pytest.fixture
     def place(self, engine: str) -> Iterator[Place]:

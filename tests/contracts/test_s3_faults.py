@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.errors import ConflictError, EngineUnavailable, ProofError, Scope, SourceChanged, StoreError
+from s3_uploader.errors import ConflictError, ProofError, Scope, SourceChanged, StoreError
 from s3_uploader.model import OnConflict, Proof, Receipt
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3 import S3Store
@@ -27,7 +27,7 @@ from tests.servers import fault_script as faults
 from tests.servers.dialects import AWS, AWS_KMS, BLIND, OLD, UNCONDITIONAL, WEAK
 from tests.servers.fault_server import FaultServer
 
-ENGINES = ("native", LENT, "crt", "boto3")
+ENGINES = ("native", LENT, "boto3")
 QUICK = RetryPolicy(base_pause=0.01, max_pause=0.05)
 
 
@@ -632,14 +632,6 @@ def test_overwriting_writes_without_a_condition_only_after_a_conflict(setting: S
     """With on_conflict: overwrite nothing is looked at that is not in the way."""
     setting.put("free", b"ours", on_conflict=OnConflict.OVERWRITE)
     assert setting.server.counts() == {"PutObject": 1}
-
-
-@pytest.mark.parametrize("engine", ["crt"])
-def test_an_engine_that_cannot_do_what_is_asked(setting: Setting) -> None:
-    """An engine asked for by name that cannot honour another setting says so instead of ignoring it."""
-    with pytest.raises(EngineUnavailable) as caught:
-        setting.new_store(max_bandwidth=100_000)
-    assert "max_bandwidth" in caught.value.message
 
 
 @pytest.mark.timing

@@ -38,7 +38,7 @@ def moto() -> Iterator[MotoServer]:
         yield server
 
 
-@pytest.mark.parametrize("engine", ["native", LENT, "crt", "boto3"])
+@pytest.mark.parametrize("engine", ["native", LENT, "boto3"])
 class TestS3StoreOnMoto(StoreContract):
     """moto, with every engine."""
 
@@ -79,7 +79,7 @@ def dialect_stage(server: FaultServer, engine: str, **arguments: Any) -> Stage:
     )
 
 
-@pytest.mark.parametrize("engine", ["native", LENT, "crt", "boto3"])
+@pytest.mark.parametrize("engine", ["native", LENT, "boto3"])
 @pytest.mark.parametrize("dialect", [AWS, OLD], ids=lambda dialect: dialect.name)
 class TestS3StoreOnDialects(StoreContract):
     """The dialects that stand for most servers, with every engine."""

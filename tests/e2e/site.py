@@ -21,7 +21,7 @@ from tests.servers.base import S3Endpoint, S3Server
 COMMAND = Path(sys.executable).with_name("s3-uploader-cli")
 """The command as pip installed it, beside the interpreter that runs the tests."""
 
-ENGINES = ("native", "crt", "boto3")
+ENGINES = ("native", "boto3")
 """What sends the requests; the promises are the same with each."""
 
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} - (  INFO|WARNING| ERROR| DEBUG) - (.*)")

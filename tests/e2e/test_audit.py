@@ -141,7 +141,7 @@ class TestBucket:
         assert (finished.code, finished.stdout) == (3, "")
         assert "Grant s3:GetObject" in finished.stderr
 
-    @pytest.mark.parametrize("engine", ["native", "crt", "boto3"])
+    @pytest.mark.parametrize("engine", ["native", "boto3"])
     def test_a_destination_that_is_not_there(self, site: Site, keys: list[str], engine: str) -> None:
         """When the destination cannot be reached, or the bucket is gone, the exit code is 3 with every engine."""
         site.settings["engine"] = engine

@@ -140,7 +140,7 @@ def test_memory_does_not_grow_with_the_number_of_files(site: Site, nginx_sink: N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["native", "crt", "boto3"])
+@pytest.mark.parametrize("engine", ["native", "boto3"])
 def test_memory_does_not_grow_with_their_size(site: Site, nginx_sink: NginxSink, engine: str) -> None:
     """16 files of 64 MiB, which go up in parts, take less than 250 MB."""
     content = os.urandom(1 << 20) * 64
@@ -177,11 +177,11 @@ def imported(site: Site, *arguments: str) -> set[str]:
     return {line.rpartition("|")[2].strip() for line in finished.stderr.splitlines() if line.startswith("import time:")}
 
 
-HEAVY = {"boto3", "botocore", "awscrt", "click", "rich", "urllib3", "logging", "asyncio", "ssl", "http.client"}
+HEAVY = {"boto3", "botocore", "click", "rich", "urllib3", "logging", "asyncio", "ssl", "http.client"}
 
 
 def test_a_tick_without_work_imports_nothing_heavy(site: Site, nginx_sink: NginxSink) -> None:
-    """A run that finds nothing to ship imports neither boto3 nor awscrt, nor the command line's parser."""
+    """A run that finds nothing to ship imports neither boto3 nor the command line's parser."""
     site.ship_to(fresh_bucket(nginx_sink))
     assert not imported(site) & HEAVY
     site.file("bedroom/2020/11/29/20/46-topic.dat", age=0)
@@ -189,10 +189,10 @@ def test_a_tick_without_work_imports_nothing_heavy(site: Site, nginx_sink: Nginx
 
 
 def test_work_needs_no_boto3_either(site: Site, nginx_sink: NginxSink) -> None:
-    """With the engine of its own and credentials in the environment, uploads import neither boto3 nor awscrt."""
+    """With the engine of its own and credentials in the environment, uploads do not import boto3."""
     site.ship_to(fresh_bucket(nginx_sink))
     site.file("bedroom/2020/11/29/20/46-topic.dat")
-    assert not imported(site) & {"boto3", "botocore", "awscrt", "click", "rich"}
+    assert not imported(site) & {"boto3", "botocore", "click", "rich"}
 
 
 @pytest.mark.timing

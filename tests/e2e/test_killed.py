@@ -15,7 +15,7 @@ from tests.e2e.site import ENGINES, Site
 from tests.servers.fault_server import FaultServer
 
 FILES = 3000
-KILLS = {"native": 100, "crt": 60, "boto3": 40}
+KILLS = {"native": 140, "boto3": 60}
 """200 in all."""
 
 

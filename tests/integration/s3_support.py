@@ -27,7 +27,7 @@ MEBIBYTE = 1024 * 1024
 PART = 5 * MEBIBYTE
 """The smallest part that S3 takes."""
 
-ENGINES = ("native", "crt", "boto3")
+ENGINES = ("native", "boto3")
 
 QUICK = RetryPolicy(base_pause=0.02, max_pause=0.2)
 

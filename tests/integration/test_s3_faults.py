@@ -202,7 +202,7 @@ class TestFaultProxy:
         proxy.clear()
         assert station.put(store, "next", pattern(size)).proof >= Proof.MD5
 
-    @pytest.mark.parametrize("engine", ["native", "crt"])
+    @pytest.mark.parametrize("engine", ["native"])
     def test_nothing_leaks_in_a_storm(
         self, rclone_s3: S3Endpoint, engine: str, make_fault_proxy: MakeFaultProxy
     ) -> None:
@@ -466,13 +466,6 @@ class TestPace:
         futures = [station.begin(store, f"key-{number}", pattern(size, str(number))) for number in range(count)]
         assert [future.exception(PATIENCE) for future in futures] == [None] * count
         assert 9.0 < time.monotonic() - began < 11.0
-
-    def test_the_engine_that_cannot(self, station: Station, rclone_s3: S3Endpoint) -> None:
-        """An engine that cannot keep to max_bandwidth says so instead of ignoring it."""
-        from s3_uploader.errors import EngineUnavailable
-
-        with pytest.raises(EngineUnavailable):
-            station.store(rclone_s3, "crt", max_bandwidth=1_000_000)
 
     @pytest.mark.parametrize("engine", ["native", "boto3"])
     def test_waiting_for_one_s_turn_is_no_silence(

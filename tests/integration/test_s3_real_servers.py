@@ -137,7 +137,7 @@ class TestKeysAndContent:
 
     def test_engines_make_the_same_object(self, real_s3: S3Endpoint, station: Station) -> None:
         """Each engine finds what another one stored and recognises it as the same content."""
-        engines = ("native", "crt", "boto3")
+        engines = ("native", "boto3")
         stores = [station.store(real_s3, engine) for engine in engines]
         for size in (0, 100, PART + 100):
             for number, store in enumerate(stores):

@@ -156,12 +156,18 @@ class TestProblems:
             "base_dir: is missing",
             "bse_dir: is not a known key; did you mean base_dir?",
             "bucket: is a name without slashes; a path inside the bucket goes into key_prefix",
-            'engine: must be "auto", "native", "crt" or "boto3", not "curl"',
+            'engine: must be "auto", "native" or "boto3", not "curl"',
             'on_success: must be "delete", "keep" or {"move_to": …}, not "shred"',
             "settle_seconds: must be a number of at least 0, not -1",
             'sse_kms_key_id: needs sse to be "aws:kms" or "aws:kms:dsse"',
             'timezone: "Mars/Olympus" is not a known time zone; write it like Europe/Madrid',
         ]
+
+    def test_an_engine_that_is_gone(self) -> None:
+        """A configuration that names the engine of an earlier version is told which one takes its place."""
+        (problem,) = problems_of({"base_dir": "/spool", "bucket": "b", "engine": "crt"})
+        assert problem.startswith("engine: crt is no longer an engine")
+        assert "native" in problem
 
     def test_the_message_names_the_file_and_every_problem(self) -> None:
         """The error as a sentence holds the source and all problems."""

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 END_TO_END = sorted((ROOT / "tests" / "e2e").rglob("*.py"))
-HEAVY = {"awscrt", "boto3", "botocore", "click", "rich", "ssl", "sqlite3", "asyncio", "prometheus_client"}
+HEAVY = {"boto3", "botocore", "click", "rich", "ssl", "sqlite3", "asyncio", "prometheus_client"}
 
 
 @pytest.mark.parametrize("path", END_TO_END, ids=lambda path: path.name)

@@ -325,20 +325,19 @@ def test_what_only_boto3_can_do_is_left_to_it_and_said() -> None:
     engine = make_engine(special, "auto", SETTINGS, lambda level, message: notices.append(message))
     assert engine.name == "boto3"
     assert "the bucket is an ARN" in notices[0]
-    for name in ("native", "crt"):
-        with pytest.raises(EngineUnavailable):
-            make_engine(special, name, SETTINGS, lambda level, message: None)
+    with pytest.raises(EngineUnavailable):
+        make_engine(special, "native", SETTINGS, lambda level, message: None)
 
 
-def test_neither_boto3_nor_awscrt_is_imported() -> None:
-    """With credentials in the environment the usual engine needs neither, which is most of what a short run costs."""
+def test_boto3_is_not_imported() -> None:
+    """With credentials in the environment the usual engine needs no boto3, most of what a short run costs."""
     code = """
 import sys
 from s3_uploader.stores.s3 import create
 store = create(bucket="b", environment={environment!r})
 store.open()
 store.close(timeout=1)
-heavy = [name for name in ("boto3", "botocore", "awscrt", "urllib.request", "http.client") if name in sys.modules]
+heavy = [name for name in ("boto3", "botocore", "urllib.request", "http.client") if name in sys.modules]
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code.replace("{environment!r}", repr(ENVIRONMENT))], check=True)
