@@ -22,7 +22,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 DOCS_VENV = .venv-docs
 SPHINX = $(DOCS_VENV)/bin/python -m sphinx --fail-on-warning --keep-going --quiet
-METADATA = setup.py pyproject.toml s3_uploader/__init__.py
+METADATA = setup.py pyproject.toml s3_uploader/_version.py
 # A plain path entry instead of an import hook: the hook would add its milliseconds to each start that a test measures.
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat
 SOURCES = s3_uploader tests docs benchmarks setup.py

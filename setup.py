@@ -10,10 +10,10 @@ HERE = Path(__file__).parent
 
 def version() -> str:
     """The version that the package states, read as text: importing it would need what is not installed yet."""
-    text = (HERE / "s3_uploader" / "__init__.py").read_text(encoding="utf-8")
+    text = (HERE / "s3_uploader" / "_version.py").read_text(encoding="utf-8")
     found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
     if found is None:
-        raise RuntimeError("s3_uploader/__init__.py states no __version__")
+        raise RuntimeError("s3_uploader/_version.py states no __version__")
     return found[1]
 
 
@@ -58,7 +58,7 @@ setup(
     long_description_content_type="text/markdown",
     author="The s3_uploader authors",
     license="Apache-2.0",
-    license_files=["LICENSE", "s3_uploader/reporting/report/assets/uPlot.LICENSE"],
+    license_files=["LICENSE", "s3_uploader/inspection/report/assets/uPlot.LICENSE"],
     keywords=["s3", "upload", "spool", "backup", "cron", "systemd", "ftp", "object storage"],
     classifiers=[
         "Development Status :: 4 - Beta",
@@ -77,7 +77,7 @@ setup(
     ],
     packages=find_packages(include=["s3_uploader", "s3_uploader.*"]),
     data_files=[("share/man/man1", ["docs/man/s3-uploader-cli.1"])],
-    package_data={"s3_uploader": ["py.typed"], "s3_uploader.reporting.report": ["assets/*"]},
+    package_data={"s3_uploader": ["py.typed"], "s3_uploader.inspection.report": ["assets/*"]},
     zip_safe=False,
     python_requires=">=3.10",
     install_requires=[

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from docs import commands  # noqa: E402  (the path comes first)
-from s3_uploader import __version__  # noqa: E402
+from s3_uploader._version import __version__  # noqa: E402
 
 project = "s3_uploader"
 author = "The s3_uploader authors"

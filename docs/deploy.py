@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from s3_uploader import config
-from s3_uploader.cli.unit_files import files_of
-from s3_uploader.units.account import SpoolFacts, choose
-from s3_uploader.units.needs import needs_of
-from s3_uploader.units.plan import Plan
+from s3_uploader.cli.units import files_of
+from s3_uploader.deployment.account import SpoolFacts, choose
+from s3_uploader.deployment.needs import needs_of
+from s3_uploader.deployment.plan import Plan
 
 ROOT = Path(__file__).parent.parent
 

@@ -22,7 +22,7 @@ from docs import deploy, ledger_tables, manual_page, speed_table
 from docs.metrics_table import PAGE as METRICS_PAGE
 from docs.metrics_table import generated as metrics_page
 from s3_uploader import config
-from s3_uploader.config.wording import expected
+from s3_uploader.config.describe import expected
 
 PAGE = Path(__file__).with_name("configuration.md")
 TABLES: dict[str, Any] = {

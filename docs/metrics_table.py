@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from s3_uploader.model import Left
-from s3_uploader.reporting.families import FAMILIES, Family
-from s3_uploader.reporting.measures import CAUSES, OUTCOMES
+from s3_uploader.core.model import Left
+from s3_uploader.monitoring.metrics.exposition import FAMILIES, Family
+from s3_uploader.monitoring.metrics.samples import CAUSES, OUTCOMES
 
 PAGE = Path(__file__).with_name("metrics.md")
 BLOCK = re.compile(r"(<!-- metrics -->\n).*?(<!-- end -->\n)", re.DOTALL)

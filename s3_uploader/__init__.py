@@ -5,21 +5,21 @@ The public interface. Everything is imported when it is first used, so that impo
 * :func:`upload_once` runs one pass and returns a :class:`RunReport`;
 * :func:`process` runs passes in the background of a program until it is told to stop;
 * :class:`RemoteStore`, :class:`S3Connection` and :class:`S3Name` read, write, copy and delete objects;
-* :mod:`s3_uploader.errors` are the errors.
+* :mod:`s3_uploader.core.errors` are the errors.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from s3_uploader import errors
-    from s3_uploader.embedded import process, upload_once
-    from s3_uploader.errors import UploaderError
-    from s3_uploader.model import RunReport
-    from s3_uploader.remote_store import RemoteStore, RemoteStoreError, S3Connection, S3Name, StorageError
+from s3_uploader._version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from s3_uploader.core import errors
+    from s3_uploader.core.errors import UploaderError
+    from s3_uploader.core.model import RunReport
+    from s3_uploader.remote_store import RemoteStore, RemoteStoreError, S3Connection, S3Name, StorageError
+    from s3_uploader.service.embedded import process, upload_once
 
 __all__ = [
     "RemoteStore",
@@ -38,13 +38,13 @@ __all__ = [
 _HOMES = {
     "RemoteStore": "remote_store",
     "RemoteStoreError": "remote_store",
-    "RunReport": "model",
+    "RunReport": "core.model",
     "S3Connection": "remote_store",
     "S3Name": "remote_store",
     "StorageError": "remote_store",
-    "UploaderError": "errors",
-    "process": "embedded",
-    "upload_once": "embedded",
+    "UploaderError": "core.errors",
+    "process": "service.embedded",
+    "upload_once": "service.embedded",
 }
 
 
@@ -52,7 +52,7 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     if name == "errors":
-        return importlib.import_module("s3_uploader.errors")
+        return importlib.import_module("s3_uploader.core.errors")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,18 +11,18 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from s3_uploader.errors import ConflictError, Scope, StateError, StoreError, UploadCancelled
-from s3_uploader.events import Event
+from s3_uploader.core.control import Clock, News, Stop
+from s3_uploader.core.errors import ConflictError, Scope, StateError, StoreError, UploadCancelled
+from s3_uploader.core.events import Event
+from s3_uploader.core.model import Candidate, Finding, Fingerprint, Left, OnConflict, Proof, Receipt, RunReport
 from s3_uploader.ledger.rows import FailingRow, ShippedRow
-from s3_uploader.model import Candidate, Finding, Fingerprint, Left, OnConflict, Proof, Receipt, RunReport
-from s3_uploader.pipeline import Limits, Pipeline
-from s3_uploader.plan import Plan, Rule
-from s3_uploader.settlement import FailurePolicy, Settlement, SuccessPolicy
-from s3_uploader.spool.dated import DatedLayout, utc_epoch
-from s3_uploader.spool.layout import Globs, Layout
+from s3_uploader.run.pipeline import Limits, Pipeline
+from s3_uploader.run.routing import Plan, Rule
+from s3_uploader.run.settlement import FailurePolicy, Settlement, SuccessPolicy
+from s3_uploader.spool.layouts.base import Globs, Layout
+from s3_uploader.spool.layouts.dated import DatedLayout, utc_epoch
+from s3_uploader.spool.layouts.tree import TreeLayout
 from s3_uploader.spool.root import Names, SpoolRoot
-from s3_uploader.spool.tree import TreeLayout
-from s3_uploader.stop import Clock, News, Stop
 from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties
 
 NOW = 1_600_000_000.0
@@ -85,7 +85,7 @@ class Skips:
         self.seen: list[tuple[str, Left, str]] = []
 
     def __call__(self, names: Names, name: str, reason: Left, detail: str) -> None:
-        """See :data:`s3_uploader.spool.layout.Skip`."""
+        """See :data:`s3_uploader.spool.layouts.base.Skip`."""
         self.seen.append(("/".join((*names, name)), reason, detail))
 
     def reasons(self) -> dict[str, Left]:
@@ -239,7 +239,7 @@ class FakeStore:
             self.during_body.pop(asked.key)()
         content += os.pread(asked.source.descriptor, asked.source.size - half, half)
         if len(content) < asked.source.size:
-            from s3_uploader.errors import SourceChanged
+            from s3_uploader.core.errors import SourceChanged
 
             raise SourceChanged("it shrank")
         there = self.objects.get(asked.key)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from s3_uploader.ledger import Ledger
-from s3_uploader.ledger.codec import SHIPPED_COLUMNS
+from s3_uploader.ledger.columns import SHIPPED_COLUMNS
 
 DAY = 86400
 _MINUTE = 60

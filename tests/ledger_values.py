@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
+from s3_uploader.core.model import Fingerprint, Proof, RunReport
 from s3_uploader.ledger import FailingRow, Ledger, ShippedRow
-from s3_uploader.model import Fingerprint, Proof, RunReport
 
 NOW = 1_600_000_000.0
 DAY = 86400.0

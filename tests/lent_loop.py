@@ -6,7 +6,7 @@ import contextlib
 import threading
 from typing import Any
 
-from s3_uploader.stores.s3 import S3Store
+from s3_uploader.stores.s3.store import S3Store
 
 LENT = "native, lent"
 """Beside the names of the engines: the native one, with its loop on a thread of the test."""

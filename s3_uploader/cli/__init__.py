@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         if arguments[0] not in COMMANDS:
             try:
-                from s3_uploader.cli.running import RunOptions, run
+                from s3_uploader.cli.run import RunOptions, run
 
                 return run(arguments[0], RunOptions())
             except KeyboardInterrupt:  # Ctrl-C before the run took over the signals, while modules are still imported

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import click
 
 import s3_uploader
-from s3_uploader.cli.failures import USAGE, finish_output, guarded
-from s3_uploader.cli.installing import completion, units
+from s3_uploader.cli.deployment_commands import completion, units
+from s3_uploader.cli.exit_codes import USAGE, finish_output, guarded
 from s3_uploader.cli.names import COMMANDS, COMPLETION_VARIABLE
-from s3_uploader.cli.parameters import configurations, configured
+from s3_uploader.cli.options import configurations, configured
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from s3_uploader.reporting.log import Verbosity
+    from s3_uploader.monitoring.log import Verbosity
 
 _SIMULATE = "Rehearsal: make this share of the uploads (0 to 1) fail, with every kind of error there is."
 
@@ -86,7 +86,7 @@ def run(
     Example, for cron:
       * * * * * s3-uploader-cli run --quiet /etc/s3-uploader/config.json
     """
-    from s3_uploader.cli import running
+    from s3_uploader.cli import run as running
 
     return running.run(
         config_file,
@@ -138,7 +138,7 @@ def watch(
     Example, for a systemd service of Type=notify:
       ExecStart=/usr/local/bin/s3-uploader-cli watch /etc/s3-uploader/config.json
     """
-    from s3_uploader.cli import watching
+    from s3_uploader.cli import watch as watching
 
     return watching.watch(
         config_file,
@@ -164,7 +164,7 @@ def check(config_file: str, as_json: bool) -> int:
     Example:
       s3-uploader-cli check /etc/s3-uploader/config.json
     """
-    from s3_uploader.cli.checking import check as work
+    from s3_uploader.cli.check import check as work
     from s3_uploader.cli.directory import each
 
     return each(config_file, lambda path: work(path, as_json=as_json), headings=not as_json)
@@ -261,7 +261,7 @@ def report(config_file: str, output: str | None, since: str | None, until: str |
     Example:
       s3-uploader-cli report config.json -o report.html --since 30d
     """
-    from s3_uploader.cli.reporting import report as work
+    from s3_uploader.cli.report import report as work
 
     return guarded(lambda: work(config_file, output=output, since=since, until=until, as_json=as_json))
 
@@ -300,7 +300,7 @@ def audit(
     """
 
     def work() -> int:
-        from s3_uploader.cli import auditing
+        from s3_uploader.cli import audit as auditing
         from s3_uploader.cli.history import Selection
 
         selection = Selection.of(since=since, until=until, match=match, location=location)
@@ -345,7 +345,7 @@ group.add_command(completion)
 
 
 def _verbosity(*, verbose: bool, quiet: bool) -> Verbosity:
-    from s3_uploader.reporting.log import Verbosity
+    from s3_uploader.monitoring.log import Verbosity
 
     if verbose and quiet:
         raise click.UsageError("--verbose and --quiet contradict each other.")

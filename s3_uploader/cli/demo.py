@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from s3_uploader.cli.failures import OK, SOME_FAILED
+from s3_uploader.cli.exit_codes import OK, SOME_FAILED
 from s3_uploader.cli.output import print_lines
-from s3_uploader.errors import EngineUnavailable
+from s3_uploader.core.errors import EngineUnavailable
 
 _BUCKET = "demo-bucket"
 _LOCATIONS = ("bathroom", "bedroom", "kitchen")

@@ -13,11 +13,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from s3_uploader.cli.failures import OK, SOME_FAILED, guarded
+from s3_uploader.cli.exit_codes import OK, SOME_FAILED, guarded
 from s3_uploader.cli.settings import load, load_together
 from s3_uploader.config import Config
-from s3_uploader.errors import ConfigError
-from s3_uploader.text import shown_name
+from s3_uploader.core.errors import ConfigError
+from s3_uploader.core.text import shown_name
 
 AT_ONCE = 8
 """How many spools of a directory are run at the same time, at the most."""

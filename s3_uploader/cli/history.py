@@ -13,14 +13,14 @@ from typing import Any
 
 import msgspec
 
-from s3_uploader import places
 from s3_uploader.cli.output import local_time, print_json_line, print_lines, utc_time, write_text
 from s3_uploader.cli.settings import load
 from s3_uploader.cli.times import parse_time
-from s3_uploader.errors import UsageProblem
+from s3_uploader.core.errors import UsageProblem
+from s3_uploader.core.model import FailureKind
+from s3_uploader.core.text import counted, shown_duration, shown_name, shown_size, shown_text
 from s3_uploader.ledger import FailingRow, HistoryTotals, Ledger, RunRow, ShippedRow, matches
-from s3_uploader.model import FailureKind
-from s3_uploader.text import counted, shown_duration, shown_name, shown_size, shown_text
+from s3_uploader.ledger.state_directory import ledger_path
 
 SHIPPED_FIELDS = (
     "shipped_at", "path", "destination", "key", "size", "data_time", "modified_at", "seconds", "proof", "checksum",
@@ -76,7 +76,7 @@ def history(config_file: str, selection: Selection, *, failed: bool, totals: str
         raise UsageProblem("--limit is for lists of shipped files.", hint="Narrow it with --since and --until.")
     configuration = load(config_file)
     # The ledger outlives its spool: history must be readable when base_dir is gone.
-    path = places.ledger_path(configuration, environ=os.environ)
+    path = ledger_path(configuration, environ=os.environ)
     with Ledger.open_readonly(path) as ledger:
         if failed:
             _print_failed(ledger, selection, form)

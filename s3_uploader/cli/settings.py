@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from s3_uploader import config
-from s3_uploader.errors import ConfigError, UsageProblem
+from s3_uploader.core.errors import ConfigError, UsageProblem
 
 _settings: tuple[str, ...] = ()
 _foreign: frozenset[str] = frozenset()

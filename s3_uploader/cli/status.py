@@ -7,15 +7,15 @@ from typing import Any
 import msgspec
 
 from s3_uploader.cli.directory import files_in, is_directory
-from s3_uploader.cli.failures import explain
+from s3_uploader.cli.exit_codes import explain
 from s3_uploader.cli.output import local_time, print_json, print_lines, table, utc_time
 from s3_uploader.cli.settings import load
-from s3_uploader.errors import UploaderError
+from s3_uploader.core.control import Clock
+from s3_uploader.core.errors import UploaderError
+from s3_uploader.core.model import Problem, Severity
+from s3_uploader.core.text import counted, shown_duration, shown_name, shown_size, shown_text
+from s3_uploader.inspection.status import AtWork, Standing, standing_of
 from s3_uploader.ledger import FailingRow, RunRow
-from s3_uploader.model import Problem, Severity
-from s3_uploader.standing import AtWork, Standing, standing_of
-from s3_uploader.stop import Clock
-from s3_uploader.text import counted, shown_duration, shown_name, shown_size, shown_text
 
 OK, ATTENTION, STUCK, UNKNOWN = "ok", "attention", "stuck", "unknown"
 

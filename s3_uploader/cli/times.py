@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 
-from s3_uploader.errors import UsageProblem
+from s3_uploader.core.errors import UsageProblem
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|w)(?: ago)?")

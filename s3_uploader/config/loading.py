@@ -13,6 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from s3_uploader.config.describe import expected, shown
 from s3_uploader.config.keys import (
     DESTINATIONS,
     SYNONYMS,
@@ -23,8 +24,7 @@ from s3_uploader.config.keys import (
     Location,
     S3Destination,
 )
-from s3_uploader.config.wording import expected, shown
-from s3_uploader.errors import ConfigError
+from s3_uploader.core.errors import ConfigError
 
 _SECRETS = {"password"}
 _RETIRED = {("engine", "crt"): "crt is no longer an engine; leave the key out for the default, native, which is faster"}
@@ -280,7 +280,7 @@ def _prefix_problems(prefix: str) -> Iterator[str]:
     if not _is_unicode(prefix):
         yield "is not valid UTF-8"
     elif "{" in prefix or "}" in prefix:
-        from s3_uploader.key_prefix import problem_of
+        from s3_uploader.config.key_prefix import problem_of
 
         problem = problem_of(prefix)
         if problem:

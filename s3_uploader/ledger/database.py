@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from s3_uploader.errors import StateError
+from s3_uploader.core.errors import StateError
+from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.schema import APPLICATION_ID, MIGRATIONS, VERSION, VIEWS_OF_OLDER
-from s3_uploader.text import shown_name
 
 Result = TypeVar("Result")
 Row = tuple[Any, ...]

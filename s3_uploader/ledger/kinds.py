@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from s3_uploader.ledger.codec import restored
+from s3_uploader.ledger.columns import restored
 from s3_uploader.ledger.rows import FailingKind
 
 

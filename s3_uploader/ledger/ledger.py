@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from s3_uploader.errors import StateError
-from s3_uploader.ledger import codec, history, kinds, runs
-from s3_uploader.ledger.codec import restored, stored
-from s3_uploader.ledger.endpoint_memory import MAX_AGE, EndpointMemory
+from s3_uploader.core.errors import StateError
+from s3_uploader.core.model import FailureKind, Fingerprint, LocationTotals, RunReport, Totals
+from s3_uploader.ledger import columns, kinds, queries, runs
+from s3_uploader.ledger.columns import restored, stored
+from s3_uploader.ledger.memory import MAX_AGE, EndpointMemory
 from s3_uploader.ledger.rows import FailingKind, FailingRow, HistoryTotals, RunRow, ShippedRow
-from s3_uploader.model import FailureKind, Fingerprint, LocationTotals, RunReport, Totals
 
 if TYPE_CHECKING:
     import sqlite3
@@ -29,7 +29,7 @@ _DAY = 86400.0
 class Ledger:
     """An open ledger. Belongs to the thread that opened it; several processes may have the same one open.
 
-    Every method that reads or writes raises :class:`~s3_uploader.errors.StateError` if that is not possible.
+    Every method that reads or writes raises :class:`~s3_uploader.core.errors.StateError` if that is not possible.
     """
 
     def __init__(self, database: Database | ReadOnlyDatabase, *, clock: Callable[[], float]) -> None:
@@ -113,11 +113,11 @@ class Ledger:
             if self._any_failing and no_longer:
                 _delete_failing(connection, no_longer)
             if shipped:
-                history.insert(connection, shipped, destinations=self._destinations)
+                queries.insert(connection, shipped, destinations=self._destinations)
             if failed:
                 connection.executemany(
-                    f"INSERT OR REPLACE INTO failing ({codec.FAILING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    map(codec.failing_values, failed),
+                    f"INSERT OR REPLACE INTO failing ({columns.FAILING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    map(columns.failing_values, failed),
                 )
                 connection.execute("UPDATE totals SET failed_uploads = failed_uploads + ?", (len(failed),))
 
@@ -140,8 +140,8 @@ class Ledger:
         """
         if not self._any_failing:
             return None
-        rows = self._database.read(f"SELECT {codec.FAILING_COLUMNS} FROM failing WHERE path = ?", (stored(path),))
-        return codec.failing_row(rows[0]) if rows else None
+        rows = self._database.read(f"SELECT {columns.FAILING_COLUMNS} FROM failing WHERE path = ?", (stored(path),))
+        return columns.failing_row(rows[0]) if rows else None
 
     def failing_rows(self, *, overdue_at: float | None = None) -> Iterator[FailingRow]:
         """The failing files in the order of their next try, in bounded memory.
@@ -152,11 +152,11 @@ class Ledger:
         after: tuple[float, str | bytes] = (float("-inf"), "")
         while True:
             rows = self._database.read(
-                f"SELECT {codec.FAILING_COLUMNS} FROM failing WHERE next_try_at < ? AND (next_try_at, path) > (?, ?)"
+                f"SELECT {columns.FAILING_COLUMNS} FROM failing WHERE next_try_at < ? AND (next_try_at, path) > (?, ?)"
                 " ORDER BY next_try_at, path LIMIT ?",
                 (latest, *after, _CHUNK),
             )
-            yield from map(codec.failing_row, rows)
+            yield from map(columns.failing_row, rows)
             if len(rows) < _CHUNK:
                 return
             after = (rows[-1][7], rows[-1][0])
@@ -200,7 +200,7 @@ class Ledger:
             " AND (:name IS NULL OR destination = (SELECT id FROM destinations WHERE name = :name))",
             {"path": stored(path), "name": None if destination is None else stored(destination)},
         )
-        return rows == [codec.kept_values(fingerprint)]
+        return rows == [columns.kept_values(fingerprint)]
 
     def sweep_kept(self, exists: Callable[[str], bool], *, now: float, most: int = 1000) -> int:
         """Forget kept files that are gone; returns how many. Each call looks at the next ``most`` of them."""
@@ -249,11 +249,11 @@ class Ledger:
         :param since: only those that were still running, or began, after this time.
         """
         rows = self._database.read(
-            f"SELECT {codec.RUN_COLUMNS} FROM runs WHERE coalesce(finished_at, started_at) >= ?"
+            f"SELECT {columns.RUN_COLUMNS} FROM runs WHERE coalesce(finished_at, started_at) >= ?"
             " ORDER BY id DESC LIMIT ?",
             (float("-inf") if since is None else since, limit),
         )
-        return [codec.run_row(row) for row in rows]
+        return [columns.run_row(row) for row in rows]
 
     def shipped_in(self, run: int, *, since: float) -> tuple[int, int, float | None]:
         """Files and bytes that a run has shipped so far, and when the last of them.
@@ -276,11 +276,11 @@ class Ledger:
         after = 0
         while True:
             rows = self._database.read(
-                f"SELECT {codec.RUN_COLUMNS} FROM runs WHERE id > ? AND (failed > 0 OR coalesce(exit_code, 0) <> 0)"
+                f"SELECT {columns.RUN_COLUMNS} FROM runs WHERE id > ? AND (failed > 0 OR coalesce(exit_code, 0) <> 0)"
                 " AND started_at >= ? AND started_at < ? ORDER BY id LIMIT ?",
                 (after, float("-inf") if since is None else since, float("inf") if until is None else until, _CHUNK),
             )
-            yield from map(codec.run_row, rows)
+            yield from map(columns.run_row, rows)
             if len(rows) < _CHUNK:
                 return
             after = rows[-1][0]
@@ -291,9 +291,9 @@ class Ledger:
         while most > 0:
             size = min(most, _CHUNK)
             rows = self._database.read(
-                f"SELECT {codec.RUN_COLUMNS} FROM runs WHERE id < ? ORDER BY id DESC LIMIT ?", (before, size)
+                f"SELECT {columns.RUN_COLUMNS} FROM runs WHERE id < ? ORDER BY id DESC LIMIT ?", (before, size)
             )
-            yield from map(codec.run_row, rows)
+            yield from map(columns.run_row, rows)
             if len(rows) < size:
                 return
             before, most = rows[-1][0], most - size
@@ -321,7 +321,7 @@ class Ledger:
         :param location: only files of this location.
         :param limit: at the most so many.
         """
-        return history.select(
+        return queries.select(
             self._database.read,
             since=since,
             until=until,
@@ -355,7 +355,7 @@ class Ledger:
 
         The other arguments select files as in :meth:`history`.
         """
-        return history.totals(
+        return queries.totals(
             self._database.read,
             by_day=by_day,
             by_location=by_location,
@@ -406,10 +406,10 @@ class Ledger:
         begin = now - history_days * _DAY
 
         def step(connection: sqlite3.Connection) -> int:
-            return history.prune(connection, begin=begin, most_files=history_max_files, chunk=chunk)
+            return queries.prune(connection, begin=begin, most_files=history_max_files, chunk=chunk)
 
         removed = 0
-        while history.has_prunable(self._database.read, begin=begin, most_files=history_max_files) and go_on():
+        while queries.has_prunable(self._database.read, begin=begin, most_files=history_max_files) and go_on():
             removed += self._write(step, durable=False)
         return removed
 

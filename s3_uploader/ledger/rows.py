@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from s3_uploader.model import Fingerprint, Proof
+from s3_uploader.core.model import Fingerprint, Proof
 
 FIRST_PAUSE = 60.0
 """Seconds before a file that failed for the first time is tried again."""

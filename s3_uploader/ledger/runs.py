@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from s3_uploader.ledger.codec import stored, stored_message
-from s3_uploader.model import FailureKind, RunReport
-from s3_uploader.text import shown_text
+from s3_uploader.core.model import FailureKind, RunReport
+from s3_uploader.core.text import shown_text
+from s3_uploader.ledger.columns import stored, stored_message
 
 if TYPE_CHECKING:
     import sqlite3

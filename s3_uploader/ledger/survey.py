@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from s3_uploader.ledger.codec import RUN_COLUMNS, SHIPPED_COLUMNS, restored, run_row, shipped_row
+from s3_uploader.core.model import FailureKind
+from s3_uploader.ledger.columns import RUN_COLUMNS, SHIPPED_COLUMNS, restored, run_row, shipped_row
 from s3_uploader.ledger.rows import RunRow, ShippedRow
-from s3_uploader.model import FailureKind
 
 _PIECE = 5000
 
@@ -21,7 +21,7 @@ PastRun = tuple[int, float, "float | None", int, "int | None", int, int, int, in
 class Survey:
     """Reads the rows of a span of time; what other processes write meanwhile may or may not be among them.
 
-    Every method raises :class:`~s3_uploader.errors.StateError` if the ledger cannot be read.
+    Every method raises :class:`~s3_uploader.core.errors.StateError` if the ledger cannot be read.
 
     :param read: one query's rows.
     :param since: first moment of the span, ``until`` the first one after it; both in seconds since the epoch.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from s3_uploader.errors import UploaderError
+from s3_uploader.core.errors import UploaderError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

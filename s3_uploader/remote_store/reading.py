@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from s3_uploader.remote_store import headers as header_rules
+from s3_uploader.remote_store import headers
 from s3_uploader.remote_store.connection import RemoteStoreError, S3Connection
 from s3_uploader.remote_store.writing import etag_of, is_encrypted, is_md5
 
@@ -29,7 +29,7 @@ def read_object(connection: S3Connection, bucket: str, key: str, consume: Callab
     """
     client = connection.client
     answer = client.get_object(Bucket=bucket, Key=key)
-    metadata = header_rules.metadata_of(_headers_of(answer))
+    metadata = headers.metadata_of(_headers_of(answer))
     etag = etag_of(answer)
     size = answer["ContentLength"]
     digest = hashlib.md5(usedforsecurity=False)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from s3_uploader.errors import ConfigError, EngineUnavailable
+from s3_uploader.core.errors import ConfigError, EngineUnavailable
 from s3_uploader.remote_store import headers as header_rules
 from s3_uploader.remote_store.connection import RemoteName, RemoteStoreError, S3Connection
 

@@ -24,10 +24,10 @@ import secrets
 import stat
 import threading
 
-from s3_uploader.errors import SpoolError
-from s3_uploader.model import Candidate
-from s3_uploader.renaming import rename_without_replacing
-from s3_uploader.spool.layout import original_name, taken_names
+from s3_uploader.core.errors import SpoolError
+from s3_uploader.core.files import rename_without_replacing
+from s3_uploader.core.model import Candidate
+from s3_uploader.spool.layouts.base import original_name, taken_names
 from s3_uploader.spool.root import Names, SpoolRoot
 
 _LOCK = "lock"

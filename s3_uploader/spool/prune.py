@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Callable
 
-from s3_uploader.spool.layout import Layout
+from s3_uploader.spool.layouts.base import Layout
 from s3_uploader.spool.root import Names, SpoolRoot
 
 _NOT_EMPTY = (

@@ -13,7 +13,7 @@ import stat
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from s3_uploader.errors import SpoolError
+from s3_uploader.core.errors import SpoolError
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY

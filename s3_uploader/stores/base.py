@@ -7,9 +7,9 @@ store
 source
     An open descriptor and the number of bytes that it held when it was opened.
 receipt
-    What a store answers for one object once it has it (:class:`s3_uploader.model.Receipt`).
+    What a store answers for one object once it has it (:class:`s3_uploader.core.model.Receipt`).
 proof
-    How we know that the store has our bytes (:class:`s3_uploader.model.Proof`).
+    How we know that the store has our bytes (:class:`s3_uploader.core.model.Proof`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from s3_uploader.model import Finding, OnConflict, Proof, Receipt
+from s3_uploader.core.model import Finding, OnConflict, Proof, Receipt
 
 if TYPE_CHECKING:
     # Importing it costs 15 ms, which a run that has nothing to ship does not pay.
@@ -51,7 +51,7 @@ class Source(msgspec.Struct, frozen=True):
 
     The descriptor belongs to the caller, who keeps it open until the future of the upload is done. Stores read it with
     ``os.pread`` only, so that its file offset does not matter and threads do not disturb each other. Fewer than
-    ``size`` bytes there means that the file shrank: a store raises :class:`~s3_uploader.errors.SourceChanged` and
+    ``size`` bytes there means that the file shrank: a store raises :class:`~s3_uploader.core.errors.SourceChanged` and
     never completes the object.
     """
 
@@ -75,11 +75,11 @@ class PutOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How one object is to be stored; the run makes few values and uses each for many files.
 
     :param on_conflict: what to do where the key is taken by other content.
-    :param minimum_proof: with less than this the upload fails with :class:`~s3_uploader.errors.ProofError`.
+    :param minimum_proof: with less than this the upload fails with :class:`~s3_uploader.core.errors.ProofError`.
     :param metadata: user metadata of the object, where the store has such a thing, beside the store's own.
     :param storage_class: instead of the one that the store is set up with, where it has such a thing.
-    :param compression: for :class:`~s3_uploader.stores.compressing.CompressingStore` alone; other stores take bytes as
-        they are.
+    :param compression: for :class:`~s3_uploader.stores.wrappers.compressing.CompressingStore` alone; other stores
+        take bytes as they are.
     :param content_encoding: how the bytes are compressed already, where the store can say so of an object.
     :param content_name: the key by whose name the content type is guessed, if it is not the object's own.
     :param tags: instead of those that the store is set up with, where it has such a thing.
@@ -135,8 +135,8 @@ class Store(Protocol):
     Ordering: uploads are independent of each other and may finish in any order. Thread-safety: one thread calls the
     methods; a future may be completed on any thread. Idempotency: putting the same content under the same key again is
     success and says so (``receipt.already_there``). Errors: a future fails with a
-    :class:`~s3_uploader.errors.StoreError`, never with a vendor's exception; whatever was begun for a failed upload
-    (parts of a multipart upload, a temporary name) has been removed, as far as the destination let us.
+    :class:`~s3_uploader.core.errors.StoreError`, never with a vendor's exception; whatever was begun for a failed
+    upload (parts of a multipart upload, a temporary name) has been removed, as far as the destination let us.
     """
 
     @property
@@ -152,9 +152,9 @@ class Store(Protocol):
 
         Called once, before the first ``put`` and only when there is a file to ship.
 
-        :raises s3_uploader.errors.StoreError: with scope ``DESTINATION`` if it is clear already that nothing can be
-            shipped.
-        :raises s3_uploader.errors.DestinationBusy: if somebody else holds the destination's lock.
+        :raises s3_uploader.core.errors.StoreError: with scope ``DESTINATION`` if it is clear already that nothing can
+            be shipped.
+        :raises s3_uploader.core.errors.DestinationBusy: if somebody else holds the destination's lock.
         """
 
     def put(
@@ -167,7 +167,7 @@ class Store(Protocol):
         and proven at least as well as ``options.minimum_proof``.
 
         :param deadline: ``time.monotonic()`` at which the upload is given up with
-            :class:`~s3_uploader.errors.UploadCancelled` (code ``"DeadlineExceeded"``).
+            :class:`~s3_uploader.core.errors.UploadCancelled` (code ``"DeadlineExceeded"``).
         :param replaces: ETag (or whatever else the store puts into ``receipt.etag``) of an object under this key that
             an earlier run of ours put there and that was superseded, because the file changed meanwhile. That very
             object, and no other, may be replaced whatever ``on_conflict`` says: conditionally (``If-Match``) where the

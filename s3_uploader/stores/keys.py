@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import posixpath
 
-from s3_uploader.errors import KeyRefused
-from s3_uploader.text import shown_name
+from s3_uploader.core.errors import KeyRefused
+from s3_uploader.core.text import shown_name
 
 shown_key = shown_name
 """A key for a message."""

@@ -14,12 +14,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from s3_uploader.audit.findings import same_content
-from s3_uploader.errors import Scope, StoreError
+from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.model import Receipt
+from s3_uploader.inspection.audit.discrepancies import same_content
 from s3_uploader.ledger import ShippedRow
-from s3_uploader.model import Receipt
 from s3_uploader.stores.base import Store
-from s3_uploader.stores.inventory import Entry, Inventory, key_order
+from s3_uploader.stores.listing import Entry, Inventory, key_order
 from tests.contracts.store_contract import ODD_KEYS, PATIENCE, begin, pattern
 
 KEYS = (

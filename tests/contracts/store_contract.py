@@ -27,8 +27,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from s3_uploader.errors import ConflictError, KeyRefused, ProofError, SourceChanged, StoreError, UploadCancelled
-from s3_uploader.model import OnConflict, Proof, Receipt, Severity
+from s3_uploader.core.errors import ConflictError, KeyRefused, ProofError, SourceChanged, StoreError, UploadCancelled
+from s3_uploader.core.model import OnConflict, Proof, Receipt, Severity
 from s3_uploader.stores.base import PutOptions, Source, Store
 
 PATIENCE = 60.0

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader.model import Proof
-from s3_uploader.stores.ftp import FtpStore
+from s3_uploader.core.model import Proof
+from s3_uploader.stores.ftp.store import FtpStore
 from tests.contracts.store_contract import Stage, StoreContract
 from tests.contracts.test_local_store import directory_stage
 from tests.servers.fixtures import *  # noqa: F403

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.stores.ftp import FtpStore
-from s3_uploader.stores.local import LocalStore
-from s3_uploader.stores.local_inventory import LocalInventory
-from s3_uploader.stores.s3 import S3Store
-from s3_uploader.stores.s3_inventory import S3Inventory
+from s3_uploader.stores.ftp.store import FtpStore
+from s3_uploader.stores.local.listing import LocalInventory
+from s3_uploader.stores.local.store import LocalStore
+from s3_uploader.stores.s3.listing import S3Inventory
+from s3_uploader.stores.s3.store import S3Store
 from tests.contracts.inventory_contract import InventoryContract, Place
 from tests.servers.base import S3Endpoint
 from tests.servers.dialects import AWS, AWS_KMS, OLD, WEAK, Dialect

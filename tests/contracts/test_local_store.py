@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader.model import Proof
+from s3_uploader.core.model import Proof
 from s3_uploader.stores.base import Store
-from s3_uploader.stores.local import LocalStore
+from s3_uploader.stores.local.store import LocalStore
 from tests.contracts.store_contract import Stage, StoreContract
 
 

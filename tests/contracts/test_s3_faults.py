@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.errors import ConflictError, ProofError, Scope, SourceChanged, StoreError
-from s3_uploader.model import OnConflict, Proof, Receipt
+from s3_uploader.core.errors import ConflictError, ProofError, Scope, SourceChanged, StoreError
+from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.stores.retry import RetryPolicy
-from s3_uploader.stores.s3 import S3Store
+from s3_uploader.stores.s3.store import S3Store
 from tests.contracts.store_contract import PATIENCE, begin, pattern
 from tests.contracts.test_s3_store import LARGE
 from tests.lent_loop import LENT, make_store

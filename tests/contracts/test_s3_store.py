@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.model import Proof
-from s3_uploader.stores.s3 import S3Store
+from s3_uploader.core.model import Proof
+from s3_uploader.stores.s3.store import S3Store
 from tests.contracts.store_contract import Stage, StoreContract
 from tests.lent_loop import LENT, make_store
 from tests.servers.dialects import AWS, AWS_KMS, CEPH_20, NEW, OLD, UNCONDITIONAL, WEAK, Dialect

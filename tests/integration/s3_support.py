@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from urllib.parse import urlsplit
 
-from s3_uploader.errors import StoreError
-from s3_uploader.model import OnConflict, Proof, Receipt
+from s3_uploader.core.errors import StoreError
+from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.retry import RetryPolicy
-from s3_uploader.stores.s3 import S3Store
+from s3_uploader.stores.s3.store import S3Store
 from tests.servers.base import S3Endpoint
 
 PATIENCE = 60.0

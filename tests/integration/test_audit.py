@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader import config, places
+from s3_uploader import config
 from s3_uploader.ledger import Ledger
+from s3_uploader.ledger.state_directory import ledger_path
 from tests.e2e.site import Finished, Site
 from tests.ledger_values import shipped
 from tests.servers.fault_objects import StoredObject
@@ -46,7 +47,7 @@ def fill(site: Site, server: FaultServer, count: int) -> list[str]:
     """So many objects, and a ledger that knows them, in no order."""
     site.ship_to(server)
     site.write_config()
-    path = places.ledger_path(config.load(str(site.config_file)), environ=site.environment)
+    path = ledger_path(config.load(str(site.config_file)), environ=site.environment)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     names = keys(count)
     assert len(set(names)) == count

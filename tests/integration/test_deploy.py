@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from docs import deploy
-from s3_uploader.cli.unit_files import UnitOptions, units
-from s3_uploader.units.systemd import run_service, timer
+from s3_uploader.cli.units import UnitOptions, units
+from s3_uploader.deployment.systemd import run_service, timer
 from tests.unit.test_units import plan
 
 if shutil.which("systemd-analyze") is None and os.environ.get("CI") != "true":

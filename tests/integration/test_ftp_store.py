@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.errors import (
+from s3_uploader.core.errors import (
     ConflictError,
     DestinationBusy,
     KeyRefused,
@@ -26,10 +26,10 @@ from s3_uploader.errors import (
     StoreError,
     UploadCancelled,
 )
-from s3_uploader.model import OnConflict, Proof, Receipt, Severity
-from s3_uploader.stores import ftp
+from s3_uploader.core.model import OnConflict, Proof, Receipt, Severity
 from s3_uploader.stores.base import PutOptions, Source
-from s3_uploader.stores.ftp import FtpStore
+from s3_uploader.stores.ftp import store as ftp
+from s3_uploader.stores.ftp.store import FtpStore
 from tests.servers.fixtures import *  # noqa: F403
 from tests.servers.proftpd import ProftpdServer
 from tests.servers.pyftpd import PyFtpServer, py_ftp_server
@@ -254,7 +254,7 @@ def test_stale_lock(server: PyFtpServer) -> None:
 def test_lock_of_a_killed_run(server: PyFtpServer) -> None:
     """The lock that a killed run of this machine left behind is removed by the next run; that of a live one stays."""
     program = (
-        "import sys, time\nfrom s3_uploader.stores.ftp import FtpStore\n"
+        "import sys, time\nfrom s3_uploader.stores.ftp.store import FtpStore\n"
         f"store = FtpStore(host='127.0.0.1', port={server.port}, user='test', password='testpw', lock_file='write')\n"
         "store.open()\nprint('open', flush=True)\ntime.sleep(60)\n"
     )
@@ -342,8 +342,8 @@ def test_answer_to_the_rename_is_lost(
     server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the connection is lost after the rename was done, the file is found in its place."""
-    from s3_uploader.stores.ftp_replies import Lost
-    from s3_uploader.stores.ftp_session import Session
+    from s3_uploader.stores.ftp.replies import Lost
+    from s3_uploader.stores.ftp.session import Session
 
     rename = Session.rename
     lost: list[str] = []
@@ -611,7 +611,7 @@ def test_overwrite_on_a_server_that_does_not_replace(root: Path, tmp_path: Path,
 
 def test_rename_finds_the_name_taken(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that does not replace tells us of a file that appeared after our last look."""
-    from s3_uploader.stores.ftp_session import Session
+    from s3_uploader.stores.ftp.session import Session
 
     rename = Session.rename
     with py_ftp_server(root, replaces=False) as server:
@@ -663,7 +663,7 @@ def test_leftovers_of_a_killed_run(server: PyFtpServer, opened: Callable[..., Ft
 def _sessions() -> list[Any]:
     import gc
 
-    from s3_uploader.stores.ftp_session import Session
+    from s3_uploader.stores.ftp.session import Session
 
     return [thing for thing in gc.get_objects() if isinstance(thing, Session) and thing.usable]
 

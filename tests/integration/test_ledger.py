@@ -19,9 +19,9 @@ NOBODY = 65534
 ROW = """
 import os, sys, time
 import s3_uploader.ledger.database
-from s3_uploader.errors import StateError
+from s3_uploader.core.errors import StateError
 from s3_uploader.ledger import Ledger, ShippedRow
-from s3_uploader.model import Proof, RunReport
+from s3_uploader.core.model import Proof, RunReport
 def row(path):
     return ShippedRow(path=path, key=path, destination="b", size=1, mtime_ns=1, shipped_at=time.time(), proof=Proof.MD5)
 """

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader.errors import LockHeld
-from s3_uploader.lock import Lock, acquire, holder_of
+from s3_uploader.core.errors import LockHeld
+from s3_uploader.spool.lock import Lock, acquire, holder_of
 
 HOLDER = """
 import os, sys, time
-from s3_uploader.lock import acquire
+from s3_uploader.spool.lock import acquire
 if {user}:
     # Not with Popen(user=...): that user may not be able to reach the interpreter.
     os.setgroups([]), os.setgid({user}), os.setuid({user})

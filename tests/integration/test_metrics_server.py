@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from s3_uploader.errors import UploaderError
-from s3_uploader.reporting import metrics_server
-from s3_uploader.reporting.metrics_server import MOST_CONNECTIONS, ListenAddress, MetricsServer, parse_address
+from s3_uploader.core.errors import UploaderError
+from s3_uploader.monitoring.metrics import server as metrics_server
+from s3_uploader.monitoring.metrics.server import MOST_CONNECTIONS, ListenAddress, MetricsServer, parse_address
 
 HOST = "127.0.0.1"
 

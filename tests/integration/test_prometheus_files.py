@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.measurement import RunMeasured
-from s3_uploader.model import RunReport, Totals, Waiting
-from s3_uploader.reporting.families import FAMILIES
-from s3_uploader.reporting.measures import CAUSES, exposition
+from s3_uploader.core.measurement import RunMeasured
+from s3_uploader.core.model import RunReport, Totals, Waiting
+from s3_uploader.monitoring.metrics.exposition import FAMILIES
+from s3_uploader.monitoring.metrics.samples import CAUSES, exposition
 from tests.servers.fixtures import or_skip
 from tests.servers.prometheus import promtool
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader.leaving import MOMENT_SECONDS
-from s3_uploader.model import Left
-from s3_uploader.spool.disposition import Taken, remove_taken, take
-from s3_uploader.spool.layout import EmptyDirectory, Globs
+from s3_uploader.core.model import Left
+from s3_uploader.spool.layouts.base import EmptyDirectory, Globs
+from s3_uploader.spool.layouts.tree import TreeLayout
+from s3_uploader.spool.leaving import MOMENT_SECONDS
+from s3_uploader.spool.open_file import OpenFile, open_candidate
+from s3_uploader.spool.removal import Taken, remove_taken, take
 from s3_uploader.spool.root import SpoolRoot
-from s3_uploader.spool.source import OpenFile, open_candidate
-from s3_uploader.spool.tree import TreeLayout
 
 SECONDS = 1.5
 
@@ -150,7 +150,7 @@ def test_a_producer_that_never_rests(tmp_path: Path, kind: str) -> None:
 
 RUN = """
 import sys, time
-from s3_uploader.app import Surroundings, run_once
+from s3_uploader.run.run import Surroundings, run_once
 from s3_uploader.config.keys import Config, LocalDestination
 base = sys.argv[1]
 archive = LocalDestination(path=base + "/archive")

@@ -13,10 +13,10 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from s3_uploader.core.text import shown_size
+from s3_uploader.inspection.report.data import Report, gather
+from s3_uploader.inspection.report.page import page
 from s3_uploader.ledger import Ledger
-from s3_uploader.reporting.report.data import Report, gather
-from s3_uploader.reporting.report.page import page
-from s3_uploader.text import shown_size
 from tests.ledger_of_a_year import make
 from tests.ledger_values import NOW, shipped
 from tests.servers.browser import Browser, browser

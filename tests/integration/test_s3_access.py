@@ -20,13 +20,13 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
 
-from s3_uploader.errors import EngineUnavailable, Scope, StoreError
-from s3_uploader.model import Proof
-from s3_uploader.stores.s3_endpoint import Access
-from s3_uploader.stores.s3_engines import EngineSettings
-from s3_uploader.stores.s3_native import NativeEngine
-from s3_uploader.stores.s3_protocol import Engine
-from s3_uploader.stores.sigv4 import Credentials, Signer
+from s3_uploader.core.errors import EngineUnavailable, Scope, StoreError
+from s3_uploader.core.model import Proof
+from s3_uploader.stores.s3.endpoint import Access
+from s3_uploader.stores.s3.engines.base import Engine
+from s3_uploader.stores.s3.engines.choose import EngineSettings
+from s3_uploader.stores.s3.engines.native import NativeEngine
+from s3_uploader.stores.s3.engines.sigv4 import Credentials, Signer
 from tests.contracts.store_contract import pattern
 from tests.integration.s3_raw_server import RawRequest, RawServer
 from tests.integration.s3_support import MEBIBYTE, PART, PATIENCE, Known, Station

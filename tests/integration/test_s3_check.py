@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from s3_uploader.errors import ConflictError, Scope
-from s3_uploader.model import Finding, OnConflict, Proof, Severity
+from s3_uploader.core.errors import ConflictError, Scope
+from s3_uploader.core.model import Finding, OnConflict, Proof, Severity
 from tests.contracts.store_contract import pattern
 from tests.integration.s3_support import PART, Known, Station
 from tests.servers.base import S3Endpoint

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader.errors import ConflictError
-from s3_uploader.model import OnConflict, Proof, Receipt
+from s3_uploader.core.errors import ConflictError
+from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.stores.base import Compression, PutOptions, Source
-from s3_uploader.stores.compressing import CompressingStore
+from s3_uploader.stores.wrappers.compressing import CompressingStore
 from tests.integration.s3_support import PART, PATIENCE, Station
 from tests.servers.fault_server import FaultServer
 

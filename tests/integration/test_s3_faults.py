@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader.errors import ConflictError, Scope, StoreError, UploadCancelled
-from s3_uploader.model import OnConflict, Proof, Receipt
+from s3_uploader.core.errors import ConflictError, Scope, StoreError, UploadCancelled
+from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.stores.retry import RetryPolicy
-from s3_uploader.stores.s3 import S3Store
+from s3_uploader.stores.s3.store import S3Store
 from tests.contracts.store_contract import pattern
 from tests.integration.s3_support import (
     MEBIBYTE,
@@ -474,7 +474,7 @@ class TestPace:
         """With a low max_bandwidth and many uploads at once all of them get on, and none is sent twice."""
         import msgspec
 
-        from s3_uploader.stores.s3_engines import make_engine
+        from s3_uploader.stores.s3.engines.choose import make_engine
 
         server = make_fault_server()
         store = station.store(
@@ -494,7 +494,7 @@ class TestPace:
         """While the kernel still gets rid of bytes the server is not taken for silent."""
         import msgspec
 
-        from s3_uploader.stores.s3_engines import make_engine
+        from s3_uploader.stores.s3.engines.choose import make_engine
         from tests.servers.fault_script import slow_body
 
         server = make_fault_server()

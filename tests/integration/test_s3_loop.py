@@ -8,12 +8,12 @@ from concurrent.futures import Future
 
 import pytest
 
-from s3_uploader.errors import Scope, StoreError
-from s3_uploader.model import Receipt
-from s3_uploader.stores import s3_native
+from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.model import Receipt
 from s3_uploader.stores.base import Loop
-from s3_uploader.stores.s3 import S3Store
-from s3_uploader.stores.s3_native import NativeEngine
+from s3_uploader.stores.s3.engines import native as s3_native
+from s3_uploader.stores.s3.engines.native import NativeEngine
+from s3_uploader.stores.s3.store import S3Store
 from tests.integration.s3_support import MEBIBYTE, PATIENCE, Station
 from tests.servers.fixtures import MakeFaultServer
 

@@ -9,9 +9,9 @@ from concurrent.futures import Future
 
 import pytest
 
-from s3_uploader.errors import ConflictError, KeyRefused, ProofError, Scope, StoreError
-from s3_uploader.model import OnConflict, Proof, Receipt
-from s3_uploader.stores.s3 import S3Store
+from s3_uploader.core.errors import ConflictError, KeyRefused, ProofError, Scope, StoreError
+from s3_uploader.core.model import OnConflict, Proof, Receipt
+from s3_uploader.stores.s3.store import S3Store
 from tests.contracts.store_contract import ODD_KEYS, pattern
 from tests.integration.s3_support import MEBIBYTE, PART, PATIENCE, MeddlingProxy, Station, pending_uploads
 from tests.servers.base import S3Endpoint

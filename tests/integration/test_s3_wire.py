@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from s3_uploader.errors import Scope, StoreError, UploadCancelled
-from s3_uploader.model import Proof
-from s3_uploader.stores.s3_endpoint import Access
-from s3_uploader.stores.s3_engines import EngineSettings, make_engine
-from s3_uploader.stores.s3_native import NativeEngine
-from s3_uploader.stores.s3_protocol import Engine
+from s3_uploader.core.errors import Scope, StoreError, UploadCancelled
+from s3_uploader.core.model import Proof
+from s3_uploader.stores.s3.endpoint import Access
+from s3_uploader.stores.s3.engines.base import Engine
+from s3_uploader.stores.s3.engines.choose import EngineSettings, make_engine
+from s3_uploader.stores.s3.engines.native import NativeEngine
 from tests.contracts.store_contract import pattern
 from tests.integration.s3_raw_server import RawRequest, RawServer
 from tests.integration.s3_support import MEBIBYTE, PATIENCE, Known, Station, nothing_leaks

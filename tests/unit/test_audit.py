@@ -14,20 +14,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3_uploader.audit import Audit, Finding, Kind, Summary, spool
-from s3_uploader.audit.findings import CLOCKS_DIFFER, judge
-from s3_uploader.audit.merging import Unordered, Wanted, common_directory, pairs, sorted_on_disk
-from s3_uploader.audit.spool import audit_spool
 from s3_uploader.config import from_mapping
-from s3_uploader.errors import Scope, StateError, StoreError
+from s3_uploader.core.errors import Scope, StateError, StoreError
+from s3_uploader.core.model import Proof
+from s3_uploader.inspection.audit import Audit, Finding, Kind, Summary, spool
+from s3_uploader.inspection.audit.discrepancies import CLOCKS_DIFFER, judge
+from s3_uploader.inspection.audit.merging import Unordered, Wanted, common_directory, pairs, sorted_on_disk
+from s3_uploader.inspection.audit.spool import audit_spool
 from s3_uploader.ledger import Ledger, ShippedRow
 from s3_uploader.ledger.schema import APPLICATION_ID, MIGRATIONS
 from s3_uploader.ledger.snapshot import Bounds, Snapshot, SpoolFile
-from s3_uploader.model import Proof
-from s3_uploader.places import open_place
-from s3_uploader.stores.inventory import CannotList, Entry, key_order
-from s3_uploader.stores.local_inventory import LocalInventory
-from s3_uploader.stores.s3_inventory import parse_iso, parse_page
+from s3_uploader.run.places import open_place
+from s3_uploader.stores.listing import CannotList, Entry, key_order
+from s3_uploader.stores.local.listing import LocalInventory
+from s3_uploader.stores.s3.listing import parse_iso, parse_page
 from tests.fakes import write
 from tests.ledger_values import NOW, shipped
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from s3_uploader.breaker import Breaker
-from s3_uploader.errors import ConflictError, Scope, StoreError, UploadCancelled
-from s3_uploader.model import Proof, Receipt
-from s3_uploader.superseded import Superseded
+from s3_uploader.core.errors import ConflictError, Scope, StoreError, UploadCancelled
+from s3_uploader.core.model import Proof, Receipt
+from s3_uploader.run.circuit_breaker import Breaker
+from s3_uploader.run.superseded import Superseded
 from tests.fakes import FakeRecords
 
 OWN = StoreError("no", code="KeyRefused")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.cli.checking import check
+from s3_uploader.cli.check import check
 
 
 @pytest.fixture

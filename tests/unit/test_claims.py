@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.errors import SpoolError
-from s3_uploader.intake import Intake
-from s3_uploader.model import Candidate, Left
+from s3_uploader.core.errors import SpoolError
+from s3_uploader.core.model import Candidate, Left
+from s3_uploader.run.admission import Intake
 from s3_uploader.spool import claims as module
 from s3_uploader.spool.claims import Claims, is_claimed
+from s3_uploader.spool.layouts.tree import TreeLayout
+from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.spool.root import SpoolRoot
-from s3_uploader.spool.source import OpenFile
-from s3_uploader.spool.tree import TreeLayout
 from tests.fakes import NO_GLOBS, NOW, Skips, candidate, paths_below, write
 
 

@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 
-from s3_uploader import config, parts
-from s3_uploader.errors import ConfigError, EngineUnavailable, SourceChanged, StoreError, UploadCancelled
-from s3_uploader.model import Candidate, Proof, Receipt
-from s3_uploader.stores import compressing
+from s3_uploader import config
+from s3_uploader.core.errors import ConfigError, EngineUnavailable, SourceChanged, StoreError, UploadCancelled
+from s3_uploader.core.model import Candidate, Proof, Receipt
+from s3_uploader.run import assembly
 from s3_uploader.stores.base import Compression, PutOptions, Source
-from s3_uploader.stores.compressing import IN_MEMORY, CompressingStore
+from s3_uploader.stores.wrappers import compressing
+from s3_uploader.stores.wrappers.compressing import IN_MEMORY, CompressingStore
 
 GZIP = Compression("gzip", 6, ".gz")
 ZSTD = Compression("zstd", 3, ".zst")
@@ -289,7 +290,7 @@ class TestPlan:
 
     def shipped(self, key: str, **settings: Any) -> tuple[str, Compression | None]:
         """Key and compression of a file."""
-        plan = parts.build_plan(config.from_mapping({"base_dir": "/s", "bucket": "b", **settings}, source="x"))
+        plan = assembly.build_plan(config.from_mapping({"base_dir": "/s", "bucket": "b", **settings}, source="x"))
         *directory, name = key.split("/")
         shipment = plan(Candidate(tuple(directory), name, key, None, None, key.split("/")[0], 0, 1))
         return shipment.key, shipment.options.compression

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from s3_uploader import config
 from s3_uploader.config import Config, FtpDestination, LocalDestination, MoveTo, S3Destination
-from s3_uploader.errors import ConfigError
+from s3_uploader.core.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = [ROOT / "config.example.json", *sorted(ROOT.glob("examples/**/*.json"))]

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3_uploader.model import Candidate, Left
-from s3_uploader.spool import dated, layout
-from s3_uploader.spool.dated import DatedLayout, epoch_function, utc_epoch
-from s3_uploader.spool.layout import EmptyDirectory, Globs
+from s3_uploader.core.model import Candidate, Left
+from s3_uploader.spool.layouts import base, dated
+from s3_uploader.spool.layouts.base import EmptyDirectory, Globs
+from s3_uploader.spool.layouts.dated import DatedLayout, epoch_function, utc_epoch
 from s3_uploader.spool.root import SpoolRoot
 from tests.fakes import NO_GLOBS, NOW, Skips, write
 
@@ -158,7 +158,7 @@ class TestScan:
 
         def in_blocks(items: Iterator[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:
             sizes.append(size)
-            return layout.in_blocks(items, size)
+            return base.in_blocks(items, size)
 
         monkeypatch.setattr(dated, "in_blocks", in_blocks)
         expected = {f"{place}/2020/01/01/00/{minute:02}-x.dat" for place in "abcd" for minute in range(7)}

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.diagnosis import (
+from s3_uploader.core.errors import SpoolError, StateError
+from s3_uploader.core.model import Cause, Problem, Severity
+from s3_uploader.health.diagnosis import (
     Facts,
     FullDisk,
     FutureFiles,
@@ -18,10 +20,8 @@ from s3_uploader.diagnosis import (
     hung_after,
     usual_pause,
 )
-from s3_uploader.errors import SpoolError, StateError
 from s3_uploader.ledger.rows import FailingKind, RunRow
-from s3_uploader.model import Cause, Problem, Severity
-from s3_uploader.stores.s3_errors import MEANINGS
+from s3_uploader.stores.s3.errors import MEANINGS
 
 NOW = 1_600_000_000.0
 

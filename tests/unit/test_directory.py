@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.cli import running
+from s3_uploader.cli import run as running
 from s3_uploader.cli.directory import AT_ONCE, Named, each, run_all
 from s3_uploader.cli.settings import load
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from s3_uploader import renaming
-from s3_uploader.model import Left
-from s3_uploader.renaming import rename_without_replacing
-from s3_uploader.spool import disposition
-from s3_uploader.spool.disposition import MoveTarget, move, remove
+from s3_uploader.core import files as renaming
+from s3_uploader.core.files import rename_without_replacing
+from s3_uploader.core.model import Left
+from s3_uploader.spool import removal
+from s3_uploader.spool.open_file import OpenFile, open_candidate
+from s3_uploader.spool.removal import MoveTarget, move, remove
 from s3_uploader.spool.root import SpoolRoot
-from s3_uploader.spool.source import OpenFile, open_candidate
 from tests.fakes import candidate, paths_below, write
 
 
@@ -230,7 +230,7 @@ class TestRemove:
         def fail(*_: Any) -> bool:
             raise OSError(errno.EIO, "Input/output error")
 
-        monkeypatch.setattr(disposition, "_is_same", fail)
+        monkeypatch.setattr(removal, "_is_same", fail)
         with pytest.raises(OSError, match="Input/output"):
             remove(root, file)
         assert paths_below(spool) == {"x"}
@@ -374,7 +374,7 @@ class TestProducer:
         """Where there are no leases, times and size tell of a writer that came and went."""
         write(spool / "x")
         file = opened("x")
-        monkeypatch.setattr(disposition, "take_lease", lambda descriptor: None)
+        monkeypatch.setattr(removal, "take_lease", lambda descriptor: None)
 
         def change() -> None:
             (spool / (".x.s3u" if after else "x")).write_text("DATA")
@@ -387,7 +387,7 @@ class TestProducer:
         """Where there are no leases the times and the size decide alone."""
         write(spool / "x")
         file = opened("x")
-        monkeypatch.setattr(disposition, "take_lease", lambda descriptor: None)
+        monkeypatch.setattr(removal, "take_lease", lambda descriptor: None)
         assert remove(root, file) is None
         assert paths_below(spool) == set()
 
@@ -566,7 +566,7 @@ class TestMoveToAnotherFileSystem:
                 raise OSError(errno.EIO, "Input/output error")
             real(from_directory, from_name, to_directory, to_name)
 
-        monkeypatch.setattr(disposition, "rename_without_replacing", rename)
+        monkeypatch.setattr(removal, "rename_without_replacing", rename)
         with pytest.raises(OSError, match="Input/output"):
             move(root, file, MoveTarget(str(tmp_path / "done")))
         assert paths_below(spool) == {"x"}
@@ -582,10 +582,10 @@ def test_directories_that_cannot_be_synced(monkeypatch: pytest.MonkeyPatch, numb
 
     monkeypatch.setattr(os, "fsync", fail)
     if is_let_off:
-        disposition._sync(0)
+        removal._sync(0)
     else:
         with pytest.raises(OSError, match="Input/output"):
-            disposition._sync(0)
+            removal._sync(0)
 
 
 class TestRenameWithoutReplacing:

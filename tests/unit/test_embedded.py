@@ -15,9 +15,9 @@ import pytest
 
 import s3_uploader
 from s3_uploader import config
-from s3_uploader.errors import ConfigError, SpoolError
-from s3_uploader.stop import Stop
-from s3_uploader.watch import Watch
+from s3_uploader.core.control import Stop
+from s3_uploader.core.errors import ConfigError, SpoolError
+from s3_uploader.service.watch import Watch
 from tests.fakes import NOW, write
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from s3_uploader.config import from_mapping
-from s3_uploader.errors import LockHeld
-from s3_uploader.events import Event, Notice
-from s3_uploader.findings import note, step_aside
+from s3_uploader.core.counters import Tally
+from s3_uploader.core.errors import LockHeld
+from s3_uploader.core.events import Event, Notice
+from s3_uploader.core.model import Candidate, Cause, Left
+from s3_uploader.health.notices import note, step_aside
+from s3_uploader.health.noticing import MEMORY_NAME, NOTHING_SEEN
 from s3_uploader.ledger import EndpointMemory
-from s3_uploader.lock import NOTE_NAME
-from s3_uploader.model import Candidate, Cause, Left
-from s3_uploader.noticing import MEMORY_NAME, NOTHING_SEEN
-from s3_uploader.tally import Tally
+from s3_uploader.spool.lock import NOTE_NAME
 from tests.fakes import NOW, candidate
 
 HOUR = 3600.0

@@ -48,13 +48,14 @@ def test_a_run_with_nothing_to_do_loads_nothing_that_only_looks(tmp_path: Path) 
     (tmp_path / "spool" / "attic").mkdir(parents=True)
     (tmp_path / "spool" / "attic" / "fresh").touch()
     script = (
-        "import sys; from s3_uploader import app, config; from pathlib import Path\n"
+        "import sys; from s3_uploader import config; from s3_uploader.run.run import Surroundings, run_once; from pathlib import Path\n"
         f"settings = {{'base_dir': {str(tmp_path / 'spool')!r}, 'bucket': 'b', 'layout': 'tree',"
         f" 'state_dir': {str(tmp_path / 'state')!r}}}\n"
-        "report = app.run_once(config.from_mapping(settings, source='x'), app.Surroundings(emit=lambda event: None))\n"
+        "settings = config.from_mapping(settings, source='x')\n"
+        "report = run_once(settings, Surroundings(emit=lambda event: None))\n"
         "assert report.left == {'fresh': 1}, report\n"
         "print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    only_look = {"audit", "diagnosis", "findings", "looking", "processes", "reporting.report", "standing", "units"}
+    only_look = {"inspection", "health.diagnosis", "core.procfs", "deployment"}
     assert not {f"s3_uploader.{name}" for name in only_look} & set(done.stdout.split())

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.errors import StateError
-from s3_uploader.intake import Intake, survey
+from s3_uploader.core.errors import StateError
+from s3_uploader.core.model import Candidate, Left
 from s3_uploader.ledger.rows import FailingRow
-from s3_uploader.model import Candidate, Left
+from s3_uploader.run.admission import Intake, survey
+from s3_uploader.spool.layouts.tree import TreeLayout
+from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.spool.root import SpoolRoot
-from s3_uploader.spool.source import OpenFile
-from s3_uploader.spool.tree import TreeLayout
 from tests.fakes import NO_GLOBS, NOW, FakeClock, Skips, write
 
 

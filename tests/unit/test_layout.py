@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3_uploader.model import Left
-from s3_uploader.spool import layout
-from s3_uploader.spool.layout import Globs, in_blocks, is_temporary, original_name, taken_name, taken_names
+from s3_uploader.core.model import Left
+from s3_uploader.spool.layouts import base
+from s3_uploader.spool.layouts.base import Globs, in_blocks, is_temporary, original_name, taken_name, taken_names
 from s3_uploader.spool.root import SpoolRoot
 from tests.fakes import Skips, write
 
@@ -146,7 +146,7 @@ class TestListed:
         (tmp_path / "link").symlink_to("file")
         os.mkfifo(tmp_path / "fifo")
         root = SpoolRoot(str(tmp_path))
-        assert dict(layout.listed(root, (), Skips())) == {
+        assert dict(base.listed(root, (), Skips())) == {
             "file": "file",
             "directory": "directory",
             "link": "a symbolic link",
@@ -159,14 +159,14 @@ class TestListed:
         (tmp_path / "lost+found").mkdir()
         (tmp_path / "a" / "lost+found").mkdir(parents=True)
         root = SpoolRoot(str(tmp_path))
-        assert list(layout.listed(root, (), Skips())) == [("a", "directory")]
-        assert list(layout.listed(root, ("a",), Skips())) == [("lost+found", "directory")]
+        assert list(base.listed(root, (), Skips())) == [("a", "directory")]
+        assert list(base.listed(root, ("a",), Skips())) == [("lost+found", "directory")]
         root.close()
 
     def test_gone_directory(self, tmp_path: Path) -> None:
         """A directory that went away is nothing to speak of."""
         root, skips = SpoolRoot(str(tmp_path)), Skips()
-        assert list(layout.listed(root, ("gone",), skips)) == []
+        assert list(base.listed(root, ("gone",), skips)) == []
         assert skips.seen == []
         root.close()
 
@@ -178,7 +178,7 @@ class TestListed:
         spool.mkdir()
         (spool / "a").symlink_to(outside)
         root, skips = SpoolRoot(str(spool)), Skips()
-        assert list(layout.listed(root, ("a",), skips)) == []
+        assert list(base.listed(root, ("a",), skips)) == []
         assert skips.reasons() == {"a": Left.SPECIAL}
         root.close()
 
@@ -190,8 +190,8 @@ class TestListed:
             raise OSError(errno.EIO, "Input/output error")
 
         monkeypatch.setattr(root, "entries", fail)
-        assert list(layout.listed(root, ("a", "b"), skips)) == []
-        assert list(layout.listed(root, (), skips)) == []
+        assert list(base.listed(root, ("a", "b"), skips)) == []
+        assert list(base.listed(root, (), skips)) == []
         assert skips.seen == [
             ("a/b", Left.UNREADABLE, "Input/output error"),
             ("", Left.UNREADABLE, "Input/output error"),
@@ -219,12 +219,12 @@ class Entry:
 def test_kind_of_an_entry_that_cannot_be_looked_at() -> None:
     """Looking at an entry may fail at any moment; that is reported, or nothing if it is gone."""
     gone, broken = FileNotFoundError(errno.ENOENT, "gone"), OSError(errno.EIO, "broken")
-    assert layout.kind_of(Entry(None, None, None, gone)) == ""  # type: ignore[arg-type]
-    assert layout.kind_of(Entry(broken)) == "unreadable: broken"  # type: ignore[arg-type]
+    assert base.kind_of(Entry(None, None, None, gone)) == ""  # type: ignore[arg-type]
+    assert base.kind_of(Entry(broken)) == "unreadable: broken"  # type: ignore[arg-type]
     skips = Skips()
-    layout.skip_entry(skips, ("a",), "x", "unreadable: broken", "")
-    layout.skip_entry(skips, ("a",), "y", "file", "odd")
-    layout.skip_entry(skips, ("a",), "z", "a symbolic link", "odd")
+    base.skip_entry(skips, ("a",), "x", "unreadable: broken", "")
+    base.skip_entry(skips, ("a",), "y", "file", "odd")
+    base.skip_entry(skips, ("a",), "z", "a symbolic link", "odd")
     assert skips.seen == [
         ("a/x", Left.UNREADABLE, "unreadable: broken"),
         ("a/y", Left.UNDATED, "odd"),

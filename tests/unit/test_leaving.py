@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader import leaving
-from s3_uploader.leaving import Leaving
-from s3_uploader.model import Left
-from s3_uploader.spool import disposition
-from s3_uploader.spool.disposition import MoveTarget
+from s3_uploader.core.model import Left
+from s3_uploader.spool import leaving, removal
+from s3_uploader.spool.leaving import Leaving
+from s3_uploader.spool.open_file import OpenFile, open_candidate
+from s3_uploader.spool.removal import MoveTarget
 from s3_uploader.spool.root import SpoolRoot
-from s3_uploader.spool.source import OpenFile, open_candidate
 from tests.fakes import FakeClock, candidate, paths_below, write
 
 
@@ -133,10 +132,10 @@ def test_errors_are_outcomes(root: SpoolRoot, spool: Path, monkeypatch: pytest.M
 
 def test_goes_on_after_an_exception(root: SpoolRoot, spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug while one file is removed loses track of none."""
-    real = disposition.remove_taken
+    real = removal.remove_taken
     calls: list[str] = []
 
-    def fail_once(home: SpoolRoot, file: OpenFile, taken: disposition.Taken) -> Left | None:
+    def fail_once(home: SpoolRoot, file: OpenFile, taken: removal.Taken) -> Left | None:
         calls.append(file.candidate.name)
         if len(calls) == 2:
             raise ZeroDivisionError

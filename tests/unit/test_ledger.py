@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3_uploader.errors import StateError
+from s3_uploader.core.errors import StateError
+from s3_uploader.core.model import FailureKind, Fingerprint, Totals
 from s3_uploader.ledger import (
     EndpointMemory,
     FailingRow,
@@ -23,10 +24,9 @@ from s3_uploader.ledger import (
     after_failure,
     next_pause,
 )
-from s3_uploader.ledger.codec import int64
+from s3_uploader.ledger.columns import int64
 from s3_uploader.ledger.rows import LONGEST_PAUSE
 from s3_uploader.ledger.schema import APPLICATION_ID, MIGRATIONS
-from s3_uploader.model import FailureKind, Fingerprint, Totals
 from tests.ledger_values import DAY, NOW, PRINT, begin, connection_of, failing, report, shipped
 
 

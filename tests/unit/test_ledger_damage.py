@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader.errors import StateError
+from s3_uploader.core.errors import StateError
+from s3_uploader.core.model import Totals
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger import database as database_module
-from s3_uploader.model import Totals
 from tests.ledger_values import NOW, PRINT, begin, failing, report, shipped
 
 

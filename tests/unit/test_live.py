@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from s3_uploader.events import Event, FileLeft, RunStarted, Uploaded, UploadFailed, UploadStarted
-from s3_uploader.measurement import Problem, RunMeasured, RunNotBegun
-from s3_uploader.model import Left, LocationTotals, Proof, Receipt, RunReport, Totals, Waiting
-from s3_uploader.reporting.families import FAMILIES, PREFIX
-from s3_uploader.reporting.live import Live
+from s3_uploader.core.events import Event, FileLeft, RunStarted, Uploaded, UploadFailed, UploadStarted
+from s3_uploader.core.measurement import Problem, RunMeasured, RunNotBegun
+from s3_uploader.core.model import Left, LocationTotals, Proof, Receipt, RunReport, Totals, Waiting
+from s3_uploader.monitoring.metrics.exposition import FAMILIES, PREFIX
+from s3_uploader.monitoring.metrics.live import Live
 from tests.fakes import NOW, FakeClock
 from tests.unit.test_metrics import by_label, plain, samples
 

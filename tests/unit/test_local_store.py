@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader import renaming
-from s3_uploader.errors import (
+from s3_uploader.core import files as renaming
+from s3_uploader.core.errors import (
     ConflictError,
     KeyRefused,
     ProofError,
@@ -23,10 +23,10 @@ from s3_uploader.errors import (
     StoreError,
     UploadCancelled,
 )
-from s3_uploader.model import OnConflict, Proof, Receipt, Severity
-from s3_uploader.stores import local_files
+from s3_uploader.core.model import OnConflict, Proof, Receipt, Severity
 from s3_uploader.stores.base import PutOptions, Source
-from s3_uploader.stores.local import LocalStore
+from s3_uploader.stores.local import files as local_files
+from s3_uploader.stores.local.store import LocalStore
 
 
 @pytest.fixture

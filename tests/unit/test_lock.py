@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader import lock as lock_module
-from s3_uploader.errors import LockHeld, StateError
-from s3_uploader.lock import Holder, Lock, acquire, holder_of, pids_of_lock
+from s3_uploader.core.errors import LockHeld, StateError
+from s3_uploader.spool import lock as lock_module
+from s3_uploader.spool.lock import Holder, Lock, acquire, holder_of, pids_of_lock
 
 NOW = 1_600_000_000.0
 HOST = os.uname().nodename
@@ -271,7 +271,7 @@ def no_directory_locks(monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(errno.EBADF, "Bad file descriptor")
         real(descriptor, operation)
 
-    monkeypatch.setattr("s3_uploader.lock.fcntl.flock", flock)
+    monkeypatch.setattr("s3_uploader.spool.lock.fcntl.flock", flock)
 
 
 @pytest.mark.usefixtures("no_directory_locks")
@@ -301,7 +301,7 @@ def test_where_nothing_can_be_locked_nothing_runs(spool: int, state: str, monkey
     def flock(descriptor: int, operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("s3_uploader.lock.fcntl.flock", flock)
+    monkeypatch.setattr("s3_uploader.spool.lock.fcntl.flock", flock)
     with pytest.raises(StateError, match=r"Neither /spool nor .*/lock can be locked"):
         take(spool, state)
     monkeypatch.setattr(lock_module, "_pids_in_kernel_table", lambda descriptor: None)
@@ -314,7 +314,7 @@ def test_an_error_of_the_disk_is_no_held_lock(spool: int, state: str, monkeypatc
     def flock(descriptor: int, operation: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("s3_uploader.lock.fcntl.flock", flock)
+    monkeypatch.setattr("s3_uploader.spool.lock.fcntl.flock", flock)
     before = os.listdir("/proc/self/fd")
     with pytest.raises(OSError, match="Input/output error"):
         take(spool, state)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3_uploader.events import (
+from s3_uploader.core.events import (
     DirectoryPruned,
     Event,
     FileLeft,
@@ -28,11 +28,11 @@ from s3_uploader.events import (
     UploadFailed,
     UploadStarted,
 )
-from s3_uploader.model import Left, Proof, Receipt, RunReport
-from s3_uploader.reporting import log as log_module
-from s3_uploader.reporting.log import ALIKE, Log, Verbosity
-from s3_uploader.reporting.logging_adapter import LoggingAdapter
-from s3_uploader.reporting.wording import Level, ended, summary
+from s3_uploader.core.model import Left, Proof, Receipt, RunReport
+from s3_uploader.monitoring import log as log_module
+from s3_uploader.monitoring.log import ALIKE, Log, Verbosity
+from s3_uploader.monitoring.logging_adapter import LoggingAdapter
+from s3_uploader.monitoring.messages import Level, ended, summary
 
 PATH = "/base_dir/bedroom/2020/11/29/20/46-topic.dat"
 ADDRESS = "bucket/bedroom/2020/11/29/20/46-topic.dat"
@@ -581,7 +581,7 @@ def test_a_stream_that_cannot_be_written_costs_only_its_lines(
         raise OSError(code, os.strerror(code))
 
     with open(tmp_path / "log", "w", encoding="utf-8") as stream, Log(stream) as log:
-        monkeypatch.setattr("s3_uploader.reporting.log.os.write", write)
+        monkeypatch.setattr("s3_uploader.monitoring.log.os.write", write)
         log(Notice("error", "x"))
         monkeypatch.undo()
     assert (tmp_path / "log").read_bytes() == b""
@@ -621,7 +621,7 @@ def test_a_slow_reader_is_waited_for_but_not_for_ever(
 
     answers += [some, refuse]
     with open(tmp_path / "log", "w", encoding="utf-8") as stream, Log(stream, clock=lambda: NOW) as log:
-        monkeypatch.setattr("s3_uploader.reporting.log.os.write", write)
+        monkeypatch.setattr("s3_uploader.monitoring.log.os.write", write)
         monkeypatch.setattr(log_module, "_becomes_writable", lambda descriptor: becomes_writable)
         log(Notice("error", "a sentence"))
         monkeypatch.undo()

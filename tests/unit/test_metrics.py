@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from s3_uploader import __version__
-from s3_uploader.events import Event, Notice
-from s3_uploader.measurement import MOST_LOCATIONS, Problem, RunInProgress, RunMeasured, RunNotBegun
-from s3_uploader.model import OTHER_LOCATIONS, Left, LocationTotals, RunReport, Totals, Waiting
-from s3_uploader.reporting.families import FAMILIES, PREFIX
-from s3_uploader.reporting.measures import CAUSES, OUTCOMES, exposition
-from s3_uploader.reporting.metrics import MetricsFile
+from s3_uploader._version import __version__
+from s3_uploader.core.events import Event, Notice
+from s3_uploader.core.measurement import MOST_LOCATIONS, Problem, RunInProgress, RunMeasured, RunNotBegun
+from s3_uploader.core.model import OTHER_LOCATIONS, Left, LocationTotals, RunReport, Totals, Waiting
+from s3_uploader.monitoring.metrics.exposition import FAMILIES, PREFIX
+from s3_uploader.monitoring.metrics.samples import CAUSES, OUTCOMES, exposition
+from s3_uploader.monitoring.metrics.textfile import MetricsFile
 
 NOW = 1_600_000_000.25
 TOTALS = Totals(
@@ -383,7 +383,7 @@ def test_somebody_who_never_lets_go_is_no_obstacle(
     tmp_path: Path, notices: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another run that stopped while it wrote its metrics is waited for, but not for long."""
-    monkeypatch.setattr("s3_uploader.reporting.metrics._PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr("s3_uploader.monitoring.metrics.textfile._PATIENCE_SECONDS", 0.02)
     descriptor = os.open(tmp_path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -410,7 +410,7 @@ def refuse_new_files(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def fsync(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("s3_uploader.reporting.metrics.os.fsync", fsync)
+    monkeypatch.setattr("s3_uploader.monitoring.metrics.textfile.os.fsync", fsync)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
@@ -443,7 +443,7 @@ def test_where_not_even_that_is_possible(
         def ftruncate(descriptor: int, length: int) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr("s3_uploader.reporting.metrics.os.ftruncate", ftruncate)
+        monkeypatch.setattr("s3_uploader.monitoring.metrics.textfile.os.ftruncate", ftruncate)
     MetricsFile(str(path), notice=notices.append).measure(measured(exit_code=1))
     assert [each.read_text() for each in tmp_path.iterdir()] == ([] if problem == "no old file" else [old])
     assert len(notices) == 1

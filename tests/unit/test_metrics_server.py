@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from s3_uploader.errors import UsageProblem
-from s3_uploader.reporting.metrics_server import ListenAddress, parse_address
+from s3_uploader.core.errors import UsageProblem
+from s3_uploader.monitoring.metrics.server import ListenAddress, parse_address
 
 
 @pytest.mark.parametrize(

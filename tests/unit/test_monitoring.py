@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.events import Event, Notice, RunFinished, RunStarted
-from s3_uploader.measurement import RunMeasured, RunNotBegun
-from s3_uploader.model import RunReport, Totals
-from s3_uploader.reporting import ping
-from s3_uploader.reporting.monitoring import Monitoring, NoTail
+from s3_uploader.core.events import Event, Notice, RunFinished, RunStarted
+from s3_uploader.core.measurement import RunMeasured, RunNotBegun
+from s3_uploader.core.model import RunReport, Totals
+from s3_uploader.monitoring import ping
+from s3_uploader.monitoring.monitor import Monitoring, NoTail
 from tests.fakes import FakeClock
 
 

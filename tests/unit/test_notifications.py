@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.events import Event, Notice
-from s3_uploader.spool.notifications import Follower, Inotify, events, file_system_events
+from s3_uploader.core.events import Event, Notice
+from s3_uploader.service.inotify import Follower, Inotify, events, file_system_events
 
 
 class Spool:

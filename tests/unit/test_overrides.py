@@ -11,7 +11,7 @@ import pytest
 from s3_uploader import config
 from s3_uploader.cli.commands import command_line
 from s3_uploader.config import Config, FtpDestination, MoveTo, S3Destination
-from s3_uploader.errors import ConfigError
+from s3_uploader.core.errors import ConfigError
 
 SHORT = {"base_dir": "/spool", "bucket": "bucket"}
 LONG = {"base_dir": "/spool", "destination": {"type": "s3", "bucket": "bucket"}}

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from s3_uploader.events import Event, Notice, RunFinished, RunStarted
-from s3_uploader.model import RunReport
-from s3_uploader.reporting.ping import LONGEST_BODY, TIMEOUT_SECONDS, Ping, host_of, in_words, post, signal_url
+from s3_uploader.core.events import Event, Notice, RunFinished, RunStarted
+from s3_uploader.core.model import RunReport
+from s3_uploader.monitoring.ping import LONGEST_BODY, TIMEOUT_SECONDS, Ping, host_of, in_words, post, signal_url
 
 URL = "https://hc-ping.com/secret-uuid"
 

@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.errors import DestinationBusy, Scope, SourceChanged, StateError, StoreError
-from s3_uploader.events import LocalTrouble, Notice, Uploaded, UploadFailed, UploadStarted
-from s3_uploader.flight import Flight
+from s3_uploader.core.control import News
+from s3_uploader.core.errors import DestinationBusy, Scope, SourceChanged, StateError, StoreError
+from s3_uploader.core.events import LocalTrouble, Notice, Uploaded, UploadFailed, UploadStarted
+from s3_uploader.core.model import Left, OnConflict, Receipt
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.rows import FailingRow, after_failure
-from s3_uploader.model import Left, OnConflict, Receipt
-from s3_uploader.settlement import FailurePolicy, SuccessPolicy, Upload
-from s3_uploader.spool.disposition import MoveTarget
+from s3_uploader.run.in_flight import Flight
+from s3_uploader.run.settlement import FailurePolicy, SuccessPolicy, Upload
+from s3_uploader.spool.layouts.tree import TreeLayout
+from s3_uploader.spool.open_file import OpenFile, open_candidate
+from s3_uploader.spool.removal import MoveTarget
 from s3_uploader.spool.root import SpoolRoot
-from s3_uploader.spool.source import OpenFile, open_candidate
-from s3_uploader.spool.tree import TreeLayout
-from s3_uploader.stop import News
 from tests import fakes
 from tests.fakes import (
     NO_GLOBS,
@@ -525,7 +525,7 @@ class TestOnFailure:
                 write(tmp_path / "new", "new content").rename(path)
                 return real(*arguments, **options)
 
-            patch.setattr("s3_uploader.settlement.after_failure", replace)
+            patch.setattr("s3_uploader.run.settlement.after_failure", replace)
             harness.run()
         assert path.read_text() == "new content"
         assert harness.told(UploadFailed)[0].disposition == "kept"
@@ -685,7 +685,7 @@ class TestDestination:
 
     def test_at_most_so_many_are_deferred(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
         """The list of files that wait for others is bounded."""
-        from s3_uploader import pipeline
+        from s3_uploader.run import pipeline
 
         monkeypatch.setattr(pipeline, "_MOST_DEFERRED", 1)
         for name in "ab":
@@ -1222,7 +1222,7 @@ class TestTheMomentBeforeRemoval:
 
     def test_a_scan_that_comes_across_it(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
         """A file that is about to be removed is nothing to ship, although a leftover of that name would be."""
-        monkeypatch.setattr("s3_uploader.settlement._BATCH", 1)
+        monkeypatch.setattr("s3_uploader.run.settlement._BATCH", 1)
         harness.write("a")
         harness.write("b")
         test = self
@@ -1244,7 +1244,7 @@ class TestTheMomentBeforeRemoval:
 
     def test_the_ledger_fails_meanwhile(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
         """What was recorded and taken is removed and told, also if nothing more can be recorded."""
-        monkeypatch.setattr("s3_uploader.settlement._BATCH", 1)
+        monkeypatch.setattr("s3_uploader.run.settlement._BATCH", 1)
         harness.write("a")
         harness.write("b")
         commit = harness.records.commit_batch

@@ -8,10 +8,19 @@ import re
 import pytest
 from rich.console import Console
 
-from s3_uploader.events import Event, FileLeft, Notice, RunFinished, RunStarted, Uploaded, UploadFailed, UploadStarted
-from s3_uploader.model import Left, Proof, Receipt, RunReport
-from s3_uploader.reporting.log import Log
-from s3_uploader.reporting.progress import Progress
+from s3_uploader.core.events import (
+    Event,
+    FileLeft,
+    Notice,
+    RunFinished,
+    RunStarted,
+    Uploaded,
+    UploadFailed,
+    UploadStarted,
+)
+from s3_uploader.core.model import Left, Proof, Receipt, RunReport
+from s3_uploader.monitoring.log import Log
+from s3_uploader.monitoring.progress import Progress
 
 STARTED = RunStarted("/spool", "bucket")
 FINISHED = RunFinished(
@@ -154,7 +163,7 @@ class Gone(io.StringIO):
 
 def test_a_terminal_that_goes_away_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Closing the window costs the bar and nothing else."""
-    monkeypatch.setattr("s3_uploader.reporting.progress.sys.stderr", Gone())
+    monkeypatch.setattr("s3_uploader.monitoring.progress.sys.stderr", Gone())
     monkeypatch.setenv("FORCE_COLOR", "1")
     log = Log(io.StringIO())
     bar = Progress(log)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3_uploader.model import Candidate, Left
-from s3_uploader.spool.layout import Globs
-from s3_uploader.spool.queue import QueueLayout, decode_key
+from s3_uploader.core.model import Candidate, Left
+from s3_uploader.spool.layouts.base import Globs
+from s3_uploader.spool.layouts.queue import QueueLayout, decode_key
 from s3_uploader.spool.root import SpoolRoot
 from tests.fakes import NO_GLOBS, NOW, Skips, write
 

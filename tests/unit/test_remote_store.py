@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import s3_uploader as s3
-from s3_uploader.errors import ConfigError
+from s3_uploader.core.errors import ConfigError
 from s3_uploader.remote_store import headers
 from s3_uploader.remote_store.connection import Endpoint, parse_endpoint
 from s3_uploader.remote_store.reading import written_whole

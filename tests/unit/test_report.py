@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from s3_uploader.core.model import FailureKind
+from s3_uploader.inspection.report import delays
+from s3_uploader.inspection.report.data import OTHER_KINDS, UNKNOWN_KIND, Report, gather
+from s3_uploader.inspection.report.levels import STEPS, levels
+from s3_uploader.inspection.report.page import page
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.schema import APPLICATION_ID, MIGRATIONS
-from s3_uploader.model import FailureKind
-from s3_uploader.reporting.report import delays
-from s3_uploader.reporting.report.data import OTHER_KINDS, UNKNOWN_KIND, Report, gather
-from s3_uploader.reporting.report.levels import STEPS, levels
-from s3_uploader.reporting.report.page import page
 from tests.ledger_of_a_year import make
 from tests.ledger_values import DAY, NOW, begin, failing, report, shipped
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.errors import SpoolError
+from s3_uploader.core.errors import SpoolError
 from s3_uploader.spool.root import SpoolRoot
 from tests.fakes import write
 

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3_uploader.errors import KeyRefused, Scope, StoreError
-from s3_uploader.model import Proof
-from s3_uploader.stores import s3_errors
-from s3_uploader.stores import s3_requests as requests
+from s3_uploader.core.errors import KeyRefused, Scope, StoreError
+from s3_uploader.core.model import Proof
 from s3_uploader.stores.base import PutOptions
 from s3_uploader.stores.retry import RetryPolicy
-from s3_uploader.stores.s3_proof import Comparison, Digest, combine_crc32, compare, digest_of, evidence
-from s3_uploader.stores.s3_protocol import Answer, Failure, FailureKind, xml_leaves
+from s3_uploader.stores.s3 import errors as s3_errors
+from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3.checksums import Comparison, Digest, combine_crc32, compare, digest_of, evidence
+from s3_uploader.stores.s3.engines.base import Answer, Failure, FailureKind, xml_leaves
 
 BODY = b"the bytes that were sent"
 DIGEST = digest_of(BODY)

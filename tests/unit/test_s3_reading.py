@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader.errors import SourceChanged
-from s3_uploader.stores.s3_reading import read_digested, read_exactly
+from s3_uploader.core.errors import SourceChanged
+from s3_uploader.stores.s3.reading import read_digested, read_exactly
 
 CONTENT = os.urandom(1_000_003)
 

@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.errors import EngineUnavailable, Scope, StoreError, UploadCancelled
-from s3_uploader.model import Proof, Receipt
+from s3_uploader.core.errors import EngineUnavailable, Scope, StoreError, UploadCancelled
+from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source
-from s3_uploader.stores.s3 import S3Store
-from s3_uploader.stores.s3_endpoint import Access, locate
-from s3_uploader.stores.s3_engines import EngineSettings, make_engine
-from s3_uploader.stores.s3_multipart import MultipartUpload
-from s3_uploader.stores.s3_proof import digest_of
-from s3_uploader.stores.s3_protocol import Answer, Done, Failure, FailureKind, Outcome, Request
-from s3_uploader.stores.sigv4 import Credentials
+from s3_uploader.stores.s3.checksums import digest_of
+from s3_uploader.stores.s3.endpoint import Access, locate
+from s3_uploader.stores.s3.engines.base import Answer, Done, Failure, FailureKind, Outcome, Request
+from s3_uploader.stores.s3.engines.choose import EngineSettings, make_engine
+from s3_uploader.stores.s3.engines.sigv4 import Credentials
+from s3_uploader.stores.s3.multipart import MultipartUpload
+from s3_uploader.stores.s3.store import S3Store
 
 CONTENT = b"content"
 DIGEST = digest_of(CONTENT)
@@ -283,7 +283,7 @@ def test_cancel_does_not_wait_for_a_pause(play: Play) -> None:
 
 def test_a_bug_costs_one_upload(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody foresaw ends one upload with an error and leaves the others alone."""
-    monkeypatch.setattr("s3_uploader.stores.s3_single.evidence", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("s3_uploader.stores.s3.single.evidence", lambda *_, **__: 1 / 0)
     play.engine.answers = [STORED]
     raised = play.put().exception(0)
     assert isinstance(raised, StoreError)
@@ -333,7 +333,7 @@ def test_boto3_is_not_imported() -> None:
     """With credentials in the environment the usual engine needs no boto3, most of what a short run costs."""
     code = """
 import sys
-from s3_uploader.stores.s3 import create
+from s3_uploader.stores.s3.store import create
 store = create(bucket="b", environment={environment!r})
 store.open()
 store.close(timeout=1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader.service_manager import ServiceManager
+from s3_uploader.service.sd_notify import ServiceManager
 from tests.fakes import FakeClock
 
 

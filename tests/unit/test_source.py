@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader.model import Left
-from s3_uploader.spool import source
+from s3_uploader.core.model import Left
+from s3_uploader.spool import open_file
+from s3_uploader.spool.open_file import Closing, OpenFile, open_candidate, why_not_opened
 from s3_uploader.spool.root import SpoolRoot
-from s3_uploader.spool.source import Closing, OpenFile, open_candidate, why_not_opened
 from tests.fakes import candidate, write
 
 
@@ -79,7 +79,7 @@ class TestOpen:
         def fail(descriptor: int) -> bool:
             raise OSError(errno.EIO, "Input/output error")
 
-        monkeypatch.setattr(source, "is_being_written", fail)
+        monkeypatch.setattr(open_file, "is_being_written", fail)
         before = len(os.listdir("/proc/self/fd"))
         assert open_candidate(root, candidate("x")) == (Left.UNREADABLE, "Input/output error")
         assert len(os.listdir("/proc/self/fd")) == before

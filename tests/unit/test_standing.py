@@ -11,17 +11,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from s3_uploader import processes
 from s3_uploader.cli import status
 from s3_uploader.config import Config, from_mapping
-from s3_uploader.errors import StateError
-from s3_uploader.findings import Seen
+from s3_uploader.core import procfs
+from s3_uploader.core.control import Clock
+from s3_uploader.core.errors import StateError
+from s3_uploader.core.model import Cause, Problem, RunReport, Severity
+from s3_uploader.health.notices import Seen
+from s3_uploader.health.noticing import MEMORY_PREFIX
+from s3_uploader.inspection.status import Standing, standing_of
 from s3_uploader.ledger import Ledger
-from s3_uploader.model import Cause, Problem, RunReport, Severity
-from s3_uploader.noticing import MEMORY_PREFIX
-from s3_uploader.places import ledger_path
-from s3_uploader.standing import Standing, standing_of
-from s3_uploader.stop import Clock
+from s3_uploader.ledger.state_directory import ledger_path
 from tests.fakes import write
 
 HOUR = 3600.0
@@ -158,18 +158,18 @@ class TestProcesses:
         """A process is alive, does something, and has files open; who writes to one is found."""
         path = tmp_path / "x"
         with path.open("w"):
-            assert processes.open_files_below(os.getpid(), str(tmp_path)) == [str(path)]
-            assert [pid for pid, _ in processes.writers_of(str(path), seconds=60)] == [os.getpid()]
+            assert procfs.open_files_below(os.getpid(), str(tmp_path)) == [str(path)]
+            assert [pid for pid, _ in procfs.writers_of(str(path), seconds=60)] == [os.getpid()]
         with path.open():
-            assert processes.writers_of(str(path), seconds=60) == []
-        assert processes.is_alive(os.getpid())
-        assert processes.state_of(os.getpid()) == "running"
-        assert "python" in processes.command_of(os.getpid())
+            assert procfs.writers_of(str(path), seconds=60) == []
+        assert procfs.is_alive(os.getpid())
+        assert procfs.state_of(os.getpid()) == "running"
+        assert "python" in procfs.command_of(os.getpid())
 
     def test_one_that_is_not_there(self, tmp_path: Path) -> None:
         """Of what cannot be seen nothing is said."""
-        assert processes.is_alive(2**22 + 1) is False
-        assert processes.state_of(2**22 + 1) == ""
-        assert processes.command_of(2**22 + 1) == ""
-        assert processes.open_files_below(2**22 + 1, "/") == []
-        assert processes.writers_of(str(tmp_path / "none")) == []
+        assert procfs.is_alive(2**22 + 1) is False
+        assert procfs.state_of(2**22 + 1) == ""
+        assert procfs.command_of(2**22 + 1) == ""
+        assert procfs.open_files_below(2**22 + 1, "/") == []
+        assert procfs.writers_of(str(tmp_path / "none")) == []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader.errors import StateError
+from s3_uploader.core.errors import StateError
 from s3_uploader.ledger import create_state_directory, spool_name, state_directory
 
 

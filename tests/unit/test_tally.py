@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from s3_uploader.model import OTHER_LOCATIONS, Left, Proof, Receipt, Waiting
-from s3_uploader.tally import End, Tally, exit_code
+from s3_uploader.core.counters import End, Tally, exit_code
+from s3_uploader.core.model import OTHER_LOCATIONS, Left, Proof, Receipt, Waiting
 from tests.fakes import NOW, candidate
 
 

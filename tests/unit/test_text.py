@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3_uploader.text import counted, shown_duration, shown_name, shown_size, shown_text
+from s3_uploader.core.text import counted, shown_duration, shown_name, shown_size, shown_text
 
 NAMES = st.binary(max_size=30).map(os.fsdecode) | st.text(max_size=30)
 

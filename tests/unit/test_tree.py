@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader.model import Candidate, Left
-from s3_uploader.spool.layout import EmptyDirectory, Globs
+from s3_uploader.core.model import Candidate, Left
+from s3_uploader.spool.layouts.base import EmptyDirectory, Globs
+from s3_uploader.spool.layouts.tree import TreeLayout
 from s3_uploader.spool.root import SpoolRoot
-from s3_uploader.spool.tree import TreeLayout
 from tests.fakes import NO_GLOBS, NOW, Skips, write
 
 

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from s3_uploader import config
-from s3_uploader.cli import unit_files
-from s3_uploader.errors import UsageProblem
-from s3_uploader.units import escaping
-from s3_uploader.units.account import Account, SpoolFacts, choose, facts_of, may_write, user_name
-from s3_uploader.units.crontab import crontab
-from s3_uploader.units.installing import UnitFile, install, is_as_written, sealed
-from s3_uploader.units.needs import Needs, needs_of
-from s3_uploader.units.plan import Plan, minutes_of, name_of
-from s3_uploader.units.systemd import run_service, timer, watch_service
+from s3_uploader.cli import units
+from s3_uploader.core.errors import UsageProblem
+from s3_uploader.deployment import escaping
+from s3_uploader.deployment.account import Account, SpoolFacts, choose, facts_of, may_write, user_name
+from s3_uploader.deployment.crontab import crontab
+from s3_uploader.deployment.installing import UnitFile, install, is_as_written, sealed
+from s3_uploader.deployment.needs import Needs, needs_of
+from s3_uploader.deployment.plan import Plan, minutes_of, name_of
+from s3_uploader.deployment.systemd import run_service, timer, watch_service
 
 OTHER = Account(user="producer", reason="Because.")
 OWNER = Account(user="producer", sees_writers=True, reason="Because.")
@@ -183,10 +183,10 @@ class TestAccount:
         tmp_path.chmod(0o755)
         account = Account(user="nobody", reason="Because.")
         made = plan(account, metrics_file=f"{tmp_path}/x.prom", credentials=os.devnull)
-        (warning,) = [each for each in unit_files._warnings(made) if "metrics" in each]
+        (warning,) = [each for each in units._warnings(made) if "metrics" in each]
         assert warning.startswith(f"The user nobody cannot write {tmp_path}, ")
         tmp_path.chmod(0o777)
-        assert not [each for each in unit_files._warnings(made) if "metrics" in each]
+        assert not [each for each in units._warnings(made) if "metrics" in each]
 
     def test_looking(self, tmp_path: Path) -> None:
         """Owner and rights are those of the directories and files as they are."""
@@ -229,8 +229,8 @@ class TestServices:
         home = tmp_path / "home"
         (home / "data" / "spool").mkdir(parents=True)
         (tmp_path / "data").symlink_to(home / "data")
-        monkeypatch.setattr("s3_uploader.units.sandbox._HOMES", (str(home),))
-        monkeypatch.setattr("s3_uploader.units.sandbox._TEMPORARY", ())
+        monkeypatch.setattr("s3_uploader.deployment.sandbox._HOMES", (str(home),))
+        monkeypatch.setattr("s3_uploader.deployment.sandbox._TEMPORARY", ())
         text = run_service(plan(base_dir=f"{tmp_path}/data/spool"))
         assert "\nProtectHome=tmpfs\n" in text
         assert f"\nBindPaths={escaping.bound(str(home / 'data' / 'spool'))}\n" in text
@@ -246,10 +246,10 @@ class TestServices:
         link.symlink_to(real)
         monkeypatch.setenv("PATH", str(link.parent))
         monkeypatch.setattr("sys.argv", [str(link)])
-        monkeypatch.setattr("s3_uploader.units.sandbox._TEMPORARY", ())
-        assert unit_files._command() == str(link)
-        monkeypatch.setattr("s3_uploader.units.sandbox._HOMES", (str(tmp_path),))
-        assert unit_files._command() == str(real)
+        monkeypatch.setattr("s3_uploader.deployment.sandbox._TEMPORARY", ())
+        assert units._command() == str(link)
+        monkeypatch.setattr("s3_uploader.deployment.sandbox._HOMES", (str(tmp_path),))
+        assert units._command() == str(real)
 
     def test_other_data_is_hidden(self) -> None:
         """Directories of data are out of sight, but those that the configuration leads into."""

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from s3_uploader import app, config
-from s3_uploader.errors import ConfigError, Scope
-from s3_uploader.events import (
+from s3_uploader import config
+from s3_uploader.core.control import Stop
+from s3_uploader.core.errors import ConfigError, Scope
+from s3_uploader.core.events import (
     DirectoryPruned,
     Event,
     LocalTrouble,
@@ -23,9 +24,9 @@ from s3_uploader.events import (
     Uploaded,
     UploadFailed,
 )
-from s3_uploader.model import RunReport
-from s3_uploader.stop import Stop
-from s3_uploader.watch import SaysOnce, Wakeup, Watch, identity_of
+from s3_uploader.core.model import RunReport
+from s3_uploader.run import run as app
+from s3_uploader.service.watch import SaysOnce, Wakeup, Watch, identity_of
 from tests.fakes import NOW, FakeClock, FakeStore, failing, write
 
 
@@ -137,7 +138,7 @@ class Loop:
 @pytest.fixture(autouse=True)
 def no_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests count on time that passes only while the watch sleeps, and not before a file is removed."""
-    monkeypatch.setattr("s3_uploader.leaving.MOMENT_SECONDS", 0.0)
+    monkeypatch.setattr("s3_uploader.spool.leaving.MOMENT_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -298,7 +299,7 @@ class TestTrouble:
 
     def test_another_run(self, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
         """While another run has the spool the loop waits, and says so once though the words change."""
-        from s3_uploader.errors import LockHeld
+        from s3_uploader.core.errors import LockHeld
 
         def held(*arguments: Any, **options: Any) -> Any:
             raise LockHeld(f"Another run has the spool: for {loop.clock.seconds - NOW:.0f} s.", holder="")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from s3_uploader.window import Window
+from s3_uploader.run.concurrency import Window
 
 
 class Line:

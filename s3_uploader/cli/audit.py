@@ -1,0 +1,232 @@
+"""The command ``audit``: what is missing or different at the destination, for people and for machines."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from s3_uploader.cli.exit_codes import OK, SOME_FAILED
+from s3_uploader.cli.history import Selection
+from s3_uploader.cli.output import local_time, print_json_line, print_lines, utc_time
+from s3_uploader.cli.settings import load
+from s3_uploader.config import Config
+from s3_uploader.core.text import counted, shown_duration, shown_name, shown_text
+from s3_uploader.inspection.audit import Audit, Finding, Kind, Summary
+from s3_uploader.inspection.audit.discrepancies import size_there
+from s3_uploader.inspection.audit.spool import audit_spool
+from s3_uploader.ledger import ShippedRow
+from s3_uploader.ledger.snapshot import Snapshot
+from s3_uploader.ledger.state_directory import ledger_path
+from s3_uploader.run import inventories, places
+from s3_uploader.stores.listing import Entry, Inventory
+
+if TYPE_CHECKING:
+    from s3_uploader.monitoring.counting import Counting
+
+
+_IN_SUMMARY = {
+    Kind.MISSING: "missing",
+    Kind.SIZE: "of another size",
+    Kind.CONTENT: "with other content",
+    Kind.REPLACED: "replaced since",
+    Kind.UNREADABLE: "unreadable",
+    Kind.REWRITTEN: "written once more with the same content",
+    Kind.STILL_THERE: "still in the spool",
+    Kind.LOCAL: "in the spool with other content",
+}
+
+
+class AuditOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How it is done; ``progress`` is ``None`` for a bar where somebody watches."""
+
+    deep: bool = False
+    spool: bool = False
+    as_json: bool = False
+    progress: bool | None = None
+
+
+def audit(config_file: str, selection: Selection, options: AuditOptions) -> int:
+    """Print each finding and a summary; exit code 1 if anything is missing or different, or nothing was audited."""
+    configuration = load(config_file)
+    began = time.monotonic()
+    inventory = inventories.build_inventory(configuration, notice=lambda level, sentence: _note(sentence))
+    # It outlives its spool: without --spool the ledger can be audited when base_dir is gone.
+    path = ledger_path(configuration, environ=os.environ)
+    try:
+        with Snapshot(path, destination=inventory.name) as snapshot:
+            summary = _audited(configuration, inventory, snapshot, selection, options)
+            elsewhere = snapshot.elsewhere()
+            # The bucket has another name now, or it is another's ledger. That nothing is missing would be no news.
+            is_in_vain = bool(elsewhere) and not summary.keys and not snapshot.knows_destination()
+    finally:
+        inventory.close()
+    if is_in_vain:
+        _note(f"Nothing was audited: the ledger knows of no file at {shown_name(inventory.name)}.")
+    _print_summary(summary, inventory.name, elsewhere, time.monotonic() - began, as_json=options.as_json)
+    return SOME_FAILED if summary.problems or is_in_vain else OK
+
+
+def _audited(
+    configuration: Config, inventory: Inventory, snapshot: Snapshot, selection: Selection, options: AuditOptions
+) -> Summary:
+    bounds = snapshot.select(
+        since=selection.since, until=selection.until, match=selection.match, location=selection.location
+    )
+    inventory.open()
+    watched = sys.stderr.isatty() if options.progress is None else options.progress
+    bar = _bar(bounds.rows) if watched else None
+    tell = _teller(bar, as_json=options.as_json)
+    try:
+        work = Audit(
+            inventory,
+            deep=options.deep,
+            tell=tell,
+            notice=_note if bar is None else lambda sentence: bar.aside(lambda: _note(sentence)),
+            progress=bar or (lambda rows: None),
+        )
+        summary = work.run(snapshot.rows(), bounds)
+        if options.spool:
+            with places.open_place(configuration) as place:
+                audit_spool(place, snapshot, deep=options.deep, address=inventory.address, tell=tell, summary=summary)
+        return summary
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+def _bar(rows: int) -> Counting:
+    from s3_uploader.monitoring.counting import Counting
+
+    return Counting(total=rows, noun="files")
+
+
+def _note(sentence: str) -> None:
+    print(shown_text(sentence), file=sys.stderr)
+
+
+def _teller(bar: Counting | None, *, as_json: bool) -> Callable[[Finding], None]:
+    def write(finding: Finding) -> None:
+        if as_json:
+            print_json_line(_record(finding))
+        else:
+            print_lines([_line(finding)])
+
+    # Only a terminal shows the bar and the lines in one place.
+    if bar is None or not sys.stdout.isatty():
+        return write
+    return lambda finding: bar.aside(lambda: write(finding))
+
+
+# -------------------------------------------------------------------------------------------------- forms
+
+
+def _line(finding: Finding) -> str:
+    row = finding.row
+    words = [f"{finding.kind.value + ':':11} {shown_name(row.path)} ({shown_name(finding.address)}):"]
+    expected = f"expected {_expected(row)}, shipped {local_time(row.shipped_at)}"
+    if finding.kind in (Kind.STILL_THERE, Kind.LOCAL):
+        words.append(f"shipped {local_time(row.shipped_at)}; {shown_text(finding.detail)}")
+    elif finding.kind is Kind.MISSING:
+        words.append(f"{expected}; there is nothing")
+    elif finding.entry is None:
+        words.append(f"{expected}; {shown_text(finding.detail)}")
+    else:
+        words.append(f"{expected}; there is {_found(finding.entry, row)}")
+    return " ".join(words)
+
+
+def _expected(row: ShippedRow) -> str:
+    parts = [counted(size_there(row), "byte") + (f" of {shown_text(row.encoding)}" if row.encoding else "")]
+    if row.etag:
+        parts.append(f"ETag {shown_text(row.etag)}")
+    if row.checksum and row.checksum != row.etag:
+        parts.append(shown_text(row.checksum.replace(":", " ", 1)))
+    if row.version_id:
+        parts.append(f"version {shown_text(row.version_id)}")
+    return ", ".join(parts)
+
+
+def _found(entry: Entry, row: ShippedRow) -> str:
+    parts = [counted(entry.size, "byte")]
+    if entry.etag:
+        parts.append(f"ETag {shown_text(entry.etag)}")
+    parts += [f"{algorithm} {shown_text(value)}" for algorithm, value in entry.checksums.items() if value != entry.etag]
+    if entry.version_id:
+        parts.append(f"version {shown_text(entry.version_id)}")
+    if entry.modified is not None:
+        parts.append(f"of {local_time(entry.modified)}")
+    return ", ".join(parts)
+
+
+def _record(finding: Finding) -> dict[str, Any]:
+    row, entry = finding.row, finding.entry
+    return {
+        "kind": finding.kind.value,
+        "is_note": finding.kind.is_note,
+        "path": row.path,
+        "key": row.key,
+        "address": finding.address,
+        "location": row.location,
+        "expected": {
+            "size": size_there(row),
+            "encoding": row.encoding,
+            "etag": row.etag,
+            "checksum": row.checksum,
+            "version_id": row.version_id,
+            "shipped_at": utc_time(row.shipped_at),
+        },
+        "found": None
+        if entry is None
+        else {
+            "size": entry.size,
+            "etag": entry.etag,
+            "checksums": dict(entry.checksums),
+            "version_id": entry.version_id,
+            "modified": utc_time(entry.modified),
+        },
+        "detail": finding.detail,
+    }
+
+
+def _print_summary(
+    summary: Summary, destination: str, elsewhere: dict[str, int], seconds: float, *, as_json: bool
+) -> None:
+    if as_json:
+        print_json_line(
+            {
+                "kind": "summary",
+                "destination": destination,
+                "keys": summary.keys,
+                "same_content": summary.same,
+                "size_only": summary.size_only,
+                "findings": {kind.value: summary.findings.get(kind, 0) for kind in Kind},
+                "problems": summary.problems,
+                "looks": summary.looks,
+                "local_files": summary.local_files,
+                "elsewhere": elsewhere,
+                "seconds": round(seconds, 3),
+            }
+        )
+        return
+    if elsewhere:
+        names = ", ".join(f"{files:,} at {shown_name(name)}" for name, files in elsewhere.items())
+        _note(f"Not audited, since they were shipped elsewhere: {names}.")
+    print_lines([_summary_line(summary, destination, seconds)])
+
+
+def _summary_line(summary: Summary, destination: str, seconds: float) -> str:
+    audited = f"{counted(summary.keys, 'file')} audited at {shown_name(destination)} in {shown_duration(seconds)}"
+    parts = [f"{summary.same:,} with the same content"]
+    if summary.size_only:
+        parts.append(f"{summary.size_only:,} with the same size (nothing more can be compared)")
+    for kind, number in sorted(summary.findings.items(), key=lambda item: item[0].is_note):
+        parts.append(f"{number:,} {_IN_SUMMARY[kind]}")
+    verdict = "Nothing is missing or different." if summary.keys else "Nothing was audited."
+    if summary.problems:
+        verdict = "Something is missing or different."
+    return f"{verdict} {audited}: {', '.join(parts)}."

@@ -1,0 +1,213 @@
+"""The work of ``run``: one pass over the spool, told in log lines, as a progress bar, as metrics and as a ping."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from s3_uploader import config
+from s3_uploader.cli.exit_codes import guarded
+from s3_uploader.cli.settings import load
+from s3_uploader.core.control import Clock, Stop
+from s3_uploader.core.errors import UsageProblem
+from s3_uploader.core.events import Emit, fan_out
+from s3_uploader.core.measurement import Measure, RunMeasured
+from s3_uploader.monitoring.log import Log, Verbosity
+from s3_uploader.monitoring.monitor import Monitoring
+from s3_uploader.run import assembly
+from s3_uploader.run import run as app
+
+_WANTED_DESCRIPTORS = 4096
+_COUNTING_SECONDS = 2.0
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says about a run."""
+
+    dry_run: bool = False
+    progress: bool | None = None
+    json_log: bool = False
+    verbosity: Verbosity = Verbosity.NORMAL
+    max_runtime_seconds: float | None = None
+    wait_for_lock_seconds: float = 0.0
+    simulate_failures: float = 0.0
+
+
+def run(config_file: str, options: RunOptions) -> int:
+    """Run once; returns the exit code."""
+    if os.path.isdir(config_file):
+        return guarded(lambda: _run_directory(config_file, options))
+    return guarded(lambda: _run(config_file, options))
+
+
+def _run_directory(directory: str, options: RunOptions) -> int:
+    from s3_uploader.cli.directory import AT_ONCE, Named, each, run_all
+
+    if options.progress:
+        raise UsageProblem("--progress can show one spool only, and this is a directory of configurations.")
+    if options.dry_run:
+        return each(directory, lambda path: _run(path, options), headings=not options.json_log)
+    raise_descriptor_limit(runs=AT_ONCE)
+    writing = threading.Lock()
+    with stop_on_signals() as stop:
+
+        def run_one(named: Named, bytes_in_flight: int) -> int:
+            if stop.requests:
+                return 128 + (stop.signal_number or signal.SIGTERM)
+            log = _log(options, name=named.name)
+            write = log.redirect(lambda text: None)
+
+            def write_alone(text: str) -> None:
+                with writing:
+                    write(text)
+
+            log.redirect(write_alone)
+            return _run_loaded(named.config, options, log, stop, progress=False, bytes_in_flight=bytes_in_flight)
+
+        return run_all(directory, run_one)
+
+
+def _run(config_file: str, options: RunOptions) -> int:
+    configuration = load(config_file)
+    if options.dry_run:
+        from s3_uploader.cli.dry_run import dry_run
+
+        return dry_run(configuration, as_json=options.json_log)
+    raise_descriptor_limit()
+    wants_progress = options.progress if options.progress is not None else sys.stderr.isatty() and not options.json_log
+    with stop_on_signals() as stop:
+        return _run_loaded(configuration, options, _log(options), stop, progress=wants_progress)
+
+
+def _log(options: RunOptions, *, name: str = "") -> Log:
+    return Log(
+        sys.stderr,
+        json=options.json_log,
+        verbosity=options.verbosity,
+        explain_idle=sys.stderr.isatty(),
+        explain_exit_code=True,
+        name=name,
+    )
+
+
+def _run_loaded(
+    configuration: config.Config,
+    options: RunOptions,
+    log: Log,
+    stop: Stop,
+    *,
+    progress: bool,
+    bytes_in_flight: int | None = None,
+) -> int:
+    with log, subscribers(configuration, log, progress=progress) as (emit, measure, beat):
+        report = app.run_once(
+            configuration,
+            app.Surroundings(
+                emit=emit,
+                measure=measure,
+                stop=stop,
+                beat=beat,
+                make_store=assembly.store_maker(options.simulate_failures, bytes_in_flight=bytes_in_flight),
+                is_rehearsal=options.simulate_failures > 0,
+            ),
+            max_runtime_seconds=options.max_runtime_seconds,
+            wait_for_lock_seconds=options.wait_for_lock_seconds,
+        )
+    return report.exit_code
+
+
+@contextmanager
+def subscribers(
+    configuration: config.Config, log: Log, *, progress: bool
+) -> Iterator[tuple[Emit, Measure | None, Callable[[], None]]]:
+    """What hears of a run: the log (or the bar with the log above it), the metrics file, the ping; and its beat."""
+    people: Emit = log
+    closers: list[Callable[[], None]] = []
+    if progress:
+        from s3_uploader.monitoring.progress import Progress
+
+        bar = Progress(log)
+        people = bar
+        closers.append(bar.close)
+        from s3_uploader.inspection.preview import count_ready
+
+        expected = count_ready(configuration, clock=Clock(), seconds=_COUNTING_SECONDS)
+        if expected is not None:
+            bar.expect(files=expected[0], size=expected[1])
+    monitoring = Monitoring(notice=people, log=log)
+
+    def before() -> RunMeasured | None:
+        from s3_uploader.inspection.preview import measured_before
+
+        return measured_before(configuration)
+
+    def beat() -> None:
+        log.flush_if_due()
+        monitoring.beat()
+
+    monitoring.configure(
+        metrics_file=configuration.metrics_file,
+        ping_url=configuration.ping_url,
+        base_dir=configuration.base_dir,
+        before=before,
+    )
+    closers.append(monitoring.close)
+    try:
+        is_measured = configuration.metrics_file is not None or configuration.ping_url is not None
+        yield (
+            fan_out([people, monitoring]),
+            monitoring.measure if is_measured else None,
+            beat if configuration.metrics_file is not None else log.flush_if_due,
+        )
+    finally:
+        for close in reversed(closers):
+            close()
+
+
+@contextmanager
+def stop_on_signals(*, on_hangup: Callable[[], None] | None = None) -> Iterator[Stop]:
+    """Turn the signals that end a program into a request to stop in good order.
+
+    :param on_hangup: called for SIGHUP instead.
+    """
+    stop = Stop()
+    before = {number: signal.getsignal(number) for number in _STOPS}
+
+    def handle(number: int, frame: object) -> None:
+        if number == signal.SIGHUP and on_hangup is not None:
+            on_hangup()
+        else:
+            stop.request(number)
+
+    for number in _STOPS:
+        # nohup's wish is kept: what was ignored when the program started stays ignored.
+        if before[number] is not signal.SIG_IGN:
+            signal.signal(number, handle)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            # Once the end was asked for, one more signal must not change how the program ends.
+            signal.signal(number, signal.SIG_IGN if stop.requests else handler)
+
+
+def raise_descriptor_limit(*, runs: int = 1) -> None:
+    """Allow for a descriptor for each file and each connection in flight, where the hard limit lets us.
+
+    :param runs: how many there are at the same time.
+    """
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = runs * _WANTED_DESCRIPTORS
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

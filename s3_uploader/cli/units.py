@@ -1,0 +1,223 @@
+"""The command ``units``: print or install what lets systemd or cron run the program."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shlex
+import shutil
+import sys
+
+import msgspec
+
+from s3_uploader.cli.directory import files_in, is_directory
+from s3_uploader.cli.output import print_json, print_lines
+from s3_uploader.cli.settings import load, load_together, settings_given
+from s3_uploader.core.errors import UsageProblem
+from s3_uploader.core.text import shown_name
+from s3_uploader.deployment import account as accounts
+from s3_uploader.deployment.crontab import crontab
+from s3_uploader.deployment.installing import UnitFile, install, sealed
+from s3_uploader.deployment.needs import needs_of
+from s3_uploader.deployment.plan import Plan, minutes_of, name_of
+from s3_uploader.deployment.sandbox import hides
+from s3_uploader.deployment.systemd import run_service, timer, watch_service
+
+_SYSTEMD = "/etc/systemd/system"
+_CRON = "/etc/cron.d"
+
+
+class UnitOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says about units."""
+
+    kind: str = "timer"
+    every: str = "1min"
+    name: str | None = None
+    user: str | None = None
+    credentials: str | None = None
+    environment: str | None = None
+    metrics_listen: str | None = None
+    install: bool = False
+    directory: str | None = None
+    force: bool = False
+    as_json: bool = False
+
+
+def units(config_file: str, options: UnitOptions) -> int:
+    """Print the files, or write them and say what to do next."""
+    plan = _plan(config_file, options)
+    files = files_of(plan, kind=options.kind, directory=options.directory)
+    if options.install and options.kind == "crontab":
+        raise UsageProblem(
+            "A user's crontab cannot be installed.", hint="Use --kind cron, or put the lines in with crontab -e."
+        )
+    outcomes = install(files, force=options.force) if options.install else {}
+    warnings = _warnings(plan)
+    steps = _next_steps(plan, options)
+    if options.as_json:
+        print_json(
+            {
+                "name": plan.name,
+                "user": plan.account.user,
+                "reason": plan.account.reason,
+                "files": [
+                    {"path": each.path, "content": each.content, "outcome": outcomes.get(each.path, "printed")}
+                    for each in files
+                ],
+                "warnings": warnings,
+                "next": steps,
+            }
+        )
+        return 0
+    if options.install:
+        print_lines(f"{outcome:9}  {shown_name(path)}" for path, outcome in outcomes.items())
+    else:
+        _print(files, kind=options.kind)
+    for warning in warnings:
+        print(f"WARNING: {warning}", file=sys.stderr)
+    if options.install:
+        print_lines(["", "Next:", *(f"  {step}" for step in steps)])
+    return 0
+
+
+def files_of(plan: Plan, *, kind: str, directory: str | None = None) -> list[UnitFile]:
+    """The files of one kind; a user's own crontab has no place of its own."""
+    made = f"# Made by: s3-uploader-cli units --kind {kind}{_given(plan)} {shlex.quote(plan.source)}\n"
+    if kind == "crontab":
+        return [UnitFile("crontab", made + crontab(plan, user=None))]
+    if kind == "cron":
+        user = plan.account.user or accounts.DEFAULT_USER
+        texts = {plan.name: crontab(plan, user=user)}
+    elif kind == "watch":
+        texts = {f"{plan.name}-watch.service": watch_service(plan)}
+    else:
+        texts = {f"{plan.name}.service": run_service(plan), f"{plan.name}.timer": timer(plan)}
+    place = os.path.abspath(directory or (_CRON if kind == "cron" else _SYSTEMD))
+    return [UnitFile(os.path.join(place, name), sealed(made + text)) for name, text in texts.items()]
+
+
+def _given(plan: Plan) -> str:
+    return f" --credentials {shlex.quote(plan.credentials)}" if plan.is_given else ""
+
+
+def _plan(config_file: str, options: UnitOptions) -> Plan:
+    source = os.path.abspath(config_file)
+    paths = files_in(source) if is_directory(source) else [source]
+    if options.kind == "watch" and is_directory(source):
+        raise UsageProblem(f"{shown_name(source)} is a directory, and watch takes one configuration file.")
+    if options.kind != "watch" and options.metrics_listen is not None:
+        raise UsageProblem("--metrics-listen is for --kind watch.", hint="Other kinds have metrics_file.")
+    load_together(paths)
+    configurations = [load(path) for path in paths]
+    if options.user is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?", options.user):
+        raise UsageProblem(f"--user {shown_name(options.user)}: is not the name of a user.")
+    facts = accounts.facts_of([os.path.abspath(each.base_dir) for each in configurations])
+    needs = needs_of(configurations, home=accounts.home_of(options.user or facts.owner))
+    if options.kind in ("cron", "crontab"):
+        # cron knows no users that exist only for a while.
+        needs = msgspec.structs.replace(needs, leaves=True)
+    beside = os.path.dirname(source)
+    return Plan(
+        name=_checked_name(options.name) if options.name else name_of(source),
+        command=(_command(),),
+        program=_program(),
+        source=source,
+        settings=settings_given(),
+        needs=needs,
+        account=accounts.choose(needs, facts, wanted=options.user),
+        credentials=os.path.abspath(options.credentials or os.path.join(beside, "credentials")),
+        is_given=options.credentials is not None,
+        environment=os.path.abspath(options.environment or os.path.join(beside, "environment")),
+        listen=options.metrics_listen,
+        minutes=minutes_of(options.every),
+    )
+
+
+def _checked_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise UsageProblem(f"--name {shown_name(name)}: takes letters, digits, - and _ only.")
+    return name
+
+
+def _command() -> str:
+    """The command as a person would call it: the one on PATH if it is this one, as a link to it is."""
+    started = os.path.abspath(sys.argv[0])
+    found = shutil.which("s3-uploader-cli")
+    is_own = os.path.basename(started) == "s3-uploader-cli" and os.access(started, os.X_OK)
+    if found is not None and (not is_own or os.path.realpath(found) == os.path.realpath(started)):
+        return _seen_by_a_service(os.path.abspath(found))
+    if is_own:
+        return _seen_by_a_service(started)
+    raise UsageProblem("The command s3-uploader-cli is not on PATH.", hint="Call it by its path.")
+
+
+def _seen_by_a_service(command: str) -> str:
+    """The command itself where a link in a home leads to it, as those of pipx and uv do: the home is hidden."""
+    return os.path.realpath(command) if os.path.islink(command) and hides(command) else command
+
+
+def _program() -> tuple[str, ...]:
+    """What the program is made of: its environment, the interpreter under that, and what was installed elsewhere."""
+    base = sys.base_prefix
+    places = [
+        sys.prefix,
+        base,
+        os.path.realpath(base),
+        *(path for path in sys.path if os.path.isabs(path) and os.path.isdir(path)),
+    ]
+    return tuple(dict.fromkeys(places))
+
+
+def _print(files: list[UnitFile], *, kind: str) -> None:
+    for number, file in enumerate(files):
+        if kind != "crontab":
+            print_lines([*([""] if number else []), f"# {shown_name(file.path)}"])
+        print_lines(file.content.splitlines())
+
+
+def _warnings(plan: Plan) -> list[str]:
+    """What would keep the service from working as things are."""
+    missing = [path for path in plan.needs.written if not os.path.isdir(path)]
+    warnings = [f"{shown_name(path)} is not there; no run can begin without it." for path in missing]
+    user = plan.account.user
+    if user is not None and not user.isdecimal() and not _user_exists(user):
+        warnings.append(f"There is no user {user}.")
+    for path in plan.needs.metrics:
+        if user is not None and os.path.isdir(path) and not accounts.may_write(user, path):
+            warnings.append(
+                f"The user {user} cannot write {shown_name(path)}, so there will be no metrics; "
+                "make it writable, or name another metrics_file."
+            )
+    if not plan.needs.uses_aws:
+        return warnings
+    if plan.is_given and not os.path.isfile(plan.credentials):
+        warnings.append(f"{shown_name(plan.credentials)} is not there; nothing can be uploaded without it.")
+    elif os.path.isfile(plan.credentials) and os.stat(plan.credentials).st_mode & 0o004:
+        warnings.append(f"Everybody can read {shown_name(plan.credentials)}; chmod 600 it.")
+    return warnings
+
+
+def _user_exists(user: str) -> bool:
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
+
+
+def _next_steps(plan: Plan, options: UnitOptions) -> list[str]:
+    """The commands that somebody has to give now."""
+    steps = []
+    user = plan.account.user
+    if user is not None and not user.isdecimal() and not _user_exists(user):
+        steps.append(f"useradd --system --no-create-home --shell /usr/sbin/nologin {user}")
+    steps += [f"mkdir -p {shlex.quote(path)}" for path in plan.needs.written if not os.path.isdir(path)]
+    if options.kind in ("cron", "crontab"):
+        return steps
+    unit = f"{plan.name}-watch.service" if options.kind == "watch" else f"{plan.name}.timer"
+    steps += ["systemctl daemon-reload", f"systemctl enable --now {unit}"]
+    steps += [f"journalctl -u {unit.replace('.timer', '.service')}"]
+    if plan.needs.state == "":
+        steps += [f"STATE_DIRECTORY=/var/lib/{plan.name} s3-uploader-cli status {shlex.quote(plan.source)}"]
+    return steps

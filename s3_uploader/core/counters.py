@@ -1,0 +1,150 @@
+"""What a run has done so far, in numbers, and what its end means for the caller."""
+
+from __future__ import annotations
+
+import enum
+import signal
+from collections import Counter
+from collections.abc import Iterable
+
+from s3_uploader.core.model import OTHER_LOCATIONS, Candidate, Left, Receipt, RunReport, Waiting
+
+
+class End(enum.Enum):
+    """What ended a run."""
+
+    DONE = "done"
+    BUDGET = "time budget"
+    SIGNAL = "signal"
+    DESTINATION = "destination unusable"
+    DESTINATION_BUSY = "destination busy"
+    STATE = "ledger unusable"
+    LOCKED = "another run has the spool"
+
+
+_MOST_LOCATIONS = 500
+"""A spool may have any number of them; what is kept in memory, and told at the end, may not."""
+_MOST_NOT_FINISHED = 100
+_STILL_SETTLING_SECONDS = 60.0
+_NOT_FINISHED = (Left.BUSY, Left.FRESH)
+_NOT_WAITING = (Left.VANISHED, Left.SPECIAL, Left.UNDATED, Left.REMEMBERED)
+
+
+def late(left: Iterable[tuple[Candidate, Left]], now: float) -> list[tuple[Candidate, Left]]:
+    """Of files that were left as fresh or busy those that should be finished by now.
+
+    That are those that are open, and those that still change although the period in their path is long over. A file
+    without a period may grow as long as it likes.
+    """
+    return [
+        (candidate, reason)
+        for candidate, reason in left
+        if reason is Left.BUSY
+        or (candidate.period_end is not None and candidate.period_end + _STILL_SETTLING_SECONDS < now)
+    ]
+
+
+class Tally:
+    """Counts of one run."""
+
+    def __init__(self) -> None:
+        self.shipped = 0
+        self.shipped_bytes = 0
+        self.already_there = 0
+        self.failures = 0
+        self.troubles = 0
+        self.pruned = 0
+        self.left: Counter[str] = Counter()
+        self.waiting: dict[str, Waiting] = {}
+        self.not_finished: list[tuple[Candidate, Left]] = []
+        self.from_future = 0
+        self.future_example: tuple[Candidate, float] | None = None
+
+    def count_shipped(self, receipt: Receipt) -> None:
+        """A file is at the destination, recorded and disposed of."""
+        self.shipped += 1
+        self.shipped_bytes += receipt.size
+        self.already_there += receipt.already_there
+
+    def count_future(self, candidate: Candidate, seconds: float) -> None:
+        """A file was last written so many seconds in the future, by its time."""
+        self.from_future += 1
+        if self.future_example is None:
+            self.future_example = candidate, seconds
+
+    def begin_scan(self) -> None:
+        """The spool is scanned anew in the same run: what was left is counted again, what was done is not."""
+        self.troubles = 0
+        self.left.clear()
+        self.waiting.clear()
+        self.not_finished.clear()
+
+    def count_left(self, reason: Left, candidate: Candidate | None = None) -> None:
+        """An entry was left; a candidate still has to be shipped one day."""
+        self.left[reason.value] += 1
+        if candidate is not None and reason not in _NOT_WAITING:
+            self.count_waiting(candidate)
+            # Scans begin with the oldest, so that those come first that have been so for longest.
+            if reason in _NOT_FINISHED and len(self.not_finished) < _MOST_NOT_FINISHED:
+                self.not_finished.append((candidate, reason))
+
+    def count_waiting(self, candidate: Candidate) -> None:
+        """A candidate stays in the spool and still has to be shipped."""
+        since = candidate.data_time
+        waiting = self.waiting.get(candidate.location)
+        if waiting is None:
+            location = candidate.location if len(self.waiting) < _MOST_LOCATIONS else OTHER_LOCATIONS
+            waiting = self.waiting.setdefault(location, Waiting(0, 0, since))
+        waiting.files += 1
+        waiting.bytes += candidate.size
+        if since < waiting.oldest:
+            waiting.oldest = since
+
+    def report(
+        self,
+        end: End,
+        *,
+        base_dir: str,
+        destination: str,
+        started_at: float,
+        duration: float,
+        message: str = "",
+        code: str = "",
+        signal_number: int | None = None,
+    ) -> RunReport:
+        """The counts as the report of a run that ended so."""
+        failing = self.failures + self.troubles + self.left[Left.WAITING.value]
+        return RunReport(
+            base_dir=base_dir,
+            destination=destination,
+            started_at=started_at,
+            duration=duration,
+            exit_code=exit_code(end, failing=failing, signal_number=signal_number),
+            shipped=self.shipped,
+            shipped_bytes=self.shipped_bytes,
+            already_there=self.already_there,
+            failed=self.failures + self.troubles,
+            left=dict(self.left),
+            backlog=sum(waiting.files for waiting in self.waiting.values()),
+            backlog_bytes=sum(waiting.bytes for waiting in self.waiting.values()),
+            oldest_waiting=min((waiting.oldest for waiting in self.waiting.values()), default=None),
+            pruned_directories=self.pruned,
+            ended_by=end.value,
+            message=message,
+            waiting=dict(self.waiting),
+            code=code,
+        )
+
+
+def exit_code(end: End, *, failing: int, signal_number: int | None) -> int:
+    """The exit code of a run.
+
+    A file that waits for its next try keeps the code at 1: it is still not shipped.
+    """
+    if end is End.SIGNAL:
+        return 128 + (signal_number or signal.SIGTERM)
+    if end is End.DESTINATION:
+        return 3
+    if end is End.STATE or failing:
+        return 1
+    return 0

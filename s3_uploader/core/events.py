@@ -1,0 +1,130 @@
+"""What happens during a run, as small frozen values; log, progress, metrics and the run report subscribe to them.
+
+A component emits an event and does nothing else about it: it neither logs nor counts nor prints. ``path`` is always
+absolute, as the user configured ``base_dir``; ``address`` is ``bucket/key``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+
+from s3_uploader.core.model import Left, Receipt, RunReport, Totals
+
+
+class RunStarted(msgspec.Struct, frozen=True):
+    """A run has the lock and begins to scan."""
+
+    base_dir: str
+    destination: str
+
+
+class UploadStarted(msgspec.Struct, frozen=True):
+    """A file was handed to the store. ``data_time``: when its data began, as its path says, else its last change."""
+
+    path: str
+    size: int
+    data_time: float | None = None
+
+
+class Uploaded(msgspec.Struct, frozen=True):
+    """A file is at the destination, proven and recorded; what ``on_success`` says has been done to the local copy.
+
+    ``derived_key``: it is not under the key that was asked for, which is taken (``on_conflict: keep-both``).
+    """
+
+    path: str
+    location: str
+    store_name: str
+    address: str
+    receipt: Receipt
+    seconds: float
+    derived_key: bool = False
+
+
+class UploadFailed(msgspec.Struct, frozen=True):
+    """A file could not be shipped; unless ``on_failure`` says otherwise it stays and is tried again.
+
+    ``disposition`` says what became of the local file: ``kept``, ``moved to …`` or ``deleted``.
+    """
+
+    path: str
+    location: str
+    address: str
+    code: str
+    message: str
+    hint: str
+    attempts: int
+    next_try_at: float | None
+    disposition: str = "kept"
+
+
+class FileLeft(msgspec.Struct, frozen=True):
+    """An entry was left where it is; ``detail`` says more than the reason where there is more to say."""
+
+    path: str
+    reason: Left
+    detail: str
+    size: int
+
+
+class LocalTrouble(msgspec.Struct, frozen=True):
+    """Something local went wrong with one entry (unreadable, cannot be removed); it costs only that entry."""
+
+    path: str
+    action: str
+    message: str
+    hint: str = ""
+
+
+class DirectoryPruned(msgspec.Struct, frozen=True):
+    """An empty directory was removed."""
+
+    path: str
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """Something a person should know that is about the run as a whole. ``level``: ``info``, ``warning``, ``error``."""
+
+    level: str
+    message: str
+
+
+class RunFinished(msgspec.Struct, frozen=True):
+    """The run is over.
+
+    ``totals`` and ``failing_files`` are what the ledger says after it, ``None`` where it could not be asked.
+    """
+
+    report: RunReport
+    totals: Totals | None = None
+    failing_files: int | None = None
+
+
+Event: TypeAlias = (
+    RunStarted
+    | UploadStarted
+    | Uploaded
+    | UploadFailed
+    | FileLeft
+    | LocalTrouble
+    | DirectoryPruned
+    | Notice
+    | RunFinished
+)
+
+Emit: TypeAlias = Callable[[Event], None]
+
+
+def fan_out(subscribers: list[Emit]) -> Emit:
+    """One ``emit`` that hands each event to every subscriber in turn."""
+    if len(subscribers) == 1:
+        return subscribers[0]
+
+    def emit(event: Event) -> None:
+        for subscriber in subscribers:
+            subscriber(event)
+
+    return emit

@@ -1,0 +1,223 @@
+"""What a configuration needs of the machine: directories to write, files to read, the network."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterable, Sequence
+from urllib.parse import urlsplit
+
+import msgspec
+
+from s3_uploader.config import Config, FtpDestination, LocalDestination, MoveTo, S3Destination
+from s3_uploader.core.errors import UsageProblem
+from s3_uploader.core.text import shown_name
+
+_STATE_ROOT = "/var/lib/"
+
+
+class Needs(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run of one or more configurations reads and writes.
+
+    :param spools: the directories that are emptied.
+    :param written: every directory that is written to, the spools included; one for all that files are renamed between.
+    :param read: files and directories that are only read.
+    :param metrics: of those that are written, the ones with metrics files.
+    :param state: the state directory below ``/var/lib``, ``None`` if it is elsewhere (then it is in ``written``) and
+        empty if the configuration names none.
+    :param takes: whether files are removed from the spools, or moved.
+    :param leaves: whether files of the service's user stay behind outside its state directory.
+    """
+
+    spools: tuple[str, ...]
+    written: tuple[str, ...]
+    read: tuple[str, ...]
+    metrics: tuple[str, ...] = ()
+    state: str | None
+    takes: bool
+    leaves: bool
+    uses_aws: bool
+    password_file: str | None
+    is_local: bool
+    addresses: tuple[str, ...] | None
+    drain_seconds: float
+    max_runtime_seconds: float | None
+    settle_seconds: float
+
+    @property
+    def mounts(self) -> tuple[str, ...]:
+        """What must be mounted before a start makes sense."""
+        return tuple(dict.fromkeys([*self.spools, *self.written]))
+
+
+def needs_of(configurations: Sequence[Config], *, home: str | None) -> Needs:
+    """The needs of all these configurations together.
+
+    :param home: of the user that will run it, for a ``state_dir`` that begins with ``~/``.
+    :raises UsageProblem: if a path is relative, or a service could not work with the paths as they are.
+    """
+    state_dirs = {_expanded(each.state_dir, home) for each in configurations if each.state_dir is not None}
+    state_dirs = {_absolute(path, "state_dir") for path in state_dirs}
+    below = {_below_state_root(path) for path in state_dirs}
+    state = "" if not state_dirs else next(iter(below)) if len(below) == 1 else None
+    destinations = [each.destination for each in configurations]
+    return Needs(
+        spools=tuple(_absolute(each.base_dir, "base_dir") for each in configurations),
+        written=outermost(
+            [
+                *(path for each in configurations for path in _written(each)),
+                *(sorted(state_dirs) if state is None else ()),
+            ]
+        ),
+        read=tuple(dict.fromkeys(path for each in configurations for path in _read(each))),
+        metrics=tuple(dict.fromkeys(path for each in configurations for path in _metrics(each))),
+        state=state,
+        takes=any(_takes(each) for each in configurations),
+        leaves=state is None or any(_leaves(each) for each in configurations),
+        uses_aws=any(isinstance(each, S3Destination) for each in destinations),
+        password_file=_password_file(configurations),
+        is_local=all(isinstance(each, LocalDestination) for each in destinations),
+        addresses=_addresses(configurations),
+        drain_seconds=max(each.drain_seconds for each in configurations),
+        max_runtime_seconds=_longest([each.max_runtime_seconds for each in configurations]),
+        settle_seconds=max(each.settle_seconds for each in configurations),
+    )
+
+
+def _written(config: Config) -> list[str]:
+    """The directories that one configuration writes to.
+
+    Every path in ``ReadWritePaths=`` is a mount of its own, and rename(2) does not work between mounts, not even
+    those of one file system. So the spool and what files are renamed into must be reached through one of them.
+    """
+    base = _absolute(config.base_dir, "base_dir")
+    renamed = [base]
+    apart: list[str] = []
+    if config.claim_dir is not None:
+        renamed.append(_absolute(config.claim_dir, "claim_dir"))
+    for key, policy in (("on_success", config.on_success), ("on_failure", config.on_failure)):
+        if isinstance(policy, MoveTo):
+            target = _absolute(policy.move_to, f"{key}.move_to")
+            is_near = _device(target) == _device(base) and os.path.commonpath([base, target]) != "/"
+            (renamed if is_near else apart).append(target)
+    common = os.path.commonpath(renamed)
+    if common == "/":
+        raise UsageProblem(
+            f"claim_dir {shown_name(renamed[1])} and the spool {shown_name(base)} have no directory in common, and "
+            "files cannot be renamed between two writable places of a service.",
+            hint="Put both below one directory.",
+        )
+    apart += _metrics(config)
+    if isinstance(config.destination, LocalDestination):
+        apart.append(_absolute(config.destination.path, "destination.path"))
+    return [common, *apart]
+
+
+def _metrics(config: Config) -> list[str]:
+    if config.metrics_file is None:
+        return []
+    return [os.path.dirname(_absolute(config.metrics_file, "metrics_file"))]
+
+
+def _read(config: Config) -> list[str]:
+    destination = config.destination
+    if isinstance(destination, FtpDestination) and destination.ca_file is not None:
+        return [_absolute(destination.ca_file, "destination.ca_file")]
+    return []
+
+
+def _takes(config: Config) -> bool:
+    return config.on_success != "keep" or config.on_failure != "keep" or bool(config.prune_empty_dirs)
+
+
+def _leaves(config: Config) -> bool:
+    moves = any(isinstance(policy, MoveTo) for policy in (config.on_success, config.on_failure))
+    is_local = isinstance(config.destination, LocalDestination)
+    return moves or is_local or config.claim_dir is not None or config.metrics_file is not None
+
+
+def _password_file(configurations: Sequence[Config]) -> str | None:
+    files = {
+        _absolute(each.destination.password_file, "destination.password_file")
+        for each in configurations
+        if isinstance(each.destination, FtpDestination) and each.destination.password_file is not None
+    }
+    return next(iter(files)) if len(files) == 1 else None
+
+
+def _addresses(configurations: Sequence[Config]) -> tuple[str, ...] | None:
+    """The only addresses that are spoken to, ``None`` if there is no telling: names change their addresses."""
+    hosts = []
+    for each in configurations:
+        destination = each.destination
+        if each.ping_url is not None:
+            hosts.append(urlsplit(each.ping_url).hostname)
+        if isinstance(destination, S3Destination):
+            hosts.append(urlsplit(destination.endpoint_url or "").hostname)
+        elif isinstance(destination, FtpDestination):
+            hosts.append(destination.host)
+    found = {_address(host) for host in hosts}
+    return None if None in found else tuple(sorted(address for address in found if address))
+
+
+def _address(host: str | None) -> str | None:
+    if host == "localhost":
+        return "localhost"
+    try:
+        address = ipaddress.ip_address(host or "")
+    except ValueError:
+        return None
+    return "localhost" if address.is_loopback else str(address)
+
+
+def _below_state_root(path: str) -> str | None:
+    """What ``StateDirectory=`` would call it; its value is split at blanks and colons."""
+    below = path.removeprefix(_STATE_ROOT)
+    return below if below != path and re.fullmatch(r"[A-Za-z0-9._/-]+", below) else None
+
+
+def _expanded(path: str, home: str | None) -> str:
+    if not path.startswith("~/"):
+        return path
+    if home is None:
+        raise UsageProblem(
+            f"state_dir {shown_name(path)} lies in the home directory of a user that does not exist yet.",
+            hint="Leave it out: the service has a state directory of its own.",
+        )
+    return os.path.join(home, path[2:])
+
+
+def _absolute(path: str, key: str) -> str:
+    if not os.path.isabs(path):
+        raise UsageProblem(
+            f"{key} {shown_name(path)} is relative, and a service starts in another directory.",
+            hint="Write it from the root.",
+        )
+    return os.path.normpath(path)
+
+
+def _device(path: str) -> int:
+    """The file system of a path, or of the first directory above it that exists."""
+    while True:
+        try:
+            return os.stat(path).st_dev
+        except OSError:
+            if path == "/":
+                return 0
+            path = os.path.dirname(path)
+
+
+def outermost(paths: Iterable[str]) -> tuple[str, ...]:
+    """Without those that lie in others: a mount within a mount would again keep files from being renamed."""
+    unique = list(dict.fromkeys(paths))
+    return tuple(path for path in unique if not any(path != other and is_within(path, other) for other in unique))
+
+
+def is_within(path: str, directory: str) -> bool:
+    """Whether a path is a directory or lies below it."""
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def _longest(limits: Sequence[float | None]) -> float | None:
+    return None if None in limits else max(limit for limit in limits if limit is not None)

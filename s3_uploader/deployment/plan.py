@@ -1,0 +1,82 @@
+"""Everything that the text of a unit or crontab depends on, put together."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import msgspec
+
+from s3_uploader.core.errors import UsageProblem
+from s3_uploader.deployment.account import Account
+from s3_uploader.deployment.needs import Needs
+
+_PERIOD = re.compile(r"(\d+)\s*(min|m|h|d)")
+_MINUTES = {"m": 1, "min": 1, "h": 60, "d": 1440}
+_SETTLE_SLACK = 5
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is run, as whom, with what, how often.
+
+    :param name: of the units without a suffix, and of the state directory.
+    :param command: the words that start the program.
+    :param program: the directories that the program is made of.
+    :param source: the configuration file or directory, absolute.
+    :param settings: keys of the configuration that are set over it, each ``key=value``.
+    :param credentials: a file of AWS credentials, readable by root alone.
+    :param is_given: whether that file was named by the user, or is only where one is expected.
+    :param environment: a file of environment variables.
+    :param listen: where ``watch`` serves metrics.
+    :param minutes: time between two runs; see :func:`minutes_of`.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    program: tuple[str, ...]
+    source: str
+    settings: tuple[str, ...] = ()
+    needs: Needs
+    account: Account
+    credentials: str
+    is_given: bool
+    environment: str
+    listen: str | None = None
+    minutes: int = 1
+
+    @property
+    def subject(self) -> tuple[str, ...]:
+        """The arguments that say what is run."""
+        return (*(word for setting in self.settings for word in ("--set", setting)), self.source)
+
+    @property
+    def spools(self) -> str:
+        """The spools, as a description names them."""
+        return ", ".join(self.needs.spools)
+
+    @property
+    def second(self) -> int:
+        """The second of a minute at which the files that the minute before named have settled."""
+        return min(int(self.needs.settle_seconds) + _SETTLE_SLACK, 59) if self.needs.settle_seconds < 60 else 0
+
+
+def minutes_of(text: str) -> int:
+    """``1min``, ``15min``, ``2h``, ``1d`` in minutes; only what divides an hour or a day, so that runs keep their pace.
+
+    :raises UsageProblem: if it is something else.
+    """
+    found = _PERIOD.fullmatch(text.strip())
+    minutes = int(found[1]) * _MINUTES[found[2]] if found else 0
+    if minutes and (60 % minutes == 0 if minutes < 60 else minutes % 60 == 0 and 1440 % minutes == 0):
+        return minutes
+    raise UsageProblem(
+        f"--every {text}: runs cannot be spread evenly like that.",
+        hint="Take minutes that divide an hour (1min, 5min, 15min), hours that divide a day (2h), or 1d.",
+    )
+
+
+def name_of(config_file: str) -> str:
+    """The units' name for a configuration: ``s3-uploader``, and what the file's own name adds to that."""
+    stem = os.path.basename(config_file.rstrip("/")).partition(".")[0]
+    own = re.sub(r"[^A-Za-z0-9]+", "-", stem).strip("-").lower()
+    return "s3-uploader" if own in ("", "config", "conf", "s3-uploader") else f"s3-uploader-{own}"

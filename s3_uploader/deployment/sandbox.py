@@ -1,0 +1,123 @@
+"""The part of a service that locks it away: what it may see, write, reach and ask of the kernel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+from s3_uploader.deployment.escaping import bound, word
+from s3_uploader.deployment.needs import is_within, outermost
+from s3_uploader.deployment.plan import Plan
+
+_HOMES = ("/home", "/root", "/run/user")
+_TEMPORARY = ("/tmp", "/var/tmp")
+_HIDDEN = ("/boot", "/efi", "/media", "/mnt", "/opt", "/srv", "/var/backups", "/var/log", "/var/mail", "/var/spool")
+_ALWAYS = """\
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+NoNewPrivileges=yes
+PrivateDevices=yes
+PrivateMounts=yes
+ProcSubset=pid
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+RemoveIPC=yes
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallErrorNumber=EPERM
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged"""
+
+
+def sandbox(plan: Plan) -> list[str]:
+    """The lines of ``[Service]`` that restrict it."""
+    return [*_files(plan), "", *_capabilities(plan), *_network(plan), *_ALWAYS.splitlines(), *_mask(plan)]
+
+
+def hides(path: str) -> bool:
+    """Whether a service sees nothing of that place unless it is told to."""
+    return _is_below(path, [*_HOMES, *_TEMPORARY, *_HIDDEN])
+
+
+def _files(plan: Plan) -> list[str]:
+    written = outermost(map(_place, plan.needs.written))
+    used = [*written, *outermost(map(_place, _only_read(plan)))]
+    bound_ones = [path for path in used if _is_below(path, [*_HOMES, *_TEMPORARY])]
+    outside = [path for path in written if path not in bound_ones]
+    lines = ["# Everything is read-only but this and the state directory.", "ProtectSystem=strict"]
+    if outside:
+        lines += ["ReadWritePaths=" + " ".join(map(word, outside))]
+    lines += ["PrivateTmp=yes", f"ProtectHome={'tmpfs' if _any_below(bound_ones, _HOMES) else 'yes'}"]
+    if bound_ones:
+        lines += ["# The directories for homes and temporary files are empty but for these."]
+        lines += [f"BindPaths={bound(path)}" for path in bound_ones if path in written]
+        lines += [f"BindReadOnlyPaths={bound(path)}" for path in bound_ones if not _is_below(path, written)]
+    real = [*used, *map(os.path.realpath, used)]
+    hidden = [path for path in _HIDDEN if not any(is_within(each, path) for each in real)]
+    return [*lines, "InaccessiblePaths=" + " ".join("-" + path for path in hidden)]
+
+
+def _place(path: str) -> str:
+    """Where a directory is to be made visible: if links lead to it from elsewhere into a home, in that home."""
+    real = os.path.realpath(path)
+    emptied = [*_HOMES, *_TEMPORARY]
+    return real if _is_below(real, emptied) and not _is_below(path, emptied) else path
+
+
+def _only_read(plan: Plan) -> tuple[str, ...]:
+    return outermost([*plan.program, plan.source, *plan.needs.read])
+
+
+def _capabilities(plan: Plan) -> list[str]:
+    if plan.account.sees_writers:
+        return ["CapabilityBoundingSet=", "PrivateUsers=yes"]
+    return [
+        "# With this one capability it can ask the kernel whether somebody writes to a file of another user.",
+        "AmbientCapabilities=CAP_LEASE",
+        "CapabilityBoundingSet=CAP_LEASE",
+    ]
+
+
+def _network(plan: Plan) -> list[str]:
+    needs = plan.needs
+    families = "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX"
+    if plan.listen is not None:
+        # Who reads the metrics may be anywhere.
+        return [families]
+    if needs.is_local and needs.addresses == ():
+        return [
+            "# Nothing is sent over a network.",
+            "PrivateNetwork=yes",
+            "IPAddressDeny=any",
+            families.replace("AF_INET AF_INET6 ", ""),
+        ]
+    if needs.addresses:
+        allowed = " ".join(needs.addresses)
+        return [
+            "# The only addresses that the configuration names.",
+            f"IPAddressAllow={allowed}",
+            "IPAddressDeny=any",
+            families,
+        ]
+    return [families]
+
+
+def _mask(plan: Plan) -> list[str]:
+    if plan.needs.is_local:
+        return ["# Others may read the copies.", "UMask=0022"]
+    return ["UMask=0077"]
+
+
+def _is_below(path: str, directories: Iterable[str]) -> bool:
+    return any(is_within(path, directory) for directory in directories)
+
+
+def _any_below(paths: Iterable[str], directories: Sequence[str]) -> bool:
+    return any(_is_below(path, directories) for path in paths)

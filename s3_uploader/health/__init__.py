@@ -1,0 +1,1 @@
+"""Why a spool is stuck, and what of it is told."""

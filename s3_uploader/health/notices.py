@@ -1,0 +1,199 @@
+"""What a run notices beside its work: files that are never finished, times in the future, a run that hangs.
+
+It is remembered in the ledger from one run to the next, together with what is written there anyway, so that it is known
+since when it is so, and that a person is told of it once an hour and not once a minute. Imported only by a run that has
+something to notice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from s3_uploader.config.keys import Config
+from s3_uploader.core.counters import Tally, late
+from s3_uploader.core.errors import LockHeld, StateError, UploaderError
+from s3_uploader.core.events import Emit, Notice
+from s3_uploader.core.model import Candidate, Cause, Left, Problem, RunReport
+from s3_uploader.core.procfs import state_of
+from s3_uploader.core.text import shown_name
+from s3_uploader.health.diagnosis import Facts, FutureFiles, HolderSeen, OpenFileSeen, diagnose, hung_after
+from s3_uploader.health.noticing import MEMORY_NAME, NOTHING_SEEN
+from s3_uploader.ledger import LEDGER_NAME, Ledger, RunRow
+from s3_uploader.ledger.state_directory import ledger_path
+from s3_uploader.monitoring.messages import ended
+from s3_uploader.spool.lock import NOTE_NAME
+from s3_uploader.stores.base import Memory
+
+_SAY_AGAIN_SECONDS = 3600.0
+_FUTURE_SECONDS = 6 * 3600.0
+"""How long a file from the future is remembered: it is shipped and gone at once, and the clock is still wrong."""
+_RUNS = 1000
+
+
+class Seen(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What runs have noticed so far. Paths are relative to the spool, in their printable form.
+
+    :param not_finished: since when a file has been seen open, or changing long after its period, without a break.
+    :param future: files from the future, and when the last of them was seen.
+    :param said: when a person was last told of what.
+    """
+
+    not_finished: dict[str, float] = {}
+    future: FutureFiles | None = None
+    future_at: float = 0.0
+    said: dict[str, float] = {}
+
+    @classmethod
+    def recalled(cls, memory: Memory) -> Seen:
+        """What is remembered; nothing, if that cannot be read."""
+        with contextlib.suppress(msgspec.DecodeError):
+            return msgspec.json.decode(memory.get(MEMORY_NAME) or NOTHING_SEEN, type=cls)
+        return cls()
+
+    def remember(self, memory: Memory) -> None:
+        """Let it be written with the next thing that is written, if it is new."""
+        text = msgspec.json.encode(self).decode()
+        if text != (memory.get(MEMORY_NAME) or NOTHING_SEEN):
+            memory.set(MEMORY_NAME, text)
+
+
+def note(tally: Tally, memory: Memory, *, base_dir: str, now: float, emit: Emit) -> Facts:
+    """Take note of what a run has seen, and say what has not been said for a while.
+
+    Returns what it makes known; the ledger's part is for :func:`problems_of` to add.
+    """
+    seen = Seen.recalled(memory)
+    files = not_finished(tally.not_finished, seen.not_finished, now=now)
+    seen.not_finished = {shown_name(file.path): file.since for file in files}
+    _note_future(tally, seen, now)
+    facts = Facts(now=now, base_dir=base_dir, not_finished=files, future=seen.future)
+    _say(diagnose(facts), seen, now=now, emit=emit)
+    seen.remember(memory)
+    return facts
+
+
+def not_finished(
+    left: Sequence[tuple[Candidate, Left]], before: Mapping[str, float], *, now: float
+) -> list[OpenFileSeen]:
+    """The files that are not finished although they should be, with since when.
+
+    :param left: candidates that were left as busy or fresh.
+    :param before: what earlier runs noted (:attr:`Seen.not_finished`).
+    """
+    files = []
+    for candidate, reason in late(left, now):
+        since = before.get(shown_name(candidate.path), now)
+        is_open = reason is Left.BUSY
+        if is_open:
+            # It has been open since its last change at least, or somebody has just opened it to change it.
+            since = min(since, candidate.mtime_ns / 1e9)
+        files.append(OpenFileSeen(path=candidate.path, since=min(since, now), is_open=is_open))
+    return files
+
+
+def problems_of(facts: Facts, ledger: Ledger) -> tuple[Problem, ...]:
+    """Everything that is wrong at the end of a run, as the ledger tells it."""
+    return diagnose(msgspec.structs.replace(facts, runs=ledger.latest_runs(most=_RUNS), failing=ledger.failing_kinds()))
+
+
+def step_aside(config: Config, held: LockHeld, *, state_dir: str, now: float, emit: Emit) -> tuple[Problem, ...]:
+    """Say that another run has the spool: quietly, or with a warning now and then if it has had it for too long.
+
+    Returns what is wrong, if anything.
+    """
+    shipped_at = None
+    runs = []
+    with contextlib.suppress(StateError), Ledger.open_readonly(os.path.join(state_dir, LEDGER_NAME)) as ledger:
+        shipped_at = ledger.totals().last_shipped_at
+        runs = ledger.runs(limit=20)
+    facts = Facts(
+        now=now,
+        base_dir=config.base_dir,
+        runs=runs,
+        holder=HolderSeen(
+            words=held.holder,
+            since=held.held_since,
+            shipped_at=shipped_at,
+            state=state_of(held.pid) if held.pid else "",
+        ),
+        hung_after=hung_of(config),
+    )
+    problems = [problem for problem in diagnose(facts) if problem.cause is Cause.HUNG_RUN]
+    if problems:
+        is_due = _is_due(os.path.join(state_dir, NOTE_NAME), now)
+        emit(Notice("warning" if is_due else "info", in_words(problems[0])))
+    else:
+        emit(Notice("info", str(held)))
+    return tuple(problems)
+
+
+def prevented(config: Config, error: UploaderError, *, environ: Mapping[str, str], now: float) -> tuple[Problem, ...]:
+    """What is wrong where a run could not begin."""
+    runs = []
+    with contextlib.suppress(UploaderError), Ledger.open_readonly(ledger_path(config, environ=environ)) as ledger:
+        runs = ledger.runs(limit=1)
+    return diagnose(Facts(now=now, base_dir=config.base_dir, runs=runs, prevented=error))
+
+
+def problems_without_ledger(report: RunReport) -> tuple[Problem, ...]:
+    """What is wrong at the end of a run, where all that is known is its report."""
+    names = set(RunRow.__struct_fields__) & set(RunReport.__struct_fields__)
+    finished_at = report.started_at + report.duration
+    row = RunRow(
+        id=0, pid=os.getpid(), host="", finished_at=finished_at, **{name: getattr(report, name) for name in names}
+    )
+    return diagnose(Facts(now=finished_at, base_dir=report.base_dir, runs=[row]))
+
+
+def hung_of(config: Config) -> float:
+    """Seconds after which a run of this configuration is suspected to hang."""
+    return hung_after(max_runtime_seconds=config.max_runtime_seconds, drain_seconds=config.drain_seconds)
+
+
+def in_words(problem: Problem) -> str:
+    """A problem as a line of the log."""
+    sentence = problem.sentence[:1].upper() + problem.sentence[1:]
+    return f"{ended(sentence)} {problem.remedy}".strip()
+
+
+def _note_future(tally: Tally, seen: Seen, now: float) -> None:
+    if tally.future_example is not None:
+        candidate, seconds = tally.future_example
+        since = now if seen.future is None or seen.future.since is None else seen.future.since
+        seen.future = FutureFiles(
+            files=tally.from_future, path=shown_name(candidate.path), seconds=seconds, since=since
+        )
+        seen.future_at = now
+    elif not 0 <= now - seen.future_at < _FUTURE_SECONDS:
+        seen.future, seen.future_at = None, 0.0
+
+
+def _say(problems: Sequence[Problem], seen: Seen, *, now: float, emit: Emit) -> None:
+    said = {}
+    for problem in problems:
+        name = f"{problem.cause.value} {shown_name(problem.path or '')}"
+        before = seen.said.get(name)
+        if before is None or not 0 <= now - before < _SAY_AGAIN_SECONDS:
+            emit(Notice("warning", in_words(problem)))
+            before = now
+        said[name] = before
+    seen.said = said
+
+
+def _is_due(note: str, now: float) -> bool:
+    """Whether it is time to complain about the holder that the note describes.
+
+    The note's own time says when that was last done, and at first when it was written. Who may not change it, since it
+    is another user's, complains each time.
+    """
+    try:
+        if 0 <= now - os.stat(note).st_mtime < _SAY_AGAIN_SECONDS:
+            return False
+        os.utime(note, (now, now))
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,1 @@
+"""What only looks: the status, the preview of a run, the audit, the report."""

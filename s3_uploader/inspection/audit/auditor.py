@@ -1,0 +1,227 @@
+"""The audit itself: rows and entries are paired, judged, looked at once more where that tells more, and told."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import msgspec
+
+from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.inspection.audit.discrepancies import Finding, Judgement, Kind, Summary, is_comparable, judge
+from s3_uploader.inspection.audit.merging import Unordered, Wanted, common_directory, pairs, sorted_on_disk
+from s3_uploader.ledger import ShippedRow
+from s3_uploader.ledger.snapshot import Bounds
+from s3_uploader.stores.listing import CannotList, Entry, Inventory
+
+_DENIED = ("AccessDenied", "403")
+_PATIENCE_WITH_DENIALS = 100
+
+Tell = Callable[[Finding], None]
+Progress = Callable[[int], None]
+"""Told how many rows are done, often."""
+
+
+class _Looking(msgspec.Struct):
+    """A row on its way: judged, or waiting for the answer to a look."""
+
+    row: ShippedRow
+    judgement: Judgement | None
+    entry: Entry | None
+    answer: Future[Entry | None] | None = None
+
+
+class Audit:
+    """Holds rows against an inventory, which is open.
+
+    :param deep: look at the content of every key, also where the listing is enough.
+    :param tell: given each finding, in the order of the keys.
+    :param notice: told in a sentence what is out of the ordinary.
+    :param progress: told how far it has come.
+    """
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        *,
+        deep: bool,
+        tell: Tell,
+        notice: Callable[[str], None],
+        progress: Progress = lambda rows: None,
+    ) -> None:
+        self._inventory = inventory
+        self._deep = deep
+        self._tell = tell
+        self._notice = notice
+        self._progress = progress
+        self._queue: deque[_Looking] = deque()
+        self._denied: list[tuple[ShippedRow, StoreError]] | None = []
+        self._listed = True
+        self.summary = Summary()
+
+    def run(self, rows: Iterator[ShippedRow], bounds: Bounds) -> Summary:
+        """Audit all rows, which are in the order of their keys' bytes.
+
+        :raises StoreError: if the destination cannot be read.
+        """
+        if not bounds.rows:
+            return self.summary
+        with ThreadPoolExecutor(self._inventory.concurrency, thread_name_prefix="audit") as pool:
+            try:
+                for row, entry in self._pairs(rows, common_directory(bounds.first, bounds.last)):
+                    self._queue.append(self._begin(pool, row, entry))
+                    # What is judged already is told at once, in its turn; looks are waited for in bounded number.
+                    while self._queue and (
+                        self._queue[0].answer is None or len(self._queue) > 8 * self._inventory.concurrency
+                    ):
+                        self._finish(self._queue.popleft())
+                while self._queue:
+                    self._finish(self._queue.popleft())
+                self._give_up_on_denials(at_least=1)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                # What is under way fails at once, or whoever interrupts this would wait for a server that hangs.
+                self._inventory.close()
+                raise
+        return self.summary
+
+    # Pairs
+
+    def _pairs(self, rows: Iterator[ShippedRow], prefix: str) -> Iterator[tuple[ShippedRow, Entry | None]]:
+        following = _Following(rows)
+        try:
+            if self._inventory.lists_in_order:
+                wanted = Wanted(following.peek().key)
+                try:
+                    yield from pairs(following, self._inventory.entries(prefix, wanted=wanted), wanted)
+                except Unordered:
+                    self._notice("The destination lists its keys in no order; they are sorted on this machine.")
+                else:
+                    return
+            # What had no partner so far was looked at on its own.
+            everything = self._inventory.entries(prefix, wanted=Wanted())
+            yield from pairs(following.again(), sorted_on_disk(everything), Wanted())
+        except CannotList as error:
+            self._listed = False
+            self._notice(f"{error} Each key is asked for on its own instead, which takes longer.")
+            for row in following.again():
+                yield row, None
+
+    # Judgement
+
+    def _begin(self, pool: ThreadPoolExecutor, row: ShippedRow, entry: Entry | None) -> _Looking:
+        judgement = judge(row, entry)
+        if not self._needs_look(row, judgement):
+            return _Looking(row, judgement, entry)
+        self.summary.looks += 1
+        # To see whether anything is there, nobody has to read all of it.
+        content = self._deep or self._inventory.looks_are_cheap or judgement.kind is Kind.REPLACED
+        return _Looking(row, None, entry, pool.submit(self._inventory.look, row.key, content=content))
+
+    def _needs_look(self, row: ShippedRow, judgement: Judgement) -> bool:
+        if self._deep or not self._listed:
+            return True
+        if judgement.kind in (Kind.MISSING, Kind.REPLACED):
+            # No key is called missing because of a listing alone.
+            return True
+        return self._inventory.looks_are_cheap and judgement.same is None and is_comparable(row)
+
+    def _finish(self, looking: _Looking) -> None:
+        row, judgement, entry = looking.row, looking.judgement, looking.entry
+        if looking.answer is not None:
+            try:
+                entry = looking.answer.result()
+            except StoreError as error:
+                self._conclude_unanswered(row, entry, error)
+                return
+            if self._denied:
+                self._tell_denials()
+            self._denied = None
+            judgement = judge(row, entry)
+        assert judgement is not None
+        self._conclude(row, entry, judgement)
+
+    def _conclude(self, row: ShippedRow, entry: Entry | None, judgement: Judgement, detail: str = "") -> None:
+        summary = self.summary
+        summary.keys += 1
+        self._progress(summary.keys)
+        if judgement.same:
+            summary.same += 1
+        elif judgement.kind is None:
+            summary.size_only += 1
+        if judgement.kind is not None:
+            summary.count(judgement.kind)
+            self._tell(
+                Finding(
+                    kind=judgement.kind,
+                    row=row,
+                    address=self._inventory.address(row.key),
+                    entry=entry,
+                    detail=detail,
+                )
+            )
+
+    # Looks without an answer
+
+    def _conclude_unanswered(self, row: ShippedRow, entry: Entry | None, error: StoreError) -> None:
+        if error.scope is Scope.DESTINATION:
+            raise error
+        if entry is not None and not self._deep:
+            # The listing has it, and that is all that can be said.
+            self._conclude(row, entry, judge(row, entry))
+        elif self._listed and entry is None and error.code in _DENIED:
+            self._conclude(row, None, Judgement(Kind.MISSING, None))
+        elif error.code in _DENIED and self._denied is not None:
+            self._denied.append((row, error))
+            self._give_up_on_denials(at_least=_PATIENCE_WITH_DENIALS)
+        else:
+            self._tell_unreadable(row, error)
+
+    def _tell_unreadable(self, row: ShippedRow, error: StoreError) -> None:
+        detail = error.message
+        if error.code in _DENIED and not self._listed:
+            detail = f"missing, or not readable; without the right to list the two look alike ({error.message})"
+        self._conclude(row, None, Judgement(Kind.UNREADABLE, None), detail)
+
+    def _tell_denials(self) -> None:
+        denied, self._denied = self._denied or [], None
+        for row, error in denied:
+            self._tell_unreadable(row, error)
+
+    def _give_up_on_denials(self, *, at_least: int) -> None:
+        """Nothing but refusals: nobody may conclude from that that everything is missing."""
+        if self._denied and len(self._denied) >= at_least:
+            error = self._denied[0][1]
+            raise StoreError(error.message, code=error.code, scope=Scope.DESTINATION, hint=error.hint)
+
+
+class _Following:
+    """Rows one after the other; :meth:`again` begins with the one that was given last."""
+
+    def __init__(self, rows: Iterator[ShippedRow]) -> None:
+        self._rows = rows
+        self._last: ShippedRow | None = None
+        self._pending = False
+
+    def __iter__(self) -> Iterator[ShippedRow]:
+        return self
+
+    def __next__(self) -> ShippedRow:
+        if self._pending:
+            self._pending = False
+            assert self._last is not None
+            return self._last
+        self._last = next(self._rows)
+        return self._last
+
+    def peek(self) -> ShippedRow:
+        """The next one, which stays the next one."""
+        row = next(self)
+        self._pending = True
+        return row
+
+    def again(self) -> Iterator[ShippedRow]:
+        """From the last one on."""
+        self._pending = self._last is not None
+        return self

@@ -1,0 +1,151 @@
+"""What an audit finds, and how a row of the ledger compares to what is at the destination: pure functions."""
+
+from __future__ import annotations
+
+import enum
+import re
+
+import msgspec
+
+from s3_uploader.core.model import Proof
+from s3_uploader.ledger import ShippedRow
+from s3_uploader.stores.listing import Entry
+
+CLOCKS_DIFFER = 15 * 60.0
+"""Seconds by which the clocks of this machine and of the destination may differ; with more, S3 refuses requests."""
+
+_MD5 = re.compile("[0-9a-f]{32}")
+_MD5_OF_PARTS = re.compile("[0-9a-f]{32}-[0-9]+")
+
+
+class Kind(enum.Enum):
+    """What is wrong; of the notes nothing is."""
+
+    MISSING = "missing"
+    """There is nothing under the key."""
+    SIZE = "size"
+    """There is something of another size."""
+    CONTENT = "content"
+    """There is other content of the same size."""
+    REPLACED = "replaced"
+    """What is there came later, and that it is the same content cannot be told."""
+    UNREADABLE = "unreadable"
+    """The destination did not say what is there."""
+    REWRITTEN = "rewritten"
+    """A note: the same content was put there once more, for example by a copy into another storage class."""
+    STILL_THERE = "still in the spool"
+    """A note: the local file was shipped with this content, and is still there."""
+    LOCAL = "local file"
+    """A file in the spool with size and time of what was shipped has other content."""
+
+    @property
+    def is_note(self) -> bool:
+        """Whether nothing is missing or different."""
+        return self in (Kind.REWRITTEN, Kind.STILL_THERE)
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One difference; ``entry`` is what is at the destination, ``None`` if there is nothing or nobody knows."""
+
+    kind: Kind
+    row: ShippedRow
+    address: str
+    entry: Entry | None = None
+    detail: str = ""
+
+
+class Summary(msgspec.Struct, kw_only=True):
+    """How many keys were audited, and what came of it.
+
+    :ivar same: the content is the one that was shipped, by checksum or ETag.
+    :ivar size_only: there with the recorded size; nothing that both sides know says more.
+    :ivar findings: by kind.
+    :ivar looks: questions for single keys.
+    :ivar local_files: files of the spool that were looked at.
+    """
+
+    keys: int = 0
+    same: int = 0
+    size_only: int = 0
+    findings: dict[Kind, int] = {}
+    looks: int = 0
+    local_files: int = 0
+
+    def count(self, kind: Kind) -> None:
+        """One more of that kind."""
+        self.findings[kind] = self.findings.get(kind, 0) + 1
+
+    @property
+    def problems(self) -> int:
+        """How many findings are no notes."""
+        return sum(number for kind, number in self.findings.items() if not kind.is_note)
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """How a row and an entry compare.
+
+    :param kind: ``None`` if all is well.
+    :param same: the content is known to be the same; ``None`` if that cannot be told.
+    """
+
+    kind: Kind | None
+    same: bool | None
+
+
+def judge(row: ShippedRow, entry: Entry | None) -> Judgement:
+    """Compare what was shipped to what is there."""
+    if entry is None:
+        return Judgement(Kind.MISSING, None)
+    if entry.size != size_there(row):
+        return Judgement(Kind.SIZE, False)
+    same = same_content(row, entry)
+    if same is False:
+        return Judgement(Kind.CONTENT, False)
+    later = entry.modified is not None and entry.modified > row.shipped_at + CLOCKS_DIFFER
+    other_version = bool(entry.version_id and row.version_id) and entry.version_id != row.version_id
+    if same:
+        return Judgement(Kind.REWRITTEN if later or other_version else None, True)
+    if later or other_version or _is_other_etag(row.etag, entry.etag):
+        return Judgement(Kind.REPLACED, None)
+    return Judgement(None, None)
+
+
+def size_there(row: ShippedRow) -> int:
+    """How many bytes must be at the destination: those of the file, or of what it was compressed to."""
+    return row.size if row.stored_size is None else row.stored_size
+
+
+def same_content(row: ShippedRow, entry: Entry) -> bool | None:
+    """Whether the content is the same as far as checksums and ETags tell, ``None`` where they do not."""
+    algorithm, _, checksum = row.checksum.partition(":")
+    theirs = entry.checksums.get(algorithm)
+    if checksum and theirs:
+        return checksum == theirs
+    ours, etag = row.etag.lower(), entry.etag.lower()
+    if ours and ours == etag:
+        return True
+    # An ETag that only looks like an MD5 (SSE-KMS) proves nothing by being another one. One that was proof once is one.
+    known = checksum if algorithm == "md5" else ours if row.proof is Proof.MD5 and _MD5.fullmatch(ours) else ""
+    if known and _MD5.fullmatch(etag):
+        return True if known == etag else False if row.proof is Proof.MD5 else None
+    return None
+
+
+def is_comparable(row: ShippedRow) -> bool:
+    """Whether the ledger knows anything by which content can be told."""
+    return bool(row.checksum or row.etag)
+
+
+def _is_other_etag(ours: str, theirs: str) -> bool:
+    """Whether two ETags are of different objects. Of different forms they may be of the same one.
+
+    Some servers answer an upload in parts with one form and show another afterwards.
+    """
+    if not ours or not theirs or ours.lower() == theirs.lower():
+        return False
+    return _form(ours) == _form(theirs)
+
+
+def _form(etag: str) -> str:
+    etag = etag.lower()
+    return "md5" if _MD5.fullmatch(etag) else "parts" if _MD5_OF_PARTS.fullmatch(etag) else "other"

@@ -1,0 +1,108 @@
+"""The spool's side of an audit: files that the ledger calls shipped and that are still there."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import zlib
+from collections.abc import Callable, Iterator
+
+from s3_uploader.core.control import Clock
+from s3_uploader.core.model import Left
+from s3_uploader.inspection.audit.discrepancies import Finding, Kind, Summary
+from s3_uploader.inspection.preview import look
+from s3_uploader.ledger import Ledger, ShippedRow
+from s3_uploader.ledger.snapshot import Snapshot, SpoolFile
+from s3_uploader.run.places import Place
+from s3_uploader.spool.root import Names
+
+_CHUNK = 1 << 20
+_NOT_FILES = (Left.VANISHED, Left.SPECIAL)
+
+
+def audit_spool(
+    place: Place,
+    snapshot: Snapshot,
+    *,
+    deep: bool,
+    address: Callable[[str], str],
+    tell: Callable[[Finding], None],
+    summary: Summary,
+) -> None:
+    """Tell of every file that is still there with the content that was shipped, and why.
+
+    One that is kept on purpose is no finding. With ``deep`` it is read: its content must be the one that was shipped.
+    """
+    for file, row in snapshot.shipped_and_there(_files(place, summary)):
+        if (row.size, row.mtime_ns) != (file.size, file.mtime_ns):
+            continue  # changed since: it waits to be shipped again
+        detail = _difference(place, row) if deep else ""
+        if detail is None:
+            continue  # a run has just removed it
+        kind = Kind.LOCAL
+        if not detail:
+            if file.note == Left.REMEMBERED.value:
+                continue
+            kind = Kind.STILL_THERE
+            detail = file.note or "it is ready: the next run finds it shipped, and removes it"
+        summary.count(kind)
+        tell(Finding(kind=kind, row=row, address=address(row.key), detail=detail))
+
+
+def _files(place: Place, summary: Summary) -> Iterator[SpoolFile]:
+    def skip(names: Names, name: str, reason: Left, detail: str) -> None:
+        pass
+
+    with Ledger.open_readonly(place.ledger_path) as ledger:
+        for verdict in look(place, ledger=ledger, clock=Clock(), skip=skip):
+            if verdict.reason in _NOT_FILES:
+                continue
+            summary.local_files += 1
+            candidate = verdict.candidate
+            note = verdict.reason.value if verdict.reason is not None else ""
+            if verdict.detail:
+                note = f"{note}: {verdict.detail}"
+            yield SpoolFile(candidate.path, candidate.size, candidate.mtime_ns, note)
+
+
+def _difference(place: Place, row: ShippedRow) -> str | None:
+    """In what the content of a local file differs from what was shipped of it; empty if it does not, ``None`` if gone.
+
+    Of a file that was compressed the ledger knows no checksum but that of the compressed bytes.
+    """
+    if row.encoding:
+        return ""
+    known = {}
+    algorithm, _, value = row.checksum.partition(":")
+    if value:
+        known[algorithm] = value
+    *names, name = row.path.split("/")
+    try:
+        descriptor = place.root.open_file(tuple(names), name)
+        try:
+            there = _digests(descriptor)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    for algorithm, value in known.items():
+        if algorithm in there and there[algorithm] != value:
+            return f"its {algorithm} is {there[algorithm]}, what was shipped has {value}"
+    return ""
+
+
+def _digests(descriptor: int) -> dict[str, str]:
+    crc = 0
+    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+    while chunk := os.read(descriptor, _CHUNK):
+        crc = zlib.crc32(chunk, crc)
+        md5.update(chunk)
+        sha256.update(chunk)
+    return {
+        "crc32": base64.b64encode(crc.to_bytes(4, "big")).decode(),
+        "md5": md5.hexdigest(),
+        "sha256": sha256.hexdigest(),
+    }

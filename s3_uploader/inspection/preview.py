@@ -1,0 +1,85 @@
+"""What a run would do now, without doing anything: for ``--dry-run``, ``status`` and a progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from s3_uploader.config.keys import Config
+from s3_uploader.core.control import Clock
+from s3_uploader.core.errors import UploaderError
+from s3_uploader.core.measurement import MOST_LOCATIONS, RunMeasured
+from s3_uploader.core.model import RunReport
+from s3_uploader.ledger import Ledger, RunRow
+from s3_uploader.ledger.state_directory import ledger_path
+from s3_uploader.run.admission import Intake, Verdict, survey
+from s3_uploader.run.assembly import build_store
+from s3_uploader.run.places import Place, open_place
+from s3_uploader.spool.layouts.base import Skip
+
+if TYPE_CHECKING:
+    from s3_uploader.spool.open_file import OpenFile
+
+
+def count_ready(config: Config, *, clock: Clock, seconds: float) -> tuple[int, int] | None:
+    """How many files and bytes a run would ship now; ``None`` if it takes longer than ``seconds`` to find out."""
+    until = clock.monotonic() + seconds
+    files = size = 0
+    with open_place(config) as place, Ledger.open_readonly(place.ledger_path) as ledger:
+        for verdict in look(place, ledger=ledger, clock=clock, skip=lambda names, name, reason, detail: None):
+            if verdict.reason is None:
+                files, size = files + 1, size + verdict.candidate.size
+            if clock.monotonic() > until:
+                return None
+    return files, size
+
+
+def measured_before(config: Config) -> RunMeasured | None:
+    """What the ledger knows of the runs so far; ``None`` if it cannot be read."""
+    try:
+        with Ledger.open_readonly(ledger_path(config)) as ledger:
+            runs = ledger.runs(limit=1)
+            return RunMeasured(
+                report=_report_of(runs[0], config) if runs else _no_report(config),
+                totals=ledger.totals(),
+                failing_files=ledger.failing_count(attempts=1),
+                locations=tuple(ledger.location_totals(limit=MOST_LOCATIONS)),
+            )
+    except UploaderError:
+        return None
+
+
+def _no_report(config: Config) -> RunReport:
+    return RunReport(base_dir=config.base_dir, destination="", started_at=0, duration=0, exit_code=0)
+
+
+def _report_of(run: RunRow, config: Config) -> RunReport:
+    same = set(RunReport.__struct_fields__) & set(RunRow.__struct_fields__) - {"started_at", "exit_code"}
+    return RunReport(
+        base_dir=config.base_dir,
+        # Of several ticks the row's own start is that of the first.
+        started_at=(run.finished_at or run.started_at) - run.duration,
+        exit_code=run.exit_code or 0,
+        **{name: getattr(run, name) for name in same},
+    )
+
+
+def look(place: Place, *, ledger: Ledger | None, clock: Clock, skip: Skip) -> Iterator[Verdict]:
+    """What a run would do with each file, one after the other."""
+    destination = build_store(place.config, notice=lambda level, sentence: None, memory=None).properties.name
+    keeps = place.config.on_success == "keep"
+
+    def is_remembered(file: OpenFile) -> bool:
+        return (
+            keeps
+            and ledger is not None
+            and ledger.remembers(file.candidate.path, file.fingerprint, destination=destination)
+        )
+
+    intake = Intake(
+        place.root,
+        settle_seconds=place.config.settle_seconds,
+        known_failure=ledger.failing if ledger is not None else lambda path: None,
+        is_remembered=is_remembered,
+    )
+    return survey(place.root, place.layout, intake, now=clock.now, skip=skip)

@@ -1,0 +1,244 @@
+"""The numbers of the report: one pass over the ledger's history, added up in bounded memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+
+import msgspec
+
+from s3_uploader.core.model import FailureKind
+from s3_uploader.inspection.report import delays
+from s3_uploader.inspection.report.deliveries import Deliveries, Location
+from s3_uploader.inspection.report.levels import HOUR, Level, levels
+from s3_uploader.ledger import FailingRow, Ledger, RunRow, ShippedRow
+from s3_uploader.ledger.survey import Survey
+
+MOST_LOCATIONS = 10
+"""Locations with a series of their own; the others are added up."""
+OTHERS = None
+"""Stands for all locations that have no series of their own."""
+_MOST_KINDS = 8
+_MOST_ROWS = 100
+_FAILURE_ROWS = 30
+_RUNS = 25
+_FAILING = 25
+OTHER_KINDS = "other kinds"
+UNKNOWN_KIND = "kind not recorded"
+_LONGEST_ROW = 36 * HOUR  # runs without work are one row for a day at the most
+
+
+class Failures(msgspec.Struct, kw_only=True):
+    """Uploads of one location that failed with one code; times are the beginnings of hours."""
+
+    code: str
+    location: str
+    uploads: int
+    first_hour: int
+    last_hour: int
+
+
+class Ending(msgspec.Struct, kw_only=True):
+    """How many runs ended in one way; ``exit_code`` is ``None`` for those that did not end, or not yet.
+
+    ``code`` names the error that ended them.
+    """
+
+    ended_by: str
+    code: str
+    exit_code: int | None
+    runs: int
+    last_at: float
+
+
+class Summary(msgspec.Struct, kw_only=True):
+    """The report in a few numbers; sizes in bytes, times in seconds since the epoch, durations in seconds.
+
+    ``undated`` files name no data time in their path: their delay counts from their last modification.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    undated: int = 0
+    delay_median: float | None = None
+    delay_p95: float | None = None
+    delay_longest: float | None = None
+    last_shipped_at: float | None = None
+    runs: int = 0
+    runs_failed: int = 0
+    failed_uploads: int = 0
+    failing_files: int = 0
+    backlog: int | None = None
+    backlog_bytes: int | None = None
+    oldest_waiting: float | None = None
+    last_run_at: float | None = None
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """Everything that the page shows.
+
+    :param since: begin of the time that is shown, ``until`` its end; bins of the levels may reach beyond both.
+    :param series: the locations of the levels; the last one may be :data:`OTHERS`, which is several.
+    :param kinds: the kinds of failures of the levels.
+    """
+
+    generated_at: float
+    since: float
+    until: float
+    base_dir: str
+    destination: str
+    summary: Summary
+    series: list[str | None]
+    kinds: list[str]
+    locations: list[Location]
+    other_locations: int
+    failures: list[Failures]
+    failing: list[FailingRow]
+    endings: list[Ending]
+    runs: list[RunRow]
+    slowest: list[ShippedRow]
+    largest: list[ShippedRow]
+    latest: list[ShippedRow]
+    levels: list[Level]
+
+
+def gather(
+    ledger: Ledger, *, base_dir: str, destination: str, since: float | None, until: float | None, now: float
+) -> Report:
+    """Read the ledger.
+
+    :param since: only what happened at this time or later; ``until``: only what happened before.
+    :raises StateError: if the ledger cannot be read.
+    """
+    end = now if until is None else min(until, now)
+    survey = ledger.survey(since=float("-inf") if since is None else since, until=end)
+    first = survey.first_moment()
+    begin = end - HOUR if first is None else min(first, end - 60)
+    failures = survey.failures()
+    kinds = [code for code, _ in _by_code(failures).most_common(_MOST_KINDS)]
+    series = _series(ledger)
+    grids = levels(begin, end, locations=max(len(series), 1), kinds=len(kinds) + 2)
+    deliveries = Deliveries(grids, series)
+    deliveries.take(survey.deliveries())
+    locations = deliveries.locations()
+    summary = _summary(deliveries, locations)
+    summary.failing_files = ledger.failing_count(attempts=1)
+    recorded_since = min(kind.hour for kind in failures) * HOUR if failures else end
+    endings = _take_runs(survey, grids, summary, recorded_since=recorded_since)
+    _take_failures(failures, grids, kinds)
+    summary.failed_uploads += sum(failures.values())
+    return Report(
+        generated_at=now,
+        since=begin,
+        until=end,
+        base_dir=base_dir,
+        destination=destination,
+        summary=summary,
+        series=series,
+        kinds=[*kinds, OTHER_KINDS, UNKNOWN_KIND],
+        locations=locations[:_MOST_ROWS],
+        other_locations=max(len(locations) - _MOST_ROWS, 0),
+        failures=_failure_rows(failures)[:_FAILURE_ROWS],
+        failing=[row for row in islice(ledger.failing_rows(), 2 * _FAILING) if row.attempts][:_FAILING],
+        endings=endings,
+        runs=survey.last_runs(_RUNS),
+        slowest=survey.files(deliveries.slowest.numbers()),
+        largest=survey.files(deliveries.largest.numbers()),
+        latest=survey.files(deliveries.latest.numbers()),
+        levels=grids,
+    )
+
+
+def _series(ledger: Ledger) -> list[str | None]:
+    """The locations that shipped the most since the ledger began, by name, and one for the others."""
+    totals = sorted(ledger.location_totals(), key=lambda each: -each.files)
+    named = sorted(each.location for each in totals[:MOST_LOCATIONS])
+    return [*named, OTHERS] if len(totals) > MOST_LOCATIONS or not named else [*named]
+
+
+def _summary(deliveries: Deliveries, locations: list[Location]) -> Summary:
+    together = deliveries.all_delays()
+    return Summary(
+        files=sum(each.files for each in locations),
+        bytes=sum(each.bytes for each in locations),
+        undated=deliveries.undated,
+        delay_median=delays.quantile(together, 0.5),
+        delay_p95=delays.quantile(together, 0.95),
+        delay_longest=delays.quantile(together, 1.0),
+        last_shipped_at=max((each.last_shipped_at for each in locations), default=None),
+    )
+
+
+def _take_runs(survey: Survey, grids: list[Level], summary: Summary, *, recorded_since: float) -> list[Ending]:
+    """Put the runs into the bins of the levels; failures from before their kinds were recorded among them."""
+    endings: dict[tuple[str, str, int | None], Ending] = {}
+    for _, begin, end, ticks, exit_code, _, failed, backlog, backlog_bytes, oldest, ended_by, code in survey.runs():
+        moment = begin if end is None else end
+        summary.runs += ticks
+        summary.runs_failed += ticks if exit_code else 0
+        ending = endings.get((ended_by, code, exit_code))
+        if ending is None:
+            ending = Ending(ended_by=ended_by, code=code, exit_code=exit_code, runs=0, last_at=0.0)
+            endings[ended_by, code, exit_code] = ending
+        ending.runs += ticks
+        ending.last_at = max(ending.last_at, moment)
+        unknown = failed if moment < recorded_since else 0
+        summary.failed_uploads += unknown
+        if end is not None:
+            age = None if oldest is None else max(end - oldest, 0.0)
+            summary.backlog, summary.backlog_bytes, summary.oldest_waiting = backlog, backlog_bytes, age
+            summary.last_run_at = end
+            first = begin if ticks > 1 and end - begin < _LONGEST_ROW else end
+            for level in grids:
+                _fill(level, first, end, backlog, backlog_bytes, age or 0.0)
+        if unknown or (exit_code or 0) > 1:
+            _count(grids, moment, abandoned=(exit_code or 0) > 1, unknown=unknown)
+    return sorted(endings.values(), key=lambda each: -each.runs)
+
+
+def _fill(level: Level, begin: float, end: float, backlog: int, backlog_bytes: int, age: float) -> None:
+    for index in level.indexes(begin, end):
+        before = level.backlog[index]
+        if before is None:
+            level.backlog[index], level.backlog_bytes[index], level.oldest[index] = backlog, backlog_bytes, round(age)
+            continue
+        level.backlog[index] = max(before, backlog)
+        level.backlog_bytes[index] = max(level.backlog_bytes[index] or 0, backlog_bytes)
+        level.oldest[index] = max(level.oldest[index] or 0, round(age))
+
+
+def _count(grids: list[Level], moment: float, *, abandoned: bool, unknown: int) -> None:
+    for level in grids:
+        for index in level.indexes(moment, moment):
+            level.abandoned[index] += abandoned
+            if level.failures:
+                level.failures[-1][index] += unknown
+
+
+def _take_failures(failures: dict[FailureKind, int], grids: list[Level], kinds: list[str]) -> None:
+    numbers = {code: number for number, code in enumerate(kinds)}
+    for kind, uploads in failures.items():
+        for level in grids:
+            for index in level.indexes(kind.hour * HOUR, kind.hour * HOUR) if level.failures else ():
+                level.failures[numbers.get(kind.code, len(kinds))][index] += uploads
+
+
+def _by_code(failures: dict[FailureKind, int]) -> Counter[str]:
+    codes: Counter[str] = Counter()
+    for kind, uploads in failures.items():
+        codes[kind.code] += uploads
+    return codes
+
+
+def _failure_rows(failures: dict[FailureKind, int]) -> list[Failures]:
+    rows: dict[tuple[str, str], Failures] = {}
+    for kind, uploads in failures.items():
+        hour = kind.hour * HOUR
+        row = rows.get((kind.code, kind.location))
+        if row is None:
+            row = rows[kind.code, kind.location] = Failures(
+                code=kind.code, location=kind.location, uploads=0, first_hour=hour, last_hour=hour
+            )
+        row.uploads += uploads
+        row.last_hour = hour
+    return sorted(rows.values(), key=lambda each: -each.uploads)

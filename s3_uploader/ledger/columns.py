@@ -1,0 +1,153 @@
+"""How values of Python become values of SQLite and back: names that are no text, integers of 64 bits without sign."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import msgspec
+
+from s3_uploader.core.model import Fingerprint, Proof
+from s3_uploader.ledger.rows import FailingRow, RunRow, ShippedRow
+
+FAILING_COLUMNS = "path, key, size, mtime_ns, attempts, first_failed_at, last_failed_at, next_try_at, code, message"
+RUN_COLUMNS = (
+    "id, started_at, finished_at, pid, host, destination, ticks, duration, exit_code, shipped, shipped_bytes,"
+    ' already_there, failed, "left", backlog, backlog_bytes, oldest_waiting, pruned_directories, ended_by, message,'
+    " code"
+)
+SHIPPED_COLUMNS = (
+    "path, key, location, destination, size, mtime_ns, period_begin, shipped_at, seconds, proof, checksum, etag,"
+    " version_id, already_there, run, stored_size, encoding"
+)
+_LONGEST_MESSAGE = 4000
+_PROOF_LABELS = {proof: proof.label for proof in Proof}
+
+
+def stored(name: str) -> str | bytes:
+    """The name as the ledger stores it: as text if it is text, else its bytes."""
+    if name.isascii():
+        return name
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return _bytes_of(name)
+    return name
+
+
+def restored(value: str | bytes) -> str:
+    """The name that :func:`stored` was given."""
+    return os.fsdecode(value) if isinstance(value, bytes) else value
+
+
+def stored_message(text: str) -> str | bytes:
+    """A message, cut to a length that is enough to read."""
+    return stored(text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…")
+
+
+def int64(value: int) -> int:
+    """An integer of 64 bits as SQLite can hold it: inode numbers, and times past 2262, use the sign bit too."""
+    return value if -(2**63) <= value < 2**63 else (value + 2**63) % 2**64 - 2**63
+
+
+def kept_values(fingerprint: Fingerprint) -> tuple[int, int, int, int]:
+    """What the ledger compares of a file that was kept."""
+    return int64(fingerprint.inode), fingerprint.size, int64(fingerprint.mtime_ns), int64(fingerprint.ctime_ns)
+
+
+def shipped_values(row: ShippedRow, destination: int) -> tuple[Any, ...]:
+    """The row in the order of ``SHIPPED_COLUMNS``."""
+    path = stored(row.path)
+    return (
+        path,
+        None if row.key == row.path else stored(row.key),
+        stored(row.location),
+        destination,
+        row.size,
+        int64(row.mtime_ns),
+        row.period_begin,
+        row.shipped_at,
+        row.seconds,
+        _PROOF_LABELS[row.proof],
+        row.checksum,
+        row.etag,
+        row.version_id,
+        row.already_there,
+        row.run,
+        row.stored_size,
+        row.encoding,
+    )
+
+
+def shipped_row(values: tuple[Any, ...]) -> ShippedRow:
+    """The row from ``SHIPPED_COLUMNS``, with the destination's name in place of its number."""
+    path = restored(values[0])
+    return ShippedRow(
+        path=path,
+        key=path if values[1] is None else restored(values[1]),
+        location=restored(values[2]),
+        destination=restored(values[3]),
+        size=values[4],
+        mtime_ns=values[5],
+        period_begin=values[6],
+        shipped_at=values[7],
+        seconds=values[8],
+        proof=Proof.of_label(values[9]),
+        checksum=values[10],
+        etag=values[11],
+        version_id=values[12],
+        already_there=bool(values[13]),
+        run=values[14],
+        stored_size=values[15],
+        encoding=values[16],
+    )
+
+
+def failing_values(row: FailingRow) -> tuple[Any, ...]:
+    """The row in the order of ``FAILING_COLUMNS``."""
+    return (
+        stored(row.path),
+        stored(row.key),
+        row.size,
+        int64(row.mtime_ns),
+        row.attempts,
+        row.first_failed_at,
+        row.last_failed_at,
+        row.next_try_at,
+        stored_message(row.code),
+        stored_message(row.message),
+    )
+
+
+def failing_row(values: tuple[Any, ...]) -> FailingRow:
+    """The row from ``FAILING_COLUMNS``."""
+    path, key, size, mtime_ns, attempts, first, last, next_try, code, message = values
+    return FailingRow(
+        path=restored(path),
+        key=restored(key),
+        size=size,
+        mtime_ns=mtime_ns,
+        attempts=attempts,
+        first_failed_at=first,
+        last_failed_at=last,
+        next_try_at=next_try,
+        code=restored(code),
+        message=restored(message),
+    )
+
+
+def run_row(values: tuple[Any, ...]) -> RunRow:
+    """The row from ``RUN_COLUMNS``."""
+    fields = dict(zip(RunRow.__struct_fields__, values, strict=True))
+    fields["left"] = msgspec.json.decode(fields["left"])
+    for name in ("host", "destination", "message"):
+        fields[name] = restored(fields[name])
+    return RunRow(**fields)
+
+
+def _bytes_of(name: str) -> bytes:
+    try:
+        return name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        # No name of a file: a key made of half a UTF-16 pair, say, which the destination has refused.
+        return name.encode("utf-8", "surrogatepass")

@@ -1,0 +1,122 @@
+"""Where the program keeps what it remembers between runs: one directory for each spool."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Mapping
+
+from s3_uploader.config.keys import Config
+from s3_uploader.core.errors import StateError, UploaderError
+from s3_uploader.core.model import Finding, Severity
+from s3_uploader.core.text import shown_name
+
+LEDGER_NAME = "ledger.sqlite3"
+
+
+def state_directory(*, config_state_dir: str | None, environ: Mapping[str, str], base_dir: str, uid: int) -> str:
+    """The absolute path of the state directory of one spool. Creates nothing.
+
+    The parent is the first that is given of: ``state_dir`` of the configuration, ``STATE_DIRECTORY`` (systemd sets it;
+    of several the first), ``XDG_STATE_HOME``/s3-uploader, ``~/.local/state/s3-uploader``. In it, each spool has a
+    directory of its own, so that several configurations can share the parent.
+
+    :raises StateError: if none of them is given and ``uid`` has no home directory.
+    """
+    return os.path.join(_parent(config_state_dir, environ, uid), spool_name(base_dir))
+
+
+def ledger_path(config: Config, *, environ: Mapping[str, str] = os.environ) -> str:
+    """Where the ledger of a configuration is, whether its spool exists or not."""
+    state_dir = state_directory(
+        config_state_dir=config.state_dir, environ=environ, base_dir=config.base_dir, uid=os.getuid()
+    )
+    return os.path.join(state_dir, LEDGER_NAME)
+
+
+def spool_name(base_dir: str) -> str:
+    """A name that is readable and belongs to the directory that ``base_dir`` really is, and to no other."""
+    real = os.path.realpath(base_dir)
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "_", os.path.basename(real)).strip("._")[:40] or "spool"
+    return f"{readable}-{_fnv1a(os.fsencode(real)):016x}"
+
+
+def create_state_directory(path: str) -> None:
+    """Create the directory, for its owner alone, and its parents where they are missing.
+
+    :raises StateError: if that is not possible, or it is there and this user cannot write to it.
+    """
+    try:
+        try:
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            if not os.path.isdir(path):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        remedy = "Free space for it" if full else "Make it writable for this user"
+        raise StateError(
+            f"The state directory {shown_name(path)} cannot be used: {error.strerror}.",
+            hint=f"{remedy}, or name another one with state_dir; no file is deleted until then.",
+            code="DiskFull" if full else "Denied" if denied else "",
+        ) from error
+
+
+def check_state_directory(state_dir: str) -> list[Finding]:
+    """Whether the state directory can be made and written."""
+    try:
+        create_state_directory(state_dir)
+    except UploaderError as error:
+        return [Finding(Severity.ERROR, "state", error.message, error.hint)]
+    if not os.access(state_dir, os.W_OK | os.X_OK):
+        return [
+            Finding(
+                Severity.ERROR,
+                "state",
+                f"{state_dir} cannot be written by this user.",
+                "Set state_dir, or correct the rights; what cannot be recorded is not deleted.",
+            )
+        ]
+    return [Finding(Severity.OK, "state", f"{state_dir} can be written.")]
+
+
+def _parent(config_state_dir: str | None, environ: Mapping[str, str], uid: int) -> str:
+    if config_state_dir is not None:
+        if config_state_dir.startswith("~/"):
+            return os.path.join(_home(environ, uid), config_state_dir[2:])
+        return os.path.abspath(config_state_dir)
+    from_systemd = environ.get("STATE_DIRECTORY", "").split(":")[0]
+    if from_systemd:
+        return from_systemd
+    # The XDG specification says of its variables: a relative path is invalid and must be ignored.
+    from_xdg = environ.get("XDG_STATE_HOME", "")
+    if os.path.isabs(from_xdg):
+        return os.path.join(from_xdg, "s3-uploader")
+    return os.path.join(_home(environ, uid), ".local", "state", "s3-uploader")
+
+
+def _home(environ: Mapping[str, str], uid: int) -> str:
+    home = environ.get("HOME", "")
+    if os.path.isabs(home):
+        return home
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_dir
+    except KeyError:
+        raise StateError(
+            f"There is no place for the ledger: user {uid} has no home directory.", hint="Name one with state_dir."
+        ) from None
+
+
+def _fnv1a(data: bytes) -> int:
+    """64-bit FNV-1a. Tells a handful of paths apart without importing hashlib, which loads OpenSSL."""
+    value = 0xCBF29CE484222325
+    for byte in data:
+        value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return value

@@ -1,0 +1,195 @@
+"""The events of a run as sentences: what the log says, and how loud.
+
+Pure functions of events. The two lines that the program is known for, an upload and a failed upload, keep their form;
+scripts read them.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any
+
+from s3_uploader.core.events import (
+    DirectoryPruned,
+    Event,
+    FileLeft,
+    LocalTrouble,
+    Notice,
+    RunFinished,
+    RunStarted,
+    Uploaded,
+    UploadFailed,
+    UploadStarted,
+)
+from s3_uploader.core.model import Left, RunReport
+from s3_uploader.core.text import counted, shown_duration, shown_name, shown_size, shown_text
+
+
+class Level(enum.IntEnum):
+    """How loud a line is; the values are those of the standard library's ``logging``."""
+
+    DEBUG = 10
+    INFO = 20
+    WARNING = 30
+    ERROR = 40
+
+
+_NOTICE_LEVELS = {"info": Level.INFO, "warning": Level.WARNING, "error": Level.ERROR}
+
+# What the summary counts as failed already.
+_FAILED_TOO = (Left.UNREADABLE, Left.UNDECODABLE)
+
+# One entry, several entries; what it means for them.
+_WHY_LEFT: dict[Left, tuple[str, str]] = {
+    Left.FRESH: ("is too young, so that a later run ships it", "are too young, so that a later run ships them"),
+    Left.BUSY: ("is still open in a program that writes it", "are still open in a program that writes them"),
+    Left.CHANGED: ("changed while it was uploaded", "changed while they were uploaded"),
+    Left.WAITING: ("failed before and waits for its next try", "failed before and wait for their next try"),
+    Left.UNDATED: ("is not of the layout and is not shipped", "are not of the layout and are not shipped"),
+    Left.SPECIAL: ("is no regular file and is not shipped", "are no regular files and are not shipped"),
+    Left.VANISHED: ("was gone before it could be opened", "were gone before they could be opened"),
+    Left.REMEMBERED: ("was shipped before and is kept", "were shipped before and are kept"),
+    Left.POSTPONED: ("was not reached", "were not reached"),
+}
+
+
+def level_and_sentence(event: Event) -> tuple[Level, str]:
+    """How loud the line about an event is, and the line, with everything in it escaped that could break it."""
+    return _WORDING[type(event)](event)
+
+
+def is_idle(report: RunReport) -> bool:
+    """Whether a run moved nothing, failed nothing and came to its end."""
+    return not report.shipped and not report.failed and not report.pruned_directories and report.ended_by == "done"
+
+
+def summary(report: RunReport, *, all_kept: bool = True) -> str:
+    """A run in one sentence: ``12 files (3.4 MB) shipped to bucket in 0.4 s; left: 3 fresh; 2 failed, kept …``.
+
+    :param all_kept: whether every file that failed is still in the spool.
+    """
+    duration = shown_duration(report.duration)
+    destination = shown_text(report.destination)
+    if report.shipped:
+        files = f"{counted(report.shipped, 'file')} ({shown_size(report.shipped_bytes)})"
+        parts = [f"{files} shipped to {destination} in {duration}"]
+        if report.already_there:
+            parts[0] += f", {report.already_there:,} of them {_was(report.already_there)} there already"
+    else:
+        parts = [f"No file shipped to {destination} in {duration}"]
+    left = [f"{number:,} {reason}" for reason, number in _left_in_order(report) if reason not in _FAILED_VALUES]
+    if left:
+        parts.append("left: " + ", ".join(left))
+    if report.failed:
+        parts.append(f"{report.failed:,} failed" + (", kept for the next run" if all_kept else ""))
+    if report.ended_by != "done":
+        parts.append(f"ended early: {shown_text(report.ended_by)}")
+    return "; ".join(parts) + "."
+
+
+def why_nothing_moved(report: RunReport, examples: dict[Left, tuple[str, str]]) -> list[str]:
+    """For somebody who runs the program by hand and sees nothing happen: one sentence for each reason.
+
+    :param examples: path and detail of one entry for each reason.
+    """
+    sentences = []
+    for value, number in _left_in_order(report):
+        reason = _REASONS.get(value)
+        if reason not in _WHY_LEFT:
+            continue
+        noun = "file" if reason not in (Left.UNDATED, Left.SPECIAL) else "entry"
+        one, several = _WHY_LEFT[reason]
+        text = f"{counted(number, noun, 'entries' if noun == 'entry' else '')} {one if number == 1 else several}"
+        path, detail = examples.get(reason, ("", ""))
+        if path:
+            text += f"; {'it is' if number == 1 else 'the first is'} {shown_name(path)}"
+        if detail:
+            text += f" ({shown_text(detail)})"
+        sentences.append(text + ".")
+    return sentences or [f"There is no file in {shown_name(report.base_dir)}."]
+
+
+def ended(sentence: str) -> str:
+    """The sentence with a full stop, unless it ends in one or the like."""
+    return sentence if sentence.endswith((".", "!", "?", "…")) or not sentence else sentence + "."
+
+
+_FAILED_VALUES = {reason.value for reason in _FAILED_TOO}
+_REASONS = {reason.value: reason for reason in Left}
+_ORDER = {reason.value: number for number, reason in enumerate(Left)}
+
+
+def _left_in_order(report: RunReport) -> list[tuple[str, int]]:
+    present = ((reason, number) for reason, number in report.left.items() if number)
+    return sorted(present, key=lambda item: _ORDER.get(item[0], len(_ORDER)))
+
+
+def _was(number: int) -> str:
+    return "was" if number == 1 else "were"
+
+
+def _with_hint(message: str, hint: str) -> str:
+    text = shown_text(message)
+    return f"{ended(text)} {shown_text(hint)}" if hint else text
+
+
+def _run_started(event: RunStarted) -> tuple[Level, str]:
+    return Level.DEBUG, f"Shipping {shown_name(event.base_dir)} to {shown_text(event.destination)}."
+
+
+def _upload_started(event: UploadStarted) -> tuple[Level, str]:
+    return Level.DEBUG, f"Uploading {shown_name(event.path)} ({shown_size(event.size)})."
+
+
+def _uploaded(event: Uploaded) -> tuple[Level, str]:
+    text = f"{shown_name(event.path)} has been uploaded to {shown_name(event.store_name)}"
+    if event.receipt.already_there:
+        text = f"{shown_name(event.path)} was in {shown_name(event.store_name)} already, as {shown_name(event.address)}"
+    elif event.derived_key:
+        text += f" as {shown_name(event.address)}"
+    return Level.INFO, text + "."
+
+
+def _upload_failed(event: UploadFailed) -> tuple[Level, str]:
+    reason = _with_hint(event.message, event.hint)
+    text = f"Failed to upload {shown_name(event.path)} to {shown_name(event.address)}: {reason}"
+    if event.disposition != "kept":
+        text = f"{ended(text)} The file was {shown_text(event.disposition)}."
+    return Level.WARNING, text
+
+
+def _file_left(event: FileLeft) -> tuple[Level, str]:
+    detail = f" ({shown_text(event.detail)})" if event.detail else ""
+    return Level.DEBUG, f"{shown_name(event.path)} was left: {event.reason.value}{detail}."
+
+
+def _local_trouble(event: LocalTrouble) -> tuple[Level, str]:
+    return Level.WARNING, ended(
+        f"Could not {event.action} {shown_name(event.path)}: {_with_hint(event.message, event.hint)}"
+    )
+
+
+def _directory_pruned(event: DirectoryPruned) -> tuple[Level, str]:
+    return Level.DEBUG, f"Removed the empty directory {shown_name(event.path)}."
+
+
+def _notice(event: Notice) -> tuple[Level, str]:
+    return _NOTICE_LEVELS[event.level], shown_text(event.message)
+
+
+def _run_finished(event: RunFinished) -> tuple[Level, str]:
+    return Level.DEBUG if is_idle(event.report) else Level.INFO, summary(event.report)
+
+
+_WORDING: dict[type, Callable[[Any], tuple[Level, str]]] = {
+    RunStarted: _run_started,
+    UploadStarted: _upload_started,
+    Uploaded: _uploaded,
+    UploadFailed: _upload_failed,
+    FileLeft: _file_left,
+    LocalTrouble: _local_trouble,
+    DirectoryPruned: _directory_pruned,
+    Notice: _notice,
+    RunFinished: _run_finished,
+}

@@ -1,0 +1,1 @@
+"""Metrics for Prometheus: what is counted, how it is written, where it is served."""

@@ -1,0 +1,159 @@
+"""The metrics file, for node_exporter's textfile collector: rewritten at the end of each run, and in ``watch`` often.
+
+A run that goes on for long writes it each minute, so that it is told from one that never began.
+
+What a process of a second cannot count, the files and bytes since the beginning, comes from the ledger. A run that
+cannot begin writes the file too, and changes only what is said about the last attempt and the problems.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+
+from s3_uploader.core.events import Emit, Notice
+from s3_uploader.core.measurement import Measurement, RunInProgress, RunMeasured
+from s3_uploader.core.text import shown_name
+from s3_uploader.monitoring.metrics.samples import exposition, progress_exposition
+
+_PATIENCE_SECONDS = 1.0
+_ASK_AGAIN_SECONDS = 0.01
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_BLOCK = 512
+"""The unit of ``st_blocks``, see stat(2)."""
+
+
+class MetricsFile:
+    """Writes the file. One that cannot be written is a warning.
+
+    :param path: what the collector reads; its name must end in ``.prom`` for that.
+    :param notice: told if the file cannot be written.
+    """
+
+    def __init__(self, path: str, *, notice: Emit) -> None:
+        self._path = path
+        self._notice = notice
+
+    def measure(self, measurement: Measurement) -> None:
+        """Write what was measured, and leave what it says nothing about as it is."""
+        if isinstance(measurement, RunMeasured) and measurement.report.dry_run:
+            return
+        knows_all = isinstance(measurement, RunMeasured) and measurement.locations is not None
+        self._update(lambda: exposition(measurement, before="" if knows_all else self._before()))
+
+    def progress(self, progress: RunInProgress) -> None:
+        """Write that a run is at work, and leave what only its end can tell as it is."""
+        self._update(lambda: progress_exposition(progress, before=self._before()), durable=False)
+
+    def write(self, text: str) -> None:
+        """Write that text. It may be lost in a power cut, for it will be written again soon."""
+        self._update(lambda: text, durable=False)
+
+    def _before(self) -> str:
+        try:
+            with open(self._path, encoding="utf-8") as file:
+                return file.read()
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+    def _update(self, make: Callable[[], str], *, durable: bool = True) -> None:
+        try:
+            # One that steps aside reads the file and writes it again, and must not do so with the numbers of a run that
+            # ends in between.
+            with _alone_in(os.path.dirname(self._path) or "."):
+                self._replace(make().encode(), durable=durable)
+        except OSError as error:
+            self._notice(
+                Notice(
+                    "warning",
+                    f"The metrics file {shown_name(self._path)} cannot be written: {error.strerror}. "
+                    "Make its directory writable for this user, or correct metrics_file.",
+                )
+            )
+
+    def _replace(self, data: bytes, *, durable: bool) -> None:
+        try:
+            replace_file(self._path, data, durable=durable)
+        except OSError as error:
+            # The full disk may be what the metrics are to tell of.
+            if error.errno not in _NO_ROOM or not _overwrite(self._path, data):
+                raise
+
+
+@contextlib.contextmanager
+def _alone_in(directory: str) -> Iterator[None]:
+    """Keep other runs from writing metrics in a directory; for a moment only, and not where that is impossible."""
+    descriptor = -1
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while not _is_locked(descriptor) and time.monotonic() < until:
+            time.sleep(_ASK_AGAIN_SECONDS)
+    try:
+        yield
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def replace_file(path: str, data: bytes, *, durable: bool = True, mode: int | None = 0o644) -> None:
+    """Replace a file in one step: whoever reads it sees the old content or the new one.
+
+    :param mode: who may read it, as a rule everybody; ``None`` leaves that to the umask.
+    :raises OSError: if that is not possible; the old file is still there then.
+    """
+    directory, name = os.path.split(path)
+    # The collector reads *.prom only, so it never takes this one. The name is always the same, so that killed runs do
+    # not leave one each.
+    temporary = os.path.join(directory, f".{name}.new")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if mode is not None:
+                os.fchmod(descriptor, mode)
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(descriptor)
+        os.rename(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _overwrite(path: str, data: bytes) -> bool:
+    """Put the content into the blocks that a file has already; says whether they were enough.
+
+    A reader may see half of it, for a moment, and after a crash; replacing it is better where there is room.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    with open(descriptor, "r+b", buffering=0) as file:
+        if os.fstat(descriptor).st_blocks * _BLOCK < len(data):
+            return False
+        old = file.read()
+        try:
+            os.pwrite(descriptor, data, 0)
+            os.ftruncate(descriptor, len(data))
+        except OSError:  # a file system that never writes in place
+            with contextlib.suppress(OSError):
+                os.pwrite(descriptor, old, 0)
+            return False
+    return True

@@ -1,0 +1,183 @@
+"""Pings to a health check: it alerts when they stop. The protocol is that of healthchecks.io.
+
+``URL/start`` when a run begins, ``URL`` when it ended with exit code 0, else ``URL/<exit code>``; the body is the
+summary and the last lines of the log. Start and end of a run carry the same ``rid``, so that runs that overlap are told
+apart. See https://healthchecks.io/docs/http_api/. Nothing that happens to a ping can fail or noticeably delay a run:
+requests are made on threads of their own, which the end of the program does not wait for.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from s3_uploader._version import __version__
+from s3_uploader.core.events import Emit, Event, Notice, RunFinished, RunStarted
+from s3_uploader.monitoring.messages import summary
+
+TIMEOUT_SECONDS = 5.0
+LONGEST_BODY = 10_000
+"""Bytes; healthchecks.io keeps as many by default and rejects no more than 100 kB."""
+
+_PAUSES = (0.3, 1.0)
+"""Seconds before each further try, as long as the time-out for all of them is not over."""
+_COULD_NOT_BEGIN = 2
+
+Send = Callable[[str, bytes, float], None]
+
+
+class _Tail(Protocol):
+    def tail(self) -> str:
+        """The last lines of the log."""
+
+
+class Ping:
+    """Subscriber that pings; :meth:`close` waits for the last one, a few seconds at the most.
+
+    :param url: of the check. It is the check's only secret, so it is never shown.
+    :param log: whose last lines become the body.
+    :param notice: told if a ping failed.
+    :param send: makes the request: URL, body, seconds until it gives up.
+    :param clock: monotonic seconds.
+    :param sleep: passes seconds between two tries.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        log: _Tail,
+        notice: Emit,
+        send: Send | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._url = url
+        self._sleep = sleep
+        self._run_id = ""
+        self._log = log
+        self._notice = notice
+        self._send = send or post
+        self._clock = clock
+        self._thread: threading.Thread | None = None
+        self._give_up_at = 0.0
+        self._problem = ""
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event."""
+        if isinstance(event, RunStarted):
+            self._run_id = new_run_id()
+            self._begin("start", b"")
+        elif isinstance(event, RunFinished) and not event.report.dry_run:
+            code = event.report.exit_code
+            text = f"{summary(event.report)}\n\n{self._log.tail()}"
+            self._begin(str(code) if code else "", _last_bytes(text))
+            self._run_id = ""
+
+    def could_not_begin(self, message: str) -> None:
+        """A run could not even begin: the spool or the state directory cannot be used."""
+        self._begin(str(_COULD_NOT_BEGIN), _last_bytes(message))
+
+    def close(self) -> None:
+        """Wait for the last ping, but not longer than it may take."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        thread.join(max(self._give_up_at - self._clock(), 0.0))
+        if thread.is_alive():
+            self._problem = f"no answer in {TIMEOUT_SECONDS:.0f} s"
+        self._tell_problem()
+
+    def _tell_problem(self) -> None:
+        problem, self._problem = self._problem, ""
+        if problem:
+            host = host_of(self._url)
+            self._notice(Notice("warning", f"The health check at {host} could not be pinged: {problem}."))
+
+    def _try(self, url: str, body: bytes, give_up_at: float) -> None:
+        for pause in (*_PAUSES, None):
+            try:
+                self._send(url, body, max(give_up_at - self._clock(), 0.1))
+                return
+            except Exception as error:  # whatever it is, it is only about a ping
+                status = getattr(error, "code", None)
+                is_final = isinstance(status, int) and 400 <= status < 500
+                if pause is None or is_final or self._clock() + pause >= give_up_at:
+                    self._problem = in_words(error, url=self._url)
+                    return
+            self._sleep(pause)
+
+    def _begin(self, signal: str, body: bytes) -> None:
+        self._tell_problem()  # of the ping before, where one process makes many runs
+        give_up_at = self._give_up_at = self._clock() + TIMEOUT_SECONDS
+        before = self._thread
+        url = signal_url(self._url, signal, run_id=self._run_id)
+
+        def work() -> None:
+            if before is not None:  # a start that arrives after the end would say that the run is still going on
+                before.join(max(give_up_at - self._clock(), 0.0))
+            self._try(url, body, give_up_at)
+
+        self._thread = threading.Thread(target=work, name="ping", daemon=True)
+        self._thread.start()
+
+
+def new_run_id() -> str:
+    """A random UUID. The module of that name is not worth its import."""
+    digits = bytearray(os.urandom(16))
+    digits[6] = digits[6] & 0x0F | 0x40
+    digits[8] = digits[8] & 0x3F | 0x80
+    text = digits.hex()
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+
+def signal_url(url: str, signal: str, *, run_id: str = "") -> str:
+    """The check's URL with the signal added to its path and the run to its query."""
+    address, _, query = url.partition("?")
+    if signal:
+        address = f"{address.rstrip('/')}/{signal}"
+    parts = [part for part in (query, f"rid={run_id}" if run_id else "") if part]
+    return "?".join([address, *(["&".join(parts)] if parts else [])])
+
+
+def in_words(error: Exception, *, url: str) -> str:
+    """What is wrong, without the secret that the URL is."""
+    status = getattr(error, "code", None)
+    if isinstance(status, int):
+        return f"it answered with status {status}"
+    reason = getattr(error, "reason", error)
+    text = getattr(reason, "strerror", None) or str(reason)
+    secret = url.partition("://")[2].partition("/")[2].partition("?")[0].strip("/")
+    is_ours = not isinstance(error, OSError) or bool(secret and secret in text)
+    return type(error).__name__ if is_ours or not text else text
+
+
+def host_of(url: str) -> str:
+    """The host in a URL: what may be shown of it."""
+    return url.partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2]
+
+
+def post(url: str, body: bytes, timeout: float) -> None:
+    """Make the request; proxies are taken from the environment."""
+    import urllib.request
+
+    request = urllib.request.Request(
+        url,
+        data=body,
+        method="POST",
+        headers={"Content-Type": "text/plain; charset=utf-8", "User-Agent": f"s3-uploader/{__version__}"},
+    )
+    with urllib.request.urlopen(request, timeout=timeout):
+        pass
+
+
+def _last_bytes(text: str) -> bytes:
+    data = text.encode("utf-8", "backslashreplace")
+    if len(data) <= LONGEST_BODY:
+        return data
+    head, _, rest = data.partition(b"\n")
+    head = head[: LONGEST_BODY // 2]
+    return head + b"\n" + rest[-(LONGEST_BODY - len(head) - 1) :]

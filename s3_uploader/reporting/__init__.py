@@ -1,1 +1,0 @@
-"""Subscribers to the events of a run: log, progress, metrics, pings."""

@@ -1,0 +1,1 @@
+"""One pass over the spool, from the configuration to the run report."""

@@ -1,0 +1,147 @@
+"""Whether a candidate is shipped in this run: the one sequence of questions that a run and a rehearsal both ask."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from s3_uploader.core.model import Candidate, Left
+from s3_uploader.ledger.rows import FailingRow
+from s3_uploader.spool.layouts.base import EmptyDirectory, Layout, Skip
+from s3_uploader.spool.open_file import OpenFile, open_candidate
+from s3_uploader.spool.readiness import is_being_written, still_settling
+from s3_uploader.spool.root import SpoolRoot
+
+if TYPE_CHECKING:
+    from s3_uploader.spool.claims import Claims
+
+_TICK = 0.02
+"""Seconds; file systems stamp changes with a clock that ticks every 1 to 10 ms (``CONFIG_HZ``; until Linux 6.13)."""
+
+
+class Intake:
+    """Decides about candidates and opens those that are ready.
+
+    :param known_failure: the record of a file that failed before, if there is one.
+    :param is_remembered: whether this very file was shipped before and kept.
+    :param claims: where files that are ready are taken by rename, if several uploaders share the spool.
+    """
+
+    def __init__(
+        self,
+        root: SpoolRoot,
+        *,
+        settle_seconds: float,
+        known_failure: Callable[[str], FailingRow | None],
+        is_remembered: Callable[[OpenFile], bool],
+        claims: Claims | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._root = root
+        self._settle_seconds = settle_seconds
+        self._known_failure = known_failure
+        self._is_remembered = is_remembered
+        self._claims = claims
+        self._sleep = sleep
+
+    def admit(self, candidate: Candidate, *, now: float) -> OpenFile | tuple[Left, str]:
+        """The open file if it is ready, else why it is left, with a detail for people."""
+        detail = self._settling(candidate, candidate.mtime_ns, now)
+        if detail:
+            return Left.FRESH, detail
+        failing = self._known_failure(candidate.path)
+        if failing is not None and failing.waits(size=candidate.size, mtime_ns=candidate.mtime_ns, now=now):
+            return Left.WAITING, f"failed {failing.attempts} times, last with: {failing.message}"
+        file = open_candidate(self._root, candidate)
+        if not isinstance(file, OpenFile):
+            return file
+        try:
+            left = self._second_look(file, now) or self._claim(file)
+        except BaseException:
+            file.close()
+            raise
+        if left is None:
+            return file
+        file.close()
+        return left
+
+    def _claim(self, file: OpenFile) -> tuple[Left, str] | None:
+        """Take an open file out of the spool, if that is how uploaders keep apart; why not, if it cannot be had.
+
+        It is opened first, so that a file that is not ready is left alone: a producer that looks for it by name must
+        not miss it, and a rename there and back would wake every uploader that watches the spool.
+        """
+        claims, candidate = self._claims, file.candidate
+        if claims is None:
+            return None
+        try:
+            if not claims.take(candidate):
+                return Left.VANISHED, "another uploader has it"
+        except OSError as error:
+            return Left.UNREADABLE, f"it cannot be claimed: {error.strerror or error}"
+        file.home = claims.root
+        file.on_close = lambda: claims.give_back(candidate)
+        try:
+            status = claims.root.stat(candidate.directory, candidate.name)
+            before = file.fingerprint
+            if (status.st_dev, status.st_ino) != (before.device, before.inode):
+                return Left.FRESH, "it has just been replaced"
+            if is_being_written(file.descriptor):
+                return Left.BUSY, "a writer has it open"
+            # The rename has changed the ctime. What is to be compared from now on is the file as it was claimed.
+            file.look_again()
+        except OSError as error:
+            return Left.UNREADABLE, error.strerror or str(error)
+        return None if file.fingerprint.same_content_as(before) else (Left.FRESH, "it is being changed")
+
+    def _second_look(self, file: OpenFile, now: float) -> tuple[Left, str] | None:
+        """Why an open file is left after all. The scan's look at it is a moment old by now."""
+        if file.fingerprint.mtime_ns != file.candidate.mtime_ns:
+            detail = self._settling(file.candidate, file.fingerprint.mtime_ns, now)
+            if detail:
+                return Left.FRESH, detail
+        # A change within the tick of the one before leaves no trace in the times. So no fingerprint is trusted whose
+        # last change may be in the current tick.
+        if abs(now - file.fingerprint.ctime_ns / 1e9) < _TICK:
+            self._sleep(_TICK)
+            try:
+                if not file.look_again():
+                    return Left.FRESH, "it is being changed"
+            except OSError as error:
+                return Left.UNREADABLE, error.strerror or str(error)
+        return (Left.REMEMBERED, "") if self._is_remembered(file) else None
+
+    def _settling(self, candidate: Candidate, mtime_ns: int, now: float) -> str:
+        return still_settling(
+            period_begin=candidate.period_begin,
+            period_end=candidate.period_end,
+            mtime=mtime_ns / 1e9,
+            now=now,
+            settle_seconds=self._settle_seconds,
+        )
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What a run would do with a candidate now: ship it (``reason`` is ``None``) or leave it."""
+
+    candidate: Candidate
+    reason: Left | None
+    detail: str
+
+
+def survey(
+    root: SpoolRoot, layout: Layout, intake: Intake, *, now: Callable[[], float], skip: Skip
+) -> Iterator[Verdict]:
+    """What a run would do with each candidate, without doing anything. Reads no content."""
+    for found in layout.scan(root, skip):
+        if isinstance(found, EmptyDirectory):
+            continue
+        file = intake.admit(found, now=now())
+        if isinstance(file, OpenFile):
+            file.close()
+            yield Verdict(found, None, "")
+        else:
+            yield Verdict(found, *file)

@@ -1,0 +1,223 @@
+"""The parts that a configuration names: layout, store, options of an upload, what becomes of files afterwards."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from s3_uploader.config.keys import (
+    ALREADY_COMPRESSED,
+    Compress,
+    Config,
+    FtpDestination,
+    Location,
+    MoveTo,
+    S3Destination,
+)
+from s3_uploader.core.model import Candidate, OnConflict, Proof
+from s3_uploader.run.routing import Plan, Rule
+from s3_uploader.run.settlement import FailurePolicy, SuccessPolicy
+from s3_uploader.spool.layouts.base import Globs, Layout
+from s3_uploader.spool.removal import MoveTarget
+from s3_uploader.stores.base import Compression, Memory, PutOptions, Store
+from s3_uploader.stores.wrappers.base import LazyStore
+
+_COMPRESSION_DEFAULTS = {"gzip": (".gz", 6), "zstd": (".zst", 3)}
+
+
+class MakeStore(Protocol):
+    """Makes the store of a configuration; see :func:`build_store`."""
+
+    def __call__(self, config: Config, *, notice: Callable[[str, str], None], memory: Memory | None) -> Store:
+        """Make it."""
+
+
+def build_layout(config: Config) -> Layout:
+    """The layout that the configuration names."""
+    globs = Globs(include=config.include, exclude=config.exclude)
+    if config.layout == "tree":
+        from s3_uploader.spool.layouts.tree import TreeLayout
+
+        return TreeLayout(settle_seconds=config.settle_seconds, globs=globs)
+    if config.layout == "queue":
+        from s3_uploader.spool.layouts.queue import QueueLayout
+
+        return QueueLayout(globs=globs)
+    from s3_uploader.spool.layouts.dated import DatedLayout, epoch_function
+
+    return DatedLayout(settle_seconds=config.settle_seconds, globs=globs, epoch_of=epoch_function(config.timezone))
+
+
+def build_store(
+    config: Config,
+    *,
+    notice: Callable[[str, str], None],
+    memory: Memory | None,
+    bytes_in_flight: int | None = None,
+) -> Store:
+    """The store that the configuration names; nothing of it is imported before it is opened.
+
+    :param bytes_in_flight: how much of files may be in memory at once; ``None`` for the store's own measure.
+    """
+    destination = config.destination
+    if isinstance(destination, S3Destination):
+        bucket = destination
+
+        def make_s3() -> Store:
+            from s3_uploader.stores.s3 import store as s3
+
+            settings = msgspec.structs.asdict(bucket)
+            for name in ("on_conflict", "minimum_proof"):
+                del settings[name]
+            if bytes_in_flight is not None:
+                settings["bytes_in_flight"] = bytes_in_flight
+            # Rights may be limited to the prefix: the probe of `check` goes there too.
+            return s3.create(**settings, key_prefix=constant_prefix(config), notice=notice, memory=memory)
+
+        return LazyStore(name=bucket.bucket, scheme="s3", make=make_s3)
+    if isinstance(destination, FtpDestination):
+        server = destination
+
+        def make_ftp() -> Store:
+            from s3_uploader.stores.ftp import store as ftp
+
+            settings = msgspec.structs.asdict(server)
+            for name in ("on_conflict", "minimum_proof"):
+                del settings[name]
+            return ftp.create(**settings, identity=config.base_dir)
+
+        return LazyStore(name=f"{server.host}:{server.port}", scheme="ftps" if server.tls else "ftp", make=make_ftp)
+    directory = destination
+
+    def make_local() -> Store:
+        from s3_uploader.stores.local.store import LocalStore
+
+        return LocalStore(path=directory.path, max_concurrency=directory.max_concurrency)
+
+    return LazyStore(name=directory.path, scheme="file", make=make_local)
+
+
+def store_maker(simulated_failure_rate: float, *, bytes_in_flight: int | None = None) -> MakeStore:
+    """:func:`build_store`, or with a rate a maker of stores that fail that often, for a rehearsal."""
+    if not simulated_failure_rate and bytes_in_flight is None:
+        return build_store
+
+    def make_one(config: Config, *, notice: Callable[[str, str], None], memory: Memory | None) -> Store:
+        return build_store(config, notice=notice, memory=memory, bytes_in_flight=bytes_in_flight)
+
+    if not simulated_failure_rate:
+        return make_one
+
+    def make(config: Config, *, notice: Callable[[str, str], None], memory: Memory | None) -> Store:
+        from s3_uploader.stores.wrappers.simulated import UnreliableStore
+
+        notice("warning", f"Rehearsal: {simulated_failure_rate:.0%} of the uploads are made to fail.")
+        return UnreliableStore(make_one(config, notice=notice, memory=memory), rate=simulated_failure_rate)
+
+    return make
+
+
+def build_plan(config: Config) -> Plan:
+    """How each file is shipped: the general rule, and those of the configuration's locations."""
+    special = [
+        (Globs(include=[pattern], exclude=[]), _rule(config, location))
+        for pattern, location in config.locations.items()
+    ]
+    return Plan(
+        _rule(config, Location()),
+        [(functools.partial(globs.admits, ()), rule) for globs, rule in special],
+    )
+
+
+def _rule(config: Config, location: Location) -> Rule:
+    destination = config.destination
+    tags = None
+    if location.tags and isinstance(destination, S3Destination):
+        tags = {**destination.tags, **location.tags}
+    options = PutOptions(
+        on_conflict=OnConflict(location.on_conflict or destination.on_conflict),
+        minimum_proof=Proof.of_label(destination.minimum_proof),
+        metadata=location.metadata,
+        storage_class=location.storage_class,
+        tags=tags,
+    )
+    prefix = _prefix(config.key_prefix if location.key_prefix is None else location.key_prefix, config.timezone)
+    compress = _compress(location.compress or config.compress)
+    if compress is None:
+        return Rule(prefix=prefix, options=options)
+    globs = Globs(
+        include=compress.include, exclude=list(ALREADY_COMPRESSED) if compress.exclude is None else compress.exclude
+    )
+
+    def is_compressed(key: str) -> bool:
+        *directories, name = key.split("/")
+        return globs.admits(tuple(directories), name)
+
+    suffix, level = _COMPRESSION_DEFAULTS[compress.format]
+    compression = Compression(
+        compress.format,
+        level if compress.level is None else compress.level,
+        suffix if compress.key_suffix is None else compress.key_suffix,
+    )
+    compressed = msgspec.structs.replace(options, compression=compression)
+    return Rule(prefix=prefix, options=options, compressed=compressed, is_compressed=is_compressed)
+
+
+def _compress(setting: str | Compress) -> Compress | None:
+    if isinstance(setting, Compress):
+        return setting
+    return Compress(format=setting) if setting in ("gzip", "zstd") else None  # type: ignore[arg-type]
+
+
+def compression_formats(config: Config) -> set[str]:
+    """What files of a configuration may be compressed with."""
+    settings = [config.compress, *(each.compress for each in config.locations.values() if each.compress is not None)]
+    return {compress.format for compress in map(_compress, settings) if compress is not None}
+
+
+def _prefix(text: str, timezone: str) -> str | Callable[[Candidate], str]:
+    if "{" not in text and "}" not in text:
+        return text
+    from s3_uploader.config import key_prefix
+
+    return key_prefix.prefix_function(
+        text, host=os.uname().nodename, time_in=functools.partial(key_prefix.time_in, timezone)
+    )
+
+
+def constant_prefix(config: Config) -> str:
+    """What all keys of a configuration begin with, whatever the file and its location."""
+    prefixes = [
+        config.key_prefix,
+        *(each.key_prefix for each in config.locations.values() if each.key_prefix is not None),
+    ]
+    if any("{" in prefix or "}" in prefix for prefix in prefixes):
+        from s3_uploader.config.key_prefix import constant_part
+
+        prefixes = [constant_part(prefix) for prefix in prefixes]
+    return os.path.commonprefix(prefixes)  # noqa: RUF071 - a prefix of keys is one of characters
+
+
+def success_policy(config: Config) -> SuccessPolicy:
+    """What becomes of a file that was shipped."""
+    if isinstance(config.on_success, MoveTo):
+        return SuccessPolicy(move_to=MoveTarget(move_directory(config.on_success)))
+    return SuccessPolicy(keep=config.on_success == "keep")
+
+
+def failure_policy(config: Config) -> FailurePolicy:
+    """What becomes of a file that cannot be shipped."""
+    if isinstance(config.on_failure, MoveTo):
+        if os.path.realpath(move_directory(config.on_failure)) == os.path.realpath(config.base_dir):
+            return FailurePolicy()  # resubmitted: it stays in the spool, or goes back there from its claim
+        return FailurePolicy(move_to=MoveTarget(move_directory(config.on_failure)), attempts=config.on_failure.attempts)
+    return FailurePolicy(delete=config.on_failure == "delete")
+
+
+def move_directory(policy: MoveTo) -> str:
+    """The directory of a ``move_to``, absolute; a relative one is taken from where the program was started."""
+    return os.path.abspath(policy.move_to)

@@ -1,0 +1,93 @@
+"""Tells an error of one file from one of the destination, which every other file would meet too.
+
+An error hardly ever says so by itself. A refusal may be about one key, a time-out about one large file, and a
+connection that breaks may do so because something on the way dislikes these very bytes. What decides is whether other
+files come through. So an error that could be the destination's is held in doubt. Nothing more is sent until what is
+under way has answered, and then one file at a time:
+
+* another file comes through: then it was the file's;
+* so many fail, or it takes so long, that waiting for one is vain: then it is the destination's, and the run ends.
+
+A file that an earlier run could not ship proves nothing against a destination that has taken others in this run. That
+is what keeps a handful of bad files, which are the oldest and so come first, from ending every run.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from s3_uploader.core.errors import Scope, StoreError
+
+_PROBES = 8
+"""Files in a row that fail before the destination is given up, where failing is quick;"""
+_SLOW_PROBES = 4
+"""where it is not, and the destination worked in this run."""
+_PATIENCE = 5.0
+"""Seconds after which failing is not quick, and what is under way is no longer waited for."""
+
+_T = TypeVar("_T")
+
+
+class Breaker(Generic[_T]):
+    """Holds the failed uploads that are in doubt. Does nothing by itself; times are those of the monotonic clock."""
+
+    def __init__(self) -> None:
+        self.successes = 0
+        self._in_a_row = 0
+        self._old_in_a_row = 0
+        self._doubts: list[tuple[_T, StoreError]] = []
+        self._doubts_since = 0.0
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether it is to be found out whose errors there were."""
+        return bool(self._doubts)
+
+    @property
+    def has_enough_of_old_failures(self) -> bool:
+        """Whether so many files that failed before have failed again, one after the other, that it is vain to go on."""
+        return self._old_in_a_row >= _PROBES
+
+    def succeeded(self) -> list[tuple[_T, StoreError]]:
+        """An upload came through. Returns the failures that this makes their files' own."""
+        self.successes += 1
+        self._in_a_row = self._old_in_a_row = 0
+        return self.take_doubts()
+
+    def failed(self, upload: _T, error: StoreError, *, successes_before: int, failed_before: bool, now: float) -> bool:
+        """An upload failed. Returns whether that is in doubt now; else it is the file's own.
+
+        :param successes_before: how many uploads had succeeded when it began.
+        :param failed_before: an earlier run could not ship the file.
+        """
+        passing = error.retryable or error.code == "DeadlineExceeded"
+        if not passing and error.scope is Scope.FILE:
+            return False
+        if failed_before and self.successes:
+            self._old_in_a_row += 1
+            return False
+        self._in_a_row += 1
+        # An error that may pass has been retried for a while. If others came through in that time, it is not theirs.
+        if passing and self.successes > successes_before:
+            return False
+        if not self._doubts:
+            self._doubts_since = now
+        self._doubts.append((upload, error))
+        return True
+
+    def must_wait(self, *, in_flight: int, now: float) -> bool:
+        """Whether nothing more is to be sent before one of those under way has answered."""
+        return bool(self._doubts) and in_flight > 0 and now - self._doubts_since < _PATIENCE
+
+    def must_trip(self, *, in_flight: int, now: float) -> bool:
+        """Whether the destination is to be given up."""
+        if not self._doubts or self.must_wait(in_flight=in_flight, now=now):
+            return False
+        if now - self._doubts_since < _PATIENCE:
+            return self._in_a_row >= _PROBES
+        return self._in_a_row >= _SLOW_PROBES or not self.successes
+
+    def take_doubts(self) -> list[tuple[_T, StoreError]]:
+        """Take out what is in doubt."""
+        doubts, self._doubts = self._doubts, []
+        return doubts

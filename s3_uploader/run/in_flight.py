@@ -1,0 +1,174 @@
+"""Uploads under way: handed to the store, counted, and taken back from a queue as they are answered."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from s3_uploader.core.errors import StoreError
+from s3_uploader.core.model import Receipt
+from s3_uploader.run.settlement import Upload
+from s3_uploader.stores.base import Loop, Source, Store
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    Completions = queue.SimpleQueue[tuple[Upload, Future[Receipt]] | None]
+
+_BYTES_PER_SECOND_AT_LEAST = 64 * 1024
+_MOST_COUNTED = 16 * 2**20
+"""What a file counts for among the bytes in flight at most: a store has no more than some parts of it in memory."""
+_TURN_SECONDS = 0.005
+"""So long the sockets may go without a look while there is other work."""
+
+
+class Flight:
+    """The uploads under way. Belongs to the thread that owns the spool; only :meth:`wake` may be called from elsewhere.
+
+    :param timeout_seconds: for each upload, beside the time for its bytes.
+    :param make_queue: makes what the store's threads put their answers into.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        timeout_seconds: float,
+        make_queue: Callable[[], Completions] = queue.SimpleQueue,
+    ) -> None:
+        self._store = store
+        self._timeout_seconds = timeout_seconds
+        self._completions = make_queue()
+        self._under_way: dict[int, tuple[Upload, Future[Receipt]]] = {}
+        self._keys: set[str] = set()
+        self.bytes = 0
+        self._loop: Loop | None = None
+        self._owner = 0
+        self._turned_at = 0.0
+
+    def take_over_loop(self) -> None:
+        """Run the store's loop, if it lends one, while waiting; until :meth:`hand_back_loop`. The store is open."""
+        self._loop = loop = self._store.loop
+        if loop is not None:
+            self._owner = threading.get_ident()
+            loop.take_over()
+
+    def hand_back_loop(self) -> None:
+        """Leave the loop to the store."""
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.hand_back()
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    def is_sending(self, key: str) -> bool:
+        """Whether a file is under way to that key. A second one might arrive first, and the older content stay."""
+        return key in self._keys
+
+    def oldest(self) -> float | None:
+        """When the upload that has been under way longest began, in monotonic seconds; ``None`` if there is none."""
+        return min((upload.began for upload, _ in self._under_way.values()), default=None)
+
+    def paths(self) -> set[str]:
+        """The paths of the files under way."""
+        return {upload.file.candidate.path for upload, _ in self._under_way.values()}
+
+    def launch(self, upload: Upload) -> None:
+        """Hand a file to the store."""
+        size = upload.file.fingerprint.size
+        try:
+            future = self._store.put(
+                upload.key,
+                Source(upload.file.descriptor, size),
+                options=upload.options,
+                deadline=upload.began + self._timeout_seconds + size / _BYTES_PER_SECOND_AT_LEAST,
+                replaces=upload.replaces,
+            )
+        except Exception as error:
+            from concurrent.futures import Future
+
+            future = Future()
+            future.set_exception(error)
+        self._under_way[id(upload)] = upload, future
+        self._keys.add(upload.key)
+        self.bytes += _share(upload)
+        future.add_done_callback(lambda done: self._put(upload, done))
+
+    def _put(self, upload: Upload, done: Future[Receipt]) -> None:
+        self._completions.put((upload, done))
+        loop = self._loop
+        if loop is not None and threading.get_ident() != self._owner:
+            loop.wake()
+
+    def wake(self) -> None:
+        """End a wait. May be called from a signal handler: ``SimpleQueue.put`` is reentrant by design."""
+        self._completions.put(None)
+        loop = self._loop
+        if loop is not None:
+            loop.wake()
+
+    def has_landed(self) -> bool:
+        """Whether :meth:`landed` has something without waiting."""
+        self.keep_turning()
+        return not self._completions.empty()
+
+    def keep_turning(self) -> None:
+        """To be called between steps of other work: have the sockets looked at, if that was some time ago."""
+        if self._loop is not None and self._under_way and time.monotonic() - self._turned_at > _TURN_SECONDS:
+            self._turn(0.0)
+
+    def _turn(self, timeout: float) -> None:
+        loop = self._loop
+        assert loop is not None
+        if not loop.turn(timeout):
+            self.hand_back_loop()
+        self._turned_at = time.monotonic()
+
+    def landed(self, timeout: float) -> tuple[Upload, Receipt | StoreError] | None:
+        """The next upload that was answered, with the answer; ``None`` if there was none, or when woken.
+
+        Waits for at most ``timeout`` seconds, and not always so long.
+        """
+        try:
+            if self._loop is not None:
+                if self._completions.empty():
+                    self._turn(timeout)
+                timeout = 0.0
+            completion = self._completions.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        if completion is None:
+            return None
+        upload, future = completion
+        # One that was given up may be answered all the same.
+        if self._under_way.pop(id(upload), None) is None:
+            return None
+        self.bytes -= _share(upload)
+        self._keys.discard(upload.key)
+        try:
+            return upload, future.result()
+        except StoreError as error:
+            return upload, error
+        except Exception as error:
+            # A bug of a store must not cost the other files their run.
+            return upload, StoreError(f"internal error: {type(error).__name__}: {error}", code="InternalError")
+
+    def give_up(self) -> list[Upload]:
+        """Let go of all uploads; their files are closed when the store is done with them."""
+        uploads = []
+        for upload, future in self._under_way.values():
+            uploads.append(upload)
+            # Until then a thread of the store may still read from it.
+            future.add_done_callback(lambda done, file=upload.file: file.close())  # type: ignore[misc]
+        self._under_way.clear()
+        self._keys.clear()
+        self.bytes = 0
+        return uploads
+
+
+def _share(upload: Upload) -> int:
+    return min(upload.file.fingerprint.size, _MOST_COUNTED)

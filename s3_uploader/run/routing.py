@@ -1,0 +1,64 @@
+"""How each file is shipped: under which key and with which options, by its location."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from s3_uploader.core.model import Candidate
+from s3_uploader.stores.base import PutOptions
+
+_MOST_LOCATIONS = 10_000
+
+
+class Shipment(NamedTuple):
+    """Where one file goes, and how."""
+
+    key: str
+    options: PutOptions
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """How the files of some locations are shipped.
+
+    :param prefix: what is put before the key, or what finds it for a file.
+    :param compressed: the options, with ``compression``, of those files that are to be compressed.
+    :param is_compressed: whether one is, by its key without prefix.
+    """
+
+    prefix: str | Callable[[Candidate], str]
+    options: PutOptions
+    compressed: PutOptions | None = None
+    is_compressed: Callable[[str], bool] = bool
+
+
+class Plan:
+    """Gives each file the rule of its location.
+
+    :param general: the rule of every location that no pattern matches.
+    :param special: rules with what says whether one holds for a location; the first that does counts.
+    """
+
+    def __init__(self, general: Rule, special: Sequence[tuple[Callable[[str], bool], Rule]] = ()) -> None:
+        self._general = general
+        self._special = special
+        self._of_location: dict[str, Rule] = {}
+
+    def __call__(self, candidate: Candidate) -> Shipment:
+        """The key and the options of a file; the same each time for a file that did not change."""
+        rule = self._rule(candidate.location) if self._special else self._general
+        prefix = rule.prefix if isinstance(rule.prefix, str) else rule.prefix(candidate)
+        compressed = rule.compressed
+        if compressed is not None and compressed.compression is not None and rule.is_compressed(candidate.key):
+            return Shipment(prefix + candidate.key + compressed.compression.suffix, compressed)
+        return Shipment(prefix + candidate.key, rule.options)
+
+    def _rule(self, location: str) -> Rule:
+        rule = self._of_location.get(location)
+        if rule is None:
+            rule = next((rule for holds, rule in self._special if holds(location)), self._general)
+            if len(self._of_location) < _MOST_LOCATIONS:
+                self._of_location[location] = rule
+        return rule

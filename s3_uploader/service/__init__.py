@@ -1,0 +1,1 @@
+"""What stays up: ``watch``, and the uploader inside another program."""

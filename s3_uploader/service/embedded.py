@@ -1,0 +1,119 @@
+"""The uploader inside another program: one pass, or passes in the background until told to stop."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from s3_uploader import config
+from s3_uploader.config import Config
+from s3_uploader.core.control import Stop
+from s3_uploader.core.events import fan_out
+from s3_uploader.core.model import RunReport
+from s3_uploader.inspection.preview import measured_before
+from s3_uploader.monitoring.logging_adapter import LoggingAdapter
+from s3_uploader.monitoring.monitor import Monitoring, NoTail
+from s3_uploader.run import run as app
+from s3_uploader.service.inotify import file_system_events
+from s3_uploader.service.watch import DEFAULT_INTERVAL, SaysOnce, Wakeup, Watch
+
+AnyConfig: TypeAlias = Config | Mapping[str, Any] | str | os.PathLike[str]
+"""A configuration, a mapping with its keys, or the path of its file."""
+
+
+def upload_once(configuration: AnyConfig) -> RunReport:
+    """Run one pass over the spool and return what it did; ``exit_code`` in it is what the command would exit with.
+
+    Events go to the logger ``s3_uploader``. No signal handler is installed.
+
+    :raises s3_uploader.core.errors.ConfigError: with every problem of the configuration.
+    :raises s3_uploader.core.errors.SpoolError: if the spool cannot be used.
+    :raises s3_uploader.core.errors.StateError: if the ledger cannot be opened.
+    """
+    loaded = _loaded(configuration)
+    log = LoggingAdapter()
+    monitoring = Monitoring(notice=log, log=NoTail())
+    monitoring.configure(
+        metrics_file=loaded.metrics_file,
+        ping_url=loaded.ping_url,
+        base_dir=loaded.base_dir,
+        before=lambda: measured_before(loaded),
+    )
+    try:
+        return app.run_once(
+            loaded,
+            app.Surroundings(
+                emit=fan_out([log, monitoring]),
+                beat=monitoring.beat,
+                measure=monitoring.measure if loaded.metrics_file or loaded.ping_url else None,
+            ),
+        )
+    finally:
+        monitoring.close()
+
+
+def process(configuration: AnyConfig, *, interval: float = DEFAULT_INTERVAL) -> Callable[..., bool]:
+    """Ship files in the background, as soon as they are ready, until told to stop.
+
+    Works in daemon threads of the calling process; installs no signal handler and configures no logging (events go to
+    the logger ``s3_uploader``). Do not fork while it runs.
+
+    :param interval: seconds between two looks at the spool; file-system events make the next one come earlier.
+    :returns: a callable that stops it: uploads in flight are finished, for as long as ``drain_seconds`` says, then
+        cancelled; it returns once everything has ended, ``True``, or after ``timeout`` seconds, ``False``. Calling it
+        again is harmless, from any thread.
+    :raises s3_uploader.core.errors.ConfigError: with every problem of the configuration.
+    """
+    loaded = _loaded(configuration)
+    log = LoggingAdapter()
+    monitoring = Monitoring(notice=SaysOnce(log), log=NoTail(), watch_interval=interval)
+    stop = Stop()
+    watch = Watch(
+        lambda: loaded,
+        emit=log,
+        monitor=monitoring,
+        measure=monitoring.measure,
+        stop=stop,
+        wakeup=Wakeup(),
+        interval=interval,
+        events=file_system_events,
+        beat=monitoring.beat,
+        configured=lambda config: monitoring.configure(
+            metrics_file=config.metrics_file,
+            ping_url=config.ping_url,
+            base_dir=config.base_dir,
+            before=lambda: measured_before(config),
+        ),
+    )
+
+    def work() -> None:
+        try:
+            watch.run()
+        finally:
+            monitoring.close()
+
+    thread = threading.Thread(target=work, name="s3_uploader", daemon=True)
+    once = threading.Lock()
+    thread.start()
+
+    def stop_and_wait(timeout: float | None = None) -> bool:
+        # A second request would cancel what the first one lets finish.
+        with once:
+            if not stop.requests:
+                stop.request()
+        if threading.current_thread() is thread:
+            return False  # asked by a handler of our own log records; it ends once that has returned
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    return stop_and_wait
+
+
+def _loaded(configuration: AnyConfig) -> Config:
+    if isinstance(configuration, Config):
+        return configuration
+    if isinstance(configuration, Mapping):
+        return config.from_mapping(dict(configuration), source="configuration")
+    return config.load(os.fspath(configuration))

@@ -1,0 +1,361 @@
+"""The loop that runs for years: pass after pass, woken by time and by file-system events.
+
+Events are hints and nothing else: they make the next pass come earlier, and the pass finds out by itself what there is
+to do. So the loop works the same, only less promptly, where the file system has no events or the kernel's limit of
+watches is reached. Trouble (no network, expired credentials, a spool that is not mounted) is said once, met with
+growing pauses, and its end is said too.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import time
+from collections.abc import Callable
+
+from s3_uploader.config.keys import Config, S3Destination
+from s3_uploader.core.control import Clock, News, Stop
+from s3_uploader.core.counters import End
+from s3_uploader.core.errors import ConfigError, UploaderError
+from s3_uploader.core.events import Emit, Event, LocalTrouble, Notice, RunFinished, UploadFailed, fan_out
+from s3_uploader.core.measurement import Measure
+from s3_uploader.core.model import Left, RunReport
+from s3_uploader.run import assembly
+from s3_uploader.run import run as app
+from s3_uploader.stores.base import Memory, Store
+from s3_uploader.stores.wrappers.kept import KeptStore, PassedOnMemory
+
+DEFAULT_INTERVAL = 9.0
+"""Seconds between two passes; what zc.s3uploadqueue polled at."""
+
+_LONGEST_PAUSE = 60.0
+"""Seconds; no longer than a start by cron would wait."""
+_SHORTEST_PAUSE = 0.2
+_KEEP_OPEN_SECONDS = 60.0
+_CLOSE_SECONDS = 5.0
+_GATHER_SECONDS = 0.02
+"""Events come in bursts; a pass that begins this much later finds the whole burst."""
+_LONGEST_GATHER_SECONDS = 5.0
+_FORGET_SECONDS = 600.0
+_MOST_SAID = 10_000
+
+StartEvents = Callable[[str, Callable[[], None], Emit], Callable[[], None]]
+"""Starts to call a function whenever something appears in a directory, until the returned function is called."""
+
+
+class Wakeup:
+    """What the loop sleeps on: set by events, stop requests and reloads, from any thread or signal handler."""
+
+    def __init__(self) -> None:
+        # ``threading.Event.set`` in a signal handler can meet its own lock, held by the thread that was interrupted.
+        # ``SimpleQueue.put`` is reentrant by design.
+        self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def set(self) -> None:
+        """Wake the loop, now or when it next sleeps."""
+        if self._tokens.empty():
+            self._tokens.put(None)
+
+    def sleep(self, seconds: float) -> bool:
+        """Sleep until woken, at most so long; whether it was woken."""
+        try:
+            self._tokens.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        while not self._tokens.empty():
+            self._tokens.get()
+        return True
+
+
+class Watch:
+    """Passes over a spool until told to stop.
+
+    :param load: gives the configuration; called at the start and at each reload.
+    :param emit: told what a person should read: trouble once, not once in each pass.
+    :param monitor: told everything.
+    :param measure: see :class:`s3_uploader.run.run.Surroundings`.
+    :param interval: seconds between two passes when nothing wakes the loop earlier.
+    :param events: see :data:`StartEvents`; ``None`` where there is no such thing.
+    :param status: told in one line what the loop does, for a service manager.
+    :param beat: called at least once a second while the loop is alive.
+    :param reloading: called when the configuration is about to be loaded anew.
+    :param configured: called with the configuration that holds from now on, at the start and after each reload.
+    :param make_store: makes the store of a configuration, see :func:`s3_uploader.run.assembly.build_store`.
+    :param is_rehearsal: see :class:`s3_uploader.run.run.Surroundings`.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Config],
+        *,
+        emit: Emit,
+        stop: Stop,
+        wakeup: Wakeup,
+        monitor: Emit = lambda event: None,
+        measure: Measure | None = None,
+        interval: float = DEFAULT_INTERVAL,
+        clock: Clock | None = None,
+        events: StartEvents | None = None,
+        status: Callable[[str], None] = lambda text: None,
+        beat: Callable[[], None] = lambda: None,
+        reloading: Callable[[], None] = lambda: None,
+        configured: Callable[[Config], None] = lambda config: None,
+        make_store: assembly.MakeStore = assembly.build_store,
+        is_rehearsal: bool = False,
+    ) -> None:
+        self._clock = clock or Clock()
+        self._load = load
+        self._say = emit
+        self._calm = SaysOnce(emit, clock=self._clock.monotonic)
+        self._emit = fan_out([self._calm, monitor])
+        self._measure = measure
+        self._stop = stop
+        self._wakeup = wakeup
+        self._interval = interval
+        # A reload waits for the uploads under way, and takes in no more files by the old configuration.
+        self._news = News(poll_seconds=interval, is_wanted=lambda: not self._reload)
+        self._events = events
+        self._status = status
+        self._beat = beat
+        self._reloading = reloading
+        self._configured = configured
+        self._make_store = make_store
+        self._is_rehearsal = is_rehearsal
+        self._reload = False
+        self._failures = 0
+        self._spool: SpoolIdentity | None = None
+        self._stop_events: Callable[[], None] = lambda: None
+        self._gather = _GATHER_SECONDS
+        self._store: KeptStore | None = None
+        self._store_used_at = 0.0
+        self._memory = PassedOnMemory()
+
+    def reload(self) -> None:
+        """Load the configuration anew before the next pass. May be called from a signal handler."""
+        self._reload = True
+        self._wakeup.set()
+
+    def run(self) -> int:
+        """Run until told to stop; returns the exit code.
+
+        :raises ConfigError: if the configuration cannot be used at the start.
+        """
+        self._stop.subscribe(self._wakeup.set)
+        try:
+            config = self._load()
+            self._configured(config)
+            while not self._stop.requests:
+                if self._reload:
+                    self._reload = False
+                    config = self._reloaded(config)
+                self._follow_spool(config)
+                began = self._clock.monotonic()
+                pause = self._pass(config)
+                # Where a pass takes long (a large spool), events must not make the loop do nothing but look.
+                took = self._clock.monotonic() - began
+                self._gather = min(max(took, _GATHER_SECONDS), _LONGEST_GATHER_SECONDS)
+                self._close_idle_store()
+                self._sleep(config, pause)
+        finally:
+            self._stop_events()
+            self._close_store()
+            self._stop.unsubscribe(self._wakeup.set)
+        number = self._stop.signal_number
+        return 0 if number is None else 128 + number
+
+    def _pass(self, config: Config) -> float:
+        """One pass; returns the seconds until the next."""
+        try:
+            report = app.run_once(
+                config,
+                app.Surroundings(
+                    emit=self._emit,
+                    stop=self._stop,
+                    clock=self._clock,
+                    beat=self._beat,
+                    make_store=self._kept_store,
+                    is_rehearsal=self._is_rehearsal,
+                    news=self._news,
+                    measure=self._measure,
+                ),
+            )
+        except UploaderError as error:
+            return self._in_trouble(str(error))
+        except Exception as error:
+            # Whatever it is (a disk that fails, a bug), a program that has ended ships nothing any more.
+            return self._in_trouble(f"The pass failed: {type(error).__name__}: {error}")
+        finally:
+            self._memory.current = None
+        if report.ended_by in (End.DESTINATION.value, End.STATE.value):
+            # The run has said it. The store is made anew: with new credentials, if there are any.
+            self._close_store()
+            return self._pause_in_trouble(report.message)
+        if not isinstance(config.destination, S3Destination):
+            # A remote lock file must not be held while nothing is shipped.
+            self._close_store()
+        return self._pause_after(report, config)
+
+    def _pause_after(self, report: RunReport, config: Config) -> float:
+        if report.ended_by in (End.LOCKED.value, End.DESTINATION_BUSY.value):
+            self._status(f"waiting: {report.message}")
+            return self._interval
+        if self._failures:
+            self._failures = 0
+            self._calm.forget()
+            self._say(Notice("info", "The trouble is over."))
+        if report.shipped:
+            self._store_used_at = self._clock.monotonic()
+            self._status(f"shipped {report.shipped} files, {report.backlog} waiting")
+            # Whatever arrived meanwhile is looked for at once.
+            return 0.0
+        self._status(f"idle, {report.backlog} files waiting")
+        if report.left.get(Left.FRESH.value):
+            return min(self._interval, max(config.settle_seconds, _SHORTEST_PAUSE))
+        return self._interval
+
+    def _in_trouble(self, message: str) -> float:
+        self._emit(Notice("error", message))
+        return self._pause_in_trouble(message)
+
+    def _pause_in_trouble(self, message: str) -> float:
+        self._failures += 1
+        shortest = max(self._interval, 1.0)
+        pause = min(shortest * 2.0 ** min(self._failures - 1, 16), max(shortest, _LONGEST_PAUSE))
+        self._status(f"in trouble, next try in {pause:.0f} s: {message}")
+        return pause
+
+    def _sleep(self, config: Config, seconds: float) -> None:
+        """Sleep in pieces, so that a service manager's watchdog sees that the loop is alive."""
+        until = self._clock.monotonic() + seconds
+        while not self._stop.requests and not self._reload:
+            self._beat()
+            left = until - self._clock.monotonic()
+            if left <= 0:
+                return
+            # In trouble an event is no reason to hurry: the next file would meet the same.
+            if self._wakeup.sleep(min(left, 1.0)) and not self._failures:
+                self._let_gather(min(self._gather, left))
+                return
+            if self._failures and identity_of(config.base_dir) != self._spool:
+                return  # the spool has been mounted, say
+
+    def _let_gather(self, seconds: float) -> None:
+        until = self._clock.monotonic() + seconds
+        while not self._stop.requests and not self._reload and (left := until - self._clock.monotonic()) > 0:
+            self._beat()
+            self._wakeup.sleep(min(left, 1.0))
+
+    # ------------------------------------------------------------------------------------------ configuration, events
+
+    def _reloaded(self, before: Config) -> Config:
+        self._reloading()
+        try:
+            config = self._load()
+        except ConfigError as error:
+            self._say(Notice("error", f"The configuration was not reloaded, the one before stays: {error}"))
+            config = before
+        else:
+            self._close_store()
+            self._calm.forget()
+            self._say(Notice("info", "The configuration has been reloaded."))
+        self._failures = 0
+        self._configured(config)
+        return config
+
+    def _hear(self) -> None:
+        self._news.tell()
+        self._wakeup.set()
+
+    def _follow_spool(self, config: Config) -> None:
+        """Have events of the directory that is ``base_dir`` now: it may have been unmounted, or made anew."""
+        identity = identity_of(config.base_dir)
+        if identity == self._spool:
+            return
+        self._spool = identity
+        self._stop_events()
+        self._stop_events = lambda: None
+        if self._events is not None and identity is not None:
+            self._stop_events = self._events(config.base_dir, self._hear, self._calm)
+
+    # ------------------------------------------------------------------------------------------ the store
+
+    def _kept_store(self, config: Config, *, notice: Callable[[str, str], None], memory: Memory | None) -> Store:
+        self._memory.current = memory
+        if self._store is None:
+            self._store = KeptStore(self._make_store(config, notice=notice, memory=self._memory))
+            self._store_used_at = self._clock.monotonic()
+        return self._store
+
+    def _close_idle_store(self) -> None:
+        if self._clock.monotonic() - self._store_used_at >= _KEEP_OPEN_SECONDS:
+            self._close_store()
+
+    def _close_store(self) -> None:
+        if self._store is not None:
+            self._store.really_close(timeout=_CLOSE_SECONDS)
+            self._store = None
+
+
+SpoolIdentity = tuple[str, int, int]
+"""Path, device and inode."""
+
+
+def identity_of(path: str) -> SpoolIdentity | None:
+    """Which directory is at that path, ``None`` if none can be seen there."""
+    try:
+        status = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return None
+    return path, status.st_dev, status.st_ino
+
+
+class SaysOnce:
+    """Passes events on, but repeats no trouble that is met again and again: a person has read it.
+
+    Trouble that was not met for a while is said again. What happens to single files is paced by the ledger already.
+
+    :param clock: monotonic seconds.
+    """
+
+    def __init__(self, emit: Emit, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._emit = emit
+        self._clock = clock
+        self._met_at: dict[str, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Take an event."""
+        trouble = _trouble(event)
+        if trouble is None or self._is_new(trouble):
+            self._emit(event)
+
+    def _is_new(self, trouble: str) -> bool:
+        now = self._clock()
+        before = self._met_at.get(trouble)
+        if before is None and len(self._met_at) >= _MOST_SAID:
+            self._met_at = {text: at for text, at in self._met_at.items() if now - at < _FORGET_SECONDS}
+            if len(self._met_at) >= _MOST_SAID:
+                return False
+        self._met_at[trouble] = now
+        return before is None or now - before >= _FORGET_SECONDS
+
+    def forget(self) -> None:
+        """The trouble is over; if it comes back, it is said again."""
+        self._met_at.clear()
+
+
+def _trouble(event: Event) -> str | None:
+    """What is wrong, in words that are the same each time it is met; ``None`` if an event tells of something else."""
+    if isinstance(event, Notice):
+        # Durations, addresses and counts differ from pass to pass.
+        return re.sub(r"\d[\d.,:]*", "#", event.message)
+    if isinstance(event, UploadFailed) and event.next_try_at is None and event.disposition == "kept":
+        return f"upload: {event.code}"
+    if isinstance(event, LocalTrouble):
+        return f"{event.action} {event.path}: {event.message}"
+    if isinstance(event, RunFinished):
+        report = event.report
+        went_wrong = report.failed or report.ended_by != End.DONE.value
+        if went_wrong and not report.shipped and not report.pruned_directories:
+            return f"run: {report.ended_by}, {report.failed}"
+    return None

@@ -1,0 +1,234 @@
+"""What a layout is, and what all layouts share: names that are never candidates, globs, blocks, leftovers.
+
+Terms
+-----
+layout
+    How a spool is read: which entries are candidates, which key each gets, which data time it carries.
+leftover
+    A file that a killed run had already taken out of the producer's way (:data:`TAKEN_SUFFIX`) in order to remove it.
+    It is a candidate like any other, under the key of its original name: shipping it again is harmless.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeAlias, TypeVar
+
+import msgspec
+
+from s3_uploader.core.model import Candidate, Left
+from s3_uploader.spool.open_file import why_not_opened
+from s3_uploader.spool.root import Names, SpoolRoot
+
+TAKEN_SUFFIX = ".s3u"
+"""``.NAME.s3u`` is NAME while this program removes it (:mod:`s3_uploader.spool.removal`)."""
+
+BLOCK = 20_000
+"""Most entries of one directory that are held in memory, and sorted, at once."""
+
+_TAKEN = re.compile(rf"\.(.+){re.escape(TAKEN_SUFFIX)}[2-9]?", re.DOTALL)
+_TEMPORARY = re.compile(r"\..*|.*(~|\.tmp|\.temp|\.part|\.partial|\.swp|\.crdownload|\.filepart)", re.DOTALL | re.I)
+
+
+class EmptyDirectory(msgspec.Struct, frozen=True):
+    """A directory that had no entry when it was scanned."""
+
+    names: Names
+
+
+Found: TypeAlias = Candidate | EmptyDirectory
+Skip: TypeAlias = Callable[[Names, str, Left, str], None]
+"""Called with the directory, the name, the reason and a detail of every entry that is no candidate."""
+
+_T = TypeVar("_T")
+
+
+class Layout(Protocol):
+    """How a spool is read.
+
+    Both methods run on the thread that owns the spool. Entries that come and go while the spool is scanned are no
+    errors. A directory that cannot be read is skipped and costs only itself.
+    """
+
+    def scan(self, root: SpoolRoot, skip: Skip) -> Iterator[Found]:
+        """Every candidate, oldest first as far as the layout knows, and every empty directory. Memory stays bounded."""
+
+    def may_prune(self, names: Names, *, now: float, child: Names | None, mtime: float) -> bool:
+        """Whether the directory ``names`` may be removed once it is empty.
+
+        :param child: the directory below it that was just removed, ``None`` if it was found empty.
+        :param mtime: of the directory, seconds since the epoch.
+        """
+
+
+def taken_name(name: str) -> str | None:
+    """The private name under which ``name`` is removed; ``None`` if that would be longer than a name can be."""
+    private = f".{name}{TAKEN_SUFFIX}"
+    return private if len(os.fsencode(private)) <= 255 else None
+
+
+def taken_names(name: str) -> Iterator[str]:
+    """:func:`taken_name`, and then the names for when that is taken by a leftover."""
+    for number in ("", *"23456789"):
+        private = f".{name}{TAKEN_SUFFIX}{number}"
+        if len(os.fsencode(private)) <= 255:
+            yield private
+
+
+def original_name(name: str) -> str:
+    """The name that the producer gave to an entry: a leftover's own, else ``name`` itself."""
+    if name.startswith("."):
+        found = _TAKEN.fullmatch(name)
+        if found is not None:
+            return found[1]
+    return name
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name is one that programs give to an unfinished file: ``.x``, ``x.tmp``, ``x~`` and their like."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def in_blocks(items: Iterable[_T], size: int = BLOCK) -> Iterator[list[_T]]:
+    """``items`` in lists of at most ``size``."""
+    block: list[_T] = []
+    for item in items:
+        block.append(item)
+        if len(block) >= size:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+class Globs:
+    """Include and exclude patterns on relative paths.
+
+    A pattern without a slash is held against the name alone, one with a slash against the whole relative path, where
+    ``*`` and ``?`` stop at a slash and ``**`` does not.
+    """
+
+    def __init__(self, *, include: list[str], exclude: list[str]) -> None:
+        self._include = [_compile(pattern) for pattern in include]
+        self._exclude = [_compile(pattern) for pattern in exclude]
+
+    @property
+    def are_given(self) -> bool:
+        """Whether there is any pattern at all."""
+        return bool(self._include or self._exclude)
+
+    def admits(self, names: Names, name: str) -> bool:
+        """Whether the entry is to be considered."""
+        path = "/".join((*names, name))
+        if any(pattern.fullmatch(path if whole else name) for whole, pattern in self._exclude):
+            return False
+        return not self._include or any(pattern.fullmatch(path if whole else name) for whole, pattern in self._include)
+
+
+def _compile(glob: str) -> tuple[bool, re.Pattern[str]]:
+    """Whether the pattern is about the whole path, and the pattern; a last slash stands for all that is below."""
+    whole = "/" in glob
+    text, position = "", 0
+    glob = glob.lstrip("/")
+    if glob.endswith("/"):
+        glob += "**"
+    while position < len(glob):
+        character = glob[position]
+        if glob.startswith("**/", position):
+            text, position = text + "(?:.*/)?", position + 3
+            continue
+        if glob.startswith("**", position):
+            text, position = text + ".*", position + 2
+            continue
+        position += 1
+        if character == "*":
+            text += "[^/]*"
+        elif character == "?":
+            text += "[^/]"
+        elif character == "[" and (end := _end_of_set(glob, position)) > 0:
+            text += _set(glob[position:end])
+            position = end + 1
+        else:
+            text += re.escape(character)
+    return whole, re.compile(text, re.DOTALL)
+
+
+def _end_of_set(glob: str, begin: int) -> int:
+    """Where the bracket that closes a set is, -1 if none does; a bracket that comes first belongs to the set."""
+    return glob.find("]", begin + (2 if glob[begin : begin + 1] in ("!", "^") else 1))
+
+
+def _set(body: str) -> str:
+    """A set of characters as a regular expression; like every wildcard it stops at a slash."""
+    negated = body[0] in "!^"
+    if negated:
+        body = body[1:]
+    parts, position = "", 0
+    while position < len(body):
+        first = body[position]
+        if body[position + 1 : position + 2] == "-" and position + 2 < len(body):
+            last = body[position + 2]
+            position += 3
+            if first > last:
+                continue
+            parts += f"{re.escape(first)}-{re.escape(last)}"
+        else:
+            position += 1
+            parts += re.escape(first)
+    if not parts:
+        return "[^/]" if negated else "(?!)"
+    return f"(?!/)[{'^' if negated else ''}{parts}]"
+
+
+def kind_of(entry: os.DirEntry[str]) -> str:
+    """``file``, ``directory`` or what else an entry is, without following a link; empty if it is gone already."""
+    # Where a file system does not tell the kind with the name, each of these questions is a look that may fail.
+    try:
+        if entry.is_file(follow_symlinks=False):
+            return "file"
+        if entry.is_dir(follow_symlinks=False):
+            return "directory"
+        if entry.is_symlink():
+            return "a symbolic link"
+        entry.stat(follow_symlinks=False)
+    except OSError as error:
+        return "" if why_not_opened(error)[0] is Left.VANISHED else f"unreadable: {error.strerror}"
+    return "a FIFO, socket or device"
+
+
+def listed(root: SpoolRoot, names: Names, skip: Skip) -> Iterator[tuple[str, str]]:
+    """Name and kind (:func:`kind_of`) of the entries of a directory.
+
+    A directory that cannot be read counts as one entry that was left. ``lost+found`` at the top belongs to the file
+    system.
+    """
+    try:
+        for entry in root.entries(names):
+            kind = kind_of(entry)
+            if kind and (names or entry.name != "lost+found"):
+                yield entry.name, kind
+    except OSError as error:
+        reason, detail = why_not_opened(error)
+        if reason is not Left.VANISHED:
+            skip(names[:-1], names[-1] if names else "", reason, detail)
+
+
+def looked_at(root: SpoolRoot, names: Names, name: str, skip: Skip) -> os.stat_result | None:
+    """``lstat`` of an entry; one that cannot be looked at is reported."""
+    try:
+        return root.stat(names, name)
+    except OSError as error:
+        skip(names, name, *why_not_opened(error))
+        return None
+
+
+def skip_entry(skip: Skip, names: Names, name: str, kind: str, detail: str) -> None:
+    """Report an entry that is no candidate: for its kind if that is special, else for ``detail``."""
+    if kind in ("file", "directory"):
+        skip(names, name, Left.UNDATED, detail)
+    elif kind.startswith("unreadable"):
+        skip(names, name, Left.UNREADABLE, kind)
+    else:
+        skip(names, name, Left.SPECIAL, kind)

@@ -1,0 +1,212 @@
+"""The layout ``dated``: ``location/YYYY/MM/DD/HH/mm-topic.dat``.
+
+The path names the minute in which the data begins. Numbers may be written without their leading zero, and a path whose
+numbers are no real date (month 13) is a candidate all the same: it only carries no data time.
+
+Files come out oldest first across all locations, by the numbers in their paths: each location is walked in the order of
+its directories, and the walks are merged. Only the directory lists on the way, and one block of one hour a location,
+are in memory.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Callable, Iterator
+
+from s3_uploader.core.model import Candidate, Left
+from s3_uploader.spool.layouts.base import (
+    BLOCK,
+    EmptyDirectory,
+    Found,
+    Globs,
+    Skip,
+    in_blocks,
+    listed,
+    looked_at,
+    original_name,
+    skip_entry,
+)
+from s3_uploader.spool.root import Names, SpoolRoot
+
+_LEVELS = (
+    ("year", re.compile(r"[0-9]{4}")),
+    ("month", re.compile(r"[0-9]{1,2}")),
+    ("day", re.compile(r"[0-9]{1,2}")),
+    ("hour", re.compile(r"[0-9]{1,2}")),
+)
+_FILE = re.compile(r"([0-9]{1,2})-.+\.dat", re.DOTALL)
+_SMALLEST_BLOCK = 500
+_QUIET_DAY = 86400.0
+"""A location goes only when nothing happened below it for a day: its producer may be about to use it again."""
+
+EpochOf = Callable[[int, int, int, int], float | None]
+"""The epoch of year, month, day and hour; ``None`` if that is no real date."""
+
+
+class DatedLayout:
+    """Reads a spool of the form ``location/YYYY/MM/DD/HH/mm-topic.dat``.
+
+    :param settle_seconds: how long a directory's period must be over before the directory may be pruned.
+    :param globs: which of the files are candidates.
+    :param epoch_of: the time zone of the paths (:func:`epoch_function`).
+    """
+
+    def __init__(self, *, settle_seconds: float, globs: Globs, epoch_of: EpochOf) -> None:
+        self._settle_seconds = settle_seconds
+        self._globs = globs
+        self._epoch_of = epoch_of
+
+    def scan(self, root: SpoolRoot, skip: Skip) -> Iterator[Found]:
+        """See :class:`s3_uploader.spool.layouts.base.Layout`."""
+        locations = []
+        for name, kind in listed(root, (), skip):
+            if kind == "directory":
+                locations.append(name)
+            else:
+                skip_entry(skip, (), name, kind, "a file beside the locations")
+        # One block of each location is in memory.
+        block = max(_SMALLEST_BLOCK, BLOCK // max(len(locations), 1))
+        walks = [self._walk(root, (location,), (), block, skip) for location in sorted(locations)]
+        for _, found in heapq.merge(*walks, key=lambda item: item[0]):
+            yield found
+
+    def _walk(
+        self, root: SpoolRoot, names: Names, numbers: tuple[int, ...], block: int, skip: Skip
+    ) -> Iterator[tuple[tuple[int, ...], Found]]:
+        """Everything below one directory, each with the numbers that order it."""
+        if len(numbers) == len(_LEVELS):
+            yield from self._hour(root, names, numbers, block, skip)
+            return
+        level, pattern = _LEVELS[len(numbers)]
+        below: list[tuple[int, str]] = []
+        empty = True
+        for name, kind in listed(root, names, skip):
+            empty = False
+            if kind == "directory" and pattern.fullmatch(name):
+                below.append((int(name), name))
+            else:
+                skip_entry(skip, names, name, kind, f"not a {level}")
+        below.sort()
+        for number, name in below:
+            yield from self._walk(root, (*names, name), (*numbers, number), block, skip)
+        if empty:
+            yield numbers, EmptyDirectory(names)
+
+    def _hour(
+        self, root: SpoolRoot, names: Names, numbers: tuple[int, ...], block: int, skip: Skip
+    ) -> Iterator[tuple[tuple[int, ...], Found]]:
+        begin = self._epoch_of(*numbers)
+        empty = True
+        for entries in in_blocks(listed(root, names, skip), block):
+            empty = False
+            files: list[tuple[int, str]] = []
+            for name, kind in entries:
+                found = _FILE.fullmatch(original_name(name))
+                if kind != "file" or found is None:
+                    skip_entry(skip, names, name, kind, "not of the form mm-topic.dat")
+                elif self._globs.are_given and not self._globs.admits(names, original_name(name)):
+                    skip(names, name, Left.UNDATED, "excluded")
+                else:
+                    files.append((int(found[1]), name))
+            files.sort()
+            for minute, name in files:
+                candidate = self._candidate(root, names, name, begin, minute, skip)
+                if candidate is not None:
+                    yield (*numbers, minute), candidate
+        if empty:
+            yield numbers, EmptyDirectory(names)
+
+    def _candidate(
+        self, root: SpoolRoot, names: Names, name: str, begin: float | None, minute: int, skip: Skip
+    ) -> Candidate | None:
+        status = looked_at(root, names, name, skip)
+        if status is None:
+            return None
+        stamp = begin + 60 * minute if begin is not None and minute < 60 else None
+        return Candidate(
+            directory=names,
+            name=name,
+            key="/".join((*names, original_name(name))),
+            period_begin=stamp,
+            period_end=None if stamp is None else stamp + 60,
+            location=names[0],
+            mtime_ns=status.st_mtime_ns,
+            size=status.st_size,
+        )
+
+    def may_prune(self, names: Names, *, now: float, child: Names | None, mtime: float) -> bool:
+        """A directory of the layout may go when its period has been over for the settle time.
+
+        A location names no period. It may go together with the last year below it once that year has been over for a
+        day, or, if it was found empty, when nothing was made in it for a day.
+        """
+        if len(names) > 1:
+            end = self._period_end(names)
+            return end is None or end + self._settle_seconds <= now
+        if child is None:
+            return mtime + _QUIET_DAY <= now
+        end = self._period_end(child)
+        return end is None or end + _QUIET_DAY <= now
+
+    def _period_end(self, names: Names) -> float | None:
+        """When the period of a directory ends; ``None`` if its path names no real date."""
+        try:
+            numbers = [int(name) for name in names[1:]]
+        except ValueError:
+            return None
+        year = numbers[0]
+        month, day, hour = (numbers[level] if level < len(numbers) else None for level in (1, 2, 3))
+        if month is None:
+            return self._epoch_of(year + 1, 1, 1, 0)
+        if day is None:
+            return self._epoch_of(year + month // 12, month % 12 + 1, 1, 0) if month <= 12 else None
+        begin = self._epoch_of(year, month, day, hour or 0)
+        if begin is None:
+            return None
+        # Where clocks are set back an hour lasts two and a day 25: outside UTC the longer one is waited for.
+        slack = 0 if self._epoch_of is utc_epoch else 3600
+        return begin + (86400 if hour is None else 3600) + slack
+
+
+def epoch_function(timezone: str) -> EpochOf:
+    """How the numbers of a path become an epoch in the named time zone (``UTC``, ``local``, or an IANA name)."""
+    if timezone == "UTC":
+        return utc_epoch
+    import datetime
+
+    if timezone == "local":
+        zone: datetime.tzinfo | None = None
+    else:
+        import zoneinfo
+
+        zone = zoneinfo.ZoneInfo(timezone)
+
+    def epoch(year: int, month: int, day: int, hour: int) -> float | None:
+        try:
+            # Of the two hours that share a number when a clock is set back, the later one: it holds a file back longer,
+            # and its mtime decides anyway.
+            return datetime.datetime(year, month, day, hour, tzinfo=zone, fold=1).timestamp()
+        except (ValueError, OverflowError):
+            return None
+
+    return epoch
+
+
+def utc_epoch(year: int, month: int, day: int, hour: int) -> float | None:
+    """Seconds since the epoch of an hour in UTC, ``None`` if there is no such hour."""
+    if not (1 <= year <= 9999 and 1 <= month <= 12 and 0 <= hour <= 23 and 1 <= day <= _days_in(year, month)):
+        return None
+    # Days from civil, after Howard Hinnant's "chrono-compatible low-level date algorithms": years begin in March, so
+    # that the leap day is the last one.
+    shifted = year - (month <= 2)
+    era, year_of_era = divmod(shifted, 400)
+    day_of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
+    days = era * 146097 + year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year - 719468
+    return float(days * 86400 + hour * 3600)
+
+
+def _days_in(year: int, month: int) -> int:
+    if month == 2:
+        return 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
+    return 30 if month in (4, 6, 9, 11) else 31

@@ -1,0 +1,83 @@
+"""The layout ``queue``: one flat directory, the name of a file is its URL-encoded key.
+
+``2012-06-14%2F01.txt`` is the key ``2012-06-14/01.txt``. A name that does not decode to a valid key (a percent sign
+that begins no escape, bytes that are no UTF-8) is reported and kept.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from s3_uploader.core.model import Left
+from s3_uploader.spool.layouts.base import (
+    Found,
+    Globs,
+    Skip,
+    in_blocks,
+    is_temporary,
+    listed,
+    original_name,
+    skip_entry,
+)
+from s3_uploader.spool.layouts.tree import candidates
+from s3_uploader.spool.root import Names, SpoolRoot
+
+_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+_STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+
+class QueueLayout:
+    """Reads a flat directory of URL-encoded names, oldest mtime first. Directories in it are left alone.
+
+    :param globs: which of the files are candidates.
+    """
+
+    def __init__(self, *, globs: Globs) -> None:
+        self._globs = globs
+
+    def scan(self, root: SpoolRoot, skip: Skip) -> Iterator[Found]:
+        """See :class:`s3_uploader.spool.layouts.base.Layout`."""
+        for block in in_blocks(listed(root, (), skip)):
+            keys: dict[str, str] = {}
+            for name, kind in block:
+                key = self._key_of(name, kind, skip)
+                if key is not None:
+                    keys[name] = key
+            found = sorted(candidates(root, (), list(keys), skip), key=lambda found: (found.mtime_ns, found.name))
+            for candidate in found:
+                yield msgspec.structs.replace(candidate, key=keys[candidate.name])
+
+    def _key_of(self, name: str, kind: str, skip: Skip) -> str | None:
+        original = original_name(name)
+        if kind != "file":
+            skip_entry(skip, (), name, kind, "a directory; the queue is flat")
+        elif is_temporary(original):
+            skip((), name, Left.UNDATED, "a temporary name")
+        elif self._globs.are_given and not self._globs.admits((), original):
+            skip((), name, Left.UNDATED, "excluded")
+        else:
+            key = decode_key(original)
+            if key is None:
+                skip((), name, Left.UNDECODABLE, "its name is no URL-encoded key")
+            return key
+        return None
+
+    def may_prune(self, names: Names, *, now: float, child: Names | None, mtime: float) -> bool:
+        """A queue has no directories to prune."""
+        return False
+
+
+def decode_key(name: str) -> str | None:
+    """The key that a name encodes, ``None`` if it encodes none."""
+    raw = os.fsencode(name)
+    if _STRAY_PERCENT.search(raw):
+        return None
+    decoded = _ESCAPE.sub(lambda found: bytes((int(found[1], 16),)), raw)
+    try:
+        return decoded.decode("utf-8") or None
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,91 @@
+"""The layout ``tree``: every regular file below the spool, its key is its relative path.
+
+Paths carry no time here, so a file's mtime is its data time: within a directory the oldest file comes first (within
+each block, where a directory has more entries than are held in memory at once). Names that programs give to unfinished
+files are never candidates, nor is anything in a directory of such a name (``.rsync-partial``, for one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from s3_uploader.core.model import Candidate, Left
+from s3_uploader.spool.layouts.base import (
+    EmptyDirectory,
+    Found,
+    Globs,
+    Skip,
+    in_blocks,
+    is_temporary,
+    listed,
+    looked_at,
+    original_name,
+    skip_entry,
+)
+from s3_uploader.spool.root import Names, SpoolRoot
+
+
+class TreeLayout:
+    """Reads any tree.
+
+    :param settle_seconds: how long an empty directory must have been left alone before it may be pruned.
+    :param globs: which of the files are candidates.
+    """
+
+    def __init__(self, *, settle_seconds: float, globs: Globs) -> None:
+        self._settle_seconds = settle_seconds
+        self._globs = globs
+
+    def scan(self, root: SpoolRoot, skip: Skip) -> Iterator[Found]:
+        """See :class:`s3_uploader.spool.layouts.base.Layout`."""
+        waiting: list[Names] = [()]
+        while waiting:
+            names = waiting.pop()
+            below: list[str] = []
+            empty = True
+            for block in in_blocks(listed(root, names, skip)):
+                empty = False
+                files = []
+                for name, kind in block:
+                    if kind == "directory" and not is_temporary(name):
+                        below.append(name)
+                    elif self._is_candidate(names, name, kind, skip):
+                        files.append(name)
+                yield from sorted(candidates(root, names, files, skip), key=lambda found: (found.mtime_ns, found.name))
+            waiting.extend((*names, name) for name in sorted(below, reverse=True))
+            if empty and names:
+                yield EmptyDirectory(names)
+
+    def _is_candidate(self, names: Names, name: str, kind: str, skip: Skip) -> bool:
+        original = original_name(name)
+        if kind != "file":
+            skip_entry(skip, names, name, kind, "a temporary name")
+        elif is_temporary(original):
+            skip(names, name, Left.UNDATED, "a temporary name")
+        elif self._globs.are_given and not self._globs.admits(names, original):
+            skip(names, name, Left.UNDATED, "excluded")
+        else:
+            return True
+        return False
+
+    def may_prune(self, names: Names, *, now: float, child: Names | None, mtime: float) -> bool:
+        """A directory may go when nothing was made in it or removed from it for the settle time."""
+        return mtime + self._settle_seconds <= now
+
+
+def candidates(root: SpoolRoot, names: Names, files: list[str], skip: Skip) -> Iterator[Candidate]:
+    """The files of a directory as candidates whose keys are their relative paths; one that vanished is reported."""
+    for name in files:
+        status = looked_at(root, names, name, skip)
+        if status is None:
+            continue
+        yield Candidate(
+            directory=names,
+            name=name,
+            key="/".join((*names, original_name(name))),
+            period_begin=None,
+            period_end=None,
+            location=names[0] if names else "",
+            mtime_ns=status.st_mtime_ns,
+            size=status.st_size,
+        )

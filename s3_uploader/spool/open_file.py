@@ -1,0 +1,154 @@
+"""Opening a file of the spool, and asking again and again whether it is still the same."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from s3_uploader.core.model import Candidate, Fingerprint, Left
+from s3_uploader.spool.readiness import is_being_written
+from s3_uploader.spool.root import SpoolRoot
+
+_HELPERS = 3
+_WORTH_A_HELPER = 16
+_RANGE = 32
+"""So many descriptors are closed in one call at most, so that there is something to do for every helper."""
+
+
+class OpenFile(msgspec.Struct):
+    """A file of the spool, open from before its upload until after its removal.
+
+    One descriptor for the whole way: what was fingerprinted is what is sent, and what is sent is what is removed,
+    whatever happens to the name in between.
+    """
+
+    candidate: Candidate
+    descriptor: int
+    fingerprint: Fingerprint
+    home: SpoolRoot
+    """Where its name is: the spool, or the claim into which it was taken."""
+    on_close: Callable[[], None] | None = None
+    """What is left to do when nobody needs the file any more: a claimed one that is still there is given back."""
+
+    def why_changed(self) -> Left | None:
+        """Whether the file is no longer what was opened: changed, or with a writer at it. ``None`` if it is unchanged.
+
+        :raises OSError: if the file system fails.
+        """
+        if is_being_written(self.descriptor):
+            return Left.BUSY
+        if Fingerprint.of(os.fstat(self.descriptor)) != self.fingerprint:
+            return Left.CHANGED
+        return None
+
+    def look_again(self) -> bool:
+        """Take the fingerprint anew; returns whether it is still the same.
+
+        :raises OSError: if the file system fails.
+        """
+        before, self.fingerprint = self.fingerprint, Fingerprint.of(os.fstat(self.descriptor))
+        return before == self.fingerprint
+
+    def close(self) -> None:
+        """Close the descriptor. May be called twice."""
+        Closing([self]).finish()
+
+
+class Closing:
+    """Many files that are being closed together, those that are closed already left out.
+
+    The last close of a file that has no name any more frees its blocks, and a file system may wait for the disk each
+    time (ext4 does, mounted with ``discard`` and without a journal). On a few threads these waits overlap, with each
+    other and with whatever the caller does before :meth:`finish`.
+    """
+
+    def __init__(self, files: Iterable[OpenFile]) -> None:
+        self._files = [file for file in files if file.descriptor >= 0]
+        self._ranges = _ranges([file.descriptor for file in self._files])
+        for file in self._files:
+            file.descriptor = -1
+        self._helpers: list[threading.Thread] = []
+        for _ in range(min(_HELPERS, len(self._files) // _WORTH_A_HELPER)):
+            helper = threading.Thread(target=self._work)
+            # Where there may be no more threads, finish() does the work.
+            with contextlib.suppress(RuntimeError):
+                helper.start()
+                self._helpers.append(helper)
+
+    def finish(self) -> None:
+        """Return when all are closed, and what was left to do with each is done, on this thread."""
+        self._work()
+        for helper in self._helpers:
+            helper.join()
+        files, self._files = self._files, []
+        for file in files:
+            if file.on_close is not None:
+                file.on_close()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                first, last = self._ranges.pop()
+            except IndexError:
+                return
+            # It ignores errors: the descriptors are gone even then (close(2)), and whatever was to be read has been.
+            os.closerange(first, last + 1)
+
+
+def _ranges(descriptors: list[int]) -> list[tuple[int, int]]:
+    """Descriptors as ranges, both ends included. New files get the lowest free numbers, so that there are few.
+
+    One call closes a range without taking the interpreter from the other threads in between.
+    """
+    ranges: list[tuple[int, int]] = []
+    for descriptor in sorted(descriptors):
+        if ranges and ranges[-1][1] == descriptor - 1 and descriptor - ranges[-1][0] < _RANGE:
+            ranges[-1] = ranges[-1][0], descriptor
+        else:
+            ranges.append((descriptor, descriptor))
+    return ranges
+
+
+def open_candidate(root: SpoolRoot, candidate: Candidate) -> OpenFile | tuple[Left, str]:
+    """Open a candidate that is old enough, or say why it has to be left, with a detail.
+
+    The writer is asked for first and the fingerprint taken second: a writer that comes and goes between the two has
+    changed the file's ctime before the fingerprint, so the fingerprint describes what the reader will see.
+    """
+    try:
+        descriptor = root.open_file(candidate.directory, candidate.name)
+    except OSError as error:
+        return why_not_opened(error)
+    try:
+        # Of what is no regular file the kernel says that there is no telling.
+        is_busy = is_being_written(descriptor)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            return Left.SPECIAL, "a FIFO, socket or device"
+        if is_busy:
+            os.close(descriptor)
+            return Left.BUSY, "a writer has it open"
+        return OpenFile(candidate, descriptor, Fingerprint.of(status), root)
+    except OSError as error:
+        os.close(descriptor)
+        return Left.UNREADABLE, error.strerror or str(error)
+
+
+def why_not_opened(error: OSError) -> tuple[Left, str]:
+    """What a failure to open an entry means for it."""
+    if error.errno in (errno.ENOENT, errno.ESTALE):
+        return Left.VANISHED, "it is gone"
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        return Left.SPECIAL, "a symbolic link, or below one"
+    if error.errno in (errno.ENXIO, errno.ENODEV):
+        return Left.SPECIAL, "a FIFO, socket or device"
+    if error.errno in (errno.EWOULDBLOCK, errno.ETXTBSY):
+        return Left.BUSY, error.strerror or ""
+    return Left.UNREADABLE, error.strerror or str(error)

@@ -1,0 +1,310 @@
+"""What becomes of a local file once it has been shipped, or cannot be: delete, move.
+
+Removing a name is where data can be lost: between the last look at a file and the ``unlink`` of its name, a producer
+may replace the file by rename, or open it and write more. POSIX has no "remove this name if it is still that file". So
+the file is taken first and looked at second:
+
+1. Take a read lease: nobody has the file open for writing, and nobody can open it unnoticed. Is it as it was shipped?
+2. ``rename`` it to a private name, :func:`~s3_uploader.spool.layouts.base.taken_names`. Whoever opens the old name
+   from now on gets a new file.
+3. Is what was taken the file that was shipped, and still as it was? If not, a producer replaced it: give it back.
+4. Give the lease back. Did anybody come to write meanwhile? Then give the file back too.
+5. A moment later, look once more. A writer may have looked the old name up before it went, and been stopped by the
+   kernel's scheduler before its ``open`` was through; by now it has come. Then, too, give the file back.
+6. Only now remove it, or move it to where it is wanted.
+
+The first four are :func:`take`; how long a moment lasts is the caller's to decide. Where there are no leases the times
+and the size decide alone. A run that is killed in between leaves the private name behind, which every layout knows as a
+candidate. A private name that is there already may hold the only copy of something, so it is never renamed over. What
+remains is described in ``docs/guarantees.md``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable
+
+import msgspec
+
+from s3_uploader.core.files import rename_without_replacing
+from s3_uploader.core.model import Fingerprint, Left
+from s3_uploader.spool.layouts.base import original_name, taken_name, taken_names
+from s3_uploader.spool.open_file import OpenFile
+from s3_uploader.spool.readiness import is_being_written, release_lease, take_lease
+from s3_uploader.spool.root import Names, SpoolRoot
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_COPY_CHUNK = 1 << 20
+_TEMPORARY_SUFFIX = ".tmp"
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """A file that has a private name now and was unchanged then.
+
+    :param fingerprint: as it was after the rename, which changes the ctime.
+    """
+
+    private: str
+    fingerprint: Fingerprint
+
+
+def take(root: SpoolRoot, file: OpenFile) -> Taken | Left:
+    """Rename the file to a private name if it is still the file that was opened, unchanged and unwatched by any writer.
+
+    :returns: what :func:`remove_taken` and :func:`move_taken` need, or why it was left.
+    :raises OSError: if it may not be renamed (a read-only directory, for one); it is where it was.
+    """
+    try:
+        directory = root.directory(file.candidate.directory)
+    except FileNotFoundError:
+        return Left.VANISHED
+    name = file.candidate.name
+    lease = take_lease(file.descriptor)
+    if lease is False:
+        return Left.BUSY
+    try:
+        if Fingerprint.of(os.fstat(file.descriptor)) != file.fingerprint:
+            return Left.CHANGED
+        try:
+            private = _take(directory, name)
+        except FileNotFoundError:
+            return Left.VANISHED
+        try:
+            found = _fingerprint_of_taken(directory, private, file)
+            disturbed = False
+            if lease:
+                lease = None
+                disturbed = not release_lease(file.descriptor)
+            if found is not None and not disturbed:
+                return Taken(private, found)
+        except BaseException:
+            _give_back(directory, private, name)
+            raise
+    finally:
+        if lease:
+            release_lease(file.descriptor)
+    _give_back(directory, private, name)
+    return Left.CHANGED if found is None else Left.BUSY
+
+
+def remove_taken(root: SpoolRoot, file: OpenFile, taken: Taken) -> Left | None:
+    """Remove a file that was taken, if nobody has come to write since.
+
+    :returns: ``None`` when it is gone, else why it was given back.
+    :raises OSError: if it may not be removed; it has its name back.
+    """
+
+    def unlink(directory: int, name: str) -> None:
+        # Over NFS an answer may be lost, and the repetition finds the work done.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory)
+
+    return _after_a_last_look(root, file, taken, unlink)
+
+
+def move_taken(root: SpoolRoot, file: OpenFile, taken: Taken, target: MoveTarget) -> tuple[Left | None, str]:
+    """Move a file that was taken below ``target`` under its path relative to the spool, never over what lies there.
+
+    :returns: why it was given back, or ``None`` and the path at which it is now.
+    :raises OSError: if it cannot be moved; it has its name back.
+    """
+    moved_to = ""
+
+    def put_there(directory: int, name: str) -> None:
+        nonlocal moved_to
+        moved_to = target.receive(directory, name, file)
+
+    return _after_a_last_look(root, file, taken, put_there), moved_to
+
+
+def remove(root: SpoolRoot, file: OpenFile) -> Left | None:
+    """:func:`take` and at once :func:`remove_taken`."""
+    taken = take(root, file)
+    return taken if isinstance(taken, Left) else remove_taken(root, file, taken)
+
+
+def move(root: SpoolRoot, file: OpenFile, target: MoveTarget) -> tuple[Left | None, str]:
+    """:func:`take` and at once :func:`move_taken`."""
+    taken = take(root, file)
+    return (taken, "") if isinstance(taken, Left) else move_taken(root, file, taken, target)
+
+
+def _after_a_last_look(root: SpoolRoot, file: OpenFile, taken: Taken, act: Callable[[int, str], None]) -> Left | None:
+    """``act`` on the private name if all is as it was; give the file back if not, or if that fails."""
+    try:
+        directory = root.directory(file.candidate.directory)
+    except FileNotFoundError:
+        return Left.VANISHED
+    try:
+        reason = _why_not(directory, file, taken)
+        if reason is None:
+            act(directory, taken.private)
+            return None
+    except BaseException:
+        _give_back(directory, taken.private, file.candidate.name)
+        raise
+    if reason is not Left.VANISHED:
+        _give_back(directory, taken.private, file.candidate.name)
+    return reason
+
+
+def _why_not(directory: int, file: OpenFile, taken: Taken) -> Left | None:
+    if is_being_written(file.descriptor):
+        return Left.BUSY
+    if Fingerprint.of(os.fstat(file.descriptor)) != taken.fingerprint:
+        return Left.CHANGED
+    return None if _is_same(directory, taken.private, file.fingerprint) else Left.VANISHED
+
+
+def _fingerprint_of_taken(directory: int, private: str, file: OpenFile) -> Fingerprint | None:
+    """The fingerprint after the rename; ``None`` if it is another file, or no longer as it was shipped."""
+    if not _is_same(directory, private, file.fingerprint):
+        return None
+    # The rename has changed the ctime; what was written since the look before it has changed the mtime too.
+    found = Fingerprint.of(os.fstat(file.descriptor))
+    return found if found.same_content_as(file.fingerprint) else None
+
+
+def _take(directory: int, name: str) -> str:
+    """Rename a file to a private name, which is returned; a leftover has one, a very long name has no room for one.
+
+    :raises OSError: if it may not be renamed.
+    """
+    if original_name(name) != name or taken_name(name) is None:
+        return name
+    for private in taken_names(name):
+        try:
+            # Only this program makes such names, and only one run has the spool: what is free now stays so.
+            os.stat(private, dir_fd=directory, follow_symlinks=False)
+        except FileNotFoundError:
+            os.rename(name, private, src_dir_fd=directory, dst_dir_fd=directory)
+            return private
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            return name
+    raise FileExistsError(errno.EEXIST, "leftovers have all its private names", name)
+
+
+def _is_same(directory: int, name: str, fingerprint: Fingerprint) -> bool:
+    try:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return (status.st_dev, status.st_ino) == (fingerprint.device, fingerprint.inode)
+
+
+def _give_back(directory: int, private: str, name: str) -> None:
+    """Put a taken file back under its name, unless its producer has made a new one meanwhile.
+
+    Where that fails the file stays under its private name, as a candidate of the next run.
+    """
+    if private == name:
+        return
+    with contextlib.suppress(OSError):
+        rename_without_replacing(directory, private, directory, name)
+
+
+class MoveTarget:
+    """A directory that receives files under their paths relative to the spool.
+
+    :param path: the directory; it is made if it is missing. Links on the way to it are followed, links below it not.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def receive(self, directory: int, name: str, file: OpenFile) -> str:
+        """Move ``name`` of ``directory`` here. Returns the path at which it now is.
+
+        A name that is taken gets ``~1``, ``~2`` … appended. On another file system: copy, fsync, rename, unlink.
+
+        :raises OSError: if it cannot be moved.
+        """
+        target = self._directory_for(file.candidate.directory)
+        try:
+            placed = self._place(directory, name, target, original_name(file.candidate.name), file)
+        finally:
+            os.close(target)
+        return "/".join((self.path, *file.candidate.directory, placed))
+
+    def _directory_for(self, names: Names) -> int:
+        """A new descriptor of the directory below the target, made as needed."""
+        os.makedirs(self.path, exist_ok=True)
+        descriptor = os.open(self.path, _DIRECTORY)
+        for name in names:
+            try:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=descriptor)
+                    # A file that is copied here and then removed there must not be lost with its directory.
+                    _sync(descriptor)
+                below = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+            finally:
+                os.close(descriptor)
+            descriptor = below
+        return descriptor
+
+    def _place(self, directory: int, name: str, target: int, wanted: str, file: OpenFile) -> str:
+        number = 0
+        copied = ""
+        try:
+            while True:
+                placed = wanted if number == 0 else f"{wanted}~{number}"
+                try:
+                    if copied:
+                        rename_without_replacing(target, copied, target, placed)
+                        copied = ""
+                        _sync(target)
+                        os.unlink(name, dir_fd=directory)
+                    else:
+                        rename_without_replacing(directory, name, target, placed)
+                    return placed
+                except FileExistsError:
+                    number += 1
+                except OSError as error:
+                    if error.errno != errno.EXDEV or copied:
+                        raise
+                    copied = _copy_into(file, target)
+        finally:
+            if copied:
+                with contextlib.suppress(OSError):
+                    os.unlink(copied, dir_fd=target)
+
+
+def _sync(directory: int) -> None:
+    """Make the names in a directory durable; file systems that cannot (CIFS, some of FUSE) refuse, and are let off."""
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+
+
+def _copy_into(file: OpenFile, target: int) -> str:
+    """Copy an open file to a temporary name in a directory of another file system; it is on disk when this returns."""
+    temporary = f".{file.fingerprint.device:x}-{file.fingerprint.inode:x}{_TEMPORARY_SUFFIX}"
+    # A copy of that name is one that a killed run left.
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary, dir_fd=target)
+    status = os.fstat(file.descriptor)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    copy = os.open(temporary, flags, status.st_mode & 0o777, dir_fd=target)
+    try:
+        offset = 0
+        while chunk := os.pread(file.descriptor, _COPY_CHUNK, offset):
+            offset += len(chunk)
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(copy, view) :]
+        if offset != file.fingerprint.size:
+            raise OSError(errno.EIO, "it changed while it was copied")
+        os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
+        os.fsync(copy)
+    except BaseException:
+        os.unlink(temporary, dir_fd=target)
+        raise
+    finally:
+        os.close(copy)
+    return temporary

@@ -1,0 +1,1 @@
+"""FTP and explicit FTPS as a destination."""

@@ -1,0 +1,95 @@
+"""What goes wrong with an FTP server, in the words of the program: which error, how far it reaches, what to do."""
+
+from __future__ import annotations
+
+from s3_uploader.core.errors import KeyRefused, Scope, StoreError
+from s3_uploader.stores.ftp.replies import Lost, Refused
+
+FULL = (452, 552)
+"""Replies that say that there is no room: 452 for now, 552 for the account or for one file."""
+
+TOO_MANY = (421, 530)
+"""Replies to one connection too many; ProFTPD and vsftpd use 530, which also means a wrong password."""
+
+
+def login_error(error: Refused | Lost, *, server: str, user: str, path: str, tls: bool) -> StoreError:
+    """The error of a connection that did not come up; ``server`` is ``host:port``."""
+    if isinstance(error, Refused):
+        return _refused_login(error, server=server, user=user, path=path)
+    what = f"Cannot connect to the FTP server {server}: {error.reason}."
+    hint = "Look at the host and the port, and whether the server runs."
+    if error.step == "tls":
+        hint = "Name the authority that signed its certificate in ca_file." if "certificate" in error.reason else ""
+    elif "does not speak FTP" in error.reason or (error.step == "connect" and "no answer" in error.reason):
+        hint = "Look at the host and the port" + ("; implicit FTPS (port 990) is not supported." if tls else ".")
+    return StoreError(what, code="ConnectionFailed", retryable=True, scope=Scope.DESTINATION, hint=hint)
+
+
+def _refused_login(error: Refused, *, server: str, user: str, path: str) -> StoreError:
+    hint = ""
+    if error.step == "connect":
+        message = f"The FTP server {server} turns us away: {error.text}."
+    elif error.step == "tls":
+        message = f"The FTP server {server} does not offer TLS: {error.text}."
+        hint = "Set tls to false only where nobody can listen: the password goes over the wire as it is."
+    elif error.step == "login":
+        message = f"The FTP server {server} refuses the user {user}: {error.text}."
+        hint = "Look at the user name and the password."
+    elif error.step == "path":
+        message = f"The directory {path} on the FTP server {server} cannot be entered: {error.text}."
+        hint = "Look at the path; the directory must exist."
+    else:
+        message = f"The FTP server {server} refuses what every upload needs: {error.text}."
+    # 4xx is for now; 421 in particular means too many connections.
+    retryable = 400 <= error.code < 500 and error.step != "login"
+    return StoreError(
+        message, code=str(error.code), retryable=retryable or error.code == 421, scope=Scope.DESTINATION, hint=hint
+    )
+
+
+def transfer_error(error: Refused | Lost, *, address: str) -> StoreError:
+    """The error of an upload to ``address`` on a connection that had come up."""
+    if isinstance(error, Lost):
+        if error.data:
+            return StoreError(
+                f"The FTP server's data connection for {address} cannot be opened: {error.reason}.",
+                code="DataConnectionFailed",
+                retryable=True,
+                scope=Scope.DESTINATION,
+                hint="Look at the firewalls between here and the server's passive ports.",
+            )
+        return StoreError(
+            f"The FTP connection was lost during the upload to {address}: {error.reason}.",
+            code="ConnectionLost",
+            retryable=True,
+        )
+    return _refused_transfer(error, address)
+
+
+def _refused_transfer(error: Refused, address: str) -> StoreError:
+    message = f"The FTP server refuses the upload to {address}: {error.text}."
+    code = error.code
+    if code in FULL:
+        return StoreError(message, code=str(code), hint="Make room there.")
+    if code == 421:
+        return StoreError(message, code="421", retryable=True, scope=Scope.DESTINATION)
+    if code in (425, 522):
+        # 522 (and 425 by ProFTPD) is also what servers say that want TLS sessions resumed.
+        return StoreError(
+            message,
+            code=str(code),
+            retryable=code == 425,
+            scope=Scope.DESTINATION,
+            hint="Look at the firewalls between here and the server's passive ports, and at its TLS settings.",
+        )
+    if 400 <= code < 500:
+        return StoreError(message, code=str(code), retryable=True)
+    if code in (530, 532, 533, 534, 535, 536) or (error.verb in ("PASV", "EPSV", "TYPE") and code < 600):
+        return StoreError(message, code=str(code), scope=Scope.DESTINATION)
+    if code in (502, 504):
+        return StoreError(message, code=str(code), scope=Scope.DESTINATION, hint="The server lacks a needed command.")
+    if code in (500, 501):
+        # Here the command was known, so its argument was at fault: too long, or bytes that the server cannot decode.
+        return KeyRefused(message)
+    hint = "Look at the rights of the FTP user there." if code in (550, 553) else ""
+    return StoreError(message, code=str(code), hint=hint)

@@ -1,0 +1,189 @@
+"""What is on an FTP server: listed directory by directory (``MLSD``), and asked for file by file."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+from s3_uploader.core.errors import KeyRefused, Scope, StoreError
+from s3_uploader.core.text import shown_name
+from s3_uploader.stores.ftp.replies import Listed, Lost, Refused, parse_listing
+from s3_uploader.stores.keys import path_segments
+from s3_uploader.stores.listing import CannotList, Entry
+
+if TYPE_CHECKING:
+    from s3_uploader.stores.ftp.session import Session
+
+_ATTEMPTS = 3
+_UNKNOWN_COMMAND = (500, 502, 504)
+_ABSENT = (450, 501, 550, 553)
+"""What servers answer to MLSD of a directory that is not there; pyftpdlib takes that for a wrong argument (501)."""
+
+_Result = TypeVar("_Result")
+
+
+class FtpInventory:
+    """A directory on an FTP server as :class:`~s3_uploader.stores.listing.Inventory`.
+
+    Memory is bounded by the largest directory of it. Each thread that looks has a connection of its own.
+
+    :param connect: makes a logged-in session.
+    :param login_error: puts a failure to connect into words.
+    """
+
+    looks_are_cheap = False
+    lists_in_order = True
+
+    def __init__(
+        self,
+        *,
+        connect: Callable[[], Session],
+        login_error: Callable[[Refused | Lost], StoreError],
+        name: str,
+        concurrency: int,
+    ) -> None:
+        self._connect = connect
+        self._login_error = login_error
+        self._name = name
+        # One connection is the listing's, and some servers allow few.
+        self._concurrency = max(1, concurrency - 1)
+        self._mine = threading.local()
+        self._sessions: list[Session] = []
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        """Server and path."""
+        return self._name
+
+    @property
+    def concurrency(self) -> int:
+        """As many connections as the store would have."""
+        return self._concurrency
+
+    def open(self) -> None:
+        """Connect and log in."""
+        self._session()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._closed = True
+        while self._sessions:
+            self._sessions.pop().quit()
+
+    def address(self, key: str) -> str:
+        """Server, path and key."""
+        return f"{self._name.rstrip('/')}/{key}"
+
+    def entries(self, prefix: str, *, wanted: Callable[[], str]) -> Iterator[Entry]:
+        """Walk from the directory that ``prefix`` names."""
+        if not self._session().features.mlst:
+            raise CannotList(f"The FTP server {self._name} knows no MLSD.", code="502")
+        yield from self._walk(prefix[: prefix.rfind("/") + 1], wanted)
+
+    def look(self, key: str, *, content: bool) -> Entry | None:
+        """Size and time; with ``content`` the server's own digest, or the SHA-256 of what it gives back."""
+        try:
+            path_segments(key)
+        except KeyRefused:
+            return None
+        if "\n" in key or "\r" in key:
+            return None
+        return self._persist(lambda session: _look(session, key, content=content), key)
+
+    def _walk(self, path: str, wanted: Callable[[], str]) -> Iterator[Entry]:
+        listed = self._persist(lambda session: _list(session, path), path)
+        # A directory's keys come where its name with a slash does: "a.b" is before "a/b".
+        listed.sort(key=lambda each: os.fsencode(each.name) + (b"/" if each.kind == "dir" else b""))
+        for each in listed:
+            if each.name in ("", ".", "..") or "/" in each.name:
+                continue
+            if each.kind == "dir":
+                below = f"{path}{each.name}/"
+                if os.fsencode(below) >= os.fsencode(wanted())[: len(os.fsencode(below))]:
+                    yield from self._walk(below, wanted)
+            elif each.kind == "file":
+                size = each.size
+                if size is None:
+                    entry = self.look(path + each.name, content=False)
+                    if entry is not None:
+                        yield entry
+                else:
+                    yield Entry(key=path + each.name, size=size, modified=each.modified)
+
+    def _persist(self, ask: Callable[[Session], _Result], key: str) -> _Result:
+        """Ask, with a new connection where the old one is lost."""
+        for attempt in range(_ATTEMPTS):
+            session = self._session()
+            try:
+                return ask(session)
+            except Lost as lost:
+                session.close()
+                if attempt + 1 == _ATTEMPTS:
+                    raise StoreError(
+                        f"The connection to the FTP server {self._name} was lost: {lost.reason}.",
+                        code="ConnectionLost",
+                        scope=Scope.DESTINATION,
+                    ) from None
+            except Refused as refused:
+                if refused.verb == "MLSD" and refused.code in _UNKNOWN_COMMAND:
+                    raise CannotList(f"The FTP server {self._name} refuses MLSD: {refused.text}.", code="502") from None
+                raise StoreError(
+                    f"The FTP server refuses to tell of {shown_name(self.address(key))}: {refused.text}.",
+                    code=str(refused.code),
+                    scope=Scope.DESTINATION if refused.code in (421, 530) else Scope.FILE,
+                ) from None
+        raise AssertionError
+
+    def _session(self) -> Session:
+        session: Session | None = getattr(self._mine, "session", None)
+        if session is None or not session.usable:
+            if self._closed:
+                raise StoreError("The inventory is closed.", code="Closed", scope=Scope.DESTINATION)
+            try:
+                session = self._connect()
+            except (Refused, Lost) as error:
+                raise self._login_error(error) from None
+            self._mine.session = session
+            self._sessions.append(session)
+        return session
+
+
+def _list(session: Session, path: str) -> list[Listed]:
+    received: list[bytes] = []
+    try:
+        session.retrieve(_absolute(session, path.rstrip("/")), received.append, command="MLSD")
+    except Refused as refused:
+        if refused.code in _ABSENT:
+            return []  # removed since its parent was listed, or never there
+        raise
+    return parse_listing(b"".join(received))
+
+
+def _look(session: Session, key: str, *, content: bool) -> Entry | None:
+    path = _absolute(session, key)
+    size = session.size(path)
+    if size is None:
+        return None
+    checksums: dict[str, str] = {}
+    if content:
+        digest = session.digest(path, size)
+        algorithm = session.features.algorithm
+        if not digest:
+            read = hashlib.sha256()
+            session.retrieve(path, read.update)
+            algorithm, digest = "sha256", read.hexdigest()
+        checksums = {algorithm: digest}
+    modified = None
+    with contextlib.suppress(Refused):
+        modified = session.modified(path)
+    etag = f"sha256:{checksums['sha256']}" if "sha256" in checksums else ""
+    return Entry(key=key, size=size, etag=etag, modified=modified, checksums=checksums)
+
+
+def _absolute(session: Session, key: str) -> str:
+    return f"{session.base.rstrip('/')}/{key}"

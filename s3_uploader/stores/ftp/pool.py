@@ -1,0 +1,180 @@
+"""The connections of an FTP store: one for each upload in flight, kept for the next, fewer where the server says so."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from s3_uploader.core.errors import StoreError
+from s3_uploader.stores.ftp.errors import TOO_MANY
+from s3_uploader.stores.ftp.replies import Lost, Refused
+from s3_uploader.stores.threads import Flight
+
+if TYPE_CHECKING:
+    from s3_uploader.stores.ftp.session import Session
+
+_GRACE_SECONDS = 1.0
+"""How long an upload that was given up may take to tidy up before its connection is cut."""
+
+_IDLE_SECONDS = 15.0
+"""A session that was idle for longer is asked whether it still lives: many servers hang up silently."""
+
+
+class SessionPool:
+    """Sessions for flights.
+
+    :param connect: makes a session, given what says how many seconds are left.
+    :param login_error: puts a failure to connect into words.
+    :param most: most sessions at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        connect: Callable[[Callable[[], float]], Session],
+        login_error: Callable[[Refused | Lost], StoreError],
+        most: int,
+    ) -> None:
+        self._connect = connect
+        self._login_error = login_error
+        self._most = most
+        self._open = 0
+        self._idle: list[Session] = []
+        self._free = threading.Condition()
+        self._closed = False
+        self._leftovers: set[str] = set()
+
+    def add(self, session: Session) -> None:
+        """Take in a session that was made elsewhere."""
+        with self._free:
+            self._open += 1
+        self._give(session)
+
+    def leave_behind(self, path: str) -> None:
+        """Remember a temporary file that could not be removed, for the next session that is made."""
+        self._leftovers.add(path)
+
+    @contextlib.contextmanager
+    def session(self, flight: Flight) -> Iterator[Session]:
+        """A session for the time of an attempt.
+
+        When the flight is given up, the attempt has a moment to tidy up; then its connection is cut, in case the server
+        hangs.
+
+        :raises StoreError: if none is to be had.
+        """
+        session = self._take(flight)
+        timers: list[threading.Timer] = []
+
+        def interrupt() -> None:
+            timer = threading.Timer(_GRACE_SECONDS, session.interrupt)
+            timer.daemon = True
+            timers.append(timer)
+            timer.start()
+
+        try:
+            with flight.reading_source(), flight.interrupted_by(interrupt):
+                yield session
+        finally:
+            for timer in timers:
+                timer.cancel()
+                # It may be at work this very moment, and the session is about to become somebody else's.
+                timer.join()
+            self._give(session)
+
+    def close(self, *, ends_at: float, farewell: Callable[[Session], None] | None) -> None:
+        """Remove leftovers, do ``farewell`` with a session that lives, and hang up.
+
+        :param ends_at: ``time.monotonic()`` at which to stop trying.
+        """
+        # An idle session may have died without a word; the second attempt is with a new one.
+        for _ in range(2):
+            if farewell is None and not self._leftovers:
+                break
+            with self._free:
+                session = self._idle.pop() if self._idle else None
+            try:
+                if session is None:
+                    session = self._connect(lambda: ends_at - time.monotonic())
+                session.remaining = lambda: ends_at - time.monotonic()
+                self._sweep(session)
+                if farewell is not None:
+                    farewell(session)
+            except (Refused, Lost):
+                if session is not None:
+                    session.close()
+                continue
+            session.quit()
+            break
+        with self._free:
+            # A worker that hangs still has its session, and closes it when it lets go.
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for session in idle:
+            session.quit()
+
+    def _take(self, flight: Flight) -> Session:
+        """An idle session, a new one, or the next to become free."""
+        while True:
+            with self._free:
+                while not self._idle and self._open >= self._most:
+                    self._free.wait(min(0.5, flight.remaining))
+                    flight.check()
+                session = self._idle.pop() if self._idle else None
+                if session is None:
+                    self._open += 1
+            if session is None:
+                session = self._make(flight)
+                if session is None:
+                    continue
+                return session
+            session.remaining = _time_of(flight)
+            if time.monotonic() - session.last_used < _IDLE_SECONDS or session.alive():
+                return session
+            self._drop(session)
+
+    def _make(self, flight: Flight) -> Session | None:
+        """A new session; ``None`` if the server wants no more than there are."""
+        try:
+            session = self._connect(_time_of(flight))
+        except (Refused, Lost) as error:
+            with self._free:
+                self._open -= 1
+                if isinstance(error, Refused) and error.code in TOO_MANY and self._open:
+                    self._most = self._open
+                    return None
+            raise self._login_error(error) from None
+        except BaseException:
+            with self._free:
+                self._open -= 1
+            raise
+        self._sweep(session)
+        return session
+
+    def _give(self, session: Session) -> None:
+        """Take a session back."""
+        if not session.usable or self._closed:
+            self._drop(session)
+            return
+        with self._free:
+            self._idle.append(session)
+            self._free.notify()
+
+    def _drop(self, session: Session) -> None:
+        session.close()
+        with self._free:
+            self._open -= 1
+            self._free.notify()
+
+    def _sweep(self, session: Session) -> None:
+        """Remove temporary files of uploads that ended with a lost connection."""
+        while self._leftovers and session.usable:
+            with contextlib.suppress(KeyError, Refused, Lost):
+                session.delete(self._leftovers.pop())
+
+
+def _time_of(flight: Flight) -> Callable[[], float]:
+    return lambda: _GRACE_SECONDS if flight.given_up else flight.remaining

@@ -1,0 +1,316 @@
+"""Proves what a bucket can do by doing it with a small object, before the first file is deleted."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+
+from s3_uploader.core.errors import StoreError
+from s3_uploader.core.model import Finding, Proof, Severity
+from s3_uploader.stores.base import PutOptions
+from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3.capabilities import Abilities
+from s3_uploader.stores.s3.checksums import clean_etag, crc32_text, digest_of, etag_is_md5, evidence
+from s3_uploader.stores.s3.client import Call, Caller
+from s3_uploader.stores.s3.endpoint import Endpoint
+from s3_uploader.stores.s3.engines.base import Request
+from s3_uploader.stores.s3.errors import clock_skew
+from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE, Condition
+
+PREFIX = ".s3-uploader-check/"
+_SECONDS = 30.0
+_TOLERATED_SKEW = 60.0
+"""S3 refuses requests that are signed more than fifteen minutes off; a minute is a sign of things to come."""
+
+OK, NOTE, WARNING, ERROR = Severity.OK, Severity.NOTE, Severity.WARNING, Severity.ERROR
+
+_OPTIONS = PutOptions()
+
+
+class Checker:
+    """One check of one bucket.
+
+    :param caller: sends requests with the usual retries.
+    :param impatient: sends requests without any, for those that are meant to be refused.
+    :param key_prefix: what all keys begin with, since the rights may be limited to it.
+    """
+
+    def __init__(
+        self,
+        *,
+        caller: Caller,
+        impatient: Caller,
+        abilities: Abilities,
+        headers: requests.ObjectHeaders,
+        endpoint: Endpoint,
+        engine_name: str,
+        key_prefix: str = "",
+        now: float,
+    ) -> None:
+        self._caller = caller
+        self._impatient = impatient
+        self._abilities = abilities
+        self._headers = headers
+        self._endpoint = endpoint
+        self._engine_name = engine_name
+        self._now = now
+        self._key = key_prefix + PREFIX + secrets.token_hex(8)
+        self._findings: list[Finding] = []
+        self._left_behind: list[str] = []
+
+    def findings(self) -> list[Finding]:
+        """Do it, and clean up."""
+        self._tell(OK, "endpoint", f"{self._endpoint.url}, region {self._endpoint.region}, engine {self._engine_name}")
+        try:
+            self._check()
+        except StoreError as error:
+            self._tell(ERROR, "request", error.message, error.hint)
+        finally:
+            self._remove()
+        self._check_transport()
+        return self._findings
+
+    def _tell(self, severity: Severity, subject: str, fact: str, meaning: str = "") -> None:
+        self._findings.append(Finding(severity, subject, fact, meaning))
+
+    def _check(self) -> None:
+        body = b"s3_uploader was here to see what this bucket can do.\n" + self._key.encode()
+        began = time.monotonic()
+        call = self._put(self._key, body, UNCONDITIONAL)
+        if call.error is not None:
+            self._tell(ERROR, "upload", call.error.message, call.error.hint)
+            return
+        self._left_behind.append(self._key)
+        self._tell(
+            OK, "upload", "a small object could be stored", "Credentials, bucket and write permission are right."
+        )
+        self._check_clock(call, time.monotonic() - began)
+        verified = self._is_refused(checksum=True)
+        md5_verified = self._is_refused(checksum=False)
+        self._judge_proof(call, body, verified=verified, md5_verified=md5_verified)
+        self._check_condition(body)
+        self._check_multipart()
+        self._check_looking()
+
+    def _check_clock(self, call: Call, elapsed: float) -> None:
+        skew = clock_skew(call.body, self._now)
+        if skew is None:
+            self._tell(NOTE, "clock", "the server does not tell its time")
+        elif abs(skew) > _TOLERATED_SKEW + elapsed:
+            direction = "ahead of" if skew > 0 else "behind"
+            self._tell(
+                WARNING,
+                "clock",
+                f"this machine is {abs(skew):.0f} s {direction} the server",
+                "From fifteen minutes on every request is refused: synchronise the clock.",
+            )
+        else:
+            self._tell(OK, "clock", "this machine and the server agree on the time")
+
+    def _is_refused(self, *, checksum: bool) -> bool:
+        """Whether bytes that do not fit what was said of them are refused, as if they had been damaged on the way."""
+        key = f"{self._key}-damaged"
+        body = b"these are not the bytes that were meant"
+        headers = self._headers.of(key, _OPTIONS)
+        if checksum:
+            request = requests.put_object(
+                key,
+                requests.encode_key(key),
+                body,
+                headers,
+                crc32=crc32_text(0x01020304),
+                condition=UNCONDITIONAL,
+                payload_hash=requests.payload_hash(body, tls=self._endpoint.tls),
+            )
+        else:
+            headers["content-md5"] = "AAAAAAAAAAAAAAAAAAAAAA=="
+            request = Request(
+                operation="PutObject",
+                method="PUT",
+                key=key,
+                path=requests.encode_key(key),
+                headers=headers,
+                body=body,
+                payload_hash=requests.payload_hash(body, tls=self._endpoint.tls),
+            )
+        call = self._wait(request, caller=self._impatient)
+        if call.error is None:
+            self._left_behind.append(key)
+            return False
+        return 400 <= call.status < 500
+
+    def _judge_proof(self, call: Call, body: bytes, *, verified: bool, md5_verified: bool) -> None:
+        headers = call.body.headers
+        found = evidence(headers, digest_of(body))
+        if found.contradiction:
+            self._tell(
+                ERROR, "proof", found.contradiction, "The answers of this server cannot be trusted: nothing is deleted."
+            )
+            return
+        echoed = found.proof is Proof.CHECKSUM
+        etag = etag_is_md5(clean_etag(headers.get("etag", "")), headers)
+        if verified:
+            self._tell(OK, "checksums", "a wrong checksum is refused", "Bytes damaged on the way are not stored.")
+        elif md5_verified:
+            self._tell(
+                NOTE,
+                "checksums",
+                "checksums in headers are ignored, a wrong Content-MD5 is refused",
+                "An old dialect: damage is found by comparing the MD5 in the answer, after the fact.",
+            )
+        else:
+            self._tell(
+                WARNING,
+                "checksums",
+                "wrong checksums and a wrong Content-MD5 are both accepted",
+                "A weak dialect: the server stores whatever arrives; damage is found only by comparing the MD5 in its "
+                "answer" + (", and by https." if self._endpoint.tls else "; use https."),
+            )
+        if echoed:
+            meaning = "Every upload is proven by a checksum that the server computed itself."
+            if not verified:
+                meaning = "But since wrong ones are accepted, it may only repeat what it was told."
+            self._tell(
+                OK if verified else WARNING, "proof", "the answer carries the checksum of what was stored", meaning
+            )
+        elif etag:
+            self._tell(
+                OK if verified or md5_verified else NOTE,
+                "proof",
+                "the answer carries no checksum, but the MD5 of what was stored",
+                "Every upload is proven by that MD5 (proof md5)."
+                + (" Checksums are verified, too: a new dialect that does not answer them." if verified else ""),
+            )
+        else:
+            self._tell(
+                ERROR,
+                "proof",
+                "the answer carries neither a checksum nor an MD5",
+                "No upload can be proven, so nothing would be deleted. If the length is enough for you, set "
+                "minimum_proof to size.",
+            )
+
+    def _check_condition(self, body: bytes) -> None:
+        call = self._put(self._key, body, UNLESS_THERE, caller=self._impatient, expected=frozenset((412,)))
+        if call.status == 412:
+            self._abilities.found("yes")
+            self._tell(
+                OK, "conflicts", "a second write to the same key is refused", "No object is ever replaced by others."
+            )
+            return
+        replaced = call.error is None
+        if replaced or call.status == 501:
+            self._abilities.found("ignored" if replaced else "refused")
+            self._tell(
+                WARNING,
+                "conflicts",
+                "If-None-Match is " + ("ignored: the object was replaced" if replaced else "not implemented"),
+                "The program looks whether a key is taken before it writes; if two writers use the same key at the "
+                "same time, one can replace the other's object.",
+            )
+        elif call.error is not None:
+            self._tell(ERROR, "conflicts", call.error.message, call.error.hint)
+
+    def _check_multipart(self) -> None:
+        key = f"{self._key}-parts"
+        path = requests.encode_key(key)
+        call = self._wait(requests.create_multipart_upload(key, path, self._headers.of(key, _OPTIONS)))
+        if call.error is not None:
+            self._tell(ERROR, "large files", call.error.message, call.error.hint)
+            return
+        upload_id = call.body.field("UploadId")
+        call = self._wait(requests.abort_multipart_upload(key, path, upload_id=upload_id))
+        if call.error is not None:
+            self._tell(
+                WARNING,
+                "large files",
+                call.error.message,
+                "Parts of failed uploads would stay and cost money: grant s3:AbortMultipartUpload, and have a "
+                "lifecycle rule remove incomplete uploads.",
+            )
+        else:
+            self._tell(OK, "large files", "an upload in parts can be begun and aborted")
+
+    def _check_looking(self) -> None:
+        call = self._wait(requests.head_object(self._key, requests.encode_key(self._key)))
+        if call.error is None:
+            self._tell(
+                OK, "reading", "objects can be looked at", "After a crash the program recognises its own objects."
+            )
+        else:
+            severity = NOTE if self._abilities.conditional == "yes" else WARNING
+            self._tell(
+                severity,
+                "reading",
+                "objects cannot be looked at",
+                "Uploads work without. But if a run is killed between upload and delete, the next one cannot tell that "
+                "the object is its own, and keeps the file: grant s3:GetObject to avoid that.",
+            )
+
+    def _remove(self) -> None:
+        stays = []
+        for key in self._left_behind:
+            try:
+                call = self._wait(requests.delete_object(key, requests.encode_key(key)))
+            except StoreError:
+                stays.append(key)
+                continue
+            if call.error is not None:
+                stays.append(key)
+        if stays:
+            self._tell(
+                NOTE,
+                "deleting",
+                f"not permitted; this stays behind: {', '.join(stays)}",
+                "Uploads need no right to delete, and it is safer not to grant it. Remove it by hand.",
+            )
+        elif self._left_behind:
+            self._tell(
+                NOTE,
+                "deleting",
+                "permitted; the objects of this check were removed",
+                "Uploads need no right to delete; a key without it can do less harm.",
+            )
+
+    def _check_transport(self) -> None:
+        if self._endpoint.tls:
+            self._tell(OK, "transport", "encrypted")
+        elif self._endpoint.host.strip("[]") in ("localhost", "127.0.0.1", "::1"):
+            self._tell(OK, "transport", "not encrypted, but it does not leave this machine")
+        else:
+            self._tell(
+                WARNING,
+                "transport",
+                "not encrypted",
+                "Everybody on the way can read the files; use https if there is a way.",
+            )
+
+    def _put(
+        self,
+        key: str,
+        body: bytes,
+        condition: Condition,
+        *,
+        caller: Caller | None = None,
+        expected: frozenset[int] = frozenset(),
+    ) -> Call:
+        request = requests.put_object(
+            key,
+            requests.encode_key(key),
+            body,
+            self._headers.of(key, _OPTIONS),
+            crc32=digest_of(body).crc32,
+            condition=condition,
+            payload_hash=requests.payload_hash(body, tls=self._endpoint.tls),
+        )
+        return self._wait(request, caller=caller, expected=expected)
+
+    def _wait(self, request: Request, *, caller: Caller | None = None, expected: frozenset[int] = frozenset()) -> Call:
+        over = threading.Event()
+        finished: Callable[[Call], None] = lambda call: over.set()  # noqa: E731
+        call = (caller or self._caller).call(request, finished, deadline=time.monotonic() + _SECONDS, expected=expected)
+        if not over.wait(_SECONDS):
+            raise StoreError(f"The {request.operation} operation got no answer in {_SECONDS:.0f} s.", code="Timeout")
+        return call

@@ -1,0 +1,179 @@
+"""Whether an answer proves that the server has our bytes: pure functions of headers and of our own digests.
+
+Three layers, because servers differ: the checksum that came back against ours, the ETag against our MD5, the length.
+Where two of them speak, neither may contradict.
+"""
+
+from __future__ import annotations
+
+import base64
+import enum
+import hashlib
+import re
+import zlib
+from collections.abc import Mapping
+
+import msgspec
+
+from s3_uploader.core.model import Proof
+
+_LENGTH = re.compile("[0-9]{1,18}")
+_MD5 = re.compile("[0-9a-fA-F]{32}")
+_MD5_OF_PARTS = re.compile("[0-9a-fA-F]{32}-[0-9]+")
+
+
+class Digest(msgspec.Struct, frozen=True, kw_only=True):
+    """What we know of the bytes that we sent.
+
+    :param crc32: of the whole, in base64 as S3 writes it; empty if it was not computed.
+    :param md5: hexadecimal; of the whole, or for an object made of parts the MD5 of the parts' MD5s and their number,
+        as S3 writes its ETag. Empty if it was not computed.
+    """
+
+    size: int
+    crc32: str
+    md5: str
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """How far an answer proves our bytes; ``contradiction`` is a sentence if it says that they are others."""
+
+    proof: Proof = Proof.NONE
+    contradiction: str = ""
+
+
+class Comparison(enum.Enum):
+    """How an object that is there compares to our bytes."""
+
+    SAME = "same"
+    DIFFERENT = "different"
+    UNKNOWN = "unknown"
+
+
+def digest_of(body: bytes) -> Digest:
+    """The digest of the bytes of an object that is sent in one piece."""
+    return Digest(size=len(body), crc32=crc32_text(zlib.crc32(body)), md5=md5_of(body).hexdigest())
+
+
+def md5_of(body: bytes) -> hashlib._Hash:
+    """MD5, which S3 uses to detect damage; it is no protection against an adversary, and FIPS builds are told so."""
+    return hashlib.md5(body, usedforsecurity=False)
+
+
+def crc32_text(value: int) -> str:
+    """A CRC-32 as S3 writes it."""
+    return base64.b64encode(value.to_bytes(4, "big")).decode()
+
+
+def clean_etag(value: str) -> str:
+    """An ETag without its quotes; a weak one keeps its mark, which makes it no MD5."""
+    return value.strip().strip('"')
+
+
+def etag_is_md5(etag: str, headers: Mapping[str, str]) -> bool:
+    """Whether the ETag claims to be an MD5 of the bytes: its form says so, and they are not encrypted with a key.
+
+    With SSE-KMS and SSE-C the ETag is no MD5 (Amazon S3 API reference, "Object": ETag).
+    """
+    return _MD5.fullmatch(etag) is not None and not _encrypted_with_key(headers)
+
+
+def evidence(headers: Mapping[str, str], digest: Digest, *, etag_counts: bool = True) -> Evidence:
+    """What the answer to an upload proves, of a whole object, of a part, or of an object made of parts.
+
+    :param etag_counts: an ETag that looks like an MD5 and is not ours is a contradiction. Not so where the
+        configuration is content with the length: then it may be a server whose ETags only look like one.
+    """
+    proof = Proof.NONE
+    checksum = headers.get("x-amz-checksum-crc32", "")
+    if checksum and digest.crc32 and "-" not in checksum:
+        if checksum != digest.crc32:
+            return Evidence(
+                contradiction=f"The server says that it stored bytes with the CRC32 {checksum}, "
+                f"but those sent have {digest.crc32}."
+            )
+        proof = Proof.CHECKSUM
+    etag = clean_etag(headers.get("etag", ""))
+    if etag and digest.md5 and not _encrypted_with_key(headers):
+        comparable = _MD5_OF_PARTS if "-" in digest.md5 else _MD5
+        if comparable.fullmatch(etag):
+            if etag.lower() == digest.md5:
+                proof = max(proof, Proof.MD5)
+            elif etag_counts:
+                return Evidence(
+                    contradiction=f"The server says that it stored bytes with the MD5 {etag}, "
+                    f"but those sent have {digest.md5}."
+                )
+    return Evidence(proof)
+
+
+def compare(
+    headers: Mapping[str, str], digest: Digest, *, etag_counts: bool = True, just_written: bool = False
+) -> tuple[Comparison, Proof]:
+    """How the object that a HEAD describes compares to our bytes, and how we know where it is the same.
+
+    An ETag of parts says nothing if it differs: the parts may have been of another size.
+
+    :param just_written: it is the object that we have just written. There a checksum of 32 bits says enough: nothing
+        was lost on the way. That an object which we find is the same as our file it does not say: files of one length
+        that end with their own CRC-32, as those of many formats do, all have the same one as a whole.
+    """
+    length = headers.get("content-length", "")
+    if _LENGTH.fullmatch(length) and int(length) != digest.size:
+        return Comparison.DIFFERENT, Proof.NONE
+    proof = Proof.NONE
+    checksum = headers.get("x-amz-checksum-crc32", "")
+    if checksum and digest.crc32 and "-" not in checksum:
+        if checksum != digest.crc32:
+            return Comparison.DIFFERENT, Proof.NONE
+        proof = Proof.CHECKSUM
+    etag = clean_etag(headers.get("etag", ""))
+    same_md5 = False
+    if digest.md5 and not _encrypted_with_key(headers):
+        if etag.lower() == digest.md5:
+            same_md5, proof = True, max(proof, Proof.MD5)
+        elif etag_counts and _MD5.fullmatch(etag) and "-" not in digest.md5:
+            return Comparison.DIFFERENT, Proof.NONE
+    if proof is Proof.NONE or not (same_md5 or just_written):
+        return Comparison.UNKNOWN, Proof.NONE
+    return Comparison.SAME, proof
+
+
+def _encrypted_with_key(headers: Mapping[str, str]) -> bool:
+    return (
+        headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
+        or "x-amz-server-side-encryption-customer-algorithm" in headers
+        or "x-amz-server-side-encryption-aws-kms-key-id" in headers
+    )
+
+
+# CRC-32 of joined pieces, without reading them again. zlib has the function, Python's zlib module does not offer it.
+# A CRC is a polynomial over GF(2); appending n zero bytes multiplies it by x**(8n) modulo the CRC's own polynomial.
+_POLYNOMIAL = 0xEDB88320
+
+
+def combine_crc32(first: int, second: int, second_size: int) -> int:
+    """The CRC-32 of two pieces of bytes joined, from that of each and the size of the second."""
+    return _multiply(_power_of_x(8 * second_size), first) ^ second
+
+
+def _multiply(a: int, b: int) -> int:
+    product = 0
+    mask = 1 << 31
+    while mask:
+        if a & mask:
+            product ^= b
+        mask >>= 1
+        b = (b >> 1) ^ _POLYNOMIAL if b & 1 else b >> 1
+    return product
+
+
+def _power_of_x(exponent: int) -> int:
+    power = 1 << 31  # The bits of a CRC are reflected: the highest is x**0.
+    square = 1 << 30
+    while exponent:
+        if exponent & 1:
+            power = _multiply(square, power)
+        square = _multiply(square, square)
+        exponent >>= 1
+    return power

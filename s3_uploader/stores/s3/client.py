@@ -1,0 +1,230 @@
+"""One S3 request with its retries: sends it through the engine until there is an outcome that somebody must look at."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from s3_uploader.core.errors import StoreError, UploadCancelled
+from s3_uploader.stores.retry import RetryPolicy
+from s3_uploader.stores.s3 import errors as s3_errors
+from s3_uploader.stores.s3.engines.base import Answer, Engine, Failure, FailureKind, Outcome, Request, Sending
+from s3_uploader.stores.timer import Timer
+
+Finished = Callable[["Call"], None]
+
+NOTHING_EXPECTED: frozenset[int] = frozenset()
+_REDIRECT_STATUSES = frozenset((301, 307, 400))
+"""400 is AuthorizationHeaderMalformed, which is how S3 says it to a request that was signed for another region."""
+
+
+class Call:
+    """A request under way. When it is finished either ``answer`` or ``error`` is set.
+
+    :param expected: statuses that are no errors to whoever asks.
+    :param finished: called once, on any thread.
+    """
+
+    __slots__ = (
+        "_finished", "_sending", "answer", "attempts", "cancelled", "deadline", "error", "expected", "first_failure_at",
+        "redirected", "request", "status",
+    )  # fmt: skip
+
+    def __init__(self, request: Request, *, deadline: float, expected: frozenset[int], finished: Finished) -> None:
+        self.request = request
+        self.deadline = deadline
+        self.expected = expected
+        self._finished: Finished | None = finished
+        self.attempts = 0
+        self.first_failure_at = 0.0
+        self.redirected = False
+        self.status = 0
+        self.cancelled: UploadCancelled | None = None
+        self.answer: Answer | None = None
+        self.error: StoreError | None = None
+        self._sending: Sending | None = None
+
+    def cancel(self, reason: UploadCancelled) -> None:
+        """Give it up; it finishes with ``reason``, at once or when a pause is over."""
+        if self.cancelled is None:
+            self.cancelled = reason
+        sending = self._sending
+        if sending is not None:
+            sending.cancel()
+
+    @property
+    def over(self) -> bool:
+        """Whether there is an outcome."""
+        return self._finished is None
+
+    def finish(self) -> None:
+        """Tell that it is over. What was held is let go of, or bodies would wait for the garbage collector."""
+        finished, self._finished = self._finished, None
+        self._sending = None
+        self.request.body = b""
+        if finished is not None:
+            finished(self)
+
+    @property
+    def body(self) -> Answer:
+        """The answer of a call that succeeded."""
+        assert self.answer is not None
+        return self.answer
+
+
+class Caller:
+    """Sends requests and retries them.
+
+    :param url: of the endpoint, for messages.
+    :param notice: told once when the bucket turns out to be in another region.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        url: str,
+        retry: RetryPolicy,
+        timer: Timer,
+        random: Callable[[], float],
+        notice: Callable[[str, str], None],
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine = engine
+        self._url = url
+        self._retry = retry
+        self._timer = timer
+        self._random = random
+        self._notice = notice
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._lock = threading.Lock()
+        self._followed = ""
+        self.proven_useful = False
+        self._waiting: set[Call] = set()
+
+    def call(
+        self,
+        request: Request,
+        finished: Finished,
+        *,
+        deadline: float,
+        expected: frozenset[int] = NOTHING_EXPECTED,
+    ) -> Call:
+        """Send a request; ``finished`` is called with the call when it is over, possibly before this returns."""
+        call = self.prepare(request, finished, deadline=deadline, expected=expected)
+        self.begin(call)
+        return call
+
+    def prepare(
+        self,
+        request: Request,
+        finished: Finished,
+        *,
+        deadline: float,
+        expected: frozenset[int] = NOTHING_EXPECTED,
+    ) -> Call:
+        """A call that :meth:`begin` sends."""
+        return Call(request, deadline=deadline, expected=expected, finished=finished)
+
+    def begin(self, call: Call) -> None:
+        """Send a call's request for the first time."""
+        self._send(call)
+
+    def wake(self) -> None:
+        """Finish at once what was cancelled while it paused before a retry."""
+        for call in list(self._waiting):
+            if call.cancelled is not None:
+                self._send_again(call)
+
+    def _send(self, call: Call) -> None:
+        if call.cancelled is not None:
+            call.error = call.cancelled
+            call.finish()
+            return
+        call.attempts += 1
+        attempt = call.attempts
+        call._sending = None
+        sending = self._engine.send(call.request, lambda outcome: self._done(call, outcome))
+        if call.attempts == attempt and call._finished is not None:
+            call._sending = sending
+            if call.cancelled is not None:
+                sending.cancel()
+
+    def _done(self, call: Call, outcome: Outcome) -> None:
+        try:
+            self._judge(call, outcome)
+        except Exception as error:
+            # An answer that nobody has thought of may cost its request, never the engine's thread.
+            call.error = StoreError(f"The {call.request.operation} operation failed: {error!r}.", code="Unexpected")
+            call.finish()
+
+    def _judge(self, call: Call, outcome: Outcome) -> None:
+        call._sending = None
+        now = self._wall_clock()
+        operation = call.request.operation
+        if operation == "UploadPart" and isinstance(outcome, Answer) and outcome.status < 300:
+            # Without it the parts cannot be joined. An answer cut short in its head looks like this to http.client.
+            outcome = outcome if outcome.headers.get("etag") else Failure(FailureKind.INVALID, "no ETag in the answer")
+        if isinstance(outcome, Answer):
+            status = call.status = outcome.status
+            if (status < 300 and not _is_error_document(outcome)) or status in call.expected:
+                call.answer = outcome
+                call.finish()
+                return
+            verdict = s3_errors.answered(outcome, operation, now=now, proven_useful=self.proven_useful)
+            if status in _REDIRECT_STATUSES and self._follow(call, s3_errors.bucket_region(outcome)):
+                self._send(call)
+                return
+        else:
+            verdict = s3_errors.failed(outcome, operation, endpoint=self._url)
+            if outcome.kind is FailureKind.CANCELLED and call.cancelled is not None:
+                verdict = s3_errors.Verdict(call.cancelled)
+        error = verdict.error
+        if call.cancelled is None and error.retryable:
+            monotonic = self._clock()
+            if not call.first_failure_at:
+                call.first_failure_at = monotonic
+            pause = self._retry.pause(
+                attempts=call.attempts,
+                since_first_failure=monotonic - call.first_failure_at,
+                remaining=call.deadline - monotonic,
+                random=self._random,
+                retry_after=error.retry_after,
+                no_connection=verdict.no_connection,
+                corrupted=verdict.corrupted,
+            )
+            if pause is not None:
+                self._waiting.add(call)
+                self._timer.call_at(monotonic + pause, lambda: self._send_again(call))
+                return
+        call.error = call.cancelled or error
+        call.finish()
+
+    def _send_again(self, call: Call) -> None:
+        try:
+            self._waiting.remove(call)
+        except KeyError:
+            return
+        self._send(call)
+
+    def _follow(self, call: Call, region: str) -> bool:
+        """Go where the bucket is; whatever else was sent astray meanwhile goes there too."""
+        if not region or call.redirected:
+            return False
+        call.redirected = True
+        with self._lock:
+            if self._followed:
+                return region == self._followed
+            if not self._engine.follow(region):
+                return False
+            self._followed = region
+        self._notice("info", f"The bucket is in {region}; set region to that to save a detour.")
+        return True
+
+
+def _is_error_document(answer: Answer) -> bool:
+    """Whether a success is none: S3 begins some answers with 200 and finds out later."""
+    return b"<Error>" in answer.body[:1024] if answer.body else bool(answer.fields and "Code" in answer.fields)

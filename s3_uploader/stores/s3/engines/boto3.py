@@ -1,0 +1,350 @@
+"""The portable engine: boto3 calls on threads, its retries and checksums switched off.
+
+It reaches what only botocore knows (access points, directory buckets, dual-stack and FIPS endpoints, other partitions).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import queue
+import threading
+import time
+from typing import Any
+
+from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.stores.base import Loop
+from s3_uploader.stores.s3.endpoint import Access
+from s3_uploader.stores.s3.engines.base import Answer, Done, Failure, FailureKind, Outcome, Request
+from s3_uploader.stores.s3.engines.choose import EngineSettings
+from s3_uploader.stores.s3.engines.throttle import Pace
+
+MAXIMUM_THREADS = 32
+"""More only wait for each other: a call takes over a millisecond of the interpreter's time."""
+
+_PARAMETERS = {
+    "content-encoding": "ContentEncoding",
+    "content-type": "ContentType",
+    "content-md5": "ContentMD5",
+    "if-none-match": "IfNoneMatch",
+    "if-match": "IfMatch",
+    "range": "Range",
+    "x-amz-acl": "ACL",
+    "x-amz-checksum-algorithm": "ChecksumAlgorithm",
+    "x-amz-checksum-crc32": "ChecksumCRC32",
+    "x-amz-checksum-mode": "ChecksumMode",
+    "x-amz-checksum-type": "ChecksumType",
+    "x-amz-mp-object-size": "MpuObjectSize",
+    "x-amz-sdk-checksum-algorithm": "ChecksumAlgorithm",
+    "x-amz-server-side-encryption": "ServerSideEncryption",
+    "x-amz-server-side-encryption-aws-kms-key-id": "SSEKMSKeyId",
+    "x-amz-storage-class": "StorageClass",
+    "x-amz-tagging": "Tagging",
+    "partNumber": "PartNumber",
+    "uploadId": "UploadId",
+    "continuation-token": "ContinuationToken",
+    "encoding-type": "EncodingType",
+    "prefix": "Prefix",
+    "start-after": "StartAfter",
+}
+_NUMBERS = ("MpuObjectSize", "PartNumber")
+_METHODS = {
+    "PutObject": "put_object",
+    "HeadObject": "head_object",
+    "GetObject": "get_object",
+    "DeleteObject": "delete_object",
+    "CreateMultipartUpload": "create_multipart_upload",
+    "UploadPart": "upload_part",
+    "CompleteMultipartUpload": "complete_multipart_upload",
+    "AbortMultipartUpload": "abort_multipart_upload",
+    "ListObjectsV2": "list_objects_v2",
+}
+_BODIES = ("PutObject", "UploadPart")
+_DOCUMENTS = ("ListObjectsV2",)
+"""Whose answer is wanted as the document that it is, and not as what botocore makes of it."""
+
+
+class _Job:
+    """A request in the queue or on a thread; a :class:`~s3_uploader.stores.s3.engines.base.Sending`."""
+
+    __slots__ = ("_done", "_lock", "cancelled", "request")
+
+    def __init__(self, request: Request, done: Done) -> None:
+        self.request = request
+        self._done: Done | None = done
+        self._lock = threading.Lock()
+
+    @property
+    def finished(self) -> bool:
+        """Whether ``done`` was called."""
+        return self._done is None
+
+    def finish(self, outcome: Outcome) -> None:
+        """Call ``done``, once."""
+        with self._lock:
+            done, self._done = self._done, None
+        if done is not None:
+            done(outcome)
+
+    def cancel(self) -> None:
+        """Give it up. A call that has begun cannot be stopped; what comes of it is ignored."""
+        self.finish(Failure(FailureKind.CANCELLED))
+
+
+class _PacedBody(io.BytesIO):
+    """A body that is read no faster than the pace allows; reading it for the signature is free."""
+
+    on_wire = False
+
+    def __init__(self, body: bytes, pace: Pace) -> None:
+        super().__init__(body)
+        self._pace = pace
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Some bytes, at their time."""
+        if not self.on_wire:
+            return super().read(size)
+        wanted = min(size if size is not None and size > 0 else 16384, 16384, len(self.getbuffer()) - self.tell())
+        if wanted <= 0:
+            return b""
+        while not (allowed := self._pace.take(wanted)):
+            time.sleep(max(0.001, self._pace.delay(wanted)))
+        return super().read(allowed)
+
+
+class Boto3Engine:
+    """An :class:`~s3_uploader.stores.s3.engines.base.Engine` on boto3."""
+
+    name = "boto3"
+    loop: Loop | None = None
+
+    def __init__(self, *, access: Access, settings: EngineSettings) -> None:
+        self._access = access
+        self._settings = settings
+        self._count = min(settings.max_connections, MAXIMUM_THREADS)
+        self._pace = None if settings.max_bandwidth is None else Pace(settings.max_bandwidth)
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._under_way: set[_Job] = set()
+        self._closed = False
+        self._client: Any = None
+        self._document = _Document()
+
+    def open(self) -> None:
+        """Make the client."""
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+        from botocore.handlers import add_expect_header
+
+        endpoint = self._access.endpoint
+        style = "auto" if endpoint.only_boto3 else "virtual" if endpoint.virtual else "path"
+        try:
+            if self._access.session is not None:
+                session = boto3.session.Session(botocore_session=self._access.session, region_name=endpoint.region)
+            else:
+                credentials = self._access.credentials()
+                session = boto3.session.Session(
+                    aws_access_key_id=credentials.access_key,
+                    aws_secret_access_key=credentials.secret_key,
+                    aws_session_token=credentials.token or None,
+                    region_name=endpoint.region,
+                )
+            self._client = session.client(
+                "s3",
+                endpoint_url=endpoint.url if endpoint.given else None,
+                verify=endpoint.ca_file,
+                config=Config(
+                    signature_version=None if endpoint.only_boto3 else "s3v4",
+                    connect_timeout=self._settings.connect_timeout_seconds,
+                    read_timeout=self._settings.silence_seconds,
+                    max_pool_connections=self._count,
+                    retries={"total_max_attempts": 1},
+                    # The body is hashed for the signature over plain http only, as with the other engines.
+                    s3={"addressing_style": style, "payload_signing_enabled": not endpoint.tls},  # type: ignore[arg-type]
+                    # We send checksums of our own in headers; trailers are what many servers do not understand.
+                    request_checksum_calculation="when_required",
+                    response_checksum_validation="when_required",
+                ),
+            )
+        except (BotoCoreError, ValueError) as error:
+            raise StoreError(
+                f"boto3 cannot use this configuration: {error}", code=type(error).__name__, scope=Scope.DESTINATION
+            ) from None
+        # botocore would retry the errors of some operations with handlers of their own and follow redirects by itself.
+        self._client.meta.events.register("before-send.s3", _on_wire)
+        for operation in _DOCUMENTS:
+            self._client.meta.events.register(f"response-received.s3.{operation}", self._keep_document)
+        # Who is answered 412 to "Expect: 100-continue" sends no body, and botocore goes on to use the connection:
+        # behind a proxy (HAProxy before Swift) the next request is then taken for that body.
+        self._client.meta.events.unregister("before-call.s3", add_expect_header)
+
+    def send(self, request: Request, done: Done) -> _Job:
+        """Queue the request for a thread."""
+        job = _Job(request, done)
+        with self._lock:
+            refused = self._closed
+            if not refused:
+                self._under_way.add(job)
+                if len(self._threads) < self._count and len(self._under_way) > len(self._threads):
+                    thread = threading.Thread(target=self._work, name=f"s3-boto3-{len(self._threads)}", daemon=True)
+                    self._threads.append(thread)
+                    thread.start()
+        if refused:
+            job.finish(Failure(FailureKind.CANCELLED))
+        else:
+            self._jobs.put(job)
+        return job
+
+    def follow(self, region: str) -> bool:
+        """Boto3 follows by itself; if that did not help, nothing does."""
+        return False
+
+    def close(self, *, timeout: float) -> None:
+        """Fail what is under way; threads in a call end when the call does."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            threads = list(self._threads)
+            jobs = list(self._under_way)
+        for job in jobs:
+            job.cancel()
+        for _ in threads:
+            self._jobs.put(None)
+        ends_at = time.monotonic() + timeout
+        for thread in threads:
+            thread.join(max(0.0, ends_at - time.monotonic()))
+        if self._client is not None and not any(thread.is_alive() for thread in threads):
+            with contextlib.suppress(Exception):
+                self._client.close()
+
+    def _work(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if job is None:
+                return
+            if not job.finished:
+                try:
+                    outcome = self._call(job.request)
+                except Exception as error:
+                    outcome = Failure(FailureKind.OTHER, f"{type(error).__name__}: {error}")
+                job.finish(outcome)
+            with self._lock:
+                self._under_way.discard(job)
+            del job
+
+    def _call(self, request: Request) -> Outcome:
+        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+
+        try:
+            response = getattr(self._client, _METHODS[request.operation])(**self._parameters(request))
+            body = response["Body"].read() if "Body" in response else b""
+            if request.operation in _DOCUMENTS:
+                body = self._document.body
+        except ClientError as error:
+            return _answer_of(dict(error.response), b"")
+        except (BotoCoreError, HTTPClientError, OSError) as error:
+            return _failure_of(error)
+        return _answer_of(response, body)
+
+    def _keep_document(self, response_dict: dict[str, Any] | None, **_: object) -> None:
+        self._document.body = b"" if response_dict is None else response_dict["body"]
+
+    def _parameters(self, request: Request) -> dict[str, Any]:
+        parameters: dict[str, Any] = {"Bucket": self._access.endpoint.bucket}
+        if request.key:
+            parameters["Key"] = request.key
+        metadata = {}
+        for name, value in (*request.headers.items(), *request.query):
+            if name.startswith("x-amz-meta-"):
+                metadata[name.removeprefix("x-amz-meta-")] = value
+            elif (parameter := _PARAMETERS.get(name)) is not None:
+                parameters[parameter] = int(value) if parameter in _NUMBERS else value
+        if metadata:
+            parameters["Metadata"] = metadata
+        if request.operation in _BODIES:
+            parameters["Body"] = _PacedBody(request.body, self._pace) if self._pace is not None else request.body
+        if request.parts:
+            # botocore makes the document, so the headers are those of the document's bytes as it makes them.
+            parameters.pop("ContentType", None)
+            parameters["MultipartUpload"] = {
+                "Parts": [
+                    {"PartNumber": number, "ETag": etag, **({"ChecksumCRC32": checksum} if checksum else {})}
+                    for number, etag, checksum in request.parts
+                ]
+            }
+        return parameters
+
+
+class _Document(threading.local):
+    """The body of the answer that a thread received last."""
+
+    body = b""
+
+
+def _on_wire(request: Any, **_: object) -> None:
+    if isinstance(request.body, _PacedBody):
+        request.body.on_wire = True
+
+
+def _answer_of(response: dict[str, Any], body: bytes) -> Answer:
+    metadata = response.get("ResponseMetadata", {})
+    headers = {name.lower(): str(value) for name, value in metadata.get("HTTPHeaders", {}).items()}
+    leaves = response.get("Error", response)
+    fields = {name: str(value) for name, value in leaves.items() if isinstance(value, (str, int))}
+    return Answer(status=metadata.get("HTTPStatusCode", 0), headers=headers, body=body, fields=fields)
+
+
+def _failure_of(error: Exception) -> Failure:
+    """What botocore's exceptions are, in our words."""
+    from botocore import exceptions
+
+    detail = str(error)
+    cause = getattr(error, "kwargs", {}).get("error", error)
+    if isinstance(
+        error,
+        (
+            exceptions.NoCredentialsError,
+            exceptions.PartialCredentialsError,
+            exceptions.CredentialRetrievalError,
+            exceptions.TokenRetrievalError,
+            exceptions.UnauthorizedSSOTokenError,
+        ),
+    ):
+        return Failure(FailureKind.CREDENTIALS, detail)
+    kinds: tuple[tuple[type[Exception], FailureKind], ...] = (
+        (exceptions.SSLError, FailureKind.TLS),
+        (exceptions.ProxyConnectionError, FailureKind.PROXY),
+        (exceptions.ConnectTimeoutError, FailureKind.CONNECT_TIMEOUT),
+        (exceptions.ReadTimeoutError, FailureKind.TIMEOUT),
+        (exceptions.EndpointConnectionError, FailureKind.REFUSED),
+        (exceptions.ConnectionClosedError, FailureKind.CLOSED),
+        (exceptions.ConnectionError, FailureKind.CLOSED),
+        (exceptions.HTTPClientError, FailureKind.CLOSED),
+    )
+    for exception, kind in kinds:
+        if isinstance(error, exception):
+            if kind is FailureKind.REFUSED and ("resolve" in str(cause) or "getaddrinfo" in str(cause)):
+                kind = FailureKind.NAME
+            if "handshake" in detail:
+                kind = FailureKind.TLS
+            return Failure(kind, _innermost(cause))
+    if isinstance(error, OSError):
+        return Failure(FailureKind.CLOSED, error.strerror or detail)
+    return Failure(FailureKind.OTHER, detail)
+
+
+def _innermost(error: object) -> str:
+    """The operating system's words out of urllib3's nested ones."""
+    seen = 0
+    while isinstance(error, BaseException) and seen < 10:
+        seen += 1
+        if isinstance(error, OSError) and error.strerror:
+            return str(getattr(error, "verify_message", "") or error.strerror)
+        inner = error.__cause__ or error.__context__ or getattr(error, "reason", None)
+        if inner is None:
+            break
+        error = inner
+    return str(error)

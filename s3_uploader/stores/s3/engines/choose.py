@@ -1,0 +1,64 @@
+"""Which engine it is to be: the fast one where it can do what is asked, else the one that can do everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from s3_uploader.core.errors import EngineUnavailable
+from s3_uploader.stores.s3.endpoint import Access
+from s3_uploader.stores.s3.engines.base import Engine
+
+EngineName: TypeAlias = Literal["auto", "native", "boto3"]
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What every engine is told.
+
+    :param max_connections: most requests at once.
+    :param max_bandwidth: bytes per second of all requests together, ``None`` for no limit.
+    :param silence_seconds: after so long without a byte in either direction a request fails.
+    """
+
+    max_connections: int
+    max_bandwidth: int | None = None
+    connect_timeout_seconds: float = 10.0
+    silence_seconds: float = 60.0
+
+
+def make_engine(
+    access: Access, name: EngineName, settings: EngineSettings, notice: Callable[[str, str], None]
+) -> Engine:
+    """Make the engine of that name, which is not open yet.
+
+    :raises EngineUnavailable: if it cannot do what else is asked for.
+    """
+    if name == "auto":
+        if not access.endpoint.only_boto3:
+            return _native(access, settings)
+        notice("info", f"Uploads go through boto3, since {access.endpoint.only_boto3}.")
+        name = "boto3"
+    if name == "boto3":
+        from s3_uploader.stores.s3.engines.boto3 import Boto3Engine
+
+        return Boto3Engine(access=access, settings=settings)
+    if access.endpoint.only_boto3:
+        raise EngineUnavailable(
+            f"The engine {name} cannot be used: {access.endpoint.only_boto3}.",
+            hint="Leave engine out or set it to boto3.",
+        )
+    return _native(access, settings)
+
+
+def _native(access: Access, settings: EngineSettings) -> Engine:
+    from s3_uploader.stores.s3.engines.native import NativeEngine
+
+    return NativeEngine(
+        access=access,
+        max_connections=settings.max_connections,
+        connect_timeout_seconds=settings.connect_timeout_seconds,
+        silence_seconds=settings.silence_seconds,
+        max_bandwidth=settings.max_bandwidth,
+    )

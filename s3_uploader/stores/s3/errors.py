@@ -1,0 +1,312 @@
+"""What an answer or a failure of S3 means: worth retrying or not, this file only or every file, and what to do.
+
+Messages of the server come in the form in which botocore writes them, whatever the engine: people search for them.
+"""
+
+from __future__ import annotations
+
+import datetime
+
+import msgspec
+
+from s3_uploader.core.errors import Scope, StoreError, UploadCancelled
+from s3_uploader.stores.s3.engines.base import Answer, Failure, FailureKind
+
+_FILE, _DESTINATION = Scope.FILE, Scope.DESTINATION
+
+
+class Meaning(msgspec.Struct, frozen=True):
+    """What one error code means."""
+
+    retryable: bool = False
+    scope: Scope = _FILE
+    hint: str = ""
+    corrupted: bool = False
+
+
+_SLOW = Meaning(retryable=True, hint="The server asks for a slower pace; lower max_concurrency if this goes on.")
+_PASSING = Meaning(retryable=True)
+_DAMAGED = Meaning(
+    retryable=True,
+    corrupted=True,
+    hint="The bytes were damaged on their way; if this goes on, look at the network, the memory and any proxy.",
+)
+_KEYS_HINT = "Look at the access key, the secret key and the session token that are in use."
+_TOKEN = Meaning(scope=_DESTINATION, hint="Get new temporary credentials (log in again, or look at what renews them).")
+
+MEANINGS: dict[str, Meaning] = {
+    # Amazon's error reference, and what Ceph, MinIO, Swift and others say for the same thing.
+    "SlowDown": _SLOW,
+    "SlowDownRead": _SLOW,
+    "SlowDownWrite": _SLOW,
+    "TooManyRequests": _SLOW,
+    "Throttling": _SLOW,
+    "ThrottlingException": _SLOW,
+    "RequestThrottled": _SLOW,
+    "RequestLimitExceeded": _SLOW,
+    "BandwidthLimitExceeded": _SLOW,
+    "KMS.ThrottlingException": _SLOW,
+    "InternalError": _PASSING,
+    "ServiceUnavailable": _PASSING,
+    "RequestTimeout": _PASSING,
+    "RequestTimeoutException": _PASSING,
+    "IncompleteBody": _PASSING,
+    "ConditionalRequestConflict": _PASSING,
+    "OperationAborted": _PASSING,
+    "BadDigest": _DAMAGED,
+    "InvalidDigest": _DAMAGED,
+    "XAmzContentSHA256Mismatch": _DAMAGED,
+    "XAmzContentChecksumMismatch": _DAMAGED,
+    "InvalidAccessKeyId": Meaning(
+        scope=_DESTINATION, hint="Look at AWS_ACCESS_KEY_ID, the profile or the role whose credentials are in use."
+    ),
+    "SignatureDoesNotMatch": Meaning(
+        scope=_DESTINATION, hint="Look at the secret key; a proxy that changes requests has the same effect."
+    ),
+    "InvalidSecurity": Meaning(scope=_DESTINATION, hint=_KEYS_HINT),
+    "NotSignedUp": Meaning(scope=_DESTINATION, hint="Look at the account that the credentials belong to."),
+    "AccountProblem": Meaning(scope=_DESTINATION, hint="Look at the account that the credentials belong to."),
+    "AllAccessDisabled": Meaning(scope=_DESTINATION, hint="Look at the account and the name of the bucket."),
+    "ExpiredToken": _TOKEN,
+    "ExpiredTokenException": _TOKEN,
+    "InvalidToken": _TOKEN,
+    "TokenRefreshRequired": _TOKEN,
+    "NoSuchBucket": Meaning(
+        scope=_DESTINATION, hint="Look at the bucket's name and at the endpoint; the program creates no buckets."
+    ),
+    "InvalidBucketName": Meaning(scope=_DESTINATION, hint="Look at the bucket's name."),
+    "InvalidBucketState": Meaning(scope=_DESTINATION, hint="Look at the state of the bucket."),
+    "PermanentRedirect": Meaning(scope=_DESTINATION, hint="Set region to the region of the bucket."),
+    "AuthorizationHeaderMalformed": Meaning(scope=_DESTINATION, hint="Set region to the region of the bucket."),
+    "Redirect": Meaning(scope=_DESTINATION, hint="Set region to the region of the bucket."),
+    "TemporaryRedirect": Meaning(scope=_DESTINATION, hint="Set region to the region of the bucket."),
+    "InvalidStorageClass": Meaning(scope=_DESTINATION, hint="Look at storage_class."),
+    "InvalidTag": Meaning(scope=_DESTINATION, hint="Look at tags."),
+    "AccessControlListNotSupported": Meaning(
+        scope=_DESTINATION, hint="The bucket has ACLs disabled: leave acl out, or enable them in the bucket."
+    ),
+    "QuotaExceeded": Meaning(scope=_DESTINATION, hint="Make room at the destination or raise its quota."),
+    "XMinioStorageFull": Meaning(scope=_DESTINATION, hint="Make room at the destination."),
+    "MissingContentLength": Meaning(scope=_DESTINATION, hint="Something between here and the server drops headers."),
+    "KMS.DisabledException": Meaning(scope=_DESTINATION, hint="Look at sse_kms_key_id and the state of that key."),
+    "KMS.NotFoundException": Meaning(scope=_DESTINATION, hint="Look at sse_kms_key_id."),
+    "KMS.InvalidStateException": Meaning(scope=_DESTINATION, hint="Look at sse_kms_key_id and the state of that key."),
+    "EntityTooLarge": Meaning(hint="The destination does not take objects of this size."),
+    "KeyTooLongError": Meaning(hint="Shorten the file's path or key_prefix."),
+    "NotImplemented": Meaning(hint="The server does not know a feature that the configuration asks for."),
+}
+
+_FIRST = ("HeadObject", "PutObject", "CreateMultipartUpload", "ListObjectsV2")
+"""What an upload or an audit begins with."""
+CLOCK_SKEW = "RequestTimeTooSkewed"
+_SUSPICIOUS_SKEW = 300.0
+"""S3 refuses requests that are signed fifteen minutes off; some servers are stricter."""
+
+_SERVER_TROUBLE = Meaning(retryable=True)
+_UNKNOWN = Meaning()
+
+_STATUS_NAMES = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    409: "Conflict",
+    411: "Length Required",
+    412: "Precondition Failed",
+    413: "Request Entity Too Large",
+    416: "Requested Range Not Satisfiable",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
+
+_NO_CONNECTION = (FailureKind.NAME, FailureKind.REFUSED, FailureKind.TLS, FailureKind.PROXY)
+
+_FAILURES: dict[FailureKind, tuple[str, bool, str]] = {
+    # kind: (code, worth retrying here, what to do)
+    FailureKind.NAME: (
+        "NameResolutionFailed",
+        True,
+        "Look at endpoint_url, the region, the bucket's name and the DNS settings of this machine.",
+    ),
+    FailureKind.REFUSED: ("ConnectionFailed", True, "Look at endpoint_url, the network and the firewall."),
+    FailureKind.CONNECT_TIMEOUT: ("ConnectTimeout", False, "Look at endpoint_url, the network and the firewall."),
+    FailureKind.TLS: (
+        "TlsFailed",
+        False,
+        "Look at the server's certificate, AWS_CA_BUNDLE, endpoint_url (https or http?) and this machine's clock.",
+    ),
+    FailureKind.PROXY: ("ProxyFailed", True, "Look at HTTP_PROXY, HTTPS_PROXY and NO_PROXY."),
+    FailureKind.CLOSED: ("ConnectionLost", True, "Look at the network between here and the endpoint."),
+    FailureKind.TIMEOUT: ("ReadTimeout", True, "Look at the network between here and the endpoint, or its load."),
+    FailureKind.INVALID: ("InvalidAnswer", True, "Look at endpoint_url: is this an S3 server?"),
+    FailureKind.CREDENTIALS: (
+        "NoCredentials",
+        False,
+        "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or profile, or give the machine a role.",
+    ),
+    FailureKind.BROKEN: ("EngineFailed", False, "This is a bug; please report it. Until then set engine to boto3."),
+    FailureKind.OTHER: ("EngineFailed", False, ""),
+}
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """An error, and how a retry has to treat it."""
+
+    error: StoreError
+    corrupted: bool = False
+    no_connection: bool = False
+
+
+def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool) -> Verdict:
+    """The verdict on an answer that is no success.
+
+    :param now: wall-clock time, to tell how wrong our clock is.
+    :param proven_useful: this store has uploaded something already, so what is denied now is about this key.
+    """
+    code, text = error_code(answer)
+    known_as = code
+    meaning = MEANINGS.get(code)
+    if meaning is None:
+        if code in ("AccessDenied", "403"):
+            meaning = _denied(operation, proven_useful=proven_useful)
+        elif code in ("RequestTimeTooSkewed", "RequestExpired"):
+            meaning = Meaning(scope=_DESTINATION, hint=_clock_hint(answer, now))
+        elif answer.status >= 500 and answer.status != 501:
+            meaning = _SERVER_TROUBLE
+        elif answer.status == 429:
+            meaning = _SLOW
+        elif answer.status == 408:
+            meaning = _PASSING  # What load balancers say to a connection that has rested too long.
+        elif answer.status == 407:
+            meaning = Meaning(scope=_DESTINATION, hint="Look at the name and password in HTTP_PROXY and HTTPS_PROXY.")
+        elif code in ("404", "405", "501") and operation in _FIRST and not proven_useful:
+            meaning = Meaning(scope=_DESTINATION, hint="Look at endpoint_url: is this an S3 server?")
+        elif code in ("301", "307", "400", "401") and operation == "HeadObject" and not proven_useful:
+            # No document says more than the status. Later it is about this key (rclone: 400 for "a//b").
+            meaning = Meaning(scope=_DESTINATION, hint="Look at the region of the bucket and at the credentials.")
+        elif answer.status < 300:
+            meaning = _PASSING  # An error document in a 200, of a code that nobody has heard of.
+        elif code == "NoSuchKey" and operation in ("PutObject", "UploadPart"):
+            # Ceph answers this to a PUT whose body was cut short.
+            meaning = _PASSING
+        else:
+            meaning = _UNKNOWN
+    skew = clock_skew(answer, now)
+    wrong = skew is not None and abs(skew) > _SUSPICIOUS_SKEW
+    if (answer.status == 403 and wrong) or (code == "AccessDenied" and "request time" in text):
+        # Not every server says RequestTimeTooSkewed (rclone denies access).
+        meaning = Meaning(scope=_DESTINATION, hint=_clock_hint(answer, now))
+        known_as = CLOCK_SKEW
+    hint = meaning.hint
+    region = bucket_region(answer)
+    if region and "region" in hint:
+        hint = f"The bucket is in {region}: set region to that."
+    error = StoreError(
+        f"An error occurred ({code}) when calling the {operation} operation: {text}",
+        code=known_as,
+        retryable=meaning.retryable,
+        scope=meaning.scope,
+        hint=hint,
+        retry_after=retry_after(answer, now),
+    )
+    return Verdict(error, corrupted=meaning.corrupted)
+
+
+def failed(failure: Failure, operation: str, *, endpoint: str) -> Verdict:
+    """The verdict on a request that got no answer.
+
+    :param endpoint: URL of the endpoint, for the message.
+    """
+    if failure.kind is FailureKind.CANCELLED:
+        return Verdict(UploadCancelled("The upload was given up because the run was interrupted."))
+    code, retryable, hint = _FAILURES[failure.kind]
+    detail = f" ({failure.detail})" if failure.detail else ""
+    if failure.kind is FailureKind.CREDENTIALS:
+        message = f"There are no usable AWS credentials{detail}."
+    else:
+        message = f"The {operation} operation did not reach {endpoint} or got no answer: {failure.kind.value}{detail}."
+    scope = _FILE if failure.kind is FailureKind.OTHER else _DESTINATION
+    error = StoreError(message, code=code, retryable=retryable, scope=scope, hint=hint)
+    return Verdict(error, no_connection=failure.kind in _NO_CONNECTION)
+
+
+def error_code(answer: Answer) -> tuple[str, str]:
+    """Code and message of an answer that is no success; those of its status where it has no document."""
+    code = answer.field("Code")
+    text = answer.field("Message")
+    if not code:
+        code = str(answer.status)
+        text = text or _STATUS_NAMES.get(answer.status, "Unknown")
+    return code, text or "Unknown"
+
+
+def bucket_region(answer: Answer) -> str:
+    """The region in which the server says the bucket is, empty if it does not say."""
+    return answer.headers.get("x-amz-bucket-region", "") or answer.field("Region")
+
+
+def retry_after(answer: Answer, now: float) -> float | None:
+    """Seconds that the server asks us to wait (RFC 9110, 10.2.3: a number or a date)."""
+    value = answer.headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    if value.isascii() and value.isdigit():
+        return float(value)
+    at = parse_http_date(value)
+    return None if at is None else max(0.0, at - now)
+
+
+def clock_skew(answer: Answer, now: float) -> float | None:
+    """Seconds by which our clock is ahead of the server's, ``None`` if the server does not tell its time."""
+    at = parse_http_date(answer.headers.get("date", ""))
+    return None if at is None else now - at
+
+
+def parse_http_date(value: str) -> float | None:
+    """Seconds since the epoch of an HTTP date in its one current form (RFC 9110, 5.6.7)."""
+    parts = value.split()
+    if len(parts) != 6 or parts[5] != "GMT":
+        return None
+    months = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+    try:
+        # Not strptime: the names of months depend on the locale.
+        hour, minute, second = (int(number) for number in parts[4].split(":"))
+        moment = datetime.datetime(
+            int(parts[3]), months.index(parts[2]) + 1, int(parts[1]), hour, minute, second, tzinfo=datetime.timezone.utc
+        )
+        return moment.timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _denied(operation: str, *, proven_useful: bool) -> Meaning:
+    action = {
+        "PutObject": "s3:PutObject",
+        "CreateMultipartUpload": "s3:PutObject",
+        "UploadPart": "s3:PutObject",
+        "CompleteMultipartUpload": "s3:PutObject",
+        "AbortMultipartUpload": "s3:AbortMultipartUpload",
+        "HeadObject": "s3:GetObject",
+        "GetObject": "s3:GetObject",
+        "DeleteObject": "s3:DeleteObject",
+        "ListObjectsV2": "s3:ListBucket",
+    }.get(operation, operation)
+    writes = action == "s3:PutObject"
+    hint = f"Grant {action} on the bucket to the credentials in use"
+    if writes:
+        hint += " (storage class, ACL, tags and a KMS key need rights of their own)"
+    # A policy may deny one prefix only; as long as nothing was accepted, it is taken for every file's problem.
+    return Meaning(scope=_DESTINATION if writes and not proven_useful else _FILE, hint=f"{hint}.")
+
+
+def _clock_hint(answer: Answer, now: float) -> str:
+    skew = clock_skew(answer, now)
+    if skew is None or abs(skew) < 60:
+        return "Set this machine's clock; it differs too much from the server's."
+    direction = "ahead of" if skew > 0 else "behind"
+    return f"Set this machine's clock: it is {abs(skew):.0f} s {direction} the server's."

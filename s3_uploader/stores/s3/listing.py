@@ -1,0 +1,228 @@
+"""What is in a bucket: listed by pages, and asked for key by key."""
+
+from __future__ import annotations
+
+import calendar
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from s3_uploader.core.errors import KeyRefused, Scope, StoreError
+from s3_uploader.stores.listing import CannotList, Entry, key_order
+from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3.checksums import clean_etag
+from s3_uploader.stores.s3.client import Call, Caller
+from s3_uploader.stores.s3.engines.base import Request, unescape, xml_leaves
+from s3_uploader.stores.s3.errors import parse_http_date
+from s3_uploader.stores.s3.store import S3Store
+
+_CONTENTS = re.compile(rb"<(?:\w+:)?Contents>(.*?)</(?:\w+:)?Contents>", re.S)
+_ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?Z?")
+_SECONDS = 300.0
+_NO_LISTING = ("AccessDenied", "403", "405", "501", "MethodNotAllowed", "NotImplemented")
+_CHECKSUM = "x-amz-checksum-"
+
+
+class Page(msgspec.Struct, frozen=True):
+    """One answer of ListObjectsV2; ``token`` is empty on the last one."""
+
+    entries: list[Entry]
+    token: str
+
+
+class S3Inventory:
+    """A bucket as :class:`~s3_uploader.stores.listing.Inventory`.
+
+    :param store: not open yet; what it would upload with is what is asked with.
+    """
+
+    looks_are_cheap = True
+
+    def __init__(self, store: S3Store) -> None:
+        self._store = store
+        self._caller: Caller | None = None
+        self._can_start_anywhere = True
+
+    @property
+    def name(self) -> str:
+        """The bucket."""
+        return self._store.properties.name
+
+    @property
+    def concurrency(self) -> int:
+        """As many as there may be uploads, but no more than threads that this program wants."""
+        return min(32, self._store.maximum_concurrency)
+
+    @property
+    def lists_in_order(self) -> bool:
+        """Directory buckets do not, and take no start-after (Amazon S3 API reference, ListObjectsV2)."""
+        return not self.name.endswith("--x-s3")
+
+    def open(self) -> None:
+        """Find the endpoint and the credentials; see :meth:`S3Store.open`."""
+        self._store.open()
+        self._caller = self._store.caller
+        self._can_start_anywhere = self.lists_in_order
+
+    def close(self) -> None:
+        """Close the store."""
+        self._store.close(timeout=2.0)
+
+    def address(self, key: str) -> str:
+        """``bucket/key``."""
+        return self._store.address(key)
+
+    def entries(self, prefix: str, *, wanted: Callable[[], str]) -> Iterator[Entry]:
+        """Page by page, the next one under way while one is read; pages without a wanted key are jumped over."""
+        after = self._start(prefix, wanted(), "")
+        begun = self._begin(requests.list_objects(prefix, after=after))
+        first = True
+        while True:
+            page = self._page(begun, first=first)
+            first = False
+            entries = page.entries
+            if after:
+                # A server that knows no start-after begins at the beginning.
+                there = key_order(after)
+                entries = [entry for entry in entries if key_order(entry.key) > there]
+                self._can_start_anywhere = self._can_start_anywhere and len(entries) == len(page.entries)
+            after = ""
+            if page.token:
+                last = page.entries[-1].key if page.entries else ""
+                if key_order(wanted()) > key_order(last):
+                    after = self._start(prefix, wanted(), last)
+                    entries = [] if after else entries
+                begun = self._begin(requests.list_objects(prefix, token="" if after else page.token, after=after))
+            yield from entries
+            if not page.token:
+                return
+
+    def look(self, key: str, *, content: bool) -> Entry | None:
+        """HEAD, which names the checksums too."""
+        try:
+            path = requests.encode_key(key)
+        except KeyRefused:
+            return None  # S3 can have no such key
+        call = self._finished(self._begin(requests.head_object(key, path), expected=frozenset((404,))))
+        if call.error is not None:
+            raise call.error
+        if call.status == 404:
+            return None
+        headers = call.body.headers
+        composite = headers.get("x-amz-checksum-type", "").upper() == "COMPOSITE"
+        length = headers.get("content-length", "")
+        if not length.isdigit():
+            raise StoreError(f"The answer about {self.address(key)} does not say how long it is.", code="InvalidAnswer")
+        return Entry(
+            key=key,
+            size=int(length),
+            etag=clean_etag(headers.get("etag", "")),
+            modified=parse_http_date(headers.get("last-modified", "")),
+            version_id=headers.get("x-amz-version-id", ""),
+            checksums={
+                name.removeprefix(_CHECKSUM): value
+                for name, value in headers.items()
+                # Of parts: a checksum of their checksums, with their number.
+                if name.startswith(_CHECKSUM) and name != "x-amz-checksum-type" and not composite and "-" not in value
+            },
+        )
+
+    def _start(self, prefix: str, wanted: str, last: str) -> str:
+        """A key just before the wanted one to begin a listing after; empty if that gains nothing."""
+        before = wanted[:-1]
+        if not self._can_start_anywhere or len(before) <= len(prefix) or key_order(before) <= key_order(last):
+            return ""
+        return before
+
+    def _begin(self, request: Request, *, expected: frozenset[int] = frozenset()) -> tuple[Call, threading.Event]:
+        if self._caller is None:
+            raise RuntimeError("the inventory is not open")
+        over = threading.Event()
+        call = self._caller.prepare(
+            request, lambda call: over.set(), deadline=time.monotonic() + _SECONDS, expected=expected
+        )
+        self._caller.begin(call)
+        return call, over
+
+    def _finished(self, begun: tuple[Call, threading.Event]) -> Call:
+        call, over = begun
+        if not over.wait(_SECONDS + 60):
+            raise StoreError(
+                f"The {call.request.operation} operation got no answer in {_SECONDS:.0f} s.",
+                code="Timeout",
+                scope=Scope.DESTINATION,
+            )
+        return call
+
+    def _page(self, begun: tuple[Call, threading.Event], *, first: bool) -> Page:
+        call = self._finished(begun)
+        error = call.error
+        if error is not None:
+            if first and error.code in _NO_LISTING and error.scope is Scope.FILE:
+                raise CannotList(error.message, code=error.code, hint=error.hint)
+            # Without its listing the whole bucket cannot be read.
+            error.scope = Scope.DESTINATION
+            raise error
+        page = parse_page(call.body.body)
+        if self._caller is not None:
+            # From now on what is refused is about a key, not about the bucket.
+            self._caller.proven_useful = True
+        return page
+
+
+def parse_page(body: bytes) -> Page:
+    """What ListObjectsV2 answered.
+
+    :raises StoreError: if it is no such answer.
+    """
+    contents = _CONTENTS.findall(body)
+    head = xml_leaves(_CONTENTS.sub(b"", body))
+    if "IsTruncated" not in head:
+        raise StoreError(
+            "The answer to ListObjectsV2 is no list of objects.",
+            code="InvalidAnswer",
+            scope=Scope.DESTINATION,
+            hint="Look at endpoint_url: is this an S3 server?",
+        )
+    encoded = head.get("EncodingType", "") == "url"
+    token = head.get("NextContinuationToken", "")
+    if head["IsTruncated"].strip().lower() == "true" and not token:
+        raise StoreError(
+            "The server lists a part of the keys and does not say how to go on.",
+            code="InvalidAnswer",
+            scope=Scope.DESTINATION,
+        )
+    if head["IsTruncated"].strip().lower() != "true":
+        token = ""
+    return Page([_entry(xml_leaves(element), encoded=encoded) for element in contents], token)
+
+
+def _entry(leaves: dict[str, str], *, encoded: bool) -> Entry:
+    from urllib.parse import unquote_plus
+
+    key = leaves.get("Key", "")
+    size = leaves.get("Size", "")
+    return Entry(
+        # A plus for a space, as Amazon writes it; a plus itself is always encoded.
+        key=unquote_plus(key, errors="surrogateescape") if encoded else key,
+        size=int(size) if size.isdigit() else -1,
+        etag=clean_etag(unescape(leaves.get("ETag", ""))),
+        modified=parse_iso(leaves.get("LastModified", "")),
+    )
+
+
+def parse_iso(value: str) -> float | None:
+    """Seconds since the epoch of a time as S3 writes it in documents: ``2026-11-20T15:04:05.000Z``."""
+    found = _ISO.match(value)
+    if found is None:
+        return None
+    year, month, day, hour, minute, second = (int(number) for number in found.groups()[:6])
+    return calendar.timegm((year, month, day, hour, minute, second)) + float(found[7] or 0)
+
+
+def create(**settings: object) -> S3Inventory:
+    """The inventory for the keys of the configuration's destination."""
+    return S3Inventory(S3Store(**settings))  # type: ignore[arg-type]

@@ -1,0 +1,516 @@
+"""An upload in parts: each part proven by itself, the whole by one checksum, and nothing left behind if it fails."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from s3_uploader.core.errors import ConflictError, ProofError, StoreError, UploadCancelled
+from s3_uploader.core.model import OnConflict, Proof, Receipt
+from s3_uploader.stores.base import PutOptions, Source
+from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3.checksums import (
+    Digest,
+    clean_etag,
+    crc32_text,
+    etag_is_md5,
+    evidence,
+)
+from s3_uploader.stores.s3.client import NOTHING_EXPECTED, Call
+from s3_uploader.stores.s3.conflict import LOOKED, ContestedUpload
+from s3_uploader.stores.s3.engines.base import UNSIGNED_PAYLOAD
+from s3_uploader.stores.s3.parts import Part, digest_of_parts, plan_parts
+from s3_uploader.stores.s3.reading import read_digested, read_exactly
+from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE
+from s3_uploader.stores.s3.upload import Context
+
+_PARTS_AT_ONCE = 8
+_ABORT_SECONDS = 10.0
+_PATIENCE_SECONDS = 3.0
+"""So long an upload that is given up waits for the name of what it has just begun."""
+_MAXIMUM_STARTS = 3
+
+
+class MultipartUpload(ContestedUpload):
+    """CreateMultipartUpload, UploadPart for each part, CompleteMultipartUpload; AbortMultipartUpload if it fails.
+
+    Each start has a generation; what an earlier one still brings is ignored.
+    """
+
+    __slots__ = (
+        "_abort_sent", "_aborting", "_after_abort", "_calls", "_completing", "_creating", "_digest", "_encryption",
+        "_generation", "_in_flight", "_next", "_parts", "_starts", "_upload_id",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        context: Context,
+        key: str,
+        source: Source,
+        options: PutOptions,
+        deadline: float,
+        replaces: str,
+        future: Future[Receipt],
+    ) -> None:
+        super().__init__(context, key, source, options, deadline, replaces, future)
+        self._upload_id = ""
+        self._parts: list[Part] = []
+        self._next = 0
+        self._in_flight = 0
+        self._calls: set[Call] = set()
+        self._generation = 0
+        self._starts = 0
+        self._completing = False
+        self._digest: Digest | None = None
+        self._aborting = False
+        self._abort_sent = False
+        self._creating = False
+        self._encryption: dict[str, str] = {}
+        self._after_abort: list[Callable[[], None]] = []
+
+    def prepare(self) -> None:
+        """Begin, on a thread of the crew: a large file's digest may be needed before anything is sent."""
+        self.on_crew(self.begin)
+
+    def begin(self) -> None:
+        """Amazon honours a condition when the parts are joined; of others that is not known, so we look first, too."""
+        if self.over:
+            return
+        if self.context.abilities.trusted or self.options.on_conflict is OnConflict.OVERWRITE:
+            self.write()
+        else:
+            self._look_first()
+
+    # Beginning.
+
+    def write(self) -> None:
+        """Begin an upload in parts."""
+        if self.over:
+            return
+        self._starts += 1
+        if self._starts > _MAXIMUM_STARTS:
+            self.fail(
+                StoreError(
+                    f"The upload of {self._address} was lost by the server again and again.", code="NoSuchUpload"
+                )
+            )
+            return
+        size = requests.part_size_for(self.source.size, self.context.part_size)
+        self._generation += 1
+        self._parts = plan_parts(self.source.size, size)
+        self._next = 0
+        self._completing = False
+        self._digest = None
+        generation = self._generation
+        try:
+            headers = self.context.headers.of(self.key, self.options)
+        except StoreError as error:
+            self.fail(error)
+            return
+        with self._lock:
+            if self.over:
+                return
+            self._creating = True
+        self.call(
+            requests.create_multipart_upload(self.key, self.path, headers),
+            lambda call: self._created(call, generation),
+            NOTHING_EXPECTED,
+            cancels=False,
+        )
+
+    def _created(self, call: Call, generation: int) -> None:
+        upload_id = call.answer.field("UploadId") if call.answer is not None else ""
+        with self._lock:
+            # Known from here on to whoever cleans up.
+            self._creating = False
+            self._upload_id = upload_id
+            late = self._error is not None
+            self._aborting = late and bool(upload_id)
+        if late:
+            # It was given up while the server was asked; whoever did so waits for us.
+            if upload_id:
+                self._abort()
+            else:
+                self._aborted()
+            return
+        if call.error is not None:
+            self.fail(call.error)
+            return
+        # Not every server repeats with each part that ETags are no MD5s here.
+        self._encryption = {
+            name: value
+            for source in (call.request.headers, call.body.headers)
+            for name, value in source.items()
+            if name == "x-amz-server-side-encryption"
+        }
+        if not upload_id:
+            self.fail(StoreError("The server began an upload in parts but did not name it.", code="InvalidAnswer"))
+            return
+        self._send_parts(generation)
+
+    # Parts.
+
+    def _send_parts(self, generation: int) -> None:
+        """Have as many parts under way as may be."""
+        while True:
+            with self._lock:
+                if self.over or generation != self._generation:
+                    return
+                if self._next >= len(self._parts) or self._in_flight >= _PARTS_AT_ONCE:
+                    return
+                part = self._parts[self._next]
+                self._next += 1
+                self._in_flight += 1
+            self.context.budget.acquire(part.size, lambda part=part: self._admitted(part, generation))  # type: ignore[misc]
+
+    def _admitted(self, part: Part, generation: int) -> None:
+        self.on_crew(lambda: self._read_part(part, generation))
+
+    def _read_part(self, part: Part, generation: int) -> None:
+        if generation != self._generation or not self.start_reading():
+            self._part_over(part)
+            return
+        try:
+            read = read_digested(
+                self.source.descriptor,
+                part.first,
+                part.size,
+                # Reading a file twice as fast is worth more than a second proof from a server that has given both.
+                md5=not self.context.abilities.checksums_trusted,
+                sha256=not self.context.tls,
+            )
+        except StoreError as error:
+            self._part_over(part)
+            self.fail(error)
+            return
+        except BaseException:
+            self._part_over(part)
+            raise
+        finally:
+            self.stop_reading()
+        part.crc32, part.md5 = read.crc32, read.md5
+        request = requests.upload_part(
+            self.key,
+            self.path,
+            read.body,
+            upload_id=self._upload_id,
+            number=part.number,
+            crc32=crc32_text(part.crc32),
+            payload_hash=read.sha256 or UNSIGNED_PAYLOAD,
+        )
+        del read
+        call = self.context.caller.prepare(
+            request,
+            lambda call: self.guard(self._part_sent, call, part, generation),
+            deadline=self.deadline,
+        )
+        with self._lock:
+            begun = not self.over and generation == self._generation
+            if begun:
+                self._calls.add(call)
+        if begun:
+            self.context.caller.begin(call)
+        else:
+            self._part_over(part)
+
+    def _part_over(self, part: Part) -> None:
+        """A part holds memory no longer."""
+        with self._lock:
+            self._in_flight -= 1
+        self.context.budget.release(part.size)
+
+    def _part_sent(self, call: Call, part: Part, generation: int) -> None:
+        self._part_over(part)
+        with self._lock:
+            self._calls.discard(call)
+            last_of_aborted = self._aborting and not self._calls
+            current = generation == self._generation and not self.over
+        if last_of_aborted:
+            self._abort()
+        if not current:
+            return
+        if call.error is not None:
+            if call.error.code == "NoSuchUpload":
+                self._start_again()
+            else:
+                self.fail(call.error)
+            return
+        headers = {**self._encryption, **call.body.headers}
+        sent = Digest(size=part.size, crc32=crc32_text(part.crc32), md5=part.md5)
+        found = evidence(headers, sent, etag_counts=self.etag_counts)
+        if found.contradiction:
+            self.fail(
+                ProofError(
+                    f"Part {part.number} of {self._address} was accepted, but not as sent. {found.contradiction}",
+                    hint="The upload was aborted; the file is kept.",
+                )
+            )
+            return
+        part.etag = clean_etag(headers.get("etag", ""))
+        part.echoed = found.proof is Proof.CHECKSUM
+        part.etag_is_md5 = etag_is_md5(part.etag, headers)
+        if part.echoed and part.md5 and part.etag_is_md5:
+            self.context.abilities.saw_both_proofs()
+        with self._lock:
+            part.done = True
+            complete = self._next >= len(self._parts) and all(part.done for part in self._parts)
+            if complete:
+                if self._completing:
+                    return
+                self._completing = True
+        if not complete:
+            self._send_parts(generation)
+        elif self.context.abilities.trusted or self.condition is not UNLESS_THERE:
+            self._complete()
+        else:
+            # Older servers ignore a condition here, and the first look is as long ago as the parts took.
+            self.call(requests.head_object(self.key, self.path), self._looked_before_completing, LOOKED)
+
+    # Completing.
+
+    def digest(self) -> Digest:
+        """What is known of the content. Before the parts are read it is read here; may block."""
+        if self._digest is None:
+            parts = self._parts
+            if not parts or not all(part.done for part in parts):
+                parts = self._digest_parts()
+            self._digest = digest_of_parts(parts, self.source.size)
+        return self._digest
+
+    def _digest_parts(self) -> list[Part]:
+        size = requests.part_size_for(self.source.size, self.context.part_size)
+        parts = plan_parts(self.source.size, size)
+        for part in parts:
+            read = read_digested(self.source.descriptor, part.first, part.size, md5=True, sha256=False)
+            part.crc32, part.md5 = read.crc32, read.md5
+        return parts
+
+    def rewrite(self) -> None:
+        """Join the parts under another condition, or begin if there are none yet."""
+        if self._completing and self._upload_id:
+            self._complete()
+        else:
+            self.write()
+
+    def _looked_before_completing(self, call: Call) -> None:
+        if self.over:
+            return
+        if call.error is not None:
+            self.fail(call.error)
+        elif call.status == 200:
+            self._examine(call, ours=False)
+        else:
+            self._complete()
+
+    def _complete(self) -> None:
+        if self.over:
+            return
+        digest = self.digest()
+        all_echoed = all(part.echoed for part in self._parts)
+        condition = self.condition
+        if self.context.abilities.conditional == "refused":
+            condition = UNCONDITIONAL
+        request = requests.complete_multipart_upload(
+            self.key,
+            self.path,
+            upload_id=self._upload_id,
+            etags=[part.etag for part in self._parts],
+            checksums=[crc32_text(part.crc32) for part in self._parts] if all_echoed else (),
+            whole_crc32=digest.crc32,
+            size=digest.size,
+            condition=condition,
+        )
+        self.call(request, self._completed, self.failed_condition)
+
+    def _completed(self, call: Call) -> None:
+        if self.over:
+            return
+        error = call.error
+        if error is not None:
+            if call.status == 501 and self.condition.header:
+                self.condition_refused()
+            elif error.code == "NoSuchUpload":
+                self._look_whether_completed()
+            else:
+                self.fail(error)
+            return
+        if call.status in self.failed_condition:
+            self.condition_failed(call)
+            return
+        answer = call.body
+        # What is in the headers of other answers stands in this one's document.
+        headers = {
+            **self._encryption,
+            **answer.headers,
+            "etag": answer.field("ETag") or answer.headers.get("etag", ""),
+            "x-amz-checksum-crc32": answer.field("ChecksumCRC32"),
+        }
+        digest = self.digest()
+        found = evidence(headers, digest, etag_counts=self.etag_counts)
+        if found.contradiction:
+            self._upload_id = ""
+            self.fail(
+                ProofError(
+                    f"{self._address} was accepted, but not as it was sent. {found.contradiction}",
+                    hint="Do not trust what is stored under this key; the file is kept.",
+                )
+            )
+            return
+        self._upload_id = ""
+        proof = found.proof
+        if proof is Proof.MD5 and all(part.echoed for part in self._parts):
+            # The parts were proven by checksum, and the ETag says that the object is made of these parts.
+            proof = Proof.CHECKSUM
+        receipt = Receipt(
+            key=self.key,
+            size=digest.size,
+            proof=proof,
+            checksum=f"crc32:{digest.crc32}",
+            etag=clean_etag(headers["etag"]),
+            version_id=answer.headers.get("x-amz-version-id", ""),
+        )
+        # A server that ignores conditions may name another ETag afterwards (rclone: the MD5 of the whole), and by that
+        # alone the object can be recognised as ours later.
+        lasting = bool(receipt.etag) and self.context.abilities.conditional == "yes"
+        if proof < self.options.minimum_proof or proof is Proof.NONE or not lasting:
+            self.look_for_proof(receipt)
+        else:
+            self.succeed(receipt)
+
+    def _look_whether_completed(self) -> None:
+        """The upload is gone; see whether an attempt whose answer was lost has completed it."""
+        self._upload_id = ""
+        self._completing = False
+
+        def looked(call: Call) -> None:
+            if self.over:
+                return
+            if call.error is not None:
+                self.fail(call.error)
+            elif call.status == 200:
+                self._examine(call, ours=True)
+            elif call.status == 403:
+                self.fail(
+                    ConflictError(
+                        f"It cannot be seen whether {self._address} was stored: looking is not permitted.",
+                        hint="Grant s3:GetObject so that the program can tell; the next run tries again.",
+                    )
+                )
+            else:
+                self.write()
+
+        self.call(requests.head_object(self.key, self.path), looked, LOOKED)
+
+    def _start_again(self) -> None:
+        with self._lock:
+            self._generation += 1
+            self._upload_id = ""
+            calls = list(self._calls)
+        for call in calls:
+            call.cancel(UploadCancelled("The upload is begun anew."))
+        self.write()
+
+    # Cleaning up.
+
+    def conclude(self, receipt: Receipt) -> None:
+        """The object is there; parts that were sent for nothing are removed."""
+        self.clean_up(lambda: self.succeed(receipt))
+
+    def cancel(self, reason: UploadCancelled) -> None:
+        """Give the upload up; its parts are removed."""
+        with self._lock:
+            creating = self._creating
+            calls = list(self._calls)
+        if creating:
+            # Cancelling it would leave an upload behind whose name nobody knows.
+            self.fail(reason)
+            call = self._call
+            if call is not None:
+                give_up = functools.partial(call.cancel, reason)
+                self.context.timer.call_at(self.context.clock() + _PATIENCE_SECONDS, give_up)
+            return
+        super().cancel(reason)
+        for call in calls:
+            call.cancel(reason)
+
+    def clean_up(self, done: Callable[[], None]) -> None:
+        """Abort the upload once none of its parts is on its way, since a part that arrives later would stay."""
+        with self._lock:
+            begun = bool(self._upload_id or self._aborting or self._creating)
+            if begun:
+                self._after_abort.append(done)
+                if self._aborting or self._creating:
+                    return
+                self._aborting = True
+            calls = list(self._calls)
+        if not begun:
+            done()
+            return
+        reason = self._error if isinstance(self._error, UploadCancelled) else None
+        for call in calls:
+            call.cancel(reason or UploadCancelled("The upload was given up because another part failed."))
+        if not calls:
+            self._abort()
+
+    def _abort(self) -> None:
+        with self._lock:
+            if self._abort_sent:
+                return
+            upload_id, self._upload_id = self._upload_id, ""
+            self._abort_sent = bool(upload_id)
+        if not upload_id:
+            # Another thread has just found that the server does not know it any more; who waits for its end has it.
+            self._aborted()
+            return
+        self.context.caller.call(
+            requests.abort_multipart_upload(self.key, self.path, upload_id=upload_id),
+            lambda call: self._aborted(),
+            deadline=self.context.clock() + _ABORT_SECONDS,
+            expected=LOOKED,
+        )
+
+    def _aborted(self) -> None:
+        with self._lock:
+            self._aborting = self._abort_sent = False
+            waiting, self._after_abort = self._after_abort, []
+        for done in waiting:
+            done()
+
+    # For conflicts.
+
+    def _examine(self, call: Call, *, ours: bool) -> None:
+        """Whether it is our content takes a digest of the whole file, which may have to be read for it."""
+
+        def examine() -> None:
+            if self._digest is None:
+                if not self.start_reading():
+                    return
+                try:
+                    self.digest()
+                except StoreError as error:
+                    self.fail(error)
+                    return
+                finally:
+                    self.stop_reading()
+            super(MultipartUpload, self)._examine(call, ours=ours)
+
+        self.on_crew(examine)
+
+    def read_again(self, first: int, last: int) -> bytes:
+        """Bytes of the file."""
+        return read_exactly(self.source.descriptor, first, last - first + 1)
+
+    def content_sha256(self) -> str:
+        """SHA-256 of the file, read once more."""
+        digest = hashlib.sha256()
+        for first in range(0, self.source.size, self.context.part_size):
+            count = min(self.context.part_size, self.source.size - first)
+            digest.update(read_exactly(self.source.descriptor, first, count))
+        return digest.hexdigest()
+
+    def _begin_under(self, key: str, path: str) -> None:
+        self._completing = False
+        self._digest = None
+        super()._begin_under(key, path)

@@ -1,0 +1,325 @@
+"""The requests that the S3 store makes: headers and bodies, a pure function each."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from s3_uploader.core.errors import KeyRefused, Scope, StoreError
+from s3_uploader.core.text import shown_name
+from s3_uploader.stores.base import PutOptions
+from s3_uploader.stores.s3.engines.base import UNSIGNED_PAYLOAD, Request, escape
+
+MAXIMUM_KEY_BYTES = 1024
+MAXIMUM_PARTS = 10_000
+_MEBIBYTE = 1024 * 1024
+
+_PLAIN_KEY = re.compile("[A-Za-z0-9/_.~-]*")
+_FIELD_VALUE = re.compile("[\x20-\x7e]*")
+_HEADER_NAME = re.compile("[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+_MOST_MADE = 100
+_CONTENT_TYPES: dict[str, str] = {}
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """On what a write depends: ``header`` is ``if-none-match``, ``if-match`` or empty."""
+
+    header: str = ""
+    value: str = ""
+
+
+UNLESS_THERE = Condition("if-none-match", "*")
+UNCONDITIONAL = Condition()
+
+
+def encode_key(key: str) -> str:
+    """The key as it stands in a URL, each byte but the unreserved ones and the slash percent-encoded.
+
+    :raises KeyRefused: if S3 cannot have such a key.
+    """
+    try:
+        length = len(key) if key.isascii() else len(key.encode())
+    except UnicodeEncodeError:
+        raise KeyRefused(
+            f"The key {shown_name(key)} has bytes that are no UTF-8, and a key in S3 is text.",
+            hint="Rename the file, in UTF-8.",
+        ) from None
+    if length > MAXIMUM_KEY_BYTES:
+        raise KeyRefused(
+            f"The key {shown_name(key)} has {length} bytes; S3 takes at most {MAXIMUM_KEY_BYTES}.",
+            hint="Shorten the file's path or key_prefix.",
+        )
+    if not key:
+        raise KeyRefused("The key is empty.")
+    if "\0" in key:
+        raise KeyRefused(f"The key {shown_name(key)} holds a NUL character.")
+    if _PLAIN_KEY.fullmatch(key):
+        return key
+    from urllib.parse import quote
+
+    return quote(key, safe="/-_.~")
+
+
+class ObjectHeaders:
+    """The headers that every object gets by configuration, made once.
+
+    :raises StoreError: if a value cannot be sent.
+    """
+
+    def __init__(
+        self,
+        *,
+        storage_class: str | None,
+        acl: str | None,
+        sse: str | None,
+        sse_kms_key_id: str | None,
+        metadata: Mapping[str, str],
+        tags: Mapping[str, str],
+        content_type: str | None,
+    ) -> None:
+        headers = {}
+        for name, value in (
+            ("x-amz-storage-class", storage_class),
+            ("x-amz-acl", acl),
+            ("x-amz-server-side-encryption", sse),
+            ("x-amz-server-side-encryption-aws-kms-key-id", sse_kms_key_id),
+        ):
+            if value is not None:
+                headers[name] = _checked(name, value)
+        if tags:
+            headers["x-amz-tagging"] = _tagging(tags)
+        self._content_type = None if content_type is None else _checked("content_type", content_type)
+        self._headers = headers
+        self._metadata = dict(metadata)
+        # The options are kept with what was made for them, so that none of the same identity comes after them.
+        self._made: dict[int, tuple[PutOptions, dict[str, str]]] = {}
+
+    def of(self, key: str, options: PutOptions) -> dict[str, str]:
+        """The headers of one object, in a dictionary of the caller's own.
+
+        :raises StoreError: if what the options say cannot be sent.
+        """
+        made = self._made.get(id(options))
+        if made is None:
+            # A run makes few options values and uses each for many files.
+            if len(self._made) >= _MOST_MADE:
+                self._made = {}
+            made = self._made[id(options)] = options, self._make(options)
+        headers = made[1].copy()
+        headers["content-type"] = self._content_type or content_type_of(options.content_name or key)
+        return headers
+
+    def _make(self, options: PutOptions) -> dict[str, str]:
+        headers = dict(self._headers)
+        if options.storage_class is not None:
+            headers["x-amz-storage-class"] = _checked("storage_class", options.storage_class)
+        if options.tags is not None:
+            headers["x-amz-tagging"] = _tagging(options.tags)
+        if options.content_encoding:
+            headers["content-encoding"] = options.content_encoding
+        for name, value in {**self._metadata, **options.metadata}.items():
+            if not _HEADER_NAME.fullmatch(name):
+                raise _unsendable(f"metadata {name!r}")
+            headers[f"x-amz-meta-{name.lower()}"] = _checked(f"metadata {name!r}", value)
+        return headers
+
+
+def _tagging(tags: Mapping[str, str]) -> str:
+    from urllib.parse import quote, urlencode
+
+    # Not every server takes a plus for a space (Ceph 16 keeps it).
+    return urlencode(tags, quote_via=quote, safe="")
+
+
+def put_object(
+    key: str, path: str, body: bytes, headers: dict[str, str], *, crc32: str, condition: Condition, payload_hash: str
+) -> Request:
+    """Store an object in one piece; ``headers`` are the object's and become the request's."""
+    headers["x-amz-sdk-checksum-algorithm"] = "CRC32"
+    headers["x-amz-checksum-crc32"] = crc32
+    if condition.header:
+        headers[condition.header] = condition.value
+    return Request(
+        operation="PutObject",
+        method="PUT",
+        key=key,
+        path=path,
+        headers=headers,
+        body=body,
+        payload_hash=payload_hash,
+    )
+
+
+def create_multipart_upload(key: str, path: str, headers: dict[str, str]) -> Request:
+    """Begin an upload in parts that has one checksum of the whole in the end."""
+    headers["x-amz-checksum-algorithm"] = "CRC32"
+    headers["x-amz-checksum-type"] = "FULL_OBJECT"
+    return Request(
+        operation="CreateMultipartUpload", method="POST", key=key, path=path, query=(("uploads", ""),), headers=headers
+    )
+
+
+def upload_part(
+    key: str, path: str, body: bytes, *, upload_id: str, number: int, crc32: str, payload_hash: str
+) -> Request:
+    """Send one part."""
+    return Request(
+        operation="UploadPart",
+        method="PUT",
+        key=key,
+        path=path,
+        query=(("partNumber", str(number)), ("uploadId", upload_id)),
+        headers={"x-amz-sdk-checksum-algorithm": "CRC32", "x-amz-checksum-crc32": crc32},
+        body=body,
+        payload_hash=payload_hash,
+    )
+
+
+def complete_multipart_upload(
+    key: str,
+    path: str,
+    *,
+    upload_id: str,
+    etags: Sequence[str],
+    checksums: Sequence[str],
+    whole_crc32: str,
+    size: int,
+    condition: Condition,
+) -> Request:
+    """Make an object of the parts.
+
+    :param checksums: CRC32 of each part; empty where the server does not answer with checksums. Then none is sent:
+        Swift takes a checksum in the headers of this request for one of the request's body.
+    """
+    parts = tuple((index + 1, f'"{etag}"', checksums[index] if checksums else "") for index, etag in enumerate(etags))
+    elements = [
+        f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag>"
+        + (f"<ChecksumCRC32>{checksum}</ChecksumCRC32>" if checksum else "")
+        + "</Part>"
+        for number, etag, checksum in parts
+    ]
+    body = (
+        '<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        f"{''.join(elements)}</CompleteMultipartUpload>"
+    ).encode()
+    headers = {"content-type": "application/xml"}
+    if checksums:
+        headers["x-amz-checksum-crc32"] = whole_crc32
+        headers["x-amz-checksum-type"] = "FULL_OBJECT"
+        headers["x-amz-mp-object-size"] = str(size)
+    if condition.header:
+        headers[condition.header] = condition.value
+    return Request(
+        operation="CompleteMultipartUpload",
+        method="POST",
+        key=key,
+        path=path,
+        query=(("uploadId", upload_id),),
+        headers=headers,
+        body=body,
+        payload_hash=hashlib.sha256(body).hexdigest(),
+        parts=parts,
+    )
+
+
+def abort_multipart_upload(key: str, path: str, *, upload_id: str) -> Request:
+    """Have the parts removed."""
+    return Request(
+        operation="AbortMultipartUpload", method="DELETE", key=key, path=path, query=(("uploadId", upload_id),)
+    )
+
+
+def head_object(key: str, path: str) -> Request:
+    """Ask what is under a key."""
+    return Request(
+        operation="HeadObject", method="HEAD", key=key, path=path, headers={"x-amz-checksum-mode": "ENABLED"}
+    )
+
+
+def list_objects(prefix: str, *, token: str = "", after: str = "") -> Request:
+    """Ask what there is, in pages.
+
+    :param token: what the page before gave to go on with.
+    :param after: begin with the first key after this one.
+    """
+    query = {
+        "continuation-token": token,
+        "encoding-type": "url",
+        "list-type": "2",
+        "prefix": prefix,
+        "start-after": after,
+    }
+    return Request(
+        operation="ListObjectsV2",
+        method="GET",
+        key="",
+        path="",
+        query=tuple((name, value) for name, value in query.items() if value),
+    )
+
+
+def get_object(key: str, path: str, *, first: int, last: int, etag: str) -> Request:
+    """Read some bytes of an object, as long as it is the one with that ETag."""
+    headers = {"range": f"bytes={first}-{last}"}
+    if etag:
+        headers["if-match"] = f'"{etag}"'
+    return Request(operation="GetObject", method="GET", key=key, path=path, headers=headers)
+
+
+def delete_object(key: str, path: str) -> Request:
+    """Remove an object."""
+    return Request(operation="DeleteObject", method="DELETE", key=key, path=path)
+
+
+def payload_hash(body: bytes, *, tls: bool) -> str:
+    """What is signed for the body: over plain http its SHA-256, over https the transport protects it."""
+    if tls:
+        return UNSIGNED_PAYLOAD
+    return hashlib.sha256(body).hexdigest()
+
+
+def part_size_for(size: int, wanted: int) -> int:
+    """The size of the parts of a file: what is wanted, in whole MiB more where 10,000 parts are too few."""
+    needed = -(-size // MAXIMUM_PARTS)
+    return wanted if needed <= wanted else -(-needed // _MEBIBYTE) * _MEBIBYTE
+
+
+def content_type_of(key: str) -> str:
+    """A content type by the name's ending; ``application/octet-stream`` where it says nothing."""
+    dot = key.rfind(".")
+    # Most keys of a run end alike. A name that begins with dots has no ending by them.
+    known = _CONTENT_TYPES.get(key[dot:]) if dot > 0 and key[dot - 1] not in "/." else None
+    return _found_content_type(os.path.splitext(key)[1].lower()) if known is None else known
+
+
+def _found_content_type(ending: str) -> str:
+    known = _CONTENT_TYPES.get(ending)
+    if known is None:
+        import mimetypes
+
+        kind, encoding = mimetypes.guess_type(f"name{ending}", strict=True)
+        # A compressed file is not of the type of what is inside.
+        known = "application/octet-stream" if kind is None or encoding else kind
+        if len(_CONTENT_TYPES) < 1000:
+            _CONTENT_TYPES[ending] = known
+    return known
+
+
+def _checked(name: str, value: str) -> str:
+    if not _FIELD_VALUE.fullmatch(value) or value != value.strip():
+        raise _unsendable(name)
+    return value
+
+
+def _unsendable(name: str) -> StoreError:
+    return StoreError(
+        f"The value of {name} cannot be sent: HTTP headers hold printable ASCII without space at the ends.",
+        code="InvalidHeader",
+        scope=Scope.DESTINATION,
+        hint="Change it in the configuration.",
+    )

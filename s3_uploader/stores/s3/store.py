@@ -1,0 +1,304 @@
+"""The S3 store: what it promises is the same with every engine, because the engines only send requests."""
+
+from __future__ import annotations
+
+import os
+import random as random_module
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Literal
+
+from s3_uploader.core.errors import KeyRefused, StoreError, UploadCancelled
+from s3_uploader.core.model import Finding, Proof, Receipt, Severity
+from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties
+from s3_uploader.stores.crew import ByteBudget, Crew
+from s3_uploader.stores.retry import RetryPolicy
+from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3.capabilities import Abilities, EndpointMemory, NoMemory
+from s3_uploader.stores.s3.client import Caller
+from s3_uploader.stores.s3.endpoint import Access, Endpoint, resolve
+from s3_uploader.stores.s3.engines.base import Engine
+from s3_uploader.stores.s3.engines.choose import EngineName, EngineSettings, make_engine
+from s3_uploader.stores.s3.multipart import MultipartUpload
+from s3_uploader.stores.s3.single import SingleUpload
+from s3_uploader.stores.s3.upload import Context, Upload
+from s3_uploader.stores.timer import Timer, TimerThread
+
+MAXIMUM_SIZE = 5 * 2**40
+BYTES_IN_FLIGHT = 64 * 2**20
+"""So many bytes of files may be in memory at once."""
+_LARGEST_SINGLE = 5 * 2**30
+
+Notice = Callable[[str, str], None]
+
+
+class S3Store:
+    """A bucket, as a :class:`~s3_uploader.stores.base.Store`."""
+
+    def __init__(
+        self,
+        *,
+        bucket: str,
+        endpoint_url: str | None = None,
+        region: str | None = None,
+        profile: str | None = None,
+        addressing_style: Literal["auto", "virtual", "path"] = "auto",
+        storage_class: str | None = None,
+        acl: str | None = None,
+        sse: str | None = None,
+        sse_kms_key_id: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        content_type: str | None = None,
+        max_concurrency: int = 256,
+        max_bandwidth: int | None = None,
+        engine: EngineName = "auto",
+        multipart_threshold: int = 16 * 2**20,
+        part_size: int = 8 * 2**20,
+        connect_timeout_seconds: float = 10,
+        key_prefix: str = "",
+        bytes_in_flight: int = BYTES_IN_FLIGHT,
+        retry: RetryPolicy | None = None,
+        memory: EndpointMemory | None = None,
+        notice: Notice | None = None,
+        environment: Mapping[str, str] | None = None,
+        random: Callable[[], float] = random_module.random,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        timer: Timer | None = None,
+        make_engine: Callable[[Access, EngineName, EngineSettings, Notice], Engine] = make_engine,
+    ) -> None:
+        self._bucket = bucket
+        self._key_prefix = key_prefix
+        self._bytes_in_flight = bytes_in_flight
+        self._where = {
+            "endpoint_url": endpoint_url,
+            "region": region,
+            "profile": profile,
+            "addressing_style": addressing_style,
+        }
+        self._object_settings = {
+            "storage_class": storage_class,
+            "acl": acl,
+            "sse": sse,
+            "sse_kms_key_id": sse_kms_key_id,
+            "metadata": metadata or {},
+            "tags": tags or {},
+            "content_type": content_type,
+        }
+        self._engine_name = engine
+        self._engine_settings = EngineSettings(
+            max_connections=max_concurrency,
+            max_bandwidth=max_bandwidth,
+            connect_timeout_seconds=connect_timeout_seconds,
+        )
+        self._multipart_threshold = min(multipart_threshold, _LARGEST_SINGLE)
+        self._part_size = part_size
+        self._retry = retry or RetryPolicy()
+        self._memory = NoMemory() if memory is None else memory
+        self._notice: Notice = notice or (lambda level, message: None)
+        self._environment = os.environ if environment is None else environment
+        self._random = random
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._make_engine = make_engine
+        self._timer = timer
+        self._own_timer: TimerThread | None = None
+        self._engine: Engine | None = None
+        self._endpoint: Endpoint | None = None
+        self._context: Context | None = None
+        self._crew = Crew(name="s3-read", count=2)
+        self._uploads: set[Upload] = set()
+        self._all_over = threading.Condition()
+        self._look_at = float("inf")
+        self._closed = False
+
+    @property
+    def properties(self) -> StoreProperties:
+        """What the bucket can do; whether it honours conditional writes may be known only after an upload."""
+        conditional = None if self._context is None else self._context.abilities.conditional
+        return StoreProperties(
+            name=self._bucket,
+            scheme="s3",
+            strongest_proof=Proof.CHECKSUM,
+            conditional_put={"yes": True, "ignored": False, "refused": False}.get(conditional or ""),
+            maximum_key_bytes=requests.MAXIMUM_KEY_BYTES,
+            maximum_size=MAXIMUM_SIZE,
+        )
+
+    @property
+    def engine_name(self) -> str:
+        """The engine in use, after :meth:`open`; else the one that is configured."""
+        return self._engine_name if self._engine is None else self._engine.name
+
+    @property
+    def loop(self) -> Loop | None:
+        """That of the engine, if it has one that it lends."""
+        return None if self._engine is None else self._engine.loop
+
+    @property
+    def caller(self) -> Caller:
+        """What sends requests to the bucket, after :meth:`open`."""
+        assert self._context is not None
+        return self._context.caller
+
+    @property
+    def maximum_concurrency(self) -> int:
+        """Most requests at once."""
+        return self._engine_settings.max_connections
+
+    def open(self) -> None:
+        """Find the endpoint and the credentials, and start an engine.
+
+        :raises StoreError: if nothing can be shipped with what is configured.
+        :raises EngineUnavailable: if the engine that is asked for by name cannot do what else is asked for.
+        """
+        headers = requests.ObjectHeaders(**self._object_settings)  # type: ignore[arg-type]
+        access = resolve(bucket=self._bucket, environment=self._environment, **self._where)  # type: ignore[arg-type]
+        access.credentials()
+        engine = self._make_engine(access, self._engine_name, self._engine_settings, self._notice)
+        engine.open()
+        self._engine = engine
+        if self._timer is None:
+            self._timer = self._own_timer = TimerThread(name="s3-timer")
+        endpoint = self._endpoint = access.endpoint
+        self._context = Context(
+            caller=self._caller(engine, endpoint, self._retry),
+            abilities=Abilities(
+                memory=self._memory,
+                key=endpoint.memory_key,
+                trusted=endpoint.is_aws,
+                notice=self._notice,
+                name=endpoint.url,
+            ),
+            headers=headers,
+            budget=ByteBudget(self._bytes_in_flight),
+            crew=self._crew,
+            timer=self._timer,
+            tls=endpoint.tls,
+            part_size=self._part_size,
+            address=self.address,
+            over=self._is_over,
+            clock=self._clock,
+        )
+
+    def put(
+        self, key: str, source: Source, *, options: PutOptions, deadline: float, replaces: str = ""
+    ) -> Future[Receipt]:
+        """Store the bytes of ``source`` under ``key``; see :meth:`s3_uploader.stores.base.Store.put`."""
+        future: Future[Receipt] = Future()
+        # From here on Future.cancel() cannot make it done behind our back.
+        future.set_running_or_notify_cancel()
+        context = self._context
+        if context is None or self._closed:
+            future.set_exception(StoreError("The store is not open.", code="Closed"))
+            return future
+        kind = SingleUpload if source.size <= self._multipart_threshold else MultipartUpload
+        try:
+            upload = kind(context, key, source, options, deadline, replaces, future)
+        except KeyRefused as error:
+            future.set_exception(error)
+            return future
+        self._uploads.add(upload)
+        if deadline < self._look_at:
+            self._watch(deadline)
+        upload.prepare()
+        return future
+
+    def cancel(self) -> None:
+        """Give up all uploads in flight."""
+        self._give_up(list(self._uploads), UploadCancelled("The upload was given up because the run was interrupted."))
+
+    def check(self, *, now: float) -> list[Finding]:
+        """Prove what the bucket can do with a small object of our own; see ``s3_check``."""
+        from s3_uploader.stores.s3.check import Checker
+
+        context, engine, endpoint = self._context, self._engine, self._endpoint
+        if context is None or engine is None or endpoint is None:
+            return [Finding(Severity.ERROR, "store", "it is not open")]
+        checker = Checker(
+            caller=context.caller,
+            impatient=self._caller(engine, endpoint, RetryPolicy(max_attempts=1)),
+            abilities=context.abilities,
+            headers=context.headers,
+            endpoint=endpoint,
+            engine_name=engine.name,
+            key_prefix=self._key_prefix,
+            now=now,
+        )
+        return checker.findings()
+
+    def address(self, key: str) -> str:
+        """``bucket/key``."""
+        return f"{self._bucket}/{key}"
+
+    def close(self, *, timeout: float) -> None:
+        """Give up what is in flight, wait for it to be cleaned up, and stop the engine."""
+        if self._closed:
+            return
+        self._closed = True
+        ends_at = time.monotonic() + timeout
+        if self._uploads:
+            self.cancel()
+            with self._all_over:
+                self._all_over.wait_for(lambda: not self._uploads, max(0.0, ends_at - time.monotonic()))
+        if self._engine is not None:
+            self._engine.close(timeout=max(0.5, ends_at - time.monotonic()))
+        if self._own_timer is not None:
+            self._own_timer.close()
+        for upload in list(self._uploads):
+            upload.abandon()
+        self._crew.close(timeout=0.5)
+
+    # Deadlines: looked at when the next one passes, not one timer for each of them.
+
+    def _watch(self, when: float) -> None:
+        self._look_at = when
+        assert self._timer is not None
+        self._timer.call_at(when, lambda: self._look_for_deadlines(when))
+
+    def _look_for_deadlines(self, when: float) -> None:
+        if when != self._look_at:
+            return
+        self._look_at = float("inf")
+        now = self._clock()
+        uploads = list(self._uploads)
+        late = [upload for upload in uploads if upload.deadline <= now]
+        if late:
+            error = UploadCancelled("The upload was given up because its deadline passed.", code="DeadlineExceeded")
+            self._give_up(late, error)
+        next_deadline = min((upload.deadline for upload in uploads if upload.deadline > now), default=None)
+        if next_deadline is not None and next_deadline < self._look_at:
+            self._watch(next_deadline)
+
+    def _give_up(self, uploads: list[Upload], reason: UploadCancelled) -> None:
+        for upload in uploads:
+            upload.cancel(UploadCancelled(reason.message, code=reason.code))
+        if self._context is not None:
+            self._context.caller.wake()
+
+    def _caller(self, engine: Engine, endpoint: Endpoint, retry: RetryPolicy) -> Caller:
+        assert self._timer is not None
+        return Caller(
+            engine,
+            url=endpoint.url,
+            retry=retry,
+            timer=self._timer,
+            random=self._random,
+            notice=self._notice,
+            clock=self._clock,
+            wall_clock=self._wall_clock,
+        )
+
+    def _is_over(self, upload: Upload) -> None:
+        self._uploads.discard(upload)
+        if self._closed:
+            with self._all_over:
+                self._all_over.notify_all()
+
+
+def create(**settings: object) -> S3Store:
+    """The S3 store for the keys of the configuration's destination."""
+    return S3Store(**settings)  # type: ignore[arg-type]

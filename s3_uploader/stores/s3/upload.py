@@ -1,0 +1,243 @@
+"""One upload to S3, whatever its size and its conflicts: its life and its end.
+
+The steps of an upload run as callbacks, one after the other, on whatever thread brings the answer. Nothing here waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+
+import msgspec
+
+from s3_uploader.core.errors import StoreError, UploadCancelled
+from s3_uploader.core.model import Receipt
+from s3_uploader.core.text import shown_name
+from s3_uploader.stores.base import PutOptions, Source
+from s3_uploader.stores.crew import ByteBudget, Crew
+from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3.capabilities import Abilities
+from s3_uploader.stores.s3.checksums import Digest
+from s3_uploader.stores.s3.client import Call, Caller
+from s3_uploader.stores.s3.engines.base import Request
+from s3_uploader.stores.s3.requests import UNLESS_THERE
+from s3_uploader.stores.timer import Timer
+
+
+class Context(msgspec.Struct, kw_only=True):
+    """What all uploads of a store share.
+
+    :param address: the key as a person writes it.
+    :param over: called with an upload whose future is done.
+    """
+
+    caller: Caller
+    abilities: Abilities
+    headers: requests.ObjectHeaders
+    budget: ByteBudget
+    crew: Crew
+    timer: Timer
+    tls: bool
+    part_size: int
+    address: Callable[[str], str]
+    over: Callable[[Upload], None]
+    clock: Callable[[], float] = time.monotonic
+
+
+class Upload:
+    """What single and multipart uploads have in common.
+
+    ``write`` sends what there is to send under the present key and condition; ``rewrite`` does so again after the key
+    was found taken; ``clean_up`` removes what a failed upload leaves behind.
+    """
+
+    __slots__ = (
+        "_call", "_error", "_is_scout", "_lock", "_looked", "_reading", "_receipt", "_turns", "condition", "context",
+        "deadline", "derived", "future", "key", "options", "path", "replaces", "requested_key", "source",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        context: Context,
+        key: str,
+        source: Source,
+        options: PutOptions,
+        deadline: float,
+        replaces: str,
+        future: Future[Receipt],
+    ) -> None:
+        self.context = context
+        self.requested_key = self.key = key
+        self.path = requests.encode_key(key)
+        self.source = source
+        self.options = options
+        self.deadline = deadline
+        self.replaces = replaces
+        self.future = future
+        self.condition = UNLESS_THERE
+        self.derived = False
+        self._lock = threading.Lock()
+        self._error: StoreError | None = None
+        self._receipt: Receipt | None = None
+        self._reading = 0
+        self._turns = 0
+        self._looked = False
+        self._is_scout = False
+        self._call: Call | None = None
+
+    # To be provided.
+
+    def begin(self) -> None:
+        """Set out."""
+        raise NotImplementedError
+
+    def write(self) -> None:
+        """Send the content under ``key`` with ``condition``."""
+        raise NotImplementedError
+
+    def rewrite(self) -> None:
+        """Send it once more with another condition, under the same key."""
+        raise NotImplementedError
+
+    def digest(self) -> Digest:
+        """What is known of the content."""
+        raise NotImplementedError
+
+    def clean_up(self, done: Callable[[], None]) -> None:
+        """Remove what was begun, then call ``done``."""
+        done()
+
+    def read_again(self, first: int, last: int) -> bytes:
+        """Bytes of the content, both ends included. May block."""
+        raise NotImplementedError
+
+    def content_sha256(self) -> str:
+        """SHA-256 of the whole content in hexadecimal. May block."""
+        raise NotImplementedError
+
+    # Life.
+
+    @property
+    def over(self) -> bool:
+        """Whether the outcome is settled; nothing more is to be begun then."""
+        return self._error is not None or self._receipt is not None
+
+    def call(
+        self, request: Request, finished: Callable[[Call], None], expected: frozenset[int], *, cancels: bool = True
+    ) -> None:
+        """Send a request that belongs to this upload, the only one at the time."""
+        call = self.context.caller.call(
+            request, functools.partial(self.guard, finished), deadline=self.deadline, expected=expected
+        )
+        # One that is over already is not kept: it would hold the upload that holds it.
+        self._call = None if call.over else call
+        if cancels and isinstance(self._error, UploadCancelled):
+            call.cancel(self._error)
+
+    def on_crew(self, step: Callable[[], None]) -> None:
+        """Have a step that may block done on a thread of the crew."""
+        self.guard(self.context.crew.do, functools.partial(self.guard, step))
+
+    def guard(self, step: Callable[..., None], *arguments: object) -> None:
+        """Do a step. What it raises, be it for want of memory, ends this upload and not the thread that it is on."""
+        try:
+            step(*arguments)
+        except Exception as error:
+            self.fail(
+                StoreError(
+                    f"The upload of {self._address} failed: {error!r}.",
+                    code="Unexpected",
+                    hint="This should not happen; please report it.",
+                )
+            )
+
+    def cancel(self, reason: UploadCancelled) -> None:
+        """Give the upload up."""
+        # Before the upload ends, for then it lets go of its call.
+        call = self._call
+        self.fail(reason)
+        if call is not None:
+            call.cancel(reason)
+
+    def succeed(self, receipt: Receipt) -> None:
+        """The content is there and proven."""
+        with self._lock:
+            if self.over:
+                return
+            self._receipt = receipt
+        self.context.caller.proven_useful = True
+        self._settle()
+
+    def fail(self, error: StoreError) -> None:
+        """The upload is over without success."""
+        with self._lock:
+            if self.over:
+                return
+            self._error = error
+        self.clean_up(self._cleaned_up)
+
+    def _cleaned_up(self) -> None:
+        with self._lock:
+            if self._reading:
+                return
+            self._reading = -1
+        self._settle()
+
+    def abandon(self) -> None:
+        """The store is gone: whatever is still under way, the future is done now."""
+        with self._lock:
+            if self._error is None and self._receipt is None:
+                self._error = UploadCancelled("The upload was given up because the store was closed.")
+            self._reading = -1
+        if not self.future.done():
+            with contextlib.suppress(InvalidStateError):
+                self._settle()
+
+    def start_reading(self) -> bool:
+        """Tell that the source's descriptor is in use on another thread; ``False`` if it may not be used any more."""
+        with self._lock:
+            if self.over:
+                return False
+            self._reading += 1
+            return True
+
+    def stop_reading(self) -> None:
+        """The descriptor is free again."""
+        with self._lock:
+            self._reading -= 1
+            if self._error is None or self._reading:
+                return
+        self.clean_up(self._cleaned_up)
+
+    def _settle(self) -> None:
+        error, receipt = self._error, self._receipt
+        self._call = None
+        if self._is_scout:
+            self._is_scout = False
+            self.context.abilities.found("")
+        self.context.over(self)
+        if receipt is not None:
+            self.future.set_result(receipt)
+        else:
+            self.future.set_exception(error)
+
+    # Scouting: the first upload to an endpoint finds out whether conditional writes work there.
+
+    @property
+    def is_scout(self) -> bool:
+        """Whether this upload is to find out what the endpoint does with a conditional write."""
+        return self._is_scout
+
+    def report(self, found: str) -> None:
+        """Say what was found out: ``yes``, ``ignored``, ``refused`` or nothing."""
+        if self._is_scout:
+            self._is_scout = False
+            self.context.abilities.found(found)  # type: ignore[arg-type]
+
+    @property
+    def _address(self) -> str:
+        return shown_name(self.context.address(self.key))

@@ -1,0 +1,1 @@
+"""Stores that stand before another store."""

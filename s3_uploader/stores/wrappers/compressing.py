@@ -1,0 +1,310 @@
+"""A store that compresses what it is told to before another store gets it.
+
+The other store sees an object like any other: it reads, sends and proves the compressed bytes. They are made
+first and then sent, because the metadata that goes ahead of them says what the original's checksum is. The same file
+gives the same bytes each time, so that an upload that is tried again after a crash finds its own object.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import tempfile
+import threading
+import time
+import zlib
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+import msgspec
+
+from s3_uploader.core.errors import EngineUnavailable, SourceChanged, StoreError, UploadCancelled
+from s3_uploader.core.model import Finding, Receipt
+from s3_uploader.stores.base import Compression, Loop, PutOptions, Source, Store, StoreProperties
+from s3_uploader.stores.crew import Crew
+
+ORIGINAL_SHA256 = "original-sha256"
+ORIGINAL_SIZE = "original-size"
+"""Metadata of a compressed object."""
+
+IN_MEMORY = 2**20
+"""What is compressed from a file up to this size is kept in memory, from a larger one in a file without a name."""
+
+_PIECE = 2**18
+_GZIP_HEADER = bytes.fromhex("1f8b08040000000000ff") + struct.pack("<H", 36) + b"s3" + struct.pack("<H", 32)
+
+
+class _Compressor(Protocol):
+    def compress(self, data: bytes, /) -> bytes:
+        """Some of the compressed bytes."""
+
+    def flush(self) -> bytes:
+        """The rest of them."""
+
+
+class _Gzip:
+    """gzip (RFC 1952) without name and time, and with an extra field for the original's SHA-256.
+
+    The field is no ornament. Bytes that cannot be made smaller are stored as they are, followed by their CRC-32; so any
+    two such files of one length would have one CRC-32 themselves, by which a destination is asked what it holds.
+    """
+
+    def __init__(self, level: int) -> None:
+        self._deflate = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
+        self._crc32 = self._size = 0
+        self._begun = False
+
+    def compress(self, data: bytes, /) -> bytes:
+        """Some of the compressed bytes."""
+        self._crc32 = zlib.crc32(data, self._crc32)
+        self._size += len(data)
+        return self._header() + self._deflate.compress(data)
+
+    def flush(self) -> bytes:
+        """The rest of them."""
+        trailer = struct.pack("<II", self._crc32, self._size & 0xFFFFFFFF)
+        return self._header() + self._deflate.flush() + trailer
+
+    def _header(self) -> bytes:
+        begun, self._begun = self._begun, True
+        return b"" if begun else gzip_header(bytes(32))
+
+
+def gzip_header(sha256: bytes) -> bytes:
+    """What a gzip file begins with; it has the same length for every checksum."""
+    return _GZIP_HEADER + sha256
+
+
+class _Job:
+    """A file that is being compressed, or whose compressed bytes are under way."""
+
+    def __init__(self, source: Source, deadline: float) -> None:
+        self.source = source
+        self.deadline = deadline
+        self.cancelled = False
+        self.future: Future[Receipt] = Future()
+
+    def look_whether_over(self) -> None:
+        """Raise what ends the work, if there is something."""
+        if self.cancelled:
+            raise UploadCancelled("The upload was given up because the run was interrupted.")
+        if time.monotonic() > self.deadline:
+            raise UploadCancelled("The upload was given up because its deadline passed.", code="DeadlineExceeded")
+
+
+class CompressingStore:
+    """Passes on to ``store`` what is not to be compressed, and the rest compressed, on threads of its own.
+
+    ``put`` of ``store`` is called on these threads too, but never by two at once.
+
+    :param directory: for what is too large to be kept in memory.
+    :param formats: what files may be compressed with.
+    """
+
+    def __init__(self, store: Store, *, directory: str, formats: Collection[str]) -> None:
+        self._store = store
+        self._directory = directory
+        self._formats = formats
+        self._crew = Crew(name="compress", count=max(2, min(4, os.cpu_count() or 2)))
+        self._jobs: set[_Job] = set()
+        self._turn = threading.RLock()
+
+    @property
+    def properties(self) -> StoreProperties:
+        """Those of the store."""
+        return self._store.properties
+
+    @property
+    def loop(self) -> Loop | None:
+        """See :class:`Store`."""
+        return self._store.loop
+
+    def open(self) -> None:
+        """Open the store.
+
+        :raises EngineUnavailable: if a library is missing.
+        """
+        if "zstd" in self._formats:
+            _zstd()
+        self._store.open()
+
+    def put(
+        self, key: str, source: Source, *, options: PutOptions, deadline: float, replaces: str = ""
+    ) -> Future[Receipt]:
+        """Compress, if the options say so, and store."""
+        compression = options.compression
+        if compression is None:
+            with self._turn:
+                return self._store.put(key, source, options=options, deadline=deadline, replaces=replaces)
+        job = _Job(source, deadline)
+        job.future.set_running_or_notify_cancel()
+        self._jobs.add(job)
+
+        def work() -> None:
+            try:
+                self._send(job, key, options, compression, replaces)
+            except Exception as error:
+                self._finish(job, error)
+
+        self._crew.do(work)
+        return job.future
+
+    def cancel(self) -> None:
+        """Give up all uploads in flight, and what is being compressed."""
+        for job in list(self._jobs):
+            job.cancelled = True
+        with self._turn:
+            self._store.cancel()
+
+    def check(self, *, now: float) -> list[Finding]:
+        """Those of the store."""
+        return self._store.check(now=now)
+
+    def address(self, key: str) -> str:
+        """That of the store."""
+        return self._store.address(key)
+
+    def close(self, *, timeout: float) -> None:
+        """Give up what is in flight and close the store."""
+        for job in list(self._jobs):
+            job.cancelled = True
+        self._crew.close(timeout=timeout / 2)
+        self._store.close(timeout=timeout)
+
+    def _send(self, job: _Job, key: str, options: PutOptions, compression: Compression, replaces: str) -> None:
+        packed = open_packed(job.source.size, self._directory)
+        try:
+            size, sha256 = pack(job.source, packed, compression, go_on=job.look_whether_over)
+            own = msgspec.structs.replace(
+                options,
+                compression=None,
+                content_encoding=compression.format,
+                content_name=key.removesuffix(compression.suffix),
+                metadata={**options.metadata, ORIGINAL_SHA256: sha256, ORIGINAL_SIZE: str(job.source.size)},
+            )
+            with self._turn:
+                job.look_whether_over()
+                stored = self._store.put(
+                    key, Source(packed, size), options=own, deadline=job.deadline, replaces=replaces
+                )
+        except BaseException:
+            os.close(packed)
+            raise
+
+        def done(stored: Future[Receipt]) -> None:
+            os.close(packed)
+            error = stored.exception()
+            if error is not None:
+                self._finish(job, error)
+                return
+            receipt = stored.result()
+            self._finish(
+                job,
+                msgspec.structs.replace(
+                    receipt, size=job.source.size, stored_size=receipt.size, encoding=compression.format
+                ),
+            )
+
+        stored.add_done_callback(done)
+
+    def _finish(self, job: _Job, outcome: Receipt | BaseException) -> None:
+        self._jobs.discard(job)
+        if isinstance(outcome, Receipt):
+            job.future.set_result(outcome)
+        else:
+            job.future.set_exception(outcome)
+
+
+def open_packed(size: int, directory: str) -> int:
+    """A descriptor for the compressed bytes of a file of that size, which nobody else can reach.
+
+    :raises StoreError: if there can be none.
+    """
+    try:
+        if size <= IN_MEMORY and hasattr(os, "memfd_create"):
+            return os.memfd_create("s3-uploader", os.MFD_CLOEXEC)
+        with tempfile.TemporaryFile(dir=directory) as file:
+            return os.dup(file.fileno())
+    except OSError as error:
+        raise _no_room(error) from None
+
+
+def pack(
+    source: Source, target: int, compression: Compression, *, go_on: Callable[[], None] = lambda: None
+) -> tuple[int, str]:
+    """Write the compressed bytes of a source to a descriptor; returns their number and the source's SHA-256.
+
+    :param go_on: called between any two pieces; raises what is to end the work.
+    :raises SourceChanged: if there are fewer bytes than promised.
+    :raises StoreError: if there is no room for them.
+    """
+    compressor = _compressor(compression, source.size)
+    digest = hashlib.sha256()
+    written = position = 0
+    while position < source.size:
+        go_on()
+        piece = _read(source, position)
+        position += len(piece)
+        digest.update(piece)
+        written += _write(target, compressor.compress(piece))
+    written += _write(target, compressor.flush())
+    if compression.format == "gzip":
+        os.pwrite(target, gzip_header(digest.digest()), 0)
+    return written, digest.hexdigest()
+
+
+def _read(source: Source, position: int) -> bytes:
+    try:
+        piece = os.pread(source.descriptor, min(_PIECE, source.size - position), position)
+    except OSError as error:
+        raise SourceChanged(f"The file could not be read: {error.strerror}.") from None
+    if not piece:
+        raise SourceChanged(f"The file shrank: {position} of {source.size} bytes were there.")
+    return piece
+
+
+def _write(target: int, data: bytes) -> int:
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(target, view) :]
+    except OSError as error:
+        raise _no_room(error) from None
+    return len(data)
+
+
+def _no_room(error: OSError) -> StoreError:
+    return StoreError(
+        f"The compressed bytes could not be kept until they are sent: {error.strerror}.",
+        code="NoRoomToCompress",
+        hint="A large file is compressed into the state directory first: make room there, or move it with state_dir.",
+    )
+
+
+def _compressor(compression: Compression, size: int) -> _Compressor:
+    if compression.format == "gzip":
+        return _Gzip(compression.level)
+    zstd = _zstd()
+    parameter = zstd.CompressionParameter
+    compressor = zstd.ZstdCompressor(
+        options={parameter.compression_level: compression.level, parameter.checksum_flag: 1}
+    )
+    compressor.set_pledged_input_size(size)
+    result: _Compressor = compressor
+    return result
+
+
+def _zstd() -> Any:
+    import importlib
+
+    for name in ("compression.zstd", "backports.zstd"):  # the first is Python's own, from 3.14 on
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise EngineUnavailable(
+        "Files cannot be compressed with zstd: the library for it is not installed.",
+        hint="Install it (pip install 's3_uploader[zstd]'), or let compress be gzip.",
+    )

@@ -1,0 +1,112 @@
+"""A store that fails at random: a rehearsal that shows what failed runs look like before there is one."""
+
+from __future__ import annotations
+
+import random as random_module
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from s3_uploader.core.errors import (
+    SIMULATED,
+    ConflictError,
+    KeyRefused,
+    ProofError,
+    Scope,
+    SourceChanged,
+    StoreError,
+    UploadCancelled,
+)
+from s3_uploader.core.model import Finding, Receipt
+from s3_uploader.stores.base import Loop, PutOptions, Source, Store, StoreProperties
+
+KINDS: tuple[Callable[[str], StoreError], ...] = (
+    lambda address: ConflictError(f"{address} is there already with other content {SIMULATED}."),
+    lambda address: ProofError(f"the answer does not prove that {address} holds our bytes {SIMULATED}."),
+    lambda address: SourceChanged(f"the file shrank while it was read {SIMULATED}."),
+    lambda address: KeyRefused(f"the destination cannot take the key of {address} {SIMULATED}."),
+    lambda address: UploadCancelled(f"the upload took longer than its deadline {SIMULATED}.", code="DeadlineExceeded"),
+    lambda address: StoreError(
+        f"An error occurred (SlowDown) when calling the PutObject operation: Please reduce your request rate. "
+        f"{SIMULATED}",
+        code="SlowDown",
+        retryable=True,
+    ),
+    lambda address: StoreError(
+        f"An error occurred (InternalError) when calling the PutObject operation: We encountered an internal error. "
+        f"{SIMULATED}",
+        code="InternalError",
+        retryable=True,
+    ),
+    lambda address: StoreError(
+        f"An error occurred (AccessDenied) when calling the PutObject operation: Access Denied {SIMULATED}",
+        code="AccessDenied",
+        hint="Grant s3:PutObject on this key.",
+    ),
+    lambda address: StoreError(
+        f"the connection was closed by the other side {SIMULATED}.",
+        code="ConnectionClosed",
+        retryable=True,
+        scope=Scope.DESTINATION,
+    ),
+    lambda address: StoreError(
+        f"An error occurred (ExpiredToken) when calling the PutObject operation: The provided token has expired. "
+        f"{SIMULATED}",
+        code="ExpiredToken",
+        scope=Scope.DESTINATION,
+        hint="Renew the credentials.",
+    ),
+)
+"""Every kind of error that the program knows. The last ones end a run, as the real ones do."""
+
+
+class UnreliableStore:
+    """Passes uploads on to ``store``, but lets a share of them fail without having touched the destination.
+
+    :param rate: share of the uploads that fail, 0 to 1.
+    :param random: a float in [0, 1).
+    """
+
+    def __init__(self, store: Store, *, rate: float, random: Callable[[], float] = random_module.random) -> None:
+        self._store = store
+        self._rate = rate
+        self._random = random
+
+    @property
+    def properties(self) -> StoreProperties:
+        """See :class:`Store`."""
+        return self._store.properties
+
+    @property
+    def loop(self) -> Loop | None:
+        """See :class:`Store`."""
+        return self._store.loop
+
+    def open(self) -> None:
+        """See :meth:`Store.open`."""
+        self._store.open()
+
+    def put(
+        self, key: str, source: Source, *, options: PutOptions, deadline: float, replaces: str = ""
+    ) -> Future[Receipt]:
+        """See :meth:`Store.put`; fails at random."""
+        if self._random() >= self._rate:
+            return self._store.put(key, source, options=options, deadline=deadline, replaces=replaces)
+        failed: Future[Receipt] = Future()
+        failed.set_exception(KINDS[int(self._random() * len(KINDS))](self.address(key)))
+        return failed
+
+    def cancel(self) -> None:
+        """See :meth:`Store.cancel`."""
+        self._store.cancel()
+
+    def check(self, *, now: float) -> list[Finding]:
+        """See :meth:`Store.check`."""
+        return self._store.check(now=now)
+
+    def address(self, key: str) -> str:
+        """See :meth:`Store.address`."""
+        return self._store.address(key)
+
+    def close(self, *, timeout: float) -> None:
+        """See :meth:`Store.close`."""
+        self._store.close(timeout=timeout)
