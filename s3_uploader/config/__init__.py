@@ -5,7 +5,8 @@ may be given in the short form, its keys beside ``base_dir``, or as ``"destinati
 """
 
 from s3_uploader.config.json_schema import json_schema
-from s3_uploader.config.keys import (
+from s3_uploader.config.loading import decode, from_mapping, load, password_variables
+from s3_uploader.config.schema import (
     Compress,
     Config,
     Destination,
@@ -15,7 +16,6 @@ from s3_uploader.config.keys import (
     MoveTo,
     S3Destination,
 )
-from s3_uploader.config.loading import decode, from_mapping, load, password_variables
 
 __all__ = [
     "Compress",

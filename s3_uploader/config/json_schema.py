@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from s3_uploader.config.keys import Config
+from s3_uploader.config.schema import Config
 
 _BUCKET = "bucket"
 _SYNONYM = "s3_bucket"

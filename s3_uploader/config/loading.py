@@ -14,7 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import msgspec
 
 from s3_uploader.config.describe import expected, shown
-from s3_uploader.config.keys import (
+from s3_uploader.config.schema import (
     DESTINATIONS,
     SYNONYMS,
     Compress,

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from s3_uploader.config.keys import DESTINATIONS, SYNONYMS, Config, S3Destination
+from s3_uploader.config.schema import DESTINATIONS, SYNONYMS, Config, S3Destination
 
 PREFIX = "S3_UPLOADER_"
 _OPTION = "--set"

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from s3_uploader.config.keys import Config
+from s3_uploader.config.schema import Config
 from s3_uploader.core.counters import Tally, late
 from s3_uploader.core.errors import LockHeld, StateError, UploaderError
 from s3_uploader.core.events import Emit, Notice

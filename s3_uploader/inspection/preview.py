@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from s3_uploader.config.keys import Config
+from s3_uploader.config.schema import Config
 from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import UploaderError
 from s3_uploader.core.measurement import MOST_LOCATIONS, RunMeasured

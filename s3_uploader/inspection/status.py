@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from s3_uploader.config.keys import Config, MoveTo
+from s3_uploader.config.schema import Config, MoveTo
 from s3_uploader.core import procfs
 from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import SpoolError, StateError

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 
-from s3_uploader.config.keys import Config
+from s3_uploader.config.schema import Config
 from s3_uploader.core.errors import StateError, UploaderError
 from s3_uploader.core.model import Finding, Severity
 from s3_uploader.core.text import shown_name

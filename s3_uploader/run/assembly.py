@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from s3_uploader.config.keys import (
+from s3_uploader.config.schema import (
     ALREADY_COMPRESSED,
     Compress,
     Config,

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from s3_uploader.config.keys import Config, FtpDestination, LocalDestination, S3Destination
+from s3_uploader.config.schema import Config, FtpDestination, LocalDestination, S3Destination
 from s3_uploader.stores.listing import Inventory
 
 

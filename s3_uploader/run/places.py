@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from s3_uploader.config.keys import Config, LocalDestination, MoveTo
+from s3_uploader.config.schema import Config, LocalDestination, MoveTo
 from s3_uploader.core.errors import SpoolError
 from s3_uploader.ledger import LEDGER_NAME
 from s3_uploader.ledger.state_directory import ledger_path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from s3_uploader.config.keys import Config
+from s3_uploader.config.schema import Config
 from s3_uploader.core.control import Clock, News, Stop
 from s3_uploader.core.counters import End, Tally
 from s3_uploader.core.errors import LockHeld, SpoolError, StateError, UploaderError

@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Callable
 
-from s3_uploader.config.keys import Config, S3Destination
+from s3_uploader.config.schema import Config, S3Destination
 from s3_uploader.core.control import Clock, News, Stop
 from s3_uploader.core.counters import End
 from s3_uploader.core.errors import ConfigError, UploaderError
