@@ -22,11 +22,11 @@ from s3_uploader.inspection.audit.spool import audit_spool
 from s3_uploader.ledger import ShippedRow
 from s3_uploader.ledger.snapshot import Snapshot
 from s3_uploader.ledger.state_directory import ledger_path
-from s3_uploader.run import inventories, places
+from s3_uploader.run import assembly
 from s3_uploader.stores.listing import Entry, Inventory
 
 if TYPE_CHECKING:
-    from s3_uploader.monitoring.counting import Counting
+    from s3_uploader.monitoring.progress import Counting
 
 
 _IN_SUMMARY = {
@@ -54,7 +54,7 @@ def audit(config_file: str, selection: Selection, options: AuditOptions) -> int:
     """Print each finding and a summary; exit code 1 if anything is missing or different, or nothing was audited."""
     configuration = load(config_file)
     began = time.monotonic()
-    inventory = inventories.build_inventory(configuration, notice=lambda level, sentence: _note(sentence))
+    inventory = assembly.build_inventory(configuration, notice=lambda level, sentence: _note(sentence))
     # It outlives its spool: without --spool the ledger can be audited when base_dir is gone.
     path = ledger_path(configuration, environ=os.environ)
     try:
@@ -91,7 +91,7 @@ def _audited(
         )
         summary = work.run(snapshot.rows(), bounds)
         if options.spool:
-            with places.open_place(configuration) as place:
+            with assembly.open_place(configuration) as place:
                 audit_spool(place, snapshot, deep=options.deep, address=inventory.address, tell=tell, summary=summary)
         return summary
     finally:
@@ -100,7 +100,7 @@ def _audited(
 
 
 def _bar(rows: int) -> Counting:
-    from s3_uploader.monitoring.counting import Counting
+    from s3_uploader.monitoring.progress import Counting
 
     return Counting(total=rows, noun="files")
 

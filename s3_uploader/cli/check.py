@@ -14,7 +14,7 @@ from s3_uploader.core.errors import UploaderError
 from s3_uploader.core.model import Finding, Severity
 from s3_uploader.core.text import shown_text
 from s3_uploader.ledger.state_directory import check_state_directory
-from s3_uploader.run import assembly, places
+from s3_uploader.run import assembly
 from s3_uploader.spool.check import check_spool
 
 _MARKS = {Severity.OK: "ok", Severity.NOTE: "note", Severity.WARNING: "WARNING", Severity.ERROR: "ERROR"}
@@ -26,7 +26,7 @@ def check(config_file: str, *, as_json: bool) -> int:
     configuration = load(config_file)
     local: list[Finding] = []
     try:
-        with places.open_place(configuration) as place:
+        with assembly.open_place(configuration) as place:
             local += check_spool(place.root, layout=configuration.layout)
             local += check_state_directory(place.state_dir)
     except UploaderError as error:

@@ -16,8 +16,7 @@ from s3_uploader.cli.exit_codes import guarded
 from s3_uploader.cli.settings import load
 from s3_uploader.core.control import Clock, Stop
 from s3_uploader.core.errors import UsageProblem
-from s3_uploader.core.events import Emit, fan_out
-from s3_uploader.core.measurement import Measure, RunMeasured
+from s3_uploader.core.events import Emit, Measure, RunMeasured, fan_out
 from s3_uploader.monitoring.log import Log, Verbosity
 from s3_uploader.monitoring.monitor import Monitoring
 from s3_uploader.run import assembly

@@ -4,7 +4,7 @@ The file is JSON. ``{"base_dir": "...", "bucket": "..."}`` is complete; every ot
 may be given in the short form, its keys beside ``base_dir``, or as ``"destination": {"type": ...}``.
 """
 
-from s3_uploader.config.json_schema import json_schema
+from s3_uploader.config.describe import json_schema
 from s3_uploader.config.loading import decode, from_mapping, load, password_variables
 from s3_uploader.config.schema import (
     Compress,

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
+from s3_uploader.config.schema import Config
+
 _PLAIN = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -75,3 +77,29 @@ def _as_json(value: Any) -> str:
     import json
 
     return json.dumps(value)
+
+
+_BUCKET = "bucket"
+_SYNONYM = "s3_bucket"
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of the file, short form of the destination included.
+
+    It holds what the types say: names, types, choices, ranges, and which keys go together. That a time zone exists,
+    for example, only :func:`~s3_uploader.config.load` finds out.
+    """
+    (schema,), definitions = msgspec.json.schema_components([Config], ref_template="#/$defs/{name}")
+    long_form = definitions["S3Destination"]
+    short_form = {name: value for name, value in long_form["properties"].items() if name != "type"}
+    short_form[_SYNONYM] = short_form[_BUCKET]
+    long_form["properties"][_SYNONYM] = short_form[_BUCKET]
+    long_form["required"] = ["type"]
+    long_form["oneOf"] = [{"required": [name]} for name in (_BUCKET, _SYNONYM)]
+    config = definitions["Config"]
+    config["properties"] |= short_form
+    config["required"].remove("destination")
+    config["oneOf"] = [{"required": [name]} for name in (_BUCKET, _SYNONYM, "destination")]
+    # The keys of the short form stand beside base_dir only where there is no long form.
+    config["dependentSchemas"] = {"destination": {"properties": dict.fromkeys(short_form, False)}}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "$defs": definitions}

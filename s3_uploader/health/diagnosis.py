@@ -9,21 +9,18 @@ runs that ended alike, the moment a lock was taken), so that it outlives every p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice, pairwise, takewhile
-
-import msgspec
 
 from s3_uploader.core.counters import End
 from s3_uploader.core.errors import SpoolError, StateError, UploaderError
 from s3_uploader.core.model import Cause, Left, Problem, Severity
 from s3_uploader.core.text import counted, shown_duration, shown_name, shown_text
+from s3_uploader.health.observations import HUNG_SECONDS, Facts
 from s3_uploader.ledger.rows import FailingKind, RunRow
 
 LONG_OPEN_SECONDS = 3600.0
 """Seconds after which a file that is still open, or still growing, is a problem and not a writer at work."""
-HUNG_SECONDS = 3600.0
-"""Seconds after which another run is suspected to hang, if its time budget does not say more."""
 _HUNG_MARGIN = 300.0
 _PASSING_SECONDS = 600.0
 """Seconds for which a destination may be out of reach before that counts as stuck: a router restarts in less."""
@@ -70,91 +67,6 @@ _REMEDY = {
     Cause.NOT_RUN: "Look at the timer, at cron or at the service that starts the runs.",
     Cause.FALLING_BEHIND: "Give runs more time (max_runtime_seconds), a faster line, or look at what is slow.",
 }
-
-
-class OpenFileSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that is not finished although it should be.
-
-    :param since: seconds since the epoch: when it was first seen so, or last written to if that was earlier.
-    :param is_open: a writer has it open; else it is still being changed.
-    :param by: the writer in words, where it is known.
-    """
-
-    path: str
-    since: float
-    is_open: bool = True
-    by: str = ""
-
-
-class ReadyFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """Files that have been ready for long: how many, the one that has been so for longest, and since when at most."""
-
-    files: int
-    path: str
-    since: float
-
-
-class HolderSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """Who has the lock.
-
-    :param words: the holder described for people.
-    :param since: when it took the lock, seconds since the epoch; ``None`` if unknown.
-    :param shipped_at: when it last shipped a file, ``None`` if it has not or there is no telling.
-    :param state: what its process does, in words; empty if there is no telling.
-    """
-
-    words: str
-    since: float | None
-    shipped_at: float | None = None
-    state: str = ""
-
-
-class FutureFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """Files whose times lie in the future: how many, one of them, by how many seconds, and since when there are any."""
-
-    files: int
-    path: str
-    seconds: float
-    since: float | None = None
-
-
-class FullDisk(msgspec.Struct, frozen=True, kw_only=True):
-    """A directory that cannot be written to: what it is for, where it is, and why, as in ``is full``."""
-
-    purpose: str
-    directory: str
-    why: str
-
-
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a spool. Everything but the time may be left out where it is not known.
-
-    :param now: seconds since the epoch.
-    :param base_dir: the spool.
-    :param runs: the runs of the ledger, the latest first; read only as far as needed.
-    :param failing: the files that fail, by kind of failure.
-    :param not_finished: files that are open or still change.
-    :param future: files from the future.
-    :param holder: who has the lock, if anybody.
-    :param hung_after: seconds after which a holder is suspected to hang.
-    :param prevented: why no run can begin, as found now.
-    :param full: directories whose disks have no room.
-    :param waiting: how many files wait, ``None`` if that was not looked at.
-    :param ready: those of them that are ready, and have been so for long.
-    """
-
-    now: float
-    base_dir: str
-    runs: Iterable[RunRow] = ()
-    failing: Sequence[FailingKind] = ()
-    not_finished: Sequence[OpenFileSeen] = ()
-    future: FutureFiles | None = None
-    holder: HolderSeen | None = None
-    hung_after: float = HUNG_SECONDS
-    prevented: UploaderError | None = None
-    full: Sequence[FullDisk] = ()
-    waiting: int | None = None
-    ready: ReadyFiles | None = None
 
 
 def diagnose(facts: Facts) -> tuple[Problem, ...]:

@@ -1,8 +1,8 @@
 """What a run notices beside its work: files that are never finished, times in the future, a run that hangs.
 
 It is remembered in the ledger from one run to the next, together with what is written there anyway, so that it is known
-since when it is so, and that a person is told of it once an hour and not once a minute. Imported only by a run that has
-something to notice.
+since when it is so, and that a person is told of it once an hour and not once a minute. The rules of
+:mod:`s3_uploader.health.diagnosis` are read only where there is something to notice.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from s3_uploader.config.schema import Config
-from s3_uploader.core.counters import Tally, late
+from s3_uploader.core.counters import End, Tally, late
 from s3_uploader.core.errors import LockHeld, StateError, UploaderError
 from s3_uploader.core.events import Emit, Notice
 from s3_uploader.core.model import Candidate, Cause, Left, Problem, RunReport
-from s3_uploader.core.procfs import state_of
 from s3_uploader.core.text import shown_name
-from s3_uploader.health.diagnosis import Facts, FutureFiles, HolderSeen, OpenFileSeen, diagnose, hung_after
-from s3_uploader.health.noticing import MEMORY_NAME, NOTHING_SEEN
+from s3_uploader.health.observations import Facts, FutureFiles, HolderSeen, OpenFileSeen
 from s3_uploader.ledger import LEDGER_NAME, Ledger, RunRow
 from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.monitoring.messages import ended
 from s3_uploader.spool.lock import NOTE_NAME
 from s3_uploader.stores.base import Memory
 
+MEMORY_PREFIX = "seen:"
+MEMORY_NAME = "files"
+NOTHING_SEEN = "{}"
 _SAY_AGAIN_SECONDS = 3600.0
 _FUTURE_SECONDS = 6 * 3600.0
 """How long a file from the future is remembered: it is shipped and gone at once, and the clock is still wrong."""
@@ -61,6 +62,32 @@ class Seen(msgspec.Struct, kw_only=True, omit_defaults=True):
             memory.set(MEMORY_NAME, text)
 
 
+class Noticing:
+    """To be made before the run is noted in the ledger, so that what is to be remembered goes with that.
+
+    :param emit: told of what a person should know.
+    """
+
+    def __init__(self, ledger: Ledger, tally: Tally, report: RunReport, *, now: float, emit: Emit) -> None:
+        self._ledger = ledger
+        self._facts: Facts | None = None
+        memory = ledger.endpoint_memory(prefix=MEMORY_PREFIX)
+        if (
+            report.exit_code
+            or report.ended_by != End.DONE.value
+            or tally.from_future
+            or late(tally.not_finished, now)
+            or (memory.get(MEMORY_NAME) or NOTHING_SEEN) != NOTHING_SEEN
+        ):
+            self._facts = note(tally, memory, base_dir=report.base_dir, now=now, emit=emit)
+
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong; to be asked when the run has been noted in the ledger."""
+        if self._facts is None:
+            return ()
+        return problems_of(self._facts, self._ledger)
+
+
 def note(tally: Tally, memory: Memory, *, base_dir: str, now: float, emit: Emit) -> Facts:
     """Take note of what a run has seen, and say what has not been said for a while.
 
@@ -71,7 +98,7 @@ def note(tally: Tally, memory: Memory, *, base_dir: str, now: float, emit: Emit)
     seen.not_finished = {shown_name(file.path): file.since for file in files}
     _note_future(tally, seen, now)
     facts = Facts(now=now, base_dir=base_dir, not_finished=files, future=seen.future)
-    _say(diagnose(facts), seen, now=now, emit=emit)
+    _say(_diagnose(facts), seen, now=now, emit=emit)
     seen.remember(memory)
     return facts
 
@@ -97,7 +124,9 @@ def not_finished(
 
 def problems_of(facts: Facts, ledger: Ledger) -> tuple[Problem, ...]:
     """Everything that is wrong at the end of a run, as the ledger tells it."""
-    return diagnose(msgspec.structs.replace(facts, runs=ledger.latest_runs(most=_RUNS), failing=ledger.failing_kinds()))
+    return _diagnose(
+        msgspec.structs.replace(facts, runs=ledger.latest_runs(most=_RUNS), failing=ledger.failing_kinds())
+    )
 
 
 def step_aside(config: Config, held: LockHeld, *, state_dir: str, now: float, emit: Emit) -> tuple[Problem, ...]:
@@ -105,6 +134,8 @@ def step_aside(config: Config, held: LockHeld, *, state_dir: str, now: float, em
 
     Returns what is wrong, if anything.
     """
+    from s3_uploader.core.procfs import state_of
+
     shipped_at = None
     runs = []
     with contextlib.suppress(StateError), Ledger.open_readonly(os.path.join(state_dir, LEDGER_NAME)) as ledger:
@@ -122,7 +153,7 @@ def step_aside(config: Config, held: LockHeld, *, state_dir: str, now: float, em
         ),
         hung_after=hung_of(config),
     )
-    problems = [problem for problem in diagnose(facts) if problem.cause is Cause.HUNG_RUN]
+    problems = [problem for problem in _diagnose(facts) if problem.cause is Cause.HUNG_RUN]
     if problems:
         is_due = _is_due(os.path.join(state_dir, NOTE_NAME), now)
         emit(Notice("warning" if is_due else "info", in_words(problems[0])))
@@ -136,7 +167,7 @@ def prevented(config: Config, error: UploaderError, *, environ: Mapping[str, str
     runs = []
     with contextlib.suppress(UploaderError), Ledger.open_readonly(ledger_path(config, environ=environ)) as ledger:
         runs = ledger.runs(limit=1)
-    return diagnose(Facts(now=now, base_dir=config.base_dir, runs=runs, prevented=error))
+    return _diagnose(Facts(now=now, base_dir=config.base_dir, runs=runs, prevented=error))
 
 
 def problems_without_ledger(report: RunReport) -> tuple[Problem, ...]:
@@ -146,12 +177,21 @@ def problems_without_ledger(report: RunReport) -> tuple[Problem, ...]:
     row = RunRow(
         id=0, pid=os.getpid(), host="", finished_at=finished_at, **{name: getattr(report, name) for name in names}
     )
-    return diagnose(Facts(now=finished_at, base_dir=report.base_dir, runs=[row]))
+    return _diagnose(Facts(now=finished_at, base_dir=report.base_dir, runs=[row]))
 
 
 def hung_of(config: Config) -> float:
     """Seconds after which a run of this configuration is suspected to hang."""
+    from s3_uploader.health.diagnosis import hung_after
+
     return hung_after(max_runtime_seconds=config.max_runtime_seconds, drain_seconds=config.drain_seconds)
+
+
+def _diagnose(facts: Facts) -> tuple[Problem, ...]:
+    # A tick without trouble does not read the rules.
+    from s3_uploader.health.diagnosis import diagnose
+
+    return diagnose(facts)
 
 
 def in_words(problem: Problem) -> str:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from s3_uploader.config.schema import Config
 from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import UploaderError
-from s3_uploader.core.measurement import MOST_LOCATIONS, RunMeasured
+from s3_uploader.core.events import MOST_LOCATIONS, RunMeasured
 from s3_uploader.core.model import RunReport
 from s3_uploader.ledger import Ledger, RunRow
 from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.run.admission import Intake, Verdict, survey
-from s3_uploader.run.assembly import build_store
-from s3_uploader.run.places import Place, open_place
+from s3_uploader.run.assembly import Place, build_store, open_place
 from s3_uploader.spool.layouts.base import Skip
 
 if TYPE_CHECKING:

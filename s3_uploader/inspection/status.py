@@ -19,26 +19,13 @@ from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import SpoolError, StateError
 from s3_uploader.core.model import Candidate, Left, Problem, Totals
 from s3_uploader.core.text import shown_name, shown_text
-from s3_uploader.health.diagnosis import (
-    FUTURE_SECONDS,
-    LONG_OPEN_SECONDS,
-    LONG_READY_SECONDS,
-    Facts,
-    FullDisk,
-    FutureFiles,
-    HolderSeen,
-    OpenFileSeen,
-    ReadyFiles,
-    diagnose,
-    usual_pause,
-)
-from s3_uploader.health.notices import Seen, hung_of, not_finished
-from s3_uploader.health.noticing import MEMORY_PREFIX
+from s3_uploader.health.diagnosis import FUTURE_SECONDS, LONG_OPEN_SECONDS, LONG_READY_SECONDS, diagnose, usual_pause
+from s3_uploader.health.notices import MEMORY_PREFIX, Seen, hung_of, not_finished
+from s3_uploader.health.observations import Facts, FullDisk, FutureFiles, HolderSeen, OpenFileSeen, ReadyFiles
 from s3_uploader.inspection.preview import look
 from s3_uploader.ledger import FailingRow, Ledger, RunRow
 from s3_uploader.ledger.state_directory import ledger_path
-from s3_uploader.run.assembly import move_directory
-from s3_uploader.run.places import Place, open_place
+from s3_uploader.run.assembly import Place, move_directory, open_place
 from s3_uploader.spool.lock import Holder, holder_of
 from s3_uploader.spool.root import Names
 

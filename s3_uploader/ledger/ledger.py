@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.model import FailureKind, Fingerprint, LocationTotals, RunReport, Totals
-from s3_uploader.ledger import columns, kinds, queries, runs
+from s3_uploader.ledger import columns, runs
+from s3_uploader.ledger import shipped as shipped_files
 from s3_uploader.ledger.columns import restored, stored
 from s3_uploader.ledger.memory import MAX_AGE, EndpointMemory
 from s3_uploader.ledger.rows import FailingKind, FailingRow, HistoryTotals, RunRow, ShippedRow
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from s3_uploader.ledger.database import Database, ReadOnlyDatabase
-    from s3_uploader.ledger.survey import Survey
+    from s3_uploader.ledger.queries import Survey
 
 Result = TypeVar("Result")
 
@@ -113,7 +114,7 @@ class Ledger:
             if self._any_failing and no_longer:
                 _delete_failing(connection, no_longer)
             if shipped:
-                queries.insert(connection, shipped, destinations=self._destinations)
+                shipped_files.insert(connection, shipped, destinations=self._destinations)
             if failed:
                 connection.executemany(
                     f"INSERT OR REPLACE INTO failing ({columns.FAILING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -163,7 +164,11 @@ class Ledger:
 
     def failing_kinds(self) -> list[FailingKind]:
         """The failing files that were tried at least once, summed up by code."""
-        return kinds.select_kinds(self._database.read) if self._any_failing else []
+        if not self._any_failing:
+            return []
+        from s3_uploader.ledger.queries import select_kinds
+
+        return select_kinds(self._database.read)
 
     def forget_failed(self, paths: Sequence[str]) -> None:
         """Files that are failing no longer, for example because they are gone."""
@@ -321,7 +326,7 @@ class Ledger:
         :param location: only files of this location.
         :param limit: at the most so many.
         """
-        return queries.select(
+        return shipped_files.select(
             self._database.read,
             since=since,
             until=until,
@@ -337,7 +342,7 @@ class Ledger:
         :param since: only what was at this time or later.
         :param until: only what was before this time.
         """
-        from s3_uploader.ledger.survey import Survey
+        from s3_uploader.ledger.queries import Survey
 
         return Survey(self._database.read, since=since, until=until)
 
@@ -355,7 +360,7 @@ class Ledger:
 
         The other arguments select files as in :meth:`history`.
         """
-        return queries.totals(
+        return shipped_files.totals(
             self._database.read,
             by_day=by_day,
             by_location=by_location,
@@ -406,10 +411,10 @@ class Ledger:
         begin = now - history_days * _DAY
 
         def step(connection: sqlite3.Connection) -> int:
-            return queries.prune(connection, begin=begin, most_files=history_max_files, chunk=chunk)
+            return shipped_files.prune(connection, begin=begin, most_files=history_max_files, chunk=chunk)
 
         removed = 0
-        while queries.has_prunable(self._database.read, begin=begin, most_files=history_max_files) and go_on():
+        while shipped_files.has_prunable(self._database.read, begin=begin, most_files=history_max_files) and go_on():
             removed += self._write(step, durable=False)
         return removed
 

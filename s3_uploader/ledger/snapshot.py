@@ -15,10 +15,10 @@ import msgspec
 
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.text import shown_name
-from s3_uploader.ledger import queries
 from s3_uploader.ledger.columns import SHIPPED_COLUMNS, int64, restored, shipped_row, stored
 from s3_uploader.ledger.database import ReadOnlyDatabase, explained
 from s3_uploader.ledger.rows import ShippedRow
+from s3_uploader.ledger.shipped import narrow
 
 _PIECE = 1000
 _NAMES = [name.strip() for name in SHIPPED_COLUMNS.split(",")]
@@ -90,7 +90,7 @@ class Snapshot:
             if moment is not None:
                 conditions.append(condition)
                 parameters.append(moment)
-        queries.narrow(conditions, parameters, match=match, location=location)
+        narrow(conditions, parameters, match=match, location=location)
         # A blob sorts by its bytes, whatever it holds. Of the rows of a group SQLite gives that with the max(), to
         # HAVING too. Rows before the first that is recent enough need not be sorted.
         self._copy(

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from s3_uploader.core.control import Clock
-from s3_uploader.core.events import Emit, Event, RunFinished
-from s3_uploader.core.measurement import Measurement, RunInProgress, RunMeasured, RunNotBegun
+from s3_uploader.core.events import Emit, Event, Measurement, RunFinished, RunInProgress, RunMeasured, RunNotBegun
 
 if TYPE_CHECKING:
     from s3_uploader.monitoring.metrics.live import Live

@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 
 from s3_uploader.remote_store import headers as header_rules
 from s3_uploader.remote_store.connection import RemoteStoreError, S3Connection
-from s3_uploader.remote_store.writing import complete, etag_of, is_encrypted, is_md5, multipart
+from s3_uploader.remote_store.headers import etag_of, is_encrypted, is_md5
+from s3_uploader.remote_store.writing import complete, multipart
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef, CopySourceTypeDef

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
+from typing import Any
 
 METADATA_PREFIX = "x-amz-meta-"
 
@@ -172,3 +173,18 @@ def for_grants(owner: str, grants: list[dict[str, object]]) -> dict[str, str]:
             values.setdefault(header, []).append(f'id="{grantee["ID"]}"')
         beyond_the_owner = beyond_the_owner or grantee.get("ID") != owner
     return {header: ", ".join(grantees) for header, grantees in values.items()} if beyond_the_owner else {}
+
+
+def etag_of(answer: Mapping[str, Any]) -> str:
+    """The ETag of an answer, in lower case and without quotes."""
+    return str(answer.get("ETag", "")).strip('"').lower()
+
+
+def is_md5(etag: str) -> bool:
+    """Whether an ETag has the form of an MD5; in parts uploaded objects have another one."""
+    return re.fullmatch(r"[0-9a-f]{32}", etag) is not None
+
+
+def is_encrypted(answer: Mapping[str, Any]) -> bool:
+    """With a key of KMS or of the customer the ETag says nothing; the server verified the Content-MD5 of each piece."""
+    return str(answer.get("ServerSideEncryption", "")).startswith("aws:kms") or "SSECustomerAlgorithm" in answer

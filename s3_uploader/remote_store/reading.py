@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from s3_uploader.remote_store import headers
 from s3_uploader.remote_store.connection import RemoteStoreError, S3Connection
-from s3_uploader.remote_store.writing import etag_of, is_encrypted, is_md5
+from s3_uploader.remote_store.headers import etag_of, is_encrypted, is_md5
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef

@@ -8,7 +8,6 @@ import hashlib
 import io
 import logging
 import os
-import re
 import shutil
 import stat
 import tempfile
@@ -18,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 from s3_uploader.remote_store import headers as header_rules
 from s3_uploader.remote_store.connection import RemoteStoreError, S3Connection
+from s3_uploader.remote_store.headers import etag_of, is_encrypted
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
@@ -229,21 +229,6 @@ def complete(
             if expected_etag and etag_of(connection.client.head_object(Bucket=bucket, Key=key)) == expected_etag:
                 return
         raise
-
-
-def etag_of(answer: Mapping[str, Any]) -> str:
-    """The ETag of an answer, in lower case and without quotes."""
-    return str(answer.get("ETag", "")).strip('"').lower()
-
-
-def is_md5(etag: str) -> bool:
-    """Whether an ETag has the form of an MD5; in parts uploaded objects have another one."""
-    return re.fullmatch(r"[0-9a-f]{32}", etag) is not None
-
-
-def is_encrypted(answer: Mapping[str, Any]) -> bool:
-    """With a key of KMS or of the customer the ETag says nothing; the server verified the Content-MD5 of each piece."""
-    return str(answer.get("ServerSideEncryption", "")).startswith("aws:kms") or "SSECustomerAlgorithm" in answer
 
 
 def _prove_by_reading(connection: S3Connection, bucket: str, key: str, md5: str) -> None:

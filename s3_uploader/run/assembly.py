@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import msgspec
 
@@ -14,16 +15,22 @@ from s3_uploader.config.schema import (
     Compress,
     Config,
     FtpDestination,
+    LocalDestination,
     Location,
     MoveTo,
     S3Destination,
 )
+from s3_uploader.core.errors import SpoolError
 from s3_uploader.core.model import Candidate, OnConflict, Proof
+from s3_uploader.ledger import LEDGER_NAME
+from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.run.routing import Plan, Rule
 from s3_uploader.run.settlement import FailurePolicy, SuccessPolicy
 from s3_uploader.spool.layouts.base import Globs, Layout
 from s3_uploader.spool.removal import MoveTarget
+from s3_uploader.spool.root import SpoolRoot
 from s3_uploader.stores.base import Compression, Memory, PutOptions, Store
+from s3_uploader.stores.listing import Inventory
 from s3_uploader.stores.wrappers.base import LazyStore
 
 _COMPRESSION_DEFAULTS = {"gzip": (".gz", 6), "zstd": (".zst", 3)}
@@ -221,3 +228,90 @@ def failure_policy(config: Config) -> FailurePolicy:
 def move_directory(policy: MoveTo) -> str:
     """The directory of a ``move_to``, absolute; a relative one is taken from where the program was started."""
     return os.path.abspath(policy.move_to)
+
+
+def build_inventory(config: Config, *, notice: Callable[[str, str], None]) -> Inventory:
+    """What reads the destination; it is reached as uploads reach it, with the same credentials."""
+    destination = config.destination
+    if isinstance(destination, S3Destination):
+        from s3_uploader.stores.s3 import listing
+
+        return listing.create(**_settings(destination), notice=notice)
+    if isinstance(destination, FtpDestination):
+        from s3_uploader.stores.ftp import store as ftp
+
+        return ftp.create(**_settings(destination), identity=config.base_dir).inventory()
+    from s3_uploader.stores.local.listing import LocalInventory
+
+    return LocalInventory(path=destination.path, max_concurrency=destination.max_concurrency)
+
+
+def _settings(destination: S3Destination | FtpDestination | LocalDestination) -> dict[str, Any]:
+    settings = msgspec.structs.asdict(destination)
+    for name in ("on_conflict", "minimum_proof"):
+        del settings[name]
+    return settings
+
+
+class Place(msgspec.Struct, frozen=True):
+    """An open spool and where its state lives."""
+
+    config: Config
+    root: SpoolRoot
+    layout: Layout
+    state_dir: str
+
+    @property
+    def ledger_path(self) -> str:
+        """Where the ledger is, or would be."""
+        return os.path.join(self.state_dir, LEDGER_NAME)
+
+
+@contextmanager
+def open_place(config: Config, *, environ: Mapping[str, str] = os.environ) -> Iterator[Place]:
+    """Open the spool of a configuration and make sure that nothing of our own lies where it would be shipped.
+
+    :raises SpoolError: if the spool cannot be used.
+    """
+    root = SpoolRoot(config.base_dir)
+    try:
+        state_dir = os.path.dirname(ledger_path(config, environ=environ))
+        _refuse_overlap(config, root, state_dir)
+        yield Place(config, root, build_layout(config), state_dir)
+    finally:
+        root.close()
+
+
+def _refuse_overlap(config: Config, root: SpoolRoot, state_dir: str) -> None:
+    base = os.path.realpath(config.base_dir)
+    if _is_within(state_dir, base):
+        raise SpoolError(
+            f"The state directory {state_dir} lies in the spool {config.base_dir}.",
+            hint="Set state_dir to a directory outside the spool.",
+        )
+    for key, policy in (("on_success", config.on_success), ("on_failure", config.on_failure)):
+        if isinstance(policy, MoveTo):
+            target = move_directory(policy)
+            if key == "on_failure" and os.path.realpath(target) == base:
+                continue
+            if _is_within(target, base):
+                raise SpoolError(
+                    f"{key}: {target} lies in the spool {config.base_dir}; what is moved there would be shipped again.",
+                    hint="Name a directory outside the spool.",
+                )
+    if config.claim_dir is not None and _is_within(config.claim_dir, base):
+        raise SpoolError(
+            f"claim_dir {config.claim_dir} lies in the spool {config.base_dir}.", hint="Put it beside the spool."
+        )
+    if isinstance(config.destination, LocalDestination):
+        target = config.destination.path
+        if _is_within(target, base) or _is_within(base, os.path.realpath(target)):
+            raise SpoolError(
+                f"The destination {target} and the spool {config.base_dir} contain one another.",
+                hint="Keep them apart.",
+            )
+
+
+def _is_within(path: str, base: str) -> bool:
+    real = os.path.realpath(path)
+    return real == base or real.startswith(base.rstrip("/") + "/")

@@ -12,22 +12,32 @@ from s3_uploader.config.schema import Config
 from s3_uploader.core.control import Clock, News, Stop
 from s3_uploader.core.counters import End, Tally
 from s3_uploader.core.errors import LockHeld, SpoolError, StateError, UploaderError
-from s3_uploader.core.events import Emit, Notice, RunFinished, RunStarted
-from s3_uploader.core.measurement import MOST_LOCATIONS, Measure, RunMeasured, RunNotBegun, measured_problems
+from s3_uploader.core.events import (
+    MOST_LOCATIONS,
+    Emit,
+    Measure,
+    Notice,
+    RunFinished,
+    RunMeasured,
+    RunNotBegun,
+    RunStarted,
+    measured_problems,
+)
 from s3_uploader.core.model import Problem, RunReport
 from s3_uploader.core.text import counted
-from s3_uploader.health.noticing import Noticing
+from s3_uploader.health import notices
 from s3_uploader.ledger import Ledger, create_state_directory
 from s3_uploader.run.assembly import (
     MakeStore,
+    Place,
     build_plan,
     build_store,
     compression_formats,
     failure_policy,
+    open_place,
     success_policy,
 )
 from s3_uploader.run.pipeline import Limits, Pipeline
-from s3_uploader.run.places import Place, open_place
 from s3_uploader.run.settlement import FailurePolicy, Settlement
 from s3_uploader.spool.lock import Lock, acquire
 
@@ -224,7 +234,7 @@ def _locked_run(place: Place, surroundings: Surroundings, max_runtime_seconds: f
         problems: tuple[Problem, ...] = ()
         try:
             _tidy(ledger, place, clock)
-            noticed = Noticing(ledger, settlement.tally, report, now=clock.now(), emit=emit)
+            noticed = notices.Noticing(ledger, settlement.tally, report, now=clock.now(), emit=emit)
             ledger.finish_run(run, report, failures=settlement.failures)
             problems = noticed.problems()
             finished = RunFinished(report, ledger.totals(), ledger.failing_count(attempts=1))
@@ -241,8 +251,6 @@ def _locked_run(place: Place, surroundings: Surroundings, max_runtime_seconds: f
 
 
 def _problems_without_ledger(report: RunReport) -> tuple[Problem, ...]:
-    from s3_uploader.health import notices
-
     return notices.problems_without_ledger(report)
 
 
@@ -275,8 +283,6 @@ def _measure_not_begun(
         return
     is_held = isinstance(error, LockHeld)
     if problems is None and not is_held:
-        from s3_uploader.health import notices
-
         problems = notices.prevented(config, error, environ=surroundings.environ, now=at)
     surroundings.measure(
         RunNotBegun(
@@ -296,8 +302,6 @@ def _step_aside(place: Place, held: LockHeld, surroundings: Surroundings, at: fl
     if held.held_since is None or at - held.held_since < _LONG_HELD_SECONDS:
         surroundings.emit(Notice("info", str(held)))
     else:
-        from s3_uploader.health import notices
-
         problems = notices.step_aside(place.config, held, state_dir=place.state_dir, now=at, emit=surroundings.emit)
     _measure_not_begun(place.config, surroundings, at, held, problems or None)
 

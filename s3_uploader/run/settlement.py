@@ -20,12 +20,11 @@ from s3_uploader.core.events import DirectoryPruned, Emit, FileLeft, LocalTroubl
 from s3_uploader.core.model import Candidate, FailureKind, Fingerprint, Left, Receipt
 from s3_uploader.ledger.rows import FailingRow, ShippedRow, after_failure
 from s3_uploader.run.superseded import Facts, Superseded
-from s3_uploader.spool import prune
 from s3_uploader.spool.layouts.base import Layout, original_name
 from s3_uploader.spool.leaving import Leaving
 from s3_uploader.spool.open_file import Closing, OpenFile
 from s3_uploader.spool.readiness import FUTURE_TOLERANCE
-from s3_uploader.spool.removal import MoveTarget, move, remove
+from s3_uploader.spool.removal import MoveTarget, move, prune_upwards, remove
 from s3_uploader.spool.root import Names, SpoolRoot
 from s3_uploader.stores.base import PutOptions, Store
 
@@ -343,9 +342,7 @@ class Settlement:
         """Remove a directory if it is empty and may go, and what becomes empty by that."""
         if not self._prune or names in self._pending_in:
             return
-        error = prune.prune_upwards(
-            self._root, self._layout, names, now=self._clock.now(), pruned=self._pruned_directory
-        )
+        error = prune_upwards(self._root, self._layout, names, now=self._clock.now(), pruned=self._pruned_directory)
         if error is not None:
             self._emit(LocalTrouble(self._root.shown(names), "prune", error.strerror or str(error)))
 

@@ -18,13 +18,12 @@ from s3_uploader.config.schema import Config, S3Destination
 from s3_uploader.core.control import Clock, News, Stop
 from s3_uploader.core.counters import End
 from s3_uploader.core.errors import ConfigError, UploaderError
-from s3_uploader.core.events import Emit, Event, LocalTrouble, Notice, RunFinished, UploadFailed, fan_out
-from s3_uploader.core.measurement import Measure
+from s3_uploader.core.events import Emit, Event, LocalTrouble, Measure, Notice, RunFinished, UploadFailed, fan_out
 from s3_uploader.core.model import Left, RunReport
 from s3_uploader.run import assembly
 from s3_uploader.run import run as app
 from s3_uploader.stores.base import Memory, Store
-from s3_uploader.stores.wrappers.kept import KeptStore, PassedOnMemory
+from s3_uploader.stores.wrappers.base import KeptStore, PassedOnMemory
 
 DEFAULT_INTERVAL = 9.0
 """Seconds between two passes; what zc.s3uploadqueue polled at."""

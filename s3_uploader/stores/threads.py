@@ -1,253 +1,163 @@
-"""A small pool of threads for stores that copy with blocking calls, and the flight: one upload under way.
-
-``concurrent.futures.ThreadPoolExecutor`` would do but for three things: the interpreter waits for its threads at exit,
-for ever if one hangs on a dead mount; it cannot give up a running call; and it knows no deadlines.
-"""
+"""Threads that read and digest what is too large to do in passing, and the bytes that may be in memory at once."""
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import heapq
+import itertools
+import queue
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-
-from s3_uploader.core.errors import StoreError, UploadCancelled
-from s3_uploader.core.model import Receipt
+from collections.abc import Callable
+from typing import Protocol
 
 
-class Flight:
-    """One upload under way: its future, its deadline, and whether it was given up.
-
-    The source's descriptor belongs to the caller until the future is done. So a flight that was given up fails at once
-    while it does not read the source (it waits in the queue, or for a connection), and otherwise as soon as its worker
-    has noticed.
-    """
-
-    def __init__(self, deadline: float) -> None:
-        self.future: Future[Receipt] = Future()
-        # From here on the future cannot be cancelled behind our back, by Future.cancel().
-        self.future.set_running_or_notify_cancel()
-        self.deadline = deadline
-        self._lock = threading.Lock()
-        self._over = threading.Event()
-        self._reason: UploadCancelled | None = None
-        self._reads_source = False
-        self._settled = False
-        self._interrupt: Callable[[], None] | None = None
-
-    @property
-    def remaining(self) -> float:
-        """Seconds until the deadline, 0 if it has passed."""
-        return max(0.0, self.deadline - time.monotonic())
-
-    @property
-    def given_up(self) -> bool:
-        """Whether the upload is to end without success."""
-        return self._reason is not None
-
-    def check(self) -> None:
-        """Return if the upload may go on.
-
-        :raises UploadCancelled: if it was given up or its deadline has passed.
-        """
-        if self._reason is None and self.remaining == 0:
-            self.give_up(deadline_exceeded())
-        if self._reason is not None:
-            raise self._reason
-
-    def pause(self, seconds: float) -> None:
-        """Sleep, but not longer than the flight lasts.
-
-        :raises UploadCancelled: if it was given up or its deadline has passed.
-        """
-        self._over.wait(min(seconds, self.remaining))
-        self.check()
-
-    @contextlib.contextmanager
-    def reading_source(self) -> Iterator[None]:
-        """The part of an upload that uses the source's descriptor."""
-        with self._lock:
-            if self._reason is not None:
-                raise self._reason
-            self._reads_source = True
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._reads_source = False
-
-    @contextlib.contextmanager
-    def interrupted_by(self, interrupt: Callable[[], None]) -> Iterator[None]:
-        """Within, ``interrupt`` is called (on another thread) when the flight is given up, to end a blocking call."""
-        with self._lock:
-            if self._reason is not None:
-                raise self._reason
-            self._interrupt = interrupt
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._interrupt = None
-
-    def give_up(self, reason: UploadCancelled) -> None:
-        """End the upload with ``reason``, at once or as soon as its worker lets go of the source."""
-        with self._lock:
-            if self._settled or self._reason is not None:
-                return
-            self._reason = reason
-            at_once = not self._reads_source
-            self._settled = at_once
-            # Under the lock, so that the socket is not one that its worker has already passed on to another flight.
-            if self._interrupt is not None:
-                self._interrupt()
-        self._over.set()
-        if at_once:
-            self.future.set_exception(reason)
-
-    def run(self, work: Callable[[Flight], Receipt]) -> None:
-        """Do the work and settle the future with what came of it."""
-        receipt: Receipt | None = None
-        error: BaseException | None = None
-        try:
-            self.check()
-            receipt = work(self)
-        except StoreError as raised:
-            # An interrupted call fails in its own words; what ended the flight is the reason that it was given up.
-            error = self._reason or raised
-        except BaseException as raised:
-            error = self._reason
-            if error is None:
-                error = StoreError(
-                    f"The upload failed unexpectedly: {type(raised).__name__}: {raised}", code=type(raised).__name__
-                )
-                error.__cause__ = raised
-        with self._lock:
-            if self._settled:
-                return
-            self._settled = True
-        if receipt is not None:
-            self.future.set_result(receipt)
-        else:
-            if isinstance(error, StoreError):
-                _forget_frames(error)
-            self.future.set_exception(error)
-
-
-def _forget_frames(error: BaseException | None) -> None:
-    """Drop the tracebacks of an expected error: their frames, buffers included, form a cycle with the future."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
-
-
-def deadline_exceeded() -> UploadCancelled:
-    """The error of an upload whose deadline has passed."""
-    return UploadCancelled("The upload was given up because its deadline passed.", code="DeadlineExceeded")
-
-
-def cancelled() -> UploadCancelled:
-    """The error of an upload that was given up because the run ends."""
-    return UploadCancelled("The upload was given up because the run was interrupted.")
-
-
-class Workers:
-    """Threads that take flights from a queue in order, and one that watches over their deadlines.
-
-    All are daemons, started when they are first needed.
-    """
+class Crew:
+    """A few daemon threads that do jobs in order; started when there is something to do."""
 
     def __init__(self, *, name: str, count: int) -> None:
         self._name = name
         self._count = count
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._work_arrived = threading.Condition(self._lock)
-        self._watch_earlier = threading.Condition(self._lock)
-        self._queue: deque[tuple[Flight, Callable[[Flight], Receipt]]] = deque()
-        self._flights: set[Flight] = set()
         self._threads: list[threading.Thread] = []
-        self._idle = 0
-        self._next_look = float("inf")
+        self._busy = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is a job that is not done."""
+        return self._busy > 0 or not self._jobs.empty()
+
+    def do(self, job: Callable[[], None]) -> None:
+        """Have a job done; what it raises is lost, so it deals with its errors itself.
+
+        :raises RuntimeError: if there may be no thread; then the job is not done, now or later.
+        """
+        with self._lock:
+            if len(self._threads) < self._count and self._busy + self._jobs.qsize() >= len(self._threads):
+                self._grow()
+        self._jobs.put(job)
+
+    def _grow(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            if not self._threads:
+                raise
+        else:
+            self._threads.append(thread)
+
+    def close(self, *, timeout: float) -> None:
+        """Let the threads end after the jobs at hand."""
+        with self._lock:
+            threads = list(self._threads)
+        for _ in threads:
+            self._jobs.put(None)
+        for thread in threads:
+            thread.join(timeout / len(threads))
+
+    def _work(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if job is None:
+                return
+            self._busy += 1
+            with contextlib.suppress(Exception):
+                job()
+            self._busy -= 1
+            del job
+
+
+class ByteBudget:
+    """Lets go ahead who has room for his bytes, in order; one who needs more than there is goes alone."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._used = 0
+        self._waiting: collections.deque[tuple[int, Callable[[], None]]] = collections.deque()
+
+    def try_acquire(self, count: int) -> bool:
+        """Take room if there is some and nobody waits."""
+        with self._lock:
+            if self._waiting or (self._used and self._used + count > self._limit):
+                return False
+            self._used += count
+            return True
+
+    def acquire(self, count: int, go: Callable[[], None]) -> None:
+        """Take room, now or later, and call ``go`` then, on whatever thread it is."""
+        with self._lock:
+            if self._waiting or (self._used and self._used + count > self._limit):
+                self._waiting.append((count, go))
+                return
+            self._used += count
+        go()
+
+    def release(self, count: int) -> None:
+        """Give room back."""
+        ready = []
+        with self._lock:
+            self._used -= count
+            while self._waiting and (not self._used or self._used + self._waiting[0][0] <= self._limit):
+                wanted, go = self._waiting.popleft()
+                self._used += wanted
+                ready.append(go)
+        for go in ready:
+            go()
+
+
+class Timer(Protocol):
+    """Calls a function at a time of the monotonic clock."""
+
+    def call_at(self, when: float, call: Callable[[], None]) -> None:
+        """Call ``call`` on the timer's thread at ``when`` or soon after it."""
+
+
+class TimerThread:
+    """A :class:`Timer`. Its thread, a daemon, starts with the first call; what is due runs one after the other."""
+
+    def __init__(self, *, name: str) -> None:
+        self._name = name
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = itertools.count()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
         self._closed = False
 
-    def submit(self, work: Callable[[Flight], Receipt], *, deadline: float) -> Future[Receipt]:
-        """Queue ``work``; it is called on a worker with its flight."""
-        flight = Flight(deadline)
-        with self._lock:
+    def call_at(self, when: float, call: Callable[[], None]) -> None:
+        """Call ``call`` at ``when``; after :meth:`close` it is not called at all."""
+        with self._changed:
             if self._closed:
-                raise RuntimeError("the store is closed")
-            self._flights.add(flight)
-            self._queue.append((flight, work))
-            if self._idle < len(self._queue) and len(self._threads) <= self._count:
-                if not self._threads:
-                    self._start(self._watch, "watch")
-                self._start(self._serve, str(len(self._threads)))
-            self._work_arrived.notify()
-            if deadline < self._next_look:
-                self._watch_earlier.notify()
-        return flight.future
+                return
+            heapq.heappush(self._due, (when, next(self._count), call))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+            elif self._due[0][0] >= when:
+                self._changed.notify()
 
-    def cancel(self) -> None:
-        """Give up every flight, queued or running."""
-        with self._lock:
-            flights = list(self._flights)
-        for flight in flights:
-            flight.give_up(cancelled())
-
-    def close(self, *, timeout: float) -> bool:
-        """Give up what is left and end the threads; ``False`` if one of them still hangs after ``timeout`` seconds."""
-        with self._lock:
+    def close(self, *, timeout: float = 0.5) -> None:
+        """Forget what is not due yet, end the thread, and wait a moment for its end."""
+        with self._changed:
             self._closed = True
-            self._work_arrived.notify_all()
-            self._watch_earlier.notify_all()
-            threads = list(self._threads)
-        self.cancel()
-        ends_at = time.monotonic() + timeout
-        for thread in threads:
-            thread.join(max(0.0, ends_at - time.monotonic()))
-        return not any(thread.is_alive() for thread in threads)
+            self._due.clear()
+            self._changed.notify()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
 
-    def _start(self, target: Callable[[], None], name: str) -> None:
-        thread = threading.Thread(target=target, name=f"{self._name}-{name}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _serve(self) -> None:
+    def _run(self) -> None:
         while True:
-            with self._lock:
-                self._idle += 1
-                while not self._queue:
-                    if self._closed:
-                        return
-                    self._work_arrived.wait()
-                self._idle -= 1
-                flight, work = self._queue.popleft()
-            try:
-                flight.run(work)
-            finally:
-                with self._lock:
-                    self._flights.discard(flight)
-            del flight, work
-
-    def _watch(self) -> None:
-        """Give up flights whose deadline has passed, also those that wait in the queue or hang in a call."""
-        given_up: set[Flight] = set()
-        while True:
-            with self._lock:
-                now = time.monotonic()
-                # A flight that was given up and still hangs must not make this loop spin.
-                given_up &= self._flights
-                watched = self._flights - given_up
-                due = [flight for flight in watched if flight.deadline <= now]
-                if not due:
-                    if self._closed:
-                        return
-                    self._next_look = min((flight.deadline for flight in watched), default=float("inf"))
-                    self._watch_earlier.wait(min(self._next_look - now, 3600.0))
-                    continue
-            for flight in due:
-                flight.give_up(deadline_exceeded())
-            given_up.update(due)
+            with self._changed:
+                while not self._closed and (not self._due or self._due[0][0] > time.monotonic()):
+                    self._changed.wait(self._due[0][0] - time.monotonic() if self._due else None)
+                if self._closed:
+                    return
+                call = heapq.heappop(self._due)[2]
+            # A bug in one of them must not keep the others from their time.
+            with contextlib.suppress(Exception):
+                call()
+            del call

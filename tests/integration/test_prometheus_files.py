@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.core.measurement import RunMeasured
+from s3_uploader.core.events import RunMeasured
 from s3_uploader.core.model import RunReport, Totals, Waiting
 from s3_uploader.monitoring.metrics.exposition import FAMILIES
 from s3_uploader.monitoring.metrics.samples import CAUSES, exposition

@@ -22,11 +22,10 @@ from botocore.credentials import Credentials as BotocoreCredentials
 
 from s3_uploader.core.errors import EngineUnavailable, Scope, StoreError
 from s3_uploader.core.model import Proof
-from s3_uploader.stores.s3.endpoint import Access
-from s3_uploader.stores.s3.engines.base import Engine
-from s3_uploader.stores.s3.engines.choose import EngineSettings
+from s3_uploader.stores.s3.endpoint import Access, Credentials
+from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
 from s3_uploader.stores.s3.engines.native import NativeEngine
-from s3_uploader.stores.s3.engines.sigv4 import Credentials, Signer
+from s3_uploader.stores.s3.engines.sigv4 import Signer
 from tests.contracts.store_contract import pattern
 from tests.integration.s3_raw_server import RawRequest, RawServer
 from tests.integration.s3_support import MEBIBYTE, PART, PATIENCE, Known, Station

@@ -8,18 +8,8 @@ import pytest
 
 from s3_uploader.core.errors import SpoolError, StateError
 from s3_uploader.core.model import Cause, Problem, Severity
-from s3_uploader.health.diagnosis import (
-    Facts,
-    FullDisk,
-    FutureFiles,
-    HolderSeen,
-    OpenFileSeen,
-    ReadyFiles,
-    cause_of_code,
-    diagnose,
-    hung_after,
-    usual_pause,
-)
+from s3_uploader.health.diagnosis import cause_of_code, diagnose, hung_after, usual_pause
+from s3_uploader.health.observations import Facts, FullDisk, FutureFiles, HolderSeen, OpenFileSeen, ReadyFiles
 from s3_uploader.ledger.rows import FailingKind, RunRow
 from s3_uploader.stores.s3.errors import MEANINGS
 

@@ -13,8 +13,7 @@ from s3_uploader.core.counters import Tally
 from s3_uploader.core.errors import LockHeld
 from s3_uploader.core.events import Event, Notice
 from s3_uploader.core.model import Candidate, Cause, Left
-from s3_uploader.health.notices import note, step_aside
-from s3_uploader.health.noticing import MEMORY_NAME, NOTHING_SEEN
+from s3_uploader.health.notices import MEMORY_NAME, NOTHING_SEEN, note, step_aside
 from s3_uploader.ledger import EndpointMemory
 from s3_uploader.spool.lock import NOTE_NAME
 from tests.fakes import NOW, candidate

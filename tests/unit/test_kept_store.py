@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from s3_uploader.stores.base import PutOptions, Source
-from s3_uploader.stores.wrappers.kept import KeptStore, PassedOnMemory
+from s3_uploader.stores.wrappers.base import KeptStore, PassedOnMemory
 from tests.fakes import FakeStore
 
 

@@ -8,8 +8,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from s3_uploader.core.events import Event, FileLeft, RunStarted, Uploaded, UploadFailed, UploadStarted
-from s3_uploader.core.measurement import Problem, RunMeasured, RunNotBegun
+from s3_uploader.core.events import (
+    Event,
+    FileLeft,
+    Problem,
+    RunMeasured,
+    RunNotBegun,
+    RunStarted,
+    Uploaded,
+    UploadFailed,
+    UploadStarted,
+)
 from s3_uploader.core.model import Left, LocationTotals, Proof, Receipt, RunReport, Totals, Waiting
 from s3_uploader.monitoring.metrics.exposition import FAMILIES, PREFIX
 from s3_uploader.monitoring.metrics.live import Live

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from s3_uploader._version import __version__
-from s3_uploader.core.events import Event, Notice
-from s3_uploader.core.measurement import MOST_LOCATIONS, Problem, RunInProgress, RunMeasured, RunNotBegun
+from s3_uploader.core.events import MOST_LOCATIONS, Event, Notice, Problem, RunInProgress, RunMeasured, RunNotBegun
 from s3_uploader.core.model import OTHER_LOCATIONS, Left, LocationTotals, RunReport, Totals, Waiting
 from s3_uploader.monitoring.metrics.exposition import FAMILIES, PREFIX
 from s3_uploader.monitoring.metrics.samples import CAUSES, OUTCOMES, exposition

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.core.events import Event, Notice, RunFinished, RunStarted
-from s3_uploader.core.measurement import RunMeasured, RunNotBegun
+from s3_uploader.core.events import Event, Notice, RunFinished, RunMeasured, RunNotBegun, RunStarted
 from s3_uploader.core.model import RunReport, Totals
 from s3_uploader.monitoring import ping
 from s3_uploader.monitoring.monitor import Monitoring, NoTail

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from s3_uploader.core.errors import SourceChanged
-from s3_uploader.stores.s3.reading import read_digested, read_exactly
+from s3_uploader.stores.s3.checksums import read_digested, read_exactly
 
 CONTENT = os.urandom(1_000_003)
 

@@ -16,10 +16,9 @@ from s3_uploader.core.errors import EngineUnavailable, Scope, StoreError, Upload
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.s3.checksums import digest_of
-from s3_uploader.stores.s3.endpoint import Access, locate
-from s3_uploader.stores.s3.engines.base import Answer, Done, Failure, FailureKind, Outcome, Request
-from s3_uploader.stores.s3.engines.choose import EngineSettings, make_engine
-from s3_uploader.stores.s3.engines.sigv4 import Credentials
+from s3_uploader.stores.s3.endpoint import Access, Credentials, locate
+from s3_uploader.stores.s3.engines.base import Answer, Done, EngineSettings, Failure, FailureKind, Outcome, Request
+from s3_uploader.stores.s3.engines.choose import make_engine
 from s3_uploader.stores.s3.multipart import MultipartUpload
 from s3_uploader.stores.s3.store import S3Store
 

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3_uploader.core.errors import StoreError
-from s3_uploader.stores.crew import ByteBudget
-from s3_uploader.stores.s3.endpoint import Endpoint, find_proxy, locate, resolve
+from s3_uploader.stores.s3.endpoint import Credentials, Endpoint, find_proxy, locate, resolve
 from s3_uploader.stores.s3.engines.http1 import AnswerParser, InvalidAnswer, request_head
-from s3_uploader.stores.s3.engines.sigv4 import Credentials, Signer
+from s3_uploader.stores.s3.engines.sigv4 import Signer
 from s3_uploader.stores.s3.engines.throttle import Pace
+from s3_uploader.stores.threads import ByteBudget
 
 EXAMPLE = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 EXAMPLE_TIME = 1369353600.0  # Fri, 24 May 2013 00:00:00 GMT

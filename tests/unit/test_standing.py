@@ -17,8 +17,7 @@ from s3_uploader.core import procfs
 from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.model import Cause, Problem, RunReport, Severity
-from s3_uploader.health.notices import Seen
-from s3_uploader.health.noticing import MEMORY_PREFIX
+from s3_uploader.health.notices import MEMORY_PREFIX, Seen
 from s3_uploader.inspection.status import Standing, standing_of
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.state_directory import ledger_path

@@ -12,7 +12,7 @@ from s3_uploader.inspection.report import delays
 from s3_uploader.inspection.report.deliveries import Deliveries, Location
 from s3_uploader.inspection.report.levels import HOUR, Level, levels
 from s3_uploader.ledger import FailingRow, Ledger, RunRow, ShippedRow
-from s3_uploader.ledger.survey import Survey
+from s3_uploader.ledger.queries import Survey
 
 MOST_LOCATIONS = 10
 """Locations with a series of their own; the others are added up."""

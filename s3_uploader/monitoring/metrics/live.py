@@ -9,8 +9,16 @@ from __future__ import annotations
 import msgspec
 
 from s3_uploader.core.control import Clock
-from s3_uploader.core.events import Event, RunStarted, Uploaded, UploadFailed, UploadStarted
-from s3_uploader.core.measurement import Measurement, RunMeasured, RunNotBegun
+from s3_uploader.core.events import (
+    Event,
+    Measurement,
+    RunMeasured,
+    RunNotBegun,
+    RunStarted,
+    Uploaded,
+    UploadFailed,
+    UploadStarted,
+)
 from s3_uploader.core.model import LocationTotals, RunReport, Totals
 from s3_uploader.core.text import shown_name
 from s3_uploader.monitoring.metrics.exposition import Samples, blocks, joined

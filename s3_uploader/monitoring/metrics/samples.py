@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from s3_uploader._version import __version__
-from s3_uploader.core.measurement import MOST_LOCATIONS, Measurement, Problem, RunInProgress, RunMeasured
+from s3_uploader.core.events import MOST_LOCATIONS, Measurement, Problem, RunInProgress, RunMeasured
 from s3_uploader.core.model import OTHER_LOCATIONS, Cause, Left, LocationTotals, RunReport, Totals, Waiting
 from s3_uploader.core.text import shown_name
 from s3_uploader.monitoring.metrics.exposition import Blocks, Samples, blocks, blocks_of, joined

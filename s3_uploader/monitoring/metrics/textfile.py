@@ -15,8 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
-from s3_uploader.core.events import Emit, Notice
-from s3_uploader.core.measurement import Measurement, RunInProgress, RunMeasured
+from s3_uploader.core.events import Emit, Measurement, Notice, RunInProgress, RunMeasured
 from s3_uploader.core.text import shown_name
 from s3_uploader.monitoring.metrics.samples import exposition, progress_exposition
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from s3_uploader.core.errors import StoreError
 from s3_uploader.stores.ftp.errors import TOO_MANY
 from s3_uploader.stores.ftp.replies import Lost, Refused
-from s3_uploader.stores.threads import Flight
+from s3_uploader.stores.workers import Flight
 
 if TYPE_CHECKING:
     from s3_uploader.stores.ftp.session import Session

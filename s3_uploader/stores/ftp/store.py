@@ -34,7 +34,7 @@ from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties
 from s3_uploader.stores.ftp.errors import FULL, login_error, transfer_error
 from s3_uploader.stores.ftp.replies import Lost, Refused
 from s3_uploader.stores.keys import path_segments
-from s3_uploader.stores.threads import Flight, Workers
+from s3_uploader.stores.workers import Flight, Workers
 
 if TYPE_CHECKING:
     from s3_uploader.stores.ftp.listing import FtpInventory

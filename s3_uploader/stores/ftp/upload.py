@@ -21,7 +21,7 @@ from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.ftp.replies import Refused
 from s3_uploader.stores.ftp.session import CHUNK, Session
 from s3_uploader.stores.keys import derived_key
-from s3_uploader.stores.threads import Flight
+from s3_uploader.stores.workers import Flight
 
 _READ = 1 << 18
 

@@ -30,7 +30,7 @@ from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties
 from s3_uploader.stores.keys import derived_key, path_segments
 from s3_uploader.stores.local import files
-from s3_uploader.stores.threads import Flight, Workers
+from s3_uploader.stores.workers import Flight, Workers
 
 _CHUNK = 1 << 20
 

@@ -10,7 +10,7 @@ from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3 import errors as s3_errors
 from s3_uploader.stores.s3.engines.base import Answer, Engine, Failure, FailureKind, Outcome, Request, Sending
-from s3_uploader.stores.timer import Timer
+from s3_uploader.stores.threads import Timer
 
 Finished = Callable[["Call"], None]
 

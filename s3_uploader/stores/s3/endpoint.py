@@ -15,7 +15,15 @@ from typing import Any
 import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError
-from s3_uploader.stores.s3.engines.sigv4 import Credentials
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """What proves who we are; ``token`` comes with temporary ones."""
+
+    access_key: str
+    secret_key: str
+    token: str = ""
+
 
 DEFAULT_REGION = "us-east-1"
 

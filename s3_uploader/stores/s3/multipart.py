@@ -13,16 +13,19 @@ from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import (
     Digest,
+    Part,
     clean_etag,
     crc32_text,
+    digest_of_parts,
     etag_is_md5,
     evidence,
+    plan_parts,
+    read_digested,
+    read_exactly,
 )
 from s3_uploader.stores.s3.client import NOTHING_EXPECTED, Call
 from s3_uploader.stores.s3.conflict import LOOKED, ContestedUpload
 from s3_uploader.stores.s3.engines.base import UNSIGNED_PAYLOAD
-from s3_uploader.stores.s3.parts import Part, digest_of_parts, plan_parts
-from s3_uploader.stores.s3.reading import read_digested, read_exactly
 from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE
 from s3_uploader.stores.s3.upload import Context
 

@@ -9,11 +9,10 @@ from s3_uploader.core.errors import ProofError, StoreError
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.s3 import requests
-from s3_uploader.stores.s3.checksums import Digest, clean_etag, digest_of, evidence
+from s3_uploader.stores.s3.checksums import Digest, clean_etag, digest_of, evidence, read_exactly
 from s3_uploader.stores.s3.client import Call
 from s3_uploader.stores.s3.conflict import ContestedUpload
 from s3_uploader.stores.s3.engines.base import Request
-from s3_uploader.stores.s3.reading import read_exactly
 from s3_uploader.stores.s3.requests import UNLESS_THERE
 from s3_uploader.stores.s3.upload import Context
 

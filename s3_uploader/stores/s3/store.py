@@ -13,18 +13,17 @@ from typing import Literal
 from s3_uploader.core.errors import KeyRefused, StoreError, UploadCancelled
 from s3_uploader.core.model import Finding, Proof, Receipt, Severity
 from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties
-from s3_uploader.stores.crew import ByteBudget, Crew
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.capabilities import Abilities, EndpointMemory, NoMemory
 from s3_uploader.stores.s3.client import Caller
 from s3_uploader.stores.s3.endpoint import Access, Endpoint, resolve
-from s3_uploader.stores.s3.engines.base import Engine
-from s3_uploader.stores.s3.engines.choose import EngineName, EngineSettings, make_engine
+from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
+from s3_uploader.stores.s3.engines.choose import EngineName, make_engine
 from s3_uploader.stores.s3.multipart import MultipartUpload
 from s3_uploader.stores.s3.single import SingleUpload
 from s3_uploader.stores.s3.upload import Context, Upload
-from s3_uploader.stores.timer import Timer, TimerThread
+from s3_uploader.stores.threads import ByteBudget, Crew, Timer, TimerThread
 
 MAXIMUM_SIZE = 5 * 2**40
 BYTES_IN_FLIGHT = 64 * 2**20

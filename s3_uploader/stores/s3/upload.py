@@ -18,14 +18,13 @@ from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.core.model import Receipt
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import PutOptions, Source
-from s3_uploader.stores.crew import ByteBudget, Crew
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.capabilities import Abilities
 from s3_uploader.stores.s3.checksums import Digest
 from s3_uploader.stores.s3.client import Call, Caller
 from s3_uploader.stores.s3.engines.base import Request
 from s3_uploader.stores.s3.requests import UNLESS_THERE
-from s3_uploader.stores.timer import Timer
+from s3_uploader.stores.threads import ByteBudget, Crew, Timer
 
 
 class Context(msgspec.Struct, kw_only=True):

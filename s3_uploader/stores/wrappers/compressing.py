@@ -23,7 +23,7 @@ import msgspec
 from s3_uploader.core.errors import EngineUnavailable, SourceChanged, StoreError, UploadCancelled
 from s3_uploader.core.model import Finding, Receipt
 from s3_uploader.stores.base import Compression, Loop, PutOptions, Source, Store, StoreProperties
-from s3_uploader.stores.crew import Crew
+from s3_uploader.stores.threads import Crew
 
 ORIGINAL_SHA256 = "original-sha256"
 ORIGINAL_SIZE = "original-size"

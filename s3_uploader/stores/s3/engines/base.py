@@ -164,3 +164,17 @@ def _entity(match: re.Match[str]) -> str:
 def escape(text: str) -> str:
     """Text for an XML document."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What every engine is told.
+
+    :param max_connections: most requests at once.
+    :param max_bandwidth: bytes per second of all requests together, ``None`` for no limit.
+    :param silence_seconds: after so long without a byte in either direction a request fails.
+    """
+
+    max_connections: int
+    max_bandwidth: int | None = None
+    connect_timeout_seconds: float = 10.0
+    silence_seconds: float = 60.0

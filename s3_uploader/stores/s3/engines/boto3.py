@@ -15,8 +15,7 @@ from typing import Any
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.stores.base import Loop
 from s3_uploader.stores.s3.endpoint import Access
-from s3_uploader.stores.s3.engines.base import Answer, Done, Failure, FailureKind, Outcome, Request
-from s3_uploader.stores.s3.engines.choose import EngineSettings
+from s3_uploader.stores.s3.engines.base import Answer, Done, EngineSettings, Failure, FailureKind, Outcome, Request
 from s3_uploader.stores.s3.engines.throttle import Pace
 
 MAXIMUM_THREADS = 32

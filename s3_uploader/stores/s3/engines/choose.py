@@ -5,27 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-import msgspec
-
 from s3_uploader.core.errors import EngineUnavailable
 from s3_uploader.stores.s3.endpoint import Access
-from s3_uploader.stores.s3.engines.base import Engine
+from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
 
 EngineName: TypeAlias = Literal["auto", "native", "boto3"]
-
-
-class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What every engine is told.
-
-    :param max_connections: most requests at once.
-    :param max_bandwidth: bytes per second of all requests together, ``None`` for no limit.
-    :param silence_seconds: after so long without a byte in either direction a request fails.
-    """
-
-    max_connections: int
-    max_bandwidth: int | None = None
-    connect_timeout_seconds: float = 10.0
-    silence_seconds: float = 60.0
 
 
 def make_engine(

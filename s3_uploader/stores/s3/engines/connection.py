@@ -16,13 +16,14 @@ import selectors
 import socket
 import ssl
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Protocol
 
+from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.engines.base import Done, Failure, FailureKind, Outcome, Request
 from s3_uploader.stores.s3.engines.http1 import AnswerParser, InvalidAnswer, request_head
-
-if TYPE_CHECKING:
-    from s3_uploader.stores.s3.engines.native import NativeEngine
+from s3_uploader.stores.s3.engines.resolver import Address
+from s3_uploader.stores.s3.engines.throttle import Pace
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _RECEIVE = 64 * 1024
@@ -32,8 +33,52 @@ _SLICE = 256 * 1024
 _TURN = 2 * 1024 * 1024
 """So many bytes of one body are written before the other connections get their turn."""
 
-# Address is what socket.getaddrinfo returns.
-Address = tuple[socket.AddressFamily, tuple[object, ...]]
+
+class ConnectionOwner(Protocol):
+    """What a connection needs of the engine that it belongs to.
+
+    All methods but ``call`` and ``cancel`` belong to the thread that runs the loop.
+
+    :ivar generation: how often the bucket has moved.
+    """
+
+    pace: Pace | None
+    tls_context: ssl.SSLContext | None
+    generation: int
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where requests go."""
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Have a function called on the loop's thread."""
+
+    def cancel(self, exchange: Exchange) -> None:
+        """Cancel one exchange."""
+
+    def watch(self, connection: Connection, events: int) -> None:
+        """Wait for events of a connection."""
+
+    def unwatch(self, connection: Connection) -> None:
+        """Wait for no event of a connection any more."""
+
+    def connected(self, connection: Connection, now: float) -> None:
+        """A connection is ready for its first request."""
+
+    def repeat(self, exchange: Exchange, outcome: Outcome) -> None:
+        """Send once more what was written to a connection that the server was just closing."""
+
+    def exchanged(
+        self,
+        connection: Connection,
+        exchange: Exchange | None,
+        outcome: Outcome,
+        *,
+        reusable: bool,
+        answer_began: bool,
+        now: float,
+    ) -> None:
+        """An exchange has come to its end, well or badly."""
 
 
 class Exchange:
@@ -41,7 +86,7 @@ class Exchange:
 
     __slots__ = ("_engine", "body", "connection", "done", "finished", "head", "repeated", "to_head")
 
-    def __init__(self, engine: NativeEngine, request: Request, head: bytes, done: Done) -> None:
+    def __init__(self, engine: ConnectionOwner, request: Request, head: bytes, done: Done) -> None:
         self._engine = engine
         self.head = head
         self.body = request.body
@@ -74,7 +119,7 @@ class Connection:
         "generation", "lock", "progress_at", "served", "sock", "state", "throttled", "write_failed", "wrote_at",
     )  # fmt: skip
 
-    def __init__(self, engine: NativeEngine, addresses: list[Address], now: float) -> None:
+    def __init__(self, engine: ConnectionOwner, addresses: list[Address], now: float) -> None:
         self.engine = engine
         self._addresses = addresses
         self.lock = threading.Lock()

@@ -24,7 +24,7 @@ from s3_uploader.stores.s3.engines.base import Done, Failure, FailureKind, Outco
 from s3_uploader.stores.s3.engines.connection import READ, WRITE, Connection, Exchange
 from s3_uploader.stores.s3.engines.http1 import request_head
 from s3_uploader.stores.s3.engines.resolver import Addresses, LookUp, make_tls_context
-from s3_uploader.stores.s3.engines.signing import SignedRequests
+from s3_uploader.stores.s3.engines.sigv4 import SignedRequests
 from s3_uploader.stores.s3.engines.throttle import Pace
 
 _TICK = 0.25

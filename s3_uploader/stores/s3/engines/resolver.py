@@ -10,7 +10,10 @@ import time
 from collections.abc import Callable
 
 from s3_uploader.core.errors import Scope, StoreError
-from s3_uploader.stores.s3.engines.connection import Address
+
+Address = tuple[socket.AddressFamily, tuple[object, ...]]
+"""The family and address of a socket, as ``socket.getaddrinfo`` returns them."""
+
 
 _LAST_SECONDS = 60.0
 

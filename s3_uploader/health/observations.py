@@ -1,0 +1,98 @@
+"""What is known of a spool when somebody asks why it is not emptied, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from s3_uploader.core.errors import UploaderError
+from s3_uploader.ledger.rows import FailingKind, RunRow
+
+HUNG_SECONDS = 3600.0
+"""Seconds after which another run is suspected to hang, if its time budget does not say more."""
+
+
+class OpenFileSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that is not finished although it should be.
+
+    :param since: seconds since the epoch: when it was first seen so, or last written to if that was earlier.
+    :param is_open: a writer has it open; else it is still being changed.
+    :param by: the writer in words, where it is known.
+    """
+
+    path: str
+    since: float
+    is_open: bool = True
+    by: str = ""
+
+
+class ReadyFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """Files that have been ready for long: how many, the one that has been so for longest, and since when at most."""
+
+    files: int
+    path: str
+    since: float
+
+
+class HolderSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """Who has the lock.
+
+    :param words: the holder described for people.
+    :param since: when it took the lock, seconds since the epoch; ``None`` if unknown.
+    :param shipped_at: when it last shipped a file, ``None`` if it has not or there is no telling.
+    :param state: what its process does, in words; empty if there is no telling.
+    """
+
+    words: str
+    since: float | None
+    shipped_at: float | None = None
+    state: str = ""
+
+
+class FutureFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """Files whose times lie in the future: how many, one of them, by how many seconds, and since when there are any."""
+
+    files: int
+    path: str
+    seconds: float
+    since: float | None = None
+
+
+class FullDisk(msgspec.Struct, frozen=True, kw_only=True):
+    """A directory that cannot be written to: what it is for, where it is, and why, as in ``is full``."""
+
+    purpose: str
+    directory: str
+    why: str
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a spool. Everything but the time may be left out where it is not known.
+
+    :param now: seconds since the epoch.
+    :param base_dir: the spool.
+    :param runs: the runs of the ledger, the latest first; read only as far as needed.
+    :param failing: the files that fail, by kind of failure.
+    :param not_finished: files that are open or still change.
+    :param future: files from the future.
+    :param holder: who has the lock, if anybody.
+    :param hung_after: seconds after which a holder is suspected to hang.
+    :param prevented: why no run can begin, as found now.
+    :param full: directories whose disks have no room.
+    :param waiting: how many files wait, ``None`` if that was not looked at.
+    :param ready: those of them that are ready, and have been so for long.
+    """
+
+    now: float
+    base_dir: str
+    runs: Iterable[RunRow] = ()
+    failing: Sequence[FailingKind] = ()
+    not_finished: Sequence[OpenFileSeen] = ()
+    future: FutureFiles | None = None
+    holder: HolderSeen | None = None
+    hung_after: float = HUNG_SECONDS
+    prevented: UploaderError | None = None
+    full: Sequence[FullDisk] = ()
+    waiting: int | None = None
+    ready: ReadyFiles | None = None

@@ -1,0 +1,216 @@
+"""Shipped files in the ledger: how they are written, read in chunks, and forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from s3_uploader.ledger.columns import SHIPPED_COLUMNS, kept_values, restored, shipped_row, shipped_values, stored
+from s3_uploader.ledger.rows import HistoryTotals, ShippedRow
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_CHUNK = 500
+
+
+def insert(connection: sqlite3.Connection, rows: Sequence[ShippedRow], *, destinations: dict[str, int]) -> None:
+    """Write shipped files and count them.
+
+    :param destinations: numbers of the destinations that are known so far; the new ones are added.
+    """
+    for name in {row.destination for row in rows}.difference(destinations):
+        connection.execute("INSERT OR IGNORE INTO destinations (name) VALUES (?)", (stored(name),))
+        ((number,),) = connection.execute("SELECT id FROM destinations WHERE name = ?", (stored(name),)).fetchall()
+        destinations[name] = number
+    connection.executemany(
+        f"INSERT INTO shipped ({SHIPPED_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [shipped_values(row, destinations[row.destination]) for row in rows],
+    )
+    connection.executemany(
+        "INSERT OR REPLACE INTO kept (path, destination, inode, size, mtime_ns, ctime_ns) VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (stored(row.path), destinations[row.destination], *kept_values(row.kept))
+            for row in rows
+            if row.kept is not None
+        ],
+    )
+    connection.execute(
+        "UPDATE totals SET shipped_rows = shipped_rows + :files, shipped_files = shipped_files + :files,"
+        " shipped_bytes = shipped_bytes + :bytes, already_there = already_there + :there,"
+        " last_shipped_at = max(coalesce(last_shipped_at, :latest), :latest)",
+        {
+            "files": len(rows),
+            "bytes": sum(row.size for row in rows),
+            "there": sum(row.already_there for row in rows),
+            "latest": max(row.shipped_at for row in rows),
+        },
+    )
+    connection.executemany(
+        "INSERT INTO locations VALUES (?, ?, ?, ?, ?) ON CONFLICT (location) DO UPDATE SET"
+        " files = files + excluded.files, bytes = bytes + excluded.bytes,"
+        " last_shipped_at = max(last_shipped_at, excluded.last_shipped_at),"
+        " last_period_begin = max(coalesce(last_period_begin, excluded.last_period_begin),"
+        " coalesce(excluded.last_period_begin, last_period_begin))",
+        _by_location(rows),
+    )
+
+
+def select(
+    read: Callable[[str, Sequence[Any]], list[tuple[Any, ...]]],
+    *,
+    since: float | None,
+    until: float | None,
+    match: str | None,
+    location: str | None,
+    limit: int | None,
+    newest_first: bool,
+) -> Iterator[ShippedRow]:
+    """Shipped files in the order of time; see :meth:`s3_uploader.ledger.Ledger.history`.
+
+    Each piece is a query of its own that begins after the last row of the one before.
+    """
+    # Where the first piece begins. Numbers of rows begin with 1, so that since is included and until is not.
+    lower = float("-inf") if since is None else since
+    upper = float("inf") if until is None else until
+    parameters: list[Any]
+    if newest_first:
+        conditions, after, parameters = ["(shipped_at, shipped.id) < (?, ?)", "shipped_at >= ?"], (upper, 0), [lower]
+    else:
+        conditions, after, parameters = ["(shipped_at, shipped.id) > (?, ?)", "shipped_at < ?"], (lower, 0), [upper]
+    narrow(conditions, parameters, match=match, location=location)
+    direction = "DESC" if newest_first else "ASC"
+    columns = SHIPPED_COLUMNS.replace(" destination,", " name,")
+    sql = (
+        f"SELECT {columns}, shipped.id FROM shipped JOIN destinations ON destinations.id = destination"
+        f" WHERE {' AND '.join(conditions)} ORDER BY shipped_at {direction}, shipped.id {direction} LIMIT ?"
+    )
+    while limit is None or limit > 0:
+        size = _CHUNK if limit is None else min(limit, _CHUNK)
+        rows = read(sql, (*after, *parameters, size))
+        yield from map(shipped_row, rows)
+        if len(rows) < size:
+            return
+        after = (rows[-1][7], rows[-1][-1])
+        if limit is not None:
+            limit -= size
+
+
+def narrow(conditions: list[str], parameters: list[Any], *, match: str | None, location: str | None) -> None:
+    """Add what selects shipped files by location, path and key; see :meth:`s3_uploader.ledger.Ledger.history`."""
+    if location is not None:
+        conditions.append("location = ?")
+        parameters.append(stored(location))
+    if match is not None:
+        # CAST, because what holds a byte that is no text is a blob here.
+        test = "CAST({} AS TEXT) GLOB CAST(? AS TEXT)" if is_glob(match) else "instr(CAST({} AS TEXT), CAST(? AS TEXT))"
+        conditions.append(f"({test.format('path')} OR {test.format('key')})")
+        parameters += [stored(match)] * 2
+
+
+def is_glob(match: str) -> bool:
+    """Whether it is a pattern that has to match as a whole, and not a text that has to be contained."""
+    return any(character in match for character in "*?[")
+
+
+def matches(name: str, match: str) -> bool:
+    """The same rule for a name that is at hand."""
+    import fnmatch
+
+    return fnmatch.fnmatchcase(name, match) if is_glob(match) else match in name
+
+
+def totals(
+    read: Callable[[str, Sequence[Any]], list[tuple[Any, ...]]],
+    *,
+    by_day: bool,
+    by_location: bool,
+    since: float | None,
+    until: float | None,
+    match: str | None,
+    location: str | None,
+) -> Iterator[HistoryTotals]:
+    """Sums over the shipped files; see :meth:`s3_uploader.ledger.Ledger.history_totals`."""
+    conditions: list[str] = []
+    parameters: list[Any] = []
+    for condition, moment in (("shipped_at >= ?", since), ("shipped_at < ?", until)):
+        if moment is not None:
+            conditions.append(condition)
+            parameters.append(moment)
+    narrow(conditions, parameters, match=match, location=location)
+    day = "date(shipped_at, 'unixepoch', 'localtime')" if by_day else "''"
+    place = "location" if by_location else "''"
+    rows = read(
+        f"SELECT {day} AS day, {place} AS place, count(*), sum(size), sum(already_there), min(shipped_at),"
+        f" max(shipped_at) FROM shipped WHERE {' AND '.join(conditions) or 1} GROUP BY 1, 2 ORDER BY 1, 2",
+        parameters,
+    )
+    for row in rows:
+        yield HistoryTotals(
+            day=row[0],
+            location=restored(row[1]),
+            files=row[2],
+            bytes=row[3],
+            already_there=row[4],
+            first_shipped_at=row[5],
+            last_shipped_at=row[6],
+        )
+
+
+def has_prunable(
+    read: Callable[[str, Mapping[str, Any]], list[tuple[Any, ...]]], *, begin: float, most_files: int
+) -> bool:
+    """Whether :func:`prune` has something to do. Looks at the ends of the tables only."""
+    ((found,),) = read(
+        "SELECT (SELECT shipped_rows FROM totals) > :most"
+        " OR (SELECT min(shipped_at) FROM shipped) < :begin"
+        " OR (SELECT coalesce(finished_at, started_at) FROM runs ORDER BY id LIMIT 1) < :begin"
+        " OR (SELECT min(hour) FROM failures) < :begin / 3600 - 1",
+        {"most": most_files, "begin": begin},
+    )
+    return bool(found)
+
+
+def prune(connection: sqlite3.Connection, *, begin: float, most_files: int, chunk: int) -> int:
+    """Forget some that is from before ``begin``: files, runs, failures; and of the oldest files above ``most_files``.
+
+    Returns the number of rows removed, at the most three times ``chunk``.
+    """
+    (excess,) = connection.execute("SELECT shipped_rows - ? FROM totals", (most_files,)).fetchone()
+    files = connection.execute(
+        "DELETE FROM shipped WHERE id IN (SELECT id FROM shipped WHERE shipped_at < ? ORDER BY shipped_at LIMIT ?)",
+        (begin, chunk),
+    ).rowcount
+    more = min(excess, chunk) - files
+    if more > 0:
+        files += connection.execute(
+            "DELETE FROM shipped WHERE id IN (SELECT id FROM shipped ORDER BY shipped_at LIMIT ?)", (more,)
+        ).rowcount
+    connection.execute("UPDATE totals SET shipped_rows = shipped_rows - ?", (files,))
+    # Only the first rows are looked at: their order is that of time, as long as the clock is right.
+    runs = connection.execute(
+        "DELETE FROM runs WHERE id IN (SELECT id FROM runs ORDER BY id LIMIT ?)"
+        " AND coalesce(finished_at, started_at) < ?",
+        (chunk, begin),
+    ).rowcount
+    hours = connection.execute(
+        "DELETE FROM failures WHERE (hour, code, location) IN"
+        " (SELECT hour, code, location FROM failures WHERE hour < ? ORDER BY hour LIMIT ?)",
+        (begin / 3600 - 1, chunk),
+    ).rowcount
+    if not files and not runs and not hours:
+        # Somebody removed rows by hand, so that there are fewer than were counted.
+        connection.execute("UPDATE totals SET shipped_rows = (SELECT count(*) FROM shipped)")
+    return files + runs + hours
+
+
+def _by_location(rows: Sequence[ShippedRow]) -> list[tuple[Any, ...]]:
+    sums: dict[str, list[Any]] = {}
+    for row in rows:
+        entry = sums.setdefault(row.location, [0, 0, row.shipped_at, row.period_begin])
+        entry[0] += 1
+        entry[1] += row.size
+        entry[2] = max(entry[2], row.shipped_at)
+        if row.period_begin is not None:
+            entry[3] = row.period_begin if entry[3] is None else max(entry[3], row.period_begin)
+    return [(stored(location), *entry) for location, entry in sums.items()]
