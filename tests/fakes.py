@@ -11,13 +11,13 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from s3_uploader.core.control import Clock, News, Stop
+from s3_uploader.core.control import Clock, ScanTrigger, StopRequest
 from s3_uploader.core.errors import ConflictError, Scope, StateError, StoreError, UploadCancelled
 from s3_uploader.core.events import Event
 from s3_uploader.core.model import Candidate, Finding, Fingerprint, Left, OnConflict, Proof, Receipt, RunReport
 from s3_uploader.ledger.rows import FailingRow, ShippedRow
 from s3_uploader.run.pipeline import Limits, Pipeline
-from s3_uploader.run.routing import Plan, Rule
+from s3_uploader.run.routing import Route, Routes
 from s3_uploader.run.settlement import FailurePolicy, Settlement, SuccessPolicy
 from s3_uploader.spool.layouts.base import Globs, Layout
 from s3_uploader.spool.layouts.dated import DatedLayout, utc_epoch
@@ -407,7 +407,7 @@ class Harness:
         self.store = store or FakeStore()
         self.records = records or FakeRecords()
         self.clock = FakeClock()
-        self.stop = Stop()
+        self.stop = StopRequest()
         self.events: list[Event] = []
         self.layout: Layout = TreeLayout(settle_seconds=10, globs=NO_GLOBS)
         self.on_success = SuccessPolicy()
@@ -418,7 +418,7 @@ class Harness:
         self.max_in_flight = 256
         self.max_bytes = 64 * 2**20
         self.key_prefix = ""
-        self.news: News | None = None
+        self.news: ScanTrigger | None = None
         self.idle: Callable[[], None] = lambda: None
         self.beat: Callable[[], None] = lambda: None
         self.settlement: Settlement
@@ -473,7 +473,7 @@ class Harness:
                 max_in_flight=self.max_in_flight,
                 max_bytes_in_flight=self.max_bytes,
             ),
-            plan=Plan(Rule(prefix=self.key_prefix, options=PutOptions(on_conflict=self.on_conflict))),
+            plan=Routes(Route(prefix=self.key_prefix, options=PutOptions(on_conflict=self.on_conflict))),
             news=self.news,
             make_queue=lambda: SteppedQueue(self.clock, self.idle),  # type: ignore[arg-type,return-value]
         )

@@ -5,6 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+COMMANDS = ("run", "watch", "check", "status", "history", "audit", "report", "units", "schema", "completion", "demo")
+"""The commands; a first argument that is none of them is a configuration file."""
+
+COMPLETION_VARIABLE = "_S3_UPLOADER_CLI_COMPLETE"
+"""Set by a shell that asks what may come next."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
@@ -17,16 +23,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         prepare()
         arguments = sys.argv[1:]
-    if len(arguments) == 1 and not arguments[0].startswith("-"):
-        from s3_uploader.cli.names import COMMANDS
+    if len(arguments) == 1 and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        try:
+            from s3_uploader.cli.run import RunOptions, run
 
-        if arguments[0] not in COMMANDS:
-            try:
-                from s3_uploader.cli.run import RunOptions, run
-
-                return run(arguments[0], RunOptions())
-            except KeyboardInterrupt:  # Ctrl-C before the run took over the signals, while modules are still imported
-                return 130
+            return run(arguments[0], RunOptions())
+        except KeyboardInterrupt:  # Ctrl-C before the run took over the signals, while modules are still imported
+            return 130
     from s3_uploader.cli.commands import command_line
 
     return command_line(arguments)

@@ -16,7 +16,7 @@ from s3_uploader.cli.output import local_time, print_json_line, print_lines, utc
 from s3_uploader.cli.settings import load
 from s3_uploader.config import Config
 from s3_uploader.core.text import counted, shown_duration, shown_name, shown_text
-from s3_uploader.inspection.audit import Audit, Finding, Kind, Summary
+from s3_uploader.inspection.audit import Audit, Discrepancy, Kind, Summary
 from s3_uploader.inspection.audit.discrepancies import size_there
 from s3_uploader.inspection.audit.spool import audit_spool
 from s3_uploader.ledger import ShippedRow
@@ -109,8 +109,8 @@ def _note(sentence: str) -> None:
     print(shown_text(sentence), file=sys.stderr)
 
 
-def _teller(bar: Counting | None, *, as_json: bool) -> Callable[[Finding], None]:
-    def write(finding: Finding) -> None:
+def _teller(bar: Counting | None, *, as_json: bool) -> Callable[[Discrepancy], None]:
+    def write(finding: Discrepancy) -> None:
         if as_json:
             print_json_line(_record(finding))
         else:
@@ -125,7 +125,7 @@ def _teller(bar: Counting | None, *, as_json: bool) -> Callable[[Finding], None]
 # -------------------------------------------------------------------------------------------------- forms
 
 
-def _line(finding: Finding) -> str:
+def _line(finding: Discrepancy) -> str:
     row = finding.row
     words = [f"{finding.kind.value + ':':11} {shown_name(row.path)} ({shown_name(finding.address)}):"]
     expected = f"expected {_expected(row)}, shipped {local_time(row.shipped_at)}"
@@ -163,7 +163,7 @@ def _found(entry: Entry, row: ShippedRow) -> str:
     return ", ".join(parts)
 
 
-def _record(finding: Finding) -> dict[str, Any]:
+def _record(finding: Discrepancy) -> dict[str, Any]:
     row, entry = finding.row, finding.entry
     return {
         "kind": finding.kind.value,

@@ -17,7 +17,7 @@ from s3_uploader.cli.output import local_time, print_json_line, print_lines, utc
 from s3_uploader.cli.settings import load
 from s3_uploader.cli.times import parse_time
 from s3_uploader.core.errors import UsageProblem
-from s3_uploader.core.model import FailureKind
+from s3_uploader.core.model import FailureBucket
 from s3_uploader.core.text import counted, shown_duration, shown_name, shown_size, shown_text
 from s3_uploader.ledger import FailingRow, HistoryTotals, Ledger, RunRow, ShippedRow, matches
 from s3_uploader.ledger.state_directory import ledger_path
@@ -156,7 +156,7 @@ def _print_failed(ledger: Ledger, selection: Selection, form: str) -> None:
     _print_for_machines(records, FAILED_FIELDS, form)
 
 
-def _failed_uploads(ledger: Ledger, selection: Selection) -> list[tuple[FailureKind, int]]:
+def _failed_uploads(ledger: Ledger, selection: Selection) -> list[tuple[FailureBucket, int]]:
     """Counted by hour, error and location; of an hour only in part selected all are in it."""
     if selection.match is not None:
         return []  # which files they were is not known
@@ -178,7 +178,7 @@ def _is_selected(row: FailingRow, selection: Selection) -> bool:
     return selection.match is None or any(matches(name, selection.match) for name in (row.path, row.key))
 
 
-def _uploads_record(kind: FailureKind, uploads: int) -> dict[str, Any]:
+def _uploads_record(kind: FailureBucket, uploads: int) -> dict[str, Any]:
     return {
         "kind": "uploads",
         "failed_at": utc_time(kind.hour * 3600.0),
@@ -216,7 +216,7 @@ def _file_record(row: FailingRow) -> dict[str, Any]:
 
 
 def _print_failed_table(
-    uploads: list[tuple[FailureKind, int]], runs: Iterator[RunRow], files: Iterator[FailingRow], now: float
+    uploads: list[tuple[FailureBucket, int]], runs: Iterator[RunRow], files: Iterator[FailingRow], now: float
 ) -> None:
     run_count = file_count = 0
     if uploads:

@@ -10,12 +10,12 @@ from s3_uploader.cli.output import json_bytes
 from s3_uploader.cli.settings import load
 from s3_uploader.cli.times import parse_time
 from s3_uploader.core.errors import UsageProblem
+from s3_uploader.core.files import replace_file
 from s3_uploader.core.text import shown_name
 from s3_uploader.inspection.report.data import gather
 from s3_uploader.inspection.report.page import page
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.state_directory import ledger_path
-from s3_uploader.monitoring.metrics.textfile import replace_file
 from s3_uploader.run.assembly import build_store
 
 STANDARD_OUTPUT = "-"

@@ -14,7 +14,7 @@ import msgspec
 from s3_uploader import config
 from s3_uploader.cli.exit_codes import guarded
 from s3_uploader.cli.settings import load
-from s3_uploader.core.control import Clock, Stop
+from s3_uploader.core.control import Clock, StopRequest
 from s3_uploader.core.errors import UsageProblem
 from s3_uploader.core.events import Emit, Measure, RunMeasured, fan_out
 from s3_uploader.monitoring.log import Log, Verbosity
@@ -100,7 +100,7 @@ def _run_loaded(
     configuration: config.Config,
     options: RunOptions,
     log: Log,
-    stop: Stop,
+    stop: StopRequest,
     *,
     progress: bool,
     bytes_in_flight: int | None = None,
@@ -108,7 +108,7 @@ def _run_loaded(
     with log, subscribers(configuration, log, progress=progress) as (emit, measure, beat):
         report = app.run_once(
             configuration,
-            app.Surroundings(
+            app.RunContext(
                 emit=emit,
                 measure=measure,
                 stop=stop,
@@ -171,12 +171,12 @@ def subscribers(
 
 
 @contextmanager
-def stop_on_signals(*, on_hangup: Callable[[], None] | None = None) -> Iterator[Stop]:
+def stop_on_signals(*, on_hangup: Callable[[], None] | None = None) -> Iterator[StopRequest]:
     """Turn the signals that end a program into a request to stop in good order.
 
     :param on_hangup: called for SIGHUP instead.
     """
-    stop = Stop()
+    stop = StopRequest()
     before = {number: signal.getsignal(number) for number in _STOPS}
 
     def handle(number: int, frame: object) -> None:

@@ -14,7 +14,7 @@ from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import UploaderError
 from s3_uploader.core.model import Problem, Severity
 from s3_uploader.core.text import counted, shown_duration, shown_name, shown_size, shown_text
-from s3_uploader.inspection.status import AtWork, Standing, standing_of
+from s3_uploader.inspection.status import AtWork, SpoolStatus, standing_of
 from s3_uploader.ledger import FailingRow, RunRow
 
 OK, ATTENTION, STUCK, UNKNOWN = "ok", "attention", "stuck", "unknown"
@@ -35,7 +35,7 @@ def status(config_file: str, *, as_json: bool) -> int:
     return 0 if error is None else explain(error)[1]
 
 
-def verdict(standing: Standing) -> str:
+def verdict(standing: SpoolStatus) -> str:
     """How it stands, in one word."""
     severities = {problem.severity for problem in standing.problems}
     if Severity.ERROR in severities:
@@ -45,7 +45,7 @@ def verdict(standing: Standing) -> str:
     return ATTENTION if severities or standing.ledger_error is not None else OK
 
 
-def first_line(standing: Standing) -> str:
+def first_line(standing: SpoolStatus) -> str:
     """The verdict in one sentence."""
     word = verdict(standing)
     if word == OK:
@@ -59,7 +59,7 @@ def first_line(standing: Standing) -> str:
 # -------------------------------------------------------------------------------------------------- for people
 
 
-def for_people(standing: Standing) -> list[str]:
+def for_people(standing: SpoolStatus) -> list[str]:
     """All of it as lines: the verdict first, then what to do, then the details."""
     lines = [_with_stop(first_line(standing))]
     for number, problem in enumerate(standing.problems):
@@ -77,7 +77,7 @@ def for_people(standing: Standing) -> list[str]:
     return lines
 
 
-def _calm(standing: Standing) -> str:
+def _calm(standing: SpoolStatus) -> str:
     waiting = standing.waiting
     if waiting is None or not waiting.files:
         text = "nothing waits"
@@ -109,7 +109,7 @@ def _with_stop(sentence: str) -> str:
     return sentence if sentence.endswith((".", "!", "?", "…")) else sentence + "."
 
 
-def _running_lines(standing: Standing) -> list[str]:
+def _running_lines(standing: SpoolStatus) -> list[str]:
     at_work = standing.at_work
     if standing.spool_error is not None:
         return ["Running: unknown, since the spool cannot be used"]
@@ -138,14 +138,14 @@ def _progress(at_work: AtWork, now: float) -> list[str]:
     return sentences
 
 
-def _next_run(standing: Standing) -> str:
+def _next_run(standing: SpoolStatus) -> str:
     if standing.next_run_at is None:
         return ""
     wait = standing.next_run_at - standing.now
     return f"; the next run is expected in {shown_duration(wait)}" if wait > 0 else "; the next run is due"
 
 
-def _backlog_lines(standing: Standing) -> list[str]:
+def _backlog_lines(standing: SpoolStatus) -> list[str]:
     waiting, now = standing.waiting, standing.now
     if waiting is None:
         return ["Waiting: unknown"]
@@ -172,7 +172,7 @@ def _backlog_lines(standing: Standing) -> list[str]:
     return lines
 
 
-def _failing_lines(standing: Standing) -> list[str]:
+def _failing_lines(standing: SpoolStatus) -> list[str]:
     count, now = standing.failing_count, standing.now
     if not count:
         return ["Failing: none"]
@@ -186,7 +186,7 @@ def _failing_lines(standing: Standing) -> list[str]:
     return lines
 
 
-def _run_lines(standing: Standing) -> list[str]:
+def _run_lines(standing: SpoolStatus) -> list[str]:
     if not standing.runs:
         return ["Runs: none yet"]
     rows = []
@@ -212,7 +212,7 @@ def _run_lines(standing: Standing) -> list[str]:
 # -------------------------------------------------------------------------------------------------- for machines
 
 
-def for_machines(standing: Standing) -> dict[str, Any]:
+def for_machines(standing: SpoolStatus) -> dict[str, Any]:
     """All of it; the fields stay what they are from version to version."""
     waiting, at_work = standing.waiting, standing.at_work
     first = standing.problems[0] if standing.problems else None
@@ -316,7 +316,7 @@ def _unknown(error: UploaderError) -> tuple[str, str]:
     return UNKNOWN, f"S3_UPLOADER UNKNOWN - {_on_one_line(' '.join(explain(error)[0]))}"
 
 
-def _plugin_text(standing: Standing) -> str:
+def _plugin_text(standing: SpoolStatus) -> str:
     if standing.problems:
         first = standing.problems[0]
         causes = ", ".join(problem.cause.value for problem in standing.problems)
@@ -329,7 +329,7 @@ def _on_one_line(text: str) -> str:
     return shown_text(text).replace("|", "/")
 
 
-def _performance(standing: Standing) -> str:
+def _performance(standing: SpoolStatus) -> str:
     waiting = standing.waiting
     figures = []
     if waiting is not None:

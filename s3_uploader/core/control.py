@@ -23,7 +23,7 @@ class Clock(msgspec.Struct, frozen=True):
     sleep: Callable[[float], None] = _sleep
 
 
-class Stop:
+class StopRequest:
     """A request to stop. The first one lets uploads in flight finish, for a bounded time; the second cancels them.
 
     :meth:`request` may be called from a signal handler: it only sets attributes and calls the subscribers, which must
@@ -53,7 +53,7 @@ class Stop:
             wake()
 
 
-class News:
+class ScanTrigger:
     """Word that something may have appeared in the spool while a run is at work.
 
     :meth:`tell` may be called from any thread.

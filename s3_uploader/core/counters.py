@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from s3_uploader.core.model import OTHER_LOCATIONS, Candidate, Left, Receipt, RunReport, Waiting
 
 
-class End(enum.Enum):
+class RunEnd(enum.Enum):
     """What ended a run."""
 
     DONE = "done"
@@ -30,7 +30,7 @@ _NOT_FINISHED = (Left.BUSY, Left.FRESH)
 _NOT_WAITING = (Left.VANISHED, Left.SPECIAL, Left.UNDATED, Left.REMEMBERED)
 
 
-def late(left: Iterable[tuple[Candidate, Left]], now: float) -> list[tuple[Candidate, Left]]:
+def overdue(left: Iterable[tuple[Candidate, Left]], now: float) -> list[tuple[Candidate, Left]]:
     """Of files that were left as fresh or busy those that should be finished by now.
 
     That are those that are open, and those that still change although the period in their path is long over. A file
@@ -44,7 +44,7 @@ def late(left: Iterable[tuple[Candidate, Left]], now: float) -> list[tuple[Candi
     ]
 
 
-class Tally:
+class RunCounters:
     """Counts of one run."""
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class Tally:
 
     def report(
         self,
-        end: End,
+        end: RunEnd,
         *,
         base_dir: str,
         destination: str,
@@ -136,15 +136,15 @@ class Tally:
         )
 
 
-def exit_code(end: End, *, failing: int, signal_number: int | None) -> int:
+def exit_code(end: RunEnd, *, failing: int, signal_number: int | None) -> int:
     """The exit code of a run.
 
     A file that waits for its next try keeps the code at 1: it is still not shipped.
     """
-    if end is End.SIGNAL:
+    if end is RunEnd.SIGNAL:
         return 128 + (signal_number or signal.SIGTERM)
-    if end is End.DESTINATION:
+    if end is RunEnd.DESTINATION:
         return 3
-    if end is End.STATE or failing:
+    if end is RunEnd.STATE or failing:
         return 1
     return 0

@@ -144,7 +144,7 @@ class KeyRefused(StoreError):
 
 
 class UploadCancelled(StoreError):
-    """The upload was given up on our side: the run was interrupted or its deadline passed."""
+    """The upload was cancelled on our side: the run was interrupted or its deadline passed."""
 
     def __init__(self, message: str, *, code: str = "Cancelled") -> None:
         super().__init__(message, code=code)

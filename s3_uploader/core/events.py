@@ -135,16 +135,16 @@ MOST_LOCATIONS = 50
 """So many locations have series of their own. Prometheus keeps each of them for ever, whatever becomes of it."""
 
 
-class Problem(msgspec.Struct, frozen=True):
+class ActiveProblem(msgspec.Struct, frozen=True):
     """Something that keeps files from being shipped, and since when, in seconds since the epoch."""
 
     cause: str
     since: float
 
 
-def measured_problems(found: Iterable[model.Problem], *, now: float) -> tuple[Problem, ...]:
+def measured_problems(found: Iterable[model.Problem], *, now: float) -> tuple[ActiveProblem, ...]:
     """Of what is wrong that which is counted. What has no known begin is taken to begin now."""
-    return tuple(Problem(each.cause.value, now if each.since is None else each.since) for each in found)
+    return tuple(ActiveProblem(each.cause.value, now if each.since is None else each.since) for each in found)
 
 
 class RunMeasured(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,7 +158,7 @@ class RunMeasured(msgspec.Struct, frozen=True, kw_only=True):
     totals: Totals | None = None
     failing_files: int | None = None
     locations: tuple[LocationTotals, ...] | None = None
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[ActiveProblem, ...] = ()
 
 
 class RunNotBegun(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,7 +173,7 @@ class RunNotBegun(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     is_held: bool = False
     held_since: float | None = None
-    problems: tuple[Problem, ...] | None = None
+    problems: tuple[ActiveProblem, ...] | None = None
 
 
 class RunInProgress(msgspec.Struct, frozen=True, kw_only=True):

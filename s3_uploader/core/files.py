@@ -1,7 +1,8 @@
-"""Renaming a file without ever replacing another one."""
+"""Durable steps on files: write all of it, replace a file, make names durable, rename without replacing."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -9,6 +10,56 @@ from collections.abc import Callable
 
 _RENAME_NOREPLACE = 1
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of ``data``; one ``write`` may take less.
+
+    :raises OSError: if not all of it could be written.
+    """
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def sync_directory(directory: int) -> None:
+    """Make the names in a directory durable, where its file system can (CIFS and some of FUSE cannot, and say so).
+
+    :raises OSError: if the disk fails.
+    """
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF):
+            raise
+
+
+def replace_file(path: str, data: bytes, *, durable: bool = True, mode: int | None = 0o644) -> None:
+    """Replace a file in one step: whoever reads it sees the old content or the new one.
+
+    :param mode: who may read it, as a rule everybody; ``None`` leaves that to the umask.
+    :raises OSError: if that is not possible; the old file is still there then.
+    """
+    directory, name = os.path.split(path)
+    # The collector reads *.prom only, so it never takes this one. The name is always the same, so that killed runs do
+    # not leave one each.
+    temporary = os.path.join(directory, f".{name}.new")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if mode is not None:
+                os.fchmod(descriptor, mode)
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(descriptor)
+        os.rename(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
 def rename_without_replacing(from_directory: int, from_name: str, to_directory: int, to_name: str) -> None:

@@ -240,7 +240,7 @@ class Left(enum.Enum):
     """The run ended (budget, signal, unusable destination) before its turn."""
 
 
-class FailureKind(NamedTuple):
+class FailureBucket(NamedTuple):
     """What is told apart of uploads that failed: the hour since the epoch, the error's code, the location."""
 
     hour: int

@@ -1,4 +1,4 @@
-"""What the kernel tells of other processes: what they do, and which files they have open.
+"""All that is read from ``/proc``: processes and the files that they have open, locks, mounts, this boot.
 
 Nothing here fails: where ``/proc`` does not tell, for want of rights or because it is not there, the answer is empty.
 """
@@ -18,6 +18,7 @@ _STATES = {
     "Z": "dead, and not yet collected by the process that started it",
     "I": "idle",
 }
+_MOUNTS = "/proc/self/mountinfo"
 _WRITES = os.O_WRONLY | os.O_RDWR
 
 
@@ -30,13 +31,14 @@ def is_alive(pid: int) -> bool | None:
 
 def state_of(pid: int) -> str:
     """What a process does, in words."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # The second field is the program's name in brackets, and may hold both brackets and spaces.
-            letter = file.read().rpartition(b")")[2].split()[0].decode()
-    except (OSError, IndexError):
-        return ""
-    return _STATES.get(letter, "")
+    fields = _stat(pid)
+    return _STATES.get(fields[0].decode("ascii", "replace"), "") if fields else ""
+
+
+def is_zombie(pid: int) -> bool:
+    """Whether a process has ended and was not collected by its parent."""
+    fields = _stat(pid)
+    return bool(fields) and fields[0] == b"Z"
 
 
 def open_files_below(pid: int, directory: str) -> list[str]:
@@ -80,6 +82,83 @@ def command_of(pid: int) -> str:
     except OSError:
         return ""
     return " ".join(map(os.fsdecode, words))
+
+
+def start_ticks(pid: int) -> int:
+    """When a process was started, in clock ticks since boot (field 22 of ``stat``); 0 if it is not there."""
+    fields = _stat(pid)
+    return int(fields[19]) if len(fields) > 19 and fields[19].isdigit() else 0
+
+
+def user_of(pid: int) -> int | None:
+    """The effective user of a process.
+
+    Not the owner of its directory: that is root for a program that has changed its user by itself.
+    """
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            return next(int(line.split()[2]) for line in file if line.startswith(b"Uid:"))
+    except (OSError, StopIteration):
+        return None
+
+
+def boot_time() -> float:
+    """When the machine was started, in seconds since the epoch; 0 if that cannot be seen."""
+    try:
+        with open("/proc/stat", "rb") as file:
+            return next(float(line.split()[1]) for line in file if line.startswith(b"btime "))
+    except (OSError, StopIteration):
+        return 0.0
+
+
+def boot_id() -> str:
+    """What tells this boot of this machine from every other."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def pid_namespace() -> str:
+    """What tells the numbers of our processes from those of another container."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def lock_table() -> list[str] | None:
+    """The lines of ``/proc/locks`` (``proc_locks(5)``)."""
+    try:
+        with open("/proc/locks", encoding="ascii", errors="replace") as file:
+            return file.read().splitlines()
+    except OSError:
+        return None
+
+
+def file_system_of(device: int) -> str:
+    """The type of the file system that has this ``st_dev`` (``mountinfo`` in ``proc(5)``), such as ``nfs4``."""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
+            for line in mounts:
+                fields = line.split(" ")
+                if fields[2] == number:
+                    return fields[fields.index("-", 6) + 1]
+    except (OSError, ValueError, IndexError):
+        pass
+    return ""
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The fields of ``stat`` (``proc(5)``) from the third on; none if there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The second field is the program's name in brackets, and may hold both brackets and spaces.
+            return file.read(4096).rpartition(b")")[2].split()
+    except OSError:
+        return []
 
 
 def _pids() -> Iterator[int]:

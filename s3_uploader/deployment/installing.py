@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from s3_uploader.core.errors import UsageProblem
+from s3_uploader.core.files import sync_directory
 from s3_uploader.core.text import shown_name
 
 _SEAL = "# Unchanged as long as this is right: "
@@ -88,7 +89,7 @@ def _write(file: UnitFile) -> None:
         raise
     opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(opened)
+        sync_directory(opened)
     finally:
         os.close(opened)
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import islice, pairwise, takewhile
 
-from s3_uploader.core.counters import End
+from s3_uploader.core.counters import RunEnd
 from s3_uploader.core.errors import SpoolError, StateError, UploaderError
 from s3_uploader.core.model import Cause, Left, Problem, Severity
 from s3_uploader.core.text import counted, shown_duration, shown_name, shown_text
-from s3_uploader.health.observations import HUNG_SECONDS, Facts
-from s3_uploader.ledger.rows import FailingKind, RunRow
+from s3_uploader.health.observations import HUNG_SECONDS, Observations
+from s3_uploader.ledger.rows import FailingGroup, RunRow
 
 LONG_OPEN_SECONDS = 3600.0
 """Seconds after which a file that is still open, or still growing, is a problem and not a writer at work."""
@@ -69,7 +69,7 @@ _REMEDY = {
 }
 
 
-def diagnose(facts: Facts) -> tuple[Problem, ...]:
+def diagnose(facts: Observations) -> tuple[Problem, ...]:
     """Everything that is wrong, the worst first; at most one problem of each cause."""
     runs = list(islice(facts.runs, _LOOKED_AT_RUNS))
     found = [
@@ -142,7 +142,7 @@ def usual_pause(runs: Sequence[RunRow]) -> float | None:
 # -------------------------------------------------------------------------------------------------- nothing goes
 
 
-def _prevented(facts: Facts, runs: list[RunRow]) -> list[Problem]:
+def _prevented(facts: Observations, runs: list[RunRow]) -> list[Problem]:
     error = facts.prevented
     if error is None:
         return []
@@ -169,7 +169,7 @@ def _cause_of_prevented(error: UploaderError) -> Cause:
     return {"DiskFull": Cause.DISK_FULL, "Denied": Cause.UNREADABLE}.get(code, Cause.NOT_RUN)
 
 
-def _full(facts: Facts, runs: list[RunRow]) -> list[Problem]:
+def _full(facts: Observations, runs: list[RunRow]) -> list[Problem]:
     problems = []
     for disk in facts.full:
         is_state = disk.purpose == "state directory"
@@ -188,14 +188,14 @@ def _full(facts: Facts, runs: list[RunRow]) -> list[Problem]:
     return problems
 
 
-def _destination(facts: Facts, runs: list[RunRow]) -> list[Problem]:
+def _destination(facts: Observations, runs: list[RunRow]) -> list[Problem]:
     ended = _finished(runs)
     if not ended:
         return []
     last = ended[0]
-    if last.ended_by == End.DESTINATION.value:
+    if last.ended_by == RunEnd.DESTINATION.value:
         return [_unusable(facts, last, _since(ended, lambda row: row.ended_by == last.ended_by))]
-    if last.ended_by == End.DESTINATION_BUSY.value:
+    if last.ended_by == RunEnd.DESTINATION_BUSY.value:
         since = _since(ended, lambda row: row.ended_by == last.ended_by)
         if facts.now - since > _PASSING_SECONDS:
             return [
@@ -211,7 +211,7 @@ def _destination(facts: Facts, runs: list[RunRow]) -> list[Problem]:
     return []
 
 
-def _unusable(facts: Facts, last: RunRow, since: float) -> Problem:
+def _unusable(facts: Observations, last: RunRow, since: float) -> Problem:
     cause = cause_of_code(last.code)
     what = {
         Cause.CREDENTIALS: "the destination refuses the credentials",
@@ -229,9 +229,9 @@ def _unusable(facts: Facts, last: RunRow, since: float) -> Problem:
     )
 
 
-def _ledger_failed(facts: Facts, runs: list[RunRow]) -> list[Problem]:
+def _ledger_failed(facts: Observations, runs: list[RunRow]) -> list[Problem]:
     ended = _finished(runs)
-    if not ended or ended[0].ended_by != End.STATE.value:
+    if not ended or ended[0].ended_by != RunEnd.STATE.value:
         return []
     return [
         Problem(
@@ -240,12 +240,12 @@ def _ledger_failed(facts: Facts, runs: list[RunRow]) -> list[Problem]:
             sentence=f"the ledger could not be written: {shown_text(ended[0].message)}",
             next="Each run tries again; what cannot be recorded is not deleted.",
             remedy=_REMEDY[Cause.DISK_FULL],
-            since=_since(ended, lambda row: row.ended_by == End.STATE.value),
+            since=_since(ended, lambda row: row.ended_by == RunEnd.STATE.value),
         )
     ]
 
 
-def _hung(facts: Facts) -> list[Problem]:
+def _hung(facts: Observations) -> list[Problem]:
     holder = facts.holder
     if holder is None or holder.since is None:
         return []
@@ -267,7 +267,7 @@ def _hung(facts: Facts) -> list[Problem]:
     ]
 
 
-def _not_run(facts: Facts, runs: list[RunRow]) -> list[Problem]:
+def _not_run(facts: Observations, runs: list[RunRow]) -> list[Problem]:
     if facts.holder is not None or facts.prevented is not None:
         return []
     last = _last_moment(runs)
@@ -294,7 +294,7 @@ def _not_run(facts: Facts, runs: list[RunRow]) -> list[Problem]:
     ]
 
 
-def _dying(facts: Facts, runs: list[RunRow]) -> list[Problem]:
+def _dying(facts: Observations, runs: list[RunRow]) -> list[Problem]:
     if facts.holder is not None or facts.prevented is not None:
         return []
     dead = list(takewhile(_did_not_end, runs))
@@ -323,8 +323,8 @@ def _dying(facts: Facts, runs: list[RunRow]) -> list[Problem]:
 # -------------------------------------------------------------------------------------------------- something stays
 
 
-def _failing(facts: Facts) -> list[Problem]:
-    by_cause: dict[Cause, list[FailingKind]] = {}
+def _failing(facts: Observations) -> list[Problem]:
+    by_cause: dict[Cause, list[FailingGroup]] = {}
     for kind in facts.failing:
         cause = cause_of_failing(kind.code)
         if kind.attempts >= _AGAIN or cause is not Cause.FAILING_FILE:
@@ -332,7 +332,7 @@ def _failing(facts: Facts) -> list[Problem]:
     return [_failing_problem(facts, cause, kinds) for cause, kinds in by_cause.items()]
 
 
-def _failing_problem(facts: Facts, cause: Cause, kinds: list[FailingKind]) -> Problem:
+def _failing_problem(facts: Observations, cause: Cause, kinds: list[FailingGroup]) -> Problem:
     oldest = min(kinds, key=lambda kind: kind.first_failed_at)
     files = sum(kind.files for kind in kinds)
     what = {
@@ -359,7 +359,7 @@ def _failing_problem(facts: Facts, cause: Cause, kinds: list[FailingKind]) -> Pr
     )
 
 
-def _open_writer(facts: Facts) -> list[Problem]:
+def _open_writer(facts: Observations) -> list[Problem]:
     late = [file for file in facts.not_finished if facts.now - file.since > LONG_OPEN_SECONDS]
     if not late:
         return []
@@ -381,7 +381,7 @@ def _open_writer(facts: Facts) -> list[Problem]:
     ]
 
 
-def _unreadable(facts: Facts, runs: list[RunRow]) -> list[Problem]:
+def _unreadable(facts: Observations, runs: list[RunRow]) -> list[Problem]:
     ended = _finished(runs)
     if not ended or not ended[0].left.get(Left.UNREADABLE.value):
         return []
@@ -400,7 +400,7 @@ def _unreadable(facts: Facts, runs: list[RunRow]) -> list[Problem]:
     ]
 
 
-def _clock(facts: Facts, runs: list[RunRow]) -> list[Problem]:
+def _clock(facts: Observations, runs: list[RunRow]) -> list[Problem]:
     future = facts.future
     if future is not None:
         path: str | None = _absolute(facts, future.path)
@@ -432,7 +432,7 @@ def _falling_behind(runs: list[RunRow]) -> list[Problem]:
     ended = _finished(runs)
     behind = []
     for later, earlier in pairwise(ended):
-        if later.ended_by != End.BUDGET.value or later.backlog <= earlier.backlog:
+        if later.ended_by != RunEnd.BUDGET.value or later.backlog <= earlier.backlog:
             break
         behind.append(later)
     if len(behind) < _BEHIND_RUNS:
@@ -451,7 +451,7 @@ def _falling_behind(runs: list[RunRow]) -> list[Problem]:
     ]
 
 
-def _left_behind(facts: Facts, runs: list[RunRow]) -> list[Problem]:
+def _left_behind(facts: Observations, runs: list[RunRow]) -> list[Problem]:
     """What no other cause explains: files that could have been shipped long ago."""
     ready = facts.ready
     if ready is None or not runs:
@@ -482,7 +482,7 @@ def _left_behind(facts: Facts, runs: list[RunRow]) -> list[Problem]:
 
 
 def _did_not_end(row: RunRow) -> bool:
-    return row.finished_at is None or row.ended_by == End.SIGNAL.value
+    return row.finished_at is None or row.ended_by == RunEnd.SIGNAL.value
 
 
 def _finished(runs: list[RunRow]) -> list[RunRow]:
@@ -500,7 +500,7 @@ def _since(ended: list[RunRow], alike: Callable[[RunRow], bool]) -> float:
     return since
 
 
-def _first_failure(facts: Facts, codes: set[str]) -> float | None:
+def _first_failure(facts: Observations, codes: set[str]) -> float | None:
     return min((kind.first_failed_at for kind in facts.failing if kind.code in codes), default=None)
 
 
@@ -514,11 +514,11 @@ def _last_moment(runs: list[RunRow]) -> float | None:
 # -------------------------------------------------------------------------------------------------- words
 
 
-def _absolute(facts: Facts, path: str) -> str:
+def _absolute(facts: Observations, path: str) -> str:
     return f"{facts.base_dir.rstrip('/')}/{path}"
 
 
-def _shown(facts: Facts, path: str) -> str:
+def _shown(facts: Observations, path: str) -> str:
     return shown_name(_absolute(facts, path))
 
 

@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from s3_uploader.config.schema import Config
-from s3_uploader.core.counters import End, Tally, late
+from s3_uploader.core.counters import RunCounters, RunEnd, overdue
 from s3_uploader.core.errors import LockHeld, StateError, UploaderError
 from s3_uploader.core.events import Emit, Notice
 from s3_uploader.core.model import Candidate, Cause, Left, Problem, RunReport
 from s3_uploader.core.text import shown_name
-from s3_uploader.health.observations import Facts, FutureFiles, HolderSeen, OpenFileSeen
+from s3_uploader.health.observations import FutureFiles, HolderSeen, Observations, OpenFileSeen
 from s3_uploader.ledger import LEDGER_NAME, Ledger, RunRow
 from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.monitoring.messages import ended
@@ -68,18 +68,18 @@ class Noticing:
     :param emit: told of what a person should know.
     """
 
-    def __init__(self, ledger: Ledger, tally: Tally, report: RunReport, *, now: float, emit: Emit) -> None:
+    def __init__(self, ledger: Ledger, counters: RunCounters, report: RunReport, *, now: float, emit: Emit) -> None:
         self._ledger = ledger
-        self._facts: Facts | None = None
+        self._facts: Observations | None = None
         memory = ledger.endpoint_memory(prefix=MEMORY_PREFIX)
         if (
             report.exit_code
-            or report.ended_by != End.DONE.value
-            or tally.from_future
-            or late(tally.not_finished, now)
+            or report.ended_by != RunEnd.DONE.value
+            or counters.from_future
+            or overdue(counters.not_finished, now)
             or (memory.get(MEMORY_NAME) or NOTHING_SEEN) != NOTHING_SEEN
         ):
-            self._facts = note(tally, memory, base_dir=report.base_dir, now=now, emit=emit)
+            self._facts = note(counters, memory, base_dir=report.base_dir, now=now, emit=emit)
 
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong; to be asked when the run has been noted in the ledger."""
@@ -88,16 +88,16 @@ class Noticing:
         return problems_of(self._facts, self._ledger)
 
 
-def note(tally: Tally, memory: Memory, *, base_dir: str, now: float, emit: Emit) -> Facts:
+def note(counters: RunCounters, memory: Memory, *, base_dir: str, now: float, emit: Emit) -> Observations:
     """Take note of what a run has seen, and say what has not been said for a while.
 
     Returns what it makes known; the ledger's part is for :func:`problems_of` to add.
     """
     seen = Seen.recalled(memory)
-    files = not_finished(tally.not_finished, seen.not_finished, now=now)
+    files = not_finished(counters.not_finished, seen.not_finished, now=now)
     seen.not_finished = {shown_name(file.path): file.since for file in files}
-    _note_future(tally, seen, now)
-    facts = Facts(now=now, base_dir=base_dir, not_finished=files, future=seen.future)
+    _note_future(counters, seen, now)
+    facts = Observations(now=now, base_dir=base_dir, not_finished=files, future=seen.future)
     _say(_diagnose(facts), seen, now=now, emit=emit)
     seen.remember(memory)
     return facts
@@ -112,7 +112,7 @@ def not_finished(
     :param before: what earlier runs noted (:attr:`Seen.not_finished`).
     """
     files = []
-    for candidate, reason in late(left, now):
+    for candidate, reason in overdue(left, now):
         since = before.get(shown_name(candidate.path), now)
         is_open = reason is Left.BUSY
         if is_open:
@@ -122,7 +122,7 @@ def not_finished(
     return files
 
 
-def problems_of(facts: Facts, ledger: Ledger) -> tuple[Problem, ...]:
+def problems_of(facts: Observations, ledger: Ledger) -> tuple[Problem, ...]:
     """Everything that is wrong at the end of a run, as the ledger tells it."""
     return _diagnose(
         msgspec.structs.replace(facts, runs=ledger.latest_runs(most=_RUNS), failing=ledger.failing_kinds())
@@ -141,7 +141,7 @@ def step_aside(config: Config, held: LockHeld, *, state_dir: str, now: float, em
     with contextlib.suppress(StateError), Ledger.open_readonly(os.path.join(state_dir, LEDGER_NAME)) as ledger:
         shipped_at = ledger.totals().last_shipped_at
         runs = ledger.runs(limit=20)
-    facts = Facts(
+    facts = Observations(
         now=now,
         base_dir=config.base_dir,
         runs=runs,
@@ -167,7 +167,7 @@ def prevented(config: Config, error: UploaderError, *, environ: Mapping[str, str
     runs = []
     with contextlib.suppress(UploaderError), Ledger.open_readonly(ledger_path(config, environ=environ)) as ledger:
         runs = ledger.runs(limit=1)
-    return _diagnose(Facts(now=now, base_dir=config.base_dir, runs=runs, prevented=error))
+    return _diagnose(Observations(now=now, base_dir=config.base_dir, runs=runs, prevented=error))
 
 
 def problems_without_ledger(report: RunReport) -> tuple[Problem, ...]:
@@ -177,7 +177,7 @@ def problems_without_ledger(report: RunReport) -> tuple[Problem, ...]:
     row = RunRow(
         id=0, pid=os.getpid(), host="", finished_at=finished_at, **{name: getattr(report, name) for name in names}
     )
-    return _diagnose(Facts(now=finished_at, base_dir=report.base_dir, runs=[row]))
+    return _diagnose(Observations(now=finished_at, base_dir=report.base_dir, runs=[row]))
 
 
 def hung_of(config: Config) -> float:
@@ -187,7 +187,7 @@ def hung_of(config: Config) -> float:
     return hung_after(max_runtime_seconds=config.max_runtime_seconds, drain_seconds=config.drain_seconds)
 
 
-def _diagnose(facts: Facts) -> tuple[Problem, ...]:
+def _diagnose(facts: Observations) -> tuple[Problem, ...]:
     # A tick without trouble does not read the rules.
     from s3_uploader.health.diagnosis import diagnose
 
@@ -200,12 +200,12 @@ def in_words(problem: Problem) -> str:
     return f"{ended(sentence)} {problem.remedy}".strip()
 
 
-def _note_future(tally: Tally, seen: Seen, now: float) -> None:
-    if tally.future_example is not None:
-        candidate, seconds = tally.future_example
+def _note_future(counters: RunCounters, seen: Seen, now: float) -> None:
+    if counters.future_example is not None:
+        candidate, seconds = counters.future_example
         since = now if seen.future is None or seen.future.since is None else seen.future.since
         seen.future = FutureFiles(
-            files=tally.from_future, path=shown_name(candidate.path), seconds=seconds, since=since
+            files=counters.from_future, path=shown_name(candidate.path), seconds=seconds, since=since
         )
         seen.future_at = now
     elif not 0 <= now - seen.future_at < _FUTURE_SECONDS:

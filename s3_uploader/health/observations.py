@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from s3_uploader.core.errors import UploaderError
-from s3_uploader.ledger.rows import FailingKind, RunRow
+from s3_uploader.ledger.rows import FailingGroup, RunRow
 
 HUNG_SECONDS = 3600.0
 """Seconds after which another run is suspected to hang, if its time budget does not say more."""
@@ -67,7 +67,7 @@ class FullDisk(msgspec.Struct, frozen=True, kw_only=True):
     why: str
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
+class Observations(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a spool. Everything but the time may be left out where it is not known.
 
     :param now: seconds since the epoch.
@@ -87,7 +87,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     now: float
     base_dir: str
     runs: Iterable[RunRow] = ()
-    failing: Sequence[FailingKind] = ()
+    failing: Sequence[FailingGroup] = ()
     not_finished: Sequence[OpenFileSeen] = ()
     future: FutureFiles | None = None
     holder: HolderSeen | None = None

@@ -12,7 +12,7 @@ from s3_uploader.core.events import MOST_LOCATIONS, RunMeasured
 from s3_uploader.core.model import RunReport
 from s3_uploader.ledger import Ledger, RunRow
 from s3_uploader.ledger.state_directory import ledger_path
-from s3_uploader.run.admission import Intake, Verdict, survey
+from s3_uploader.run.admission import Admission, Decision, survey
 from s3_uploader.run.assembly import Place, build_store, open_place
 from s3_uploader.spool.layouts.base import Skip
 
@@ -63,7 +63,7 @@ def _report_of(run: RunRow, config: Config) -> RunReport:
     )
 
 
-def look(place: Place, *, ledger: Ledger | None, clock: Clock, skip: Skip) -> Iterator[Verdict]:
+def look(place: Place, *, ledger: Ledger | None, clock: Clock, skip: Skip) -> Iterator[Decision]:
     """What a run would do with each file, one after the other."""
     destination = build_store(place.config, notice=lambda level, sentence: None, memory=None).properties.name
     keeps = place.config.on_success == "keep"
@@ -75,10 +75,10 @@ def look(place: Place, *, ledger: Ledger | None, clock: Clock, skip: Skip) -> It
             and ledger.remembers(file.candidate.path, file.fingerprint, destination=destination)
         )
 
-    intake = Intake(
+    admission = Admission(
         place.root,
         settle_seconds=place.config.settle_seconds,
         known_failure=ledger.failing if ledger is not None else lambda path: None,
         is_remembered=is_remembered,
     )
-    return survey(place.root, place.layout, intake, now=clock.now, skip=skip)
+    return survey(place.root, place.layout, admission, now=clock.now, skip=skip)

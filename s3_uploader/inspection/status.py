@@ -21,7 +21,7 @@ from s3_uploader.core.model import Candidate, Left, Problem, Totals
 from s3_uploader.core.text import shown_name, shown_text
 from s3_uploader.health.diagnosis import FUTURE_SECONDS, LONG_OPEN_SECONDS, LONG_READY_SECONDS, diagnose, usual_pause
 from s3_uploader.health.notices import MEMORY_PREFIX, Seen, hung_of, not_finished
-from s3_uploader.health.observations import Facts, FullDisk, FutureFiles, HolderSeen, OpenFileSeen, ReadyFiles
+from s3_uploader.health.observations import FullDisk, FutureFiles, HolderSeen, Observations, OpenFileSeen, ReadyFiles
 from s3_uploader.inspection.preview import look
 from s3_uploader.ledger import FailingRow, Ledger, RunRow
 from s3_uploader.ledger.state_directory import ledger_path
@@ -93,7 +93,7 @@ class AtWork(msgspec.Struct, frozen=True, kw_only=True):
     shipped_at: float | None = None
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
+class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     """All of it; times are seconds since the epoch.
 
     :param waiting: ``None`` if the spool cannot be looked at.
@@ -119,7 +119,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     ledger_error: StateError | None = None
 
 
-def standing_of(config: Config, *, clock: Clock, environ: Mapping[str, str] = os.environ) -> Standing:
+def standing_of(config: Config, *, clock: Clock, environ: Mapping[str, str] = os.environ) -> SpoolStatus:
     """Look at everything once."""
     try:
         path = ledger_path(config, environ=environ)
@@ -134,7 +134,7 @@ def standing_of(config: Config, *, clock: Clock, environ: Mapping[str, str] = os
 
 def _with_ledger(
     config: Config, ledger: Ledger | None, path: str, ledger_error: StateError | None, clock: Clock
-) -> Standing:
+) -> SpoolStatus:
     now = clock.now()
     state_dir = os.path.dirname(path)
     at_work, waiting, spool_error = None, None, None
@@ -149,7 +149,7 @@ def _with_ledger(
     except SpoolError as error:
         spool_error = error
     runs = [] if ledger is None else list(ledger.latest_runs(most=_RUNS_SHOWN * 10))
-    facts = Facts(
+    facts = Observations(
         now=now,
         base_dir=config.base_dir,
         runs=() if ledger is None else ledger.latest_runs(most=_MOST_RUNS),
@@ -166,7 +166,7 @@ def _with_ledger(
     )
     pause = usual_pause(runs)
     last = (runs[0].finished_at or runs[0].started_at) if runs else None
-    return Standing(
+    return SpoolStatus(
         now=now,
         base_dir=config.base_dir,
         ledger=path,

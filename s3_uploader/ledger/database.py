@@ -349,15 +349,15 @@ def _migrate(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
-def _switch_to_wal(connection: sqlite3.Connection, patience: float) -> None:
+def _switch_to_wal(connection: sqlite3.Connection, timeout: float) -> None:
     # SQLite does not wait by itself where two processes make this switch at the same time.
-    give_up = time.monotonic() + patience
+    ends_at = time.monotonic() + timeout
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL").fetchall()
             return
         except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > give_up:
+            if "locked" not in str(error) or time.monotonic() > ends_at:
                 raise
         time.sleep(0.01)
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from s3_uploader.core.errors import StateError
-from s3_uploader.core.model import FailureKind, Fingerprint, LocationTotals, RunReport, Totals
+from s3_uploader.core.model import FailureBucket, Fingerprint, LocationTotals, RunReport, Totals
 from s3_uploader.ledger import columns, runs
 from s3_uploader.ledger import shipped as shipped_files
 from s3_uploader.ledger.columns import restored, stored
 from s3_uploader.ledger.memory import MAX_AGE, EndpointMemory
-from s3_uploader.ledger.rows import FailingKind, FailingRow, HistoryTotals, RunRow, ShippedRow
+from s3_uploader.ledger.rows import FailingGroup, FailingRow, HistoryTotals, RunRow, ShippedRow
 
 if TYPE_CHECKING:
     import sqlite3
@@ -162,7 +162,7 @@ class Ledger:
                 return
             after = (rows[-1][7], rows[-1][0])
 
-    def failing_kinds(self) -> list[FailingKind]:
+    def failing_kinds(self) -> list[FailingGroup]:
         """The failing files that were tried at least once, summed up by code."""
         if not self._any_failing:
             return []
@@ -234,7 +234,7 @@ class Ledger:
         self._begun[number] = begun
         return number
 
-    def finish_run(self, run: int, report: RunReport, *, failures: Mapping[FailureKind, int] | None = None) -> None:
+    def finish_run(self, run: int, report: RunReport, *, failures: Mapping[FailureBucket, int] | None = None) -> None:
         """Note how a run ended. One that found nothing to do is added to the ticks before it, of the same day.
 
         :param failures: how many of its uploads failed, by their kind.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from s3_uploader.core.model import FailureKind
+from s3_uploader.core.model import FailureBucket
 from s3_uploader.ledger.columns import RUN_COLUMNS, SHIPPED_COLUMNS, restored, run_row, shipped_row
-from s3_uploader.ledger.rows import FailingKind, RunRow, ShippedRow
+from s3_uploader.ledger.rows import FailingGroup, RunRow, ShippedRow
 
 _PIECE = 5000
 
@@ -97,7 +97,7 @@ class Survey:
         )
         return [run_row(row) for row in rows]
 
-    def failures(self) -> dict[FailureKind, int]:
+    def failures(self) -> dict[FailureBucket, int]:
         """How many uploads failed, by kind, in the hours that overlap with the span; from the oldest on."""
         if not self._read("SELECT 1 FROM sqlite_master WHERE name = 'failures'", ()):
             return {}  # opened for reading only, and no run of this version has been there
@@ -105,10 +105,10 @@ class Survey:
             "SELECT hour, code, location, uploads FROM failures WHERE hour > ? AND hour < ? ORDER BY hour",
             (self._since / 3600 - 1, self._until / 3600),
         )
-        return {FailureKind(hour, code, restored(location)): uploads for hour, code, location, uploads in rows}
+        return {FailureBucket(hour, code, restored(location)): uploads for hour, code, location, uploads in rows}
 
 
-def select_kinds(read: Callable[[str], list[tuple[Any, ...]]]) -> list[FailingKind]:
+def select_kinds(read: Callable[[str], list[tuple[Any, ...]]]) -> list[FailingGroup]:
     """The failing files by code. Those that are only under suspicion are left out."""
     due = dict(read("SELECT code, min(next_try_at) FROM failing WHERE attempts > 0 GROUP BY code"))
     # With one min() the other columns come from the row that has it (https://sqlite.org/lang_select.html#bareagg).
@@ -117,7 +117,7 @@ def select_kinds(read: Callable[[str], list[tuple[Any, ...]]]) -> list[FailingKi
         " GROUP BY code ORDER BY code"
     )
     return [
-        FailingKind(
+        FailingGroup(
             code=restored(code),
             files=files,
             first_failed_at=first_failed_at,

@@ -72,7 +72,7 @@ class FailingRow(msgspec.Struct, frozen=True, kw_only=True):
         return now < self.next_try_at <= now + LONGEST_PAUSE
 
 
-class FailingKind(msgspec.Struct, frozen=True, kw_only=True):
+class FailingGroup(msgspec.Struct, frozen=True, kw_only=True):
     """The files that fail with the same code.
 
     ``attempts``, ``path`` and ``message`` are those of the one that has failed for longest, ``next_try_at`` is the

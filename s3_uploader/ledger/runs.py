@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from s3_uploader.core.model import FailureKind, RunReport
+from s3_uploader.core.model import FailureBucket, RunReport
 from s3_uploader.core.text import shown_text
 from s3_uploader.ledger.columns import stored, stored_message
 
@@ -68,7 +68,7 @@ def finish(connection: sqlite3.Connection, run: int, begun: Begun, report: RunRe
     )
 
 
-def count_failures(connection: sqlite3.Connection, failures: Mapping[FailureKind, int]) -> None:
+def count_failures(connection: sqlite3.Connection, failures: Mapping[FailureBucket, int]) -> None:
     """Add uploads that failed to the counts of their hours."""
     connection.executemany(
         "INSERT INTO failures (hour, code, location, uploads) VALUES (?, ?, ?, ?)"

@@ -63,7 +63,7 @@ class Ping:
         self._send = send or post
         self._clock = clock
         self._thread: threading.Thread | None = None
-        self._give_up_at = 0.0
+        self._ends_at = 0.0
         self._problem = ""
 
     def __call__(self, event: Event) -> None:
@@ -86,7 +86,7 @@ class Ping:
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        thread.join(max(self._give_up_at - self._clock(), 0.0))
+        thread.join(max(self._ends_at - self._clock(), 0.0))
         if thread.is_alive():
             self._problem = f"no answer in {TIMEOUT_SECONDS:.0f} s"
         self._tell_problem()
@@ -97,29 +97,29 @@ class Ping:
             host = host_of(self._url)
             self._notice(Notice("warning", f"The health check at {host} could not be pinged: {problem}."))
 
-    def _try(self, url: str, body: bytes, give_up_at: float) -> None:
+    def _try(self, url: str, body: bytes, ends_at: float) -> None:
         for pause in (*_PAUSES, None):
             try:
-                self._send(url, body, max(give_up_at - self._clock(), 0.1))
+                self._send(url, body, max(ends_at - self._clock(), 0.1))
                 return
             except Exception as error:  # whatever it is, it is only about a ping
                 status = getattr(error, "code", None)
                 is_final = isinstance(status, int) and 400 <= status < 500
-                if pause is None or is_final or self._clock() + pause >= give_up_at:
+                if pause is None or is_final or self._clock() + pause >= ends_at:
                     self._problem = in_words(error, url=self._url)
                     return
             self._sleep(pause)
 
     def _begin(self, signal: str, body: bytes) -> None:
         self._tell_problem()  # of the ping before, where one process makes many runs
-        give_up_at = self._give_up_at = self._clock() + TIMEOUT_SECONDS
+        ends_at = self._ends_at = self._clock() + TIMEOUT_SECONDS
         before = self._thread
         url = signal_url(self._url, signal, run_id=self._run_id)
 
         def work() -> None:
             if before is not None:  # a start that arrives after the end would say that the run is still going on
-                before.join(max(give_up_at - self._clock(), 0.0))
-            self._try(url, body, give_up_at)
+                before.join(max(ends_at - self._clock(), 0.0))
+            self._try(url, body, ends_at)
 
         self._thread = threading.Thread(target=work, name="ping", daemon=True)
         self._thread.start()

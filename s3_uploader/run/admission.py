@@ -22,7 +22,7 @@ _TICK = 0.02
 """Seconds; file systems stamp changes with a clock that ticks every 1 to 10 ms (``CONFIG_HZ``; until Linux 6.13)."""
 
 
-class Intake:
+class Admission:
     """Decides about candidates and opens those that are ready.
 
     :param known_failure: the record of a file that failed before, if there is one.
@@ -47,7 +47,7 @@ class Intake:
         self._claims = claims
         self._sleep = sleep
 
-    def admit(self, candidate: Candidate, *, now: float) -> OpenFile | tuple[Left, str]:
+    def decide(self, candidate: Candidate, *, now: float) -> OpenFile | tuple[Left, str]:
         """The open file if it is ready, else why it is left, with a detail for people."""
         detail = self._settling(candidate, candidate.mtime_ns, now)
         if detail:
@@ -124,7 +124,7 @@ class Intake:
         )
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Decision(msgspec.Struct, frozen=True):
     """What a run would do with a candidate now: ship it (``reason`` is ``None``) or leave it."""
 
     candidate: Candidate
@@ -133,15 +133,15 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def survey(
-    root: SpoolRoot, layout: Layout, intake: Intake, *, now: Callable[[], float], skip: Skip
-) -> Iterator[Verdict]:
+    root: SpoolRoot, layout: Layout, admission: Admission, *, now: Callable[[], float], skip: Skip
+) -> Iterator[Decision]:
     """What a run would do with each candidate, without doing anything. Reads no content."""
     for found in layout.scan(root, skip):
         if isinstance(found, EmptyDirectory):
             continue
-        file = intake.admit(found, now=now())
+        file = admission.decide(found, now=now())
         if isinstance(file, OpenFile):
             file.close()
-            yield Verdict(found, None, "")
+            yield Decision(found, None, "")
         else:
-            yield Verdict(found, *file)
+            yield Decision(found, *file)

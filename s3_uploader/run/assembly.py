@@ -24,7 +24,7 @@ from s3_uploader.core.errors import SpoolError
 from s3_uploader.core.model import Candidate, OnConflict, Proof
 from s3_uploader.ledger import LEDGER_NAME
 from s3_uploader.ledger.state_directory import ledger_path
-from s3_uploader.run.routing import Plan, Rule
+from s3_uploader.run.routing import Route, Routes
 from s3_uploader.run.settlement import FailurePolicy, SuccessPolicy
 from s3_uploader.spool.layouts.base import Globs, Layout
 from s3_uploader.spool.removal import MoveTarget
@@ -128,19 +128,19 @@ def store_maker(simulated_failure_rate: float, *, bytes_in_flight: int | None = 
     return make
 
 
-def build_plan(config: Config) -> Plan:
+def build_plan(config: Config) -> Routes:
     """How each file is shipped: the general rule, and those of the configuration's locations."""
     special = [
         (Globs(include=[pattern], exclude=[]), _rule(config, location))
         for pattern, location in config.locations.items()
     ]
-    return Plan(
+    return Routes(
         _rule(config, Location()),
         [(functools.partial(globs.admits, ()), rule) for globs, rule in special],
     )
 
 
-def _rule(config: Config, location: Location) -> Rule:
+def _rule(config: Config, location: Location) -> Route:
     destination = config.destination
     tags = None
     if location.tags and isinstance(destination, S3Destination):
@@ -155,7 +155,7 @@ def _rule(config: Config, location: Location) -> Rule:
     prefix = _prefix(config.key_prefix if location.key_prefix is None else location.key_prefix, config.timezone)
     compress = _compress(location.compress or config.compress)
     if compress is None:
-        return Rule(prefix=prefix, options=options)
+        return Route(prefix=prefix, options=options)
     globs = Globs(
         include=compress.include, exclude=list(ALREADY_COMPRESSED) if compress.exclude is None else compress.exclude
     )
@@ -171,7 +171,7 @@ def _rule(config: Config, location: Location) -> Rule:
         suffix if compress.key_suffix is None else compress.key_suffix,
     )
     compressed = msgspec.structs.replace(options, compression=compression)
-    return Rule(prefix=prefix, options=options, compressed=compressed, is_compressed=is_compressed)
+    return Route(prefix=prefix, options=options, compressed=compressed, is_compressed=is_compressed)
 
 
 def _compress(setting: str | Compress) -> Compress | None:

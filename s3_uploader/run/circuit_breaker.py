@@ -19,16 +19,16 @@ from typing import Generic, TypeVar
 from s3_uploader.core.errors import Scope, StoreError
 
 _PROBES = 8
-"""Files in a row that fail before the destination is given up, where failing is quick;"""
+"""Files in a row that fail before the run ends for it, where failing is quick;"""
 _SLOW_PROBES = 4
 """where it is not, and the destination worked in this run."""
-_PATIENCE = 5.0
+_DOUBT_SECONDS = 5.0
 """Seconds after which failing is not quick, and what is under way is no longer waited for."""
 
 _T = TypeVar("_T")
 
 
-class Breaker(Generic[_T]):
+class CircuitBreaker(Generic[_T]):
     """Holds the failed uploads that are in doubt. Does nothing by itself; times are those of the monotonic clock."""
 
     def __init__(self) -> None:
@@ -77,13 +77,13 @@ class Breaker(Generic[_T]):
 
     def must_wait(self, *, in_flight: int, now: float) -> bool:
         """Whether nothing more is to be sent before one of those under way has answered."""
-        return bool(self._doubts) and in_flight > 0 and now - self._doubts_since < _PATIENCE
+        return bool(self._doubts) and in_flight > 0 and now - self._doubts_since < _DOUBT_SECONDS
 
     def must_trip(self, *, in_flight: int, now: float) -> bool:
-        """Whether the destination is to be given up."""
+        """Whether the destination is to be abandoned."""
         if not self._doubts or self.must_wait(in_flight=in_flight, now=now):
             return False
-        if now - self._doubts_since < _PATIENCE:
+        if now - self._doubts_since < _DOUBT_SECONDS:
             return self._in_a_row >= _PROBES
         return self._in_a_row >= _SLOW_PROBES or not self.successes
 

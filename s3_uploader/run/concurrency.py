@@ -28,7 +28,7 @@ _COST_OF_A_REQUEST = 16 * 1024
 """What a request counts for beside its bytes, so that small files weigh in too."""
 
 
-class Window:
+class AdaptiveLimit:
     """The number of uploads that may be in flight. Decides by the numbers it is told; has no clock of its own.
 
     :param maximum: never more than this.

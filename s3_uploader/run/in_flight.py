@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from s3_uploader.core.errors import StoreError
 from s3_uploader.core.model import Receipt
-from s3_uploader.run.settlement import Upload
+from s3_uploader.run.settlement import FileTask
 from s3_uploader.stores.base import Loop, Source, Store
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    Completions = queue.SimpleQueue[tuple[Upload, Future[Receipt]] | None]
+    Completions = queue.SimpleQueue[tuple[FileTask, Future[Receipt]] | None]
 
 _BYTES_PER_SECOND_AT_LEAST = 64 * 1024
 _MOST_COUNTED = 16 * 2**20
@@ -25,7 +25,7 @@ _TURN_SECONDS = 0.005
 """So long the sockets may go without a look while there is other work."""
 
 
-class Flight:
+class UploadsInFlight:
     """The uploads under way. Belongs to the thread that owns the spool; only :meth:`wake` may be called from elsewhere.
 
     :param timeout_seconds: for each upload, beside the time for its bytes.
@@ -42,7 +42,7 @@ class Flight:
         self._store = store
         self._timeout_seconds = timeout_seconds
         self._completions = make_queue()
-        self._under_way: dict[int, tuple[Upload, Future[Receipt]]] = {}
+        self._under_way: dict[int, tuple[FileTask, Future[Receipt]]] = {}
         self._keys: set[str] = set()
         self.bytes = 0
         self._loop: Loop | None = None
@@ -77,7 +77,7 @@ class Flight:
         """The paths of the files under way."""
         return {upload.file.candidate.path for upload, _ in self._under_way.values()}
 
-    def launch(self, upload: Upload) -> None:
+    def launch(self, upload: FileTask) -> None:
         """Hand a file to the store."""
         size = upload.file.fingerprint.size
         try:
@@ -98,7 +98,7 @@ class Flight:
         self.bytes += _share(upload)
         future.add_done_callback(lambda done: self._put(upload, done))
 
-    def _put(self, upload: Upload, done: Future[Receipt]) -> None:
+    def _put(self, upload: FileTask, done: Future[Receipt]) -> None:
         self._completions.put((upload, done))
         loop = self._loop
         if loop is not None and threading.get_ident() != self._owner:
@@ -128,7 +128,7 @@ class Flight:
             self.hand_back_loop()
         self._turned_at = time.monotonic()
 
-    def landed(self, timeout: float) -> tuple[Upload, Receipt | StoreError] | None:
+    def landed(self, timeout: float) -> tuple[FileTask, Receipt | StoreError] | None:
         """The next upload that was answered, with the answer; ``None`` if there was none, or when woken.
 
         Waits for at most ``timeout`` seconds, and not always so long.
@@ -144,7 +144,7 @@ class Flight:
         if completion is None:
             return None
         upload, future = completion
-        # One that was given up may be answered all the same.
+        # One that was abandoned may be answered all the same.
         if self._under_way.pop(id(upload), None) is None:
             return None
         self.bytes -= _share(upload)
@@ -157,7 +157,7 @@ class Flight:
             # A bug of a store must not cost the other files their run.
             return upload, StoreError(f"internal error: {type(error).__name__}: {error}", code="InternalError")
 
-    def give_up(self) -> list[Upload]:
+    def abandon(self) -> list[FileTask]:
         """Let go of all uploads; their files are closed when the store is done with them."""
         uploads = []
         for upload, future in self._under_way.values():
@@ -170,5 +170,5 @@ class Flight:
         return uploads
 
 
-def _share(upload: Upload) -> int:
+def _share(upload: FileTask) -> int:
     return min(upload.file.fingerprint.size, _MOST_COUNTED)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from s3_uploader.core.control import Clock, News, Stop
-from s3_uploader.core.counters import End
+from s3_uploader.core.control import Clock, ScanTrigger, StopRequest
+from s3_uploader.core.counters import RunEnd
 from s3_uploader.core.errors import (
     ConflictError,
     DestinationBusy,
@@ -30,12 +30,12 @@ from s3_uploader.core.errors import (
 )
 from s3_uploader.core.events import Emit, Notice, UploadStarted
 from s3_uploader.core.model import Candidate, Left, RunReport
-from s3_uploader.run.admission import Intake
-from s3_uploader.run.circuit_breaker import Breaker
-from s3_uploader.run.concurrency import Window
-from s3_uploader.run.in_flight import Flight
-from s3_uploader.run.routing import Plan
-from s3_uploader.run.settlement import Settlement, Upload, why_changed
+from s3_uploader.run.admission import Admission
+from s3_uploader.run.circuit_breaker import CircuitBreaker
+from s3_uploader.run.concurrency import AdaptiveLimit
+from s3_uploader.run.in_flight import UploadsInFlight
+from s3_uploader.run.routing import Routes
+from s3_uploader.run.settlement import FileTask, Settlement, why_changed
 from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Layout
 from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.spool.root import Names, SpoolRoot
@@ -73,7 +73,7 @@ class Pipeline:
     :param store: not open yet; it is opened when the first file is ready, and only then.
     :param settlement: takes every file whose upload is done.
     :param news: tells when it is worth to look at the spool again while uploads are under way; ``None`` to look once.
-    :param make_queue: where the pipeline waits for the store; see :class:`s3_uploader.run.in_flight.Flight`.
+    :param make_queue: where the pipeline waits for the store; see :class:`s3_uploader.run.in_flight.UploadsInFlight`.
     :param beat: called between any two files and at least once a second, to show that the run is alive.
     """
 
@@ -86,19 +86,19 @@ class Pipeline:
         settlement: Settlement,
         emit: Emit,
         clock: Clock,
-        stop: Stop,
+        stop: StopRequest,
         beat: Callable[[], None],
         limits: Limits,
-        plan: Plan,
+        plan: Routes,
         claims: Claims | None = None,
-        news: News | None = None,
+        news: ScanTrigger | None = None,
         make_queue: Callable[[], Completions] = queue.SimpleQueue,
     ) -> None:
         self._root = root
         self._layout = layout
         self._store = store
         self._settlement = settlement
-        self._intake = Intake(
+        self._admission = Admission(
             root,
             settle_seconds=limits.settle_seconds,
             known_failure=settlement.known_failure,
@@ -111,7 +111,7 @@ class Pipeline:
         self._stop = stop
         self._beat = beat
         self._limits = limits
-        self._flight = Flight(
+        self._flight = UploadsInFlight(
             store,
             timeout_seconds=limits.upload_timeout_seconds,
             make_queue=make_queue,
@@ -121,12 +121,12 @@ class Pipeline:
         self._looked_at = clock.monotonic()
         self._under_way: set[str] = set()
 
-        self._window = Window(maximum=limits.max_in_flight)
+        self._window = AdaptiveLimit(maximum=limits.max_in_flight)
         self._store_is_open = False
-        self._breaker: Breaker[Upload] = Breaker()
+        self._breaker: CircuitBreaker[FileTask] = CircuitBreaker()
         self._deferred: list[Candidate] = []
         self._is_counting = False
-        self._end: End | None = None
+        self._end: RunEnd | None = None
         self._fatal: Exception | None = None
         self._began = clock.monotonic()
 
@@ -152,14 +152,14 @@ class Pipeline:
             self._settlement.commit()
             self._count_rest(scan)
         except StateError as error:
-            self._abandon(End.STATE, error)
+            self._abandon(RunEnd.STATE, error)
             if self._store_is_open:
                 self._store.cancel()
         finally:
             self._stop.unsubscribe(self._flight.wake)
             if self._news is not None:
                 self._news.unsubscribe(self._flight.wake)
-            self._give_up_in_flight()
+            self._abandon_in_flight()
             self._flight.hand_back_loop()
             self._settlement.abandon()
         return self._report(started_at)
@@ -191,7 +191,7 @@ class Pipeline:
             else:
                 self._look_again(self._news)
 
-    def _seconds_until_look(self, news: News) -> float:
+    def _seconds_until_look(self, news: ScanTrigger) -> float:
         """Seconds after which to ask again; 0 if it is time to look."""
         now = self._clock.monotonic()
         began = self._flight.oldest() or now
@@ -201,12 +201,12 @@ class Pipeline:
             return 1.0
         return max(0.0, max(began, self._looked_at) + _SOON_SECONDS - now)
 
-    def _look_again(self, news: News) -> None:
+    def _look_again(self, news: ScanTrigger) -> None:
         news.forget()
         self._settlement.commit()
         self._looked_at = self._clock.monotonic()
         self._under_way = self._flight.paths()
-        self._settlement.tally.begin_scan()
+        self._settlement.counters.begin_scan()
         self._take_in(self._layout.scan(self._root, self._skipped))
 
     def _pause(self) -> None:
@@ -234,12 +234,12 @@ class Pipeline:
     def _must_end(self) -> bool:
         if self._end is None:
             if self._stop.requests:
-                self._end = End.SIGNAL
+                self._end = RunEnd.SIGNAL
             elif (
                 self._limits.max_runtime_seconds is not None
                 and self._clock.monotonic() - self._began >= self._limits.max_runtime_seconds
             ):
-                self._end = End.BUDGET
+                self._end = RunEnd.BUDGET
         return self._end is not None
 
     def _is_full(self) -> bool:
@@ -249,12 +249,12 @@ class Pipeline:
             or self._breaker.must_wait(in_flight=len(self._flight), now=self._clock.monotonic())
         )
 
-    def _abandon(self, end: End, error: Exception) -> None:
+    def _abandon(self, end: RunEnd, error: Exception) -> None:
         self._must_end()
         if self._fatal is None:
             self._fatal = error
             # Whoever asked for a stop is told that there was one.
-            if self._end is not End.SIGNAL:
+            if self._end is not RunEnd.SIGNAL:
                 self._end = end
 
     # ---------------------------------------------------------------------------------------------- one file
@@ -268,7 +268,7 @@ class Pipeline:
         if len(self._flight) and self._flight.is_sending(self._plan(candidate).key):
             self._settlement.leave(candidate, Left.POSTPONED, "an older file of the same key is under way")
             return
-        file = self._intake.admit(candidate, now=self._clock.now())
+        file = self._admission.decide(candidate, now=self._clock.now())
         if not isinstance(file, OpenFile):
             reason, detail = file
             if reason is Left.UNREADABLE:
@@ -291,7 +291,7 @@ class Pipeline:
             raise
         shipment = self._plan(candidate)
         self._submit(
-            Upload(
+            FileTask(
                 file,
                 shipment.key,
                 self._clock.monotonic(),
@@ -316,16 +316,16 @@ class Pipeline:
             try:
                 self._store.open()
             except DestinationBusy as error:
-                self._abandon(End.DESTINATION_BUSY, error)
+                self._abandon(RunEnd.DESTINATION_BUSY, error)
                 return False
             except StoreError as error:
-                self._abandon(End.DESTINATION, error)
+                self._abandon(RunEnd.DESTINATION, error)
                 return False
             self._store_is_open = True
             self._flight.take_over_loop()
         return True
 
-    def _submit(self, upload: Upload) -> None:
+    def _submit(self, upload: FileTask) -> None:
         self._settlement.begun_in(upload.file.candidate.directory)
         candidate = upload.file.candidate
         self._emit(UploadStarted(self._settlement.shown(candidate), upload.file.fingerprint.size, candidate.data_time))
@@ -361,7 +361,7 @@ class Pipeline:
         for doubtful, error in self._breaker.succeeded():
             self._blame_file(doubtful, error)
 
-    def _take_failure(self, upload: Upload, error: StoreError) -> None:
+    def _take_failure(self, upload: FileTask, error: StoreError) -> None:
         if self._may_replace(upload, error):
             self._settlement.settled_in(upload.file.candidate.directory, removed=False)
             self._submit(upload)
@@ -380,7 +380,7 @@ class Pipeline:
         ):
             self._blame_file(upload, error)
 
-    def _may_replace(self, upload: Upload, error: StoreError) -> bool:
+    def _may_replace(self, upload: FileTask, error: StoreError) -> bool:
         """Whether all that is in the way is an older state of this file, which we put there ourselves."""
         if self._must_end() or upload.replaces or not isinstance(error, ConflictError):
             return False
@@ -388,12 +388,12 @@ class Pipeline:
             upload.replaces = error.existing
         return bool(upload.replaces)
 
-    def _let_go(self, upload: Upload, reason: Left, detail: str) -> None:
+    def _let_go(self, upload: FileTask, reason: Left, detail: str) -> None:
         upload.file.close()
         self._settlement.settled_in(upload.file.candidate.directory, removed=False)
         self._settlement.leave(upload.file.candidate, reason, detail)
 
-    def _blame_file(self, upload: Upload, error: StoreError) -> None:
+    def _blame_file(self, upload: FileTask, error: StoreError) -> None:
         if error.retryable or error.code == "DeadlineExceeded":
             self._window.struggled()
         self._settlement.settled_in(upload.file.candidate.directory, removed=False)
@@ -404,7 +404,7 @@ class Pipeline:
         doubts = self._breaker.take_doubts()
         if self._fatal is None:
             self._settlement.emit_failure(*doubts[0])
-            self._abandon(End.DESTINATION, doubts[0][1])
+            self._abandon(RunEnd.DESTINATION, doubts[0][1])
         for upload, error in doubts:
             self._settlement.settled_in(upload.file.candidate.directory, removed=False)
             self._settlement.record_suspicion(upload, error)
@@ -427,46 +427,46 @@ class Pipeline:
             now = self._clock.monotonic()
             self._must_end()
             if self._end is not None and drain_until is None:
-                patience = 0.0 if self._end is End.DESTINATION else self._limits.drain_seconds
-                drain_until = now + patience
+                drain_seconds = 0.0 if self._end is RunEnd.DESTINATION else self._limits.drain_seconds
+                drain_until = now + drain_seconds
             if cancel_until is None and (self._stop.requests > 1 or (drain_until is not None and now >= drain_until)):
                 self._store.cancel()
                 cancel_until = now + _CANCEL_SECONDS
             if cancel_until is not None and now >= cancel_until:
-                self._give_up_in_flight()
+                self._abandon_in_flight()
                 return
             self._wait()
 
-    def _give_up_in_flight(self) -> None:
+    def _abandon_in_flight(self) -> None:
         """Let go of uploads that do not even answer a cancellation; their files stay."""
-        for upload in self._flight.give_up():
+        for upload in self._flight.abandon():
             self._settlement.leave(upload.file.candidate, Left.POSTPONED, "")
         for upload, _ in self._breaker.take_doubts():
             self._let_go(upload, Left.POSTPONED, "")
 
     def _count_rest(self, scan: Iterator[Found]) -> None:
         """Count what a run that was ended did not reach, for a moment at most."""
-        if self._end in (None, End.SIGNAL):
+        if self._end in (None, RunEnd.SIGNAL):
             return
         self._is_counting = True
         until = self._clock.monotonic() + _COUNT_SECONDS
-        tally = self._settlement.tally
+        counters = self._settlement.counters
         for candidate in self._deferred:
-            tally.count_left(Left.POSTPONED, candidate)
+            counters.count_left(Left.POSTPONED, candidate)
         for found in scan:
             if not isinstance(found, EmptyDirectory):
-                tally.count_left(Left.POSTPONED, found)
+                counters.count_left(Left.POSTPONED, found)
             if self._clock.monotonic() >= until:
                 return
 
     def _report(self, started_at: float) -> RunReport:
-        end = self._end or End.DONE
+        end = self._end or RunEnd.DONE
         message = ""
         if self._fatal is not None:
             message = str(self._fatal)
-            level = "info" if end is End.DESTINATION_BUSY else "error"
+            level = "info" if end is RunEnd.DESTINATION_BUSY else "error"
             self._emit(Notice(level, _sentence(end, self._fatal)))
-        return self._settlement.tally.report(
+        return self._settlement.counters.report(
             end,
             base_dir=self._root.base_dir,
             destination=self._store.properties.name,
@@ -478,9 +478,9 @@ class Pipeline:
         )
 
 
-def _sentence(end: End, error: Exception) -> str:
-    if end is End.DESTINATION:
+def _sentence(end: RunEnd, error: Exception) -> str:
+    if end is RunEnd.DESTINATION:
         return f"The run was abandoned, all files are kept: {error}"
-    if end is End.STATE:
+    if end is RunEnd.STATE:
         return f"The run was ended, since what it ships cannot be recorded; files are kept: {error}"
     return str(error)

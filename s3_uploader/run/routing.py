@@ -13,14 +13,14 @@ from s3_uploader.stores.base import PutOptions
 _MOST_LOCATIONS = 10_000
 
 
-class Shipment(NamedTuple):
+class Target(NamedTuple):
     """Where one file goes, and how."""
 
     key: str
     options: PutOptions
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
+class Route(msgspec.Struct, frozen=True, kw_only=True):
     """How the files of some locations are shipped.
 
     :param prefix: what is put before the key, or what finds it for a file.
@@ -34,28 +34,28 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     is_compressed: Callable[[str], bool] = bool
 
 
-class Plan:
+class Routes:
     """Gives each file the rule of its location.
 
     :param general: the rule of every location that no pattern matches.
     :param special: rules with what says whether one holds for a location; the first that does counts.
     """
 
-    def __init__(self, general: Rule, special: Sequence[tuple[Callable[[str], bool], Rule]] = ()) -> None:
+    def __init__(self, general: Route, special: Sequence[tuple[Callable[[str], bool], Route]] = ()) -> None:
         self._general = general
         self._special = special
-        self._of_location: dict[str, Rule] = {}
+        self._of_location: dict[str, Route] = {}
 
-    def __call__(self, candidate: Candidate) -> Shipment:
+    def __call__(self, candidate: Candidate) -> Target:
         """The key and the options of a file; the same each time for a file that did not change."""
         rule = self._rule(candidate.location) if self._special else self._general
         prefix = rule.prefix if isinstance(rule.prefix, str) else rule.prefix(candidate)
         compressed = rule.compressed
         if compressed is not None and compressed.compression is not None and rule.is_compressed(candidate.key):
-            return Shipment(prefix + candidate.key + compressed.compression.suffix, compressed)
-        return Shipment(prefix + candidate.key, rule.options)
+            return Target(prefix + candidate.key + compressed.compression.suffix, compressed)
+        return Target(prefix + candidate.key, rule.options)
 
-    def _rule(self, location: str) -> Rule:
+    def _rule(self, location: str) -> Route:
         rule = self._of_location.get(location)
         if rule is None:
             rule = next((rule for holds, rule in self._special if holds(location)), self._general)

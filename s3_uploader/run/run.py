@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from s3_uploader.config.schema import Config
-from s3_uploader.core.control import Clock, News, Stop
-from s3_uploader.core.counters import End, Tally
+from s3_uploader.core.control import Clock, ScanTrigger, StopRequest
+from s3_uploader.core.counters import RunCounters, RunEnd
 from s3_uploader.core.errors import LockHeld, SpoolError, StateError, UploaderError
 from s3_uploader.core.events import (
     MOST_LOCATIONS,
@@ -61,7 +61,7 @@ def _no_beat() -> None:
     pass
 
 
-class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a run is given from outside beside its configuration; tests and ``watch`` give something else.
 
     :param beat: called often by the thread that leads the run, to show that it is alive.
@@ -73,20 +73,20 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     emit: Emit
-    stop: Stop = msgspec.field(default_factory=Stop)
+    stop: StopRequest = msgspec.field(default_factory=StopRequest)
     clock: Clock = Clock()
     environ: Mapping[str, str] = os.environ
     random: Callable[[], float] = _random
     beat: Callable[[], None] = _no_beat
     make_store: MakeStore = build_store
     is_rehearsal: bool = False
-    news: News | None = None
+    news: ScanTrigger | None = None
     measure: Measure | None = None
 
 
 def run_once(
     config: Config,
-    surroundings: Surroundings,
+    context: RunContext,
     *,
     wait_for_lock_seconds: float = 0.0,
     max_runtime_seconds: float | None = None,
@@ -100,35 +100,35 @@ def run_once(
     :raises StateError: if the ledger cannot be opened, so that nothing may be shipped.
     :raises LockHeld: if another run still has the spool after ``wait_for_lock_seconds``, and that was not zero.
     """
-    began_at = surroundings.clock.now()
+    began_at = context.clock.now()
     try:
-        return _run_once(config, surroundings, wait_for_lock_seconds, max_runtime_seconds)
+        return _run_once(config, context, wait_for_lock_seconds, max_runtime_seconds)
     except (SpoolError, StateError, LockHeld) as error:
-        _measure_not_begun(config, surroundings, began_at, error)
+        _measure_not_begun(config, context, began_at, error)
         raise
 
 
 def _run_once(
-    config: Config, surroundings: Surroundings, wait_for_lock_seconds: float, max_runtime_seconds: float | None
+    config: Config, context: RunContext, wait_for_lock_seconds: float, max_runtime_seconds: float | None
 ) -> RunReport:
-    emit, clock = surroundings.emit, surroundings.clock
-    with open_place(config, environ=surroundings.environ) as place:
+    emit, clock = context.emit, context.clock
+    with open_place(config, environ=context.environ) as place:
         create_state_directory(place.state_dir)
         began = clock.monotonic()
         started_at = clock.now()
-        stop = surroundings.stop
+        stop = context.stop
         try:
             lock = _lock(place, emit, _stoppable(clock, stop), wait_for_lock_seconds)
         except LockHeld as held:
             if wait_for_lock_seconds:
                 raise
-            _step_aside(place, held, surroundings, started_at)
-            return _empty_report(config, End.LOCKED, started_at, clock.monotonic() - began, message=str(held))
+            _step_aside(place, held, context, started_at)
+            return _empty_report(config, RunEnd.LOCKED, started_at, clock.monotonic() - began, message=str(held))
         except _StoppedWaiting:
             seconds = clock.monotonic() - began
-            return _empty_report(config, End.SIGNAL, started_at, seconds, signal_number=stop.signal_number)
+            return _empty_report(config, RunEnd.SIGNAL, started_at, seconds, signal_number=stop.signal_number)
         try:
-            return _locked_run(place, surroundings, max_runtime_seconds)
+            return _locked_run(place, context, max_runtime_seconds)
         finally:
             lock.release()
 
@@ -137,7 +137,7 @@ class _StoppedWaiting(Exception):
     """The stop was requested while the run waited for the lock."""
 
 
-def _stoppable(clock: Clock, stop: Stop) -> Clock:
+def _stoppable(clock: Clock, stop: StopRequest) -> Clock:
     """The same clock, but its sleep ends in ``_StoppedWaiting`` once a stop is requested."""
 
     def sleep(seconds: float) -> None:
@@ -163,13 +163,13 @@ def _lock(place: Place, emit: Emit, clock: Clock, wait_seconds: float) -> Lock:
     )
 
 
-def _locked_run(place: Place, surroundings: Surroundings, max_runtime_seconds: float | None) -> RunReport:
+def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | None) -> RunReport:
     config = place.config
-    emit, clock = surroundings.emit, surroundings.clock
+    emit, clock = context.emit, context.clock
     with Ledger.open(
         place.ledger_path, notice=lambda sentence: emit(Notice("warning", sentence)), clock=clock.now
     ) as ledger:
-        store = surroundings.make_store(
+        store = context.make_store(
             config,
             notice=lambda level, sentence: emit(Notice(level, sentence)),
             memory=ledger.endpoint_memory(prefix="endpoint:"),
@@ -183,7 +183,7 @@ def _locked_run(place: Place, surroundings: Surroundings, max_runtime_seconds: f
             started_at=clock.now(), pid=os.getpid(), host=os.uname().nodename, destination=store.properties.name
         )
         emit(RunStarted(config.base_dir, store.properties.name))
-        if config.on_failure == "delete" and not surroundings.is_rehearsal:
+        if config.on_failure == "delete" and not context.is_rehearsal:
             emit(
                 Notice(
                     "warning", "on_failure is delete: a file that cannot be shipped is deleted, and is nowhere else."
@@ -198,10 +198,10 @@ def _locked_run(place: Place, surroundings: Surroundings, max_runtime_seconds: f
             emit=emit,
             clock=clock,
             on_success=success_policy(config),
-            on_failure=FailurePolicy() if surroundings.is_rehearsal else failure_policy(config),
+            on_failure=FailurePolicy() if context.is_rehearsal else failure_policy(config),
             prune=config.prune_empty_dirs if config.prune_empty_dirs is not None else config.layout == "dated",
-            random=surroundings.random,
-            is_rehearsal=surroundings.is_rehearsal,
+            random=context.random,
+            is_rehearsal=context.is_rehearsal,
         )
         claims = _claims(place, emit)
         pipeline = Pipeline(
@@ -211,8 +211,8 @@ def _locked_run(place: Place, surroundings: Surroundings, max_runtime_seconds: f
             settlement=settlement,
             emit=emit,
             clock=clock,
-            stop=surroundings.stop,
-            beat=surroundings.beat,
+            stop=context.stop,
+            beat=context.beat,
             limits=Limits(
                 settle_seconds=config.settle_seconds,
                 upload_timeout_seconds=config.upload_timeout_seconds,
@@ -222,7 +222,7 @@ def _locked_run(place: Place, surroundings: Surroundings, max_runtime_seconds: f
             ),
             plan=build_plan(config),
             claims=claims,
-            news=surroundings.news,
+            news=context.news,
         )
         try:
             report = pipeline.run()
@@ -234,19 +234,19 @@ def _locked_run(place: Place, surroundings: Surroundings, max_runtime_seconds: f
         problems: tuple[Problem, ...] = ()
         try:
             _tidy(ledger, place, clock)
-            noticed = notices.Noticing(ledger, settlement.tally, report, now=clock.now(), emit=emit)
+            noticed = notices.Noticing(ledger, settlement.counters, report, now=clock.now(), emit=emit)
             ledger.finish_run(run, report, failures=settlement.failures)
             problems = noticed.problems()
             finished = RunFinished(report, ledger.totals(), ledger.failing_count(attempts=1))
         except StateError as error:
             # A full disk, for one, has been reported by the run already; metrics and ping hear of it all the same.
-            if report.ended_by != End.STATE.value:
+            if report.ended_by != RunEnd.STATE.value:
                 emit(Notice("warning", f"The run is not in the history: {error}"))
             finished = RunFinished(report)
             problems = _problems_without_ledger(report)
         emit(finished)
-        if surroundings.measure is not None:
-            surroundings.measure(_measured(ledger, finished, problems))
+        if context.measure is not None:
+            context.measure(_measured(ledger, finished, problems))
         return report
 
 
@@ -270,7 +270,7 @@ def _measured(ledger: Ledger, finished: RunFinished, problems: tuple[Problem, ..
 
 def _measure_not_begun(
     config: Config,
-    surroundings: Surroundings,
+    context: RunContext,
     at: float,
     error: UploaderError,
     problems: tuple[Problem, ...] | None = None,
@@ -279,12 +279,12 @@ def _measure_not_begun(
 
     :param problems: what is wrong; found out here if it is not given, unless another run has the spool.
     """
-    if surroundings.measure is None:
+    if context.measure is None:
         return
     is_held = isinstance(error, LockHeld)
     if problems is None and not is_held:
-        problems = notices.prevented(config, error, environ=surroundings.environ, now=at)
-    surroundings.measure(
+        problems = notices.prevented(config, error, environ=context.environ, now=at)
+    context.measure(
         RunNotBegun(
             base_dir=config.base_dir,
             at=at,
@@ -296,14 +296,14 @@ def _measure_not_begun(
     )
 
 
-def _step_aside(place: Place, held: LockHeld, surroundings: Surroundings, at: float) -> None:
+def _step_aside(place: Place, held: LockHeld, context: RunContext, at: float) -> None:
     """Leave the spool to the run that has it, and say so: louder, if it has had it for too long."""
     problems: tuple[Problem, ...] | None = None
     if held.held_since is None or at - held.held_since < _LONG_HELD_SECONDS:
-        surroundings.emit(Notice("info", str(held)))
+        context.emit(Notice("info", str(held)))
     else:
-        problems = notices.step_aside(place.config, held, state_dir=place.state_dir, now=at, emit=surroundings.emit)
-    _measure_not_begun(place.config, surroundings, at, held, problems or None)
+        problems = notices.step_aside(place.config, held, state_dir=place.state_dir, now=at, emit=context.emit)
+    _measure_not_begun(place.config, context, at, held, problems or None)
 
 
 def _claims(place: Place, emit: Emit) -> Claims | None:
@@ -360,9 +360,15 @@ def _tidy(ledger: Ledger, place: Place, clock: Clock) -> None:
 
 
 def _empty_report(
-    config: Config, end: End, started_at: float, duration: float, *, message: str = "", signal_number: int | None = None
+    config: Config,
+    end: RunEnd,
+    started_at: float,
+    duration: float,
+    *,
+    message: str = "",
+    signal_number: int | None = None,
 ) -> RunReport:
-    return Tally().report(
+    return RunCounters().report(
         end,
         base_dir=config.base_dir,
         destination="",

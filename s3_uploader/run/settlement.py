@@ -14,17 +14,17 @@ from typing import Protocol
 import msgspec
 
 from s3_uploader.core.control import Clock
-from s3_uploader.core.counters import Tally
+from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.errors import SIMULATED, StateError, StoreError
 from s3_uploader.core.events import DirectoryPruned, Emit, FileLeft, LocalTrouble, Uploaded, UploadFailed
-from s3_uploader.core.model import Candidate, FailureKind, Fingerprint, Left, Receipt
+from s3_uploader.core.model import Candidate, FailureBucket, Fingerprint, Left, Receipt
 from s3_uploader.ledger.rows import FailingRow, ShippedRow, after_failure
-from s3_uploader.run.superseded import Facts, Superseded
+from s3_uploader.run.superseded import FactMemory, Superseded
 from s3_uploader.spool.layouts.base import Layout, original_name
-from s3_uploader.spool.leaving import Leaving
 from s3_uploader.spool.open_file import Closing, OpenFile
 from s3_uploader.spool.readiness import FUTURE_TOLERANCE
 from s3_uploader.spool.removal import MoveTarget, move, prune_upwards, remove
+from s3_uploader.spool.removal_batch import RemovalBatch
 from s3_uploader.spool.root import Names, SpoolRoot
 from s3_uploader.stores.base import PutOptions, Store
 
@@ -38,7 +38,7 @@ _BATCH = 200
 _BATCH_SECONDS = 0.25
 
 
-class Records(Facts, Protocol):
+class Records(FactMemory, Protocol):
     """What a run needs of the ledger."""
 
     def commit_batch(
@@ -75,7 +75,7 @@ class SuccessPolicy(msgspec.Struct, frozen=True, kw_only=True):
     keep: bool = False
 
 
-class Upload(msgspec.Struct):
+class FileTask(msgspec.Struct):
     """A file under way to the store.
 
     :param began: monotonic time at which it was handed over.
@@ -131,17 +131,17 @@ class Settlement:
         self._prune = prune
         self._random = random
         self._is_rehearsal = is_rehearsal
-        self.tally = Tally()
+        self.counters = RunCounters()
         self.superseded = Superseded(records, address=store.address, now=clock.now)
         self._any_failing = records.failing_count() > 0
-        self._proven: list[tuple[Upload, Receipt]] = []
+        self._proven: list[tuple[FileTask, Receipt]] = []
         self._due_at = 0.0
-        self._leaving: Leaving[tuple[Upload, Receipt, float]] = Leaving(
+        self._leaving: RemovalBatch[tuple[FileTask, Receipt, float]] = RemovalBatch(
             root, clock=clock, keep=on_success.keep, move_to=on_success.move_to
         )
         self._failed: list[FailingRow] = []
         self._pending_in: Counter[Names] = Counter()
-        self.failures: Counter[FailureKind] = Counter()
+        self.failures: Counter[FailureBucket] = Counter()
 
     def known_failure(self, path: str) -> FailingRow | None:
         """The record of a file that failed before."""
@@ -159,7 +159,7 @@ class Settlement:
 
     # ---------------------------------------------------------------------------------------------- what was proven
 
-    def add(self, upload: Upload, receipt: Receipt) -> None:
+    def add(self, upload: FileTask, receipt: Receipt) -> None:
         """The store has the file and proved it; it is recorded and removed with the next batch."""
         if not self._proven:
             self._due_at = self._clock.monotonic() + _BATCH_SECONDS
@@ -202,7 +202,7 @@ class Settlement:
         failed, self._failed = self._failed, []
         unsettled = {id(upload): upload for upload, _ in proven}
         try:
-            unchanged: list[tuple[Upload, Receipt]] = []
+            unchanged: list[tuple[FileTask, Receipt]] = []
             for upload, receipt in proven:
                 reason = why_changed(upload.file)
                 if reason is None:
@@ -237,7 +237,7 @@ class Settlement:
             Closing(upload.file for upload, _ in proven if id(upload.file) not in theirs).finish()
 
     def is_taken(self, path: str) -> bool:
-        """See :meth:`s3_uploader.spool.leaving.Leaving.is_taken`."""
+        """See :meth:`s3_uploader.spool.removal_batch.RemovalBatch.is_taken`."""
         return self._leaving.is_taken(path)
 
     def _dispose_of_taken(self) -> None:
@@ -252,11 +252,11 @@ class Settlement:
         for (upload, receipt, seconds), outcome in self._leaving.conclude():
             self._conclude(upload, receipt, outcome, seconds)
 
-    def _shipped_row(self, upload: Upload, receipt: Receipt, now: float, seconds: float) -> ShippedRow:
+    def _shipped_row(self, upload: FileTask, receipt: Receipt, now: float, seconds: float) -> ShippedRow:
         candidate, fingerprint = upload.file.candidate, upload.file.fingerprint
         ahead = fingerprint.mtime_ns / 1e9 - now
         if ahead > FUTURE_TOLERANCE:
-            self.tally.count_future(candidate, ahead)
+            self.counters.count_future(candidate, ahead)
         return ShippedRow(
             run=self._run,
             # What a killed run has left under a private name is its producer's file all the same.
@@ -281,7 +281,7 @@ class Settlement:
 
     # ---------------------------------------------------------------------------------------------- disposition
 
-    def _conclude(self, upload: Upload, receipt: Receipt, outcome: Left | OSError | None, seconds: float) -> None:
+    def _conclude(self, upload: FileTask, receipt: Receipt, outcome: Left | OSError | None, seconds: float) -> None:
         """Count and tell what became of a file that was proven."""
         candidate = upload.file.candidate
         if isinstance(outcome, OSError):
@@ -292,7 +292,7 @@ class Settlement:
             self.settled_in(candidate.directory, removed=False)
             self.leave(candidate, outcome, "it changed before it was removed")
             return
-        self.tally.count_shipped(receipt)
+        self.counters.count_shipped(receipt)
         self._emit(
             Uploaded(
                 self._root.shown(candidate.directory, original_name(candidate.name)),
@@ -306,7 +306,7 @@ class Settlement:
         )
         self.settled_in(candidate.directory, removed=not self._on_success.keep)
 
-    def _record_undisposed(self, upload: Upload, error: OSError) -> None:
+    def _record_undisposed(self, upload: FileTask, error: OSError) -> None:
         reason = error.strerror or str(error)
         target = self._on_success.move_to
         if target is None:
@@ -347,17 +347,17 @@ class Settlement:
             self._emit(LocalTrouble(self._root.shown(names), "prune", error.strerror or str(error)))
 
     def _pruned_directory(self, names: Names) -> None:
-        self.tally.pruned += 1
+        self.counters.pruned += 1
         self._emit(DirectoryPruned(self._root.shown(names)))
 
     # ---------------------------------------------------------------------------------------------- what is left
 
     def skipped(self, names: Names, name: str, reason: Left, detail: str) -> None:
         """Count an entry that the layout does not make a candidate (:data:`~s3_uploader.spool.layouts.base.Skip`)."""
-        self.tally.count_left(reason)
+        self.counters.count_left(reason)
         path = self._root.shown(names, name)
         if reason in (Left.UNREADABLE, Left.UNDECODABLE):
-            self.tally.troubles += 1
+            self.counters.troubles += 1
             action = "read" if reason is Left.UNREADABLE else "ship"
             self._emit(LocalTrouble(path, action, detail))
         else:
@@ -365,28 +365,28 @@ class Settlement:
 
     def leave(self, candidate: Candidate, reason: Left, detail: str) -> None:
         """Take note of a candidate that stays where it is, without that being a failure."""
-        self.tally.count_left(reason, candidate)
+        self.counters.count_left(reason, candidate)
         self._emit(FileLeft(self.shown(candidate), reason, detail, candidate.size))
 
     def local_trouble(self, candidate: Candidate, action: str, message: str) -> None:
         """Take note of a candidate that this machine does not let us ship."""
-        self.tally.count_left(Left.UNREADABLE, candidate)
-        self.tally.troubles += 1
+        self.counters.count_left(Left.UNREADABLE, candidate)
+        self.counters.troubles += 1
         self._emit(
             LocalTrouble(
                 self.shown(candidate), action, message, "Let the user that runs this program read and remove it."
             )
         )
 
-    def record_failure(self, upload: Upload, *, code: str, message: str, hint: str) -> None:
+    def record_failure(self, upload: FileTask, *, code: str, message: str, hint: str) -> None:
         """A file of its own kind of trouble: it waits, longer each time, and then meets ``on_failure``."""
         candidate = upload.file.candidate
         row = self._failing_row(upload, code, message)
         disposition = self._dispose_of_failure(upload, row.attempts) if code not in _NOT_OF_THE_FILE else "kept"
         if disposition == "kept":
-            self.tally.count_waiting(candidate)
+            self.counters.count_waiting(candidate)
             self._note_failed(row)
-        self.tally.failures += 1
+        self.counters.failures += 1
         self._count_failure(upload, code)
         self._emit(
             UploadFailed(
@@ -406,7 +406,7 @@ class Settlement:
         self._failed.append(row)
         self._any_failing = True
 
-    def _failing_row(self, upload: Upload, code: str, message: str) -> FailingRow:
+    def _failing_row(self, upload: FileTask, code: str, message: str) -> FailingRow:
         path, fingerprint = upload.file.candidate.path, upload.file.fingerprint
         return after_failure(
             self.known_failure(path),
@@ -420,7 +420,7 @@ class Settlement:
             random=self._random,
         )
 
-    def record_suspicion(self, upload: Upload, error: StoreError) -> None:
+    def record_suspicion(self, upload: FileTask, error: StoreError) -> None:
         """An upload failed and so did the run: perhaps it was the file after all, so the next run begins with others.
 
         It counts as no attempt and makes no pause.
@@ -429,7 +429,7 @@ class Settlement:
         self._note_failed(msgspec.structs.replace(row, attempts=row.attempts - 1, next_try_at=row.last_failed_at))
         self.leave(upload.file.candidate, Left.POSTPONED, "")
 
-    def _dispose_of_failure(self, upload: Upload, attempts: int) -> str:
+    def _dispose_of_failure(self, upload: FileTask, attempts: int) -> str:
         policy = self._on_failure
         if attempts < policy.attempts or (policy.move_to is None and not policy.delete):
             return "kept"
@@ -445,7 +445,7 @@ class Settlement:
             self._emit(LocalTrouble(self.shown(upload.file.candidate), action, error.strerror or str(error)))
             return "kept"
 
-    def emit_failure(self, upload: Upload, error: StoreError) -> None:
+    def emit_failure(self, upload: FileTask, error: StoreError) -> None:
         """Say that an upload failed, for a reason that is not the file's: it is not recorded as failing."""
         self._count_failure(upload, error.code)
         self._emit(
@@ -461,9 +461,9 @@ class Settlement:
             )
         )
 
-    def _count_failure(self, upload: Upload, code: str) -> None:
+    def _count_failure(self, upload: FileTask, code: str) -> None:
         if not self._is_rehearsal:
-            self.failures[FailureKind(int(self._clock.now() // 3600), code, upload.file.candidate.location)] += 1
+            self.failures[FailureBucket(int(self._clock.now() // 3600), code, upload.file.candidate.location)] += 1
 
     def shown(self, candidate: Candidate) -> str:
         """The absolute path of a candidate, for messages."""

@@ -13,7 +13,7 @@ from s3_uploader.core.errors import ConflictError
 from s3_uploader.core.model import Receipt
 
 
-class Facts(Protocol):
+class FactMemory(Protocol):
     """Where small facts are kept for later runs. Both methods raise ``StateError``."""
 
     def remember(self, name: str, value: str, *, now: float) -> None:
@@ -30,7 +30,7 @@ class Superseded:
     :param now: wall-clock time in seconds since the epoch.
     """
 
-    def __init__(self, facts: Facts, *, address: Callable[[str], str], now: Callable[[], float]) -> None:
+    def __init__(self, facts: FactMemory, *, address: Callable[[str], str], now: Callable[[], float]) -> None:
         self._facts = facts
         self._address = address
         self._now = now

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from s3_uploader import config
 from s3_uploader.config import Config
-from s3_uploader.core.control import Stop
+from s3_uploader.core.control import StopRequest
 from s3_uploader.core.events import fan_out
 from s3_uploader.core.model import RunReport
 from s3_uploader.inspection.preview import measured_before
@@ -44,7 +44,7 @@ def upload_once(configuration: AnyConfig) -> RunReport:
     try:
         return app.run_once(
             loaded,
-            app.Surroundings(
+            app.RunContext(
                 emit=fan_out([log, monitoring]),
                 beat=monitoring.beat,
                 measure=monitoring.measure if loaded.metrics_file or loaded.ping_url else None,
@@ -69,7 +69,7 @@ def process(configuration: AnyConfig, *, interval: float = DEFAULT_INTERVAL) -> 
     loaded = _loaded(configuration)
     log = LoggingAdapter()
     monitoring = Monitoring(notice=SaysOnce(log), log=NoTail(), watch_interval=interval)
-    stop = Stop()
+    stop = StopRequest()
     watch = Watch(
         lambda: loaded,
         emit=log,

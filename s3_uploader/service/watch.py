@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 
 from s3_uploader.config.schema import Config, S3Destination
-from s3_uploader.core.control import Clock, News, Stop
-from s3_uploader.core.counters import End
+from s3_uploader.core.control import Clock, ScanTrigger, StopRequest
+from s3_uploader.core.counters import RunEnd
 from s3_uploader.core.errors import ConfigError, UploaderError
 from s3_uploader.core.events import Emit, Event, LocalTrouble, Measure, Notice, RunFinished, UploadFailed, fan_out
 from s3_uploader.core.model import Left, RunReport
@@ -73,7 +73,7 @@ class Watch:
     :param load: gives the configuration; called at the start and at each reload.
     :param emit: told what a person should read: trouble once, not once in each pass.
     :param monitor: told everything.
-    :param measure: see :class:`s3_uploader.run.run.Surroundings`.
+    :param measure: see :class:`s3_uploader.run.run.RunContext`.
     :param interval: seconds between two passes when nothing wakes the loop earlier.
     :param events: see :data:`StartEvents`; ``None`` where there is no such thing.
     :param status: told in one line what the loop does, for a service manager.
@@ -81,7 +81,7 @@ class Watch:
     :param reloading: called when the configuration is about to be loaded anew.
     :param configured: called with the configuration that holds from now on, at the start and after each reload.
     :param make_store: makes the store of a configuration, see :func:`s3_uploader.run.assembly.build_store`.
-    :param is_rehearsal: see :class:`s3_uploader.run.run.Surroundings`.
+    :param is_rehearsal: see :class:`s3_uploader.run.run.RunContext`.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Watch:
         load: Callable[[], Config],
         *,
         emit: Emit,
-        stop: Stop,
+        stop: StopRequest,
         wakeup: Wakeup,
         monitor: Emit = lambda event: None,
         measure: Measure | None = None,
@@ -113,7 +113,7 @@ class Watch:
         self._wakeup = wakeup
         self._interval = interval
         # A reload waits for the uploads under way, and takes in no more files by the old configuration.
-        self._news = News(poll_seconds=interval, is_wanted=lambda: not self._reload)
+        self._news = ScanTrigger(poll_seconds=interval, is_wanted=lambda: not self._reload)
         self._events = events
         self._status = status
         self._beat = beat
@@ -168,7 +168,7 @@ class Watch:
         try:
             report = app.run_once(
                 config,
-                app.Surroundings(
+                app.RunContext(
                     emit=self._emit,
                     stop=self._stop,
                     clock=self._clock,
@@ -186,7 +186,7 @@ class Watch:
             return self._in_trouble(f"The pass failed: {type(error).__name__}: {error}")
         finally:
             self._memory.current = None
-        if report.ended_by in (End.DESTINATION.value, End.STATE.value):
+        if report.ended_by in (RunEnd.DESTINATION.value, RunEnd.STATE.value):
             # The run has said it. The store is made anew: with new credentials, if there are any.
             self._close_store()
             return self._pause_in_trouble(report.message)
@@ -196,7 +196,7 @@ class Watch:
         return self._pause_after(report, config)
 
     def _pause_after(self, report: RunReport, config: Config) -> float:
-        if report.ended_by in (End.LOCKED.value, End.DESTINATION_BUSY.value):
+        if report.ended_by in (RunEnd.LOCKED.value, RunEnd.DESTINATION_BUSY.value):
             self._status(f"waiting: {report.message}")
             return self._interval
         if self._failures:
@@ -354,7 +354,7 @@ def _trouble(event: Event) -> str | None:
         return f"{event.action} {event.path}: {event.message}"
     if isinstance(event, RunFinished):
         report = event.report
-        went_wrong = report.failed or report.ended_by != End.DONE.value
+        went_wrong = report.failed or report.ended_by != RunEnd.DONE.value
         if went_wrong and not report.shipped and not report.pruned_directories:
             return f"run: {report.ended_by}, {report.failed}"
     return None

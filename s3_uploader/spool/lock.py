@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from s3_uploader.core.errors import LockHeld, StateError
+from s3_uploader.core.procfs import boot_time, command_of, lock_table, start_ticks, user_of
 from s3_uploader.core.text import shown_duration, shown_name, shown_text
 
 NOTE_NAME = "holder.json"
@@ -136,10 +137,10 @@ def acquire(
                     f"Neither {shown_name(base_dir)} nor {shown_name(lock_path)} can be locked.",
                     hint="Put the state directory (state_dir) on a local file system.",
                 )
-        give_up = clock() + max(wait_seconds, _SECOND_LOOK)
+        timeout_at = clock() + max(wait_seconds, _SECOND_LOOK)
         pause = _SECOND_LOOK
         while not locked:
-            left = give_up - clock()
+            left = timeout_at - clock()
             if left <= 0:
                 raise _held(descriptor, base_dir, state_dir, now())
             sleep(min(pause, left))
@@ -154,7 +155,7 @@ def acquire(
         uid=os.geteuid(),
         since=now(),
         command=" ".join(sys.argv if command is None else command),
-        started=_process_start(os.getpid()),
+        started=start_ticks(os.getpid()),
     )
     note = os.path.join(state_dir, NOTE_NAME)
     if not shared:
@@ -238,7 +239,7 @@ def _identify(pids: list[int] | None, state_dir: str) -> Holder:
 def _is_current(note: Holder) -> bool:
     if note.host != os.uname().nodename:
         return True  # cannot be known from here
-    return _process_start(note.pid) == note.started
+    return start_ticks(note.pid) == note.started
 
 
 def _write_note(path: str, holder: Holder) -> None:
@@ -270,10 +271,8 @@ def _pids_in_kernel_table(descriptor: int) -> list[int] | None:
     systems (btrfs, overlayfs) show another device number to ``stat`` than the kernel knows, so that only the inode is
     compared if no line has both.
     """
-    try:
-        with open("/proc/locks", encoding="ascii", errors="replace") as file:
-            lines = file.read().splitlines()
-    except OSError:
+    lines = lock_table()
+    if lines is None:
         return None
     status = os.fstat(descriptor)
     return pids_of_lock(lines, device=status.st_dev, inode=status.st_ino)
@@ -298,41 +297,18 @@ def pids_of_lock(lines: Sequence[str], *, device: int, inode: int) -> list[int]:
 
 
 def _from_proc(pid: int) -> Holder | None:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read(4096).rstrip(b"\0").split(b"\0")
-        with open(f"/proc/{pid}/status", "rb") as file:
-            # Not the owner of the directory: that is root for a program that has changed its user by itself.
-            uid = next(int(line.split()[2]) for line in file if line.startswith(b"Uid:"))
-    except (OSError, StopIteration):
+    uid = user_of(pid)
+    if uid is None:
         return None
-    started = _process_start(pid)
+    started = start_ticks(pid)
     return Holder(
         pid=pid,
         host=os.uname().nodename,
         uid=uid,
-        since=_boot_time() + started / os.sysconf("SC_CLK_TCK") if started else None,
-        command=" ".join(map(os.fsdecode, words)),
+        since=boot_time() + started / os.sysconf("SC_CLK_TCK") if started else None,
+        command=command_of(pid),
         started=started,
     )
-
-
-def _process_start(pid: int) -> int:
-    """When the process was started, in clock ticks since boot; 0 if it is not there."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # The second field is the program's name in brackets, and may hold both brackets and spaces.
-            return int(file.read().rpartition(b")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
-        return 0
-
-
-def _boot_time() -> float:
-    try:
-        with open("/proc/stat", "rb") as file:
-            return next(float(line.split()[1]) for line in file if line.startswith(b"btime "))
-    except (OSError, StopIteration):
-        return 0.0
 
 
 def _user_name(uid: int) -> str:

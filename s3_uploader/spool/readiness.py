@@ -11,10 +11,11 @@ import functools
 import os
 import signal
 
+from s3_uploader.core.procfs import file_system_of
+
 FUTURE_TOLERANCE = 300.0
 """Seconds by which an mtime may lie in the future before it counts as wrong and no longer holds a file back."""
 
-_MOUNTS = "/proc/self/mountinfo"
 _DELEGATING = ("nfs", "cifs", "smb")
 _NO_LEASE_HERE = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY)
 
@@ -97,13 +98,4 @@ def _is_remote(device: int) -> bool:
     NFSv4 and SMB refuse a lease with the same ``EAGAIN`` as for a writer where the server has delegated nothing
     (``nfs4_setlease`` and ``cifs_setlease`` in Linux).
     """
-    number = f"{os.major(device)}:{os.minor(device)}"
-    try:
-        with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
-            for line in mounts:
-                fields = line.split(" ")
-                if fields[2] == number:
-                    return fields[fields.index("-", 6) + 1].startswith(_DELEGATING)
-    except (OSError, ValueError, IndexError):
-        pass
-    return False
+    return file_system_of(device).startswith(_DELEGATING)

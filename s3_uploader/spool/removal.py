@@ -28,7 +28,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from s3_uploader.core.files import rename_without_replacing
+from s3_uploader.core.files import rename_without_replacing, sync_directory, write_all
 from s3_uploader.core.model import Fingerprint, Left
 from s3_uploader.spool.layouts.base import Layout, original_name, taken_name, taken_names
 from s3_uploader.spool.open_file import OpenFile
@@ -40,7 +40,7 @@ _COPY_CHUNK = 1 << 20
 _TEMPORARY_SUFFIX = ".tmp"
 
 
-class Taken(msgspec.Struct, frozen=True):
+class Detached(msgspec.Struct, frozen=True):
     """A file that has a private name now and was unchanged then.
 
     :param fingerprint: as it was after the rename, which changes the ctime.
@@ -50,7 +50,7 @@ class Taken(msgspec.Struct, frozen=True):
     fingerprint: Fingerprint
 
 
-def take(root: SpoolRoot, file: OpenFile) -> Taken | Left:
+def take(root: SpoolRoot, file: OpenFile) -> Detached | Left:
     """Rename the file to a private name if it is still the file that was opened, unchanged and unwatched by any writer.
 
     :returns: what :func:`remove_taken` and :func:`move_taken` need, or why it was left.
@@ -78,7 +78,7 @@ def take(root: SpoolRoot, file: OpenFile) -> Taken | Left:
                 lease = None
                 disturbed = not release_lease(file.descriptor)
             if found is not None and not disturbed:
-                return Taken(private, found)
+                return Detached(private, found)
         except BaseException:
             _give_back(directory, private, name)
             raise
@@ -89,7 +89,7 @@ def take(root: SpoolRoot, file: OpenFile) -> Taken | Left:
     return Left.CHANGED if found is None else Left.BUSY
 
 
-def remove_taken(root: SpoolRoot, file: OpenFile, taken: Taken) -> Left | None:
+def remove_taken(root: SpoolRoot, file: OpenFile, taken: Detached) -> Left | None:
     """Remove a file that was taken, if nobody has come to write since.
 
     :returns: ``None`` when it is gone, else why it was given back.
@@ -104,7 +104,7 @@ def remove_taken(root: SpoolRoot, file: OpenFile, taken: Taken) -> Left | None:
     return _after_a_last_look(root, file, taken, unlink)
 
 
-def move_taken(root: SpoolRoot, file: OpenFile, taken: Taken, target: MoveTarget) -> tuple[Left | None, str]:
+def move_taken(root: SpoolRoot, file: OpenFile, taken: Detached, target: MoveTarget) -> tuple[Left | None, str]:
     """Move a file that was taken below ``target`` under its path relative to the spool, never over what lies there.
 
     :returns: why it was given back, or ``None`` and the path at which it is now.
@@ -131,7 +131,9 @@ def move(root: SpoolRoot, file: OpenFile, target: MoveTarget) -> tuple[Left | No
     return (taken, "") if isinstance(taken, Left) else move_taken(root, file, taken, target)
 
 
-def _after_a_last_look(root: SpoolRoot, file: OpenFile, taken: Taken, act: Callable[[int, str], None]) -> Left | None:
+def _after_a_last_look(
+    root: SpoolRoot, file: OpenFile, taken: Detached, act: Callable[[int, str], None]
+) -> Left | None:
     """``act`` on the private name if all is as it was; give the file back if not, or if that fails."""
     try:
         directory = root.directory(file.candidate.directory)
@@ -150,7 +152,7 @@ def _after_a_last_look(root: SpoolRoot, file: OpenFile, taken: Taken, act: Calla
     return reason
 
 
-def _why_not(directory: int, file: OpenFile, taken: Taken) -> Left | None:
+def _why_not(directory: int, file: OpenFile, taken: Detached) -> Left | None:
     if is_being_written(file.descriptor):
         return Left.BUSY
     if Fingerprint.of(os.fstat(file.descriptor)) != taken.fingerprint:
@@ -239,7 +241,7 @@ class MoveTarget:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(name, dir_fd=descriptor)
                     # A file that is copied here and then removed there must not be lost with its directory.
-                    _sync(descriptor)
+                    sync_directory(descriptor)
                 below = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
             finally:
                 os.close(descriptor)
@@ -256,7 +258,7 @@ class MoveTarget:
                     if copied:
                         rename_without_replacing(target, copied, target, placed)
                         copied = ""
-                        _sync(target)
+                        sync_directory(target)
                         os.unlink(name, dir_fd=directory)
                     else:
                         rename_without_replacing(directory, name, target, placed)
@@ -273,15 +275,6 @@ class MoveTarget:
                     os.unlink(copied, dir_fd=target)
 
 
-def _sync(directory: int) -> None:
-    """Make the names in a directory durable; file systems that cannot (CIFS, some of FUSE) refuse, and are let off."""
-    try:
-        os.fsync(directory)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
-
-
 def _copy_into(file: OpenFile, target: int) -> str:
     """Copy an open file to a temporary name in a directory of another file system; it is on disk when this returns."""
     temporary = f".{file.fingerprint.device:x}-{file.fingerprint.inode:x}{_TEMPORARY_SUFFIX}"
@@ -295,9 +288,7 @@ def _copy_into(file: OpenFile, target: int) -> str:
         offset = 0
         while chunk := os.pread(file.descriptor, _COPY_CHUNK, offset):
             offset += len(chunk)
-            view = memoryview(chunk)
-            while view:
-                view = view[os.write(copy, view) :]
+            write_all(copy, chunk)
         if offset != file.fingerprint.size:
             raise OSError(errno.EIO, "it changed while it was copied")
         os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 
-class Crew:
+class ThreadPool:
     """A few daemon threads that do jobs in order; started when there is something to do."""
 
     def __init__(self, *, name: str, count: int) -> None:

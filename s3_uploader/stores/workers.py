@@ -1,4 +1,4 @@
-"""A small pool of threads for stores that copy with blocking calls, and the flight: one upload under way.
+"""A small pool of threads for stores that copy with blocking calls, and the task: one upload under way.
 
 ``concurrent.futures.ThreadPoolExecutor`` would do but for three things: the interpreter waits for its threads at exit,
 for ever if one hangs on a dead mount; it cannot give up a running call; and it knows no deadlines.
@@ -17,10 +17,10 @@ from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.core.model import Receipt
 
 
-class Flight:
-    """One upload under way: its future, its deadline, and whether it was given up.
+class UploadTask:
+    """One upload under way: its future, its deadline, and whether it was cancelled.
 
-    The source's descriptor belongs to the caller until the future is done. So a flight that was given up fails at once
+    The source's descriptor belongs to the caller until the future is done. So a task that was cancelled fails at once
     while it does not read the source (it waits in the queue, or for a connection), and otherwise as soon as its worker
     has noticed.
     """
@@ -43,24 +43,24 @@ class Flight:
         return max(0.0, self.deadline - time.monotonic())
 
     @property
-    def given_up(self) -> bool:
+    def is_cancelled(self) -> bool:
         """Whether the upload is to end without success."""
         return self._reason is not None
 
     def check(self) -> None:
         """Return if the upload may go on.
 
-        :raises UploadCancelled: if it was given up or its deadline has passed.
+        :raises UploadCancelled: if it was cancelled or its deadline has passed.
         """
         if self._reason is None and self.remaining == 0:
-            self.give_up(deadline_exceeded())
+            self.cancel(deadline_exceeded())
         if self._reason is not None:
             raise self._reason
 
     def pause(self, seconds: float) -> None:
-        """Sleep, but not longer than the flight lasts.
+        """Sleep, but not longer than the task lasts.
 
-        :raises UploadCancelled: if it was given up or its deadline has passed.
+        :raises UploadCancelled: if it was cancelled or its deadline has passed.
         """
         self._over.wait(min(seconds, self.remaining))
         self.check()
@@ -80,7 +80,7 @@ class Flight:
 
     @contextlib.contextmanager
     def interrupted_by(self, interrupt: Callable[[], None]) -> Iterator[None]:
-        """Within, ``interrupt`` is called (on another thread) when the flight is given up, to end a blocking call."""
+        """Within, ``interrupt`` is called (on another thread) when the task is cancelled, to end a blocking call."""
         with self._lock:
             if self._reason is not None:
                 raise self._reason
@@ -91,7 +91,7 @@ class Flight:
             with self._lock:
                 self._interrupt = None
 
-    def give_up(self, reason: UploadCancelled) -> None:
+    def cancel(self, reason: UploadCancelled) -> None:
         """End the upload with ``reason``, at once or as soon as its worker lets go of the source."""
         with self._lock:
             if self._settled or self._reason is not None:
@@ -99,14 +99,14 @@ class Flight:
             self._reason = reason
             at_once = not self._reads_source
             self._settled = at_once
-            # Under the lock, so that the socket is not one that its worker has already passed on to another flight.
+            # Under the lock, so that the socket is not one that its worker has already passed on to another task.
             if self._interrupt is not None:
                 self._interrupt()
         self._over.set()
         if at_once:
             self.future.set_exception(reason)
 
-    def run(self, work: Callable[[Flight], Receipt]) -> None:
+    def run(self, work: Callable[[UploadTask], Receipt]) -> None:
         """Do the work and settle the future with what came of it."""
         receipt: Receipt | None = None
         error: BaseException | None = None
@@ -114,7 +114,7 @@ class Flight:
             self.check()
             receipt = work(self)
         except StoreError as raised:
-            # An interrupted call fails in its own words; what ended the flight is the reason that it was given up.
+            # An interrupted call fails in its own words; what ended the task is the reason that it was cancelled.
             error = self._reason or raised
         except BaseException as raised:
             error = self._reason
@@ -146,16 +146,16 @@ def _forget_frames(error: BaseException | None) -> None:
 
 def deadline_exceeded() -> UploadCancelled:
     """The error of an upload whose deadline has passed."""
-    return UploadCancelled("The upload was given up because its deadline passed.", code="DeadlineExceeded")
+    return UploadCancelled("The upload was cancelled because its deadline passed.", code="DeadlineExceeded")
 
 
 def cancelled() -> UploadCancelled:
-    """The error of an upload that was given up because the run ends."""
-    return UploadCancelled("The upload was given up because the run was interrupted.")
+    """The error of an upload that was cancelled because the run ends."""
+    return UploadCancelled("The upload was cancelled because the run was interrupted.")
 
 
 class Workers:
-    """Threads that take flights from a queue in order, and one that watches over their deadlines.
+    """Threads that take tasks from a queue in order, and one that watches over their deadlines.
 
     All are daemons, started when they are first needed.
     """
@@ -166,21 +166,21 @@ class Workers:
         self._lock = threading.Lock()
         self._work_arrived = threading.Condition(self._lock)
         self._watch_earlier = threading.Condition(self._lock)
-        self._queue: deque[tuple[Flight, Callable[[Flight], Receipt]]] = deque()
-        self._flights: set[Flight] = set()
+        self._queue: deque[tuple[UploadTask, Callable[[UploadTask], Receipt]]] = deque()
+        self._tasks: set[UploadTask] = set()
         self._threads: list[threading.Thread] = []
         self._idle = 0
         self._next_look = float("inf")
         self._closed = False
 
-    def submit(self, work: Callable[[Flight], Receipt], *, deadline: float) -> Future[Receipt]:
-        """Queue ``work``; it is called on a worker with its flight."""
-        flight = Flight(deadline)
+    def submit(self, work: Callable[[UploadTask], Receipt], *, deadline: float) -> Future[Receipt]:
+        """Queue ``work``; it is called on a worker with its task."""
+        task = UploadTask(deadline)
         with self._lock:
             if self._closed:
                 raise RuntimeError("the store is closed")
-            self._flights.add(flight)
-            self._queue.append((flight, work))
+            self._tasks.add(task)
+            self._queue.append((task, work))
             if self._idle < len(self._queue) and len(self._threads) <= self._count:
                 if not self._threads:
                     self._start(self._watch, "watch")
@@ -188,14 +188,14 @@ class Workers:
             self._work_arrived.notify()
             if deadline < self._next_look:
                 self._watch_earlier.notify()
-        return flight.future
+        return task.future
 
     def cancel(self) -> None:
-        """Give up every flight, queued or running."""
+        """Give up every task, queued or running."""
         with self._lock:
-            flights = list(self._flights)
-        for flight in flights:
-            flight.give_up(cancelled())
+            tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel(cancelled())
 
     def close(self, *, timeout: float) -> bool:
         """Give up what is left and end the threads; ``False`` if one of them still hangs after ``timeout`` seconds."""
@@ -224,30 +224,30 @@ class Workers:
                         return
                     self._work_arrived.wait()
                 self._idle -= 1
-                flight, work = self._queue.popleft()
+                task, work = self._queue.popleft()
             try:
-                flight.run(work)
+                task.run(work)
             finally:
                 with self._lock:
-                    self._flights.discard(flight)
-            del flight, work
+                    self._tasks.discard(task)
+            del task, work
 
     def _watch(self) -> None:
-        """Give up flights whose deadline has passed, also those that wait in the queue or hang in a call."""
-        given_up: set[Flight] = set()
+        """Give up tasks whose deadline has passed, also those that wait in the queue or hang in a call."""
+        cancelled_tasks: set[UploadTask] = set()
         while True:
             with self._lock:
                 now = time.monotonic()
-                # A flight that was given up and still hangs must not make this loop spin.
-                given_up &= self._flights
-                watched = self._flights - given_up
-                due = [flight for flight in watched if flight.deadline <= now]
+                # A task that was cancelled and still hangs must not make this loop spin.
+                cancelled_tasks &= self._tasks
+                watched = self._tasks - cancelled_tasks
+                due = [task for task in watched if task.deadline <= now]
                 if not due:
                     if self._closed:
                         return
-                    self._next_look = min((flight.deadline for flight in watched), default=float("inf"))
+                    self._next_look = min((task.deadline for task in watched), default=float("inf"))
                     self._watch_earlier.wait(min(self._next_look - now, 3600.0))
                     continue
-            for flight in due:
-                flight.give_up(deadline_exceeded())
-            given_up.update(due)
+            for task in due:
+                task.cancel(deadline_exceeded())
+            cancelled_tasks.update(due)

@@ -18,9 +18,9 @@ import pytest
 from s3_uploader.core.model import Left
 from s3_uploader.spool.layouts.base import EmptyDirectory, Globs
 from s3_uploader.spool.layouts.tree import TreeLayout
-from s3_uploader.spool.leaving import MOMENT_SECONDS
 from s3_uploader.spool.open_file import OpenFile, open_candidate
-from s3_uploader.spool.removal import Taken, remove_taken, take
+from s3_uploader.spool.removal import Detached, remove_taken, take
+from s3_uploader.spool.removal_batch import MOMENT_SECONDS
 from s3_uploader.spool.root import SpoolRoot
 
 SECONDS = 1.5
@@ -90,7 +90,7 @@ def test_a_producer_that_never_rests(tmp_path: Path, kind: str) -> None:
     layout = TreeLayout(settle_seconds=0, globs=Globs(include=[], exclude=[]))
     delivered: list[bytes] = []
     outcomes: dict[str, int] = {}
-    pending: deque[tuple[float, OpenFile, bytes, Taken]] = deque()
+    pending: deque[tuple[float, OpenFile, bytes, Detached]] = deque()
 
     def count(outcome: object) -> None:
         outcomes[str(outcome)] = outcomes.get(str(outcome), 0) + 1

@@ -55,7 +55,7 @@ def test_an_engine_with_threads_lends_nothing(station: Station, make_fault_serve
 def test_the_caller_runs_it(station: Station, store: S3Store, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever has taken the loop over brings uploads to their end on his own thread."""
     # However long the machine keeps us from turning.
-    monkeypatch.setattr(s3_native, "_PATIENCE_SECONDS", PATIENCE)
+    monkeypatch.setattr(s3_native, "_STAND_IN_SECONDS", PATIENCE)
     loop = loop_of(store)
     loop.take_over()
     future = station.begin(store, "key", b"x" * size)

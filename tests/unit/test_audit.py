@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from s3_uploader.config import from_mapping
 from s3_uploader.core.errors import Scope, StateError, StoreError
 from s3_uploader.core.model import Proof
-from s3_uploader.inspection.audit import Audit, Finding, Kind, Summary, spool
+from s3_uploader.inspection.audit import Audit, Discrepancy, Kind, Summary, spool
 from s3_uploader.inspection.audit.discrepancies import CLOCKS_DIFFER, judge
 from s3_uploader.inspection.audit.merging import Unordered, Wanted, common_directory, pairs, sorted_on_disk
 from s3_uploader.inspection.audit.spool import audit_spool
@@ -180,7 +180,7 @@ class Result:
     """What an audit told."""
 
     def __init__(self, inventory: Fake, rows: list[ShippedRow], *, deep: bool = False) -> None:
-        self.findings: list[Finding] = []
+        self.findings: list[Discrepancy] = []
         self.notices: list[str] = []
         self.progress: list[int] = []
         rows = sorted(rows, key=lambda each: key_order(each.key))
@@ -487,7 +487,7 @@ def test_a_file_that_goes_meanwhile(path: str, tmp_path: Path, monkeypatch: pyte
     snapshot_of(path, shipped("a", size=status.st_size, mtime_ns=status.st_mtime_ns, checksum=""))
 
     def told() -> list[Kind]:
-        findings: list[Finding] = []
+        findings: list[Discrepancy] = []
         with open_place(config) as place, Snapshot(path, destination="bucket") as snapshot:
             audit_spool(place, snapshot, deep=True, address=str, tell=findings.append, summary=Summary())
         return [finding.kind for finding in findings]

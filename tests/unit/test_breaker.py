@@ -6,7 +6,7 @@ import pytest
 
 from s3_uploader.core.errors import ConflictError, Scope, StoreError, UploadCancelled
 from s3_uploader.core.model import Proof, Receipt
-from s3_uploader.run.circuit_breaker import Breaker
+from s3_uploader.run.circuit_breaker import CircuitBreaker
 from s3_uploader.run.superseded import Superseded
 from tests.fakes import FakeRecords
 
@@ -17,7 +17,7 @@ LATE = UploadCancelled("late", code="DeadlineExceeded")
 
 
 def failed(
-    breaker: Breaker[str],
+    breaker: CircuitBreaker[str],
     error: StoreError,
     *,
     name: str = "x",
@@ -31,7 +31,7 @@ def failed(
 
 def test_own_errors() -> None:
     """An error that is the file's by its kind says nothing about the destination, however many there are."""
-    breaker: Breaker[str] = Breaker()
+    breaker: CircuitBreaker[str] = CircuitBreaker()
     assert not any(failed(breaker, OWN) for _ in range(100))
     assert not breaker.must_trip(in_flight=0, now=0)
 
@@ -39,7 +39,7 @@ def test_own_errors() -> None:
 @pytest.mark.parametrize("error", [PASSING, EVERYBODYS, LATE])
 def test_nobody_comes_through(error: StoreError) -> None:
     """When nothing comes through, the destination is given up after a few files, or after a few seconds."""
-    breaker: Breaker[str] = Breaker()
+    breaker: CircuitBreaker[str] = CircuitBreaker()
     for _ in range(7):
         assert failed(breaker, error)
         assert not breaker.must_trip(in_flight=0, now=0)
@@ -52,7 +52,7 @@ def test_nobody_comes_through(error: StoreError) -> None:
 
 def test_one_after_the_other() -> None:
     """In doubt one file at a time is sent."""
-    breaker: Breaker[str] = Breaker()
+    breaker: CircuitBreaker[str] = CircuitBreaker()
     failed(breaker, PASSING)
     assert breaker.is_in_doubt
     assert not breaker.must_wait(in_flight=0, now=0)
@@ -61,7 +61,7 @@ def test_one_after_the_other() -> None:
 
 def test_waits_for_the_others() -> None:
     """While others are under way nothing more is sent and nobody is blamed, for some seconds."""
-    breaker: Breaker[str] = Breaker()
+    breaker: CircuitBreaker[str] = CircuitBreaker()
     failed(breaker, EVERYBODYS, now=100)
     assert breaker.must_wait(in_flight=3, now=104.9)
     assert not breaker.must_trip(in_flight=3, now=104.9)
@@ -71,7 +71,7 @@ def test_waits_for_the_others() -> None:
 
 def test_another_comes_through() -> None:
     """A success makes what is in doubt the files' own."""
-    breaker: Breaker[str] = Breaker()
+    breaker: CircuitBreaker[str] = CircuitBreaker()
     failed(breaker, PASSING, name="a")
     failed(breaker, EVERYBODYS, name="b")
     assert [name for name, _ in breaker.succeeded()] == ["a", "b"]
@@ -80,7 +80,7 @@ def test_another_comes_through() -> None:
 
 def test_others_came_through_meanwhile() -> None:
     """An error that may pass is the file's if others came through while it was tried."""
-    breaker: Breaker[str] = Breaker()
+    breaker: CircuitBreaker[str] = CircuitBreaker()
     breaker.succeeded()
     assert not failed(breaker, PASSING, successes_before=0)
     assert failed(breaker, PASSING, successes_before=1)
@@ -88,7 +88,7 @@ def test_others_came_through_meanwhile() -> None:
 
 def test_credentials_that_end() -> None:
     """A refusal is in doubt although others came through before: credentials end in the middle of a run."""
-    breaker: Breaker[str] = Breaker()
+    breaker: CircuitBreaker[str] = CircuitBreaker()
     breaker.succeeded()
     for number in range(4):
         assert not breaker.must_trip(in_flight=0, now=5), number
@@ -99,7 +99,7 @@ def test_credentials_that_end() -> None:
 
 def test_files_that_failed_before() -> None:
     """Old failures do not end a run in which others came through, but after some it is enough of them."""
-    breaker: Breaker[str] = Breaker()
+    breaker: CircuitBreaker[str] = CircuitBreaker()
     assert failed(breaker, PASSING, before=True)
     breaker.succeeded()
     for _ in range(8):

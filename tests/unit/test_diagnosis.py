@@ -9,8 +9,8 @@ import pytest
 from s3_uploader.core.errors import SpoolError, StateError
 from s3_uploader.core.model import Cause, Problem, Severity
 from s3_uploader.health.diagnosis import cause_of_code, diagnose, hung_after, usual_pause
-from s3_uploader.health.observations import Facts, FullDisk, FutureFiles, HolderSeen, OpenFileSeen, ReadyFiles
-from s3_uploader.ledger.rows import FailingKind, RunRow
+from s3_uploader.health.observations import FullDisk, FutureFiles, HolderSeen, Observations, OpenFileSeen, ReadyFiles
+from s3_uploader.ledger.rows import FailingGroup, RunRow
 from s3_uploader.stores.s3.errors import MEANINGS
 
 NOW = 1_600_000_000.0
@@ -30,7 +30,7 @@ def run_row(ago: float, **changes: Any) -> RunRow:
     return RunRow(**{**values, **changes})
 
 
-def kind(code: str, **changes: Any) -> FailingKind:
+def kind(code: str, **changes: Any) -> FailingGroup:
     """Files that fail with that code."""
     values: dict[str, Any] = {
         "code": code,
@@ -41,13 +41,13 @@ def kind(code: str, **changes: Any) -> FailingKind:
         "path": "bedroom/x",
         "message": "no",
     }
-    return FailingKind(**{**values, **changes})
+    return FailingGroup(**{**values, **changes})
 
 
-def facts(**changes: Any) -> Facts:
+def facts(**changes: Any) -> Observations:
     """What is known of a spool that ran half a minute ago, changed."""
     values: dict[str, Any] = {"now": NOW, "base_dir": "/spool", "runs": [run_row(30), run_row(90), run_row(150)]}
-    return Facts(**{**values, **changes})
+    return Observations(**{**values, **changes})
 
 
 def only(found: tuple[Problem, ...]) -> Problem:
@@ -69,7 +69,7 @@ def abandoned(ago: float, code: str, **changes: Any) -> RunRow:
 def test_all_is_well() -> None:
     """A spool that is emptied has no problem, whatever waits in it for its turn."""
     assert diagnose(facts(waiting=12)) == ()
-    assert diagnose(Facts(now=NOW, base_dir="/spool")) == ()
+    assert diagnose(Observations(now=NOW, base_dir="/spool")) == ()
 
 
 class TestDestination:

@@ -15,7 +15,7 @@ import pytest
 
 import s3_uploader
 from s3_uploader import config
-from s3_uploader.core.control import Stop
+from s3_uploader.core.control import StopRequest
 from s3_uploader.core.errors import ConfigError, SpoolError
 from s3_uploader.service.watch import Watch
 from tests.fakes import NOW, write
@@ -132,13 +132,13 @@ class TestProcess:
     def test_stopped_by_many(self, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
         """Several threads that stop it at once ask once: a second request would cancel what is in flight."""
         asked: list[None] = []
-        real = Stop.request
+        real = StopRequest.request
 
-        def request(stop: Stop) -> None:
+        def request(stop: StopRequest) -> None:
             asked.append(None)
             real(stop)
 
-        monkeypatch.setattr(Stop, "request", request)
+        monkeypatch.setattr(StopRequest, "request", request)
         stop = s3_uploader.process(settings)
         threads = [threading.Thread(target=stop) for _ in range(8)]
         for thread in threads:

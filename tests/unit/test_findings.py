@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from s3_uploader.config import from_mapping
-from s3_uploader.core.counters import Tally
+from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.errors import LockHeld
 from s3_uploader.core.events import Event, Notice
 from s3_uploader.core.model import Candidate, Cause, Left
@@ -30,12 +30,12 @@ class Runs:
 
     def run(self, at: float, *left: tuple[Candidate, Left], future: float | None = None) -> Any:
         """A run that leaves these; returns what it knows at the end."""
-        tally = Tally()
+        counters = RunCounters()
         for each, reason in left:
-            tally.count_left(reason, each)
+            counters.count_left(reason, each)
         if future is not None:
-            tally.count_future(candidate("attic/x"), future)
-        return note(tally, self.memory, base_dir="/spool", now=at, emit=self.told.append)
+            counters.count_future(candidate("attic/x"), future)
+        return note(counters, self.memory, base_dir="/spool", now=at, emit=self.told.append)
 
     def warnings(self) -> list[str]:
         """What was said since the last time somebody asked."""

@@ -13,7 +13,7 @@ import pytest
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.ledger.rows import FailingRow
-from s3_uploader.run.admission import Intake, survey
+from s3_uploader.run.admission import Admission, survey
 from s3_uploader.spool.layouts.tree import TreeLayout
 from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.spool.root import SpoolRoot
@@ -28,15 +28,15 @@ def root(tmp_path: Path) -> Iterator[SpoolRoot]:
     opened.close()
 
 
-def intake(
+def admission(
     root: SpoolRoot,
     *,
     failing: FailingRow | None = None,
     is_remembered: Callable[[OpenFile], bool] = lambda file: False,
     sleep: Callable[[float], None] = lambda seconds: None,
-) -> Intake:
+) -> Admission:
     """An intake with a settle time of 10 seconds."""
-    return Intake(
+    return Admission(
         root,
         settle_seconds=10,
         known_failure=lambda path: failing,
@@ -78,14 +78,14 @@ class TestAdmit:
     def test_ready(self, root: SpoolRoot, tmp_path: Path) -> None:
         """A file that is old enough comes out open."""
         write(tmp_path / "x")
-        file = intake(root).admit(scanned(root), now=NOW)
+        file = admission(root).decide(scanned(root), now=NOW)
         assert isinstance(file, OpenFile)
         file.close()
 
     def test_fresh(self, root: SpoolRoot, tmp_path: Path) -> None:
         """A file that is too young is not even opened."""
         write(tmp_path / "x", mtime=NOW - 1)
-        assert intake(root).admit(scanned(root), now=NOW) == (Left.FRESH, "written 1 s ago, less than 10 s")
+        assert admission(root).decide(scanned(root), now=NOW) == (Left.FRESH, "written 1 s ago, less than 10 s")
 
     def test_written_since_the_scan(self, root: SpoolRoot, tmp_path: Path) -> None:
         """A file that was written after it was scanned is judged by what it is now."""
@@ -93,10 +93,10 @@ class TestAdmit:
         found = scanned(root)
         before = open_descriptors()
         os.utime(path, (NOW - 5, NOW - 5))
-        assert intake(root).admit(found, now=NOW) == (Left.FRESH, "written 5 s ago, less than 10 s")
+        assert admission(root).decide(found, now=NOW) == (Left.FRESH, "written 5 s ago, less than 10 s")
         assert open_descriptors() == before
         os.utime(path, (NOW - 50, NOW - 50))
-        file = intake(root).admit(found, now=NOW)
+        file = admission(root).decide(found, now=NOW)
         assert isinstance(file, OpenFile)
         file.close()
 
@@ -104,12 +104,12 @@ class TestAdmit:
         """A file that failed waits for its next try, but not with other content, and not longer than any pause."""
         write(tmp_path / "x")
         found = scanned(root)
-        assert intake(root, failing=row(found)).admit(found, now=NOW) == (
+        assert admission(root, failing=row(found)).decide(found, now=NOW) == (
             Left.WAITING,
             "failed 2 times, last with: it broke",
         )
         for failing in (row(found, size=1), row(found, next_try_at=NOW), row(found, next_try_at=NOW + 1e6)):
-            file = intake(root, failing=failing).admit(found, now=NOW)
+            file = admission(root, failing=failing).decide(found, now=NOW)
             assert isinstance(file, OpenFile)
             file.close()
 
@@ -118,7 +118,7 @@ class TestAdmit:
         write(tmp_path / "x")
         found = scanned(root)
         before = open_descriptors()
-        assert intake(root, is_remembered=lambda file: True).admit(found, now=NOW) == (Left.REMEMBERED, "")
+        assert admission(root, is_remembered=lambda file: True).decide(found, now=NOW) == (Left.REMEMBERED, "")
         assert open_descriptors() == before
 
     def test_ledger_breaks(self, root: SpoolRoot, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ class TestAdmit:
             raise StateError("the disk is full")
 
         with pytest.raises(StateError):
-            intake(root, is_remembered=broken).admit(found, now=NOW)
+            admission(root, is_remembered=broken).decide(found, now=NOW)
         assert open_descriptors() == before
 
     def test_gone(self, root: SpoolRoot, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ class TestAdmit:
         path = write(tmp_path / "x")
         found = scanned(root)
         path.unlink()
-        assert intake(root).admit(found, now=NOW)[0] is Left.VANISHED  # type: ignore[index]
+        assert admission(root).decide(found, now=NOW)[0] is Left.VANISHED  # type: ignore[index]
 
 
 class TestClockTick:
@@ -149,7 +149,7 @@ class TestClockTick:
         """A file whose last change may be in the current tick is looked at again when the tick is over."""
         changed_at = write(tmp_path / "x").stat().st_ctime
         clock = FakeClock()
-        file = intake(root, sleep=clock.sleep).admit(scanned(root), now=changed_at + 0.001)
+        file = admission(root, sleep=clock.sleep).decide(scanned(root), now=changed_at + 0.001)
         assert isinstance(file, OpenFile)
         assert clock.slept == [0.02]
         file.close()
@@ -158,7 +158,7 @@ class TestClockTick:
         """Any other file is not waited for."""
         changed_at = write(tmp_path / "x").stat().st_ctime
         clock = FakeClock()
-        file = intake(root, sleep=clock.sleep).admit(scanned(root), now=changed_at + 0.1)
+        file = admission(root, sleep=clock.sleep).decide(scanned(root), now=changed_at + 0.1)
         assert isinstance(file, OpenFile)
         assert clock.slept == []
         file.close()
@@ -171,7 +171,7 @@ class TestClockTick:
         def change(seconds: float) -> None:
             path.write_text("more")
 
-        answer = intake(root, sleep=change).admit(scanned(root), now=path.stat().st_ctime)
+        answer = admission(root, sleep=change).decide(scanned(root), now=path.stat().st_ctime)
         assert answer == (Left.FRESH, "it is being changed")
         assert open_descriptors() == before
 
@@ -183,7 +183,7 @@ class TestClockTick:
             raise OSError(errno.EIO, "Input/output error")
 
         monkeypatch.setattr(OpenFile, "look_again", fail)
-        answer = intake(root).admit(scanned(root), now=path.stat().st_ctime)
+        answer = admission(root).decide(scanned(root), now=path.stat().st_ctime)
         assert answer == (Left.UNREADABLE, "Input/output error")
 
 
@@ -197,7 +197,7 @@ def test_survey(root: SpoolRoot, tmp_path: Path) -> None:
     layout = TreeLayout(settle_seconds=10, globs=NO_GLOBS)
     verdicts = {
         verdict.candidate.path: verdict.reason
-        for verdict in survey(root, layout, intake(root), now=lambda: NOW, skip=skips)
+        for verdict in survey(root, layout, admission(root), now=lambda: NOW, skip=skips)
     }
     assert verdicts == {"a/ready": None, "a/fresh": Left.FRESH}
     assert skips.reasons() == {"x.tmp": Left.UNDATED}

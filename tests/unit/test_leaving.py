@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from s3_uploader.core.model import Left
-from s3_uploader.spool import leaving, removal
-from s3_uploader.spool.leaving import Leaving
+from s3_uploader.spool import removal, removal_batch
 from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.removal import MoveTarget
+from s3_uploader.spool.removal_batch import RemovalBatch
 from s3_uploader.spool.root import SpoolRoot
 from tests.fakes import FakeClock, candidate, paths_below, write
 
@@ -43,10 +43,12 @@ def opened(root: SpoolRoot) -> list[tuple[OpenFile, str]]:
     return files
 
 
-def made(root: SpoolRoot, *, keep: bool = False, move_to: MoveTarget | None = None) -> tuple[Leaving[str], FakeClock]:
+def made(
+    root: SpoolRoot, *, keep: bool = False, move_to: MoveTarget | None = None
+) -> tuple[RemovalBatch[str], FakeClock]:
     """What is tested, and its clock."""
     clock = FakeClock()
-    return Leaving(root, clock=clock.clock(), keep=keep, move_to=move_to), clock
+    return RemovalBatch(root, clock=clock.clock(), keep=keep, move_to=move_to), clock
 
 
 def test_step_by_step(root: SpoolRoot, spool: Path) -> None:
@@ -60,7 +62,7 @@ def test_step_by_step(root: SpoolRoot, spool: Path) -> None:
     assert not out.is_taken("a")
     assert out.identities() == {id(file) for file, _ in files}
     assert out.dispose() == []
-    assert clock.slept == pytest.approx([leaving.MOMENT_SECONDS], rel=1e-3)
+    assert clock.slept == pytest.approx([removal_batch.MOMENT_SECONDS], rel=1e-3)
     assert paths_below(spool) == set()
     assert not out.is_taken(".a.s3u")
     assert (out.has_taken, out.has_disposed) == (False, True)
@@ -135,13 +137,13 @@ def test_goes_on_after_an_exception(root: SpoolRoot, spool: Path, monkeypatch: p
     real = removal.remove_taken
     calls: list[str] = []
 
-    def fail_once(home: SpoolRoot, file: OpenFile, taken: removal.Taken) -> Left | None:
+    def fail_once(home: SpoolRoot, file: OpenFile, taken: removal.Detached) -> Left | None:
         calls.append(file.candidate.name)
         if len(calls) == 2:
             raise ZeroDivisionError
         return real(home, file, taken)
 
-    monkeypatch.setattr(leaving, "remove_taken", fail_once)
+    monkeypatch.setattr(removal_batch, "remove_taken", fail_once)
     out, _ = made(root)
     out.take(opened(root))
     with pytest.raises(ZeroDivisionError):

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3_uploader.core.errors import StateError
-from s3_uploader.core.model import FailureKind, Fingerprint, Totals
+from s3_uploader.core.model import FailureBucket, Fingerprint, Totals
 from s3_uploader.ledger import (
     EndpointMemory,
     FailingRow,
@@ -568,7 +568,7 @@ def test_old_files_and_runs_are_pruned(ledger: Ledger) -> None:
 
 def test_failures_are_counted_by_hour_code_and_location(ledger: Ledger) -> None:
     """Failed uploads add up in the hour of each, and are forgotten with the history of that time."""
-    old, new = FailureKind(1000, "SlowDown", "attic"), FailureKind(int(NOW // 3600), "Conflict", "caf\udce9")
+    old, new = FailureBucket(1000, "SlowDown", "attic"), FailureBucket(int(NOW // 3600), "Conflict", "caf\udce9")
     ledger.finish_run(begin(ledger), report(failed=3), failures={old: 1, new: 2})
     ledger.finish_run(begin(ledger), report(failed=1), failures={new: 1})
     assert ledger.survey().failures() == {old: 1, new: 3}

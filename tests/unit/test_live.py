@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from s3_uploader.core.events import (
+    ActiveProblem,
     Event,
     FileLeft,
-    Problem,
     RunMeasured,
     RunNotBegun,
     RunStarted,
@@ -125,7 +125,7 @@ def test_what_waited_longest_and_was_shipped_waits_no_more(live: Live) -> None:
 
 def test_problems_stay_while_nothing_is_known_of_them(live: Live) -> None:
     """A pass that steps aside for another run, and knows of no problem, takes back none."""
-    live.measure(msgspec.structs.replace(measured(100), problems=(Problem("destination", NOW - 70),)))
+    live.measure(msgspec.structs.replace(measured(100), problems=(ActiveProblem("destination", NOW - 70),)))
     live.measure(RunNotBegun(base_dir="/spool", at=NOW, message="", is_held=True))
     assert by_label(live.text(), "problem")["destination"] == 1
     assert by_label(live.text(), "problem_since_timestamp_seconds")["destination"] == NOW - 70

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from s3_uploader.core.errors import LockHeld, StateError
+from s3_uploader.core.procfs import start_ticks
 from s3_uploader.spool import lock as lock_module
 from s3_uploader.spool.lock import Holder, Lock, acquire, holder_of, pids_of_lock
 
@@ -242,8 +243,8 @@ def test_what_is_not_known_of_a_holder_is_left_out() -> None:
 
 def test_a_process_that_is_gone_has_no_start() -> None:
     """What /proc does not know is unknown."""
-    assert lock_module._process_start(2**22 + 1) == 0
-    assert lock_module._process_start(os.getpid()) > 0
+    assert start_ticks(2**22 + 1) == 0
+    assert start_ticks(os.getpid()) > 0
 
 
 def test_without_proc_nothing_is_known(monkeypatch: pytest.MonkeyPatch, spool: int) -> None:

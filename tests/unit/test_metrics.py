@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from s3_uploader._version import __version__
-from s3_uploader.core.events import MOST_LOCATIONS, Event, Notice, Problem, RunInProgress, RunMeasured, RunNotBegun
+from s3_uploader.core.events import (
+    MOST_LOCATIONS,
+    ActiveProblem,
+    Event,
+    Notice,
+    RunInProgress,
+    RunMeasured,
+    RunNotBegun,
+)
 from s3_uploader.core.model import OTHER_LOCATIONS, Left, LocationTotals, RunReport, Totals, Waiting
 from s3_uploader.monitoring.metrics.exposition import FAMILIES, PREFIX
 from s3_uploader.monitoring.metrics.samples import CAUSES, OUTCOMES, exposition
@@ -125,7 +133,11 @@ def test_every_series_is_there_from_the_first_run() -> None:
     later = samples(
         exposition(
             measured(
-                left={"busy": 1}, oldest_waiting=NOW, failing_files=1, problems=(Problem("clock", NOW),), exit_code=1
+                left={"busy": 1},
+                oldest_waiting=NOW,
+                failing_files=1,
+                problems=(ActiveProblem("clock", NOW),),
+                exit_code=1,
             )
         )
     )
@@ -223,7 +235,7 @@ def test_names_may_be_anything(names: list[str], reason: str) -> None:
 
 def test_every_cause_is_there() -> None:
     """Each cause has a series from the first run on, 1 and since when while it is met."""
-    text = exposition(measured(problems=(Problem("disk_full", NOW - 70),)))
+    text = exposition(measured(problems=(ActiveProblem("disk_full", NOW - 70),)))
     assert by_label(text, "problem") == {**dict.fromkeys(CAUSES, 0), "disk_full": 1}
     assert by_label(text, "problem_since_timestamp_seconds") == {**dict.fromkeys(CAUSES, 0), "disk_full": NOW - 70}
 
@@ -241,7 +253,7 @@ def test_a_run_that_steps_aside_keeps_the_numbers(tmp_path: Path, notices: list[
             message="another",
             is_held=True,
             held_since=NOW - 900,
-            problems=(Problem("hung_run", NOW - 900),),
+            problems=(ActiveProblem("hung_run", NOW - 900),),
         )
     )
     text = path.read_text()
@@ -302,7 +314,7 @@ def test_a_run_at_work_is_told(tmp_path: Path, notices: list[Event]) -> None:
             backlog=9,
             waiting={"hall": Waiting(9, 90, NOW - 5)},
             locations=(shipped("hall", 900),),
-            problems=(Problem("destination", NOW - 70),),
+            problems=(ActiveProblem("destination", NOW - 70),),
         )
     )
     before = samples(path.read_text())
@@ -328,7 +340,7 @@ def test_who_steps_aside_and_who_is_at_work_do_not_undo_each_other(tmp_path: Pat
     path = tmp_path / "spool.prom"
     file = MetricsFile(str(path), notice=notices.append)
     file.progress(RunInProgress(base_dir="/spool", since=NOW, is_news=True))
-    hung = (Problem("hung_run", NOW),)
+    hung = (ActiveProblem("hung_run", NOW),)
     file.measure(RunNotBegun(base_dir="/spool", at=NOW + 60, message="", is_held=True, held_since=NOW, problems=hung))
     assert plain(path.read_text())["run_in_progress_since_timestamp_seconds"] == NOW
     file.progress(RunInProgress(base_dir="/spool", since=NOW))
@@ -382,7 +394,7 @@ def test_somebody_who_never_lets_go_is_no_obstacle(
     tmp_path: Path, notices: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another run that stopped while it wrote its metrics is waited for, but not for long."""
-    monkeypatch.setattr("s3_uploader.monitoring.metrics.textfile._PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr("s3_uploader.monitoring.metrics.textfile._LOCK_TIMEOUT_SECONDS", 0.02)
     descriptor = os.open(tmp_path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -420,7 +432,7 @@ def test_a_full_disk_is_told_of_in_the_old_file(
     path = tmp_path / "spool.prom"
     path.write_text(exposition(measured()) + "# some more\n" * 9)
     refuse_new_files(monkeypatch, number)
-    full = measured(problems=(Problem("disk_full", NOW),))
+    full = measured(problems=(ActiveProblem("disk_full", NOW),))
     MetricsFile(str(path), notice=notices.append).measure(full)
     assert path.read_text() == exposition(full)
     assert os.listdir(tmp_path) == ["spool.prom"]

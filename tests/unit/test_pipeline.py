@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.core.control import News
+from s3_uploader.core.control import ScanTrigger
 from s3_uploader.core.errors import DestinationBusy, Scope, SourceChanged, StateError, StoreError
 from s3_uploader.core.events import LocalTrouble, Notice, Uploaded, UploadFailed, UploadStarted
 from s3_uploader.core.model import Left, OnConflict, Receipt
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.rows import FailingRow, after_failure
-from s3_uploader.run.in_flight import Flight
-from s3_uploader.run.settlement import FailurePolicy, SuccessPolicy, Upload
+from s3_uploader.run.in_flight import UploadsInFlight
+from s3_uploader.run.settlement import FailurePolicy, FileTask, SuccessPolicy
 from s3_uploader.spool.layouts.tree import TreeLayout
 from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.removal import MoveTarget
@@ -1009,17 +1009,17 @@ def test_with_the_real_ledger(tmp_path: Path) -> None:
 
 
 class TestFlight:
-    def upload(self, root: SpoolRoot, name: str) -> Upload:
+    def upload(self, root: SpoolRoot, name: str) -> FileTask:
         """A file that is ready to be handed over."""
         file = open_candidate(root, candidate(name))
         assert isinstance(file, OpenFile)
-        return Upload(file, name, 0.0, 0)
+        return FileTask(file, name, 0.0, 0)
 
     def test_waits_and_wakes(self, tmp_path: Path) -> None:
         """With the queue of the standard library: an answer, a call to wake, and a time that is up."""
         write(tmp_path / "x")
         root, store = SpoolRoot(str(tmp_path)), FakeStore()
-        flight = Flight(store, timeout_seconds=60)
+        flight = UploadsInFlight(store, timeout_seconds=60)
         assert flight.landed(0) is None
         flight.wake()
         assert flight.has_landed()
@@ -1038,10 +1038,10 @@ class TestFlight:
         """What was given up may answer later; that only closes its file."""
         write(tmp_path / "x")
         root, store = SpoolRoot(str(tmp_path)), FakeStore(manual=True)
-        flight = Flight(store, timeout_seconds=60, make_queue=queue.SimpleQueue)
+        flight = UploadsInFlight(store, timeout_seconds=60, make_queue=queue.SimpleQueue)
         upload = self.upload(root, "x")
         flight.launch(upload)
-        assert flight.give_up() == [upload]
+        assert flight.abandon() == [upload]
         assert upload.file.descriptor >= 0
         store.answer(store.pending()[0])
         assert upload.file.descriptor == -1
@@ -1061,11 +1061,11 @@ class TestLoop:
         yield root
         root.close()
 
-    def launch(self, flight: Flight, root: SpoolRoot, name: str) -> Upload:
+    def launch(self, flight: UploadsInFlight, root: SpoolRoot, name: str) -> FileTask:
         """Hand a file over."""
         file = open_candidate(root, candidate(name))
         assert isinstance(file, OpenFile)
-        upload = Upload(file, name, 0.0, 0)
+        upload = FileTask(file, name, 0.0, 0)
         flight.launch(upload)
         return upload
 
@@ -1073,7 +1073,7 @@ class TestLoop:
         """Answers that only a turn of the loop brings are brought by waiting for one, as long as the loop is ours."""
         store = FakeStore(manual=True)
         store.loop = loop = FakeLoop(lambda: store.answer(store.pending()[0]))
-        flight = Flight(store, timeout_seconds=60)
+        flight = UploadsInFlight(store, timeout_seconds=60)
         flight.take_over_loop()
         assert loop.calls == ["take over"]
         upload = self.launch(flight, root, "a")
@@ -1090,7 +1090,7 @@ class TestLoop:
         """What has landed is taken before anything is waited for."""
         store = FakeStore()
         store.loop = loop = FakeLoop()
-        flight = Flight(store, timeout_seconds=60)
+        flight = UploadsInFlight(store, timeout_seconds=60)
         flight.take_over_loop()
         upload = self.launch(flight, root, "a")
         assert flight.landed(3.0) is not None
@@ -1103,7 +1103,7 @@ class TestLoop:
         monkeypatch.setattr("time.monotonic", lambda: now)
         store = FakeStore(manual=True)
         store.loop = loop = FakeLoop()
-        flight = Flight(store, timeout_seconds=60)
+        flight = UploadsInFlight(store, timeout_seconds=60)
         flight.take_over_loop()
         flight.keep_turning()
         assert loop.calls == ["take over"]
@@ -1114,7 +1114,7 @@ class TestLoop:
         now += 0.01
         flight.keep_turning()
         assert loop.calls == ["take over", "turn 0.0", "turn 0.0"]
-        flight.give_up()
+        flight.abandon()
         store.answer(store.pending()[0])
         assert upload.file.descriptor == -1
 
@@ -1122,7 +1122,7 @@ class TestLoop:
         """An answer on another thread, and whoever wants the coordinator's attention, end the wait for the sockets."""
         store = FakeStore(manual=True)
         store.loop = loop = FakeLoop()
-        flight = Flight(store, timeout_seconds=60)
+        flight = UploadsInFlight(store, timeout_seconds=60)
         flight.take_over_loop()
         here, there = self.launch(flight, root, "a"), self.launch(flight, root, "b")
         store.answer(store.pending()[0])
@@ -1142,7 +1142,7 @@ class TestLoop:
         store = FakeStore(manual=True)
         store.loop = loop = FakeLoop()
         loop.goes_on = False
-        flight = Flight(store, timeout_seconds=60)
+        flight = UploadsInFlight(store, timeout_seconds=60)
         flight.take_over_loop()
         upload = self.launch(flight, root, "a")
         assert flight.landed(0.0) is None
@@ -1270,7 +1270,7 @@ def test_reasons_that_are_no_failure(harness: Harness) -> None:
     root = SpoolRoot(str(harness.base))
     harness.settlement.skipped((), "dir", Left.UNREADABLE, "Permission denied")
     harness.settlement.skipped((), "100%", Left.UNDECODABLE, "no key")
-    assert harness.settlement.tally.troubles == 2
+    assert harness.settlement.counters.troubles == 2
     assert [event.action for event in harness.told(LocalTrouble)] == ["read", "ship"]
     root.close()
 
@@ -1404,7 +1404,7 @@ class TestNews:
     def watched(self, tmp_path: Path) -> Harness:
         """A harness whose store answers when it is told to, with a large file under way."""
         made = Harness(tmp_path, store=FakeStore(manual=True))
-        made.news = News(poll_seconds=9)
+        made.news = ScanTrigger(poll_seconds=9)
         made.write("large")
         return made
 
@@ -1487,7 +1487,7 @@ class TestNews:
 
     def test_reload(self, watched: Harness) -> None:
         """When the configuration is to be read anew no more files are taken in."""
-        watched.news = News(poll_seconds=1, is_wanted=lambda: False)
+        watched.news = ScanTrigger(poll_seconds=1, is_wanted=lambda: False)
 
         def idle() -> None:
             watched.write("small")

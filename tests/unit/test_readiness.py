@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from s3_uploader.core import procfs
 from s3_uploader.spool import readiness
 from s3_uploader.spool.readiness import is_being_written, release_lease, still_settling, take_lease
 from tests.fakes import NOW
@@ -183,7 +184,7 @@ class TestNoTelling:
         mounts.write_text(
             "1 1 0:1 / / rw - tmpfs none rw\n" + line.format(device=f"{os.major(device)}:{os.minor(device)}") + "\n"
         )
-        monkeypatch.setattr(readiness, "_MOUNTS", str(mounts))
+        monkeypatch.setattr(procfs, "_MOUNTS", str(mounts))
         self.refuse(monkeypatch, errno.EAGAIN)
         readiness._is_remote.cache_clear()
         assert is_being_written(reader) is told
@@ -191,7 +192,7 @@ class TestNoTelling:
 
     def test_no_mount_table(self, reader: int, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without a table of mounts the kernel's word is taken."""
-        monkeypatch.setattr(readiness, "_MOUNTS", "/nowhere")
+        monkeypatch.setattr(procfs, "_MOUNTS", "/nowhere")
         self.refuse(monkeypatch, errno.EAGAIN)
         readiness._is_remote.cache_clear()
         assert is_being_written(reader) is True

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3_uploader.core.model import FailureKind
+from s3_uploader.core.model import FailureBucket
 from s3_uploader.inspection.report import delays
 from s3_uploader.inspection.report.data import OTHER_KINDS, UNKNOWN_KIND, Report, gather
 from s3_uploader.inspection.report.levels import STEPS, levels
@@ -131,7 +131,7 @@ def test_only_the_time_that_is_asked_for_is_reported(tmp_path: Path) -> None:
     def fill(ledger: Ledger) -> None:
         for at in (NOW - 5 * DAY, NOW):
             ledger.commit_batch(shipped=[shipped(f"{at}", shipped_at=at)])
-            failures = {FailureKind(int(at // HOUR), "SlowDown", "attic"): 1}
+            failures = {FailureBucket(int(at // HOUR), "SlowDown", "attic"): 1}
             ledger.finish_run(begin(ledger, at=at), report(started_at=at, shipped=1), failures=failures)
 
     found = told(tmp_path, fill, since=NOW - DAY)
@@ -179,7 +179,7 @@ def test_runs_that_end_badly_show_backlog_age_and_kind(tmp_path: Path) -> None:
                 backlog=backlog, backlog_bytes=backlog * 10,
                 oldest_waiting=NOW - 1000 * backlog,
             )  # fmt: skip
-            kind = FailureKind(int(NOW // HOUR), "InvalidAccessKeyId", f"place-{number % 2}")
+            kind = FailureBucket(int(NOW // HOUR), "InvalidAccessKeyId", f"place-{number % 2}")
             ledger.finish_run(begin(ledger), outcome, failures={kind: 2})
         begin(ledger)
         ledger.commit_batch(failed=[failing()])
@@ -217,7 +217,7 @@ def test_rare_locations_and_kinds_are_added_up(tmp_path: Path) -> None:
         names = [f"place-{number:02}" for number in range(15)]
         ledger.commit_batch(shipped=[shipped(name, location=name) for name in names for _ in range(3)])
         ledger.commit_batch(shipped=[shipped("x", location="place-14")])
-        kinds = {FailureKind(int(NOW // HOUR), f"Code{number}", "attic"): 1 + number for number in range(12)}
+        kinds = {FailureBucket(int(NOW // HOUR), f"Code{number}", "attic"): 1 + number for number in range(12)}
         ledger.finish_run(begin(ledger), report(failed=78), failures=kinds)
 
     found = told(tmp_path, fill)
@@ -250,7 +250,7 @@ def test_no_name_gets_out_of_its_place(tmp_path: Path) -> None:
 
     def fill(ledger: Ledger, name: str) -> None:
         ledger.commit_batch(shipped=[shipped(f"{name}/1", location=name)], failed=[failing(name, message=name)])
-        kind = FailureKind(int(NOW // HOUR), name, name)
+        kind = FailureBucket(int(NOW // HOUR), name, name)
         outcome = report(exit_code=3, ended_by="done", message=name, failed=1)
         ledger.finish_run(begin(ledger, host=name), outcome, failures={kind: 1})
 

@@ -16,7 +16,7 @@ from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3 import errors as s3_errors
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import Comparison, Digest, combine_crc32, compare, digest_of, evidence
-from s3_uploader.stores.s3.engines.base import Answer, Failure, FailureKind, xml_leaves
+from s3_uploader.stores.s3.engines.base import Answer, Failure, TransportFailure, xml_leaves
 
 BODY = b"the bytes that were sent"
 DIGEST = digest_of(BODY)
@@ -262,13 +262,13 @@ def test_a_wrong_clock_is_measured(offset: int, words: str) -> None:
     assert words in s3_errors.answered(skewed, "PutObject", now=now, proven_useful=True).error.hint
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FailureKind if kind is not FailureKind.CANCELLED])
-def test_every_failure_has_words(kind: FailureKind) -> None:
+@pytest.mark.parametrize("kind", [kind for kind in TransportFailure if kind is not TransportFailure.CANCELLED])
+def test_every_failure_has_words(kind: TransportFailure) -> None:
     """Whatever keeps an answer from us is a sentence with a code and, where a person can act, a hint."""
     error = s3_errors.failed(Failure(kind, "detail"), "PutObject", endpoint="https://s3.example.com").error
     assert error.code
     assert "detail" in error.message
-    assert error.hint or kind is FailureKind.OTHER
+    assert error.hint or kind is TransportFailure.OTHER
 
 
 def test_xml_is_read_without_a_parser() -> None:

@@ -17,7 +17,7 @@ from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.s3.checksums import digest_of
 from s3_uploader.stores.s3.endpoint import Access, Credentials, locate
-from s3_uploader.stores.s3.engines.base import Answer, Done, EngineSettings, Failure, FailureKind, Outcome, Request
+from s3_uploader.stores.s3.engines.base import Answer, Done, EngineSettings, Failure, Outcome, Request, TransportFailure
 from s3_uploader.stores.s3.engines.choose import make_engine
 from s3_uploader.stores.s3.multipart import MultipartUpload
 from s3_uploader.stores.s3.store import S3Store
@@ -59,7 +59,7 @@ class PlayedEngine:
 
         def cancel(self) -> None:
             """Give it up."""
-            self.finish(Failure(FailureKind.CANCELLED))
+            self.finish(Failure(TransportFailure.CANCELLED))
 
         def finish(self, outcome: Outcome) -> None:
             """Answer it."""
@@ -219,7 +219,7 @@ def test_retries_end_with_the_last_error(play: Play) -> None:
 
 def test_a_refused_connection_ends_soon(play: Play) -> None:
     """Where no connection can be made it takes a few seconds, not the time that other errors are given."""
-    play.engine.answers = [Failure(FailureKind.REFUSED, "Connection refused")] * 9
+    play.engine.answers = [Failure(TransportFailure.REFUSED, "Connection refused")] * 9
     began = play.timer.now
     future = play.put()
     while not future.done():

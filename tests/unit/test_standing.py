@@ -18,7 +18,7 @@ from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.model import Cause, Problem, RunReport, Severity
 from s3_uploader.health.notices import MEMORY_PREFIX, Seen
-from s3_uploader.inspection.status import Standing, standing_of
+from s3_uploader.inspection.status import SpoolStatus, standing_of
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.state_directory import ledger_path
 from tests.fakes import write
@@ -104,7 +104,7 @@ class TestLooking:
 class TestTelling:
     def test_the_worst_decides(self) -> None:
         """The verdict is that of the worst problem; without the ledger nothing is certain."""
-        calm = Standing(now=100.0, base_dir="/spool")
+        calm = SpoolStatus(now=100.0, base_dir="/spool")
         assert status.verdict(calm) == "ok"
         assert status.first_line(calm) == "OK: nothing waits; no run is recorded yet."
         held_up = msgspec.structs.replace(calm, problems=(problem(Severity.WARNING),))
@@ -117,7 +117,7 @@ class TestTelling:
     def test_problems_beyond_the_first(self) -> None:
         """Each has its own line, with what comes next and what is to be done."""
         second = problem(Severity.WARNING, cause=Cause.CLOCK, sentence="late", next="waits", remedy="set it")
-        standing = Standing(now=100.0, base_dir="/spool", problems=(problem(sentence="first"), second))
+        standing = SpoolStatus(now=100.0, base_dir="/spool", problems=(problem(sentence="first"), second))
         lines = status.for_people(standing)
         assert lines[0].startswith("STUCK since 1970-01-01 ")
         assert lines[0].endswith("(99 s) because first.")
@@ -131,7 +131,7 @@ class TestPlugin:
         self, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """Of a directory of configurations the first line is about the spool that stands worst, as the exit code is."""
-        calm = Standing(now=100.0, base_dir="/spool")
+        calm = SpoolStatus(now=100.0, base_dir="/spool")
         found = {
             "a.json": calm,
             "b.json": msgspec.structs.replace(calm, problems=(problem(Severity.WARNING),)),

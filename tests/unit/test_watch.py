@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from s3_uploader import config
-from s3_uploader.core.control import Stop
+from s3_uploader.core.control import StopRequest
 from s3_uploader.core.errors import ConfigError, Scope
 from s3_uploader.core.events import (
     DirectoryPruned,
@@ -76,7 +76,7 @@ class Loop:
         }
         self.clock = FakeClock()
         self.wakeup = Sleep(self.clock)
-        self.stop = Stop()
+        self.stop = StopRequest()
         self.store = FakeStore()
         self.made = 0
         self.said: list[Event] = []
@@ -138,7 +138,7 @@ class Loop:
 @pytest.fixture(autouse=True)
 def no_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests count on time that passes only while the watch sleeps, and not before a file is removed."""
-    monkeypatch.setattr("s3_uploader.spool.leaving.MOMENT_SECONDS", 0.0)
+    monkeypatch.setattr("s3_uploader.spool.removal_batch.MOMENT_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -425,7 +425,7 @@ class TestStore:
         loop.store.any_fault = failing("it broke (simulated)")
         loop.run(5)
         assert (loop.base / "x").exists()
-        loop.is_rehearsal, loop.store.any_fault, loop.stop = False, None, Stop()
+        loop.is_rehearsal, loop.store.any_fault, loop.stop = False, None, StopRequest()
         loop.wakeup.agenda.clear()
         loop.run(10)
         assert set(loop.store.objects) == {"x"}

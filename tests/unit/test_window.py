@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from s3_uploader.run.concurrency import Window
+from s3_uploader.run.concurrency import AdaptiveLimit
 
 
 class Line:
@@ -32,7 +32,7 @@ class Line:
     ) -> None:
         self.random = random.Random(seed)
         self.latency, self.bandwidth, self.jitter, self.most, self.size = latency, bandwidth, jitter, most, size
-        self.window = Window(maximum=maximum)
+        self.window = AdaptiveLimit(maximum=maximum)
         self.now = 0.0
         self.line_free = 0.0
         self.under_way: list[tuple[float, int, int]] = []
@@ -80,8 +80,8 @@ def any_size(random: random.Random) -> int:
 
 def test_starts_small() -> None:
     """A run begins with few uploads, and never has more than is allowed."""
-    assert Window(maximum=256).width == 4
-    assert Window(maximum=2).width == 2
+    assert AdaptiveLimit(maximum=256).width == 4
+    assert AdaptiveLimit(maximum=2).width == 2
 
 
 def test_reaches_many_at_once() -> None:
@@ -178,7 +178,7 @@ def test_bounds(maximum: int) -> None:
 
 def test_a_clock_that_stands() -> None:
     """Uploads that are done in the same instant say nothing about the rate."""
-    window = Window(maximum=256)
+    window = AdaptiveLimit(maximum=256)
     for _ in range(1000):
         window.succeeded(size=1, now=5.0)
     assert window.width == 4

@@ -13,6 +13,6 @@ finding
 from __future__ import annotations
 
 from s3_uploader.inspection.audit.auditor import Audit, Progress
-from s3_uploader.inspection.audit.discrepancies import Finding, Kind, Summary
+from s3_uploader.inspection.audit.discrepancies import Discrepancy, Kind, Summary
 
-__all__ = ["Audit", "Finding", "Kind", "Progress", "Summary"]
+__all__ = ["Audit", "Discrepancy", "Kind", "Progress", "Summary"]

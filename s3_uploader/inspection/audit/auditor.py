@@ -9,16 +9,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError
-from s3_uploader.inspection.audit.discrepancies import Finding, Judgement, Kind, Summary, is_comparable, judge
+from s3_uploader.inspection.audit.discrepancies import Discrepancy, Judgement, Kind, Summary, is_comparable, judge
 from s3_uploader.inspection.audit.merging import Unordered, Wanted, common_directory, pairs, sorted_on_disk
 from s3_uploader.ledger import ShippedRow
 from s3_uploader.ledger.snapshot import Bounds
 from s3_uploader.stores.listing import CannotList, Entry, Inventory
 
 _DENIED = ("AccessDenied", "403")
-_PATIENCE_WITH_DENIALS = 100
+_MOST_DENIALS = 100
 
-Tell = Callable[[Finding], None]
+Tell = Callable[[Discrepancy], None]
 Progress = Callable[[int], None]
 """Told how many rows are done, often."""
 
@@ -78,7 +78,7 @@ class Audit:
                         self._finish(self._queue.popleft())
                 while self._queue:
                     self._finish(self._queue.popleft())
-                self._give_up_on_denials(at_least=1)
+                self._stop_after_denials(at_least=1)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 # What is under way fails at once, or whoever interrupts this would wait for a server that hangs.
@@ -153,7 +153,7 @@ class Audit:
         if judgement.kind is not None:
             summary.count(judgement.kind)
             self._tell(
-                Finding(
+                Discrepancy(
                     kind=judgement.kind,
                     row=row,
                     address=self._inventory.address(row.key),
@@ -174,7 +174,7 @@ class Audit:
             self._conclude(row, None, Judgement(Kind.MISSING, None))
         elif error.code in _DENIED and self._denied is not None:
             self._denied.append((row, error))
-            self._give_up_on_denials(at_least=_PATIENCE_WITH_DENIALS)
+            self._stop_after_denials(at_least=_MOST_DENIALS)
         else:
             self._tell_unreadable(row, error)
 
@@ -189,7 +189,7 @@ class Audit:
         for row, error in denied:
             self._tell_unreadable(row, error)
 
-    def _give_up_on_denials(self, *, at_least: int) -> None:
+    def _stop_after_denials(self, *, at_least: int) -> None:
         """Nothing but refusals: nobody may conclude from that that everything is missing."""
         if self._denied and len(self._denied) >= at_least:
             error = self._denied[0][1]

@@ -44,7 +44,7 @@ class Kind(enum.Enum):
         return self in (Kind.REWRITTEN, Kind.STILL_THERE)
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class Discrepancy(msgspec.Struct, frozen=True, kw_only=True):
     """One difference; ``entry`` is what is at the destination, ``None`` if there is nothing or nobody knows."""
 
     kind: Kind

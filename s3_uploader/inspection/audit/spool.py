@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from s3_uploader.core.control import Clock
 from s3_uploader.core.model import Left
-from s3_uploader.inspection.audit.discrepancies import Finding, Kind, Summary
+from s3_uploader.inspection.audit.discrepancies import Discrepancy, Kind, Summary
 from s3_uploader.inspection.preview import look
 from s3_uploader.ledger import Ledger, ShippedRow
 from s3_uploader.ledger.snapshot import Snapshot, SpoolFile
@@ -27,7 +27,7 @@ def audit_spool(
     *,
     deep: bool,
     address: Callable[[str], str],
-    tell: Callable[[Finding], None],
+    tell: Callable[[Discrepancy], None],
     summary: Summary,
 ) -> None:
     """Tell of every file that is still there with the content that was shipped, and why.
@@ -47,7 +47,7 @@ def audit_spool(
             kind = Kind.STILL_THERE
             detail = file.note or "it is ready: the next run finds it shipped, and removes it"
         summary.count(kind)
-        tell(Finding(kind=kind, row=row, address=address(row.key), detail=detail))
+        tell(Discrepancy(kind=kind, row=row, address=address(row.key), detail=detail))
 
 
 def _files(place: Place, summary: Summary) -> Iterator[SpoolFile]:

@@ -7,7 +7,7 @@ from itertools import islice
 
 import msgspec
 
-from s3_uploader.core.model import FailureKind
+from s3_uploader.core.model import FailureBucket
 from s3_uploader.inspection.report import delays
 from s3_uploader.inspection.report.deliveries import Deliveries, Location
 from s3_uploader.inspection.report.levels import HOUR, Level, levels
@@ -215,7 +215,7 @@ def _count(grids: list[Level], moment: float, *, abandoned: bool, unknown: int) 
                 level.failures[-1][index] += unknown
 
 
-def _take_failures(failures: dict[FailureKind, int], grids: list[Level], kinds: list[str]) -> None:
+def _take_failures(failures: dict[FailureBucket, int], grids: list[Level], kinds: list[str]) -> None:
     numbers = {code: number for number, code in enumerate(kinds)}
     for kind, uploads in failures.items():
         for level in grids:
@@ -223,14 +223,14 @@ def _take_failures(failures: dict[FailureKind, int], grids: list[Level], kinds: 
                 level.failures[numbers.get(kind.code, len(kinds))][index] += uploads
 
 
-def _by_code(failures: dict[FailureKind, int]) -> Counter[str]:
+def _by_code(failures: dict[FailureBucket, int]) -> Counter[str]:
     codes: Counter[str] = Counter()
     for kind, uploads in failures.items():
         codes[kind.code] += uploads
     return codes
 
 
-def _failure_rows(failures: dict[FailureKind, int]) -> list[Failures]:
+def _failure_rows(failures: dict[FailureBucket, int]) -> list[Failures]:
     rows: dict[tuple[str, str], Failures] = {}
     for kind, uploads in failures.items():
         hour = kind.hour * HOUR

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from s3_uploader._version import __version__
-from s3_uploader.core.events import MOST_LOCATIONS, Measurement, Problem, RunInProgress, RunMeasured
+from s3_uploader.core.events import MOST_LOCATIONS, ActiveProblem, Measurement, RunInProgress, RunMeasured
 from s3_uploader.core.model import OTHER_LOCATIONS, Cause, Left, LocationTotals, RunReport, Totals, Waiting
 from s3_uploader.core.text import shown_name
 from s3_uploader.monitoring.metrics.exposition import Blocks, Samples, blocks, blocks_of, joined
@@ -95,7 +95,7 @@ def _attempt(at: float, outcome: str, *, held_since: float | None = None) -> dic
     }
 
 
-def problem_samples(problems: Iterable[Problem]) -> dict[str, Samples]:
+def problem_samples(problems: Iterable[ActiveProblem]) -> dict[str, Samples]:
     """Every cause there is, with 0 for those that are not met."""
     since = {problem.cause: problem.since for problem in problems}
     return {

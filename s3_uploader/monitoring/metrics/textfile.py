@@ -16,10 +16,11 @@ import time
 from collections.abc import Callable, Iterator
 
 from s3_uploader.core.events import Emit, Measurement, Notice, RunInProgress, RunMeasured
+from s3_uploader.core.files import replace_file
 from s3_uploader.core.text import shown_name
 from s3_uploader.monitoring.metrics.samples import exposition, progress_exposition
 
-_PATIENCE_SECONDS = 1.0
+_LOCK_TIMEOUT_SECONDS = 1.0
 _ASK_AGAIN_SECONDS = 0.01
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _BLOCK = 512
@@ -89,7 +90,7 @@ def _alone_in(directory: str) -> Iterator[None]:
     descriptor = -1
     with contextlib.suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        until = time.monotonic() + _PATIENCE_SECONDS
+        until = time.monotonic() + _LOCK_TIMEOUT_SECONDS
         while not _is_locked(descriptor) and time.monotonic() < until:
             time.sleep(_ASK_AGAIN_SECONDS)
     try:
@@ -105,34 +106,6 @@ def _is_locked(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def replace_file(path: str, data: bytes, *, durable: bool = True, mode: int | None = 0o644) -> None:
-    """Replace a file in one step: whoever reads it sees the old content or the new one.
-
-    :param mode: who may read it, as a rule everybody; ``None`` leaves that to the umask.
-    :raises OSError: if that is not possible; the old file is still there then.
-    """
-    directory, name = os.path.split(path)
-    # The collector reads *.prom only, so it never takes this one. The name is always the same, so that killed runs do
-    # not leave one each.
-    temporary = os.path.join(directory, f".{name}.new")
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            if mode is not None:
-                os.fchmod(descriptor, mode)
-            file.write(data)
-            file.flush()
-            if durable:
-                os.fsync(descriptor)
-        os.rename(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def _overwrite(path: str, data: bytes) -> bool:

@@ -22,6 +22,7 @@ import socket
 
 import msgspec
 
+from s3_uploader.core import procfs
 from s3_uploader.core.errors import DestinationBusy
 from s3_uploader.stores.ftp.replies import Refused
 from s3_uploader.stores.ftp.session import Session
@@ -43,10 +44,10 @@ class Holder(msgspec.Struct, frozen=True):
         """The process that runs this."""
         return cls(
             host=socket.gethostname(),
-            boot=_read("/proc/sys/kernel/random/boot_id").strip(),
-            pids=_pid_namespace(),
+            boot=procfs.boot_id(),
+            pids=procfs.pid_namespace(),
             pid=os.getpid(),
-            started=_started(os.getpid()),
+            started=_start_of(os.getpid()),
         )
 
     def line(self, nonce: str) -> str:
@@ -69,7 +70,7 @@ class Holder(msgspec.Struct, frozen=True):
         if (self.host, self.boot, self.pids) != (here.host, here.boot, here.pids):
             return False
         # A pid comes round again; together with the start time it does not.
-        return _started(self.pid) != self.started
+        return _start_of(self.pid) != self.started
 
 
 class RemoteLock:
@@ -187,25 +188,7 @@ class RemoteLock:
             session.delete(probe)
 
 
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-def _pid_namespace() -> str:
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
-
-
-def _started(pid: int) -> str:
-    """Start of a process in clock ticks since boot, field 22 of ``proc(5)``'s stat; empty if there is no such process.
-
-    The second field is the program's name in parentheses and may hold anything, spaces and parentheses included.
-    """
-    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    return fields[19] if len(fields) > 19 and fields[0] != "Z" else ""
+def _start_of(pid: int) -> str:
+    """Start of a process in clock ticks since boot; empty if there is no such process, or only its zombie."""
+    ticks = procfs.start_ticks(pid)
+    return str(ticks) if ticks and not procfs.is_zombie(pid) else ""

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from s3_uploader.core.errors import StoreError
 from s3_uploader.stores.ftp.errors import TOO_MANY
 from s3_uploader.stores.ftp.replies import Lost, Refused
-from s3_uploader.stores.workers import Flight
+from s3_uploader.stores.workers import UploadTask
 
 if TYPE_CHECKING:
     from s3_uploader.stores.ftp.session import Session
 
 _GRACE_SECONDS = 1.0
-"""How long an upload that was given up may take to tidy up before its connection is cut."""
+"""How long an upload that was cancelled may take to tidy up before its connection is cut."""
 
 _IDLE_SECONDS = 15.0
 """A session that was idle for longer is asked whether it still lives: many servers hang up silently."""
@@ -58,15 +58,15 @@ class SessionPool:
         self._leftovers.add(path)
 
     @contextlib.contextmanager
-    def session(self, flight: Flight) -> Iterator[Session]:
+    def session(self, task: UploadTask) -> Iterator[Session]:
         """A session for the time of an attempt.
 
-        When the flight is given up, the attempt has a moment to tidy up; then its connection is cut, in case the server
+        When the task is cancelled, the attempt has a moment to tidy up; then its connection is cut, in case the server
         hangs.
 
         :raises StoreError: if none is to be had.
         """
-        session = self._take(flight)
+        session = self._take(task)
         timers: list[threading.Timer] = []
 
         def interrupt() -> None:
@@ -76,7 +76,7 @@ class SessionPool:
             timer.start()
 
         try:
-            with flight.reading_source(), flight.interrupted_by(interrupt):
+            with task.reading_source(), task.interrupted_by(interrupt):
                 yield session
         finally:
             for timer in timers:
@@ -85,14 +85,14 @@ class SessionPool:
                 timer.join()
             self._give(session)
 
-    def close(self, *, ends_at: float, farewell: Callable[[Session], None] | None) -> None:
-        """Remove leftovers, do ``farewell`` with a session that lives, and hang up.
+    def close(self, *, ends_at: float, on_shutdown: Callable[[Session], None] | None) -> None:
+        """Remove leftovers, do ``on_shutdown`` with a session that lives, and hang up.
 
         :param ends_at: ``time.monotonic()`` at which to stop trying.
         """
         # An idle session may have died without a word; the second attempt is with a new one.
         for _ in range(2):
-            if farewell is None and not self._leftovers:
+            if on_shutdown is None and not self._leftovers:
                 break
             with self._free:
                 session = self._idle.pop() if self._idle else None
@@ -101,8 +101,8 @@ class SessionPool:
                     session = self._connect(lambda: ends_at - time.monotonic())
                 session.remaining = lambda: ends_at - time.monotonic()
                 self._sweep(session)
-                if farewell is not None:
-                    farewell(session)
+                if on_shutdown is not None:
+                    on_shutdown(session)
             except (Refused, Lost):
                 if session is not None:
                     session.close()
@@ -116,30 +116,30 @@ class SessionPool:
         for session in idle:
             session.quit()
 
-    def _take(self, flight: Flight) -> Session:
+    def _take(self, task: UploadTask) -> Session:
         """An idle session, a new one, or the next to become free."""
         while True:
             with self._free:
                 while not self._idle and self._open >= self._most:
-                    self._free.wait(min(0.5, flight.remaining))
-                    flight.check()
+                    self._free.wait(min(0.5, task.remaining))
+                    task.check()
                 session = self._idle.pop() if self._idle else None
                 if session is None:
                     self._open += 1
             if session is None:
-                session = self._make(flight)
+                session = self._make(task)
                 if session is None:
                     continue
                 return session
-            session.remaining = _time_of(flight)
+            session.remaining = _time_of(task)
             if time.monotonic() - session.last_used < _IDLE_SECONDS or session.alive():
                 return session
             self._drop(session)
 
-    def _make(self, flight: Flight) -> Session | None:
+    def _make(self, task: UploadTask) -> Session | None:
         """A new session; ``None`` if the server wants no more than there are."""
         try:
-            session = self._connect(_time_of(flight))
+            session = self._connect(_time_of(task))
         except (Refused, Lost) as error:
             with self._free:
                 self._open -= 1
@@ -176,5 +176,5 @@ class SessionPool:
                 session.delete(self._leftovers.pop())
 
 
-def _time_of(flight: Flight) -> Callable[[], float]:
-    return lambda: _GRACE_SECONDS if flight.given_up else flight.remaining
+def _time_of(task: UploadTask) -> Callable[[], float]:
+    return lambda: _GRACE_SECONDS if task.is_cancelled else task.remaining

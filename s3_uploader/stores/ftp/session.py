@@ -93,12 +93,12 @@ class Session:
         """The version of TLS in use, empty without TLS."""
         return (self._ftp.sock.version() or "") if isinstance(self._ftp.sock, ssl.SSLSocket) else ""
 
-    def command(self, line: str, *, patience: float = 0.0) -> str:
+    def command(self, line: str, *, extra_seconds: float = 0.0) -> str:
         """Send one command and return its reply.
 
-        :param patience: seconds to wait beyond the usual limit, for a command that takes the server long.
+        :param extra_seconds: seconds to wait beyond the usual limit, for a command that takes the server long.
         """
-        return self._guarded(lambda: self._ftp.sendcmd(line), verb=line.partition(" ")[0], patience=patience)
+        return self._guarded(lambda: self._ftp.sendcmd(line), verb=line.partition(" ")[0], extra_seconds=extra_seconds)
 
     def size(self, path: str) -> int | None:
         """Size of the file at ``path``, ``None`` if there is none."""
@@ -131,7 +131,7 @@ class Session:
             return ""
         # The server reads the whole file before it answers; 10 MB/s is a slow disk.
         try:
-            reply = self.command(f"{command.partition(' ')[0]} {wire(path)}", patience=size / 10e6)
+            reply = self.command(f"{command.partition(' ')[0]} {wire(path)}", extra_seconds=size / 10e6)
         except Refused:
             return ""
         return parse_digest(reply, self.features.algorithm)
@@ -369,11 +369,11 @@ class Session:
         except (OSError, EOFError, ftplib.Error, ValueError):
             self.usable = False
 
-    def _guarded(self, call: Callable[[], _Result], *, verb: str = "", patience: float = 0.0) -> _Result:
+    def _guarded(self, call: Callable[[], _Result], *, verb: str = "", extra_seconds: float = 0.0) -> _Result:
         if not self.usable:
             raise Lost("it was closed")
         try:
-            self._set_limit(self._limit(patience))
+            self._set_limit(self._limit(extra_seconds))
             result = call()
         except (ftplib.error_perm, ftplib.error_temp) as error:
             # 421 announces that the server hangs up.
@@ -396,9 +396,9 @@ class Session:
         self.usable = False
         return Lost(f"it does not speak FTP as expected ({shown_reply(reply)[:200]})")
 
-    def _limit(self, patience: float = 0.0) -> float:
+    def _limit(self, extra_seconds: float = 0.0) -> float:
         # Never 0, which would mean a socket that does not block.
-        return max(0.05, min(self._settings.timeout_seconds + patience, self.remaining()))
+        return max(0.05, min(self._settings.timeout_seconds + extra_seconds, self.remaining()))
 
     def _set_limit(self, seconds: float) -> None:
         self._ftp.timeout = seconds

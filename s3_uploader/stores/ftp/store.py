@@ -34,16 +34,16 @@ from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties
 from s3_uploader.stores.ftp.errors import FULL, login_error, transfer_error
 from s3_uploader.stores.ftp.replies import Lost, Refused
 from s3_uploader.stores.keys import path_segments
-from s3_uploader.stores.workers import Flight, Workers
+from s3_uploader.stores.workers import UploadTask, Workers
 
 if TYPE_CHECKING:
     from s3_uploader.stores.ftp.listing import FtpInventory
     from s3_uploader.stores.ftp.lock import RemoteLock
     from s3_uploader.stores.ftp.pool import SessionPool
     from s3_uploader.stores.ftp.session import Session
-    from s3_uploader.stores.ftp.upload import KnownDirectories, Upload
+    from s3_uploader.stores.ftp.upload import FtpUpload, KnownDirectories
 
-_FAREWELL_SECONDS = 2.0
+_SHUTDOWN_SECONDS = 2.0
 
 
 class FtpStore:
@@ -146,7 +146,7 @@ class FtpStore:
         """
         if self._workers is None:
             raise RuntimeError("the store is not open")
-        return self._workers.submit(lambda flight: self._put(flight, key, source, options, replaces), deadline=deadline)
+        return self._workers.submit(lambda task: self._put(task, key, source, options, replaces), deadline=deadline)
 
     def cancel(self) -> None:
         """Give up all uploads in flight."""
@@ -167,13 +167,13 @@ class FtpStore:
         lock, self._lock = self._lock, None
         if pool is not None:
 
-            def farewell(session: Session) -> None:
+            def on_shutdown(session: Session) -> None:
                 if lock is not None:
                     lock.release(session)
 
             # A moment even with no time left at all: a lock left behind keeps everybody out.
-            ends_at = max(ends_at, time.monotonic() + _FAREWELL_SECONDS)
-            pool.close(ends_at=ends_at, farewell=farewell if lock is not None else None)
+            ends_at = max(ends_at, time.monotonic() + _SHUTDOWN_SECONDS)
+            pool.close(ends_at=ends_at, on_shutdown=on_shutdown if lock is not None else None)
 
     def check(self, *, now: float) -> list[Finding]:
         """Connect, log in and try everything that an upload needs; see :meth:`Store.check`."""
@@ -200,8 +200,8 @@ class FtpStore:
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"{host}{port}/{self._path.strip('/')}".rstrip("/")
 
-    def _put(self, flight: Flight, key: str, source: Source, options: PutOptions, replaces: str) -> Receipt:
-        from s3_uploader.stores.ftp.upload import Upload
+    def _put(self, task: UploadTask, key: str, source: Source, options: PutOptions, replaces: str) -> Receipt:
+        from s3_uploader.stores.ftp.upload import FtpUpload
 
         assert self._directories is not None
         path_segments(key)
@@ -209,8 +209,8 @@ class FtpStore:
             raise KeyRefused(f"The key {shown_name(key)} holds a line break, which no FTP command can.")
         address = shown_name(self.address(key))
         with self._temporary_name(key) as temporary:
-            upload = Upload(
-                flight,
+            upload = FtpUpload(
+                task,
                 key,
                 source,
                 options,
@@ -220,31 +220,31 @@ class FtpStore:
                 address=lambda key: shown_name(self.address(key)),
             )
             try:
-                return self._persist(flight, upload, key, address)
+                return self._persist(task, upload, key, address)
             finally:
                 # What could not be removed, since the connection was lost, is for the next one.
                 if upload.temporary_path and self._pool is not None:
                     self._pool.leave_behind(upload.temporary_path)
 
-    def _persist(self, flight: Flight, upload: Upload, key: str, address: str) -> Receipt:
+    def _persist(self, task: UploadTask, upload: FtpUpload, key: str, address: str) -> Receipt:
         """Try until it works or is not worth trying, bounded in number and time."""
         begun = time.monotonic()
         attempt = 0
         while True:
             attempt += 1
             try:
-                return self._attempt(flight, upload, key, address)
+                return self._attempt(task, upload, key, address)
             except StoreError as error:
                 # Full jitter, so that many uploaders that lost one server do not come back in step.
                 pause = self._jitter() * min(10.0, 0.5 * 2**attempt)
                 spent = time.monotonic() - begun
                 if not error.retryable or attempt >= self._retry_attempts or spent + pause > self._retry_seconds:
                     raise
-            flight.pause(pause)
+            task.pause(pause)
 
-    def _attempt(self, flight: Flight, upload: Upload, key: str, address: str) -> Receipt:
+    def _attempt(self, task: UploadTask, upload: FtpUpload, key: str, address: str) -> Receipt:
         assert self._pool is not None
-        with self._pool.session(flight) as session:
+        with self._pool.session(task) as session:
             if session.features.utf8 and not _is_utf8(key):
                 raise KeyRefused(f"The key {shown_name(key)} is no UTF-8, which the FTP server insists on.")
             try:
@@ -260,14 +260,14 @@ class FtpStore:
             finally:
                 self._tidy_up(session, upload)
 
-    def _tidy_up(self, session: Session, upload: Upload) -> None:
+    def _tidy_up(self, session: Session, upload: FtpUpload) -> None:
         """Remove what lies under the temporary name; on a lost connection the next attempt does it, or the next run."""
         if upload.temporary_path and session.usable:
             with contextlib.suppress(Refused, Lost):
                 session.delete(upload.temporary_path)
                 upload.temporary_path = ""
 
-    def _is_full(self, session: Session, upload: Upload) -> bool:
+    def _is_full(self, session: Session, upload: FtpUpload) -> bool:
         """Whether even one byte finds no room: 552 may also mean that this one file is too large for the account."""
         if not upload.probe_path:
             return True

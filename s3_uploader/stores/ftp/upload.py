@@ -21,7 +21,7 @@ from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.ftp.replies import Refused
 from s3_uploader.stores.ftp.session import CHUNK, Session
 from s3_uploader.stores.keys import derived_key
-from s3_uploader.stores.workers import Flight
+from s3_uploader.stores.workers import UploadTask
 
 _READ = 1 << 18
 
@@ -81,7 +81,7 @@ class Renaming(msgspec.Struct, frozen=True):
     receipt: Receipt
 
 
-class Upload:
+class FtpUpload:
     """The upload of one file; :meth:`run` is called again for every retry, each time with a session that works.
 
     :param temporary: the name under which the bytes are sent, in the directory of the target.
@@ -90,7 +90,7 @@ class Upload:
 
     def __init__(
         self,
-        flight: Flight,
+        task: UploadTask,
         key: str,
         source: Source,
         options: PutOptions,
@@ -104,7 +104,7 @@ class Upload:
         """Where bytes of ours may lie that are not the finished file; empty if there is none."""
         self.probe_path = ""
         """Where a byte can be written to see whether there is room; empty before the directory is known."""
-        self._flight = flight
+        self._task = task
         self._key = key
         self._source = source
         self._options = options
@@ -135,7 +135,7 @@ class Upload:
         temporary = f"{directory}/{self._temporary}"
         self._send(session, directory or "/", temporary)
         proof, checksum = self._prove(session, temporary)
-        self._flight.check()
+        self._task.check()
         # One more look, so that the moment in which a second writer can slip in is short.
         decision = self._decide(session)
         if isinstance(decision, Receipt):
@@ -299,7 +299,7 @@ class Upload:
         digest = hashlib.sha256()
 
         def consume(chunk: bytes) -> None:
-            self._flight.check()
+            self._task.check()
             digest.update(chunk)
 
         session.retrieve(path, consume)
@@ -317,7 +317,7 @@ class Upload:
         digests = {name: _Crc32() if name == "crc32" else hashlib.new(name, usedforsecurity=False) for name in names}
         offset = 0
         while offset < self._source.size:
-            self._flight.check()
+            self._task.check()
             try:
                 block = os.pread(self._source.descriptor, min(_READ, self._source.size - offset), offset)
             except OSError as error:
@@ -329,7 +329,7 @@ class Upload:
             offset += len(block)
             # In small pieces, so that a cancelled upload over a slow line ends soon.
             for begin in range(0, len(block), CHUNK):
-                self._flight.check()
+                self._task.check()
                 yield block[begin : begin + CHUNK]
         self._digests = {name: digest.hexdigest() for name, digest in digests.items()}
 

@@ -11,15 +11,6 @@ from collections.abc import Callable, Iterator
 from s3_uploader.core.files import rename_without_replacing
 
 
-def sync_directory(directory: int) -> None:
-    """Make the names in a directory durable; file systems that cannot (CIFS, some FUSE) refuse, and are let off."""
-    try:
-        os.fsync(directory)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF):
-            raise
-
-
 @contextlib.contextmanager
 def exclusive_file(directory: int, name: str, *, pause: Callable[[float], None]) -> Iterator[int]:
     """A new file ``name`` for writing, ours alone; removed afterwards if it still has that name.

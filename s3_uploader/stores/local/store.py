@@ -25,12 +25,13 @@ import stat
 from concurrent.futures import Future
 
 from s3_uploader.core.errors import ConflictError, KeyRefused, ProofError, Scope, SourceChanged, StoreError
+from s3_uploader.core.files import sync_directory, write_all
 from s3_uploader.core.model import Finding, OnConflict, Proof, Receipt
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties
 from s3_uploader.stores.keys import derived_key, path_segments
 from s3_uploader.stores.local import files
-from s3_uploader.stores.workers import Flight, Workers
+from s3_uploader.stores.workers import UploadTask, Workers
 
 _CHUNK = 1 << 20
 
@@ -104,7 +105,7 @@ class LocalStore:
         """
         if self._workers is None:
             raise RuntimeError("the store is not open")
-        return self._workers.submit(lambda flight: self._put(flight, key, source, options, replaces), deadline=deadline)
+        return self._workers.submit(lambda task: self._put(task, key, source, options, replaces), deadline=deadline)
 
     def cancel(self) -> None:
         """Give up all copies in flight."""
@@ -129,14 +130,14 @@ class LocalStore:
 
         return check_directory(self._path, now=now)
 
-    def _put(self, flight: Flight, key: str, source: Source, options: PutOptions, replaces: str) -> Receipt:
+    def _put(self, task: UploadTask, key: str, source: Source, options: PutOptions, replaces: str) -> Receipt:
         segments = path_segments(key)
-        with flight.reading_source():
+        with task.reading_source():
             try:
                 directory = self._open_directory(segments[:-1], key)
                 try:
-                    return _Upload(
-                        flight, directory, key, source, options, replaces, address=shown_name(self.address(key))
+                    return FileCopy(
+                        task, directory, key, source, options, replaces, address=shown_name(self.address(key))
                     ).run()
                 finally:
                     os.close(directory)
@@ -156,7 +157,7 @@ class LocalStore:
                     except FileNotFoundError:
                         with contextlib.suppress(FileExistsError):
                             os.mkdir(name, dir_fd=current)
-                        files.sync_directory(current)
+                        sync_directory(current)
                         below = os.open(name, flags, dir_fd=current)
                     os.close(current)
                     current = below
@@ -179,12 +180,12 @@ class LocalStore:
         )
 
 
-class _Upload:
+class FileCopy:
     """One file's way into its directory."""
 
     def __init__(
         self,
-        flight: Flight,
+        task: UploadTask,
         directory: int,
         key: str,
         source: Source,
@@ -193,7 +194,7 @@ class _Upload:
         *,
         address: str,
     ) -> None:
-        self._flight = flight
+        self._task = task
         self._directory = directory
         self._key = key
         self._name = key.rpartition("/")[2]
@@ -217,9 +218,9 @@ class _Upload:
                 derived = derived_key(self._key, digest)
                 if self._digest_at(derived.rpartition("/")[2]) == digest:
                     return self._already_there(derived, digest)
-        with files.exclusive_file(self._directory, self._temporary, pause=self._flight.pause) as descriptor:
+        with files.exclusive_file(self._directory, self._temporary, pause=self._task.pause) as descriptor:
             digest = self._copy(descriptor)
-            self._flight.check()
+            self._task.check()
             return self._name_it(digest)
 
     def _name_it(self, digest: str) -> Receipt:
@@ -251,7 +252,7 @@ class _Upload:
         return files.move_without_replacing(self._directory, self._temporary, name)
 
     def _stored(self, key: str, digest: str) -> Receipt:
-        files.sync_directory(self._directory)
+        sync_directory(self._directory)
         size = self._source.size
         return Receipt(key=key, size=size, proof=Proof.CHECKSUM, checksum=f"sha256:{digest}", etag=digest)
 
@@ -264,7 +265,7 @@ class _Upload:
         finally:
             os.close(descriptor)
         files.remove_abandoned(self._directory, self._temporary)
-        files.sync_directory(self._directory)
+        sync_directory(self._directory)
         return Receipt(
             key=key,
             size=self._source.size,
@@ -311,12 +312,10 @@ class _Upload:
         sent = hashlib.sha256()
         offset = 0
         while offset < self._source.size:
-            self._flight.check()
+            self._task.check()
             chunk = self._read_source(offset)
             sent.update(chunk)
-            view = memoryview(chunk)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            write_all(descriptor, chunk)
             offset += len(chunk)
         # As a copy for the archive the file keeps its time, where the file system has one.
         with contextlib.suppress(OSError):
@@ -341,7 +340,7 @@ class _Upload:
         digest = hashlib.sha256()
         offset = 0
         while offset < self._source.size:
-            self._flight.check()
+            self._task.check()
             chunk = self._read_source(offset)
             digest.update(chunk)
             offset += len(chunk)
@@ -360,7 +359,7 @@ class _Upload:
         digest = hashlib.sha256()
         offset = 0
         while offset < size:
-            self._flight.check()
+            self._task.check()
             chunk = os.pread(descriptor, min(_CHUNK, size - offset), offset)
             if not chunk:
                 break

@@ -9,7 +9,9 @@ from __future__ import annotations
 import collections
 import threading
 from collections.abc import Callable
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, TypeAlias
+
+from s3_uploader.stores.base import Memory
 
 Conditional: TypeAlias = Literal["yes", "ignored", "refused", ""]
 """Of ``If-None-Match: *``: honoured; overwritten in spite of it; answered with 501; not known."""
@@ -18,18 +20,8 @@ Conditional: TypeAlias = Literal["yes", "ignored", "refused", ""]
 _KNOWN: dict[str, Conditional] = {"yes": "yes", "ignored": "ignored", "refused": "refused"}
 
 
-class EndpointMemory(Protocol):
-    """Keeps what was found out about an endpoint between runs, and forgets what is too old to be trusted."""
-
-    def get(self, key: str) -> str | None:
-        """What is known under the key."""
-
-    def set(self, key: str, value: str) -> None:
-        """Remember it. May be called on any thread."""
-
-
 class NoMemory:
-    """An :class:`EndpointMemory` that keeps what it is told for as long as it lives."""
+    """A :class:`~s3_uploader.stores.base.Memory` that keeps what it is told for as long as it lives."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
@@ -43,7 +35,7 @@ class NoMemory:
         self._known[key] = value
 
 
-class Abilities:
+class Capabilities:
     """What one endpoint can do.
 
     :param key: what it is remembered under.
@@ -51,7 +43,7 @@ class Abilities:
     """
 
     def __init__(
-        self, *, memory: EndpointMemory, key: str, trusted: bool, notice: Callable[[str, str], None], name: str
+        self, *, memory: Memory, key: str, trusted: bool, notice: Callable[[str, str], None], name: str
     ) -> None:
         self._memory = memory
         self._key = key
@@ -81,7 +73,7 @@ class Abilities:
     def admit(self, go: Callable[[], None]) -> bool | None:
         """Ask to go ahead with a conditional write.
 
-        :returns: ``None``: the ability is known, go ahead; ``True``: it is yours to find out, and :meth:`found` must
+        :returns: ``None``: it is known, go ahead; ``True``: it is yours to find out, and :meth:`found` must
             be called; ``False``: somebody is about to find out, and ``go`` will be called.
         """
         if self.conditional:

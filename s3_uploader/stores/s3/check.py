@@ -11,9 +11,9 @@ from s3_uploader.core.errors import StoreError
 from s3_uploader.core.model import Finding, Proof, Severity
 from s3_uploader.stores.base import PutOptions
 from s3_uploader.stores.s3 import requests
-from s3_uploader.stores.s3.capabilities import Abilities
+from s3_uploader.stores.s3.capabilities import Capabilities
 from s3_uploader.stores.s3.checksums import clean_etag, crc32_text, digest_of, etag_is_md5, evidence
-from s3_uploader.stores.s3.client import Call, Caller
+from s3_uploader.stores.s3.client import PendingRequest, S3Client
 from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.engines.base import Request
 from s3_uploader.stores.s3.errors import clock_skew
@@ -40,9 +40,9 @@ class Checker:
     def __init__(
         self,
         *,
-        caller: Caller,
-        impatient: Caller,
-        abilities: Abilities,
+        caller: S3Client,
+        impatient: S3Client,
+        capabilities: Capabilities,
         headers: requests.ObjectHeaders,
         endpoint: Endpoint,
         engine_name: str,
@@ -51,7 +51,7 @@ class Checker:
     ) -> None:
         self._caller = caller
         self._impatient = impatient
-        self._abilities = abilities
+        self._capabilities = capabilities
         self._headers = headers
         self._endpoint = endpoint
         self._engine_name = engine_name
@@ -94,7 +94,7 @@ class Checker:
         self._check_multipart()
         self._check_looking()
 
-    def _check_clock(self, call: Call, elapsed: float) -> None:
+    def _check_clock(self, call: PendingRequest, elapsed: float) -> None:
         skew = clock_skew(call.body, self._now)
         if skew is None:
             self._tell(NOTE, "clock", "the server does not tell its time")
@@ -141,7 +141,7 @@ class Checker:
             return False
         return 400 <= call.status < 500
 
-    def _judge_proof(self, call: Call, body: bytes, *, verified: bool, md5_verified: bool) -> None:
+    def _judge_proof(self, call: PendingRequest, body: bytes, *, verified: bool, md5_verified: bool) -> None:
         headers = call.body.headers
         found = evidence(headers, digest_of(body))
         if found.contradiction:
@@ -195,14 +195,14 @@ class Checker:
     def _check_condition(self, body: bytes) -> None:
         call = self._put(self._key, body, UNLESS_THERE, caller=self._impatient, expected=frozenset((412,)))
         if call.status == 412:
-            self._abilities.found("yes")
+            self._capabilities.found("yes")
             self._tell(
                 OK, "conflicts", "a second write to the same key is refused", "No object is ever replaced by others."
             )
             return
         replaced = call.error is None
         if replaced or call.status == 501:
-            self._abilities.found("ignored" if replaced else "refused")
+            self._capabilities.found("ignored" if replaced else "refused")
             self._tell(
                 WARNING,
                 "conflicts",
@@ -240,7 +240,7 @@ class Checker:
                 OK, "reading", "objects can be looked at", "After a crash the program recognises its own objects."
             )
         else:
-            severity = NOTE if self._abilities.conditional == "yes" else WARNING
+            severity = NOTE if self._capabilities.conditional == "yes" else WARNING
             self._tell(
                 severity,
                 "reading",
@@ -293,9 +293,9 @@ class Checker:
         body: bytes,
         condition: Condition,
         *,
-        caller: Caller | None = None,
+        caller: S3Client | None = None,
         expected: frozenset[int] = frozenset(),
-    ) -> Call:
+    ) -> PendingRequest:
         request = requests.put_object(
             key,
             requests.encode_key(key),
@@ -307,9 +307,11 @@ class Checker:
         )
         return self._wait(request, caller=caller, expected=expected)
 
-    def _wait(self, request: Request, *, caller: Caller | None = None, expected: frozenset[int] = frozenset()) -> Call:
+    def _wait(
+        self, request: Request, *, caller: S3Client | None = None, expected: frozenset[int] = frozenset()
+    ) -> PendingRequest:
         over = threading.Event()
-        finished: Callable[[Call], None] = lambda call: over.set()  # noqa: E731
+        finished: Callable[[PendingRequest], None] = lambda call: over.set()  # noqa: E731
         call = (caller or self._caller).call(request, finished, deadline=time.monotonic() + _SECONDS, expected=expected)
         if not over.wait(_SECONDS):
             raise StoreError(f"The {request.operation} operation got no answer in {_SECONDS:.0f} s.", code="Timeout")

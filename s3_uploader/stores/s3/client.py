@@ -9,17 +9,17 @@ from collections.abc import Callable
 from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3 import errors as s3_errors
-from s3_uploader.stores.s3.engines.base import Answer, Engine, Failure, FailureKind, Outcome, Request, Sending
+from s3_uploader.stores.s3.engines.base import Answer, Engine, Failure, Outcome, Request, Sending, TransportFailure
 from s3_uploader.stores.threads import Timer
 
-Finished = Callable[["Call"], None]
+Finished = Callable[["PendingRequest"], None]
 
 NOTHING_EXPECTED: frozenset[int] = frozenset()
 _REDIRECT_STATUSES = frozenset((301, 307, 400))
 """400 is AuthorizationHeaderMalformed, which is how S3 says it to a request that was signed for another region."""
 
 
-class Call:
+class PendingRequest:
     """A request under way. When it is finished either ``answer`` or ``error`` is set.
 
     :param expected: statuses that are no errors to whoever asks.
@@ -73,7 +73,7 @@ class Call:
         return self.answer
 
 
-class Caller:
+class S3Client:
     """Sends requests and retries them.
 
     :param url: of the endpoint, for messages.
@@ -103,7 +103,7 @@ class Caller:
         self._lock = threading.Lock()
         self._followed = ""
         self.proven_useful = False
-        self._waiting: set[Call] = set()
+        self._waiting: set[PendingRequest] = set()
 
     def call(
         self,
@@ -112,7 +112,7 @@ class Caller:
         *,
         deadline: float,
         expected: frozenset[int] = NOTHING_EXPECTED,
-    ) -> Call:
+    ) -> PendingRequest:
         """Send a request; ``finished`` is called with the call when it is over, possibly before this returns."""
         call = self.prepare(request, finished, deadline=deadline, expected=expected)
         self.begin(call)
@@ -125,11 +125,11 @@ class Caller:
         *,
         deadline: float,
         expected: frozenset[int] = NOTHING_EXPECTED,
-    ) -> Call:
+    ) -> PendingRequest:
         """A call that :meth:`begin` sends."""
-        return Call(request, deadline=deadline, expected=expected, finished=finished)
+        return PendingRequest(request, deadline=deadline, expected=expected, finished=finished)
 
-    def begin(self, call: Call) -> None:
+    def begin(self, call: PendingRequest) -> None:
         """Send a call's request for the first time."""
         self._send(call)
 
@@ -139,7 +139,7 @@ class Caller:
             if call.cancelled is not None:
                 self._send_again(call)
 
-    def _send(self, call: Call) -> None:
+    def _send(self, call: PendingRequest) -> None:
         if call.cancelled is not None:
             call.error = call.cancelled
             call.finish()
@@ -153,7 +153,7 @@ class Caller:
             if call.cancelled is not None:
                 sending.cancel()
 
-    def _done(self, call: Call, outcome: Outcome) -> None:
+    def _done(self, call: PendingRequest, outcome: Outcome) -> None:
         try:
             self._judge(call, outcome)
         except Exception as error:
@@ -161,13 +161,15 @@ class Caller:
             call.error = StoreError(f"The {call.request.operation} operation failed: {error!r}.", code="Unexpected")
             call.finish()
 
-    def _judge(self, call: Call, outcome: Outcome) -> None:
+    def _judge(self, call: PendingRequest, outcome: Outcome) -> None:
         call._sending = None
         now = self._wall_clock()
         operation = call.request.operation
         if operation == "UploadPart" and isinstance(outcome, Answer) and outcome.status < 300:
             # Without it the parts cannot be joined. An answer cut short in its head looks like this to http.client.
-            outcome = outcome if outcome.headers.get("etag") else Failure(FailureKind.INVALID, "no ETag in the answer")
+            outcome = (
+                outcome if outcome.headers.get("etag") else Failure(TransportFailure.INVALID, "no ETag in the answer")
+            )
         if isinstance(outcome, Answer):
             status = call.status = outcome.status
             if (status < 300 and not _is_error_document(outcome)) or status in call.expected:
@@ -180,7 +182,7 @@ class Caller:
                 return
         else:
             verdict = s3_errors.failed(outcome, operation, endpoint=self._url)
-            if outcome.kind is FailureKind.CANCELLED and call.cancelled is not None:
+            if outcome.kind is TransportFailure.CANCELLED and call.cancelled is not None:
                 verdict = s3_errors.Verdict(call.cancelled)
         error = verdict.error
         if call.cancelled is None and error.retryable:
@@ -203,14 +205,14 @@ class Caller:
         call.error = call.cancelled or error
         call.finish()
 
-    def _send_again(self, call: Call) -> None:
+    def _send_again(self, call: PendingRequest) -> None:
         try:
             self._waiting.remove(call)
         except KeyError:
             return
         self._send(call)
 
-    def _follow(self, call: Call, region: str) -> bool:
+    def _follow(self, call: PendingRequest, region: str) -> bool:
         """Go where the bucket is; whatever else was sent astray meanwhile goes there too."""
         if not region or call.redirected:
             return False

@@ -12,9 +12,9 @@ from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.stores.keys import derived_key
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import Comparison, clean_etag, compare
-from s3_uploader.stores.s3.client import Call
+from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE, Condition
-from s3_uploader.stores.s3.upload import Upload
+from s3_uploader.stores.s3.upload import ObjectUpload
 
 LOOKED = frozenset((403, 404))
 _REFUSED = frozenset(range(300, 500)) - {408, 429}
@@ -25,7 +25,7 @@ _MAXIMUM_TURNS = 6
 """So often an upload may find something new about its key before it gives up; two writers can chase each other."""
 
 
-class ContestedUpload(Upload):
+class ContestedUpload(ObjectUpload):
     """An upload to a key that others may use too. Its subclasses know how to send what."""
 
     __slots__ = ()
@@ -39,18 +39,18 @@ class ContestedUpload(Upload):
         """Set out: decide whether to look first, and write."""
         if self.over:
             return
-        abilities = self.context.abilities
-        if self.options.on_conflict is OnConflict.OVERWRITE and abilities.conditional != "yes":
+        capabilities = self.context.capabilities
+        if self.options.on_conflict is OnConflict.OVERWRITE and capabilities.conditional != "yes":
             # Where replacing is wanted a condition only saves sending the same content twice.
-            self.condition = UNLESS_THERE if abilities.conditional == "" else UNCONDITIONAL
+            self.condition = UNLESS_THERE if capabilities.conditional == "" else UNCONDITIONAL
             self.write()
             return
-        scout = abilities.admit(self.begin)
-        if scout is False:
+        probe = capabilities.admit(self.begin)
+        if probe is False:
             return
-        self._is_scout = scout is True
-        if self._is_scout or abilities.conditional != "yes":
-            if abilities.conditional == "refused":
+        self._is_probe = probe is True
+        if self._is_probe or capabilities.conditional != "yes":
+            if capabilities.conditional == "refused":
                 self.condition = UNCONDITIONAL
             self._look_first()
         else:
@@ -61,7 +61,7 @@ class ContestedUpload(Upload):
         """The statuses that say that the present condition did not hold."""
         return _FAILED_CONDITIONS[self.condition.header]
 
-    def condition_failed(self, call: Call) -> None:
+    def condition_failed(self, call: PendingRequest) -> None:
         """The condition of a write did not hold: something is there, or what was to be replaced is gone."""
         if call.status == 404:
             self.condition = UNLESS_THERE
@@ -75,7 +75,7 @@ class ContestedUpload(Upload):
         self.condition = UNCONDITIONAL
         if not replacing:
             self.report("refused")
-            self.context.abilities.refuses()
+            self.context.capabilities.refuses()
         if replacing or self._looked or self.options.on_conflict is OnConflict.OVERWRITE:
             self.rewrite()
         else:
@@ -86,17 +86,17 @@ class ContestedUpload(Upload):
     def _look_first(self) -> None:
         self._looked = True
         # The answer to a HEAD has no document that says why it was refused. The write gets one, if it may be tried.
-        expected = LOOKED if self.context.abilities.conditional in ("ignored", "refused") else _REFUSED
+        expected = LOOKED if self.context.capabilities.conditional in ("ignored", "refused") else _REFUSED
         self.call(requests.head_object(self.key, self.path), self._looked_first, expected)
 
-    def _looked_first(self, call: Call) -> None:
+    def _looked_first(self, call: PendingRequest) -> None:
         if self.over:
             return
         if call.error is not None:
             self.fail(call.error)
         elif call.status == 200:
             self._examine(call, ours=False)
-        elif call.status == 403 and self.context.abilities.conditional in ("ignored", "refused"):
+        elif call.status == 403 and self.context.capabilities.conditional in ("ignored", "refused"):
             self.fail(
                 StoreError(
                     f"It cannot be seen whether {self._address} is taken: looking is not permitted.",
@@ -122,7 +122,7 @@ class ContestedUpload(Upload):
             requests.head_object(self.key, self.path), lambda call: self._looked_after_conflict(call, ours=ours), LOOKED
         )
 
-    def _looked_after_conflict(self, call: Call, *, ours: bool) -> None:
+    def _looked_after_conflict(self, call: PendingRequest, *, ours: bool) -> None:
         if self.over:
             return
         if call.error is not None:
@@ -147,7 +147,7 @@ class ContestedUpload(Upload):
             )
         )
 
-    def _examine(self, call: Call, *, ours: bool) -> None:
+    def _examine(self, call: PendingRequest, *, ours: bool) -> None:
         """Something is under the key; see whether it is our content."""
         headers = call.body.headers
         comparison, proof = compare(headers, self.digest(), etag_counts=self.etag_counts)
@@ -187,7 +187,7 @@ class ContestedUpload(Upload):
         last = min(first + self.context.part_size, size) - 1
         room = self.room_to_compare(last - first + 1)
 
-        def got(call: Call) -> None:
+        def got(call: PendingRequest) -> None:
             if call.error is not None or call.status not in (200, 206) or self.over:
                 self.context.budget.release(room)
             if self.over:
@@ -233,7 +233,7 @@ class ContestedUpload(Upload):
             if self.condition == Condition("if-match", value):
                 # It is that object and the condition did not hold: Ceph 16 compares with the ETag without its quotes.
                 value = etag
-            knows = self.context.abilities.conditional == "yes"
+            knows = self.context.capabilities.conditional == "yes"
             self.condition = Condition("if-match", value) if knows else UNCONDITIONAL
             self.rewrite()
         elif self.options.on_conflict is OnConflict.OVERWRITE:
@@ -267,9 +267,9 @@ class ContestedUpload(Upload):
         self.key, self.path = key, path
         self.condition = UNLESS_THERE
         self._looked = False
-        scouting, self._is_scout = self._is_scout, False
-        if scouting:
-            self.context.abilities.found("")
+        was_probe, self._is_probe = self._is_probe, False
+        if was_probe:
+            self.context.capabilities.found("")
         self.begin()
 
     # Proof.
@@ -277,7 +277,7 @@ class ContestedUpload(Upload):
     def look_for_proof(self, receipt: Receipt) -> None:
         """The answer to the write proves too little, or names no ETag that lasts: see what a HEAD says."""
 
-        def looked(call: Call) -> None:
+        def looked(call: PendingRequest) -> None:
             if self.over:
                 return
             proven = receipt.proof >= self.options.minimum_proof and receipt.proof is not Proof.NONE

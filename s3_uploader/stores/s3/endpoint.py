@@ -83,7 +83,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def memory_key(self) -> str:
-        """What the abilities of this endpoint are remembered under."""
+        """What this endpoint can do is remembered under."""
         return f"{self.url}/{self.bucket}"
 
 

@@ -10,7 +10,7 @@ import datetime
 import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError, UploadCancelled
-from s3_uploader.stores.s3.engines.base import Answer, Failure, FailureKind
+from s3_uploader.stores.s3.engines.base import Answer, Failure, TransportFailure
 
 _FILE, _DESTINATION = Scope.FILE, Scope.DESTINATION
 
@@ -124,33 +124,37 @@ _STATUS_NAMES = {
     504: "Gateway Timeout",
 }
 
-_NO_CONNECTION = (FailureKind.NAME, FailureKind.REFUSED, FailureKind.TLS, FailureKind.PROXY)
+_NO_CONNECTION = (TransportFailure.NAME, TransportFailure.REFUSED, TransportFailure.TLS, TransportFailure.PROXY)
 
-_FAILURES: dict[FailureKind, tuple[str, bool, str]] = {
+_FAILURES: dict[TransportFailure, tuple[str, bool, str]] = {
     # kind: (code, worth retrying here, what to do)
-    FailureKind.NAME: (
+    TransportFailure.NAME: (
         "NameResolutionFailed",
         True,
         "Look at endpoint_url, the region, the bucket's name and the DNS settings of this machine.",
     ),
-    FailureKind.REFUSED: ("ConnectionFailed", True, "Look at endpoint_url, the network and the firewall."),
-    FailureKind.CONNECT_TIMEOUT: ("ConnectTimeout", False, "Look at endpoint_url, the network and the firewall."),
-    FailureKind.TLS: (
+    TransportFailure.REFUSED: ("ConnectionFailed", True, "Look at endpoint_url, the network and the firewall."),
+    TransportFailure.CONNECT_TIMEOUT: ("ConnectTimeout", False, "Look at endpoint_url, the network and the firewall."),
+    TransportFailure.TLS: (
         "TlsFailed",
         False,
         "Look at the server's certificate, AWS_CA_BUNDLE, endpoint_url (https or http?) and this machine's clock.",
     ),
-    FailureKind.PROXY: ("ProxyFailed", True, "Look at HTTP_PROXY, HTTPS_PROXY and NO_PROXY."),
-    FailureKind.CLOSED: ("ConnectionLost", True, "Look at the network between here and the endpoint."),
-    FailureKind.TIMEOUT: ("ReadTimeout", True, "Look at the network between here and the endpoint, or its load."),
-    FailureKind.INVALID: ("InvalidAnswer", True, "Look at endpoint_url: is this an S3 server?"),
-    FailureKind.CREDENTIALS: (
+    TransportFailure.PROXY: ("ProxyFailed", True, "Look at HTTP_PROXY, HTTPS_PROXY and NO_PROXY."),
+    TransportFailure.CLOSED: ("ConnectionLost", True, "Look at the network between here and the endpoint."),
+    TransportFailure.TIMEOUT: ("ReadTimeout", True, "Look at the network between here and the endpoint, or its load."),
+    TransportFailure.INVALID: ("InvalidAnswer", True, "Look at endpoint_url: is this an S3 server?"),
+    TransportFailure.CREDENTIALS: (
         "NoCredentials",
         False,
         "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or profile, or give the machine a role.",
     ),
-    FailureKind.BROKEN: ("EngineFailed", False, "This is a bug; please report it. Until then set engine to boto3."),
-    FailureKind.OTHER: ("EngineFailed", False, ""),
+    TransportFailure.BROKEN: (
+        "EngineFailed",
+        False,
+        "This is a bug; please report it. Until then set engine to boto3.",
+    ),
+    TransportFailure.OTHER: ("EngineFailed", False, ""),
 }
 
 
@@ -222,15 +226,15 @@ def failed(failure: Failure, operation: str, *, endpoint: str) -> Verdict:
 
     :param endpoint: URL of the endpoint, for the message.
     """
-    if failure.kind is FailureKind.CANCELLED:
-        return Verdict(UploadCancelled("The upload was given up because the run was interrupted."))
+    if failure.kind is TransportFailure.CANCELLED:
+        return Verdict(UploadCancelled("The upload was cancelled because the run was interrupted."))
     code, retryable, hint = _FAILURES[failure.kind]
     detail = f" ({failure.detail})" if failure.detail else ""
-    if failure.kind is FailureKind.CREDENTIALS:
+    if failure.kind is TransportFailure.CREDENTIALS:
         message = f"There are no usable AWS credentials{detail}."
     else:
         message = f"The {operation} operation did not reach {endpoint} or got no answer: {failure.kind.value}{detail}."
-    scope = _FILE if failure.kind is FailureKind.OTHER else _DESTINATION
+    scope = _FILE if failure.kind is TransportFailure.OTHER else _DESTINATION
     error = StoreError(message, code=code, retryable=retryable, scope=scope, hint=hint)
     return Verdict(error, no_connection=failure.kind in _NO_CONNECTION)
 

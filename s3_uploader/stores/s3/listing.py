@@ -14,7 +14,7 @@ from s3_uploader.core.errors import KeyRefused, Scope, StoreError
 from s3_uploader.stores.listing import CannotList, Entry, key_order
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import clean_etag
-from s3_uploader.stores.s3.client import Call, Caller
+from s3_uploader.stores.s3.client import PendingRequest, S3Client
 from s3_uploader.stores.s3.engines.base import Request, unescape, xml_leaves
 from s3_uploader.stores.s3.errors import parse_http_date
 from s3_uploader.stores.s3.store import S3Store
@@ -43,7 +43,7 @@ class S3Inventory:
 
     def __init__(self, store: S3Store) -> None:
         self._store = store
-        self._caller: Caller | None = None
+        self._caller: S3Client | None = None
         self._can_start_anywhere = True
 
     @property
@@ -137,7 +137,9 @@ class S3Inventory:
             return ""
         return before
 
-    def _begin(self, request: Request, *, expected: frozenset[int] = frozenset()) -> tuple[Call, threading.Event]:
+    def _begin(
+        self, request: Request, *, expected: frozenset[int] = frozenset()
+    ) -> tuple[PendingRequest, threading.Event]:
         if self._caller is None:
             raise RuntimeError("the inventory is not open")
         over = threading.Event()
@@ -147,7 +149,7 @@ class S3Inventory:
         self._caller.begin(call)
         return call, over
 
-    def _finished(self, begun: tuple[Call, threading.Event]) -> Call:
+    def _finished(self, begun: tuple[PendingRequest, threading.Event]) -> PendingRequest:
         call, over = begun
         if not over.wait(_SECONDS + 60):
             raise StoreError(
@@ -157,7 +159,7 @@ class S3Inventory:
             )
         return call
 
-    def _page(self, begun: tuple[Call, threading.Event], *, first: bool) -> Page:
+    def _page(self, begun: tuple[PendingRequest, threading.Event], *, first: bool) -> Page:
         call = self._finished(begun)
         error = call.error
         if error is not None:

@@ -23,7 +23,7 @@ from s3_uploader.stores.s3.checksums import (
     read_digested,
     read_exactly,
 )
-from s3_uploader.stores.s3.client import NOTHING_EXPECTED, Call
+from s3_uploader.stores.s3.client import NOTHING_EXPECTED, PendingRequest
 from s3_uploader.stores.s3.conflict import LOOKED, ContestedUpload
 from s3_uploader.stores.s3.engines.base import UNSIGNED_PAYLOAD
 from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE
@@ -31,8 +31,8 @@ from s3_uploader.stores.s3.upload import Context
 
 _PARTS_AT_ONCE = 8
 _ABORT_SECONDS = 10.0
-_PATIENCE_SECONDS = 3.0
-"""So long an upload that is given up waits for the name of what it has just begun."""
+_GRACE_SECONDS = 3.0
+"""So long a cancelled upload waits for the name of what it has just begun."""
 _MAXIMUM_STARTS = 3
 
 
@@ -62,7 +62,7 @@ class MultipartUpload(ContestedUpload):
         self._parts: list[Part] = []
         self._next = 0
         self._in_flight = 0
-        self._calls: set[Call] = set()
+        self._calls: set[PendingRequest] = set()
         self._generation = 0
         self._starts = 0
         self._completing = False
@@ -81,7 +81,7 @@ class MultipartUpload(ContestedUpload):
         """Amazon honours a condition when the parts are joined; of others that is not known, so we look first, too."""
         if self.over:
             return
-        if self.context.abilities.trusted or self.options.on_conflict is OnConflict.OVERWRITE:
+        if self.context.capabilities.trusted or self.options.on_conflict is OnConflict.OVERWRITE:
             self.write()
         else:
             self._look_first()
@@ -123,7 +123,7 @@ class MultipartUpload(ContestedUpload):
             cancels=False,
         )
 
-    def _created(self, call: Call, generation: int) -> None:
+    def _created(self, call: PendingRequest, generation: int) -> None:
         upload_id = call.answer.field("UploadId") if call.answer is not None else ""
         with self._lock:
             # Known from here on to whoever cleans up.
@@ -132,7 +132,7 @@ class MultipartUpload(ContestedUpload):
             late = self._error is not None
             self._aborting = late and bool(upload_id)
         if late:
-            # It was given up while the server was asked; whoever did so waits for us.
+            # It was cancelled while the server was asked; whoever did so waits for us.
             if upload_id:
                 self._abort()
             else:
@@ -181,7 +181,7 @@ class MultipartUpload(ContestedUpload):
                 part.first,
                 part.size,
                 # Reading a file twice as fast is worth more than a second proof from a server that has given both.
-                md5=not self.context.abilities.checksums_trusted,
+                md5=not self.context.capabilities.checksums_trusted,
                 sha256=not self.context.tls,
             )
         except StoreError as error:
@@ -224,7 +224,7 @@ class MultipartUpload(ContestedUpload):
             self._in_flight -= 1
         self.context.budget.release(part.size)
 
-    def _part_sent(self, call: Call, part: Part, generation: int) -> None:
+    def _part_sent(self, call: PendingRequest, part: Part, generation: int) -> None:
         self._part_over(part)
         with self._lock:
             self._calls.discard(call)
@@ -255,7 +255,7 @@ class MultipartUpload(ContestedUpload):
         part.echoed = found.proof is Proof.CHECKSUM
         part.etag_is_md5 = etag_is_md5(part.etag, headers)
         if part.echoed and part.md5 and part.etag_is_md5:
-            self.context.abilities.saw_both_proofs()
+            self.context.capabilities.saw_both_proofs()
         with self._lock:
             part.done = True
             complete = self._next >= len(self._parts) and all(part.done for part in self._parts)
@@ -265,7 +265,7 @@ class MultipartUpload(ContestedUpload):
                 self._completing = True
         if not complete:
             self._send_parts(generation)
-        elif self.context.abilities.trusted or self.condition is not UNLESS_THERE:
+        elif self.context.capabilities.trusted or self.condition is not UNLESS_THERE:
             self._complete()
         else:
             # Older servers ignore a condition here, and the first look is as long ago as the parts took.
@@ -297,7 +297,7 @@ class MultipartUpload(ContestedUpload):
         else:
             self.write()
 
-    def _looked_before_completing(self, call: Call) -> None:
+    def _looked_before_completing(self, call: PendingRequest) -> None:
         if self.over:
             return
         if call.error is not None:
@@ -313,7 +313,7 @@ class MultipartUpload(ContestedUpload):
         digest = self.digest()
         all_echoed = all(part.echoed for part in self._parts)
         condition = self.condition
-        if self.context.abilities.conditional == "refused":
+        if self.context.capabilities.conditional == "refused":
             condition = UNCONDITIONAL
         request = requests.complete_multipart_upload(
             self.key,
@@ -327,7 +327,7 @@ class MultipartUpload(ContestedUpload):
         )
         self.call(request, self._completed, self.failed_condition)
 
-    def _completed(self, call: Call) -> None:
+    def _completed(self, call: PendingRequest) -> None:
         if self.over:
             return
         error = call.error
@@ -376,7 +376,7 @@ class MultipartUpload(ContestedUpload):
         )
         # A server that ignores conditions may name another ETag afterwards (rclone: the MD5 of the whole), and by that
         # alone the object can be recognised as ours later.
-        lasting = bool(receipt.etag) and self.context.abilities.conditional == "yes"
+        lasting = bool(receipt.etag) and self.context.capabilities.conditional == "yes"
         if proof < self.options.minimum_proof or proof is Proof.NONE or not lasting:
             self.look_for_proof(receipt)
         else:
@@ -387,7 +387,7 @@ class MultipartUpload(ContestedUpload):
         self._upload_id = ""
         self._completing = False
 
-        def looked(call: Call) -> None:
+        def looked(call: PendingRequest) -> None:
             if self.over:
                 return
             if call.error is not None:
@@ -431,8 +431,8 @@ class MultipartUpload(ContestedUpload):
             self.fail(reason)
             call = self._call
             if call is not None:
-                give_up = functools.partial(call.cancel, reason)
-                self.context.timer.call_at(self.context.clock() + _PATIENCE_SECONDS, give_up)
+                cancel_call = functools.partial(call.cancel, reason)
+                self.context.timer.call_at(self.context.clock() + _GRACE_SECONDS, cancel_call)
             return
         super().cancel(reason)
         for call in calls:
@@ -453,7 +453,7 @@ class MultipartUpload(ContestedUpload):
             return
         reason = self._error if isinstance(self._error, UploadCancelled) else None
         for call in calls:
-            call.cancel(reason or UploadCancelled("The upload was given up because another part failed."))
+            call.cancel(reason or UploadCancelled("The upload was cancelled because another part failed."))
         if not calls:
             self._abort()
 
@@ -483,7 +483,7 @@ class MultipartUpload(ContestedUpload):
 
     # For conflicts.
 
-    def _examine(self, call: Call, *, ours: bool) -> None:
+    def _examine(self, call: PendingRequest, *, ours: bool) -> None:
         """Whether it is our content takes a digest of the whole file, which may have to be read for it."""
 
         def examine() -> None:

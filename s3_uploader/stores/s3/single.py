@@ -10,7 +10,7 @@ from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import Digest, clean_etag, digest_of, evidence, read_exactly
-from s3_uploader.stores.s3.client import Call
+from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.conflict import ContestedUpload
 from s3_uploader.stores.s3.engines.base import Request
 from s3_uploader.stores.s3.requests import UNLESS_THERE
@@ -26,7 +26,7 @@ thread, this one would only wait."""
 class SingleUpload(ContestedUpload):
     """One PutObject, and what may come after it."""
 
-    __slots__ = ("_body", "_digest", "_payload_hash", "_receipt_of_scout", "_reserved")
+    __slots__ = ("_body", "_digest", "_payload_hash", "_receipt_of_probe", "_reserved")
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class SingleUpload(ContestedUpload):
         self._digest: Digest | None = None
         self._payload_hash = ""
         self._reserved = 0
-        self._receipt_of_scout: Receipt | None = None
+        self._receipt_of_probe: Receipt | None = None
 
     def prepare(self) -> None:
         """Read the source, at once if it is small, and begin."""
@@ -139,7 +139,7 @@ class SingleUpload(ContestedUpload):
             payload_hash=self._payload_hash,
         )
 
-    def _written(self, call: Call) -> None:
+    def _written(self, call: PendingRequest) -> None:
         if self.over:
             return
         error = call.error
@@ -180,16 +180,16 @@ class SingleUpload(ContestedUpload):
             self.conclude(receipt)
 
     def conclude(self, receipt: Receipt) -> None:
-        """The object is there; the scout of an unknown endpoint now sends it once more, to see what happens."""
-        if not self.is_scout:
+        """The object is there; the probe of an unknown endpoint now sends it once more, to see what happens."""
+        if not self.is_probe:
             self.succeed(receipt)
             return
-        self._receipt_of_scout = receipt
+        self._receipt_of_probe = receipt
         self.condition = UNLESS_THERE
         request = self._request(self.context.headers.of(self.key, self.options))
-        self.call(request, self._scouted, self.failed_condition)
+        self.call(request, self._probed, self.failed_condition)
 
-    def _scouted(self, call: Call) -> None:
+    def _probed(self, call: PendingRequest) -> None:
         if self.over:
             return
         if call.status == 412:
@@ -201,6 +201,6 @@ class SingleUpload(ContestedUpload):
             self.report("refused")
         else:
             self.report("")
-        receipt = self._receipt_of_scout
+        receipt = self._receipt_of_probe
         assert receipt is not None
         self.succeed(receipt)

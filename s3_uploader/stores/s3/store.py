@@ -12,18 +12,18 @@ from typing import Literal
 
 from s3_uploader.core.errors import KeyRefused, StoreError, UploadCancelled
 from s3_uploader.core.model import Finding, Proof, Receipt, Severity
-from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties
+from s3_uploader.stores.base import Loop, Memory, PutOptions, Source, StoreProperties
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3 import requests
-from s3_uploader.stores.s3.capabilities import Abilities, EndpointMemory, NoMemory
-from s3_uploader.stores.s3.client import Caller
+from s3_uploader.stores.s3.capabilities import Capabilities, NoMemory
+from s3_uploader.stores.s3.client import S3Client
 from s3_uploader.stores.s3.endpoint import Access, Endpoint, resolve
 from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
 from s3_uploader.stores.s3.engines.choose import EngineName, make_engine
 from s3_uploader.stores.s3.multipart import MultipartUpload
 from s3_uploader.stores.s3.single import SingleUpload
-from s3_uploader.stores.s3.upload import Context, Upload
-from s3_uploader.stores.threads import ByteBudget, Crew, Timer, TimerThread
+from s3_uploader.stores.s3.upload import Context, ObjectUpload
+from s3_uploader.stores.threads import ByteBudget, ThreadPool, Timer, TimerThread
 
 MAXIMUM_SIZE = 5 * 2**40
 BYTES_IN_FLIGHT = 64 * 2**20
@@ -60,7 +60,7 @@ class S3Store:
         key_prefix: str = "",
         bytes_in_flight: int = BYTES_IN_FLIGHT,
         retry: RetryPolicy | None = None,
-        memory: EndpointMemory | None = None,
+        memory: Memory | None = None,
         notice: Notice | None = None,
         environment: Mapping[str, str] | None = None,
         random: Callable[[], float] = random_module.random,
@@ -108,8 +108,8 @@ class S3Store:
         self._engine: Engine | None = None
         self._endpoint: Endpoint | None = None
         self._context: Context | None = None
-        self._crew = Crew(name="s3-read", count=2)
-        self._uploads: set[Upload] = set()
+        self._crew = ThreadPool(name="s3-read", count=2)
+        self._uploads: set[ObjectUpload] = set()
         self._all_over = threading.Condition()
         self._look_at = float("inf")
         self._closed = False
@@ -117,7 +117,7 @@ class S3Store:
     @property
     def properties(self) -> StoreProperties:
         """What the bucket can do; whether it honours conditional writes may be known only after an upload."""
-        conditional = None if self._context is None else self._context.abilities.conditional
+        conditional = None if self._context is None else self._context.capabilities.conditional
         return StoreProperties(
             name=self._bucket,
             scheme="s3",
@@ -138,7 +138,7 @@ class S3Store:
         return None if self._engine is None else self._engine.loop
 
     @property
-    def caller(self) -> Caller:
+    def caller(self) -> S3Client:
         """What sends requests to the bucket, after :meth:`open`."""
         assert self._context is not None
         return self._context.caller
@@ -165,7 +165,7 @@ class S3Store:
         endpoint = self._endpoint = access.endpoint
         self._context = Context(
             caller=self._caller(engine, endpoint, self._retry),
-            abilities=Abilities(
+            capabilities=Capabilities(
                 memory=self._memory,
                 key=endpoint.memory_key,
                 trusted=endpoint.is_aws,
@@ -207,8 +207,10 @@ class S3Store:
         return future
 
     def cancel(self) -> None:
-        """Give up all uploads in flight."""
-        self._give_up(list(self._uploads), UploadCancelled("The upload was given up because the run was interrupted."))
+        """Cancel all uploads in flight."""
+        self._cancel_uploads(
+            list(self._uploads), UploadCancelled("The upload was cancelled because the run was interrupted.")
+        )
 
     def check(self, *, now: float) -> list[Finding]:
         """Prove what the bucket can do with a small object of our own; see ``s3_check``."""
@@ -220,7 +222,7 @@ class S3Store:
         checker = Checker(
             caller=context.caller,
             impatient=self._caller(engine, endpoint, RetryPolicy(max_attempts=1)),
-            abilities=context.abilities,
+            capabilities=context.capabilities,
             headers=context.headers,
             endpoint=endpoint,
             engine_name=engine.name,
@@ -266,21 +268,21 @@ class S3Store:
         uploads = list(self._uploads)
         late = [upload for upload in uploads if upload.deadline <= now]
         if late:
-            error = UploadCancelled("The upload was given up because its deadline passed.", code="DeadlineExceeded")
-            self._give_up(late, error)
+            error = UploadCancelled("The upload was cancelled because its deadline passed.", code="DeadlineExceeded")
+            self._cancel_uploads(late, error)
         next_deadline = min((upload.deadline for upload in uploads if upload.deadline > now), default=None)
         if next_deadline is not None and next_deadline < self._look_at:
             self._watch(next_deadline)
 
-    def _give_up(self, uploads: list[Upload], reason: UploadCancelled) -> None:
+    def _cancel_uploads(self, uploads: list[ObjectUpload], reason: UploadCancelled) -> None:
         for upload in uploads:
             upload.cancel(UploadCancelled(reason.message, code=reason.code))
         if self._context is not None:
             self._context.caller.wake()
 
-    def _caller(self, engine: Engine, endpoint: Endpoint, retry: RetryPolicy) -> Caller:
+    def _caller(self, engine: Engine, endpoint: Endpoint, retry: RetryPolicy) -> S3Client:
         assert self._timer is not None
-        return Caller(
+        return S3Client(
             engine,
             url=endpoint.url,
             retry=retry,
@@ -291,7 +293,7 @@ class S3Store:
             wall_clock=self._wall_clock,
         )
 
-    def _is_over(self, upload: Upload) -> None:
+    def _is_over(self, upload: ObjectUpload) -> None:
         self._uploads.discard(upload)
         if self._closed:
             with self._all_over:

@@ -19,12 +19,12 @@ from s3_uploader.core.model import Receipt
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.s3 import requests
-from s3_uploader.stores.s3.capabilities import Abilities
+from s3_uploader.stores.s3.capabilities import Capabilities
 from s3_uploader.stores.s3.checksums import Digest
-from s3_uploader.stores.s3.client import Call, Caller
+from s3_uploader.stores.s3.client import PendingRequest, S3Client
 from s3_uploader.stores.s3.engines.base import Request
 from s3_uploader.stores.s3.requests import UNLESS_THERE
-from s3_uploader.stores.threads import ByteBudget, Crew, Timer
+from s3_uploader.stores.threads import ByteBudget, ThreadPool, Timer
 
 
 class Context(msgspec.Struct, kw_only=True):
@@ -34,20 +34,20 @@ class Context(msgspec.Struct, kw_only=True):
     :param over: called with an upload whose future is done.
     """
 
-    caller: Caller
-    abilities: Abilities
+    caller: S3Client
+    capabilities: Capabilities
     headers: requests.ObjectHeaders
     budget: ByteBudget
-    crew: Crew
+    crew: ThreadPool
     timer: Timer
     tls: bool
     part_size: int
     address: Callable[[str], str]
-    over: Callable[[Upload], None]
+    over: Callable[[ObjectUpload], None]
     clock: Callable[[], float] = time.monotonic
 
 
-class Upload:
+class ObjectUpload:
     """What single and multipart uploads have in common.
 
     ``write`` sends what there is to send under the present key and condition; ``rewrite`` does so again after the key
@@ -55,7 +55,7 @@ class Upload:
     """
 
     __slots__ = (
-        "_call", "_error", "_is_scout", "_lock", "_looked", "_reading", "_receipt", "_turns", "condition", "context",
+        "_call", "_error", "_is_probe", "_lock", "_looked", "_reading", "_receipt", "_turns", "condition", "context",
         "deadline", "derived", "future", "key", "options", "path", "replaces", "requested_key", "source",
     )  # fmt: skip
 
@@ -85,8 +85,8 @@ class Upload:
         self._reading = 0
         self._turns = 0
         self._looked = False
-        self._is_scout = False
-        self._call: Call | None = None
+        self._is_probe = False
+        self._call: PendingRequest | None = None
 
     # To be provided.
 
@@ -126,7 +126,12 @@ class Upload:
         return self._error is not None or self._receipt is not None
 
     def call(
-        self, request: Request, finished: Callable[[Call], None], expected: frozenset[int], *, cancels: bool = True
+        self,
+        request: Request,
+        finished: Callable[[PendingRequest], None],
+        expected: frozenset[int],
+        *,
+        cancels: bool = True,
     ) -> None:
         """Send a request that belongs to this upload, the only one at the time."""
         call = self.context.caller.call(
@@ -190,7 +195,7 @@ class Upload:
         """The store is gone: whatever is still under way, the future is done now."""
         with self._lock:
             if self._error is None and self._receipt is None:
-                self._error = UploadCancelled("The upload was given up because the store was closed.")
+                self._error = UploadCancelled("The upload was cancelled because the store was closed.")
             self._reading = -1
         if not self.future.done():
             with contextlib.suppress(InvalidStateError):
@@ -215,9 +220,9 @@ class Upload:
     def _settle(self) -> None:
         error, receipt = self._error, self._receipt
         self._call = None
-        if self._is_scout:
-            self._is_scout = False
-            self.context.abilities.found("")
+        if self._is_probe:
+            self._is_probe = False
+            self.context.capabilities.found("")
         self.context.over(self)
         if receipt is not None:
             self.future.set_result(receipt)
@@ -227,15 +232,15 @@ class Upload:
     # Scouting: the first upload to an endpoint finds out whether conditional writes work there.
 
     @property
-    def is_scout(self) -> bool:
+    def is_probe(self) -> bool:
         """Whether this upload is to find out what the endpoint does with a conditional write."""
-        return self._is_scout
+        return self._is_probe
 
     def report(self, found: str) -> None:
         """Say what was found out: ``yes``, ``ignored``, ``refused`` or nothing."""
-        if self._is_scout:
-            self._is_scout = False
-            self.context.abilities.found(found)  # type: ignore[arg-type]
+        if self._is_probe:
+            self._is_probe = False
+            self.context.capabilities.found(found)  # type: ignore[arg-type]
 
     @property
     def _address(self) -> str:

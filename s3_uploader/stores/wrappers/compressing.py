@@ -21,9 +21,10 @@ from typing import Any, Protocol
 import msgspec
 
 from s3_uploader.core.errors import EngineUnavailable, SourceChanged, StoreError, UploadCancelled
+from s3_uploader.core.files import write_all
 from s3_uploader.core.model import Finding, Receipt
 from s3_uploader.stores.base import Compression, Loop, PutOptions, Source, Store, StoreProperties
-from s3_uploader.stores.threads import Crew
+from s3_uploader.stores.threads import ThreadPool
 
 ORIGINAL_SHA256 = "original-sha256"
 ORIGINAL_SIZE = "original-size"
@@ -89,9 +90,9 @@ class _Job:
     def look_whether_over(self) -> None:
         """Raise what ends the work, if there is something."""
         if self.cancelled:
-            raise UploadCancelled("The upload was given up because the run was interrupted.")
+            raise UploadCancelled("The upload was cancelled because the run was interrupted.")
         if time.monotonic() > self.deadline:
-            raise UploadCancelled("The upload was given up because its deadline passed.", code="DeadlineExceeded")
+            raise UploadCancelled("The upload was cancelled because its deadline passed.", code="DeadlineExceeded")
 
 
 class CompressingStore:
@@ -107,7 +108,7 @@ class CompressingStore:
         self._store = store
         self._directory = directory
         self._formats = formats
-        self._crew = Crew(name="compress", count=max(2, min(4, os.cpu_count() or 2)))
+        self._crew = ThreadPool(name="compress", count=max(2, min(4, os.cpu_count() or 2)))
         self._jobs: set[_Job] = set()
         self._turn = threading.RLock()
 
@@ -266,10 +267,8 @@ def _read(source: Source, position: int) -> bytes:
 
 
 def _write(target: int, data: bytes) -> int:
-    view = memoryview(data)
     try:
-        while view:
-            view = view[os.write(target, view) :]
+        write_all(target, data)
     except OSError as error:
         raise _no_room(error) from None
     return len(data)

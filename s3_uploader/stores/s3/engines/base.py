@@ -73,7 +73,7 @@ class Answer(msgspec.Struct, kw_only=True):
         return self.fields.get(name, "")
 
 
-class FailureKind(enum.Enum):
+class TransportFailure(enum.Enum):
     """Why there is no answer."""
 
     NAME = "the host name could not be resolved"
@@ -85,7 +85,7 @@ class FailureKind(enum.Enum):
     TIMEOUT = "the server fell silent"
     INVALID = "the answer is no HTTP"
     CREDENTIALS = "there are no usable credentials"
-    CANCELLED = "the request was given up"
+    CANCELLED = "the request was cancelled"
     BROKEN = "the engine broke down"
     """All that it still had to do failed with this request, and so will what comes."""
     OTHER = "the engine failed"
@@ -94,7 +94,7 @@ class FailureKind(enum.Enum):
 class Failure(msgspec.Struct, frozen=True):
     """There is no answer, and why. ``detail`` is what the system or the library said."""
 
-    kind: FailureKind
+    kind: TransportFailure
     detail: str = ""
 
 

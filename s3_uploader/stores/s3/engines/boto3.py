@@ -15,7 +15,7 @@ from typing import Any
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.stores.base import Loop
 from s3_uploader.stores.s3.endpoint import Access
-from s3_uploader.stores.s3.engines.base import Answer, Done, EngineSettings, Failure, FailureKind, Outcome, Request
+from s3_uploader.stores.s3.engines.base import Answer, Done, EngineSettings, Failure, Outcome, Request, TransportFailure
 from s3_uploader.stores.s3.engines.throttle import Pace
 
 MAXIMUM_THREADS = 32
@@ -87,7 +87,7 @@ class _Job:
 
     def cancel(self) -> None:
         """Give it up. A call that has begun cannot be stopped; what comes of it is ignored."""
-        self.finish(Failure(FailureKind.CANCELLED))
+        self.finish(Failure(TransportFailure.CANCELLED))
 
 
 class _PacedBody(io.BytesIO):
@@ -191,7 +191,7 @@ class Boto3Engine:
                     self._threads.append(thread)
                     thread.start()
         if refused:
-            job.finish(Failure(FailureKind.CANCELLED))
+            job.finish(Failure(TransportFailure.CANCELLED))
         else:
             self._jobs.put(job)
         return job
@@ -228,7 +228,7 @@ class Boto3Engine:
                 try:
                     outcome = self._call(job.request)
                 except Exception as error:
-                    outcome = Failure(FailureKind.OTHER, f"{type(error).__name__}: {error}")
+                    outcome = Failure(TransportFailure.OTHER, f"{type(error).__name__}: {error}")
                 job.finish(outcome)
             with self._lock:
                 self._under_way.discard(job)
@@ -312,27 +312,27 @@ def _failure_of(error: Exception) -> Failure:
             exceptions.UnauthorizedSSOTokenError,
         ),
     ):
-        return Failure(FailureKind.CREDENTIALS, detail)
-    kinds: tuple[tuple[type[Exception], FailureKind], ...] = (
-        (exceptions.SSLError, FailureKind.TLS),
-        (exceptions.ProxyConnectionError, FailureKind.PROXY),
-        (exceptions.ConnectTimeoutError, FailureKind.CONNECT_TIMEOUT),
-        (exceptions.ReadTimeoutError, FailureKind.TIMEOUT),
-        (exceptions.EndpointConnectionError, FailureKind.REFUSED),
-        (exceptions.ConnectionClosedError, FailureKind.CLOSED),
-        (exceptions.ConnectionError, FailureKind.CLOSED),
-        (exceptions.HTTPClientError, FailureKind.CLOSED),
+        return Failure(TransportFailure.CREDENTIALS, detail)
+    kinds: tuple[tuple[type[Exception], TransportFailure], ...] = (
+        (exceptions.SSLError, TransportFailure.TLS),
+        (exceptions.ProxyConnectionError, TransportFailure.PROXY),
+        (exceptions.ConnectTimeoutError, TransportFailure.CONNECT_TIMEOUT),
+        (exceptions.ReadTimeoutError, TransportFailure.TIMEOUT),
+        (exceptions.EndpointConnectionError, TransportFailure.REFUSED),
+        (exceptions.ConnectionClosedError, TransportFailure.CLOSED),
+        (exceptions.ConnectionError, TransportFailure.CLOSED),
+        (exceptions.HTTPClientError, TransportFailure.CLOSED),
     )
     for exception, kind in kinds:
         if isinstance(error, exception):
-            if kind is FailureKind.REFUSED and ("resolve" in str(cause) or "getaddrinfo" in str(cause)):
-                kind = FailureKind.NAME
+            if kind is TransportFailure.REFUSED and ("resolve" in str(cause) or "getaddrinfo" in str(cause)):
+                kind = TransportFailure.NAME
             if "handshake" in detail:
-                kind = FailureKind.TLS
+                kind = TransportFailure.TLS
             return Failure(kind, _innermost(cause))
     if isinstance(error, OSError):
-        return Failure(FailureKind.CLOSED, error.strerror or detail)
-    return Failure(FailureKind.OTHER, detail)
+        return Failure(TransportFailure.CLOSED, error.strerror or detail)
+    return Failure(TransportFailure.OTHER, detail)
 
 
 def _innermost(error: object) -> str:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from s3_uploader.stores.s3.endpoint import Endpoint
-from s3_uploader.stores.s3.engines.base import Done, Failure, FailureKind, Outcome, Request
+from s3_uploader.stores.s3.engines.base import Done, Failure, Outcome, Request, TransportFailure
 from s3_uploader.stores.s3.engines.http1 import AnswerParser, InvalidAnswer, request_head
 from s3_uploader.stores.s3.engines.resolver import Address
 from s3_uploader.stores.s3.engines.throttle import Pace
@@ -150,7 +150,7 @@ class Connection:
             try:
                 sock = socket.socket(family, socket.SOCK_STREAM)
             except OSError as error:
-                return Failure(FailureKind.REFUSED, error.strerror or str(error))
+                return Failure(TransportFailure.REFUSED, error.strerror or str(error))
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -166,7 +166,7 @@ class Connection:
             self.state = "connecting"
             self.watch(WRITE)
             return None
-        return Failure(FailureKind.REFUSED, detail)
+        return Failure(TransportFailure.REFUSED, detail)
 
     def try_next_address(self, now: float) -> bool:
         """The address at hand does not answer: begin with the next; ``False`` if there is none."""
@@ -190,7 +190,7 @@ class Connection:
 
                 self.drop_socket()
                 failure = self.connect(now)
-                return None if failure is None else Failure(FailureKind.REFUSED, os.strerror(code))
+                return None if failure is None else Failure(TransportFailure.REFUSED, os.strerror(code))
             endpoint = self.engine.endpoint
             if endpoint.proxy is not None and endpoint.tls:
                 return self._ask_proxy()
@@ -212,7 +212,7 @@ class Connection:
         try:
             self.sock.send(request_head("CONNECT", target, headers))
         except OSError as error:
-            return Failure(FailureKind.PROXY, error.strerror or str(error))
+            return Failure(TransportFailure.PROXY, error.strerror or str(error))
         self.watch(READ)
         return None
 
@@ -220,17 +220,17 @@ class Connection:
         try:
             data = self.sock.recv(_RECEIVE)
             if not data:
-                return Failure(FailureKind.PROXY, "it closed the connection")
+                return Failure(TransportFailure.PROXY, "it closed the connection")
             complete = self._parser.feed(data)
         except (BlockingIOError, InterruptedError):
             return None
         except (OSError, InvalidAnswer) as error:
-            return Failure(FailureKind.PROXY, str(error))
+            return Failure(TransportFailure.PROXY, str(error))
         if not complete:
             return None
         answer = self._parser.answer
         if answer is None or not 200 <= answer.status < 300:
-            return Failure(FailureKind.PROXY, f"it answered {answer.status if answer else 'nothing'}")
+            return Failure(TransportFailure.PROXY, f"it answered {answer.status if answer else 'nothing'}")
         return self._begin_tls(now)
 
     def _begin_tls(self, now: float) -> Failure | None:
@@ -242,7 +242,7 @@ class Connection:
                 self.sock, server_hostname=self.engine.endpoint.host.strip("[]"), do_handshake_on_connect=False
             )
         except (OSError, ValueError) as error:
-            return Failure(FailureKind.TLS, str(error))
+            return Failure(TransportFailure.TLS, str(error))
         self.state = "handshake"
         return self._shake_hands(now)
 
@@ -257,9 +257,9 @@ class Connection:
             self.watch(WRITE)
             return None
         except ssl.SSLCertVerificationError as error:
-            return Failure(FailureKind.TLS, error.verify_message)
+            return Failure(TransportFailure.TLS, error.verify_message)
         except OSError as error:
-            return Failure(FailureKind.TLS, getattr(error, "reason", None) or error.strerror or str(error))
+            return Failure(TransportFailure.TLS, getattr(error, "reason", None) or error.strerror or str(error))
         return self._ready(now)
 
     def _ready(self, now: float) -> Failure | None:
@@ -298,7 +298,7 @@ class Connection:
         exchange = self.exchange
         self.exchange = None
         if exchange is not None:
-            self.engine.repeat(exchange, Failure(FailureKind.CLOSED))
+            self.engine.repeat(exchange, Failure(TransportFailure.CLOSED))
 
     def _start_writing(self) -> None:
         if self.state == "busy" and self._out:
@@ -381,19 +381,19 @@ class Connection:
                 if not data:
                     if self.exchange is not None and parser.end():
                         return parser.answer
-                    return Failure(FailureKind.CLOSED, "by the server")
+                    return Failure(TransportFailure.CLOSED, "by the server")
                 if self.exchange is None:
                     # Bytes that nobody asked for: 408 Request Timeout on an idle connection, for one.
-                    return Failure(FailureKind.CLOSED, "by the server")
+                    return Failure(TransportFailure.CLOSED, "by the server")
                 self.progress_at = now
                 if parser.feed(data):
                     return parser.answer
         except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
         except InvalidAnswer as error:
-            return Failure(FailureKind.INVALID, str(error))
+            return Failure(TransportFailure.INVALID, str(error))
         except OSError as error:
-            return Failure(FailureKind.CLOSED, error.strerror or str(error))
+            return Failure(TransportFailure.CLOSED, error.strerror or str(error))
 
     def is_leaving(self, seconds: float, now: float) -> bool:
         """Whether the kernel still gets rid of what was written: a slow line is no silent server.

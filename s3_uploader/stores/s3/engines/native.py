@@ -20,7 +20,7 @@ from collections.abc import Callable
 from s3_uploader.core.errors import StoreError
 from s3_uploader.stores.base import Loop
 from s3_uploader.stores.s3.endpoint import Access, Endpoint
-from s3_uploader.stores.s3.engines.base import Done, Failure, FailureKind, Outcome, Request
+from s3_uploader.stores.s3.engines.base import Done, Failure, Outcome, Request, TransportFailure
 from s3_uploader.stores.s3.engines.connection import READ, WRITE, Connection, Exchange
 from s3_uploader.stores.s3.engines.http1 import request_head
 from s3_uploader.stores.s3.engines.resolver import Addresses, LookUp, make_tls_context
@@ -33,7 +33,7 @@ _MANY_EVENTS = 100
 _GATHERING_SECONDS = 0.002
 """so long they gather. Taken in one by one, each would take the interpreter away from the thread that reads files; a
 fifth of all CPU time went into that. While anything is to be written nothing waits."""
-_PATIENCE_SECONDS = 0.5
+_STAND_IN_SECONDS = 0.5
 """A caller who has taken the loop over and does not turn it for so long is stood in for."""
 _RESUMED_AT_ONCE = 8
 
@@ -84,7 +84,7 @@ class NativeEngine:
         self._look_at = 0.0
         self._pause = _TICK
         self._closed = False
-        self._ending = Failure(FailureKind.CANCELLED)
+        self._ending = Failure(TransportFailure.CANCELLED)
         """What becomes of exchanges that are under way or come when the loop has ended."""
         self._stopped = False
         self._connect_after = 0.0
@@ -128,7 +128,7 @@ class NativeEngine:
             target, headers = self._requests.prepare(request)
         except StoreError as error:
             exchange = Exchange(self, request, b"", done)
-            self._finish(exchange, Failure(FailureKind.CREDENTIALS, error.message))
+            self._finish(exchange, Failure(TransportFailure.CREDENTIALS, error.message))
             return exchange
         exchange = Exchange(self, request, request_head(request.method, target, headers), done)
         try:
@@ -252,7 +252,7 @@ class NativeEngine:
 
     def _break_down(self, error: Exception) -> None:
         """A bug. Who waits for an answer is told that there will be none, and so is who asks later."""
-        self._ending = Failure(FailureKind.BROKEN, f"{type(error).__name__}: {error}")
+        self._ending = Failure(TransportFailure.BROKEN, f"{type(error).__name__}: {error}")
         with self._lock:
             self._closed = True
         self._returned.set()
@@ -263,7 +263,7 @@ class NativeEngine:
         events = 0
         while not self._closed:
             if not self._returned.is_set() and not self._must_stand_in():
-                self._returned.wait(_PATIENCE_SECONDS)
+                self._returned.wait(_STAND_IN_SECONDS)
                 continue
             with self._turning:
                 if self._closed:
@@ -275,7 +275,7 @@ class NativeEngine:
 
     def _must_stand_in(self) -> bool:
         """Who has the loop is busy with something else for long, a copy of a large file or a disk that hangs."""
-        return time.monotonic() - self._turned_at > _PATIENCE_SECONDS
+        return time.monotonic() - self._turned_at > _STAND_IN_SECONDS
 
     def _turn(self, timeout: float) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait for events and deal with them; returns them."""
@@ -310,7 +310,7 @@ class NativeEngine:
             # A bug here must cost one exchange and not the thread that all of them live on.
             exchange = self._drop(connection)
             if exchange is not None:
-                self._finish(exchange, Failure(FailureKind.OTHER, f"{type(error).__name__}: {error}"))
+                self._finish(exchange, Failure(TransportFailure.OTHER, f"{type(error).__name__}: {error}"))
 
     def _serve_pending(self, now: float) -> None:
         while self._pending and self._idle:
@@ -359,7 +359,7 @@ class NativeEngine:
         if connection.generation != self.generation:
             return
         others = len(self._connections) - self._connecting
-        if others and failure.kind is not FailureKind.TLS:
+        if others and failure.kind is not TransportFailure.TLS:
             # The server takes no more of them for now; those there are will serve who waits.
             self._connect_after = time.monotonic() + 1.0
             return
@@ -400,7 +400,7 @@ class NativeEngine:
                 self._idle.remove(connection)
         if exchange is None:
             return
-        stale = isinstance(outcome, Failure) and outcome.kind is FailureKind.CLOSED
+        stale = isinstance(outcome, Failure) and outcome.kind is TransportFailure.CLOSED
         if stale and connection.served and not answer_began:
             self.repeat(exchange, outcome)
         else:
@@ -409,7 +409,7 @@ class NativeEngine:
     def repeat(self, exchange: Exchange, outcome: Outcome) -> None:
         """Send once more what was written to a connection that the server was just closing for want of use."""
         if self._closed:
-            self._finish(exchange, Failure(FailureKind.CANCELLED))
+            self._finish(exchange, Failure(TransportFailure.CANCELLED))
             return
         if exchange.repeated or exchange.finished:
             self._finish(exchange, outcome)
@@ -440,7 +440,7 @@ class NativeEngine:
         connection = exchange.connection
         if connection is not None and connection.exchange is exchange:
             self._drop(connection)
-        self._finish(exchange, Failure(FailureKind.CANCELLED))
+        self._finish(exchange, Failure(TransportFailure.CANCELLED))
 
     def _drop(self, connection: Connection) -> Exchange | None:
         with connection.lock:
@@ -465,12 +465,12 @@ class NativeEngine:
                 if silent > self._silence:
                     exchange = self._drop(connection)
                     if exchange is not None:
-                        self._finish(exchange, Failure(FailureKind.TIMEOUT, f"for {self._silence:.0f} s"))
+                        self._finish(exchange, Failure(TransportFailure.TIMEOUT, f"for {self._silence:.0f} s"))
             elif connection.state != "idle" and silent > self._connect_timeout:
                 if connection.try_next_address(now):
                     continue
-                kind = FailureKind.CONNECT_TIMEOUT if connection.state == "connecting" else FailureKind.TLS
-                kind = FailureKind.PROXY if connection.state == "proxy" else kind
+                kind = TransportFailure.CONNECT_TIMEOUT if connection.state == "connecting" else TransportFailure.TLS
+                kind = TransportFailure.PROXY if connection.state == "proxy" else kind
                 self._could_not_connect(connection, Failure(kind, f"no answer in {self._connect_timeout:g} s"))
 
     def _resume_throttled(self, now: float) -> float:
@@ -510,4 +510,4 @@ class NativeEngine:
 
     def _no_addresses(self, detail: str) -> None:
         while self._pending:
-            self._finish(self._pending.popleft(), Failure(FailureKind.NAME, detail))
+            self._finish(self._pending.popleft(), Failure(TransportFailure.NAME, detail))

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from s3_uploader.core.control import Clock
 from s3_uploader.core.model import Left
 from s3_uploader.spool.open_file import Closing, OpenFile
-from s3_uploader.spool.removal import MoveTarget, Taken, move_taken, remove_taken, take
+from s3_uploader.spool.removal import Detached, MoveTarget, move_taken, remove_taken, take
 from s3_uploader.spool.root import SpoolRoot
 
 MOMENT_SECONDS = 0.01
@@ -19,7 +19,7 @@ stopped in the middle of opening it by that name, by the scheduler or the machin
 _What = TypeVar("_What")
 
 
-class Leaving(Generic[_What]):
+class RemovalBatch(Generic[_What]):
     """One batch after the other leaves: :meth:`take`, a moment later :meth:`dispose`, then :meth:`conclude`.
 
     Belongs to the thread that owns the spool. With each file goes whatever the caller wants to have back with its
@@ -34,7 +34,7 @@ class Leaving(Generic[_What]):
         self._clock = clock
         self._keep = keep
         self._move_to = move_to
-        self._taken: list[tuple[OpenFile, _What, Taken | Left | OSError | None]] = []
+        self._taken: list[tuple[OpenFile, _What, Detached | Left | OSError | None]] = []
         self._taken_at = 0.0
         self._private: set[str] = set()
         self._disposed: deque[tuple[_What, Left | OSError | None]] = deque()
@@ -66,7 +66,7 @@ class Leaving(Generic[_What]):
         for file, what in files:
             outcome = self._take(file)
             self._taken.append((file, what, outcome))
-            if isinstance(outcome, Taken):
+            if isinstance(outcome, Detached):
                 self._private.add("/".join((*file.candidate.directory, outcome.private)))
         self._taken_at = self._clock.monotonic()
         return [what for _, what, outcome in self._taken if _has_changed(outcome)]
@@ -90,14 +90,14 @@ class Leaving(Generic[_What]):
         self._root.refresh()
         changed: list[_What] = []
         for index, (file, what, outcome) in enumerate(self._taken):
-            if isinstance(outcome, Taken):
+            if isinstance(outcome, Detached):
                 then = self._dispose(file, outcome)
                 self._taken[index] = file, what, then
                 if _has_changed(then):
                     changed.append(what)
         taken, self._taken = self._taken, []
         self._private.clear()
-        self._disposed.extend((what, outcome) for _, what, outcome in taken if not isinstance(outcome, Taken))
+        self._disposed.extend((what, outcome) for _, what, outcome in taken if not isinstance(outcome, Detached))
         self._closing = Closing(file for file, _, _ in taken)
         return changed
 
@@ -110,13 +110,13 @@ class Leaving(Generic[_What]):
         while self._disposed:
             yield self._disposed.popleft()
 
-    def _take(self, file: OpenFile) -> Taken | Left | OSError | None:
+    def _take(self, file: OpenFile) -> Detached | Left | OSError | None:
         try:
             return None if self._keep else take(file.home, file)
         except OSError as error:
             return error
 
-    def _dispose(self, file: OpenFile, taken: Taken) -> Left | OSError | None:
+    def _dispose(self, file: OpenFile, taken: Detached) -> Left | OSError | None:
         try:
             if self._move_to is None:
                 return remove_taken(file.home, file, taken)
@@ -125,5 +125,5 @@ class Leaving(Generic[_What]):
             return error
 
 
-def _has_changed(outcome: Taken | Left | OSError | None) -> bool:
+def _has_changed(outcome: Detached | Left | OSError | None) -> bool:
     return isinstance(outcome, Left) and outcome is not Left.VANISHED
