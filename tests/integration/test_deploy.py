@@ -15,7 +15,7 @@ import pytest
 from docs import deploy
 from s3_uploader.cli.units import UnitOptions, units
 from s3_uploader.deployment.systemd import run_service, timer
-from tests.unit.test_units import plan
+from tests.unit.deployment.test_deployment import plan
 
 if shutil.which("systemd-analyze") is None and os.environ.get("CI") != "true":
     pytest.skip("systemd-analyze is not here", allow_module_level=True)

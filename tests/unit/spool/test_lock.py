@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from s3_uploader.core import procfs
 from s3_uploader.core.errors import LockHeld, StateError
 from s3_uploader.core.procfs import start_ticks
 from s3_uploader.spool import lock as lock_module
@@ -255,7 +256,7 @@ def test_without_proc_nothing_is_known(monkeypatch: pytest.MonkeyPatch, spool: i
 
     monkeypatch.setattr("builtins.open", refuse)
     assert lock_module._pids_in_kernel_table(spool) is None
-    assert lock_module._boot_time() == 0.0
+    assert procfs.boot_time() == 0.0
     assert lock_module._from_proc(os.getpid()) is None
 
 

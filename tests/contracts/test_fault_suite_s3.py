@@ -21,7 +21,7 @@ from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3.store import S3Store
 from tests.contracts.store_contract import PATIENCE, begin, pattern
-from tests.contracts.test_s3_store import LARGE
+from tests.contracts.test_contract_s3 import LARGE
 from tests.lent_loop import LENT, make_store
 from tests.servers import fault_script as faults
 from tests.servers.dialects import AWS, AWS_KMS, BLIND, OLD, UNCONDITIONAL, WEAK

@@ -23,7 +23,7 @@ from s3_uploader.core.model import Left, LocationTotals, Proof, Receipt, RunRepo
 from s3_uploader.monitoring.metrics.exposition import FAMILIES, PREFIX
 from s3_uploader.monitoring.metrics.live import Live
 from tests.fakes import NOW, FakeClock
-from tests.unit.test_metrics import by_label, plain, samples
+from tests.unit.monitoring.metrics.test_textfile import by_label, plain, samples
 
 STARTED = RunStarted("/spool", "bucket")
 

@@ -11,7 +11,7 @@ import pytest
 from s3_uploader.core.model import Proof
 from s3_uploader.stores.ftp.store import FtpStore
 from tests.contracts.store_contract import Stage, StoreContract
-from tests.contracts.test_local_store import directory_stage
+from tests.contracts.test_contract_local import directory_stage
 from tests.servers.fixtures import *  # noqa: F403
 from tests.servers.proftpd import ProftpdServer
 from tests.servers.pyftpd import py_ftp_server

@@ -24,7 +24,7 @@ from s3_uploader.cli import COMMANDS
 from s3_uploader.cli.commands import group
 from s3_uploader.ledger.schema import MIGRATIONS
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PAGES = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",

@@ -14,7 +14,7 @@ from s3_uploader.stores.local.listing import LocalInventory
 from s3_uploader.stores.local.store import LocalStore
 from s3_uploader.stores.s3.listing import S3Inventory
 from s3_uploader.stores.s3.store import S3Store
-from tests.contracts.inventory_contract import InventoryContract, Place
+from tests.contracts.listing_contract import InventoryContract, Place
 from tests.servers.base import S3Endpoint
 from tests.servers.dialects import AWS, AWS_KMS, OLD, WEAK, Dialect
 from tests.servers.fault_server import FaultServer

@@ -451,7 +451,7 @@ class TestIntake:
     def test_ready(self, root: SpoolRoot, spool: Path, claims: Claims) -> None:
         """What is ready comes out open and claimed, unchanged by being claimed, and goes back when it is closed."""
         write(spool / "a/x")
-        file = self.decide(root, claims)
+        file = self.admit(root, claims)
         assert isinstance(file, OpenFile)
         assert paths_below(spool) == set()
         assert file.why_changed() is None
@@ -467,7 +467,7 @@ class TestIntake:
 
         monkeypatch.setattr(claims, "take", take)
         with path.open("ab"):
-            answer = self.decide(root, claims)
+            answer = self.admit(root, claims)
         assert not isinstance(answer, OpenFile)
         assert answer[0] is Left.BUSY
 
@@ -491,14 +491,14 @@ class TestIntake:
         """A file that is gone at the last moment is another uploader's."""
         path = write(spool / "x")
         self.around_claim(claims, monkeypatch, path.unlink, lambda: None)
-        assert self.decide(root, claims) == (Left.VANISHED, "another uploader has it")
+        assert self.admit(root, claims) == (Left.VANISHED, "another uploader has it")
 
     def test_replaced(self, root: SpoolRoot, spool: Path, claims: Claims, monkeypatch: pytest.MonkeyPatch) -> None:
         """A file that its producer replaces at the last moment goes back as it is."""
         path = write(spool / "x", "first")
         second = write(spool.parent / "second", "second")
         self.around_claim(claims, monkeypatch, lambda: os.rename(second, path), lambda: None)
-        answer = self.decide(root, claims)
+        answer = self.admit(root, claims)
         assert answer == (Left.FRESH, "it has just been replaced")
         assert path.read_text() == "second"
 
@@ -507,7 +507,7 @@ class TestIntake:
         path = write(spool / "x", "first")
         writers: list[Any] = []
         self.around_claim(claims, monkeypatch, lambda: writers.append(path.open("ab")), lambda: None)
-        assert self.decide(root, claims) == (Left.BUSY, "a writer has it open")
+        assert self.admit(root, claims) == (Left.BUSY, "a writer has it open")
         writers[0].write(b" and more")
         writers[0].close()
         assert path.read_text() == "first and more"
@@ -521,7 +521,7 @@ class TestIntake:
                 file.write(b" and more")
 
         self.around_claim(claims, monkeypatch, change, lambda: None)
-        assert self.decide(root, claims) == (Left.FRESH, "it is being changed")
+        assert self.admit(root, claims) == (Left.FRESH, "it is being changed")
         assert path.read_text() == "first and more"
 
     @pytest.mark.parametrize("name", ["rename", "stat"])
@@ -539,7 +539,7 @@ class TestIntake:
                 patch.setattr(os, "rename", fail)
             else:
                 patch.setattr(claims.root, "stat", fail)
-            answer = self.decide(root, claims)
+            answer = self.admit(root, claims)
         assert not isinstance(answer, OpenFile)
         assert answer[0] is Left.UNREADABLE
         assert "Invalid cross-device link" in answer[1]

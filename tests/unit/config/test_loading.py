@@ -17,7 +17,7 @@ from s3_uploader import config
 from s3_uploader.config import Config, FtpDestination, LocalDestination, MoveTo, S3Destination
 from s3_uploader.core.errors import ConfigError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = [ROOT / "config.example.json", *sorted(ROOT.glob("examples/**/*.json"))]
 SHORTEST = {"base_dir": "/spool", "bucket": "bucket"}
 FTP = {"base_dir": "/spool", "destination": {"type": "ftp", "host": "ftp.example.com"}}

@@ -1,0 +1,99 @@
+"""The uploader inside another program: prompt, calm in trouble, and gone when told."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.e2e.site import Running, Site
+from tests.servers.fault_server import FaultServer
+
+PATH = "bedroom/2020/11/29/20/46-topic.dat"
+
+
+@pytest.fixture
+def watched(site: Site, fault_server: FaultServer) -> Site:
+    """A spool that goes to the fault server."""
+    site.ship_to(fault_server)
+    return site
+
+
+def stop(running: Running, number: int = signal.SIGTERM, timeout: float = 20) -> None:
+    """Tell it to stop, and see that it does so in good order."""
+    running.send(number)
+    finished = running.wait(timeout)
+    assert finished.code == 128 + number, finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+class TestInsideAnotherProgram:
+    """``upload_once`` and ``process``; the program is a script of its own, as a user would write it."""
+
+    def script(self, site: Site, body: str) -> subprocess.CompletedProcess[str]:
+        """Run a script that finds the configuration in ``config``."""
+        site.write_config()
+        text = f"import json, logging, sys, time\nconfig = json.load(open({str(site.config_file)!r}))\n{body}"
+        return subprocess.run(
+            [sys.executable, "-c", text],
+            env=site.environment,
+            cwd=site.home,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def test_upload_once(self, watched: Site, fault_server: FaultServer) -> None:
+        """``upload_once`` makes one pass and returns a report; nothing is printed that nobody asked for."""
+        watched.files(3)
+        body = (
+            "from s3_uploader import upload_once\nreport = upload_once(config)\nprint(report.shipped, report.exit_code)"
+        )
+        finished = self.script(watched, body)
+        assert (finished.stdout, finished.stderr, finished.returncode) == ("3 0\n", "", 0)
+        assert len(fault_server.objects()) == 3
+        assert watched.left() == {}
+
+    def test_its_events_go_to_logging(self, watched: Site) -> None:
+        """Who configures logging gets the lines."""
+        watched.files(2)
+        body = "logging.basicConfig(level='INFO')\nfrom s3_uploader import upload_once\nupload_once(config)"
+        assert self.script(watched, body).stderr.count(" has been uploaded to ") == 2
+
+    def test_its_errors_are_exceptions(self, watched: Site) -> None:
+        """A configuration with problems raises ConfigError with all of them."""
+        watched.settings |= {"colour": 1, "settle_seconds": -1}
+        body = (
+            "from s3_uploader import errors, upload_once\n"
+            "try: upload_once(config)\n"
+            "except errors.ConfigError as error: print(json.dumps(error.problems))"
+        )
+        assert len(json.loads(self.script(watched, body).stdout)) == 2
+
+    def test_process(self, watched: Site, fault_server: FaultServer) -> None:
+        """``process`` ships in the background until it is told to stop, and then everything has ended."""
+        file = watched.file(PATH)
+        body = """
+import os, threading
+from s3_uploader import process
+stop = process(config, interval=0.2)
+until = time.monotonic() + 20
+while os.path.exists(FILE) and time.monotonic() < until:
+    time.sleep(0.01)
+print(stop(timeout=10), stop(), [thread.name for thread in threading.enumerate()])
+""".replace("FILE", repr(str(file)))
+        finished = self.script(watched, body)
+        assert finished.stdout == "True True ['MainThread']\n", finished.stderr
+        assert finished.stderr == ""
+        assert PATH in fault_server.objects()
+
+    def test_a_program_that_just_ends(self, watched: Site) -> None:
+        """A program that ends without stopping it ends at once, without a word."""
+        watched.files(2)
+        body = "from s3_uploader import process\nprocess(config)\ntime.sleep(0.3)"
+        finished = self.script(watched, body)
+        assert (finished.returncode, finished.stderr) == (0, "")

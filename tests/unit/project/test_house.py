@@ -1,0 +1,127 @@
+"""The rules of the house that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+END_TO_END = sorted((ROOT / "tests" / "e2e").rglob("*.py"))
+HEAVY = {"boto3", "botocore", "click", "rich", "ssl", "sqlite3", "asyncio", "prometheus_client"}
+
+
+@pytest.mark.parametrize("path", END_TO_END, ids=lambda path: path.name)
+def test_end_to_end_tests_do_not_import_the_package(path: Path) -> None:
+    """What a user runs is what is tested: the installed command, in a process of its own."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        assert not [name for name in names if name.partition(".")[0] == "s3_uploader"]
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_loading_a_configuration_imports_nothing_heavy() -> None:
+    """A tick that finds nothing to do pays for reading its configuration and not for libraries that it does not use."""
+    script = (
+        "import sys; from s3_uploader import config;"
+        ' config.from_mapping({"base_dir": "/spool", "bucket": "bucket"}, source="x"); print(*sys.modules)'
+    )
+    loaded = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not HEAVY & set(loaded.stdout.split())
+
+
+def test_every_command_reads_its_configuration_as_the_command_line_means_it() -> None:
+    """A command that reads the file alone would not see what --set says."""
+    modules = [path for path in (ROOT / "s3_uploader" / "cli").glob("*.py") if path.name != "settings.py"]
+    assert not [path.name for path in modules if "config.load(" in path.read_text()]
+
+
+def test_a_run_with_nothing_to_do_loads_nothing_that_only_looks(tmp_path: Path) -> None:
+    """What explains trouble, and what the commands that look are made of, costs a tick without work nothing."""
+    (tmp_path / "spool" / "attic").mkdir(parents=True)
+    (tmp_path / "spool" / "attic" / "fresh").touch()
+    script = (
+        "import sys; from s3_uploader import config; from s3_uploader.run.run import RunContext, run_once\n"
+        f"settings = {{'base_dir': {str(tmp_path / 'spool')!r}, 'bucket': 'b', 'layout': 'tree',"
+        f" 'state_dir': {str(tmp_path / 'state')!r}}}\n"
+        "settings = config.from_mapping(settings, source='x')\n"
+        "report = run_once(settings, RunContext(emit=lambda event: None))\n"
+        "assert report.left == {'fresh': 1}, report\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    only_look = {"inspection", "health.diagnosis", "deployment"}
+    assert not {f"s3_uploader.{name}" for name in only_look} & set(done.stdout.split())
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package, by its dotted name; a folder is its ``__init__``."""
+    paths = (ROOT / "s3_uploader").rglob("*.py")
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+
+
+def imports() -> dict[str, set[str]]:
+    """Which modules of the package each module imports: at the top, in functions, for types."""
+    known = modules()
+    found: dict[str, set[str]] = {name: set() for name in known}
+    for name, path in known.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            targets: list[str] = []
+            if isinstance(node, ast.Import):
+                targets = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                inner = [f"{node.module}.{alias.name}" for alias in node.names]
+                targets = [each if each in known else node.module for each in inner]
+            found[name] |= {target for target in targets if target in known and target != name}
+    return found
+
+
+def test_no_circle_of_files() -> None:
+    """Every module can be read after those that it needs."""
+    remaining = imports()
+    # The package itself hands out the public names, each imported when it is first asked for.
+    remaining = {name: needs - {"s3_uploader"} for name, needs in remaining.items() if name != "s3_uploader"}
+    while True:
+        free = {name for name, needs in remaining.items() if not needs & remaining.keys()}
+        if not free:
+            break
+        remaining = {name: needs for name, needs in remaining.items() if name not in free}
+    assert not remaining
+
+
+def test_the_drawing_of_the_layers_is_the_contract() -> None:
+    """The folders in the documentation are those of the linter's contract, in its order, and each is there."""
+    drawing = (ROOT / "docs" / "architecture.md").read_text().partition("```layers\n")[2].partition("```")[0]
+    drawn = [line.split()[0] for line in drawing.splitlines()]
+    contract = (ROOT / "pyproject.toml").read_text().partition("layers = [")[2].partition("]")[0]
+    kept = [name for line in re.findall(r'"([^"]*)"', contract) for name in re.split(r"[ |:]+", line)]
+    assert drawn == [name for name in kept if name not in ("(__main__)", "_version")]
+    folders = {path.name for path in (ROOT / "s3_uploader").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert set(drawn) == folders
+    assert all(len(line.split()) > 3 for line in drawing.splitlines())
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_each_module_names_its_subject(name: str) -> None:
+    """The first line of a module is a sentence of its own that says what belongs there."""
+    doc = ast.get_docstring(ast.parse(modules()[name].read_text()))
+    assert doc
+    assert doc.splitlines()[0].endswith((".", "?", ":"))
+
+
+def test_tests_are_found_where_one_looks_for_them() -> None:
+    """Unit tests lie in the folders of what they test, and no file name stands in two folders."""
+    paths = sorted((ROOT / "tests").rglob("test_*.py"))
+    names = [path.name for path in paths]
+    assert not {name for name in names if names.count(name) > 1}
+    for folder in {path.parent for path in paths if ROOT / "tests" / "unit" in path.parents}:
+        inner = folder.relative_to(ROOT / "tests" / "unit")
+        assert str(inner) == "project" or (ROOT / "s3_uploader" / inner).is_dir(), inner

@@ -1,0 +1,146 @@
+"""Where a bucket is, through which proxy, with which credentials."""
+
+from __future__ import annotations
+
+import pytest
+
+from s3_uploader.core.errors import StoreError
+from s3_uploader.stores.s3.endpoint import Credentials, Endpoint, find_proxy, locate, resolve
+
+EXAMPLE = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
+EXAMPLE_TIME = 1369353600.0  # Fri, 24 May 2013 00:00:00 GMT
+
+
+def located(**settings: object) -> Endpoint:
+    """An endpoint with the usual settings."""
+    given: dict[str, object] = {
+        "bucket": "my-bucket",
+        "endpoint_url": None,
+        "region": "eu-west-1",
+        "addressing_style": "auto",
+        "ca_bundle": None,
+        "special": "",
+        "environment": {},
+    }
+    return locate(**{**given, **settings})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "host_header", "path"),
+    [
+        ({}, "my-bucket.s3.eu-west-1.amazonaws.com", ""),
+        ({"region": None}, "my-bucket.s3.us-east-1.amazonaws.com", ""),
+        ({"region": "cn-north-1"}, "my-bucket.s3.cn-north-1.amazonaws.com.cn", ""),
+        ({"addressing_style": "path"}, "s3.eu-west-1.amazonaws.com", "/my-bucket"),
+        ({"bucket": "with.dots"}, "s3.eu-west-1.amazonaws.com", "/with.dots"),
+        ({"bucket": "Capital"}, "s3.eu-west-1.amazonaws.com", "/Capital"),
+        ({"endpoint_url": "http://127.0.0.1:9000"}, "127.0.0.1:9000", "/my-bucket"),
+        ({"endpoint_url": "http://127.0.0.1:9000", "addressing_style": "virtual"}, "127.0.0.1:9000", "/my-bucket"),
+        ({"endpoint_url": "https://s3.example.com/base/"}, "s3.example.com", "/base/my-bucket"),
+        ({"endpoint_url": "https://S3.example.com:443"}, "s3.example.com", "/my-bucket"),
+        ({"endpoint_url": "http://s3.example.com", "addressing_style": "virtual"}, "my-bucket.s3.example.com", ""),
+        ({"endpoint_url": "http://[::1]:9000"}, "[::1]:9000", "/my-bucket"),
+    ],
+)
+def test_where_a_bucket_is(settings: dict[str, object], host_header: str, path: str) -> None:
+    """Host and path are those that boto3 would use."""
+    endpoint = located(**settings)
+    assert (endpoint.host_header, endpoint.path) == (host_header, path)
+
+
+def test_amazon_is_recognised() -> None:
+    """Only Amazon's own names are trusted to honour conditional writes."""
+    assert located().is_aws
+    assert located(endpoint_url="https://s3.dualstack.eu-west-1.amazonaws.com").is_aws
+    assert not located(endpoint_url="https://amazonaws.com.example.org").is_aws
+
+
+@pytest.mark.parametrize("url", ["s3.example.com", "ftp://s3.example.com", "http://", "http://host:port"])
+def test_an_endpoint_that_is_no_url(url: str) -> None:
+    """Such a setting is an error with an example."""
+    with pytest.raises(StoreError) as caught:
+        located(endpoint_url=url)
+    assert "https://" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"http_proxy": "http://proxy:3128"}, ("proxy", 3128)),
+        ({"HTTP_PROXY": "proxy:3128"}, ("proxy", 3128)),
+        ({"HTTP_PROXY": "http://proxy:3128", "REQUEST_METHOD": "GET"}, None),
+        ({"http_proxy": "", "HTTP_PROXY": "http://proxy:3128"}, None),
+        ({"https_proxy": "http://proxy:3128"}, None),
+        ({"http_proxy": "http://proxy:3128", "no_proxy": "*"}, None),
+        ({"http_proxy": "http://proxy:3128", "no_proxy": "other, .example.com"}, None),
+        ({"http_proxy": "http://proxy:3128", "NO_PROXY": "example.com:9000"}, None),
+        ({"http_proxy": "http://proxy:3128", "no_proxy": "ample.com"}, ("proxy", 3128)),
+    ],
+)
+def test_which_proxy_is_used(environment: dict[str, str], expected: tuple[str, int] | None) -> None:
+    """The usual variables count, in the way they do for everybody else."""
+    proxy = find_proxy("s3.example.com", 9000, tls=False, environment=environment)
+    assert (proxy and (proxy.host, proxy.port)) == expected
+
+
+def test_a_proxy_may_want_a_password() -> None:
+    """Name and password of the proxy's URL become its header."""
+    proxy = find_proxy("h", 80, tls=False, environment={"http_proxy": "http://me:p%40ss@proxy"})
+    assert proxy is not None
+    assert proxy.authorization == "Basic bWU6cEBzcw=="
+
+
+def test_static_credentials_in_the_environment_are_enough() -> None:
+    """With them nothing of botocore is imported, and what the environment says of the endpoint counts."""
+    access = resolve(
+        bucket="b",
+        endpoint_url=None,
+        region=None,
+        profile=None,
+        addressing_style="auto",
+        environment={
+            "AWS_ACCESS_KEY_ID": "A",
+            "AWS_SECRET_ACCESS_KEY": "B",
+            "AWS_SESSION_TOKEN": "C",
+            "AWS_DEFAULT_REGION": "eu-north-1",
+            "AWS_ENDPOINT_URL": "http://general",
+            "AWS_ENDPOINT_URL_S3": "http://special:9000",
+            "AWS_CA_BUNDLE": "/ca.pem",
+            "AWS_CONFIG_FILE": "/dev/null",
+            "AWS_SHARED_CREDENTIALS_FILE": "/does/not/exist",
+        },
+    )
+    assert access.session is None
+    assert access.credentials() == Credentials("A", "B", "C")
+    assert (access.endpoint.url, access.endpoint.region) == ("http://special:9000", "eu-north-1")
+    assert access.endpoint.ca_file == "/ca.pem"
+
+
+@pytest.mark.parametrize(
+    ("bucket", "variables", "words"),
+    [
+        ("arn:aws:s3:us-east-1:123456789012:accesspoint/mine", {}, "ARN"),
+        ("mine--use1-az4--x-s3", {}, "directory bucket"),
+        ("mine", {"AWS_USE_FIPS_ENDPOINT": "true"}, "FIPS"),
+        ("mine", {"AWS_USE_DUALSTACK_ENDPOINT": "true"}, "dual-stack"),
+        ("mine", {"AWS_REGION": "us-iso-east-1"}, "partition"),
+    ],
+)
+def test_what_only_boto3_can_reach(bucket: str, variables: dict[str, str], words: str) -> None:
+    """Such buckets are left to boto3, and the reason is one that can be told."""
+    access = resolve(
+        bucket=bucket,
+        endpoint_url=None,
+        region=None,
+        profile=None,
+        addressing_style="auto",
+        environment={
+            "AWS_ACCESS_KEY_ID": "A",
+            "AWS_SECRET_ACCESS_KEY": "B",
+            "AWS_CONFIG_FILE": "/dev/null",
+            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+            **variables,
+        },
+    )
+    assert words in access.endpoint.only_boto3

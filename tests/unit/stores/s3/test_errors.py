@@ -1,0 +1,98 @@
+"""What an error of S3 means."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from s3_uploader.core.errors import Scope
+from s3_uploader.stores.s3 import errors as s3_errors
+from s3_uploader.stores.s3.checksums import digest_of
+from s3_uploader.stores.s3.engines.base import Answer, Failure, TransportFailure, xml_leaves
+
+BODY = b"the bytes that were sent"
+DIGEST = digest_of(BODY)
+MD5 = hashlib.md5(BODY).hexdigest()
+OTHER_MD5 = hashlib.md5(b"other bytes").hexdigest()
+KMS = {"x-amz-server-side-encryption": "aws:kms"}
+
+
+def answer(code: str, *, status: int = 400, headers: dict[str, str] | None = None, extra: str = "") -> Answer:
+    """An error as S3 sends it."""
+    document = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>It&apos;s &lt;so&gt;</Message>{extra}</Error>"
+    return Answer(status=status, headers=headers or {}, body=document.encode())
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "retryable", "scope"),
+    [
+        ("SlowDown", 503, True, Scope.FILE),
+        ("InternalError", 500, True, Scope.FILE),
+        ("AnythingNew", 500, True, Scope.FILE),
+        ("AnythingNew", 429, True, Scope.FILE),
+        ("AnythingNew", 400, False, Scope.FILE),
+        ("NotImplemented", 501, False, Scope.FILE),
+        ("RequestTimeout", 400, True, Scope.FILE),
+        ("NoSuchKey", 404, True, Scope.FILE),
+        ("NoSuchBucket", 404, False, Scope.DESTINATION),
+        ("InvalidAccessKeyId", 403, False, Scope.DESTINATION),
+        ("RequestTimeTooSkewed", 403, False, Scope.DESTINATION),
+        ("ExpiredToken", 400, False, Scope.DESTINATION),
+    ],
+)
+def test_what_an_error_means(code: str, status: int, retryable: bool, scope: Scope) -> None:
+    """Each code is worth retrying or not, and concerns one file or every one."""
+    error = s3_errors.answered(answer(code, status=status), "PutObject", now=0, proven_useful=False).error
+    assert (error.code, error.retryable, error.scope) == (code, retryable, scope)
+    assert error.message == f"An error occurred ({code}) when calling the PutObject operation: It's <so>"
+
+
+def test_an_answer_without_a_document_is_named_by_its_status() -> None:
+    """HEAD has no body; botocore then takes the status for the code."""
+    error = s3_errors.answered(Answer(status=403, headers={}), "HeadObject", now=0, proven_useful=True).error
+    assert error.message == "An error occurred (403) when calling the HeadObject operation: Forbidden"
+    assert "s3:GetObject" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("3", 3.0),
+        ("Fri, 20 Nov 2026 13:16:50 GMT", 50.0),
+        ("Fri, 20 Nov 2026 13:15:50 GMT", 0.0),
+        ("soon", None),
+        ("-1", None),
+        ("", None),
+        ("Fri, 20 Foo 2026 13:16:50 GMT", None),
+    ],
+)
+def test_retry_after_is_a_number_or_a_date(value: str, seconds: float | None) -> None:
+    """Both forms are understood, and nonsense is ignored."""
+    now = s3_errors.parse_http_date("Fri, 20 Nov 2026 13:16:00 GMT")
+    assert now is not None
+    assert s3_errors.retry_after(Answer(status=503, headers={"retry-after": value}), now) == seconds
+
+
+@pytest.mark.parametrize(("offset", "words"), [(3600, "3600 s ahead of"), (-7200, "7200 s behind")])
+def test_a_wrong_clock_is_measured(offset: int, words: str) -> None:
+    """The hint says by how much and in which direction our clock is wrong."""
+    date = "Fri, 20 Nov 2026 13:16:00 GMT"
+    now = (s3_errors.parse_http_date(date) or 0) + offset
+    skewed = answer("RequestTimeTooSkewed", status=403, headers={"date": date})
+    assert words in s3_errors.answered(skewed, "PutObject", now=now, proven_useful=True).error.hint
+
+
+@pytest.mark.parametrize("kind", [kind for kind in TransportFailure if kind is not TransportFailure.CANCELLED])
+def test_every_failure_has_words(kind: TransportFailure) -> None:
+    """Whatever keeps an answer from us is a sentence with a code and, where a person can act, a hint."""
+    error = s3_errors.failed(Failure(kind, "detail"), "PutObject", endpoint="https://s3.example.com").error
+    assert error.code
+    assert "detail" in error.message
+    assert error.hint or kind is TransportFailure.OTHER
+
+
+def test_xml_is_read_without_a_parser() -> None:
+    """Names are taken without prefix, the first of equal names counts, entities are resolved once."""
+    leaves = xml_leaves(b"<s:A><s:B>1 &amp;lt; &#x41;&#66; &unknown;</s:B><B>2</B><C/></s:A>")
+    assert leaves == {"B": "1 &lt; AB &unknown;"}
