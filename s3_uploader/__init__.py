@@ -5,7 +5,7 @@ The public interface. Everything is imported when it is first used, so that impo
 * :func:`upload_once` runs one pass and returns a :class:`RunReport`;
 * :func:`process` runs passes in the background of a program until it is told to stop;
 * :class:`RemoteStore`, :class:`S3Connection` and :class:`S3Name` read, write, copy and delete objects;
-* :mod:`s3_uploader.core.errors` are the errors.
+* :mod:`s3_uploader.errors` are the errors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from s3_uploader._version import __version__
 
 if TYPE_CHECKING:
-    from s3_uploader.core import errors
+    from s3_uploader import errors
     from s3_uploader.core.errors import UploaderError
     from s3_uploader.core.model import RunReport
     from s3_uploader.remote_store import RemoteStore, RemoteStoreError, S3Connection, S3Name, StorageError
@@ -52,7 +52,7 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     if name == "errors":
-        return importlib.import_module("s3_uploader.core.errors")
+        return importlib.import_module("s3_uploader.errors")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,11 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("run", "watch", "check", "status", "history", "audit", "report", "units", "schema", "completion", "demo")
-"""The commands; a first argument that is none of them is a configuration file."""
-
-COMPLETION_VARIABLE = "_S3_UPLOADER_CLI_COMPLETE"
-"""Set by a shell that asks what may come next."""
+from s3_uploader.cli.names import COMMANDS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

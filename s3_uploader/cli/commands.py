@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 import s3_uploader
-from s3_uploader.cli import COMMANDS, COMPLETION_VARIABLE
 from s3_uploader.cli.deployment_commands import completion, units
 from s3_uploader.cli.exit_codes import USAGE, finish_output, guarded
+from s3_uploader.cli.names import COMMANDS, COMPLETION_VARIABLE
 from s3_uploader.cli.options import configurations, configured
 
 if TYPE_CHECKING:

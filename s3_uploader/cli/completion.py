@@ -13,7 +13,7 @@ from typing import Any
 import click
 from click.shell_completion import BashComplete, CompletionItem, FishComplete, ZshComplete
 
-from s3_uploader.cli import COMPLETION_VARIABLE
+from s3_uploader.cli.names import COMPLETION_VARIABLE
 
 _BASH = """\
 _s3_uploader_cli() {

@@ -7,8 +7,8 @@ import re
 import click
 import pytest
 
-from s3_uploader.cli import COMMANDS
 from s3_uploader.cli.commands import group
+from s3_uploader.cli.names import COMMANDS
 
 WITHOUT_JSON = {
     "completion": "prints a script",

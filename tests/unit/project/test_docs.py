@@ -20,8 +20,8 @@ import pytest
 import s3_uploader
 from docs import commands, generate, ledger_tables, manual_page
 from s3_uploader import config
-from s3_uploader.cli import COMMANDS
 from s3_uploader.cli.commands import group
+from s3_uploader.cli.names import COMMANDS
 from s3_uploader.ledger.schema import MIGRATIONS
 
 ROOT = Path(__file__).resolve().parents[3]
