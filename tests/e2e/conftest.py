@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.site import COMMAND, ENGINES, Site
+from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import *  # noqa: F403
 
 
@@ -45,3 +49,25 @@ def engine(request: pytest.FixtureRequest) -> str:
     name = request.param
     assert isinstance(name, str)
     return name
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB, gone after the test."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = shutil.which("mount")
+    command = [mount or "mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
+    if os.geteuid() != 0 or mount is None or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("this user may not mount anything here")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.fixture
+def watched(site: Site, fault_server: FaultServer) -> Site:
+    """A spool that goes to the fault server."""
+    site.ship_to(fault_server)
+    return site

@@ -302,3 +302,11 @@ def without_privileges() -> tuple[str, ...]:
     setpriv = shutil.which("setpriv")
     assert setpriv is not None, "setpriv of util-linux is missing"
     return (setpriv, "--bounding-set=-all", "--inh-caps=-all")
+
+
+def stop(running: Running, number: int = signal.SIGTERM, timeout: float = 20) -> None:
+    """Tell it to stop, and see that it does so in good order."""
+    running.send(number)
+    finished = running.wait(timeout)
+    assert finished.code == 128 + number, finished.stderr
+    assert "Traceback" not in finished.stderr

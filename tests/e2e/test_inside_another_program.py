@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 
-import pytest
-
-from tests.e2e.site import Running, Site
+from tests.e2e.site import Site
 from tests.servers.fault_server import FaultServer
 
 PATH = "bedroom/2020/11/29/20/46-topic.dat"
-
-
-@pytest.fixture
-def watched(site: Site, fault_server: FaultServer) -> Site:
-    """A spool that goes to the fault server."""
-    site.ship_to(fault_server)
-    return site
-
-
-def stop(running: Running, number: int = signal.SIGTERM, timeout: float = 20) -> None:
-    """Tell it to stop, and see that it does so in good order."""
-    running.send(number)
-    finished = running.wait(timeout)
-    assert finished.code == 128 + number, finished.stderr
-    assert "Traceback" not in finished.stderr
 
 
 class TestInsideAnotherProgram:

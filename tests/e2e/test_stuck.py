@@ -6,10 +6,9 @@ import contextlib
 import datetime
 import json
 import os
-import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +34,6 @@ def spool(site: Site, fault_server: FaultServer) -> Site:
     site.file("attic/2020/11/28/10/38-topic.dat")
     assert site.run().code == 0
     return site
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB, gone after the test."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = shutil.which("mount")
-    command = [mount or "mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
-    if os.geteuid() != 0 or mount is None or subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("this user may not mount anything here")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def fill(disk: Path) -> None:

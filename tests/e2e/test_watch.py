@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.site import Running, Site, entries, in_its_directory, settle
+from tests.e2e.site import Running, Site, entries, in_its_directory, settle, stop
 from tests.servers.fault_script import hang, run_after_body, run_before_answer
 from tests.servers.fault_server import FaultServer
 
@@ -432,21 +432,6 @@ def move_file_in(site: Site, path: str, content: bytes = b"content") -> Path:
     target = site.spool / path
     in_its_directory(target, lambda: made.rename(target))
     return target
-
-
-@pytest.fixture
-def watched(site: Site, fault_server: FaultServer) -> Site:
-    """A spool that goes to the fault server."""
-    site.ship_to(fault_server)
-    return site
-
-
-def stop(running: Running, number: int = signal.SIGTERM, timeout: float = 20) -> None:
-    """Tell it to stop, and see that it does so in good order."""
-    running.send(number)
-    finished = running.wait(timeout)
-    assert finished.code == 128 + number, finished.stderr
-    assert "Traceback" not in finished.stderr
 
 
 def test_a_file_is_on_its_way_at_once(watched: Site, fault_server: FaultServer) -> None:

@@ -6,7 +6,6 @@ import os
 import resource
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -88,21 +87,6 @@ def test_the_ledger_cannot_grow(waiting: Site, fault_server: FaultServer, size: 
     recorded = len(waiting.history()) if finished.code == 1 else 0
     assert FILES - left <= recorded
     nothing_deleted_unrecorded(waiting, fault_server)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB, gone after the test."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = shutil.which("mount")
-    command = [mount or "mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
-    if os.geteuid() != 0 or mount is None or subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("this user may not mount anything here")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def test_a_full_disk_at_the_start(waiting: Site, fault_server: FaultServer, small_disk: Path) -> None:

@@ -6,7 +6,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,26 +15,6 @@ from s3_uploader.core.model import Totals
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger import database as database_module
 from tests.ledger_values import NOW, PRINT, begin, failing, report, shipped
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    """Where the ledger is."""
-    return str(tmp_path / "ledger.sqlite3")
-
-
-@pytest.fixture
-def notices() -> list[str]:
-    """What the ledger said."""
-    return []
-
-
-@pytest.fixture
-def ledger(path: str, notices: list[str]) -> Iterator[Ledger]:
-    """An open ledger that waits for nobody."""
-    with Ledger.open(path, notice=notices.append, clock=lambda: NOW, busy_seconds=0) as opened:
-        yield opened
-
 
 # ------------------------------------------------------------------------------------------------ damage
 

@@ -6,7 +6,6 @@ import os
 import random
 import sqlite3
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -28,26 +27,6 @@ from s3_uploader.ledger.columns import int64
 from s3_uploader.ledger.rows import LONGEST_PAUSE
 from s3_uploader.ledger.schema import APPLICATION_ID, MIGRATIONS
 from tests.ledger_values import DAY, NOW, PRINT, begin, connection_of, failing, report, shipped
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    """Where the ledger is."""
-    return str(tmp_path / "ledger.sqlite3")
-
-
-@pytest.fixture
-def notices() -> list[str]:
-    """What the ledger said."""
-    return []
-
-
-@pytest.fixture
-def ledger(path: str, notices: list[str]) -> Iterator[Ledger]:
-    """An open ledger that waits for nobody."""
-    with Ledger.open(path, notice=notices.append, clock=lambda: NOW, busy_seconds=0) as opened:
-        yield opened
-
 
 # ------------------------------------------------------------------------------------------------ shipped files
 

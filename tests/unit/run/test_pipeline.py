@@ -25,6 +25,7 @@ from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.removal import MoveTarget
 from s3_uploader.spool.root import SpoolRoot
 from tests import fakes
+from tests.changes import append, overwrite, overwrite_and_put_mtime_back
 from tests.fakes import (
     NO_GLOBS,
     FakeLoop,
@@ -196,22 +197,6 @@ class TestShipping:
 # -------------------------------------------------------------------------------------------------- files that change
 
 
-def _append(path: Path) -> None:
-    with path.open("ab") as file:
-        file.write(b"more")
-
-
-def _overwrite(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.write(b"DATA")
-
-
-def _overwrite_and_put_mtime_back(path: Path) -> None:
-    before = path.stat()
-    _overwrite(path)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-
 def _truncate(path: Path) -> None:
     os.truncate(path, 2)
 
@@ -233,9 +218,9 @@ def _delete_and_make_anew(path: Path) -> None:
 
 
 CHANGES = [
-    _append,
-    _overwrite,
-    _overwrite_and_put_mtime_back,
+    append,
+    overwrite,
+    overwrite_and_put_mtime_back,
     _truncate,
     _replace,
     _replace_with_the_same_times,
@@ -297,7 +282,7 @@ class TestSuperseded:
     def test_own_outdated_object_is_replaced(self, harness: Harness) -> None:
         """The object that a changed file left behind is ours, and the next run replaces it and nothing else."""
         path = harness.write("x", "old")
-        harness.store.after_answer["x"] = lambda: _overwrite(path)
+        harness.store.after_answer["x"] = lambda: overwrite(path)
         harness.run()
         harness.write("x", "new")
         assert harness.run().shipped == 1
@@ -307,7 +292,7 @@ class TestSuperseded:
     def test_somebody_elses_is_not(self, harness: Harness) -> None:
         """If somebody else has put something there meanwhile, it stays."""
         path = harness.write("x", "old")
-        harness.store.after_answer["x"] = lambda: _overwrite(path)
+        harness.store.after_answer["x"] = lambda: overwrite(path)
         harness.run()
         harness.store.objects["x"] = b"precious"
         harness.write("x", "new")
@@ -1001,7 +986,7 @@ def test_with_the_real_ledger(tmp_path: Path) -> None:
         path = harness.write("d", "old")
         harness.on_success = SuccessPolicy()
         (harness.base / "c").unlink()
-        harness.store.after_answer["d"] = lambda: _overwrite(path)
+        harness.store.after_answer["d"] = lambda: overwrite(path)
         harness.run()
         harness.write("d", "new")
         assert harness.run().shipped == 1

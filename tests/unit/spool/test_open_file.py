@@ -15,6 +15,7 @@ from s3_uploader.core.model import Left
 from s3_uploader.spool import open_file
 from s3_uploader.spool.open_file import Closing, OpenFile, open_candidate, why_not_opened
 from s3_uploader.spool.root import SpoolRoot
+from tests.changes import append, overwrite, overwrite_and_put_mtime_back
 from tests.fakes import candidate, write
 
 
@@ -104,22 +105,6 @@ class TestOpen:
         assert why_not_opened(OSError(number, os.strerror(number)))[0] is reason
 
 
-def _append(path: Path) -> None:
-    with path.open("ab") as file:
-        file.write(b"more")
-
-
-def _overwrite(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.write(b"DATA")
-
-
-def _overwrite_and_put_mtime_back(path: Path) -> None:
-    before = path.stat()
-    _overwrite(path)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-
 def _truncate(path: Path) -> None:
     os.truncate(path, 0)
 
@@ -128,7 +113,7 @@ def _touch(path: Path) -> None:
     os.utime(path)
 
 
-CHANGES: list[Callable[[Path], None]] = [_append, _overwrite, _overwrite_and_put_mtime_back, _truncate, _touch]
+CHANGES: list[Callable[[Path], None]] = [append, overwrite, overwrite_and_put_mtime_back, _truncate, _touch]
 
 
 class TestChanges:
