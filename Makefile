@@ -1,5 +1,6 @@
 # make demo         a spool, an S3 server and one run, with no account
-# make test         every test
+# make test         every promise, each on a sample of engines, servers, sizes and faults; at most 8 minutes on two cores
+# make test-all     every combination of them, with the long budgets for tests of chance; half an hour
 # make lint         format, lint, types, layers, generated documentation
 # make docs         the documentation as a site, in build/site; a warning is an error
 # make linkcheck    do the links that lead out of the documentation still lead somewhere? Asks the network
@@ -11,10 +12,13 @@
 #
 # All that is needed is Python 3.10 or newer, with its venv module. Packages go into .venv beside this file.
 # PYTHON=python3.12 takes another interpreter (after `make clean`, if there is a .venv already). PYTEST_ARGS is handed to
-# pytest, DEMO_ARGS to the demo, BENCH_ARGS to the benchmarks (`make bench BENCH_ARGS=--help`).
+# pytest, DEMO_ARGS to the demo, BENCH_ARGS to the benchmarks (`make bench BENCH_ARGS=--help`). TEST_PROCESSES is how many
+# tests run at once; those that measure time run after the others, one by one.
 
 PYTHON = python3
 PYTEST_ARGS =
+# Tests wait for servers and clocks a good part of their time.
+TEST_PROCESSES = $$(($$(nproc) + 1))
 DEMO_ARGS =
 BENCH_ARGS =
 
@@ -24,6 +28,7 @@ DOCS_VENV = .venv-docs
 SPHINX = $(DOCS_VENV)/bin/python -m sphinx --fail-on-warning --keep-going --quiet
 METADATA = setup.py pyproject.toml s3_uploader/_version.py
 # A plain path entry instead of an import hook: the hook would add its milliseconds to each start that a test measures.
+PYTEST = $(BIN)/python -m pytest -q --durations 15 -rsfE
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat
 SOURCES = s3_uploader tests docs benchmarks setup.py
 
@@ -34,7 +39,12 @@ demo: $(VENV)/.demo
 	@$(BIN)/s3-uploader-cli demo $(DEMO_ARGS)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) -n $(TEST_PROCESSES) --dist loadfile -m 'not timing' $(PYTEST_ARGS)
+	$(PYTEST) -m timing
+
+test-all: $(VENV)/.test
+	$(PYTEST) --exhaustive -n $(TEST_PROCESSES) --dist loadfile -m 'not timing' $(PYTEST_ARGS)
+	$(PYTEST) --exhaustive -m timing
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check $(SOURCES)
@@ -97,4 +107,4 @@ $(DOCS_VENV)/.docs: $(METADATA)
 	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@
 
-.PHONY: help demo test lint docs linkcheck pictures generated bench bench-quick clean
+.PHONY: help demo test test-all lint docs linkcheck pictures generated bench bench-quick clean

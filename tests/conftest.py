@@ -1,4 +1,4 @@
-"""What holds for every test: no AWS setting of the machine reaches one, and unit tests reach no network."""
+"""What holds for every test: no AWS settings, no network for unit tests, and which of the tests are run."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests.sampling import ALWAYS_ROTATED, Case, sample
 
 # How long one example takes says more about the machine than about the program.
 settings.register_profile("house", deadline=None, print_blob=True)
@@ -24,8 +27,58 @@ for _number, _action in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal
 
 UNIT_TESTS = Path(__file__).parent / "unit"
 
+EXHAUSTIVE = "--exhaustive"
+
 _FOREIGN_SETTINGS = ("AWS_", "BOTO_", "S3_UPLOADER_", "XDG_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that turns the quick suite into the long one."""
+    parser.addoption(EXHAUSTIVE, action="store_true", help="run every combination of parameters, with the long budgets")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Draw the sample, after -k and -m have chosen; a test that is named on the command line is left as it is."""
+    if config.getoption(EXHAUSTIVE) or any("::" in argument for argument in config.args):
+        return
+    ordinals: dict[tuple[str, str], list[int]] = {}
+    kept = sample(_case(item, ordinals) for item in items)
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in kept])
+    items[:] = [item for item in items if item.nodeid in kept]
+
+
+def _case(item: pytest.Item, ordinals: dict[tuple[str, str], list[int]]) -> Case:
+    called_with = getattr(item, "callspec", None)
+    test = item.nodeid.partition("[")[0]
+    values = {}
+    for name, value in called_with.params.items() if called_with is not None else ():
+        # All runs of one test are called with the same objects; pytest's own indices count runs, not values.
+        known = ordinals.setdefault((test, name), [])
+        if id(value) not in known:
+            known.append(id(value))
+        values[name] = known.index(id(value))
+    return Case(
+        name=item.nodeid,
+        test=test,
+        file=item.nodeid.partition("::")[0],
+        values=values,
+        rotated=ALWAYS_ROTATED.union(*(mark.args for mark in item.iter_markers("rotated"))),
+        only_exhaustive=item.get_closest_marker("exhaustive") is not None,
+    )
+
+
+@pytest.fixture(scope="session")
+def exhaustive(pytestconfig: pytest.Config) -> bool:
+    """Whether this is the long suite."""
+    return bool(pytestconfig.getoption(EXHAUSTIVE))
+
+
+@pytest.fixture(scope="session")
+def effort(exhaustive: bool) -> Callable[[int, int], int]:
+    """Give the budget of a test of chance: the first number in the quick suite, the second in the long one."""
+    return lambda quick, long: long if exhaustive else quick
 
 
 @pytest.fixture(autouse=True)

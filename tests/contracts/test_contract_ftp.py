@@ -35,6 +35,7 @@ class TestFtpStoreWithoutHashes(StoreContract):
             )
 
 
+@pytest.mark.rotated("stage")
 class TestFtpStoreOnProftpd(StoreContract):
     """A real server with hashes, plain and over TLS."""
 

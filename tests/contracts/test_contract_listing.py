@@ -64,6 +64,7 @@ class TestFtpWithoutHashes(InventoryContract):
             yield Place(new_store=new_store, new_inventory=lambda: new_store().inventory())
 
 
+@pytest.mark.rotated("place")
 class TestFtpOnProftpd(InventoryContract):
     @pytest.fixture(params=[False, True], ids=["plain", "tls"])
     def place(self, request: pytest.FixtureRequest, proftpd_server: ProftpdServer) -> Iterator[Place]:
@@ -96,6 +97,7 @@ class TestS3WithEachEngine(InventoryContract):
             yield bucket_place(server.bucket, server.endpoint.environment(), engine)
 
 
+@pytest.mark.rotated("dialect")
 @pytest.mark.parametrize("dialect", [AWS_KMS, OLD, WEAK], ids=lambda dialect: dialect.name)
 class TestS3Dialects(InventoryContract):
     @pytest.fixture
@@ -106,6 +108,7 @@ class TestS3Dialects(InventoryContract):
             yield bucket_place(server.bucket, server.endpoint.environment(), "native", sse=sse)
 
 
+@pytest.mark.rotated("real_s3")
 class TestS3OnRealServers(InventoryContract):
     @pytest.fixture
     def place(self, real_s3: S3Endpoint) -> Place:

@@ -15,6 +15,8 @@ from tests.servers.dialects import AWS, AWS_KMS, CEPH_20, NEW, OLD, UNCONDITIONA
 from tests.servers.fault_server import FaultServer
 from tests.servers.moto_server import MotoServer
 
+pytestmark = pytest.mark.rotated("dialect")
+
 LARGE = 12_000_000
 """With parts of 5 MiB these are three, the last one short."""
 

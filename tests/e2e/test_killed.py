@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -17,6 +18,8 @@ from tests.servers.fault_server import FaultServer
 FILES = 3000
 KILLS = {"native": 140, "boto3": 60}
 """200 in all."""
+FEW_KILLS = {"native": 20, "boto3": 10}
+"""In the quick suite."""
 
 
 @pytest.fixture
@@ -30,8 +33,11 @@ def instants(record_property: object) -> random.Random:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("engine", ENGINES)
-def test_killed_at_any_instant(site: Site, fault_server: FaultServer, engine: str, instants: random.Random) -> None:
+def test_killed_at_any_instant(
+    site: Site, fault_server: FaultServer, engine: str, instants: random.Random, effort: Callable[[int, int], int]
+) -> None:
     """At every instant each file's bytes are on the disk or the object; the last run ends clean with an empty spool."""
+    kills = effort(FEW_KILLS[engine], KILLS[engine])
     site.ship_to(fault_server, engine=engine)
     # Nothing of a killed process can be measured, and it would leave its half-written data behind.
     site.environment = {name: value for name, value in site.environment.items() if not name.startswith("COVERAGE_")}
@@ -39,7 +45,7 @@ def test_killed_at_any_instant(site: Site, fault_server: FaultServer, engine: st
     fault_server.latency_seconds = 0.002
     start_up = duration_of_an_idle_start(site)
     survivors = 0
-    for kill in range(KILLS[engine]):
+    for kill in range(kills):
         running = site.start("run", "--quiet")
         # Most instants are in the work, some in the start; a run takes about as long as there are files left.
         time.sleep(start_up * instants.uniform(0.3, 1.0) + instants.expovariate(1 / 0.05))
@@ -60,7 +66,7 @@ def test_killed_at_any_instant(site: Site, fault_server: FaultServer, engine: st
     assert fault_server.replacements == []
     assert site.run().stderr == ""
     assert {row["path"] for row in site.history()} == set(made)
-    assert survivors < KILLS[engine] / 2, "most runs ended before they were killed: the test proves little"
+    assert survivors < kills / 2, "most runs ended before they were killed: the test proves little"
 
 
 def duration_of_an_idle_start(site: Site) -> float:
