@@ -15,7 +15,7 @@ from s3_uploader.core.model import Finding, Severity
 from s3_uploader.core.text import shown_text
 from s3_uploader.ledger.state_directory import check_state_directory
 from s3_uploader.run import assembly
-from s3_uploader.spool.check import check_spool
+from s3_uploader.spool.check import check_layout, check_spool
 
 _MARKS = {Severity.OK: "ok", Severity.NOTE: "note", Severity.WARNING: "WARNING", Severity.ERROR: "ERROR"}
 _COLOURS = {Severity.OK: "32", Severity.NOTE: "36", Severity.WARNING: "33", Severity.ERROR: "31"}
@@ -28,6 +28,14 @@ def check(config_file: str, *, as_json: bool) -> int:
     try:
         with assembly.open_place(configuration) as place:
             local += check_spool(place.root, layout=configuration.layout)
+            local += check_layout(
+                place.root,
+                place.layout,
+                layout=configuration.layout,
+                globs=assembly.build_globs(configuration),
+                now=time.time(),
+                monotonic=time.monotonic,
+            )
             local += check_state_directory(place.state_dir)
     except UploaderError as error:
         local.append(Finding(Severity.ERROR, "spool", error.message, error.hint))

@@ -115,6 +115,7 @@ def _run_loaded(
                 beat=beat,
                 make_store=assembly.store_maker(options.simulate_failures, bytes_in_flight=bytes_in_flight),
                 is_rehearsal=options.simulate_failures > 0,
+                says_again=sys.stderr.isatty(),
             ),
             max_runtime_seconds=options.max_runtime_seconds,
             wait_for_lock_seconds=options.wait_for_lock_seconds,

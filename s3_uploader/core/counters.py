@@ -25,6 +25,7 @@ class RunEnd(enum.Enum):
 _MOST_LOCATIONS = 500
 """A spool may have any number of them; what is kept in memory, and told at the end, may not."""
 _MOST_NOT_FINISHED = 100
+_MOST_STRANGERS = 5000
 _STILL_SETTLING_SECONDS = 60.0
 _NOT_FINISHED = (Left.BUSY, Left.FRESH)
 _NOT_WAITING = (Left.VANISHED, Left.SPECIAL, Left.UNDATED, Left.REMEMBERED)
@@ -57,6 +58,8 @@ class RunCounters:
         self.left: Counter[str] = Counter()
         self.waiting: dict[str, Waiting] = {}
         self.not_finished: list[tuple[Candidate, Left]] = []
+        self.strangers: list[tuple[tuple[str, ...], str]] = []
+        self.more_strangers = False
         self.from_future = 0
         self.future_example: tuple[Candidate, float] | None = None
 
@@ -78,6 +81,8 @@ class RunCounters:
         self.left.clear()
         self.waiting.clear()
         self.not_finished.clear()
+        self.strangers.clear()
+        self.more_strangers = False
 
     def count_left(self, reason: Left, candidate: Candidate | None = None) -> None:
         """An entry was left; a candidate still has to be shipped one day."""
@@ -87,6 +92,13 @@ class RunCounters:
             # Scans begin with the oldest, so that those come first that have been so for longest.
             if reason in _NOT_FINISHED and len(self.not_finished) < _MOST_NOT_FINISHED:
                 self.not_finished.append((candidate, reason))
+
+    def note_stranger(self, directory: tuple[str, ...], name: str) -> None:
+        """An entry is not of the layout; it may be a directory full of files."""
+        if len(self.strangers) < _MOST_STRANGERS:
+            self.strangers.append((directory, name))
+        else:
+            self.more_strangers = True
 
     def count_waiting(self, candidate: Candidate) -> None:
         """A candidate stays in the spool and still has to be shipped."""

@@ -93,6 +93,19 @@ class Notice(msgspec.Struct, frozen=True):
     message: str
 
 
+class StrangersFound(msgspec.Struct, frozen=True, kw_only=True):
+    """There are files in the spool that its layout does not recognise. ``level`` is one of a :class:`Notice`.
+
+    :param matching: how many files the layout recognised in this run.
+    """
+
+    base_dir: str
+    layout: str
+    matching: int
+    found: model.Strangers
+    level: str = "warning"
+
+
 class RunFinished(msgspec.Struct, frozen=True):
     """The run is over.
 
@@ -113,6 +126,7 @@ Event: TypeAlias = (
     | LocalTrouble
     | DirectoryPruned
     | Notice
+    | StrangersFound
     | RunFinished
 )
 

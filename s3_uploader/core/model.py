@@ -189,6 +189,8 @@ class Cause(enum.Enum):
     """There has been no run for too long, or none that could begin, or come to its end."""
     FALLING_BEHIND = "falling_behind"
     """More arrives than the runs ship."""
+    UNMATCHED = "unmatched"
+    """Files match nothing that the layout expects, so that no run ever ships them."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,6 +213,35 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     since: float | None = None
     path: str | None = None
     files: int = 0
+
+
+class Stranger(msgspec.Struct, frozen=True):
+    """A file that the layout does not recognise: its relative path in its printable form, why, and its mtime."""
+
+    path: str
+    why: str
+    mtime: float
+
+
+class Strangers(msgspec.Struct, frozen=True, kw_only=True):
+    """The files of a spool that the layout does not recognise.
+
+    :param files: how many were found.
+    :param is_complete: whether all of them were looked at; there are more if not.
+    :param old: how many of them have been there for more than a day.
+    :param oldest: the one that was written first.
+    :param examples: a few of them, with different reasons where there are several.
+    :param proposal: the members of the configuration that would ship them, as JSON; empty if none would.
+    :param proposed: how many of them it would ship.
+    """
+
+    files: int = 0
+    is_complete: bool = True
+    old: int = 0
+    oldest: Stranger | None = None
+    examples: tuple[Stranger, ...] = ()
+    proposal: str = ""
+    proposed: int = 0
 
 
 class Left(enum.Enum):

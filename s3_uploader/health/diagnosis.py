@@ -86,6 +86,7 @@ def diagnose(facts: Observations) -> tuple[Problem, ...]:
         *_open_writer(facts),
         *_falling_behind(runs),
     ] or _left_behind(facts, runs)
+    found += _unmatched(facts)
     first: dict[Cause, Problem] = {}
     for problem in found:
         first.setdefault(problem.cause, problem)
@@ -447,6 +448,29 @@ def _falling_behind(runs: list[RunRow]) -> list[Problem]:
             remedy=_REMEDY[Cause.FALLING_BEHIND],
             since=behind[-1].started_at,
             files=behind[0].backlog,
+        )
+    ]
+
+
+def _unmatched(facts: Observations) -> list[Problem]:
+    found = facts.strangers
+    if found is None or found.oldest is None or not (found.old or facts.are_all_strangers):
+        return []
+    from s3_uploader.spool.layouts.strangers import FORMS, remedy
+
+    files = found.old or found.files
+    path = f"{facts.base_dir.rstrip('/')}/{found.oldest.path}"
+    layout = f"the layout {facts.layout} ({FORMS[facts.layout]})" if facts.layout else "the layout"
+    return [
+        Problem(
+            cause=Cause.UNMATCHED,
+            severity=Severity.WARNING,
+            sentence=f"{shown_text(path)} does not match {layout}{_others(files)}: {found.oldest.why}",
+            next="Nothing: no run ships what does not match the layout.",
+            remedy=remedy(found),
+            since=found.oldest.mtime,
+            path=path,
+            files=files,
         )
     ]
 

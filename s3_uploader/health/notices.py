@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from s3_uploader.config.schema import Config
 from s3_uploader.core.counters import RunCounters, RunEnd, overdue
 from s3_uploader.core.errors import LockHeld, StateError, UploaderError
-from s3_uploader.core.events import Emit, Notice
-from s3_uploader.core.model import Candidate, Cause, Left, Problem, RunReport
-from s3_uploader.core.text import shown_name
+from s3_uploader.core.events import Emit, Notice, StrangersFound
+from s3_uploader.core.model import Candidate, Cause, Left, Problem, RunReport, Strangers
+from s3_uploader.core.text import shown_duration, shown_name
 from s3_uploader.health.observations import FutureFiles, HolderSeen, Observations, OpenFileSeen
+from s3_uploader.health.said import Said, Sayings
 from s3_uploader.ledger import LEDGER_NAME, Ledger, RunRow
 from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.monitoring.messages import ended
@@ -32,7 +33,10 @@ NOTHING_SEEN = "{}"
 _SAY_AGAIN_SECONDS = 3600.0
 _FUTURE_SECONDS = 6 * 3600.0
 """How long a file from the future is remembered: it is shipped and gone at once, and the clock is still wrong."""
+_STRANGERS_SECONDS = 900.0
+"""How long what was found out about files that match nothing is good for: a large tree takes a moment to walk."""
 _RUNS = 1000
+_UNMATCHED = "unmatched"
 
 
 class Seen(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -40,13 +44,16 @@ class Seen(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     :param not_finished: since when a file has been seen open, or changing long after its period, without a break.
     :param future: files from the future, and when the last of them was seen.
-    :param said: when a person was last told of what.
+    :param strangers: files that match nothing, and when they were last looked at.
+    :param said: what a person was told of.
     """
 
     not_finished: dict[str, float] = {}
     future: FutureFiles | None = None
     future_at: float = 0.0
-    said: dict[str, float] = {}
+    strangers: Strangers | None = None
+    strangers_at: float = 0.0
+    said: dict[str, Said] = {}
 
     @classmethod
     def recalled(cls, memory: Memory) -> Seen:
@@ -66,9 +73,22 @@ class Noticing:
     """To be made before the run is noted in the ledger, so that what is to be remembered goes with that.
 
     :param emit: told of what a person should know.
+    :param layout: the name of the layout.
+    :param look: finds out about the entries that the layout did not recognise; called only if there are some.
     """
 
-    def __init__(self, ledger: Ledger, counters: RunCounters, report: RunReport, *, now: float, emit: Emit) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        counters: RunCounters,
+        report: RunReport,
+        *,
+        now: float,
+        emit: Emit,
+        layout: str = "",
+        look: Callable[[], Strangers] | None = None,
+        says_again: bool = False,
+    ) -> None:
         self._ledger = ledger
         self._facts: Observations | None = None
         memory = ledger.endpoint_memory(prefix=MEMORY_PREFIX)
@@ -76,10 +96,23 @@ class Noticing:
             report.exit_code
             or report.ended_by != RunEnd.DONE.value
             or counters.from_future
+            or counters.strangers
             or overdue(counters.not_finished, now)
             or (memory.get(MEMORY_NAME) or NOTHING_SEEN) != NOTHING_SEEN
         ):
-            self._facts = note(counters, memory, base_dir=report.base_dir, now=now, emit=emit)
+            totals = ledger.totals() if counters.strangers else None
+            self._facts = note(
+                counters,
+                memory,
+                base_dir=report.base_dir,
+                now=now,
+                emit=emit,
+                layout=layout,
+                look=look,
+                is_first=totals is not None and not totals.runs,
+                ever_shipped=totals is None or bool(totals.shipped_files),
+                says_again=says_again,
+            )
 
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong; to be asked when the run has been noted in the ledger."""
@@ -88,17 +121,51 @@ class Noticing:
         return problems_of(self._facts, self._ledger)
 
 
-def note(counters: RunCounters, memory: Memory, *, base_dir: str, now: float, emit: Emit) -> Observations:
+def note(
+    counters: RunCounters,
+    memory: Memory,
+    *,
+    base_dir: str,
+    now: float,
+    emit: Emit,
+    layout: str = "",
+    look: Callable[[], Strangers] | None = None,
+    is_first: bool = False,
+    ever_shipped: bool = True,
+    says_again: bool = False,
+) -> Observations:
     """Take note of what a run has seen, and say what has not been said for a while.
 
     Returns what it makes known; the ledger's part is for :func:`problems_of` to add.
+
+    :param is_first: no run is recorded yet.
+    :param ever_shipped: some run has shipped a file.
+    :param says_again: see :class:`~s3_uploader.health.said.Sayings`.
     """
     seen = Seen.recalled(memory)
     files = not_finished(counters.not_finished, seen.not_finished, now=now)
     seen.not_finished = {shown_name(file.path): file.since for file in files}
     _note_future(counters, seen, now)
-    facts = Observations(now=now, base_dir=base_dir, not_finished=files, future=seen.future)
-    _say(_diagnose(facts), seen, now=now, emit=emit)
+    _note_strangers(counters, seen, look, now)
+    strangers = seen.strangers if seen.strangers is not None and seen.strangers.files else None
+    matching = _matching(counters)
+    facts = Observations(
+        now=now,
+        base_dir=base_dir,
+        not_finished=files,
+        future=seen.future,
+        strangers=strangers,
+        are_all_strangers=not matching and not ever_shipped,
+        layout=layout,
+    )
+    problems = _diagnose(facts)
+    event = None
+    if strangers is not None:
+        is_wrong = any(problem.cause is Cause.UNMATCHED for problem in problems)
+        if is_wrong or is_first or not matching:
+            level = "warning" if is_wrong else "info"
+            event = StrangersFound(base_dir=base_dir, layout=layout, matching=matching, found=strangers, level=level)
+    _say(problems, seen, Sayings(seen.said, now=now, says_again=says_again), emit=emit, strangers=event)
     seen.remember(memory)
     return facts
 
@@ -212,16 +279,32 @@ def _note_future(counters: RunCounters, seen: Seen, now: float) -> None:
         seen.future, seen.future_at = None, 0.0
 
 
-def _say(problems: Sequence[Problem], seen: Seen, *, now: float, emit: Emit) -> None:
-    said = {}
+def _note_strangers(counters: RunCounters, seen: Seen, look: Callable[[], Strangers] | None, now: float) -> None:
+    if not counters.strangers:
+        seen.strangers, seen.strangers_at = None, 0.0
+    elif look is not None and (seen.strangers is None or not 0 <= now - seen.strangers_at < _STRANGERS_SECONDS):
+        seen.strangers, seen.strangers_at = look(), now
+
+
+def _matching(counters: RunCounters) -> int:
+    """How many files of this run the layout recognised."""
+    waiting = sum(waiting.files for waiting in counters.waiting.values())
+    return counters.shipped + waiting + counters.left[Left.REMEMBERED.value]
+
+
+def _say(
+    problems: Sequence[Problem], seen: Seen, sayings: Sayings, *, emit: Emit, strangers: StrangersFound | None
+) -> None:
+    if strangers is not None and sayings.is_due(_UNMATCHED, "files match nothing that the layout expects"):
+        emit(strangers)
     for problem in problems:
-        name = f"{problem.cause.value} {shown_name(problem.path or '')}"
-        before = seen.said.get(name)
-        if before is None or not 0 <= now - before < _SAY_AGAIN_SECONDS:
-            emit(Notice("warning", in_words(problem)))
-            before = now
-        said[name] = before
-    seen.said = said
+        if problem.cause is not Cause.UNMATCHED:
+            name = f"{problem.cause.value} {shown_name(problem.path or '')}"
+            if sayings.is_due(name, problem.sentence):
+                emit(Notice("warning", in_words(problem)))
+    for said in sayings.over():
+        emit(Notice("info", f"No longer so, after {shown_duration(sayings.now - said.since)}: {ended(said.words)}"))
+    seen.said = sayings.said
 
 
 def _is_due(note: str, now: float) -> bool:

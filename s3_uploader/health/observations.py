@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from s3_uploader.core.errors import UploaderError
+from s3_uploader.core.model import Strangers
 from s3_uploader.ledger.rows import FailingGroup, RunRow
 
 HUNG_SECONDS = 3600.0
@@ -82,6 +83,9 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     :param full: directories whose disks have no room.
     :param waiting: how many files wait, ``None`` if that was not looked at.
     :param ready: those of them that are ready, and have been so for long.
+    :param strangers: files that the layout does not recognise.
+    :param are_all_strangers: nothing else is in the spool, and nothing was ever shipped from it.
+    :param layout: the name of the layout.
     """
 
     now: float
@@ -96,3 +100,6 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     full: Sequence[FullDisk] = ()
     waiting: int | None = None
     ready: ReadyFiles | None = None
+    strangers: Strangers | None = None
+    are_all_strangers: bool = False
+    layout: str = ""

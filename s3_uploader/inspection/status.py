@@ -17,7 +17,7 @@ from s3_uploader.config.schema import Config, MoveTo
 from s3_uploader.core import procfs
 from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import SpoolError, StateError
-from s3_uploader.core.model import Candidate, Left, Problem, Totals
+from s3_uploader.core.model import Candidate, Left, Problem, Strangers, Totals
 from s3_uploader.core.text import shown_name, shown_text
 from s3_uploader.health.diagnosis import FUTURE_SECONDS, LONG_OPEN_SECONDS, LONG_READY_SECONDS, diagnose, usual_pause
 from s3_uploader.health.notices import MEMORY_PREFIX, Seen, hung_of, not_finished
@@ -25,12 +25,15 @@ from s3_uploader.health.observations import FullDisk, FutureFiles, HolderSeen, O
 from s3_uploader.inspection.preview import look
 from s3_uploader.ledger import FailingRow, Ledger, RunRow
 from s3_uploader.ledger.state_directory import ledger_path
-from s3_uploader.run.assembly import Place, move_directory, open_place
+from s3_uploader.run.assembly import Place, build_globs, move_directory, open_place
+from s3_uploader.spool.layouts.base import is_stranger
+from s3_uploader.spool.layouts.strangers import look_at
 from s3_uploader.spool.lock import Holder, holder_of
 from s3_uploader.spool.root import Names
 
 _LOOK_SECONDS = 3.0
 _MOST_NOT_FINISHED = 100
+_MOST_STRANGERS = 5000
 _MOST_RUNS = 20_000
 _RUNS_SHOWN = 5
 _FAILING_SHOWN = 20
@@ -50,7 +53,10 @@ class Backlog(msgspec.Struct):
 
 
 class Waiting(msgspec.Struct, kw_only=True):
-    """What waits in the spool.
+    """What waits in the spool, and what is left alone there.
+
+    :param foreign: how many files, or other entries, are left alone, by reason.
+    :param strangers: the files that the layout does not recognise.
 
     :param is_complete: whether all of it was looked at in the time there is.
     """
@@ -60,6 +66,7 @@ class Waiting(msgspec.Struct, kw_only=True):
     not_finished: list[tuple[Candidate, Left]] = []
     future: FutureFiles | None = None
     ready: ReadyFiles | None = None
+    strangers: Strangers | None = None
     is_complete: bool = True
 
     @property
@@ -148,6 +155,7 @@ def _with_ledger(
                 failing, failing_count = _failing(place, ledger)
     except SpoolError as error:
         spool_error = error
+    totals = Totals() if ledger is None else ledger.totals()
     runs = [] if ledger is None else list(ledger.latest_runs(most=_RUNS_SHOWN * 10))
     facts = Observations(
         now=now,
@@ -163,6 +171,9 @@ def _with_ledger(
         waiting=None if waiting is None or ledger is None else waiting.files,
         # Those that have failed have their own sentence once they have failed again.
         ready=None if waiting is None or failing_count else waiting.ready,
+        strangers=None if waiting is None else waiting.strangers,
+        are_all_strangers=waiting is not None and not waiting.files and not totals.shipped_files,
+        layout=config.layout,
     )
     pause = usual_pause(runs)
     last = (runs[0].finished_at or runs[0].started_at) if runs else None
@@ -176,7 +187,7 @@ def _with_ledger(
         failing=tuple(failing),
         failing_count=failing_count,
         runs=tuple(runs[:_RUNS_SHOWN]),
-        totals=Totals() if ledger is None else ledger.totals(),
+        totals=totals,
         next_run_at=None if last is None or pause is None or at_work is not None else last + pause,
         spool_error=spool_error,
         ledger_error=ledger_error,
@@ -190,9 +201,13 @@ def _waiting(place: Place, ledger: Ledger | None, clock: Clock) -> Waiting:
     found = Waiting()
     foreign: Counter[str] = Counter()
     until = clock.monotonic() + _LOOK_SECONDS
+    strangers: list[tuple[Names, str]] = []
 
     def skip(names: Names, name: str, reason: Left, detail: str) -> None:
-        foreign[reason.value] += 1
+        if is_stranger(reason, detail) and len(strangers) < _MOST_STRANGERS:
+            strangers.append((names, name))
+        else:
+            foreign[reason.value] += 1
 
     for verdict in look(place, ledger=ledger, clock=clock, skip=skip):
         if clock.monotonic() > until:
@@ -204,7 +219,20 @@ def _waiting(place: Place, ledger: Ledger | None, clock: Clock) -> Waiting:
         _count(found, verdict.candidate, verdict.reason, now)
         if verdict.reason is None:
             _count_ready(found, place, verdict.candidate, now)
-    found.foreign = dict(foreign)
+    if strangers:
+        # Also after a look that took all its time: why a foreign tree is not shipped is what is asked for.
+        until = max(until, clock.monotonic() + _LOOK_SECONDS / 3)
+        found.strangers = look_at(
+            place.root,
+            strangers,
+            layout=place.config.layout,
+            globs=build_globs(place.config),
+            now=clock.now(),
+            go_on=lambda: clock.monotonic() < until,
+            is_complete=found.is_complete and len(strangers) < _MOST_STRANGERS,
+        )
+        foreign[Left.UNDATED.value] += found.strangers.files
+    found.foreign = {reason: number for reason, number in foreign.items() if number}
     return found
 
 

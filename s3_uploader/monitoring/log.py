@@ -16,7 +16,16 @@ from typing import Any, TextIO
 
 import msgspec
 
-from s3_uploader.core.events import Event, FileLeft, LocalTrouble, Notice, RunFinished, UploadFailed, UploadStarted
+from s3_uploader.core.events import (
+    Event,
+    FileLeft,
+    LocalTrouble,
+    Notice,
+    RunFinished,
+    StrangersFound,
+    UploadFailed,
+    UploadStarted,
+)
 from s3_uploader.core.model import Left, Proof
 from s3_uploader.core.text import counted, shown_name
 from s3_uploader.monitoring.messages import Level, is_idle, level_and_sentence, summary, why_nothing_moved
@@ -103,6 +112,9 @@ class Log:
         if isinstance(event, RunFinished):
             self._finish(event)
             return
+        if isinstance(event, StrangersFound):
+            # They are counted better there than by the entries that the scan passed over.
+            self._strangers_told = True
         if isinstance(event, LocalTrouble) and self._is_one_too_many(event):
             return
         if isinstance(event, UploadFailed) and event.disposition != "kept":
@@ -146,6 +158,7 @@ class Log:
         self._troubles: Counter[str] = Counter()
         self._examples: dict[Left, tuple[str, str]] = {}
         self._all_kept = True
+        self._strangers_told = False
 
     def _is_one_too_many(self, event: LocalTrouble) -> bool:
         self._troubles[event.action] += 1
@@ -162,7 +175,7 @@ class Log:
             if self._hidden < Level.INFO:
                 self._add(Level.INFO, "", event)
         elif idle and self._explain_idle and self._hidden < Level.INFO:
-            for sentence in why_nothing_moved(event.report, self._examples):
+            for sentence in why_nothing_moved(event.report, self._examples, strangers_told=self._strangers_told):
                 self._add(Level.INFO, sentence, None)
         elif self._hidden < (Level.DEBUG if idle else Level.INFO):
             self._add(Level.INFO, summary(event.report, all_kept=self._all_kept), event)
@@ -173,7 +186,7 @@ class Log:
 
     def _add(self, level: Level, sentence: str, event: Event | None) -> None:
         now = self._clock()
-        if self._name and isinstance(event, Notice | RunFinished | None):
+        if self._name and isinstance(event, Notice | StrangersFound | RunFinished | None):
             sentence = f"{shown_name(self._name)}: {sentence}"
         line = (
             _json_line(now, level, sentence, event, self._name)

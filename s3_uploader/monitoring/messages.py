@@ -18,6 +18,7 @@ from s3_uploader.core.events import (
     Notice,
     RunFinished,
     RunStarted,
+    StrangersFound,
     Uploaded,
     UploadFailed,
     UploadStarted,
@@ -88,15 +89,22 @@ def summary(report: RunReport, *, all_kept: bool = True) -> str:
     return "; ".join(parts) + "."
 
 
-def why_nothing_moved(report: RunReport, examples: dict[Left, tuple[str, str]]) -> list[str]:
+def why_nothing_moved(
+    report: RunReport, examples: dict[Left, tuple[str, str]], *, strangers_told: bool = False
+) -> list[str]:
     """For somebody who runs the program by hand and sees nothing happen: one sentence for each reason.
 
     :param examples: path and detail of one entry for each reason.
+    :param strangers_told: a line of its own has told of the files that are not of the layout.
     """
     sentences = []
+    is_told = False
     for value, number in _left_in_order(report):
         reason = _REASONS.get(value)
         if reason not in _WHY_LEFT:
+            continue
+        if reason is Left.UNDATED and strangers_told:
+            is_told = True
             continue
         noun = "file" if reason not in (Left.UNDATED, Left.SPECIAL) else "entry"
         one, several = _WHY_LEFT[reason]
@@ -107,7 +115,9 @@ def why_nothing_moved(report: RunReport, examples: dict[Left, tuple[str, str]]) 
         if detail:
             text += f" ({shown_text(detail)})"
         sentences.append(text + ".")
-    return sentences or [f"There is no file in {shown_name(report.base_dir)}."]
+    if sentences or is_told:
+        return sentences
+    return [f"There is no file in {shown_name(report.base_dir)}."]
 
 
 def ended(sentence: str) -> str:
@@ -178,6 +188,13 @@ def _notice(event: Notice) -> tuple[Level, str]:
     return _NOTICE_LEVELS[event.level], shown_text(event.message)
 
 
+def _strangers_found(event: StrangersFound) -> tuple[Level, str]:
+    from s3_uploader.spool.layouts.strangers import in_words, remedy
+
+    sentence = in_words(event.found, layout=event.layout, matching=event.matching, base_dir=event.base_dir)
+    return _NOTICE_LEVELS[event.level], f"{ended(sentence)} {remedy(event.found)}"
+
+
 def _run_finished(event: RunFinished) -> tuple[Level, str]:
     return Level.DEBUG if is_idle(event.report) else Level.INFO, summary(event.report)
 
@@ -191,5 +208,6 @@ _WORDING: dict[type, Callable[[Any], tuple[Level, str]]] = {
     LocalTrouble: _local_trouble,
     DirectoryPruned: _directory_pruned,
     Notice: _notice,
+    StrangersFound: _strangers_found,
     RunFinished: _run_finished,
 }

@@ -43,9 +43,14 @@ class MakeStore(Protocol):
         """Make it."""
 
 
+def build_globs(config: Config) -> Globs:
+    """Which paths are considered at all."""
+    return Globs(include=config.include, exclude=config.exclude)
+
+
 def build_layout(config: Config) -> Layout:
     """The layout that the configuration names."""
-    globs = Globs(include=config.include, exclude=config.exclude)
+    globs = build_globs(config)
     if config.layout == "tree":
         from s3_uploader.spool.layouts.tree import TreeLayout
 

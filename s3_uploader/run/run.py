@@ -23,13 +23,14 @@ from s3_uploader.core.events import (
     RunStarted,
     measured_problems,
 )
-from s3_uploader.core.model import Problem, RunReport
+from s3_uploader.core.model import Problem, RunReport, Strangers
 from s3_uploader.core.text import counted
 from s3_uploader.health import notices
 from s3_uploader.ledger import Ledger, create_state_directory
 from s3_uploader.run.assembly import (
     MakeStore,
     Place,
+    build_globs,
     build_plan,
     build_store,
     compression_formats,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 _CLOSE_SECONDS = 5.0
 _TIDY_SECONDS = 1.0
+_STRANGERS_SECONDS = 0.5
 _LONG_HELD_SECONDS = 60.0
 """Seconds for which a lock may be held before anybody wonders; when it is too long is found out then."""
 
@@ -68,6 +70,7 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     :param make_store: makes the store; the run opens and closes it.
     :param is_rehearsal: failures are made up, so that no file may be moved or deleted for them.
     :param news: see :class:`~s3_uploader.run.pipeline.Pipeline`.
+    :param says_again: somebody looks on: what earlier runs have told of lasting troubles is told again.
     :param measure: told once what the run measured, or that it could not begin. Where nobody wants to know, the ledger
         is asked for less.
     """
@@ -82,6 +85,7 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     is_rehearsal: bool = False
     news: ScanTrigger | None = None
     measure: Measure | None = None
+    says_again: bool = False
 
 
 def run_once(
@@ -234,7 +238,16 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
         problems: tuple[Problem, ...] = ()
         try:
             _tidy(ledger, place, clock)
-            noticed = notices.Noticing(ledger, settlement.counters, report, now=clock.now(), emit=emit)
+            noticed = notices.Noticing(
+                ledger,
+                settlement.counters,
+                report,
+                now=clock.now(),
+                emit=emit,
+                layout=config.layout,
+                look=lambda: _strangers(place, settlement.counters, clock),
+                says_again=context.says_again,
+            )
             ledger.finish_run(run, report, failures=settlement.failures)
             problems = noticed.problems()
             finished = RunFinished(report, ledger.totals(), ledger.failing_count(attempts=1))
@@ -248,6 +261,22 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
         if context.measure is not None:
             context.measure(_measured(ledger, finished, problems))
         return report
+
+
+def _strangers(place: Place, counters: RunCounters, clock: Clock) -> Strangers:
+    """What the entries are that the layout did not recognise, looked at for a moment at most."""
+    from s3_uploader.spool.layouts.strangers import look_at
+
+    until = clock.monotonic() + _STRANGERS_SECONDS
+    return look_at(
+        place.root,
+        counters.strangers,
+        layout=place.config.layout,
+        globs=build_globs(place.config),
+        now=clock.now(),
+        go_on=lambda: clock.monotonic() < until,
+        is_complete=not counters.more_strangers,
+    )
 
 
 def _problems_without_ledger(report: RunReport) -> tuple[Problem, ...]:

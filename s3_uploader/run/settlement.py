@@ -20,7 +20,7 @@ from s3_uploader.core.events import DirectoryPruned, Emit, FileLeft, LocalTroubl
 from s3_uploader.core.model import Candidate, FailureBucket, Fingerprint, Left, Receipt
 from s3_uploader.ledger.rows import FailingRow, ShippedRow, after_failure
 from s3_uploader.run.superseded import FactMemory, Superseded
-from s3_uploader.spool.layouts.base import Layout, original_name
+from s3_uploader.spool.layouts.base import Layout, is_stranger, original_name
 from s3_uploader.spool.open_file import Closing, OpenFile
 from s3_uploader.spool.readiness import FUTURE_TOLERANCE
 from s3_uploader.spool.removal import MoveTarget, move, prune_upwards, remove
@@ -355,6 +355,8 @@ class Settlement:
     def skipped(self, names: Names, name: str, reason: Left, detail: str) -> None:
         """Count an entry that the layout does not make a candidate (:data:`~s3_uploader.spool.layouts.base.Skip`)."""
         self.counters.count_left(reason)
+        if is_stranger(reason, detail):
+            self.counters.note_stranger(names, name)
         path = self._root.shown(names, name)
         if reason in (Left.UNREADABLE, Left.UNDECODABLE):
             self.counters.troubles += 1

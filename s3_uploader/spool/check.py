@@ -1,14 +1,21 @@
-"""What ``check`` finds out about this machine: the spool's file system and rights."""
+"""What ``check`` finds out about this machine: the spool's file system and rights, and what its layout recognises."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
-from s3_uploader.core.model import Finding, Severity
+from s3_uploader.core.model import Candidate, Finding, Left, Severity
+from s3_uploader.core.text import counted, shown_name
+from s3_uploader.spool.layouts.base import Globs, Layout, is_stranger
+from s3_uploader.spool.layouts.strangers import EXAMPLES, FORMS, in_words, look_at, remedy
 from s3_uploader.spool.readiness import is_being_written
-from s3_uploader.spool.root import SpoolRoot
+from s3_uploader.spool.root import Names, SpoolRoot
 
 _PROBE = ".s3-uploader-check"
+_SCAN_SECONDS = 3.0
+_MOST_FILES = 100_000
+_MOST_STRANGERS = 5000
 
 
 def check_spool(root: SpoolRoot, *, layout: str) -> list[Finding]:
@@ -64,6 +71,56 @@ def check_spool(root: SpoolRoot, *, layout: str) -> list[Finding]:
                 "Run as the producer's user, or give the service CAP_LEASE, to have writers noticed.",
             )
         )
+    return findings
+
+
+def check_layout(
+    root: SpoolRoot, scanned: Layout, *, layout: str, globs: Globs, now: float, monotonic: Callable[[], float]
+) -> list[Finding]:
+    """How many of the files in the spool the layout recognises, and why not the others. Takes seconds at the most.
+
+    :param scanned: the layout itself, ``layout`` is its name.
+    """
+    strangers: list[tuple[Names, str]] = []
+
+    def skip(names: Names, name: str, reason: Left, detail: str) -> None:
+        if is_stranger(reason, detail) and len(strangers) <= _MOST_STRANGERS:
+            strangers.append((names, name))
+
+    examples: list[str] = []
+    matching, is_complete = 0, True
+    until = monotonic() + _SCAN_SECONDS
+    for found in scanned.scan(root, skip):
+        if isinstance(found, Candidate):
+            matching += 1
+            if len(examples) < EXAMPLES:
+                examples.append(shown_name(found.path))
+        if matching >= _MOST_FILES or monotonic() > until:
+            is_complete = False
+            break
+    until = max(until, monotonic() + _SCAN_SECONDS / 3)
+    others = look_at(
+        root,
+        strangers[:_MOST_STRANGERS],
+        layout=layout,
+        globs=globs,
+        now=now,
+        go_on=lambda: monotonic() < until,
+        is_complete=is_complete and len(strangers) <= _MOST_STRANGERS,
+    )
+    findings = []
+    if matching:
+        more = ", …" if matching > len(examples) else ""
+        number = f"{'' if is_complete else 'more than '}{counted(matching, 'file')}"
+        fits = "matches" if matching == 1 and is_complete else "match"
+        fact = f"{number} {fits} the layout {layout} ({FORMS[layout]}): {', '.join(examples)}{more}"
+        findings.append(Finding(Severity.OK, "layout", fact))
+    if others.files:
+        fact = in_words(others, layout=layout, matching=matching, base_dir=root.base_dir)
+        findings.append(Finding(Severity.WARNING, "layout", fact, remedy(others)))
+    if not findings:
+        fact = f"there is no file in {shown_name(root.base_dir)} yet; the layout {layout} expects {FORMS[layout]}."
+        findings.append(Finding(Severity.NOTE, "layout", fact))
     return findings
 
 

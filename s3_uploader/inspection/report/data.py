@@ -8,6 +8,7 @@ from itertools import islice
 import msgspec
 
 from s3_uploader.core.model import FailureBucket
+from s3_uploader.health.notices import MEMORY_PREFIX, Seen
 from s3_uploader.inspection.report import delays
 from s3_uploader.inspection.report.deliveries import Deliveries, Location
 from s3_uploader.inspection.report.levels import HOUR, Level, levels
@@ -54,6 +55,7 @@ class Ending(msgspec.Struct, kw_only=True):
 class Summary(msgspec.Struct, kw_only=True):
     """The report in a few numbers; sizes in bytes, times in seconds since the epoch, durations in seconds.
 
+    ``unmatched_files`` are those that the last run found and the layout did not recognise.
     ``undated`` files name no data time in their path: their delay counts from their last modification.
     """
 
@@ -68,6 +70,7 @@ class Summary(msgspec.Struct, kw_only=True):
     runs_failed: int = 0
     failed_uploads: int = 0
     failing_files: int = 0
+    unmatched_files: int = 0
     backlog: int | None = None
     backlog_bytes: int | None = None
     oldest_waiting: float | None = None
@@ -123,6 +126,8 @@ def gather(
     locations = deliveries.locations()
     summary = _summary(deliveries, locations)
     summary.failing_files = ledger.failing_count(attempts=1)
+    strangers = Seen.recalled(ledger.endpoint_memory(prefix=MEMORY_PREFIX)).strangers
+    summary.unmatched_files = 0 if strangers is None else strangers.files
     recorded_since = min(kind.hour for kind in failures) * HOUR if failures else end
     endings = _take_runs(survey, grids, summary, recorded_since=recorded_since)
     _take_failures(failures, grids, kinds)

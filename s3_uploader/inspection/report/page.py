@@ -97,7 +97,17 @@ def _chart_data(report: Report) -> str:
 
 
 def _lead(report: Report) -> str:
-    """The report in two sentences."""
+    """The report in a few sentences."""
+    number = report.summary.unmatched_files
+    if not number:
+        return _arrived(report)
+    does = "does" if number == 1 else "do"
+    return (
+        f"{_arrived(report)} {counted(number, 'file')} in the spool {does} not match its layout and {does} not leave."
+    )
+
+
+def _arrived(report: Report) -> str:
     summary = report.summary
     destination = shown_name(report.destination)
     if not summary.files:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.spool.layouts.base import (
     BLOCK,
+    EXCLUDED,
     EmptyDirectory,
     Found,
     Globs,
@@ -106,7 +107,7 @@ class DatedLayout:
                 if kind != "file" or found is None:
                     skip_entry(skip, names, name, kind, "not of the form mm-topic.dat")
                 elif self._globs.are_given and not self._globs.admits(names, original_name(name)):
-                    skip(names, name, Left.UNDATED, "excluded")
+                    skip(names, name, Left.UNDATED, EXCLUDED)
                 else:
                     files.append((int(found[1]), name))
             files.sort()

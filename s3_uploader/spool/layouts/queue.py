@@ -14,6 +14,7 @@ import msgspec
 
 from s3_uploader.core.model import Left
 from s3_uploader.spool.layouts.base import (
+    EXCLUDED,
     Found,
     Globs,
     Skip,
@@ -58,7 +59,7 @@ class QueueLayout:
         elif is_temporary(original):
             skip((), name, Left.UNDATED, "a temporary name")
         elif self._globs.are_given and not self._globs.admits((), original):
-            skip((), name, Left.UNDATED, "excluded")
+            skip((), name, Left.UNDATED, EXCLUDED)
         else:
             key = decode_key(original)
             if key is None:

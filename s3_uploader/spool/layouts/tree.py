@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.spool.layouts.base import (
+    EXCLUDED,
     EmptyDirectory,
     Found,
     Globs,
@@ -63,7 +64,7 @@ class TreeLayout:
         elif is_temporary(original):
             skip(names, name, Left.UNDATED, "a temporary name")
         elif self._globs.are_given and not self._globs.admits(names, original):
-            skip(names, name, Left.UNDATED, "excluded")
+            skip(names, name, Left.UNDATED, EXCLUDED)
         else:
             return True
         return False

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from s3_uploader.core.errors import SpoolError, StateError
-from s3_uploader.core.model import Cause, Problem, Severity
+from s3_uploader.core.model import Cause, Problem, Severity, Stranger, Strangers
 from s3_uploader.health.diagnosis import cause_of_code, diagnose, hung_after, usual_pause
 from s3_uploader.health.observations import FullDisk, FutureFiles, HolderSeen, Observations, OpenFileSeen, ReadyFiles
 from s3_uploader.ledger.rows import FailingGroup, RunRow
@@ -304,3 +305,26 @@ def test_the_worst_comes_first() -> None:
         facts(runs=[abandoned(30, "ExpiredToken")], failing=[kind("X"), kind("AccessDenied"), kind("Conflict")])
     )
     assert [problem.cause for problem in found] == [Cause.CREDENTIALS, Cause.FAILING_FILE, Cause.CONFLICT]
+
+
+class TestUnmatched:
+    """Files that the layout does not recognise."""
+
+    FOUND = Strangers(
+        files=5, oldest=Stranger("x.csv", "ends in .csv", NOW - 90_000), proposal='"layout": "tree"', proposed=5
+    )
+
+    def test_older_than_a_day(self) -> None:
+        """Attention, with the oldest, why, since when, and the configuration that would ship them."""
+        found = msgspec.structs.replace(self.FOUND, old=2)
+        (problem,) = diagnose(facts(strangers=found, layout="dated"))
+        assert (problem.cause, problem.severity, problem.files) == (Cause.UNMATCHED, Severity.WARNING, 2)
+        assert (problem.path, problem.since) == ("/spool/x.csv", NOW - 90_000)
+        assert "/spool/x.csv does not match the layout dated (location/YYYY/" in problem.sentence
+        assert '"layout": "tree"' in problem.remedy
+
+    def test_young_ones(self) -> None:
+        """Their producer may be about to rename them, unless nothing ever came through."""
+        assert diagnose(facts(strangers=self.FOUND)) == ()
+        (problem,) = diagnose(facts(strangers=self.FOUND, are_all_strangers=True))
+        assert problem.files == 5

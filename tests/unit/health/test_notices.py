@@ -11,9 +11,9 @@ import pytest
 from s3_uploader.config import from_mapping
 from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.errors import LockHeld
-from s3_uploader.core.events import Event, Notice
-from s3_uploader.core.model import Candidate, Cause, Left
-from s3_uploader.health.notices import MEMORY_NAME, NOTHING_SEEN, note, step_aside
+from s3_uploader.core.events import Event, Notice, StrangersFound
+from s3_uploader.core.model import Candidate, Cause, Left, Stranger, Strangers
+from s3_uploader.health.notices import MEMORY_NAME, NOTHING_SEEN, Seen, note, step_aside
 from s3_uploader.ledger import EndpointMemory
 from s3_uploader.spool.lock import NOTE_NAME
 from tests.fakes import NOW, candidate
@@ -82,16 +82,80 @@ def test_an_open_file_is_so_since_its_last_change() -> None:
     assert facts.not_finished[0].since == NOW - 5 * HOUR
 
 
-def test_it_is_said_once_an_hour() -> None:
-    """A run each minute says it in the first one and then once an hour, with the remedy."""
+def test_it_is_said_at_growing_distances() -> None:
+    """A run every few minutes says it in the first one, then after one hour, six, a day; with the remedy."""
     runs = Runs()
     said: list[tuple[int, str]] = []
-    for minute in range(150):
+    for minute in range(0, 2000, 20):
         runs.run(NOW + minute * 60, (candidate("a/b", mtime_ns=int((NOW - 5 * HOUR) * 1e9)), Left.BUSY))
         if warnings := runs.warnings():
             said.append((minute, warnings[0]))
-    assert [minute for minute, _ in said] == [0, 60, 120]
+    assert [minute for minute, _ in said] == [0, 60, 420, 1860]
     assert said[0][1].startswith("/spool/a/b has been held open for writing for 5 h. Let the program")
+
+
+def test_its_end_is_said() -> None:
+    """Once it is over a person is told so, once, and how long it lasted."""
+    runs = Runs()
+    runs.run(NOW, (candidate("a/b", mtime_ns=int((NOW - 5 * HOUR) * 1e9)), Left.BUSY))
+    runs.warnings()
+    runs.run(NOW + 3 * HOUR)
+    (over,) = runs.warnings()
+    assert over.startswith("No longer so, after 3 h: /spool/a/b has been held open")
+    runs.run(NOW + 4 * HOUR)
+    assert runs.warnings() == []
+
+
+class TestStrangers:
+    """Files that match nothing that the layout expects."""
+
+    def run(
+        self, runs: Runs, at: float, found: Strangers | None, *, is_first: bool = False, ever_shipped: bool = False
+    ) -> list[StrangersFound]:
+        """What a run says that passes over one entry, or over none, in a spool that holds nothing else."""
+        counters = RunCounters()
+        if found is not None:
+            counters.note_stranger((), "x.csv")
+        told: list[Event] = []
+        note(
+            counters,
+            runs.memory,
+            base_dir="/spool",
+            now=at,
+            emit=told.append,
+            layout="dated",
+            look=lambda: found or Strangers(),
+            is_first=is_first,
+            ever_shipped=ever_shipped,
+        )
+        return [event for event in told if isinstance(event, StrangersFound)]
+
+    def found(self, *, old: int = 0) -> Strangers:
+        """Three of them."""
+        return Strangers(files=3, old=old, oldest=Stranger("x.csv", "ends in .csv", NOW))
+
+    def test_nothing_but_strangers_is_a_warning(self) -> None:
+        """A spool that never shipped anything and holds nothing else is told of at once, and not each minute."""
+        runs = Runs()
+        levels = [[event.level for event in self.run(runs, NOW + 60 * n, self.found())] for n in range(50)]
+        assert levels == [["warning"]] + [[]] * 49
+
+    def test_between_files_of_a_spool_that_works_they_are_no_warning(self) -> None:
+        """Where files were shipped before, young ones are worth a line, and old ones a warning."""
+        (young,) = self.run(Runs(), NOW, self.found(), ever_shipped=True)
+        (old,) = self.run(Runs(), NOW, self.found(old=1), ever_shipped=True)
+        assert (young.level, old.level) == ("info", "warning")
+
+    def test_the_tree_is_not_walked_each_time(self) -> None:
+        """What was found out is good for a quarter of an hour; it is forgotten when there are none any more."""
+        runs = Runs()
+        self.run(runs, NOW, self.found())
+        self.run(runs, NOW + 60, Strangers(files=9))
+        assert Seen.recalled(runs.memory).strangers == self.found()
+        self.run(runs, NOW + 960, Strangers(files=9))
+        assert Seen.recalled(runs.memory).strangers == Strangers(files=9)
+        self.run(runs, NOW + 1000, None)
+        assert runs.memory.get(MEMORY_NAME) == NOTHING_SEEN
 
 
 def test_the_future_is_remembered_for_hours() -> None:

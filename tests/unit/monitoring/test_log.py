@@ -24,11 +24,12 @@ from s3_uploader.core.events import (
     Notice,
     RunFinished,
     RunStarted,
+    StrangersFound,
     Uploaded,
     UploadFailed,
     UploadStarted,
 )
-from s3_uploader.core.model import Left, Proof, Receipt, RunReport
+from s3_uploader.core.model import Left, Proof, Receipt, RunReport, Stranger, Strangers
 from s3_uploader.monitoring import log as log_module
 from s3_uploader.monitoring.log import ALIKE, Log, Verbosity
 from s3_uploader.monitoring.logging_adapter import LoggingAdapter
@@ -243,6 +244,12 @@ ALL: list[Event] = [
     Notice("info", "i"),
     Notice("warning", "w"),
     Notice("error", "e"),
+    StrangersFound(
+        base_dir="/base_dir",
+        layout="tree",
+        matching=0,
+        found=Strangers(files=1, examples=(Stranger("x.tmp", "a temporary name", 1.0),)),
+    ),
     finished(shipped=1),
 ]
 
@@ -250,11 +257,14 @@ ALL: list[Event] = [
 @pytest.mark.parametrize(
     ("verbosity", "levels"),
     [
-        (Verbosity.QUIET, ["WARNING", "WARNING", "WARNING", "ERROR"]),
-        (Verbosity.NORMAL, ["INFO", "WARNING", "WARNING", "INFO", "WARNING", "ERROR", "INFO"]),
+        (Verbosity.QUIET, ["WARNING", "WARNING", "WARNING", "ERROR", "WARNING"]),
+        (Verbosity.NORMAL, ["INFO", "WARNING", "WARNING", "INFO", "WARNING", "ERROR", "WARNING", "INFO"]),
         (
             Verbosity.VERBOSE,
-            ["DEBUG", "DEBUG", "INFO", "WARNING", "DEBUG", "WARNING", "DEBUG", "INFO", "WARNING", "ERROR", "INFO"],
+            [
+                *("DEBUG", "DEBUG", "INFO", "WARNING", "DEBUG", "WARNING"),
+                *("DEBUG", "INFO", "WARNING", "ERROR", "WARNING", "INFO"),
+            ],
         ),
     ],
 )
@@ -396,6 +406,7 @@ def test_json_names_each_event() -> None:
         "notice",
         "notice",
         "notice",
+        "strangers_found",
         "run_finished",
     ]
     assert [each["level"] for each in told if each["event"] == "notice"] == ["info", "warning", "error"]
@@ -646,7 +657,7 @@ def test_a_library_user_gets_records_of_logging(caplog: pytest.LogCaptureFixture
     adapter = LoggingAdapter()
     for event in ALL:
         adapter(event)
-    assert [record.levelno for record in caplog.records] == [10, 10, 20, 30, 10, 30, 10, 20, 30, 40, 20]
+    assert [record.levelno for record in caplog.records] == [10, 10, 20, 30, 10, 30, 10, 20, 30, 40, 30, 20]
     assert caplog.records[2].getMessage() == f"{PATH} has been uploaded to bucket."
     assert caplog.records[2].event is ALL[2]  # type: ignore[attr-defined]
     assert all(record.name == "s3_uploader" for record in caplog.records)

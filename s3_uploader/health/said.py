@@ -1,0 +1,60 @@
+"""What a person was told of already: when it began, at growing distances while it lasts, and when it is over.
+
+The ledger remembers it from one run to the next. Cron mails each line, and a trouble that is mailed every minute is
+read by nobody.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+_DISTANCES = (3600.0, 6 * 3600.0, 86400.0, 7 * 86400.0)
+"""Seconds after which it is told a second time, a third time and so on; the last one repeats."""
+_LONGEST = 200
+
+
+class Said(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Of one trouble: since when it lasts, when it was last told, how often, and in which words."""
+
+    since: float
+    last: float
+    times: int = 1
+    words: str = ""
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is time to tell it again. Also after a clock was set back."""
+        return not 0 <= now - self.last < _DISTANCES[min(self.times, len(_DISTANCES)) - 1]
+
+
+class Sayings:
+    """What is told in one run.
+
+    :param before: what earlier runs remember.
+    :param says_again: somebody looks on, and is told all of it, whatever others were told before.
+    """
+
+    def __init__(self, before: dict[str, Said], *, now: float, says_again: bool = False) -> None:
+        self._before = before
+        self.now = now
+        self._says_again = says_again
+        self.said: dict[str, Said] = {}
+
+    def is_due(self, name: str, words: str) -> bool:
+        """Take note of a trouble; whether it is to be told now.
+
+        :param name: tells troubles apart, and is the same in each run.
+        :param words: what is told when it is over.
+        """
+        before = self.said.get(name) or self._before.get(name)
+        if before is None:
+            self.said[name] = Said(self.now, self.now, words=words[:_LONGEST])
+            return True
+        if before.is_due(self.now):
+            self.said[name] = Said(before.since, self.now, before.times + 1, words[:_LONGEST])
+            return True
+        self.said[name] = before
+        return self._says_again
+
+    def over(self) -> list[Said]:
+        """What lasts no longer."""
+        return [said for name, said in self._before.items() if name not in self.said]
