@@ -340,6 +340,8 @@ def _ftp_contradictions(values: dict[str, Any]) -> Iterator[str]:
         yield "ca_file: needs tls to be true"
     if values.get("lock_stale_seconds") is not None and values.get("lock_file") is None:
         yield "lock_stale_seconds: needs a lock_file"
+    if values.get("minimum_proof") == "none" and values.get("on_conflict") != "overwrite":
+        yield "minimum_proof: none needs on_conflict to be overwrite, because nobody can see what is replaced"
 
 
 def _local_contradictions(values: dict[str, Any]) -> Iterator[str]:

@@ -109,12 +109,25 @@ class FtpDestination(
         Longer | None, Meta(description="Age from which a remote lock file left by others is removed.")
     ] = None
     timeout_seconds: Annotated[float, Meta(gt=0, description="Longest silence of the server.")] = 30
+    connect_timeout_seconds: Annotated[
+        float, Meta(gt=0, description="Longest time until a connection has logged in.")
+    ] = 30
+    temporary_names: Annotated[
+        Literal["auto", "hidden", "visible", "none"],
+        Meta(
+            description="Under what names files are sent before they are renamed: `hidden` with a dot, `visible` "
+            "without, `auto` hidden where the server takes such names; `none` sends straight to the final name."
+        ),
+    ] = "auto"
     on_conflict: Annotated[
         Literal["fail", "overwrite", "keep-both"], Meta(description="What to do where the name is taken.")
     ] = "fail"
     minimum_proof: Annotated[
-        Literal["checksum", "md5", "size"],
-        Meta(description="The weakest proof with which a local file may be removed; most FTP servers give `size`."),
+        Literal["checksum", "md5", "size", "none"],
+        Meta(
+            description="The weakest proof with which a local file may be removed; most FTP servers give `size`. "
+            "`none`, for a drop box that shows nothing: the server's word is enough."
+        ),
     ] = "size"
     max_concurrency: Annotated[Positive, Meta(description="Most connections at once.")] = 2
 

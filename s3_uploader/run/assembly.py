@@ -100,7 +100,7 @@ def build_store(
             settings = msgspec.structs.asdict(server)
             for name in ("on_conflict", "minimum_proof"):
                 del settings[name]
-            return ftp.create(**settings, identity=config.base_dir)
+            return ftp.create(**settings, identity=config.base_dir, notice=notice, memory=memory)
 
         return LazyStore(name=f"{server.host}:{server.port}", scheme="ftps" if server.tls else "ftp", make=make_ftp)
     directory = destination

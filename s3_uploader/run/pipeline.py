@@ -34,6 +34,7 @@ from s3_uploader.run.admission import Admission
 from s3_uploader.run.circuit_breaker import CircuitBreaker
 from s3_uploader.run.concurrency import AdaptiveLimit
 from s3_uploader.run.in_flight import UploadsInFlight
+from s3_uploader.run.opening import open_store
 from s3_uploader.run.routing import Routes
 from s3_uploader.run.settlement import FileTask, Settlement, why_changed
 from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Layout
@@ -314,7 +315,8 @@ class Pipeline:
     def _ensure_store(self) -> bool:
         if not self._store_is_open:
             try:
-                self._store.open()
+                if not open_store(self._store, must_end=self._must_end, beat=self._beat):
+                    return False
             except DestinationBusy as error:
                 self._abandon(RunEnd.DESTINATION_BUSY, error)
                 return False

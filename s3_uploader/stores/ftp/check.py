@@ -8,9 +8,13 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 
-from s3_uploader.core.errors import StoreError
+from s3_uploader.core.errors import DestinationBusy, StoreError
 from s3_uploader.core.model import Finding, Severity
-from s3_uploader.stores.ftp.replies import Lost, Refused
+from s3_uploader.stores.ftp.learned import Learned, Names
+from s3_uploader.stores.ftp.lock import RemoteLock
+from s3_uploader.stores.ftp.names import learn_names
+from s3_uploader.stores.ftp.parts import PartNames
+from s3_uploader.stores.ftp.replies import Lost, Refused, wire
 from s3_uploader.stores.ftp.session import Session
 
 _LIMIT_SECONDS = 60.0
@@ -23,11 +27,13 @@ def check_server(
     *,
     server: str,
     lock_file: str | None,
+    temporary_names: str,
+    learned: Learned,
     now: float,
 ) -> list[Finding]:
     """Findings about an FTP server.
 
-    :param connect: makes a session, given what says how many seconds are left.
+    :param connect: makes a logged-in session, given what says how many seconds are left.
     :param login_error: puts a failure to connect into words.
     :param now: wall-clock time in seconds since the epoch.
     """
@@ -40,8 +46,10 @@ def check_server(
     findings = [Finding(Severity.OK, server, f"logged in; the server says: {session.welcome[:200]}")]
     findings.append(_tls(server, session))
     try:
-        findings += _round_trip(server, session, now - begun)
+        findings += _round_trip(server, session, temporary_names, learned, now - begun)
         findings += _lock(server, session, lock_file)
+    except Refused as refused:
+        findings.append(Finding(Severity.ERROR, server, f"it refuses what an upload needs: {refused.text}"))
     except Lost as error:
         findings.append(Finding(Severity.ERROR, server, f"the connection was lost: {error.reason}"))
     finally:
@@ -60,67 +68,172 @@ def _tls(server: str, session: Session) -> Finding:
     )
 
 
-def _round_trip(server: str, session: Session, clock_offset: float) -> Iterator[Finding]:
-    base = session.base.rstrip("/")
-    name = f".s3-uploader-check-{secrets.token_hex(8)}"
-    path, other = f"{base}/{name}", f"{base}/{name}-2"
-    directory = f"{base}/{name}-directory"
+def _round_trip(
+    server: str, session: Session, temporary_names: str, learned: Learned, clock_offset: float
+) -> Iterator[Finding]:
+    """What an upload does: store, look, prove, rename, look, delete."""
+    probes = _Probes(session)
     content = secrets.token_bytes(64)
     try:
-        try:
-            session.store(path, [content])
-        except Refused as refused:
-            yield Finding(
-                Severity.ERROR, server, f"a file cannot be written: {refused.text}", "Nothing can be shipped."
-            )
-            return
-        if session.size(path) != len(content):
-            yield Finding(Severity.ERROR, server, "reports another size than was sent", "Nothing would be shipped.")
-            return
-        yield Finding(Severity.OK, server, "a file was written and its size confirmed")
-        yield from _proof(server, session, path, content)
-        yield from _clock(server, session, path, clock_offset)
-        try:
-            session.rename(path, other)
-        except Refused as refused:
-            yield Finding(
-                Severity.ERROR, server, f"a file cannot be renamed: {refused.text}", "Nothing can be shipped."
-            )
-            return
-        try:
-            session.store(path, [content])
-            session.rename(path, other)
-        except Refused:
-            yield Finding(Severity.OK, server, "a rename does not replace a file that is there")
-        else:
+        path = probes.store(content, temporary_names, learned)
+        if learned.takes_no_hidden_names and temporary_names == "auto":
             yield Finding(
                 Severity.NOTE,
                 server,
-                "a rename replaces a file that is there",
-                "The uploader looks first; let nobody else write the same names at the same time.",
+                "takes no names that begin with a dot",
+                "Until they are whole, files are seen under names that end in .s3-uploader-part.",
             )
+    except Refused as refused:
+        right = "Give the FTP user the right to write"
+        if temporary_names == "hidden":
+            right += ", or set temporary_names to visible if the server takes no names with a dot"
+        yield Finding(Severity.ERROR, server, f"a file cannot be written: {refused.text}", f"{right}.")
+        return
+    try:
+        yield from _after_storing(server, session, probes, path, content, clock_offset)
+        if temporary_names != "none":
+            yield from _renames(server, session, probes, path, content)
+        yield from _directories(server, session, probes, renames=temporary_names != "none")
+    finally:
+        with contextlib.suppress(Lost):
+            for one, refusal in probes.remove().items():
+                # Without a rename a second upload needs it.
+                severity = Severity.ERROR if temporary_names == "none" else Severity.WARNING
+                yield Finding(
+                    severity,
+                    server,
+                    f"the test file {one} cannot be deleted: {refusal}",
+                    "Give the FTP user the right to delete: parts of failed uploads would stay, and a lock file too.",
+                )
+
+
+class _Probes:
+    """The small files that ``check`` makes."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._made: list[str] = []
+        self.base = session.base.rstrip("/")
+        self.hidden = True
+
+    def name(self) -> str:
+        """A path that nobody has used, to be removed in the end if something is there."""
+        dot = "." if self.hidden else ""
+        path = f"{self.base}/{dot}s3-uploader-check-{secrets.token_hex(8)}"
+        self._made.append(path)
+        return path
+
+    def store(self, content: bytes, temporary_names: str, learned: Learned) -> str:
+        """Store a first file under a name as uploads have it."""
+        self.hidden = temporary_names in ("auto", "hidden")
+        path = self.name()
         try:
-            session.make_directory(directory)
-        except Refused as refused:
+            self._session.store(path, [content])
+        except Refused:
+            if temporary_names != "auto":
+                raise
+            self.hidden = False
+            path = self.name()
+            self._session.store(path, [content])
+            learned.takes_no_hidden_names = True
+        else:
+            if self.hidden:
+                learned.takes_no_hidden_names = False
+        return path
+
+    def remove(self) -> dict[str, str]:
+        """Remove them; what stays, and why."""
+        stays = {}
+        for path in self._made:
+            if self._session.size(path) is not None:
+                try:
+                    self._session.command(f"DELE {wire(path)}")
+                except Refused as refused:
+                    stays[path] = refused.text
+        return stays
+
+
+def _after_storing(
+    server: str, session: Session, probes: _Probes, path: str, content: bytes, clock_offset: float
+) -> Iterator[Finding]:
+    size = session.size(path, thoroughly=True)
+    if size is None:
+        yield Finding(
+            Severity.ERROR,
+            server,
+            "does not tell of a file that was just written there, with SIZE, MLST or LIST",
+            "Give the FTP user the right to list; for a drop box set minimum_proof to none.",
+        )
+    elif size != len(content):
+        yield Finding(Severity.ERROR, server, "reports another size than was sent", "Nothing would be shipped.")
+    else:
+        yield Finding(Severity.OK, server, "a file was written and its size confirmed")
+        yield from _proof(server, session, path, content)
+        yield from _clock(server, session, path, clock_offset)
+
+
+def _renames(server: str, session: Session, probes: _Probes, path: str, content: bytes) -> Iterator[Finding]:
+    other = probes.name()
+    try:
+        session.rename(path, other)
+    except Refused as refused:
+        yield Finding(
+            Severity.ERROR,
+            server,
+            f"a file cannot be renamed: {refused.text}",
+            "Give the FTP user the right to rename, or set temporary_names to none.",
+        )
+        return
+    if session.size(other, thoroughly=True) != len(content):
+        yield Finding(
+            Severity.ERROR, server, "a renamed file is not there under its new name", "Nothing would be shipped."
+        )
+        return
+    try:
+        session.store(path, [content])
+        session.rename(path, other)
+    except Refused:
+        yield Finding(Severity.OK, server, "a rename does not replace a file that is there")
+    else:
+        yield Finding(
+            Severity.NOTE,
+            server,
+            "a rename replaces a file that is there",
+            "The uploader looks first; let nobody else write the same names at the same time.",
+        )
+
+
+def _directories(server: str, session: Session, probes: _Probes, *, renames: bool) -> Iterator[Finding]:
+    directory = probes.name()
+    try:
+        session.make_directory(directory)
+    except Refused as refused:
+        yield Finding(
+            Severity.WARNING,
+            server,
+            f"a directory cannot be made: {refused.text}",
+            "Only files whose directory is there already can be shipped.",
+        )
+        return
+    with contextlib.suppress(Refused):
+        session.remove_directory(directory)
+    with contextlib.suppress(Refused):
+        parts = PartNames(secrets.token_hex(8))
+        names = learn_names(session, probes.base or "/", parts, hidden=probes.hidden, renames=renames)
+        if names is Names.CHANGED:
             yield Finding(
                 Severity.WARNING,
                 server,
-                f"a directory cannot be made: {refused.text}",
-                "Only files whose directory is there already can be shipped.",
+                "stores files under other names than they are given",
+                "Files whose names it changes are not shipped.",
             )
-        else:
-            with contextlib.suppress(Refused):
-                session.command(f"RMD {directory}")
-    finally:
-        with contextlib.suppress(Lost):
-            left = [one for one in (path, other) if session.size(one) is not None and not session.delete(one)]
-            for one in left:
-                yield Finding(
-                    Severity.WARNING,
-                    server,
-                    f"the test file {one} cannot be deleted",
-                    "Partial files of failed uploads would stay, and so would a lock file.",
-                )
+        elif names is Names.FOLDED:
+            yield Finding(
+                Severity.NOTE,
+                server,
+                "takes upper and lower case for the same",
+                "Of two files whose names differ in nothing else only one is shipped.",
+            )
 
 
 def _proof(server: str, session: Session, path: str, content: bytes) -> Iterator[Finding]:
@@ -150,7 +263,21 @@ def _clock(server: str, session: Session, path: str, clock_offset: float) -> Ite
 
 
 def _lock(server: str, session: Session, lock_file: str | None) -> Iterator[Finding]:
-    if lock_file is not None and session.size(f"{session.base.rstrip('/')}/{lock_file}") is not None:
+    if lock_file is None:
+        return
+    path = f"{session.base.rstrip('/')}/{lock_file}"
+    if session.size(path) is not None:
         yield Finding(
             Severity.WARNING, server, f"the lock file {lock_file} exists", "A run would leave without uploading."
         )
+        return
+    lock = RemoteLock(path=path, name=lock_file, server=server, stale_seconds=None)
+    try:
+        lock.acquire(session)
+        lock.release(session)
+    except Refused as refused:
+        yield Finding(Severity.ERROR, server, f"the lock file {lock_file} cannot be made: {refused.text}")
+    except (DestinationBusy, StoreError) as error:
+        yield Finding(Severity.ERROR, server, error.message, error.hint)
+    else:
+        yield Finding(Severity.OK, server, f"the lock file {lock_file} was made and removed")

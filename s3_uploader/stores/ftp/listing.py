@@ -6,12 +6,13 @@ import contextlib
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError
 from s3_uploader.core.text import shown_name
-from s3_uploader.stores.ftp.replies import Listed, Lost, Refused, parse_listing
+from s3_uploader.stores.ftp.replies import Listed, Lost, Refused
 from s3_uploader.stores.keys import path_segments
 from s3_uploader.stores.listing import CannotList, Entry
 
@@ -23,13 +24,21 @@ _UNKNOWN_COMMAND = (500, 502, 504)
 _ABSENT = (450, 501, 550, 553)
 """What servers answer to MLSD of a directory that is not there; pyftpdlib takes that for a wrong argument (501)."""
 
+_MOST_LISTED_BYTES = 32 << 20
+"""Of one directory: some 300,000 names."""
+_MOST_LISTED_SECONDS = 120.0
+_MOST_READ_SECONDS = 60.0
+_BYTES_A_SECOND = 100_000
+"""A file that is read more slowly than that takes too long."""
+
 _Result = TypeVar("_Result")
 
 
 class FtpInventory:
     """A directory on an FTP server as :class:`~s3_uploader.stores.listing.Inventory`.
 
-    Memory is bounded by the largest directory of it. Each thread that looks has a connection of its own.
+    Memory is bounded by the largest directory of it, and that by a limit. Each thread that looks has its own
+    connection.
 
     :param connect: makes a logged-in session.
     :param login_error: puts a failure to connect into words.
@@ -81,8 +90,6 @@ class FtpInventory:
 
     def entries(self, prefix: str, *, wanted: Callable[[], str]) -> Iterator[Entry]:
         """Walk from the directory that ``prefix`` names."""
-        if not self._session().features.mlst:
-            raise CannotList(f"The FTP server {self._name} knows no MLSD.", code="502")
         yield from self._walk(prefix[: prefix.rfind("/") + 1], wanted)
 
     def look(self, key: str, *, content: bool) -> Entry | None:
@@ -96,24 +103,22 @@ class FtpInventory:
         return self._persist(lambda session: _look(session, key, content=content), key)
 
     def _walk(self, path: str, wanted: Callable[[], str]) -> Iterator[Entry]:
-        listed = self._persist(lambda session: _list(session, path), path)
+        listed = self._persist(lambda session: _list(session, path, self.address(path)), path)
         # A directory's keys come where its name with a slash does: "a.b" is before "a/b".
-        listed.sort(key=lambda each: os.fsencode(each.name) + (b"/" if each.kind == "dir" else b""))
-        for each in listed:
-            if each.name in ("", ".", "..") or "/" in each.name:
-                continue
+        listed.sort()
+        listed.reverse()
+        while listed:
+            each = _unpacked(listed.pop())
             if each.kind == "dir":
                 below = f"{path}{each.name}/"
                 if os.fsencode(below) >= os.fsencode(wanted())[: len(os.fsencode(below))]:
                     yield from self._walk(below, wanted)
-            elif each.kind == "file":
-                size = each.size
-                if size is None:
-                    entry = self.look(path + each.name, content=False)
-                    if entry is not None:
-                        yield entry
-                else:
-                    yield Entry(key=path + each.name, size=size, modified=each.modified)
+            elif each.size is None:
+                entry = self.look(path + each.name, content=False)
+                if entry is not None:
+                    yield entry
+            else:
+                yield Entry(key=path + each.name, size=each.size, modified=each.modified)
 
     def _persist(self, ask: Callable[[Session], _Result], key: str) -> _Result:
         """Ask, with a new connection where the old one is lost."""
@@ -130,8 +135,10 @@ class FtpInventory:
                         scope=Scope.DESTINATION,
                     ) from None
             except Refused as refused:
-                if refused.verb == "MLSD" and refused.code in _UNKNOWN_COMMAND:
-                    raise CannotList(f"The FTP server {self._name} refuses MLSD: {refused.text}.", code="502") from None
+                if refused.verb in ("MLSD", "LIST") and refused.code in _UNKNOWN_COMMAND:
+                    raise CannotList(
+                        f"The FTP server {self._name} lists nothing: {refused.text}.", code="502"
+                    ) from None
                 raise StoreError(
                     f"The FTP server refuses to tell of {shown_name(self.address(key))}: {refused.text}.",
                     code=str(refused.code),
@@ -153,15 +160,55 @@ class FtpInventory:
         return session
 
 
-def _list(session: Session, path: str) -> list[Listed]:
-    received: list[bytes] = []
+def _list(session: Session, path: str, address: str) -> list[bytes]:
+    """The files and directories in one directory, each packed: of such there may be very many."""
+    packed: list[bytes] = []
+
+    def collect(listed: Listed) -> None:
+        if listed.name not in ("", ".", "..") and "/" not in listed.name and listed.kind in ("file", "dir"):
+            packed.append(_packed(listed))
+
     try:
-        session.retrieve(_absolute(session, path.rstrip("/")), received.append, command="MLSD")
+        with _for_seconds(session, _MOST_LISTED_SECONDS):
+            whole = session.listing(_absolute(session, path.rstrip("/")), collect, most=_MOST_LISTED_BYTES)
     except Refused as refused:
         if refused.code in _ABSENT:
             return []  # removed since its parent was listed, or never there
         raise
-    return parse_listing(b"".join(received))
+    if not whole:
+        raise CannotList(f"The listing of {shown_name(address)} on the FTP server does not end.", code="Endless")
+    return packed
+
+
+def _packed(listed: Listed) -> bytes:
+    # No name holds a NUL, so that names come in the order in which whole keys do.
+    name = os.fsencode(listed.name) + (b"/" if listed.kind == "dir" else b"")
+    size = "" if listed.size is None else str(listed.size)
+    modified = "" if listed.modified is None else str(listed.modified)
+    return name + f"\0{size} {modified}".encode()
+
+
+def _unpacked(packed: bytes) -> Listed:
+    name, _, rest = packed.partition(b"\0")
+    size, _, modified = rest.partition(b" ")
+    return Listed(
+        name=os.fsdecode(name.removesuffix(b"/")),
+        kind="dir" if name.endswith(b"/") else "file",
+        size=int(size) if size else None,
+        modified=float(modified) if modified else None,
+    )
+
+
+@contextlib.contextmanager
+def _for_seconds(session: Session, seconds: float) -> Iterator[None]:
+    """However slowly it comes, it ends."""
+    given = session.remaining
+    ends_at = time.monotonic() + seconds
+    session.remaining = lambda: min(given(), ends_at - time.monotonic())
+    try:
+        yield
+    finally:
+        session.remaining = given
 
 
 def _look(session: Session, key: str, *, content: bool) -> Entry | None:
@@ -175,7 +222,9 @@ def _look(session: Session, key: str, *, content: bool) -> Entry | None:
         algorithm = session.features.algorithm
         if not digest:
             read = hashlib.sha256()
-            session.retrieve(path, read.update)
+            with _for_seconds(session, _MOST_READ_SECONDS + size / _BYTES_A_SECOND):
+                # One byte more than it should have is enough to tell that it is another file.
+                session.retrieve(path, read.update, most=size)
             algorithm, digest = "sha256", read.hexdigest()
         checksums = {algorithm: digest}
     modified = None

@@ -10,67 +10,24 @@ whose ``APPE`` appends. Two limits remain:
   same moment both go on.
 
 A lock is removed only if its first line is ours, if it is older than ``stale_seconds`` by the server's clock, or if it
-was left by a process of this program that ran in this very system, since its last boot, and does not exist any more.
+was left by a process of this program that ran on this very machine and does not exist any more.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
-import socket
+from collections.abc import Callable
 
-import msgspec
-
-from s3_uploader.core import procfs
-from s3_uploader.core.errors import DestinationBusy
-from s3_uploader.stores.ftp.replies import Refused
+from s3_uploader.core.errors import DestinationBusy, Scope, StoreError
+from s3_uploader.stores.ftp.holder import Holder
+from s3_uploader.stores.ftp.learned import Learned
+from s3_uploader.stores.ftp.replies import Refused, wire
 from s3_uploader.stores.ftp.session import Session
 
 _LONGEST = 4096
-
-
-class Holder(msgspec.Struct, frozen=True):
-    """A process, identified so that another one in the same system can tell whether it still exists."""
-
-    host: str
-    boot: str
-    pids: str
-    pid: int
-    started: str
-
-    @classmethod
-    def current(cls) -> Holder:
-        """The process that runs this."""
-        return cls(
-            host=socket.gethostname(),
-            boot=procfs.boot_id(),
-            pids=procfs.pid_namespace(),
-            pid=os.getpid(),
-            started=_start_of(os.getpid()),
-        )
-
-    def line(self, nonce: str) -> str:
-        """The line in the lock file."""
-        return f"s3-uploader {self.host} {self.boot or '-'} {self.pids or '-'} {self.pid} {self.started or '-'} {nonce}"
-
-    @classmethod
-    def of_line(cls, line: str) -> Holder | None:
-        """The holder in a line of a lock file, ``None`` if it is none of ours."""
-        words = line.split(" ")
-        if len(words) != 7 or words[0] != "s3-uploader" or not words[4].isdigit():
-            return None
-        return cls(host=words[1], boot=words[2], pids=words[3], pid=int(words[4]), started=words[5])
-
-    def is_gone(self) -> bool:
-        """Whether the process is known to have ended; ``False`` where there is no telling from here."""
-        here = Holder.current()
-        if "-" in (self.boot, self.pids, self.started) or not here.boot:
-            return False
-        if (self.host, self.boot, self.pids) != (here.host, here.boot, here.pids):
-            return False
-        # A pid comes round again; together with the start time it does not.
-        return _start_of(self.pid) != self.started
+_GRANTED = "granted"  # no path, which begins with a slash
+_HINT = "Give that right, or leave out lock_file."
 
 
 class RemoteLock:
@@ -78,13 +35,17 @@ class RemoteLock:
 
     :param server: how messages call the server.
     :param stale_seconds: age from which a lock left by anybody is removed, ``None`` for never.
+    :param learned: what is known of the server.
     """
 
-    def __init__(self, *, path: str, name: str, server: str, stale_seconds: float | None) -> None:
+    def __init__(
+        self, *, path: str, name: str, server: str, stale_seconds: float | None, learned: Learned | None = None
+    ) -> None:
         self._path = path
         self._name = name
         self._server = server
         self._stale_seconds = stale_seconds
+        self._learned = Learned() if learned is None else learned
         self._line = Holder.current().line(secrets.token_hex(8))
         self._held = False
 
@@ -93,7 +54,9 @@ class RemoteLock:
 
         :raises DestinationBusy: if somebody else has it.
         :raises Refused: if the server does not let us create it.
+        :raises StoreError: if it could not be removed again.
         """
+        self._make_sure_of_delete(session)
         if session.size(self._path) is not None and not self._clear_away(session):
             raise self._busy()
         content = self._line.encode() + b"\n"
@@ -109,16 +72,52 @@ class RemoteLock:
             raise self._busy()
         self._held = True
 
-    def release(self, session: Session) -> bool:
-        """Remove the lock file if it is still ours; ``False`` if it was not."""
+    def release(self, session: Session, *, tell: Callable[[str], None] = lambda _: None) -> bool:
+        """Remove the lock file if it is still ours; ``False`` if it was not.
+
+        :param tell: takes the sentence that it cannot be removed.
+        """
         if not self._held:
             return False
         first = self._first_line(session)
-        ours = first is None or first == self._line
-        removed = ours and session.delete(self._path)
+        removed = False
+        if first is None or first == self._line:
+            try:
+                session.command(f"DELE {wire(self._path)}")
+                removed = True
+            except Refused as refused:
+                self._learned.refused("delete", self._path)
+                tell(self._stays(refused).message + " " + _HINT)
         # Not before: with the connection lost on the way the caller tries again.
         self._held = False
         return removed
+
+    def _make_sure_of_delete(self, session: Session) -> None:
+        """A lock that nobody can remove would keep everybody out, so find out before there is one.
+
+        :raises StoreError: if files cannot be deleted there.
+        """
+        known = self._learned.refusing("delete")
+        if known == _GRANTED:
+            return
+        if not known or session.size(known) is None:
+            known = f"{self._path}.{secrets.token_hex(6)}"
+            session.store(known, [b"\n"])
+        try:
+            session.command(f"DELE {wire(known)}")
+        except Refused as refused:
+            self._learned.refused("delete", known)
+            raise self._stays(refused) from None
+        self._learned.refused("delete", _GRANTED)
+
+    def _stays(self, refused: Refused) -> StoreError:
+        return StoreError(
+            f"The FTP user may not delete files on {self._server}, so that the lock file {self._name} would stay: "
+            f"{refused.text}.",
+            code=str(refused.code),
+            scope=Scope.DESTINATION,
+            hint=_HINT,
+        )
 
     def _busy(self) -> DestinationBusy:
         hint = ""
@@ -135,7 +134,7 @@ class RemoteLock:
             content.extend(chunk[: _LONGEST - len(content)])
 
         try:
-            session.retrieve(self._path, consume)
+            session.retrieve(self._path, consume, most=_LONGEST)
         except Refused:
             return "" if session.size(self._path) is None else None
         return content.split(b"\n", 1)[0].decode("utf-8", "replace")
@@ -162,7 +161,8 @@ class RemoteLock:
         try:
             session.rename(self._path, aside)
         except Refused:
-            return False
+            # Without the right to rename there is a moment in which a fresh lock would be taken for the old one.
+            return self._first_line(session) == first and session.delete(self._path)
         taken, self._path = self._path, aside
         try:
             renamed_first = self._first_line(session)
@@ -186,9 +186,3 @@ class RemoteLock:
             return session.modified(probe)
         finally:
             session.delete(probe)
-
-
-def _start_of(pid: int) -> str:
-    """Start of a process in clock ticks since boot; empty if there is no such process, or only its zombie."""
-    ticks = procfs.start_ticks(pid)
-    return str(ticks) if ticks and not procfs.is_zombie(pid) else ""

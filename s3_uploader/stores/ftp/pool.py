@@ -14,10 +14,14 @@ from s3_uploader.stores.ftp.replies import Lost, Refused
 from s3_uploader.stores.workers import UploadTask
 
 if TYPE_CHECKING:
+    from s3_uploader.stores.ftp.parts import PartNames
     from s3_uploader.stores.ftp.session import Session
 
 _GRACE_SECONDS = 1.0
 """How long an upload that was cancelled may take to tidy up before its connection is cut."""
+
+_SILENCE_SECONDS = 0.9
+_QUIT_SECONDS = 0.3
 
 _IDLE_SECONDS = 15.0
 """A session that was idle for longer is asked whether it still lives: many servers hang up silently."""
@@ -26,36 +30,34 @@ _IDLE_SECONDS = 15.0
 class SessionPool:
     """Sessions for flights.
 
-    :param connect: makes a session, given what says how many seconds are left.
+    :param make: makes a session that is not connected yet, given what says how many seconds are left.
     :param login_error: puts a failure to connect into words.
     :param most: most sessions at once.
+    :param parts: knows what could not be removed.
     """
 
     def __init__(
         self,
         *,
-        connect: Callable[[Callable[[], float]], Session],
+        make: Callable[[Callable[[], float]], Session],
         login_error: Callable[[Refused | Lost], StoreError],
         most: int,
+        parts: PartNames,
     ) -> None:
-        self._connect = connect
+        self._make_session = make
         self._login_error = login_error
         self._most = most
         self._open = 0
         self._idle: list[Session] = []
         self._free = threading.Condition()
         self._closed = False
-        self._leftovers: set[str] = set()
+        self._parts = parts
 
     def add(self, session: Session) -> None:
         """Take in a session that was made elsewhere."""
         with self._free:
             self._open += 1
         self._give(session)
-
-    def leave_behind(self, path: str) -> None:
-        """Remember a temporary file that could not be removed, for the next session that is made."""
-        self._leftovers.add(path)
 
     @contextlib.contextmanager
     def session(self, task: UploadTask) -> Iterator[Session]:
@@ -92,29 +94,34 @@ class SessionPool:
         """
         # An idle session may have died without a word; the second attempt is with a new one.
         for _ in range(2):
-            if on_shutdown is None and not self._leftovers:
+            if on_shutdown is None and not self._parts.leftovers:
                 break
             with self._free:
                 session = self._idle.pop() if self._idle else None
             try:
                 if session is None:
-                    session = self._connect(lambda: ends_at - time.monotonic())
-                session.remaining = lambda: ends_at - time.monotonic()
-                self._sweep(session)
+                    session = self._make_session(self._until(ends_at))
+                    session.connect()
+                session.remaining = self._until(ends_at)
+                self._parts.remove_leftovers(session)
                 if on_shutdown is not None:
                     on_shutdown(session)
             except (Refused, Lost):
                 if session is not None:
                     session.close()
                 continue
-            session.quit()
+            session.quit(seconds=_QUIT_SECONDS)
             break
         with self._free:
             # A worker that hangs still has its session, and closes it when it lets go.
             self._closed = True
             idle, self._idle = self._idle, []
         for session in idle:
-            session.quit()
+            session.quit(seconds=max(0.0, min(_QUIT_SECONDS, ends_at - time.monotonic())))
+
+    def _until(self, ends_at: float) -> Callable[[], float]:
+        # A server that says nothing for so long at the end does not hold up who waits for the end.
+        return lambda: min(_SILENCE_SECONDS, ends_at - time.monotonic())
 
     def _take(self, task: UploadTask) -> Session:
         """An idle session, a new one, or the next to become free."""
@@ -138,12 +145,16 @@ class SessionPool:
 
     def _make(self, task: UploadTask) -> Session | None:
         """A new session; ``None`` if the server wants no more than there are."""
+        session = self._make_session(_time_of(task))
         try:
-            session = self._connect(_time_of(task))
+            with task.interrupted_by(session.interrupt):
+                session.connect()
         except (Refused, Lost) as error:
             with self._free:
                 self._open -= 1
-                if isinstance(error, Refused) and error.code in TOO_MANY and self._open:
+                # Some turn away one connection too many with a reply, others hang up or do not answer.
+                is_one_too_many = error.code in TOO_MANY if isinstance(error, Refused) else error.step == "connect"
+                if is_one_too_many and self._open:
                     self._most = self._open
                     return None
             raise self._login_error(error) from None
@@ -151,7 +162,7 @@ class SessionPool:
             with self._free:
                 self._open -= 1
             raise
-        self._sweep(session)
+        self._parts.remove_leftovers(session)
         return session
 
     def _give(self, session: Session) -> None:
@@ -168,12 +179,6 @@ class SessionPool:
         with self._free:
             self._open -= 1
             self._free.notify()
-
-    def _sweep(self, session: Session) -> None:
-        """Remove temporary files of uploads that ended with a lost connection."""
-        while self._leftovers and session.usable:
-            with contextlib.suppress(KeyError, Refused, Lost):
-                session.delete(self._leftovers.pop())
 
 
 def _time_of(task: UploadTask) -> Callable[[], float]:

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import os
 import re
-import time
 
 import msgspec
 
 from s3_uploader.core.text import shown_text
+
+_MOST_SHOWN = 500
+"""Characters of what a server says that stand in any message of ours."""
 
 
 class Refused(Exception):
@@ -26,7 +28,8 @@ class Refused(Exception):
     """
 
     def __init__(self, reply: str, verb: str = "") -> None:
-        self.code = int(reply[:3]) if reply[:3].isdigit() else 0
+        self.code = int(reply[:3]) if reply[:3].isascii() and reply[:3].isdigit() else 0
+        self.reply = reply[: 4 * _MOST_SHOWN]
         self.text = shown_reply(reply)
         self.verb = verb
         self.step = ""
@@ -71,7 +74,8 @@ _DIGITS = {"sha256": 64, "sha512": 128, "sha1": 40, "md5": 32, "crc32": 8}
 
 def parse_features(reply: str) -> Features:
     """Read the reply to ``FEAT``; the strongest hash wins."""
-    lines = [line.strip() for line in reply.splitlines() if line.startswith(" ")]
+    # RFC 2389 wants a blank before each; some servers repeat the code.
+    lines = [line.removeprefix("211-").strip() for line in reply.split("\n")[1:-1]]
     names = {line.partition(" ")[0].upper(): line.partition(" ")[2] for line in lines}
     hash_command, algorithm = "", ""
     offered = {name.strip(" *").upper() for name in names.get("HASH", "").split(";")}
@@ -101,7 +105,7 @@ def parse_digest(reply: str, algorithm: str) -> str:
     in every form known.
     """
     length = _DIGITS[algorithm]
-    last = reply.splitlines()[-1] if reply else ""
+    last = reply.split("\n")[-1]
     # Some servers leave out a CRC's leading zeros.
     pattern = r"[0-9a-fA-F]{1,8}" if algorithm == "crc32" else rf"[0-9a-fA-F]{{{length}}}"
     for word in re.split(r"[\s\"']+", last[4:]):
@@ -112,15 +116,20 @@ def parse_digest(reply: str, algorithm: str) -> str:
 
 def parse_time(reply: str) -> float | None:
     """Seconds since the epoch in a reply to ``MDTM`` or a ``modify`` fact: ``20261120132846``, UTC (RFC 3659)."""
-    found = re.search(r"\b(\d{14})(?:\.\d+)?\b", reply)
+    found = _TIME.search(reply)
     if found is None:
         return None
     import calendar
 
-    try:
-        return float(calendar.timegm(time.strptime(found[1], "%Y%m%d%H%M%S")))
-    except ValueError:
+    year, month, day, hour, minute, second = map(int, found.groups())
+    if not (year >= 1970 and 1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second <= 60):
         return None
+    return float(calendar.timegm((year, month, day, hour, minute, second)))
+
+
+_TIME = re.compile(
+    r"(?<![0-9A-Za-z_])([0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})(?:\.[0-9]+)?(?![0-9A-Za-z_])"
+)
 
 
 def wire(path: str) -> str:
@@ -134,20 +143,45 @@ def unwire(text: str) -> str:
 
 
 def shown_reply(reply: str) -> str:
-    """A reply for a message: on one line, without the full stop at its end."""
-    text = " ".join(reply.split()).rstrip(".")
-    return shown_text(text.encode("latin-1", "replace").decode("utf-8", "replace"))
+    """A reply for a message: on one line, without the full stop at its end, and not longer than a person reads."""
+    # Cut before it is worked on: it may have 64 KiB.
+    text = " ".join(reply[: 4 * _MOST_SHOWN].split()).rstrip(".")
+    shown = shown_text(text.encode("latin-1", "replace").decode("utf-8", "replace"))
+    return shown if len(shown) <= _MOST_SHOWN else shown[: _MOST_SHOWN - 1] + "…"
 
 
 def fact(reply: str, name: str) -> str:
     """One fact of a reply to ``MLST``: ``size=5;modify=20261120132846; /name``."""
-    for line in reply.splitlines():
-        if line.startswith(" "):
-            for item in line.strip().partition(" ")[0].split(";"):
-                key, _, value = item.partition("=")
-                if key.lower() == name:
-                    return value
+    for line in reply.split("\n"):
+        for item in _CODE.sub("", line).strip().partition(" ")[0].split(";"):
+            key, equals, value = item.partition("=")
+            if equals and key.strip().lower() == name:
+                return value.strip()
     return ""
+
+
+_CODE = re.compile("^[1-5][0-9]{2}[- ]")
+_DELIMITED_PORT = re.compile(r"\((.)\1\1([0-9]{1,5})\1\)")
+_ADDRESS_AND_PORT = re.compile(r"(?<![0-9])(?:[0-9]{1,3} ?, ?){4}([0-9]{1,3}) ?, ?([0-9]{1,3})(?![0-9])")
+
+
+def parse_passive(reply: str) -> int | None:
+    """The port in a reply to ``EPSV`` (RFC 2428) or ``PASV`` (RFC 959); ``None`` if there is none."""
+    found = _DELIMITED_PORT.search(reply)
+    if found:
+        port = int(found[2])
+    else:
+        found = _ADDRESS_AND_PORT.search(reply)
+        if not found:
+            return None
+        port = int(found[1]) * 256 + int(found[2])
+    return port if 0 < port < 1 << 16 else None
+
+
+def parse_working_directory(reply: str) -> str:
+    """The path in a reply to ``PWD``, in which quotes are doubled; empty if there is none."""
+    found = re.match(r'257 "((?:[^"]|"")*)"', reply)
+    return unwire(found[1].replace('""', '"')) if found else ""
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -159,28 +193,52 @@ class Listed(msgspec.Struct, frozen=True):
     modified: float | None
 
 
-def parse_listing(data: bytes) -> list[Listed]:
-    """What ``MLSD`` sent (RFC 3659, 7.2): ``type=file;size=5;modify=20261120132846; name``."""
-    found = []
-    # By the bytes: a name may hold what str.splitlines takes for the end of a line.
-    for line in data.split(b"\r\n"):
-        facts, space, name = line.partition(b" ")
-        if not space:
-            continue
-        values = {}
-        for item in facts.decode("latin-1").split(";"):
-            key, _, value = item.partition("=")
-            values[key.lower()] = value
-        size = values.get("size", "")
-        found.append(
-            Listed(
-                name=os.fsdecode(name),
-                kind=values.get("type", "").lower(),
-                size=int(size) if size.isdigit() else None,
-                modified=parse_time(values.get("modify", "")),
-            )
-        )
-    return found
+_KINDS = {"-": "file", "d": "dir"}
+_UNIX_LINE = re.compile(
+    rb"([-bcdlps])[-rwxsStTl][^ ]* .*? ([0-9]{1,19}) +"
+    rb"(?:[^ 0-9]{3,6} +[0-9]{1,2}|[0-9]{1,2} +[^ 0-9]{3,6}|[0-9]{4}-[0-9]{2}-[0-9]{2})"
+    rb" +(?:[0-9]{4}|[0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?) (.+)",
+    re.DOTALL,
+)
+_DOS_LINE = re.compile(
+    rb"[0-9]{2}-[0-9]{2}-[0-9]{2,4} +[0-9]{1,2}:[0-9]{2}(?:[AP]M)? +(<DIR>|[0-9]{1,19}) (.+)", re.DOTALL
+)
+
+
+def parse_listed(line: bytes) -> Listed | None:
+    """One line of what ``MLSD`` sent (RFC 3659, 7.2) or ``LIST``, ``None`` if it is of no kind that is known.
+
+    ``LIST`` has no standard; nearly all servers do as ``ls -l`` does, those of Windows as ``dir``.
+    """
+    facts, space, name = line.partition(b" ")
+    if b"=" in facts:
+        return _from_facts(facts.decode("latin-1"), os.fsdecode(name)) if space else None
+    found = _UNIX_LINE.fullmatch(line)
+    if found:
+        kind = found[1].decode()
+        name = found[3].partition(b" -> ")[0] if kind == "l" else found[3]
+        return Listed(os.fsdecode(name), _KINDS.get(kind, "other"), int(found[2]), None)
+    found = _DOS_LINE.fullmatch(line)
+    if found:
+        size = None if found[1] == b"<DIR>" else int(found[1])
+        # The size stands at the right of its column, the name after one blank, behind <DIR> after more.
+        name = found[2].lstrip() if size is None else found[2]
+        return Listed(os.fsdecode(name), "dir" if size is None else "file", size, None)
+    return None
+
+
+def _from_facts(facts: str, name: str) -> Listed:
+    values = {}
+    for item in facts.split(";"):
+        key, _, value = item.partition("=")
+        values[key.strip().lower()] = value.strip()
+    size = values.get("size", "")
+    return Listed(
+        name=name,
+        kind=values.get("type", "").lower(),
+        size=int(size) if size.isascii() and size.isdigit() and len(size) < 20 else None,
+        modified=parse_time(values.get("modify", "")),
+    )
 
 
 def os_reason(error: BaseException) -> str:

@@ -1,41 +1,47 @@
-"""One logged-in connection to an FTP server: its commands, its time limits, and what its answers mean.
-
-Written with :mod:`ftplib`, which this module imports (with :mod:`ssl`: 20 ms); only an open store imports this module.
-
-Names are bytes. The control connection is therefore read and written as Latin-1, which maps every byte to one
-character, and a path is the bytes of :func:`os.fsencode` in that form (:func:`~s3_uploader.stores.ftp.replies.wire`).
-``ftplib``'s default, strict UTF-8, breaks on the first umlaut in the welcome of an older server.
-"""
+"""One logged-in connection to an FTP server: its commands, its time limits, and what its answers mean."""
 
 from __future__ import annotations
 
 import contextlib
-import ftplib
-import socket
+import re
 import ssl
 import time
 from collections.abc import Callable, Iterable
-from typing import TypeVar
 
 import msgspec
 
+from s3_uploader.stores.ftp.control import Control, raise_for
+from s3_uploader.stores.ftp.data import CHUNK, DataConnection
+from s3_uploader.stores.ftp.learned import Learned
 from s3_uploader.stores.ftp.replies import (
     Features,
+    Listed,
     Lost,
     Refused,
     fact,
     os_reason,
     parse_digest,
     parse_features,
+    parse_listed,
+    parse_passive,
     parse_time,
+    parse_working_directory,
     shown_reply,
-    unwire,
     wire,
 )
 
-CHUNK = 1 << 16
+__all__ = ["CHUNK", "Session", "Settings"]
 
-_Result = TypeVar("_Result")
+_ABSENT = (450, 550, 553)
+_UNKNOWN = (500, 502, 504)
+_NO_PASSIVE = (425, 500, 501, 502, 504, 522)
+"""Replies after which the other way to a data connection is worth a try."""
+
+_KEEP_ALIVE_SECONDS = 20.0
+"""So often the control connection gets a word while data go: what carries it on the way forgets the silent."""
+
+_NO_ANSWER = (500, 501, 502, 503)
+"""What servers say to NOOP that do not know it."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tls: bool
     ca_file: str | None
     timeout_seconds: float
+    connect_timeout_seconds: float = 30
 
     def __repr__(self) -> str:
         return f"Settings({self.user}@{self.host}:{self.port}{self.path})"
@@ -59,61 +66,110 @@ class Session:
 
     :param remaining: seconds that the current user of the session has left; no single wait is longer than that, nor
         than ``settings.timeout_seconds``.
-    :raises Refused: if the server refuses the login, TLS or the path.
-    :raises Lost: if there is no connection to be had.
+    :param learned: what is known of the server, shared by all its sessions.
     """
 
-    def __init__(self, settings: Settings, *, remaining: Callable[[], float]) -> None:
+    def __init__(self, settings: Settings, *, remaining: Callable[[], float], learned: Learned | None = None) -> None:
         self.remaining = remaining
-        self.usable = True
+        self.learned = Learned() if learned is None else learned
         self.last_used = time.monotonic()
-        self._settings = settings
-        self._data: socket.socket | None = None
-        self._context: ssl.SSLContext | None = None
         self.step = "connect"
         """How far the login came: ``connect``, ``tls``, ``login``, ``path`` or ``ready``."""
-        self._ftp: ftplib.FTP = ftplib.FTP(encoding="latin-1")
-        if settings.tls:
-            self._context = ssl.create_default_context(cafile=settings.ca_file)
-            self._ftp = ftplib.FTP_TLS(context=self._context, encoding="latin-1")
+        self.welcome = ""
+        """What the server said when we connected."""
+        self.base = "/"
+        """The directory under which files are stored, absolute."""
+        self.features = Features(utf8=False, mlst=False, mdtm=False, hash_command="", algorithm="")
+        self._settings = settings
+        self._control: Control | None = None
+        self._data: DataConnection | None = None
+        self._context: ssl.SSLContext | None = None
+        self._interrupted = False
+
+    def connect(self) -> None:
+        """Connect, log in and enter the directory.
+
+        :raises Refused: if the server refuses the login, TLS or the path.
+        :raises Lost: if there is no connection to be had.
+        """
+        given = self.remaining
+        ends_at = time.monotonic() + self._settings.connect_timeout_seconds
+        self.remaining = lambda: min(given(), ends_at - time.monotonic())
         try:
             self._log_in()
         except (Refused, Lost) as error:
             error.step = self.step
             self.close()
             raise
+        except BaseException:
+            self.close()
+            raise
+        self.remaining = given
 
     @property
-    def welcome(self) -> str:
-        """What the server said when we connected."""
-        return shown_reply(self._ftp.welcome or "")
+    def usable(self) -> bool:
+        """Whether the connection is still of use."""
+        return self._control is not None and self._control.usable
 
     @property
     def tls_version(self) -> str:
         """The version of TLS in use, empty without TLS."""
-        return (self._ftp.sock.version() or "") if isinstance(self._ftp.sock, ssl.SSLSocket) else ""
+        encrypted = None if self._control is None else self._control.tls
+        return "" if encrypted is None else encrypted.version() or ""
 
     def command(self, line: str, *, extra_seconds: float = 0.0) -> str:
         """Send one command and return its reply.
 
         :param extra_seconds: seconds to wait beyond the usual limit, for a command that takes the server long.
         """
-        return self._guarded(lambda: self._ftp.sendcmd(line), verb=line.partition(" ")[0], extra_seconds=extra_seconds)
+        control = self._live()
+        control.send(line, seconds=self._limit())
+        return self._reply(line.partition(" ")[0], extra_seconds=extra_seconds)
 
-    def size(self, path: str) -> int | None:
-        """Size of the file at ``path``, ``None`` if there is none."""
-        try:
-            reply = self.command(f"SIZE {wire(path)}")
-        except Refused as refused:
-            if refused.code not in (500, 501, 502, 504) or not self.features.mlst:
-                if refused.code in (450, 550, 553):
-                    return None
-                raise
-            return self._size_by_mlst(path)
-        digits = reply[4:].strip()
-        if not digits.isdigit():
-            raise self._out_of_step(reply)
-        return int(digits)
+    def size(self, path: str, *, thoroughly: bool = False) -> int | None:
+        """Size of the file at ``path``, ``None`` if there is none.
+
+        It is asked for with ``SIZE``; where that is unknown or answered without sense, with ``MLST``, at last with a
+        listing of the directory.
+
+        :param thoroughly: do not believe one command alone that there is none.
+        """
+        denied: list[str] = []
+        for command in ("SIZE", "MLST"):
+            if command in self.learned.lacks or (command == "MLST" and not self.features.mlst and denied):
+                continue
+            try:
+                reply = self.command(f"{command} {wire(path)}")
+            except Refused as refused:
+                if refused.code in _ABSENT:
+                    if not thoroughly:
+                        return None
+                    denied.append(command)
+                elif refused.code in _UNKNOWN:
+                    self.learned.lacks.add(command)
+                elif refused.code != 501:
+                    raise
+                continue
+            found = _size_in(reply, command)
+            if found is None and fact(reply, "type").lower().endswith("dir"):
+                return None
+            if found is not None:
+                # SIZE denied what MLST can see.
+                self.learned.lacks.update(denied)
+                self.learned.sees = True
+                return found
+        found = self._size_by_listing(path)
+        if found is not None:
+            self.learned.lacks.update(denied)
+            self.learned.sees = True
+        return found
+
+    def other_size(self, path: str) -> int | None:
+        """Size of the file at ``path`` by another command than :meth:`size` asks first, ``None`` if none tells."""
+        if "SIZE" not in self.learned.lacks and "MLST" not in self.learned.lacks:
+            with contextlib.suppress(Refused):
+                return _size_in(self.command(f"MLST {wire(path)}"), "MLST")
+        return self._size_by_listing(path)
 
     def modified(self, path: str) -> float | None:
         """Time of the last change of ``path`` by the server's clock, in seconds since the epoch, if it tells."""
@@ -148,6 +204,10 @@ class Session:
         """Make one directory; its parent must exist."""
         self.command(f"MKD {wire(path)}")
 
+    def remove_directory(self, path: str) -> None:
+        """Remove one directory, which must be empty."""
+        self.command(f"RMD {wire(path)}")
+
     def delete(self, path: str) -> bool:
         """Delete a file; ``False`` if the server refuses, mostly because there is none."""
         try:
@@ -164,42 +224,81 @@ class Session:
     def store(self, path: str, chunks: Iterable[bytes], *, command: str = "STOR") -> None:
         """Send a file. An error raised by ``chunks`` ends the transfer and comes out; what was sent stays there."""
         data = self._open_data(f"{command} {wire(path)}")
+        words = _KeptAlive(self)
         try:
             for chunk in chunks:
-                data.settimeout(self._limit())
-                data.sendall(chunk)
-            self._end_tls(data)
+                data.send(chunk, silence=self._limit, meanwhile=words.say)
+            data.end_tls(self._limit)
         except OSError as error:
             # A server that runs out of space says so on the control connection and resets this one.
             self._close_data()
             raise self._reply_to_failure(error) from error
         except BaseException:
             self._close_data()
-            self._skip_reply()
+            self._skip_reply(words)
             raise
         self._close_data()
-        self._guarded(self._ftp.voidresp)
+        words.end()
 
-    def retrieve(self, path: str, consume: Callable[[bytes], None], *, command: str = "RETR") -> None:
-        """Read a file, or what another command sends of it, and hand the bytes to ``consume``."""
-        data = self._open_data(f"{command} {wire(path)}")
+    def retrieve(
+        self, path: str, consume: Callable[[bytes], None], *, command: str = "RETR", most: int | None = None
+    ) -> bool:
+        """Read a file, or what another command sends of it, and hand the bytes to ``consume``.
+
+        :param most: bytes after which to stop; the last piece may be a little longer.
+        :returns: whether all was read.
+        """
+        data = self._open_data(f"{command} {wire(path)}" if path else command)
+        words = _KeptAlive(self)
+        received = 0
         try:
-            while True:
-                data.settimeout(self._limit())
-                chunk = data.recv(CHUNK)
-                if not chunk:
-                    break
+            while chunk := data.receive(silence=self._limit, meanwhile=words.say):
+                received += len(chunk)
                 consume(chunk)
-            self._end_tls(data)
+                if most is not None and received > most:
+                    self._close_data()
+                    self._skip_reply(words)
+                    return False
+            data.end_tls(self._limit)
         except OSError as error:
             self._close_data()
             raise self._reply_to_failure(error) from error
         except BaseException:
             self._close_data()
-            self._skip_reply()
+            self._skip_reply(words)
             raise
         self._close_data()
-        self._guarded(self._ftp.voidresp)
+        words.end()
+        return True
+
+    def listing(self, directory: str, consume: Callable[[Listed], None], *, most: int) -> bool:
+        """Hand every entry of a directory to ``consume``: by ``MLSD``, or else what ``LIST`` shows.
+
+        :param most: bytes of the listing after which to stop.
+        :returns: whether all was read.
+        :raises Refused: if the server lists nothing.
+        """
+        lines = _Lines(consume)
+        if "MLSD" not in self.learned.lacks and self.features.mlst:
+            try:
+                whole = self.retrieve(directory, lines.take, command="MLSD", most=most)
+            except Refused as refused:
+                if refused.code not in _UNKNOWN:
+                    raise
+                self.learned.lacks.add("MLSD")
+            else:
+                return self._is_end(lines, whole)
+        if "LIST" in self.learned.lacks:
+            raise Refused("502 it lists nothing", "LIST")
+        self.command(f"CWD {wire(directory)}")
+        # With -a also what begins with a dot; entered first, because a path behind it is one in few servers.
+        return self._is_end(lines, self.retrieve("", lines.take, command="LIST -a", most=most))
+
+    def _is_end(self, lines: _Lines, whole: bool) -> bool:
+        if not whole and not self.usable:
+            # A listing without end that cannot be stopped either is asked for once in a run.
+            self.learned.lacks.update(("MLSD", "LIST"))
+        return lines.end() and whole
 
     def alive(self) -> bool:
         """Whether the server still answers, after a pause in which it may have hung up."""
@@ -212,41 +311,53 @@ class Session:
         return True
 
     def interrupt(self) -> None:
-        """Make every blocking call of the session fail now; from any thread."""
-        for connection in (self._data, self._ftp.sock):
-            if connection is not None:
-                # Of the plain class: an SSLSocket's own shutdown() takes its TLS state away under the other thread.
-                with contextlib.suppress(OSError):
-                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
-        self.usable = False
+        """Make every blocking call of the session fail now, and every later one; from any thread."""
+        self._interrupted = True
+        data, control = self._data, self._control
+        if data is not None:
+            data.interrupt()
+        if control is not None:
+            control.interrupt()
 
-    def quit(self) -> None:
+    def quit(self, *, seconds: float = 1.0) -> None:
         """Take leave and close."""
         if self.usable:
-            self.remaining = lambda: 2.0
+            self.remaining = lambda: seconds
             with contextlib.suppress(Refused, Lost):
                 self.command("QUIT")
         self.close()
 
     def close(self) -> None:
         """Close without a word."""
-        self.usable = False
         self._close_data()
-        with contextlib.suppress(OSError):
-            self._ftp.close()
+        if self._control is not None:
+            self._control.close()
+
+    # ------------------------------------------------------------------------------------------------ the login
 
     def _log_in(self) -> None:
         settings = self._settings
-        self._guarded(lambda: self._ftp.connect(settings.host, settings.port, timeout=self._limit()))
-        if isinstance(self._ftp, ftplib.FTP_TLS):
+        try:
+            self._control = Control(settings.host, settings.port, seconds=self._limit())
+        except OSError as error:
+            raise Lost(os_reason(error)) from error
+        self.welcome = shown_reply(self._reply(""))
+        if settings.tls:
             self.step = "tls"
-            self._guarded(self._ftp.auth)
+            self._context = ssl.create_default_context(cafile=settings.ca_file)
+            self.command("AUTH TLS")
+            self._control.start_tls(self._context, settings.host, seconds=self._limit())
         self.step = "login"
-        # Not FTP_TLS.login, which would do AUTH again in some versions; wire() because names and passwords are bytes.
-        self._guarded(lambda: ftplib.FTP.login(self._ftp, wire(settings.user), wire(settings.password)))
-        self.step = "tls"
-        if isinstance(self._ftp, ftplib.FTP_TLS):
-            self._guarded(self._ftp.prot_p)
+        reply = self.command(f"USER {wire(settings.user)}")
+        if reply[0] == "3":
+            reply = self.command(f"PASS {wire(settings.password)}")
+        if reply[0] != "2":
+            # 332 asks for an account, which nobody has had for decades.
+            raise Refused(reply, "PASS")
+        if settings.tls:
+            self.step = "tls"
+            self.command("PBSZ 0")
+            self.command("PROT P")
         self.features = self._negotiate()
         self.step = "ready"
         self.command("TYPE I")
@@ -262,6 +373,7 @@ class Session:
         try:
             features = parse_features(self.command("FEAT"))
         except Refused:
+            # Servers without FEAT may know MLST all the same: it is tried when it is needed.
             return Features(utf8=False, mlst=False, mdtm=False, hash_command="", algorithm="")
         if features.utf8:
             with contextlib.suppress(Refused):
@@ -274,133 +386,221 @@ class Session:
         return features
 
     def _working_directory(self) -> str:
-        return unwire(ftplib.parse257(self.command("PWD")))
+        reply = self.command("PWD")
+        found = parse_working_directory(reply)
+        if not found.startswith("/"):
+            raise self._live().out_of_step(reply)
+        return found
 
-    def _size_by_mlst(self, path: str) -> int | None:
+    def _size_by_listing(self, path: str) -> int | None:
+        directory, _, name = path.rpartition("/")
+        found: list[int | None] = []
+
+        def compare(listed: Listed) -> None:
+            if listed.name == name and listed.kind != "dir":
+                found.append(listed.size)
+
+        if "LIST" in self.learned.lacks:
+            return None
         try:
-            facts = self.command(f"MLST {wire(path)}")
+            self.listing(directory or "/", compare, most=_MOST_LISTED_BYTES)
         except Refused as refused:
-            if refused.code in (450, 550, 553):
-                return None
-            raise
-        size = fact(facts, "size")
-        return int(size) if size.isdigit() else None
+            if refused.code in _UNKNOWN:
+                self.learned.lacks.add("LIST")
+            return None
+        return found[0] if found else None
 
-    def _open_data(self, command: str) -> socket.socket:
-        try:
-            host, port = self._guarded(self._ftp.makepasv, verb="PASV")
-            self._data = socket.create_connection((host, port), timeout=self._limit())
-        except OSError as error:
-            self.usable = False
-            raise Lost(os_reason(error), data=True) from error
+    # ------------------------------------------------------------------------------------------------ data
+
+    def _open_data(self, command: str) -> DataConnection:
+        control = self._live()
+        self._data = self._passive(control)
         try:
             reply = self.command(command)
             if reply[0] == "2":
                 # Some servers answer 200 before the 150, in violation of the protocol.
-                reply = self._guarded(self._ftp.getresp)
+                reply = self._reply(command.partition(" ")[0])
             if reply[0] != "1":
-                raise self._out_of_step(reply)
-            if self._context is not None:
-                self._start_tls()
+                raise control.out_of_step(reply)
+            if self._context is not None and control.tls is not None:
+                try:
+                    self._data.start_tls(self._context, self._settings.host, control.tls.session, self._limit())
+                except OSError as error:
+                    self._close_data()
+                    raise self._reply_to_failure(error) from error
         except BaseException:
             self._close_data()
             raise
         return self._data
 
-    def _start_tls(self) -> None:
-        """TLS on the data connection, resuming the session of the control connection.
-
-        vsftpd, ProFTPD and FileZilla Server demand that by default, as proof that both come from the same client;
-        ``ftplib`` does not do it (bpo-19500).
-        """
-        assert self._context is not None
-        assert isinstance(self._ftp.sock, ssl.SSLSocket)
-        assert self._data is not None
-        wrapped = self._context.wrap_socket(
-            self._data,
-            server_hostname=self._settings.host,
-            session=self._ftp.sock.session,
-            # The handshake comes when interrupt() can find the socket.
-            do_handshake_on_connect=False,
-        )
-        self._data = wrapped
-        try:
-            wrapped.settimeout(self._limit())
-            wrapped.do_handshake()
-        except OSError as error:
-            self._close_data()
-            raise self._reply_to_failure(error) from error
-
-    def _end_tls(self, data: socket.socket) -> None:
-        """Say that the data end here: some servers take a TLS connection that just stops for a cut one."""
-        if isinstance(data, ssl.SSLSocket):
-            # What the server answers to it does not matter: the size, and the hash if there is one, decide.
-            with contextlib.suppress(OSError, ValueError):
-                data.settimeout(min(self._limit(), 5.0))
-                self._data = data.unwrap()
+    def _passive(self, control: Control) -> DataConnection:
+        """A data connection, in one way or the other: behind some firewalls only one of them works."""
+        ways = ["EPSV", "PASV"] if control.is_ipv6 else ["PASV", "EPSV"]
+        if self.learned.passive in ways:
+            ways.sort(key=lambda way: way != self.learned.passive)
+        failed: Refused | Lost | None = None
+        for number, way in enumerate(ways):
+            try:
+                reply = self.command(way)
+            except Refused as refused:
+                # What the first way met is what is told.
+                failed = failed or refused
+                if refused.code not in _NO_PASSIVE:
+                    raise
+                continue
+            port = parse_passive(reply)
+            limit = self._limit()
+            try:
+                if port is None:
+                    raise OSError(f"the answer to {way} makes no sense")
+                # Not the address of the answer: behind address translation it is wrong, and it may be anybody's.
+                connection = DataConnection(control.peer, port, limit if number else limit / len(ways))
+            except OSError as error:
+                failed = failed or Lost(os_reason(error), data=True)
+                continue
+            if failed is not None:
+                self.learned.passive = way
+            return connection
+        assert failed is not None
+        if isinstance(failed, Lost):
+            control.close()
+        raise failed
 
     def _close_data(self) -> None:
-        if self._data is not None:
-            with contextlib.suppress(OSError):
-                self._data.close()
-            self._data = None
+        data, self._data = self._data, None
+        if data is not None:
+            data.close()
 
     def _reply_to_failure(self, error: OSError) -> Refused | Lost:
         """What the server says about a failed transfer, or that the connection is lost if it says nothing soon."""
-        timed_out = isinstance(error, TimeoutError)
-        if not timed_out and self.usable:
-            try:
-                self._set_limit(min(self._limit(), 5.0))
-                self._ftp.getresp()
-            except (ftplib.error_perm, ftplib.error_temp) as refused:
-                return Refused(str(refused))
-            except (OSError, EOFError, ftplib.Error, ValueError):
-                pass
-        self.usable = False
+        if not isinstance(error, TimeoutError) and self.usable:
+            with contextlib.suppress(Lost):
+                reply = self._live().reply(seconds=min(self._limit(), 5.0))
+                if reply[0] in "45":
+                    return Refused(reply)
+        if self._control is not None:
+            self._control.close()
         return Lost(os_reason(error))
 
-    def _skip_reply(self) -> None:
+    def _skip_reply(self, words: _KeptAlive) -> None:
         """Read the reply to a transfer that we ended, so that the connection stays in step."""
-        try:
-            self._set_limit(min(self._limit(), 5.0))
-            self._ftp.getresp()
-        except (ftplib.error_perm, ftplib.error_temp):
-            pass
-        except (OSError, EOFError, ftplib.Error, ValueError):
-            self.usable = False
+        with contextlib.suppress(Refused, Lost):
+            words.end(at_most=1.0)
 
-    def _guarded(self, call: Callable[[], _Result], *, verb: str = "", extra_seconds: float = 0.0) -> _Result:
-        if not self.usable:
+    # ------------------------------------------------------------------------------------------------ replies
+
+    def _live(self) -> Control:
+        if self._control is None or self._interrupted:
             raise Lost("it was closed")
-        try:
-            self._set_limit(self._limit(extra_seconds))
-            result = call()
-        except (ftplib.error_perm, ftplib.error_temp) as error:
-            # 421 announces that the server hangs up.
-            if str(error)[:3] == "421":
-                self.usable = False
-            raise Refused(str(error), verb) from None
-        except ftplib.Error as error:
-            raise self._out_of_step(str(error)) from None
-        except EOFError:
-            self.usable = False
-            raise Lost("the server hung up") from None
-        except (OSError, ValueError) as error:
-            # ValueError: what ssl says of a socket that was shut down by interrupt().
-            self.usable = False
-            raise Lost(os_reason(error)) from error
-        self.last_used = time.monotonic()
-        return result
+        return self._control
 
-    def _out_of_step(self, reply: str) -> Lost:
-        self.usable = False
-        return Lost(f"it does not speak FTP as expected ({shown_reply(reply)[:200]})")
+    def _reply(self, verb: str, *, extra_seconds: float = 0.0, at_most: float | None = None) -> str:
+        limit = self._limit(extra_seconds)
+        reply = self._live().reply(seconds=limit if at_most is None else min(limit, at_most))
+        self.last_used = time.monotonic()
+        if reply[:3] == "421":
+            # It announces that the server hangs up.
+            self._live().usable = False
+        return raise_for(reply, verb)
 
     def _limit(self, extra_seconds: float = 0.0) -> float:
         # Never 0, which would mean a socket that does not block.
         return max(0.05, min(self._settings.timeout_seconds + extra_seconds, self.remaining()))
 
-    def _set_limit(self, seconds: float) -> None:
-        self._ftp.timeout = seconds
-        if self._ftp.sock is not None:
-            self._ftp.sock.settimeout(seconds)
+
+_MOST_LISTED_BYTES = 16 << 20
+
+
+class _KeptAlive:
+    """The words on the control connection while data go on another one, and the replies that are still to come.
+
+    Servers answer them at once, or all after the transfer, or some never. So at the end the working directory is asked
+    for: its 257 is the reply of nothing else, and whatever comes before it is not.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._said = 0
+        self._next = time.monotonic() + _KEEP_ALIVE_SECONDS
+
+    def say(self) -> None:
+        """Say something, if it is time."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _KEEP_ALIVE_SECONDS
+            self._session._live().send("NOOP", seconds=self._session._limit())
+            self._said += 1
+
+    def end(self, *, at_most: float | None = None) -> None:
+        """Take the reply to the transfer.
+
+        :raises Refused: if the server refuses what it received, or to have sent all.
+        """
+        reply = self._first_of_transfer(at_most)
+        if self._said:
+            self._catch_up(at_most)
+        raise_for(reply, "")
+        if reply[0] != "2":
+            raise self._session._live().out_of_step(reply)
+
+    def _first_of_transfer(self, at_most: float | None) -> str:
+        for _ in range(self._said + 1):
+            try:
+                reply = self._session._reply("", at_most=at_most)
+            except Refused as refused:
+                reply = refused.reply
+            if not self._said or (reply[:3] != "200" and int(reply[:3]) not in _NO_ANSWER):
+                break
+        return reply
+
+    def _catch_up(self, at_most: float | None) -> None:
+        self._session._live().send("PWD", seconds=self._session._limit())
+        for _ in range(self._said + 2):
+            with contextlib.suppress(Refused):
+                if self._session._reply("", at_most=at_most)[:3] == "257":
+                    return
+        raise self._session._live().out_of_step("replies to nothing")
+
+
+class _Lines:
+    """Takes a listing apart as it comes."""
+
+    def __init__(self, consume: Callable[[Listed], None]) -> None:
+        self._consume = consume
+        self._rest = bytearray()
+        self._is_whole = True
+
+    def take(self, chunk: bytes) -> None:
+        """Take the next piece."""
+        # By the bytes: a name may hold what str.splitlines takes for the end of a line.
+        *lines, rest = (bytes(self._rest) + chunk).split(b"\n")
+        self._rest = bytearray(rest[:_LONGEST_LINE])
+        for line in lines:
+            self._one(line)
+
+    def end(self) -> bool:
+        """Take what is left; whether every line was one that could be."""
+        if self._rest:
+            self._one(bytes(self._rest))
+        return self._is_whole
+
+    def _one(self, line: bytes) -> None:
+        if len(line) >= _LONGEST_LINE:
+            self._is_whole = False
+            return
+        listed = parse_listed(line.removesuffix(b"\r"))
+        if listed is not None:
+            self._consume(listed)
+
+
+_LONGEST_LINE = 8192
+_SIZE = re.compile(r"213[ -]\s*([0-9]{1,19})\s*", re.ASCII)
+
+
+def _size_in(reply: str, command: str) -> int | None:
+    """The size in a reply to ``SIZE`` or ``MLST``, ``None`` if there is no number that could be one."""
+    if command == "SIZE":
+        found = _SIZE.fullmatch(reply)
+        return int(found[1]) if found else None
+    size = fact(reply, "size")
+    return int(size) if size.isascii() and size.isdigit() and len(size) < 20 else None

@@ -6,8 +6,8 @@ session
     A logged-in connection. There is one for each upload in flight, at most ``max_concurrency``, and fewer where the
     server refuses that many.
 temporary name
-    Where the bytes lie until they are proven, in the directory of the target. It is derived from the key and from
-    ``identity``, so that what a killed run left there is replaced by the next upload of that key.
+    Where the bytes lie until they are proven, in the directory of the target. It is new for each upload, and tells the
+    next run whose it is, so that it removes what a killed one left.
 proof
     The server's hash where it offers one (``HASH``, ``XSHA256`` and so on). Else the length, unless a stronger proof is
     asked for: then everything is read back and compared.
@@ -16,23 +16,23 @@ proof
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import random
 import secrets
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError
 from s3_uploader.core.model import Finding, Proof, Receipt
 from s3_uploader.core.text import shown_name
-from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties
+from s3_uploader.stores.base import Loop, Memory, PutOptions, Source, StoreProperties
 from s3_uploader.stores.ftp.errors import FULL, login_error, transfer_error
-from s3_uploader.stores.ftp.replies import Lost, Refused
+from s3_uploader.stores.ftp.learned import Learned
+from s3_uploader.stores.ftp.naming import NamingLocks
+from s3_uploader.stores.ftp.replies import Lost, Refused, wire
 from s3_uploader.stores.keys import path_segments
 from s3_uploader.stores.workers import UploadTask, Workers
 
@@ -41,9 +41,11 @@ if TYPE_CHECKING:
     from s3_uploader.stores.ftp.lock import RemoteLock
     from s3_uploader.stores.ftp.pool import SessionPool
     from s3_uploader.stores.ftp.session import Session
-    from s3_uploader.stores.ftp.upload import FtpUpload, KnownDirectories
+    from s3_uploader.stores.ftp.upload import FtpUpload, Site
 
-_SHUTDOWN_SECONDS = 2.0
+_SHUTDOWN_SECONDS = 1.5
+_WORKERS_SECONDS = 1.5
+_OPENING_SECONDS = 1.0
 
 
 class FtpStore:
@@ -56,12 +58,17 @@ class FtpStore:
     :param lock_file: name, relative to ``path``, of a file that exists while files are uploaded.
     :param lock_stale_seconds: age from which such a file left by others is removed.
     :param timeout_seconds: longest silence of the server.
+    :param connect_timeout_seconds: longest time until a connection has logged in.
+    :param temporary_names: under what names files are sent: ``hidden`` (with a dot), ``visible``, ``auto`` (hidden
+        where the server takes such names), or ``none``: straight to their own names.
     :param max_concurrency: most connections at once.
-    :param identity: what tells this uploader from others that write to the same directory, e.g. the spool and the
-        host. Default: random, which means that temporary files of killed runs stay behind.
+    :param identity: what tells this uploader from others of this machine that write to the same directory, e.g. the
+        spool. Default: random, which means that temporary files of killed runs stay behind.
     :param retry_attempts: most attempts for one file.
     :param retry_seconds: no new attempt is begun when that many seconds have passed since the first.
     :param jitter: a random number between 0 and 1.
+    :param notice: takes a level and a sentence that a person should read.
+    :param memory: what earlier runs learned of the server.
     """
 
     loop: Loop | None = None
@@ -79,11 +86,15 @@ class FtpStore:
         lock_file: str | None = None,
         lock_stale_seconds: float | None = None,
         timeout_seconds: float = 30,
+        connect_timeout_seconds: float = 30,
+        temporary_names: str = "auto",
         max_concurrency: int = 2,
         identity: str | None = None,
         retry_attempts: int = 5,
         retry_seconds: float = 60,
         jitter: Callable[[], float] = random.random,
+        notice: Callable[[str, str], None] | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self._host = host
         self._port = port
@@ -96,16 +107,24 @@ class FtpStore:
         self._lock_stale_seconds = lock_stale_seconds
         self._timeout_seconds = timeout_seconds
         self._max_concurrency = max_concurrency
-        self._identity = secrets.token_hex(16) if identity is None else f"{socket.gethostname()} {identity}"
+        self._connect_timeout_seconds = connect_timeout_seconds
+        self._temporary_names = temporary_names
+        self._identity = secrets.token_hex(16) if identity is None else identity
         self._retry_attempts = retry_attempts
         self._retry_seconds = retry_seconds
         self._jitter = jitter
+        self._notice = notice
+        self._learned = Learned(memory, key=f"{user}@{host}:{port}/{path}")
         self._workers: Workers | None = None
         self._pool: SessionPool | None = None
         self._lock: RemoteLock | None = None
-        self._directories: KnownDirectories | None = None
-        self._names_lock = threading.Lock()
-        self._temporary_names: set[str] = set()
+        self._site: Site | None = None
+        self._opening: Session | None = None
+        self._is_open = threading.Event()
+        self._is_open.set()
+        self._closed = False
+        self._naming = NamingLocks()
+        self._told: set[str] = set()
 
     @property
     def properties(self) -> StoreProperties:
@@ -123,18 +142,30 @@ class FtpStore:
         if self._workers is not None:
             return
         from s3_uploader.stores.ftp.pool import SessionPool
-        from s3_uploader.stores.ftp.upload import KnownDirectories
 
-        session = self._first_session()
+        self._closed = False
+        self._is_open.clear()
         try:
-            self._lock = self._take_lock(session)
-        except BaseException:
-            session.quit()
-            raise
-        self._directories = KnownDirectories()
-        self._pool = SessionPool(connect=self._connect, login_error=self._login_error, most=self._max_concurrency)
-        self._pool.add(session)
-        self._workers = Workers(name="ftp-store", count=self._max_concurrency)
+            session = self._first_session()
+            try:
+                self._make_sure_of_rename(session)
+                self._lock = self._take_lock(session)
+            except BaseException:
+                session.quit()
+                raise
+            self._site = self._new_site()
+            pool = SessionPool(
+                make=self._new_session,
+                login_error=self._login_error,
+                most=self._max_concurrency,
+                parts=self._site.parts,
+            )
+            pool.add(session)
+            self._pool = pool
+            self._workers = Workers(name="ftp-store", count=self._max_concurrency)
+        finally:
+            self._opening = None
+            self._is_open.set()
 
     def put(
         self, key: str, source: Source, *, options: PutOptions, deadline: float, replaces: str = ""
@@ -160,16 +191,23 @@ class FtpStore:
     def close(self, *, timeout: float) -> None:
         """End the uploads, remove the remote lock and hang up; see :meth:`Store.close`."""
         ends_at = time.monotonic() + timeout
+        self._closed = True
+        # Somebody may still be opening it on another thread, whose lock must not stay.
+        if not self._is_open.wait(min(timeout, _OPENING_SECONDS)):
+            opening = self._opening
+            if opening is not None:
+                opening.interrupt()
+            self._is_open.wait(_OPENING_SECONDS)
         workers, self._workers = self._workers, None
         if workers is not None:
-            workers.close(timeout=timeout)
+            workers.close(timeout=min(timeout, _WORKERS_SECONDS))
         pool, self._pool = self._pool, None
         lock, self._lock = self._lock, None
         if pool is not None:
 
             def on_shutdown(session: Session) -> None:
                 if lock is not None:
-                    lock.release(session)
+                    lock.release(session, tell=self._tell)
 
             # A moment even with no time left at all: a lock left behind keeps everybody out.
             ends_at = max(ends_at, time.monotonic() + _SHUTDOWN_SECONDS)
@@ -181,7 +219,15 @@ class FtpStore:
 
         # Once the store is open the lock file is our own.
         lock_file = None if self._lock is not None else self._lock_file
-        return check_server(self._connect, self._login_error, server=self._server_name, lock_file=lock_file, now=now)
+        return check_server(
+            self._connect,
+            self._login_error,
+            server=self._server_name,
+            lock_file=lock_file,
+            temporary_names=self._temporary_names,
+            learned=self._learned,
+            now=now,
+        )
 
     def inventory(self) -> FtpInventory:
         """What reads the same directory; it takes no lock, and needs the store neither open nor closed."""
@@ -203,28 +249,18 @@ class FtpStore:
     def _put(self, task: UploadTask, key: str, source: Source, options: PutOptions, replaces: str) -> Receipt:
         from s3_uploader.stores.ftp.upload import FtpUpload
 
-        assert self._directories is not None
+        assert self._site is not None
         path_segments(key)
         if "\n" in key or "\r" in key:
             raise KeyRefused(f"The key {shown_name(key)} holds a line break, which no FTP command can.")
-        address = shown_name(self.address(key))
-        with self._temporary_name(key) as temporary:
-            upload = FtpUpload(
-                task,
-                key,
-                source,
-                options,
-                replaces,
-                temporary=temporary,
-                directories=self._directories,
-                address=lambda key: shown_name(self.address(key)),
-            )
-            try:
-                return self._persist(task, upload, key, address)
-            finally:
-                # What could not be removed, since the connection was lost, is for the next one.
-                if upload.temporary_path and self._pool is not None:
-                    self._pool.leave_behind(upload.temporary_path)
+        upload = FtpUpload(task, key, source, options, replaces, site=self._site)
+        try:
+            return self._persist(task, upload, key, shown_name(self.address(key)))
+        finally:
+            # What could not be removed, since the connection was lost, is for the next one.
+            for path in (upload.temporary_path, upload.scratch):
+                if path:
+                    self._site.parts.leave_behind(path)
 
     def _persist(self, task: UploadTask, upload: FtpUpload, key: str, address: str) -> Receipt:
         """Try until it works or is not worth trying, bounded in number and time."""
@@ -262,10 +298,26 @@ class FtpStore:
 
     def _tidy_up(self, session: Session, upload: FtpUpload) -> None:
         """Remove what lies under the temporary name; on a lost connection the next attempt does it, or the next run."""
-        if upload.temporary_path and session.usable:
-            with contextlib.suppress(Refused, Lost):
-                session.delete(upload.temporary_path)
+        from s3_uploader.stores.ftp.parts import remove
+
+        with contextlib.suppress(Refused, Lost):
+            if upload.temporary_path and session.usable:
+                if not session.delete(upload.temporary_path) and session.size(upload.temporary_path) is not None:
+                    self._tell(
+                        f"What was sent to {self._server_name} for an upload that failed cannot be deleted there "
+                        f"({shown_name(upload.temporary_path)}). Give the FTP user the right to delete."
+                    )
                 upload.temporary_path = ""
+            if upload.scratch and session.usable:
+                remove(session, upload.scratch)
+                upload.scratch = ""
+
+    def _tell(self, sentence: str) -> None:
+        """Tell a person, once a run for each kind of sentence."""
+        kind = sentence[:40]
+        if kind not in self._told and self._notice is not None:
+            self._told.add(kind)
+            self._notice("warning", sentence)
 
     def _is_full(self, session: Session, upload: FtpUpload) -> bool:
         """Whether even one byte finds no room: 552 may also mean that this one file is too large for the account."""
@@ -280,21 +332,22 @@ class FtpStore:
                 session.delete(upload.probe_path)
         return False
 
-    @contextlib.contextmanager
-    def _temporary_name(self, key: str) -> Iterator[str]:
-        digest = hashlib.sha256(os.fsencode(self._identity) + b"\0" + os.fsencode(key)).hexdigest()[:16]
-        with self._names_lock:
-            # Two uploads to one key at once are not to write into one file.
-            if digest in self._temporary_names:
-                digest = secrets.token_hex(8)
-            self._temporary_names.add(digest)
-        try:
-            yield f".{digest}.s3-uploader-part"
-        finally:
-            with self._names_lock:
-                self._temporary_names.discard(digest)
+    def _new_site(self) -> Site:
+        from s3_uploader.stores.ftp.directories import KnownDirectories
+        from s3_uploader.stores.ftp.parts import PartNames
+        from s3_uploader.stores.ftp.upload import Site
 
-    def _connect(self, remaining: Callable[[], float]) -> Session:
+        parts = PartNames(self._identity)
+        return Site(
+            parts=parts,
+            learned=self._learned,
+            directories=KnownDirectories(parts=parts, learned=self._learned),
+            temporary_names=self._temporary_names,
+            address=lambda key: shown_name(self.address(key)),
+            naming=self._naming.hold,
+        )
+
+    def _new_session(self, remaining: Callable[[], float]) -> Session:
         from s3_uploader.stores.ftp.session import Session, Settings
 
         settings = Settings(
@@ -306,19 +359,52 @@ class FtpStore:
             tls=self._tls,
             ca_file=self._ca_file,
             timeout_seconds=self._timeout_seconds,
+            connect_timeout_seconds=self._connect_timeout_seconds,
         )
-        return Session(settings, remaining=remaining)
+        return Session(settings, remaining=remaining, learned=self._learned)
+
+    def _connect(self, remaining: Callable[[], float]) -> Session:
+        session = self._new_session(remaining)
+        session.connect()
+        return session
 
     def _first_session(self) -> Session:
         """Connect. Only "too many connections" is tried again: the server is there and knows us."""
+        ends_at = time.monotonic() + self._connect_timeout_seconds + 2 * self._timeout_seconds
         for attempt in range(3):
+            session = self._opening = self._new_session(lambda: ends_at - time.monotonic())
             try:
-                return self._connect(lambda: self._timeout_seconds)
+                if self._closed:
+                    raise Lost("it was closed")
+                session.connect()
             except (Refused, Lost) as error:
-                if attempt == 2 or not isinstance(error, Refused) or error.code != 421:
+                if attempt == 2 or self._closed or not isinstance(error, Refused) or error.code != 421:
                     raise self._login_error(error) from None
                 time.sleep(self._jitter())
+            else:
+                return session
         raise AssertionError
+
+    def _make_sure_of_rename(self, session: Session) -> None:
+        """Where a rename was refused in an earlier run, try that one again before anything is sent.
+
+        :raises StoreError: if it is refused again.
+        """
+        path = self._learned.refusing("rename")
+        if not path or self._temporary_names == "none":
+            return
+        from s3_uploader.stores.ftp.upload import without_rename
+
+        try:
+            session.command(f"RNFR {wire(path)}")
+        except Refused as refused:
+            if session.size(path) is not None:
+                raise without_rename(refused, self._server_name) from None
+        except Lost as lost:
+            raise self._login_error(lost) from None
+        else:
+            session.delete(path)
+        self._learned.refused("rename", "")
 
     def _take_lock(self, session: Session) -> RemoteLock | None:
         if self._lock_file is None:
@@ -330,6 +416,7 @@ class FtpStore:
             name=self._lock_file,
             server=self._server_name,
             stale_seconds=self._lock_stale_seconds,
+            learned=self._learned,
         )
         try:
             lock.acquire(session)

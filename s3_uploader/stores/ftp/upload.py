@@ -1,4 +1,4 @@
-"""One file's way to an FTP server: look, send under a temporary name, prove, rename.
+"""One file's way to an FTP server: look, send under a temporary name, prove, try the name, rename, look.
 
 FTP has no conditional rename: RNTO replaces what is there on most servers, without a word. So the upload looks right
 before it renames, and a second writer that comes between the two loses its file. That is what
@@ -7,56 +7,54 @@ before it renames, and a second writer that comes between the two loses its file
 
 from __future__ import annotations
 
-import hashlib
-import os
-import threading
-import zlib
+import contextlib
 from collections.abc import Callable, Iterator
 
 import msgspec
 
-from s3_uploader.core.errors import ConflictError, ProofError, SourceChanged, StoreError
+from s3_uploader.core.errors import ConflictError, KeyRefused, ProofError, Scope, StoreError
 from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source
+from s3_uploader.stores.ftp.content import Content, proof_of
+from s3_uploader.stores.ftp.directories import KnownDirectories
+from s3_uploader.stores.ftp.learned import Learned, Names
+from s3_uploader.stores.ftp.names import is_plain, is_stored_as, name_changed, stands_exactly
+from s3_uploader.stores.ftp.parts import NAMES, PartNames
+from s3_uploader.stores.ftp.proving import Prover
 from s3_uploader.stores.ftp.replies import Refused
-from s3_uploader.stores.ftp.session import CHUNK, Session
+from s3_uploader.stores.ftp.session import Session
 from s3_uploader.stores.keys import derived_key
 from s3_uploader.stores.workers import UploadTask
 
-_READ = 1 << 18
+_REFUSED_NAME = (450, 501, 550, 551, 553)
 
 
-class KnownDirectories:
-    """The directories that are known to exist on the server, shared by all uploads of a store."""
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """What all uploads of a store share.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._known: set[str] = {"/"}
+    :param temporary_names: ``auto``, ``hidden``, ``visible`` or ``none``; see the configuration.
+    :param address: writes a key for a message.
+    :param naming: holds off other uploads to names that the server may take for the same.
+    """
 
-    def ensure(self, session: Session, path: str) -> bool:
-        """Make ``path`` with all its parents; ``False`` if it was known already, so that nothing was asked."""
-        with self._lock:
-            if path in self._known or path == session.base:
-                return False
-        if not session.is_directory(path):
-            self.ensure(session, path.rpartition("/")[0] or "/")
-            try:
-                session.make_directory(path)
-            except Refused:
-                # Another session of ours, or somebody else, may have made it meanwhile; servers say 550 or 521 to that.
-                if not session.is_directory(path):
-                    raise
-        with self._lock:
-            # Bounded: a spool of many years has a directory for every hour.
-            if len(self._known) > 10_000:
-                self._known = {"/"}
-            self._known.add(path)
-        return True
+    parts: PartNames
+    learned: Learned
+    directories: KnownDirectories
+    temporary_names: str
+    address: Callable[[str], str]
+    naming: Callable[[UploadTask, str], contextlib.AbstractContextManager[None]]
 
-    def forget(self, path: str) -> None:
-        """``path``, and perhaps its parents, have gone, it seems."""
-        with self._lock:
-            self._known = {known for known in self._known if known == "/" or not f"{path}/".startswith(f"{known}/")}
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """Under which key the file is to be stored.
+
+    :param was: the length of what is there and may be replaced, ``None`` if the name is free.
+    :param is_readable: whether that could be read.
+    """
+
+    key: str
+    was: int | None = None
+    is_readable: bool = True
 
 
 class Existing(msgspec.Struct, frozen=True):
@@ -77,31 +75,20 @@ class Existing(msgspec.Struct, frozen=True):
 class Renaming(msgspec.Struct, frozen=True):
     """A rename whose answer was lost with the connection; a retry may find it done."""
 
-    path: str
-    receipt: Receipt
+    origin: str
+    target: Target
 
 
 class FtpUpload:
-    """The upload of one file; :meth:`run` is called again for every retry, each time with a session that works.
-
-    :param temporary: the name under which the bytes are sent, in the directory of the target.
-    :param address: writes a key for a message.
-    """
+    """The upload of one file; :meth:`run` is called again for every retry, each time with a session that works."""
 
     def __init__(
-        self,
-        task: UploadTask,
-        key: str,
-        source: Source,
-        options: PutOptions,
-        replaces: str,
-        *,
-        temporary: str,
-        directories: KnownDirectories,
-        address: Callable[[str], str],
+        self, task: UploadTask, key: str, source: Source, options: PutOptions, replaces: str, *, site: Site
     ) -> None:
         self.temporary_path = ""
         """Where bytes of ours may lie that are not the finished file; empty if there is none."""
+        self.scratch = ""
+        """The directory in which the name is tried; empty if there is none."""
         self.probe_path = ""
         """Where a byte can be written to see whether there is room; empty before the directory is known."""
         self._task = task
@@ -109,10 +96,10 @@ class FtpUpload:
         self._source = source
         self._options = options
         self._replaces = replaces
-        self._temporary = temporary
-        self._directories = directories
-        self._address = address
-        self._digests: dict[str, str] = {}
+        self._site = site
+        self._content = Content(task, source)
+        self._prover = Prover(task, self._content, minimum=options.minimum_proof, address=site.address(key))
+        self._has_sent = False
         self._renaming: Renaming | None = None
 
     def run(self, session: Session) -> Receipt:
@@ -122,30 +109,36 @@ class FtpUpload:
         :raises Lost: if the connection is lost.
         :raises StoreError: if the content, a conflict or the proof is in the way.
         """
-        if self._renaming is not None and self._was_renamed(session, self._renaming):
-            return self._renaming.receipt
+        found = self._after_lost_rename(session)
+        if found is not None:
+            return found
         decision = self._decide(session)
         if isinstance(decision, Receipt):
             return decision
-        if self.temporary_path:
-            # The partial file of the attempt before. Removed, not written over: its server process may still be
-            # emptying the old connection's buffers into it.
-            session.delete(self.temporary_path)
-        directory = self._path(session, self._key).rpartition("/")[0]
-        temporary = f"{directory}/{self._temporary}"
-        self._send(session, directory or "/", temporary)
-        proof, checksum = self._prove(session, temporary)
+        directory = self._path(session, self._key).rpartition("/")[0] or "/"
+        if self._site.temporary_names == "none":
+            return self._send_directly(session, directory, decision)
+        proof = self._sent_before(session)
+        if proof is None:
+            self._send(session, directory)
+            proof = self._prover.prove(session, self.temporary_path)
+        self._has_sent = True
         self._task.check()
-        # One more look, so that the moment in which a second writer can slip in is short.
-        decision = self._decide(session)
-        if isinstance(decision, Receipt):
-            return decision
-        return self._name_it(session, temporary, decision, proof, checksum)
+        if self._needs_trial(self._key):
+            self._try_name(session, directory)
+        with self._site.naming(self._task, self._key):
+            # One more look, so that the moment in which a second writer can slip in is short.
+            decision = self._decide(session)
+            if isinstance(decision, Receipt):
+                return decision
+            return self._name_it(session, decision, proof)
 
     def _path(self, session: Session, key: str) -> str:
         return f"{session.base.rstrip('/')}/{key}"
 
-    def _decide(self, session: Session) -> Receipt | str:
+    # ------------------------------------------------------------------------------------------ what is there
+
+    def _decide(self, session: Session) -> Receipt | Target:
         """The key to store under, or the receipt of what is there already.
 
         :raises ConflictError: if other content is in the way.
@@ -155,199 +148,284 @@ class FtpUpload:
             path = self._path(session, key)
             size = session.size(path)
             if size is None:
-                return key
+                return Target(key=key)
+            self._make_sure_of_name(session, key)
             existing = self._examine(session, path, size)
             if existing.same:
-                return self._receipt(key, existing.proof, existing.checksum, already_there=True)
+                return self._receipt(key, (existing.proof, existing.checksum), already_there=True)
             if on_conflict is OnConflict.OVERWRITE or (self._replaces and existing.etag == self._replaces):
-                return key
+                return Target(key=key, was=size, is_readable=existing.same is not None)
+            if self._site.temporary_names == "none" and self._is_broken_off(session, path, size):
+                return Target(key=key, was=size)
         fact = "exists already with other content" if existing.same is False else "exists already and cannot be read"
         raise ConflictError(
-            f"{self._address(key)} {fact}.",
+            f"{self._site.address(self._key)} {fact}.",
             hint="Look at both; on_conflict: keep-both or overwrite lets this file through.",
             existing=existing.etag,
         )
 
+    def _is_broken_off(self, session: Session, path: str, size: int) -> bool:
+        """Whether what is there is the beginning of the file: a killed run left it, and nothing is lost with it."""
+        if size >= self._source.size:
+            return False
+        with contextlib.suppress(Refused):
+            return size == 0 or self._content.read_back(session, path, most=size) == self._content.beginning(size)
+        return False
+
+    def _make_sure_of_name(self, session: Session, key: str) -> None:
+        """What is found under a name may be a file of another name, for a server to which the two are one."""
+        if self._site.learned.names is Names.KEPT and all(map(is_plain, key.split("/"))):
+            return
+        exactly = stands_exactly(session, key)
+        if exactly is False or (exactly is None and self._options.on_conflict is OnConflict.OVERWRITE):
+            raise KeyRefused(
+                f"The FTP server takes {self._site.address(key)} for a file of another name that is there already.",
+                hint="Give one of the two another name.",
+            )
+
     def _keys(self) -> Iterator[str]:
         yield self._key
         if self._options.on_conflict is OnConflict.KEEP_BOTH:
-            yield derived_key(self._key, self._source_digest("sha256"))
+            yield derived_key(self._key, self._content.digest("sha256"))
 
     def _examine(self, session: Session, path: str, size: int) -> Existing:
         """Compare what is at ``path`` with the source: by the server's hash, else by reading it."""
         algorithm = session.features.algorithm
-        strong_enough = _proof_of(algorithm) >= self._options.minimum_proof
-        if size == self._source.size and algorithm and strong_enough:
+        strong_enough = proof_of(algorithm) >= max(self._options.minimum_proof, Proof.MD5)
+        if size == self._source.size and algorithm not in ("", "crc32") and strong_enough:
             theirs = session.digest(path, size)
             if theirs:
                 etag = f"sha256:{theirs}" if algorithm == "sha256" else ""
-                if theirs == self._source_digest(algorithm):
-                    return Existing(True, _proof_of(algorithm), f"{algorithm}:{theirs}", etag)
+                if theirs == self._content.digest(algorithm):
+                    return Existing(True, proof_of(algorithm), f"{algorithm}:{theirs}", etag)
                 if etag or not self._replaces:
                     return Existing(False, etag=etag)
-        if size != self._source.size and not self._replaces:
+        # A length that the server tells wrongly must not make a second content of the first.
+        if size != self._source.size and not self._replaces and session.other_size(path) != self._source.size:
             return Existing(False)
         try:
-            theirs = self._read_back(session, path)
+            theirs = self._content.read_back(session, path, most=max(size, self._source.size))
         except Refused:
             # A server that lets us write but not read: there is no telling.
             return Existing(False if size != self._source.size else None)
         etag = f"sha256:{theirs}"
-        if size == self._source.size and theirs == self._source_digest("sha256"):
+        if theirs == self._content.digest("sha256"):
             return Existing(True, Proof.CHECKSUM, etag, etag)
         return Existing(False, etag=etag)
 
-    def _send(self, session: Session, directory: str, temporary: str) -> None:
-        made = self._directories.ensure(session, directory)
-        self.temporary_path = self.probe_path = temporary
+    # ------------------------------------------------------------------------------------------ sending
+
+    def _is_hidden(self) -> bool:
+        if self._site.temporary_names == "auto":
+            return not self._site.learned.takes_no_hidden_names
+        return self._site.temporary_names == "hidden"
+
+    def _send(self, session: Session, directory: str) -> None:
+        """Send the file under a new name."""
+        if self.temporary_path:
+            # The partial file of the attempt before. Removed, not written over: its server process may still be
+            # emptying the old connection's buffers into it.
+            session.delete(self.temporary_path)
+            self.temporary_path = ""
+        made = self._site.directories.ensure(session, directory, hidden=self._is_hidden())
         try:
-            session.store(temporary, self._chunks(session.features.algorithm))
+            self._send_as(session, directory, hidden=self._is_hidden())
         except Refused as refused:
-            if made or refused.code not in (450, 550, 551, 553):
+            if refused.code not in _REFUSED_NAME:
                 raise
-            # Somebody may have tidied up: the directory was there in an earlier upload.
-            self._directories.forget(directory)
-            self._directories.ensure(session, directory)
-            session.store(temporary, self._chunks(session.features.algorithm))
+            if self._site.temporary_names == "auto" and self._is_hidden() and not self._site.directories.took_a_file:
+                # Many servers forbid names that begin with a dot.
+                self._send_as(session, directory, hidden=False)
+                self._site.learned.takes_no_hidden_names = True
+            elif not made:
+                # Somebody may have tidied up: the directory was there in an earlier upload.
+                self._site.directories.forget(directory)
+                self._site.directories.ensure(session, directory, hidden=self._is_hidden())
+                self._send_as(session, directory, hidden=self._is_hidden())
+            else:
+                raise
+        self._site.directories.took_a_file = True
+        if self._options.minimum_proof is not Proof.NONE:
+            self._site.directories.learn_names(session, directory, hidden=self._is_hidden(), renames=True)
 
-    def _prove(self, session: Session, path: str) -> tuple[Proof, str]:
-        """Ask the server what it has; a connection cut in mid-file ends with a 226 on some servers (pyftpdlib)."""
-        size = session.size(path)
-        if size != self._source.size:
-            there = "nothing" if size is None else f"{size} bytes"
-            raise StoreError(
-                f"The FTP server has {there} of the {self._source.size} bytes sent to {self._address(self._key)}.",
-                code="Truncated",
-                retryable=True,
-            )
-        algorithm = session.features.algorithm
-        theirs = session.digest(path, size)
-        if theirs:
-            if theirs != self._source_digest(algorithm):
-                raise StoreError(
-                    f"The FTP server has other bytes than those sent to {self._address(self._key)}: "
-                    f"its {algorithm} is {theirs}.",
-                    code="BadDigest",
-                    retryable=True,
-                )
-            if _proof_of(algorithm) >= self._options.minimum_proof:
-                return _proof_of(algorithm), f"{algorithm}:{theirs}"
-        if self._options.minimum_proof <= Proof.SIZE:
-            return Proof.SIZE, ""
-        return self._prove_by_reading(session, path)
+    def _send_as(self, session: Session, directory: str, *, hidden: bool) -> None:
+        self.temporary_path = self.probe_path = f"{directory.rstrip('/')}/{self._site.parts.new(hidden=hidden)}"
+        self._has_sent = False
+        session.store(self.temporary_path, self._all_chunks(session))
 
-    def _prove_by_reading(self, session: Session, path: str) -> tuple[Proof, str]:
-        """Where the server computes no hash but one is asked for, read everything back."""
+    def _all_chunks(self, session: Session) -> Iterator[bytes]:
+        yield from self._content.chunks(session.features.algorithm)
+        # From here on the server may have everything, also if its answer never comes.
+        self._has_sent = True
+
+    def _sent_before(self, session: Session) -> tuple[Proof, str] | None:
+        """The proof that an attempt, whose answer was lost with the connection, came through all the same."""
+        if not self._has_sent or not self.temporary_path:
+            return None
+        self._has_sent = False
         try:
-            theirs = self._read_back(session, path)
-        except Refused as refused:
-            raise ProofError(
-                f"The FTP server computes no checksum of {self._address(self._key)} and does not let us read it back: "
-                f"{refused.text}.",
-                hint="Set minimum_proof to size if the length is proof enough.",
-            ) from None
-        if theirs != self._source_digest("sha256"):
-            raise StoreError(
-                f"What the FTP server gives back of {self._address(self._key)} is not what was sent.",
-                code="BadDigest",
-                retryable=True,
-            )
-        return Proof.CHECKSUM, f"sha256:{theirs}"
+            return self._prover.prove(session, self.temporary_path)
+        except StoreError as error:
+            if not error.retryable:
+                raise
+            return None
 
-    def _name_it(self, session: Session, temporary: str, key: str, proof: Proof, checksum: str) -> Receipt:
-        """Give the finished file its name."""
-        path = self._path(session, key)
-        receipt = self._receipt(key, proof, checksum)
-        self._renaming = Renaming(path, receipt)
+    def _send_directly(self, session: Session, directory: str, target: Target) -> Receipt:
+        """Send the file straight to its name, because the configuration says so.
+
+        What stands there is removed before, so that no length is that of an older file, and so that a server that does
+        not replace does not store it beside.
+        """
+        self._site.directories.ensure(session, directory, hidden=False)
+        if self._options.minimum_proof is not Proof.NONE:
+            self._look_before(session, directory, target.key)
+        path = self._path(session, target.key)
+        with self._site.naming(self._task, target.key):
+            was = target.was
+            if was is not None and session.delete(path):
+                was = None
+            self.temporary_path = path
+            session.store(path, self._content.chunks(session.features.algorithm))
+            proof = self._prover.prove(session, path, was=was)
+        self.temporary_path = ""
+        return self._receipt(target.key, proof)
+
+    def _look_before(self, session: Session, directory: str, key: str) -> None:
+        """Whether the server tells what is there, and keeps the name."""
+        directories = self._site.directories
+        directories.make_sure_of_looks(session, directory)
+        directories.learn_names(session, directory, hidden=False, renames=False)
+        if self._needs_trial(key):
+            directories.try_name(session, directory, key.rpartition("/")[2], hidden=False)
+
+    # ------------------------------------------------------------------------------------------ naming
+
+    def _needs_trial(self, key: str) -> bool:
+        name = key.rpartition("/")[2]
+        return not is_plain(name) or self._site.learned.names is Names.CHANGED
+
+    def _try_name(self, session: Session, directory: str) -> None:
+        """Give the file its name in a directory of its own, and look what it is called there.
+
+        :raises KeyRefused: if it is called otherwise.
+        """
+        name = self._key.rpartition("/")[2]
+        scratch = f"{directory.rstrip('/')}/{self._site.parts.new(hidden=self._is_hidden(), kind=NAMES)}"
         try:
-            session.rename(temporary, path)
+            session.make_directory(scratch)
         except Refused:
+            self._try_name_beside(session, directory, name)
+            return
+        self.scratch = scratch
+        self._move(session, f"{scratch}/{name}")
+        if not is_stored_as(session, scratch, name):
+            self.temporary_path = ""  # the directory goes with what is in it
+            raise name_changed(self._site.address(self._key))
+
+    def _try_name_beside(self, session: Session, directory: str, name: str) -> None:
+        """The same where no directory can be made: the name with a word before it, and with one behind it."""
+        word = self._site.parts.new(hidden=False)[:8]
+        for tried in (f"{word}-{name}", f"{name}-{word}"):
+            self._move(session, f"{directory.rstrip('/')}/{tried}")
+            if session.size(self.temporary_path, thoroughly=True) is None:
+                raise name_changed(self._site.address(self._key))
+
+    def _move(self, session: Session, path: str) -> None:
+        origin, self.temporary_path = self.temporary_path, path
+        try:
+            session.rename(origin, path)
+        except Refused as refused:
+            self.temporary_path = origin
+            raise self._without_rename(session, refused) from None
+
+    def _name_it(self, session: Session, target: Target, proof: tuple[Proof, str]) -> Receipt:
+        """Give the finished file its name, and look whether it has it."""
+        path = self._path(session, target.key)
+        was = target.was
+        if was == self._source.size and not target.is_readable and session.delete(path):
+            # Afterwards nothing would tell the new from the old.
+            was = None
+        self._renaming = Renaming(self.temporary_path, target)
+        try:
+            session.rename(self.temporary_path, path)
+        except Refused as refused:
             self._renaming = None
             if session.size(path) is None:
-                raise
+                raise self._without_rename(session, refused) from None
             # IIS and FileZilla Server do not replace. If we are not to either, somebody was quicker after our look.
             decision = self._decide(session)
             if isinstance(decision, Receipt):
                 return decision
-            if decision == key:
-                session.delete(path)
-            key = decision
-            session.rename(temporary, self._path(session, key))
-            receipt = self._receipt(key, proof, checksum)
+            target, was = decision, decision.was
+            path = self._path(session, target.key)
+            if was is not None and session.delete(path):
+                was = None
+            session.rename(self.temporary_path, path)
+        self._site.learned.refused("rename", "")
+        proof = self._prover.confirm(session, path, proof, was=was)
         self._renaming = None
         self.temporary_path = ""
-        return receipt
+        self._leave_scratch(session)
+        return self._receipt(target.key, proof)
 
-    def _was_renamed(self, session: Session, renaming: Renaming) -> bool:
-        if session.size(self.temporary_path) is None and session.size(renaming.path) == self._source.size:
+    def _leave_scratch(self, session: Session) -> None:
+        if self.scratch:
+            with contextlib.suppress(Refused):
+                session.remove_directory(self.scratch)
+            self.scratch = ""
+
+    def _without_rename(self, session: Session, refused: Refused) -> Refused | StoreError:
+        """What a refused rename means: one at RNFR, of a file that is there, would meet every file."""
+        if refused.verb != "RNFR" or session.size(self.temporary_path, thoroughly=True) is None:
+            return refused
+        self._site.learned.refused("rename", self.temporary_path)
+        return without_rename(refused, self._site.address(self._key))
+
+    def _after_lost_rename(self, session: Session) -> Receipt | None:
+        """The receipt if a rename, whose answer was lost with the connection, was done.
+
+        An equal length does not prove that where the name was taken before.
+        """
+        renaming, self._renaming = self._renaming, None
+        if renaming is None or session.size(renaming.origin, thoroughly=True) is not None:
+            return None
+        path = self._path(session, renaming.target.key)
+        size = session.size(path)
+        if size is None:
             self.temporary_path = ""
-            return True
-        self._renaming = None
-        return False
+            return None
+        existing = self._examine(session, path, size)
+        if existing.same is False:
+            return None
+        self.temporary_path = ""
+        if existing.same:
+            proof = (existing.proof, existing.checksum)
+        elif renaming.target.was is None and self._options.minimum_proof <= Proof.SIZE:
+            proof = (Proof.SIZE, "")
+        else:
+            raise ProofError(
+                f"Whether {self._site.address(self._key)} is the new file cannot be told, because it cannot be read.",
+                hint="Let the FTP user read what it has written.",
+            )
+        self._leave_scratch(session)
+        return self._receipt(renaming.target.key, proof)
 
-    def _receipt(self, key: str, proof: Proof, checksum: str, *, already_there: bool = False) -> Receipt:
+    def _receipt(self, key: str, proof: tuple[Proof, str], *, already_there: bool = False) -> Receipt:
         return Receipt(
             key=key,
             size=self._source.size,
-            proof=proof,
-            checksum=checksum,
-            etag=f"sha256:{self._source_digest('sha256')}",
+            proof=proof[0],
+            checksum=proof[1],
+            etag=f"sha256:{self._content.digest('sha256')}",
             already_there=already_there,
         )
 
-    def _read_back(self, session: Session, path: str) -> str:
-        digest = hashlib.sha256()
 
-        def consume(chunk: bytes) -> None:
-            self._task.check()
-            digest.update(chunk)
-
-        session.retrieve(path, consume)
-        return digest.hexdigest()
-
-    def _source_digest(self, algorithm: str) -> str:
-        if algorithm not in self._digests:
-            for _ in self._chunks(algorithm):
-                pass
-        return self._digests[algorithm]
-
-    def _chunks(self, algorithm: str) -> Iterator[bytes]:
-        """The bytes of the source, with their digests taken on the way."""
-        names = {"sha256", algorithm} - {""}
-        digests = {name: _Crc32() if name == "crc32" else hashlib.new(name, usedforsecurity=False) for name in names}
-        offset = 0
-        while offset < self._source.size:
-            self._task.check()
-            try:
-                block = os.pread(self._source.descriptor, min(_READ, self._source.size - offset), offset)
-            except OSError as error:
-                raise SourceChanged(f"The source cannot be read at byte {offset}: {error.strerror}.") from error
-            if not block:
-                raise SourceChanged(f"The source ends at byte {offset}, not {self._source.size}.")
-            for digest in digests.values():
-                digest.update(block)
-            offset += len(block)
-            # In small pieces, so that a cancelled upload over a slow line ends soon.
-            for begin in range(0, len(block), CHUNK):
-                self._task.check()
-                yield block[begin : begin + CHUNK]
-        self._digests = {name: digest.hexdigest() for name, digest in digests.items()}
-
-
-class _Crc32:
-    """CRC-32 with the methods of a :mod:`hashlib` object."""
-
-    def __init__(self) -> None:
-        self._value = 0
-
-    def update(self, data: bytes) -> None:
-        self._value = zlib.crc32(data, self._value)
-
-    def hexdigest(self) -> str:
-        return f"{self._value:08x}"
-
-
-def _proof_of(algorithm: str) -> Proof:
-    if not algorithm:
-        return Proof.NONE
-    return Proof.MD5 if algorithm == "md5" else Proof.CHECKSUM
+def without_rename(refused: Refused, address: str) -> StoreError:
+    """The error of a server that renames nothing."""
+    return StoreError(
+        f"The FTP server does not let us rename what was sent for {address}: {refused.text}.",
+        code=str(refused.code),
+        scope=Scope.DESTINATION,
+        hint="Give the FTP user the right to rename, or set temporary_names to none.",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,7 @@ class KeptStore:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._is_open = False
+        self._opening = threading.Lock()
 
     @property
     def properties(self) -> StoreProperties:
@@ -94,10 +96,14 @@ class KeptStore:
         return self._store.loop
 
     def open(self) -> None:
-        """Open the store, unless it is open."""
-        if not self._is_open:
-            self._store.open()
-            self._is_open = True
+        """Open the store, unless it is open.
+
+        A pass that had to end may have left this under way on a thread of its own; the next one waits for that.
+        """
+        with self._opening:
+            if not self._is_open:
+                self._store.open()
+                self._is_open = True
 
     def put(
         self, key: str, source: Source, *, options: PutOptions, deadline: float, replaces: str = ""

@@ -1,0 +1,100 @@
+"""The bytes of one file on their way out, and back to be compared, with their digests."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Iterator
+
+from s3_uploader.core.errors import SourceChanged
+from s3_uploader.core.model import Proof
+from s3_uploader.stores.base import Source
+from s3_uploader.stores.ftp.data import CHUNK
+from s3_uploader.stores.ftp.session import Session
+from s3_uploader.stores.workers import UploadTask
+
+_READ = 1 << 18
+
+
+class Content:
+    """The content of a source."""
+
+    def __init__(self, task: UploadTask, source: Source) -> None:
+        self._task = task
+        self._source = source
+        self._digests: dict[str, str] = {}
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes."""
+        return self._source.size
+
+    def digest(self, algorithm: str) -> str:
+        """Its digest in hexadecimal; taken from the bytes that were sent, if any were."""
+        if algorithm not in self._digests:
+            for _ in self.chunks(algorithm):
+                pass
+        return self._digests[algorithm]
+
+    def chunks(self, algorithm: str) -> Iterator[bytes]:
+        """The bytes, with their digests taken on the way.
+
+        :raises SourceChanged: if the source has become shorter.
+        """
+        names = {"sha256", algorithm} - {""}
+        digests = {name: _Crc32() if name == "crc32" else hashlib.new(name, usedforsecurity=False) for name in names}
+        offset = 0
+        while offset < self._source.size:
+            self._task.check()
+            try:
+                block = os.pread(self._source.descriptor, min(_READ, self._source.size - offset), offset)
+            except OSError as error:
+                raise SourceChanged(f"The source cannot be read at byte {offset}: {error.strerror}.") from error
+            if not block:
+                raise SourceChanged(f"The source ends at byte {offset}, not {self._source.size}.")
+            for digest in digests.values():
+                digest.update(block)
+            offset += len(block)
+            # In small pieces, so that a cancelled upload over a slow line ends soon.
+            for begin in range(0, len(block), CHUNK):
+                self._task.check()
+                yield block[begin : begin + CHUNK]
+        self._digests = {name: digest.hexdigest() for name, digest in digests.items()}
+
+    def beginning(self, size: int) -> str:
+        """The SHA-256 of the first ``size`` bytes."""
+        digest = hashlib.sha256()
+        for chunk in Content(self._task, Source(self._source.descriptor, size)).chunks(""):
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    def read_back(self, session: Session, path: str, *, most: int) -> str:
+        """The SHA-256 of what the server gives back of ``path``; empty if that is longer than ``most`` bytes."""
+        digest = hashlib.sha256()
+
+        def consume(chunk: bytes) -> None:
+            self._task.check()
+            digest.update(chunk)
+
+        return digest.hexdigest() if session.retrieve(path, consume, most=most) else ""
+
+
+class _Crc32:
+    """CRC-32 with the methods of a :mod:`hashlib` object."""
+
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, data: bytes) -> None:
+        self._value = zlib.crc32(data, self._value)
+
+    def hexdigest(self) -> str:
+        return f"{self._value:08x}"
+
+
+def proof_of(algorithm: str) -> Proof:
+    """How much an equal digest proves."""
+    if not algorithm:
+        return Proof.NONE
+    return Proof.MD5 if algorithm == "md5" else Proof.CHECKSUM

@@ -1,0 +1,127 @@
+"""Whether a server stores a name as it is given: tried in a directory of its own, where nothing can be replaced.
+
+Servers write names in their own way: pure-ftpd replaces characters, others fold case, compose accents or cut after so
+many bytes. Where two names become one, the second file would replace the first. What becomes of plain names is found
+out once for a server; every other name is tried before its file gets it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+from s3_uploader.core.errors import KeyRefused
+from s3_uploader.stores.ftp.learned import Names
+from s3_uploader.stores.ftp.parts import NAMES, PartNames
+from s3_uploader.stores.ftp.replies import Listed, Refused
+from s3_uploader.stores.ftp.session import Session
+
+_SAMPLE = "Sample.of-a_Plain.name-0123456789-AbcdefghijklmnopqrstuvwxyZ.Dat"
+_PLAIN = re.compile(rf"[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,{len(_SAMPLE) - 2}}}[A-Za-z0-9])?")
+_MOST_LISTED_BYTES = 8 << 20
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name has only letters, digits, dots, hyphens and underscores, inside, and is not long."""
+    return _PLAIN.fullmatch(name) is not None
+
+
+def learn_names(session: Session, directory: str, parts: PartNames, *, hidden: bool, renames: bool) -> Names:
+    """Find out what the server makes of plain names, by storing one in a new directory below ``directory``.
+
+    :param renames: whether files get their names by a rename.
+    """
+    with scratch_directory(session, directory, parts, hidden=hidden) as scratch:
+        if scratch is None:
+            return Names.UNKNOWN
+        path = f"{scratch}/{_SAMPLE}"
+        if renames:
+            first = f"{scratch}/{_SAMPLE[::-1]}"
+            session.store(first, [b"\n"])
+            session.rename(first, path)
+        else:
+            session.store(path, [b"\n"])
+        if not is_stored_as(session, scratch, _SAMPLE):
+            return Names.CHANGED
+        return Names.KEPT if session.size(f"{scratch}/{_SAMPLE.swapcase()}") is None else Names.FOLDED
+
+
+def try_directory_name(session: Session, directory: str, name: str, parts: PartNames, *, hidden: bool) -> None:
+    """Make sure that a directory can have that name.
+
+    :raises KeyRefused: if the server gives it another one.
+    """
+    with scratch_directory(session, directory, parts, hidden=hidden) as scratch:
+        if scratch is None:
+            return
+        session.make_directory(f"{scratch}/{name}")
+        if not is_stored_as(session, scratch, name):
+            raise name_changed(name)
+
+
+@contextlib.contextmanager
+def scratch_directory(session: Session, directory: str, parts: PartNames, *, hidden: bool) -> Iterator[str | None]:
+    """A new directory, removed afterwards with all that is in it; ``None`` if none can be made."""
+    path = f"{directory.rstrip('/')}/{parts.new(hidden=hidden, kind=NAMES)}"
+    try:
+        session.make_directory(path)
+    except Refused:
+        yield None
+        return
+    try:
+        yield path
+    finally:
+        parts.leave_behind(path)
+        parts.remove_leftovers(session)
+
+
+def is_stored_as(session: Session, scratch: str, name: str) -> bool:
+    """Whether the one thing in a directory has exactly that name.
+
+    Where nothing may be listed it is asked for by the name: then no other can be replaced, because each is looked for
+    before it is stored.
+    """
+    found = names_in(session, scratch)
+    if found is None:
+        return session.size(f"{scratch}/{name}", thoroughly=True) is not None
+    return name in found
+
+
+def names_in(session: Session, directory: str, *, like: str | None = None) -> list[str] | None:
+    """Names in a directory, ``None`` if they cannot be listed.
+
+    :param like: only this very name.
+    """
+    names: list[str] = []
+
+    def collect(listed: Listed) -> None:
+        if listed.name not in (".", "..") and (like is None or like == listed.name) and len(names) < 100:
+            names.append(listed.name)
+
+    try:
+        whole = session.listing(directory, collect, most=_MOST_LISTED_BYTES)
+    except Refused:
+        return None
+    return names if whole or names else None
+
+
+def stands_exactly(session: Session, key: str) -> bool | None:
+    """Whether what is found under ``key`` has exactly that name, directories included; ``None`` if nobody can tell."""
+    directory = session.base.rstrip("/")
+    for name in key.split("/"):
+        found = names_in(session, directory or "/", like=name)
+        if found is None:
+            return None
+        if not found:
+            return False
+        directory = f"{directory}/{name}"
+    return True
+
+
+def name_changed(address: str) -> KeyRefused:
+    """The error of a name that the server does not keep."""
+    return KeyRefused(
+        f"The FTP server stores {address} under another name, where another file may be.",
+        hint="Give the file a name of plain letters and digits, or change the server's rules for names.",
+    )

@@ -1,0 +1,120 @@
+"""The names under which bytes lie at the server until they are proven, and what dead runs left under such names."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable
+
+from s3_uploader.core import procfs
+from s3_uploader.stores.ftp.holder import machine_id, start_of
+from s3_uploader.stores.ftp.replies import Listed, Lost, Refused
+from s3_uploader.stores.ftp.session import Session
+
+PART = ".s3-uploader-part"
+NAMES = ".s3-uploader-names"
+_OURS = re.compile(
+    r"\.?[0-9a-f]{8}-([0-9a-f]{8})-([0-9a-f]{4})([0-9a-f]{4})-([0-9a-f]{1,8})-([0-9a-f]{1,16})"
+    rf"({re.escape(PART)}|{re.escape(NAMES)})"
+)
+_MOST_LISTED_BYTES = 1 << 20
+_MOST_REMOVED = 1000
+_OLD_SECONDS = 2 * 86400.0
+"""Nothing was written to for so long that is on its way; no clock of a server is wrong by as much."""
+
+
+class PartNames:
+    """Makes a new name for each upload, from which the next run can tell whose it is and whether that one lives.
+
+    A name is never used twice, so the length of what lies under it is that of what was sent under it: a server may
+    store a file beside one that is there already, a killed run's for example, and tell the size of that.
+
+    :param identity: what tells this uploader from others that write to the same directory, e.g. its spool.
+    """
+
+    def __init__(self, identity: str, *, now: Callable[[], float] = time.time) -> None:
+        self.leftovers: set[str] = set()
+        """Files and directories that could not be removed, because the connection was lost; for the next one."""
+        self._now = now
+        self._knows_machine = bool(machine_id())
+        self._owner = _digest(f"{os.uname().nodename} {machine_id()} {identity}", 8)
+        self._boot = _digest(procfs.boot_id(), 4)
+        self._namespace = _digest(procfs.pid_namespace(), 4)
+        self._process = f"{os.getpid():x}-{procfs.start_ticks(os.getpid()):x}"
+
+    def new(self, *, hidden: bool, kind: str = PART) -> str:
+        """A name that nobody has used before. It is plain but for the dot that hides it."""
+        dot = "." if hidden else ""
+        nonce = secrets.token_hex(4)
+        return f"{dot}{nonce}-{self._owner}-{self._boot}{self._namespace}-{self._process}{kind}"
+
+    def leave_behind(self, path: str) -> None:
+        """Remember what could not be removed."""
+        # Bounded; what is not remembered is found by the next run.
+        if len(self.leftovers) < _MOST_REMOVED:
+            self.leftovers.add(path)
+
+    def remove_leftovers(self, session: Session) -> None:
+        """Remove what could not be removed before."""
+        while self.leftovers and session.usable:
+            with contextlib.suppress(KeyError, Refused, Lost):
+                remove(session, self.leftovers.pop())
+
+    def is_left_over(self, name: str, *, modified: float | None = None) -> bool:
+        """Whether ``name`` was made by a run of the same spool, on this machine, that has ended."""
+        found = _OURS.fullmatch(name)
+        if found is None or found[1] != self._owner:
+            return False
+        if modified is not None and modified < self._now() - _OLD_SECONDS:
+            return True
+        if found[2] != self._boot:
+            return self._knows_machine  # which was started anew since; else it may be another one of that name
+        if found[3] != self._namespace:
+            return False  # another container; there is no telling from here
+        # A pid comes round again; together with the start time it does not.
+        return start_of(int(found[4], 16)) != str(int(found[5], 16))
+
+    def sweep(self, session: Session, directory: str) -> None:
+        """Remove from a directory what dead runs of ours left there.
+
+        It comes before anything is uploaded there: a server may still be about to give an old part its name.
+        """
+        found: list[str] = []
+
+        def collect(listed: Listed) -> None:
+            if len(found) < _MOST_REMOVED and self.is_left_over(listed.name, modified=listed.modified):
+                found.append(f"{directory.rstrip('/')}/{listed.name}")
+
+        with contextlib.suppress(Refused):
+            session.listing(directory, collect, most=_MOST_LISTED_BYTES)
+        for path in found:
+            remove(session, path)
+
+
+def remove(session: Session, path: str) -> None:
+    """Remove what lies under a name of ours: a part, or a directory in which a name was tried."""
+    if not path.endswith(NAMES):
+        session.delete(path)
+        return
+    names: list[str] = []
+
+    def collect(listed: Listed) -> None:
+        if len(names) < 10 and listed.name not in (".", "..") and "/" not in listed.name:
+            names.append(listed.name)
+
+    with contextlib.suppress(Refused):
+        session.listing(path, collect, most=_MOST_LISTED_BYTES)
+    with contextlib.suppress(Refused):
+        for name in names:
+            if not session.delete(f"{path}/{name}"):
+                with contextlib.suppress(Refused):
+                    session.remove_directory(f"{path}/{name}")
+        session.remove_directory(path)
+
+
+def _digest(text: str, digits: int) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:digits]

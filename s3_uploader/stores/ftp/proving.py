@@ -1,0 +1,149 @@
+"""What a server has of a file that was sent to it: its hash, its length by every way to ask, at last the bytes."""
+
+from __future__ import annotations
+
+import time
+
+from s3_uploader.core.errors import ProofError, StoreError
+from s3_uploader.core.model import Proof
+from s3_uploader.stores.ftp.content import Content, proof_of
+from s3_uploader.stores.ftp.replies import Refused
+from s3_uploader.stores.ftp.session import Session
+from s3_uploader.stores.workers import UploadTask
+
+_PAUSES = (0.05, 0.15, 0.4, 0.8)
+_LONGER_PAUSES = (1.5, 3.0)
+_MOST_SECONDS = 60.0
+
+
+class Prover:
+    """Proves one file, before and after it has its name.
+
+    :param minimum: with less the upload fails; with ``NONE`` the server's word is enough.
+    :param address: the file's, for messages.
+    """
+
+    def __init__(self, task: UploadTask, content: Content, *, minimum: Proof, address: str) -> None:
+        self._task = task
+        self._content = content
+        self._minimum = minimum
+        self._address = address
+
+    def prove(self, session: Session, path: str, *, was: int | None = None) -> tuple[Proof, str]:
+        """The proof that what lies at ``path`` is the file, and its checksum as a receipt spells it.
+
+        :param was: the length of what may have lain there before, which then proves nothing.
+        :raises StoreError: if it is not.
+        :raises ProofError: if that cannot be told.
+        """
+        length = self._length(session, path)
+        if length is None and self._minimum is Proof.NONE:
+            return Proof.NONE, ""
+        if length is None:
+            raise self._missing(session)
+        found = self._by_hash(session, path)
+        if found is not None and found[0] >= self._minimum:
+            return found
+        if length != self._content.size:
+            return self._despite_length(session, path, length)
+        if self._minimum <= Proof.SIZE and was != length:
+            return Proof.SIZE, ""
+        return self._by_reading(session, path)
+
+    def confirm(self, session: Session, path: str, proof: tuple[Proof, str], *, was: int | None) -> tuple[Proof, str]:
+        """The same after the rename, for a file that was proven under its temporary name."""
+        if proof[1].partition(":")[0] == session.features.algorithm and (found := self._by_hash(session, path)):
+            return found
+        length = self._length(session, path)
+        if length is None and self._minimum is not Proof.NONE:
+            raise StoreError(
+                f"The FTP server renamed what was sent to {self._address}, but has nothing under that name.",
+                code="NameChanged",
+                hint="Look what it makes of names, and whether something takes the files away at once.",
+            )
+        if length not in (None, self._content.size) or (length is not None and length == was):
+            # What was there before has the same length, or the server tells lengths wrongly.
+            return self._by_reading(session, path)
+        return proof
+
+    def _by_hash(self, session: Session, path: str) -> tuple[Proof, str] | None:
+        algorithm = session.features.algorithm
+        theirs = session.digest(path, self._content.size)
+        if not theirs:
+            return None
+        if theirs != self._content.digest(algorithm):
+            raise StoreError(
+                f"The FTP server has other bytes than those sent to {self._address}: its {algorithm} is {theirs}.",
+                code="BadDigest",
+                retryable=True,
+            )
+        return proof_of(algorithm), f"{algorithm}:{theirs}"
+
+    def _length(self, session: Session, path: str) -> int | None:
+        """The length that the server tells, asked again where it is not the right one: some write behind."""
+        ends_at = time.monotonic() + _MOST_SECONDS
+        last: int | None = -1
+        pauses = iter(_PAUSES)
+        while True:
+            length = session.size(path, thoroughly=True)
+            if length == self._content.size:
+                return length
+            if length is not None and last is not None and 0 <= last < length:
+                pauses = iter(_PAUSES)  # it still grows
+            last = length
+            pause = next(pauses, None)
+            if pause is None or time.monotonic() > ends_at:
+                break
+            self._task.pause(pause)
+        for pause in _LONGER_PAUSES if last is None else ():
+            self._task.pause(pause)
+            last = session.size(path, thoroughly=True)
+            if last is not None:
+                break
+        return last
+
+    def _despite_length(self, session: Session, path: str, length: int) -> tuple[Proof, str]:
+        """What is wrong may be the length that is told: of a text, for example, as other systems would store it."""
+        other = session.other_size(path)
+        if other == self._content.size and self._minimum <= Proof.SIZE:
+            return Proof.SIZE, ""
+        if other != length:
+            try:
+                return self._by_reading(session, path)
+            except ProofError:
+                pass
+        raise StoreError(
+            f"The FTP server has {length} bytes of the {self._content.size} bytes sent to {self._address}.",
+            code="Truncated",
+            retryable=True,
+        )
+
+    def _missing(self, session: Session) -> StoreError:
+        if session.learned.sees:
+            return StoreError(
+                f"The FTP server has nothing of the {self._content.size} bytes sent to {self._address}.",
+                code="Truncated",
+                retryable=True,
+            )
+        return ProofError(
+            f"The FTP server took {self._address}, but does not let us look at it, so nothing is proven.",
+            hint="Give the FTP user the right to list, or for a drop box set minimum_proof to none.",
+        )
+
+    def _by_reading(self, session: Session, path: str) -> tuple[Proof, str]:
+        """Where the server computes no hash but one is asked for, read everything back."""
+        try:
+            theirs = self._content.read_back(session, path, most=self._content.size)
+        except Refused as refused:
+            raise ProofError(
+                f"The FTP server computes no checksum of {self._address} and does not let us read it back: "
+                f"{refused.text}.",
+                hint="Set minimum_proof to size if the length is proof enough.",
+            ) from None
+        if theirs != self._content.digest("sha256"):
+            raise StoreError(
+                f"What the FTP server gives back of {self._address} is not what was sent.",
+                code="BadDigest",
+                retryable=True,
+            )
+        return Proof.CHECKSUM, f"sha256:{theirs}"
