@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from s3_uploader.core.errors import StoreError
+from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.core.model import Finding, Proof, Severity
 from s3_uploader.stores.base import PutOptions
 from s3_uploader.stores.s3 import requests
@@ -314,5 +314,6 @@ class Checker:
         finished: Callable[[PendingRequest], None] = lambda call: over.set()  # noqa: E731
         call = (caller or self._caller).call(request, finished, deadline=time.monotonic() + _SECONDS, expected=expected)
         if not over.wait(_SECONDS):
+            call.cancel(UploadCancelled("The check took too long."))
             raise StoreError(f"The {request.operation} operation got no answer in {_SECONDS:.0f} s.", code="Timeout")
         return call

@@ -124,7 +124,13 @@ _STATUS_NAMES = {
     504: "Gateway Timeout",
 }
 
-_NO_CONNECTION = (TransportFailure.NAME, TransportFailure.REFUSED, TransportFailure.TLS, TransportFailure.PROXY)
+_NO_CONNECTION = (
+    TransportFailure.NAME,
+    TransportFailure.REFUSED,
+    TransportFailure.TLS,
+    TransportFailure.PROXY,
+    TransportFailure.RESOURCES,
+)
 
 _FAILURES: dict[TransportFailure, tuple[str, bool, str]] = {
     # kind: (code, worth retrying here, what to do)
@@ -148,6 +154,11 @@ _FAILURES: dict[TransportFailure, tuple[str, bool, str]] = {
         "NoCredentials",
         False,
         "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or profile, or give the machine a role.",
+    ),
+    TransportFailure.RESOURCES: (
+        "OutOfResources",
+        True,
+        "Raise this user's limits of open files and threads (ulimit -n and -u), or lower max_concurrency.",
     ),
     TransportFailure.BROKEN: (
         "EngineFailed",

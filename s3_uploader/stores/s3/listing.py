@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from s3_uploader.core.errors import KeyRefused, Scope, StoreError
+from s3_uploader.core.errors import KeyRefused, Scope, StoreError, UploadCancelled
 from s3_uploader.stores.listing import CannotList, Entry, key_order
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import clean_etag
@@ -19,8 +19,10 @@ from s3_uploader.stores.s3.engines.base import Request, unescape, xml_leaves
 from s3_uploader.stores.s3.errors import parse_http_date
 from s3_uploader.stores.s3.store import S3Store
 
-_CONTENTS = re.compile(rb"<(?:\w+:)?Contents>(.*?)</(?:\w+:)?Contents>", re.S)
-_ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?Z?")
+_CONTENTS = re.compile(rb"<(/?)(?:\w+:)?Contents>")
+_SIZE = re.compile("[0-9]{1,18}")
+_MOST_EMPTY_PAGES = 100
+_ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?Z?", re.A)
 _SECONDS = 300.0
 _NO_LISTING = ("AccessDenied", "403", "405", "501", "MethodNotAllowed", "NotImplemented")
 _CHECKSUM = "x-amz-checksum-"
@@ -80,9 +82,11 @@ class S3Inventory:
         after = self._start(prefix, wanted(), "")
         begun = self._begin(requests.list_objects(prefix, after=after))
         first = True
+        progress = _Progress()
         while True:
             page = self._page(begun, first=first)
             first = False
+            progress.saw(page)
             entries = page.entries
             if after:
                 # A server that knows no start-after begins at the beginning.
@@ -114,7 +118,7 @@ class S3Inventory:
         headers = call.body.headers
         composite = headers.get("x-amz-checksum-type", "").upper() == "COMPOSITE"
         length = headers.get("content-length", "")
-        if not length.isdigit():
+        if not _SIZE.fullmatch(length):
             raise StoreError(f"The answer about {self.address(key)} does not say how long it is.", code="InvalidAnswer")
         return Entry(
             key=key,
@@ -151,7 +155,8 @@ class S3Inventory:
 
     def _finished(self, begun: tuple[PendingRequest, threading.Event]) -> PendingRequest:
         call, over = begun
-        if not over.wait(_SECONDS + 60):
+        if not over.wait(max(0.0, call.deadline - time.monotonic())):
+            call.cancel(UploadCancelled("The listing took too long."))
             raise StoreError(
                 f"The {call.request.operation} operation got no answer in {_SECONDS:.0f} s.",
                 code="Timeout",
@@ -180,8 +185,8 @@ def parse_page(body: bytes) -> Page:
 
     :raises StoreError: if it is no such answer.
     """
-    contents = _CONTENTS.findall(body)
-    head = xml_leaves(_CONTENTS.sub(b"", body))
+    contents, rest = _elements(body)
+    head = xml_leaves(rest)
     if "IsTruncated" not in head:
         raise StoreError(
             "The answer to ListObjectsV2 is no list of objects.",
@@ -202,6 +207,45 @@ def parse_page(body: bytes) -> Page:
     return Page([_entry(xml_leaves(element), encoded=encoded) for element in contents], token)
 
 
+def _elements(body: bytes) -> tuple[list[bytes], bytes]:
+    """What stands in the elements ``Contents``, and the document without them. Each byte is looked at once."""
+    contents: list[bytes] = []
+    rest: list[bytes] = []
+    done = 0
+    begin: re.Match[bytes] | None = None
+    for tag in _CONTENTS.finditer(body):
+        if not tag[1]:
+            begin = begin or tag
+        elif begin is not None:
+            rest.append(body[done : begin.start()])
+            contents.append(body[begin.end() : tag.start()])
+            done, begin = tag.end(), None
+    rest.append(body[done:])
+    return contents, b"".join(rest)
+
+
+class _Progress:
+    """Whether a listing gets on from page to page."""
+
+    def __init__(self) -> None:
+        self._token = ""
+        self._empty = 0
+
+    def saw(self, page: Page) -> None:
+        """Another page has come.
+
+        :raises StoreError: if the listing would never end.
+        """
+        self._empty = 0 if page.entries else self._empty + 1
+        if (page.token and page.token == self._token) or self._empty > _MOST_EMPTY_PAGES:
+            raise StoreError(
+                "The server lists the same keys over and over, or none, and says that there are more.",
+                code="InvalidAnswer",
+                scope=Scope.DESTINATION,
+            )
+        self._token = page.token
+
+
 def _entry(leaves: dict[str, str], *, encoded: bool) -> Entry:
     from urllib.parse import unquote_plus
 
@@ -210,7 +254,7 @@ def _entry(leaves: dict[str, str], *, encoded: bool) -> Entry:
     return Entry(
         # A plus for a space, as Amazon writes it; a plus itself is always encoded.
         key=unquote_plus(key, errors="surrogateescape") if encoded else key,
-        size=int(size) if size.isdigit() else -1,
+        size=int(size) if _SIZE.fullmatch(size) else -1,
         etag=clean_etag(unescape(leaves.get("ETag", ""))),
         modified=parse_iso(leaves.get("LastModified", "")),
     )
@@ -222,7 +266,10 @@ def parse_iso(value: str) -> float | None:
     if found is None:
         return None
     year, month, day, hour, minute, second = (int(number) for number in found.groups()[:6])
-    return calendar.timegm((year, month, day, hour, minute, second)) + float(found[7] or 0)
+    try:
+        return calendar.timegm((year, month, day, hour, minute, second)) + float((found[7] or "")[:10] or 0)
+    except (ValueError, OverflowError):
+        return None  # the 31st of February
 
 
 def create(**settings: object) -> S3Inventory:

@@ -12,11 +12,13 @@ import msgspec
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import PutOptions
-from s3_uploader.stores.s3.engines.base import UNSIGNED_PAYLOAD, Request, escape
+from s3_uploader.stores.s3.engines.base import DOCUMENT_BYTES, UNSIGNED_PAYLOAD, Request, escape
 
 MAXIMUM_KEY_BYTES = 1024
 MAXIMUM_PARTS = 10_000
 _MEBIBYTE = 1024 * 1024
+_LISTING_BYTES = 16 * _MEBIBYTE
+"""A page has a thousand keys of a thousand bytes, which may be encoded, at the most."""
 
 _PLAIN_KEY = re.compile("[A-Za-z0-9/_.~-]*")
 _FIELD_VALUE = re.compile("[\x20-\x7e]*")
@@ -152,6 +154,7 @@ def put_object(
         headers=headers,
         body=body,
         payload_hash=payload_hash,
+        handled_bytes=len(body),
     )
 
 
@@ -177,6 +180,7 @@ def upload_part(
         headers={"x-amz-sdk-checksum-algorithm": "CRC32", "x-amz-checksum-crc32": crc32},
         body=body,
         payload_hash=payload_hash,
+        handled_bytes=len(body),
     )
 
 
@@ -224,6 +228,7 @@ def complete_multipart_upload(
         body=body,
         payload_hash=hashlib.sha256(body).hexdigest(),
         parts=parts,
+        handled_bytes=size,
     )
 
 
@@ -260,6 +265,7 @@ def list_objects(prefix: str, *, token: str = "", after: str = "") -> Request:
         key="",
         path="",
         query=tuple((name, value) for name, value in query.items() if value),
+        answer_limit=_LISTING_BYTES,
     )
 
 
@@ -268,7 +274,14 @@ def get_object(key: str, path: str, *, first: int, last: int, etag: str) -> Requ
     headers = {"range": f"bytes={first}-{last}"}
     if etag:
         headers["if-match"] = f'"{etag}"'
-    return Request(operation="GetObject", method="GET", key=key, path=path, headers=headers)
+    return Request(
+        operation="GetObject",
+        method="GET",
+        key=key,
+        path=path,
+        headers=headers,
+        answer_limit=max(last - first + 1, DOCUMENT_BYTES),
+    )
 
 
 def delete_object(key: str, path: str) -> Request:

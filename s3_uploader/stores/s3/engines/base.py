@@ -25,6 +25,11 @@ from s3_uploader.stores.base import Loop
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
+DOCUMENT_BYTES = 64 * 1024
+"""Most bytes of the body of an answer that is a short document, or of an error's document."""
+_SLOWEST_HANDLING = 64 * 1024
+"""Bytes per second with which a server, or the proxy before it, works on what it was given before it answers."""
+
 _XML_LEAF = re.compile(rb"<(?:\w+:)?(\w+)>([^<]*)</")
 _XML_ENTITY = re.compile("&(#x?[0-9a-fA-F]+|\\w+);")
 _XML_NAMES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
@@ -41,6 +46,9 @@ class Request(msgspec.Struct, kw_only=True):
     :param parts: number, ETag and CRC32 of each part, of which the body of CompleteMultipartUpload is made, for an
         engine that makes bodies itself.
     :param payload_hash: SHA-256 of the body in hexadecimal, or :data:`UNSIGNED_PAYLOAD`.
+    :param answer_limit: most bytes of the answer's body. A longer one is no answer, an error's is cut off there.
+    :param handled_bytes: what the server has to deal with before it can answer: a proxy passes the body on first, and
+        an object is made of its parts.
     """
 
     operation: str
@@ -52,6 +60,13 @@ class Request(msgspec.Struct, kw_only=True):
     body: bytes = b""
     payload_hash: str = EMPTY_SHA256
     parts: tuple[tuple[int, str, str], ...] = ()
+    answer_limit: int = DOCUMENT_BYTES
+    handled_bytes: int = 0
+
+    @property
+    def allowance_seconds(self) -> float:
+        """So much longer than others the server may be silent over this request."""
+        return self.handled_bytes / _SLOWEST_HANDLING
 
 
 class Answer(msgspec.Struct, kw_only=True):
@@ -85,6 +100,7 @@ class TransportFailure(enum.Enum):
     TIMEOUT = "the server fell silent"
     INVALID = "the answer is no HTTP"
     CREDENTIALS = "there are no usable credentials"
+    RESOURCES = "this machine has no room for another connection"
     CANCELLED = "the request was cancelled"
     BROKEN = "the engine broke down"
     """All that it still had to do failed with this request, and so will what comes."""
@@ -171,7 +187,9 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     :param max_connections: most requests at once.
     :param max_bandwidth: bytes per second of all requests together, ``None`` for no limit.
-    :param silence_seconds: after so long without a byte in either direction a request fails.
+    :param connect_timeout_seconds: for name, connection, proxy and TLS together.
+    :param silence_seconds: after so long without a byte in either direction a request fails, later only by the
+        request's allowance.
     """
 
     max_connections: int

@@ -12,6 +12,7 @@ connection, which writes what the socket takes at once; a lock keeps the two apa
 from __future__ import annotations
 
 import contextlib
+import errno
 import selectors
 import socket
 import ssl
@@ -27,6 +28,10 @@ from s3_uploader.stores.s3.engines.throttle import Pace
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _RECEIVE = 64 * 1024
+_RECEIVED_AT_ONCE = 4
+"""So many times a connection is read from before the other connections, and the clock, get their turn."""
+_ADDRESS_SECONDS = 2.5
+"""So long an address has to answer while there is another one to try."""
 _JOIN_BELOW = 32 * 1024
 """A body up to this size is copied behind its head, so that both leave in one system call and one packet."""
 _SLICE = 256 * 1024
@@ -65,6 +70,9 @@ class ConnectionOwner(Protocol):
     def connected(self, connection: Connection, now: float) -> None:
         """A connection is ready for its first request."""
 
+    def address_failed(self, address: Address) -> None:
+        """No connection could be made to an address."""
+
     def repeat(self, exchange: Exchange, outcome: Outcome) -> None:
         """Send once more what was written to a connection that the server was just closing."""
 
@@ -84,13 +92,17 @@ class ConnectionOwner(Protocol):
 class Exchange:
     """One request under way in the native engine; a :class:`~s3_uploader.stores.s3.engines.base.Sending`."""
 
-    __slots__ = ("_engine", "body", "connection", "done", "finished", "head", "repeated", "to_head")
+    __slots__ = (
+        "_engine", "allowance", "body", "connection", "done", "finished", "head", "limit", "repeated", "to_head"
+    )  # fmt: skip
 
     def __init__(self, engine: ConnectionOwner, request: Request, head: bytes, done: Done) -> None:
         self._engine = engine
         self.head = head
         self.body = request.body
         self.to_head = request.method == "HEAD"
+        self.limit = request.answer_limit
+        self.allowance = request.allowance_seconds
         self.done = done
         self.connection: Connection | None = None
         self.finished = False
@@ -112,16 +124,24 @@ def _nothing(outcome: Outcome) -> None:
 
 
 class Connection:
-    """One socket. ``state``: connecting, proxy, handshake, idle, busy, closed."""
+    """One socket. ``state``: connecting, proxy, handshake, idle, busy, closed.
+
+    :ivar moves_on_at: until then it has to be connected, or to begin with the next address.
+    """
 
     __slots__ = (
-        "_addresses", "_left", "_out", "_owed", "_parser", "_sent_bytes", "engine", "events", "exchange",
-        "generation", "lock", "progress_at", "served", "sock", "state", "throttled", "write_failed", "wrote_at",
+        "_addresses", "_connected_by", "_left", "_out", "_owed", "_parser", "address", "engine", "events", "exchange",
+        "generation", "lock", "moves_on_at", "progress_at", "served", "sock", "state", "throttled", "write_failed",
+        "wrote_at",
     )  # fmt: skip
 
-    def __init__(self, engine: ConnectionOwner, addresses: list[Address], now: float) -> None:
+    def __init__(
+        self, engine: ConnectionOwner, addresses: list[Address], now: float, *, connect_seconds: float
+    ) -> None:
         self.engine = engine
         self._addresses = addresses
+        self._connected_by = self.moves_on_at = now + connect_seconds
+        self.address: Address | None = None
         self.lock = threading.Lock()
         self.state = "connecting"
         self.exchange: Exchange | None = None
@@ -136,7 +156,6 @@ class Connection:
         self._left = -1
         self._out: list[memoryview] = []
         self._parser = AnswerParser()
-        self._sent_bytes = 0
         self.sock: socket.socket = None  # type: ignore[assignment]  # Set by connect(), before anything else.
 
     # Connecting; on the loop's thread.
@@ -145,12 +164,21 @@ class Connection:
         """Begin to connect to the next address; returns why not if none is left."""
         detail = "no address"
         while self._addresses:
-            family, address = self._addresses.pop(0)
-            self.progress_at = now
+            self.address = self._addresses.pop(0)
+            family, address = self.address
+            self.moves_on_at = self._connected_by
+            if self._addresses:
+                # One that is dead must not take the time of those that are not.
+                self.moves_on_at = min(now + _ADDRESS_SECONDS, (now + self._connected_by) / 2)
             try:
                 sock = socket.socket(family, socket.SOCK_STREAM)
             except OSError as error:
-                return Failure(TransportFailure.REFUSED, error.strerror or str(error))
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
+                    return Failure(TransportFailure.RESOURCES, error.strerror or str(error))
+                # This machine has no addresses of that family.
+                detail = error.strerror or str(error)
+                self.engine.address_failed(self.address)
+                continue
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -161,6 +189,7 @@ class Connection:
             except OSError as error:
                 sock.close()
                 detail = error.strerror or str(error)
+                self.engine.address_failed(self.address)
                 continue
             self.sock = sock
             self.state = "connecting"
@@ -170,8 +199,9 @@ class Connection:
 
     def try_next_address(self, now: float) -> bool:
         """The address at hand does not answer: begin with the next; ``False`` if there is none."""
-        if self.state != "connecting" or not self._addresses:
+        if self.state != "connecting" or not self._addresses or self.address is None:
             return False
+        self.engine.address_failed(self.address)
         self.drop_socket()
         return self.connect(now) is None
 
@@ -182,15 +212,17 @@ class Connection:
 
     def proceed(self, now: float) -> Failure | None:
         """Go on with connecting after an event; returns why not if that is over."""
-        self.progress_at = now
         if self.state == "connecting":
             code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
                 import os
 
+                assert self.address is not None
+                self.engine.address_failed(self.address)
                 self.drop_socket()
                 failure = self.connect(now)
                 return None if failure is None else Failure(TransportFailure.REFUSED, os.strerror(code))
+            self.moves_on_at = self._connected_by
             endpoint = self.engine.endpoint
             if endpoint.proxy is not None and endpoint.tls:
                 return self._ask_proxy()
@@ -281,9 +313,8 @@ class Connection:
                 self.engine.call(self._was_closed)
                 return
             self.state = "busy"
-            self._parser = AnswerParser(to_head=exchange.to_head)
+            self._parser = AnswerParser(to_head=exchange.to_head, limit=exchange.limit)
             body = exchange.body
-            self._sent_bytes = 0
             self._owed = 0
             self._left = -1
             if len(body) <= _JOIN_BELOW:
@@ -336,7 +367,6 @@ class Connection:
                 pace.give_back(len(piece) - count)
             self._owed = 0
             self.progress_at = self.wrote_at = now
-            self._sent_bytes += count
             turn -= count
             if count == len(self._out[0]):
                 del self._out[0]
@@ -376,7 +406,8 @@ class Connection:
     def _read(self, now: float) -> Outcome | None:
         parser = self._parser
         try:
-            while True:
+            # What is left in the socket is told of again. TLS decrypts a record at a time, less than is asked for.
+            for _ in range(_RECEIVED_AT_ONCE):
                 data = self.sock.recv(_RECEIVE)
                 if not data:
                     if self.exchange is not None and parser.end():
@@ -385,9 +416,13 @@ class Connection:
                 if self.exchange is None:
                     # Bytes that nobody asked for: 408 Request Timeout on an idle connection, for one.
                     return Failure(TransportFailure.CLOSED, "by the server")
-                self.progress_at = now
+                before = parser.heads
                 if parser.feed(data):
                     return parser.answer
+                if parser.heads != before or parser.answer is not None:
+                    # A head that comes in drips is as good as none.
+                    self.progress_at = now
+            return None
         except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
         except InvalidAnswer as error:
@@ -395,24 +430,18 @@ class Connection:
         except OSError as error:
             return Failure(TransportFailure.CLOSED, error.strerror or str(error))
 
-    def is_leaving(self, seconds: float, now: float) -> bool:
-        """Whether the kernel still gets rid of what was written: a slow line is no silent server.
-
-        Asked again and again once nothing has happened for ``seconds``.
-        """
+    def is_leaving(self) -> bool:
+        """Whether the kernel has got rid of some of what was written since the last look: a slow line is no silence."""
         import fcntl
         import struct
         import termios
 
         try:
-            (left,) = struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, b"\0\0\0\0"))
+            left: int = struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, b"\0\0\0\0"))[0]
         except OSError:
             return False
         before, self._left = self._left, left
-        if left < before:
-            self.progress_at = now - seconds
-            return True
-        return False
+        return left < before
 
     def resume(self) -> None:
         """Go on writing after a pause of the pace."""

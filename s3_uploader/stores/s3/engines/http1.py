@@ -1,21 +1,28 @@
-"""HTTP/1.1 as far as an S3 client needs it: the head of a request, and a parser for answers (RFC 9112)."""
+"""HTTP/1.1 as far as an S3 client needs it: the head of a request, and a parser for answers (RFC 9112).
+
+Whatever a server sends, an answer takes bounded memory and time that grows linearly with its bytes: each byte is moved
+once and searched once.
+"""
 
 from __future__ import annotations
 
 import functools
 import re
 
-from s3_uploader.stores.s3.engines.base import Answer
+from s3_uploader.stores.s3.engines.base import DOCUMENT_BYTES, Answer
 
-MAXIMUM_HEAD = 64 * 1024
-MAXIMUM_BODY = 256 * 1024 * 1024
-"""An answer with a longer body is no answer to anything that is asked here."""
+MAXIMUM_HEAD = 32 * 1024
+"""Bytes of an answer's head, of all interim answers before it, and of what comes between and behind its chunks."""
+_MAXIMUM_LINE = 8 * 1024
+_MAXIMUM_HEADERS = 256
+_MAXIMUM_CHUNK_LINE = 1024
 
-_STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5]\d\d)(?: .*)?")
-_CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?")
+_STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5]\d\d)(?: .*)?", re.A)
+_CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?", re.S)
 _LENGTH = re.compile("[0-9]{1,18}")
 _BODILESS = frozenset((204, 304))
 _MOST_NAMES = 500
+_LONGEST_NAME = 64
 _NAMES: dict[str, str] = {}
 """Names of headers as they came, in lower case: a server writes the same ones in each answer."""
 
@@ -49,7 +56,7 @@ def _status(line: str) -> tuple[str, int]:
 def _lowered(line: str, name: str, colon: str) -> str:
     if not colon or name != name.strip():
         raise InvalidAnswer(repr(line[:60]))
-    if len(_NAMES) < _MOST_NAMES:
+    if len(_NAMES) < _MOST_NAMES and len(name) <= _LONGEST_NAME:
         _NAMES[name] = name.lower()
     return name.lower()
 
@@ -57,18 +64,32 @@ def _lowered(line: str, name: str, colon: str) -> str:
 class AnswerParser:
     """Reads one answer out of pieces of bytes.
 
+    An error's document that is longer than its limit is cut off there: its beginning says what went wrong, and the
+    connection is not used again. A success that is too long is no answer.
+
     :param to_head: the request's method was HEAD, so there is no body whatever the headers say.
+    :param limit: most bytes of the body.
     """
 
-    __slots__ = ("_buffer", "_chunks", "_keep_alive", "_mode", "_remaining", "_to_head", "answer", "started")
+    __slots__ = (
+        "_body", "_buffer", "_framing", "_keep_alive", "_limit", "_mode", "_remaining", "_searched", "_to_head",
+        "answer", "heads", "started",
+    )  # fmt: skip
 
-    def __init__(self, *, to_head: bool = False) -> None:
+    def __init__(self, *, to_head: bool = False, limit: int = DOCUMENT_BYTES) -> None:
         self._to_head = to_head
+        self._limit = limit
         self._buffer = b""
+        """What is not taken in yet: less than a head, or than the line before a chunk."""
+        self._searched = 0
+        self._framing = 0
+        """Bytes so far that are neither the head nor the body."""
         self._mode = "head"
         self._remaining = 0
-        self._chunks: list[bytes] = []
+        self._body: bytearray | None = None
         self._keep_alive = True
+        self.heads = 0
+        """How many heads were taken in, those of interim answers too."""
         self.started = False
         self.answer: Answer | None = None
 
@@ -83,9 +104,18 @@ class AnswerParser:
         :raises InvalidAnswer: if it is none.
         """
         self.started = True
-        self._buffer = self._buffer + data if self._buffer else data
-        while self._mode != "done" and self._step():
-            pass
+        position = 0
+        if self._buffer:
+            # Short: what a head or a line may be at most.
+            data = self._buffer + data
+            self._buffer = b""
+        while self._mode != "done":
+            after = self._step(data, position)
+            if after < 0:
+                break
+            position = after
+        # Behind the end it only matters that there is something.
+        self._buffer = data[position:] if self._mode != "done" else data[position : position + 1]
         return self._mode == "done"
 
     def end(self) -> bool:
@@ -96,43 +126,55 @@ class AnswerParser:
             return True
         return False
 
-    def _step(self) -> bool:
-        """Take one thing out of the buffer; ``False`` if more bytes are needed."""
+    def _step(self, data: bytes, position: int) -> int:
+        """Take one thing out of the bytes; returns where the next one begins, or -1 if more bytes are needed."""
         mode = self._mode
         if mode == "head":
-            return self._read_head()
+            return self._read_head(data, position)
+        if position >= len(data):
+            return -1
         if mode == "length":
-            return self._read_length()
+            position = self._read_piece(data, position)
+            if not self._remaining:
+                self._finish()
+            return position
+        if mode == "chunk-data":
+            position = self._read_piece(data, position)
+            if not self._remaining and self._mode == mode:
+                self._mode = "chunk-end"
+            return position
         if mode == "until-close":
-            self._keep(self._buffer)
-            self._buffer = b""
-            return False
-        return self._read_chunked(mode)
+            self._keep(data, position, len(data))
+            return len(data)
+        return self._read_line(data, position)
 
-    def _read_head(self) -> bool:
-        end = self._buffer.find(b"\r\n\r\n")
+    def _read_head(self, data: bytes, position: int) -> int:
+        end = data.find(b"\r\n\r\n", max(position, self._searched - 3))
         if end < 0:
-            if len(self._buffer) > MAXIMUM_HEAD or (self._buffer and not b"HTTP/1.".startswith(self._buffer[:7])):
-                raise InvalidAnswer(repr(self._buffer[:60]))
-            return False
-        head = self._buffer[:end]
+            left = len(data) - position
+            if self._framing + left > MAXIMUM_HEAD:
+                raise InvalidAnswer("a head that does not end")
+            if left and not b"HTTP/1.".startswith(data[position : position + 7]):
+                raise InvalidAnswer(repr(data[position : position + 60]))
+            self._searched = left
+            return -1
+        self._searched = 0
+        if self._framing + end - position > MAXIMUM_HEAD:
+            raise InvalidAnswer("a head that does not end")
+        head = data[position:end]
+        position = end + 4
         if _has_controls(head):
             # An ETag goes into later requests, where it must not become a line of its own.
             raise InvalidAnswer("control characters in a header")
-        self._buffer = self._buffer[end + 4 :]
-        lines = head.decode("latin-1").split("\r\n")
-        minor, status = _status(lines[0])
-        headers: dict[str, str] = {}
-        for line in lines[1:]:
-            name, colon, value = line.partition(":")
-            lowered = _NAMES.get(name)
-            if lowered is None or not colon:
-                lowered = _lowered(line, name, colon)
-            headers[lowered] = value.strip()
+        minor, status, headers = _parsed(head)
+        self.heads += 1
         if status < 200:
             if status == 101:
                 raise InvalidAnswer("101 Switching Protocols")
-            return True  # 100 Continue and its like announce the real answer.
+            # 100 Continue and its like announce the real answer, but not for ever.
+            self._framing += len(head) + 4
+            return position
+        self._framing = 0
         connection = headers.get("connection", "").lower()
         self._keep_alive = "close" not in connection and (minor == "1" or "keep-alive" in connection)
         self.answer = Answer(status=status, headers=headers)
@@ -143,62 +185,89 @@ class AnswerParser:
         elif "content-length" in headers:
             length = headers["content-length"]
             # int() refuses thousands of digits with an exception of its own.
-            if not _LENGTH.fullmatch(length) or int(length) > MAXIMUM_BODY:
+            if not _LENGTH.fullmatch(length):
                 raise InvalidAnswer(f"Content-Length: {length[:40]}")
             self._remaining = int(length)
             self._mode = "length" if self._remaining else "done"
         else:
             self._mode = "until-close"
-        return True
+        return position
 
-    def _read_length(self) -> bool:
-        if not self._buffer:
-            return False
-        piece = self._buffer[: self._remaining]
-        self._buffer = self._buffer[len(piece) :]
-        self._remaining -= len(piece)
-        self._keep(piece)
-        if self._remaining:
-            return False
-        self._finish()
-        return True
+    def _read_piece(self, data: bytes, position: int) -> int:
+        """Take what is there of a body or chunk whose length is known."""
+        end = min(len(data), position + self._remaining)
+        self._remaining -= end - position
+        self._keep(data, position, end)
+        return end
 
-    def _read_chunked(self, mode: str) -> bool:
-        if mode == "chunk-data":
-            if len(self._buffer) < self._remaining + 2:
-                return False
-            self._keep(self._buffer[: self._remaining])
-            if self._buffer[self._remaining : self._remaining + 2] != b"\r\n":
-                raise InvalidAnswer("a chunk without an end")
-            self._buffer = self._buffer[self._remaining + 2 :]
-            self._mode = "chunk-size"
-            return True
-        line, end, rest = self._buffer.partition(b"\r\n")
-        if not end:
-            if len(self._buffer) > MAXIMUM_HEAD:
+    def _read_line(self, data: bytes, position: int) -> int:
+        """Take a line of the chunked coding: a chunk's size, the end of one, or a trailer."""
+        end = data.find(b"\r\n", position)
+        if end < 0:
+            if len(data) - position > _MAXIMUM_CHUNK_LINE:
                 raise InvalidAnswer("a chunk without a size")
-            return False
-        self._buffer = rest
-        if mode == "trailer":
+            return -1
+        line = data[position:end]
+        if self._mode == "chunk-end":
+            if line:
+                raise InvalidAnswer("a chunk without an end")
+            self._mode = "chunk-size"
+            return end + 2
+        if self._mode == "trailer":
+            self._count_framing(len(line) + 2)
             if not line:
                 self._finish()
-            return True
+            return end + 2
         found = _CHUNK_SIZE.fullmatch(line)
         if found is None:
             raise InvalidAnswer(repr(line[:60]))
+        # Chunks of a byte each are a body all the same; extensions are what nobody needs.
+        self._count_framing(len(line) - len(found[1]))
         self._remaining = int(found[1], 16)
-        if self._remaining > MAXIMUM_BODY:
-            raise InvalidAnswer("a chunk that is too large")
         self._mode = "chunk-data" if self._remaining else "trailer"
-        return True
+        return end + 2
 
-    def _keep(self, piece: bytes) -> None:
-        if piece:
-            self._chunks.append(piece)
-            if len(self._chunks) % 64 == 0 and sum(map(len, self._chunks)) > MAXIMUM_BODY:
-                raise InvalidAnswer("a body that does not end")
+    def _count_framing(self, count: int) -> None:
+        self._framing += count
+        if self._framing > MAXIMUM_HEAD:
+            raise InvalidAnswer("chunks without an end")
+
+    def _keep(self, data: bytes, first: int, last: int) -> None:
+        """Keep a piece of the body, or cut it off at the limit."""
+        if self._body is None:
+            self._body = bytearray()
+        room = self._limit - len(self._body)
+        if last - first <= room:
+            self._body += memoryview(data)[first:last]
+            return
+        if self.answer is None or self.answer.status < 300:
+            raise InvalidAnswer("a body that does not end")
+        self._body += memoryview(data)[first : first + room]
+        self._keep_alive = False
+        self._finish()
 
     def _finish(self) -> None:
         self._mode = "done"
-        if self.answer is not None:
-            self.answer.body = b"".join(self._chunks)
+        if self.answer is not None and self._body is not None:
+            self.answer.body = bytes(self._body)
+            self._body = None
+
+
+def _parsed(head: bytes) -> tuple[str, int, dict[str, str]]:
+    """The minor version, the status and the headers of a head."""
+    lines = head.decode("latin-1").split("\r\n")
+    if len(lines) > _MAXIMUM_HEADERS:
+        raise InvalidAnswer("too many headers")
+    if len(lines[0]) > _MAXIMUM_LINE:
+        raise InvalidAnswer(repr(lines[0][:60]))
+    minor, status = _status(lines[0])
+    headers: dict[str, str] = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        lowered = _NAMES.get(name)
+        if lowered is None or not colon:
+            lowered = _lowered(line, name, colon)
+        if len(value) > _MAXIMUM_LINE:
+            raise InvalidAnswer(f"a header that does not end: {name[:60]!r}")
+        headers[lowered] = value.strip()
+    return minor, status, headers

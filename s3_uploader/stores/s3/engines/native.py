@@ -23,7 +23,7 @@ from s3_uploader.stores.s3.endpoint import Access, Endpoint
 from s3_uploader.stores.s3.engines.base import Done, Failure, Outcome, Request, TransportFailure
 from s3_uploader.stores.s3.engines.connection import READ, WRITE, Connection, Exchange
 from s3_uploader.stores.s3.engines.http1 import request_head
-from s3_uploader.stores.s3.engines.resolver import Addresses, LookUp, make_tls_context
+from s3_uploader.stores.s3.engines.resolver import Address, Addresses, LookUp, make_tls_context
 from s3_uploader.stores.s3.engines.sigv4 import SignedRequests
 from s3_uploader.stores.s3.engines.throttle import Pace
 
@@ -36,6 +36,8 @@ fifth of all CPU time went into that. While anything is to be written nothing wa
 _STAND_IN_SECONDS = 0.5
 """A caller who has taken the loop over and does not turn it for so long is stood in for."""
 _RESUMED_AT_ONCE = 8
+_UNSUSPICIOUS_SECONDS = 1.0
+"""A shorter silence is not looked into."""
 
 
 class NativeEngine:
@@ -73,7 +75,6 @@ class NativeEngine:
         self._connecting = 0
         self._calls: collections.deque[Callable[[], None]] = collections.deque()
         self._awake = False
-        self._rotation = 0
         self._thread: threading.Thread | None = None
         self._turning = threading.RLock()
         """Held by the thread that runs the loop at the moment."""
@@ -145,15 +146,27 @@ class NativeEngine:
         return exchange
 
     def _enqueue(self, exchange: Exchange) -> None:
+        ending = self._ending
         with self._lock:
             if not self._closed:
-                self._pending.append(exchange)
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="s3-native", daemon=True)
-                    self._thread.start()
-                self.wake()
-                return
-        self._finish(exchange, self._ending)
+                failure = self._start_thread() if self._thread is None else None
+                if failure is None:
+                    self._pending.append(exchange)
+                    self.wake()
+                    return
+                ending = failure
+        self._finish(exchange, ending)
+
+    def _start_thread(self) -> Failure | None:
+        """Start the loop's thread; returns why there is nobody to run the loop."""
+        thread = threading.Thread(target=self._run, name="s3-native", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # A caller who runs the loop can do without.
+            return Failure(TransportFailure.RESOURCES, str(error)) if self._returned.is_set() else None
+        self._thread = thread
+        return None
 
     def cancel(self, exchange: Exchange) -> None:
         """Give up one exchange."""
@@ -329,13 +342,11 @@ class NativeEngine:
         if wanted <= 0 or now < self._connect_after:
             return
         where = self.endpoint.proxy or self.endpoint
-        addresses = self._addresses.known(where.host.strip("[]"), where.port, now=now)
-        if addresses is None:
-            return
         for _ in range(wanted):
-            self._rotation += 1
-            shift = self._rotation % len(addresses)
-            connection = Connection(self, addresses[shift:] + addresses[:shift], now)
+            if not self._addresses.known(where.host.strip("[]"), where.port, now=now):
+                return
+            addresses = self._addresses.next(now=now)
+            connection = Connection(self, addresses, now, connect_seconds=self._connect_timeout)
             self._connections.add(connection)
             self._connecting += 1
             failure = connection.connect(now)
@@ -406,6 +417,10 @@ class NativeEngine:
         else:
             self._finish(exchange, outcome)
 
+    def address_failed(self, address: Address) -> None:
+        """No connection could be made to an address."""
+        self._addresses.did_not_answer(address, now=time.monotonic())
+
     def repeat(self, exchange: Exchange, outcome: Outcome) -> None:
         """Send once more what was written to a connection that the server was just closing for want of use."""
         if self._closed:
@@ -455,23 +470,33 @@ class NativeEngine:
         self._drop(connection)
 
     def _look_for_silence(self, now: float) -> None:
+        overdue = self._addresses.overdue(seconds=self._connect_timeout, now=now)
+        if overdue:
+            self._no_addresses(overdue)
         for connection in list(self._connections):
             if connection.throttled:
                 connection.progress_at = now  # Waiting for its turn is no silence of the server's.
-            silent = now - connection.progress_at
             if connection.state == "busy":
-                if silent > self._silence / 2 and connection.is_leaving(self._silence / 2, now):
-                    continue
-                if silent > self._silence:
-                    exchange = self._drop(connection)
-                    if exchange is not None:
-                        self._finish(exchange, Failure(TransportFailure.TIMEOUT, f"for {self._silence:.0f} s"))
-            elif connection.state != "idle" and silent > self._connect_timeout:
+                self._look_at_busy(connection, now)
+            elif connection.state != "idle" and now >= connection.moves_on_at:
                 if connection.try_next_address(now):
                     continue
                 kind = TransportFailure.CONNECT_TIMEOUT if connection.state == "connecting" else TransportFailure.TLS
                 kind = TransportFailure.PROXY if connection.state == "proxy" else kind
                 self._could_not_connect(connection, Failure(kind, f"no answer in {self._connect_timeout:g} s"))
+
+    def _look_at_busy(self, connection: Connection, now: float) -> None:
+        silent = now - connection.progress_at
+        if silent < min(_UNSUSPICIOUS_SECONDS, self._silence / 4):
+            return
+        if connection.is_leaving():
+            connection.progress_at = now
+            return
+        exchange = connection.exchange
+        if exchange is not None and silent > self._silence + exchange.allowance:
+            dropped = self._drop(connection)
+            if dropped is not None:
+                self._finish(dropped, Failure(TransportFailure.TIMEOUT, f"for {silent:.0f} s"))
 
     def _resume_throttled(self, now: float) -> float:
         if self.pace is None:

@@ -16,6 +16,7 @@ Address = tuple[socket.AddressFamily, tuple[object, ...]]
 
 
 _LAST_SECONDS = 60.0
+_MOST_ADDRESSES = 16
 
 LookUp = Callable[[str, int], list[Address]]
 
@@ -33,20 +34,57 @@ class Addresses:
         self._call = call
         self._failed = failed
         self._look_up = look_up or _look_up
+        self._knows_literals = look_up is None
         self._known: tuple[float, list[Address]] | None = None
-        self._is_looking = False
+        self._dead: dict[Address, float] = {}
+        self._rotation = 0
+        self._looking_since: float | None = None
+        self._host = ""
         self._forgotten = 0
 
-    def known(self, host: str, port: int, *, now: float) -> list[Address] | None:
-        """The addresses; ``None`` if they are being looked up, which makes the loop turn when they are there."""
+    def known(self, host: str, port: int, *, now: float) -> bool:
+        """Whether there are addresses; if not they are looked up, which makes the loop turn when they are there."""
         if self._known is not None and now - self._known[0] < _LAST_SECONDS:
-            return self._known[1]
-        if not self._is_looking:
-            self._is_looking = True
-            threading.Thread(
-                target=self._find, args=(host, port, self._forgotten), name="s3-resolve", daemon=True
-            ).start()
-        return None
+            return True
+        if self._knows_literals and (literal := _literal(host, port)):
+            self._known = (now, literal)
+            return True
+        if self._looking_since is None:
+            self._looking_since = now
+            self._host = host
+            try:
+                threading.Thread(
+                    target=self._find, args=(host, port, self._forgotten), name="s3-resolve", daemon=True
+                ).start()
+            except RuntimeError as error:
+                self._none(f"{host}: {error}")
+        return False
+
+    def next(self, *, now: float) -> list[Address]:
+        """The addresses in the order in which the next connection is to try them.
+
+        It is another one each time, and those that did not answer a moment ago come last.
+        """
+        assert self._known is not None
+        addresses = self._known[1]
+        if self._dead:
+            self._dead = {address: at for address, at in self._dead.items() if now - at < _LAST_SECONDS}
+        alive = [address for address in addresses if address not in self._dead]
+        self._rotation += 1
+        shift = self._rotation % len(alive) if alive else 0
+        return alive[shift:] + alive[:shift] + [address for address in addresses if address in self._dead]
+
+    def did_not_answer(self, address: Address, *, now: float) -> None:
+        """Other addresses are to be tried before this one, for a while."""
+        self._dead[address] = now
+
+    def overdue(self, *, seconds: float, now: float) -> str:
+        """What to say of a name that is looked up for longer than that; empty if none is."""
+        if self._looking_since is None or now - self._looking_since < seconds:
+            return ""
+        # The thread cannot be stopped. Who comes from now on waits for it anew.
+        self._looking_since = now
+        return f"{self._host}: no answer in {seconds:g} s"
 
     def forget(self) -> None:
         """Nothing answers there, or it is another host from now on."""
@@ -60,16 +98,29 @@ class Addresses:
             detail = f"{host}: {getattr(error, 'strerror', None) or error}"
             self._call(lambda: self._none(detail))
         else:
-            self._call(lambda: self._found(addresses, forgotten))
+            self._call(lambda: self._found(addresses[:_MOST_ADDRESSES], forgotten))
 
     def _found(self, addresses: list[Address], forgotten: int) -> None:
-        self._is_looking = False
-        if forgotten == self._forgotten:
+        self._looking_since = None
+        if not addresses:
+            self._failed("it has no address")
+        elif forgotten == self._forgotten:
             self._known = (time.monotonic(), addresses)
 
     def _none(self, detail: str) -> None:
-        self._is_looking = False
+        self._looking_since = None
         self._failed(detail)
+
+
+def _literal(host: str, port: int) -> list[Address]:
+    """The address that a host is already, for which nobody need be asked; empty if it is a name."""
+    if not (host[-1:].isdigit() or ":" in host):
+        return []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):
+        return []
+    return [(family, address) for family, _, _, _, address in found]
 
 
 def _look_up(host: str, port: int) -> list[Address]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3_uploader.stores.s3.endpoint import Credentials
+from s3_uploader.stores.s3.engines.base import DOCUMENT_BYTES
 from s3_uploader.stores.s3.engines.http1 import AnswerParser, InvalidAnswer, request_head
 
 EXAMPLE = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
@@ -91,3 +93,90 @@ def test_what_is_no_http_is_said_to_be_none(data: bytes) -> None:
 def test_the_head_of_a_request_is_what_was_signed() -> None:
     """Target and headers go out as they are."""
     assert request_head("PUT", "/b/a%20b?x=", {"host": "h"}) == b"PUT /b/a%20b?x= HTTP/1.1\r\nhost: h\r\n\r\n"
+
+
+CHUNKED = b"HTTP/1.1 500 X\r\nTransfer-Encoding: chunked\r\n\r\n"
+ENDLESS: dict[str, tuple[bytes, bytes]] = {
+    "interim answers": (b"", b"HTTP/1.1 102 Processing\r\n\r\n"),
+    "a head": (b"HTTP/1.1 200 OK\r\n", b"a: b\r\n"),
+    "one header": (b"HTTP/1.1 200 OK\r\na: ", b"b" * 1000),
+    "a reason": (b"HTTP/1.1 200 ", b"b" * 1000),
+    "a body without a length": (b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 1000),
+    "a body with a length": (b"HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n", b"x" * 1000),
+    "chunks of one byte": (CHUNKED.replace(b"500", b"200"), b"1\r\nx\r\n"),
+    "one chunk": (CHUNKED.replace(b"500", b"200") + b"fffffffff\r\n", b"x" * 1000),
+    "the size of a chunk": (CHUNKED, b"1" * 1000),
+    "the extension of a chunk": (CHUNKED + b"1;", b"x" * 1000),
+    "extensions of chunks": (CHUNKED, b"1;" + b"x" * 500 + b"\r\nx\r\n"),
+    "trailers": (CHUNKED + b"0\r\n", b"a: b\r\n"),
+    "one trailer": (CHUNKED + b"0\r\na: ", b"b" * 1000),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+@pytest.mark.parametrize("at_once", [1, 64 * 1024])
+def test_an_answer_that_does_not_end_is_none(name: str, at_once: int) -> None:
+    """Whatever part of an answer never ends, it is given up after some bytes, in whatever pieces they come."""
+    begin, more = ENDLESS[name]
+    piece = more * max(1, at_once // len(more))
+    with pytest.raises(InvalidAnswer):
+        _feed(AnswerParser(), [begin, *[piece] * (1_000_000 // len(piece))])
+
+
+def _feed(parser: AnswerParser, pieces: list[bytes]) -> None:
+    for piece in pieces:
+        assert not parser.feed(piece)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 403 X\r\nContent-Length: 20000000\r\n\r\n<Error><Code>AccessDenied</Code><Message>",
+        b"HTTP/1.1 403 X\r\n\r\n<Error><Code>AccessDenied</Code><Message>",
+        b"HTTP/1.1 403 X\r\nTransfer-Encoding: chunked\r\n\r\nffffff\r\n<Error><Code>AccessDenied</Code><Message>",
+    ],
+)
+def test_the_document_of_an_error_is_cut_off(answer: bytes) -> None:
+    """A message of any length costs no memory; what the error is stands at its beginning."""
+    parser = AnswerParser()
+    complete = parser.feed(answer)
+    while not complete:
+        complete = parser.feed(b"A" * 10_000)
+    assert parser.answer is not None
+    assert parser.answer.status == 403
+    assert parser.answer.field("Code") == "AccessDenied"
+    assert len(parser.answer.body) == DOCUMENT_BYTES
+    assert not parser.reusable
+
+
+def test_an_answer_may_be_as_long_as_what_was_asked_for() -> None:
+    """Where an object is read or keys are listed, the limit is another one."""
+    body = b"x" * 1_000_000
+    parser = AnswerParser(limit=len(body))
+    assert parser.feed(b"HTTP/1.1 206 X\r\nContent-Length: 1000000\r\n\r\n" + body)
+    assert parser.answer is not None
+    assert parser.answer.body == body
+    assert parser.reusable
+
+
+def test_many_small_chunks_are_a_body() -> None:
+    """Chunks of a byte each are no reason to refuse an answer, and take no more than their time."""
+    body = b"x" * DOCUMENT_BYTES
+    parser = AnswerParser()
+    assert parser.feed(
+        b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * len(body) + b"0\r\n\r\n"
+    )
+    assert parser.answer is not None
+    assert parser.answer.body == body
+    assert parser.reusable
+
+
+@given(st.lists(st.sampled_from([*ANSWERS, *(piece for pair in ENDLESS.values() for piece in pair)]), max_size=8))
+def test_any_bytes_are_an_answer_or_none(pieces: list[bytes]) -> None:
+    """Whatever comes, in whatever order: an answer, the wish for more, or "this is no answer"."""
+    parser = AnswerParser()
+    with contextlib.suppress(InvalidAnswer):
+        for piece in pieces:
+            if parser.feed(piece):
+                assert parser.answer is not None
+                break

@@ -1,0 +1,118 @@
+"""Addresses of a host: looked up beside the loop, and those that are dead tried last."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from s3_uploader.stores.s3.engines.resolver import Address, Addresses
+
+FIRST, SECOND, THIRD = ((socket.AF_INET, (f"192.0.2.{number}", 443)) for number in (1, 2, 3))
+
+
+class Loop:
+    """Collects what the resolver wants to have called."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], None]] = []
+        self.came = threading.Event()
+        self.failures: list[str] = []
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Keep it."""
+        self.calls.append(function)
+        self.came.set()
+
+    def turn(self) -> None:
+        """Wait for a call and make it."""
+        assert self.came.wait(10)
+        self.calls.pop(0)()
+
+
+def addresses_of(loop: Loop, look_up: Callable[[str, int], list[Address]] | None) -> Addresses:
+    """A resolver of that loop."""
+    return Addresses(call=loop.call, failed=loop.failures.append, look_up=look_up)
+
+
+def test_dead_addresses_come_last() -> None:
+    """An address that did not answer is tried after the others for a minute, and then like them again."""
+    loop = Loop()
+    addresses = addresses_of(loop, lambda host, port: [FIRST, SECOND, THIRD])
+    assert not addresses.known("host", 443, now=0)
+    loop.turn()
+    assert {addresses.next(now=0)[0] for _ in range(6)} == {FIRST, SECOND, THIRD}
+    addresses.did_not_answer(SECOND, now=0)
+    assert {tuple(addresses.next(now=1)) for _ in range(6)} == {(FIRST, THIRD, SECOND), (THIRD, FIRST, SECOND)}
+    assert SECOND in {addresses.next(now=61)[0] for _ in range(6)}
+
+
+def test_where_all_are_dead_each_is_tried() -> None:
+    """If nothing answers there is still an order in which to try."""
+    loop = Loop()
+    addresses = addresses_of(loop, lambda host, port: [FIRST])
+    addresses.known("host", 443, now=0)
+    loop.turn()
+    addresses.did_not_answer(FIRST, now=0)
+    assert addresses.next(now=1) == [FIRST]
+
+
+@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
+def test_an_address_is_not_looked_up(host: str, family: socket.AddressFamily) -> None:
+    """Where the endpoint is an address no thread is started and nobody is asked."""
+    addresses = addresses_of(Loop(), None)
+    assert addresses.known(host, 9, now=0)
+    assert addresses.next(now=0)[0][0] == family
+
+
+def test_a_name_server_that_does_not_answer() -> None:
+    """Who waits for an address is told after the time for a connection; who comes later waits anew."""
+    go_on = threading.Event()
+    loop = Loop()
+
+    def hang(host: str, port: int) -> list[Address]:
+        go_on.wait(10)
+        return [FIRST]
+
+    addresses = addresses_of(loop, hang)
+    addresses.known("host", 443, now=0)
+    assert addresses.overdue(seconds=10, now=9) == ""
+    assert addresses.overdue(seconds=10, now=11) == "host: no answer in 10 s"
+    assert addresses.overdue(seconds=10, now=12) == ""
+    assert addresses.overdue(seconds=10, now=22) != ""
+    go_on.set()
+    loop.turn()
+    assert addresses.known("host", 443, now=23)
+
+
+def test_no_thread_for_a_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be started a name is not resolved, and that is said."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    loop = Loop()
+    addresses = addresses_of(loop, None)
+    assert not addresses.known("host.example", 443, now=0)
+    assert loop.failures == ["host.example: can't start new thread"]
+
+
+def test_many_addresses() -> None:
+    """Of a name with hundreds of addresses some are enough."""
+    loop = Loop()
+    addresses = addresses_of(loop, lambda host, port: [FIRST] * 500)
+    addresses.known("host", 443, now=0)
+    loop.turn()
+    assert len(addresses.next(now=0)) == 16
+
+
+def test_a_name_without_addresses() -> None:
+    """An empty answer is none."""
+    loop = Loop()
+    addresses = addresses_of(loop, lambda host, port: [])
+    addresses.known("host", 443, now=0)
+    loop.turn()
+    assert loop.failures == ["it has no address"]

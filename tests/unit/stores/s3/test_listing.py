@@ -1,0 +1,61 @@
+"""Pages of a listing as a server should not write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from s3_uploader.core.errors import StoreError
+from s3_uploader.stores.listing import Entry
+from s3_uploader.stores.s3.listing import Page, _Progress, parse_iso, parse_page
+
+LAST = b"<ListBucketResult><IsTruncated>false</IsTruncated>"
+
+
+@pytest.mark.parametrize(
+    "element", [b"<Contents>", b"</Contents>", b"<Contents><Key>", b"<a:Contents>", b"<Contents", b"<a"]
+)
+def test_elements_that_are_never_closed(element: bytes) -> None:
+    """Sixteen megabytes of beginnings without an end are read once, not once for each of them."""
+    page = parse_page(LAST + element * (4_000_000 // len(element)))
+    assert page.entries == []
+
+
+def test_what_stands_around_the_entries_is_read() -> None:
+    """Entries are taken out of the document; what is between them is the page's."""
+    page = parse_page(
+        b"<R><Contents><Key>a</Key><Size>1</Size></Contents><IsTruncated>true</IsTruncated>"
+        b"<s3:Contents><Key>b</Key><Size>2</Size></s3:Contents><NextContinuationToken>t</NextContinuationToken></R>"
+    )
+    assert [(entry.key, entry.size) for entry in page.entries] == [("a", 1), ("b", 2)]
+    assert page.token == "t"
+
+
+@pytest.mark.parametrize("size", ["", "-1", "1e3", "²", "٣", "9" * 5000])
+def test_a_size_that_is_none(size: str) -> None:
+    """An entry whose size is no number of bytes is an entry of unknown size."""
+    page = parse_page(LAST + f"<Contents><Key>a</Key><Size>{size}</Size></Contents>".encode())
+    assert [(entry.key, entry.size) for entry in page.entries] == [("a", -1)]
+
+
+@pytest.mark.parametrize("text", ["2026-13-01T00:00:00Z", "0000-01-01T00:00:00Z", "٢٠٢٦-01-01T00:00:00Z", "soon", ""])
+def test_a_time_that_is_none(text: str) -> None:
+    """A time that is no date is no time."""
+    assert parse_iso(text) is None
+
+
+def test_a_listing_that_goes_in_circles() -> None:
+    """A token that repeats would be asked with for ever."""
+    progress = _Progress()
+    page = Page([Entry(key="a", size=1)], "token")
+    progress.saw(page)
+    with pytest.raises(StoreError, match="over and over"):
+        progress.saw(page)
+
+
+def test_a_listing_of_nothing_without_an_end() -> None:
+    """Some empty pages are a server that filters; hundreds in a row are none."""
+    progress = _Progress()
+    for number in range(100):
+        progress.saw(Page([], f"token-{number}"))
+    with pytest.raises(StoreError, match="over and over"):
+        progress.saw(Page([], "one more"))
