@@ -6,6 +6,7 @@ It reaches what only botocore knows (access points, directory buckets, dual-stac
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import queue
 import threading
@@ -16,6 +17,7 @@ from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.stores.base import Loop
 from s3_uploader.stores.s3.endpoint import Access
 from s3_uploader.stores.s3.engines.base import Answer, Done, EngineSettings, Failure, Outcome, Request, TransportFailure
+from s3_uploader.stores.s3.engines.bounded import BOUNDS, bound
 from s3_uploader.stores.s3.engines.throttle import Pace
 
 MAXIMUM_THREADS = 32
@@ -59,8 +61,6 @@ _METHODS = {
     "ListObjectsV2": "list_objects_v2",
 }
 _BODIES = ("PutObject", "UploadPart")
-_DOCUMENTS = ("ListObjectsV2",)
-"""Whose answer is wanted as the document that it is, and not as what botocore makes of it."""
 
 
 class _Job:
@@ -128,29 +128,32 @@ class Boto3Engine:
         self._under_way: set[_Job] = set()
         self._closed = False
         self._client: Any = None
-        self._document = _Document()
+        self._region = access.endpoint.region
+        self._received = _Received()
 
     def open(self) -> None:
         """Make the client."""
+        self._client = self._make_client(self._region)
+
+    def _make_client(self, region: str) -> Any:
         import boto3
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
-        from botocore.handlers import add_expect_header
 
         endpoint = self._access.endpoint
         style = "auto" if endpoint.only_boto3 else "virtual" if endpoint.virtual else "path"
         try:
             if self._access.session is not None:
-                session = boto3.session.Session(botocore_session=self._access.session, region_name=endpoint.region)
+                session = boto3.session.Session(botocore_session=self._access.session, region_name=region)
             else:
                 credentials = self._access.credentials()
                 session = boto3.session.Session(
                     aws_access_key_id=credentials.access_key,
                     aws_secret_access_key=credentials.secret_key,
                     aws_session_token=credentials.token or None,
-                    region_name=endpoint.region,
+                    region_name=region,
                 )
-            self._client = session.client(
+            client = session.client(
                 "s3",
                 endpoint_url=endpoint.url if endpoint.given else None,
                 verify=endpoint.ca_file,
@@ -171,34 +174,59 @@ class Boto3Engine:
             raise StoreError(
                 f"boto3 cannot use this configuration: {error}", code=type(error).__name__, scope=Scope.DESTINATION
             ) from None
-        # botocore would retry the errors of some operations with handlers of their own and follow redirects by itself.
-        self._client.meta.events.register("before-send.s3", _on_wire)
-        for operation in _DOCUMENTS:
-            self._client.meta.events.register(f"response-received.s3.{operation}", self._keep_document)
+        self._prepare(client)
+        return client
+
+    def _prepare(self, client: Any) -> None:
+        """Have the client do what a request says, once, and show what came of it."""
+        from botocore.handlers import add_expect_header
+
+        bound(client._endpoint.http_session)
+        events = client.meta.events
+        events.register("before-call.s3", _stay_here)
+        events.register("before-send.s3", _on_wire)
+        events.register("before-parse.s3", self._received.keep)
         # Who is answered 412 to "Expect: 100-continue" sends no body, and botocore goes on to use the connection:
         # behind a proxy (HAProxy before Swift) the next request is then taken for that body.
-        self._client.meta.events.unregister("before-call.s3", add_expect_header)
+        events.unregister("before-call.s3", add_expect_header)
 
     def send(self, request: Request, done: Done) -> _Job:
         """Queue the request for a thread."""
         job = _Job(request, done)
+        refusal: Failure | None = None
         with self._lock:
-            refused = self._closed
-            if not refused:
+            if self._closed:
+                refusal = Failure(TransportFailure.CANCELLED)
+            elif len(self._threads) < self._count and len(self._under_way) >= len(self._threads):
+                refusal = self._start_thread()
+            if refusal is None:
                 self._under_way.add(job)
-                if len(self._threads) < self._count and len(self._under_way) > len(self._threads):
-                    thread = threading.Thread(target=self._work, name=f"s3-boto3-{len(self._threads)}", daemon=True)
-                    self._threads.append(thread)
-                    thread.start()
-        if refused:
-            job.finish(Failure(TransportFailure.CANCELLED))
+        if refusal is not None:
+            job.finish(refusal)
         else:
             self._jobs.put(job)
         return job
 
+    def _start_thread(self) -> Failure | None:
+        """Start another thread; returns why there is none at all."""
+        thread = threading.Thread(target=self._work, name=f"s3-boto3-{len(self._threads)}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            return None if self._threads else Failure(TransportFailure.RESOURCES, str(error))
+        self._threads.append(thread)
+        return None
+
     def follow(self, region: str) -> bool:
-        """Boto3 follows by itself; if that did not help, nothing does."""
-        return False
+        """Send further requests to the same bucket in another region."""
+        if self._access.endpoint.given or region == self._region:
+            return False
+        try:
+            client = self._make_client(region)
+        except StoreError:
+            return False
+        self._region, self._client = region, client
+        return True
 
     def close(self, *, timeout: float) -> None:
         """Fail what is under way; threads in a call end when the call does."""
@@ -226,7 +254,7 @@ class Boto3Engine:
                 return
             if not job.finished:
                 try:
-                    outcome = self._call(job.request)
+                    outcome = self._call(job)
                 except Exception as error:
                     outcome = Failure(TransportFailure.OTHER, f"{type(error).__name__}: {error}")
                 job.finish(outcome)
@@ -234,22 +262,25 @@ class Boto3Engine:
                 self._under_way.discard(job)
             del job
 
-    def _call(self, request: Request) -> Outcome:
+    def _call(self, job: _Job) -> Outcome:
         from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+        from botocore.parsers import ResponseParserError
 
+        request = job.request
+        received = self._received
+        received.forget()
+        BOUNDS.body = request.answer_limit
+        BOUNDS.silence = self._settings.silence_seconds + request.allowance_seconds
+        BOUNDS.is_over = functools.partial(_is_finished, job)
         try:
             response = getattr(self._client, _METHODS[request.operation])(**self._parameters(request))
-            body = response["Body"].read() if "Body" in response else b""
-            if request.operation in _DOCUMENTS:
-                body = self._document.body
-        except ClientError as error:
-            return _answer_of(dict(error.response), b"")
+            body = response["Body"].read() if "Body" in response else received.body
+        except (ClientError, ResponseParserError):
+            # What the answer means is for others to say, and they are given the answer as it came.
+            body = received.body
         except (BotoCoreError, HTTPClientError, OSError) as error:
             return _failure_of(error)
-        return _answer_of(response, body)
-
-    def _keep_document(self, response_dict: dict[str, Any] | None, **_: object) -> None:
-        self._document.body = b"" if response_dict is None else response_dict["body"]
+        return received.answer(body, limit=request.answer_limit)
 
     def _parameters(self, request: Request) -> dict[str, Any]:
         parameters: dict[str, Any] = {"Bucket": self._access.endpoint.bucket}
@@ -277,10 +308,34 @@ class Boto3Engine:
         return parameters
 
 
-class _Document(threading.local):
-    """The body of the answer that a thread received last."""
+class _Received(threading.local):
+    """The answer that a thread received last, before botocore makes something of it."""
 
-    body = b""
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """There is none."""
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body = b""
+
+    def keep(self, response_dict: dict[str, Any], **_: object) -> None:
+        """Keep it; called by botocore. The body of an object is still to be read then."""
+        self.status = response_dict["status_code"]
+        self.headers = {str(name).lower(): str(value) for name, value in response_dict["headers"].items()}
+        body = response_dict["body"]
+        self.body = body if isinstance(body, bytes) else b""
+
+    def answer(self, body: bytes, *, limit: int) -> Outcome:
+        """The answer with that body, within its bounds."""
+        if (BOUNDS.is_cut or len(body) > limit) and self.status < 300:
+            return Failure(TransportFailure.INVALID, "a body that does not end")
+        return Answer(status=self.status, headers=self.headers, body=body[:limit])
+
+
+def _is_finished(job: _Job) -> bool:
+    return job.finished
 
 
 def _on_wire(request: Any, **_: object) -> None:
@@ -288,12 +343,9 @@ def _on_wire(request: Any, **_: object) -> None:
         request.body.on_wire = True
 
 
-def _answer_of(response: dict[str, Any], body: bytes) -> Answer:
-    metadata = response.get("ResponseMetadata", {})
-    headers = {name.lower(): str(value) for name, value in metadata.get("HTTPHeaders", {}).items()}
-    leaves = response.get("Error", response)
-    fields = {name: str(value) for name, value in leaves.items() if isinstance(value, (str, int))}
-    return Answer(status=metadata.get("HTTPStatusCode", 0), headers=headers, body=body, fields=fields)
+def _stay_here(context: dict[str, Any], **_: object) -> None:
+    """Keep botocore from following redirects by itself: it asks for a bucket's region without an end."""
+    context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _failure_of(error: Exception) -> Failure:

@@ -28,8 +28,6 @@ from s3_uploader.stores.s3.engines.throttle import Pace
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _RECEIVE = 64 * 1024
-_RECEIVED_AT_ONCE = 4
-"""So many times a connection is read from before the other connections, and the clock, get their turn."""
 _ADDRESS_SECONDS = 2.5
 """So long an address has to answer while there is another one to try."""
 _JOIN_BELOW = 32 * 1024
@@ -406,22 +404,22 @@ class Connection:
     def _read(self, now: float) -> Outcome | None:
         parser = self._parser
         try:
-            # What is left in the socket is told of again. TLS decrypts a record at a time, less than is asked for.
-            for _ in range(_RECEIVED_AT_ONCE):
-                data = self.sock.recv(_RECEIVE)
-                if not data:
-                    if self.exchange is not None and parser.end():
-                        return parser.answer
-                    return Failure(TransportFailure.CLOSED, "by the server")
-                if self.exchange is None:
-                    # Bytes that nobody asked for: 408 Request Timeout on an idle connection, for one.
-                    return Failure(TransportFailure.CLOSED, "by the server")
-                before = parser.heads
-                if parser.feed(data):
+            # Once: the other connections and the clock are to get their turn, and what is left in the socket is told of
+            # again. TLS decrypts a record at a time, which is less than is asked for.
+            data = self.sock.recv(_RECEIVE)
+            if not data:
+                if self.exchange is not None and parser.end():
                     return parser.answer
-                if parser.heads != before or parser.answer is not None:
-                    # A head that comes in drips is as good as none.
-                    self.progress_at = now
+                return Failure(TransportFailure.CLOSED, "by the server")
+            if self.exchange is None:
+                # Bytes that nobody asked for: 408 Request Timeout on an idle connection, for one.
+                return Failure(TransportFailure.CLOSED, "by the server")
+            before = parser.heads
+            if parser.feed(data):
+                return parser.answer
+            if parser.heads != before or parser.answer is not None:
+                # A head that comes in drips is as good as none.
+                self.progress_at = now
             return None
         except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None

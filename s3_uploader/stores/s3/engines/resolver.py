@@ -116,11 +116,12 @@ def _literal(host: str, port: int) -> list[Address]:
     """The address that a host is already, for which nobody need be asked; empty if it is a name."""
     if not (host[-1:].isdigit() or ":" in host):
         return []
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except (OSError, UnicodeError):
+        socket.inet_pton(family, host)
+    except (OSError, ValueError):
         return []
-    return [(family, address) for family, _, _, _, address in found]
+    return [(family, (host, port))]
 
 
 def _look_up(host: str, port: int) -> list[Address]:

@@ -1,0 +1,124 @@
+"""botocore's HTTP made bounded: what one answer may take in bytes and time, whatever the server sends.
+
+``http.client`` reads interim answers, headers, chunks and bodies as long as they come, and a socket's timeout begins
+anew with each byte. So every read of an answer passes here. The bounds are those of the thread that sends the request.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import io
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from s3_uploader.stores.s3.engines.base import DOCUMENT_BYTES
+from s3_uploader.stores.s3.engines.http1 import MAXIMUM_HEAD
+
+_FRAMING = 512 * 1024
+"""Bytes for the head, and for what the chunked coding adds to a body."""
+
+
+class Bounds(threading.local):
+    """What the answer that this thread waits for may take.
+
+    :ivar body: most bytes of its body.
+    :ivar silence: seconds without a byte; the head has to be complete in that time too. ``None``: as the socket has it.
+    :ivar is_over: whether nobody waits for it any more.
+    :ivar is_cut: the answer was longer, and ended here.
+    """
+
+    body: int = DOCUMENT_BYTES
+    silence: float | None = None
+    is_over: Callable[[], bool] | None = None
+    is_cut: bool = False
+
+
+BOUNDS = Bounds()
+
+
+class _BoundedStream(io.RawIOBase):
+    """The bytes of one answer."""
+
+    def __init__(self, stream: io.RawIOBase, *, seconds: float | None) -> None:
+        super().__init__()
+        self._stream = stream
+        self._left = 2 * BOUNDS.body + MAXIMUM_HEAD + _FRAMING
+        self._is_over = BOUNDS.is_over
+        self.head_until = None if seconds is None else time.monotonic() + seconds
+        """When the head has to be complete; ``None`` once it is."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        """Read what has come, but no more than may come."""
+        if self._left <= 0:
+            BOUNDS.is_cut = True
+            return 0
+        if self._is_over is not None and self._is_over():
+            raise TimeoutError("nobody waits for this answer any more")
+        if self.head_until is not None and time.monotonic() > self.head_until:
+            raise TimeoutError("the head of the answer takes too long")
+        count = self._stream.readinto(memoryview(buffer)[: self._left])
+        self._left -= count or 0
+        return count
+
+    def close(self) -> None:
+        """Close the stream below, too."""
+        self._stream.close()
+        super().close()
+
+
+class BoundedResponse(http.client.HTTPResponse):
+    """An answer that is read within the bounds of its thread."""
+
+    def __init__(self, sock: Any, *arguments: Any, **settings: Any) -> None:
+        super().__init__(sock, *arguments, **settings)
+        BOUNDS.is_cut = False
+        seconds = sock.gettimeout() if BOUNDS.silence is None else BOUNDS.silence
+        if seconds:
+            # The request is sent by now, and what the server has to do with it takes longer for a large one.
+            sock.settimeout(seconds)
+        self._bounded = _BoundedStream(self.fp.detach(), seconds=seconds)
+        self.fp = io.BufferedReader(self._bounded)
+
+    def begin(self) -> None:
+        """Read the head."""
+        super().begin()
+        self._bounded.head_until = None
+
+
+def bound(session: Any) -> None:
+    """Have one of botocore's HTTP sessions read bounded answers."""
+    # In place: the managers, those of proxies too, hold this very dictionary.
+    session._pool_classes_by_scheme.update(_pool_classes())
+
+
+@functools.cache
+def _pool_classes() -> dict[str, Any]:
+    from botocore import awsrequest
+
+    class Connection(awsrequest.AWSHTTPConnection):
+        """A connection whose answers are bounded."""
+
+        response_class = BoundedResponse  # type: ignore[assignment]
+
+    class SecureConnection(awsrequest.AWSHTTPSConnection):
+        """The same with TLS."""
+
+        response_class = BoundedResponse  # type: ignore[assignment]
+
+    class Pool(awsrequest.AWSHTTPConnectionPool):
+        """Makes such connections."""
+
+        ConnectionCls = Connection
+
+    class SecurePool(awsrequest.AWSHTTPSConnectionPool):
+        """Makes such connections with TLS."""
+
+        ConnectionCls = SecureConnection
+
+    return {"http": Pool, "https": SecurePool}

@@ -1,0 +1,140 @@
+"""S3 servers that never come to an end: every deadline holds, and memory stays what it was."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from s3_uploader.stores.retry import RetryPolicy
+from tests.contracts.store_contract import pattern
+from tests.integration.s3_raw_server import RawRequest, RawServer
+from tests.integration.s3_support import ENGINES, PATIENCE, Known, Station
+
+pytestmark = pytest.mark.parametrize("engine", ENGINES)
+
+SECONDS = 1.5
+"""The deadline of an upload in these tests,"""
+TOLERANCE = 2.0
+"""and so much later it is over at the latest."""
+CHUNKED = b"HTTP/1.1 500 X\r\nTransfer-Encoding: chunked\r\n\r\n"
+FLOODS: dict[str, tuple[bytes, bytes]] = {
+    "interim answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 3000),
+    "other interim answers": (b"", b"HTTP/1.1 102 Processing\r\n\r\n" * 3000),
+    "headers": (b"HTTP/1.1 200 OK\r\n", b"a: b\r\n" * 10_000),
+    "one header": (b"HTTP/1.1 200 OK\r\na: ", b"b" * 65536),
+    "a body without a length": (b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536),
+    "an error without a length": (b"HTTP/1.1 503 X\r\n\r\n", b"x" * 65536),
+    "a long body": (b"HTTP/1.1 503 X\r\nContent-Length: 999999999999\r\n\r\n", b"x" * 65536),
+    "chunks of one byte": (CHUNKED, b"1\r\nx\r\n" * 10_000),
+    "one chunk": (CHUNKED + b"fffffffff\r\n", b"x" * 65536),
+    "extensions": (CHUNKED, b"1;" + b"x" * 500 + b"\r\nx\r\n"),
+    "trailers": (CHUNKED + b"0\r\n", b"a: b\r\n" * 10_000),
+}
+DRIPS: dict[str, tuple[bytes, bytes]] = {
+    "a head": (b"HTTP/1.1 200 OK\r\na: ", b"b"),
+    "a body": (b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"x"),
+    "chunks": (CHUNKED, b"1\r\nx\r\n"),
+    "interim answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+}
+
+
+@pytest.fixture
+def station() -> Iterator[Station]:
+    """Stores that are closed in the end."""
+    with Station() as station:
+        yield station
+
+
+def endless(begin: bytes, more: bytes, *, pause: float = 0.0) -> Callable[[RawRequest, socket.socket], bytes | None]:
+    """Answer every write with something that has no end."""
+
+    def answer(request: RawRequest, connection: socket.socket) -> bytes | None:
+        if request.method != "PUT":
+            return request.good()
+        connection.sendall(begin)
+        ends_at = time.monotonic() + 20
+        while time.monotonic() < ends_at:
+            connection.sendall(more)
+            time.sleep(pause)
+        return None
+
+    return answer
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_flood(engine: str, station: Station, name: str) -> None:
+    """An answer that always has more bytes ends with the upload's deadline at the latest, and is not kept."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with RawServer(endless(*FLOODS[name])) as server:
+        store = station.store(server.endpoint, engine, memory=Known())
+        began = time.monotonic()
+        station.error(store, "key", pattern(1000), seconds=SECONDS)
+        assert time.monotonic() - began < SECONDS + TOLERANCE
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
+
+
+@pytest.mark.parametrize("name", DRIPS)
+def test_a_drip(engine: str, station: Station, name: str) -> None:
+    """A byte now and then is no reason to wait longer than an upload may take."""
+    with RawServer(endless(*DRIPS[name], pause=0.05)) as server:
+        store = station.store(server.endpoint, engine, memory=Known())
+        began = time.monotonic()
+        station.error(store, "key", pattern(1000), seconds=SECONDS)
+        assert time.monotonic() - began < SECONDS + TOLERANCE
+
+
+def test_others_get_their_turn(engine: str, station: Station) -> None:
+    """While some servers' connections never fall silent, the other files come through."""
+    flood = endless(CHUNKED, b"1\r\nx\r\n" * 500, pause=0.002)
+    patient = RetryPolicy(max_attempts=1000, base_pause=0.02, max_pause=0.1, max_total=PATIENCE)
+
+    def answer(request: RawRequest, connection: socket.socket) -> bytes | None:
+        return flood(request, connection) if request.key.startswith("bad") else request.good()
+
+    with RawServer(answer) as server:
+        store = station.store(server.endpoint, engine, memory=Known(), retry=patient)
+        bad = [station.begin(store, f"bad-{number}", pattern(100), seconds=2 * PATIENCE) for number in range(4)]
+        for number in range(5):
+            station.put(store, f"good-{number}", pattern(100))
+        assert not any(future.done() for future in bad)
+        store.cancel()
+        assert all(future.exception(10) is not None for future in bad)
+
+
+@pytest.mark.parametrize("status", [b"403 Forbidden", b"503 Slow Down"])
+def test_an_error_that_says_a_lot(engine: str, station: Station, status: bytes) -> None:
+    """What the error is stands at the beginning of its document, however long that is; it is asked for once."""
+    sent = threading.Event()
+
+    def answer(request: RawRequest, connection: socket.socket) -> bytes | None:
+        if request.method != "PUT":
+            return request.good()
+        body = b"<Error><Code>AccessDenied</Code><Message>" + b"A" * 5_000_000 + b"</Message></Error>"
+        sent.set()
+        return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body
+
+    with RawServer(answer) as server:
+        store = station.store(server.endpoint, engine, memory=Known())
+        error = station.error(store, "key", pattern(1000), seconds=30)
+    assert sent.is_set()
+    assert error.code == "AccessDenied"
+
+
+def test_a_compressed_error(engine: str, station: Station) -> None:
+    """A document that a proxy has compressed without being asked says no more than its status."""
+    import gzip
+
+    body = gzip.compress(b"<Error><Code>AccessDenied</Code></Error>" + b"x" * 50_000_000)
+
+    def answer(request: RawRequest, connection: socket.socket) -> bytes | None:
+        head = b"HTTP/1.1 403 X\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+        return head + body if request.method == "PUT" else request.good()
+
+    with RawServer(answer) as server:
+        store = station.store(server.endpoint, engine, memory=Known())
+        assert station.error(store, "key", pattern(1000), seconds=30).code == "403"
