@@ -83,7 +83,21 @@ class S3Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         int,
         Meta(ge=5 * 2**20, le=5 * 2**30, description="Size of a part in bytes; grows where 10,000 parts are too few."),
     ] = 8 * 2**20
-    connect_timeout_seconds: Annotated[float, Meta(gt=0, description="Longest wait for a connection.")] = 10
+    connect_timeout_seconds: Annotated[
+        float, Meta(gt=0, description="Longest wait for a connection: name, proxy and TLS included.")
+    ] = 10
+    read_timeout_seconds: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="Longest silence of the server, counted from the last byte that left this machine. To it comes "
+            "a second for every 64 KiB that the server has to deal with before it can answer.",
+        ),
+    ] = 60
+    max_attempts: Annotated[Positive, Meta(description="How often a request is sent at the most.")] = 5
+    retry_seconds: Annotated[
+        float, Meta(ge=0, description="So long after its first failure a request is not sent again.")
+    ] = 30
 
 
 class FtpDestination(

@@ -29,6 +29,17 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     max_total_connection: float = 4.0
     max_corrupted: int = 3
 
+    @classmethod
+    def bounded(cls, *, attempts: int, seconds: float) -> RetryPolicy:
+        """The usual policy within other bounds."""
+        usual = cls()
+        return cls(
+            max_attempts=attempts,
+            max_total=seconds,
+            max_total_connection=min(seconds, usual.max_total_connection),
+            max_corrupted=min(attempts, usual.max_corrupted),
+        )
+
     def pause(
         self,
         *,

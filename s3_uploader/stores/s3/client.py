@@ -15,6 +15,9 @@ from s3_uploader.stores.threads import Timer
 Finished = Callable[["PendingRequest"], None]
 
 NOTHING_EXPECTED: frozenset[int] = frozenset()
+_MAY_BE_DONE = (TransportFailure.TIMEOUT, TransportFailure.CLOSED, TransportFailure.INVALID)
+_SENT_AGAIN_AT_ONCE = 64 * 1024
+"""A condition says as much as a look does, and so small a body costs no more."""
 _REDIRECT_STATUSES = frozenset((301, 307, 400))
 """400 is AuthorizationHeaderMalformed, which is how S3 says it to a request that was signed for another region."""
 
@@ -24,15 +27,29 @@ class PendingRequest:
 
     :param expected: statuses that are no errors to whoever asks.
     :param finished: called once, on any thread.
+    :param look: makes a request that asks whether this one was carried out; after a lost answer it is sent first.
+    :ivar was_found: ``answer`` is that of the look: there is something.
     """
 
     __slots__ = (
-        "_finished", "_sending", "answer", "attempts", "cancelled", "deadline", "error", "expected", "first_failure_at",
-        "redirected", "request", "status",
+        "_finished", "_look", "_sending", "_sends", "answer", "attempts", "cancelled", "deadline", "error", "expected",
+        "first_failure_at", "is_looking", "redirected", "request", "status", "was_found",
     )  # fmt: skip
 
-    def __init__(self, request: Request, *, deadline: float, expected: frozenset[int], finished: Finished) -> None:
+    def __init__(
+        self,
+        request: Request,
+        *,
+        deadline: float,
+        expected: frozenset[int],
+        finished: Finished,
+        look: Callable[[], Request] | None = None,
+    ) -> None:
         self.request = request
+        self._look = look
+        self._sends = 0
+        self.is_looking = False
+        self.was_found = False
         self.deadline = deadline
         self.expected = expected
         self._finished: Finished | None = finished
@@ -57,6 +74,13 @@ class PendingRequest:
     def over(self) -> bool:
         """Whether there is an outcome."""
         return self._finished is None
+
+    def doubt(self, failure: Failure) -> None:
+        """There is no answer: look first, if the request may have been carried out and sending it again costs more."""
+        if self._look is None or failure.kind not in _MAY_BE_DONE:
+            return
+        is_cheap = len(self.request.body) <= _SENT_AGAIN_AT_ONCE and "if-none-match" in self.request.headers
+        self.is_looking = failure.kind is TransportFailure.TIMEOUT or not is_cheap
 
     def finish(self) -> None:
         """Tell that it is over. What was held is let go of, or bodies would wait for the garbage collector."""
@@ -112,9 +136,10 @@ class S3Client:
         *,
         deadline: float,
         expected: frozenset[int] = NOTHING_EXPECTED,
+        look: Callable[[], Request] | None = None,
     ) -> PendingRequest:
         """Send a request; ``finished`` is called with the call when it is over, possibly before this returns."""
-        call = self.prepare(request, finished, deadline=deadline, expected=expected)
+        call = self.prepare(request, finished, deadline=deadline, expected=expected, look=look)
         self.begin(call)
         return call
 
@@ -125,9 +150,10 @@ class S3Client:
         *,
         deadline: float,
         expected: frozenset[int] = NOTHING_EXPECTED,
+        look: Callable[[], Request] | None = None,
     ) -> PendingRequest:
         """A call that :meth:`begin` sends."""
-        return PendingRequest(request, deadline=deadline, expected=expected, finished=finished)
+        return PendingRequest(request, deadline=deadline, expected=expected, finished=finished, look=look)
 
     def begin(self, call: PendingRequest) -> None:
         """Send a call's request for the first time."""
@@ -144,18 +170,26 @@ class S3Client:
             call.error = call.cancelled
             call.finish()
             return
-        call.attempts += 1
-        attempt = call.attempts
+        request = call.request
+        if call.is_looking and call._look is not None:
+            request = call._look()
+        else:
+            call.attempts += 1
+        call._sends += 1
+        sends = call._sends
         call._sending = None
-        sending = self._engine.send(call.request, lambda outcome: self._done(call, outcome))
-        if call.attempts == attempt and call._finished is not None:
+        sending = self._engine.send(request, lambda outcome: self._done(call, outcome))
+        if call._sends == sends and call._finished is not None:
             call._sending = sending
             if call.cancelled is not None:
                 sending.cancel()
 
     def _done(self, call: PendingRequest, outcome: Outcome) -> None:
         try:
-            self._judge(call, outcome)
+            if call.is_looking:
+                self._judge_look(call, outcome)
+            else:
+                self._judge(call, outcome)
         except Exception as error:
             # An answer that nobody has thought of may cost its request, never the engine's thread.
             call.error = StoreError(f"The {call.request.operation} operation failed: {error!r}.", code="Unexpected")
@@ -181,9 +215,34 @@ class S3Client:
                 self._send(call)
                 return
         else:
-            verdict = s3_errors.failed(outcome, operation, endpoint=self._url)
-            if outcome.kind is TransportFailure.CANCELLED and call.cancelled is not None:
-                verdict = s3_errors.Verdict(call.cancelled)
+            verdict = self._no_answer(call, outcome)
+            call.doubt(outcome)
+        self._retry_or_fail(call, verdict)
+
+    def _judge_look(self, call: PendingRequest, outcome: Outcome) -> None:
+        """What became of a request whose answer was lost."""
+        call._sending = None
+        if isinstance(outcome, Failure):
+            call.attempts += 1
+            self._retry_or_fail(call, self._no_answer(call, outcome))
+        elif outcome.status == 200:
+            call.status, call.answer, call.was_found = outcome.status, outcome, True
+            call.finish()
+        elif outcome.status >= 500:
+            call.attempts += 1
+            operation = call.request.operation
+            verdict = s3_errors.answered(outcome, operation, now=self._wall_clock(), proven_useful=self.proven_useful)
+            self._retry_or_fail(call, verdict)
+        else:
+            call.is_looking = False
+            self._send(call)
+
+    def _no_answer(self, call: PendingRequest, failure: Failure) -> s3_errors.Verdict:
+        if failure.kind is TransportFailure.CANCELLED and call.cancelled is not None:
+            return s3_errors.Verdict(call.cancelled)
+        return s3_errors.failed(failure, call.request.operation, endpoint=self._url)
+
+    def _retry_or_fail(self, call: PendingRequest, verdict: s3_errors.Verdict) -> None:
         error = verdict.error
         if call.cancelled is None and error.retryable:
             monotonic = self._clock()

@@ -5,6 +5,8 @@ The steps run as those of :mod:`s3_uploader.stores.s3.upload` do.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from s3_uploader.core.errors import ConflictError, ProofError, Scope, StoreError
@@ -13,6 +15,7 @@ from s3_uploader.stores.keys import derived_key
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import Comparison, clean_etag, compare
 from s3_uploader.stores.s3.client import PendingRequest
+from s3_uploader.stores.s3.engines.base import Request
 from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE, Condition
 from s3_uploader.stores.s3.upload import ObjectUpload
 
@@ -60,6 +63,21 @@ class ContestedUpload(ObjectUpload):
     def failed_condition(self) -> frozenset[int]:
         """The statuses that say that the present condition did not hold."""
         return _FAILED_CONDITIONS[self.condition.header]
+
+    def send_write(self, request: Request, finished: Callable[[PendingRequest], None]) -> None:
+        """Send what makes the object; should its answer be lost, it is looked for before anything is sent again."""
+        self.call(request, finished, self.failed_condition, look=self._look)
+
+    def _look(self) -> Request:
+        return requests.head_object(self.key, self.path)
+
+    def found_after_all(self, call: PendingRequest) -> None:
+        """The answer to a write was lost, and there is something under the key now."""
+        self._turns += 1
+        if self._turns > _MAXIMUM_TURNS:
+            self.fail(ConflictError(f"{self._address} keeps changing under another writer.", hint=_conflict_hint()))
+        else:
+            self._examine(call, ours=True)
 
     def condition_failed(self, call: PendingRequest) -> None:
         """The condition of a write did not hold: something is there, or what was to be replaced is gone."""

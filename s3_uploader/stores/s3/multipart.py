@@ -34,6 +34,9 @@ _ABORT_SECONDS = 10.0
 _GRACE_SECONDS = 3.0
 """So long a cancelled upload waits for the name of what it has just begun."""
 _MAXIMUM_STARTS = 3
+_MAXIMUM_LOOKS = 7
+_LAST_LOOK_SECONDS = 32.0
+"""The last look comes so long after the one before, which came half as long after the one before it."""
 
 
 class MultipartUpload(ContestedUpload):
@@ -325,7 +328,7 @@ class MultipartUpload(ContestedUpload):
             size=digest.size,
             condition=condition,
         )
-        self.call(request, self._completed, self.failed_condition)
+        self.send_write(request, self._completed)
 
     def _completed(self, call: PendingRequest) -> None:
         if self.over:
@@ -335,9 +338,13 @@ class MultipartUpload(ContestedUpload):
             if call.status == 501 and self.condition.header:
                 self.condition_refused()
             elif error.code == "NoSuchUpload":
-                self._look_whether_completed()
+                # One that was not answered may still be at work, and the server knows the upload no more.
+                self._look_whether_completed(looks=_MAXIMUM_LOOKS if call.attempts > 1 else 1)
             else:
                 self.fail(error)
+            return
+        if call.was_found:
+            self.found_after_all(call)
             return
         if call.status in self.failed_condition:
             self.condition_failed(call)
@@ -382,8 +389,13 @@ class MultipartUpload(ContestedUpload):
         else:
             self.succeed(receipt)
 
-    def _look_whether_completed(self) -> None:
-        """The upload is gone; see whether an attempt whose answer was lost has completed it."""
+    def _look_whether_completed(self, *, looks: int) -> None:
+        """The upload is gone; see whether an attempt whose answer was lost has completed it.
+
+        :param looks: how often to look before everything is sent again, at growing distances.
+        """
+        if self.over:
+            return
         self._upload_id = ""
         self._completing = False
 
@@ -401,6 +413,10 @@ class MultipartUpload(ContestedUpload):
                         hint="Grant s3:GetObject so that the program can tell; the next run tries again.",
                     )
                 )
+            elif looks > 1:
+                pause = _LAST_LOOK_SECONDS / 2.0 ** (looks - 2)
+                again = functools.partial(self._look_whether_completed, looks=looks - 1)
+                self.context.timer.call_at(self.context.clock() + pause, functools.partial(self.guard, again))
             else:
                 self.write()
 

@@ -124,7 +124,7 @@ class SingleUpload(ContestedUpload):
         except StoreError as error:
             self.fail(error)
             return
-        self.call(self._request(headers), self._written, self.failed_condition)
+        self.send_write(self._request(headers), self._written)
 
     rewrite = write
 
@@ -148,6 +148,9 @@ class SingleUpload(ContestedUpload):
                 self.condition_refused()
             else:
                 self.fail(error)
+            return
+        if call.was_found:
+            self.found_after_all(call)
             return
         if call.status in self.failed_condition:
             if call.status == 412:

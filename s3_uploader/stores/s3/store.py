@@ -57,6 +57,9 @@ class S3Store:
         multipart_threshold: int = 16 * 2**20,
         part_size: int = 8 * 2**20,
         connect_timeout_seconds: float = 10,
+        read_timeout_seconds: float = 60,
+        max_attempts: int = 5,
+        retry_seconds: float = 30,
         key_prefix: str = "",
         bytes_in_flight: int = BYTES_IN_FLIGHT,
         retry: RetryPolicy | None = None,
@@ -92,10 +95,11 @@ class S3Store:
             max_connections=max_concurrency,
             max_bandwidth=max_bandwidth,
             connect_timeout_seconds=connect_timeout_seconds,
+            silence_seconds=read_timeout_seconds,
         )
         self._multipart_threshold = min(multipart_threshold, _LARGEST_SINGLE)
         self._part_size = part_size
-        self._retry = retry or RetryPolicy()
+        self._retry = retry or RetryPolicy.bounded(attempts=max_attempts, seconds=retry_seconds)
         self._memory = NoMemory() if memory is None else memory
         self._notice: Notice = notice or (lambda level, message: None)
         self._environment = os.environ if environment is None else environment

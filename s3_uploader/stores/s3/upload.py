@@ -132,10 +132,14 @@ class ObjectUpload:
         expected: frozenset[int],
         *,
         cancels: bool = True,
+        look: Callable[[], Request] | None = None,
     ) -> None:
-        """Send a request that belongs to this upload, the only one at the time."""
+        """Send a request that belongs to this upload, the only one at the time.
+
+        :param look: see :class:`~s3_uploader.stores.s3.client.PendingRequest`.
+        """
         call = self.context.caller.call(
-            request, functools.partial(self.guard, finished), deadline=self.deadline, expected=expected
+            request, functools.partial(self.guard, finished), deadline=self.deadline, expected=expected, look=look
         )
         # One that is over already is not kept: it would hold the upload that holds it.
         self._call = None if call.over else call

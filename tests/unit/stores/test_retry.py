@@ -58,3 +58,12 @@ def test_jitter_is_full(attempts: int, random: float) -> None:
     drawn = policy.pause(attempts=attempts, since_first_failure=0, remaining=100, random=lambda: random)
     assert drawn is not None
     assert 0 <= drawn <= min(5.0, 0.2 * 2 ** (attempts - 1))
+
+
+def test_other_bounds() -> None:
+    """Count and time can be set; what is usually less stays less, and what would be more does not."""
+    assert RetryPolicy.bounded(attempts=5, seconds=30) == RetryPolicy()
+    patient = RetryPolicy.bounded(attempts=50, seconds=600)
+    assert (patient.max_attempts, patient.max_total, patient.max_total_connection) == (50, 600, 4)
+    once = RetryPolicy.bounded(attempts=1, seconds=0)
+    assert (once.max_attempts, once.max_total, once.max_total_connection, once.max_corrupted) == (1, 0, 0, 1)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.core.errors import EngineUnavailable, Scope, StoreError, UploadCancelled
+from s3_uploader.core.errors import ConflictError, EngineUnavailable, Scope, StoreError, UploadCancelled
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.s3.checksums import digest_of
@@ -238,6 +238,67 @@ def test_the_own_object_of_a_lost_answer_is_no_conflict(play: Play) -> None:
     play.timer.pass_until(play.timer.now + 10)
     assert not future.result(0).already_there
     assert [request.operation for request in play.engine.requests] == ["PutObject", "PutObject", "HeadObject"]
+
+
+LOST = Failure(TransportFailure.CLOSED, "by the server")
+SILENT = Failure(TransportFailure.TIMEOUT, "for 60 s")
+
+
+def test_what_was_not_answered_is_looked_for(play: Play) -> None:
+    """After a silence the object is looked for; it is there, so nothing is sent again."""
+    there = Answer(status=200, headers={**STORED.headers, "content-length": "7"})
+    play.engine.answers = [SILENT, there]
+    future = play.put()
+    play.timer.pass_until(play.timer.now + 10)
+    assert not future.result(0).already_there
+    assert [request.operation for request in play.engine.requests] == ["PutObject", "HeadObject"]
+
+
+def test_what_was_not_answered_and_is_not_there_is_sent_again(play: Play) -> None:
+    """A look that finds nothing costs no attempt; a look that gets no answer is one."""
+    play.engine.answers = [SILENT, LOST, Answer(status=404, headers={}), STORED]
+    future = play.put()
+    play.timer.pass_until(play.timer.now + 10)
+    assert future.result(0).proof is Proof.CHECKSUM
+    operations = [request.operation for request in play.engine.requests]
+    assert operations == ["PutObject", "HeadObject", "HeadObject", "PutObject"]
+
+
+def test_looks_without_an_answer_are_bounded(play: Play) -> None:
+    """A server that never answers is asked as often as one that refuses."""
+    play.engine.answers = [SILENT] * 20
+    future = play.put()
+    play.timer.pass_until(play.timer.now + 60)
+    assert isinstance(future.exception(0), StoreError)
+    assert len(play.engine.requests) == 5
+
+
+def test_a_small_file_is_sent_again_at_once(play: Play) -> None:
+    """Over a lost connection a condition tells as much as a look, and a small body costs no more."""
+    play.engine.answers = [LOST, STORED]
+    future = play.put()
+    play.timer.pass_until(play.timer.now + 10)
+    assert future.result(0).proof is Proof.CHECKSUM
+    assert [request.operation for request in play.engine.requests] == ["PutObject", "PutObject"]
+
+
+def test_other_content_is_found_after_a_silence(play: Play) -> None:
+    """What is found may be another writer's: then it is a conflict as ever."""
+    other = Answer(status=200, headers={"etag": '"0123456789abcdef0123456789abcdef"', "content-length": "7"})
+    play.engine.answers = [SILENT, other]
+    future = play.put()
+    play.timer.pass_until(play.timer.now + 10)
+    assert isinstance(future.exception(0), ConflictError)
+
+
+def test_the_server_has_time_for_what_it_was_given(play: Play) -> None:
+    """A server, or a proxy before it, may be silent a second longer for every 64 KiB that it was sent."""
+    play.engine.answers = [SILENT, Answer(status=404, headers={}), STORED]
+    play.put()
+    play.timer.pass_until(play.timer.now + 10)
+    put, head, _ = play.engine.requests
+    assert (put.handled_bytes, head.handled_bytes) == (len(CONTENT), 0)
+    assert Request(operation="", method="", key="", path="", handled_bytes=2**20).allowance_seconds == 16
 
 
 def test_a_bucket_in_another_region_is_followed(play: Play) -> None:
