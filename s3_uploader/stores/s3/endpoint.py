@@ -15,15 +15,7 @@ from typing import Any
 import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError
-
-
-class Credentials(msgspec.Struct, frozen=True):
-    """What proves who we are; ``token`` comes with temporary ones."""
-
-    access_key: str
-    secret_key: str
-    token: str = ""
-
+from s3_uploader.stores.s3.credentials import Credentials, no_credentials
 
 DEFAULT_REGION = "us-east-1"
 
@@ -293,6 +285,8 @@ def _with_botocore(
     from botocore.exceptions import BotoCoreError
     from botocore.session import Session
 
+    from s3_uploader.stores.s3.helpers import RenewedCredentials, find
+
     try:
         session = Session(profile=profile)
         scoped = session.get_scoped_config()
@@ -320,7 +314,6 @@ def _with_botocore(
             ),
             environment=environment,
         )
-        found = session.get_credentials()
     except BotoCoreError as error:
         raise StoreError(
             f"The AWS configuration cannot be used: {error}",
@@ -328,29 +321,10 @@ def _with_botocore(
             scope=Scope.DESTINATION,
             hint="Look at profile and at the files ~/.aws/config and ~/.aws/credentials.",
         ) from None
+    found = find(session)
     if found is None:
         raise no_credentials()
-    return Access(endpoint, _Refreshed(found), session)
-
-
-class _Refreshed:
-    """Credentials out of botocore, the same object as long as they are the same (a signing key is cached by it)."""
-
-    def __init__(self, found: Any) -> None:
-        self._found = found
-        self._last: tuple[Any, Credentials] | None = None
-
-    def __call__(self) -> Credentials:
-        try:
-            frozen = self._found.get_frozen_credentials()
-        except Exception as error:
-            raise no_credentials(str(error)) from None
-        last = self._last
-        if last is not None and last[0] == frozen:
-            return last[1]
-        credentials = _usable(Credentials(frozen.access_key, frozen.secret_key, frozen.token or ""))
-        self._last = (frozen, credentials)
-        return credentials
+    return Access(endpoint, RenewedCredentials(found, usable=_usable), session)
 
 
 def _usable(credentials: Credentials) -> Credentials:
@@ -364,13 +338,3 @@ def _usable(credentials: Credentials) -> Credentials:
                 hint="Look at AWS_ACCESS_KEY_ID and AWS_SESSION_TOKEN, or where the credentials come from.",
             )
     return credentials
-
-
-def no_credentials(detail: str = "") -> StoreError:
-    """The error of a run that has nothing to sign with."""
-    return StoreError(
-        "Unable to locate credentials" + (f": {detail}" if detail else "."),
-        code="NoCredentials",
-        scope=Scope.DESTINATION,
-        hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or profile, or give the machine a role.",
-    )

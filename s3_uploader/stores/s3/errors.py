@@ -155,6 +155,7 @@ _FAILURES: dict[TransportFailure, tuple[str, bool, str]] = {
         False,
         "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or profile, or give the machine a role.",
     ),
+    TransportFailure.RENEWING: ("CredentialsExpired", True, "Look at what gives this machine its credentials."),
     TransportFailure.RESOURCES: (
         "OutOfResources",
         True,
@@ -241,8 +242,10 @@ def failed(failure: Failure, operation: str, *, endpoint: str) -> Verdict:
         return Verdict(UploadCancelled("The upload was cancelled because the run was interrupted."))
     code, retryable, hint = _FAILURES[failure.kind]
     detail = f" ({failure.detail})" if failure.detail else ""
-    if failure.kind is TransportFailure.CREDENTIALS:
-        message = f"There are no usable AWS credentials{detail}."
+    if failure.kind in (TransportFailure.CREDENTIALS, TransportFailure.RENEWING):
+        # A sentence stands for itself.
+        is_sentence = failure.detail.endswith(".")
+        message = failure.detail if is_sentence else f"There are no usable AWS credentials{detail}."
     else:
         message = f"The {operation} operation did not reach {endpoint} or got no answer: {failure.kind.value}{detail}."
     scope = _FILE if failure.kind is TransportFailure.OTHER else _DESTINATION

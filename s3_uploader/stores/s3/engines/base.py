@@ -100,6 +100,7 @@ class TransportFailure(enum.Enum):
     TIMEOUT = "the server fell silent"
     INVALID = "the answer is no HTTP"
     CREDENTIALS = "there are no usable credentials"
+    RENEWING = "new credentials are not there yet"
     RESOURCES = "this machine has no room for another connection"
     CANCELLED = "the request was cancelled"
     BROKEN = "the engine broke down"

@@ -17,6 +17,7 @@ from typing import Any
 from s3_uploader.stores.s3.engines.base import DOCUMENT_BYTES
 from s3_uploader.stores.s3.engines.http1 import MAXIMUM_HEAD
 
+_SLICE = 256 * 1024
 _FRAMING = 512 * 1024
 """Bytes for the head, and for what the chunked coding adds to a body."""
 
@@ -91,6 +92,24 @@ class BoundedResponse(http.client.HTTPResponse):
         self._bounded.head_until = None
 
 
+def send(connection: Any, data: Any, otherwise: Callable[[Any], object]) -> None:
+    """Send bytes as long as they are taken: urllib3 gives all of a body no more time than connecting has."""
+    if BOUNDS.silence is None or getattr(connection, "_response_received", False):
+        otherwise(data)
+        return
+    if connection.sock is None:
+        connection.connect()
+    connection.sock.settimeout(BOUNDS.silence)
+    if not isinstance(data, (bytes, bytearray)):
+        otherwise(data)
+        return
+    rest = memoryview(data)
+    while rest:
+        if BOUNDS.is_over is not None and BOUNDS.is_over():
+            raise TimeoutError("nobody waits for this answer any more")
+        rest = rest[connection.sock.send(rest[:_SLICE]) :]
+
+
 def bound(session: Any) -> None:
     """Have one of botocore's HTTP sessions read bounded answers."""
     # In place: the managers, those of proxies too, hold this very dictionary.
@@ -106,10 +125,18 @@ def _pool_classes() -> dict[str, Any]:
 
         response_class = BoundedResponse  # type: ignore[assignment]
 
+        def send(self, data: Any) -> None:
+            """Send the head, or the body."""
+            send(self, data, super().send)
+
     class SecureConnection(awsrequest.AWSHTTPSConnection):
         """The same with TLS."""
 
         response_class = BoundedResponse  # type: ignore[assignment]
+
+        def send(self, data: Any) -> None:
+            """Send the head, or the body."""
+            send(self, data, super().send)
 
     class Pool(awsrequest.AWSHTTPConnectionPool):
         """Makes such connections."""

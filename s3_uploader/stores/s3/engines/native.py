@@ -129,7 +129,8 @@ class NativeEngine:
             target, headers = self._requests.prepare(request)
         except StoreError as error:
             exchange = Exchange(self, request, b"", done)
-            self._finish(exchange, Failure(TransportFailure.CREDENTIALS, error.message))
+            kind = TransportFailure.RENEWING if error.retryable else TransportFailure.CREDENTIALS
+            self._finish(exchange, Failure(kind, error.message))
             return exchange
         exchange = Exchange(self, request, request_head(request.method, target, headers), done)
         try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from s3_uploader.core.errors import StoreError
-from s3_uploader.stores.s3.endpoint import Credentials, Endpoint, find_proxy, locate, resolve
+from s3_uploader.stores.s3.credentials import Credentials
+from s3_uploader.stores.s3.endpoint import Endpoint, find_proxy, locate, resolve
 
 EXAMPLE = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 EXAMPLE_TIME = 1369353600.0  # Fri, 24 May 2013 00:00:00 GMT

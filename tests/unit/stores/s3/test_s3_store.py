@@ -16,7 +16,8 @@ from s3_uploader.core.errors import ConflictError, EngineUnavailable, Scope, Sto
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.s3.checksums import digest_of
-from s3_uploader.stores.s3.endpoint import Access, Credentials, locate
+from s3_uploader.stores.s3.credentials import Credentials
+from s3_uploader.stores.s3.endpoint import Access, locate
 from s3_uploader.stores.s3.engines.base import Answer, Done, EngineSettings, Failure, Outcome, Request, TransportFailure
 from s3_uploader.stores.s3.engines.choose import make_engine
 from s3_uploader.stores.s3.multipart import MultipartUpload

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3_uploader.stores.s3.endpoint import Credentials
+from s3_uploader.stores.s3.credentials import Credentials
 from s3_uploader.stores.s3.engines.base import DOCUMENT_BYTES
 from s3_uploader.stores.s3.engines.http1 import AnswerParser, InvalidAnswer, request_head
 

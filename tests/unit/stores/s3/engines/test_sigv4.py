@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from s3_uploader.stores.s3.endpoint import Credentials
+from s3_uploader.stores.s3.credentials import Credentials
 from s3_uploader.stores.s3.engines.sigv4 import Signer
 
 EXAMPLE = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from s3_uploader.stores.s3.endpoint import Credentials
+from s3_uploader.stores.s3.credentials import Credentials
 from s3_uploader.stores.s3.engines.throttle import Pace
 from s3_uploader.stores.threads import ByteBudget
 

@@ -1,0 +1,35 @@
+"""Credentials as a value, and the errors of a run that has none."""
+
+from __future__ import annotations
+
+import msgspec
+
+from s3_uploader.core.errors import Scope, StoreError
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """What proves who we are; ``token`` comes with temporary ones."""
+
+    access_key: str
+    secret_key: str
+    token: str = ""
+
+
+def no_credentials() -> StoreError:
+    """The error of a run that has nothing to sign with."""
+    return StoreError(
+        "Unable to locate credentials.",
+        code="NoCredentials",
+        scope=Scope.DESTINATION,
+        hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or profile, or give the machine a role.",
+    )
+
+
+def unavailable(detail: str, *, code: str) -> StoreError:
+    """The error of a run whose credentials cannot be had from where they should come."""
+    return StoreError(
+        f"There are no usable AWS credentials: {detail}.",
+        code=code,
+        scope=Scope.DESTINATION,
+        hint="Look at what gives this machine its credentials: credential_process, the role, or the login.",
+    )

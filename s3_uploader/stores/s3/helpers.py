@@ -1,0 +1,281 @@
+"""What botocore asks for credentials (programs, metadata services, STS, SSO), bounded in time and memory.
+
+Terms
+-----
+helper
+    Whatever is asked for credentials. It may hang, print nonsense, or never stop printing.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import selectors
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.stores.s3.credentials import Credentials, unavailable
+
+HELPER_SECONDS = 60.0
+"""So long a helper has, a person who has to confirm something included."""
+_WAIT_SECONDS = 1.5
+"""So long a request waits for credentials that are being renewed and have expired; then it is sent again later."""
+_RENEW_BEFORE_SECONDS = 15 * 60
+_AGAIN_SECONDS = 30.0
+"""A renewal that failed is not tried sooner again."""
+_MOST_BYTES = 256 * 1024
+_LONGEST_DETAIL = 300
+
+
+def find(session: Any, *, seconds: float = HELPER_SECONDS) -> Any:
+    """Botocore's credentials of a session, with their first values; ``None`` if there are none.
+
+    :raises StoreError: if what should give them does not, or takes too long.
+    """
+    with contextlib.suppress(AttributeError):  # Another botocore may be built in another way.
+        _bound_helpers(session)
+
+    def ask() -> Any:
+        found = session.get_credentials()
+        if found is not None:
+            found.get_frozen_credentials()
+        return found
+
+    asked = _Asked(ask)
+    if not asked.wait(seconds):
+        raise unavailable(f"what gives them did not answer in {seconds:g} s", code="CredentialsTimeout")
+    if asked.error is not None:
+        raise unavailable(_said(asked.error), code=type(asked.error).__name__)
+    return asked.result
+
+
+class _Asked:
+    """A question that is asked on a daemon thread, since nothing ends it but its answer."""
+
+    def __init__(self, ask: Callable[[], Any]) -> None:
+        self.result: Any = None
+        self.error: Exception | None = None
+        self.began = time.monotonic()
+        self._ask = ask
+        self._over = threading.Event()
+        try:
+            threading.Thread(target=self._run, name="s3-credentials", daemon=True).start()
+        except RuntimeError:
+            # Where there may be no thread, this one waits.
+            self._run()
+
+    def _run(self) -> None:
+        try:
+            self.result = self._ask()
+        except Exception as error:
+            # Helpers answer with anything, and botocore takes it for what it should be: KeyError, TypeError, ...
+            self.error = error
+        self._over.set()
+
+    @property
+    def over(self) -> bool:
+        """Whether there is an answer."""
+        return self._over.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether there is an answer in that time."""
+        return self._over.wait(seconds)
+
+
+class RenewedCredentials:
+    """Credentials out of botocore, the same object as long as they are the same (a signing key is cached by it).
+
+    They are renewed on a thread of their own while they still hold, for requests are signed where nothing may wait.
+
+    :param usable: makes sure that they can be put into a header.
+    """
+
+    def __init__(
+        self,
+        found: Any,
+        *,
+        usable: Callable[[Credentials], Credentials],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._found = found
+        self._usable = usable
+        self._clock = clock
+        self._needs_renewal: Callable[[float], bool] = getattr(found, "refresh_needed", _never)
+        self._renewal: _Asked | None = None
+        self._last: tuple[Any, Credentials] | None = None
+
+    def __call__(self) -> Credentials:
+        """The credentials as they are now.
+
+        :raises StoreError: if there are none that hold.
+        """
+        last = self._last
+        if last is None:
+            return self._take(self._freeze())
+        if not self._needs_renewal(_RENEW_BEFORE_SECONDS):
+            return last[1]
+        renewal = self._renew()
+        if self._needs_renewal(0):
+            # What it waited already it does not wait again, or every request would.
+            renewal.wait(max(0.0, renewal.began + _WAIT_SECONDS - time.monotonic()))
+        if renewal.over and renewal.error is None:
+            return self._take(renewal.result)
+        if not self._needs_renewal(0):
+            return last[1]
+        if renewal.error is not None:
+            raise unavailable(_said(renewal.error), code=type(renewal.error).__name__)
+        raise StoreError(
+            "The AWS credentials have expired, and what renews them has not answered yet.",
+            code="CredentialsExpired",
+            scope=Scope.DESTINATION,
+            retryable=True,
+            hint="Look at what gives this machine its credentials.",
+        )
+
+    def _renew(self) -> _Asked:
+        renewal = self._renewal
+        if renewal is None or (renewal.over and self._clock() - renewal.began > _AGAIN_SECONDS):
+            self._renewal = renewal = _Asked(self._found.get_frozen_credentials)
+        return renewal
+
+    def _freeze(self) -> Any:
+        try:
+            return self._found.get_frozen_credentials()
+        except Exception as error:
+            raise unavailable(_said(error), code=type(error).__name__) from None
+
+    def _take(self, frozen: Any) -> Credentials:
+        last = self._last
+        if last is not None and last[0] == frozen:
+            return last[1]
+        credentials = self._usable(Credentials(frozen.access_key, frozen.secret_key, frozen.token or ""))
+        self._last = (frozen, credentials)
+        self._renewal = None
+        return credentials
+
+
+def _never(seconds: float) -> bool:
+    return False
+
+
+def _said(error: Exception) -> str:
+    text = str(error)[:_LONGEST_DETAIL].strip().rstrip(".")
+    if isinstance(error, (KeyError, TypeError, ValueError, AttributeError)):
+        return f"the answer of what gives them makes no sense ({type(error).__name__}: {text})"
+    return text or type(error).__name__
+
+
+# Helpers within bounds.
+
+
+def _bound_helpers(session: Any) -> None:
+    """Have everything that this session asks for credentials read bounded answers."""
+    from s3_uploader.stores.s3.engines.bounded import bound
+
+    create_client = session.create_client
+
+    @functools.wraps(create_client)
+    def create_bounded_client(*arguments: Any, **settings: Any) -> Any:
+        client = create_client(*arguments, **settings)
+        bound(client._endpoint.http_session)
+        return client
+
+    # STS and SSO are asked by clients that the session makes.
+    session.create_client = create_bounded_client
+    for provider in session.get_component("credential_provider").providers:
+        _bound_provider(provider)
+
+
+def _bound_provider(provider: Any) -> None:
+    from s3_uploader.stores.s3.engines.bounded import bound
+
+    if hasattr(provider, "_popen"):
+        provider._popen = BoundedProcess
+    for name in ("_fetcher", "_role_fetcher"):
+        service = getattr(getattr(provider, name, None), "_session", None)
+        if hasattr(service, "_pool_classes_by_scheme"):
+            bound(service)
+    builder = getattr(provider, "_profile_provider_builder", None)
+    if builder is not None:
+        make = builder._create_process_provider
+
+        def create_process_provider(profile_name: str) -> Any:
+            made = make(profile_name)
+            made._popen = BoundedProcess
+            return made
+
+        builder._create_process_provider = create_process_provider
+    sourcer = getattr(provider, "_credential_sourcer", None)
+    for source in getattr(sourcer, "_providers", ()):
+        _bound_provider(source)
+
+
+_RUNNING: set[subprocess.Popen[bytes]] = set()
+
+
+class BoundedProcess:
+    """What botocore uses of ``subprocess.Popen``; its output is bounded, and it is killed when its time is over."""
+
+    def __init__(self, command: Sequence[str], **_: object) -> None:
+        if not _RUNNING:
+            atexit.register(_kill_all)
+        self._command = command[0] if command else ""
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        _RUNNING.add(self._process)
+        self.returncode: int | None = None
+
+    def communicate(self) -> tuple[bytes, bytes]:
+        """What it prints on standard output and standard error.
+
+        :raises OSError: if it prints too much or takes too long.
+        """
+        process = self._process
+        until = time.monotonic() + HELPER_SECONDS
+        try:
+            outputs = self._read(until)
+            self.returncode = process.wait(max(0.1, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            raise self._took_too_long() from None
+        finally:
+            process.kill()
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1.0)
+            _RUNNING.discard(process)
+        return outputs
+
+    def _read(self, until: float) -> tuple[bytes, bytes]:
+        streams = (self._process.stdout, self._process.stderr)
+        outputs = (bytearray(), bytearray())
+        with selectors.DefaultSelector() as selector:
+            for stream, output in zip(streams, outputs, strict=True):
+                assert stream is not None
+                selector.register(stream, selectors.EVENT_READ, output)
+            while selector.get_map():
+                remaining = until - time.monotonic()
+                if remaining <= 0:
+                    raise self._took_too_long()
+                for key, _ in selector.select(remaining):
+                    data = key.fileobj.read1(64 * 1024)  # type: ignore[union-attr]
+                    if not data:
+                        selector.unregister(key.fileobj)
+                    key.data.extend(data)
+                    if len(key.data) > _MOST_BYTES:
+                        raise OSError(f"{self._command} printed more than {_MOST_BYTES // 1024} KiB")
+        return bytes(outputs[0]), bytes(outputs[1])
+
+    def _took_too_long(self) -> OSError:
+        return OSError(f"{self._command} did not end in {HELPER_SECONDS:g} s")
+
+
+def _kill_all() -> None:
+    for process in list(_RUNNING):
+        with contextlib.suppress(OSError):
+            process.kill()
