@@ -12,7 +12,7 @@ import msgspec
 
 from s3_uploader.cli.exit_codes import OK, SOME_FAILED
 from s3_uploader.cli.history import Selection
-from s3_uploader.cli.output import local_time, print_json_line, print_lines, utc_time
+from s3_uploader.cli.output import print_json_line, print_lines, utc_time, zoned_time
 from s3_uploader.cli.settings import load
 from s3_uploader.config import Config
 from s3_uploader.core.text import counted, shown_duration, shown_name, shown_text
@@ -128,9 +128,9 @@ def _teller(bar: Counting | None, *, as_json: bool) -> Callable[[Discrepancy], N
 def _line(finding: Discrepancy) -> str:
     row = finding.row
     words = [f"{finding.kind.value + ':':11} {shown_name(row.path)} ({shown_name(finding.address)}):"]
-    expected = f"expected {_expected(row)}, shipped {local_time(row.shipped_at)}"
+    expected = f"expected {_expected(row)}, shipped {zoned_time(row.shipped_at)}"
     if finding.kind in (Kind.STILL_THERE, Kind.LOCAL):
-        words.append(f"shipped {local_time(row.shipped_at)}; {shown_text(finding.detail)}")
+        words.append(f"shipped {zoned_time(row.shipped_at)}; {shown_text(finding.detail)}")
     elif finding.kind is Kind.MISSING:
         words.append(f"{expected}; there is nothing")
     elif finding.entry is None:
@@ -159,7 +159,7 @@ def _found(entry: Entry, row: ShippedRow) -> str:
     if entry.version_id:
         parts.append(f"version {shown_text(entry.version_id)}")
     if entry.modified is not None:
-        parts.append(f"of {local_time(entry.modified)}")
+        parts.append(f"of {zoned_time(entry.modified)}")
     return ", ".join(parts)
 
 

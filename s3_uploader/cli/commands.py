@@ -11,7 +11,7 @@ import click
 
 import s3_uploader
 from s3_uploader.cli.deployment_commands import completion, units
-from s3_uploader.cli.exit_codes import USAGE, finish_output, guarded
+from s3_uploader.cli.exit_codes import USAGE, Form, finish_output, guarded
 from s3_uploader.cli.names import COMMANDS, COMPLETION_VARIABLE
 from s3_uploader.cli.options import configurations, configured
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 _SIMULATE = "Rehearsal: make this share of the uploads (0 to 1) fail, with every kind of error there is."
 
 
-_SINCE = click.option("--since", metavar="TIME", help="At or after: 2026-11-20, 2026-11-20T15:04, or 2h, 3d ago.")
+_SINCE = click.option(
+    "--since", metavar="TIME", help="At or after: yesterday, monday, 2026-11-20, 2026-11-20T15:04, or 2h, 3d ago."
+)
 _UNTIL = click.option("--until", metavar="TIME", help="Before that time.")
 _MATCH = click.option("--match", metavar="GLOB", help="Only paths or keys that match, e.g. 'bedroom/*'.")
 _LOCATION = click.option("--location", metavar="NAME", help="Only this location.")
@@ -35,8 +37,21 @@ class _RunByDefault(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own = {"--help", "-h", "--version"}
         if args and args[0] not in COMMANDS and args[0] not in own:
+            self._refuse_misspelling(args[0])
             args = ["run", *args]
         return super().parse_args(ctx, args)
+
+    @staticmethod
+    def _refuse_misspelling(word: str) -> None:
+        if word.startswith("-"):
+            return
+        from s3_uploader.cli.settings import nearest_command
+
+        nearest = nearest_command(word)
+        if nearest:
+            raise click.UsageError(
+                f"{word} is neither a command nor a configuration file. Did you mean {nearest}?", ctx=None
+            )
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         return super().shell_complete(ctx, incomplete) + ([] if incomplete[:1] == "-" else configurations(incomplete))
@@ -102,7 +117,7 @@ def run(
     )
 
 
-@group.command()
+@group.command(short_help="Ship files as they appear, until told to stop.")
 @configured
 @click.option(
     "--interval",
@@ -152,7 +167,7 @@ def watch(
     )
 
 
-@group.command()
+@group.command(short_help="Prove that spool and destination can do what is needed.")
 @configured
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def check(config_file: str, as_json: bool) -> int:
@@ -167,10 +182,10 @@ def check(config_file: str, as_json: bool) -> int:
     from s3_uploader.cli.check import check as work
     from s3_uploader.cli.directory import each
 
-    return each(config_file, lambda path: work(path, as_json=as_json), headings=not as_json)
+    return each(config_file, lambda path: work(path, as_json=as_json), headings=not as_json, form=_form(as_json))
 
 
-@group.command()
+@group.command(short_help="Whether it is stuck: since when, why, and what comes next.")
 @configured
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @click.option(
@@ -179,7 +194,8 @@ def check(config_file: str, as_json: bool) -> int:
     is_flag=True,
     help="For Nagios, Icinga and the like: one line with figures; exit code 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.",
 )
-def status(config_file: str, as_json: bool, as_plugin: bool) -> int:
+@click.option("--exit-code", is_flag=True, help="End with 0 if all is well, 1 for attention, 2 if it is stuck.")
+def status(config_file: str, as_json: bool, as_plugin: bool, exit_code: bool) -> int:
     """Whether it is stuck: since when, on which file, why, and what comes next.
 
     Then who has the lock, the backlog by location with its oldest age, failing files and the last runs. Changes
@@ -199,10 +215,15 @@ def status(config_file: str, as_json: bool, as_plugin: bool) -> int:
         raise click.UsageError("--json and --plugin contradict each other.")
     if as_plugin:
         return guarded(lambda: plugin(config_file))
-    return each(config_file, lambda path: work(path, as_json=as_json), headings=not as_json)
+    return each(
+        config_file,
+        lambda path: work(path, as_json=as_json, exit_by_verdict=exit_code),
+        headings=not as_json,
+        form=_form(as_json),
+    )
 
 
-@group.command()
+@group.command(short_help="What was shipped, from the ledger.")
 @configured
 @_SINCE
 @_UNTIL
@@ -243,13 +264,13 @@ def history(
         selection = Selection.of(since=since, until=until, match=match, location=location, limit=limit)
         return work(config_file, selection, failed=failed, totals=totals, form="json" if as_json else form)
 
-    return guarded(select_and_print)
+    return guarded(select_and_print, form=_form(as_json or form == "json"))
 
 
-@group.command()
+@group.command(short_help="What was shipped when, as one HTML page with charts.")
 @configured
 @click.option("-o", "--output", metavar="FILE", help="Where it goes; - is standard output. Replaced in one step.")
-@click.option("--since", metavar="TIME", help="Begin of what is shown: 2026-11-20, 2026-11-20T15:04, or 12h, 30d ago.")
+@click.option("--since", metavar="TIME", help="Begin of what is shown: monday, 2026-11-20, or 12h, 30d ago.")
 @click.option("--until", metavar="TIME", help="Its end. Default: now.")
 @click.option("--json", "as_json", is_flag=True, help="The numbers of the page as JSON.")
 def report(config_file: str, output: str | None, since: str | None, until: str | None, as_json: bool) -> int:
@@ -263,10 +284,12 @@ def report(config_file: str, output: str | None, since: str | None, until: str |
     """
     from s3_uploader.cli.report import report as work
 
-    return guarded(lambda: work(config_file, output=output, since=since, until=until, as_json=as_json))
+    return guarded(
+        lambda: work(config_file, output=output, since=since, until=until, as_json=as_json), form=_form(as_json)
+    )
 
 
-@group.command()
+@group.command(short_help="Hold the ledger against the destination.")
 @configured
 @click.option("--spool", is_flag=True, help="Also tell of files in the spool that were shipped and are still there.")
 @_SINCE
@@ -307,7 +330,7 @@ def audit(
         options = auditing.AuditOptions(deep=deep, spool=spool, as_json=as_json, progress=progress)
         return auditing.audit(config_file, selection, options)
 
-    return guarded(work)
+    return guarded(work, form=_form(as_json))
 
 
 @group.command()
@@ -326,7 +349,7 @@ def schema() -> int:
     return 0
 
 
-@group.command()
+@group.command(short_help="Show the main job, with a server of its own.")
 @click.option("--keep", is_flag=True, help="Do not remove the demo's directory at the end.")
 def demo(keep: bool) -> int:
     """Show the main job: a spool, an S3 server inside this process, and a run. Needs no account.
@@ -342,6 +365,10 @@ def demo(keep: bool) -> int:
 
 group.add_command(units)
 group.add_command(completion)
+
+
+def _form(as_json: bool) -> Form:
+    return Form.JSON if as_json else Form.TEXT
 
 
 def _verbosity(*, verbose: bool, quiet: bool) -> Verbosity:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from s3_uploader.cli.exit_codes import guarded
+from s3_uploader.cli.exit_codes import Form, guarded
 from s3_uploader.cli.options import configured
 
 
-@click.command()
+@click.command(short_help="Print systemd units or a crontab for a configuration.")
 @configured
 @click.option(
     "--kind",
@@ -78,10 +78,10 @@ def units(
         force=force,
         as_json=as_json,
     )
-    return guarded(lambda: work.units(config_file, options))
+    return guarded(lambda: work.units(config_file, options), form=Form.JSON if as_json else Form.TEXT)
 
 
-@click.command()
+@click.command(short_help="Print what lets a shell complete commands and files.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> int:
     """Print what teaches a shell to complete commands, options and configuration files.

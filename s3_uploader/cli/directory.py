@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from s3_uploader.cli.exit_codes import OK, SOME_FAILED, guarded
+from s3_uploader.cli.exit_codes import OK, SOME_FAILED, Form, guarded
 from s3_uploader.cli.settings import load, load_together
 from s3_uploader.config import Config
 from s3_uploader.core.errors import ConfigError
@@ -57,13 +57,14 @@ def worst(codes: list[int]) -> int:
     return next((code for code in _WORST_FIRST if code in codes), max(codes, default=OK))
 
 
-def each(config_file: str, work: Callable[[str], int], *, headings: bool = True) -> int:
+def each(config_file: str, work: Callable[[str], int], *, headings: bool = True, form: Form = Form.TEXT) -> int:
     """Do a command's work for the configuration, or for each of a directory in turn; what fails does not stop others.
 
     :param headings: name each file before what is printed about it.
+    :param form: in which errors are told.
     """
     if not is_directory(config_file):
-        return guarded(lambda: work(config_file))
+        return guarded(lambda: work(config_file), form=form)
 
     def all_of_them() -> int:
         codes = []
@@ -72,14 +73,14 @@ def each(config_file: str, work: Callable[[str], int], *, headings: bool = True)
         for number, path in enumerate(paths):
             if headings:
                 print(*[""] * bool(number), f"{shown_name(path)}:", sep="\n", flush=True)
-            codes.append(_by_itself(path, lambda path=path: work(path)))  # type: ignore[misc]
+            codes.append(_by_itself(path, lambda path=path: work(path), form))  # type: ignore[misc]
             sys.stdout.flush()
         return worst(codes)
 
-    return guarded(all_of_them)
+    return guarded(all_of_them, form=form)
 
 
-def run_all(directory: str, run: Callable[[Named, int], int]) -> int:
+def run_all(directory: str, run: Callable[[Named, int], int], *, form: Form = Form.TEXT) -> int:
     """Run every spool of a directory, a few at the same time, so that a slow one does not hold back the others.
 
     A file that is no configuration does not stop the others. What two of them share is refused before anything runs.
@@ -97,7 +98,7 @@ def run_all(directory: str, run: Callable[[Named, int], int]) -> int:
             loaded.append(Named(os.path.basename(path), load(path)))
             return OK
 
-        code = _by_itself(path, take)
+        code = _by_itself(path, take, form)
         if code != OK:
             codes.append(code)
     refuse_shared(directory, loaded)
@@ -113,7 +114,7 @@ def run_all(directory: str, run: Callable[[Named, int], int]) -> int:
                 named = waiting.get_nowait()
             except queue.Empty:
                 return
-            codes.append(_by_itself(named.name, lambda named=named: run(named, share)))  # type: ignore[misc]
+            codes.append(_by_itself(named.name, lambda named=named: run(named, share), form))  # type: ignore[misc]
 
     threads = [threading.Thread(target=work, name=f"spool-{number}", daemon=True) for number in range(at_once)]
     for thread in threads:
@@ -123,10 +124,10 @@ def run_all(directory: str, run: Callable[[Named, int], int]) -> int:
     return worst(codes)
 
 
-def _by_itself(name: str, work: Callable[[], int]) -> int:
+def _by_itself(name: str, work: Callable[[], int], form: Form) -> int:
     """Do the work for one configuration; not even what nobody thought of keeps the others from their turn."""
     try:
-        return guarded(work)
+        return guarded(work, form=form)
     except Exception as error:
         import traceback
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import sys
 from collections.abc import Callable
 
@@ -24,21 +25,33 @@ USAGE = 2
 DESTINATION_UNUSABLE = 3
 LOCK_TIMEOUT = 75
 
-_EXIT_CODES: tuple[tuple[type[UploaderError], int], ...] = (
-    (ConfigError, USAGE),
-    (SpoolError, USAGE),
-    (StateError, USAGE),
-    (EngineUnavailable, USAGE),
-    (UsageProblem, USAGE),
-    (LockHeld, LOCK_TIMEOUT),
-    (DestinationBusy, OK),
-    (StoreError, DESTINATION_UNUSABLE),
+_EXIT_CODES: tuple[tuple[type[UploaderError], str, int], ...] = (
+    (ConfigError, "configuration", USAGE),
+    (SpoolError, "spool", USAGE),
+    (StateError, "state", USAGE),
+    (EngineUnavailable, "engine", USAGE),
+    (UsageProblem, "usage", USAGE),
+    (LockHeld, "lock", LOCK_TIMEOUT),
+    (DestinationBusy, "destination busy", OK),
+    (StoreError, "destination", DESTINATION_UNUSABLE),
 )
+"""Each error with its name for programs and its exit code."""
+
+
+class Form(enum.Enum):
+    """In which form an error is told that ends a command."""
+
+    TEXT = "text"
+    """Sentences on standard error."""
+    JSON = "json"
+    """A JSON document on standard output, where the program that asked for one reads."""
+    LOG = "log"
+    """A line of the JSON log on standard error."""
 
 
 def explain(error: UploaderError) -> tuple[list[str], int]:
     """The sentences for standard error and the exit code that an error ends the program with."""
-    code = next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), SOME_FAILED)
+    _, code = _kind(error)
     if isinstance(error, ConfigError):
         noun = "problem" if len(error.problems) == 1 else "problems"
         lines = [f"{shown_name(error.source)}: {len(error.problems)} {noun}"]
@@ -46,14 +59,40 @@ def explain(error: UploaderError) -> tuple[list[str], int]:
     return [str(error)], code
 
 
-def guarded(work: Callable[[], int]) -> int:
+def _kind(error: UploaderError) -> tuple[str, int]:
+    return next(((name, code) for kind, name, code in _EXIT_CODES if isinstance(error, kind)), ("other", SOME_FAILED))
+
+
+def _tell(error: UploaderError, form: Form) -> int:
+    """Tell what ended the command; returns its exit code."""
+    lines, code = explain(error)
+    if form is Form.TEXT:
+        print(*lines, sep="\n", file=sys.stderr)
+        return code
+    fields: dict[str, object] = {"error": _kind(error)[0], "message": error.message, "hint": error.hint}
+    if isinstance(error, ConfigError):
+        fields |= {"source": shown_name(error.source), "problems": list(map(shown_name, error.problems))}
+    fields["exit_code"] = code
+    if form is Form.JSON:
+        from s3_uploader.cli.output import print_json
+
+        print_json(fields)
+    else:
+        import time
+
+        from s3_uploader.cli.output import json_bytes, utc_time
+
+        head = {"time": utc_time(time.time()), "level": "error", "event": "command_failed"}
+        print(json_bytes(head | fields).decode(), file=sys.stderr)
+    return code
+
+
+def guarded(work: Callable[[], int], *, form: Form = Form.TEXT) -> int:
     """Do the work of a command; an error of ours becomes sentences and an exit code, never a traceback."""
     try:
         return work()
     except UploaderError as error:
-        lines, code = explain(error)
-        print(*lines, sep="\n", file=sys.stderr)
-        return code
+        return _tell(error, form)
     except BrokenPipeError:
         finish_output()
         return OK

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from s3_uploader.cli.output import local_time, print_json_line, print_lines, utc_time, write_text
+from s3_uploader.cli.output import local_time, print_json_line, print_lines, utc_time, write_text, zone_name, zoned_time
 from s3_uploader.cli.settings import load
 from s3_uploader.cli.times import parse_time
 from s3_uploader.core.errors import UsageProblem
@@ -131,7 +131,7 @@ def _print_shipped_table(rows: Iterator[ShippedRow]) -> None:
     files = size = 0
     for row in rows:
         if not files:
-            print_lines([f"{'shipped':19}  {'size':>8}  {'proof':8}  key"])
+            print_lines([f"{f'shipped ({zone_name()})':19}  {'size':>8}  {'proof':8}  key"])
         files, size = files + 1, size + row.size
         key = shown_name(f"{row.destination}/{row.key}")
         print_lines([f"{local_time(row.shipped_at)}  {shown_size(row.size):>8}  {row.proof.label:8}  {key}"])
@@ -220,13 +220,15 @@ def _print_failed_table(
 ) -> None:
     run_count = file_count = 0
     if uploads:
-        print_lines([f"{'hour':16}  {'failed':>14}  error, location"])
+        print_lines([f"{f'hour ({zone_name()})':16}  {'failed':>14}  error, location"])
     for kind, count in uploads:
         error = ", ".join(shown_text(word) for word in (kind.code, kind.location) if word)
         print_lines([f"{local_time(kind.hour * 3600.0)[:16]}  {counted(count, 'upload'):>14}  {error}"])
     for run in runs:
         if not run_count:
-            print_lines([*([""] if uploads else []), f"{'run began':19}  {'failed':>9}  {'exit':>4}  outcome"])
+            print_lines(
+                [*([""] if uploads else []), f"{f'run began ({zone_name()})':19}  {'failed':>9}  {'exit':>4}  outcome"]
+            )
         run_count += 1
         code = "-" if run.exit_code is None else str(run.exit_code)
         outcome = shown_text(run.ended_by + (f": {run.message}" if run.message else ""))
@@ -236,7 +238,7 @@ def _print_failed_table(
             print_lines([*([""] if uploads or run_count else []), "still failing, or gone since its last try:"])
         file_count += 1
         due = "at the next run" if file.next_try_at <= now else f"in {shown_duration(file.next_try_at - now)}"
-        tries = f"{counted(file.attempts, 'attempt')} since {local_time(file.first_failed_at)}, next {due}"
+        tries = f"{counted(file.attempts, 'attempt')} since {zoned_time(file.first_failed_at)}, next {due}"
         print_lines([f"  {shown_name(file.path)}: {tries}", f"    {shown_text(file.message)}"])
     print(f"{counted(run_count, 'run')} with failures, {counted(file_count, 'file')} failing now.", file=sys.stderr)
 

@@ -69,8 +69,19 @@ def print_lines(lines: Iterable[str]) -> None:
 
 
 def local_time(epoch: float | None) -> str:
-    """``2026-11-20 15:04:05`` in local time; a dash for none."""
+    """``2026-11-20 15:04:05`` in local time, for columns whose head names the zone; a dash for none."""
     return "-" if epoch is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch))
+
+
+def zoned_time(epoch: float) -> str:
+    """``2026-11-20 15:04:05 CET``: local time with its zone."""
+    return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(epoch))
+
+
+def zone_name() -> str:
+    """The zone of local times, with its name in summer where it has another then: ``UTC``, ``CET/CEST``."""
+    names = time.tzname if time.daylight else time.tzname[:1]
+    return "/".join(dict.fromkeys(names))
 
 
 def utc_time(epoch: float | None) -> str | None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import msgspec
 
 from s3_uploader import config
-from s3_uploader.cli.exit_codes import guarded
+from s3_uploader.cli.exit_codes import Form, guarded
 from s3_uploader.cli.settings import load
 from s3_uploader.core.control import Clock, StopRequest
 from s3_uploader.core.errors import UsageProblem
@@ -42,8 +42,15 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 def run(config_file: str, options: RunOptions) -> int:
     """Run once; returns the exit code."""
     if os.path.isdir(config_file):
-        return guarded(lambda: _run_directory(config_file, options))
-    return guarded(lambda: _run(config_file, options))
+        return guarded(lambda: _run_directory(config_file, options), form=_form(options))
+    return guarded(lambda: _run(config_file, options), form=_form(options))
+
+
+def _form(options: RunOptions) -> Form:
+    if not options.json_log:
+        return Form.TEXT
+    # A dry run prints what it finds, and a run its log.
+    return Form.JSON if options.dry_run else Form.LOG
 
 
 def _run_directory(directory: str, options: RunOptions) -> int:
@@ -52,7 +59,7 @@ def _run_directory(directory: str, options: RunOptions) -> int:
     if options.progress:
         raise UsageProblem("--progress can show one spool only, and this is a directory of configurations.")
     if options.dry_run:
-        return each(directory, lambda path: _run(path, options), headings=not options.json_log)
+        return each(directory, lambda path: _run(path, options), headings=not options.json_log, form=_form(options))
     raise_descriptor_limit(runs=AT_ONCE)
     writing = threading.Lock()
     with stop_on_signals() as stop:
@@ -70,7 +77,7 @@ def _run_directory(directory: str, options: RunOptions) -> int:
             log.redirect(write_alone)
             return _run_loaded(named.config, options, log, stop, progress=False, bytes_in_flight=bytes_in_flight)
 
-        return run_all(directory, run_one)
+        return run_all(directory, run_one, form=_form(options))
 
 
 def _run(config_file: str, options: RunOptions) -> int:
@@ -86,10 +93,14 @@ def _run(config_file: str, options: RunOptions) -> int:
 
 
 def _log(options: RunOptions, *, name: str = "") -> Log:
+    verbosity = options.verbosity
+    if verbosity is Verbosity.NORMAL and not options.json_log and sys.stderr.isatty():
+        # A person sees the bar; who reads the lines reads a file or a mail.
+        verbosity = Verbosity.SUMMARY
     return Log(
         sys.stderr,
         json=options.json_log,
-        verbosity=options.verbosity,
+        verbosity=verbosity,
         explain_idle=sys.stderr.isatty(),
         explain_exit_code=True,
         name=name,
@@ -131,16 +142,17 @@ def subscribers(
     people: Emit = log
     closers: list[Callable[[], None]] = []
     if progress:
-        from s3_uploader.monitoring.progress import Progress
-
-        bar = Progress(log)
-        people = bar
-        closers.append(bar.close)
         from s3_uploader.inspection.preview import count_ready
 
         expected = count_ready(configuration, clock=Clock(), seconds=_COUNTING_SECONDS)
-        if expected is not None:
-            bar.expect(files=expected[0], size=expected[1])
+        if expected is None or expected[0]:
+            from s3_uploader.monitoring.progress import Progress
+
+            bar = Progress(log)
+            people = bar
+            closers.append(bar.close)
+            if expected is not None:
+                bar.expect(files=expected[0], size=expected[1])
     monitoring = Monitoring(notice=people, log=log)
 
     def before() -> RunMeasured | None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from s3_uploader import config
+from s3_uploader.cli.names import COMMANDS
 from s3_uploader.core.errors import ConfigError, UsageProblem
 
 _settings: tuple[str, ...] = ()
@@ -40,4 +41,18 @@ def load(config_file: str) -> config.Config:
                 f"{config_file} is a directory, and this command takes one configuration file.",
                 hint="A directory of them is taken by run, check and status.",
             ) from None
+        nearest = nearest_command(config_file)
+        if nearest:
+            raise UsageProblem(
+                f"{config_file} is neither a command nor a configuration file.", hint=f"Did you mean {nearest}?"
+            ) from None
         raise
+
+
+def nearest_command(word: str) -> str:
+    """The command that a word is a misspelling of; empty if there is none, or if it names a file."""
+    if os.path.lexists(word) or os.sep in word or "." in word:
+        return ""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(word.lower(), COMMANDS, n=1, cutoff=0.6)), "")

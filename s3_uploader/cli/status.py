@@ -8,7 +8,7 @@ import msgspec
 
 from s3_uploader.cli.directory import files_in, is_directory
 from s3_uploader.cli.exit_codes import explain
-from s3_uploader.cli.output import local_time, print_json, print_lines, table, utc_time
+from s3_uploader.cli.output import local_time, print_json, print_lines, table, utc_time, zone_name, zoned_time
 from s3_uploader.cli.settings import load
 from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import UploaderError
@@ -24,13 +24,18 @@ _PLUGIN = {OK: (0, "OK"), ATTENTION: (1, "WARNING"), STUCK: (2, "CRITICAL"), UNK
 _WORST_FIRST = (STUCK, UNKNOWN, ATTENTION, OK)
 
 
-def status(config_file: str, *, as_json: bool) -> int:
-    """Print how the spool stands."""
+def status(config_file: str, *, as_json: bool, exit_by_verdict: bool = False) -> int:
+    """Print how the spool stands.
+
+    :param exit_by_verdict: let the exit code say it too: 0, 1 for attention, 2 if it is stuck, 3 if it is unknown.
+    """
     standing = standing_of(load(config_file), clock=Clock())
     if as_json:
         print_json(for_machines(standing))
     else:
         print_lines(for_people(standing))
+    if exit_by_verdict:
+        return _PLUGIN[verdict(standing)][0]
     error = standing.spool_error or standing.ledger_error
     return 0 if error is None else explain(error)[1]
 
@@ -85,7 +90,7 @@ def _calm(standing: SpoolStatus) -> str:
         text = f"{'' if waiting.is_complete else 'more than '}{counted(waiting.files, 'file')}"
         text += " waits" if waiting.files == 1 else " wait"
         if waiting.oldest is not None:
-            text += f", the oldest from {local_time(waiting.oldest)}"
+            text += f", the oldest from {zoned_time(waiting.oldest)}"
     if standing.failing_count:
         text += f"; {counted(standing.failing_count, 'file')} failed once"
     if standing.at_work is not None:
@@ -102,7 +107,7 @@ def _ago(row: RunRow, now: float) -> str:
 def _since(problem: Problem, now: float) -> str:
     if problem.since is None:
         return ""
-    return f" since {local_time(problem.since)} ({shown_duration(now - problem.since)})"
+    return f" since {zoned_time(problem.since)} ({shown_duration(now - problem.since)})"
 
 
 def _with_stop(sentence: str) -> str:
@@ -205,7 +210,7 @@ def _run_lines(standing: SpoolStatus) -> list[str]:
                 shown_text(outcome + (f": {row.message}" if row.message else "")),
             )
         )
-    heads = ("  started", "times", "took", "shipped", "size", "failed", "exit", "outcome")
+    heads = (f"  started ({zone_name()})", "times", "took", "shipped", "size", "failed", "exit", "outcome")
     return ["Last runs:", *table(heads, rows, right=(1, 2, 3, 4, 5, 6))]
 
 

@@ -11,14 +11,18 @@ _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|w)(?: ago)?")
 
 
+_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+
 def parse_time(text: str, *, now: float) -> float:
     """The epoch of ``2026-11-20``, ``2026-11-20T15:04[:05][Z]``, ``3d`` (three days ago), ``now``, or an epoch itself.
 
-    A time without a zone is local.
+    ``today``, ``yesterday`` and ``monday`` (the last one, today included) are the beginnings of these days. A time
+    without a zone is local.
 
     :raises UsageProblem: if it is none of these.
     """
-    text = text.strip()
+    text = text.strip().lower()
     if text == "now":
         return now
     ago = _AGO.fullmatch(text)
@@ -26,13 +30,27 @@ def parse_time(text: str, *, now: float) -> float:
         return now - float(ago[1]) * _UNITS[ago[2]]
     if re.fullmatch(r"@?\d{9,11}(\.\d+)?", text):
         return float(text.lstrip("@"))
+    days = _days_back(text, now)
+    if days is not None:
+        today = time.localtime(now)
+        # mktime puts a day of the month that is none right.
+        return time.mktime((today.tm_year, today.tm_mon, today.tm_mday - days, 0, 0, 0, 0, 0, -1))
     import datetime
 
     try:
         # Python 3.10 knows no "Z".
-        moment = datetime.datetime.fromisoformat(re.sub("[Zz]$", "+00:00", text))
+        moment = datetime.datetime.fromisoformat(re.sub("z$", "+00:00", text).upper())
     except ValueError:
         raise UsageProblem(
-            f"{text!r} is no time.", hint="Write it like 2026-11-20, 2026-11-20T15:04, 2h or 3d (so long ago)."
+            f"{text!r} is no time.",
+            hint="Write it like 2026-11-20, 2026-11-20T15:04, yesterday, monday, 2h or 3d (so long ago).",
         ) from None
     return moment.timestamp() if moment.tzinfo else time.mktime(moment.timetuple())
+
+
+def _days_back(text: str, now: float) -> int | None:
+    """How many days before today a day lies that is named by a word."""
+    if text in ("today", "yesterday"):
+        return int(text == "yesterday")
+    matching = [number for number, name in enumerate(_WEEKDAYS) if text in (name, name[:3])]
+    return (time.localtime(now).tm_wday - matching[0]) % 7 if matching else None

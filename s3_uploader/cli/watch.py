@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from s3_uploader import config
-from s3_uploader.cli.exit_codes import guarded
+from s3_uploader.cli.exit_codes import Form, guarded
 from s3_uploader.cli.run import raise_descriptor_limit, stop_on_signals
 from s3_uploader.cli.settings import load
 from s3_uploader.core.events import Notice
@@ -37,7 +37,8 @@ class WatchOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 def watch(config_file: str, options: WatchOptions) -> int:
     """Watch until told to stop; returns the exit code."""
-    return guarded(lambda: _watch(config_file, options))
+    form = Form.LOG if options.json_log else Form.TEXT
+    return guarded(lambda: _watch(config_file, options), form=form)
 
 
 def _watch(config_file: str, options: WatchOptions) -> int:

@@ -39,6 +39,10 @@ _BEHIND_RUNS = 3
 _LATE_FACTOR = 3.0
 _LATE_SECONDS = 600.0
 _LOOKED_AT_RUNS = 5000
+_STEADY_GAPS = 4
+_STEADY_FACTOR = 1.5
+_STEADY_SHARE = 0.7
+"""So many gaps between runs, and such a share of them within this factor of the usual one, make a rhythm."""
 
 _CREDENTIALS = {
     "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurity", "NotSignedUp", "AccountProblem",
@@ -138,6 +142,35 @@ def usual_pause(runs: Sequence[RunRow]) -> float | None:
     ]
     known = sorted(pause for pause in pauses if pause >= 0)
     return known[len(known) // 2] if known else None
+
+
+def next_start(runs: Sequence[RunRow], *, now: float) -> float | None:
+    """When the next run is to be expected; ``None`` unless they have come in a steady rhythm up to now.
+
+    :param runs: the latest first.
+    """
+    gaps: list[tuple[float, int]] = []  # from one start to the next, and how often
+    for row in runs:
+        if row.ticks > 1 and row.finished_at is not None:
+            gaps.append(((_last_start(row) - row.started_at) / (row.ticks - 1), row.ticks - 1))
+    gaps += [(later.started_at - _last_start(earlier), 1) for later, earlier in pairwise(runs)]
+    number = sum(times for _, times in gaps)
+    if number < _STEADY_GAPS:
+        return None
+    usual, passed = 0.0, 0
+    for gap, times in sorted(gaps):
+        if passed * 2 < number:
+            usual = gap
+        passed += times
+    alike = sum(times for gap, times in gaps if usual / _STEADY_FACTOR <= gap <= usual * _STEADY_FACTOR)
+    expected = _last_start(runs[0]) + usual
+    # What should have come long ago is not to be expected any more.
+    return expected if alike >= _STEADY_SHARE * number and now - expected <= usual else None
+
+
+def _last_start(row: RunRow) -> float:
+    """When the last of the runs began that a row stands for."""
+    return row.started_at if row.finished_at is None else max(row.finished_at - row.duration, row.started_at)
 
 
 # -------------------------------------------------------------------------------------------------- nothing goes

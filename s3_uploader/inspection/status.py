@@ -19,7 +19,7 @@ from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import SpoolError, StateError
 from s3_uploader.core.model import Candidate, Left, Problem, Strangers, Totals
 from s3_uploader.core.text import shown_name, shown_text
-from s3_uploader.health.diagnosis import FUTURE_SECONDS, LONG_OPEN_SECONDS, LONG_READY_SECONDS, diagnose, usual_pause
+from s3_uploader.health.diagnosis import FUTURE_SECONDS, LONG_OPEN_SECONDS, LONG_READY_SECONDS, diagnose, next_start
 from s3_uploader.health.notices import MEMORY_PREFIX, Seen, hung_of, not_finished
 from s3_uploader.health.observations import FullDisk, FutureFiles, HolderSeen, Observations, OpenFileSeen, ReadyFiles
 from s3_uploader.inspection.preview import look
@@ -175,8 +175,6 @@ def _with_ledger(
         are_all_strangers=waiting is not None and not waiting.files and not totals.shipped_files,
         layout=config.layout,
     )
-    pause = usual_pause(runs)
-    last = (runs[0].finished_at or runs[0].started_at) if runs else None
     return SpoolStatus(
         now=now,
         base_dir=config.base_dir,
@@ -188,7 +186,7 @@ def _with_ledger(
         failing_count=failing_count,
         runs=tuple(runs[:_RUNS_SHOWN]),
         totals=totals,
-        next_run_at=None if last is None or pause is None or at_work is not None else last + pause,
+        next_run_at=None if at_work is not None else next_start(runs, now=now),
         spool_error=spool_error,
         ledger_error=ledger_error,
     )

@@ -23,6 +23,7 @@ from s3_uploader.core.events import (
     Notice,
     RunFinished,
     StrangersFound,
+    Uploaded,
     UploadFailed,
     UploadStarted,
 )
@@ -44,13 +45,20 @@ class Verbosity(enum.Enum):
 
     QUIET = "quiet"
     """Warnings and errors."""
+    SUMMARY = "summary"
+    """Also what a run did in one line: for somebody who sees a bar while it works."""
     NORMAL = "normal"
     """Also every upload, and what a run did in one line, unless it had nothing to do."""
     VERBOSE = "verbose"
     """Also every file that was left and why, every directory removed."""
 
 
-_LOUDEST_HIDDEN = {Verbosity.QUIET: Level.INFO, Verbosity.NORMAL: Level.DEBUG, Verbosity.VERBOSE: 0}
+_LOUDEST_HIDDEN = {
+    Verbosity.QUIET: Level.INFO,
+    Verbosity.SUMMARY: Level.DEBUG,
+    Verbosity.NORMAL: Level.DEBUG,
+    Verbosity.VERBOSE: 0,
+}
 
 
 class Log:
@@ -82,6 +90,7 @@ class Log:
         self._write = stream_writer(stream, encoding="utf-8" if json else None)
         self._json = json
         self._hidden = _LOUDEST_HIDDEN[verbosity]
+        self._hides_uploads = verbosity is Verbosity.SUMMARY
         self._explain_idle = explain_idle
         self._explain_exit_code = explain_exit_code
         self._name = name
@@ -108,6 +117,8 @@ class Log:
                 self._examples.setdefault(event.reason, (event.path, event.detail))
             return
         if isinstance(event, UploadStarted) and self._hidden >= Level.DEBUG:
+            return
+        if self._hides_uploads and isinstance(event, Uploaded):
             return
         if isinstance(event, RunFinished):
             self._finish(event)

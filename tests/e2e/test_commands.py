@@ -146,7 +146,7 @@ class TestHistory:
         assert (run["kind"], run["exit_code"]) == ("run", 3)
         assert "127.0.0.1:9" in run["message"]
         finished = shipped.run("history", "--failed")
-        assert finished.stdout.splitlines()[-2].split() == ["run", "began", "failed", "exit", "outcome"]
+        assert finished.stdout.splitlines()[-2].split() == ["run", "began", "(UTC)", "failed", "exit", "outcome"]
         assert finished.stderr == "1 run with failures, 0 files failing now.\n"
 
     def test_failed_files(self, site: Site) -> None:
@@ -431,7 +431,7 @@ class TestTerminal:
 
     def test_a_progress_bar(self, waiting: Site) -> None:
         """On a terminal a bar shows the progress, and the lines of the log are whole above it."""
-        code, shown = self.on_a_terminal(waiting)
+        code, shown = self.on_a_terminal(waiting, "run", "-v")
         assert code == 0
         plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
         assert plain.count(" has been uploaded to ") == 4

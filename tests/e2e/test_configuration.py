@@ -111,7 +111,8 @@ def test_history_with_a_time_that_is_none(site: Site) -> None:
     """A time that cannot be understood is named, with how to write one."""
     site.ship_to_directory()
     lines = refused(site.run("history", "--since", "yesteryear"))
-    assert lines == ["'yesteryear' is no time. Write it like 2026-11-20, 2026-11-20T15:04, 2h or 3d (so long ago)."]
+    (line,) = lines
+    assert line.startswith("'yesteryear' is no time. Write it like 2026-11-20, 2026-11-20T15:04, yesterday, monday, 2h")
 
 
 class TestSpoolThatCannotBeUsed:

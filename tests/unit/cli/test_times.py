@@ -1,0 +1,58 @@
+"""Times as people write them on a command line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from s3_uploader.cli.times import parse_time
+from s3_uploader.core.errors import UsageProblem
+
+SUNDAY = 1_600_000_000.0
+"""2020-09-13 14:26:40 in Madrid, a Sunday."""
+
+
+@pytest.fixture(autouse=True)
+def in_madrid(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The local time is that of Madrid, two hours before UTC in September."""
+    monkeypatch.setenv("TZ", "Europe/Madrid")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("now", "2020-09-13T14:26:40"),
+        ("2h", "2020-09-13T12:26:40"),
+        ("3d ago", "2020-09-10T14:26:40"),
+        ("today", "2020-09-13T00:00:00"),
+        ("Yesterday", "2020-09-12T00:00:00"),
+        ("sunday", "2020-09-13T00:00:00"),
+        ("Monday", "2020-09-07T00:00:00"),
+        ("sat", "2020-09-12T00:00:00"),
+        ("2020-09-01", "2020-09-01T00:00:00"),
+        ("2020-09-01T10:00", "2020-09-01T10:00:00"),
+        ("2020-09-01T08:00Z", "2020-09-01T10:00:00"),
+    ],
+)
+def test_a_time(text: str, meant: str) -> None:
+    """Words, distances and dates are local times; a named day is its beginning."""
+    assert time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(parse_time(text, now=SUNDAY))) == meant
+
+
+def test_yesterday_across_a_change_of_clocks() -> None:
+    """The day before the clocks were set back begins at its own midnight, 25 hours before the next."""
+    monday = time.mktime((2020, 10, 26, 12, 0, 0, 0, 0, -1))
+    assert parse_time("today", now=monday) - parse_time("yesterday", now=monday) == 25 * 3600
+
+
+@pytest.mark.parametrize("text", ["", "tomorrowish", "2020-13-01", "h", "mondays"])
+def test_no_time(text: str) -> None:
+    """What is no time is refused, with examples."""
+    with pytest.raises(UsageProblem, match=r"is no time\. Write it like 2026-11-20.*yesterday, monday"):
+        parse_time(text, now=SUNDAY)
