@@ -1,7 +1,9 @@
-"""What is known of an endpoint: does it honour conditional writes, does it answer with checksums.
+"""What is known of an endpoint: conditional writes, the checksums that it takes, what its ETags are.
 
-Amazon does both. Of others it is found out once, by the first upload, and remembered: nothing else tells a server that
-overwrites in spite of ``If-None-Match`` (``rclone serve s3``) from one that does not.
+Amazon honours conditions and checksums. Of others it is found out by the first uploads, and remembered with the
+evidence: nothing else tells a server that overwrites in spite of ``If-None-Match`` (``rclone serve s3``) from one that
+does not. A fact is learned only from a request that asked for it. That conditional writes do not work weakens a
+promise; so it takes two refusals and the same request being taken without, and each run looks whether it is still so.
 """
 
 from __future__ import annotations
@@ -14,10 +16,18 @@ from typing import Literal, TypeAlias
 from s3_uploader.stores.base import Memory
 
 Conditional: TypeAlias = Literal["yes", "ignored", "refused", ""]
-"""Of ``If-None-Match: *``: honoured; overwritten in spite of it; answered with 501; not known."""
+"""Of ``If-None-Match: *``: honoured; overwritten in spite of it; refused as not implemented; not known."""
 
+ChecksumForm: TypeAlias = Literal["crc32", "both", "md5"]
+"""In which headers a write names its checksum: ``x-amz-checksum-crc32``, that and ``Content-MD5``, the latter alone."""
+
+PartChecksums: TypeAlias = Literal["full", "composite", "none"]
+"""What an upload in parts asks for: one CRC-32 of the whole, one of the parts' CRC-32s, or nothing."""
 
 _KNOWN: dict[str, Conditional] = {"yes": "yes", "ignored": "ignored", "refused": "refused"}
+_FORMS: dict[str, ChecksumForm] = {"crc32": "crc32", "both": "both", "md5": "md5"}
+_PARTS: dict[str, PartChecksums] = {"full": "full", "composite": "composite", "none": "none"}
+_MOST_EVIDENCE = 300
 
 
 class NoMemory:
@@ -40,10 +50,18 @@ class Capabilities:
 
     :param key: what it is remembered under.
     :param trusted: it is Amazon's own, which needs no finding out.
+    :param checksums_when_required: the AWS configuration asks for no checksum headers where none are required.
     """
 
     def __init__(
-        self, *, memory: Memory, key: str, trusted: bool, notice: Callable[[str, str], None], name: str
+        self,
+        *,
+        memory: Memory,
+        key: str,
+        trusted: bool,
+        notice: Callable[[str, str], None],
+        name: str,
+        checksums_when_required: bool = False,
     ) -> None:
         self._memory = memory
         self._key = key
@@ -52,23 +70,84 @@ class Capabilities:
         self._lock = threading.Lock()
         self._waiting: collections.deque[Callable[[], None]] = collections.deque()
         self._finding_out = False
-        known = "yes" if trusted else memory.get(f"conditional-put {key}")
-        self.conditional: Conditional = _KNOWN.get(known or "", "")
         self.trusted = trusted
-        self._checksums_trusted = memory.get(f"checksum-answers {key}") == "yes"
-        if self.conditional in ("ignored", "refused"):
+        known, self.evidence = ("yes", "") if trusted else self._recall("conditional-put")
+        self.conditional: Conditional = _KNOWN.get(known, "")
+        self._may_look_again = self.conditional in ("ignored", "refused")
+        self.checksums_trusted = self._recall("checksum-answers")[0] == "yes"
+        """The endpoint has answered with the right checksum and the right MD5 before, so one of them will do."""
+        self.etags_are_md5 = self._recall("md5-etags")[0] == "yes"
+        """An ETag of this bucket has been the MD5 of its object, so that another one means something."""
+        form, self.form_evidence = self._recall("checksum-headers")
+        self.form: ChecksumForm = _FORMS.get(form, "crc32")
+        if checksums_when_required:
+            self.form = "md5"
+            self.form_evidence = "the AWS configuration says request_checksum_calculation = when_required"
+        self.part_checksums: PartChecksums = _PARTS.get(self._recall("part-checksums")[0], "full")
+        self.form_is_taken = False
+        """A write with the present checksum headers has been taken, so a refusal is about something else."""
+        self.only_reading_proves = False
+        """In this run neither answers nor looks proved anything, so what was stored is read back at once."""
+        self.completes_conditionally = self._recall("conditional-complete")[0] != "refused"
+        if self._may_look_again:
             self._warn()
 
-    @property
-    def checksums_trusted(self) -> bool:
-        """The endpoint has answered with the right checksum and the right MD5 before, so one of them will do."""
-        return self._checksums_trusted
+    def _recall(self, subject: str) -> tuple[str, str]:
+        """What is remembered, and the evidence for it."""
+        verdict, _, evidence = (self._memory.get(f"{subject} {self._key}") or "").partition(": ")
+        return verdict, evidence
+
+    def _note(self, subject: str, verdict: str, evidence: str = "") -> None:
+        value = f"{verdict}: {evidence[:_MOST_EVIDENCE]}" if evidence else verdict
+        self._memory.set(f"{subject} {self._key}", value)
+
+    # What answers prove.
 
     def saw_both_proofs(self) -> None:
         """An answer carried the right checksum, and the right MD5 too."""
-        if not self._checksums_trusted:
-            self._checksums_trusted = True
-            self._memory.set(f"checksum-answers {self._key}", "yes")
+        if not self.checksums_trusted:
+            self.checksums_trusted = True
+            self._note("checksum-answers", "yes")
+
+    def saw_md5_etag(self) -> None:
+        """The ETag of an answer was the MD5 of the bytes that were sent."""
+        if not self.etags_are_md5:
+            self.etags_are_md5 = True
+            self._note("md5-etags", "yes")
+
+    def saw_other_etag(self) -> None:
+        """An ETag looked like an MD5 and was another, and the object was right: they are none, or are no longer."""
+        if self.etags_are_md5 or self.checksums_trusted:
+            self.etags_are_md5 = self.checksums_trusted = False
+            self._note("md5-etags", "no")
+            self._note("checksum-answers", "no")
+
+    # Which checksums are taken.
+
+    def takes_form(self, form: ChecksumForm, evidence: str) -> None:
+        """Writes with the checksum headers in use were refused, and taken with these."""
+        if form != self.form:
+            self.form = form
+            self.form_evidence = evidence
+            self._note("checksum-headers", form, evidence)
+            words = {"both": "Content-MD5 is sent beside the checksum", "md5": "Content-MD5 is sent instead"}
+            self._notice("info", f"{self._name} does not take uploads as they were sent: {evidence}; "
+                         f"{words.get(form, 'checksums are sent again')}.")  # fmt: skip
+        self.form_is_taken = True
+
+    def takes_part_checksums(self, checksums: PartChecksums, evidence: str) -> None:
+        """An upload in parts was refused with the checksums in use, and taken with these."""
+        if checksums != self.part_checksums:
+            self.part_checksums = checksums
+            self._note("part-checksums", checksums, evidence)
+
+    def refuses_condition_at_completion(self, evidence: str) -> None:
+        """Parts are joined without a condition only. That says nothing about uploads in one piece."""
+        if self.completes_conditionally:
+            self.completes_conditionally = False
+            self._note("conditional-complete", "refused", evidence)
+
+    # Conditional writes.
 
     def admit(self, go: Callable[[], None]) -> bool | None:
         """Ask to go ahead with a conditional write.
@@ -87,33 +166,40 @@ class Capabilities:
             self._finding_out = True
             return True
 
-    def found(self, conditional: Conditional) -> None:
-        """The upload that was to find out is over; an empty value leaves it to the next one."""
+    def look_again(self) -> bool:
+        """Whether it is yours to see if conditional writes still do not work: once in a run; nobody waits for it."""
+        if not self._may_look_again:
+            return False
+        with self._lock:
+            mine, self._may_look_again = self._may_look_again, False
+        return mine
+
+    def found(self, conditional: Conditional, evidence: str = "") -> None:
+        """The upload that was to find out is over; an empty value leaves it to the next one.
+
+        :param evidence: what was asked and answered, for a verdict that is not ``yes``.
+        """
         with self._lock:
             self._finding_out = False
+            before = self.conditional
             if conditional:
                 self.conditional = conditional
+                self.evidence = evidence
             ready = list(self._waiting)
             self._waiting.clear()
-        if conditional:
-            self._memory.set(f"conditional-put {self._key}", conditional)
-            if conditional != "yes":
+        if conditional and (conditional != before or conditional != "yes"):
+            self._note("conditional-put", conditional, evidence)
+            if conditional == "yes" and before:
+                self._notice("info", f"{self._name} honours conditional writes now.")
+            elif conditional != "yes" and before != conditional:
                 self._warn()
         for go in ready:
             go()
 
-    def refuses(self) -> None:
-        """The endpoint answered a conditional write with 501."""
-        with self._lock:
-            known = self.conditional
-            self.conditional = "refused"
-        if known != "refused":
-            self._memory.set(f"conditional-put {self._key}", "refused")
-            self._warn()
-
     def _warn(self) -> None:
+        because = f" ({self.evidence})" if self.evidence else ""
         self._notice(
             "warning",
-            f"{self._name} does not know conditional writes: before it writes, the program looks whether the "
+            f"{self._name} does not know conditional writes{because}: before it writes, the program looks whether the "
             "key is taken, but if two writers use the same key at the same time, one can replace the other's object.",
         )

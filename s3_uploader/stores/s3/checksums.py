@@ -31,18 +31,27 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True):
     :param crc32: of the whole, in base64 as S3 writes it; empty if it was not computed.
     :param md5: hexadecimal; of the whole, or for an object made of parts the MD5 of the parts' MD5s and their number,
         as S3 writes its ETag. Empty if it was not computed.
+    :param composite: of an object made of parts, the CRC-32 of the parts' CRC-32s and their number, as S3 writes it.
     """
 
     size: int
     crc32: str
     md5: str
+    composite: str = ""
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """How far an answer proves our bytes; ``contradiction`` is a sentence if it says that they are others."""
+    """How far an answer proves our bytes.
+
+    :param contradiction: a sentence if its checksum says that they are others.
+    :param doubt: a sentence if its ETag says so, which only a look at the object can decide.
+    :param md5_matched: its ETag is the MD5 of our bytes.
+    """
 
     proof: Proof = Proof.NONE
     contradiction: str = ""
+    doubt: str = ""
+    md5_matched: bool = False
 
 
 class Comparison(enum.Enum):
@@ -69,8 +78,16 @@ def crc32_text(value: int) -> str:
 
 
 def clean_etag(value: str) -> str:
-    """An ETag without its quotes; a weak one keeps its mark, which makes it no MD5."""
-    return value.strip().strip('"')
+    """An ETag without its quotes; a weak one keeps its mark, ``W/``, which makes it no MD5."""
+    value = value.strip()
+    if value.startswith(("W/", "w/")):
+        return "W/" + value[2:].strip('"')
+    return value.strip('"')
+
+
+def strong_etag(etag: str) -> str:
+    """A clean ETag without the mark that a proxy gave it. By this one the server itself knows the object."""
+    return etag[2:] if etag.startswith("W/") else etag
 
 
 def etag_is_md5(etag: str, headers: Mapping[str, str]) -> bool:
@@ -84,29 +101,31 @@ def etag_is_md5(etag: str, headers: Mapping[str, str]) -> bool:
 def evidence(headers: Mapping[str, str], digest: Digest, *, etag_counts: bool = True) -> Evidence:
     """What the answer to an upload proves, of a whole object, of a part, or of an object made of parts.
 
-    :param etag_counts: an ETag that looks like an MD5 and is not ours is a contradiction. Not so where the
-        configuration is content with the length: then it may be a server whose ETags only look like one.
+    A right checksum is proof, whatever the ETag is, and an ETag that is our MD5 is one, too. Any other ETag is none:
+    with SSE-KMS, on gateways and behind proxies it may be anything, 32 hexadecimal digits included.
+
+    :param etag_counts: the endpoint's ETags have been MD5s, so that one which is another MD5 than ours is a doubt.
     """
     proof = Proof.NONE
     checksum = headers.get("x-amz-checksum-crc32", "")
-    if checksum and digest.crc32 and "-" not in checksum:
-        if checksum != digest.crc32:
+    if checksum and digest.crc32:
+        expected = digest.composite if "-" in checksum else digest.crc32
+        if expected and checksum != expected:
             return Evidence(
                 contradiction=f"The server says that it stored bytes with the CRC32 {checksum}, "
-                f"but those sent have {digest.crc32}."
+                f"but those sent have {expected}."
             )
-        proof = Proof.CHECKSUM
+        if expected:
+            proof = Proof.CHECKSUM
     etag = clean_etag(headers.get("etag", ""))
     if etag and digest.md5 and not _encrypted_with_key(headers):
-        comparable = _MD5_OF_PARTS if "-" in digest.md5 else _MD5
-        if comparable.fullmatch(etag):
-            if etag.lower() == digest.md5:
-                proof = max(proof, Proof.MD5)
-            elif etag_counts:
-                return Evidence(
-                    contradiction=f"The server says that it stored bytes with the MD5 {etag}, "
-                    f"but those sent have {digest.md5}."
-                )
+        if etag.lower() == digest.md5:
+            return Evidence(max(proof, Proof.MD5), md5_matched=True)
+        if etag_counts and (_MD5_OF_PARTS if "-" in digest.md5 else _MD5).fullmatch(etag):
+            return Evidence(
+                proof,
+                doubt=f"The server says that it stored bytes with the MD5 {etag}, but those sent have {digest.md5}.",
+            )
     return Evidence(proof)
 
 
@@ -117,9 +136,11 @@ def compare(
 
     An ETag of parts says nothing if it differs: the parts may have been of another size.
 
+    :param etag_counts: the endpoint's ETags have been MD5s, so that another one means other content.
     :param just_written: it is the object that we have just written. There a checksum of 32 bits says enough: nothing
         was lost on the way. That an object which we find is the same as our file it does not say: files of one length
-        that end with their own CRC-32, as those of many formats do, all have the same one as a whole.
+        that end with their own CRC-32, as those of many formats do, all have the same one as a whole. And there an
+        ETag decides nothing that the bytes themselves could not decide better.
     """
     length = headers.get("content-length", "")
     if _LENGTH.fullmatch(length) and int(length) != digest.size:
@@ -130,12 +151,14 @@ def compare(
         if checksum != digest.crc32:
             return Comparison.DIFFERENT, Proof.NONE
         proof = Proof.CHECKSUM
+    elif checksum and checksum == digest.composite:
+        proof = Proof.CHECKSUM
     etag = clean_etag(headers.get("etag", ""))
     same_md5 = False
     if digest.md5 and not _encrypted_with_key(headers):
         if etag.lower() == digest.md5:
             same_md5, proof = True, max(proof, Proof.MD5)
-        elif etag_counts and _MD5.fullmatch(etag) and "-" not in digest.md5:
+        elif etag_counts and not just_written and _MD5.fullmatch(etag) and "-" not in digest.md5:
             return Comparison.DIFFERENT, Proof.NONE
     if proof is Proof.NONE or not (same_md5 or just_written):
         return Comparison.UNKNOWN, Proof.NONE
@@ -214,16 +237,19 @@ def digest_of_parts(parts: list[Part], size: int) -> Digest:
     """
     whole = 0
     md5s = bytearray()
+    crcs = bytearray()
     comparable = bool(parts)
     for part in parts:
         whole = combine_crc32(whole, part.crc32, part.size)
+        crcs += part.crc32.to_bytes(4, "big")
         md5 = part.md5 or (part.etag.lower() if part.etag_is_md5 and part.echoed else "")
         if comparable and _HEX.fullmatch(md5):
             md5s += bytes.fromhex(md5)
         else:
             comparable = False
     etag = f"{md5_of(bytes(md5s)).hexdigest()}-{len(parts)}" if comparable else ""
-    return Digest(size=size, crc32=crc32_text(whole), md5=etag)
+    composite = f"{crc32_text(zlib.crc32(crcs))}-{len(parts)}"
+    return Digest(size=size, crc32=crc32_text(whole), md5=etag, composite=composite)
 
 
 _STEP = 256 * 1024

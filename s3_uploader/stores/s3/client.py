@@ -33,7 +33,7 @@ class PendingRequest:
 
     __slots__ = (
         "_finished", "_look", "_sending", "_sends", "answer", "attempts", "cancelled", "deadline", "error", "expected",
-        "first_failure_at", "is_looking", "redirected", "request", "status", "was_found",
+        "first_failure_at", "is_looking", "redirected", "refusal", "request", "status", "was_found",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +60,8 @@ class PendingRequest:
         self.cancelled: UploadCancelled | None = None
         self.answer: Answer | None = None
         self.error: StoreError | None = None
+        self.refusal: Answer | None = None
+        """The last answer, if that is what the error was made of."""
         self._sending: Sending | None = None
 
     def cancel(self, reason: UploadCancelled) -> None:
@@ -206,15 +208,17 @@ class S3Client:
             )
         if isinstance(outcome, Answer):
             status = call.status = outcome.status
-            if (status < 300 and not _is_error_document(outcome)) or status in call.expected:
+            if (status < 300 and not _is_no_success(outcome, operation)) or status in call.expected:
                 call.answer = outcome
                 call.finish()
                 return
+            call.refusal = outcome
             verdict = s3_errors.answered(outcome, operation, now=now, proven_useful=self.proven_useful)
             if status in _REDIRECT_STATUSES and self._follow(call, s3_errors.bucket_region(outcome)):
                 self._send(call)
                 return
         else:
+            call.refusal = None
             verdict = self._no_answer(call, outcome)
             call.doubt(outcome)
         self._retry_or_fail(call, verdict)
@@ -286,6 +290,8 @@ class S3Client:
         return True
 
 
-def _is_error_document(answer: Answer) -> bool:
-    """Whether a success is none: S3 begins some answers with 200 and finds out later."""
-    return b"<Error>" in answer.body[:1024] if answer.body else bool(answer.fields and "Code" in answer.fields)
+def _is_no_success(answer: Answer, operation: str) -> bool:
+    """Whether a success is none: S3 begins some answers with 200 and finds out later, and a web page is no answer."""
+    if not answer.body:
+        return bool(answer.fields and "Code" in answer.fields)
+    return b"<Error>" in answer.body[:1024] or (operation != "GetObject" and s3_errors.is_web_page(answer))

@@ -1,4 +1,4 @@
-"""Conflicts and proof of an upload: what is under the key, is it ours, and what now.
+"""Conflicts of an upload: what is under the key, is it ours, and what now.
 
 The steps run as those of :mod:`s3_uploader.stores.s3.upload` do.
 """
@@ -6,37 +6,50 @@ The steps run as those of :mod:`s3_uploader.stores.s3.upload` do.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 
-import msgspec
-
-from s3_uploader.core.errors import ConflictError, ProofError, Scope, StoreError
+from s3_uploader.core.errors import ConflictError, Scope, StoreError
 from s3_uploader.core.model import OnConflict, Proof, Receipt
+from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.keys import derived_key
 from s3_uploader.stores.s3 import requests
-from s3_uploader.stores.s3.checksums import Comparison, clean_etag, compare
+from s3_uploader.stores.s3.checksums import Comparison, clean_etag, compare, strong_etag
 from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.engines.base import Request
+from s3_uploader.stores.s3.proof import LOOKED, ProvenUpload
+from s3_uploader.stores.s3.refusals import Blame, blame
 from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE, Condition
-from s3_uploader.stores.s3.upload import ObjectUpload
+from s3_uploader.stores.s3.upload import Context
 
-LOOKED = frozenset((403, 404))
 _REFUSED = frozenset(range(300, 500)) - {408, 429}
-_READ = LOOKED | {412, 416}
 _FAILED_CONDITIONS = {"": frozenset[int](), "if-none-match": frozenset((412,)), "if-match": frozenset((404, 412))}
 """By condition: the statuses that say that it did not hold. ``If-Match`` on a key without an object is a 404."""
 _MAXIMUM_TURNS = 6
 """So often an upload may find something new about its key before it gives up; two writers can chase each other."""
+_SIGHTINGS = 2
+"""So often a condition must be refused before the object is written without."""
+_SMALL = 1024 * 1024
+"""Up to this size an upload is sent a second time to see whether conditional writes still do not work."""
 
 
-class ContestedUpload(ObjectUpload):
+class ContestedUpload(ProvenUpload):
     """An upload to a key that others may use too. Its subclasses know how to send what."""
 
-    __slots__ = ()
+    __slots__ = ("_sighting", "_sightings")
 
-    @property
-    def etag_counts(self) -> bool:
-        """Whether an ETag that looks like another MD5 than ours is taken at its word."""
-        return self.options.minimum_proof > Proof.SIZE
+    def __init__(
+        self,
+        context: Context,
+        key: str,
+        source: Source,
+        options: PutOptions,
+        deadline: float,
+        replaces: str,
+        future: Future[Receipt],
+    ) -> None:
+        super().__init__(context, key, source, options, deadline, replaces, future)
+        self._sightings = 0
+        self._sighting = ""
 
     def begin(self) -> None:
         """Set out: decide whether to look first, and write."""
@@ -53,7 +66,9 @@ class ContestedUpload(ObjectUpload):
             return
         self._is_probe = probe is True
         if self._is_probe or capabilities.conditional != "yes":
-            if capabilities.conditional == "refused":
+            if not self._is_probe and self.source.size <= _SMALL and capabilities.look_again():
+                self._is_probe = True
+            elif capabilities.conditional == "refused":
                 self.condition = UNCONDITIONAL
             self._look_first()
         else:
@@ -69,7 +84,7 @@ class ContestedUpload(ObjectUpload):
         self.call(request, finished, self.failed_condition, look=self._look)
 
     def _look(self) -> Request:
-        return requests.head_object(self.key, self.path)
+        return requests.head_object(self.key, self.path, encoding=self.options.content_encoding)
 
     def found_after_all(self, call: PendingRequest) -> None:
         """The answer to a write was lost, and there is something under the key now."""
@@ -87,45 +102,90 @@ class ContestedUpload(ObjectUpload):
         else:
             self.taken(ours=call.attempts > 1)
 
-    def condition_refused(self) -> None:
-        """The server answered 501 to the condition: look and write without."""
+    def condition_refused(self, call: PendingRequest) -> bool:
+        """See to a write whose condition the server does not know; ``False`` if it was refused for something else.
+
+        A refusal is believed when it comes twice, and remembered when the same request is taken without the condition.
+        """
+        refusal = call.refusal
+        if refusal is None or not self.condition.header:
+            return False
+        if blame(refusal, call.request.headers) not in (Blame.CONDITION, Blame.UNNAMED):
+            return False
+        self._sightings += 1
+        if self._sightings < _SIGHTINGS and self.context.capabilities.conditional != "refused":
+            self.rewrite()
+            return True
+        self._sighting = (
+            f"{call.request.operation} with {self.condition.header} was refused and without it taken: "
+            f"{refusal.field('Code')}, {refusal.field('Message')[:100]}"
+        )
         replacing = self.condition.header == "if-match"
         self.condition = UNCONDITIONAL
-        if not replacing:
-            self.report("refused")
-            self.context.capabilities.refuses()
-        if replacing or self._looked or self.options.on_conflict is OnConflict.OVERWRITE:
+        if replacing or self.options.on_conflict is OnConflict.OVERWRITE:
             self.rewrite()
         else:
             self._look_first()
+        return True
+
+    def take_sighting(self) -> str:
+        """Why the write that was just taken had no condition, once; empty if it was for no refusal."""
+        sighting, self._sighting = self._sighting, ""
+        return sighting
 
     # Conflicts.
 
     def _look_first(self) -> None:
-        self._looked = True
         # The answer to a HEAD has no document that says why it was refused. The write gets one, if it may be tried.
-        expected = LOOKED if self.context.capabilities.conditional in ("ignored", "refused") else _REFUSED
-        self.call(requests.head_object(self.key, self.path), self._looked_first, expected)
+        self.head(self._looked_first, _REFUSED)
+
+    @property
+    def _must_see(self) -> bool:
+        """Whether nothing but a look keeps the next write from replacing an object."""
+        return not self.condition.header or self.context.capabilities.conditional in ("ignored", "refused")
 
     def _looked_first(self, call: PendingRequest) -> None:
         if self.over:
             return
         if call.error is not None:
-            self.fail(call.error)
+            self.refuse(call, call.error)
         elif call.status == 200:
-            self._examine(call, ours=False)
-        elif call.status == 403 and self.context.capabilities.conditional in ("ignored", "refused"):
-            self.fail(
-                StoreError(
-                    f"It cannot be seen whether {self._address} is taken: looking is not permitted.",
-                    code="AccessDenied",
-                    scope=Scope.DESTINATION,
-                    hint="This server does not know conditional writes, so the program must look first: grant "
-                    "s3:GetObject and s3:ListBucket, or set on_conflict to overwrite.",
-                )
-            )
+            self.sure_it_is_s3(lambda: self._examine(call, ours=False))
+        elif call.status == 404 or not self._must_see:
+            self.rewrite()
         else:
-            self.write()
+            self._ask_why(self._cannot_look)
+
+    def _ask_why(self, denied: Callable[[PendingRequest], None]) -> None:
+        """A HEAD was refused, and cannot say why; a GET can. ``denied``: a right is missing, and nothing else."""
+
+        def asked(call: PendingRequest) -> None:
+            if self.over:
+                return
+            if call.error is not None and (call.error.scope is Scope.DESTINATION or call.error.retryable):
+                self.refuse(call, call.error)
+            elif call.error is not None:
+                denied(call)
+            elif call.status == 404:
+                self.rewrite()
+            else:
+                # Something between here and there does not let a HEAD pass.
+                headers = {"etag": call.body.headers.get("etag", "")}
+                self._compare_with_ours(headers, ours=False)
+
+        request = requests.get_object(self.key, self.path, first=0, last=0, etag="")
+        self.call(request, asked, frozenset((404, 416)))
+
+    def _cannot_look(self, call: PendingRequest) -> None:
+        self.fail(
+            StoreError(
+                f"It cannot be seen whether {self._address} is taken: looking is not permitted.",
+                code="AccessDenied",
+                scope=Scope.DESTINATION,
+                hint="This server does not know conditional writes, so the program must look first: grant "
+                "s3:GetObject, and s3:ListBucket, without which S3 does not say that nothing is there.",
+            )
+        )
 
     def taken(self, *, ours: bool) -> None:
         """The condition of the write did not hold.
@@ -136,15 +196,13 @@ class ContestedUpload(ObjectUpload):
         if self._turns > _MAXIMUM_TURNS:
             self.fail(ConflictError(f"{self._address} keeps changing under another writer.", hint=_conflict_hint()))
             return
-        self.call(
-            requests.head_object(self.key, self.path), lambda call: self._looked_after_conflict(call, ours=ours), LOOKED
-        )
+        self.head(lambda call: self._looked_after_conflict(call, ours=ours), LOOKED)
 
     def _looked_after_conflict(self, call: PendingRequest, *, ours: bool) -> None:
         if self.over:
             return
         if call.error is not None:
-            self.fail(call.error)
+            self.refuse(call, call.error)
         elif call.status == 404:
             # It was removed meanwhile.
             self.condition = UNLESS_THERE if self.condition.header else UNCONDITIONAL
@@ -153,15 +211,15 @@ class ContestedUpload(ObjectUpload):
             if self.options.on_conflict is OnConflict.OVERWRITE:
                 self._replace()
                 return
-            self._cannot_examine()
+            self._ask_why(self._cannot_examine)
         else:
             self._examine(call, ours=ours)
 
-    def _cannot_examine(self) -> None:
+    def _cannot_examine(self, call: PendingRequest) -> None:
         self.fail(
             ConflictError(
                 f"{self._address} is taken, and it cannot be seen whether by the same content.",
-                hint="Grant s3:GetObject so that the program can tell, or set on_conflict to overwrite or keep-both.",
+                hint="Grant s3:GetObject so that the program can tell; the file is kept until then.",
             )
         )
 
@@ -170,11 +228,20 @@ class ContestedUpload(ObjectUpload):
         headers = call.body.headers
         comparison, proof = compare(headers, self.digest(), etag_counts=self.etag_counts)
         if comparison is Comparison.UNKNOWN or (comparison is Comparison.SAME and proof < self.options.minimum_proof):
-            self.on_crew(lambda: self._compare_bytes(headers, 0, ours=ours))
+            self._compare_with_ours(headers, ours=ours)
         elif comparison is Comparison.SAME:
             self._is_there(headers, proof, ours=ours)
         else:
             self._other_content(clean_etag(headers.get("etag", "")))
+
+    def _compare_with_ours(self, headers: dict[str, str], *, ours: bool) -> None:
+        """Nothing in the headers tells: read the object and compare."""
+        self.compare_bytes(
+            headers,
+            same=lambda etag: self._is_there({"etag": etag, **headers}, Proof.CHECKSUM, ours=ours),
+            other=self._other_content,
+            unreadable=self._cannot_examine,
+        )
 
     def _is_there(self, headers: dict[str, str], proof: Proof, *, ours: bool) -> None:
         """The same content is under the key already."""
@@ -191,67 +258,14 @@ class ContestedUpload(ObjectUpload):
             )
         )
 
-    def conclude(self, receipt: Receipt) -> None:
-        """The object is there; whatever else is still to do comes before success."""
-        self.succeed(receipt)
-
-    def _compare_bytes(self, headers: dict[str, str], first: int, *, ours: bool) -> None:
-        """Nothing in the headers tells: read the object and compare. On a thread of the crew, piece by piece."""
-        size = self.source.size
-        if first >= size:
-            self._is_there(headers, Proof.CHECKSUM, ours=ours)
-            return
-        etag = clean_etag(headers.get("etag", ""))
-        last = min(first + self.context.part_size, size) - 1
-        room = self.room_to_compare(last - first + 1)
-
-        def got(call: PendingRequest) -> None:
-            if call.error is not None or call.status not in (200, 206) or self.over:
-                self.context.budget.release(room)
-            if self.over:
-                return
-            if call.error is not None:
-                if call.error.retryable:
-                    self.fail(call.error)
-                else:
-                    self._cannot_examine()
-            elif call.status in _READ:
-                self._cannot_examine()
-            else:
-                self.on_crew(lambda: compare_piece(call.body.body))
-
-        def compare_piece(theirs: bytes) -> None:
-            self.context.budget.release(room)
-            if not self.start_reading():
-                return
-            try:
-                mine = self.read_again(first, last)
-            except StoreError as error:
-                self.fail(error)
-                return
-            finally:
-                self.stop_reading()
-            if mine == theirs:
-                self._compare_bytes(headers, last + 1, ours=ours)
-            else:
-                self._other_content(etag)
-
-        request = requests.get_object(self.key, self.path, first=first, last=last, etag=etag)
-        # Also if the upload is over by then: the call is cancelled at once, and its end gives the room back.
-        self.context.budget.acquire(room, lambda: self.call(request, got, _READ))
-
-    def room_to_compare(self, count: int) -> int:
-        """Bytes of memory to wait for before so many bytes are compared."""
-        return 2 * count
-
     def _other_content(self, etag: str) -> None:
         """Other content is under the key: what now is a matter of the configuration."""
         if self.replaces and etag == self.replaces and not self.derived:
-            value = f'"{etag}"'
+            value = f'"{strong_etag(etag)}"'
             if self.condition == Condition("if-match", value):
                 # It is that object and the condition did not hold: Ceph 16 compares with the ETag without its quotes.
-                value = etag
-            knows = self.context.capabilities.conditional == "yes"
+                value = strong_etag(etag)
+            knows = self.context.capabilities.conditional == "yes" and self._sightings < _SIGHTINGS
             self.condition = Condition("if-match", value) if knows else UNCONDITIONAL
             self.rewrite()
         elif self.options.on_conflict is OnConflict.OVERWRITE:
@@ -284,68 +298,10 @@ class ContestedUpload(ObjectUpload):
     def _begin_under(self, key: str, path: str) -> None:
         self.key, self.path = key, path
         self.condition = UNLESS_THERE
-        self._looked = False
         was_probe, self._is_probe = self._is_probe, False
         if was_probe:
             self.context.capabilities.found("")
         self.begin()
-
-    # Proof.
-
-    def look_for_proof(self, receipt: Receipt) -> None:
-        """The answer to the write proves too little, or names no ETag that lasts: see what a HEAD says."""
-
-        def looked(call: PendingRequest) -> None:
-            if self.over:
-                return
-            proven = receipt.proof >= self.options.minimum_proof and receipt.proof is not Proof.NONE
-            if (call.error is not None or call.status != 200) and proven:
-                self.conclude(receipt)
-                return
-            if call.error is not None and call.error.retryable:
-                self.fail(call.error)
-                return
-            if call.error is not None or call.status != 200:
-                self._not_proven(Proof.NONE, looking_failed=True)
-                return
-            headers = call.body.headers
-            comparison, proof = compare(headers, self.digest(), etag_counts=self.etag_counts, just_written=True)
-            if comparison is Comparison.DIFFERENT:
-                self.fail(
-                    ProofError(
-                        f"{self._address} was accepted, but what is there now is not what was sent.",
-                        hint="Another writer may use the same key; look at the object before trying again.",
-                    )
-                )
-                return
-            if comparison is Comparison.UNKNOWN and headers.get("content-length") == str(self.source.size):
-                proof = Proof.SIZE
-            proof = max(proof, receipt.proof)
-            if proof < self.options.minimum_proof:
-                self._not_proven(proof)
-                return
-            self.conclude(
-                msgspec.structs.replace(
-                    receipt,
-                    proof=proof,
-                    etag=clean_etag(headers.get("etag", "")) or receipt.etag,
-                    version_id=receipt.version_id or headers.get("x-amz-version-id", ""),
-                )
-            )
-
-        self.call(requests.head_object(self.key, self.path), looked, LOOKED)
-
-    def _not_proven(self, proof: Proof, *, looking_failed: bool = False) -> None:
-        wanted = self.options.minimum_proof
-        given = {Proof.NONE: "nothing", Proof.SIZE: "only the length"}.get(proof, f"no more than {proof.label}")
-        hint = f"minimum_proof is {wanted.label}"
-        if looking_failed:
-            hint = f"Grant s3:GetObject, so that the program can look at the object; {hint}"
-        hint += "; set it to size if you trust this server with less." if wanted > Proof.SIZE else "."
-        hint = hint[0].upper() + hint[1:] if looking_failed else hint
-        self.fail(
-            ProofError(f"The server accepted {self._address}, but its answer proves {given} of the bytes.", hint=hint)
-        )
 
 
 def _conflict_hint() -> str:

@@ -61,7 +61,9 @@ MEANINGS: dict[str, Meaning] = {
         scope=_DESTINATION, hint="Look at AWS_ACCESS_KEY_ID, the profile or the role whose credentials are in use."
     ),
     "SignatureDoesNotMatch": Meaning(
-        scope=_DESTINATION, hint="Look at the secret key; a proxy that changes requests has the same effect."
+        scope=_DESTINATION,
+        hint="Look at the secret key: it is not that of this access key, or has a blank or a line break at its end; a "
+        "proxy that changes requests has the same effect.",
     ),
     "InvalidSecurity": Meaning(scope=_DESTINATION, hint=_KEYS_HINT),
     "NotSignedUp": Meaning(scope=_DESTINATION, hint="Look at the account that the credentials belong to."),
@@ -102,6 +104,8 @@ CLOCK_SKEW = "RequestTimeTooSkewed"
 _SUSPICIOUS_SKEW = 300.0
 """S3 refuses requests that are signed fifteen minutes off; some servers are stricter."""
 
+_NEVER_S3 = frozenset((302, 303, 511))
+"""S3 redirects with 301 and 307; these are how networks send people to a login page."""
 _SERVER_TROUBLE = Meaning(retryable=True)
 _UNKNOWN = Meaning()
 
@@ -185,6 +189,8 @@ def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool)
     :param proven_useful: this store has uploaded something already, so what is denied now is about this key.
     """
     code, text = error_code(answer)
+    if code.isdigit() and (answer.status in _NEVER_S3 or (answer.status < 500 and is_web_page(answer))):
+        return Verdict(_no_s3(answer, operation))
     known_as = code
     meaning = MEANINGS.get(code)
     if meaning is None:
@@ -194,13 +200,20 @@ def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool)
             meaning = Meaning(scope=_DESTINATION, hint=_clock_hint(answer, now))
         elif answer.status >= 500 and answer.status != 501:
             meaning = _SERVER_TROUBLE
+        elif code == "501":
+            # No document of S3: something on the way has a bad moment, or this is another kind of server.
+            meaning = Meaning(
+                retryable=True,
+                scope=_FILE if proven_useful else _DESTINATION,
+                hint="Look at endpoint_url: is this an S3 server?",
+            )
         elif answer.status == 429:
             meaning = _SLOW
         elif answer.status == 408:
             meaning = _PASSING  # What load balancers say to a connection that has rested too long.
         elif answer.status == 407:
             meaning = Meaning(scope=_DESTINATION, hint="Look at the name and password in HTTP_PROXY and HTTPS_PROXY.")
-        elif code in ("404", "405", "501") and operation in _FIRST and not proven_useful:
+        elif code in ("404", "405") and operation in _FIRST and not proven_useful:
             meaning = Meaning(scope=_DESTINATION, hint="Look at endpoint_url: is this an S3 server?")
         elif code in ("301", "307", "400", "401") and operation == "HeadObject" and not proven_useful:
             # No document says more than the status. Later it is about this key (rclone: 400 for "a//b").
@@ -231,6 +244,24 @@ def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool)
         retry_after=retry_after(answer, now),
     )
     return Verdict(error, corrupted=meaning.corrupted)
+
+
+def is_web_page(answer: Answer) -> bool:
+    """Whether the answer is a page for a browser: a proxy's, a login page's, of a server that is not S3."""
+    if answer.body:
+        start = answer.body[:512].lstrip().lower()
+        return start.startswith((b"<!doctype html", b"<html"))
+    # Of an error, boto3 does not give us the body.
+    return answer.status >= 300 and answer.headers.get("content-type", "").lower().startswith("text/html")
+
+
+def _no_s3(answer: Answer, operation: str) -> StoreError:
+    return StoreError(
+        f"This is not an S3 server: the {operation} operation was answered with a web page (status {answer.status}).",
+        code="NotS3",
+        scope=_DESTINATION,
+        hint="Look at endpoint_url, and at what is on the way: a proxy or the login page of a network may answer.",
+    )
 
 
 def failed(failure: Failure, operation: str, *, endpoint: str) -> Verdict:

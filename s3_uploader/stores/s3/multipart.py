@@ -11,6 +11,7 @@ from s3_uploader.core.errors import ConflictError, ProofError, StoreError, Uploa
 from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3.capabilities import ChecksumForm, PartChecksums
 from s3_uploader.stores.s3.checksums import (
     Digest,
     Part,
@@ -22,11 +23,15 @@ from s3_uploader.stores.s3.checksums import (
     plan_parts,
     read_digested,
     read_exactly,
+    strong_etag,
 )
 from s3_uploader.stores.s3.client import NOTHING_EXPECTED, PendingRequest
-from s3_uploader.stores.s3.conflict import LOOKED, ContestedUpload
+from s3_uploader.stores.s3.conflict import ContestedUpload
 from s3_uploader.stores.s3.engines.base import UNSIGNED_PAYLOAD
+from s3_uploader.stores.s3.proof import LOOKED
+from s3_uploader.stores.s3.refusals import Blame, blame
 from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE
+from s3_uploader.stores.s3.single import other_form
 from s3_uploader.stores.s3.upload import Context
 
 _PARTS_AT_ONCE = 8
@@ -46,8 +51,9 @@ class MultipartUpload(ContestedUpload):
     """
 
     __slots__ = (
-        "_abort_sent", "_aborting", "_after_abort", "_calls", "_completing", "_creating", "_digest", "_encryption",
-        "_generation", "_in_flight", "_next", "_parts", "_starts", "_upload_id",
+        "_abort_sent", "_aborting", "_after_abort", "_because", "_calls", "_checksums", "_completing", "_creating",
+        "_digest", "_encryption", "_form", "_generation", "_in_flight", "_next", "_parts", "_starts", "_strong_etags",
+        "_upload_id",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +81,10 @@ class MultipartUpload(ContestedUpload):
         self._creating = False
         self._encryption: dict[str, str] = {}
         self._after_abort: list[Callable[[], None]] = []
+        self._form: ChecksumForm | None = None
+        self._checksums: PartChecksums | None = None
+        self._because = ""
+        self._strong_etags = True
 
     def prepare(self) -> None:
         """Begin, on a thread of the crew: a large file's digest may be needed before anything is sent."""
@@ -120,7 +130,7 @@ class MultipartUpload(ContestedUpload):
                 return
             self._creating = True
         self.call(
-            requests.create_multipart_upload(self.key, self.path, headers),
+            requests.create_multipart_upload(self.key, self.path, headers, checksums=self._checksums_in_use),
             lambda call: self._created(call, generation),
             NOTHING_EXPECTED,
             cancels=False,
@@ -142,7 +152,8 @@ class MultipartUpload(ContestedUpload):
                 self._aborted()
             return
         if call.error is not None:
-            self.fail(call.error)
+            if not self._ask_for_fewer_checksums(call):
+                self.refuse(call, call.error)
             return
         # Not every server repeats with each part that ETags are no MD5s here.
         self._encryption = {
@@ -184,7 +195,7 @@ class MultipartUpload(ContestedUpload):
                 part.first,
                 part.size,
                 # Reading a file twice as fast is worth more than a second proof from a server that has given both.
-                md5=not self.context.capabilities.checksums_trusted,
+                md5=not self.context.capabilities.checksums_trusted or self._form_in_use != "crc32",
                 sha256=not self.context.tls,
             )
         except StoreError as error:
@@ -203,7 +214,8 @@ class MultipartUpload(ContestedUpload):
             read.body,
             upload_id=self._upload_id,
             number=part.number,
-            crc32=crc32_text(part.crc32),
+            crc32="" if self._form_in_use == "md5" or self._checksums_in_use == "none" else crc32_text(part.crc32),
+            md5=part.md5 if self._form_in_use != "crc32" or self._checksums_in_use == "none" else "",
             payload_hash=read.sha256 or UNSIGNED_PAYLOAD,
         )
         del read
@@ -240,25 +252,36 @@ class MultipartUpload(ContestedUpload):
         if call.error is not None:
             if call.error.code == "NoSuchUpload":
                 self._start_again()
-            else:
-                self.fail(call.error)
+            elif not self._try_other_part_checksums(call):
+                self.refuse(call, call.error)
             return
+        self._part_was_taken()
         headers = {**self._encryption, **call.body.headers}
         sent = Digest(size=part.size, crc32=crc32_text(part.crc32), md5=part.md5)
         found = evidence(headers, sent, etag_counts=self.etag_counts)
-        if found.contradiction:
+        if found.doubt and found.proof is Proof.NONE:
+            # The next upload will not go by ETags, but have the whole read back.
+            self.context.capabilities.saw_other_etag()
+        contradiction = found.contradiction or (found.doubt if found.proof is Proof.NONE else "")
+        if contradiction:
             self.fail(
                 ProofError(
-                    f"Part {part.number} of {self._address} was accepted, but not as sent. {found.contradiction}",
+                    f"Part {part.number} of {self._address} was accepted, but not as sent. {contradiction}",
                     hint="The upload was aborted; the file is kept.",
                 )
             )
             return
         part.etag = clean_etag(headers.get("etag", ""))
         part.echoed = found.proof is Proof.CHECKSUM
-        part.etag_is_md5 = etag_is_md5(part.etag, headers)
-        if part.echoed and part.md5 and part.etag_is_md5:
-            self.context.capabilities.saw_both_proofs()
+        capabilities = self.context.capabilities
+        part.etag_is_md5 = capabilities.etags_are_md5 and etag_is_md5(part.etag, headers)
+        if found.md5_matched:
+            part.etag_is_md5 = True
+            capabilities.saw_md5_etag()
+            if part.echoed:
+                capabilities.saw_both_proofs()
+        elif part.md5 and part.echoed and etag_is_md5(part.etag, headers):
+            capabilities.saw_other_etag()
         with self._lock:
             part.done = True
             complete = self._next >= len(self._parts) and all(part.done for part in self._parts)
@@ -272,7 +295,7 @@ class MultipartUpload(ContestedUpload):
             self._complete()
         else:
             # Older servers ignore a condition here, and the first look is as long ago as the parts took.
-            self.call(requests.head_object(self.key, self.path), self._looked_before_completing, LOOKED)
+            self.head(self._looked_before_completing, LOOKED)
 
     # Completing.
 
@@ -304,7 +327,7 @@ class MultipartUpload(ContestedUpload):
         if self.over:
             return
         if call.error is not None:
-            self.fail(call.error)
+            self.refuse(call, call.error)
         elif call.status == 200:
             self._examine(call, ours=False)
         else:
@@ -315,18 +338,19 @@ class MultipartUpload(ContestedUpload):
             return
         digest = self.digest()
         all_echoed = all(part.echoed for part in self._parts)
-        condition = self.condition
-        if self.context.capabilities.conditional == "refused":
-            condition = UNCONDITIONAL
+        capabilities = self.context.capabilities
+        if capabilities.conditional == "refused" or not capabilities.completes_conditionally:
+            self.condition = UNCONDITIONAL
+        checksums = self._checksums_in_use if all_echoed else "none"
         request = requests.complete_multipart_upload(
             self.key,
             self.path,
             upload_id=self._upload_id,
-            etags=[part.etag for part in self._parts],
-            checksums=[crc32_text(part.crc32) for part in self._parts] if all_echoed else (),
-            whole_crc32=digest.crc32,
+            etags=[strong_etag(part.etag) if self._strong_etags else part.etag for part in self._parts],
+            checksums=[crc32_text(part.crc32) for part in self._parts] if checksums != "none" else (),
+            whole_crc32=digest.crc32 if checksums == "full" else "",
             size=digest.size,
-            condition=condition,
+            condition=self.condition,
         )
         self.send_write(request, self._completed)
 
@@ -335,13 +359,15 @@ class MultipartUpload(ContestedUpload):
             return
         error = call.error
         if error is not None:
-            if call.status == 501 and self.condition.header:
-                self.condition_refused()
-            elif error.code == "NoSuchUpload":
+            if error.code == "NoSuchUpload":
                 # One that was not answered may still be at work, and the server knows the upload no more.
                 self._look_whether_completed(looks=_MAXIMUM_LOOKS if call.attempts > 1 else 1)
-            else:
-                self.fail(error)
+            elif error.code == "InvalidPart" and self._strong_etags and any("W/" in part.etag for part in self._parts):
+                # What made the ETags weak is mostly a proxy, whose mark the server does not know. Or it made them so.
+                self._strong_etags = False
+                self._complete()
+            elif not self._ask_for_fewer_checksums(call) and not self.condition_refused(call):
+                self.refuse(call, error)
             return
         if call.was_found:
             self.found_after_all(call)
@@ -349,6 +375,10 @@ class MultipartUpload(ContestedUpload):
         if call.status in self.failed_condition:
             self.condition_failed(call)
             return
+        if sighting := self.take_sighting():
+            self.context.capabilities.refuses_condition_at_completion(sighting)
+        if self._checksums is not None:
+            self.context.capabilities.takes_part_checksums(self._checksums, self._because)
         answer = call.body
         # What is in the headers of other answers stands in this one's document.
         headers = {
@@ -384,10 +414,61 @@ class MultipartUpload(ContestedUpload):
         # A server that ignores conditions may name another ETag afterwards (rclone: the MD5 of the whole), and by that
         # alone the object can be recognised as ours later.
         lasting = bool(receipt.etag) and self.context.capabilities.conditional == "yes"
-        if proof < self.options.minimum_proof or proof is Proof.NONE or not lasting:
-            self.look_for_proof(receipt)
+        if proof < self.options.minimum_proof or proof is Proof.NONE or found.doubt or not lasting:
+            self.look_for_proof(receipt, doubt=found.doubt)
         else:
             self.succeed(receipt)
+
+    # Checksums that the server does not take.
+
+    @property
+    def _form_in_use(self) -> ChecksumForm:
+        return self._form or self.context.capabilities.form
+
+    @property
+    def _checksums_in_use(self) -> PartChecksums:
+        if self._form_in_use == "md5":
+            return "none"
+        return self._checksums or self.context.capabilities.part_checksums
+
+    def _ask_for_fewer_checksums(self, call: PendingRequest) -> bool:
+        """Begin, or complete, with one checksum of the parts' instead of one of the whole, or with none."""
+        reason = Blame.OTHER if call.refusal is None else blame(call.refusal, call.request.headers)
+        fewer: PartChecksums | None = {"full": "composite", "composite": "none"}.get(self._checksums_in_use)  # type: ignore[assignment]
+        if fewer is None or call.refusal is None or reason not in (Blame.CHECKSUM, Blame.UNNAMED):
+            return False
+        if call.request.operation == "CompleteMultipartUpload" and not all(part.echoed for part in self._parts):
+            return False  # None was sent.
+        self._because = f"{call.refusal.field('Code')}, {call.refusal.field('Message')[:100]}"
+        self._checksums = fewer
+        self._starts -= 1
+        self.rewrite()
+        return True
+
+    def _try_other_part_checksums(self, call: PendingRequest) -> bool:
+        """Begin anew with the checksum that the server asks for with each part, or without the one it does not know."""
+        reason = Blame.OTHER if call.refusal is None else blame(call.refusal, call.request.headers)
+        form = other_form(self._form_in_use, reason, may_guess=not self.context.capabilities.form_is_taken)
+        if form is None or call.refusal is None or self._form is not None:
+            return False
+        self._because = f"{call.refusal.field('Code')}, {call.refusal.field('Message')[:100]}"
+        self._form = form
+        self._starts -= 1
+        self._abandon_parts(self.write)
+        return True
+
+    def _part_was_taken(self) -> None:
+        capabilities = self.context.capabilities
+        if self._form is not None and self._form != capabilities.form:
+            capabilities.takes_form(self._form, self._because)
+        elif not capabilities.form_is_taken and self._checksums_in_use != "none":
+            capabilities.form_is_taken = True
+
+    def _abandon_parts(self, then: Callable[[], None]) -> None:
+        """Have the upload that was begun removed, and go on; what its other parts bring is ignored."""
+        with self._lock:
+            self._generation += 1
+        self.clean_up(then)
 
     def _look_whether_completed(self, *, looks: int) -> None:
         """The upload is gone; see whether an attempt whose answer was lost has completed it.
@@ -403,7 +484,7 @@ class MultipartUpload(ContestedUpload):
             if self.over:
                 return
             if call.error is not None:
-                self.fail(call.error)
+                self.refuse(call, call.error)
             elif call.status == 200:
                 self._examine(call, ours=True)
             elif call.status == 403:
@@ -420,7 +501,7 @@ class MultipartUpload(ContestedUpload):
             else:
                 self.write()
 
-        self.call(requests.head_object(self.key, self.path), looked, LOOKED)
+        self.head(looked, LOOKED)
 
     def _start_again(self) -> None:
         with self._lock:

@@ -20,6 +20,9 @@ _MEBIBYTE = 1024 * 1024
 _LISTING_BYTES = 16 * _MEBIBYTE
 """A page has a thousand keys of a thousand bytes, which may be encoded, at the most."""
 
+_WHOLE_BYTES = 64 * _MEBIBYTE
+"""A larger object is read by ranges or not at all."""
+
 _PLAIN_KEY = re.compile("[A-Za-z0-9/_.~-]*")
 _FIELD_VALUE = re.compile("[\x20-\x7e]*")
 _HEADER_NAME = re.compile("[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -139,11 +142,26 @@ def _tagging(tags: Mapping[str, str]) -> str:
 
 
 def put_object(
-    key: str, path: str, body: bytes, headers: dict[str, str], *, crc32: str, condition: Condition, payload_hash: str
+    key: str,
+    path: str,
+    body: bytes,
+    headers: dict[str, str],
+    *,
+    crc32: str,
+    condition: Condition,
+    payload_hash: str,
+    md5: str = "",
 ) -> Request:
-    """Store an object in one piece; ``headers`` are the object's and become the request's."""
-    headers["x-amz-sdk-checksum-algorithm"] = "CRC32"
-    headers["x-amz-checksum-crc32"] = crc32
+    """Store an object in one piece; ``headers`` are the object's and become the request's.
+
+    :param crc32: empty to leave it out.
+    :param md5: hexadecimal, to send it as Content-MD5.
+    """
+    if crc32:
+        headers["x-amz-sdk-checksum-algorithm"] = "CRC32"
+        headers["x-amz-checksum-crc32"] = crc32
+    if md5:
+        headers["content-md5"] = content_md5(md5)
     if condition.header:
         headers[condition.header] = condition.value
     return Request(
@@ -158,26 +176,46 @@ def put_object(
     )
 
 
-def create_multipart_upload(key: str, path: str, headers: dict[str, str]) -> Request:
-    """Begin an upload in parts that has one checksum of the whole in the end."""
-    headers["x-amz-checksum-algorithm"] = "CRC32"
-    headers["x-amz-checksum-type"] = "FULL_OBJECT"
+def content_md5(md5: str) -> str:
+    """The value of Content-MD5 (RFC 1864) for an MD5 in hexadecimal."""
+    import base64
+
+    return base64.b64encode(bytes.fromhex(md5)).decode()
+
+
+def create_multipart_upload(key: str, path: str, headers: dict[str, str], *, checksums: str = "full") -> Request:
+    """Begin an upload in parts.
+
+    :param checksums: ``full``: it has one checksum of the whole in the end; ``composite``: one of the parts' checksums;
+        ``none``: the server is asked for none.
+    """
+    if checksums != "none":
+        headers["x-amz-checksum-algorithm"] = "CRC32"
+    if checksums == "full":
+        headers["x-amz-checksum-type"] = "FULL_OBJECT"
     return Request(
         operation="CreateMultipartUpload", method="POST", key=key, path=path, query=(("uploads", ""),), headers=headers
     )
 
 
 def upload_part(
-    key: str, path: str, body: bytes, *, upload_id: str, number: int, crc32: str, payload_hash: str
+    key: str, path: str, body: bytes, *, upload_id: str, number: int, crc32: str, payload_hash: str, md5: str = ""
 ) -> Request:
-    """Send one part."""
+    """Send one part.
+
+    :param crc32: empty to leave it out.
+    :param md5: hexadecimal, to send it as Content-MD5.
+    """
+    headers = {"x-amz-sdk-checksum-algorithm": "CRC32", "x-amz-checksum-crc32": crc32} if crc32 else {}
+    if md5:
+        headers["content-md5"] = content_md5(md5)
     return Request(
         operation="UploadPart",
         method="PUT",
         key=key,
         path=path,
         query=(("partNumber", str(number)), ("uploadId", upload_id)),
-        headers={"x-amz-sdk-checksum-algorithm": "CRC32", "x-amz-checksum-crc32": crc32},
+        headers=headers,
         body=body,
         payload_hash=payload_hash,
         handled_bytes=len(body),
@@ -199,8 +237,11 @@ def complete_multipart_upload(
 
     :param checksums: CRC32 of each part; empty where the server does not answer with checksums. Then none is sent:
         Swift takes a checksum in the headers of this request for one of the request's body.
+    :param whole_crc32: empty where the upload has none.
     """
-    parts = tuple((index + 1, f'"{etag}"', checksums[index] if checksums else "") for index, etag in enumerate(etags))
+    parts = tuple(
+        (index + 1, quoted_etag(etag), checksums[index] if checksums else "") for index, etag in enumerate(etags)
+    )
     elements = [
         f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag>"
         + (f"<ChecksumCRC32>{checksum}</ChecksumCRC32>" if checksum else "")
@@ -212,7 +253,7 @@ def complete_multipart_upload(
         f"{''.join(elements)}</CompleteMultipartUpload>"
     ).encode()
     headers = {"content-type": "application/xml"}
-    if checksums:
+    if checksums and whole_crc32:
         headers["x-amz-checksum-crc32"] = whole_crc32
         headers["x-amz-checksum-type"] = "FULL_OBJECT"
         headers["x-amz-mp-object-size"] = str(size)
@@ -239,11 +280,20 @@ def abort_multipart_upload(key: str, path: str, *, upload_id: str) -> Request:
     )
 
 
-def head_object(key: str, path: str) -> Request:
-    """Ask what is under a key."""
-    return Request(
-        operation="HeadObject", method="HEAD", key=key, path=path, headers={"x-amz-checksum-mode": "ENABLED"}
-    )
+def quoted_etag(etag: str) -> str:
+    """A clean ETag as it is sent: in quotes, a weak one with its mark before them (RFC 9110, 8.8.3)."""
+    return f'W/"{etag[2:]}"' if etag.startswith("W/") else f'"{etag}"'
+
+
+def head_object(key: str, path: str, *, encoding: str = "") -> Request:
+    """Ask what is under a key.
+
+    :param encoding: the content encoding that the object has if it is ours; see :func:`get_object`.
+    """
+    headers = {"x-amz-checksum-mode": "ENABLED"}
+    if encoding:
+        headers["accept-encoding"] = encoding
+    return Request(operation="HeadObject", method="HEAD", key=key, path=path, headers=headers)
 
 
 def list_objects(prefix: str, *, token: str = "", after: str = "") -> Request:
@@ -269,10 +319,17 @@ def list_objects(prefix: str, *, token: str = "", after: str = "") -> Request:
     )
 
 
-def get_object(key: str, path: str, *, first: int, last: int, etag: str) -> Request:
-    """Read some bytes of an object, as long as it is the one with that ETag."""
-    headers = {"range": f"bytes={first}-{last}"}
-    if etag:
+def get_object(key: str, path: str, *, first: int, last: int, etag: str, encoding: str = "", size: int = 0) -> Request:
+    """Read some bytes of an object, as long as it is the one with that ETag.
+
+    :param size: of the whole, which a server without ranges sends instead.
+
+    :param encoding: the content encoding that the object has if it is ours. Storages that decompress (Google) send the
+        bytes as they are stored only to who takes that encoding; proxies that compress leave those alone who do not.
+    """
+    headers = {"range": f"bytes={first}-{last}", "accept-encoding": encoding or "identity"}
+    if etag and not etag.startswith("W/"):
+        # A weak one never matches here (RFC 9110, 13.1.1); whoever reads holds it against the answer's.
         headers["if-match"] = f'"{etag}"'
     return Request(
         operation="GetObject",
@@ -280,7 +337,7 @@ def get_object(key: str, path: str, *, first: int, last: int, etag: str) -> Requ
         key=key,
         path=path,
         headers=headers,
-        answer_limit=max(last - first + 1, DOCUMENT_BYTES),
+        answer_limit=max(last - first + 1, min(size, _WHOLE_BYTES), DOCUMENT_BYTES),
     )
 
 

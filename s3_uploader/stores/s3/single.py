@@ -9,10 +9,12 @@ from s3_uploader.core.errors import ProofError, StoreError
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3.capabilities import ChecksumForm
 from s3_uploader.stores.s3.checksums import Digest, clean_etag, digest_of, evidence, read_exactly
 from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.conflict import ContestedUpload
 from s3_uploader.stores.s3.engines.base import Request
+from s3_uploader.stores.s3.refusals import Blame, blame
 from s3_uploader.stores.s3.requests import UNLESS_THERE
 from s3_uploader.stores.s3.upload import Context
 
@@ -26,7 +28,10 @@ thread, this one would only wait."""
 class SingleUpload(ContestedUpload):
     """One PutObject, and what may come after it."""
 
-    __slots__ = ("_body", "_digest", "_payload_hash", "_receipt_of_probe", "_reserved")
+    __slots__ = (
+        "_because", "_body", "_digest", "_form", "_forms_tried", "_payload_hash", "_receipt_of_probe", "_reserved",
+        "_was_replaced",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -44,6 +49,10 @@ class SingleUpload(ContestedUpload):
         self._payload_hash = ""
         self._reserved = 0
         self._receipt_of_probe: Receipt | None = None
+        self._was_replaced = False
+        self._form: ChecksumForm | None = None
+        self._forms_tried: tuple[ChecksumForm, ...] = ()
+        self._because = ""
 
     def prepare(self) -> None:
         """Read the source, at once if it is small, and begin."""
@@ -129,25 +138,46 @@ class SingleUpload(ContestedUpload):
     rewrite = write
 
     def _request(self, headers: dict[str, str]) -> Request:
+        digest = self.digest()
+        form = self._form or self.context.capabilities.form
         return requests.put_object(
             self.key,
             self.path,
             self._body,
             headers,
-            crc32=self.digest().crc32,
+            crc32="" if form == "md5" else digest.crc32,
+            md5="" if form == "crc32" else digest.md5,
             condition=self.condition,
             payload_hash=self._payload_hash,
         )
+
+    def _try_other_checksums(self, call: PendingRequest) -> bool:
+        """Send it with the checksum that the server asks for, or without the one that it does not know."""
+        capabilities = self.context.capabilities
+        reason = Blame.OTHER if call.refusal is None else blame(call.refusal, call.request.headers)
+        used = self._form or capabilities.form
+        if used not in self._forms_tried:
+            self._forms_tried += (used,)
+        may_guess = not capabilities.form_is_taken and capabilities.conditional != "refused"
+        form = other_form(used, reason, may_guess=may_guess)
+        if form is None or form in self._forms_tried or call.refusal is None:
+            if reason is Blame.UNNAMED:
+                self._form = None  # It was not for the checksums.
+            return False
+        if self.condition.header and reason is Blame.UNNAMED:
+            self._sightings += 1  # What is sent now has nothing unusual but the condition.
+        self._because = f"{call.refusal.field('Code')}, {call.refusal.field('Message')[:100]}"
+        self._form = form
+        self.write()
+        return True
 
     def _written(self, call: PendingRequest) -> None:
         if self.over:
             return
         error = call.error
         if error is not None:
-            if call.status == 501 and self.condition.header:
-                self.condition_refused()
-            else:
-                self.fail(error)
+            if not self._try_other_checksums(call) and not self.condition_refused(call):
+                self.refuse(call, error)
             return
         if call.was_found:
             self.found_after_all(call)
@@ -157,6 +187,7 @@ class SingleUpload(ContestedUpload):
                 self.report("yes")
             self.condition_failed(call)
             return
+        self._was_taken()
         answer = call.body
         headers = answer.headers
         digest = self.digest()
@@ -177,10 +208,27 @@ class SingleUpload(ContestedUpload):
             etag=clean_etag(headers.get("etag", "")),
             version_id=headers.get("x-amz-version-id", ""),
         )
-        if found.proof < self.options.minimum_proof or found.proof is Proof.NONE:
-            self.look_for_proof(receipt)
+        if found.md5_matched and not self.context.capabilities.etags_are_md5:
+            self.context.capabilities.saw_md5_etag()
+        if found.proof < self.options.minimum_proof or found.proof is Proof.NONE or found.doubt:
+            self.sure_it_is_s3(lambda: self.look_for_proof(receipt, doubt=found.doubt))
         else:
             self.conclude(receipt)
+
+    def _was_taken(self) -> None:
+        """The server has taken the object as it was sent: what differs from the usual way is known to work now."""
+        capabilities = self.context.capabilities
+        if self._form is not None:
+            capabilities.takes_form(self._form, self._because)
+            self._form = None
+        elif not capabilities.form_is_taken:
+            capabilities.form_is_taken = True
+        if self._sighting:
+            evidence = self.take_sighting()
+            if self.is_probe:
+                self.report("refused", evidence)
+            else:
+                capabilities.found("refused", evidence)
 
     def conclude(self, receipt: Receipt) -> None:
         """The object is there; the probe of an unknown endpoint now sends it once more, to see what happens."""
@@ -197,13 +245,27 @@ class SingleUpload(ContestedUpload):
             return
         if call.status == 412:
             self.report("yes")
-        elif call.error is None:
-            # The same content replaced itself, so no harm is done.
-            self.report("ignored")
-        elif call.status == 501:
-            self.report("refused")
-        else:
+        elif call.error is not None:
             self.report("")
+        elif not self._was_replaced and self.context.capabilities.conditional != "ignored":
+            # Once may be chance: another client may have removed it in between.
+            self._was_replaced = True
+            receipt = self._receipt_of_probe
+            assert receipt is not None
+            self.conclude(receipt)
+            return
+        else:
+            # The same content replaced itself, so no harm is done.
+            self.report("ignored", "an object was replaced in spite of If-None-Match: *")
         receipt = self._receipt_of_probe
         assert receipt is not None
         self.succeed(receipt)
+
+
+def other_form(used: ChecksumForm, reason: Blame, *, may_guess: bool) -> ChecksumForm | None:
+    """The checksum headers to try after a refusal, ``None`` if it was not about them."""
+    if reason is Blame.CONTENT_MD5:
+        return "both" if used == "crc32" else None
+    if reason is Blame.CHECKSUM:
+        return "both" if used == "md5" else "md5"
+    return "md5" if reason is Blame.UNNAMED and may_guess and used == "crc32" else None

@@ -21,6 +21,7 @@ from s3_uploader.stores.s3.endpoint import Access, Endpoint, resolve
 from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
 from s3_uploader.stores.s3.engines.choose import EngineName, make_engine
 from s3_uploader.stores.s3.multipart import MultipartUpload
+from s3_uploader.stores.s3.probe import PlainProbe
 from s3_uploader.stores.s3.single import SingleUpload
 from s3_uploader.stores.s3.upload import Context, ObjectUpload
 from s3_uploader.stores.threads import ByteBudget, ThreadPool, Timer, TimerThread
@@ -167,14 +168,17 @@ class S3Store:
         if self._timer is None:
             self._timer = self._own_timer = TimerThread(name="s3-timer")
         endpoint = self._endpoint = access.endpoint
+        caller = self._caller(engine, endpoint, self._retry)
         self._context = Context(
-            caller=self._caller(engine, endpoint, self._retry),
+            caller=caller,
+            probe=PlainProbe(caller, prefix=self._key_prefix, url=endpoint.url, clock=self._clock),
             capabilities=Capabilities(
                 memory=self._memory,
                 key=endpoint.memory_key,
                 trusted=endpoint.is_aws,
                 notice=self._notice,
                 name=endpoint.url,
+                checksums_when_required=_checksums_when_required(access, self._environment),
             ),
             headers=headers,
             budget=ByteBudget(self._bytes_in_flight),
@@ -302,6 +306,14 @@ class S3Store:
         if self._closed:
             with self._all_over:
                 self._all_over.notify_all()
+
+
+def _checksums_when_required(access: Access, environment: Mapping[str, str]) -> bool:
+    """Whether the AWS configuration asks for checksum headers only where an operation requires them."""
+    value = environment.get("AWS_REQUEST_CHECKSUM_CALCULATION")
+    if value is None and access.session is not None:
+        value = access.session.get_config_variable("request_checksum_calculation")
+    return str(value or "").strip().lower() == "when_required"
 
 
 def create(**settings: object) -> S3Store:

@@ -19,10 +19,11 @@ from s3_uploader.core.model import Receipt
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.s3 import requests
-from s3_uploader.stores.s3.capabilities import Capabilities
+from s3_uploader.stores.s3.capabilities import Capabilities, Conditional
 from s3_uploader.stores.s3.checksums import Digest
 from s3_uploader.stores.s3.client import PendingRequest, S3Client
 from s3_uploader.stores.s3.engines.base import Request
+from s3_uploader.stores.s3.probe import PlainProbe
 from s3_uploader.stores.s3.requests import UNLESS_THERE
 from s3_uploader.stores.threads import ByteBudget, ThreadPool, Timer
 
@@ -44,7 +45,15 @@ class Context(msgspec.Struct, kw_only=True):
     part_size: int
     address: Callable[[str], str]
     over: Callable[[ObjectUpload], None]
+    probe: PlainProbe
     clock: Callable[[], float] = time.monotonic
+
+    @property
+    def takes_plain_names(self) -> bool:
+        """Whether an upload has been taken: in this run, or in one that left something in the memory."""
+        known = self.capabilities
+        learned = known.etags_are_md5 or known.checksums_trusted or (not known.trusted and known.conditional != "")
+        return self.caller.proven_useful or learned
 
 
 class ObjectUpload:
@@ -55,7 +64,7 @@ class ObjectUpload:
     """
 
     __slots__ = (
-        "_call", "_error", "_is_probe", "_lock", "_looked", "_reading", "_receipt", "_turns", "condition", "context",
+        "_call", "_error", "_is_probe", "_lock", "_reading", "_receipt", "_turns", "condition", "context",
         "deadline", "derived", "future", "key", "options", "path", "replaces", "requested_key", "source",
     )  # fmt: skip
 
@@ -84,7 +93,6 @@ class ObjectUpload:
         self._receipt: Receipt | None = None
         self._reading = 0
         self._turns = 0
-        self._looked = False
         self._is_probe = False
         self._call: PendingRequest | None = None
 
@@ -240,11 +248,11 @@ class ObjectUpload:
         """Whether this upload is to find out what the endpoint does with a conditional write."""
         return self._is_probe
 
-    def report(self, found: str) -> None:
-        """Say what was found out: ``yes``, ``ignored``, ``refused`` or nothing."""
+    def report(self, found: Conditional, evidence: str = "") -> None:
+        """Say what was found out, and by what."""
         if self._is_probe:
             self._is_probe = False
-            self.context.capabilities.found(found)  # type: ignore[arg-type]
+            self.context.capabilities.found(found, evidence)
 
     @property
     def _address(self) -> str:

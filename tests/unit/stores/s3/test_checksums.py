@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3_uploader.core.model import Proof
-from s3_uploader.stores.s3.checksums import Comparison, Digest, combine_crc32, compare, digest_of, evidence
+from s3_uploader.stores.s3.checksums import (
+    Comparison,
+    Digest,
+    Evidence,
+    combine_crc32,
+    compare,
+    crc32_text,
+    digest_of,
+    digest_of_parts,
+    evidence,
+    plan_parts,
+)
 
 BODY = b"the bytes that were sent"
 DIGEST = digest_of(BODY)
@@ -52,15 +63,35 @@ def test_what_an_answer_proves(headers: dict[str, str], proof: Proof) -> None:
     [
         {"x-amz-checksum-crc32": "AAAAAA=="},
         {"x-amz-checksum-crc32": "AAAAAA==", "etag": f'"{MD5}"'},
-        {"etag": f'"{OTHER_MD5}"'},
-        {"x-amz-checksum-crc32": DIGEST.crc32, "etag": f'"{OTHER_MD5}"'},
+        {"x-amz-checksum-crc32": "AAAAAA==", "etag": "opaque"},
     ],
 )
 def test_a_contradiction_is_never_a_proof(headers: dict[str, str]) -> None:
-    """If one of the two says that other bytes are there, the other does not count."""
+    """If the checksum says that other bytes are there, an ETag does not count."""
     found = evidence(headers, DIGEST)
     assert found.contradiction
     assert found.proof is Proof.NONE
+
+
+def test_an_etag_that_is_another_md5_is_a_doubt() -> None:
+    """Where ETags have been MD5s, another one is a doubt, else nothing; a checksum stays proof."""
+    both = {"x-amz-checksum-crc32": DIGEST.crc32, "etag": f'"{OTHER_MD5}"'}
+    assert (evidence(both, DIGEST).proof, bool(evidence(both, DIGEST).doubt)) == (Proof.CHECKSUM, True)
+    assert evidence(both, DIGEST, etag_counts=False) == Evidence(Proof.CHECKSUM)
+    assert evidence({"etag": OTHER_MD5}, DIGEST).doubt
+    assert evidence({"etag": OTHER_MD5}, DIGEST, etag_counts=False) == Evidence()
+
+
+def test_a_checksum_of_the_parts_checksums_is_proof() -> None:
+    """A service without checksums of the whole answers one of the parts' (R2), which is as good."""
+    parts = plan_parts(len(BODY), 10)
+    for part in parts:
+        part.crc32 = zlib.crc32(BODY[part.first : part.first + part.size])
+    digest = digest_of_parts(parts, len(BODY))
+    composite = zlib.crc32(b"".join(part.crc32.to_bytes(4, "big") for part in parts))
+    assert digest.composite == f"{crc32_text(composite)}-{len(parts)}"
+    assert evidence({"x-amz-checksum-crc32": digest.composite}, digest).proof is Proof.CHECKSUM
+    assert evidence({"x-amz-checksum-crc32": f"AAAAAA==-{len(parts)}"}, digest).contradiction
 
 
 def test_where_the_length_is_enough_an_etag_may_be_anything() -> None:

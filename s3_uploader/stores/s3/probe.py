@@ -1,0 +1,115 @@
+"""What the server says to a plain name of ours: tells a refused name from refused credentials, and S3 from a web page.
+
+The question is a GET of a key that nobody has. GET and not HEAD, because only its refusal has a document that says why;
+and a page that stands in for the server (a proxy's, the login page of a network) answers as if the key were there.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3.client import PendingRequest, S3Client
+
+DIRECTORY = ".s3-uploader-check/"
+_LASTS_SECONDS = 5.0
+_SECONDS = 30.0
+_PLAIN = re.compile("[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99})*")
+_THERE = frozenset((404, 416))
+_NOT_THERE = 404
+
+
+def is_plain(key: str) -> bool:
+    """Whether every server takes this name: short, of unreserved ASCII characters, no empty or dotted steps."""
+    return len(key) <= 200 and _PLAIN.fullmatch(key) is not None and not key.endswith(".")
+
+
+class Said(enum.Enum):
+    """What the server makes of a plain name."""
+
+    SERVES = "it is not there"
+    DENIED = "the credentials are right, and looking is not permitted"
+    REFUSES = "every request is refused"
+    NOT_S3 = "this is not an S3 server"
+    UNCLEAR = "nothing can be told"
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """``error`` is set with ``REFUSES`` and ``NOT_S3``."""
+
+    said: Said
+    error: StoreError | None = None
+
+
+class PlainProbe:
+    """Asks at most once in a few seconds, however many uploads want to know.
+
+    :param prefix: what all keys begin with, since rights may be limited to it; left out if it is not plain itself.
+    :param url: of the endpoint, for messages.
+    """
+
+    def __init__(self, caller: S3Client, *, prefix: str, url: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._caller = caller
+        self._prefix = prefix if is_plain(f"{prefix}x") else ""
+        self._url = url
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._waiting: list[Callable[[Reply], None]] = []
+        self._reply: Reply | None = None
+        self._replied_at = 0.0
+
+    def ask(self, then: Callable[[Reply], None]) -> None:
+        """Have ``then`` called with the answer, at once if it is known, else on any thread."""
+        with self._lock:
+            reply = self._reply
+            if reply is None or self._clock() - self._replied_at > _LASTS_SECONDS:
+                reply = None
+                self._waiting.append(then)
+                if len(self._waiting) > 1:
+                    return
+        if reply is not None:
+            then(reply)
+            return
+        key = f"{self._prefix}{DIRECTORY}{secrets.token_hex(8)}"
+        self._caller.call(
+            requests.get_object(key, requests.encode_key(key), first=0, last=0, etag=""),
+            self._answered,
+            deadline=self._clock() + _SECONDS,
+            expected=_THERE,
+        )
+
+    def _answered(self, call: PendingRequest) -> None:
+        reply = self._meaning(call)
+        with self._lock:
+            self._reply, self._replied_at = reply, self._clock()
+            waiting, self._waiting = self._waiting, []
+        for then in waiting:
+            then(reply)
+
+    def _meaning(self, call: PendingRequest) -> Reply:
+        error = call.error
+        if error is None:
+            return Reply(Said.SERVES) if call.status == _NOT_THERE else Reply(Said.NOT_S3, not_s3(self._url))
+        if error.code == "AccessDenied":
+            return Reply(Said.DENIED)
+        if error.code == "NotS3":
+            return Reply(Said.NOT_S3, error)
+        return Reply(Said.REFUSES, error) if error.scope is Scope.DESTINATION else Reply(Said.UNCLEAR)
+
+
+def not_s3(url: str) -> StoreError:
+    """The error for an endpoint that answers to a key that nobody has as if it were there."""
+    return StoreError(
+        f"This is not an S3 server: {url} answers every request with a page of its own.",
+        code="NotS3",
+        scope=Scope.DESTINATION,
+        hint="Look at endpoint_url, and at what is on the way: a proxy or the login page of a network may answer.",
+    )

@@ -1,0 +1,286 @@
+"""Proof of an upload whose answer proves too little: what a HEAD says, and else the bytes themselves, read back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import msgspec
+
+from s3_uploader.core.errors import ProofError, StoreError
+from s3_uploader.core.model import Proof, Receipt
+from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3.checksums import Comparison, clean_etag, compare, strong_etag
+from s3_uploader.stores.s3.client import PendingRequest
+from s3_uploader.stores.s3.engines.base import Answer
+from s3_uploader.stores.s3.refused import RefusableUpload
+
+LOOKED = frozenset((403, 404))
+_LOOKED = frozenset((400, 403, 404, 405, 501))
+_READ = LOOKED | {412, 416}
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+
+
+class ProvenUpload(RefusableUpload):
+    """An upload that can look at what is under its key."""
+
+    __slots__ = ()
+
+    def conclude(self, receipt: Receipt) -> None:
+        """The object is there; whatever else is still to do comes before success."""
+        self.succeed(receipt)
+
+    def room_to_compare(self, count: int) -> int:
+        """Bytes of memory to wait for before so many bytes are compared."""
+        return 2 * count
+
+    @property
+    def etag_counts(self) -> bool:
+        """Whether an ETag that looks like another MD5 than ours means something."""
+        return self.context.capabilities.etags_are_md5 and self.options.minimum_proof > Proof.SIZE
+
+    def head(self, finished: Callable[[PendingRequest], None], expected: frozenset[int]) -> None:
+        """Look at what is under the key."""
+        request = requests.head_object(self.key, self.path, encoding=self.options.content_encoding)
+        self.call(request, finished, expected)
+
+    def look_for_proof(self, receipt: Receipt, *, doubt: str = "") -> None:
+        """The answer to the write proves too little, or names no ETag that lasts: see what a HEAD says.
+
+        :param doubt: a sentence if the answer says that other bytes were stored.
+        """
+        if doubt or self.context.capabilities.only_reading_proves:
+            self._read_back(receipt, {}, doubt)
+        else:
+            self.head(lambda call: self._looked_for_proof(call, receipt), _LOOKED)
+
+    def _looked_for_proof(self, call: PendingRequest, receipt: Receipt) -> None:
+        if self.over:
+            return
+        if call.error is not None or call.status != 200:
+            if self._is_proven(receipt):
+                self.conclude(receipt)
+            elif call.error is not None:
+                self.refuse(call, call.error)
+            elif call.status == 404:
+                self._not_there()
+            else:
+                self._read_back(receipt, {}, "")
+            return
+        headers = call.body.headers
+        comparison, proof = compare(headers, self.digest(), etag_counts=self.etag_counts, just_written=True)
+        if comparison is Comparison.DIFFERENT:
+            self._is_other()
+            return
+        if comparison is Comparison.UNKNOWN and headers.get("content-length") == str(self.source.size):
+            proof = Proof.SIZE
+        receipt = msgspec.structs.replace(
+            receipt,
+            proof=max(proof, receipt.proof),
+            etag=clean_etag(headers.get("etag", "")) or receipt.etag,
+            version_id=receipt.version_id or headers.get("x-amz-version-id", ""),
+        )
+        if self._is_proven(receipt):
+            self.conclude(receipt)
+        else:
+            self._read_back(receipt, headers, "")
+
+    def _is_proven(self, receipt: Receipt) -> bool:
+        return receipt.proof is not Proof.NONE and receipt.proof >= self.options.minimum_proof
+
+    def _read_back(self, receipt: Receipt, headers: dict[str, str], doubt: str) -> None:
+        """Read what was stored and compare: it decides, whatever an ETag says."""
+        capabilities = self.context.capabilities
+
+        def same(etag: str) -> None:
+            if doubt:
+                capabilities.saw_other_etag()
+            elif receipt.proof < Proof.MD5:
+                capabilities.only_reading_proves = True
+            self.conclude(msgspec.structs.replace(receipt, proof=Proof.CHECKSUM, etag=etag or receipt.etag))
+
+        def unreadable(call: PendingRequest) -> None:
+            if self._is_proven(receipt):
+                self.conclude(receipt)
+            elif call.status == 404:
+                self._not_there()
+            else:
+                self._not_proven(receipt.proof, call.error, doubt)
+
+        self.compare_bytes(headers, same=same, other=lambda etag: self._is_other(doubt), unreadable=unreadable)
+
+    def compare_bytes(
+        self,
+        headers: dict[str, str],
+        *,
+        same: Callable[[str], None],
+        other: Callable[[str], None],
+        unreadable: Callable[[PendingRequest], None],
+    ) -> None:
+        """Read the object and compare, piece by piece.
+
+        :param headers: what a HEAD said of it, as far as there was one.
+        :param same: called with its ETag if its bytes are ours, ``other`` if they are not.
+        """
+        etag = clean_etag(headers.get("etag", ""))
+        has_length = headers.get("content-length") == str(self.source.size)
+        comparison = ByteComparison(
+            self, etag=etag, has_length=has_length, same=same, other=other, unreadable=unreadable
+        )
+        self.on_crew(lambda: comparison.go_on(0))
+
+    def _is_other(self, doubt: str = "") -> None:
+        fact = f" {doubt}" if doubt else ""
+        self.fail(
+            ProofError(
+                f"{self._address} was accepted, but not as it was sent: what is there now is not what was sent.{fact}",
+                hint="Another writer may use the same key, or something on the way changes contents; look at the "
+                "object. The file is kept.",
+            )
+        )
+
+    def _not_there(self) -> None:
+        self.fail(
+            ProofError(
+                f"{self._address} was accepted, but there is nothing under this key now.",
+                hint="The server may have stored it under another name: rename the file. It is kept.",
+            )
+        )
+
+    def _not_proven(self, proof: Proof, error: StoreError | None, doubt: str) -> None:
+        if error is not None and error.retryable:
+            self.fail(error)
+            return
+        given = {Proof.NONE: "nothing", Proof.SIZE: "only the length"}.get(proof, f"no more than {proof.label}")
+        self.fail(
+            ProofError(
+                f"The server accepted {self._address}, but its answer proves {given} of the bytes, and they cannot be "
+                f"read back.{f' {doubt}' if doubt else ''}",
+                hint="Grant s3:GetObject, so that the program can compare; minimum_proof is "
+                f"{self.options.minimum_proof.label}.",
+            )
+        )
+
+
+class ByteComparison:
+    """Compares an object with our bytes: by ranges, or as a whole where the server knows no ranges.
+
+    :param etag: the object's, empty if it is not known yet; what is read later must be the same object.
+    :param has_length: it is known that it is as long as our file.
+    """
+
+    __slots__ = ("_etag", "_has_length", "_other", "_same", "_unreadable", "_upload")
+
+    def __init__(
+        self,
+        upload: ProvenUpload,
+        *,
+        etag: str,
+        has_length: bool,
+        same: Callable[[str], None],
+        other: Callable[[str], None],
+        unreadable: Callable[[PendingRequest], None],
+    ) -> None:
+        self._upload = upload
+        self._etag = etag
+        self._has_length = has_length
+        self._same = same
+        self._other = other
+        self._unreadable = unreadable
+
+    def go_on(self, first: int) -> None:
+        """Compare from this byte on."""
+        upload = self._upload
+        size = upload.source.size
+        if first >= size and self._has_length:
+            self._same(self._etag)
+            return
+        end = min(first + upload.context.part_size, size)
+        # One byte more than ours shows whether there is more.
+        last = end - 1 if self._has_length or end < size else end
+        room = upload.room_to_compare(last - first + 1)
+        request = requests.get_object(
+            upload.key,
+            upload.path,
+            first=first,
+            last=last,
+            etag=self._etag,
+            encoding=upload.options.content_encoding,
+            size=size,
+        )
+        # Also if the upload is over by then: the call is cancelled at once, and its end gives the room back.
+        upload.context.budget.acquire(
+            room, lambda: upload.call(request, lambda call: self._got(call, first, end, room), _READ)
+        )
+
+    def _got(self, call: PendingRequest, first: int, end: int, room: int) -> None:
+        upload = self._upload
+        is_answer = call.error is None and call.status in (200, 206)
+        if not is_answer or upload.over:
+            upload.context.budget.release(room)
+        if upload.over:
+            return
+        if is_answer:
+            upload.on_crew(lambda: self._compare(call, first, end, room))
+        elif call.error is not None and call.error.retryable:
+            upload.fail(call.error)
+        elif call.status == 416 and not upload.source.size and not first:
+            self._same(self._etag)
+        else:
+            self._unreadable(call)
+
+    def _compare(self, call: PendingRequest, first: int, end: int, room: int) -> None:
+        upload = self._upload
+        upload.context.budget.release(room)
+        answer = call.body
+        etag = clean_etag(answer.headers.get("etag", ""))
+        if self._etag and etag and strong_etag(etag) != strong_etag(self._etag):
+            self._unreadable(call)  # It is replaced while it is read.
+            return
+        self._etag = self._etag or etag
+        if not upload.start_reading():
+            return
+        try:
+            read = self._equal_up_to(answer, first, end)
+        except StoreError as error:
+            upload.fail(error)
+            return
+        finally:
+            upload.stop_reading()
+        if read is not None:
+            self.go_on(read)
+        elif _is_encoded(answer, upload.options.content_encoding):
+            self._unreadable(call)
+        else:
+            self._other(self._etag)
+
+    def _equal_up_to(self, answer: Answer, first: int, end: int) -> int | None:
+        """Up to which byte the object is the same as our file, ``None`` if it is another."""
+        upload, theirs, size = self._upload, answer.body, self._upload.source.size
+        if answer.status == 200:
+            if len(theirs) != size:
+                return None
+            step = upload.context.part_size
+            view = memoryview(theirs)
+            for begin in range(0, size, step):
+                stop = min(begin + step, size)
+                if upload.read_again(begin, stop - 1) != view[begin:stop]:
+                    return None
+            self._has_length = True
+            return size
+        found = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
+        if found is not None and (int(found[1]) != first or found[3] not in ("*", str(size))):
+            return None
+        count = min(len(theirs), end - first)
+        mine = upload.read_again(first, first + count - 1) if count else b""
+        if mine != theirs or (not count and first < size):
+            return None
+        if first + count == size:
+            self._has_length = True  # We asked for one byte more, or knew.
+        return first + count
+
+
+def _is_encoded(answer: Answer, own: str) -> bool:
+    """Whether the bytes came in another encoding than they are stored in, so that they tell nothing."""
+    encodings = {part.strip().lower() for part in answer.headers.get("content-encoding", "").split(",")}
+    return bool(encodings - {"", "identity", "aws-chunked", own})

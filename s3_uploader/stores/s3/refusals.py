@@ -1,0 +1,82 @@
+"""What a refused write was about: its condition, its checksums, another of its headers, or something else.
+
+Servers that lack a feature say so with 501 NotImplemented (Amazon, R2), 400 InvalidArgument (Backblaze, Google) or 405.
+Which feature it was stands at best in the message. So a refusal is held against what was sent, and where the document
+names nothing, only another request can tell.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+from s3_uploader.stores.s3.engines.base import Answer
+
+_STATUSES = frozenset((400, 403, 405, 411, 412, 415, 501))
+_DAMAGED = frozenset(
+    ("baddigest", "invaliddigest", "xamzcontentsha256mismatch", "xamzcontentchecksummismatch", "checksummismatch")
+)
+_CONDITION_WORDS = ("if-none-match", "ifnonematch", "if-match", "ifmatch", "conditional", "precondition")
+_CHECKSUM_WORDS = ("checksum", "mp-object-size")
+_MD5_WORDS = ("content-md5", "contentmd5", "content md5")
+_SETTINGS = {
+    "x-amz-tagging": ("x-amz-tagging", "tagging"),
+    "x-amz-storage-class": ("x-amz-storage-class", "storage class", "storageclass"),
+    "x-amz-acl": ("x-amz-acl", " acl", "accesscontrollist"),
+    "x-amz-server-side-encryption": ("server-side-encryption", "serversideencryption", "encryption"),
+    "content-encoding": ("content-encoding",),
+    "content-type": ("content-type",),
+}
+"""Headers that the configuration asks for, and the words by which servers name them."""
+
+
+class Blame(enum.Enum):
+    """What a refused write was about."""
+
+    CONDITION = "the condition"
+    CHECKSUM = "the checksums in its headers"
+    CONTENT_MD5 = "a Content-MD5 that is missing"
+    HEADER = "another header"
+    UNNAMED = "some header, and it is not said which"
+    OTHER = "something else"
+
+
+def blame(answer: Answer | None, headers: Mapping[str, str]) -> Blame:
+    """What the refusal of a request with these headers was about. Only an error document of S3 says anything.
+
+    A proxy's page or a bare status is ``OTHER``: it may come from anybody on the way.
+    """
+    if answer is None or answer.status not in _STATUSES:
+        return Blame.OTHER
+    code = answer.field("Code").lower()
+    if not code or code.isdigit() or code in _DAMAGED or answer.status == 412:
+        return Blame.OTHER
+    text = " ".join((answer.fields or {}).values()).lower()
+    if any(word in text for word in _MD5_WORDS) and "content-md5" not in headers:
+        return Blame.CONTENT_MD5
+    header = _named(text, headers)
+    if header:
+        return Blame.HEADER
+    if any(word in text for word in _CONDITION_WORDS):
+        return Blame.CONDITION if _has_condition(headers) else Blame.OTHER
+    if any(word in text for word in _CHECKSUM_WORDS):
+        return Blame.CHECKSUM
+    return Blame.UNNAMED if answer.status == 501 or code == "notimplemented" else Blame.OTHER
+
+
+def named_header(answer: Answer, headers: Mapping[str, str]) -> str:
+    """The header of the request, beside condition and checksums, that the refusal names; empty if it names none."""
+    if not answer.field("Code"):
+        return ""
+    return _named(" ".join((answer.fields or {}).values()).lower(), headers)
+
+
+def _named(text: str, headers: Mapping[str, str]) -> str:
+    for name, words in _SETTINGS.items():
+        if name in headers and any(word in text for word in words):
+            return name
+    return next((name for name in headers if name.startswith("x-amz-meta-") and name in text), "")
+
+
+def _has_condition(headers: Mapping[str, str]) -> bool:
+    return "if-none-match" in headers or "if-match" in headers

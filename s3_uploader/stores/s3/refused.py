@@ -1,0 +1,85 @@
+"""Whose a refusal is: the name's, the credentials', a missing right's, or no S3 server's at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from s3_uploader.core.errors import Scope, StoreError, UploadCancelled
+from s3_uploader.stores.s3.client import PendingRequest
+from s3_uploader.stores.s3.probe import Reply, Said, is_plain
+from s3_uploader.stores.s3.refusals import named_header
+from s3_uploader.stores.s3.upload import ObjectUpload
+
+_SLOW = frozenset((408, 429, 503, 504))
+_DENIALS = frozenset(("AccessDenied", "401", "403"))
+_SETTINGS = {
+    "x-amz-tagging": "tags",
+    "x-amz-storage-class": "storage_class",
+    "x-amz-acl": "acl",
+    "x-amz-server-side-encryption": "sse",
+}
+
+
+class RefusableUpload(ObjectUpload):
+    """An upload that asks once more before it says why it was refused."""
+
+    __slots__ = ()
+
+    def refuse(self, call: PendingRequest, error: StoreError) -> None:
+        """The upload fails with ``error``, unless a plain name of ours tells that something else is meant."""
+        refusal = call.refusal
+        if refusal is None or isinstance(error, UploadCancelled) or refusal.status in _SLOW:
+            self.fail(error)
+            return
+        header = named_header(refusal, call.request.headers)
+        if header and error.scope is Scope.FILE:
+            setting = _SETTINGS.get(header, header)
+            error.hint = f"The server does not take {header} as it is sent: change {setting} or leave it out."
+        is_bare = error.code in ("400", "401", "403")
+        is_name = not is_plain(self.key) and (error.scope is Scope.DESTINATION or error.retryable or is_bare)
+        if is_name or is_bare:
+            self.context.probe.ask(lambda reply: self.guard(self._refused, error, reply, is_name))
+        else:
+            self.fail(error)
+
+    def _refused(self, error: StoreError, reply: Reply, is_name: bool) -> None:
+        if reply.error is not None:
+            self.fail(reply.error)
+            return
+        is_denial = error.code in _DENIALS
+        if reply.said is Said.UNCLEAR:
+            self.fail(error)
+        elif is_name and (not is_denial or self.context.takes_plain_names):
+            self.fail(
+                StoreError(
+                    error.message,
+                    code="KeyRefused",
+                    hint="This server takes plain names and refuses this one: rename the file, or look at what on the "
+                    "way to the server changes such names.",
+                )
+            )
+        elif is_denial:
+            self.fail(
+                StoreError(
+                    error.message,
+                    code="AccessDenied",
+                    scope=error.scope,
+                    hint=f"The credentials are right, so a right is missing. {error.hint}",
+                )
+            )
+        else:
+            self.fail(error)
+
+    def sure_it_is_s3(self, then: Callable[[], None]) -> None:
+        """Go on, unless whatever answers would have answered so to a key that nobody has."""
+        if self.context.caller.proven_useful or self.context.capabilities.trusted:
+            then()
+            return
+
+        def told(reply: Reply) -> None:
+            if reply.said is Said.NOT_S3 and reply.error is not None:
+                self.fail(reply.error)
+            else:
+                then()
+
+        self.context.probe.ask(lambda reply: self.guard(told, reply))
