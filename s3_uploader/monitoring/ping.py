@@ -40,7 +40,7 @@ class Ping:
     :param url: of the check. It is the check's only secret, so it is never shown.
     :param log: whose last lines become the body.
     :param notice: told if a ping failed.
-    :param send: makes the request: URL, body, seconds until it gives up.
+    :param send: makes the request: URL, body, seconds until it times out.
     :param clock: monotonic seconds.
     :param sleep: passes seconds between two tries.
     """

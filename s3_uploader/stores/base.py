@@ -166,7 +166,7 @@ class Store(Protocol):
         means that the object may or may not be there; a future that is done with a receipt means that it is there
         and proven at least as well as ``options.minimum_proof``.
 
-        :param deadline: ``time.monotonic()`` at which the upload is given up with
+        :param deadline: ``time.monotonic()`` at which the upload is cancelled with
             :class:`~s3_uploader.core.errors.UploadCancelled` (code ``"DeadlineExceeded"``).
         :param replaces: ETag (or whatever else the store puts into ``receipt.etag``) of an object under this key that
             an earlier run of ours put there and that was superseded, because the file changed meanwhile. That very

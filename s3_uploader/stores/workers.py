@@ -1,7 +1,7 @@
 """A small pool of threads for stores that copy with blocking calls, and the task: one upload under way.
 
 ``concurrent.futures.ThreadPoolExecutor`` would do but for three things: the interpreter waits for its threads at exit,
-for ever if one hangs on a dead mount; it cannot give up a running call; and it knows no deadlines.
+for ever if one hangs on a dead mount; it cannot cancel a running call; and it knows no deadlines.
 """
 
 from __future__ import annotations
