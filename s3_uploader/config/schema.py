@@ -252,7 +252,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Literal["delete", "keep"] | MoveTo, Meta(description="What becomes of a file that has been shipped.")
     ] = "delete"
     on_failure: Annotated[
-        Literal["keep", "delete"] | MoveTo, Meta(description="What becomes of a file that cannot be shipped.")
+        Literal["keep", "delete"] | MoveTo,
+        Meta(
+            description="What becomes of a file that cannot be shipped. One whose key is taken by other content is "
+            "never deleted."
+        ),
     ] = "keep"
     claim_dir: Annotated[
         str | None,

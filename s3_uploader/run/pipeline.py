@@ -399,7 +399,13 @@ class Pipeline:
         if error.retryable or error.code == "DeadlineExceeded":
             self._window.struggled()
         self._settlement.settled_in(upload.file.candidate.directory, removed=False)
-        self._settlement.record_failure(upload, code=error.code, message=error.message, hint=error.hint)
+        self._settlement.record_failure(
+            upload,
+            code=error.code,
+            message=error.message,
+            hint=error.hint,
+            is_conflict=isinstance(error, ConflictError),
+        )
         upload.file.close()
 
     def _blame_destination(self) -> None:

@@ -190,7 +190,9 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
         if config.on_failure == "delete" and not context.is_rehearsal:
             emit(
                 Notice(
-                    "warning", "on_failure is delete: a file that cannot be shipped is deleted, and is nowhere else."
+                    "warning",
+                    "on_failure is delete: a file that cannot be shipped is deleted, and is nowhere else. "
+                    "A file whose key is taken by other content is kept.",
                 )
             )
         settlement = Settlement(

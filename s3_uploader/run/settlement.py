@@ -19,7 +19,7 @@ from s3_uploader.core.errors import SIMULATED, StateError, StoreError
 from s3_uploader.core.events import DirectoryPruned, Emit, FileLeft, LocalTrouble, Uploaded, UploadFailed
 from s3_uploader.core.model import Candidate, FailureBucket, Fingerprint, Left, Receipt
 from s3_uploader.ledger.rows import FailingRow, ShippedRow, after_failure
-from s3_uploader.run.superseded import FactMemory, Superseded
+from s3_uploader.run.superseded import FactMemory, Superseded, is_outdated
 from s3_uploader.spool.layouts.base import Layout, is_stranger, original_name
 from s3_uploader.spool.open_file import Closing, OpenFile
 from s3_uploader.spool.readiness import FUTURE_TOLERANCE
@@ -210,7 +210,7 @@ class Settlement:
                         self.superseded.forget(receipt.key)
                     unchanged.append((upload, receipt))
                 else:
-                    self.superseded.add(receipt)
+                    self._note_outdated(upload, receipt)
                     del unsettled[id(upload)]
                     self.settled_in(upload.file.candidate.directory, removed=False)
                     self.leave(upload.file.candidate, reason, "it changed while it was uploaded")
@@ -226,8 +226,8 @@ class Settlement:
             unsettled.clear()
             self._due_at = monotonic + _BATCH_SECONDS
             leaving = [(upload.file, (upload, receipt, monotonic - upload.began)) for upload, receipt in unchanged]
-            for _, receipt, _ in self._leaving.take(leaving):
-                self.superseded.add(receipt)
+            for upload, receipt, _ in self._leaving.take(leaving):
+                self._note_outdated(upload, receipt)
         except StateError:
             for upload in unsettled.values():
                 self.leave(upload.file.candidate, Left.POSTPONED, "")
@@ -241,7 +241,11 @@ class Settlement:
         return self._leaving.is_taken(path)
 
     def _dispose_of_taken(self) -> None:
-        for _, receipt, _ in self._leaving.dispose():
+        self._leaving.dispose(changed=lambda what: self._note_outdated(what[0], what[1]))
+
+    def _note_outdated(self, upload: FileTask, receipt: Receipt) -> None:
+        """A file has changed: if that was its content, the object that it left behind is out of date."""
+        if is_outdated(upload.file, receipt):
             self.superseded.add(receipt)
 
     def _conclude_disposed(self) -> None:
@@ -380,11 +384,18 @@ class Settlement:
             )
         )
 
-    def record_failure(self, upload: FileTask, *, code: str, message: str, hint: str) -> None:
-        """A file of its own kind of trouble: it waits, longer each time, and then meets ``on_failure``."""
+    def record_failure(
+        self, upload: FileTask, *, code: str, message: str, hint: str, is_conflict: bool = False
+    ) -> None:
+        """A file of its own kind of trouble: it waits, longer each time, and then meets ``on_failure``.
+
+        :param is_conflict: other content has its key; so nothing is wrong with the file, and it is never deleted.
+        """
         candidate = upload.file.candidate
         row = self._failing_row(upload, code, message)
-        disposition = self._dispose_of_failure(upload, row.attempts) if code not in _NOT_OF_THE_FILE else "kept"
+        disposition = "kept"
+        if code not in _NOT_OF_THE_FILE:
+            disposition = self._dispose_of_failure(upload, row.attempts, is_conflict=is_conflict)
         if disposition == "kept":
             self.counters.count_waiting(candidate)
             self._note_failed(row)
@@ -431,9 +442,10 @@ class Settlement:
         self._note_failed(msgspec.structs.replace(row, attempts=row.attempts - 1, next_try_at=row.last_failed_at))
         self.leave(upload.file.candidate, Left.POSTPONED, "")
 
-    def _dispose_of_failure(self, upload: FileTask, attempts: int) -> str:
+    def _dispose_of_failure(self, upload: FileTask, attempts: int, *, is_conflict: bool) -> str:
         policy = self._on_failure
-        if attempts < policy.attempts or (policy.move_to is None and not policy.delete):
+        deletes = policy.delete and not is_conflict
+        if attempts < policy.attempts or (policy.move_to is None and not deletes):
             return "kept"
         # What failed is the content that was opened: whatever has its name by now is a different matter.
         self._root.refresh()

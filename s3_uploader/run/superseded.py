@@ -1,4 +1,4 @@
-"""Objects that we put there ourselves and that are out of date, because their file changed while it was uploaded.
+"""Objects that we put there ourselves and that are out of date: the content of their file changed during the upload.
 
 Such an object, and no other, may be replaced by the next upload of its key whatever ``on_conflict`` says. It is known
 by its ETag, and forgotten as soon as it is up to date again: from then on it is the only copy of what it holds.
@@ -6,11 +6,16 @@ by its ETag, and forgotten as soon as it is up to date again: from then on it is
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Protocol
 
 from s3_uploader.core.errors import ConflictError
 from s3_uploader.core.model import Receipt
+from s3_uploader.spool.open_file import OpenFile
+
+_MOST_READ = 64 * 2**20
+_CHUNK = 2**20
 
 
 class FactMemory(Protocol):
@@ -36,7 +41,7 @@ class Superseded:
         self._now = now
 
     def add(self, receipt: Receipt) -> None:
-        """The file has changed since this receipt was given for it."""
+        """The content of the file has changed since this receipt was given for it."""
         if receipt.etag:
             self._facts.remember(self._name(receipt.key), receipt.etag, now=self._now())
 
@@ -54,3 +59,53 @@ class Superseded:
 
     def _name(self, key: str) -> str:
         return f"superseded:{self._address(key)}"
+
+
+def is_outdated(file: OpenFile, receipt: Receipt) -> bool:
+    """Whether the object of a file that has changed holds another content than the file does now.
+
+    A rename, a removal or new rights change a file too (its ctime), and leave the object as good as it was: another
+    uploader may have delivered the same file by it, and removed it. A ctime that alone has changed may hide a write,
+    where somebody has put the mtime back; then the content is read once more. In doubt the object is not outdated:
+    what is in its way then is a conflict, and nothing is lost.
+    """
+    if file.has_new_content():
+        return True
+    if receipt.encoding or file.fingerprint.size > _MOST_READ:
+        return False
+    algorithm, _, digest = receipt.checksum.partition(":")
+    if algorithm not in ("sha256", "md5", "crc32"):
+        algorithm, digest = "md5", receipt.etag
+    try:
+        found = _digests(file.descriptor, algorithm)
+    except OSError:
+        return False
+    return _looks_like(algorithm, digest) and digest.lower() not in found
+
+
+def _looks_like(algorithm: str, digest: str) -> bool:
+    """Whether it is a digest in one of the spellings that :func:`_digests` gives; an ETag may be anything."""
+    if algorithm == "md5":
+        return len(digest) == 32 and all(character in "0123456789abcdefABCDEF" for character in digest)
+    return bool(digest)
+
+
+def _digests(descriptor: int, algorithm: str) -> tuple[str, ...]:
+    """The digest of an open file, in hexadecimal digits and as base64, in lower case.
+
+    :raises OSError: if it cannot be read.
+    """
+    import base64
+    import hashlib
+    import zlib
+
+    crc, other = 0, hashlib.new("md5" if algorithm == "crc32" else algorithm, usedforsecurity=False)
+    offset = 0
+    while chunk := os.pread(descriptor, _CHUNK, offset):
+        offset += len(chunk)
+        if algorithm == "crc32":
+            crc = zlib.crc32(chunk, crc)
+        else:
+            other.update(chunk)
+    raw = crc.to_bytes(4, "big") if algorithm == "crc32" else other.digest()
+    return raw.hex(), base64.b64encode(raw).decode().lower()

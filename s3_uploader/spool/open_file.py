@@ -47,6 +47,19 @@ class OpenFile(msgspec.Struct):
             return Left.CHANGED
         return None
 
+    def has_new_content(self) -> bool:
+        """Whether the content is no longer what was opened, or somebody has the file open who may be changing it.
+
+        A file that was only renamed or removed, or whose rights changed, has changed too (:meth:`why_changed`), but
+        what was read from it is what it held. A file that cannot be asked counts as such a one.
+        """
+        try:
+            if is_being_written(self.descriptor):
+                return True
+            return not Fingerprint.of(os.fstat(self.descriptor)).same_content_as(self.fingerprint)
+        except OSError:
+            return False
+
     def look_again(self) -> bool:
         """Take the fingerprint anew; returns whether it is still the same.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 from s3_uploader.core.control import Clock
@@ -75,31 +75,29 @@ class RemovalBatch(Generic[_What]):
         """``id()`` of each file of the last batch: these are closed here."""
         return {id(file) for file, _, _ in self._taken}
 
-    def dispose(self) -> list[_What]:
+    def dispose(self, *, changed: Callable[[_What], None] = lambda what: None) -> None:
         """Look once more at what was taken, remove it or move it away, and begin to close the files.
 
         Called again after an exception it goes on where that was.
 
-        :returns: what goes with those that turned out to have changed.
+        :param changed: called with what goes with a file that turned out to have changed, while that is still open.
         """
         if not self._taken:
-            return []
+            return
         pause = self._taken_at + MOMENT_SECONDS - self._clock.monotonic()
         if pause > 0 and self._private:
             self._clock.sleep(pause)
         self._root.refresh()
-        changed: list[_What] = []
         for index, (file, what, outcome) in enumerate(self._taken):
             if isinstance(outcome, Detached):
                 then = self._dispose(file, outcome)
                 self._taken[index] = file, what, then
                 if _has_changed(then):
-                    changed.append(what)
+                    changed(what)
         taken, self._taken = self._taken, []
         self._private.clear()
         self._disposed.extend((what, outcome) for _, what, outcome in taken if not isinstance(outcome, Detached))
         self._closing = Closing(file for file, _, _ in taken)
-        return changed
 
     def conclude(self) -> Iterator[tuple[_What, Left | OSError | None]]:
         """What became of each file that was disposed of, once all of them are closed."""

@@ -135,15 +135,20 @@ def test_zc_s3uploadqueue(example: Callable[[str], Path], s3: S3Endpoint) -> Non
 
 
 def test_jollyae(example: Callable[[str], Path], s3: S3Endpoint) -> None:
-    """A file goes from incoming through working to completed, one that cannot be shipped to failed."""
+    """A file goes from incoming through working to completed, over an older object; a failure goes to failed."""
     place = example("jollyae")
     (place / "incoming").mkdir()
-    s3.client().put_object(Bucket="doodad-results", Key="taken", Body=b"somebody else's")
+    for key in ("doodad", "taken"):
+        s3.client().put_object(Bucket="doodad-results", Key=key, Body=b"somebody else's")
     with watching(place, environment(place, s3)):
         put(place / "incoming/doodad", b"result")
-        put(place / "incoming/taken", b"ours")
         put(place / "incoming/unfinished.part", b"half")
-        wait_until(lambda: (place / "completed/doodad").exists() and (place / "failed/taken").exists())
+        wait_until((place / "completed/doodad").exists)
+    config = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps({**config, "on_conflict": "fail"}))
+    with watching(place, environment(place, s3)):
+        put(place / "incoming/taken", b"ours")
+        wait_until((place / "failed/taken").exists)
     assert (place / "completed/doodad").read_bytes() == b"result"
     assert (place / "failed/taken").read_bytes() == b"ours"
     assert [path.name for path in (place / "incoming").iterdir()] == ["unfinished.part"]

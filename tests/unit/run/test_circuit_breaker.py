@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from s3_uploader.core.errors import ConflictError, Scope, StoreError, UploadCancelled
-from s3_uploader.core.model import Proof, Receipt
+from s3_uploader.core.errors import Scope, StoreError, UploadCancelled
 from s3_uploader.run.circuit_breaker import CircuitBreaker
-from s3_uploader.run.superseded import Superseded
-from tests.fakes import FakeRecords
 
 OWN = StoreError("no", code="KeyRefused")
 PASSING = StoreError("slow down", code="SlowDown", retryable=True)
@@ -109,31 +106,3 @@ def test_files_that_failed_before() -> None:
     assert not breaker.must_trip(in_flight=0, now=99)
     breaker.succeeded()
     assert not breaker.has_enough_of_old_failures
-
-
-class TestSuperseded:
-    def test_known_by_its_etag(self) -> None:
-        """Only the very object that was put there is known as outdated."""
-        superseded = Superseded(FakeRecords(), address=lambda key: f"bucket/{key}", now=lambda: 0.0)
-        superseded.add(Receipt(key="a", size=1, proof=Proof.MD5, etag="1"))
-        assert superseded.has("a", ConflictError("", existing="1"))
-        assert not superseded.has("a", ConflictError("", existing="2"))
-        assert not superseded.has("a", ConflictError(""))
-        assert not superseded.has("b", ConflictError("", existing="1"))
-
-    def test_forgotten(self) -> None:
-        """Once the object is up to date, it is protected like any other."""
-        records = FakeRecords()
-        superseded = Superseded(records, address=str, now=lambda: 0.0)
-        superseded.forget("a")
-        assert records.facts == {}
-        superseded.add(Receipt(key="a", size=1, proof=Proof.MD5, etag="1"))
-        superseded.forget("a")
-        assert not superseded.has("a", ConflictError("", existing="1"))
-        assert not superseded.has("a", ConflictError(""))
-
-    def test_no_etag(self) -> None:
-        """A destination without ETags has nothing to be known by."""
-        records = FakeRecords()
-        Superseded(records, address=str, now=lambda: 0.0).add(Receipt(key="a", size=1, proof=Proof.MD5))
-        assert records.facts == {}

@@ -23,6 +23,7 @@ from s3_uploader.run.settlement import FailurePolicy, FileTask, SuccessPolicy
 from s3_uploader.spool.layouts.tree import TreeLayout
 from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.removal import MoveTarget
+from s3_uploader.spool.removal_batch import RemovalBatch
 from s3_uploader.spool.root import SpoolRoot
 from tests import fakes
 from tests.changes import append, overwrite, overwrite_and_put_mtime_back
@@ -217,21 +218,17 @@ def _delete_and_make_anew(path: Path) -> None:
     write(path, "next")
 
 
-CHANGES = [
-    append,
-    overwrite,
-    overwrite_and_put_mtime_back,
-    _truncate,
-    _replace,
-    _replace_with_the_same_times,
-    _delete_and_make_anew,
-]
+CHANGES = [append, overwrite, overwrite_and_put_mtime_back, _truncate]
+REPLACEMENTS = [_replace, _replace_with_the_same_times, _delete_and_make_anew]
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", [*CHANGES, *REPLACEMENTS])
 @pytest.mark.parametrize("moment", ["during_body", "before_answer", "after_answer", "commit"])
 def test_a_file_that_changes(harness: Harness, change: Callable[[Path], None], moment: str) -> None:
-    """Whatever a producer does to a file at whatever moment of its upload, its last content is kept and shipped."""
+    """Whatever a producer does to a file at whatever moment of its upload, its last content is kept and shipped.
+
+    If that is another file of the same name, the first one was delivered whole, and is not replaced.
+    """
     path = harness.write("x", "data")
     if moment == "commit":
         fired: list[None] = []
@@ -251,6 +248,10 @@ def test_a_file_that_changes(harness: Harness, change: Callable[[Path], None], m
     path = harness.base / "x"
     os.utime(path, (harness.clock.seconds - 100,) * 2)
     report = harness.run()
+    if change in REPLACEMENTS:
+        assert (report.failed, report.exit_code) == (1, 1)
+        assert (harness.store.objects["x"], path.read_bytes()) == (b"data", last)
+        return
     assert (report.shipped, report.exit_code) == (1, 0)
     assert harness.store.objects["x"] == last
     assert harness.names() == set()
@@ -311,6 +312,51 @@ class TestSuperseded:
         harness.write("x", "a later file of this name")
         assert harness.run().exit_code == 1
         assert harness.store.objects == {"x": b"data"}
+
+    @pytest.mark.parametrize("when", ["before_answer", "after_answer"])
+    @pytest.mark.parametrize("change", ["renamed", "removed", "chmod"])
+    def test_what_was_sent_whole_is_not_outdated(
+        self, harness: Harness, tmp_path: Path, when: str, change: str
+    ) -> None:
+        """A file that only lost its name or changed its rights was sent as it is: nobody may replace its object."""
+        path = harness.write("x", "delivered")
+        actions = {
+            "renamed": lambda: os.rename(path, tmp_path / "elsewhere"),
+            "removed": lambda: os.unlink(path),
+            "chmod": lambda: path.chmod(0o640),
+        }
+        getattr(harness.store, when)["x"] = actions[change]
+        harness.run()
+        assert harness.store.objects == {"x": b"delivered"}
+        getattr(harness.store, when).clear()
+        harness.write("x", "a later file of this name")
+        harness.clock.seconds += 100
+        assert harness.run().exit_code == 1
+        assert harness.store.objects == {"x": b"delivered"}
+        assert harness.names() == {"x"}
+
+    @pytest.mark.parametrize("late", ["take", "dispose"])
+    def test_content_that_changes_before_the_removal_is_outdated(
+        self, harness: Harness, late: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A file that was written to after it was recorded may replace its own object too."""
+        path = harness.write("x", "old")
+        real = getattr(RemovalBatch, late)
+        descriptor = os.open(path, os.O_RDONLY)
+
+        def write_first(self: RemovalBatch, *arguments: Any, **options: Any) -> Any:
+            # By descriptor: the name may be a private one by now.
+            if late == "take" or self.has_taken:
+                overwrite(Path(f"/proc/self/fd/{descriptor}"))
+            return real(self, *arguments, **options)
+
+        monkeypatch.setattr(RemovalBatch, late, write_first)
+        assert harness.run().left == {"changed": 1}
+        os.close(descriptor)
+        monkeypatch.undo()
+        harness.write("x", "new")
+        assert harness.run().shipped == 1
+        assert harness.store.replaced == ["x"]
 
     def test_not_after_the_end(self, harness: Harness) -> None:
         """A run that was asked to stop begins no second upload."""
@@ -479,6 +525,24 @@ class TestOnFailure:
         harness.run()
         assert harness.names() == set()
         assert harness.told(UploadFailed)[0].disposition == "deleted"
+
+    def test_a_conflict_is_never_deleted(self, harness: Harness) -> None:
+        """Nothing is wrong with a file whose key is taken by other content: it stays, whatever is asked for."""
+        harness.on_failure = FailurePolicy(delete=True)
+        harness.write("x", "the only copy")
+        harness.store.objects["x"] = b"other content"
+        report = harness.run()
+        assert (report.exit_code, report.backlog, harness.names()) == (1, 1, {"x"})
+        assert harness.told(UploadFailed)[0].disposition == "kept"
+        assert harness.store.objects == {"x": b"other content"}
+
+    def test_a_conflict_is_moved_where_that_is_asked_for(self, harness: Harness, tmp_path: Path) -> None:
+        """Who has failures moved finds conflicts there too, with their content."""
+        harness.on_failure = FailurePolicy(move_to=MoveTarget(str(tmp_path / "failed")))
+        harness.write("x", "the only copy")
+        harness.store.objects["x"] = b"other content"
+        assert harness.run().exit_code == 1
+        assert (tmp_path / "failed/x").read_text() == "the only copy"
 
     @pytest.mark.parametrize("code", ["NoRoomToCompress", "InternalError", "Unexpected"])
     def test_what_is_not_the_files_fault(self, harness: Harness, code: str) -> None:

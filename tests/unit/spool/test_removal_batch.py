@@ -61,7 +61,7 @@ def test_step_by_step(root: SpoolRoot, spool: Path) -> None:
     assert out.is_taken(".a.s3u")
     assert not out.is_taken("a")
     assert out.identities() == {id(file) for file, _ in files}
-    assert out.dispose() == []
+    out.dispose(changed=pytest.fail)
     assert clock.slept == pytest.approx([removal_batch.MOMENT_SECONDS], rel=1e-3)
     assert paths_below(spool) == set()
     assert not out.is_taken(".a.s3u")
@@ -69,7 +69,7 @@ def test_step_by_step(root: SpoolRoot, spool: Path) -> None:
     assert list(out.conclude()) == [("a", None), ("b", None)]
     assert [file.descriptor for file, _ in files] == [-1, -1]
     assert not out.has_disposed
-    assert out.dispose() == []
+    out.dispose(changed=pytest.fail)
     assert list(out.conclude()) == []
 
 
@@ -88,7 +88,7 @@ def test_files_that_are_kept(root: SpoolRoot, spool: Path) -> None:
     out, clock = made(root, keep=True)
     files = opened(root)
     out.take(files)
-    assert out.dispose() == []
+    out.dispose(changed=pytest.fail)
     assert list(out.conclude()) == [("a", None), ("b", None)]
     assert (paths_below(spool), clock.slept) == ({"a", "b"}, [])
     assert [file.descriptor for file, _ in files] == [-1, -1]
@@ -111,7 +111,9 @@ def test_changes_are_told_at_each_step(root: SpoolRoot, spool: Path) -> None:
     (spool / "a").write_text("changed")
     assert out.take(files) == ["a"]
     (spool / ".b.s3u").write_text("changed")
-    assert out.dispose() == ["b"]
+    changed: list[str] = []
+    out.dispose(changed=changed.append)
+    assert changed == ["b"]
     assert list(out.conclude()) == [("a", Left.CHANGED), ("b", Left.CHANGED)]
     assert paths_below(spool) == {"a", "b"}
 
@@ -126,7 +128,7 @@ def test_errors_are_outcomes(root: SpoolRoot, spool: Path, monkeypatch: pytest.M
     out.take(opened(root))
     with monkeypatch.context() as patched:
         patched.setattr(os, "unlink", refuse)
-        assert out.dispose() == []
+        out.dispose(changed=pytest.fail)
     outcomes = dict(out.conclude())
     assert all(isinstance(outcome, PermissionError) for outcome in outcomes.values())
     assert paths_below(spool) == {"a", "b"}

@@ -1,0 +1,134 @@
+"""Objects of ours that are out of date: by what they are known, and what makes one."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from s3_uploader.core.errors import ConflictError
+from s3_uploader.core.model import Proof, Receipt
+from s3_uploader.run.superseded import Superseded, is_outdated
+from s3_uploader.spool.open_file import OpenFile, open_candidate
+from s3_uploader.spool.root import SpoolRoot
+from tests.changes import append, overwrite, overwrite_and_put_mtime_back
+from tests.fakes import FakeRecords, candidate, write
+
+
+class TestSuperseded:
+    def test_known_by_its_etag(self) -> None:
+        """Only the very object that was put there is known as outdated."""
+        superseded = Superseded(FakeRecords(), address=lambda key: f"bucket/{key}", now=lambda: 0.0)
+        superseded.add(Receipt(key="a", size=1, proof=Proof.MD5, etag="1"))
+        assert superseded.has("a", ConflictError("", existing="1"))
+        assert not superseded.has("a", ConflictError("", existing="2"))
+        assert not superseded.has("a", ConflictError(""))
+        assert not superseded.has("b", ConflictError("", existing="1"))
+
+    def test_forgotten(self) -> None:
+        """Once the object is up to date, it is protected like any other."""
+        records = FakeRecords()
+        superseded = Superseded(records, address=str, now=lambda: 0.0)
+        superseded.forget("a")
+        assert records.facts == {}
+        superseded.add(Receipt(key="a", size=1, proof=Proof.MD5, etag="1"))
+        superseded.forget("a")
+        assert not superseded.has("a", ConflictError("", existing="1"))
+        assert not superseded.has("a", ConflictError(""))
+
+    def test_no_etag(self) -> None:
+        """A destination without ETags has nothing to be known by."""
+        records = FakeRecords()
+        Superseded(records, address=str, now=lambda: 0.0).add(Receipt(key="a", size=1, proof=Proof.MD5))
+        assert records.facts == {}
+
+
+CONTENT = b"data"
+RECEIPTS = {
+    "md5 in the ETag": {"etag": hashlib.md5(CONTENT).hexdigest()},
+    "crc32": {"checksum": "crc32:" + base64.b64encode(zlib.crc32(CONTENT).to_bytes(4, "big")).decode(), "etag": "u-1"},
+    "sha256": {"checksum": "sha256:" + hashlib.sha256(CONTENT).hexdigest()},
+    "md5": {"checksum": "md5:" + hashlib.md5(CONTENT).hexdigest().upper()},
+}
+
+
+class TestOutdated:
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        """A file of the spool."""
+        (tmp_path / "spool").mkdir()
+        return write(tmp_path / "spool/x", "data")
+
+    @pytest.fixture
+    def file(self, path: Path) -> Iterator[OpenFile]:
+        """The same, as it was opened for its upload."""
+        root = SpoolRoot(str(path.parent))
+        opened = open_candidate(root, candidate("x"))
+        assert isinstance(opened, OpenFile)
+        yield opened
+        opened.close()
+        root.close()
+
+    @pytest.mark.parametrize("receipt", RECEIPTS.values(), ids=RECEIPTS)
+    def test_other_content(self, path: Path, file: OpenFile, receipt: dict[str, str]) -> None:
+        """A write makes the object outdated, also one whose time was put back."""
+        overwrite_and_put_mtime_back(path)
+        assert is_outdated(file, Receipt(key="x", size=4, proof=Proof.MD5, **receipt))
+
+    @pytest.mark.parametrize("receipt", RECEIPTS.values(), ids=RECEIPTS)
+    def test_the_same_content(self, path: Path, file: OpenFile, receipt: dict[str, str]) -> None:
+        """Neither a rename nor new rights make it outdated: what was sent is what the file held."""
+        path.chmod(0o600)
+        path.rename(path.with_name("y"))
+        assert not is_outdated(file, Receipt(key="x", size=4, proof=Proof.MD5, **receipt))
+
+    @pytest.mark.parametrize("change", [append, overwrite, os.utime])
+    def test_the_times_tell(self, path: Path, file: OpenFile, change: object) -> None:
+        """Another size or mtime is enough, whatever the receipt says."""
+        change(path)  # type: ignore[operator]
+        assert is_outdated(file, Receipt(key="x", size=4, proof=Proof.SIZE))
+
+    def test_a_writer_is_enough(self, path: Path, file: OpenFile) -> None:
+        """Somebody who has the file open for writing is about to make it outdated."""
+        with path.open("r+b"):
+            assert is_outdated(file, Receipt(key="x", size=4, proof=Proof.SIZE))
+
+    @pytest.mark.parametrize(
+        "receipt",
+        [
+            {},
+            {"etag": "0123-2"},
+            {"etag": "d41d8cd98f00b204e9800998ecf8427z"},
+            {"checksum": "crc64nvme:AAAAAAAAAAA="},
+            {"checksum": "crc32:AAAAAA==", "encoding": "gzip"},
+        ],
+    )
+    def test_in_doubt_it_is_not(self, path: Path, file: OpenFile, receipt: dict[str, str]) -> None:
+        """Where the receipt says nothing about the file's own bytes, the object is protected like any other."""
+        overwrite_and_put_mtime_back(path)
+        assert not is_outdated(file, Receipt(key="x", size=4, proof=Proof.MD5, **receipt))
+
+    def test_large_files_are_not_read_again(self, path: Path, file: OpenFile, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A look at the content is bounded; a file above that is not outdated."""
+        monkeypatch.setattr("s3_uploader.run.superseded._MOST_READ", 3)
+        overwrite_and_put_mtime_back(path)
+        assert not is_outdated(file, Receipt(key="x", size=4, proof=Proof.MD5, etag="0" * 32))
+
+    def test_a_file_that_cannot_be_read(self, path: Path, file: OpenFile, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A disk that fails makes nothing outdated."""
+
+        def fail(*arguments: object) -> bytes:
+            raise OSError(5, "Input/output error")
+
+        overwrite_and_put_mtime_back(path)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pread", fail)
+            outdated = is_outdated(file, Receipt(key="x", size=4, proof=Proof.MD5, etag="0" * 32))
+            patch.setattr(os, "fstat", fail)
+            outdated = outdated or is_outdated(file, Receipt(key="x", size=4, proof=Proof.SIZE))
+        assert not outdated
