@@ -72,13 +72,23 @@ class LockHeld(UploaderError):
 
     :param pid: its process, 0 if unknown.
     :param held_since: seconds since the epoch, ``None`` if unknown.
+    :param is_stranger: who has it does not look like a run of this program.
     """
 
-    def __init__(self, message: str, *, holder: str, pid: int = 0, held_since: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        holder: str,
+        pid: int = 0,
+        held_since: float | None = None,
+        is_stranger: bool = False,
+    ) -> None:
         super().__init__(message)
         self.holder = holder
         self.pid = pid
         self.held_since = held_since
+        self.is_stranger = is_stranger
 
 
 class EngineUnavailable(UploaderError):

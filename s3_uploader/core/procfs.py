@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 _STATES = {
     "R": "running",
@@ -20,6 +21,42 @@ _STATES = {
 }
 _MOUNTS = "/proc/self/mountinfo"
 _WRITES = os.O_WRONLY | os.O_RDWR
+_CAP_DAC_OVERRIDE = 1 << 1
+_OF_ONE_HOST = frozenset(
+    (
+        "bcachefs",
+        "btrfs",
+        "exfat",
+        "ext2",
+        "ext3",
+        "ext4",
+        "f2fs",
+        "jfs",
+        "nilfs2",
+        "ntfs3",
+        "overlay",
+        "ramfs",
+        "reiserfs",
+        "tmpfs",
+        "ubifs",
+        "vfat",
+        "xfs",
+        "zfs",
+    )
+)
+
+
+class Credentials(NamedTuple):
+    """What the kernel grants a process its rights by.
+
+    :param uid: of the user who started it, also where it is installed set-user-ID.
+    :param groups: of that user, the supplementary ones included.
+    :param overrides: whether it has the capability to pass over the permissions of files.
+    """
+
+    uid: int
+    groups: frozenset[int]
+    overrides: bool
 
 
 def is_alive(pid: int) -> bool | None:
@@ -102,6 +139,22 @@ def user_of(pid: int) -> int | None:
         return None
 
 
+def credentials_of(pid: int) -> Credentials | None:
+    """The user and the groups of a process; ``None`` if that cannot be seen."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            found = dict(line.split(b":", 1) for line in file.read(65536).splitlines() if b":" in line)
+        groups = {int(found[b"Gid"].split()[0]), *map(int, found[b"Groups"].split())}
+        has_capability = bool(int(found[b"CapEff"], 16) & _CAP_DAC_OVERRIDE)
+        real, effective = (int(number) for number in found[b"Uid"].split()[:2])
+        # A program that is installed set-user-ID lends its capabilities. In a user namespace of their own everybody
+        # has all of them, which mean nothing outside of it.
+        overrides = has_capability and real == effective and _user_namespace(pid) == _user_namespace(os.getpid()) != ""
+        return Credentials(real, frozenset(groups), overrides)
+    except (OSError, KeyError, IndexError, ValueError):
+        return None
+
+
 def boot_time() -> float:
     """When the machine was started, in seconds since the epoch; 0 if that cannot be seen."""
     try:
@@ -149,6 +202,33 @@ def file_system_of(device: int) -> str:
     except (OSError, ValueError, IndexError):
         pass
     return ""
+
+
+def file_system_at(descriptor: int) -> str:
+    """The type of the file system that an open file or directory lies on, such as ``nfs4`` or ``fuse.sshfs``.
+
+    The number of the mount tells it also where ``st_dev`` is not that of the mount (btrfs).
+    """
+    try:
+        with open(f"/proc/self/fdinfo/{descriptor}", "rb") as file:
+            mount = next(line.split()[1] for line in file if line.startswith(b"mnt_id:"))
+        with open(_MOUNTS, "rb") as mounts:
+            fields = next(found for line in mounts if (found := line.split(b" "))[0] == mount)
+            return os.fsdecode(fields[fields.index(b"-", 6) + 1])
+    except (OSError, ValueError, IndexError, StopIteration):
+        return ""
+
+
+def is_local(file_system: str) -> bool:
+    """Whether a file system of that type belongs to one host, with one cache; of an unknown one that is not assumed."""
+    return file_system in _OF_ONE_HOST
+
+
+def _user_namespace(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/user")
+    except OSError:
+        return ""
 
 
 def _stat(pid: int) -> list[bytes]:

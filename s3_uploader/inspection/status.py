@@ -26,9 +26,10 @@ from s3_uploader.inspection.preview import look
 from s3_uploader.ledger import FailingRow, Ledger, RunRow
 from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.run.assembly import Place, build_globs, move_directory, open_place
+from s3_uploader.spool.holder import Holder
 from s3_uploader.spool.layouts.base import is_stranger
 from s3_uploader.spool.layouts.strangers import look_at
-from s3_uploader.spool.lock import Holder, holder_of
+from s3_uploader.spool.lock import holder_of
 from s3_uploader.spool.root import Names
 
 _LOOK_SECONDS = 3.0

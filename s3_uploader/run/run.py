@@ -132,7 +132,7 @@ def _run_once(
             seconds = clock.monotonic() - began
             return _empty_report(config, RunEnd.SIGNAL, started_at, seconds, signal_number=stop.signal_number)
         try:
-            return _locked_run(place, context, max_runtime_seconds)
+            return _locked_run(place, context, max_runtime_seconds, lock)
         finally:
             lock.release()
 
@@ -167,7 +167,7 @@ def _lock(place: Place, emit: Emit, clock: Clock, wait_seconds: float) -> Lock:
     )
 
 
-def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | None) -> RunReport:
+def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | None, lock: Lock) -> RunReport:
     config = place.config
     emit, clock = context.emit, context.clock
     with Ledger.open(
@@ -208,6 +208,7 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
             prune=config.prune_empty_dirs if config.prune_empty_dirs is not None else config.layout == "dated",
             random=context.random,
             is_rehearsal=context.is_rehearsal,
+            confirm_lock=lock.confirm,
         )
         claims = _claims(place, emit)
         pipeline = Pipeline(
@@ -330,7 +331,9 @@ def _measure_not_begun(
 def _step_aside(place: Place, held: LockHeld, context: RunContext, at: float) -> None:
     """Leave the spool to the run that has it, and say so: louder, if it has had it for too long."""
     problems: tuple[Problem, ...] | None = None
-    if held.held_since is None or at - held.held_since < _LONG_HELD_SECONDS:
+    if held.is_stranger:
+        context.emit(Notice("warning", str(held)))
+    elif held.held_since is None or at - held.held_since < _LONG_HELD_SECONDS:
         context.emit(Notice("info", str(held)))
     else:
         problems = notices.step_aside(place.config, held, state_dir=place.state_dir, now=at, emit=context.emit)

@@ -99,6 +99,7 @@ class Settlement:
     :param run: the number of the run in the ledger.
     :param random: a float in [0, 1), spreads the tries of files that failed together.
     :param is_rehearsal: whether failures that were made up count.
+    :param confirm_lock: raises ``StateError`` if another run may have the spool by now; asked before each batch.
 
     ``tally`` and ``failures`` hold what was counted.
     """
@@ -118,6 +119,7 @@ class Settlement:
         prune: bool,
         random: Callable[[], float],
         is_rehearsal: bool = False,
+        confirm_lock: Callable[[], None] = lambda: None,
     ) -> None:
         self._root = root
         self._layout = layout
@@ -131,6 +133,7 @@ class Settlement:
         self._prune = prune
         self._random = random
         self._is_rehearsal = is_rehearsal
+        self._confirm_lock = confirm_lock
         self.counters = RunCounters()
         self.superseded = Superseded(records, address=store.address, now=clock.now)
         self._any_failing = records.failing_count() > 0
@@ -193,6 +196,7 @@ class Settlement:
         self._dispose_of_taken()
         try:
             if self._proven or self._failed:
+                self._confirm_lock()
                 self._commit_batch()
         finally:
             self._conclude_disposed()

@@ -1,8 +1,16 @@
-"""One run per spool: the lock on the spool's directory, and who holds it.
+"""One run per spool: the lock of a spool, and who holds it.
 
-The lock is ``flock(2)`` on the directory itself. The kernel releases it when its holder dies, however it dies; it needs
-no file in the spool; and it holds between users and configurations that have nothing else in common. Beside it, in the
-state directory, lies a note that describes the holder. The note is only for people: nothing depends on it.
+There are two locks, and a run takes both:
+
+* ``flock(2)`` on the spool's directory, as all versions of this program do. It keeps apart what runs on one host.
+  Anybody who may read the directory can take it too, so a holder that cannot be an uploader of the spool is passed
+  over, and said.
+* A byte-range lock on a file in the directory (:mod:`s3_uploader.spool.lock_file`), which only the spool's owner can
+  open, and which network file systems carry from host to host.
+
+Where neither can be had there is a lock in the state directory. The kernel releases all of them when their holder dies,
+however it dies. Beside them, in the state directory and, where other hosts may look, in the lock file, lies a note that
+describes the holder. The note is only for people: nothing depends on it.
 """
 
 from __future__ import annotations
@@ -17,77 +25,287 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from s3_uploader.core.errors import LockHeld, StateError
-from s3_uploader.core.procfs import boot_time, command_of, lock_table, start_ticks, user_of
-from s3_uploader.core.text import shown_duration, shown_name, shown_text
+from s3_uploader.core.procfs import file_system_at, is_local, start_ticks
+from s3_uploader.core.text import shown_name
+from s3_uploader.spool import holder as holders
+from s3_uploader.spool import lock_file
+from s3_uploader.spool.holder import Holder
 
 NOTE_NAME = "holder.json"
 LOCK_FILE_NAME = "lock"
 
 _SECOND_LOOK = 0.05
 _LONGEST_SLEEP = 0.5
+_REOPENED = 5
+"""How often in a row the lock file may be replaced while it is being locked."""
 # What flock answers on a directory where it is emulated by locks that need a descriptor open for writing (NFS: EBADF),
 # or where there are no locks.
 _NO_FLOCK = {errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS, errno.EISDIR}
 _HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
-
-
-class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """Who holds a lock, as far as it can be found out.
-
-    :param pid: 0 if unknown, for example a process of another container.
-    :param uid: ``None`` if unknown.
-    :param since: seconds since the epoch at which it took the lock or, where only the kernel knows of it, at which the
-        process was started; ``None`` if unknown.
-    :param started: when the process was started, in the kernel's clock ticks since boot; tells it from a later one with
-        the same number.
-    """
-
-    pid: int
-    host: str = ""
-    uid: int | None = None
-    since: float | None = None
-    command: str = ""
-    started: int = 0
-
-    def described(self, *, now: float) -> str:
-        """The holder in words, for a message on one line."""
-        if not self.pid:
-            return "a process that cannot be seen from here"
-        text = f"process {self.pid}"
-        if self.uid is not None:
-            text += f" of user {_user_name(self.uid)}"
-        if self.host and self.host != os.uname().nodename:
-            text += f" on {shown_text(self.host)}"
-        if self.since is not None:
-            text += f", for {shown_duration(now - self.since)}"
-        if self.command:
-            text += f": {shown_text(self.command)}"
-        return text
+_NOT_OPENED = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EOPNOTSUPP,
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.ENAMETOOLONG,
+}
+# A name that was removed elsewhere a moment ago is still in the cache of a network file system.
+_STALE = {errno.ENOENT, errno.ESTALE, errno.EEXIST}
 
 
 class Lock:
     """A lock that is held, until :meth:`release` or the end of the process. A context manager."""
 
-    def __init__(self, descriptor: int, note: str, holder: Holder) -> None:
-        self._descriptor = descriptor
+    def __init__(self, locks: _Locks, note: str, holder: Holder) -> None:
+        self._locks = locks
         self._note = note
         self.holder = holder
 
+    def confirm(self) -> None:
+        """Make sure that the lock is held still; where somebody has removed its file it is taken anew.
+
+        :raises StateError: if another run may have the spool by now.
+        """
+        self._locks.confirm()
+
     def release(self) -> None:
         """Let go; may be called twice."""
-        if self._descriptor < 0:
+        if self._locks.are_released:
             return
         # The note first: after the release it would be that of the next holder.
         with contextlib.suppress(OSError):
             os.unlink(self._note)
-        os.close(self._descriptor)
-        self._descriptor = -1
+        self._locks.release()
 
     def __enter__(self) -> Lock:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.release()
+
+
+class _Blocked(msgspec.Struct, frozen=True):
+    """Somebody else has the spool.
+
+    :param is_stranger: it is no run of this program, as far as can be seen.
+    """
+
+    holder: Holder
+    is_stranger: bool = False
+
+
+class _Locks:
+    """The locks of a spool, which are taken together and let go together."""
+
+    def __init__(self, base_fd: int, *, base_dir: str, state_dir: str, shared: bool) -> None:
+        self._base_dir = base_dir
+        self._state_dir = state_dir
+        self._shared = shared
+        # An open file description of our own: a duplicate would stay locked as long as any copy of it is open.
+        self._directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=base_fd)
+        self._file = -1
+        self._state = -1
+        self._is_local = False
+        self._by_process = False
+        self.strangers: list[Holder] = []
+        self.why_no_file = ""
+        self._has_directory = False
+
+    @property
+    def are_released(self) -> bool:
+        """Whether :meth:`release` was called."""
+        return self._directory < 0
+
+    def take(self) -> _Blocked | None:
+        """Take all of them, or none: then it is said who has the spool.
+
+        :raises SpoolError: if something else lies in the place of the lock file.
+        :raises StateError: if nothing can be locked.
+        """
+        try:
+            blocked = self._take()
+        except BaseException:
+            self._let_go()
+            raise
+        if blocked is not None:
+            self._let_go()
+        return blocked
+
+    def _take(self) -> _Blocked | None:
+        self.strangers, self.why_no_file = [], ""
+        # Who may not write in the spool takes nothing out of it, and keeps nobody out who does.
+        if not os.access(".", os.W_OK | os.X_OK, dir_fd=self._directory, effective_ids=True):
+            return self._take_in_state_directory()
+        blocked = self._take_directory()
+        if blocked is not None:
+            return blocked
+        blocked = self._take_file()
+        if blocked is not None or self._file >= 0 or self._has_directory:
+            return blocked
+        return self._take_in_state_directory()
+
+    def _take_directory(self) -> _Blocked | None:
+        locked = _try_flock(self._directory, shared=self._shared)
+        self._has_directory = locked is True
+        if locked is not False:
+            return None
+        pids = holders.pids_in_kernel_table(self._directory)
+        if not pids:
+            pids = [0]  # there is no telling
+        respected = [pid for pid in pids if holders.may_be_a_run(pid, self._directory)]
+        if not respected:
+            self.strangers = [found for pid in pids if (found := holders.from_proc(pid)) is not None]
+            self.strangers = self.strangers or [Holder(pid=0)]
+            return None
+        note = self._note()
+        holder = holders.identify(respected, note)
+        is_known = holder == note or holder.has_our_name or _lock_file_is_held(self._directory, self._by_process)
+        return _Blocked(holder, is_stranger=not is_known)
+
+    def _take_file(self) -> _Blocked | None:
+        file_system = file_system_at(self._directory)
+        self._is_local = is_local(file_system)
+        self._by_process = file_system.startswith("fuse")
+        for _ in range(_REOPENED):
+            try:
+                descriptor = lock_file.open_lock_file(self._directory, base_dir=self._base_dir)
+            except OSError as error:
+                if error.errno in _STALE:
+                    return _Blocked(Holder(pid=0))
+                if error.errno not in _NOT_OPENED:
+                    raise
+                self.why_no_file = error.strerror or str(error)
+                return None
+            try:
+                locked = lock_file.try_lock(descriptor, shared=self._shared, by_process=self._by_process)
+                if locked and lock_file.is_in_place(descriptor, self._directory):
+                    self._file, descriptor = descriptor, -1
+                    return None
+                if locked is None:
+                    self.why_no_file = "its file system has no locks"
+                    return None
+                if locked is False:
+                    note = holders.decoded(lock_file.read_note(descriptor)) or self._note()
+                    holder = holders.identify(None, note)
+                    return _Blocked(holder)
+            finally:
+                if descriptor >= 0:
+                    os.close(descriptor)
+        return _Blocked(Holder(pid=0))
+
+    def _take_in_state_directory(self) -> _Blocked | None:
+        if self._shared:
+            return None  # There is nothing to keep apart, as long as all of them claim.
+        self._state = _open_in_state_directory(self._state_dir)
+        locked = _try_flock(self._state)
+        if locked is None:
+            path = os.path.join(self._state_dir, LOCK_FILE_NAME)
+            raise StateError(
+                f"Neither {shown_name(self._base_dir)} nor {shown_name(path)} can be locked.",
+                hint="Put the state directory (state_dir) on a local file system.",
+            )
+        if locked:
+            return None
+        return _Blocked(holders.identify(holders.pids_in_kernel_table(self._state), self._note()))
+
+    def notices(self, *, now: float) -> list[str]:
+        """What should be said of the locks that were taken, one sentence each."""
+        said = [
+            f"The directory {shown_name(self._base_dir)} is locked by {stranger.described(now=now)}, which may not "
+            "write in it and so is no run of this program. The lock is ignored; end that process, since older "
+            "versions of this program wait for it."
+            for stranger in self.strangers
+        ]
+        if self._state >= 0 and not self._is_reader():
+            said.append(
+                "Nothing in base_dir can be locked, so the lock is a file in the state directory: "
+                "uploaders with another state directory do not see it."
+            )
+        elif self.why_no_file and self._has_directory and not self._is_local:
+            said.append(
+                f"The lock file {shown_name(self._base_dir)}/{lock_file.LOCK_NAME} cannot be used "
+                f"({self.why_no_file}): uploaders on other hosts are not kept out. Let one user run all uploads of "
+                "this spool."
+            )
+        return said
+
+    def note(self, holder: Holder | None) -> None:
+        """Write into the lock file what uploaders on other hosts should know of the holder."""
+        if self._file >= 0 and not self._is_local:
+            lock_file.write_note(self._file, b"" if holder is None else holders.encoded(holder))
+
+    def confirm(self) -> None:
+        """See :meth:`Lock.confirm`."""
+        if self._file < 0:
+            return
+        with contextlib.suppress(OSError):
+            if lock_file.is_in_place(self._file, self._directory) and (
+                # The lock of a process is gone when any descriptor of its file is closed.
+                not self._by_process or lock_file.try_lock(self._file, shared=self._shared, by_process=True)
+            ):
+                return
+        old, self._file = self._file, -1
+        try:
+            blocked = self._take_file()
+        except OSError:
+            blocked = None
+        finally:
+            os.close(old)
+        if blocked is not None or self._file < 0:
+            raise StateError(
+                f"The lock file {shown_name(self._base_dir)}/{lock_file.LOCK_NAME} was removed or replaced, and "
+                "another run may have the spool.",
+                hint="Let nobody remove it while runs are at work; the next run goes on.",
+            )
+
+    def release(self) -> None:
+        """Let go of all; the lock file goes with the last one where no other host can be about to take it."""
+        if self.are_released:
+            return
+        if self._file >= 0:
+            if self._shared:
+                lock_file.unlock(self._file, by_process=self._by_process)
+            with contextlib.suppress(OSError):
+                if (
+                    self._is_local
+                    and lock_file.try_lock(self._file, shared=False, by_process=self._by_process)
+                    and lock_file.is_in_place(self._file, self._directory)
+                ):
+                    lock_file.remove(self._directory)
+            if not self._shared:
+                self.note(None)
+        self._let_go()
+        os.close(self._directory)
+        self._directory = -1
+
+    def close(self) -> None:
+        """Let go of all, without a trace."""
+        self._let_go()
+        os.close(self._directory)
+        self._directory = -1
+
+    def _let_go(self) -> None:
+        if self._file >= 0:
+            lock_file.unlock(self._file, by_process=self._by_process)
+            os.close(self._file)
+            self._file = -1
+        if self._state >= 0:
+            os.close(self._state)
+            self._state = -1
+        if self._has_directory:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._directory, fcntl.LOCK_UN)
+            self._has_directory = False
+
+    def _is_reader(self) -> bool:
+        return not os.access(".", os.W_OK | os.X_OK, dir_fd=self._directory, effective_ids=True)
+
+    def _note(self) -> Holder | None:
+        return holders.read_note(os.path.join(self._state_dir, NOTE_NAME))
 
 
 def acquire(
@@ -107,47 +325,30 @@ def acquire(
 
     :param base_fd: descriptor of the spool's directory; may be closed afterwards.
     :param base_dir: its path, for messages.
-    :param state_dir: for the note about the holder and, where the file system cannot lock a directory, for a lock file.
+    :param state_dir: for the note about the holder and, where nothing in the spool can be locked, for a lock file.
     :param wait_seconds: how long to wait for another holder, at least a moment: ``status`` may hold it that long.
     :param clock: monotonic seconds.
     :param now: wall-clock time in seconds since the epoch.
-    :param notice: told in one sentence if the lock holds less than it should.
+    :param notice: told in one sentence if the lock holds less than it should, or a stranger has it.
     :param shared: for uploaders that keep apart by themselves: they have the spool together, and others keep out.
     :raises LockHeld: if another process has it.
-    :raises StateError: if neither the directory nor a file in the state directory can be locked.
+    :raises SpoolError: if something else lies in the place of the lock file.
+    :raises StateError: if neither the spool nor a file in the state directory can be locked.
     """
-    # An open file description of our own: a duplicate would stay locked as long as any copy of it is open.
-    descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=base_fd)
+    locks = _Locks(base_fd, base_dir=base_dir, state_dir=state_dir, shared=shared)
     try:
-        locked = _try_lock(descriptor, shared=shared)
-        if locked is None and shared:
-            locked = True  # There is nothing to keep apart, as long as all of them claim.
-        if locked is None:
-            lock_file = _open_lock_file(state_dir)
-            os.close(descriptor)
-            descriptor = lock_file
-            notice(
-                "The file system of base_dir cannot lock a directory, so the lock is a file in the state directory: "
-                "uploaders with another state directory do not see it."
-            )
-            locked = _try_lock(descriptor, shared=shared)
-            if locked is None:
-                lock_path = os.path.join(state_dir, LOCK_FILE_NAME)
-                raise StateError(
-                    f"Neither {shown_name(base_dir)} nor {shown_name(lock_path)} can be locked.",
-                    hint="Put the state directory (state_dir) on a local file system.",
-                )
         timeout_at = clock() + max(wait_seconds, _SECOND_LOOK)
         pause = _SECOND_LOOK
-        while not locked:
+        while (blocked := locks.take()) is not None:
             left = timeout_at - clock()
             if left <= 0:
-                raise _held(descriptor, base_dir, state_dir, now())
+                raise _held(blocked, base_dir, now())
             sleep(min(pause, left))
             pause = min(pause * 2, _LONGEST_SLEEP)
-            locked = bool(_try_lock(descriptor, shared=shared))
+        for sentence in locks.notices(now=now()):
+            notice(sentence)
     except BaseException:
-        os.close(descriptor)
+        locks.close()
         raise
     holder = Holder(
         pid=os.getpid(),
@@ -159,36 +360,72 @@ def acquire(
     )
     note = os.path.join(state_dir, NOTE_NAME)
     if not shared:
-        _write_note(note, holder)
-    return Lock(descriptor, note, holder)
+        holders.write_note(note, holder)
+    locks.note(None if shared else holder)
+    return Lock(locks, note, holder)
 
 
 def holder_of(base_fd: int, state_dir: str) -> Holder | None:
     """Who holds the lock of a spool, ``None`` if nobody does. Waits for nothing and does not disturb a start.
 
-    The kernel's table of locks is asked, which names the process. Only where that is not readable the lock is tried,
-    for an instant.
+    The kernel's table of locks is asked, which names the process, and then the lock file. Only where the table is not
+    readable the lock on the directory is tried, for an instant.
     """
-    for descriptor in _lock_descriptors(base_fd, state_dir):
-        try:
-            pids = _pids_in_kernel_table(descriptor)
-            if pids is None and _try_lock(descriptor, shared=True) is not False:
-                continue
-        finally:
-            os.close(descriptor)
-        if pids is None or pids:
-            return _identify(pids, state_dir)
-    return None
+    note = holders.read_note(os.path.join(state_dir, NOTE_NAME))
+    directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=base_fd)
+    try:
+        pids = holders.pids_in_kernel_table(directory)
+        if pids is None and _try_flock(directory, shared=True) is False:
+            return holders.identify(None, note)
+        respected = [pid for pid in pids or () if holders.may_be_a_run(pid, directory)]
+        if respected:
+            return holders.identify(respected, note)
+        # Not before: over FUSE, to close the file may drop the lock of a run on this host.
+        found = _holder_of_lock_file(directory, note)
+        if found is not None:
+            return found
+    finally:
+        os.close(directory)
+    return _holder_in_state_directory(state_dir, note)
 
 
-def _lock_descriptors(base_fd: int, state_dir: str) -> list[int]:
-    found = [os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=base_fd)]
-    with contextlib.suppress(OSError):
-        found.append(os.open(os.path.join(state_dir, LOCK_FILE_NAME), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
-    return found
+def _holder_of_lock_file(directory: int, note: Holder | None) -> Holder | None:
+    descriptor = lock_file.look_at_lock_file(directory)
+    if descriptor is None:
+        return None
+    try:
+        if not lock_file.is_held(descriptor, by_process=file_system_at(directory).startswith("fuse")):
+            return None
+        return holders.identify(None, holders.decoded(lock_file.read_note(descriptor)) or note)
+    finally:
+        os.close(descriptor)
 
 
-def _try_lock(descriptor: int, *, shared: bool = False) -> bool | None:
+def _lock_file_is_held(directory: int, by_process: bool) -> bool:
+    descriptor = lock_file.look_at_lock_file(directory)
+    if descriptor is None:
+        return False
+    try:
+        return lock_file.is_held(descriptor, by_process=by_process)
+    finally:
+        os.close(descriptor)
+
+
+def _holder_in_state_directory(state_dir: str, note: Holder | None) -> Holder | None:
+    try:
+        descriptor = os.open(os.path.join(state_dir, LOCK_FILE_NAME), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        pids = holders.pids_in_kernel_table(descriptor)
+        if pids is None and _try_flock(descriptor, shared=True) is not False:
+            return None
+    finally:
+        os.close(descriptor)
+    return holders.identify(pids, note) if pids is None or pids else None
+
+
+def _try_flock(descriptor: int, *, shared: bool = False) -> bool | None:
     """``True``: locked; ``False``: another one holds it; ``None``: there are no locks here."""
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -201,7 +438,7 @@ def _try_lock(descriptor: int, *, shared: bool = False) -> bool | None:
     return True
 
 
-def _open_lock_file(state_dir: str) -> int:
+def _open_in_state_directory(state_dir: str) -> int:
     path = os.path.join(state_dir, LOCK_FILE_NAME)
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -213,108 +450,14 @@ def _open_lock_file(state_dir: str) -> int:
         ) from error
 
 
-def _held(descriptor: int, base_dir: str, state_dir: str, now: float) -> LockHeld:
-    holder = _identify(_pids_in_kernel_table(descriptor), state_dir)
+def _held(blocked: _Blocked, base_dir: str, now: float) -> LockHeld:
+    holder = blocked.holder
     words = holder.described(now=now)
-    return LockHeld(
-        f"Another run has the spool {shown_name(base_dir)}: {words}.",
-        holder=words,
-        pid=holder.pid,
-        held_since=holder.since,
-    )
-
-
-def _identify(pids: list[int] | None, state_dir: str) -> Holder:
-    """The holder, from the note if that is about one of ``pids`` (or there is no telling), else from ``/proc``."""
-    note = _read_note(os.path.join(state_dir, NOTE_NAME))
-    if note is not None and _is_current(note) and (not pids or note.pid in pids):
-        return note
-    for pid in pids or ():
-        found = _from_proc(pid)
-        if found is not None:
-            return found
-    return Holder(pid=0)
-
-
-def _is_current(note: Holder) -> bool:
-    if note.host != os.uname().nodename:
-        return True  # cannot be known from here
-    return start_ticks(note.pid) == note.started
-
-
-def _write_note(path: str, holder: Holder) -> None:
-    temporary = f"{path}.{os.getpid()}"
-    # What cannot be noted is not worth a failure: the ledger in the same directory says so in better words.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        try:
-            os.write(
-                descriptor, msgspec.json.encode(msgspec.structs.replace(holder, command=shown_text(holder.command)))
-            )
-        finally:
-            os.close(descriptor)
-        os.rename(temporary, path)
-
-
-def _read_note(path: str) -> Holder | None:
-    try:
-        with open(path, "rb") as file:
-            return msgspec.json.decode(file.read(65536), type=Holder)
-    except (OSError, msgspec.DecodeError):
-        return None
-
-
-def _pids_in_kernel_table(descriptor: int) -> list[int] | None:
-    """Processes that hold a ``flock`` on the file; 0 stands for one that is out of sight. ``None`` without ``/proc``.
-
-    The lines of ``/proc/locks`` are ``1: FLOCK  ADVISORY  WRITE 1234 08:01:131 0 EOF`` (proc_locks(5)). Some file
-    systems (btrfs, overlayfs) show another device number to ``stat`` than the kernel knows, so that only the inode is
-    compared if no line has both.
-    """
-    lines = lock_table()
-    if lines is None:
-        return None
-    status = os.fstat(descriptor)
-    return pids_of_lock(lines, device=status.st_dev, inode=status.st_ino)
-
-
-def pids_of_lock(lines: Sequence[str], *, device: int, inode: int) -> list[int]:
-    """The processes that hold a ``flock`` on a file, from the lines of ``/proc/locks``."""
-    exact: list[int] = []
-    loose: list[int] = []
-    for line in lines:
-        fields = line.split()
-        # A line with "->" is a process that waits for the lock.
-        if len(fields) < 8 or fields[1] != "FLOCK" or not fields[5].endswith(f":{inode}"):
-            continue
-        pid = max(int(fields[4]), 0)
-        major, minor, _ = fields[5].split(":")
-        if (int(major, 16), int(minor, 16)) == (os.major(device), os.minor(device)):
-            exact.append(pid)
-        else:
-            loose.append(pid)
-    return exact or loose
-
-
-def _from_proc(pid: int) -> Holder | None:
-    uid = user_of(pid)
-    if uid is None:
-        return None
-    started = start_ticks(pid)
-    return Holder(
-        pid=pid,
-        host=os.uname().nodename,
-        uid=uid,
-        since=boot_time() + started / os.sysconf("SC_CLK_TCK") if started else None,
-        command=command_of(pid),
-        started=started,
-    )
-
-
-def _user_name(uid: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
+    if blocked.is_stranger:
+        sentence = (
+            f"The spool {shown_name(base_dir)} is locked by {words}, which does not look like a run of this program; "
+            "nothing is shipped until it lets go. Find out what it is, and end it."
+        )
+    else:
+        sentence = f"Another run has the spool {shown_name(base_dir)}: {words}."
+    return LockHeld(sentence, holder=words, pid=holder.pid, held_since=holder.since, is_stranger=blocked.is_stranger)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -141,23 +142,86 @@ def test_a_program_that_the_holder_started_does_not_hold(spool: Path, state: Pat
             os.kill(child, signal.SIGKILL)
 
 
+def reachable(tmp_path: Path, state: str) -> Path:
+    """A state directory of another user, who can reach the spool."""
+    for parent in [*tmp_path.parents][:3]:
+        if parent.stat().st_uid == 0:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    tmp_path.chmod(0o755)
+    theirs = tmp_path / state
+    theirs.mkdir()
+    os.chown(theirs, NOBODY, NOBODY)
+    return theirs
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
 def test_users_with_nothing_in_common_exclude_each_other(
     spool: Path, state: Path, descriptor: int, tmp_path: Path
 ) -> None:
     """Uploaders of two users, each with a state directory of its own, do not run at once, and see who it is."""
-    for parent in [*tmp_path.parents][:3]:
-        if parent.stat().st_uid == 0:
-            parent.chmod(parent.stat().st_mode | 0o011)
-    tmp_path.chmod(0o755)
-    theirs = tmp_path / "theirs"
-    theirs.mkdir()
-    os.chown(theirs, NOBODY, NOBODY)
+    theirs = reachable(tmp_path, "theirs")
+    spool.chmod(0o777)
     with Holding(spool, theirs, user=NOBODY) as holding:
         assert holding.line() == "held"
         with pytest.raises(LockHeld, match=f"process {holding.process.pid} of user nobody") as caught:
             take(descriptor, state)
         assert "python" in caught.value.holder
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
+@pytest.mark.parametrize("how", ["itself", "left to a child", "with set-user-ID"])
+def test_who_may_only_read_the_spool_cannot_stop_uploads(
+    spool: Path, state: Path, descriptor: int, tmp_path: Path, how: str
+) -> None:
+    """Anybody may lock a directory that he may read. That holds up no run, and the run says who does it."""
+    reachable(tmp_path, "theirs")
+    spool.chmod(0o755)
+    then = {
+        "itself": "print('held', flush=True); sys.stdin.read()",
+        "left to a child": "os.fork() and os._exit(0); print('held', flush=True); time.sleep(60)",
+        "with set-user-ID": "os.setresuid(-1, 0, -1); print('held', flush=True); sys.stdin.read()",
+    }[how]
+    script = (
+        "import fcntl, os, sys, time\n"
+        f"os.setgroups([]); os.setgid({NOBODY}); os.setresuid({NOBODY}, {NOBODY}, 0)\n"
+        f"fcntl.flock(os.open({str(spool)!r}, os.O_RDONLY), fcntl.LOCK_EX)\n{then}\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        said: list[str] = []
+        with acquire(
+            descriptor,
+            base_dir="/spool",
+            state_dir=str(state),
+            wait_seconds=0,
+            clock=time.monotonic,
+            sleep=time.sleep,
+            now=time.time,
+            notice=said.append,
+        ):
+            assert "is no run of this program" in said[0]
+            with pytest.raises(LockHeld):
+                take(descriptor, state)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.mark.parametrize("operation", [fcntl.LOCK_EX, fcntl.LOCK_SH])
+def test_older_versions_keep_out_and_are_kept_out(spool: Path, state: Path, descriptor: int, operation: int) -> None:
+    """Versions that lock the directory alone, and this one, have the spool one after the other."""
+    theirs = os.open(spool, os.O_RDONLY)
+    fcntl.flock(theirs, operation)
+    with pytest.raises(LockHeld):
+        take(descriptor, state)
+    fcntl.flock(theirs, fcntl.LOCK_UN)
+    with take(descriptor, state), pytest.raises(BlockingIOError):
+        fcntl.flock(theirs, operation | fcntl.LOCK_NB)
+    os.close(theirs)
 
 
 def test_of_many_at_once_one_gets_it(spool: Path, state: Path) -> None:
@@ -171,3 +235,4 @@ def test_of_many_at_once_one_gets_it(spool: Path, state: Path) -> None:
             holding.process.kill()
             holding.process.wait()
     assert os.listdir(state) == []
+    assert os.listdir(spool) == []

@@ -58,6 +58,7 @@ REQUIREMENTS = {
     "prometheus": Requirement(
         packages=("prometheus",), programs=("prometheus", "promtool"), services=("prometheus.service",)
     ),
+    "bindfs": Requirement(packages=("bindfs",), programs=("bindfs",)),
     "faketime": Requirement(packages=("faketime",), files=("usr/lib/*/faketime/libfaketimeMT.so.1",)),
 }
 """Everything that is installed with apt-get, by the server that needs it. This is the only list."""

@@ -19,6 +19,7 @@ from typing import Protocol, TypeAlias, TypeVar
 import msgspec
 
 from s3_uploader.core.model import Candidate, Left
+from s3_uploader.spool.lock_file import LOCK_NAME
 from s3_uploader.spool.open_file import why_not_opened
 from s3_uploader.spool.root import Names, SpoolRoot
 
@@ -28,6 +29,7 @@ TAKEN_SUFFIX = ".s3u"
 BLOCK = 20_000
 """Most entries of one directory that are held in memory, and sorted, at once."""
 
+_NOT_LISTED = ("lost+found", LOCK_NAME)
 _TAKEN = re.compile(rf"\.(.+){re.escape(TAKEN_SUFFIX)}[2-9]?", re.DOTALL)
 _TEMPORARY = re.compile(r"\..*|.*(~|\.tmp|\.temp|\.part|\.partial|\.swp|\.crdownload|\.filepart)", re.DOTALL | re.I)
 
@@ -210,13 +212,13 @@ def kind_of(entry: os.DirEntry[str]) -> str:
 def listed(root: SpoolRoot, names: Names, skip: Skip) -> Iterator[tuple[str, str]]:
     """Name and kind (:func:`kind_of`) of the entries of a directory.
 
-    A directory that cannot be read counts as one entry that was left. ``lost+found`` at the top belongs to the file
-    system.
+    A directory that cannot be read counts as one entry that was left. At the top ``lost+found`` belongs to the file
+    system, and the lock file to this program.
     """
     try:
         for entry in root.entries(names):
             kind = kind_of(entry)
-            if kind and (names or entry.name != "lost+found"):
+            if kind and (names or entry.name not in _NOT_LISTED):
                 yield entry.name, kind
     except OSError as error:
         reason, detail = why_not_opened(error)

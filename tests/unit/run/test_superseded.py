@@ -8,6 +8,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ class TestSuperseded:
 
 
 CONTENT = b"data"
-RECEIPTS = {
+RECEIPTS: dict[str, dict[str, Any]] = {
     "md5 in the ETag": {"etag": hashlib.md5(CONTENT).hexdigest()},
     "crc32": {"checksum": "crc32:" + base64.b64encode(zlib.crc32(CONTENT).to_bytes(4, "big")).decode(), "etag": "u-1"},
     "sha256": {"checksum": "sha256:" + hashlib.sha256(CONTENT).hexdigest()},
@@ -75,13 +76,13 @@ class TestOutdated:
         root.close()
 
     @pytest.mark.parametrize("receipt", RECEIPTS.values(), ids=RECEIPTS)
-    def test_other_content(self, path: Path, file: OpenFile, receipt: dict[str, str]) -> None:
+    def test_other_content(self, path: Path, file: OpenFile, receipt: dict[str, Any]) -> None:
         """A write makes the object outdated, also one whose time was put back."""
         overwrite_and_put_mtime_back(path)
         assert is_outdated(file, Receipt(key="x", size=4, proof=Proof.MD5, **receipt))
 
     @pytest.mark.parametrize("receipt", RECEIPTS.values(), ids=RECEIPTS)
-    def test_the_same_content(self, path: Path, file: OpenFile, receipt: dict[str, str]) -> None:
+    def test_the_same_content(self, path: Path, file: OpenFile, receipt: dict[str, Any]) -> None:
         """Neither a rename nor new rights make it outdated: what was sent is what the file held."""
         path.chmod(0o600)
         path.rename(path.with_name("y"))
@@ -108,7 +109,7 @@ class TestOutdated:
             {"checksum": "crc32:AAAAAA==", "encoding": "gzip"},
         ],
     )
-    def test_in_doubt_it_is_not(self, path: Path, file: OpenFile, receipt: dict[str, str]) -> None:
+    def test_in_doubt_it_is_not(self, path: Path, file: OpenFile, receipt: dict[str, Any]) -> None:
         """Where the receipt says nothing about the file's own bytes, the object is protected like any other."""
         overwrite_and_put_mtime_back(path)
         assert not is_outdated(file, Receipt(key="x", size=4, proof=Proof.MD5, **receipt))

@@ -1,4 +1,4 @@
-"""The lock of a spool: who holds it, and what is done where directories cannot be locked."""
+"""The lock of a spool: that it has one holder, who that is, and what is done where something cannot be locked."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader.core import procfs
-from s3_uploader.core.errors import LockHeld, StateError
-from s3_uploader.core.procfs import start_ticks
+from s3_uploader.core.errors import LockHeld, SpoolError, StateError
+from s3_uploader.spool import holder as holders
 from s3_uploader.spool import lock as lock_module
-from s3_uploader.spool.lock import Holder, Lock, acquire, holder_of, pids_of_lock
+from s3_uploader.spool import lock_file
+from s3_uploader.spool.holder import Holder
+from s3_uploader.spool.lock import Lock, acquire, holder_of
 
 NOW = 1_600_000_000.0
 HOST = os.uname().nodename
@@ -78,7 +79,7 @@ def test_who_holds_it_is_said(spool: int, state: str) -> None:
     """The second run is told process, user, since when and what it runs."""
     with take(spool, state), pytest.raises(LockHeld) as caught:
         take(spool, state)
-    user = lock_module._user_name(os.geteuid())
+    user = holders._user_name(os.geteuid())
     holder = f"process {os.getpid()} of user {user}, for 0.0 s: s3-uploader-cli config.json"
     assert str(caught.value) == f"Another run has the spool /spool: {holder}."
     assert caught.value.holder == holder
@@ -106,7 +107,8 @@ def test_waiting_ends_when_the_time_is_over(spool: int, state: str) -> None:
 def test_children_do_not_inherit_the_lock(spool: int, state: str) -> None:
     """The lock's descriptor is closed in programs that a run starts."""
     with take(spool, state) as lock:
-        assert fcntl.fcntl(lock._descriptor, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+        for descriptor in (lock._locks._directory, lock._locks._file):
+            assert fcntl.fcntl(descriptor, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
 
 
 def test_the_lock_does_not_depend_on_the_callers_descriptor(spool: int, state: str, tmp_path: Path) -> None:
@@ -126,6 +128,7 @@ def test_nobody_holds_a_free_spool(spool: int, state: str) -> None:
     take(spool, state).release()
     assert holder_of(spool, state) is None
     assert os.listdir(state) == []
+    assert os.listdir(spool) == []
 
 
 def test_the_holder_can_be_asked_for(spool: int, state: str) -> None:
@@ -164,7 +167,7 @@ def test_a_note_that_is_not_current_is_not_believed(spool: int, state: str, cont
 
 def test_a_holder_that_cannot_be_seen_is_called_so(spool: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A holder in another container, or one that is just ending, is an unknown one."""
-    monkeypatch.setattr(lock_module, "_pids_in_kernel_table", lambda descriptor: [0, 2**22 + 1])
+    monkeypatch.setattr(holders, "pids_in_kernel_table", lambda descriptor: [0, 2**22 + 1])
     holder = holder_of(spool, state)
     assert holder == Holder(pid=0)
     assert holder.described(now=NOW) == "a process that cannot be seen from here"
@@ -172,7 +175,7 @@ def test_a_holder_that_cannot_be_seen_is_called_so(spool: int, state: str, monke
 
 def test_without_a_process_table_the_lock_is_tried(spool: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where /proc is not mounted, the holder is still known from its note, and a free spool is known to be free."""
-    monkeypatch.setattr(lock_module, "_pids_in_kernel_table", lambda descriptor: None)
+    monkeypatch.setattr(holders, "pids_in_kernel_table", lambda descriptor: None)
     assert holder_of(spool, state) is None
     with take(spool, state) as lock:
         assert holder_of(spool, state) == lock.holder
@@ -182,8 +185,7 @@ def test_without_a_process_table_the_lock_is_tried(spool: int, state: str, monke
 
 def test_a_note_of_another_machine_is_believed(spool: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a shared file system the holder may be another machine's process, which only its note describes."""
-    monkeypatch.setattr(lock_module, "_try_lock", lambda descriptor, shared=False: False)
-    monkeypatch.setattr(lock_module, "_pids_in_kernel_table", lambda descriptor: [])
+    monkeypatch.setattr(lock_file, "try_lock", lambda descriptor, **options: False)
     Path(state, "holder.json").write_bytes(b'{"pid": 7, "host": "elsewhere", "uid": 4000000}')
     with pytest.raises(LockHeld, match="process 7 of user 4000000 on elsewhere") as caught:
         take(spool, state)
@@ -211,55 +213,6 @@ def test_a_state_directory_that_cannot_be_written_costs_only_the_note(spool: int
         take(spool, nowhere)
 
 
-# ------------------------------------------------------------------------------------------------ the kernel's table
-
-TABLE = """\
-1: POSIX  ADVISORY  WRITE 10 fe:00:131 0 EOF
-2: FLOCK  ADVISORY  WRITE 11 fe:00:131 0 EOF
-2: -> FLOCK  ADVISORY  WRITE 12 fe:00:131 0 EOF
-3: FLOCK  ADVISORY  READ  13 fe:00:1131 0 EOF
-4: FLOCK  ADVISORY  READ  -1 fe:00:132 0 EOF
-5: FLOCK  ADVISORY  READ  14 00:2a:133 0 EOF
-6: FLOCK
-""".splitlines()
-
-
-@pytest.mark.parametrize(("inode", "pids"), [(131, [11]), (1131, [13]), (132, [0]), (133, [14]), (31, []), (999, [])])
-def test_the_kernels_table_names_the_holder(inode: int, pids: list[int]) -> None:
-    """Only a holder counts, not one who waits; the device may differ (btrfs) where no line has the right one."""
-    assert pids_of_lock(TABLE, device=os.makedev(0xFE, 0), inode=inode) == pids
-
-
-def test_the_right_device_is_preferred() -> None:
-    """Two files of the same inode number on two file systems are told apart."""
-    assert pids_of_lock(
-        [*TABLE, "7: FLOCK  ADVISORY  WRITE 15 00:2a:131 0 EOF"], device=os.makedev(0, 0x2A), inode=131
-    ) == [15]
-
-
-def test_what_is_not_known_of_a_holder_is_left_out() -> None:
-    """A holder is described by what is known of it."""
-    assert Holder(pid=7).described(now=NOW) == "process 7"
-
-
-def test_a_process_that_is_gone_has_no_start() -> None:
-    """What /proc does not know is unknown."""
-    assert start_ticks(2**22 + 1) == 0
-    assert start_ticks(os.getpid()) > 0
-
-
-def test_without_proc_nothing_is_known(monkeypatch: pytest.MonkeyPatch, spool: int) -> None:
-    """A machine without /proc gives no answer, and no error."""
-
-    def refuse(*arguments: object, **options: object) -> None:
-        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
-
-    monkeypatch.setattr("builtins.open", refuse)
-    assert lock_module._pids_in_kernel_table(spool) is None
-    assert procfs.boot_time() == 0.0
-    assert lock_module._from_proc(os.getpid()) is None
-
-
 # ------------------------------------------------------------------------------------------------ no locks
 
 
@@ -276,9 +229,27 @@ def no_directory_locks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("s3_uploader.spool.lock.fcntl.flock", flock)
 
 
+@pytest.fixture
+def no_lock_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system on which byte ranges cannot be locked."""
+    monkeypatch.setattr(lock_file, "try_lock", lambda descriptor, **options: None)
+
+
 @pytest.mark.usefixtures("no_directory_locks")
-def test_where_directories_cannot_be_locked_a_file_is(spool: int, state: str) -> None:
-    """On NFS the lock is a file in the state directory, which is said since it sees less."""
+def test_where_directories_cannot_be_locked_the_lock_file_is(spool: int, state: str, tmp_path: Path) -> None:
+    """On NFS the lock in the spool is enough: uploaders with another state directory see it too, and who has it."""
+    (tmp_path / "other").mkdir()
+    with take(spool, state, notice=pytest.fail) as lock:
+        with pytest.raises(LockHeld, match="Another run has the spool"):
+            take(spool, str(tmp_path / "other"))
+        assert holder_of(spool, state) == lock.holder
+        assert holder_of(spool, str(tmp_path / "other")) == Holder(pid=0)
+    assert holder_of(spool, state) is None
+
+
+@pytest.mark.usefixtures("no_directory_locks", "no_lock_file")
+def test_where_nothing_in_the_spool_can_be_locked_a_file_is(spool: int, state: str) -> None:
+    """Without locks in the spool there is one in the state directory, which is said since it sees less."""
     notices: list[str] = []
     with take(spool, state, notice=notices.append) as lock:
         assert "another state directory do not see it" in notices[0]
@@ -289,7 +260,7 @@ def test_where_directories_cannot_be_locked_a_file_is(spool: int, state: str) ->
     take(spool, state).release()
 
 
-@pytest.mark.usefixtures("no_directory_locks")
+@pytest.mark.usefixtures("no_directory_locks", "no_lock_file")
 def test_a_lock_file_that_cannot_be_opened_is_said(spool: int, tmp_path: Path) -> None:
     """Without a lock nothing runs, and the error says what to do."""
     with pytest.raises(StateError, match="cannot be opened: No such file") as caught:
@@ -297,6 +268,7 @@ def test_a_lock_file_that_cannot_be_opened_is_said(spool: int, tmp_path: Path) -
     assert "state_dir" in caught.value.hint
 
 
+@pytest.mark.usefixtures("no_lock_file")
 def test_where_nothing_can_be_locked_nothing_runs(spool: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """If neither the spool nor the state directory can be locked, the error says so, and nobody is said to hold it."""
 
@@ -306,7 +278,7 @@ def test_where_nothing_can_be_locked_nothing_runs(spool: int, state: str, monkey
     monkeypatch.setattr("s3_uploader.spool.lock.fcntl.flock", flock)
     with pytest.raises(StateError, match=r"Neither /spool nor .*/lock can be locked"):
         take(spool, state)
-    monkeypatch.setattr(lock_module, "_pids_in_kernel_table", lambda descriptor: None)
+    monkeypatch.setattr(holders, "pids_in_kernel_table", lambda descriptor: None)
     assert holder_of(spool, state) is None
 
 
@@ -321,3 +293,202 @@ def test_an_error_of_the_disk_is_no_held_lock(spool: int, state: str, monkeypatc
     with pytest.raises(OSError, match="Input/output error"):
         take(spool, state)
     assert os.listdir("/proc/self/fd") == before
+
+
+# ------------------------------------------------------------------------------------------------ strangers
+
+
+@pytest.fixture
+def stranger(spool: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A lock on the directory by a process that may not write in it."""
+    descriptor = os.open(".", os.O_RDONLY, dir_fd=spool)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    monkeypatch.setattr(holders, "may_be_a_run", lambda pid, directory: False)
+    yield descriptor
+    os.close(descriptor)
+
+
+@pytest.mark.usefixtures("stranger")
+def test_who_may_only_read_the_spool_keeps_nobody_out(spool: int, state: str) -> None:
+    """The lock of a process that cannot be an uploader is passed over and said, and the file keeps others out."""
+    said: list[str] = []
+    with take(spool, state, notice=said.append) as lock:
+        assert len(said) == 1
+        assert f"locked by process {os.getpid()}" in said[0]
+        assert "may not write in it" in said[0]
+        with pytest.raises(LockHeld) as caught:
+            take(spool, state)
+        assert caught.value.pid == lock.holder.pid
+        assert holder_of(spool, state) == lock.holder
+    assert holder_of(spool, state) is None
+
+
+@pytest.mark.usefixtures("stranger", "no_lock_file")
+def test_with_a_stranger_and_no_file_the_state_directory_is_locked(spool: int, state: str) -> None:
+    """One of the locks holds at least."""
+    with take(spool, state), pytest.raises(LockHeld):
+        take(spool, state)
+
+
+@pytest.mark.parametrize(
+    ("command", "is_stranger"), [("python case.py", True), ("/usr/bin/python3 /opt/s3-uploader-cli c.json", False)]
+)
+def test_a_lock_that_is_no_runs_is_said_as_such(
+    spool: int, state: str, monkeypatch: pytest.MonkeyPatch, command: str, is_stranger: bool
+) -> None:
+    """Who may write in the spool may keep it, as a run of an older version does; another program is named at once."""
+    descriptor = os.open(".", os.O_RDONLY, dir_fd=spool)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    monkeypatch.setattr(holders, "command_of", lambda pid: command)
+    try:
+        with pytest.raises(LockHeld) as caught:
+            take(spool, state)
+    finally:
+        os.close(descriptor)
+    assert caught.value.is_stranger is is_stranger
+    assert ("does not look like a run of this program" in str(caught.value)) is is_stranger
+    assert os.listdir(spool) == []
+
+
+def test_a_run_among_the_holders_is_no_stranger(spool: int, state: str, tmp_path: Path) -> None:
+    """A program that embeds the uploader holds the file too, and is known by that, whatever it is called."""
+    with take(spool, state, command=["my-program"]):
+        with pytest.raises(LockHeld) as caught:
+            take(spool, str(tmp_path / "no-note-here"))
+        assert not caught.value.is_stranger
+
+
+# ------------------------------------------------------------------------------------------------ the file
+
+
+def test_uploaders_that_claim_share_the_file(spool: int, state: str) -> None:
+    """Several that claim have the spool together; one that does not keeps out; the last one removes the file."""
+    first, second = take(spool, state, shared=True), take(spool, state, shared=True)
+    with pytest.raises(LockHeld):
+        take(spool, state)
+    first.release()
+    assert os.listdir(spool) == [lock_file.LOCK_NAME]
+    with pytest.raises(LockHeld):
+        take(spool, state)
+    second.release()
+    assert os.listdir(spool) == []
+    with take(spool, state), pytest.raises(LockHeld):
+        take(spool, state, shared=True)
+
+
+def test_a_lock_whose_file_was_removed_is_taken_anew(spool: int, state: str) -> None:
+    """Somebody who tidies up the spool does not let a second run in."""
+    with take(spool, state) as lock:
+        os.unlink(lock_file.LOCK_NAME, dir_fd=spool)
+        lock.confirm()
+        assert os.listdir(spool) == [lock_file.LOCK_NAME]
+        lock.confirm()
+    assert os.listdir(spool) == []
+
+
+@pytest.mark.usefixtures("no_directory_locks")
+def test_a_lock_that_another_run_has_by_now_is_lost(spool: int, state: str) -> None:
+    """If the file was replaced and another host was faster, nothing more is recorded or removed."""
+    with take(spool, state) as lock:
+        os.unlink(lock_file.LOCK_NAME, dir_fd=spool)
+        with take(spool, state), pytest.raises(StateError, match="removed or replaced"):
+            lock.confirm()
+
+
+def test_a_lock_file_that_a_killed_run_left_is_taken(spool: int, state: str) -> None:
+    """The file alone means nothing; the next run removes it."""
+    os.close(os.open(lock_file.LOCK_NAME, os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=spool))
+    assert holder_of(spool, state) is None
+    take(spool, state).release()
+    assert os.listdir(spool) == []
+
+
+def test_where_other_hosts_may_come_the_file_stays(
+    spool: int, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a network file system the file is not removed, and tells other hosts who has the spool."""
+    monkeypatch.setattr(lock_module, "file_system_at", lambda descriptor: "nfs4")
+    with take(spool, state) as lock:
+        monkeypatch.setattr(holders, "pids_in_kernel_table", lambda descriptor: [])
+        (tmp_path / "other").mkdir()
+        assert holder_of(spool, str(tmp_path / "other")) == lock.holder
+    assert os.listdir(spool) == [lock_file.LOCK_NAME]
+    assert os.stat(lock_file.LOCK_NAME, dir_fd=spool).st_size == 0
+    assert holder_of(spool, state) is None
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EACCES])
+def test_a_file_that_cannot_be_made(spool: int, state: str, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """A full spool can be emptied: the lock on the directory is enough on one host."""
+
+    def fail(*arguments: object, **options: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(lock_file, "open_lock_file", fail)
+    said: list[str] = []
+    with take(spool, state, notice=said.append), pytest.raises(LockHeld):
+        take(spool, state)
+    assert said == []
+    monkeypatch.setattr(lock_module, "file_system_at", lambda descriptor: "fuse.sshfs")
+    take(spool, state, notice=said.append).release()
+    assert "uploaders on other hosts are not kept out" in said[0]
+
+
+def test_a_name_that_is_in_a_stale_cache_is_waited_for(spool: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that another host has just removed is still in the cache of this one for a moment."""
+    real, answers = lock_file.open_lock_file, [errno.ENOENT, errno.ESTALE]
+
+    def stale(*arguments: object, **options: object) -> int:
+        if answers:
+            raise OSError(answers.pop(), "stale")
+        return real(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(lock_file, "open_lock_file", stale)
+    take(spool, state, wait=1.0).release()
+
+
+def test_a_file_that_is_replaced_again_and_again(spool: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who never gets hold of the right file does not go on for ever."""
+    monkeypatch.setattr(lock_file, "is_in_place", lambda descriptor, base_fd: False)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(LockHeld):
+        take(spool, state)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_who_may_not_write_in_the_spool_keeps_out_only_his_own(
+    spool: int, state: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A user who keeps the files of a spool that is read-only for him locks neither it nor anything in it."""
+    monkeypatch.setattr(os, "access", lambda *arguments, **options: False)
+    said: list[str] = []
+    with take(spool, state, notice=said.append):
+        with pytest.raises(LockHeld):
+            take(spool, state)
+        (tmp_path / "other").mkdir()
+        take(spool, str(tmp_path / "other")).release()
+    assert (said, os.listdir(spool)) == ([], [])
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "directory", "fifo", "hard link"])
+def test_something_else_under_its_name_is_said(spool: int, state: str, tmp_path: Path, kind: str) -> None:
+    """What is planted in its place is neither followed, opened nor changed."""
+    path = tmp_path / "spool" / lock_file.LOCK_NAME
+    precious = tmp_path / "precious"
+    precious.write_text("data")
+    precious.chmod(0o644)
+    if kind == "link":
+        path.symlink_to(precious)
+    elif kind == "dangling":
+        path.symlink_to(tmp_path / "nowhere")
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.hardlink_to(precious)
+    with pytest.raises(SpoolError, match="is not the lock file"):
+        take(spool, state)
+    assert (precious.read_text(), precious.stat().st_mode & 0o777) == ("data", 0o644)
+    assert not (tmp_path / "nowhere").exists()
+    assert holder_of(spool, state) is None

@@ -1,0 +1,224 @@
+"""Who holds the lock of a spool: as it is noted by a run, as the kernel knows it, in words."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import struct
+from collections.abc import Sequence
+
+import msgspec
+
+from s3_uploader.core.procfs import (
+    Credentials,
+    boot_time,
+    command_of,
+    credentials_of,
+    file_system_of,
+    lock_table,
+    start_ticks,
+    user_of,
+)
+from s3_uploader.core.text import shown_duration, shown_text
+
+_ACL = "system.posix_acl_access"
+_ACL_ENTRY = struct.Struct("<HHI")
+_ACL_USER, _ACL_GROUP = 0x02, 0x08
+_OUR_NAMES = ("s3-uploader", "s3_uploader")
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """Who holds a lock, as far as it can be found out.
+
+    :param pid: 0 if unknown, for example a process of another container.
+    :param uid: ``None`` if unknown.
+    :param since: seconds since the epoch at which it took the lock or, where only the kernel knows of it, at which the
+        process was started; ``None`` if unknown.
+    :param started: when the process was started, in the kernel's clock ticks since boot; tells it from a later one with
+        the same number.
+    """
+
+    pid: int
+    host: str = ""
+    uid: int | None = None
+    since: float | None = None
+    command: str = ""
+    started: int = 0
+
+    def described(self, *, now: float) -> str:
+        """The holder in words, for a message on one line."""
+        if not self.pid:
+            return "a process that cannot be seen from here"
+        text = f"process {self.pid}"
+        if self.uid is not None:
+            text += f" of user {_user_name(self.uid)}"
+        if self.host and self.host != os.uname().nodename:
+            text += f" on {shown_text(self.host)}"
+        if self.since is not None:
+            text += f", for {shown_duration(now - self.since)}"
+        if self.command:
+            text += f": {shown_text(self.command)}"
+        return text
+
+    @property
+    def has_our_name(self) -> bool:
+        """Whether its command line looks like one of this program."""
+        return any(name in self.command for name in _OUR_NAMES)
+
+
+def identify(pids: Sequence[int] | None, note: Holder | None) -> Holder:
+    """The holder, from the note if that is about one of ``pids`` (or there is no telling), else from ``/proc``."""
+    if note is not None and is_current(note) and (not pids or note.pid in pids):
+        return note
+    for pid in pids or ():
+        found = from_proc(pid)
+        if found is not None:
+            return found
+    return Holder(pid=0)
+
+
+def is_current(note: Holder) -> bool:
+    """Whether a note is about a process that is still there, as far as that can be known."""
+    if note.host != os.uname().nodename:
+        return True  # cannot be known from here
+    return start_ticks(note.pid) == note.started
+
+
+def from_proc(pid: int) -> Holder | None:
+    """What the kernel knows of a process; ``None`` if that cannot be seen."""
+    uid = user_of(pid)
+    if uid is None:
+        return None
+    started = start_ticks(pid)
+    return Holder(
+        pid=pid,
+        host=os.uname().nodename,
+        uid=uid,
+        since=boot_time() + started / os.sysconf("SC_CLK_TCK") if started else None,
+        command=command_of(pid),
+        started=started,
+    )
+
+
+def encoded(holder: Holder) -> bytes:
+    """A note about a holder."""
+    return msgspec.json.encode(msgspec.structs.replace(holder, command=shown_text(holder.command)))
+
+
+def decoded(note: bytes) -> Holder | None:
+    """The holder that a note is about; ``None`` if it is none, or damaged."""
+    try:
+        return msgspec.json.decode(note, type=Holder)
+    except msgspec.DecodeError:
+        return None
+
+
+def write_note(path: str, holder: Holder) -> None:
+    """Leave a note in the state directory."""
+    temporary = f"{path}.{os.getpid()}"
+    # What cannot be noted is not worth a failure: the ledger in the same directory says so in better words.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            os.write(descriptor, encoded(holder))
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)
+
+
+def read_note(path: str) -> Holder | None:
+    """The note that lies there, if there is one."""
+    try:
+        with open(path, "rb") as file:
+            return decoded(file.read(65536))
+    except OSError:
+        return None
+
+
+def pids_in_kernel_table(descriptor: int) -> list[int] | None:
+    """Processes that hold a ``flock`` on the file; 0 stands for one that is out of sight. ``None`` without ``/proc``.
+
+    The lines of ``/proc/locks`` are ``1: FLOCK  ADVISORY  WRITE 1234 08:01:131 0 EOF`` (proc_locks(5)). Some file
+    systems (btrfs, overlayfs) show another device number to ``stat`` than the kernel knows. There only the inode is
+    compared if no line has both.
+    """
+    lines = lock_table()
+    if lines is None:
+        return None
+    status = os.fstat(descriptor)
+    found = pids_of_lock(lines, device=status.st_dev, inode=status.st_ino)
+    return found or ([] if file_system_of(status.st_dev) else pids_of_lock(lines, device=None, inode=status.st_ino))
+
+
+def pids_of_lock(lines: Sequence[str], *, device: int | None, inode: int) -> list[int]:
+    """The processes that hold a ``flock`` on a file, from the lines of ``/proc/locks``.
+
+    :param device: ``None`` for any.
+    """
+    pids: list[int] = []
+    for line in lines:
+        fields = line.split()
+        # A line with "->" is a process that waits for the lock.
+        if len(fields) < 8 or fields[1] != "FLOCK" or not fields[5].endswith(f":{inode}"):
+            continue
+        major, minor, _ = fields[5].split(":")
+        if device is None or (int(major, 16), int(minor, 16)) == (os.major(device), os.minor(device)):
+            pids.append(max(int(fields[4]), 0))
+    return pids
+
+
+def may_be_a_run(pid: int, directory: int) -> bool:
+    """Whether a process that has locked a spool's directory can be an uploader of it; in doubt it can.
+
+    Anybody who may read a directory can lock it. Only who may write in it can take files out of it. The user is the
+    real one: a program that is installed set-user-ID keeps the locks of who has started it. A process that is gone has
+    left its lock to a child; an uploader leaves it to nobody.
+    """
+    if not pid:
+        return True
+    if not _exists(pid):
+        return False
+    credentials = credentials_of(pid)
+    return credentials is None or may_write(credentials, os.fstat(directory), _acl_of(directory))
+
+
+def may_write(user: Credentials, status: os.stat_result, acl: bytes = b"") -> bool:
+    """Whether a user may write in a directory, or allow himself to."""
+    if user.overrides or user.uid in (0, status.st_uid):
+        return True
+    if status.st_gid in user.groups and status.st_mode & stat.S_IWGRP:
+        return True
+    if status.st_mode & stat.S_IWOTH:
+        return True
+    # The first four bytes are the version; then come the entries (acl(5), linux/posix_acl_xattr.h).
+    for tag, rights, number in _ACL_ENTRY.iter_unpack(acl[4 : 4 + (len(acl) - 4) // 8 * 8] if len(acl) > 4 else b""):
+        named = (tag == _ACL_USER and number == user.uid) or (tag == _ACL_GROUP and number in user.groups)
+        if named and rights & 2:
+            return True
+    return False
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return error.errno != errno.ESRCH
+    return True
+
+
+def _acl_of(directory: int) -> bytes:
+    try:
+        return os.getxattr(directory, _ACL)
+    except (OSError, AttributeError):
+        return b""
+
+
+def _user_name(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,178 @@
+"""The lock file in the root of a spool: opened so that only the spool's owner can, locked by bytes, checked, removed.
+
+A byte-range lock is carried to the server by NFSv4, SMB and those file systems in user space that forward locks; a
+lock on a directory never is. The locked bytes begin at :data:`FIRST_BYTE`, behind anything that is written in the file:
+where locks are mandatory (SMB) the note about the holder can still be read. There is one byte for each CRC-32, so that
+a part of the files can be locked by a part of the range; a run that ships all of them takes the whole.
+
+The lock belongs to the open file (``F_OFD_SETLK`` in ``fcntl(2)``), so that closing another descriptor of the file does
+not drop it. Over FUSE it belongs to the process: the kernel tells a file system in user space of the end of a process,
+but not of the end of an open file that has a lock (``fuse_setlk`` in Linux), and the lock of a killed run would stay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import struct
+
+from s3_uploader.core.errors import SpoolError
+
+LOCK_NAME = ".s3-uploader.lock"
+"""No layout takes it: it is no directory, and its name is one of an unfinished file."""
+
+FIRST_BYTE = 1 << 32
+RANGE = 1 << 32
+MOST_NOTE_BYTES = 16 * 1024
+
+_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_NOT_PLAIN = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.ENOTDIR)
+# ``struct flock`` of Linux with 64-bit offsets: type, whence, start, length, process.
+_FLOCK = struct.Struct("@hhqqi4x")
+_OF_OPEN_FILE = getattr(fcntl, "F_OFD_SETLK", None)
+_WHOSE_OF_OPEN_FILE = getattr(fcntl, "F_OFD_GETLK", None)
+_HELD = (errno.EAGAIN, errno.EACCES)
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
+
+
+def open_lock_file(base_fd: int, *, base_dir: str) -> int:
+    """A new descriptor of the lock file, which is made if it is missing.
+
+    :raises SpoolError: if something else has its name.
+    :raises OSError: if it can be neither opened nor made.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        # Not even the opening of a device is without effect.
+        _insist_on_plain(os.stat(LOCK_NAME, dir_fd=base_fd, follow_symlinks=False), base_dir)
+    try:
+        descriptor = os.open(LOCK_NAME, _FLAGS | os.O_CREAT, 0o600, dir_fd=base_fd)
+    except OSError as error:
+        if error.errno in _NOT_PLAIN:
+            raise _planted(base_dir) from None
+        raise
+    try:
+        status = os.fstat(descriptor)
+        _insist_on_plain(status, base_dir)
+        _make_private(descriptor, status, base_fd)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def look_at_lock_file(base_fd: int) -> int | None:
+    """A descriptor of the lock file for reading; ``None`` if there is none, or this user may not look at it."""
+    try:
+        if not stat.S_ISREG(os.stat(LOCK_NAME, dir_fd=base_fd, follow_symlinks=False).st_mode):
+            return None
+        return os.open(LOCK_NAME, _FLAGS & ~os.O_RDWR, dir_fd=base_fd)
+    except OSError:
+        return None
+
+
+def is_in_place(descriptor: int, base_fd: int) -> bool:
+    """Whether the lock file that is open is the one that others would open.
+
+    :raises OSError: if there is no telling.
+    """
+    try:
+        there = os.stat(LOCK_NAME, dir_fd=base_fd, follow_symlinks=False)
+        own = os.fstat(descriptor)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESTALE):
+            return False
+        raise
+    return own.st_nlink > 0 and os.path.samestat(there, own)
+
+
+def try_lock(descriptor: int, *, shared: bool, by_process: bool) -> bool | None:
+    """``True``: locked; ``False``: another one holds it; ``None``: there are no such locks here.
+
+    :param by_process: the lock is to belong to the process, not to the open file.
+    """
+    return _set(descriptor, fcntl.F_RDLCK if shared else fcntl.F_WRLCK, by_process=by_process)
+
+
+def unlock(descriptor: int, *, by_process: bool) -> None:
+    """Let go. A copy of the descriptor in a process that was forked would hold the lock otherwise."""
+    with contextlib.suppress(OSError):
+        _set(descriptor, fcntl.F_UNLCK, by_process=by_process)
+
+
+def is_held(descriptor: int, *, by_process: bool) -> bool:
+    """Whether anybody holds a lock on the file; takes none."""
+    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, FIRST_BYTE, RANGE, 0)
+    command = fcntl.F_GETLK if by_process or _WHOSE_OF_OPEN_FILE is None else _WHOSE_OF_OPEN_FILE
+    try:
+        answer = fcntl.fcntl(descriptor, command, asked)
+    except OSError:
+        return False
+    kind: int = _FLOCK.unpack(answer)[0]
+    return kind != fcntl.F_UNLCK
+
+
+def remove(base_fd: int) -> None:
+    """Remove the lock file; to be called by who holds all of its lock."""
+    with contextlib.suppress(OSError):
+        os.unlink(LOCK_NAME, dir_fd=base_fd)
+
+
+def read_note(descriptor: int) -> bytes:
+    """What is written in the lock file about its holder."""
+    try:
+        return os.pread(descriptor, MOST_NOTE_BYTES, 0)
+    except OSError:
+        return b""
+
+
+def write_note(descriptor: int, note: bytes) -> None:
+    """Write what others are to know of the holder; empty when there is none any more."""
+    # What cannot be noted is not worth a failure. A file that holds something else is not ours to write into.
+    with contextlib.suppress(OSError):
+        before = os.pread(descriptor, MOST_NOTE_BYTES, 0)
+        if before == note or (before and not before.startswith(b'{"pid":')):
+            return
+        os.pwrite(descriptor, note, 0)
+        os.ftruncate(descriptor, len(note))
+
+
+def _set(descriptor: int, kind: int, *, by_process: bool) -> bool | None:
+    wanted = _FLOCK.pack(kind, os.SEEK_SET, FIRST_BYTE, RANGE, 0)
+    command = fcntl.F_SETLK if by_process or _OF_OPEN_FILE is None else _OF_OPEN_FILE
+    try:
+        fcntl.fcntl(descriptor, command, wanted)
+    except OSError as error:
+        if error.errno in _HELD:
+            return False
+        if error.errno in _NO_LOCKS:
+            return None
+        raise
+    return True
+
+
+def _insist_on_plain(status: os.stat_result, base_dir: str) -> None:
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        raise _planted(base_dir)
+
+
+def _planted(base_dir: str) -> SpoolError:
+    return SpoolError(
+        f"{base_dir}/{LOCK_NAME} is not the lock file that this program makes, but a link, a directory or something "
+        "else.",
+        hint="Find out who made it, and remove it; nothing is shipped until then.",
+    )
+
+
+def _make_private(descriptor: int, status: os.stat_result, base_fd: int) -> None:
+    """Let nobody but the spool's owner open it: who can open it can keep every run out."""
+    # Whoever may not change that uses it as it is.
+    with contextlib.suppress(OSError):
+        if stat.S_IMODE(status.st_mode) != 0o600:
+            os.fchmod(descriptor, 0o600)
+        if os.geteuid() == 0:
+            owner = os.fstat(base_fd)
+            if owner.st_uid != status.st_uid:
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)

@@ -1,0 +1,114 @@
+"""Two hosts that share a spool, and perhaps a home directory, over a network file system."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.site import COMMAND
+from tests.servers.fixtures import or_skip
+from tests.servers.two_hosts import NAMES, TwoHosts, two_hosts
+
+FILES = 300
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Iterator[TwoHosts]:
+    """Two hosts and what they share: a spool, an archive, a home directory."""
+    context = two_hosts(tmp_path)
+    made = or_skip(context.__enter__)
+    for name in ("spool", "archive", "home"):
+        (made.below / name).mkdir()
+    yield made
+    context.__exit__(None, None, None)
+
+
+def fill(hosts: TwoHosts, content: str) -> None:
+    """Producers write, always the same names."""
+    old = time.time() - 86400
+    for number in range(FILES):
+        directory = hosts.below / f"spool/location{number % 7}/2026/10/01/00"
+        directory.mkdir(parents=True, exist_ok=True)
+        path = directory / f"{number % 60:02d}-topic{number}.dat"
+        path.write_text(f"{content} {number}\n" * 200)
+        os.utime(path, (old, old))
+
+
+def configure(hosts: TwoHosts, name: str, **settings: object) -> Path:
+    """The configuration of one host."""
+    config = {
+        "base_dir": str(hosts.seen / "spool"),
+        "destination": {"type": "local", "path": str(hosts.seen / "archive")},
+        **settings,
+    }
+    path = hosts.mount_of(name).with_name(f"{name}.json")
+    path.write_text(json.dumps(config))
+    return path
+
+
+def archived(hosts: TwoHosts) -> dict[str, str]:
+    """What was delivered."""
+    archive = hosts.below / "archive"
+    return {str(path.relative_to(archive)): path.read_text() for path in archive.rglob("*") if path.is_file()}
+
+
+def waiting(hosts: TwoHosts) -> list[Path]:
+    """What producers wrote and is not shipped yet."""
+    return [path for path in (hosts.below / "spool").rglob("*.dat") if path.is_file()]
+
+
+def test_one_of_two_hosts_has_the_spool(hosts: TwoHosts) -> None:
+    """Runs of two hosts in one spool do not overlap, and no later run replaces what either has delivered."""
+    fill(hosts, "first")
+    configs = {name: configure(hosts, name, state_dir=f"/var/tmp/{hosts.seen.parent.name}-{name}") for name in NAMES}
+    started = [hosts.start(name, COMMAND, "run", configs[name], HOME="/nonexistent") for name in NAMES]
+    outputs = [process.communicate(timeout=120)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0], outputs
+    shipped = [output.count("has been uploaded") for output in outputs]
+    # One may have begun when the other was through; then it found nothing.
+    assert sorted(shipped) == [0, FILES], outputs
+    before = archived(hosts)
+    fill(hosts, "second")
+    for name in NAMES:
+        assert hosts.run(name, COMMAND, "run", configs[name]).returncode == 1
+    assert archived(hosts) == before
+    assert len(waiting(hosts)) == FILES
+
+
+def test_the_holder_on_another_host_is_named(hosts: TwoHosts) -> None:
+    """The second host says at once who has the spool and where; the lock of a killed run is free."""
+    config = configure(hosts, "a", state_dir="/var/tmp/does-not-matter")
+    script = (
+        "import os, sys, time\n"
+        "from s3_uploader.spool.lock import acquire\n"
+        "spool = os.open(sys.argv[1], os.O_RDONLY)\n"
+        "lock = acquire(spool, base_dir=sys.argv[1], state_dir=sys.argv[2], wait_seconds=0, clock=time.monotonic,\n"
+        "               sleep=time.sleep, now=time.time, command=['s3-uploader-cli', 'theirs.json'])\n"
+        "print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    python = COMMAND.with_name("python")
+    holding = hosts.start("b", python, "-c", script, hosts.seen / "spool", "/nonexistent")
+    try:
+        assert holding.stdout is not None
+        assert holding.stdout.readline() == "held\n"
+        refused = hosts.run("a", COMMAND, "run", "--verbose", config)
+        assert refused.returncode == 0
+        assert "Another run has the spool" in refused.stdout
+        assert "on host-b" in refused.stdout
+        assert "theirs.json" in refused.stdout
+        assert hosts.run("a", COMMAND, "run", "--wait-for-lock", "0.5", config).returncode == 75
+        status = json.loads(hosts.run("a", COMMAND, "status", "--json", config).stdout)
+        assert "host-b" in status["lock_holder"]
+    finally:
+        holding.kill()
+        holding.communicate()
+    fill(hosts, "first")
+    # The kernel has to tell the file system of the end of the process.
+    assert hosts.run("a", COMMAND, "run", "--wait-for-lock", "10", config).returncode == 0
+    assert len(archived(hosts)) == FILES
