@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from s3_uploader.core.control import Clock, ScanTrigger, StopRequest
-from s3_uploader.core.errors import ConflictError, Scope, StateError, StoreError, UploadCancelled
+from s3_uploader.core.errors import ConflictError, ObjectGone, Scope, StateError, StoreError, UploadCancelled
 from s3_uploader.core.events import Event
 from s3_uploader.core.model import Candidate, Finding, Fingerprint, Left, OnConflict, Proof, Receipt, RunReport
 from s3_uploader.ledger.rows import FailingRow, ShippedRow
@@ -23,7 +23,7 @@ from s3_uploader.spool.layouts.base import Globs, Layout
 from s3_uploader.spool.layouts.dated import DatedLayout, utc_epoch
 from s3_uploader.spool.layouts.tree import TreeLayout
 from s3_uploader.spool.root import Names, SpoolRoot
-from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties
+from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties, ignore
 
 NOW = 1_600_000_000.0
 """2020-09-13 12:26:40 UTC: what the fake clock begins with."""
@@ -173,6 +173,7 @@ class FakeStore:
         self.opened = 0
         self.cancelled = 0
         self.deaf_to_cancel = False
+        self.looks: list[str] = []
 
     properties = StoreProperties(name="bucket", scheme="fake", strongest_proof=Proof.MD5, conditional_put=True)
     loop: Loop | None = None
@@ -256,6 +257,20 @@ class FakeStore:
             already_there=there == content,
         )
 
+    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+        """See ``Store``."""
+        look: Future[Receipt] = Future()
+        self.looks.append(receipt.key)
+        if self.object_of(receipt.key) is None:
+            look.set_exception(ObjectGone(f"{receipt.key} is gone"))
+        else:
+            look.set_result(receipt)
+        return look
+
+    def object_of(self, key: str) -> bytes | None:
+        """What is under a key; a store that leads somewhere else overrides it."""
+        return self.objects.get(key)
+
     def cancel(self) -> None:
         """See ``Store``."""
         self.cancelled += 1
@@ -267,7 +282,7 @@ class FakeStore:
         """See ``Store``."""
         return f"bucket/{key}"
 
-    def check(self, *, now: float) -> list[Finding]:
+    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
         """See ``Store``."""
         return []
 

@@ -10,13 +10,17 @@ from collections.abc import Collection
 from s3_uploader.cli.exit_codes import DESTINATION_UNUSABLE, OK, USAGE
 from s3_uploader.cli.output import print_json, print_lines
 from s3_uploader.cli.settings import load
+from s3_uploader.config import Config
 from s3_uploader.core.errors import UploaderError
-from s3_uploader.core.model import Finding, Severity
+from s3_uploader.core.model import Finding, Proof, Receipt, Severity
 from s3_uploader.core.text import shown_text
 from s3_uploader.ledger.state_directory import check_state_directory
 from s3_uploader.run import assembly
-from s3_uploader.spool.check import check_layout, check_spool
+from s3_uploader.spool import echoes
+from s3_uploader.spool.check import check_layout, check_spool, probe_file
+from s3_uploader.stores.base import Store
 
+_ECHO_SECONDS = 5.0
 _MARKS = {Severity.OK: "ok", Severity.NOTE: "note", Severity.WARNING: "WARNING", Severity.ERROR: "ERROR"}
 _COLOURS = {Severity.OK: "32", Severity.NOTE: "36", Severity.WARNING: "33", Severity.ERROR: "31"}
 
@@ -45,10 +49,14 @@ def check(config_file: str, *, as_json: bool) -> int:
     def notice(level: str, sentence: str) -> None:
         remote.append(Finding(Severity.WARNING if level != "info" else Severity.NOTE, "destination", sentence))
 
+    def stored(key: str) -> None:
+        remote.extend(_look_for_echo(configuration, key))
+
     store = assembly.build_store(configuration, notice=notice, memory=None)
     try:
         store.open()
-        remote += store.check(now=time.time())
+        remote += store.check(now=time.time(), stored=stored)
+        remote += _look_for_spool(configuration, store)
     except UploaderError as error:
         remote.append(Finding(Severity.ERROR, "destination", error.message, error.hint))
     finally:
@@ -60,6 +68,41 @@ def check(config_file: str, *, as_json: bool) -> int:
     if any(finding.severity is Severity.ERROR for finding in remote):
         return DESTINATION_UNUSABLE
     return USAGE if any(finding.severity is Severity.ERROR for finding in local) else OK
+
+
+def _look_for_echo(configuration: Config, key: str) -> list[Finding]:
+    """Whether an object that has just been stored is seen in the spool: then the destination leads back there."""
+    try:
+        with assembly.open_place(configuration) as place:
+            found = echoes.find(place.root, key, seconds=_ECHO_SECONDS)
+            if found is None:
+                return []
+            path = place.root.shown((), found)
+    except UploaderError:
+        return []  # it has been said already
+    return [_leads_back(f"a test object stored there under {key} appeared as {path}.")]
+
+
+def _look_for_spool(configuration: Config, store: Store) -> list[Finding]:
+    """Whether a file that has just been made in the spool is seen at the destination."""
+    prefix = assembly.constant_prefix(configuration)
+    try:
+        with assembly.open_place(configuration) as place, probe_file(place.root) as (name, size):
+            receipt = Receipt(key=prefix + name, size=size, proof=Proof.NONE)
+            store.confirm(receipt, deadline=time.monotonic() + _ECHO_SECONDS).result(_ECHO_SECONDS)
+    except (UploaderError, OSError, TimeoutError):
+        return []  # it is not there, as it should be, or something is amiss that has been said already
+    return [_leads_back(f"a test file in the spool was there at once, under {receipt.key}.")]
+
+
+def _leads_back(how: str) -> Finding:
+    return Finding(
+        Severity.ERROR,
+        "destination",
+        f"it leads back to the spool: {how}",
+        "Files would be removed as shipped although they are nowhere else, or be delivered again and again. Name a "
+        "destination outside the spool (look at bind mounts, at the directory of the server, at key_prefix).",
+    )
 
 
 def _check_compression(formats: Collection[str]) -> list[Finding]:

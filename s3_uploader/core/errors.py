@@ -139,6 +139,20 @@ class ProofError(StoreError):
         super().__init__(message, code="NotProven", hint=hint)
 
 
+class ObjectGone(StoreError):
+    """What a receipt was given for is not under its key any more, or cannot be read."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="Gone")
+
+
+class SameAsSpool(StoreError):
+    """The destination leads back to the spool: what it shows as stored is the local file itself."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, code="SameAsSpool", scope=Scope.DESTINATION, hint=hint)
+
+
 class SourceChanged(StoreError):
     """The source no longer had the bytes that it promised (it shrank, or a read failed half way)."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from s3_uploader.core.errors import StoreError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _BYTES_PER_SECOND_AT_LEAST = 64 * 1024
 _MOST_COUNTED = 16 * 2**20
 """What a file counts for among the bytes in flight at most: a store has no more than some parts of it in memory."""
+_LOOK_SECONDS = 0.05
 _TURN_SECONDS = 0.005
 """So long the sockets may go without a look while there is other work."""
 
@@ -156,6 +157,16 @@ class UploadsInFlight:
         except Exception as error:
             # A bug of a store must not cost the other files their run.
             return upload, StoreError(f"internal error: {type(error).__name__}: {error}", code="InternalError")
+
+    def wait_for(self, looks: Sequence[Future[Receipt]], *, go_on: Callable[[], bool]) -> None:
+        """Wait for answers of the store that are no uploads, as long as ``go_on`` says so."""
+        from concurrent.futures import wait
+
+        while go_on() and not all(look.done() for look in looks):
+            if self._loop is not None:
+                self._turn(_LOOK_SECONDS)
+            else:
+                wait(looks, timeout=_LOOK_SECONDS)
 
     def abandon(self) -> list[FileTask]:
         """Let go of all uploads; their files are closed when the store is done with them."""

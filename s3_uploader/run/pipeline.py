@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -29,7 +29,8 @@ from s3_uploader.core.errors import (
     UploadCancelled,
 )
 from s3_uploader.core.events import Emit, Notice, UploadStarted
-from s3_uploader.core.model import Candidate, Left, RunReport
+from s3_uploader.core.model import Candidate, Left, Receipt, RunReport
+from s3_uploader.run import second_copy
 from s3_uploader.run.admission import Admission
 from s3_uploader.run.circuit_breaker import CircuitBreaker
 from s3_uploader.run.concurrency import AdaptiveLimit
@@ -43,11 +44,14 @@ from s3_uploader.spool.root import Names, SpoolRoot
 from s3_uploader.stores.base import Store
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from s3_uploader.run.in_flight import Completions
     from s3_uploader.spool.claims import Claims
 
 _CANCEL_SECONDS = 5.0
 _COUNT_SECONDS = 1.0
+_LOOK_SECONDS_AFTER_STOP = 1.0
 _SOON_SECONDS = 0.25
 _LONG_RUN_SECONDS = 60.0
 _MOST_DEFERRED = 1000
@@ -117,6 +121,8 @@ class Pipeline:
             timeout_seconds=limits.upload_timeout_seconds,
             make_queue=make_queue,
         )
+        settlement.second_copies.wait = self._wait_for_looks
+        settlement.second_copies.is_in_use = lambda path: path in self._flight.paths() or settlement.is_settling(path)
         self._plan = plan
         self._news = news
         self._looked_at = clock.monotonic()
@@ -151,6 +157,7 @@ class Pipeline:
             self._drain()
             self._close_doubts()
             self._settlement.commit()
+            self._heed_refusal()
             self._count_rest(scan)
         except StateError as error:
             self._abandon(RunEnd.STATE, error)
@@ -205,6 +212,7 @@ class Pipeline:
     def _look_again(self, news: ScanTrigger) -> None:
         news.forget()
         self._settlement.commit()
+        self._heed_refusal()
         self._looked_at = self._clock.monotonic()
         self._under_way = self._flight.paths()
         self._settlement.counters.begin_scan()
@@ -290,6 +298,8 @@ class Pipeline:
         except BaseException:
             file.close()
             raise
+        if not self._may_send(file):
+            return
         shipment = self._plan(candidate)
         self._submit(
             FileTask(
@@ -301,6 +311,17 @@ class Pipeline:
                 options=shipment.options,
             )
         )
+
+    def _may_send(self, file: OpenFile) -> bool:
+        """Whether a file is no delivery of ours that has come back to the spool by way of the destination."""
+        copies = self._settlement.second_copies
+        copies.suspect(file)
+        self._heed_refusal()
+        if file.descriptor >= 0 and copies.refusal is None:
+            return True
+        file.close()
+        self._settlement.leave(file.candidate, Left.POSTPONED, "")
+        return False
 
     def _consider_deferred(self) -> None:
         """Turn to the files that failed before: others have shown what the destination does, or there are none."""
@@ -342,6 +363,23 @@ class Pipeline:
             self._blame_destination()
         if self._settlement.seconds_until_due() == 0.0:
             self._settlement.commit_batch()
+            self._heed_refusal()
+
+    def _heed_refusal(self) -> None:
+        """A destination that turned out to be the spool ends the run."""
+        refusal = self._settlement.second_copies.refusal
+        if refusal is not None:
+            self._abandon(RunEnd.DESTINATION, refusal)
+
+    def _wait_for_looks(self, looks: Sequence[Future[Receipt]]) -> None:
+        until = self._clock.monotonic() + second_copy.SECONDS
+        stopped_until = self._clock.monotonic() + _LOOK_SECONDS_AFTER_STOP
+
+        def go_on() -> bool:
+            self._beat()
+            return self._clock.monotonic() < (stopped_until if self._stop.requests else until)
+
+        self._flight.wait_for(looks, go_on=go_on)
 
     def _wait(self, *, at_most: float = 1.0) -> None:
         """Wait for a completion, but no longer than until the next thing is due."""

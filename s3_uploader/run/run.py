@@ -45,6 +45,7 @@ from s3_uploader.spool.lock import Lock, acquire
 if TYPE_CHECKING:
     from s3_uploader.spool.claims import Claims
 
+_DELIVERED = "delivered"
 _CLOSE_SECONDS = 5.0
 _TIDY_SECONDS = 1.0
 _STRANGERS_SECONDS = 0.5
@@ -210,6 +211,7 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
             is_rehearsal=context.is_rehearsal,
             confirm_lock=lock.confirm,
         )
+        settlement.second_copies.load(ledger.recall(_DELIVERED, now=clock.now()))
         claims = _claims(place, emit)
         pipeline = Pipeline(
             root=place.root,
@@ -241,6 +243,9 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
         problems: tuple[Problem, ...] = ()
         try:
             _tidy(ledger, place, clock)
+            delivered = settlement.second_copies.dump()
+            if delivered:
+                ledger.remember(_DELIVERED, delivered, now=clock.now())
             noticed = notices.Noticing(
                 ledger,
                 settlement.counters,

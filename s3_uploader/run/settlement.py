@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
 
@@ -19,18 +19,24 @@ from s3_uploader.core.errors import SIMULATED, StateError, StoreError
 from s3_uploader.core.events import DirectoryPruned, Emit, FileLeft, LocalTrouble, Uploaded, UploadFailed
 from s3_uploader.core.model import Candidate, FailureBucket, Fingerprint, Left, Receipt
 from s3_uploader.ledger.rows import FailingRow, ShippedRow, after_failure
+from s3_uploader.run.second_copy import NOT_CONFIRMED, SecondCopies
 from s3_uploader.run.superseded import FactMemory, Superseded, is_outdated
 from s3_uploader.spool.layouts.base import Layout, is_stranger, original_name
 from s3_uploader.spool.open_file import Closing, OpenFile
 from s3_uploader.spool.readiness import FUTURE_TOLERANCE
-from s3_uploader.spool.removal import MoveTarget, move, prune_upwards, remove
-from s3_uploader.spool.removal_batch import RemovalBatch
+from s3_uploader.spool.removal import Detached, MoveTarget, give_back, move, prune_upwards, remove
+from s3_uploader.spool.removal_batch import Outcome, RemovalBatch
 from s3_uploader.spool.root import Names, SpoolRoot
 from s3_uploader.stores.base import PutOptions, Store
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
 CANNOT_REMOVE = "CannotRemove"
 CANNOT_MOVE = "CannotMove"
-_NOT_OF_THE_FILE = frozenset((CANNOT_REMOVE, CANNOT_MOVE, "NoRoomToCompress", "InternalError", "Unexpected"))
+_NOT_OF_THE_FILE = frozenset(
+    (CANNOT_REMOVE, CANNOT_MOVE, NOT_CONFIRMED, "NoRoomToCompress", "InternalError", "Unexpected")
+)
 """Failures that say nothing about the file: it is uploaded already, or this machine or program is what failed. Whatever
 ``on_failure`` says, such a file stays."""
 
@@ -93,6 +99,10 @@ class FileTask(msgspec.Struct):
     options: PutOptions = PutOptions()
 
 
+_Proven: TypeAlias = tuple[FileTask, Receipt, float]
+"""A file, what it was proven by, and for how long it was under way."""
+
+
 class Settlement:
     """Records, removes, moves, prunes and counts. Belongs to the thread that owns the spool.
 
@@ -138,8 +148,11 @@ class Settlement:
         self.superseded = Superseded(records, address=store.address, now=clock.now)
         self._any_failing = records.failing_count() > 0
         self._proven: list[tuple[FileTask, Receipt]] = []
+        self._batch: list[tuple[FileTask, Receipt]] = []
         self._due_at = 0.0
-        self._leaving: RemovalBatch[tuple[FileTask, Receipt, float]] = RemovalBatch(
+        self.second_copies = SecondCopies(root, store, clock=clock)
+        self._looks: dict[int, Future[Receipt]] = {}
+        self._leaving: RemovalBatch[_Proven] = RemovalBatch(
             root, clock=clock, keep=on_success.keep, move_to=on_success.move_to
         )
         self._failed: list[FailingRow] = []
@@ -203,13 +216,20 @@ class Settlement:
 
     def _commit_batch(self) -> None:
         proven, self._proven = self._proven, []
+        self._batch = proven
         failed, self._failed = self._failed, []
         unsettled = {id(upload): upload for upload, _ in proven}
         try:
             unchanged: list[tuple[FileTask, Receipt]] = []
             for upload, receipt in proven:
                 reason = why_changed(upload.file)
-                if reason is None:
+                self.second_copies.look_for(upload.file, receipt, changed=reason is not None)
+                withheld = self._withheld(upload, receipt) if reason is None else None
+                if withheld is not None:
+                    del unsettled[id(upload)]
+                    self.settled_in(upload.file.candidate.directory, removed=False)
+                    self._withhold(upload, withheld)
+                elif reason is None:
                     if receipt.already_there or upload.replaces:
                         self.superseded.forget(receipt.key)
                     unchanged.append((upload, receipt))
@@ -232,6 +252,9 @@ class Settlement:
             leaving = [(upload.file, (upload, receipt, monotonic - upload.began)) for upload, receipt in unchanged]
             for upload, receipt, _ in self._leaving.take(leaving):
                 self._note_outdated(upload, receipt)
+            for file, (_, receipt, _), has_lost_its_name in self._leaving.detached():
+                if receipt.already_there and has_lost_its_name:
+                    self._looks[id(file)] = self.second_copies.ask(receipt)
         except StateError:
             for upload in unsettled.values():
                 self.leave(upload.file.candidate, Left.POSTPONED, "")
@@ -240,11 +263,57 @@ class Settlement:
             theirs = self._leaving.identities()
             Closing(upload.file for upload, _ in proven if id(upload.file) not in theirs).finish()
 
+    def is_settling(self, path: str) -> bool:
+        """Whether that is a file whose upload is done and that is about to be dealt with."""
+        return any(upload.file.candidate.path == path for upload, _ in (*self._proven, *self._batch))
+
     def is_taken(self, path: str) -> bool:
         """See :meth:`s3_uploader.spool.removal_batch.RemovalBatch.is_taken`."""
         return self._leaving.is_taken(path)
 
+    # ---------------------------------------------------------------------------------------------- second copies
+
+    def _withheld(self, upload: FileTask, receipt: Receipt) -> StoreError | None:
+        """Why a file that stays in the spool may not even be recorded: what proves it may be the file itself."""
+        copies = self.second_copies
+        if copies.refusal is None and receipt.already_there and self._on_success.keep:
+            copies.by_its_own_name(upload.file, receipt)
+        return copies.refusal
+
+    def _withhold(self, upload: FileTask, error: StoreError) -> None:
+        if error is self.second_copies.refusal:
+            self.leave(upload.file.candidate, Left.POSTPONED, "")
+        else:
+            self.record_failure(upload, code=error.code, message=error.message, hint=error.hint)
+
+    def _look_for_second_copies(self) -> None:
+        """Withhold from removal what turns out not to be at the destination once its file has lost its name."""
+        copies = self.second_copies
+        looks, self._looks = self._looks, {}
+        if looks:
+            copies.wait(list(looks.values()))
+        answers = {file: copies.answer(look) for file, look in looks.items()}
+        missing: list[tuple[OpenFile, Receipt]] = []
+
+        def why_not(file: OpenFile, what: _Proven) -> StoreError | None:
+            receipt = what[1]
+            if id(file) in looks:
+                error = answers[id(file)]
+                if error is not None:
+                    missing.append((file, receipt))
+                return error
+            return copies.by_a_probe(file, receipt) if receipt.already_there else None
+
+        self._leaving.withhold(why_not)
+        # The others have the same reason, or are asked for their own next time.
+        for file, receipt in missing[:1]:
+            copies.judge(file, receipt)
+        if copies.refusal is not None:
+            refusal = copies.refusal
+            self._leaving.withhold(lambda file, what: refusal)
+
     def _dispose_of_taken(self) -> None:
+        self._look_for_second_copies()
         self._leaving.dispose(changed=lambda what: self._note_outdated(what[0], what[1]))
 
     def _note_outdated(self, upload: FileTask, receipt: Receipt) -> None:
@@ -289,9 +358,13 @@ class Settlement:
 
     # ---------------------------------------------------------------------------------------------- disposition
 
-    def _conclude(self, upload: FileTask, receipt: Receipt, outcome: Left | OSError | None, seconds: float) -> None:
+    def _conclude(self, upload: FileTask, receipt: Receipt, outcome: Outcome, seconds: float) -> None:
         """Count and tell what became of a file that was proven."""
         candidate = upload.file.candidate
+        if isinstance(outcome, StoreError):
+            self.settled_in(candidate.directory, removed=False)
+            self._withhold(upload, self.second_copies.refusal or outcome)
+            return
         if isinstance(outcome, OSError):
             self.settled_in(candidate.directory, removed=False)
             self._record_undisposed(upload, outcome)
@@ -312,6 +385,10 @@ class Settlement:
                 derived_key=receipt.key != upload.key,
             )
         )
+        if self._on_success.keep and original_name(candidate.name) != candidate.name:
+            # A run that was killed while it looked for a second copy has not given it back.
+            with contextlib.suppress(OSError):
+                give_back(upload.file.home, upload.file, Detached(candidate.name, upload.file.fingerprint))
         self.settled_in(candidate.directory, removed=not self._on_success.keep)
 
     def _record_undisposed(self, upload: FileTask, error: OSError) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
 
 from s3_uploader.core.model import Candidate, Finding, Left, Severity
 from s3_uploader.core.text import counted, shown_name
@@ -122,6 +124,25 @@ def check_layout(
         fact = f"there is no file in {shown_name(root.base_dir)} yet; the layout {layout} expects {FORMS[layout]}."
         findings.append(Finding(Severity.NOTE, "layout", fact))
     return findings
+
+
+@contextlib.contextmanager
+def probe_file(root: SpoolRoot) -> Iterator[tuple[str, int]]:
+    """A small file in the spool, for a moment: its name and size. No layout takes a name like that.
+
+    :raises OSError: if it cannot be made.
+    """
+    name = f"s3-uploader-check-{secrets.token_hex(6)}.tmp"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(name, flags, 0o600, dir_fd=root.descriptor)
+    try:
+        try:
+            size = os.write(descriptor, b"s3_uploader was here\n")
+        finally:
+            os.close(descriptor)
+        yield name, size
+    finally:
+        os.unlink(name, dir_fd=root.descriptor)
 
 
 def _first_foreign(root: SpoolRoot) -> str | None:

@@ -119,6 +119,12 @@ def move_taken(root: SpoolRoot, file: OpenFile, taken: Detached, target: MoveTar
     return _after_a_last_look(root, file, taken, put_there), moved_to
 
 
+def give_back(root: SpoolRoot, file: OpenFile, taken: Detached) -> None:
+    """Put a file that was taken back under its name, unless its producer has made a new one meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        _give_back(root.directory(file.candidate.directory), taken.private, original_name(file.candidate.name))
+
+
 def remove(root: SpoolRoot, file: OpenFile) -> Left | None:
     """:func:`take` and at once :func:`remove_taken`."""
     taken = take(root, file)
@@ -181,7 +187,14 @@ def _take(directory: int, name: str) -> str:
             # Only this program makes such names, and only one run has the spool: what is free now stays so.
             os.stat(private, dir_fd=directory, follow_symlinks=False)
         except FileNotFoundError:
-            os.rename(name, private, src_dir_fd=directory, dst_dir_fd=directory)
+            # In here: a name that cannot be had leaves the file where it is.
+            try:
+                os.rename(name, private, src_dir_fd=directory, dst_dir_fd=directory)
+            except OSError as error:
+                # A new name needs room in the directory, and on btrfs in its trees too; a removal makes some.
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                return name
             return private
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from s3_uploader.core.control import Clock
+from s3_uploader.core.errors import StoreError
 from s3_uploader.core.model import Left
+from s3_uploader.spool.layouts.base import original_name
 from s3_uploader.spool.open_file import Closing, OpenFile
-from s3_uploader.spool.removal import Detached, MoveTarget, move_taken, remove_taken, take
+from s3_uploader.spool.removal import Detached, MoveTarget, give_back, move_taken, remove_taken, take
 from s3_uploader.spool.root import SpoolRoot
 
 MOMENT_SECONDS = 0.01
@@ -17,6 +20,9 @@ MOMENT_SECONDS = 0.01
 stopped in the middle of opening it by that name, by the scheduler or the machine below, has come by then."""
 
 _What = TypeVar("_What")
+
+Outcome: TypeAlias = Left | OSError | StoreError | None
+"""What became of a file: why it was left, what kept it there, or ``None`` if it was disposed of or is kept."""
 
 
 class RemovalBatch(Generic[_What]):
@@ -34,10 +40,10 @@ class RemovalBatch(Generic[_What]):
         self._clock = clock
         self._keep = keep
         self._move_to = move_to
-        self._taken: list[tuple[OpenFile, _What, Detached | Left | OSError | None]] = []
+        self._taken: list[tuple[OpenFile, _What, Detached | Outcome]] = []
         self._taken_at = 0.0
         self._private: set[str] = set()
-        self._disposed: deque[tuple[_What, Left | OSError | None]] = deque()
+        self._disposed: deque[tuple[_What, Outcome]] = deque()
         self._closing: Closing | None = None
 
     @property
@@ -75,6 +81,22 @@ class RemovalBatch(Generic[_What]):
         """``id()`` of each file of the last batch: these are closed here."""
         return {id(file) for file, _, _ in self._taken}
 
+    def detached(self) -> Iterator[tuple[OpenFile, _What, bool]]:
+        """The files of the last batch that are to go, and whether each has lost the name that its producer knows."""
+        for file, what, outcome in self._taken:
+            if isinstance(outcome, Detached):
+                yield file, what, original_name(outcome.private) != outcome.private
+
+    def withhold(self, why_not: Callable[[OpenFile, _What], StoreError | None]) -> None:
+        """Give those files of the last batch back, of which ``why_not`` says so before they are disposed of."""
+        for index, (file, what, outcome) in enumerate(self._taken):
+            if isinstance(outcome, Detached):
+                reason = why_not(file, what)
+                if reason is not None:
+                    with contextlib.suppress(OSError):
+                        give_back(file.home, file, outcome)
+                    self._taken[index] = file, what, reason
+
     def dispose(self, *, changed: Callable[[_What], None] = lambda what: None) -> None:
         """Look once more at what was taken, remove it or move it away, and begin to close the files.
 
@@ -99,7 +121,7 @@ class RemovalBatch(Generic[_What]):
         self._disposed.extend((what, outcome) for _, what, outcome in taken if not isinstance(outcome, Detached))
         self._closing = Closing(file for file, _, _ in taken)
 
-    def conclude(self) -> Iterator[tuple[_What, Left | OSError | None]]:
+    def conclude(self) -> Iterator[tuple[_What, Outcome]]:
         """What became of each file that was disposed of, once all of them are closed."""
         closing, self._closing = self._closing, None
         if closing is not None:
@@ -108,13 +130,13 @@ class RemovalBatch(Generic[_What]):
         while self._disposed:
             yield self._disposed.popleft()
 
-    def _take(self, file: OpenFile) -> Detached | Left | OSError | None:
+    def _take(self, file: OpenFile) -> Detached | Outcome:
         try:
             return None if self._keep else take(file.home, file)
         except OSError as error:
             return error
 
-    def _dispose(self, file: OpenFile, taken: Detached) -> Left | OSError | None:
+    def _dispose(self, file: OpenFile, taken: Detached) -> Outcome:
         try:
             if self._move_to is None:
                 return remove_taken(file.home, file, taken)
@@ -123,5 +145,5 @@ class RemovalBatch(Generic[_What]):
             return error
 
 
-def _has_changed(outcome: Detached | Left | OSError | None) -> bool:
+def _has_changed(outcome: Detached | Outcome) -> bool:
     return isinstance(outcome, Left) and outcome is not Left.VANISHED

@@ -14,7 +14,7 @@ proof
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -24,6 +24,10 @@ from s3_uploader.core.model import Finding, OnConflict, Proof, Receipt
 if TYPE_CHECKING:
     # Importing it costs 15 ms, which a run that has nothing to ship does not pay.
     from concurrent.futures import Future
+
+
+def ignore(key: str) -> None:
+    """Nobody wants to know."""
 
 
 class StoreProperties(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,13 +178,24 @@ class Store(Protocol):
             store can, else after a look.
         """
 
+    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+        """Look once more for the object of a receipt: it has its length still, and its last byte can be read now.
+
+        A byte is read, not only its name looked up, because servers and file systems remember names for a while after
+        they have gone. The future fails with :class:`~s3_uploader.core.errors.ObjectGone` if the object is not to be
+        had, with another ``StoreError`` if the question got no answer, and is done with the receipt otherwise.
+
+        :param deadline: ``time.monotonic()`` at which to give up.
+        """
+
     def cancel(self) -> None:
         """Give up all uploads in flight: their futures fail soon with ``UploadCancelled``."""
 
-    def check(self, *, now: float) -> list[Finding]:
+    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
         """Prove what the destination can do, by doing it with a small object of our own that is removed again.
 
         :param now: wall-clock time in seconds since the epoch, to measure the clock skew against.
+        :param stored: called with the key of that object while it is there.
         :returns: findings in the order in which a person wants to read them. Never raises ``StoreError``: an error is a
             finding too.
         """

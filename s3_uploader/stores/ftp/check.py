@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from s3_uploader.core.errors import DestinationBusy, StoreError
 from s3_uploader.core.model import Finding, Severity
+from s3_uploader.stores.base import ignore
 from s3_uploader.stores.ftp.learned import Learned, Names
 from s3_uploader.stores.ftp.lock import RemoteLock
 from s3_uploader.stores.ftp.names import learn_names
@@ -30,12 +31,14 @@ def check_server(
     temporary_names: str,
     learned: Learned,
     now: float,
+    stored: Callable[[str], None] = ignore,
 ) -> list[Finding]:
     """Findings about an FTP server.
 
     :param connect: makes a logged-in session, given what says how many seconds are left.
     :param login_error: puts a failure to connect into words.
     :param now: wall-clock time in seconds since the epoch.
+    :param stored: called with the name of the small file while it is there.
     """
     begun = time.monotonic()
     try:
@@ -46,7 +49,7 @@ def check_server(
     findings = [Finding(Severity.OK, server, f"logged in; the server says: {session.welcome[:200]}")]
     findings.append(_tls(server, session))
     try:
-        findings += _round_trip(server, session, temporary_names, learned, now - begun)
+        findings += _round_trip(server, session, temporary_names, learned, now - begun, stored)
         findings += _lock(server, session, lock_file)
     except Refused as refused:
         findings.append(Finding(Severity.ERROR, server, f"it refuses what an upload needs: {refused.text}"))
@@ -69,7 +72,12 @@ def _tls(server: str, session: Session) -> Finding:
 
 
 def _round_trip(
-    server: str, session: Session, temporary_names: str, learned: Learned, clock_offset: float
+    server: str,
+    session: Session,
+    temporary_names: str,
+    learned: Learned,
+    clock_offset: float,
+    stored: Callable[[str], None],
 ) -> Iterator[Finding]:
     """What an upload does: store, look, prove, rename, look, delete."""
     probes = _Probes(session)
@@ -90,6 +98,7 @@ def _round_trip(
         yield Finding(Severity.ERROR, server, f"a file cannot be written: {refused.text}", f"{right}.")
         return
     try:
+        stored(path.rpartition("/")[2])
         yield from _after_storing(server, session, probes, path, content, clock_offset)
         if temporary_names != "none":
             yield from _renames(server, session, probes, path, content)

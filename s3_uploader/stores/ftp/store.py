@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError
 from s3_uploader.core.model import Finding, Proof, Receipt
 from s3_uploader.core.text import shown_name
-from s3_uploader.stores.base import Loop, Memory, PutOptions, Source, StoreProperties
+from s3_uploader.stores.base import Loop, Memory, PutOptions, Source, StoreProperties, ignore
 from s3_uploader.stores.ftp.errors import FULL, login_error, transfer_error
 from s3_uploader.stores.ftp.learned import Learned
 from s3_uploader.stores.ftp.naming import NamingLocks
@@ -179,6 +179,24 @@ class FtpStore:
             raise RuntimeError("the store is not open")
         return self._workers.submit(lambda task: self._put(task, key, source, options, replaces), deadline=deadline)
 
+    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+        """Ask for the file's size and read its last byte; see :meth:`Store.confirm`."""
+        if self._workers is None:
+            raise RuntimeError("the store is not open")
+        return self._workers.submit(lambda task: self._confirm(task, receipt), deadline=deadline)
+
+    def _confirm(self, task: UploadTask, receipt: Receipt) -> Receipt:
+        from s3_uploader.stores.ftp.presence import confirm
+
+        assert self._pool is not None
+        address = shown_name(self.address(receipt.key))
+        with self._pool.session(task) as session:
+            path = f"{session.base.rstrip('/')}/{receipt.key}"
+            try:
+                return confirm(session, path, receipt, address=address)
+            except (Refused, Lost) as error:
+                raise transfer_error(error, address=address) from None
+
     def cancel(self) -> None:
         """Give up all uploads in flight."""
         if self._workers is not None:
@@ -213,7 +231,7 @@ class FtpStore:
             ends_at = max(ends_at, time.monotonic() + _SHUTDOWN_SECONDS)
             pool.close(ends_at=ends_at, on_shutdown=on_shutdown if lock is not None else None)
 
-    def check(self, *, now: float) -> list[Finding]:
+    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
         """Connect, log in and try everything that an upload needs; see :meth:`Store.check`."""
         from s3_uploader.stores.ftp.check import check_server
 
@@ -227,6 +245,7 @@ class FtpStore:
             temporary_names=self._temporary_names,
             learned=self._learned,
             now=now,
+            stored=stored,
         )
 
     def inventory(self) -> FtpInventory:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 
 from s3_uploader.core.model import Finding, Severity
+from s3_uploader.stores.base import ignore
 from s3_uploader.stores.local import files as local_files
 
 _WORTH_A_NOTE_BYTES = 1 << 30
 _WORTH_A_NOTE_SECONDS = 60.0
 
 
-def check_directory(path: str, *, now: float) -> list[Finding]:
-    """Findings about the directory at ``path``; ``now`` is wall-clock time in seconds since the epoch."""
+def check_directory(path: str, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
+    """Findings about the directory at ``path``; ``now`` is wall-clock time in seconds since the epoch.
+
+    :param stored: called with the name of a small file while it is there.
+    """
     try:
         root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         return [_problem(path, f"cannot be opened: {error.strerror}", "Nothing can be shipped there.")]
     try:
         findings = [Finding(Severity.OK, path, "is a directory that can be opened"), _mount(path)]
-        findings += _round_trip(path, root, now)
+        findings += _round_trip(path, root, now, stored)
         findings.append(_space(path, root))
         return findings
     finally:
@@ -41,7 +46,7 @@ def _mount(path: str) -> Finding:
     return Finding(Severity.OK, path, f"lies on the file system mounted at {current}")
 
 
-def _round_trip(path: str, root: int, now: float) -> list[Finding]:
+def _round_trip(path: str, root: int, now: float, stored: Callable[[str], None]) -> list[Finding]:
     name = f".s3-uploader-check-{secrets.token_hex(8)}"
     other = f"{name}-2"
     content = secrets.token_bytes(64)
@@ -57,6 +62,7 @@ def _round_trip(path: str, root: int, now: float) -> list[Finding]:
                 skew = os.fstat(descriptor).st_mtime - now
             finally:
                 os.close(descriptor)
+        stored(name)
         descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
         try:
             same = os.pread(descriptor, len(content) + 1, 0) == content

@@ -22,13 +22,14 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from concurrent.futures import Future
 
 from s3_uploader.core.errors import ConflictError, KeyRefused, ProofError, Scope, SourceChanged, StoreError
 from s3_uploader.core.files import sync_directory, write_all
 from s3_uploader.core.model import Finding, OnConflict, Proof, Receipt
 from s3_uploader.core.text import shown_name
-from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties
+from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties, ignore
 from s3_uploader.stores.keys import derived_key, path_segments
 from s3_uploader.stores.local import files
 from s3_uploader.stores.workers import UploadTask, Workers
@@ -107,6 +108,22 @@ class LocalStore:
             raise RuntimeError("the store is not open")
         return self._workers.submit(lambda task: self._put(task, key, source, options, replaces), deadline=deadline)
 
+    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+        """Open the file and read its last byte; see :meth:`Store.confirm`."""
+        if self._workers is None:
+            raise RuntimeError("the store is not open")
+        return self._workers.submit(lambda task: self._confirm(receipt), deadline=deadline)
+
+    def _confirm(self, receipt: Receipt) -> Receipt:
+        from s3_uploader.stores.local.presence import confirm
+
+        assert self._root is not None
+        address = shown_name(self.address(receipt.key))
+        try:
+            return confirm(self._root, receipt, address=address)
+        except OSError as error:
+            raise translated(error, address) from error
+
     def cancel(self) -> None:
         """Give up all copies in flight."""
         if self._workers is not None:
@@ -124,11 +141,11 @@ class LocalStore:
         if (workers is None or workers.close(timeout=timeout)) and root is not None:
             os.close(root)
 
-    def check(self, *, now: float) -> list[Finding]:
+    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
         """Write, prove, refuse to replace and remove a small file of our own; see :meth:`Store.check`."""
         from s3_uploader.stores.local.check import check_directory
 
-        return check_directory(self._path, now=now)
+        return check_directory(self._path, now=now, stored=stored)
 
     def _put(self, task: UploadTask, key: str, source: Source, options: PutOptions, replaces: str) -> Receipt:
         segments = path_segments(key)

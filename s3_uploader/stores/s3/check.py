@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.core.model import Finding, Proof, Severity
-from s3_uploader.stores.base import PutOptions
+from s3_uploader.stores.base import PutOptions, ignore
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.capabilities import Capabilities
 from s3_uploader.stores.s3.checksums import clean_etag, crc32_text, digest_of, etag_is_md5, evidence
@@ -35,6 +35,7 @@ class Checker:
     :param caller: sends requests with the usual retries.
     :param impatient: sends requests without any, for those that are meant to be refused.
     :param key_prefix: what all keys begin with, since the rights may be limited to it.
+    :param stored: called with the key of the small object while it is there.
     """
 
     def __init__(
@@ -48,8 +49,10 @@ class Checker:
         engine_name: str,
         key_prefix: str = "",
         now: float,
+        stored: Callable[[str], None] = ignore,
     ) -> None:
         self._caller = caller
+        self._stored = stored
         self._impatient = impatient
         self._capabilities = capabilities
         self._headers = headers
@@ -83,6 +86,7 @@ class Checker:
             self._tell(ERROR, "upload", call.error.message, call.error.hint)
             return
         self._left_behind.append(self._key)
+        self._stored(self._key)
         self._tell(
             OK, "upload", "a small object could be stored", "Credentials, bucket and write permission are right."
         )

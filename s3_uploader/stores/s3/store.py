@@ -12,7 +12,8 @@ from typing import Literal
 
 from s3_uploader.core.errors import KeyRefused, StoreError, UploadCancelled
 from s3_uploader.core.model import Finding, Proof, Receipt, Severity
-from s3_uploader.stores.base import Loop, Memory, PutOptions, Source, StoreProperties
+from s3_uploader.core.text import shown_name
+from s3_uploader.stores.base import Loop, Memory, PutOptions, Source, StoreProperties, ignore
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.capabilities import Capabilities, NoMemory
@@ -214,13 +215,20 @@ class S3Store:
         upload.prepare()
         return future
 
+    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+        """Read a byte of the object; see :meth:`s3_uploader.stores.base.Store.confirm`."""
+        from s3_uploader.stores.s3.presence import confirm
+
+        address = shown_name(self.address(receipt.key))
+        return confirm(self.caller, receipt, address=address, deadline=deadline)
+
     def cancel(self) -> None:
         """Cancel all uploads in flight."""
         self._cancel_uploads(
             list(self._uploads), UploadCancelled("The upload was cancelled because the run was interrupted.")
         )
 
-    def check(self, *, now: float) -> list[Finding]:
+    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
         """Prove what the bucket can do with a small object of our own; see ``s3_check``."""
         from s3_uploader.stores.s3.check import Checker
 
@@ -236,6 +244,7 @@ class S3Store:
             engine_name=engine.name,
             key_prefix=self._key_prefix,
             now=now,
+            stored=stored,
         )
         return checker.findings()
 

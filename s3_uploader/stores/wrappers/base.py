@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from s3_uploader.core.model import Finding, Proof, Receipt
-from s3_uploader.stores.base import Loop, Memory, PutOptions, Source, Store, StoreProperties
+from s3_uploader.stores.base import Loop, Memory, PutOptions, Source, Store, StoreProperties, ignore
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -50,14 +50,18 @@ class LazyStore:
         """See :meth:`Store.put`."""
         return self._made().put(key, source, options=options, deadline=deadline, replaces=replaces)
 
+    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+        """See :meth:`Store.confirm`."""
+        return self._made().confirm(receipt, deadline=deadline)
+
     def cancel(self) -> None:
         """See :meth:`Store.cancel`."""
         if self._store is not None:
             self._store.cancel()
 
-    def check(self, *, now: float) -> list[Finding]:
+    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
         """See :meth:`Store.check`."""
-        return self._made().check(now=now)
+        return self._made().check(now=now, stored=stored)
 
     def address(self, key: str) -> str:
         """See :meth:`Store.address`."""
@@ -111,13 +115,17 @@ class KeptStore:
         """See :meth:`Store.put`."""
         return self._store.put(key, source, options=options, deadline=deadline, replaces=replaces)
 
+    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+        """See :meth:`Store.confirm`."""
+        return self._store.confirm(receipt, deadline=deadline)
+
     def cancel(self) -> None:
         """See :meth:`Store.cancel`."""
         self._store.cancel()
 
-    def check(self, *, now: float) -> list[Finding]:
+    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
         """See :meth:`Store.check`."""
-        return self._store.check(now=now)
+        return self._store.check(now=now, stored=stored)
 
     def address(self, key: str) -> str:
         """See :meth:`Store.address`."""

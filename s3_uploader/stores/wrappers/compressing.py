@@ -23,7 +23,7 @@ import msgspec
 from s3_uploader.core.errors import EngineUnavailable, SourceChanged, StoreError, UploadCancelled
 from s3_uploader.core.files import write_all
 from s3_uploader.core.model import Finding, Receipt
-from s3_uploader.stores.base import Compression, Loop, PutOptions, Source, Store, StoreProperties
+from s3_uploader.stores.base import Compression, Loop, PutOptions, Source, Store, StoreProperties, ignore
 from s3_uploader.stores.threads import ThreadPool
 
 ORIGINAL_SHA256 = "original-sha256"
@@ -152,6 +152,10 @@ class CompressingStore:
         self._crew.do(work)
         return job.future
 
+    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+        """See :meth:`Store.confirm`."""
+        return self._store.confirm(receipt, deadline=deadline)
+
     def cancel(self) -> None:
         """Give up all uploads in flight, and what is being compressed."""
         for job in list(self._jobs):
@@ -159,9 +163,9 @@ class CompressingStore:
         with self._turn:
             self._store.cancel()
 
-    def check(self, *, now: float) -> list[Finding]:
+    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
         """Those of the store."""
-        return self._store.check(now=now)
+        return self._store.check(now=now, stored=stored)
 
     def address(self, key: str) -> str:
         """That of the store."""

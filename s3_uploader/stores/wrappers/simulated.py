@@ -17,7 +17,7 @@ from s3_uploader.core.errors import (
     UploadCancelled,
 )
 from s3_uploader.core.model import Finding, Receipt
-from s3_uploader.stores.base import Loop, PutOptions, Source, Store, StoreProperties
+from s3_uploader.stores.base import Loop, PutOptions, Source, Store, StoreProperties, ignore
 
 KINDS: tuple[Callable[[str], StoreError], ...] = (
     lambda address: ConflictError(f"{address} is there already with other content {SIMULATED}."),
@@ -95,13 +95,17 @@ class UnreliableStore:
         failed.set_exception(KINDS[int(self._random() * len(KINDS))](self.address(key)))
         return failed
 
+    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+        """See :meth:`Store.confirm`."""
+        return self._store.confirm(receipt, deadline=deadline)
+
     def cancel(self) -> None:
         """See :meth:`Store.cancel`."""
         self._store.cancel()
 
-    def check(self, *, now: float) -> list[Finding]:
+    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
         """See :meth:`Store.check`."""
-        return self._store.check(now=now)
+        return self._store.check(now=now, stored=stored)
 
     def address(self, key: str) -> str:
         """See :meth:`Store.address`."""

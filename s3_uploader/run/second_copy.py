@@ -1,0 +1,322 @@
+"""Whether what the destination has is a second copy of a file, and not the file itself by another way.
+
+A destination may lead back to the spool: by a bind mount or FUSE, by an FTP server or an S3 gateway over the same disk,
+by a prefix of the keys. It then says of each file that it is there already, truthfully, and the removal that follows
+would take the only copy. Devices and inodes show some of this; what shows all of it is the file's name: while the file
+has another one, the object must still be there. So each object that was there already is looked at once more after its
+file has lost its name, and before the file is removed. If the object goes and comes with the file, it is the file.
+
+A destination *inside* the spool keeps true copies, which the next scan finds and delivers one directory further down,
+and so on. So what was delivered is also looked for in the spool, and a candidate whose path ends with a key that was
+delivered is held against the destination in the same way before it is sent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import stat
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from s3_uploader.core.control import Clock
+from s3_uploader.core.errors import ObjectGone, SameAsSpool, StoreError
+from s3_uploader.core.model import Candidate, Left, Proof, Receipt
+from s3_uploader.core.text import shown_name
+from s3_uploader.spool.echoes import likely_places
+from s3_uploader.spool.open_file import OpenFile, open_candidate
+from s3_uploader.spool.removal import give_back, take
+from s3_uploader.spool.root import Names, SpoolRoot
+from s3_uploader.stores.base import Store
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+NOT_CONFIRMED = "NotConfirmed"
+SECONDS = 10.0
+"""So long a look at the destination may take before it counts as unanswered."""
+
+_SOUGHT = 8
+"""So many new objects of a run are looked for in the spool,"""
+_SUSPECTED = 8
+"""and so many candidates are held against what was delivered before it is clear that they only look like it."""
+_KEPT_KEYS = 32
+_MOST_KEYS = 1000
+_CLOCK_TOLERANCE = 5.0
+_HERE = True
+_PROBE = b"s3_uploader looks whether the destination is the spool\n"
+
+Wait = Callable[[Sequence["Future[Receipt]"]], None]
+"""Waits until all are done, for :data:`SECONDS` at the most."""
+
+
+class SecondCopies:
+    """Finds out about a destination that leads back to the spool. Belongs to the thread that owns the spool.
+
+    :ivar refusal: set once it is certain; nothing may be removed from then on.
+    :ivar is_apart: an object was seen in this run that is not in the spool.
+    :ivar is_in_use: whether the file of that path is on its way to the store, or back from there.
+    :ivar wait: how to wait for the store; whoever runs the store's loop puts something better here.
+    """
+
+    def __init__(self, root: SpoolRoot, store: Store, *, clock: Clock) -> None:
+        self._root = root
+        self._store = store
+        self._clock = clock
+        self.wait: Wait = _wait
+        self.is_in_use: Callable[[str], bool] = lambda path: False
+        self.refusal: SameAsSpool | None = None
+        self.is_apart = False
+        self._began_at = clock.now()
+        self._sought = 0
+        self._suspected = 0
+        self._delivered: dict[str, list[Receipt]] = {}
+        self._keys = 0
+        self._new: list[Receipt] = []
+
+    # ---------------------------------------------------------------------------------------------- already there
+
+    def ask(self, receipt: Receipt) -> Future[Receipt]:
+        """Begin a look at an object whose file has just lost its name."""
+        try:
+            return self._store.confirm(receipt, deadline=self._clock.monotonic() + SECONDS)
+        except Exception as error:
+            from concurrent.futures import Future
+
+            look: Future[Receipt] = Future()
+            look.set_exception(error)
+            return look
+
+    def answer(self, look: Future[Receipt]) -> StoreError | None:
+        """What came of a look, after :attr:`wait`: ``None`` if the object is there."""
+        error = look.exception() if look.done() else TimeoutError("no answer in time")
+        if error is None:
+            self.is_apart = True
+            return None
+        reason = error.message if isinstance(error, StoreError) else f"{error}."
+        return _not_confirmed(
+            f"it was there already; when the local file was to be removed, that could not be confirmed: {reason}"
+        )
+
+    def judge(self, file: OpenFile, receipt: Receipt) -> None:
+        """A file has its name back, because its object was gone meanwhile; find out whether both are one."""
+        if self._is_there(receipt) and self._goes_and_comes(file, receipt):
+            self._refuse(shown_name(self._store.address(receipt.key)))
+
+    def by_its_own_name(self, file: OpenFile, receipt: Receipt) -> None:
+        """The same question about a file that is to stay: its name is taken away and given back, once in a run."""
+        if not self.is_apart and self._goes_and_comes(file, receipt):
+            self._refuse(shown_name(self._store.address(receipt.key)))
+        self.is_apart = self.refusal is None
+
+    def by_a_probe(self, file: OpenFile, receipt: Receipt) -> StoreError | None:
+        """The same question about a file that keeps its name: a small file beside it must not be at the destination.
+
+        :returns: ``None`` if it is not there, the error else, also where there is no telling.
+        """
+        if self.is_apart:
+            return None
+        name = f"s3-uploader-probe-{secrets.token_hex(6)}.tmp"
+        directory = receipt.key.rpartition("/")[0]
+        probe = Receipt(key=f"{directory}/{name}" if directory else name, size=len(_PROBE), proof=Proof.NONE)
+        try:
+            parent = self._root.directory(file.candidate.directory)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(name, flags, 0o600, dir_fd=parent)
+        except OSError as error:
+            return _not_confirmed(
+                f"it was there already; whether that is the local file itself cannot be found out: {error.strerror}"
+            )
+        try:
+            os.write(descriptor, _PROBE)
+            os.close(descriptor)
+            found = self._is_there(probe)
+        finally:
+            os.unlink(name, dir_fd=self._root.directory(file.candidate.directory))
+        if found:
+            return self._refuse(shown_name(self._store.address(receipt.key)))
+        if found is None:
+            return _not_confirmed("it was there already; whether that is the local file itself got no answer")
+        self.is_apart = True
+        return None
+
+    # ---------------------------------------------------------------------------------------------- new objects
+
+    def look_for(self, file: OpenFile, receipt: Receipt, *, changed: bool) -> None:
+        """An object is at the destination: look whether it is in the spool, beside its file or in the place of it.
+
+        :param changed: the file itself has changed meanwhile, perhaps because it was written through the destination.
+        """
+        if not receipt.already_there and self._keys < _MOST_KEYS:
+            self._keys += 1
+            self._note_delivered(receipt)
+            if len(self._new) < _KEPT_KEYS:
+                self._new.append(receipt)
+        if self._sought >= _SOUGHT or self.refusal is not None:
+            return
+        self._sought += 1
+        for names, name in likely_places(self._root, receipt.key, one_deeper=self._sought == 1):
+            if self._is_in_the_spool(names, name, file, receipt, changed=changed):
+                self._refuse(shown_name(self._store.address(receipt.key)))
+                return
+        if not changed and not receipt.already_there:
+            self.is_apart = True
+
+    def suspect(self, file: OpenFile) -> None:
+        """Hold a candidate against what was delivered, if its path is that of a delivery with directories before it.
+
+        A file that had to be given back for that is closed afterwards.
+        """
+        candidate = file.candidate
+        for receipt in self._delivered.get(candidate.name, ()):
+            stored = _stored_size(receipt)
+            if self._suspected >= _SUSPECTED:
+                return
+            if stored != file.fingerprint.size or not candidate.path.endswith(f"/{receipt.key}"):
+                continue
+            self._suspected += 1
+            if file.on_close is None:
+                is_the_same = self._goes_and_comes(file, receipt)
+            else:
+                # Claimed, it has left the spool already.
+                is_gone = self._is_there(receipt) is False
+                file.close()
+                is_the_same = is_gone and bool(self._is_there(receipt))
+            if is_the_same:
+                self._refuse(shown_name(self._store.address(receipt.key)))
+                return
+            if file.descriptor < 0:
+                return
+
+    def load(self, text: str | None) -> None:
+        """Go on with what an earlier run delivered (:meth:`dump`)."""
+        try:
+            for key, size in json.loads(text or "[]"):
+                self._note_delivered(Receipt(key=str(key), size=int(size), proof=Proof.NONE))
+        except (ValueError, TypeError):
+            return  # a note of another version
+
+    def dump(self) -> str:
+        """Some of what this run delivered, for the next one; empty if there is nothing."""
+        if not self._new:
+            return ""
+        return json.dumps([[each.key, _stored_size(each)] for each in self._new])
+
+    # ---------------------------------------------------------------------------------------------- inside
+
+    def _note_delivered(self, receipt: Receipt) -> None:
+        self._delivered.setdefault(receipt.key.rpartition("/")[2], []).append(receipt)
+
+    def _is_in_the_spool(self, names: Names, name: str, file: OpenFile, receipt: Receipt, *, changed: bool) -> bool:
+        size = _stored_size(receipt)
+        try:
+            status = self._root.stat(names, name)
+        except (OSError, ValueError):
+            return False
+        is_the_file = (status.st_dev, status.st_ino) == (file.fingerprint.device, file.fingerprint.inode)
+        # A file that is taken looks changed to whoever is sending it.
+        path = "/".join((*names, name))
+        if path != file.candidate.path and self.is_in_use(path):
+            return False
+        # Only one that has just appeared can be the object, or one with the name of what was compressed.
+        may_be = status.st_ctime >= self._began_at - _CLOCK_TOLERANCE or receipt.encoding != ""
+        if not may_be or not stat.S_ISREG(status.st_mode) or status.st_size != size or (is_the_file and not changed):
+            return False
+        found = open_candidate(self._root, _candidate(names, name, status))
+        if not isinstance(found, OpenFile):
+            return False
+        try:
+            if self._is_there(receipt):
+                return self._goes_and_comes(found, receipt)
+            # Where nobody may look, the content of a file that has just appeared has to do.
+            return not is_the_file and not receipt.encoding and _same_content(file.descriptor, found.descriptor)
+        finally:
+            found.close()
+
+    def _goes_and_comes(self, file: OpenFile, receipt: Receipt) -> bool:
+        """Whether the object is gone while the file has another name, and there again with it.
+
+        A gateway that has lost the file of a name that it remembers may break off in the middle of its answer. That
+        counts only if it happens twice, and never while the file has its name.
+        """
+        for _ in range(2):
+            found = self._while_it_is_away(file, receipt)
+            if found is _HERE or not self._is_there(receipt):
+                return False
+            if found is False:
+                return True
+        return True
+
+    def _while_it_is_away(self, file: OpenFile, receipt: Receipt) -> bool | None:
+        """Look at the object while the file has another name; as if it were there if the file cannot be taken."""
+        try:
+            file.look_again()
+            taken = take(file.home, file)
+            if isinstance(taken, Left):
+                return _HERE
+            try:
+                return _HERE if taken.private == file.candidate.name else self._is_there(receipt)
+            finally:
+                give_back(file.home, file, taken)
+                file.look_again()
+        except OSError:
+            return _HERE
+
+    def _is_there(self, receipt: Receipt) -> bool | None:
+        """Look now; ``None`` if there is no answer."""
+        look = self.ask(receipt)
+        self.wait([look])
+        if not look.done():
+            return None
+        error = look.exception()
+        if error is None:
+            return True
+        return False if isinstance(error, ObjectGone) else None
+
+    def _refuse(self, address: str) -> SameAsSpool:
+        self.refusal = SameAsSpool(
+            f"The destination leads back to the spool {shown_name(self._root.base_dir)}: {address} is a file of the "
+            "spool by another way. Nothing was removed.",
+            hint="Name a destination outside the spool (look at bind mounts, at the directory of the server, at "
+            "key_prefix).",
+        )
+        return self.refusal
+
+
+def _stored_size(receipt: Receipt) -> int:
+    return receipt.size if receipt.stored_size is None else receipt.stored_size
+
+
+def _not_confirmed(message: str) -> StoreError:
+    return StoreError(message, code=NOT_CONFIRMED, hint="The file is kept, and tried again.")
+
+
+def _candidate(names: Names, name: str, status: os.stat_result) -> Candidate:
+    return Candidate(
+        directory=names,
+        name=name,
+        key="",
+        period_begin=None,
+        period_end=None,
+        location="",
+        mtime_ns=status.st_mtime_ns,
+        size=status.st_size,
+    )
+
+
+def _same_content(one: int, other: int) -> bool:
+    offset = 0
+    while True:
+        piece = os.pread(one, 1 << 20, offset)
+        if piece != os.pread(other, 1 << 20, offset):
+            return False
+        if not piece:
+            return True
+        offset += len(piece)
+
+
+def _wait(looks: Sequence[Future[Receipt]]) -> None:
+    from concurrent.futures import wait
+
+    wait(looks, timeout=SECONDS)

@@ -1,0 +1,69 @@
+"""One more look at an object that was found stored, by reading its last byte."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+
+from s3_uploader.core.errors import ObjectGone
+from s3_uploader.core.model import Receipt
+from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3.client import PendingRequest, S3Client
+
+_GONE = frozenset((404, 410, 416, 500))
+"""What is left of an object whose file went from under a gateway. rclone has its name in a cache and answers a GET with
+500; the same to HEAD is 200."""
+_DENIED = 403
+
+
+class Look:
+    """Reads the last byte of an object, or only asks for it where its bytes cannot be had.
+
+    :param address: the key as a person writes it.
+    """
+
+    def __init__(self, client: S3Client, receipt: Receipt, *, address: str, deadline: float) -> None:
+        self._client = client
+        self._receipt = receipt
+        self._address = address
+        self._deadline = deadline
+        self._path = requests.encode_key(receipt.key)
+        self.future: Future[Receipt] = Future()
+        self.future.set_running_or_notify_cancel()
+
+    def begin(self) -> None:
+        """Set out. Where there is no byte to read, the object is asked for."""
+        receipt = self._receipt
+        size = receipt.size if receipt.stored_size is None else receipt.stored_size
+        if size:
+            request = requests.get_object(receipt.key, self._path, first=size - 1, last=size - 1, etag="")
+            self._client.call(request, self._read, deadline=self._deadline, expected=_GONE | {_DENIED})
+        else:
+            self._ask()
+
+    def _ask(self) -> None:
+        request = requests.head_object(self._receipt.key, self._path)
+        self._client.call(request, self._conclude, deadline=self._deadline, expected=_GONE | {_DENIED})
+
+    def _read(self, call: PendingRequest) -> None:
+        if call.error is None and call.status == _DENIED:
+            # What lies in an archive cannot be read, nor may everybody read who may write: but it can be asked for.
+            self._ask()
+        elif call.error is None and call.status < 300 and not call.body.body:
+            self.future.set_exception(ObjectGone(f"{self._address} is empty now."))
+        else:
+            self._conclude(call)
+
+    def _conclude(self, call: PendingRequest) -> None:
+        if call.error is not None:
+            self.future.set_exception(call.error)
+        elif call.status >= 300:
+            self.future.set_exception(ObjectGone(f"{self._address} is not there, or cannot be read ({call.status})."))
+        else:
+            self.future.set_result(self._receipt)
+
+
+def confirm(client: S3Client, receipt: Receipt, *, address: str, deadline: float) -> Future[Receipt]:
+    """See :meth:`s3_uploader.stores.base.Store.confirm`."""
+    look = Look(client, receipt, address=address, deadline=deadline)
+    look.begin()
+    return look.future

@@ -1,0 +1,143 @@
+"""Second copies: what goes and comes with its file is the file itself."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from s3_uploader.core.errors import StoreError
+from s3_uploader.core.model import Left, Receipt
+from s3_uploader.run.settlement import FailurePolicy, SuccessPolicy
+from tests.fakes import FakeStore, Harness, Put
+
+
+class Mirror(FakeStore):
+    """A destination that leads to a directory: keys are paths below it, after a prefix."""
+
+    def __init__(self, directory: Path, *, prefix: str = "") -> None:
+        super().__init__()
+        self.directory = directory
+        self.prefix = prefix
+
+    def object_of(self, key: str) -> bytes | None:
+        """What lies there."""
+        path = self.directory / key.removeprefix(self.prefix)
+        return path.read_bytes() if path.is_file() else None
+
+    def store_silently(self, asked: Put) -> Receipt:
+        """Answer as a store does that looks first; write the file where there is none."""
+        there = self.object_of(asked.key)
+        if there is not None:
+            self.objects[asked.key] = there
+        receipt = super().store_silently(asked)
+        if there is None:
+            path = self.directory / asked.key.removeprefix(self.prefix)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.objects[asked.key])
+        return receipt
+
+
+def mirror(tmp_path: Path, below: str = ".", *, prefix: str = "") -> Harness:
+    """A spool whose destination is the spool, or a directory of it."""
+    harness = Harness(tmp_path)
+    harness.key_prefix = prefix
+    harness.store = Mirror(harness.base / below, prefix=prefix)
+    return harness
+
+
+@pytest.mark.parametrize("prefix", ["", "some/where/"])
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_spool_itself(tmp_path: Path, prefix: str, keep: bool) -> None:
+    """Nothing is removed, and the run says why it ended."""
+    harness = mirror(tmp_path, prefix=prefix)
+    harness.on_success = SuccessPolicy(keep=keep)
+    names = {f"d/{number}" for number in range(5)}
+    for name in names:
+        harness.write(name, name)
+    report = harness.run()
+    assert (report.exit_code, report.code) == (3, "SameAsSpool")
+    assert report.shipped == 0
+    assert report.left == {Left.POSTPONED.value: 5}
+    assert harness.names() == names
+
+
+def test_below_the_spool(tmp_path: Path) -> None:
+    """A delivery that comes back as a candidate, one directory deeper, ends the run that would deliver it again."""
+    harness = mirror(tmp_path, "a/b/c")
+    (harness.base / "a/b/c").mkdir(parents=True)
+    harness.prune = False
+    harness.write("x", "content")
+    reports = [harness.run() for _ in range(2)]
+    kept = harness.settlement.second_copies.dump()
+    harness.clock.seconds += 2e9  # the delivery has the time of the real clock
+    reports.append(harness.run())
+    assert "SameAsSpool" in {report.code for report in reports} or kept
+    assert b"content" in {(harness.base / name).read_bytes() for name in harness.names()}
+
+
+def test_what_an_earlier_run_delivered(tmp_path: Path) -> None:
+    """A run goes on with the suspicion of the one before; a note that makes no sense is none."""
+    harness = mirror(tmp_path, "sub")
+    harness.write("sub/x", "content")
+    harness.write("y", "other")
+    seen: list[str] = []
+    harness.idle = lambda: None
+    harness.beat = lambda: (
+        None if seen else (seen.append("loaded"), harness.settlement.second_copies.load('[["x", 7]]'))[0]
+    )
+    report = harness.run()
+    assert (report.exit_code, report.code) == (3, "SameAsSpool")
+    assert (harness.base / "sub/x").read_bytes() == b"content"
+    harness.settlement.second_copies.load('{"of": "another version"}')
+    harness.settlement.second_copies.load("no JSON")
+
+
+def test_only_alike(tmp_path: Path) -> None:
+    """Files of one name, size and content in several directories are shipped like any others."""
+    harness = Harness(tmp_path)
+    for path in ("x", "a/x", "a/b/x"):
+        harness.write(path, "same")
+    assert harness.run().shipped == 3
+    assert harness.names() == set()
+    assert set(harness.store.objects) == {"x", "a/x", "a/b/x"}
+
+
+def test_looks_only_at_what_was_there(tmp_path: Path) -> None:
+    """New objects cost no look; one that was there before costs one, after its file has lost its name."""
+    harness = Harness(tmp_path)
+    harness.write("new", "1")
+    harness.write("old", "2")
+    harness.store.objects["old"] = b"2"
+    assert harness.run().shipped == 2
+    assert harness.store.looks == ["old"]
+
+
+class Forgetful(FakeStore):
+    """The object that was there is gone at the second look, or there is no answer."""
+
+    error: Exception | None = None
+
+    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+        """Take the object away first, as a consumer does that has waited for it."""
+        if self.error is not None:
+            raise self.error
+        self.objects.pop(receipt.key, None)
+        return super().confirm(receipt, deadline=deadline)
+
+
+@pytest.mark.parametrize("error", [None, StoreError("no way", code="Down"), RuntimeError("a bug")])
+def test_not_confirmed(tmp_path: Path, error: Exception | None) -> None:
+    """A file whose object is not seen again is kept, whatever is to become of files that fail; the others go."""
+    store = Forgetful()
+    store.error = error
+    harness = Harness(tmp_path, store=store)
+    harness.on_failure = FailurePolicy(delete=True)
+    harness.write("x", "content")
+    harness.write("y", "other")
+    store.objects["x"] = b"content"
+    report = harness.run()
+    assert (report.exit_code, report.shipped, report.failed) == (1, 1, 1)
+    assert harness.names() == {"x"}
+    assert harness.records.failing_rows["x"].code == "NotConfirmed"
