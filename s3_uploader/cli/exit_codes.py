@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 import sys
 from collections.abc import Callable
 
@@ -96,6 +97,18 @@ def guarded(work: Callable[[], int], *, form: Form = Form.TEXT) -> int:
     except BrokenPipeError:
         finish_output()
         return OK
+    except (OSError, MemoryError) as error:
+        # The machine, not the program: a disk that fails, no descriptors, no memory. Where more is known of it, it is
+        # an error of ours already.
+        return _tell(UploaderError(_refused_by_the_system(error)), form)
+
+
+def _refused_by_the_system(error: OSError | MemoryError) -> str:
+    if isinstance(error, MemoryError):
+        return "The system has no memory left. Files that were not shipped are kept."
+    reason = error.strerror or str(error) or type(error).__name__
+    where = f": {shown_name(os.fsdecode(error.filename))}" if isinstance(error.filename, (str, bytes)) else ""
+    return f"The system refuses to go on: {reason}{where}. Files that were not shipped are kept."
 
 
 def finish_output() -> None:
@@ -105,6 +118,4 @@ def finish_output() -> None:
             stream.flush()
         except BrokenPipeError:
             # Python must not try to flush into it once more.
-            import os
-
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from s3_uploader.core.errors import StateError
 from s3_uploader.core.model import Fingerprint, Proof
 from s3_uploader.ledger.rows import FailingRow, RunRow, ShippedRow
 
@@ -21,6 +22,17 @@ SHIPPED_COLUMNS = (
     " version_id, already_there, run, stored_size, encoding"
 )
 _LONGEST_MESSAGE = 4000
+_NUMBER = (int, float)
+_NONE = type(None)
+# What SQLite gives for each column. It keeps what does not fit a column's type as it is, so a damaged file may hold
+# anything in any of them.
+_SHIPPED_TYPES: tuple[tuple[type, ...], ...] = (
+    *((str, bytes), (str, bytes, _NONE), (str, bytes), (str, bytes), (int,), (int,), (*_NUMBER, _NONE), _NUMBER),
+    *(_NUMBER, (str,), (str,), (str,), (str,), (int,), (int, _NONE), (int, _NONE), (str,)),
+)
+_FAILING_TYPES: tuple[tuple[type, ...], ...] = (
+    *((str, bytes), (str, bytes), (int,), (int,), (int,), _NUMBER, _NUMBER, _NUMBER, (str, bytes), (str, bytes)),
+)
 _PROOF_LABELS = {proof: proof.label for proof in Proof}
 
 
@@ -81,6 +93,7 @@ def shipped_values(row: ShippedRow, destination: int) -> tuple[Any, ...]:
 
 def shipped_row(values: tuple[Any, ...]) -> ShippedRow:
     """The row from ``SHIPPED_COLUMNS``, with the destination's name in place of its number."""
+    _check(values, _SHIPPED_TYPES)
     path = restored(values[0])
     return ShippedRow(
         path=path,
@@ -92,7 +105,7 @@ def shipped_row(values: tuple[Any, ...]) -> ShippedRow:
         period_begin=values[6],
         shipped_at=values[7],
         seconds=values[8],
-        proof=Proof.of_label(values[9]),
+        proof=_proof(values[9]),
         checksum=values[10],
         etag=values[11],
         version_id=values[12],
@@ -121,6 +134,7 @@ def failing_values(row: FailingRow) -> tuple[Any, ...]:
 
 def failing_row(values: tuple[Any, ...]) -> FailingRow:
     """The row from ``FAILING_COLUMNS``."""
+    _check(values, _FAILING_TYPES)
     path, key, size, mtime_ns, attempts, first, last, next_try, code, message = values
     return FailingRow(
         path=restored(path),
@@ -139,10 +153,35 @@ def failing_row(values: tuple[Any, ...]) -> FailingRow:
 def run_row(values: tuple[Any, ...]) -> RunRow:
     """The row from ``RUN_COLUMNS``."""
     fields = dict(zip(RunRow.__struct_fields__, values, strict=True))
-    fields["left"] = msgspec.json.decode(fields["left"])
-    for name in ("host", "destination", "message"):
-        fields[name] = restored(fields[name])
-    return RunRow(**fields)
+    try:
+        fields["left"] = msgspec.json.decode(fields["left"])
+        for name in ("host", "destination", "message"):
+            fields[name] = restored(fields[name])
+        return msgspec.convert(fields, RunRow)
+    except (msgspec.MsgspecError, UnicodeError, TypeError) as error:
+        raise _damaged(f"a run: {error}") from None
+
+
+def _check(values: tuple[Any, ...], types: tuple[tuple[type, ...], ...]) -> None:
+    # A query may ask for more columns than these, behind them.
+    for value, expected in zip(values, types, strict=False):
+        if not isinstance(value, expected):
+            raise _damaged(f"{type(value).__name__} where {expected[0].__name__} belongs")
+
+
+def _proof(label: str) -> Proof:
+    try:
+        return Proof.of_label(label)
+    except KeyError:
+        raise _damaged(f"the proof {label[:40]!r}") from None
+
+
+def _damaged(what: str) -> StateError:
+    return StateError(
+        f"The ledger is damaged: it holds {what}.",
+        hint="Move ledger.sqlite3 out of the state directory. The next run starts a new one.",
+        code="Damaged",
+    )
 
 
 def _bytes_of(name: str) -> bytes:

@@ -7,6 +7,7 @@ directory that was moved away and replaced by a link is noticed at the next :met
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -119,7 +120,9 @@ class SpoolRoot:
         """Close every descriptor. May be called twice."""
         self.refresh()
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            # A directory that was only read has nothing to lose, and the descriptor is gone even after an error.
+            with contextlib.suppress(OSError):
+                os.close(self._descriptor)
             self._descriptor = -1
 
 
@@ -128,8 +131,12 @@ def _open_root(base_dir: str) -> int:
         descriptor = os.open(base_dir, _DIRECTORY)
     except OSError as error:
         raise _refusal(base_dir, error) from None
-    status = os.fstat(descriptor)
-    filesystem_root = os.stat("/")
+    try:
+        status = os.fstat(descriptor)
+        filesystem_root = os.stat("/")
+    except OSError as error:
+        os.close(descriptor)
+        raise _refusal(base_dir, error) from None
     if (status.st_dev, status.st_ino) == (filesystem_root.st_dev, filesystem_root.st_ino):
         os.close(descriptor)
         raise SpoolError(

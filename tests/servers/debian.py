@@ -59,6 +59,7 @@ REQUIREMENTS = {
         packages=("prometheus",), programs=("prometheus", "promtool"), services=("prometheus.service",)
     ),
     "bindfs": Requirement(packages=("bindfs",), programs=("bindfs",)),
+    "strace": Requirement(packages=("strace",), programs=("strace",)),
     "faketime": Requirement(packages=("faketime",), files=("usr/lib/*/faketime/libfaketimeMT.so.1",)),
 }
 """Everything that is installed with apt-get, by the server that needs it. This is the only list."""
