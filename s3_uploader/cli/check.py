@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from s3_uploader.cli.exit_codes import DESTINATION_UNUSABLE, OK, USAGE
 from s3_uploader.cli.output import print_json, print_lines
 from s3_uploader.cli.settings import load
 from s3_uploader.config import Config
-from s3_uploader.core.errors import UploaderError
+from s3_uploader.core.errors import StateError, UploaderError
 from s3_uploader.core.model import Finding, Proof, Receipt, Severity
 from s3_uploader.core.text import shown_text
+from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.state_directory import check_state_directory
 from s3_uploader.run import assembly
 from s3_uploader.spool import echoes
@@ -29,6 +31,7 @@ def check(config_file: str, *, as_json: bool) -> int:
     """Print the findings; exit code 0 without errors, 2 for the spool or state, 3 for the destination."""
     configuration = load(config_file)
     local: list[Finding] = []
+    ledger_path = ""
     try:
         with assembly.open_place(configuration) as place:
             local += check_spool(place.root, layout=configuration.layout)
@@ -41,6 +44,7 @@ def check(config_file: str, *, as_json: bool) -> int:
                 monotonic=time.monotonic,
             )
             local += check_state_directory(place.state_dir)
+            ledger_path = place.ledger_path
     except UploaderError as error:
         local.append(Finding(Severity.ERROR, "spool", error.message, error.hint))
     local += _check_compression(assembly.compression_formats(configuration))
@@ -52,15 +56,18 @@ def check(config_file: str, *, as_json: bool) -> int:
     def stored(key: str) -> None:
         remote.extend(_look_for_echo(configuration, key))
 
-    store = assembly.build_store(configuration, notice=notice, memory=None)
-    try:
-        store.open()
-        remote += store.check(now=time.time(), stored=stored)
-        remote += _look_for_spool(configuration, store)
-    except UploaderError as error:
-        remote.append(Finding(Severity.ERROR, "destination", error.message, error.hint))
-    finally:
-        store.close(timeout=5.0)
+    with _ledger(ledger_path) as ledger:
+        # What is found here is what the next run knows, and what earlier runs found is what is looked at.
+        memory = None if ledger is None else ledger.endpoint_memory(prefix=assembly.ENDPOINT_MEMORY)
+        store = assembly.build_store(configuration, notice=notice, memory=memory)
+        try:
+            store.open()
+            remote += store.check(now=time.time(), stored=stored)
+            remote += _look_for_spool(configuration, store)
+        except UploaderError as error:
+            remote.append(Finding(Severity.ERROR, "destination", error.message, error.hint))
+        finally:
+            store.close(timeout=5.0)
     if as_json:
         print_json([*local, *remote])
     else:
@@ -103,6 +110,20 @@ def _leads_back(how: str) -> Finding:
         "Files would be removed as shipped although they are nowhere else, or be delivered again and again. Name a "
         "destination outside the spool (look at bind mounts, at the directory of the server, at key_prefix).",
     )
+
+
+@contextlib.contextmanager
+def _ledger(path: str) -> Iterator[Ledger | None]:
+    """The ledger, if a run has made one and it can be written."""
+    ledger = None
+    if path and os.path.exists(path):
+        with contextlib.suppress(StateError):
+            ledger = Ledger.open(path)
+    try:
+        yield ledger
+    finally:
+        if ledger is not None:
+            ledger.close()
 
 
 def _check_compression(formats: Collection[str]) -> list[Finding]:

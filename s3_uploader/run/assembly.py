@@ -33,6 +33,8 @@ from s3_uploader.stores.base import Compression, Memory, PutOptions, Store
 from s3_uploader.stores.listing import Inventory
 from s3_uploader.stores.wrappers.base import LazyStore
 
+ENDPOINT_MEMORY = "endpoint:"
+"""What a store learned of its endpoint stands in the ledger under names that begin so."""
 _COMPRESSION_DEFAULTS = {"gzip": (".gz", 6), "zstd": (".zst", 3)}
 
 

@@ -28,6 +28,7 @@ from s3_uploader.core.text import counted
 from s3_uploader.health import notices
 from s3_uploader.ledger import Ledger, create_state_directory
 from s3_uploader.run.assembly import (
+    ENDPOINT_MEMORY,
     MakeStore,
     Place,
     build_globs,
@@ -177,7 +178,7 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
         store = context.make_store(
             config,
             notice=lambda level, sentence: emit(Notice(level, sentence)),
-            memory=ledger.endpoint_memory(prefix="endpoint:"),
+            memory=ledger.endpoint_memory(prefix=ENDPOINT_MEMORY),
         )
         formats = compression_formats(config)
         if formats:

@@ -203,3 +203,9 @@ class Capabilities:
             f"{self._name} does not know conditional writes{because}: before it writes, the program looks whether the "
             "key is taken, but if two writers use the same key at the same time, one can replace the other's object.",
         )
+
+
+def fewer_part_checksums(checksums: PartChecksums) -> PartChecksums | None:
+    """What to ask for where so many checksums are refused; ``None`` if there is no less."""
+    fewer: dict[PartChecksums, PartChecksums] = {"full": "composite", "composite": "none"}
+    return fewer.get(checksums)

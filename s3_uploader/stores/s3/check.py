@@ -11,15 +11,18 @@ from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.core.model import Finding, Proof, Severity
 from s3_uploader.stores.base import PutOptions, ignore
 from s3_uploader.stores.s3 import requests
-from s3_uploader.stores.s3.capabilities import Capabilities
-from s3_uploader.stores.s3.checksums import clean_etag, crc32_text, digest_of, etag_is_md5, evidence
+from s3_uploader.stores.s3.capabilities import Capabilities, PartChecksums, fewer_part_checksums
+from s3_uploader.stores.s3.checksums import crc32_text, digest_of, evidence
 from s3_uploader.stores.s3.client import PendingRequest, S3Client
 from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.engines.base import Request
 from s3_uploader.stores.s3.errors import clock_skew
+from s3_uploader.stores.s3.probe import DIRECTORY, PlainProbe, Reply, Said, is_plain
+from s3_uploader.stores.s3.refusals import Blame, blame
 from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE, Condition
+from s3_uploader.stores.s3.single import other_form
 
-PREFIX = ".s3-uploader-check/"
+PREFIX = DIRECTORY
 _SECONDS = 30.0
 _TOLERATED_SKEW = 60.0
 """S3 refuses requests that are signed more than fifteen minutes off; a minute is a sign of things to come."""
@@ -27,6 +30,7 @@ _TOLERATED_SKEW = 60.0
 OK, NOTE, WARNING, ERROR = Severity.OK, Severity.NOTE, Severity.WARNING, Severity.ERROR
 
 _OPTIONS = PutOptions()
+_OF_CONDITION = (Blame.CONDITION, Blame.UNNAMED)
 
 
 class Checker:
@@ -34,6 +38,7 @@ class Checker:
 
     :param caller: sends requests with the usual retries.
     :param impatient: sends requests without any, for those that are meant to be refused.
+    :param probe: asks for a plain name, where a refusal does not say whose it is.
     :param key_prefix: what all keys begin with, since the rights may be limited to it.
     :param stored: called with the key of the small object while it is there.
     """
@@ -44,6 +49,7 @@ class Checker:
         caller: S3Client,
         impatient: S3Client,
         capabilities: Capabilities,
+        probe: PlainProbe,
         headers: requests.ObjectHeaders,
         endpoint: Endpoint,
         engine_name: str,
@@ -55,6 +61,8 @@ class Checker:
         self._stored = stored
         self._impatient = impatient
         self._capabilities = capabilities
+        self._probe = probe
+        self._form = capabilities.form
         self._headers = headers
         self._endpoint = endpoint
         self._engine_name = engine_name
@@ -81,9 +89,10 @@ class Checker:
     def _check(self) -> None:
         body = b"s3_uploader was here to see what this bucket can do.\n" + self._key.encode()
         began = time.monotonic()
-        call = self._put(self._key, body, UNCONDITIONAL)
+        call = self._put_in_some_form(body)
         if call.error is not None:
-            self._tell(ERROR, "upload", call.error.message, call.error.hint)
+            error = self._whose(call, call.error)
+            self._tell(ERROR, "upload", error.message, error.hint)
             return
         self._left_behind.append(self._key)
         self._stored(self._key)
@@ -91,12 +100,59 @@ class Checker:
             OK, "upload", "a small object could be stored", "Credentials, bucket and write permission are right."
         )
         self._check_clock(call, time.monotonic() - began)
+        if self._form != "crc32":
+            where = "beside" if self._form == "both" else "instead of"
+            self._tell(
+                NOTE,
+                "upload headers",
+                f"Content-MD5 is sent {where} the checksum",
+                f"Because of this: {self._capabilities.form_evidence}",
+            )
         verified = self._is_refused(checksum=True)
         md5_verified = self._is_refused(checksum=False)
         self._judge_proof(call, body, verified=verified, md5_verified=md5_verified)
         self._check_condition(body)
         self._check_multipart()
         self._check_looking()
+
+    def _put_in_some_form(self, body: bytes) -> PendingRequest:
+        """Store the object with the checksum headers that the server takes; which these are is remembered."""
+        tried: set[str] = set()
+        because = ""
+        while True:
+            call = self._put(self._key, body, UNCONDITIONAL)
+            tried.add(self._form)
+            if call.error is None:
+                if because:
+                    self._capabilities.takes_form(self._form, because)
+                return call
+            reason = Blame.OTHER if call.refusal is None else blame(call.refusal, call.request.headers)
+            form = other_form(self._form, reason, may_guess=True)
+            if form is None or form in tried or call.refusal is None:
+                return call
+            because = f"{call.refusal.field('Code')}, {call.refusal.field('Message')[:100]}"
+            self._form = form
+
+    def _whose(self, call: PendingRequest, error: StoreError) -> StoreError:
+        """The error, or a better one where a plain name of ours tells more."""
+        over = threading.Event()
+        replies: list[Reply] = []
+
+        def told(reply: Reply) -> None:
+            replies.append(reply)
+            over.set()
+
+        is_denial = error.code in ("AccessDenied", "400", "401", "403")
+        if call.refusal is None or not (is_denial or not is_plain(self._key)):
+            return error
+        self._probe.ask(told)
+        if not over.wait(_SECONDS):
+            return error
+        if replies[0].error is not None:
+            return replies[0].error
+        if is_denial and replies[0].said is not Said.UNCLEAR:
+            return StoreError(error.message, code=error.code, hint=f"The credentials are right: {error.hint}")
+        return error
 
     def _check_clock(self, call: PendingRequest, elapsed: float) -> None:
         skew = clock_skew(call.body, self._now)
@@ -154,7 +210,9 @@ class Checker:
             )
             return
         echoed = found.proof is Proof.CHECKSUM
-        etag = etag_is_md5(clean_etag(headers.get("etag", "")), headers)
+        etag = found.md5_matched
+        if etag:
+            self._capabilities.saw_md5_etag()
         if verified:
             self._tell(OK, "checksums", "a wrong checksum is refused", "Bytes damaged on the way are not stored.")
         elif md5_verified:
@@ -187,43 +245,84 @@ class Checker:
                 "Every upload is proven by that MD5 (proof md5)."
                 + (" Checksums are verified, too: a new dialect that does not answer them." if verified else ""),
             )
+        elif self._can_be_read_back(body):
+            self._tell(
+                OK,
+                "proof",
+                "the answer carries neither a checksum nor an MD5, and what was stored can be read",
+                "Every upload is read back and compared: as good a proof as a checksum, at the price of the way back.",
+            )
         else:
             self._tell(
                 ERROR,
                 "proof",
-                "the answer carries neither a checksum nor an MD5",
-                "No upload can be proven, so nothing would be deleted. If the length is enough for you, set "
-                "minimum_proof to size.",
+                "the answer carries neither a checksum nor an MD5, and what was stored cannot be read back",
+                "No upload can be proven, so nothing would be deleted. Grant s3:GetObject.",
             )
 
+    def _can_be_read_back(self, body: bytes) -> bool:
+        call = self._wait(
+            requests.get_object(
+                self._key, requests.encode_key(self._key), first=0, last=len(body) - 1, etag="", size=len(body)
+            )
+        )
+        return call.error is None and call.body.body == body
+
     def _check_condition(self, body: bytes) -> None:
-        call = self._put(self._key, body, UNLESS_THERE, caller=self._impatient, expected=frozenset((412,)))
-        if call.status == 412:
-            self._capabilities.found("yes")
-            self._tell(
-                OK, "conflicts", "a second write to the same key is refused", "No object is ever replaced by others."
+        """Whether a second write to a taken key is refused. One answer to the contrary may be chance; two are not."""
+        replaced = refused = 0
+        while replaced < 2 and refused < 2:
+            call = self._put(self._key, body, UNLESS_THERE, caller=self._impatient, expected=frozenset((412,)))
+            if call.status == 412:
+                self._capabilities.found("yes")
+                self._tell(
+                    OK, "conflicts", "a second write to the same key is refused",
+                    "No object is ever replaced by others.",
+                )  # fmt: skip
+                return
+            if call.error is None:
+                replaced += 1
+            elif call.refusal is not None and blame(call.refusal, call.request.headers) in _OF_CONDITION:
+                refused += 1
+            else:
+                self._tell(ERROR, "conflicts", call.error.message, call.error.hint)
+                return
+        if replaced:
+            self._capabilities.found("ignored", "an object was replaced in spite of If-None-Match: *")
+        else:
+            assert call.refusal is not None
+            self._capabilities.found(
+                "refused",
+                "PutObject with if-none-match was refused and without it taken: "
+                f"{call.refusal.field('Code')}, {call.refusal.field('Message')[:100]}",
             )
-            return
-        replaced = call.error is None
-        if replaced or call.status == 501:
-            self._capabilities.found("ignored" if replaced else "refused")
-            self._tell(
-                WARNING,
-                "conflicts",
-                "If-None-Match is " + ("ignored: the object was replaced" if replaced else "not implemented"),
-                "The program looks whether a key is taken before it writes; if two writers use the same key at the "
-                "same time, one can replace the other's object.",
-            )
-        elif call.error is not None:
-            self._tell(ERROR, "conflicts", call.error.message, call.error.hint)
+        self._tell(
+            WARNING,
+            "conflicts",
+            "If-None-Match is " + ("ignored" if replaced else "not implemented") + f": {self._capabilities.evidence}",
+            "The program looks whether a key is taken before it writes; if two writers use the same key at the "
+            "same time, one can replace the other's object.",
+        )
 
     def _check_multipart(self) -> None:
         key = f"{self._key}-parts"
         path = requests.encode_key(key)
-        call = self._wait(requests.create_multipart_upload(key, path, self._headers.of(key, _OPTIONS)))
-        if call.error is not None:
-            self._tell(ERROR, "large files", call.error.message, call.error.hint)
-            return
+        because = ""
+        checksums: PartChecksums = "none" if self._form == "md5" else self._capabilities.part_checksums
+        while True:
+            headers = self._headers.of(key, _OPTIONS)
+            call = self._wait(requests.create_multipart_upload(key, path, headers, checksums=checksums))
+            if call.error is None:
+                break
+            reason = Blame.OTHER if call.refusal is None else blame(call.refusal, call.request.headers)
+            fewer = fewer_part_checksums(checksums)
+            if fewer is None or call.refusal is None or reason not in (Blame.CHECKSUM, Blame.UNNAMED):
+                self._tell(ERROR, "large files", call.error.message, call.error.hint)
+                return
+            because = f"{call.refusal.field('Code')}, {call.refusal.field('Message')[:100]}"
+            checksums = fewer
+        if because:
+            self._capabilities.takes_part_checksums(checksums, because)
         upload_id = call.body.field("UploadId")
         call = self._wait(requests.abort_multipart_upload(key, path, upload_id=upload_id))
         if call.error is not None:
@@ -235,7 +334,12 @@ class Checker:
                 "lifecycle rule remove incomplete uploads.",
             )
         else:
-            self._tell(OK, "large files", "an upload in parts can be begun and aborted")
+            words = {
+                "full": "",
+                "composite": ", with a checksum of the parts",
+                "none": ", without a checksum of the whole",
+            }
+            self._tell(OK, "large files", f"an upload in parts can be begun and aborted{words[checksums]}")
 
     def _check_looking(self) -> None:
         call = self._wait(requests.head_object(self._key, requests.encode_key(self._key)))
@@ -305,7 +409,8 @@ class Checker:
             requests.encode_key(key),
             body,
             self._headers.of(key, _OPTIONS),
-            crc32=digest_of(body).crc32,
+            crc32="" if self._form == "md5" else digest_of(body).crc32,
+            md5="" if self._form == "crc32" else digest_of(body).md5,
             condition=condition,
             payload_hash=requests.payload_hash(body, tls=self._endpoint.tls),
         )

@@ -81,10 +81,7 @@ class ContestedUpload(ProvenUpload):
 
     def send_write(self, request: Request, finished: Callable[[PendingRequest], None]) -> None:
         """Send what makes the object; should its answer be lost, it is looked for before anything is sent again."""
-        self.call(request, finished, self.failed_condition, look=self._look)
-
-    def _look(self) -> Request:
-        return requests.head_object(self.key, self.path, encoding=self.options.content_encoding)
+        self.call(request, finished, self.failed_condition, look=self.head_request)
 
     def found_after_all(self, call: PendingRequest) -> None:
         """The answer to a write was lost, and there is something under the key now."""

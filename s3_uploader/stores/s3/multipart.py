@@ -11,7 +11,7 @@ from s3_uploader.core.errors import ConflictError, ProofError, StoreError, Uploa
 from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.s3 import requests
-from s3_uploader.stores.s3.capabilities import ChecksumForm, PartChecksums
+from s3_uploader.stores.s3.capabilities import ChecksumForm, PartChecksums, fewer_part_checksums
 from s3_uploader.stores.s3.checksums import (
     Digest,
     Part,
@@ -27,11 +27,11 @@ from s3_uploader.stores.s3.checksums import (
 )
 from s3_uploader.stores.s3.client import NOTHING_EXPECTED, PendingRequest
 from s3_uploader.stores.s3.conflict import ContestedUpload
-from s3_uploader.stores.s3.engines.base import UNSIGNED_PAYLOAD
+from s3_uploader.stores.s3.engines.base import UNSIGNED_PAYLOAD, Request
 from s3_uploader.stores.s3.proof import LOOKED
 from s3_uploader.stores.s3.refusals import Blame, blame
 from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE
-from s3_uploader.stores.s3.single import other_form
+from s3_uploader.stores.s3.single import form_of, other_form
 from s3_uploader.stores.s3.upload import Context
 
 _PARTS_AT_ONCE = 8
@@ -434,7 +434,7 @@ class MultipartUpload(ContestedUpload):
     def _ask_for_fewer_checksums(self, call: PendingRequest) -> bool:
         """Begin, or complete, with one checksum of the parts' instead of one of the whole, or with none."""
         reason = Blame.OTHER if call.refusal is None else blame(call.refusal, call.request.headers)
-        fewer: PartChecksums | None = {"full": "composite", "composite": "none"}.get(self._checksums_in_use)  # type: ignore[assignment]
+        fewer = fewer_part_checksums(_asked_for(call.request))
         if fewer is None or call.refusal is None or reason not in (Blame.CHECKSUM, Blame.UNNAMED):
             return False
         if call.request.operation == "CompleteMultipartUpload" and not all(part.echoed for part in self._parts):
@@ -448,7 +448,8 @@ class MultipartUpload(ContestedUpload):
     def _try_other_part_checksums(self, call: PendingRequest) -> bool:
         """Begin anew with the checksum that the server asks for with each part, or without the one it does not know."""
         reason = Blame.OTHER if call.refusal is None else blame(call.refusal, call.request.headers)
-        form = other_form(self._form_in_use, reason, may_guess=not self.context.capabilities.form_is_taken)
+        used = form_of(call.request.headers)
+        form = other_form(used, reason, may_guess=not self.context.capabilities.form_is_taken)
         if form is None or call.refusal is None or self._form is not None:
             return False
         self._because = f"{call.refusal.field('Code')}, {call.refusal.field('Message')[:100]}"
@@ -614,3 +615,11 @@ class MultipartUpload(ContestedUpload):
         self._completing = False
         self._digest = None
         super()._begin_under(key, path)
+
+
+def _asked_for(request: Request) -> PartChecksums:
+    """The checksums that a request to begin or to complete an upload in parts asked for."""
+    if "x-amz-checksum-type" in request.headers:
+        return "full"
+    has_parts = bool(request.parts) and bool(request.parts[0][2])
+    return "composite" if has_parts or "x-amz-checksum-algorithm" in request.headers else "none"

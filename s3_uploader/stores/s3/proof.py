@@ -12,7 +12,7 @@ from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import Comparison, clean_etag, compare, strong_etag
 from s3_uploader.stores.s3.client import PendingRequest
-from s3_uploader.stores.s3.engines.base import Answer
+from s3_uploader.stores.s3.engines.base import Answer, Request
 from s3_uploader.stores.s3.refused import RefusableUpload
 
 LOOKED = frozenset((403, 404))
@@ -41,8 +41,16 @@ class ProvenUpload(RefusableUpload):
 
     def head(self, finished: Callable[[PendingRequest], None], expected: frozenset[int]) -> None:
         """Look at what is under the key."""
-        request = requests.head_object(self.key, self.path, encoding=self.options.content_encoding)
-        self.call(request, finished, expected)
+        self.call(self.head_request(), finished, expected)
+
+    def head_request(self) -> Request:
+        """The request that looks at what is under the key."""
+        return requests.head_object(
+            self.key,
+            self.path,
+            encoding=self.options.content_encoding,
+            checksums=self.context.capabilities.form != "md5",
+        )
 
     def look_for_proof(self, receipt: Receipt, *, doubt: str = "") -> None:
         """The answer to the write proves too little, or names no ETag that lasts: see what a HEAD says.

@@ -285,12 +285,13 @@ def quoted_etag(etag: str) -> str:
     return f'W/"{etag[2:]}"' if etag.startswith("W/") else f'"{etag}"'
 
 
-def head_object(key: str, path: str, *, encoding: str = "") -> Request:
+def head_object(key: str, path: str, *, encoding: str = "", checksums: bool = True) -> Request:
     """Ask what is under a key.
 
+    :param checksums: ask for its checksums, too; what does not know them may refuse that.
     :param encoding: the content encoding that the object has if it is ours; see :func:`get_object`.
     """
-    headers = {"x-amz-checksum-mode": "ENABLED"}
+    headers = {"x-amz-checksum-mode": "ENABLED"} if checksums else {}
     if encoding:
         headers["accept-encoding"] = encoding
     return Request(operation="HeadObject", method="HEAD", key=key, path=path, headers=headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from concurrent.futures import Future
 
 from s3_uploader.core.errors import ProofError, StoreError
@@ -155,7 +156,8 @@ class SingleUpload(ContestedUpload):
         """Send it with the checksum that the server asks for, or without the one that it does not know."""
         capabilities = self.context.capabilities
         reason = Blame.OTHER if call.refusal is None else blame(call.refusal, call.request.headers)
-        used = self._form or capabilities.form
+        # Another upload may have found the right form since this was sent.
+        used = form_of(call.request.headers)
         if used not in self._forms_tried:
             self._forms_tried += (used,)
         may_guess = not capabilities.form_is_taken and capabilities.conditional != "refused"
@@ -260,6 +262,13 @@ class SingleUpload(ContestedUpload):
         receipt = self._receipt_of_probe
         assert receipt is not None
         self.succeed(receipt)
+
+
+def form_of(headers: Mapping[str, str]) -> ChecksumForm:
+    """In which form a request names its checksum."""
+    if "content-md5" not in headers:
+        return "crc32"
+    return "both" if "x-amz-checksum-crc32" in headers else "md5"
 
 
 def other_form(used: ChecksumForm, reason: Blame, *, may_guess: bool) -> ChecksumForm | None:

@@ -239,6 +239,7 @@ class S3Store:
             caller=context.caller,
             impatient=self._caller(engine, endpoint, RetryPolicy(max_attempts=1)),
             capabilities=context.capabilities,
+            probe=context.probe,
             headers=context.headers,
             endpoint=endpoint,
             engine_name=engine.name,
