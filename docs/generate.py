@@ -25,6 +25,7 @@ from s3_uploader import config
 from s3_uploader.config.describe import expected
 
 PAGE = Path(__file__).with_name("configuration.md")
+SCHEMA = Path(__file__).parent / "_static" / "s3-uploader.schema.json"
 TABLES: dict[str, Any] = {
     "the run": config.Config,
     "s3": config.S3Destination,
@@ -87,7 +88,8 @@ def main(arguments: list[str]) -> int:
     for problem in ledger_tables.problems(ledger):
         print(f"{ledger_tables.PAGE.name} has {problem}", file=sys.stderr)
         stale = True
-    for path, text in {**deploy.generated(), manual_page.PAGE: manual_page.generated()}.items():
+    schema = json.dumps(config.json_schema(), indent=2) + "\n"
+    for path, text in {**deploy.generated(), manual_page.PAGE: manual_page.generated(), SCHEMA: schema}.items():
         stale |= _write(path, text, checking=checking)
     return int(stale)
 

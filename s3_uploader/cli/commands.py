@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 import s3_uploader
-from s3_uploader.cli.deployment_commands import completion, units
+from s3_uploader.cli.deployment_commands import completion, init, units
 from s3_uploader.cli.exit_codes import USAGE, Form, finish_output, guarded
+from s3_uploader.cli.failing_commands import forget
 from s3_uploader.cli.names import COMMANDS, COMPLETION_VARIABLE
 from s3_uploader.cli.options import configurations, configured
 
@@ -83,6 +84,7 @@ def group() -> None:
     default=0.0,
     help="Wait for another run to end; exit code 75 if it does not. Default: step aside at once, exit code 0.",
 )
+@click.option("--retry", is_flag=True, help="Also try files that failed before and wait for their next try.")
 @click.option("--simulate-failures", type=click.FloatRange(0, 1), metavar="RATE", help=_SIMULATE)
 def run(
     config_file: str,
@@ -93,6 +95,7 @@ def run(
     quiet: bool,
     max_runtime: float | None,
     wait_for_lock: float,
+    retry: bool,
     simulate_failures: float | None,
 ) -> int:
     """Ship what is ready, once.
@@ -112,6 +115,7 @@ def run(
             verbosity=_verbosity(verbose=verbose, quiet=quiet),
             max_runtime_seconds=max_runtime,
             wait_for_lock_seconds=wait_for_lock,
+            retry=retry,
             simulate_failures=simulate_failures or 0.0,
         ),
     )
@@ -363,6 +367,8 @@ def demo(keep: bool) -> int:
     return guarded(lambda: work(keep=keep))
 
 
+group.add_command(init)
+group.add_command(forget)
 group.add_command(units)
 group.add_command(completion)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-COMMANDS = ("run", "watch", "check", "status", "history", "audit", "report", "units", "schema", "completion", "demo")
+COMMANDS = (
+    *("init", "run", "watch", "check", "status", "forget", "history", "audit", "report", "units"),
+    *("schema", "completion", "demo"),
+)
 """The commands; a first argument that is none of them is a configuration file."""
 
 COMPLETION_VARIABLE = "_S3_UPLOADER_CLI_COMPLETE"

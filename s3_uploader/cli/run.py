@@ -37,6 +37,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_runtime_seconds: float | None = None
     wait_for_lock_seconds: float = 0.0
     simulate_failures: float = 0.0
+    retry: bool = False
 
 
 def run(config_file: str, options: RunOptions) -> int:
@@ -126,6 +127,7 @@ def _run_loaded(
                 beat=beat,
                 make_store=assembly.store_maker(options.simulate_failures, bytes_in_flight=bytes_in_flight),
                 is_rehearsal=options.simulate_failures > 0,
+                retries=options.retry,
                 says_again=sys.stderr.isatty(),
             ),
             max_runtime_seconds=options.max_runtime_seconds,

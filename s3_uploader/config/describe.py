@@ -35,6 +35,17 @@ def expected(kind: Any) -> str:
     return _PLAIN[kind]
 
 
+def choices(kind: Any) -> list[str]:
+    """The words among which a key of the type ``kind`` lets choose."""
+    if get_origin(kind) is Annotated:
+        return choices(get_args(kind)[0])
+    if get_origin(kind) is Literal:
+        return [choice for choice in get_args(kind) if isinstance(choice, str)]
+    if get_origin(kind) in (Union, types.UnionType):
+        return [choice for member in get_args(kind) for choice in choices(member)]
+    return []
+
+
 def shown(value: Any) -> str:
     """A value of the configuration as JSON, cut where it is long."""
     try:
@@ -101,5 +112,27 @@ def json_schema() -> dict[str, Any]:
     config["required"].remove("destination")
     config["oneOf"] = [{"required": [name]} for name in (_BUCKET, _SYNONYM, "destination")]
     # The keys of the short form stand beside base_dir only where there is no long form.
+    for definition in definitions.values():
+        _allow_units(definition.get("properties", {}))
+    config["properties"] |= {
+        "$schema": {"type": "string", "description": "Where this schema is, for editors."},
+        "$include": {
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+            "description": "Files with defaults, over which this file lies. Their paths are relative to it.",
+        },
+    }
     config["dependentSchemas"] = {"destination": {"properties": dict.fromkeys(short_form, False)}}
+    schema["allowTrailingCommas"] = True  # Visual Studio Code then takes them for no mistake
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "$defs": definitions}
+
+
+def _allow_units(properties: dict[str, Any]) -> None:
+    """Let durations and sizes be written with their units too."""
+    from s3_uploader.config.units import DURATION, SIZE, is_duration, is_size
+
+    for name, schema in properties.items():
+        pattern = DURATION if is_duration(name) else SIZE if is_size(name) else None
+        if pattern is not None:
+            about = {key: value for key, value in schema.items() if key in ("description", "default")}
+            plain = {key: value for key, value in schema.items() if key not in about}
+            properties[name] = {"anyOf": [plain, {"type": "string", "pattern": pattern}], **about}

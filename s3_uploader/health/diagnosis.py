@@ -63,7 +63,7 @@ _REMEDY = {
     Cause.DESTINATION: "Look at the network and at the destination; `check` tries each step.",
     Cause.DISK_FULL: "Make room there, or make it writable for the user that runs this program.",
     Cause.CLOCK: "Set this machine's clock and let it be kept right (NTP).",
-    Cause.FAILING_FILE: "Look at the file and at its message; `touch` it to have it tried at the next run.",
+    Cause.FAILING_FILE: "Look at the file and at its message; `run --retry` tries it at once.",
     Cause.CONFLICT: "Compare both. If the local file is right set on_conflict to overwrite, if both are to keep-both.",
     Cause.OPEN_WRITER: "Let the program that writes it close it, or end that program.",
     Cause.HUNG_RUN: "Look at what that process waits for; if it does nothing, end it: the next run finishes its work.",

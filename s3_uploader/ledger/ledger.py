@@ -174,6 +174,25 @@ class Ledger:
         """Files that are failing no longer, for example because they are gone."""
         self._write(lambda connection: _delete_failing(connection, paths), durable=False)
 
+    @property
+    def any_failing(self) -> bool:
+        """Whether any file is failing; costs nothing. In another process it is known from the next commit on."""
+        return self._any_failing
+
+    def end_pauses(self, *, code: str | None, now: float) -> int:
+        """Let failing files be tried by the next run, whose pause would not be over yet; returns how many.
+
+        :param code: only those that failed with this code.
+        """
+
+        def work(connection: sqlite3.Connection) -> int:
+            return connection.execute(
+                "UPDATE failing SET next_try_at = ? WHERE next_try_at > ? AND (? IS NULL OR code = ?)",
+                (now, now, code, code),
+            ).rowcount
+
+        return self._write(work, durable=False)
+
     def sweep_failed(self, exists: Callable[[str], bool], *, now: float, most: int = 20_000) -> int:
         """Forget failing files that are gone; returns how many.
 

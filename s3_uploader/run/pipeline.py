@@ -78,6 +78,7 @@ class Pipeline:
     :param store: not open yet; it is opened when the first file is ready, and only then.
     :param settlement: takes every file whose upload is done.
     :param news: tells when it is worth to look at the spool again while uploads are under way; ``None`` to look once.
+    :param retries: files that failed are tried although their pauses are not over.
     :param make_queue: where the pipeline waits for the store; see :class:`s3_uploader.run.in_flight.UploadsInFlight`.
     :param beat: called between any two files and at least once a second, to show that the run is alive.
     """
@@ -97,6 +98,7 @@ class Pipeline:
         plan: Routes,
         claims: Claims | None = None,
         news: ScanTrigger | None = None,
+        retries: bool = False,
         make_queue: Callable[[], Completions] = queue.SimpleQueue,
     ) -> None:
         self._root = root
@@ -106,7 +108,7 @@ class Pipeline:
         self._admission = Admission(
             root,
             settle_seconds=limits.settle_seconds,
-            known_failure=settlement.known_failure,
+            known_failure=settlement.known_failure if not retries else lambda path: None,
             is_remembered=settlement.is_remembered,
             claims=claims,
             sleep=clock.sleep,

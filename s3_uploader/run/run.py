@@ -73,6 +73,7 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     :param is_rehearsal: failures are made up, so that no file may be moved or deleted for them.
     :param news: see :class:`~s3_uploader.run.pipeline.Pipeline`.
     :param says_again: somebody looks on: what earlier runs have told of lasting troubles is told again.
+    :param retries: files that failed are tried although their pauses are not over.
     :param measure: told once what the run measured, or that it could not begin. Where nobody wants to know, the ledger
         is asked for less.
     """
@@ -88,6 +89,7 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     news: ScanTrigger | None = None
     measure: Measure | None = None
     says_again: bool = False
+    retries: bool = False
 
 
 def run_once(
@@ -213,6 +215,10 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
             confirm_lock=lock.confirm,
         )
         settlement.second_copies.load(ledger.recall(_DELIVERED, now=clock.now()))
+        if ledger.any_failing:
+            from s3_uploader.run.pauses import end_pauses
+
+            end_pauses(config, ledger, environ=context.environ, now=clock.now(), emit=emit)
         claims = _claims(place, emit)
         pipeline = Pipeline(
             root=place.root,
@@ -233,6 +239,7 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
             plan=build_plan(config),
             claims=claims,
             news=context.news,
+            retries=context.retries,
         )
         try:
             report = pipeline.run()
@@ -247,6 +254,10 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
             delivered = settlement.second_copies.dump()
             if delivered:
                 ledger.remember(_DELIVERED, delivered, now=clock.now())
+            if ledger.any_failing:
+                from s3_uploader.run.pauses import note
+
+                note(config, ledger, environ=context.environ, now=clock.now())
             noticed = notices.Noticing(
                 ledger,
                 settlement.counters,

@@ -21,6 +21,8 @@ ENDLESS = {"watch"}
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "completion": ("bash",),
     "demo": (),
+    "forget": ("CONFIG_FILE", "by*", "Küche"),
+    "init": ("CONFIG_FILE", "--spool", "/nowhere/Küche", "--to", "bucket", "--yes"),
     "report": ("CONFIG_FILE", "-o", "-"),
     "schema": (),
 }

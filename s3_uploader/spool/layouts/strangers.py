@@ -7,6 +7,7 @@ told is a number of files and not of directories.
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
 from collections import Counter
@@ -57,12 +58,12 @@ def look_at(
     found = _Found(now=now)
     budget = _MOST_ENTRIES
     for directory, entry in entries:
-        for names, name, mtime in _files_below(root, directory, entry):
+        for names, name, status in files_below(root, directory, entry):
             budget -= 1
             if budget < 0 or not go_on():
                 return found.summed_up(root.base_dir, layout, is_complete=False)
-            if mtime is not None and globs.admits(names, original_name(name)):
-                found.add((*names, name), why_not(layout, (*names, original_name(name))), mtime)
+            if status is not None and globs.admits(names, original_name(name)):
+                found.add((*names, name), why_not(layout, (*names, original_name(name))), status.st_mtime)
     return found.summed_up(root.base_dir, layout, is_complete=is_complete)
 
 
@@ -160,8 +161,10 @@ class _Found:
         yield from ranked[:EXAMPLES]
 
 
-def _files_below(root: SpoolRoot, directory: Names, name: str) -> Iterator[tuple[Names, str, float | None]]:
-    """Each regular file with its time; ``None`` for what is walked over, so that it counts against the budget.
+def files_below(root: SpoolRoot, directory: Names, name: str) -> Iterator[tuple[Names, str, os.stat_result | None]]:
+    """Each regular file that is not hidden, with its ``lstat``.
+
+    ``None`` stands for what is walked over, so that it counts against a budget.
 
     What cannot be read is passed over: the scan has told of it.
     """
@@ -172,7 +175,7 @@ def _files_below(root: SpoolRoot, directory: Names, name: str) -> Iterator[tuple
     except OSError:
         return
     if stat.S_ISREG(status.st_mode):
-        yield directory, name, status.st_mtime
+        yield directory, name, status
     waiting: list[Names] = [(*directory, name)] if stat.S_ISDIR(status.st_mode) else []
     while waiting:
         names = waiting.pop()
@@ -182,7 +185,7 @@ def _files_below(root: SpoolRoot, directory: Names, name: str) -> Iterator[tuple
                 if kind == "directory" and not _is_hidden(found.name) and len(names) < _DEEPEST:
                     waiting.append((*names, found.name))
                 is_counted = kind == "file" and not _is_hidden(found.name)
-                yield names, found.name, found.stat(follow_symlinks=False).st_mtime if is_counted else None
+                yield names, found.name, found.stat(follow_symlinks=False) if is_counted else None
         except OSError:
             continue
 

@@ -13,6 +13,7 @@ from s3_uploader.cli.names import COMMANDS
 WITHOUT_JSON = {
     "completion": "prints a script",
     "demo": "shows what the other commands print",
+    "init": "writes a file and says what to do with it",
     "run": "tells what it does in its log, whose format is an option",
     "schema": "prints JSON and nothing else",
     "watch": "tells what it does in its log, whose format is an option",

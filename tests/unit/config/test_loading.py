@@ -417,3 +417,118 @@ class TestArbitraryInput:
         except ConfigError:
             return
         jsonschema.validate(json.loads(text), TestSchema.schema)
+
+
+class TestWrittenByHand:
+    """What somebody may write who edits the file: comments, units, shared defaults."""
+
+    def test_comments_and_trailing_commas(self) -> None:
+        """Both are allowed, and what looks like a comment inside a string is none."""
+        text = b"""// spool of the kitchen
+        {
+            "$schema": "s3-uploader.schema.json",
+            "base_dir": "/a//b", /* two
+            lines */ "bucket": "b/*no*/",
+            "exclude": ["*.tmp", "x,]",], // these
+        }"""
+        with pytest.raises(ConfigError) as caught:
+            config.decode(text, source="x")
+        assert caught.value.problems == [
+            "bucket: is a name without slashes; a path inside the bucket goes into key_prefix"
+        ]
+        loaded = config.decode(text.replace(b"b/*no*/", b"b"), source="x")
+        assert (loaded.base_dir, loaded.exclude) == ("/a//b", ["*.tmp", "x,]"])
+
+    @pytest.mark.parametrize("text", ["{,}", '{"a": [,]}', '{"a": 1,, "b": 2}', '{"a": 1} /*', '{"a":,}', '{"a" "b",}'])
+    def test_what_is_still_no_json(self, text: str) -> None:
+        """A comma that follows nothing, or a comment without an end, is a mistake."""
+        with pytest.raises(ConfigError, match="is not valid JSON"):
+            config.decode(text.encode(), source="x")
+
+    def test_the_line_of_a_mistake(self) -> None:
+        """Comments take no line away."""
+        with pytest.raises(ConfigError, match=r"\(line 4\)"):
+            config.decode(b'{\n/* one\ntwo */\n"base_dir": x,\n}', source="x")
+
+    def test_a_key_that_stands_twice(self) -> None:
+        """It is refused, at any depth; the same key in two objects is none."""
+        text = '{"base_dir": "/a:b", "bucket": "b", "tags": {"x:": "1", "x:": "2"}, "base\\u005fdir": "/c"}'
+        with pytest.raises(ConfigError) as caught:
+            config.decode(text.encode(), source="x")
+        assert sorted(caught.value.problems) == ["base_dir: stands in the file twice", "x:: stands in the file twice"]
+        config.decode(b'{"base_dir": "/a", "bucket": "b", "tags": {"x": "1"}, "metadata": {"x": "1"}}', source="x")
+
+    @pytest.mark.parametrize(
+        ("key", "text", "value"),
+        [
+            ("settle_seconds", "10s", 10),
+            ("settle_seconds", "1.5 min", 90),
+            ("max_runtime_seconds", "6h", 21600),
+            ("history_days", "4w", 28),
+            ("max_bandwidth", "2MB", 2_000_000),
+            ("part_size", "8MiB", 8 * 2**20),
+        ],
+    )
+    def test_units(self, key: str, text: str, value: float) -> None:
+        """Durations and sizes may be written with a unit, and the schema knows it."""
+        loaded = load(**{key: text})
+        assert getattr(loaded, key, None) == value or getattr(loaded.destination, key, None) == value
+        jsonschema.validate({**SHORTEST, key: text}, config.json_schema())
+
+    @pytest.mark.parametrize(("key", "text"), [("settle_seconds", "10"), ("part_size", "8"), ("history_days", "36h")])
+    def test_no_unit_no_number(self, key: str, text: str) -> None:
+        """A number in quotes is a mistake, and so is a part of a day where days are counted."""
+        assert problems_of({**SHORTEST, key: text})[0].startswith(f"{key}: must be")
+
+    def test_the_home_directory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A tilde in a local path is the home directory; in a path on a server it is a tilde."""
+        monkeypatch.setenv("HOME", "/home/pi")
+        loaded = config.from_mapping({**LOCAL, "base_dir": "~/spool", "on_success": {"move_to": "~/sent"}}, source="x")
+        assert (loaded.base_dir, loaded.on_success) == ("/home/pi/spool", MoveTo("/home/pi/sent"))
+        server = config.from_mapping(with_destination(FTP, path="~/in"), source="x").destination
+        assert isinstance(server, FtpDestination)
+        assert server.path == "~/in"
+
+    def test_shared_defaults(self, tmp_path: Path) -> None:
+        """What is included is a default for each key, also inside objects; problems name the file they are from."""
+        (tmp_path / "shared.json").write_text(
+            '{"s3_bucket": "b", "tags": {"a": "1", "b": "1"}, "settle_seconds": "1min"}'
+        )
+        own = tmp_path / "own.json"
+        own.write_text('{"$include": "shared.json", "base_dir": "/spool", "tags": {"b": "2"}}')
+        loaded = config.load(str(own), environ={})
+        assert isinstance(loaded.destination, S3Destination)
+        assert (loaded.destination.bucket, loaded.destination.tags) == ("b", {"a": "1", "b": "2"})
+        assert loaded.settle_seconds == 60
+        own.write_text(
+            '{"$include": "shared.json", "base_dir": "/spool", "destination": {"type": "local", "path": "/x"}}'
+        )
+        assert config.load(str(own), environ={}).destination == LocalDestination(path="/x")
+        (tmp_path / "shared.json").write_text('{"bucket": 3}')
+        own.write_text('{"$include": ["shared.json"], "base_dir": "/spool"}')
+        with pytest.raises(ConfigError, match=r"bucket: must be a string.* \(from .*shared\.json\)"):
+            config.load(str(own), environ={})
+
+    def test_a_file_that_includes_itself(self, tmp_path: Path) -> None:
+        """A circle is refused."""
+        (tmp_path / "a.json").write_text('{"$include": "b.json"}')
+        (tmp_path / "b.json").write_text('{"$include": "a.json"}')
+        with pytest.raises(ConfigError, match="includes itself"):
+            config.load(str(tmp_path / "a.json"), environ={})
+
+    @pytest.mark.parametrize(
+        ("key", "said"),
+        [
+            ("access_key_id", "AWS_ACCESS_KEY_ID"),
+            ("aws_secret_access_key", "~/.aws/credentials"),
+            ("interval", "units --every"),
+            ("log_level", "-v"),
+            ("prefix", "did you mean key_prefix?"),
+            ("directory", "did you mean base_dir?"),
+        ],
+    )
+    def test_what_other_programs_call_it(self, key: str, said: str) -> None:
+        """A key of other programs is answered with where that belongs here, and a secret is not repeated."""
+        (problem,) = problems_of({**SHORTEST, key: "s3cr3t"})
+        assert said in problem
+        assert "s3cr3t" not in problem

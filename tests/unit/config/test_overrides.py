@@ -15,6 +15,10 @@ from s3_uploader.core.errors import ConfigError
 
 SHORT = {"base_dir": "/spool", "bucket": "bucket"}
 LONG = {"base_dir": "/spool", "destination": {"type": "s3", "bucket": "bucket"}}
+SETTLE_PROBLEM = (
+    'settle_seconds: must be a number of at least 0, or a duration such as "90s" or "6h", not "soon" '
+    "(from S3_UPLOADER_SETTLE_SECONDS)"
+)
 FTP = {"base_dir": "/spool", "destination": {"type": "ftp", "host": "ftp.example.com"}}
 
 
@@ -141,7 +145,7 @@ def test_every_problem_names_the_place_it_came_from(load: Any) -> None:
         "history_days: must be a whole number of at least 1, not 0 (from --set history_days)",
         'layout: must be "dated", "tree" or "queue", not "nonsense"',
         'metadata: must be an object whose values are strings, not "{" (from S3_UPLOADER_METADATA)',
-        'settle_seconds: must be a number of at least 0, not "soon" (from S3_UPLOADER_SETTLE_SECONDS)',
+        SETTLE_PROBLEM,
     ]
 
 

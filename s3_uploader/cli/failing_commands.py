@@ -1,0 +1,32 @@
+"""The command about files that fail, as click sees it: ``forget``."""
+
+from __future__ import annotations
+
+import click
+
+from s3_uploader.cli.exit_codes import Form, guarded
+from s3_uploader.cli.options import configured
+
+
+@click.command(short_help="Let failing files be tried by the next run.")
+@configured
+@click.argument("paths", nargs=-1, metavar="PATH...")
+@click.option("--all", "everything", is_flag=True, help="All that fail.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def forget(config_file: str, paths: tuple[str, ...], everything: bool, as_json: bool) -> int:
+    """Forget that files have failed, so that the next run tries them as if they were new.
+
+    A path is absolute or relative to the spool; a directory stands for all below it, and wildcards are allowed. To try
+    all of them at once, and keep the count of their attempts, there is `run --retry`.
+
+    \b
+    Examples:
+      s3-uploader-cli forget config.json bedroom/2026/11/20/15/46-topic.dat
+      s3-uploader-cli forget config.json --all
+    """
+    from s3_uploader.cli.forget import forget as work
+
+    return guarded(
+        lambda: work(config_file, paths, everything=everything, as_json=as_json),
+        form=Form.JSON if as_json else Form.TEXT,
+    )

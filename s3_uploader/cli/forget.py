@@ -1,0 +1,61 @@
+"""The command ``forget``: let failing files be as if they had not failed, so that the next run tries them."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Sequence
+
+from s3_uploader.cli.exit_codes import OK, SOME_FAILED
+from s3_uploader.cli.output import print_json, print_lines
+from s3_uploader.cli.settings import load
+from s3_uploader.core.errors import UsageProblem
+from s3_uploader.core.text import counted, shown_name
+from s3_uploader.ledger import Ledger
+from s3_uploader.ledger.state_directory import ledger_path
+
+_CHUNK = 500
+
+
+def forget(config_file: str, paths: Sequence[str], *, everything: bool, as_json: bool) -> int:
+    """Forget the failures of these files; exit code 1 if a path names none of them.
+
+    :param paths: absolute, or relative to the spool; may hold wildcards.
+    """
+    if bool(paths) == everything:
+        raise UsageProblem("Name the files, or give --all, but not both.")
+    configuration = load(config_file)
+    wanted = [_relative(path, configuration.base_dir) for path in paths]
+    found: list[str] = []
+    unused = set(wanted)
+    ledger_file = ledger_path(configuration)
+    if os.path.exists(ledger_file):
+        with Ledger.open(ledger_file) as ledger:
+            for row in ledger.failing_rows():
+                matching = [pattern for pattern in wanted if _matches(row.path, pattern)]
+                unused -= set(matching)
+                if matching or everything:
+                    found.append(row.path)
+            for begin in range(0, len(found), _CHUNK):
+                ledger.forget_failed(found[begin : begin + _CHUNK])
+    if as_json:
+        print_json({"forgotten": found, "not_failing": sorted(unused)})
+    else:
+        print_lines([f"{shown_name(path)}: forgotten" for path in found])
+        print_lines([f"{shown_name(path)}: no file of that name is failing" for path in sorted(unused)])
+        print_lines([f"{counted(len(found), 'file')} will be tried by the next run."])
+    return SOME_FAILED if unused else OK
+
+
+def _relative(path: str, base_dir: str) -> str:
+    """The path as the ledger has it."""
+    base = os.path.abspath(base_dir)
+    if os.path.isabs(path):
+        real = os.path.normpath(path)
+        return os.path.relpath(real, base) if real.startswith(base.rstrip("/") + "/") else real
+    return os.path.normpath(path)
+
+
+def _matches(path: str, pattern: str) -> bool:
+    # A name may hold what looks like a wildcard; and a directory stands for what is below it.
+    return path == pattern or path.startswith(pattern + "/") or fnmatch.fnmatchcase(path, pattern)

@@ -1,0 +1,226 @@
+"""The command ``init``: ask for spool and destination, look at the spool, and write a commented configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import click
+import msgspec
+
+from s3_uploader import config
+from s3_uploader.cli.exit_codes import guarded
+from s3_uploader.cli.output import print_lines
+from s3_uploader.config.older import understood
+from s3_uploader.core.errors import SpoolError, UsageProblem
+from s3_uploader.core.files import replace_file
+from s3_uploader.core.text import shown_name, shown_text
+from s3_uploader.inspection.proposal import proposal_for
+
+_MOST_BYTES = 2**20
+_WIDTH = 96
+_ABOUT = {
+    "base_dir": "The spool: the directory that producers fill and this program empties.",
+    "bucket": "The bucket. Credentials and region come from the environment or from ~/.aws.",
+    "destination": "Where the files go.",
+    "key_prefix": "Put before every key.",
+    "layout": "How the spool is read: dated, tree or queue.",
+    "settle_seconds": "How long a file must have been left alone before it is shipped.",
+    "region": "The region of the bucket.",
+    "endpoint_url": "An S3-compatible service instead of AWS.",
+    "claim_dir": "Several uploaders share the spool: each takes a file by moving it here.",
+    "on_success": "What becomes of a file that has been shipped.",
+    "on_failure": "What becomes of a file that cannot be shipped.",
+    "acl": "Who may read the objects.",
+    "max_concurrency": "Most uploads at once.",
+}
+_OPTIONAL = (
+    ('"on_success": {"move_to": "~/shipped"},', "Shipped files are deleted. To move them instead:"),
+    ('"exclude": ["*.log"],', "Files that stay, by name or relative path:"),
+    ('"metrics_file": "/var/lib/node_exporter/s3-uploader.prom",', "Metrics for Prometheus:"),
+)
+
+
+class InitOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says."""
+
+    spool: str | None = None
+    to: str | None = None
+    source: str | None = None
+    endpoint_url: str | None = None
+    region: str | None = None
+    yes: bool = False
+    force: bool = False
+
+
+def init(config_file: str, options: InitOptions, *, check: Callable[[str], int]) -> int:
+    """Write the configuration; asks for what is missing, unless nobody is there to answer.
+
+    :param check: the command that somebody may want to follow.
+    """
+    if os.path.lexists(config_file) and not options.force:
+        raise UsageProblem(
+            f"{shown_name(config_file)} exists already.", hint="Name another file, or use --force to write over it."
+        )
+    asks = not options.yes and sys.stdin.isatty() and sys.stdout.isatty()
+    settings, notes = _older(options.source)
+    settings |= {name: value for name in ("endpoint_url", "region") if (value := getattr(options, name))}
+    _take_spool(settings, options, asks=asks)
+    _take_destination(settings, options, asks=asks)
+    reasons = _take_proposal(settings, asks=asks)
+    text = _as_text(settings, reasons)
+    config.decode(text.encode(), source=config_file)  # what is written is never refused by the next command
+    try:
+        replace_file(os.path.realpath(config_file), text.encode(), mode=0o644)
+    except OSError as error:
+        raise UsageProblem(f"{shown_name(config_file)} cannot be written: {error.strerror or error}.") from error
+    print_lines([f"Wrote {shown_name(config_file)}:", ""])
+    print_lines(["  " + line for line in text.splitlines()])
+    print_lines(["", *map(shown_text, notes)] if notes else [])
+    code = 0
+    if asks and click.confirm("\nCheck now that spool and destination can do what is needed?", default=True):
+        code = guarded(lambda: check(config_file))
+    _print_next(config_file)
+    return code
+
+
+def _older(source: str | None) -> tuple[dict[str, Any], list[str]]:
+    """The settings of an older program's file or command line, and what else is to be said about them."""
+    if source is None:
+        return {}, []
+    text = source
+    if os.path.exists(source):
+        try:
+            with open(source, encoding="utf-8", errors="replace") as file:
+                text = file.read(_MOST_BYTES)
+        except OSError as error:
+            raise UsageProblem(f"{shown_name(source)} cannot be read: {error.strerror}.") from error
+    found = understood(text)
+    if found is None:
+        raise UsageProblem(
+            f"{shown_name(source[:80])} is no configuration that is known.",
+            hint="There are zc.s3uploadqueue's INI file, the YAML file of s3, and the command line of jollyae.",
+        )
+    print_lines([f"Read as a configuration of {found.program}."])
+    return dict(found.settings), found.notes
+
+
+def _take_spool(settings: dict[str, Any], options: InitOptions, *, asks: bool) -> None:
+    spool = options.spool or settings.get("base_dir")
+    if spool is None and asks:
+        spool = click.prompt("Spool (the directory that producers fill)", type=str)
+    if spool is None:
+        raise UsageProblem("There is no spool.", hint="Name it with --spool DIRECTORY.")
+    settings["base_dir"] = os.path.abspath(os.path.expanduser(spool))
+
+
+def _take_destination(settings: dict[str, Any], options: InitOptions, *, asks: bool) -> None:
+    to = options.to
+    if to is None and "bucket" not in settings and asks:
+        to = click.prompt("Destination (a bucket, s3://bucket/prefix, ftp://user@host/path, or a directory)", type=str)
+    if to is not None:
+        for name in ("bucket", "destination"):
+            settings.pop(name, None)
+        settings |= destination(to)
+    elif "bucket" not in settings:
+        raise UsageProblem(
+            "There is no destination.",
+            hint="Name it with --to: a bucket, s3://bucket/prefix, ftp://user@host/path, or a directory.",
+        )
+
+
+def destination(text: str) -> dict[str, Any]:
+    """The keys of the configuration for a destination as people write one.
+
+    :raises UsageProblem: if it is none.
+    """
+    parts = urlsplit(text) if "://" in text else None
+    if parts is not None and parts.scheme == "s3" and parts.netloc:
+        prefix = parts.path.strip("/")
+        return {"bucket": parts.netloc} | ({"key_prefix": prefix + "/"} if prefix else {})
+    if parts is not None and parts.scheme in ("ftp", "ftps") and parts.hostname:
+        if parts.password is not None:
+            raise UsageProblem(
+                "A password does not belong into the configuration.",
+                hint="Leave it out; it comes from S3_UPLOADER_FTP_PASSWORD, or from a file named by password_file.",
+            )
+        made: dict[str, Any] = {"type": "ftp", "host": parts.hostname}
+        made |= {"port": parts.port} if parts.port else {}
+        made |= {"user": unquote(parts.username)} if parts.username else {}
+        made |= {"path": parts.path} if parts.path not in ("", "/") else {}
+        return {"destination": made | ({"tls": True} if parts.scheme == "ftps" else {})}
+    if parts is not None and parts.scheme == "file":
+        return {"destination": {"type": "local", "path": unquote(parts.path)}}
+    if parts is None and (text.startswith(("/", "~", ".")) or os.path.isdir(text)):
+        return {"destination": {"type": "local", "path": os.path.abspath(os.path.expanduser(text))}}
+    if parts is None and (re.fullmatch(r"[A-Za-z0-9._-]{3,255}", text) or text.startswith("arn:")):
+        return {"bucket": text}
+    raise UsageProblem(
+        f"{shown_name(text)} is no destination.",
+        hint="Write a bucket, s3://bucket/prefix, ftp://user@host/path, or a directory.",
+    )
+
+
+def _take_proposal(settings: dict[str, Any], *, asks: bool) -> dict[str, str]:
+    """Add layout and settle time as they suit the spool; returns the reasons."""
+    try:
+        found = proposal_for(settings["base_dir"], monotonic=time.monotonic)
+    except SpoolError as error:
+        print_lines([f"{shown_text(error.message)} {shown_text(error.hint)}"])
+        return {}
+    proposed = {name: value for name, value in found.settings.items() if name == "base_dir" or name not in settings}
+    print_lines([shown_text(found.reasons["layout"])] if "layout" in proposed else [])
+    if asks and "layout" in proposed:
+        layouts = click.Choice(["dated", "tree", "queue"])
+        proposed["layout"] = click.prompt("Layout", default=proposed["layout"], type=layouts)
+    settings |= proposed
+    return {name: reason for name, reason in found.reasons.items() if name in proposed}
+
+
+def _as_text(settings: dict[str, Any], reasons: dict[str, str]) -> str:
+    lines = ["// Configuration of s3-uploader. Comments and trailing commas are allowed.", "{"]
+    order = {name: number for number, name in enumerate(_ABOUT)}
+    for name in sorted(settings, key=lambda each: order.get(each, len(order))):
+        lines += _comment(
+            " ".join(filter(None, (_ABOUT.get(name, "") if name not in reasons else "", reasons.get(name))))
+        )
+        value = settings[name]
+        shown = f"{value}s" if name == "settle_seconds" else value
+        lines.append(f"    {json.dumps(name)}: {json.dumps(shown)},")
+    for example, about in _OPTIONAL:
+        if json.loads("{" + example.rstrip(",") + "}").keys() & settings.keys():
+            continue
+        lines += ["", f"    // {about}", f"    // {example}"]
+    return "\n".join([*lines, "}", ""])
+
+
+def _comment(text: str) -> list[str]:
+    import textwrap
+
+    return ["", *(f"    // {line}" for line in textwrap.wrap(shown_text(text), _WIDTH))] if text else [""]
+
+
+def _print_next(config_file: str) -> None:
+    import shlex
+
+    name = shlex.quote(config_file)
+    print_lines(
+        [
+            "",
+            "Next:",
+            f"  s3-uploader-cli check {name}",
+            "      proves that spool and destination can do what is needed",
+            f"  s3-uploader-cli run --dry-run {name}",
+            "      says what would be shipped",
+            f"  s3-uploader-cli {name}",
+            "      ships it",
+            f"  s3-uploader-cli units {name}",
+            "      prints a systemd timer that does so each minute",
+        ]
+    )

@@ -1,0 +1,54 @@
+"""JSON as people write it by hand: with comments and trailing commas, and no key twice.
+
+Plain JSON comes here only in search of a key that stands twice, which JSON allows and nobody means.
+"""
+
+from __future__ import annotations
+
+import re
+
+_TOKEN = re.compile(
+    rb'(?P<string>"(?:[^"\\]|\\.)*")|(?P<comment>//[^\r\n]*|/\*.*?\*/)|(?P<comma>,)|(?P<space>[ \t\r\n]+)|.', re.DOTALL
+)
+_KEY = re.compile(rb'("(?:[^"\\]|\\.)*")\s*(:?)', re.DOTALL)
+_OPENING = (b"[", b"{", b",", b":", b"")
+
+
+def plain(text: bytes) -> bytes:
+    """The same without comments and trailing commas. What is taken out is blanked, so that every line stays its own."""
+    pieces: list[bytes] = []
+    before = b""  # the token before, comments and blanks aside
+    comma: int | None = None  # where in `pieces` a comma stands that may turn out to be a trailing one
+    for found in _TOKEN.finditer(text):
+        token = found[0]
+        if found.lastgroup == "comment":
+            token = re.sub(rb"[^\r\n]", b" ", token)
+        elif found.lastgroup != "space":
+            if token in (b"]", b"}") and comma is not None:
+                pieces[comma] = b" "
+            comma = len(pieces) if token == b"," and before not in _OPENING else None
+            before = token
+        pieces.append(token)
+    return b"".join(pieces)
+
+
+def doubled_keys(text: bytes) -> list[str]:
+    """Keys that stand twice in one object, dotted; for text that is valid JSON."""
+    keys = [found[1] for found in _KEY.finditer(text) if found[2]]
+    # As a rule none is there twice in the whole file, and the parser that tells where each belongs is not imported.
+    if len(set(keys)) == len(keys) and not any(b"\\" in key for key in keys):
+        return []
+    import json
+
+    doubled: list[str] = []
+
+    def together(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        seen: dict[str, object] = {}
+        for name, value in pairs:
+            if name in seen:
+                doubled.append(name)
+            seen[name] = value
+        return seen
+
+    json.loads(text, object_pairs_hook=together)
+    return doubled

@@ -1,0 +1,140 @@
+"""What the configurations of older programs say, in the keys of this one.
+
+The INI file of zc.s3uploadqueue, the YAML file of s3, and the command line of jollyae, in a script or as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from typing import Any
+
+import msgspec
+
+_AWS_HOST = re.compile(r"s3[.-](?:dualstack\.)?([a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.com")
+_SECRETS = "The credentials stay where they are: put them into the environment or into ~/.aws/credentials."
+_OF_JOLLYAE = {"-b": "bucket", "-s": "base_dir", "-i": "claim_dir", "-d": "completed", "-f": "failed", "-a": "acl"}
+
+
+class Older(msgspec.Struct, frozen=True):
+    """What was found: which program's it is, keys of this one's configuration, and what else there is to say."""
+
+    program: str
+    settings: dict[str, Any]
+    notes: list[str]
+
+
+def understood(text: str) -> Older | None:
+    """What a file, or a command line, of an older program says; ``None`` if it is none that is known."""
+    if re.search(r"\bjollyae(\.py)?\b", text):
+        return _jollyae(text)
+    if re.search(r"^\s*\[Queue\]", text, re.MULTILINE | re.IGNORECASE):
+        return _zc(text)
+    if re.search(r"^\s*['\"]?(default_bucket|secret_access_key)['\"]?\s*:", text, re.MULTILINE):
+        return _s3(text)
+    return None
+
+
+def _zc(text: str) -> Older:
+    import configparser
+
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    parser.read_string(text)
+    values: dict[str, str] = {}
+    notes = []
+    for section in parser.sections():
+        if section.lower() == "queue":
+            values |= dict(parser[section])
+        elif section.lower() == "credentials":
+            notes.append(_SECRETS)
+    settings: dict[str, Any] = {"layout": "queue", "settle_seconds": 0}
+    if "directory" in values:
+        settings["base_dir"] = os.path.abspath(values["directory"])
+    if "bucket" in values:
+        settings["bucket"] = values["bucket"]
+    if values.get("threads", "").isdigit():
+        settings["max_concurrency"] = max(1, int(values["threads"]))
+    if "poll-interval" in values:
+        notes.append(
+            f"It polled every {values['poll-interval']} s: start `watch --interval {values['poll-interval']}`."
+        )
+    if "log-level" in values:
+        notes.append("For log-level there are -v and -q on the command line.")
+    return Older("zc.s3uploadqueue", settings, notes)
+
+
+def _s3(text: str) -> Older:
+    values = {}
+    for line in text.splitlines():
+        found = re.match(r"""\s*['"]?(\w+)['"]?\s*:\s*(?:"([^"]*)"|'([^']*)'|([^#\s]\S*))""", line)
+        if found is not None:
+            values[found[1]] = next(value for value in found.groups()[1:] if value is not None)
+    notes = []
+    if "secret_access_key" in values or "access_key_id" in values:
+        notes.append(_SECRETS)
+    notes.append("It was a library and had no spool; `RemoteStore.from_yaml` still reads its file as it is.")
+    settings: dict[str, Any] = {}
+    bucket = values.get("default_bucket") or values.get("bucket")
+    if bucket:
+        settings["bucket"] = bucket
+    endpoint = values.get("endpoint", "")
+    region = _AWS_HOST.fullmatch(endpoint)
+    if region is not None:
+        settings["region"] = region[1]
+    elif endpoint and endpoint != "s3.amazonaws.com":
+        is_plain = values.get("tls", "true").lower() in ("false", "no", "off")
+        settings["endpoint_url"] = endpoint if "://" in endpoint else f"http{'' if is_plain else 's'}://{endpoint}"
+    return Older("s3", settings, notes)
+
+
+def _jollyae(text: str) -> Older:
+    words = _words_of_command(text)
+    found: dict[str, str] = {}
+    notes = []
+    flags = set()
+    position = 0
+    while position < len(words):
+        word = words[position]
+        if word in _OF_JOLLYAE and position + 1 < len(words):
+            found[_OF_JOLLYAE[word]] = words[position + 1]
+            position += 1
+        elif word.startswith("-"):
+            flags.add(word.partition("=")[0])
+        position += 1
+    settings: dict[str, Any] = {"layout": "tree", "settle_seconds": 0}
+    for name in ("bucket", "acl"):
+        if name in found:
+            settings[name] = found[name]
+    for name in ("base_dir", "claim_dir"):
+        if name in found:
+            settings[name] = os.path.abspath(found[name])
+    if "completed" in found and "-r" not in flags:
+        settings["on_success"] = {"move_to": os.path.abspath(found["completed"])}
+    if "-R" in flags:
+        settings["on_failure"] = "delete"
+        notes.append("on_failure is delete, as with -R: a file that cannot be shipped is deleted, and is nowhere else.")
+    elif "failed" in found and found["failed"] != found.get("base_dir"):
+        settings["on_failure"] = {"move_to": os.path.abspath(found["failed"])}
+    if "-n" in flags:
+        notes.append("For -n there is `run --dry-run`.")
+    if "--random-no-upload-fail" in flags:
+        notes.append("For --random-no-upload-fail there is `--simulate-failures`.")
+    notes.append("It ran for ever: start `watch`.")
+    return Older("jollyae", settings, notes)
+
+
+def _words_of_command(text: str) -> list[str]:
+    """The words of the command, over lines that end in a backslash; the comments of its manual may follow those."""
+    begin = re.search(r"\bjollyae(\.py)?\b", text)
+    assert begin is not None
+    command = ""
+    for line in text[begin.end() :].splitlines():
+        continued = re.match(r"(.*?)\\\s*(#.*)?$", line)
+        command += (continued[1] if continued is not None else line) + " "
+        if continued is None:
+            break
+    try:
+        return shlex.split(command, comments=True)
+    except ValueError:  # a quote that is not closed
+        return command.split()

@@ -1,0 +1,169 @@
+"""Which keys contradict each other, and which values a type alone does not refuse.
+
+Pure functions of the values that could be converted; each problem is one sentence that begins with the key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from s3_uploader.config.describe import shown
+from s3_uploader.config.schema import Compress, FtpDestination, LocalDestination, Location, S3Destination
+
+
+def contradictions(values: dict[str, Any]) -> Iterator[str]:
+    """What the type of a key alone does not show. Keys that were not given, or were wrong already, are not there."""
+    name = values.get("timezone", "UTC")
+    if name not in ("UTC", "local"):
+        import zoneinfo
+
+        try:
+            zoneinfo.ZoneInfo(name)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            if zoneinfo.available_timezones():
+                yield f"timezone: {shown(name)} is not a known time zone; write it like Europe/Madrid"
+            else:
+                yield f"timezone: {shown(name)} cannot be looked up, this machine has no time zones; install tzdata"
+    for key in ("base_dir", "state_dir", "claim_dir", "metrics_file"):
+        if "\0" in (values.get(key) or ""):
+            yield f"{key}: holds a NUL character"
+    on_success = values.get("on_success")
+    if getattr(on_success, "attempts", 1) != 1:
+        yield "on_success.attempts: is a key of on_failure only"
+    if on_success == "keep" and values.get("claim_dir") is not None:
+        yield "claim_dir: cannot be used with on_success: keep, since a file that was moved is not known again"
+    yield from _compress_contradictions("compress", values.get("compress"))
+    yield from (f"key_prefix: {problem}" for problem in _prefix_problems(values.get("key_prefix", "")))
+
+
+def _compress_contradictions(key: str, compress: Any) -> Iterator[str]:
+    if isinstance(compress, Compress):
+        if compress.format == "gzip" and (compress.level or 1) > 9:
+            yield f"{key}.level: is at most 9 with gzip, not {compress.level}"
+        if not _is_unicode(compress.key_suffix or ""):
+            yield f"{key}.key_suffix: is not valid UTF-8"
+
+
+def replacement_contradictions(values: Mapping[str, Any], *, on_conflict: str) -> Iterator[str]:
+    """A compressed ``x`` and a file that is named ``x.gz`` have one key, under which one would replace the other."""
+    if values.get("layout") not in ("tree", "queue"):
+        return
+    compress = values.get("compress", "none")
+    keys = [("compress", compress, on_conflict)]
+    for name, location in values.get("locations", {}).items():
+        if location.compress is not None or location.on_conflict is not None:
+            key = f"locations.{name}." + ("on_conflict" if location.compress is None else "compress")
+            keys.append((key, location.compress or compress, location.on_conflict or on_conflict))
+    for key, chosen, conflict in keys:
+        if conflict == "overwrite" and _names_some_anew(chosen):
+            yield (
+                f"{key}: with on_conflict overwrite a compressed x.csv and a file x.csv.gz would replace each other; "
+                'give compress "key_suffix": "", or "exclude": [] and no include'
+            )
+
+
+def _names_some_anew(compress: str | Compress) -> bool:
+    """Whether the keys of some files get a suffix, and those of others do not."""
+    if isinstance(compress, Compress):
+        return compress.key_suffix != "" and (compress.exclude != [] or compress.include != [])
+    return compress != "none"
+
+
+def _prefix_problems(prefix: str) -> Iterator[str]:
+    if not _is_unicode(prefix):
+        yield "is not valid UTF-8"
+    elif "{" in prefix or "}" in prefix:
+        from s3_uploader.config.key_prefix import problem_of
+
+        problem = problem_of(prefix)
+        if problem:
+            yield problem
+
+
+def location_contradictions(
+    locations: Mapping[str, Location], destination: Any, fields: Mapping[str, Any]
+) -> Iterator[str]:
+    """What is wrong with what is different for some locations."""
+    for name, location in locations.items():
+        key = f"locations.{name}"
+        yield from (f"{key}.key_prefix: {problem}" for problem in _prefix_problems(location.key_prefix or ""))
+        yield from _compress_contradictions(f"{key}.compress", location.compress)
+        headers = {"storage_class": location.storage_class, "metadata": location.metadata, "tags": location.tags}
+        if destination is not S3Destination:
+            for setting, value in headers.items():
+                if value:
+                    yield f"{key}.{setting}: needs a destination of type s3"
+            continue
+        headers["tags"] = {**fields.get("tags", {}), **location.tags}
+        yield from (f"{key}.{problem}" for problem in _header_contradictions(headers))
+
+
+def _s3_contradictions(values: dict[str, Any]) -> Iterator[str]:
+    bucket = values.get("bucket", "")
+    if "/" in bucket and not bucket.startswith("arn:"):
+        yield "bucket: is a name without slashes; a path inside the bucket goes into key_prefix"
+    sse = values.get("sse")
+    if values.get("sse_kms_key_id") is not None and sse not in ("aws:kms", "aws:kms:dsse"):
+        yield 'sse_kms_key_id: needs sse to be "aws:kms" or "aws:kms:dsse"'
+    endpoint = values.get("endpoint_url")
+    if endpoint is not None and not re.match("https?://[^/]", endpoint):
+        yield "endpoint_url: must begin with http:// or https:// and name a host"
+    yield from _header_contradictions(values)
+
+
+def _header_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
+    tags = values.get("tags", {})
+    if len(tags) > 10:
+        yield f"tags: an object can have 10 tags, not {len(tags)}"
+    for name, value in values.get("metadata", {}).items():
+        if not re.fullmatch("[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+            yield f"metadata: {shown(name)} cannot be the name of an HTTP header"
+        if not _is_header_value(value):
+            yield f"metadata: the value of {name} must be printable ASCII, as in every HTTP header"
+    for key in ("content_type", "storage_class", "acl", "sse_kms_key_id"):
+        if not _is_header_value(values.get(key) or ""):
+            yield f"{key}: must be printable ASCII, as in every HTTP header"
+
+
+def _ftp_contradictions(values: dict[str, Any]) -> Iterator[str]:
+    if "/" in values.get("host", ""):
+        yield "host: is a name or an address, without ftp:// before it and a path behind it"
+    if values.get("password") is not None and values.get("password_file") is not None:
+        yield "password: give it directly or in password_file, not both"
+    if values.get("ca_file") is not None and not values.get("tls", False):
+        yield "ca_file: needs tls to be true"
+    if values.get("lock_stale_seconds") is not None and values.get("lock_file") is None:
+        yield "lock_stale_seconds: needs a lock_file"
+    if values.get("minimum_proof") == "none" and values.get("on_conflict") != "overwrite":
+        yield "minimum_proof: none needs on_conflict to be overwrite, because nobody can see what is replaced"
+
+
+def _local_contradictions(values: dict[str, Any]) -> Iterator[str]:
+    if "\0" in values.get("path", ""):
+        yield "path: holds a NUL character"
+
+
+_OF_DESTINATIONS: dict[Any, Any] = {
+    S3Destination: _s3_contradictions,
+    FtpDestination: _ftp_contradictions,
+    LocalDestination: _local_contradictions,
+}
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_header_value(text: str) -> bool:
+    return text.isascii() and text.isprintable()
+
+
+def destination_contradictions(kind: Any, values: dict[str, Any]) -> Iterator[str]:
+    """Which keys of a destination contradict each other, or hold what it cannot use."""
+    yield from _OF_DESTINATIONS[kind](values)

@@ -1,0 +1,107 @@
+"""A file that failed is tried again after a pause; what was changed to mend it ends that pause at once.
+
+What a run goes by is remembered as a few digits, while there are files that fail. If they are others in the next run,
+the configuration or the credentials have changed.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from s3_uploader.config.schema import Config, FtpDestination, S3Destination
+from s3_uploader.core.events import Emit, Notice
+from s3_uploader.core.text import counted
+from s3_uploader.ledger import Ledger
+
+_NAME = "pauses:configured"
+_CONFLICT = "Conflict"
+_KEYS = ("destination", "key_prefix", "compress", "locations", "on_success", "on_failure", "timezone")
+_AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ROLE_ARN")
+_AWS_FILES = (
+    ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
+    ("AWS_CONFIG_FILE", "~/.aws/config"),
+    ("AWS_WEB_IDENTITY_TOKEN_FILE", ""),
+)
+
+
+class Configured(msgspec.Struct, frozen=True):
+    """What a run goes by: digits of how conflicts are met, and of everything else."""
+
+    conflicts: int
+    others: int
+
+
+def end_pauses(config: Config, ledger: Ledger, *, environ: Mapping[str, str], now: float, emit: Emit) -> None:
+    """End the pauses of those failing files that a change since the last run concerns."""
+    current = configured(config, environ)
+    before = _recalled(ledger, now)
+    if before == current:
+        return
+    remember(ledger, current, now=now)
+    if before is None:
+        return
+    is_about_conflicts = before.others == current.others
+    ended = ledger.end_pauses(code=_CONFLICT if is_about_conflicts else None, now=now)
+    if ended:
+        what = "on_conflict has" if is_about_conflicts else "the configuration or the credentials have"
+        tries = "is tried" if ended == 1 else "are tried"
+        emit(Notice("info", f"Since {what} changed, {counted(ended, 'file')} that failed {tries} again now."))
+
+
+def note(config: Config, ledger: Ledger, *, environ: Mapping[str, str], now: float) -> None:
+    """Remember what a run went by in which files failed."""
+    current = configured(config, environ)
+    if _recalled(ledger, now) != current:
+        remember(ledger, current, now=now)
+
+
+def remember(ledger: Ledger, current: Configured, *, now: float) -> None:
+    """Let the next run know."""
+    ledger.remember(_NAME, msgspec.json.encode(current).decode(), now=now)
+
+
+def _recalled(ledger: Ledger, now: float) -> Configured | None:
+    try:
+        return msgspec.json.decode(ledger.recall(_NAME, now=now, max_age=float("inf")) or "", type=Configured)
+    except msgspec.DecodeError:
+        return None
+
+
+def configured(config: Config, environ: Mapping[str, str]) -> Configured:
+    """The digits of a configuration with what the environment adds to it.
+
+    They are few on purpose: they tell that a secret has changed, and nothing about it.
+    """
+    conflicts: list[str] = [config.destination.on_conflict]
+    conflicts += [f"{name}={location.on_conflict}" for name, location in config.locations.items()]
+    values: Any = msgspec.to_builtins({name: getattr(config, name) for name in _KEYS})
+    for each in (values["destination"], *values["locations"].values()):
+        each.pop("on_conflict", None)
+    return Configured(_digits(conflicts), _digits([values, *_credentials(config, environ)]))
+
+
+def _credentials(config: Config, environ: Mapping[str, str]) -> Iterator[object]:
+    destination = config.destination
+    if isinstance(destination, S3Destination):
+        yield from (environ.get(name) for name in _AWS)
+        yield from (_version_of(environ.get(name) or default) for name, default in _AWS_FILES)
+    elif isinstance(destination, FtpDestination):
+        yield environ.get(destination.password_env)
+        yield _version_of(destination.password_file or "")
+
+
+def _version_of(path: str) -> list[int]:
+    try:
+        status = os.stat(os.path.expanduser(path))
+    except OSError:
+        return []
+    return [status.st_ino, status.st_size, status.st_mtime_ns]
+
+
+def _digits(value: object) -> int:
+    return zlib.crc32(msgspec.json.encode(value)) & 0xFFFF

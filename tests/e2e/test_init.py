@@ -1,0 +1,88 @@
+"""From nothing to the first file at its destination: ``init`` writes the configuration that works."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+
+from tests.e2e.site import COMMAND, Site
+
+
+def test_four_commands_to_the_first_file(site: Site) -> None:
+    """Of init, check, run and units each works with what the one before has left."""
+    archive = site.place / "archive"
+    archive.mkdir()
+    site.file("sensors/one.csv")
+    made = site.place / "made.json"
+
+    def command(*words: str) -> int:
+        return site.run(command=[str(COMMAND), *words]).code
+
+    assert command("init", str(made), "--spool", str(site.spool), "--to", str(archive), "--yes") == 0
+    assert command("check", str(made)) == 0
+    assert command(str(made)) == 0
+    assert (archive / "sensors/one.csv").exists()
+    assert "// " in made.read_text()
+
+
+def test_a_file_that_is_there_is_kept(site: Site) -> None:
+    """Nothing is written over without --force."""
+    site.write_config()
+    before = site.config_file.read_text()
+    words = ["init", str(site.config_file), "--spool", str(site.spool), "--to", "bucket", "--yes"]
+    finished = site.run(command=[str(COMMAND), *words])
+    assert (finished.code, site.config_file.read_text()) == (2, before)
+    assert "exists already" in finished.stderr
+    assert site.run(command=[str(COMMAND), *words, "--force"]).code == 0
+    assert site.config_file.read_text() != before
+
+
+def test_what_is_missing_is_named(site: Site) -> None:
+    """Without a terminal nothing is asked."""
+    finished = site.run(command=[str(COMMAND), "init", str(site.place / "x.json")])
+    assert (finished.code, finished.stderr) == (2, "There is no spool. Name it with --spool DIRECTORY.\n")
+
+
+def test_a_password_is_not_taken(site: Site) -> None:
+    """A password in the address is refused and not repeated."""
+    words = ["init", str(site.place / "x.json"), "--spool", str(site.spool), "--to", "ftp://me:s3cr3t@host/x", "--yes"]
+    finished = site.run(command=[str(COMMAND), *words])
+    assert finished.code == 2
+    assert "s3cr3t" not in finished.stderr + finished.stdout
+    assert not (site.place / "x.json").exists()
+
+
+def test_it_asks_on_a_terminal(site: Site) -> None:
+    """A person is asked for the spool, the destination and the layout, and offered the check."""
+    archive = site.place / "archive"
+    archive.mkdir()
+    site.file("sensors/one.csv")
+    leader, follower = pty.openpty()
+    made = site.place / "made.json"
+    process = subprocess.Popen(
+        [str(COMMAND), "init", str(made)],
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        env={**site.environment, "TERM": "dumb"},
+        start_new_session=True,
+    )
+    os.close(follower)
+    os.write(leader, f"{site.spool}\n{archive}\n\ny\n".encode())
+    shown = b""
+    while True:
+        try:
+            piece = os.read(leader, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(leader)
+    assert process.wait(30) == 0, shown
+    text = shown.decode()
+    assert "Layout (dated, tree, queue) [tree]" in text
+    assert "Ready" in text
+    assert "s3-uploader-cli units" in text
+    assert made.exists()

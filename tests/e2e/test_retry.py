@@ -1,0 +1,72 @@
+"""What was mended is tried at once: on demand, and by itself when the configuration has changed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.e2e.site import Site
+
+PATH = "bedroom/2020/11/29/20/46-topic.dat"
+
+
+@pytest.fixture
+def stuck(site: Site) -> Site:
+    """A file that has failed, since there is other content under its key, and waits for its next try."""
+    archive = site.ship_to_directory()
+    site.file(PATH, b"ours")
+    (archive / PATH).parent.mkdir(parents=True)
+    (archive / PATH).write_bytes(b"theirs")
+    assert site.run().code == 1
+    assert "attempt" in site.run("status").stdout
+    return site
+
+
+def theirs_away(site: Site) -> None:
+    """Remove what is in the way."""
+    (site.place / "archive" / PATH).unlink(missing_ok=True)
+    for path in site.place.rglob(PATH):
+        if site.spool not in path.parents:
+            path.unlink()
+
+
+def test_retry_ignores_the_pauses(stuck: Site) -> None:
+    """A run leaves a file whose pause is not over; with --retry it is tried."""
+    theirs_away(stuck)
+    assert (stuck.run().code, len(stuck.left())) == (1, 1)
+    assert (stuck.run("run", "--retry").code, stuck.left()) == (0, {})
+
+
+def test_forget(stuck: Site) -> None:
+    """A file that is forgotten is new to the next run; one that does not fail is named, with exit code 1."""
+    theirs_away(stuck)
+    assert stuck.run("forget", "bedroom/other").code == 1
+    assert stuck.run("forget").code == 2
+    finished = stuck.run("forget", str(stuck.spool / PATH), "--json")
+    assert (finished.code, json.loads(finished.stdout)["forgotten"]) == (0, [PATH])
+    assert (stuck.run().code, stuck.left()) == (0, {})
+
+
+def test_forget_everything(stuck: Site) -> None:
+    """With --all, or with a directory or a wildcard, all that fail there."""
+    for arguments in (["bedroom"], ["*-topic.dat"], ["--all"]):
+        assert stuck.run("forget", *arguments).code == 0
+        assert stuck.run().code == 1
+
+
+def test_a_changed_on_conflict_ends_the_pause(stuck: Site) -> None:
+    """Who sets on_conflict to overwrite sees the file shipped by the next run, and not in hours."""
+    stuck.settings["destination"]["on_conflict"] = "overwrite"
+    finished = stuck.run()
+    assert (finished.code, stuck.left()) == (0, {})
+    assert any(
+        "on_conflict has changed, 1 file that failed is tried again" in told for told in finished.sentences("INFO")
+    )
+
+
+def test_a_changed_destination_ends_the_pause(stuck: Site) -> None:
+    """Another destination, or another prefix, is worth a try at once; an unchanged one is not."""
+    assert "tried again" not in stuck.run().stderr
+    stuck.settings["key_prefix"] = "new/"
+    assert (stuck.run().code, stuck.left()) == (0, {})

@@ -1,0 +1,98 @@
+"""What the configurations of older programs say here."""
+
+from __future__ import annotations
+
+import pytest
+
+from s3_uploader.config.older import understood
+
+ZC = """
+[Credentials]
+aws_access_key_id = 42
+aws_secret_access_key = k3y
+
+[Queue]
+directory = /spool/queue
+bucket = testbucket
+poll-interval = 1
+threads = 2
+"""
+S3 = """---
+s3:
+    access_key_id: "XXXXX"
+    secret_access_key: "YYYYYYY"
+    default_bucket: "ZZZZZZZ"
+    endpoint: "s3-us-west-2.amazonaws.com"
+"""
+JOLLYAE = """#!/bin/sh
+export AWS_ACCESS_KEY_ID=x
+jollyae.py -v  -b doodad-results          \\
+           -a public-read                 \\ # now everyone can dl
+           -s /var/spool/doodad/incoming  \\
+           -i /var/spool/doodad/working   \\
+           -f /var/spool/doodad/failed    \\ # save failures
+           -r                               # Remove successes
+echo done -s nowhere
+"""
+
+
+def test_zc() -> None:
+    """The INI file: a queue without a settle time; its secrets stay there."""
+    found = understood(ZC)
+    assert found is not None
+    assert found.settings == {
+        "layout": "queue",
+        "settle_seconds": 0,
+        "base_dir": "/spool/queue",
+        "bucket": "testbucket",
+        "max_concurrency": 2,
+    }
+    assert "k3y" not in str(found)
+    assert any("--interval 1" in note for note in found.notes)
+
+
+def test_s3() -> None:
+    """The YAML file: bucket and region, and another service with and without TLS; its secrets stay there."""
+    found = understood(S3)
+    assert found is not None
+    assert found.settings == {"bucket": "ZZZZZZZ", "region": "us-west-2"}
+    assert "YYYY" not in str(found)
+    minio = understood("default_bucket: b\nendpoint: localhost:9000\ntls: False  # at home")
+    assert minio is not None
+    assert minio.settings == {"bucket": "b", "endpoint_url": "http://localhost:9000"}
+
+
+def test_jollyae_in_a_script() -> None:
+    """The command over several lines, with the comments of its manual; what follows it is none of its options."""
+    found = understood(JOLLYAE)
+    assert found is not None
+    assert found.settings == {
+        "layout": "tree",
+        "settle_seconds": 0,
+        "bucket": "doodad-results",
+        "acl": "public-read",
+        "base_dir": "/var/spool/doodad/incoming",
+        "claim_dir": "/var/spool/doodad/working",
+        "on_failure": {"move_to": "/var/spool/doodad/failed"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        ("-s /i -d /done -f /i", {"on_success": {"move_to": "/done"}}),
+        ("-s /i -d /done -R", {"on_success": {"move_to": "/done"}, "on_failure": "delete"}),
+        ("-s /i -f /bad -r", {"on_failure": {"move_to": "/bad"}}),
+    ],
+)
+def test_what_becomes_of_files(options: str, settings: dict[str, object]) -> None:
+    """Completed, failed, resubmitted and removed, each as its options say."""
+    found = understood(f"python jollyae.py {options}")
+    assert found is not None
+    assert found.settings == {"layout": "tree", "settle_seconds": 0, "base_dir": "/i"} | settings
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[Other]\nx = 1", "bucket: b"])
+def test_something_else(text: str) -> None:
+    """What is none of them is not guessed at."""
+    assert understood(text) is None
