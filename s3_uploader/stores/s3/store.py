@@ -163,6 +163,9 @@ class S3Store:
         headers = requests.ObjectHeaders(**self._object_settings)  # type: ignore[arg-type]
         access = resolve(bucket=self._bucket, environment=self._environment, **self._where)  # type: ignore[arg-type]
         access.credentials()
+        if self._closed:
+            # The run has ended while helpers were asked.
+            raise UploadCancelled("The store was closed before it was open.")
         engine = self._make_engine(access, self._engine_name, self._engine_settings, self._notice)
         engine.open()
         self._engine = engine
