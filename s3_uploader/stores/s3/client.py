@@ -18,7 +18,7 @@ NOTHING_EXPECTED: frozenset[int] = frozenset()
 _MAY_BE_DONE = (TransportFailure.TIMEOUT, TransportFailure.CLOSED, TransportFailure.INVALID)
 _SENT_AGAIN_AT_ONCE = 64 * 1024
 """A condition says as much as a look does, and so small a body costs no more."""
-_REDIRECT_STATUSES = frozenset((301, 307, 400))
+_REDIRECT_STATUSES = frozenset((301, 302, 307, 308, 400))
 """400 is AuthorizationHeaderMalformed, which is how S3 says it to a request that was signed for another region."""
 
 

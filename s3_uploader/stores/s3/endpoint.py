@@ -27,6 +27,12 @@ _URL = re.compile(
     re.I,
 )
 _AWS_HOST = re.compile(r"(^|\.)amazonaws\.com(\.cn)?$")
+_S3_HOST = re.compile(
+    r"s3[.-]|(.*\.)?(digitaloceanspaces|linodeobjects|vultrobjects|backblazeb2|wasabisys|amazonaws|cloudflarestorage"
+    r"|googleapis|aliyuncs|myqcloud|your-objectstorage|upcloudobjects|contabostorage)\.com$"
+)
+"""Hosts of which it is known that a name before theirs is that of a bucket."""
+_PUBLIC_AWS_URL = re.compile(r"https://s3([.-][a-z0-9-]+)?\.amazonaws\.com(\.cn)?")
 _REGION = re.compile("[A-Za-z0-9._-]+")
 _CREDENTIAL = re.compile("[!-~]*")
 _TRUE = ("true", "1", "yes", "on")
@@ -67,6 +73,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     def is_aws(self) -> bool:
         """Whether this is Amazon's own service."""
         return _AWS_HOST.search(self.host) is not None
+
+    @property
+    def is_found_by_region(self) -> bool:
+        """Whether the region alone says where the bucket is: Amazon's own service, by its public name."""
+        return not self.given or _PUBLIC_AWS_URL.fullmatch(self.url) is not None
 
     @property
     def host_header(self) -> str:
@@ -166,6 +177,7 @@ def locate(
         host = found["host"].lower()
         port = int(found["port"] or (443 if tls else 80))
         base = (found["path"] or "").rstrip("/")
+        _refuse_bucket_in_endpoint(bucket, scheme=found["scheme"].lower(), host=host, port=found["port"], base=base)
         virtual = addressing_style == "virtual" and not _is_address(host) and _DNS_BUCKET.fullmatch(bucket) is not None
     else:
         suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
@@ -189,6 +201,27 @@ def locate(
         ca_file=ca_bundle or None,
         proxy=find_proxy(server, port, tls=tls, environment=environment),
         only_boto3=special,
+    )
+
+
+def _refuse_bucket_in_endpoint(bucket: str, *, scheme: str, host: str, port: str | None, base: str) -> None:
+    """As some services show an endpoint the bucket is part of it: everything would land under ``bucket/bucket/``.
+
+    :raises StoreError: with the endpoint to write instead.
+    """
+    server, path = host, base
+    if base.endswith(f"/{bucket}"):
+        path = base[: -len(bucket) - 1]
+    elif host.startswith(f"{bucket.lower()}.") and _S3_HOST.match(host[len(bucket) + 1 :]):
+        server = host[len(bucket) + 1 :]
+    else:
+        return
+    right = f"{scheme}://{server}" + (f":{port}" if port else "") + path
+    raise StoreError(
+        f"The name of the bucket {bucket} stands in the endpoint already, and would be in it twice.",
+        code="InvalidEndpoint",
+        scope=Scope.DESTINATION,
+        hint=f"Set endpoint_url (or AWS_ENDPOINT_URL) to {right}.",
     )
 
 

@@ -6,12 +6,16 @@ Messages of the server come in the form in which botocore writes them, whatever 
 from __future__ import annotations
 
 import datetime
+import re
 
 import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError, UploadCancelled
 from s3_uploader.stores.s3.engines.base import Answer, Failure, TransportFailure
 
+_REDIRECTS = (301, 302, 303, 307, 308)
+_SERVER = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(:\d{1,5})?(?=[/?#]|$)", re.I)
+_LONGEST_LOCATION = 4096
 _FILE, _DESTINATION = Scope.FILE, Scope.DESTINATION
 
 
@@ -189,6 +193,9 @@ def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool)
     :param proven_useful: this store has uploaded something already, so what is denied now is about this key.
     """
     code, text = error_code(answer)
+    elsewhere = redirect_target(answer)
+    if elsewhere and not bucket_region(answer):
+        return Verdict(_sent_on(answer, operation, elsewhere))
     if code.isdigit() and (answer.status in _NEVER_S3 or (answer.status < 500 and is_web_page(answer))):
         return Verdict(_no_s3(answer, operation))
     known_as = code
@@ -244,6 +251,25 @@ def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool)
         retry_after=retry_after(answer, now),
     )
     return Verdict(error, corrupted=meaning.corrupted)
+
+
+def redirect_target(answer: Answer) -> str:
+    """The server that a redirect names, as the beginning of a URL; empty if the answer is none."""
+    location = answer.headers.get("location", "")
+    if answer.status not in _REDIRECTS or len(location) > _LONGEST_LOCATION:
+        return ""
+    found = _SERVER.match(location)
+    return found[0].lower() if found else ""
+
+
+def _sent_on(answer: Answer, operation: str, elsewhere: str) -> StoreError:
+    """Not followed: a request is signed for one server, and its signature is not for whatever another one names."""
+    return StoreError(
+        f"The {operation} operation was answered with a redirect to {elsewhere} (status {answer.status}).",
+        code="Redirect",
+        scope=_DESTINATION,
+        hint=f"If that is the right server, set endpoint_url to it ({elsewhere}, without the bucket's name).",
+    )
 
 
 def is_web_page(answer: Answer) -> bool:

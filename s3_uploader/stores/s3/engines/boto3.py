@@ -141,6 +141,7 @@ class Boto3Engine:
         from botocore.exceptions import BotoCoreError
 
         endpoint = self._access.endpoint
+        has_moved = region != endpoint.region and endpoint.is_found_by_region
         style = "auto" if endpoint.only_boto3 else "virtual" if endpoint.virtual else "path"
         try:
             if self._access.session is not None:
@@ -155,7 +156,7 @@ class Boto3Engine:
                 )
             client = session.client(
                 "s3",
-                endpoint_url=endpoint.url if endpoint.given else None,
+                endpoint_url=endpoint.url if endpoint.given and not has_moved else None,
                 verify=endpoint.ca_file,
                 config=Config(
                     signature_version=None if endpoint.only_boto3 else "s3v4",
@@ -219,7 +220,7 @@ class Boto3Engine:
 
     def follow(self, region: str) -> bool:
         """Send further requests to the same bucket in another region."""
-        if self._access.endpoint.given or region == self._region:
+        if region == self._region:
             return False
         try:
             client = self._make_client(region)

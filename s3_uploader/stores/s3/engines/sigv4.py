@@ -123,10 +123,15 @@ class SignedRequests:
         return target, headers
 
     def move_to(self, region: str) -> bool:
-        """Go to the same bucket in another region, where that is a matter of names."""
+        """Go to the same bucket in another region; a given endpoint stays the one that is talked to."""
         endpoint = self.endpoint
-        if endpoint.given or region == endpoint.region:
+        if region == endpoint.region:
             return False
+        if not endpoint.is_found_by_region:
+            # It only wants another region in the signature (MinIO, Garage and others have names of their own).
+            self._signer.region = region
+            self.endpoint = msgspec.structs.replace(endpoint, region=region)
+            return True
         moved = locate(
             bucket=endpoint.bucket,
             endpoint_url=None,

@@ -145,3 +145,29 @@ def test_what_only_boto3_can_reach(bucket: str, variables: dict[str, str], words
         },
     )
     assert words in access.endpoint.only_boto3
+
+
+@pytest.mark.parametrize(
+    ("url", "right"),
+    [
+        ("https://bucket.fra1.digitaloceanspaces.com", "https://fra1.digitaloceanspaces.com"),
+        ("https://bucket.s3.example.com:9000/", "https://s3.example.com:9000"),
+        ("https://bucket.s3.eu-west-1.amazonaws.com", "https://s3.eu-west-1.amazonaws.com"),
+        ("https://account.r2.cloudflarestorage.com/bucket", "https://account.r2.cloudflarestorage.com"),
+        ("http://127.0.0.1:9000/base/bucket/", "http://127.0.0.1:9000/base"),
+    ],
+)
+@pytest.mark.parametrize("style", ["auto", "path", "virtual"])
+def test_the_bucket_stands_in_the_endpoint(url: str, right: str, style: str) -> None:
+    """An endpoint with the bucket in it is refused, with the endpoint to write instead."""
+    with pytest.raises(StoreError, match="twice") as raised:
+        located(bucket="bucket", endpoint_url=url, addressing_style=style)
+    assert raised.value.hint.endswith(f" to {right}.")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://bucket.example.com", "https://bucket", "https://s3.example.com/bucket-2", "https://mybucket.s3.io"]
+)
+def test_a_server_that_is_called_like_the_bucket(url: str) -> None:
+    """Where it may be the server's own name nothing is refused."""
+    assert located(bucket="bucket", endpoint_url=url).url == url

@@ -96,3 +96,29 @@ def test_xml_is_read_without_a_parser() -> None:
     """Names are taken without prefix, the first of equal names counts, entities are resolved once."""
     leaves = xml_leaves(b"<s:A><s:B>1 &amp;lt; &#x41;&#66; &unknown;</s:B><B>2</B><C/></s:A>")
     assert leaves == {"B": "1 &lt; AB &unknown;"}
+
+
+@pytest.mark.parametrize(
+    ("location", "named"),
+    [
+        ("https://s3.example.com/bucket/key?x=y", "https://s3.example.com"),
+        ("http://[2001:db8::1]:9000/", "http://[2001:db8::1]:9000"),
+        ("HTTPS://S3.Example.com", "https://s3.example.com"),
+        ("https://user:password@s3.example.com/", ""),
+        ("/elsewhere", ""),
+        ("ftp://s3.example.com/", ""),
+        ("https://s3.example.com/" + "x" * 10_000, ""),
+        ("", ""),
+    ],
+)
+def test_a_redirect_names_the_server_to_write(location: str, named: str) -> None:
+    """Nobody is followed to another host; whoever runs the program is told which one it would be."""
+    for status in (301, 302, 303, 307, 308):
+        answer = Answer(status=status, headers={"location": location}, body=b"<html>Moved</html>")
+        assert s3_errors.redirect_target(answer) == named
+        error = s3_errors.answered(answer, "PutObject", now=0, proven_useful=False).error
+        assert not error.retryable
+        if named:
+            assert f"set endpoint_url to it ({named}" in error.hint
+            assert error.scope is Scope.DESTINATION
+    assert s3_errors.redirect_target(Answer(status=200, headers={"location": location})) == ""
