@@ -20,6 +20,7 @@ from s3_uploader.ledger.state_directory import check_state_directory
 from s3_uploader.run import assembly
 from s3_uploader.spool import echoes
 from s3_uploader.spool.check import check_layout, check_spool, probe_file
+from s3_uploader.spool.removable import ReadOnlySpool, refuse_read_only
 from s3_uploader.stores.base import Store
 
 _ECHO_SECONDS = 5.0
@@ -34,6 +35,8 @@ def check(config_file: str, *, as_json: bool) -> int:
     ledger_path = ""
     try:
         with assembly.open_place(configuration) as place:
+            if configuration.on_success != "keep":
+                refuse_read_only(place.root)
             local += check_spool(place.root, layout=configuration.layout)
             local += check_layout(
                 place.root,
@@ -45,6 +48,10 @@ def check(config_file: str, *, as_json: bool) -> int:
             )
             local += check_state_directory(place.state_dir)
             ledger_path = place.ledger_path
+    except ReadOnlySpool as error:
+        local.append(Finding(Severity.ERROR, "spool", error.message, error.hint))
+        local.append(Finding(Severity.NOTE, "destination", "not tried, since no run could begin."))
+        return _told(local, [], as_json=as_json)
     except UploaderError as error:
         local.append(Finding(Severity.ERROR, "spool", error.message, error.hint))
     local += _check_compression(assembly.compression_formats(configuration))
@@ -68,6 +75,11 @@ def check(config_file: str, *, as_json: bool) -> int:
             remote.append(Finding(Severity.ERROR, "destination", error.message, error.hint))
         finally:
             store.close(timeout=5.0)
+    return _told(local, remote, as_json=as_json)
+
+
+def _told(local: list[Finding], remote: list[Finding], *, as_json: bool) -> int:
+    """Print all findings; returns the exit code."""
     if as_json:
         print_json([*local, *remote])
     else:

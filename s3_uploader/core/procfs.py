@@ -155,6 +155,15 @@ def credentials_of(pid: int) -> Credentials | None:
         return None
 
 
+def has_capability(number: int) -> bool:
+    """Whether this process has a capability (``capabilities(7)``); where that cannot be seen, whether it is root's."""
+    try:
+        with open("/proc/self/status", "rb") as file:
+            return bool(next(int(line.split()[1], 16) for line in file if line.startswith(b"CapEff:")) >> number & 1)
+    except (OSError, StopIteration, ValueError):
+        return os.geteuid() == 0
+
+
 def boot_time() -> float:
     """When the machine was started, in seconds since the epoch; 0 if that cannot be seen."""
     try:

@@ -30,6 +30,7 @@ from s3_uploader.spool.holder import Holder
 from s3_uploader.spool.layouts.base import is_stranger
 from s3_uploader.spool.layouts.strangers import look_at
 from s3_uploader.spool.lock import holder_of
+from s3_uploader.spool.removable import refuse_read_only
 from s3_uploader.spool.root import Names
 
 _LOOK_SECONDS = 3.0
@@ -154,6 +155,8 @@ def _with_ledger(
             waiting = _waiting(place, ledger, clock)
             if ledger is not None:
                 failing, failing_count = _failing(place, ledger)
+            if config.on_success != "keep":
+                refuse_read_only(place.root)
     except SpoolError as error:
         spool_error = error
     totals = Totals() if ledger is None else ledger.totals()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from s3_uploader.ledger.rows import FailingRow
 from s3_uploader.spool.layouts.base import EmptyDirectory, Layout, Skip
 from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.readiness import is_being_written, still_settling
+from s3_uploader.spool.removable import Reason, Removable
 from s3_uploader.spool.root import SpoolRoot
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ class Admission:
 
     :param known_failure: the record of a file that failed before, if there is one.
     :param is_remembered: whether this very file was shipped before and kept.
+    :param removable: asked whether a file could be removed afterwards; ``None`` if it is to stay.
     :param claims: where files that are ready are taken by rename, if several uploaders share the spool.
     """
 
@@ -39,6 +42,7 @@ class Admission:
         is_remembered: Callable[[OpenFile], bool],
         claims: Claims | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        removable: Removable | None = None,
     ) -> None:
         self._root = root
         self._settle_seconds = settle_seconds
@@ -46,9 +50,15 @@ class Admission:
         self._is_remembered = is_remembered
         self._claims = claims
         self._sleep = sleep
+        self._removable = removable
+        self.stuck: Reason | None = None
 
     def decide(self, candidate: Candidate, *, now: float) -> OpenFile | tuple[Left, str]:
-        """The open file if it is ready, else why it is left, with a detail for people."""
+        """The open file if it is ready, else why it is left, with a detail for people.
+
+        :attr:`stuck` says more about a file that could not be removed afterwards.
+        """
+        self.stuck = None
         detail = self._settling(candidate, candidate.mtime_ns, now)
         if detail:
             return Left.FRESH, detail
@@ -59,7 +69,7 @@ class Admission:
         if not isinstance(file, OpenFile):
             return file
         try:
-            left = self._second_look(file, now) or self._claim(file)
+            left = self._cannot_go(file) or self._second_look(file, now) or self._claim(file)
         except BaseException:
             file.close()
             raise
@@ -67,6 +77,13 @@ class Admission:
             return file
         file.close()
         return left
+
+    def _cannot_go(self, file: OpenFile) -> tuple[Left, str] | None:
+        """What cannot be removed is not sent: it would be again and again."""
+        if self._removable is None:
+            return None
+        self.stuck = self._removable.why_not(file.candidate.directory, owner=os.fstat(file.descriptor).st_uid)
+        return None if self.stuck is None else (Left.UNREADABLE, self.stuck[0])
 
     def _claim(self, file: OpenFile) -> tuple[Left, str] | None:
         """Take an open file out of the spool, if that is how uploaders keep apart; why not, if it cannot be had.

@@ -40,6 +40,7 @@ from s3_uploader.run.routing import Routes
 from s3_uploader.run.settlement import FileTask, Settlement, why_changed
 from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Layout
 from s3_uploader.spool.open_file import OpenFile
+from s3_uploader.spool.removable import Removable
 from s3_uploader.spool.root import Names, SpoolRoot
 from s3_uploader.stores.base import Store
 
@@ -112,6 +113,7 @@ class Pipeline:
             is_remembered=settlement.is_remembered,
             claims=claims,
             sleep=clock.sleep,
+            removable=None if settlement.keeps else Removable(root),
         )
         self._emit = emit
         self._clock = clock
@@ -282,7 +284,9 @@ class Pipeline:
         file = self._admission.decide(candidate, now=self._clock.now())
         if not isinstance(file, OpenFile):
             reason, detail = file
-            if reason is Left.UNREADABLE:
+            if self._admission.stuck is not None:
+                self._settlement.cannot_go(candidate, *self._admission.stuck)
+            elif reason is Left.UNREADABLE:
                 self._settlement.local_trouble(candidate, "read", detail)
             else:
                 self._settlement.leave(candidate, reason, detail)
@@ -300,7 +304,7 @@ class Pipeline:
         except BaseException:
             file.close()
             raise
-        if not self._may_send(file):
+        if (failed_before and self._is_still_stuck(file)) or not self._may_send(file):
             return
         shipment = self._plan(candidate)
         self._submit(
@@ -313,6 +317,23 @@ class Pipeline:
                 options=shipment.options,
             )
         )
+
+    def _is_still_stuck(self, file: OpenFile) -> bool:
+        """Whether a file that was shipped and could not be removed, or moved, still cannot be.
+
+        It is not sent again to learn that.
+        """
+        try:
+            error = self._settlement.why_still_stuck(file)
+            if error is None:
+                return False
+            upload = FileTask(file, self._plan(file.candidate).key, self._clock.monotonic(), 0, failed_before=True)
+            self._settlement.record_undisposed(upload, error)
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+        return True
 
     def _may_send(self, file: OpenFile) -> bool:
         """Whether a file is no delivery of ours that has come back to the spool by way of the destination."""

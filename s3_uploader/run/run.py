@@ -42,6 +42,7 @@ from s3_uploader.run.assembly import (
 from s3_uploader.run.pipeline import Limits, Pipeline
 from s3_uploader.run.settlement import FailurePolicy, Settlement
 from s3_uploader.spool.lock import Lock, acquire
+from s3_uploader.spool.removable import refuse_read_only
 
 if TYPE_CHECKING:
     from s3_uploader.spool.claims import Claims
@@ -121,6 +122,8 @@ def _run_once(
 ) -> RunReport:
     emit, clock = context.emit, context.clock
     with open_place(config, environ=context.environ) as place:
+        if config.on_success != "keep":
+            refuse_read_only(place.root)
         create_state_directory(place.state_dir)
         began = clock.monotonic()
         started_at = clock.now()

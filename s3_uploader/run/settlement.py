@@ -24,7 +24,8 @@ from s3_uploader.run.superseded import FactMemory, Superseded, is_outdated
 from s3_uploader.spool.layouts.base import Layout, is_stranger, original_name
 from s3_uploader.spool.open_file import Closing, OpenFile
 from s3_uploader.spool.readiness import FUTURE_TOLERANCE
-from s3_uploader.spool.removal import Detached, MoveTarget, give_back, move, prune_upwards, remove
+from s3_uploader.spool.removable import remedy
+from s3_uploader.spool.removal import Detached, MoveTarget, give_back, move, prune_upwards, remove, take
 from s3_uploader.spool.removal_batch import Outcome, RemovalBatch
 from s3_uploader.spool.root import Names, SpoolRoot
 from s3_uploader.stores.base import PutOptions, Store
@@ -40,6 +41,7 @@ _NOT_OF_THE_FILE = frozenset(
 """Failures that say nothing about the file: it is uploaded already, or this machine or program is what failed. Whatever
 ``on_failure`` says, such a file stays."""
 
+_MOST_SAID = 1000
 _BATCH = 200
 _BATCH_SECONDS = 0.25
 
@@ -156,8 +158,14 @@ class Settlement:
             root, clock=clock, keep=on_success.keep, move_to=on_success.move_to
         )
         self._failed: list[FailingRow] = []
+        self._said_stuck: set[Names] = set()
         self._pending_in: Counter[Names] = Counter()
         self.failures: Counter[FailureBucket] = Counter()
+
+    @property
+    def keeps(self) -> bool:
+        """Whether files stay in the spool when they are shipped."""
+        return self._on_success.keep
 
     def known_failure(self, path: str) -> FailingRow | None:
         """The record of a file that failed before."""
@@ -367,7 +375,7 @@ class Settlement:
             return
         if isinstance(outcome, OSError):
             self.settled_in(candidate.directory, removed=False)
-            self._record_undisposed(upload, outcome)
+            self.record_undisposed(upload, outcome)
             return
         if outcome is not None and outcome is not Left.VANISHED:
             self.settled_in(candidate.directory, removed=False)
@@ -391,7 +399,8 @@ class Settlement:
                 give_back(upload.file.home, upload.file, Detached(candidate.name, upload.file.fingerprint))
         self.settled_in(candidate.directory, removed=not self._on_success.keep)
 
-    def _record_undisposed(self, upload: FileTask, error: OSError) -> None:
+    def record_undisposed(self, upload: FileTask, error: OSError) -> None:
+        """Take note of a file that is at the destination and has to stay here for want of a right, or of room."""
         reason = error.strerror or str(error)
         target = self._on_success.move_to
         if target is None:
@@ -399,7 +408,7 @@ class Settlement:
                 upload,
                 code=CANNOT_REMOVE,
                 message=f"it is uploaded, but the local file cannot be removed: {reason}",
-                hint="Let the user that runs this program write to its directory.",
+                hint=remedy(error),
             )
         else:
             self.record_failure(
@@ -408,6 +417,22 @@ class Settlement:
                 message=f"it is uploaded, but the local file cannot be moved to {target.path}: {reason}",
                 hint="Make room there, and let the user that runs this program write there and here.",
             )
+
+    def why_still_stuck(self, file: OpenFile) -> OSError | None:
+        """Why a file that failed for it before still cannot be removed, or moved; tried without harm."""
+        row = self.known_failure(file.candidate.path)
+        if row is None or row.code not in (CANNOT_REMOVE, CANNOT_MOVE) or self._on_success.keep:
+            return None
+        try:
+            taken = take(file.home, file)
+            if isinstance(taken, Detached):
+                give_back(file.home, file, taken)
+                file.look_again()
+            if self._on_success.move_to is not None:
+                self._on_success.move_to.try_out(file)
+        except OSError as error:
+            return error
+        return None
 
     # ---------------------------------------------------------------------------------------------- directories
 
@@ -464,6 +489,16 @@ class Settlement:
                 self.shown(candidate), action, message, "Let the user that runs this program read and remove it."
             )
         )
+
+    def cannot_go(self, candidate: Candidate, why: str, hint: str) -> None:
+        """Take note of a candidate that could not be removed after its upload; it is said once for its directory."""
+        self.counters.count_left(Left.UNREADABLE, candidate)
+        self.counters.troubles += 1
+        if candidate.directory not in self._said_stuck:
+            if len(self._said_stuck) < _MOST_SAID:
+                self._said_stuck.add(candidate.directory)
+            message = f"{why}; so it is not uploaded, and neither is what lies beside it"
+            self._emit(LocalTrouble(self.shown(candidate), "remove", message, hint))
 
     def record_failure(
         self, upload: FileTask, *, code: str, message: str, hint: str, is_conflict: bool = False

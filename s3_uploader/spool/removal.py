@@ -245,6 +245,23 @@ class MoveTarget:
             os.close(target)
         return "/".join((self.path, *file.candidate.directory, placed))
 
+    def try_out(self, file: OpenFile) -> None:
+        """Whether a file could be moved here: its directory can be made and written to, and there is room for it.
+
+        :raises OSError: if not.
+        """
+        target = self._directory_for(file.candidate.directory)
+        try:
+            if not os.access(".", os.W_OK | os.X_OK, dir_fd=target, effective_ids=True):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            disk = os.fstatvfs(target)
+            is_elsewhere = os.fstat(target).st_dev != file.fingerprint.device
+            # Some network file systems report no sizes at all.
+            if is_elsewhere and disk.f_blocks and disk.f_bavail * disk.f_frsize < file.fingerprint.size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(target)
+
     def _directory_for(self, names: Names) -> int:
         """A new descriptor of the directory below the target, made as needed."""
         os.makedirs(self.path, exist_ok=True)

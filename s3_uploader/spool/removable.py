@@ -1,0 +1,97 @@
+"""Whether files can be removed from a directory at all: asked before anything is sent from there."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+
+from s3_uploader.core.errors import SpoolError
+from s3_uploader.core.procfs import has_capability
+from s3_uploader.spool.root import Names, SpoolRoot
+
+_GET_FLAGS = 0x80086601
+"""``FS_IOC_GETFLAGS``, see ``ioctl_iflags(2)``."""
+_FLAGS = {0x10: "immutable (chattr +i)", 0x20: "append-only (chattr +a)"}
+_CAP_FOWNER = 3
+_MOST = 1000
+
+
+class ReadOnlySpool(SpoolError):
+    """The file system of the spool is mounted read-only."""
+
+
+Reason = tuple[str, str]
+"""Why nothing can be removed, and what to do about it."""
+
+
+class Removable:
+    """What is known of the directories of a spool; each is asked once in a run."""
+
+    def __init__(self, root: SpoolRoot) -> None:
+        self._root = root
+        self._known: dict[Names, tuple[Reason | None, bool]] = {}
+
+    def why_not(self, names: Names, *, owner: int) -> Reason | None:
+        """Why a file of that owner cannot be removed from the directory; ``None`` if nothing speaks against it."""
+        known = self._known.get(names)
+        if known is None:
+            if len(self._known) >= _MOST:
+                self._known.clear()
+            try:
+                known = _look(self._root.directory(names))
+            except OSError:
+                return None  # whoever opens the file finds out
+            self._known[names] = known
+        reason, only_our_own = known
+        if reason is None and only_our_own and owner != os.geteuid():
+            return (
+                "its directory is sticky, so that only its owner may remove it",
+                "Run as the user that writes the files, or take the sticky bit away (chmod -t).",
+            )
+        return reason
+
+
+def refuse_read_only(root: SpoolRoot) -> None:
+    """A spool from which nothing whatever can be removed is no spool.
+
+    :raises ReadOnlySpool: if its file system is mounted read-only.
+    """
+    if os.fstatvfs(root.descriptor).f_flag & os.ST_RDONLY:
+        raise ReadOnlySpool(
+            f"base_dir {root.base_dir} lies on a file system that is read-only, so nothing can be removed from it.",
+            hint="Mount it writable (a disk with errors is made read-only: look at the kernel's log), or set "
+            "on_success to keep.",
+        )
+
+
+def remedy(error: OSError) -> str:
+    """What to do about a file that could not be removed."""
+    if error.errno == errno.EROFS:
+        return "Mount its file system writable."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "Make some room there."
+    return "Let the user that runs this program write to its directory; look at chattr and the sticky bit too."
+
+
+def _look(directory: int) -> tuple[Reason | None, bool]:
+    """Why nothing can be removed from a directory, and whether our own files alone can be."""
+    # Asks for the effective user, and knows of read-only mounts and of what chattr has made immutable.
+    if not os.access(".", os.W_OK | os.X_OK, dir_fd=directory, effective_ids=True):
+        if os.fstatvfs(directory).f_flag & os.ST_RDONLY:
+            return ("its file system is read-only", "Mount it writable."), False
+        by_rights = ("this user may not write to its directory", "Let the user that runs this program write to it.")
+        return _by_flags(directory) or by_rights, False
+    status = os.fstat(directory)
+    is_sticky = status.st_mode & stat.S_ISVTX and status.st_uid != os.geteuid()
+    return _by_flags(directory), bool(is_sticky) and not has_capability(_CAP_FOWNER)
+
+
+def _by_flags(directory: int) -> Reason | None:
+    try:
+        flags = int.from_bytes(fcntl.ioctl(directory, _GET_FLAGS, bytes(8))[:4], "little")
+    except OSError:
+        return None  # a file system without such flags
+    found = next((words for bit, words in _FLAGS.items() if flags & bit), None)
+    return None if found is None else (f"its directory is {found}", "Take that attribute away.")
