@@ -18,7 +18,7 @@ from s3_uploader.core.errors import (
     UploaderError,
     UsageProblem,
 )
-from s3_uploader.core.text import shown_name
+from s3_uploader.core.text import shown_name, shown_text
 
 OK = 0
 SOME_FAILED = 1
@@ -57,7 +57,7 @@ def explain(error: UploaderError) -> tuple[list[str], int]:
         noun = "problem" if len(error.problems) == 1 else "problems"
         lines = [f"{shown_name(error.source)}: {len(error.problems)} {noun}"]
         return lines + [f"  {shown_name(problem)}" for problem in error.problems], code
-    return [str(error)], code
+    return [shown_text(str(error))], code
 
 
 def _kind(error: UploaderError) -> tuple[str, int]:

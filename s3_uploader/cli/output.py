@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from s3_uploader.core.text import printable_json
+
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
     """Rows under their heads in columns as wide as they need; the columns in ``right`` are flush right."""
@@ -27,12 +29,12 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequenc
 
 def print_json(value: Any) -> None:
     r"""One JSON document, indented. Names that are no text keep their bytes as ``\\udcNN`` escapes."""
-    _write_utf8(msgspec.json.format(json_bytes(value), indent=2).decode() + "\n")
+    _write_utf8(printable_json(msgspec.json.format(json_bytes(value), indent=2).decode()) + "\n")
 
 
 def print_json_line(value: Any) -> None:
     """The same on one line."""
-    _write_utf8(json_bytes(value).decode() + "\n")
+    _write_utf8(printable_json(json_bytes(value).decode()) + "\n")
 
 
 def json_bytes(value: Any) -> bytes:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 
+from s3_uploader.core.text import names_are_utf8
+
+_STARTED_ANEW = "_S3_UPLOADER_STARTED_ANEW"
+"""In the environment of a program that was started anew, once: the encoding of what it prints."""
+
 
 def prepare() -> None:
-    """Make a new process sound. To be called once, before anything is opened; may start the program anew."""
+    """Make a new process sound. To be called once, before anything is opened; may start the program anew, once."""
     _open_standard_streams()
-    # In another encoding "größe" would arrive as other bytes: a key in S3 is UTF-8, and so is the name on the disk.
-    if sys.getfilesystemencoding().lower() not in ("utf-8", "utf8") and not sys.flags.utf8_mode:
+    encoding = os.environ.pop(_STARTED_ANEW, "")
+    if encoding:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(encoding=encoding, errors="backslashreplace")
+    elif not names_are_utf8():
+        # In another encoding "größe" would arrive as other bytes: a key in S3 is UTF-8, and so is the name on the disk.
         _start_anew_in_utf8()
 
 
@@ -26,7 +38,13 @@ def _open_standard_streams() -> None:
 
 
 def _start_anew_in_utf8() -> None:
-    """The same program in Python's UTF-8 mode, which is chosen before a start; what is printed keeps its encoding."""
-    shown = (sys.stdout.encoding or "ascii") + ":backslashreplace"
-    environment = {"PYTHONIOENCODING": shown} | dict(os.environ) | {"PYTHONUTF8": "1"}
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+    """The same program in Python's UTF-8 mode, which is chosen before a start; what is printed keeps its encoding.
+
+    With an option, since Python may have been told to ignore its environment (``-E``, ``-I``), and before all others,
+    since the first one counts.
+    """
+    environment = dict(os.environ) | {_STARTED_ANEW: sys.stdout.encoding or "ascii"}
+    arguments = [sys.executable, "-X", "utf8=1", *sys.orig_argv[1:]]
+    # What cannot be started anew goes on as it is: names that it cannot read are left then.
+    with contextlib.suppress(OSError):
+        os.execve(sys.executable, arguments, environment)

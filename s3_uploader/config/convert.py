@@ -8,9 +8,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 import msgspec
 
 from s3_uploader.config.describe import choices, expected, shown
-from s3_uploader.config.schema import SYNONYMS, MoveTo, S3Destination
+from s3_uploader.config.schema import SYNONYMS, MoveTo, S3Destination, is_secret
 
-_SECRETS = {"password"}
 _RETIRED = {("engine", "crt"): "crt is no longer an engine; leave the key out for the default, native, which is faster"}
 """Values that a key took once, and what to write instead."""
 _PATHS = {"base_dir", "claim_dir", "metrics_file", "password_file", "ca_file"}
@@ -114,7 +113,7 @@ def _wrong(name: str, value: Any, hint: Any) -> str:
     """What is wrong with a value that its key does not take."""
     if isinstance(value, str) and (name, value) in _RETIRED:
         return _RETIRED[name, value]
-    got = "" if name in _SECRETS else f", not {shown(value)}"
+    got = "" if is_secret(name) else f", not {shown(value)}"
     sentence = f"must be {expected(hint)}"
     if isinstance(value, str):
         sentence += _with_unit(name, value) + got

@@ -16,9 +16,11 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from s3_uploader.config.schema import DESTINATIONS, SYNONYMS, Config, S3Destination
+from s3_uploader.config.schema import DESTINATIONS, SYNONYMS, Config, S3Destination, is_secret
+from s3_uploader.core.text import without_passwords
 
 PREFIX = "S3_UPLOADER_"
+_NAME = re.compile(r'"([^"]*)"\s*:')
 _OPTION = "--set"
 _PASSWORD = "S3_UPLOADER_FTP_PASSWORD"
 # What Kubernetes sets in every container beside a Service that is called s3-uploader.
@@ -60,9 +62,39 @@ def _path_of(variable: str) -> tuple[str, ...]:
 
 def of_command_line(settings: Sequence[str], problems: list[str]) -> list[Override]:
     """What ``--set key=value`` sets."""
-    problems += [f"{_OPTION} {setting}: must be written as key=value" for setting in settings if "=" not in setting]
-    pairs = [setting.partition("=") for setting in settings if "=" in setting]
-    return [Override(tuple(name.strip().split(".")), text, f"{_OPTION} {name.strip()}") for name, _, text in pairs]
+    problems += [
+        f"{_OPTION} {without_passwords(setting)}: must be written as key=value"
+        for setting in settings
+        if "=" not in setting
+    ]
+    found = []
+    for name, _, text in (setting.partition("=") for setting in settings if "=" in setting):
+        override = Override(tuple(name.strip().split(".")), text, f"{_OPTION} {name.strip()}")
+        found.append(override)
+        if _holds_secret(override):
+            problems.append(_no_secrets(override))
+    return found
+
+
+def _holds_secret(override: Override) -> bool:
+    """Whether a value is a secret, or the destination with one in it, or holds a URL with a password."""
+    path = override.path[1:] if override.path[0] == "destination" else override.path
+    if without_passwords(override.text) != override.text:
+        return True
+    # Below tags and metadata the names are the user's.
+    return is_secret(path[0]) if path else any(map(is_secret, _NAME.findall(override.text)))
+
+
+def _no_secrets(override: Override) -> str:
+    """The problem of a secret behind ``--set``, which names the places that are not open to everybody."""
+    name = override.path[-1]
+    variable = PREFIX + "__".join(part if override.path[0] == "locations" else part.upper() for part in override.path)
+    instead = _PASSWORD if name == "password" else variable
+    file = ", in password_file" if name == "password" else ""
+    return (
+        f"{override.place}: is a secret, and everybody on this machine can read the command line; "
+        f"put it into the environment variable {instead}{file} or into the file"
+    )
 
 
 def lay_over(

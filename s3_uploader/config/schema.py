@@ -7,6 +7,7 @@ made from the types and descriptions here.
 # Without `from __future__ import annotations`: the annotations are read at each start, and as text they would have to
 # be compiled first, which takes longer than everything else that is done with the file.
 
+import re
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
@@ -15,6 +16,14 @@ from msgspec import Meta
 Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
 Longer: TypeAlias = Annotated[float, Meta(gt=0)]
+
+
+_SECRET = re.compile("password|passphrase|secret|token|ping_url")
+
+
+def is_secret(key: str) -> bool:
+    """Whether the value of a key is a secret: not so that of ``password_file`` or ``password_env``, which say where."""
+    return _SECRET.search(key) is not None and not key.endswith(("_file", "_env"))
 
 
 class MoveTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import enum
 
+from s3_uploader.core.text import with_hint, without_passwords
+
 SIMULATED = "(simulated)"
 """Stands in the message of every error that is made up for a rehearsal."""
 
@@ -28,19 +30,20 @@ class Scope(enum.Enum):
 
 
 class UploaderError(Exception):
-    """Root of every error that this package raises on purpose.
+    """Root of every error that this package raises on purpose. Passwords in URLs do not get into it.
 
     :param message: one sentence that states the fact.
     :param hint: one sentence that says what to do, or empty.
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
+        message = without_passwords(message)
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = without_passwords(hint)
 
     def __str__(self) -> str:
-        return f"{self.message} {self.hint}" if self.hint else self.message
+        return with_hint(self.message, self.hint)
 
 
 class ConfigError(UploaderError):
@@ -48,7 +51,7 @@ class ConfigError(UploaderError):
 
     def __init__(self, source: str, problems: list[str]) -> None:
         self.source = source
-        self.problems = problems
+        self.problems = problems = [without_passwords(problem) for problem in problems]
         super().__init__(f"{source}: " + "; ".join(problems))
 
 

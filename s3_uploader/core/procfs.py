@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+
+from s3_uploader.core.text import without_passwords
 
 _STATES = {
     "R": "running",
@@ -112,13 +114,29 @@ def writers_of(path: str, *, seconds: float = 0.5) -> list[tuple[int, str]]:
 
 
 def command_of(pid: int) -> str:
-    """The command line of a process."""
+    """The command line of a process, without the secrets that it may hold; see :func:`command_line`."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             words = file.read(4096).rstrip(b"\0").split(b"\0")
     except OSError:
         return ""
-    return " ".join(map(os.fsdecode, words))
+    return command_line(list(map(os.fsdecode, words)))
+
+
+def command_line(words: Sequence[str]) -> str:
+    """A command line as it may be shown and noted: what ``--set`` gives stays out, and so do passwords in URLs.
+
+    This program refuses secrets behind ``--set``; a run of an earlier version may still have some there.
+    """
+    shown = []
+    follows = False
+    for word in words:
+        given = word.removeprefix("--set=") if word.startswith("--set=") else word if follows else None
+        follows = word == "--set"
+        if given is not None and "=" in given:
+            word = f"{word[: len(word) - len(given)]}{given.partition('=')[0]}=…"
+        shown.append(without_passwords(word))
+    return " ".join(shown)
 
 
 def start_ticks(pid: int) -> int:

@@ -6,6 +6,12 @@ text. Shown, it can neither forge a line of the log nor drive a terminal.
 
 from __future__ import annotations
 
+import re
+import sys
+
+LONGEST_QUOTE = 500
+"""Most characters that a message of somebody else (a server, a helper, a library) takes, wherever it is shown."""
+_LONGEST_CODE = 100
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
 
 
@@ -26,6 +32,59 @@ def shown_text(text: str) -> str:
     return "".join(character if character == "\\" else _escaped(character) for character in text)
 
 
+def quoted(text: str, *, longest: int = LONGEST_QUOTE) -> str:
+    """What somebody else said, as it may stand in a message of ours: like :func:`shown_text`, and cut where it is long.
+
+    To be called where the text comes in, so that no log, ledger, ping or page has to think of it.
+    """
+    text = text[: longest + 1] if len(text) > longest else text
+    shown = shown_text(text)
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def quoted_code(text: str) -> str:
+    """The same for a name of an error, which is short."""
+    return quoted(text, longest=_LONGEST_CODE)
+
+
+def ended(sentence: str) -> str:
+    """The sentence with a full stop, unless it ends in one or the like."""
+    return sentence if sentence.endswith((".", "!", "?", "…")) or not sentence else sentence + "."
+
+
+def with_hint(message: str, hint: str) -> str:
+    """A message and what to do about it: two sentences, or the message as it is where there is nothing to do."""
+    return f"{ended(message.rstrip())} {hint}" if hint and message.strip() else message or hint
+
+
+_USER_IN_URL = re.compile(r"://[^\s/?#\"'<>]*@")
+
+
+def without_passwords(text: str) -> str:
+    """A URL, or a text that holds some, without the user and the password in it: ``https://…@host``."""
+    return _USER_IN_URL.sub("://…@", text) if "@" in text else text
+
+
+def printable_json(text: str) -> str:
+    """A JSON document with every character that cannot be printed as an escape; line breaks between values stay.
+
+    It holds the same values as before: outside its strings JSON has no such character.
+    """
+    if text.isprintable():
+        return text
+    return "".join(character if character == "\n" else _json_escaped(character) for character in text)
+
+
+def _json_escaped(character: str) -> str:
+    if character.isprintable():
+        return character
+    code = ord(character)
+    if code <= 0xFFFF:
+        return f"\\u{code:04x}"
+    code -= 0x10000
+    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+
+
 def _escaped(character: str) -> str:
     # isprintable() is also false for what hides or reorders text: zero-width and bidirectional control characters.
     if character in _SHORT:
@@ -39,6 +98,11 @@ def _escaped(character: str) -> str:
         # U+0085, not byte 0x85: the two must not look the same.
         return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def names_are_utf8() -> bool:
+    """Whether this process reads names of files as UTF-8; a program that embeds this one may have another encoding."""
+    return sys.getfilesystemencoding().lower() in ("utf-8", "utf8")
 
 
 def shown_size(size: float) -> str:

@@ -18,12 +18,11 @@ from s3_uploader.core.counters import RunCounters, RunEnd, overdue
 from s3_uploader.core.errors import LockHeld, StateError, UploaderError
 from s3_uploader.core.events import Emit, Notice, StrangersFound
 from s3_uploader.core.model import Candidate, Cause, Left, Problem, RunReport, Strangers
-from s3_uploader.core.text import shown_duration, shown_name
+from s3_uploader.core.text import ended, shown_duration, shown_name
 from s3_uploader.health.observations import FutureFiles, HolderSeen, Observations, OpenFileSeen
 from s3_uploader.health.said import Said, Sayings
 from s3_uploader.ledger import LEDGER_NAME, Ledger, RunRow
 from s3_uploader.ledger.state_directory import ledger_path
-from s3_uploader.monitoring.messages import ended
 from s3_uploader.spool.lock import NOTE_NAME
 from s3_uploader.stores.base import Memory
 

@@ -28,7 +28,7 @@ from s3_uploader.core.events import (
     UploadStarted,
 )
 from s3_uploader.core.model import Left, Proof
-from s3_uploader.core.text import counted, shown_name
+from s3_uploader.core.text import counted, printable_json, shown_name
 from s3_uploader.monitoring.messages import Level, is_idle, level_and_sentence, summary, why_nothing_moved
 
 ALIKE = 10
@@ -296,8 +296,7 @@ def json_line(now: float, level: Level, sentence: str, event: Event | None, *, n
         encoded = msgspec.json.encode(fields)
     except UnicodeEncodeError:
         encoded = msgspec.json.encode(_escaped(fields) | {"escaped": True})
-    text = encoded.decode()
-    return (text if text.isprintable() else "".join(map(_printable, text))) + "\n"
+    return printable_json(encoded.decode()) + "\n"
 
 
 def utc(now: float) -> str:
@@ -320,13 +319,3 @@ def _escaped(value: Any) -> Any:
     if isinstance(value, dict):
         return {_escaped(key): _escaped(inner) for key, inner in value.items()}
     return value
-
-
-def _printable(character: str) -> str:
-    if character.isprintable():
-        return character
-    code = ord(character)
-    if code <= 0xFFFF:
-        return f"\\u{code:04x}"
-    code -= 0x10000
-    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"

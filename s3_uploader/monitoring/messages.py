@@ -24,7 +24,7 @@ from s3_uploader.core.events import (
     UploadStarted,
 )
 from s3_uploader.core.model import Left, RunReport
-from s3_uploader.core.text import counted, shown_duration, shown_name, shown_size, shown_text
+from s3_uploader.core.text import counted, ended, shown_duration, shown_name, shown_size, shown_text, with_hint
 
 
 class Level(enum.IntEnum):
@@ -120,11 +120,6 @@ def why_nothing_moved(
     return [f"There is no file in {shown_name(report.base_dir)}."]
 
 
-def ended(sentence: str) -> str:
-    """The sentence with a full stop, unless it ends in one or the like."""
-    return sentence if sentence.endswith((".", "!", "?", "…")) or not sentence else sentence + "."
-
-
 _FAILED_VALUES = {reason.value for reason in _FAILED_TOO}
 _REASONS = {reason.value: reason for reason in Left}
 _ORDER = {reason.value: number for number, reason in enumerate(Left)}
@@ -140,8 +135,7 @@ def _was(number: int) -> str:
 
 
 def _with_hint(message: str, hint: str) -> str:
-    text = shown_text(message)
-    return f"{ended(text)} {shown_text(hint)}" if hint else text
+    return shown_text(with_hint(message, hint))
 
 
 def _run_started(event: RunStarted) -> tuple[Level, str]:

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from s3_uploader._version import __version__
 from s3_uploader.core.events import Emit, Event, Notice, RunFinished, RunStarted
+from s3_uploader.core.text import quoted, shown_text
 from s3_uploader.monitoring.messages import summary
 
 TIMEOUT_SECONDS = 5.0
@@ -79,7 +80,7 @@ class Ping:
 
     def could_not_begin(self, message: str) -> None:
         """A run could not even begin: the spool or the state directory cannot be used."""
-        self._begin(str(_COULD_NOT_BEGIN), _last_bytes(message))
+        self._begin(str(_COULD_NOT_BEGIN), _last_bytes(shown_text(message)))
 
     def close(self) -> None:
         """Wait for the last ping, but not longer than it may take."""
@@ -152,7 +153,7 @@ def in_words(error: Exception, *, url: str) -> str:
     text = getattr(reason, "strerror", None) or str(reason)
     secret = url.partition("://")[2].partition("/")[2].partition("?")[0].strip("/")
     is_ours = not isinstance(error, OSError) or bool(secret and secret in text)
-    return type(error).__name__ if is_ours or not text else text
+    return type(error).__name__ if is_ours or not text else quoted(text)
 
 
 def host_of(url: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from s3_uploader.core.errors import UploaderError
+from s3_uploader.core.text import without_passwords
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -57,14 +58,15 @@ def parse_endpoint(endpoint: str | None, *, tls: bool) -> Endpoint:
     """
     if endpoint is None:
         return Endpoint(None, None)
+    shown = without_passwords(endpoint)
     scheme, separator, rest = endpoint.rpartition("://")
     if not separator:
         scheme = "https" if tls else "http"
     elif scheme not in ("http", "https"):
-        raise ValueError(f"the endpoint {endpoint!r} must begin with http:// or https://, or be a host name")
+        raise ValueError(f"the endpoint {shown!r} must begin with http:// or https://, or be a host name")
     host = rest.rstrip("/")
     if not re.fullmatch(r"[^\s/?#@]+(/[^\s?#]*)?", host):
-        raise ValueError(f"the endpoint {endpoint!r} is no host name")
+        raise ValueError(f"the endpoint {shown!r} is no host name")
     if not separator:
         # The plain names of AWS: its own rules give a better address for each bucket, and find its region.
         if host in ("s3.amazonaws.com", "s3-external-1.amazonaws.com"):

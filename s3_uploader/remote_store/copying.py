@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from s3_uploader.core.text import quoted, shown_name
 from s3_uploader.remote_store import headers as header_rules
 from s3_uploader.remote_store.connection import RemoteStoreError, S3Connection
 from s3_uploader.remote_store.headers import etag_of, is_encrypted, is_md5
@@ -101,7 +102,7 @@ def _check_parts(connection: S3Connection, bucket: str, key: str, upload_id: str
         copied = sum(part["Size"] for page in pages for part in page.get("Parts", []))
     except ClientError as error:
         # It needs a right of its own, s3:ListMultipartUploadParts.
-        logger.debug("The parts of %s/%s cannot be listed: %s", bucket, key, error)
+        logger.debug("The parts of %s cannot be listed: %s", shown_name(f"{bucket}/{key}"), quoted(str(error)))
         return
     if copied != size:
         raise RemoteStoreError(f"the parts of the copy have {copied} bytes, the source has {size}")
@@ -132,7 +133,7 @@ def _tags(connection: S3Connection, bucket: str, key: str) -> str:
     try:
         tags = connection.client.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
     except ClientError as error:
-        logger.debug("The tags of %s/%s cannot be read: %s", bucket, key, error)
+        logger.debug("The tags of %s cannot be read: %s", shown_name(f"{bucket}/{key}"), quoted(str(error)))
         return ""
     return urlencode([(tag["Key"], tag["Value"]) for tag in tags])
 
@@ -145,7 +146,7 @@ def _rights(connection: S3Connection, bucket: str, key: str) -> dict[str, str]:
         acl = connection.client.get_object_acl(Bucket=bucket, Key=key)
     except ClientError as error:
         # Without the right to look (s3:GetObjectAcl), or on a server without ACLs.
-        logger.debug("The rights of %s/%s cannot be read: %s", bucket, key, error)
+        logger.debug("The rights of %s cannot be read: %s", shown_name(f"{bucket}/{key}"), quoted(str(error)))
         return {}
     grants: list[Any] = list(acl.get("Grants", []))
     return header_rules.for_grants(str(acl.get("Owner", {}).get("ID", "")), grants)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from s3_uploader.core.errors import ConfigError, EngineUnavailable
+from s3_uploader.core.text import quoted, quoted_code, shown_name, without_passwords
 from s3_uploader.remote_store import headers as header_rules
 from s3_uploader.remote_store.connection import RemoteName, RemoteStoreError, S3Connection
 
@@ -168,7 +169,11 @@ class RemoteStore:
             if status == 404:
                 return False, {}
             code = error.response["Error"]["Code"]
-            raise RemoteStoreError(f"{bucket}/{key} cannot be examined: {error}", status=status, code=code) from error
+            raise RemoteStoreError(
+                f"{shown_name(f'{bucket}/{key}')} cannot be examined: {_in_words(error)}",
+                status=status,
+                code=quoted_code(code),
+            ) from error
         return True, header_rules.metadata_of(answer["ResponseMetadata"]["HTTPHeaders"])
 
     def _succeeds(self, action: str, bucket: str, key: str, work: Callable[[], _Result]) -> bool:
@@ -179,6 +184,11 @@ class RemoteStore:
         try:
             work()
         except (BotoCoreError, ClientError, RemoteStoreError, HTTPError) as error:
-            logger.error("Failed to %s %s/%s: %s", action, bucket, key, error)
+            logger.error("Failed to %s %s: %s", action, shown_name(f"{bucket}/{key}"), _in_words(error))
             return False
         return True
+
+
+def _in_words(error: Exception) -> str:
+    """What a server or a library said, as it may stand in a log."""
+    return quoted(without_passwords(str(error)))

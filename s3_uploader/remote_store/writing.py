@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
+from s3_uploader.core.text import quoted, quoted_code, shown_name
 from s3_uploader.remote_store import headers as header_rules
 from s3_uploader.remote_store.connection import RemoteStoreError, S3Connection
 from s3_uploader.remote_store.headers import etag_of, is_encrypted
@@ -203,7 +204,12 @@ def multipart(connection: S3Connection, bucket: str, key: str, headers: Mapping[
         try:
             connection.client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
         except Exception as error:
-            logger.warning("The multipart upload %s of %s/%s could not be aborted: %s", upload_id, bucket, key, error)
+            logger.warning(
+                "The multipart upload %s of %s could not be aborted: %s",
+                quoted_code(upload_id),
+                shown_name(f"{bucket}/{key}"),
+                quoted(str(error)),
+            )
         raise
 
 

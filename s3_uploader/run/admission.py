@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from s3_uploader.core.model import Candidate, Left
+from s3_uploader.core.text import names_are_utf8
 from s3_uploader.ledger.rows import FailingRow
 from s3_uploader.spool.layouts.base import EmptyDirectory, Layout, Skip
 from s3_uploader.spool.open_file import OpenFile, open_candidate
@@ -24,6 +25,12 @@ _TICK = 0.02
 """Seconds; file systems stamp changes with a clock that ticks every 1 to 10 ms (``CONFIG_HZ``; until Linux 6.13)."""
 
 
+_NOT_UTF8 = (
+    "this program reads names of files in another encoding than UTF-8, so that the key would not have the bytes of the "
+    "name; start it with PYTHONUTF8=1 or under a UTF-8 locale"
+)
+
+
 class Admission:
     """Decides about candidates and opens those that are ready.
 
@@ -31,6 +38,7 @@ class Admission:
     :param is_remembered: whether this very file was shipped before and kept.
     :param removable: asked whether a file could be removed afterwards; ``None`` if it is to stay.
     :param claims: where files that are ready are taken by rename, if several uploaders share the spool.
+    :param reads_utf8: whether names of files are read as UTF-8; ``None``: as this process does.
     """
 
     def __init__(
@@ -43,6 +51,7 @@ class Admission:
         claims: Claims | None = None,
         sleep: Callable[[float], None] = time.sleep,
         removable: Removable | None = None,
+        reads_utf8: bool | None = None,
     ) -> None:
         self._root = root
         self._settle_seconds = settle_seconds
@@ -52,6 +61,7 @@ class Admission:
         self._sleep = sleep
         self._removable = removable
         self.stuck: Reason | None = None
+        self._only_ascii = not (names_are_utf8() if reads_utf8 is None else reads_utf8)
 
     def decide(self, candidate: Candidate, *, now: float) -> OpenFile | tuple[Left, str]:
         """The open file if it is ready, else why it is left, with a detail for people.
@@ -59,6 +69,9 @@ class Admission:
         :attr:`stuck` says more about a file that could not be removed afterwards.
         """
         self.stuck = None
+        if self._only_ascii and not (candidate.path.isascii() and candidate.key.isascii()):
+            # Its key would have other bytes than its name.
+            return Left.UNDECODABLE, _NOT_UTF8
         detail = self._settling(candidate, candidate.mtime_ns, now)
         if detail:
             return Left.FRESH, detail

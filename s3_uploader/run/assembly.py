@@ -22,6 +22,7 @@ from s3_uploader.config.schema import (
 )
 from s3_uploader.core.errors import SpoolError
 from s3_uploader.core.model import Candidate, OnConflict, Proof
+from s3_uploader.core.text import names_are_utf8
 from s3_uploader.ledger import LEDGER_NAME
 from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.run.routing import Route, Routes
@@ -284,9 +285,20 @@ def open_place(config: Config, *, environ: Mapping[str, str] = os.environ) -> It
     try:
         state_dir = os.path.dirname(ledger_path(config, environ=environ))
         _refuse_overlap(config, root, state_dir)
+        _refuse_other_bytes(config)
         yield Place(config, root, build_layout(config), state_dir)
     finally:
         root.close()
+
+
+def _refuse_other_bytes(config: Config) -> None:
+    """What the configuration names in UTF-8 must not get other bytes in the encoding of a program that embeds this."""
+    if not names_are_utf8() and not repr(config).isascii():
+        raise SpoolError(
+            "The configuration holds names that are not ASCII, and this program writes names in another encoding than "
+            "UTF-8.",
+            hint="Start it with PYTHONUTF8=1 or under a UTF-8 locale.",
+        )
 
 
 def _refuse_overlap(config: Config, root: SpoolRoot, state_dir: str) -> None:

@@ -288,6 +288,8 @@ class Pipeline:
                 self._settlement.cannot_go(candidate, *self._admission.stuck)
             elif reason is Left.UNREADABLE:
                 self._settlement.local_trouble(candidate, "read", detail)
+            elif reason is Left.UNDECODABLE:
+                self._settlement.skipped(candidate.directory, candidate.name, reason, detail)
             else:
                 self._settlement.leave(candidate, reason, detail)
             return

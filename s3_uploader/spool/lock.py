@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from s3_uploader.core.errors import LockHeld, StateError
-from s3_uploader.core.procfs import file_system_at, is_local, start_ticks
+from s3_uploader.core.procfs import command_line, file_system_at, is_local, start_ticks
 from s3_uploader.core.text import shown_name
 from s3_uploader.spool import holder as holders
 from s3_uploader.spool import lock_file
@@ -355,7 +355,7 @@ def acquire(
         host=os.uname().nodename,
         uid=os.geteuid(),
         since=now(),
-        command=" ".join(sys.argv if command is None else command),
+        command=command_line(sys.argv if command is None else command),
         started=start_ticks(os.getpid()),
     )
     note = os.path.join(state_dir, NOTE_NAME)

@@ -11,6 +11,7 @@ import pty
 import re
 import struct
 import subprocess
+import sys
 import termios
 import time
 from typing import Any
@@ -396,6 +397,26 @@ class TestLog:
             finished = site.run(*arguments)
             assert finished.code == 0, finished.stderr
         assert [row["key"] for row in site.history()] == [name]
+
+    @pytest.mark.parametrize("flags", [["-I"], ["-E"], []], ids=["isolated", "no-environment", "plain"])
+    def test_it_is_started_anew_once(self, site: Site, fault_server: FaultServer, flags: list[str]) -> None:
+        """Python's flags that switch UTF-8 off, or its environment, neither stop a run nor start it for ever."""
+        site.ship_to(fault_server)
+        name = "bedroom/2020/11/29/20/10-größe.dat"
+        site.file(name.encode())
+        site.write_config()
+        command = [sys.executable, *flags, "-X", "utf8=0", "-m", "s3_uploader", "run", str(site.config_file)]
+        finished = subprocess.run(
+            command,
+            env=site.environment | {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0"},
+            cwd=site.home,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+        assert finished.returncode == 0, finished.stderr
+        assert list(fault_server.objects()) == [name]
+        assert b"gr\\xf6\\xdfe.dat has been uploaded" in finished.stderr
 
 
 class TestTerminal:

@@ -46,6 +46,20 @@ class TestInsideAnotherProgram:
         body = "logging.basicConfig(level='INFO')\nfrom s3_uploader import upload_once\nupload_once(config)"
         assert self.script(watched, body).stderr.count(" has been uploaded to ") == 2
 
+    def test_under_another_encoding(self, watched: Site, fault_server: FaultServer) -> None:
+        """In a program that reads names in another encoding, no key has other bytes than the name on the disk."""
+        watched.files(1)
+        watched.file("bedroom/2020/11/29/20/10-größe.dat".encode())
+        watched.environment |= {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+        body = (
+            "logging.basicConfig(level='INFO')\nfrom s3_uploader import upload_once\n"
+            "report = upload_once(config)\nprint(report.shipped, report.exit_code)"
+        )
+        finished = self.script(watched, body)
+        assert finished.stdout == "1 1\n", finished.stderr
+        assert "PYTHONUTF8=1" in finished.stderr
+        assert len(watched.left()) == 1
+
     def test_its_errors_are_exceptions(self, watched: Site) -> None:
         """A configuration with problems raises ConfigError with all of them."""
         watched.settings |= {"colour": 1, "settle_seconds": -1}

@@ -471,3 +471,16 @@ def test_download_of_something_else(make_fault_server: Callable[..., FaultServer
     server.faults.add(wrong_etag("0" * 32).only(operations="GetObject"))
     assert new_store(server.endpoint).read("key", str(tmp_path / "back")) == (False, {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_log_holds_nothing_that_drives_a_terminal(caplog: pytest.LogCaptureFixture) -> None:
+    """Names and what a server says are escaped and bounded in the log of the object API."""
+    store = s3.RemoteStore(s3.S3Connection(default_bucket="b"))
+
+    def fail() -> None:
+        raise s3.RemoteStoreError("\x9b31m\u202e" + "A" * 99999)
+
+    assert store._succeeds("write", "b", "k\n\x1b[31m\u2028", fail) is False
+    (record,) = caplog.records
+    assert record.getMessage().isprintable()
+    assert len(record.getMessage()) < 700

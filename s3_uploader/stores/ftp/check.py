@@ -46,7 +46,7 @@ def check_server(
     except (Refused, Lost) as error:
         problem = login_error(error)
         return [Finding(Severity.ERROR, server, problem.message, problem.hint or "Nothing can be shipped there.")]
-    findings = [Finding(Severity.OK, server, f"logged in; the server says: {session.welcome[:200]}")]
+    findings = [Finding(Severity.OK, server, f"logged in; the server says: {session.welcome}")]
     findings.append(_tls(server, session))
     try:
         findings += _round_trip(server, session, temporary_names, learned, now - begun, stored)

@@ -15,10 +15,7 @@ import re
 
 import msgspec
 
-from s3_uploader.core.text import shown_text
-
-_MOST_SHOWN = 500
-"""Characters of what a server says that stand in any message of ours."""
+from s3_uploader.core.text import LONGEST_QUOTE, quoted
 
 
 class Refused(Exception):
@@ -29,7 +26,7 @@ class Refused(Exception):
 
     def __init__(self, reply: str, verb: str = "") -> None:
         self.code = int(reply[:3]) if reply[:3].isascii() and reply[:3].isdigit() else 0
-        self.reply = reply[: 4 * _MOST_SHOWN]
+        self.reply = reply[: 4 * LONGEST_QUOTE]
         self.text = shown_reply(reply)
         self.verb = verb
         self.step = ""
@@ -40,7 +37,7 @@ class Lost(Exception):
     """The connection is lost; ``data`` is whether it was a data connection that could not be opened."""
 
     def __init__(self, reason: str, *, data: bool = False) -> None:
-        self.reason = reason
+        self.reason = quoted(reason)
         self.data = data
         self.step = ""
         super().__init__(reason)
@@ -143,11 +140,9 @@ def unwire(text: str) -> str:
 
 
 def shown_reply(reply: str) -> str:
-    """A reply for a message: on one line, without the full stop at its end, and not longer than a person reads."""
-    # Cut before it is worked on: it may have 64 KiB.
-    text = " ".join(reply[: 4 * _MOST_SHOWN].split()).rstrip(".")
-    shown = shown_text(text.encode("latin-1", "replace").decode("utf-8", "replace"))
-    return shown if len(shown) <= _MOST_SHOWN else shown[: _MOST_SHOWN - 1] + "…"
+    """A reply for a message: on one line, without the full stop at its end, and cut where it is long."""
+    text = " ".join(reply[: 2 * LONGEST_QUOTE].split()).rstrip(".")
+    return quoted(text.encode("latin-1", "replace").decode("utf-8", "replace"))
 
 
 def fact(reply: str, name: str) -> str:

@@ -19,6 +19,7 @@ import msgspec
 
 from s3_uploader.core.errors import SourceChanged
 from s3_uploader.core.model import Proof
+from s3_uploader.core.text import quoted_code
 
 _LENGTH = re.compile("[0-9]{1,18}")
 _MD5 = re.compile("[0-9a-fA-F]{32}")
@@ -112,7 +113,7 @@ def evidence(headers: Mapping[str, str], digest: Digest, *, etag_counts: bool = 
         expected = digest.composite if "-" in checksum else digest.crc32
         if expected and checksum != expected:
             return Evidence(
-                contradiction=f"The server says that it stored bytes with the CRC32 {checksum}, "
+                contradiction=f"The server says that it stored bytes with the CRC32 {quoted_code(checksum)}, "
                 f"but those sent have {expected}."
             )
         if expected:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.text import quoted
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -28,7 +29,7 @@ def no_credentials() -> StoreError:
 def unavailable(detail: str, *, code: str) -> StoreError:
     """The error of a run whose credentials cannot be had from where they should come."""
     return StoreError(
-        f"There are no usable AWS credentials: {detail}.",
+        f"There are no usable AWS credentials: {quoted(detail).rstrip('.')}.",
         code=code,
         scope=Scope.DESTINATION,
         hint="Look at what gives this machine its credentials: credential_process, the role, or the login.",

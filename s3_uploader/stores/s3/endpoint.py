@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.text import quoted
 from s3_uploader.stores.s3.credentials import Credentials, no_credentials
 
 DEFAULT_REGION = "us-east-1"
@@ -349,7 +350,7 @@ def _with_botocore(
         )
     except BotoCoreError as error:
         raise StoreError(
-            f"The AWS configuration cannot be used: {error}",
+            f"The AWS configuration cannot be used: {quoted(str(error))}",
             code=type(error).__name__,
             scope=Scope.DESTINATION,
             hint="Look at profile and at the files ~/.aws/config and ~/.aws/credentials.",

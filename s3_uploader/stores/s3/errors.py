@@ -11,11 +11,13 @@ import re
 import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError, UploadCancelled
+from s3_uploader.core.text import quoted, quoted_code
 from s3_uploader.stores.s3.engines.base import Answer, Failure, TransportFailure
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _SERVER = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(:\d{1,5})?(?=[/?#]|$)", re.I)
 _LONGEST_LOCATION = 4096
+_REGION = re.compile("[A-Za-z0-9._-]{1,64}")
 _FILE, _DESTINATION = Scope.FILE, Scope.DESTINATION
 
 
@@ -298,11 +300,12 @@ def failed(failure: Failure, operation: str, *, endpoint: str) -> Verdict:
     if failure.kind is TransportFailure.CANCELLED:
         return Verdict(UploadCancelled("The upload was cancelled because the run was interrupted."))
     code, retryable, hint = _FAILURES[failure.kind]
-    detail = f" ({failure.detail})" if failure.detail else ""
+    quoted_detail = quoted(failure.detail)
+    detail = f" ({quoted_detail})" if quoted_detail else ""
     if failure.kind in (TransportFailure.CREDENTIALS, TransportFailure.RENEWING):
         # A sentence stands for itself.
         is_sentence = failure.detail.endswith(".")
-        message = failure.detail if is_sentence else f"There are no usable AWS credentials{detail}."
+        message = quoted_detail if is_sentence else f"There are no usable AWS credentials{detail}."
     else:
         message = f"The {operation} operation did not reach {endpoint} or got no answer: {failure.kind.value}{detail}."
     scope = _FILE if failure.kind is TransportFailure.OTHER else _DESTINATION
@@ -312,8 +315,8 @@ def failed(failure: Failure, operation: str, *, endpoint: str) -> Verdict:
 
 def error_code(answer: Answer) -> tuple[str, str]:
     """Code and message of an answer that is no success; those of its status where it has no document."""
-    code = answer.field("Code")
-    text = answer.field("Message")
+    code = quoted_code(answer.field("Code"))
+    text = quoted(answer.field("Message"))
     if not code:
         code = str(answer.status)
         text = text or _STATUS_NAMES.get(answer.status, "Unknown")
@@ -322,7 +325,8 @@ def error_code(answer: Answer) -> tuple[str, str]:
 
 def bucket_region(answer: Answer) -> str:
     """The region in which the server says the bucket is, empty if it does not say."""
-    return answer.headers.get("x-amz-bucket-region", "") or answer.field("Region")
+    named = answer.headers.get("x-amz-bucket-region", "") or answer.field("Region")
+    return named if _REGION.fullmatch(named) else ""
 
 
 def retry_after(answer: Answer, now: float) -> float | None:

@@ -217,7 +217,6 @@ class TestProblems:
             ("metadata", {"a": 1}, "an object whose values are strings"),
             ("layout", "flat", '"dated", "tree" or "queue"'),
             ("on_failure", {"moveto": "x"}, '"delete", "keep" or {"move_to": …}'),
-            ("ping_url", "hc.example.com", "a string that matches ^https?://"),
         ],
     )
     def test_a_wrong_value_says_what_is_wanted(self, key: str, value: Any, expected: str) -> None:
@@ -233,6 +232,8 @@ class TestProblems:
         """What is wrong with a password is said without showing it."""
         (problem,) = problems_of(with_destination(FTP, password=12345))
         assert problem == "destination.password: must be a string"
+        (problem,) = problems_of({**SHORTEST, "ping_url": "hc.example.com/token"})
+        assert problem == "ping_url: must be a string that matches ^https?://"
 
     @pytest.mark.parametrize("kind", [None, "s4", 3, ["s3"], {}])
     def test_a_destination_says_what_it_is(self, kind: Any) -> None:

@@ -199,3 +199,34 @@ def test_each_command_with_a_configuration_takes_settings(tmp_path: Path, capsys
         assert command_line([command, str(path), "--set", "settle_seconds=never"]) == 2
         assert "(from --set settle_seconds)" in capsys.readouterr().err
     assert command_line(["run", str(path), "--dry-run"]) == 0
+
+
+class TestSecrets:
+    @pytest.mark.parametrize(
+        ("raw", "setting", "instead"),
+        [
+            (FTP, "destination.password=HUSH", "S3_UPLOADER_FTP_PASSWORD"),
+            (FTP, 'destination={"type": "ftp", "host": "h", "password": "HUSH"}', "S3_UPLOADER_DESTINATION"),
+            (SHORT, "ping_url=https://hc.example.com/HUSH", "S3_UPLOADER_PING_URL"),
+            (SHORT, "endpoint_url=https://user:HUSH@s3.example.com", "S3_UPLOADER_ENDPOINT_URL"),
+            (LONG, "destination.endpoint_url=https://u:HUSH@h", "S3_UPLOADER_DESTINATION__ENDPOINT_URL"),
+        ],
+    )
+    def test_a_secret_has_no_place_on_the_command_line(
+        self, load: Any, raw: object, setting: str, instead: str
+    ) -> None:
+        """``--set`` refuses a secret, does not repeat it, and names the variable that holds it in private."""
+        problems = problems_of(load, raw, setting)
+        assert any("everybody on this machine can read" in problem and instead in problem for problem in problems)
+        assert "HUSH" not in " ".join(problems)
+
+    @pytest.mark.parametrize(
+        "setting", ['tags={"token": "1"}', "destination.password_env=MINE", "destination.password_file=/etc/password"]
+    )
+    def test_what_only_sounds_like_one_is_taken(self, load: Any, setting: str) -> None:
+        """Where a password is to be found is no secret, and tags have the names that their user gives them."""
+        load(SHORT if setting.startswith("tags") else FTP, setting)
+
+    def test_the_environment_takes_secrets(self, load: Any) -> None:
+        """What the command line refuses, a variable takes."""
+        assert load(SHORT, PING_URL="https://hc.example.com/HUSH").ping_url == "https://hc.example.com/HUSH"

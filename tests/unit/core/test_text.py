@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3_uploader.core.text import counted, shown_duration, shown_name, shown_size, shown_text
+from s3_uploader.core.errors import ConfigError, UploaderError
+from s3_uploader.core.text import (
+    LONGEST_QUOTE,
+    counted,
+    printable_json,
+    quoted,
+    shown_duration,
+    shown_name,
+    shown_size,
+    shown_text,
+    with_hint,
+    without_passwords,
+)
 
 NAMES = st.binary(max_size=30).map(os.fsdecode) | st.text(max_size=30)
 
@@ -84,3 +97,68 @@ def test_numbers_agree_with_their_nouns() -> None:
     assert counted(1, "file") == "1 file"
     assert counted(12000, "file") == "12,000 files"
     assert counted(2, "entry", "entries") == "2 entries"
+
+
+@given(said=st.text(max_size=2000), longest=st.integers(min_value=1, max_value=LONGEST_QUOTE))
+def test_what_others_say_is_bounded(said: str, longest: int) -> None:
+    """What a server says takes no more room than it is given, however it is escaped, and stays as it is if it fits."""
+    shown = quoted(said, longest=longest)
+    assert shown.isprintable()
+    assert len(shown) <= longest
+    assert quoted(shown, longest=longest) == shown
+    if len(shown_text(said)) <= longest:
+        assert shown == shown_text(said)
+
+
+def test_a_message_of_any_size_is_cut() -> None:
+    """Twenty megabytes of an error text become five hundred characters, and one sees that it went on."""
+    assert quoted("A" * (20 << 20)) == "A" * 499 + "…"
+
+
+@pytest.mark.parametrize(
+    ("message", "hint", "text"),
+    [
+        ("It is gone", "Look for it.", "It is gone. Look for it."),
+        ("It is gone.", "Look for it.", "It is gone. Look for it."),
+        ("Is it gone?", "Look for it.", "Is it gone? Look for it."),
+        ("It is gone", "", "It is gone"),
+        ("", "Look for it.", "Look for it."),
+    ],
+)
+def test_a_message_and_its_hint_are_two_sentences(message: str, hint: str, text: str) -> None:
+    """Whoever made the message, with a full stop or without, the advice is a sentence of its own."""
+    assert with_hint(message, hint) == text
+    assert str(UploaderError(message, hint=hint)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://user:pass@host/path", "https://…@host/path"),
+        ("no http://u:p@s@host:9000 and http://token@other.", "no http://…@host:9000 and http://…@other."),
+        ("https://host/a@b", "https://host/a@b"),
+        ("mail@host", "mail@host"),
+        ("https://host", "https://host"),
+    ],
+)
+def test_passwords_in_urls_are_not_shown(text: str, shown: str) -> None:
+    """A URL is shown without what comes before the host, in every error of ours."""
+    assert without_passwords(text) == shown
+    assert UploaderError(text, hint=text).message == shown
+    assert UploaderError(text, hint=text).hint == shown
+    assert shown in str(ConfigError("c.json", [text]))
+
+
+@given(value=st.recursive(NAMES.filter(lambda name: name.isascii() or name.isprintable()), st.lists, max_leaves=5))
+def test_json_for_people_holds_the_same_values(value: object) -> None:
+    """JSON on a terminal has no character that drives it, and reads as what it was."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    assert all(character.isprintable() or character == "\n" for character in printable_json(text))
+    assert json.loads(printable_json(text)) == value
+
+
+@pytest.mark.parametrize("character", ["\x9b", "\u202e", "\u2028", "\U000e0001"])
+def test_json_escapes_what_drives_a_terminal(character: str) -> None:
+    """C1 controls, bidirectional overrides, separators and tags are escapes in JSON, too."""
+    assert json.loads(printable_json(json.dumps(character, ensure_ascii=False))) == character
+    assert character not in printable_json(json.dumps(character, ensure_ascii=False))

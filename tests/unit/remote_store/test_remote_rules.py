@@ -331,3 +331,10 @@ def test_download_under_a_long_name(tmp_path: Path) -> None:
     with written_whole(str(tmp_path / name)) as consume:
         consume(b"x")
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_password_in_an_endpoint_is_not_repeated() -> None:
+    """An endpoint that is refused is shown without its password."""
+    with pytest.raises(ValueError, match="endpoint") as caught:
+        s3.S3Connection(endpoint="https://user:HUSH@host")
+    assert "HUSH" not in str(caught.value)

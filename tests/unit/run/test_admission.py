@@ -34,6 +34,7 @@ def admission(
     failing: FailingRow | None = None,
     is_remembered: Callable[[OpenFile], bool] = lambda file: False,
     sleep: Callable[[float], None] = lambda seconds: None,
+    reads_utf8: bool = True,
 ) -> Admission:
     """An intake with a settle time of 10 seconds."""
     return Admission(
@@ -42,6 +43,7 @@ def admission(
         known_failure=lambda path: failing,
         is_remembered=is_remembered,
         sleep=sleep,
+        reads_utf8=reads_utf8,
     )
 
 
@@ -203,3 +205,16 @@ def test_survey(root: SpoolRoot, tmp_path: Path) -> None:
     assert skips.reasons() == {"x.tmp": Left.UNDATED}
     root.refresh()
     assert open_descriptors() == before
+
+
+@pytest.mark.parametrize(("name", "goes"), [("plain.dat", True), ("größe.dat", False)])
+def test_no_name_is_shipped_under_other_bytes(root: SpoolRoot, tmp_path: Path, name: str, goes: bool) -> None:
+    """Where names are read in another encoding than UTF-8, only those are shipped that are the same in all of them."""
+    write(tmp_path / name)
+    decided = admission(root, reads_utf8=False).decide(scanned(root), now=NOW)
+    if isinstance(decided, OpenFile):
+        decided.close()
+        assert goes
+    else:
+        assert not goes
+        assert (decided[0], "PYTHONUTF8=1" in decided[1]) == (Left.UNDECODABLE, True)

@@ -1415,7 +1415,7 @@ class TestOddEnds:
 
         harness.store.cancel = cancel  # type: ignore[method-assign]
         report = harness.run()
-        assert (report.exit_code, report.message.split()[0]) == (3, "InvalidAccessKeyId")
+        assert (report.exit_code, report.message.split(".")[0]) == (3, "InvalidAccessKeyId")
         assert len(harness.told(UploadFailed)) == 1
         assert set(harness.records.failing_rows) == {"a", "b"}
 

@@ -216,7 +216,7 @@ class TestTrouble:
         loop.run(200)
         assert loop.passes() == [0, 9, 27, 63, 123, 183]
         assert [event.code for event in loop.said if isinstance(event, UploadFailed)] == ["ExpiredToken"]
-        assert loop.notices() == ["The run was abandoned, all files are kept: ExpiredToken Renew the credentials."]
+        assert loop.notices() == ["The run was abandoned, all files are kept: ExpiredToken. Renew the credentials."]
         assert len([event for event in loop.said if isinstance(event, RunFinished)]) == 1
         assert loop.statuses[0].startswith("in trouble, next try in 9 s: ExpiredToken")
         assert (loop.base / "x").exists()

@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.text import quoted
 from s3_uploader.stores.base import Loop
 from s3_uploader.stores.s3.endpoint import Access
 from s3_uploader.stores.s3.engines.base import Answer, Done, EngineSettings, Failure, Outcome, Request, TransportFailure
@@ -173,7 +174,9 @@ class Boto3Engine:
             )
         except (BotoCoreError, ValueError) as error:
             raise StoreError(
-                f"boto3 cannot use this configuration: {error}", code=type(error).__name__, scope=Scope.DESTINATION
+                f"boto3 cannot use this configuration: {quoted(str(error))}",
+                code=type(error).__name__,
+                scope=Scope.DESTINATION,
             ) from None
         self._prepare(client)
         return client

@@ -122,3 +122,18 @@ def test_a_redirect_names_the_server_to_write(location: str, named: str) -> None
             assert f"set endpoint_url to it ({named}" in error.hint
             assert error.scope is Scope.DESTINATION
     assert s3_errors.redirect_target(Answer(status=200, headers={"location": location})) == ""
+
+
+def test_a_message_of_the_server_is_quoted_not_copied() -> None:
+    """However long an error document is and whatever is in it, the error takes a few hundred printable characters."""
+    document = (
+        f"<Error><Code>{'C' * 9999}</Code><Message>\x9b\u202e{'A' * 99999}</Message><Region>{'r' * 99}</Region></Error>"
+    )
+    found = Answer(status=403, headers={}, body=document.encode())
+    error = s3_errors.answered(found, "PutObject", now=0, proven_useful=False).error
+    assert len(str(error)) < 1000
+    assert str(error).isprintable()
+    assert len(error.code) <= 100
+    assert s3_errors.bucket_region(found) == ""
+    failure = Failure(TransportFailure.INVALID, "\x1b" * 99999)
+    assert len(str(s3_errors.failed(failure, "PutObject", endpoint="http://h").error)) < 1000
