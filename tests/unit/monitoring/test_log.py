@@ -30,10 +30,11 @@ from s3_uploader.core.events import (
     UploadStarted,
 )
 from s3_uploader.core.model import Left, Proof, Receipt, RunReport, Stranger, Strangers
+from s3_uploader.core.text import ended
 from s3_uploader.monitoring import log as log_module
 from s3_uploader.monitoring.log import ALIKE, Log, Verbosity
 from s3_uploader.monitoring.logging_adapter import LoggingAdapter
-from s3_uploader.monitoring.messages import Level, ended, summary
+from s3_uploader.monitoring.messages import Level, summary
 
 PATH = "/base_dir/bedroom/2020/11/29/20/46-topic.dat"
 ADDRESS = "bucket/bedroom/2020/11/29/20/46-topic.dat"
