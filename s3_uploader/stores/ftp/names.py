@@ -12,9 +12,10 @@ import re
 from collections.abc import Iterator
 
 from s3_uploader.core.errors import KeyRefused
+from s3_uploader.core.text import shown_name
 from s3_uploader.stores.ftp.learned import Names
 from s3_uploader.stores.ftp.parts import NAMES, PartNames
-from s3_uploader.stores.ftp.replies import Listed, Refused
+from s3_uploader.stores.ftp.replies import Listed, Lost, Refused
 from s3_uploader.stores.ftp.session import Session
 
 _SAMPLE = "Sample.of-a_Plain.name-0123456789-AbcdefghijklmnopqrstuvwxyZ.Dat"
@@ -35,16 +36,21 @@ def learn_names(session: Session, directory: str, parts: PartNames, *, hidden: b
     with scratch_directory(session, directory, parts, hidden=hidden) as scratch:
         if scratch is None:
             return Names.UNKNOWN
-        path = f"{scratch}/{_SAMPLE}"
-        if renames:
-            first = f"{scratch}/{_SAMPLE[::-1]}"
-            session.store(first, [b"\n"])
-            session.rename(first, path)
-        else:
-            session.store(path, [b"\n"])
-        if not is_stored_as(session, scratch, _SAMPLE):
+        if not session.is_directory(scratch):
             return Names.CHANGED
-        return Names.KEPT if session.size(f"{scratch}/{_SAMPLE.swapcase()}") is None else Names.FOLDED
+        path, first = f"{scratch}/{_SAMPLE}", f"{scratch}/{_SAMPLE[::-1]}"
+        try:
+            session.store(first if renames else path, [b"\n"])
+            if renames:
+                session.rename(first, path)
+            if not is_stored_as(session, scratch, _SAMPLE):
+                return Names.CHANGED
+            return Names.KEPT if session.size(f"{scratch}/{_SAMPLE.swapcase()}") is None else Names.FOLDED
+        finally:
+            # By their names, in case that nothing is listed there.
+            with contextlib.suppress(Lost):
+                if not session.delete(path):
+                    session.delete(first)
 
 
 def try_directory_name(session: Session, directory: str, name: str, parts: PartNames, *, hidden: bool) -> None:
@@ -55,9 +61,13 @@ def try_directory_name(session: Session, directory: str, name: str, parts: PartN
     with scratch_directory(session, directory, parts, hidden=hidden) as scratch:
         if scratch is None:
             return
-        session.make_directory(f"{scratch}/{name}")
-        if not is_stored_as(session, scratch, name):
-            raise name_changed(name)
+        try:
+            session.make_directory(f"{scratch}/{name}")
+            if not is_stored_as(session, scratch, name):
+                raise name_changed(shown_name(name))
+        finally:
+            with contextlib.suppress(Refused, Lost):
+                session.remove_directory(f"{scratch}/{name}")
 
 
 @contextlib.contextmanager
@@ -82,41 +92,36 @@ def is_stored_as(session: Session, scratch: str, name: str) -> bool:
     Where nothing may be listed it is asked for by the name: then no other can be replaced, because each is looked for
     before it is stored.
     """
-    found = names_in(session, scratch)
+    found = _has_name(session, scratch, name)
     if found is None:
         return session.size(f"{scratch}/{name}", thoroughly=True) is not None
-    return name in found
-
-
-def names_in(session: Session, directory: str, *, like: str | None = None) -> list[str] | None:
-    """Names in a directory, ``None`` if they cannot be listed.
-
-    :param like: only this very name.
-    """
-    names: list[str] = []
-
-    def collect(listed: Listed) -> None:
-        if listed.name not in (".", "..") and (like is None or like == listed.name) and len(names) < 100:
-            names.append(listed.name)
-
-    try:
-        whole = session.listing(directory, collect, most=_MOST_LISTED_BYTES)
-    except Refused:
-        return None
-    return names if whole or names else None
+    return found
 
 
 def stands_exactly(session: Session, key: str) -> bool | None:
     """Whether what is found under ``key`` has exactly that name, directories included; ``None`` if nobody can tell."""
     directory = session.base.rstrip("/")
     for name in key.split("/"):
-        found = names_in(session, directory or "/", like=name)
-        if found is None:
-            return None
+        found = _has_name(session, directory or "/", name)
         if not found:
-            return False
+            return found
         directory = f"{directory}/{name}"
     return True
+
+
+def _has_name(session: Session, directory: str, name: str) -> bool | None:
+    """Whether a directory lists exactly that name; ``None`` if it cannot be listed to its end."""
+    found: list[str] = []
+
+    def compare(listed: Listed) -> None:
+        if listed.name == name and not found:
+            found.append(name)
+
+    try:
+        whole = session.listing(directory, compare, most=_MOST_LISTED_BYTES)
+    except Refused:
+        return None
+    return True if found else False if whole else None
 
 
 def name_changed(address: str) -> KeyRefused:

@@ -316,6 +316,9 @@ class FtpUpload:
         except Refused:
             self._try_name_beside(session, directory, name)
             return
+        if not session.is_directory(scratch):
+            self._try_name_beside(session, directory, name)
+            return
         self.scratch = scratch
         self._move(session, f"{scratch}/{name}")
         if not is_stored_as(session, scratch, name):

@@ -1,0 +1,619 @@
+"""What odd FTP servers may do: nothing is lost by it, replaced by it, or held up by it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3_uploader.core.errors import ConflictError, KeyRefused, ProofError, Scope, StoreError
+from s3_uploader.core.model import OnConflict, Proof, Receipt, Severity
+from s3_uploader.ledger.memory import EndpointMemory
+from s3_uploader.stores.base import PutOptions, Source
+from s3_uploader.stores.ftp import session as ftp_session
+from s3_uploader.stores.ftp.store import FtpStore
+from s3_uploader.stores.listing import CannotList
+from tests.servers.odd_ftp import OddFtpServer, Oddities, OddSession, odd_ftp_server
+
+Begin = Callable[..., Future[Receipt]]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The directory behind the server."""
+    directory = tmp_path / "ftp"
+    directory.mkdir()
+    return directory
+
+
+@contextlib.contextmanager
+def opened(server: OddFtpServer, **options: Any) -> Iterator[FtpStore]:
+    """An open store on a server."""
+    store = new_store(server, **options)
+    store.open()
+    try:
+        yield store
+    finally:
+        store.close(timeout=5)
+
+
+def new_store(server: OddFtpServer, **options: Any) -> FtpStore:
+    """A store on a server that does not dawdle between attempts."""
+    given = {"timeout_seconds": 2, "jitter": lambda: 0.01, "max_concurrency": 1, **options}
+    return FtpStore(host="127.0.0.1", port=server.port, user="u", password="p", **given)
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Begin:
+    """Starts an upload."""
+
+    def start(store: FtpStore, key: str, content: bytes, **options: Any) -> Future[Receipt]:
+        given = {"minimum_proof": Proof.SIZE, **options}
+        path = tmp_path / f"source-{time.monotonic_ns()}"
+        path.write_bytes(content)
+        descriptor = os.open(path, os.O_RDONLY)
+        future = store.put(
+            key, Source(descriptor, len(content)), options=PutOptions(**given), deadline=time.monotonic() + 60
+        )
+        future.add_done_callback(lambda _: os.close(descriptor))
+        return future
+
+    return start
+
+
+# --------------------------------------------------------------------------------------------------------------- names
+
+
+def blank_to_underscore(name: bytes) -> bytes:
+    """What some do to a blank at the end."""
+    return name[:-1] + b"_" if name.endswith(b" ") else name
+
+
+def cut(name: bytes) -> bytes:
+    """What servers with short names do."""
+    return name[:70]
+
+
+def composed(name: bytes) -> bytes:
+    """What file systems do that compose accents."""
+    return name.replace("e\u0301".encode(), "é".encode())
+
+
+REWRITERS = [
+    (blank_to_underscore, "name_", "name "),
+    (bytes.upper, "NAME.CSV", "name.csv"),
+    (cut, "n" * 70, "n" * 71),
+    (composed, "caf\u00e9", "cafe\u0301"),
+]
+
+
+@pytest.mark.parametrize("also_looks", [False, True], ids=["stored", "stored and looked up"])
+@pytest.mark.parametrize(("rewrite", "delivered", "other"), REWRITERS, ids=["blank", "case", "length", "accents"])
+@pytest.mark.parametrize("on_conflict", list(OnConflict))
+def test_two_names_that_are_one(
+    root: Path,
+    begin: Begin,
+    rewrite: Callable[[bytes], bytes],
+    delivered: str,
+    other: str,
+    on_conflict: OnConflict,
+    also_looks: bool,
+) -> None:
+    """A file whose name the server changes costs only itself: what was delivered under that name is never replaced."""
+    odd = Oddities(stored_as=rewrite, looked_up_as=rewrite if also_looks else bytes)
+    with odd_ftp_server(root, odd) as server:
+        with opened(server) as store:
+            begin(store, delivered, b"delivered", on_conflict=on_conflict).result(60)
+            with pytest.raises((KeyRefused, ConflictError)):
+                begin(store, other, b"the second", on_conflict=on_conflict).result(60)
+        # In the next run too, that knows nothing of this one.
+        with opened(server) as store, pytest.raises((KeyRefused, ConflictError)):
+            begin(store, other, b"the second", on_conflict=on_conflict).result(60)
+        assert server.files() == {delivered: b"delivered"}
+    assert [entry.name for entry in root.iterdir()] == [delivered]
+
+
+def test_changed_name_without_a_second_file(root: Path, begin: Begin) -> None:
+    """A file is not taken for delivered that stands there under another name, also if the server finds it."""
+    odd = Oddities(stored_as=blank_to_underscore, looked_up_as=blank_to_underscore)
+    with odd_ftp_server(root, odd) as server, opened(server) as store:
+        with pytest.raises(KeyRefused, match="under another name"):
+            begin(store, "name ", b"x").result(60)
+        with pytest.raises(KeyRefused, match="under another name"):
+            begin(store, "directory /name", b"x").result(60)
+        assert server.files() == {}
+
+
+def test_changed_name_where_no_directory_can_be_made(root: Path, begin: Begin) -> None:
+    """Without the right to make directories a name is tried all the same before it may replace anything."""
+    odd = Oddities(stored_as=blank_to_underscore, refuses={"MKD": "550 no"})
+    (root / "name_").write_bytes(b"delivered")
+    with odd_ftp_server(root, odd) as server, opened(server) as store:
+        with pytest.raises(KeyRefused, match="under another name"):
+            begin(store, "name ", b"x").result(60)
+        begin(store, "an odd, but kept name.csv", b"x").result(60)
+    assert (root / "name_").read_bytes() == b"delivered"
+    assert (root / "an odd, but kept name.csv").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["a b.csv", " leading", "trailing ", ".hidden", "caf\u00e9", "d e/f g", "-x", "x" * 200, "a;b", "5 Jan  1 00:00 x"],
+)
+def test_odd_names_that_are_kept(root: Path, begin: Begin, key: str) -> None:
+    """Names of every kind arrive at a server that keeps them, and nothing else stays there."""
+    with odd_ftp_server(root, Oddities()) as server, opened(server) as store:
+        begin(store, key, b"x").result(60)
+        assert begin(store, key, b"x").result(60).already_there
+        assert server.files() == {key: b"x"}
+
+
+def test_two_at_once_whose_case_is_one(root: Path, begin: Begin) -> None:
+    """Two uploads at once whose names differ in case do not replace one another where case makes no difference."""
+    fold = bytes.lower
+    with odd_ftp_server(root, Oddities(stored_as=fold, looked_up_as=fold)) as server:
+        with opened(server, max_concurrency=4) as store:
+            futures = [begin(store, name, name.encode()) for name in ("data", "DATA", "Data", "daTa")]
+            outcomes = [future.exception(60) for future in futures]
+        assert [type(each) for each in outcomes] == [type(None), KeyRefused, KeyRefused, KeyRefused]
+        assert server.files() == {"data": b"data"}
+
+
+def test_byte_255_in_a_name(root: Path, begin: Begin) -> None:
+    """The byte that is Telnet's escape goes doubled, so that the server has the name that we have."""
+    with odd_ftp_server(root, Oddities(features=("SIZE", "MLST size*;"))) as server, opened(server) as store:
+        begin(store, "a\udcff\udcffb", b"x").result(60)
+        assert server.files() == {"a\udcff\udcffb": b"x"}
+
+
+# ------------------------------------------------------------------------------------------------------------- answers
+
+
+@pytest.mark.parametrize("was", [b"", b"old one"])
+def test_lost_answer_to_a_rename(root: Path, begin: Begin, was: bytes) -> None:
+    """A rename whose answer was lost is found done by the content, not by a length that was there before."""
+    odd = Oddities(silent_after_rename=1)
+    if was:
+        (root / "status").write_bytes(was)
+    with odd_ftp_server(root, odd) as server, opened(server, timeout_seconds=0.5) as store:
+        receipt = begin(store, "status", b"new one", on_conflict=OnConflict.OVERWRITE).result(60)
+        assert receipt.size == 7
+        assert server.files() == {"status": b"new one"}
+        assert len(server.sent("STOR")) <= 3  # the file once, and the sample of a name
+
+
+def test_rename_that_did_not_come_through(root: Path, begin: Begin) -> None:
+    """If nobody answers a rename and it was not done, an older file of equal length proves nothing."""
+    (root / "status").write_bytes(b"old one")
+    dropped: list[bytes] = []
+
+    def drop(session: OddSession, command: str, argument: bytes) -> bool:
+        if command == "RNTO" and argument == b"/status" and not dropped:
+            dropped.append(argument)
+            session.connection.shutdown(socket.SHUT_RDWR)
+            return True
+        return False
+
+    with odd_ftp_server(root, Oddities(before=drop)) as server, opened(server) as store:
+        begin(store, "status", b"new one", on_conflict=OnConflict.OVERWRITE).result(60)
+        assert server.files() == {"status": b"new one"}
+
+
+def test_rename_that_is_answered_and_not_done(root: Path, begin: Begin) -> None:
+    """A server that says yes and does nothing is found out under the final name, and the file is not delivered."""
+
+    def pretend(session: OddSession, command: str, argument: bytes) -> bool:
+        if command == "RNTO" and b"s3-uploader" not in argument:
+            session.say("250 ok")
+            return True
+        return False
+
+    (root / "status").write_bytes(b"old one")
+    with odd_ftp_server(root, Oddities(before=pretend)) as server, opened(server) as store:
+        with pytest.raises(StoreError, match="nothing under that name"):
+            begin(store, "new", b"content").result(60)
+        with pytest.raises(StoreError, match="not what was sent"):
+            begin(store, "status", b"new one", on_conflict=OnConflict.OVERWRITE).result(60)
+        assert server.files() == {"status": b"old one"}
+
+
+def test_answer_to_a_whole_file_is_lost(root: Path, begin: Begin) -> None:
+    """A file that arrived in full before the connection died is found, not sent again."""
+    odd = Oddities(silent_after_data=1)
+    with odd_ftp_server(root, odd) as server, opened(server, timeout_seconds=0.5) as store:
+        begin(store, "large", b"x" * 100_000).result(60)
+        assert server.files() == {"large": b"x" * 100_000}
+        assert len([command for command in server.sent("STOR") if "names" not in command]) == 1
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        lambda size, times: None if times < 6 else size,
+        lambda size, times: size // 2 if times < 4 else size,
+        lambda size, times: size + size // 3,
+        lambda size, times: None,
+    ],
+    ids=["late", "growing", "wrong", "denied"],
+)
+@pytest.mark.parametrize("without", [(), ("MLST",), ("MLST", "MLSD")])
+def test_sizes_that_are_late_or_wrong(
+    root: Path, begin: Begin, told: Callable[[int, int], int | None], without: tuple[str, ...]
+) -> None:
+    """A length that comes late, or is wrong, is asked for again and in other ways; the file does not suffer."""
+    refuses = dict.fromkeys(without, "500 unknown")
+    odd = Oddities(size_told=told, refuses=refuses)
+    with odd_ftp_server(root, odd) as server, opened(server) as store:
+        begin(store, "a", b"content" * 100).result(60)
+        begin(store, "b", b"content" * 100).result(60)
+        assert server.files() == {"a": b"content" * 100, "b": b"content" * 100}
+        if told(100, 100) is not None or without:
+            with pytest.raises(ConflictError):
+                begin(store, "a", b"CONTENT" * 100).result(60)
+        assert server.files()["a"] == b"content" * 100
+
+
+def test_store_beside_what_is_there(root: Path, begin: Begin) -> None:
+    """Where the server keeps old files and stores new ones beside them, each file still arrives under its own name."""
+    odd = Oddities(stores_beside=True)
+    with odd_ftp_server(root, odd) as server:
+        for temporary_names in ("auto", "none"):
+            with opened(server, temporary_names=temporary_names) as store:
+                for content in (b"content 1", b"content 2"):
+                    begin(store, temporary_names, content, on_conflict=OnConflict.OVERWRITE).result(60)
+        assert server.files() == {"auto": b"content 2", "none": b"content 2"}
+
+
+# -------------------------------------------------------------------------------------------------------------- rights
+
+
+def memory() -> EndpointMemory:
+    """What a ledger remembers."""
+    return EndpointMemory({})
+
+
+def test_no_dots(root: Path, begin: Begin) -> None:
+    """That a server takes no names with a dot is found out once, and remembered for the next run."""
+    known = memory()
+    with odd_ftp_server(root, Oddities(takes_no_dots=True)) as server:
+        for key in ("a", "b"):
+            server.commands.clear()
+            with opened(server, memory=known) as store:
+                begin(store, key, b"x").result(60)
+        assert not [command for command in server.sent("STOR") if "/." in command]
+        assert server.files() == {"a": b"x", "b": b"x"}
+        with opened(server, temporary_names="hidden") as store, pytest.raises(StoreError, match="553 Prohibited"):
+            begin(store, "c", b"x").result(60)
+
+
+def test_no_rename(root: Path, begin: Begin) -> None:
+    """Without the right to rename the run ends with a sentence that names it; ``none`` does without."""
+    known = memory()
+    odd = Oddities(refuses={"RNFR": "550 Permission denied."})
+    with odd_ftp_server(root, odd) as server:
+        with opened(server, memory=known) as store:
+            with pytest.raises(StoreError, match="right to rename, or set temporary_names to none") as caught:
+                begin(store, "a", b"x").result(60)
+            assert caught.value.scope is Scope.DESTINATION
+        with opened(server, temporary_names="none") as store:
+            begin(store, "a", b"x").result(60)
+            assert begin(store, "a", b"x").result(60).already_there
+            with pytest.raises(ConflictError):
+                begin(store, "a", b"y").result(60)
+            begin(store, "a", b"z", on_conflict=OnConflict.OVERWRITE).result(60)
+        assert server.files() == {"a": b"z"}
+
+
+def test_no_rename_and_no_delete(root: Path, begin: Begin) -> None:
+    """Where what was sent can neither be renamed nor deleted, it is sent once and not with every run."""
+    known = memory()
+    odd = Oddities(refuses={"RNFR": "550 Permission denied.", "DELE": "550 Permission denied."})
+    told: list[str] = []
+    with odd_ftp_server(root, odd) as server:
+        options: dict[str, Any] = {"memory": known, "notice": lambda _, sentence: told.append(sentence)}
+        with opened(server, **options) as store, pytest.raises(StoreError, match="right to rename"):
+            begin(store, "a", b"content").result(60)
+        assert "right to delete" in "".join(told)
+        before = server.files()
+        for _ in range(2):
+            with pytest.raises(StoreError, match="right to rename"):
+                new_store(server, memory=known).open()
+        assert server.files() == before
+        odd.refuses.clear()
+        with opened(server, memory=known) as store:
+            begin(store, "a", b"content").result(60)
+
+
+def test_beginning_of_a_killed_upload(root: Path, begin: Begin) -> None:
+    """Where files go straight to their names, what a killed run left is their beginning, and is replaced."""
+    (root / "a").write_bytes(b"con")
+    (root / "b").write_bytes(b"other")
+    (root / "c").touch()
+    with odd_ftp_server(root, Oddities()) as server, opened(server, temporary_names="none") as store:
+        begin(store, "a", b"content").result(60)
+        begin(store, "c", b"content").result(60)
+        with pytest.raises(ConflictError):
+            begin(store, "b", b"content").result(60)
+        assert server.files() == {"a": b"content", "b": b"other", "c": b"content"}
+
+
+DROP_BOX = dict.fromkeys(
+    ("SIZE", "MLST", "MLSD", "LIST", "DELE", "RNFR", "MKD", "RETR", "MDTM"), "550 Permission denied."
+)
+
+
+def test_drop_box(root: Path, begin: Begin) -> None:
+    """A server that shows nothing is refused with a sentence, unless the configuration takes its word."""
+    with odd_ftp_server(root, Oddities(refuses=DROP_BOX)) as server:
+        with opened(server, temporary_names="none") as store, pytest.raises(ProofError, match="drop box"):
+            begin(store, "a", b"content").result(60)
+        assert "a" not in server.files()
+        with opened(server, temporary_names="none") as store:
+            options = {"minimum_proof": Proof.NONE, "on_conflict": OnConflict.OVERWRITE}
+            receipt = begin(store, "a", b"content", **options).result(60)
+            assert receipt.proof is Proof.NONE
+        assert server.files()["a"] == b"content"
+
+
+def test_lock_that_could_not_be_removed(root: Path) -> None:
+    """Where nothing can be deleted no lock is made, and the sentence names the right."""
+    known = memory()
+    with odd_ftp_server(root, Oddities(refuses={"DELE": "550 Permission denied."})) as server:
+        for _ in range(2):
+            with pytest.raises(StoreError, match="may not delete files") as caught:
+                new_store(server, lock_file="write", memory=known).open()
+            assert caught.value.scope is Scope.DESTINATION
+        assert len(server.files()) == 1
+        assert "write" not in server.files()
+        server.odd.refuses.clear()
+        with opened(server, lock_file="write", memory=known):
+            pass
+        assert server.files() == {}
+
+
+@pytest.mark.parametrize(
+    ("odd", "severity", "fact"),
+    [
+        (Oddities(refuses={"RNFR": "550 no"}), Severity.ERROR, "cannot be renamed: 550 no"),
+        (Oddities(refuses={"RNTO": "553 no"}), Severity.ERROR, "cannot be renamed: 553 no"),
+        (Oddities(refuses={"STOR": "550 no"}), Severity.ERROR, "cannot be written: 550 no"),
+        (Oddities(refuses={"DELE": "550 no"}), Severity.WARNING, "cannot be deleted: 550 no"),
+        (Oddities(refuses=DROP_BOX), Severity.ERROR, "does not tell of a file"),
+        (Oddities(takes_no_dots=True), Severity.NOTE, "no names that begin with a dot"),
+        (Oddities(stored_as=bytes.upper), Severity.ERROR, "not there under its new name"),
+        (Oddities(stored_as=bytes.lower, looked_up_as=bytes.lower), Severity.WARNING, "under other names"),
+    ],
+)
+def test_check_of_odd_servers(root: Path, odd: Oddities, severity: Severity, fact: str) -> None:
+    """``check`` says what a run would meet."""
+    with odd_ftp_server(root, odd) as server:
+        findings = new_store(server).check(now=time.time())
+    assert [finding for finding in findings if finding.severity is severity and fact in finding.fact], findings
+
+
+# -------------------------------------------------------------------------------------------------------- connections
+
+
+@pytest.mark.parametrize("missing", ["PASV", "EPSV"])
+def test_either_way_to_a_data_connection(root: Path, begin: Begin, missing: str) -> None:
+    """Where one command for data connections is refused the other is taken, and remembered."""
+    known = memory()
+    with odd_ftp_server(root, Oddities(refuses={missing: "502 not here"})) as server:
+        for _ in range(2):
+            server.commands.clear()
+            with opened(server, memory=known) as store:
+                begin(store, "a", b"x").result(60)
+        assert server.sent(missing) == []
+
+
+def test_data_port_that_is_closed(root: Path, begin: Begin) -> None:
+    """Where the port of the one command cannot be reached the other one is tried."""
+
+    def elsewhere(session: OddSession, command: str, _: bytes) -> bool:
+        if command == "PASV":
+            session.say("227 Entering Passive Mode (127,0,0,1,0,1)")
+        return command == "PASV"
+
+    with odd_ftp_server(root, Oddities(before=elsewhere)) as server, opened(server) as store:
+        begin(store, "a", b"x").result(60)
+        assert server.files() == {"a": b"x"}
+
+
+@pytest.mark.parametrize("noop", ["200 ok", "500 what?", ""])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_word_while_a_large_file_goes(
+    root: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch, noop: str, at_once: bool
+) -> None:
+    """The control connection gets a word while data go, and whenever it is answered the session stays in step."""
+    monkeypatch.setattr(ftp_session, "_KEEP_ALIVE_SECONDS", 0.05)
+    said: list[str] = []
+
+    def answer(session: OddSession, command: str, _: bytes) -> bool:
+        if command == "NOOP":
+            said.append(noop)
+            if noop:
+                session.say(noop)
+        return command == "NOOP"
+
+    odd = Oddities(before=answer, seconds_a_chunk=0.002)
+    with odd_ftp_server(root, odd) as server, opened(server) as store:
+        if at_once:
+            _answer_during_transfers(server)
+        begin(store, "large", b"x" * 9_000_000).result(60)
+        begin(store, "next", b"x").result(60)
+        assert said
+        assert sorted(server.files()) == ["large", "next"]
+        assert len(server.sent("USER")) == 1
+
+
+def _answer_during_transfers(server: OddFtpServer) -> None:
+    """Commands that come while data come are answered at once, on a thread of its own."""
+    plain = OddSession._do_stor
+
+    def store(session: OddSession, name: bytes, mode: str = "wb") -> None:
+        threading.Thread(target=plain, args=(session, name, mode), daemon=True).start()
+
+    server.odd.before = _chained(server.odd.before, store)
+
+
+def _chained(
+    first: Callable[[OddSession, str, bytes], bool], store: Callable[[OddSession, bytes], None]
+) -> Callable[[OddSession, str, bytes], bool]:
+    def before(session: OddSession, command: str, argument: bytes) -> bool:
+        if first(session, command, argument):
+            return True
+        if command == "STOR":
+            store(session, argument)
+            return True
+        return False
+
+    return before
+
+
+def test_server_that_hangs_up_on_a_second_connection(root: Path, begin: Begin) -> None:
+    """A server that takes one connection and hangs up on others without a word gets one, and no file fails for it."""
+    with odd_ftp_server(root, Oddities(most_connections=1)) as server, opened(server, max_concurrency=4) as store:
+        futures = [begin(store, f"f{number}", b"x" * 10_000) for number in range(8)]
+        for future in futures:
+            future.result(60)
+        assert len(server.files()) == 8
+
+
+# ------------------------------------------------------------------------------------------------------------- bounds
+
+
+def drip(connection: socket.socket) -> None:
+    """A greeting of one byte every tenth of a second."""
+    connection.sendall(b"220-")
+    while True:
+        connection.sendall(b"a")
+        time.sleep(0.1)
+
+
+def flood(connection: socket.socket) -> None:
+    """A greeting without end."""
+    while True:
+        connection.sendall(b"220-" + b"a" * 1000 + b"\r\n")
+
+
+def one_line(connection: socket.socket) -> None:
+    """A line without end."""
+    while True:
+        connection.sendall(b"2" * 65536)
+
+
+@pytest.mark.parametrize("greeting", [drip, flood, one_line])
+def test_greeting_without_end(root: Path, greeting: Callable[[socket.socket], None]) -> None:
+    """However a greeting goes on for ever, it costs no more than the timeout."""
+    with odd_ftp_server(root, Oddities(greeting=greeting)) as server:
+        begun = time.monotonic()
+        with pytest.raises(StoreError, match=r"no answer in time|does not speak FTP") as caught:
+            new_store(server, timeout_seconds=1).open()
+        assert time.monotonic() - begun < 5
+        assert len(str(caught.value)) < 500
+
+
+def test_close_while_it_opens(root: Path) -> None:
+    """A store that is being opened on another thread can be closed, and is not open afterwards."""
+    with odd_ftp_server(root, Oddities(greeting=drip)) as server:
+        store = new_store(server, timeout_seconds=60)
+        failed: list[StoreError] = []
+
+        def work() -> None:
+            try:
+                store.open()
+            except StoreError as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        time.sleep(0.3)
+        begun = time.monotonic()
+        store.close(timeout=5)
+        thread.join(5)
+        assert time.monotonic() - begun < 3
+        assert failed
+
+
+def test_lock_file_without_end(root: Path) -> None:
+    """Of somebody else's lock file no more is read than a line of ours is long."""
+
+    def endless(session: OddSession, command: str, _: bytes) -> bool:
+        if command != "RETR":
+            return False
+        with contextlib.suppress(OSError), session.data() as connection:
+            while True:
+                connection.sendall(b"A" * 65536)
+        session.say("426 cut")
+        return True
+
+    (root / "write").write_bytes(b"x")
+    with odd_ftp_server(root, Oddities(before=endless)) as server:
+        begun = time.monotonic()
+        with pytest.raises(Exception, match="lockfile exists"):
+            new_store(server, lock_file="write").open()
+        assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("command", ["SIZE", "STOR", "MKD", "RNTO"])
+def test_reply_without_end(root: Path, begin: Begin, command: str) -> None:
+    """A reply that never ends costs the file that it is about, and is not kept in memory."""
+
+    def endless(session: OddSession, given: str, _: bytes) -> bool:
+        if given != command:
+            return False
+        with contextlib.suppress(OSError):
+            session.say(f"550-{'x' * 60}")
+            while True:
+                session.say("550-" + "x" * 5000)
+        return True
+
+    with odd_ftp_server(root, Oddities(before=endless)) as server, opened(server, retry_attempts=2) as store:
+        with pytest.raises(StoreError) as caught:
+            begin(store, "d/a", b"x").result(60)
+        assert len(str(caught.value)) < 1000
+
+
+def test_long_message(root: Path, begin: Begin) -> None:
+    """Of what a server says no more than 500 characters are told, with what drives a terminal escaped."""
+    odd = Oddities(refuses={"STOR": "550 \x1b[2J" + "long " * 2000})
+    with odd_ftp_server(root, odd) as server, opened(server) as store:
+        with pytest.raises(StoreError) as caught:
+            begin(store, "a", b"x").result(60)
+        assert len(str(caught.value)) < 800
+        assert "\x1b" not in str(caught.value)
+
+
+def test_listing_without_end(root: Path, begin: Begin) -> None:
+    """A listing without end neither holds up an upload nor fills the memory, and ``audit`` is told of it."""
+
+    def endless(session: OddSession, command: str, _: bytes) -> bool:
+        if command not in ("MLSD", "LIST"):
+            return False
+        line = b"type=file;size=5;modify=20260101000000; " + b"f" * 60 + b"\r\n"
+        with contextlib.suppress(OSError), session.data() as connection:
+            while True:
+                connection.sendall(line * 1000)
+        session.say("426 cut")
+        return True
+
+    with odd_ftp_server(root, Oddities(before=endless)) as server:
+        with opened(server) as store:
+            begin(store, "a", b"x").result(60)
+            assert server.files() == {"a": b"x"}
+        inventory = new_store(server).inventory()
+        inventory.open()
+        with pytest.raises(CannotList, match="does not end"):
+            list(inventory.entries("", wanted=lambda: ""))
+        entry = inventory.look("a", content=True)
+        assert entry is not None
+        assert entry.size == 1
+        inventory.close()
