@@ -7,6 +7,7 @@ import io
 import os
 import sys
 
+from s3_uploader.core.descriptors import raise_limit
 from s3_uploader.core.text import names_are_utf8
 
 _STARTED_ANEW = "_S3_UPLOADER_STARTED_ANEW"
@@ -16,6 +17,7 @@ _STARTED_ANEW = "_S3_UPLOADER_STARTED_ANEW"
 def prepare() -> None:
     """Make a new process sound. To be called once, before anything is opened; may start the program anew, once."""
     _open_standard_streams()
+    raise_limit()
     encoding = os.environ.pop(_STARTED_ANEW, "")
     if encoding:
         for stream in (sys.stdout, sys.stderr):

@@ -58,6 +58,14 @@ class AdaptiveLimit:
         """How many uploads may be in flight now."""
         return self._width
 
+    def narrow(self, maximum: int) -> None:
+        """There is no room for more than ``maximum`` at once, whatever they would bring."""
+        self._maximum = max(1, min(self._maximum, maximum))
+        self._home = min(self._home, self._maximum)
+        self._stock = min(self._stock, self._maximum)
+        if self._width > self._maximum:
+            self._go(self._maximum)
+
     def succeeded(self, *, size: int, now: float) -> None:
         """An upload of ``size`` bytes is done at the monotonic time ``now``."""
         if self._unsettled > 0:

@@ -19,6 +19,7 @@ import msgspec
 
 from s3_uploader.core.control import Clock, ScanTrigger, StopRequest
 from s3_uploader.core.counters import RunEnd
+from s3_uploader.core.descriptors import OUT_OF_DESCRIPTORS
 from s3_uploader.core.errors import (
     ConflictError,
     DestinationBusy,
@@ -70,6 +71,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: float
     max_runtime_seconds: float | None = None
     max_in_flight: int = 256
+    max_open_files: int = 2**31
     max_bytes_in_flight: int = 64 * 2**20
 
 
@@ -133,6 +135,7 @@ class Pipeline:
         self._under_way: set[str] = set()
 
         self._window = AdaptiveLimit(maximum=limits.max_in_flight)
+        self._most_open = limits.max_open_files
         self._store_is_open = False
         self._breaker: CircuitBreaker[FileTask] = CircuitBreaker()
         self._deferred: list[Candidate] = []
@@ -231,6 +234,8 @@ class Pipeline:
         # Before there is a store nothing is under way, and a spool full of fresh files is looked through faster.
         if self._store_is_open:
             self._take_completions()
+            if self._settlement.open_files and self._has_many_open():
+                self._settlement.commit()
             while not self._must_end() and self._is_full():
                 self._wait()
         if self._must_end():
@@ -255,9 +260,13 @@ class Pipeline:
                 self._end = RunEnd.BUDGET
         return self._end is not None
 
+    def _has_many_open(self) -> bool:
+        return len(self._flight) + self._settlement.open_files >= self._most_open
+
     def _is_full(self) -> bool:
         return (
             len(self._flight) >= self._window.width
+            or len(self._flight) >= self._most_open
             or self._flight.bytes >= self._limits.max_bytes_in_flight
             or self._breaker.must_wait(in_flight=len(self._flight), now=self._clock.monotonic())
         )
@@ -281,7 +290,7 @@ class Pipeline:
         if len(self._flight) and self._flight.is_sending(self._plan(candidate).key):
             self._settlement.leave(candidate, Left.POSTPONED, "an older file of the same key is under way")
             return
-        file = self._admission.decide(candidate, now=self._clock.now())
+        file = self._decide(candidate)
         if not isinstance(file, OpenFile):
             reason, detail = file
             if self._admission.stuck is not None:
@@ -347,6 +356,28 @@ class Pipeline:
         file.close()
         self._settlement.leave(file.candidate, Left.POSTPONED, "")
         return False
+
+    def _decide(self, candidate: Candidate) -> OpenFile | tuple[Left, str]:
+        """Ask the admission; where too many files are open for one more, close some first."""
+        while True:
+            try:
+                return self._admission.decide(candidate, now=self._clock.now())
+            except OSError as error:
+                if error.errno not in OUT_OF_DESCRIPTORS:
+                    raise
+                if not self._close_some():
+                    return Left.UNREADABLE, f"{error.strerror}, by this program or on this machine"
+
+    def _close_some(self) -> bool:
+        """Have fewer files open from now on; ``False`` if none is."""
+        count = len(self._flight) + self._settlement.open_files
+        self._most_open = max(1, min(self._most_open, count * 3 // 4))
+        self._window.narrow(max(1, min(self._window.width, self._most_open // 2)))
+        if self._settlement.open_files:
+            self._settlement.commit()
+        elif len(self._flight):
+            self._wait()
+        return count > 0 and not self._must_end()
 
     def _consider_deferred(self) -> None:
         """Turn to the files that failed before: others have shown what the destination does, or there are none."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from s3_uploader.config.schema import Config
+from s3_uploader.core import descriptors
 from s3_uploader.core.control import Clock, ScanTrigger, StopRequest
 from s3_uploader.core.counters import RunCounters, RunEnd
 from s3_uploader.core.errors import LockHeld, SpoolError, StateError, UploaderError
@@ -232,13 +233,7 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
             clock=clock,
             stop=context.stop,
             beat=context.beat,
-            limits=Limits(
-                settle_seconds=config.settle_seconds,
-                upload_timeout_seconds=config.upload_timeout_seconds,
-                drain_seconds=config.drain_seconds,
-                max_runtime_seconds=max_runtime_seconds or config.max_runtime_seconds,
-                max_in_flight=config.destination.max_concurrency,
-            ),
+            limits=_limits(config, max_runtime_seconds),
             plan=build_plan(config),
             claims=claims,
             news=context.news,
@@ -299,6 +294,18 @@ def _strangers(place: Place, counters: RunCounters, clock: Clock) -> Strangers:
         now=clock.now(),
         go_on=lambda: clock.monotonic() < until,
         is_complete=not counters.more_strangers,
+    )
+
+
+def _limits(config: Config, max_runtime_seconds: float | None) -> Limits:
+    open_files, connections = descriptors.share(descriptors.room(), connections=config.destination.max_concurrency)
+    return Limits(
+        settle_seconds=config.settle_seconds,
+        upload_timeout_seconds=config.upload_timeout_seconds,
+        drain_seconds=config.drain_seconds,
+        max_runtime_seconds=max_runtime_seconds or config.max_runtime_seconds,
+        max_in_flight=connections,
+        max_open_files=open_files,
     )
 
 

@@ -189,6 +189,11 @@ class Settlement:
             self._due_at = self._clock.monotonic() + _BATCH_SECONDS
         self._proven.append((upload, receipt))
 
+    @property
+    def open_files(self) -> int:
+        """How many proven files are still open, until they are removed."""
+        return len(self._proven) + len(self._batch)
+
     def seconds_until_due(self) -> float | None:
         """Seconds until the batch should be committed; ``None`` while there is none."""
         if len(self._proven) >= _BATCH or len(self._failed) >= _BATCH:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from s3_uploader.core.descriptors import OUT_OF_DESCRIPTORS
 from s3_uploader.core.model import Candidate, Fingerprint, Left
 from s3_uploader.spool.readiness import is_being_written
 from s3_uploader.spool.root import SpoolRoot
@@ -155,7 +156,12 @@ def open_candidate(root: SpoolRoot, candidate: Candidate) -> OpenFile | tuple[Le
 
 
 def why_not_opened(error: OSError) -> tuple[Left, str]:
-    """What a failure to open an entry means for it."""
+    """What a failure to open an entry means for it.
+
+    :raises OSError: that very error, if it says nothing about the file: this process has too many open.
+    """
+    if error.errno in OUT_OF_DESCRIPTORS:
+        raise error
     if error.errno in (errno.ENOENT, errno.ESTALE):
         return Left.VANISHED, "it is gone"
     if error.errno in (errno.ELOOP, errno.ENOTDIR):

@@ -12,6 +12,18 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from s3_uploader.core.errors import Scope, StoreError
+
+
+def no_thread(error: RuntimeError) -> StoreError:
+    """The error of a store that may start no thread, and without one would wait for ever."""
+    return StoreError(
+        f"No thread can be started on this machine: {error}.",
+        code="OutOfThreads",
+        scope=Scope.DESTINATION,
+        hint="Raise this user's limit of processes (ulimit -u, TasksMax=), or look at what uses it up.",
+    )
+
 
 class ThreadPool:
     """A few daemon threads that do jobs in order; started when there is something to do."""
@@ -32,7 +44,7 @@ class ThreadPool:
     def do(self, job: Callable[[], None]) -> None:
         """Have a job done; what it raises is lost, so it deals with its errors itself.
 
-        :raises RuntimeError: if there may be no thread; then the job is not done, now or later.
+        :raises StoreError: if there may be no thread; then the job is not done, now or later.
         """
         with self._lock:
             if len(self._threads) < self._count and self._busy + self._jobs.qsize() >= len(self._threads):
@@ -43,9 +55,9 @@ class ThreadPool:
         thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
         try:
             thread.start()
-        except RuntimeError:
+        except RuntimeError as error:
             if not self._threads:
-                raise
+                raise no_thread(error) from None
         else:
             self._threads.append(thread)
 
@@ -128,14 +140,21 @@ class TimerThread:
         self._closed = False
 
     def call_at(self, when: float, call: Callable[[], None]) -> None:
-        """Call ``call`` at ``when``; after :meth:`close` it is not called at all."""
+        """Call ``call`` at ``when``; after :meth:`close` it is not called at all.
+
+        :raises StoreError: if there may be no thread.
+        """
         with self._changed:
             if self._closed:
                 return
             heapq.heappush(self._due, (when, next(self._count), call))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    raise no_thread(error) from None
+                self._thread = thread
             elif self._due[0][0] >= when:
                 self._changed.notify()
 

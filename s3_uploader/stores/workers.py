@@ -15,6 +15,7 @@ from concurrent.futures import Future
 
 from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.core.model import Receipt
+from s3_uploader.stores.threads import no_thread
 
 
 class UploadTask:
@@ -174,17 +175,24 @@ class Workers:
         self._closed = False
 
     def submit(self, work: Callable[[UploadTask], Receipt], *, deadline: float) -> Future[Receipt]:
-        """Queue ``work``; it is called on a worker with its task."""
+        """Queue ``work``; it is called on a worker with its task.
+
+        :raises StoreError: if there may be no thread to do it.
+        """
         task = UploadTask(deadline)
         with self._lock:
             if self._closed:
                 raise RuntimeError("the store is closed")
             self._tasks.add(task)
             self._queue.append((task, work))
-            if self._idle < len(self._queue) and len(self._threads) <= self._count:
-                if not self._threads:
-                    self._start(self._watch, "watch")
-                self._start(self._serve, str(len(self._threads)))
+            try:
+                self._grow()
+            except RuntimeError as error:
+                # Fewer workers do, but one there must be, and one to watch over it.
+                if len(self._threads) < 2:
+                    self._queue.pop()
+                    self._tasks.discard(task)
+                    raise no_thread(error) from None
             self._work_arrived.notify()
             if deadline < self._next_look:
                 self._watch_earlier.notify()
@@ -210,10 +218,17 @@ class Workers:
             thread.join(max(0.0, ends_at - time.monotonic()))
         return not any(thread.is_alive() for thread in threads)
 
+    def _grow(self) -> None:
+        if self._idle >= len(self._queue) or len(self._threads) > self._count:
+            return
+        if not self._threads:
+            self._start(self._watch, "watch")
+        self._start(self._serve, str(len(self._threads)))
+
     def _start(self, target: Callable[[], None], name: str) -> None:
         thread = threading.Thread(target=target, name=f"{self._name}-{name}", daemon=True)
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)
 
     def _serve(self) -> None:
         while True:

@@ -263,8 +263,13 @@ class S3Client:
             )
             if pause is not None:
                 self._waiting.add(call)
-                self._timer.call_at(monotonic + pause, lambda: self._send_again(call))
-                return
+                try:
+                    self._timer.call_at(monotonic + pause, lambda: self._send_again(call))
+                except StoreError:
+                    # Nobody can wait for it.
+                    self._waiting.discard(call)
+                else:
+                    return
         call.error = call.cancelled or error
         call.finish()
 

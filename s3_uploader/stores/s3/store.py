@@ -212,9 +212,13 @@ class S3Store:
         except KeyRefused as error:
             future.set_exception(error)
             return future
-        self._uploads.add(upload)
         if deadline < self._look_at:
-            self._watch(deadline)
+            try:
+                self._watch(deadline)
+            except StoreError as error:
+                future.set_exception(error)
+                return future
+        self._uploads.add(upload)
         upload.prepare()
         return future
 
@@ -279,7 +283,11 @@ class S3Store:
     def _watch(self, when: float) -> None:
         self._look_at = when
         assert self._timer is not None
-        self._timer.call_at(when, lambda: self._look_for_deadlines(when))
+        try:
+            self._timer.call_at(when, lambda: self._look_for_deadlines(when))
+        except StoreError:
+            self._look_at = float("inf")
+            raise
 
     def _look_for_deadlines(self, when: float) -> None:
         if when != self._look_at:

@@ -162,6 +162,8 @@ class ObjectUpload:
         """Do a step. What it raises, be it for want of memory, ends this upload and not the thread that it is on."""
         try:
             step(*arguments)
+        except StoreError as error:
+            self.fail(error)
         except Exception as error:
             self.fail(
                 StoreError(

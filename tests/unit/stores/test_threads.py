@@ -1,0 +1,91 @@
+"""Threads that cannot be started are an error at once, never a wait without an end."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.model import Proof, Receipt
+from s3_uploader.stores.threads import ThreadPool, TimerThread
+from s3_uploader.stores.workers import UploadTask, Workers
+
+
+class Limit:
+    """How many threads may still be started."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = 0
+        start = threading.Thread.start
+
+        def limited(thread: threading.Thread) -> None:
+            if self.left <= 0:
+                raise RuntimeError("can't start new thread")
+            self.left -= 1
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", limited)
+
+
+@pytest.fixture
+def limit(monkeypatch: pytest.MonkeyPatch) -> Limit:
+    """No thread may be started, until the test says otherwise."""
+    return Limit(monkeypatch)
+
+
+def receipt_for(task: UploadTask) -> Receipt:
+    """What a worker returns."""
+    return Receipt(key="key", size=0, proof=Proof.SIZE)
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_workers_without_threads(limit: Limit, allowed: int) -> None:
+    """A worker and one that watches over it are needed; without either every file would meet the same."""
+    limit.left = allowed
+    workers = Workers(name="test", count=2)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="No thread can be started") as raised:
+            workers.submit(receipt_for, deadline=time.monotonic() + 60)
+        assert raised.value.scope is Scope.DESTINATION
+    assert workers.close(timeout=5)
+
+
+def test_workers_when_threads_come_back(limit: Limit) -> None:
+    """What could not be done for want of threads is not done later; what comes then is."""
+    workers = Workers(name="test", count=2)
+    with pytest.raises(StoreError):
+        workers.submit(receipt_for, deadline=time.monotonic() + 60)
+    limit.left = 2
+    assert workers.submit(receipt_for, deadline=time.monotonic() + 60).result(10).key == "key"
+    assert workers.close(timeout=5)
+
+
+def test_fewer_workers_than_wanted(limit: Limit) -> None:
+    """One worker does everything if there can be no more."""
+    limit.left = 2
+    workers = Workers(name="test", count=8)
+    futures = [workers.submit(receipt_for, deadline=time.monotonic() + 60) for _ in range(20)]
+    assert all(future.result(10).key == "key" for future in futures)
+    assert workers.close(timeout=5)
+
+
+@pytest.mark.usefixtures("limit")
+def test_a_pool_without_threads() -> None:
+    """A job that nobody can do is refused."""
+    pool = ThreadPool(name="test", count=2)
+    with pytest.raises(StoreError, match="No thread can be started"):
+        pool.do(lambda: None)
+
+
+def test_a_timer_without_a_thread(limit: Limit) -> None:
+    """Who counts on being called in time is told that he will not be."""
+    timer = TimerThread(name="test")
+    called = threading.Event()
+    with pytest.raises(StoreError, match="No thread can be started"):
+        timer.call_at(0.0, called.set)
+    limit.left = 1
+    timer.call_at(0.0, called.set)
+    assert called.wait(10)
+    timer.close()
