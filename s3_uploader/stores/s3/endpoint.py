@@ -54,6 +54,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     :param host: name or address to connect to; in brackets if it is an IPv6 address.
     :param path: what comes before the key's slash: empty, or ``/bucket``.
     :param ca_file: certificates to trust, ``None`` for the system's.
+    :param doubled_bucket: the endpoint as it was given had the bucket in it, which was left out.
     :param only_boto3: why only botocore can reach this bucket; empty if every engine can.
     """
 
@@ -69,6 +70,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     ca_file: str | None = None
     proxy: Proxy | None = None
     only_boto3: str = ""
+    doubled_bucket: bool = False
 
     @property
     def is_aws(self) -> bool:
@@ -178,11 +180,11 @@ def locate(
         host = found["host"].lower()
         port = int(found["port"] or (443 if tls else 80))
         base = (found["path"] or "").rstrip("/")
-        _refuse_bucket_in_endpoint(bucket, scheme=found["scheme"].lower(), host=host, port=found["port"], base=base)
+        host, base, doubled = _without_bucket(bucket, host=host, base=base)
         virtual = addressing_style == "virtual" and not _is_address(host) and _DNS_BUCKET.fullmatch(bucket) is not None
     else:
         suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-        tls, host, port, base = True, f"s3.{region}.{suffix}", 443, ""
+        tls, host, port, base, doubled = True, f"s3.{region}.{suffix}", 443, "", False
         virtual = addressing_style != "path" and _VIRTUAL_BUCKET.fullmatch(bucket) is not None
         if re.match("us-iso|eu-iso|eusc-", region):
             special = special or f"the region {region} is in a partition that only botocore knows"
@@ -202,28 +204,21 @@ def locate(
         ca_file=ca_bundle or None,
         proxy=find_proxy(server, port, tls=tls, environment=environment),
         only_boto3=special,
+        doubled_bucket=doubled,
     )
 
 
-def _refuse_bucket_in_endpoint(bucket: str, *, scheme: str, host: str, port: str | None, base: str) -> None:
-    """As some services show an endpoint the bucket is part of it: everything would land under ``bucket/bucket/``.
+def _without_bucket(bucket: str, *, host: str, base: str) -> tuple[str, str, bool]:
+    """Host and path of a given endpoint without the bucket, and whether it was in one of them.
 
-    :raises StoreError: with the endpoint to write instead.
+    Some services show endpoints with it; everything would land under ``bucket/bucket/``.
     """
-    server, path = host, base
     if base.endswith(f"/{bucket}"):
-        path = base[: -len(bucket) - 1]
-    elif host.startswith(f"{bucket.lower()}.") and _S3_HOST.match(host[len(bucket) + 1 :]):
-        server = host[len(bucket) + 1 :]
-    else:
-        return
-    right = f"{scheme}://{server}" + (f":{port}" if port else "") + path
-    raise StoreError(
-        f"The name of the bucket {bucket} stands in the endpoint already, and would be in it twice.",
-        code="InvalidEndpoint",
-        scope=Scope.DESTINATION,
-        hint=f"Set endpoint_url (or AWS_ENDPOINT_URL) to {right}.",
-    )
+        return host, base[: -len(bucket) - 1], True
+    rest = host[len(bucket) + 1 :]
+    if host.startswith(f"{bucket.lower()}.") and _S3_HOST.match(rest):
+        return rest, base, True
+    return host, base, False
 
 
 def find_proxy(host: str, port: int, *, tls: bool, environment: Mapping[str, str]) -> Proxy | None:

@@ -166,6 +166,12 @@ class S3Store:
         if self._closed:
             # The run has ended while helpers were asked.
             raise UploadCancelled("The store was closed before it was open.")
+        if access.endpoint.doubled_bucket:
+            self._notice(
+                "warning",
+                f"The name of the bucket {self._bucket} stands in the endpoint, where it is left out: set endpoint_url "
+                f"(or AWS_ENDPOINT_URL) to {access.endpoint.url}.",
+            )
         engine = self._make_engine(access, self._engine_name, self._engine_settings, self._notice)
         engine.open()
         self._engine = engine

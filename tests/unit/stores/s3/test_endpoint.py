@@ -159,15 +159,17 @@ def test_what_only_boto3_can_reach(bucket: str, variables: dict[str, str], words
 )
 @pytest.mark.parametrize("style", ["auto", "path", "virtual"])
 def test_the_bucket_stands_in_the_endpoint(url: str, right: str, style: str) -> None:
-    """An endpoint with the bucket in it is refused, with the endpoint to write instead."""
-    with pytest.raises(StoreError, match="twice") as raised:
-        located(bucket="bucket", endpoint_url=url, addressing_style=style)
-    assert raised.value.hint.endswith(f" to {right}.")
+    """An endpoint with the bucket in it is taken without, or everything would land under ``bucket/bucket/``."""
+    endpoint = located(bucket="bucket", endpoint_url=url, addressing_style=style)
+    assert endpoint.doubled_bucket
+    assert endpoint.url == right
 
 
 @pytest.mark.parametrize(
     "url", ["https://bucket.example.com", "https://bucket", "https://s3.example.com/bucket-2", "https://mybucket.s3.io"]
 )
 def test_a_server_that_is_called_like_the_bucket(url: str) -> None:
-    """Where it may be the server's own name nothing is refused."""
-    assert located(bucket="bucket", endpoint_url=url).url == url
+    """Where it may be the server's own name nothing is left out."""
+    endpoint = located(bucket="bucket", endpoint_url=url)
+    assert endpoint.url == url
+    assert not endpoint.doubled_bucket
