@@ -18,6 +18,7 @@ from s3_uploader.core.text import shown_text
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.state_directory import check_state_directory
 from s3_uploader.run import assembly
+from s3_uploader.run.needs import check_needs, check_telling
 from s3_uploader.spool import echoes
 from s3_uploader.spool.check import check_layout, check_spool, probe_file
 from s3_uploader.spool.removable import ReadOnlySpool, refuse_read_only
@@ -48,12 +49,15 @@ def check(config_file: str, *, as_json: bool) -> int:
             )
             local += check_state_directory(place.state_dir)
             ledger_path = place.ledger_path
+            if not any(finding.severity is Severity.ERROR for finding in local):
+                local += check_needs(place)
     except ReadOnlySpool as error:
         local.append(Finding(Severity.ERROR, "spool", error.message, error.hint))
         local.append(Finding(Severity.NOTE, "destination", "not tried, since no run could begin."))
         return _told(local, [], as_json=as_json)
     except UploaderError as error:
         local.append(Finding(Severity.ERROR, "spool", error.message, error.hint))
+    local += check_telling(configuration)
     local += _check_compression(assembly.compression_formats(configuration))
     remote: list[Finding] = []
 

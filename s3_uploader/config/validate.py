@@ -12,6 +12,8 @@ from typing import Any
 from s3_uploader.config.describe import shown
 from s3_uploader.config.schema import Compress, FtpDestination, LocalDestination, Location, S3Destination
 
+_PING = re.compile(r"https?://([^\s/?#@]*@)?(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(:[0-9]{1,5})?([/?][^\s#]*)?")
+
 
 def contradictions(values: dict[str, Any]) -> Iterator[str]:
     """What the type of a key alone does not show. Keys that were not given, or were wrong already, are not there."""
@@ -29,6 +31,8 @@ def contradictions(values: dict[str, Any]) -> Iterator[str]:
     for key in ("base_dir", "state_dir", "claim_dir", "metrics_file"):
         if "\0" in (values.get(key) or ""):
             yield f"{key}: holds a NUL character"
+    if values.get("ping_url") is not None and not _PING.fullmatch(values["ping_url"]):
+        yield "ping_url: must name a host, as in https://hc-ping.com/your-uuid, and hold no blanks"
     on_success = values.get("on_success")
     if getattr(on_success, "attempts", 1) != 1:
         yield "on_success.attempts: is a key of on_failure only"

@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -33,6 +33,9 @@ from s3_uploader.spool.root import SpoolRoot
 from s3_uploader.stores.base import Compression, Memory, PutOptions, Store
 from s3_uploader.stores.listing import Inventory
 from s3_uploader.stores.wrappers.base import LazyStore
+
+if TYPE_CHECKING:
+    from s3_uploader.spool.claims import Claims
 
 ENDPOINT_MEMORY = "endpoint:"
 """What a store learned of its endpoint stands in the ledger under names that begin so."""
@@ -91,7 +94,13 @@ def build_store(
             if bytes_in_flight is not None:
                 settings["bytes_in_flight"] = bytes_in_flight
             # Rights may be limited to the prefix: the probe of `check` goes there too.
-            return s3.create(**settings, key_prefix=constant_prefix(config), notice=notice, memory=memory)
+            return s3.create(
+                **settings,
+                key_prefix=constant_prefix(config),
+                variants=build_plan(config).options,
+                notice=notice,
+                memory=memory,
+            )
 
         return LazyStore(name=bucket.bucket, scheme="s3", make=make_s3)
     if isinstance(destination, FtpDestination):
@@ -134,6 +143,40 @@ def store_maker(simulated_failure_rate: float, *, bytes_in_flight: int | None = 
         return UnreliableStore(make_one(config, notice=notice, memory=memory), rate=simulated_failure_rate)
 
     return make
+
+
+def shipping_store(
+    config: Config,
+    *,
+    make_store: MakeStore | None = None,
+    notice: Callable[[str, str], None],
+    memory: Memory | None,
+    state_dir: str,
+) -> Store:
+    """The store that a run ships with, and that ``check`` tries: what compresses before it included.
+
+    :param make_store: makes the destination's own store, if not :func:`build_store`.
+    :param state_dir: where what is compressed waits if it is large.
+    """
+    store = (make_store or build_store)(config, notice=notice, memory=memory)
+    formats = compression_formats(config)
+    if not formats:
+        return store
+    from s3_uploader.stores.wrappers.compressing import CompressingStore
+
+    return CompressingStore(store, directory=state_dir, formats=formats)
+
+
+def open_claims(place: Place) -> Claims | None:
+    """Where files are taken by rename, ``None`` where the configuration has no ``claim_dir``.
+
+    :raises SpoolError: if it cannot be used.
+    """
+    if place.config.claim_dir is None:
+        return None
+    from s3_uploader.spool.claims import Claims
+
+    return Claims(place.root, os.path.abspath(place.config.claim_dir))
 
 
 def build_plan(config: Config) -> Routes:

@@ -55,6 +55,12 @@ class Routes:
             return Target(prefix + candidate.key + compressed.compression.suffix, compressed)
         return Target(prefix + candidate.key, rule.options)
 
+    @property
+    def options(self) -> list[PutOptions]:
+        """The ways in which files are stored, compressed or not."""
+        routes = [self._general, *(route for _, route in self._special)]
+        return [options for route in routes for options in (route.options, route.compressed) if options is not None]
+
     def _rule(self, location: str) -> Route:
         rule = self._of_location.get(location)
         if rule is None:

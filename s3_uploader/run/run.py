@@ -35,9 +35,10 @@ from s3_uploader.run.assembly import (
     build_globs,
     build_plan,
     build_store,
-    compression_formats,
     failure_policy,
+    open_claims,
     open_place,
+    shipping_store,
     success_policy,
 )
 from s3_uploader.run.pipeline import Limits, Pipeline
@@ -181,16 +182,13 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
     with Ledger.open(
         place.ledger_path, notice=lambda sentence: emit(Notice("warning", sentence)), clock=clock.now
     ) as ledger:
-        store = context.make_store(
+        store = shipping_store(
             config,
+            make_store=context.make_store,
             notice=lambda level, sentence: emit(Notice(level, sentence)),
             memory=ledger.endpoint_memory(prefix=ENDPOINT_MEMORY),
+            state_dir=place.state_dir,
         )
-        formats = compression_formats(config)
-        if formats:
-            from s3_uploader.stores.wrappers.compressing import CompressingStore
-
-            store = CompressingStore(store, directory=place.state_dir, formats=formats)
         run = ledger.begin_run(
             started_at=clock.now(), pid=os.getpid(), host=os.uname().nodename, destination=store.properties.name
         )
@@ -368,11 +366,9 @@ def _step_aside(place: Place, held: LockHeld, context: RunContext, at: float) ->
 
 
 def _claims(place: Place, emit: Emit) -> Claims | None:
-    if place.config.claim_dir is None:
+    claims = open_claims(place)
+    if claims is None:
         return None
-    from s3_uploader.spool.claims import Claims
-
-    claims = Claims(place.root, os.path.abspath(place.config.claim_dir))
     recovered = claims.recover()
     if recovered:
         emit(

@@ -8,6 +8,7 @@ import pytest
 
 from s3_uploader.core.errors import ConflictError, Scope
 from s3_uploader.core.model import Finding, OnConflict, Proof, Severity
+from s3_uploader.stores.base import PutOptions
 from tests.contracts.store_contract import pattern
 from tests.integration.s3_support import PART, Known, Station
 from tests.servers.base import S3Endpoint
@@ -72,6 +73,24 @@ class TestCheck:
         keys = {request.key for request in server.requests if request.key}
         assert keys
         assert all(key.startswith("site-7/") for key in keys)
+
+    def test_settings_are_read_back(self, engine: str, station: Station, moto_s3: S3Endpoint) -> None:
+        """What objects get beside their bytes is asked for and read back, for each location that differs."""
+        store = station.store(
+            moto_s3,
+            engine,
+            metadata={"team": "sea"},
+            tags={"project": "a b"},
+            acl="public-read",
+            storage_class="STANDARD_IA",
+            sse="AES256",
+            variants=[PutOptions(), PutOptions(storage_class="ONEZONE_IA"), PutOptions(metadata={"team": "air"})],
+        )
+        found = [finding for finding in store.check(now=time.time()) if "the server keeps it" in finding.fact]
+        kept = sorted((finding.subject, finding.fact.partition(":")[0]) for finding in found)
+        assert [fact for subject, fact in kept if subject == "storage_class"] == ["ONEZONE_IA", "STANDARD_IA"]
+        assert {subject for subject, _ in kept} >= {"storage_class", "sse", "metadata", "tags", "acl"}
+        assert moto_s3.keys() == []
 
     def test_a_clock_that_is_minutes_off(
         self, engine: str, station: Station, make_fault_server: MakeFaultServer

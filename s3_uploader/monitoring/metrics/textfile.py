@@ -12,11 +12,13 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 
 from s3_uploader.core.events import Emit, Measurement, Notice, RunInProgress, RunMeasured
 from s3_uploader.core.files import replace_file
+from s3_uploader.core.model import Finding, Severity
 from s3_uploader.core.text import shown_name
 from s3_uploader.monitoring.metrics.samples import exposition, progress_exposition
 
@@ -82,6 +84,49 @@ class MetricsFile:
             # The full disk may be what the metrics are to tell of.
             if error.errno not in _NO_ROOM or not _overwrite(self._path, data):
                 raise
+
+
+def check_metrics_file(path: str) -> Finding:
+    """Whether the file can be written: a temporary file is made beside it, and the old one must be ours to replace."""
+    directory = os.path.dirname(path) or "."
+    temporary = os.path.join(directory, f".{os.path.basename(path)}.check-{os.getpid()}")
+    problem = ""
+    try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        os.unlink(temporary)
+        if os.path.isdir(path):
+            problem = os.strerror(errno.EISDIR)
+        elif _belongs_to_another(path, directory):
+            problem = "it belongs to another user, and its directory is sticky"
+    except OSError as error:
+        problem = error.strerror or str(error)
+    if problem:
+        return Finding(
+            Severity.ERROR,
+            "metrics_file",
+            f"{shown_name(path)} cannot be written: {problem}.",
+            "Make its directory writable for the user that runs this program, or correct metrics_file.",
+        )
+    if not path.endswith(".prom"):
+        return Finding(
+            Severity.WARNING,
+            "metrics_file",
+            f"{shown_name(path)} can be written, but the name does not end in .prom.",
+            "node_exporter's textfile collector reads no other files.",
+        )
+    return Finding(Severity.OK, "metrics_file", f"{shown_name(path)} can be written.")
+
+
+def _belongs_to_another(path: str, directory: str) -> bool:
+    """Whether a file cannot be replaced although its directory can be written (the sticky bit, inode(7))."""
+    me = os.geteuid()
+    above = os.stat(directory)
+    if me in (0, above.st_uid) or not above.st_mode & stat.S_ISVTX:
+        return False
+    try:
+        return os.stat(path, follow_symlinks=False).st_uid != me
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.core.model import Finding, Proof, Severity
@@ -17,6 +17,7 @@ from s3_uploader.stores.s3.client import PendingRequest, S3Client
 from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.engines.base import Request
 from s3_uploader.stores.s3.errors import clock_skew
+from s3_uploader.stores.s3.kept_settings import check_kept
 from s3_uploader.stores.s3.probe import DIRECTORY, PlainProbe, Reply, Said, is_plain
 from s3_uploader.stores.s3.refusals import Blame, blame
 from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE, Condition
@@ -41,6 +42,8 @@ class Checker:
     :param probe: asks for a plain name, where a refusal does not say whose it is.
     :param key_prefix: what all keys begin with, since the rights may be limited to it.
     :param stored: called with the key of the small object while it is there.
+    :param variants: the ways in which objects are stored beside the usual one.
+    :param upload_in_parts: stores a small object under a key as a run stores large ones; raises ``StoreError``.
     """
 
     def __init__(
@@ -56,7 +59,11 @@ class Checker:
         key_prefix: str = "",
         now: float,
         stored: Callable[[str], None] = ignore,
+        variants: Sequence[PutOptions] = (),
+        upload_in_parts: Callable[[str], None],
     ) -> None:
+        self._upload_in_parts = upload_in_parts
+        self._variants = variants
         self._caller = caller
         self._stored = stored
         self._impatient = impatient
@@ -111,6 +118,7 @@ class Checker:
         verified = self._is_refused(checksum=True)
         md5_verified = self._is_refused(checksum=False)
         self._judge_proof(call, body, verified=verified, md5_verified=md5_verified)
+        self._check_settings(body)
         self._check_condition(body)
         self._check_multipart()
         self._check_looking()
@@ -268,6 +276,23 @@ class Checker:
         )
         return call.error is None and call.body.body == body
 
+    def _check_settings(self, body: bytes) -> None:
+        """Whether what is asked for beside the bytes is kept, for each way in which objects are stored."""
+        self._findings += check_kept(self._key, self._headers.of(self._key, _OPTIONS), self._wait)
+        usual = self._headers.of(self._key, _OPTIONS)
+        for number, options in enumerate(self._variants):
+            headers = self._headers.of(self._key, options)
+            if headers == usual:
+                continue
+            key = f"{self._key}-{number}"
+            call = self._put(key, body, UNCONDITIONAL, options=options)
+            if call.error is not None:
+                self._tell(ERROR, "locations", call.error.message, call.error.hint)
+                continue
+            self._left_behind.append(key)
+            own = {name: value for name, value in headers.items() if usual.get(name) != value}
+            self._findings += check_kept(key, own, self._wait)
+
     def _check_condition(self, body: bytes) -> None:
         """Whether a second write to a taken key is refused. One answer to the contrary may be chance; two are not."""
         replaced = refused = 0
@@ -328,18 +353,29 @@ class Checker:
         if call.error is not None:
             self._tell(
                 WARNING,
-                "large files",
+                "parts of failed uploads",
                 call.error.message,
-                "Parts of failed uploads would stay and cost money: grant s3:AbortMultipartUpload, and have a "
-                "lifecycle rule remove incomplete uploads.",
+                "They would stay and cost money: grant s3:AbortMultipartUpload, and have a lifecycle rule remove "
+                "incomplete uploads.",
+            )
+            return
+        words = {
+            "full": "",
+            "composite": ", with a checksum of the parts",
+            "none": ", without a checksum of the whole",
+        }
+        try:
+            self._upload_in_parts(key)
+        except StoreError as error:
+            self._tell(
+                ERROR,
+                "large files",
+                error.message,
+                error.hint or "Files above multipart_threshold would stay in the spool.",
             )
         else:
-            words = {
-                "full": "",
-                "composite": ", with a checksum of the parts",
-                "none": ", without a checksum of the whole",
-            }
-            self._tell(OK, "large files", f"an upload in parts can be begun and aborted{words[checksums]}")
+            self._left_behind.append(key)
+            self._tell(OK, "large files", f"an upload in parts can be begun, aborted and completed{words[checksums]}")
 
     def _check_looking(self) -> None:
         call = self._wait(requests.head_object(self._key, requests.encode_key(self._key)))
@@ -403,12 +439,13 @@ class Checker:
         *,
         caller: S3Client | None = None,
         expected: frozenset[int] = frozenset(),
+        options: PutOptions = _OPTIONS,
     ) -> PendingRequest:
         request = requests.put_object(
             key,
             requests.encode_key(key),
             body,
-            self._headers.of(key, _OPTIONS),
+            self._headers.of(key, options),
             crc32="" if self._form == "md5" else digest_of(body).crc32,
             md5="" if self._form == "crc32" else digest_of(body).md5,
             condition=condition,

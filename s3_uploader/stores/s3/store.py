@@ -6,7 +6,7 @@ import os
 import random as random_module
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Literal
 
@@ -30,6 +30,8 @@ from s3_uploader.stores.threads import ByteBudget, ThreadPool, Timer, TimerThrea
 MAXIMUM_SIZE = 5 * 2**40
 BYTES_IN_FLIGHT = 64 * 2**20
 """So many bytes of files may be in memory at once."""
+_SMALL = b"s3_uploader was here to see whether parts can be joined.\n"
+_CHECK_SECONDS = 30.0
 _LARGEST_SINGLE = 5 * 2**30
 
 Notice = Callable[[str, str], None]
@@ -63,6 +65,7 @@ class S3Store:
         max_attempts: int = 5,
         retry_seconds: float = 30,
         key_prefix: str = "",
+        variants: Sequence[PutOptions] = (),
         bytes_in_flight: int = BYTES_IN_FLIGHT,
         retry: RetryPolicy | None = None,
         memory: Memory | None = None,
@@ -76,6 +79,7 @@ class S3Store:
     ) -> None:
         self._bucket = bucket
         self._key_prefix = key_prefix
+        self._variants = variants
         self._bytes_in_flight = bytes_in_flight
         self._where = {
             "endpoint_url": endpoint_url,
@@ -259,8 +263,34 @@ class S3Store:
             key_prefix=self._key_prefix,
             now=now,
             stored=stored,
+            variants=self._variants,
+            upload_in_parts=self._upload_in_parts,
         )
         return checker.findings()
+
+    def _upload_in_parts(self, key: str) -> None:
+        """Store a small object as if it were a large one.
+
+        :raises StoreError: if it cannot be stored and proven.
+        """
+        import tempfile
+
+        assert self._context is not None
+        options = self._variants[0] if self._variants else PutOptions()
+        future: Future[Receipt] = Future()
+        future.set_running_or_notify_cancel()
+        with tempfile.TemporaryFile() as file:
+            file.write(_SMALL)
+            file.flush()
+            deadline = self._clock() + _CHECK_SECONDS
+            upload = MultipartUpload(
+                self._context, key, Source(file.fileno(), len(_SMALL)), options, deadline, "", future
+            )
+            self._uploads.add(upload)
+            if deadline < self._look_at:
+                self._watch(deadline)
+            upload.prepare()
+            future.result()
 
     def address(self, key: str) -> str:
         """``bucket/key``."""

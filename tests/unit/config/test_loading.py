@@ -223,6 +223,12 @@ class TestProblems:
         """A value of the wrong type or out of range is answered with what the key takes and what it was given."""
         assert problems_of({**SHORTEST, key: value}) == [f"{key}: must be {expected}, not {json.dumps(value)}"]
 
+    @pytest.mark.parametrize("url", ["https://", "http:///x", "https://a b/c", "https://host:123456/x", "http://h/#x"])
+    def test_pings_go_to_a_host(self, url: str) -> None:
+        """A URL that no ping could reach is refused, without repeating the secret that it is."""
+        (problem,) = problems_of({**SHORTEST, "ping_url": url})
+        assert problem.startswith("ping_url: must name a host")
+
     def test_a_long_value_is_cut(self) -> None:
         """A problem stays one readable line."""
         (problem,) = problems_of({**SHORTEST, "layout": "x" * 500})

@@ -54,6 +54,8 @@ _METHODS = {
     "PutObject": "put_object",
     "HeadObject": "head_object",
     "GetObject": "get_object",
+    "GetObjectAcl": "get_object_acl",
+    "GetObjectTagging": "get_object_tagging",
     "DeleteObject": "delete_object",
     "CreateMultipartUpload": "create_multipart_upload",
     "UploadPart": "upload_part",

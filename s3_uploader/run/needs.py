@@ -1,0 +1,186 @@
+"""What a run needs of this machine, found out by doing what the run does, before the first file is removed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+
+from s3_uploader.config.schema import Config
+from s3_uploader.core.errors import UploaderError
+from s3_uploader.core.model import Candidate, Finding, Fingerprint, Severity
+from s3_uploader.core.text import shown_name
+from s3_uploader.ledger import Ledger
+from s3_uploader.run.assembly import Place, failure_policy, open_claims, success_policy
+from s3_uploader.spool.open_file import OpenFile
+from s3_uploader.spool.removal import MoveTarget
+from s3_uploader.spool.root import SpoolRoot
+
+_PROBE = ".s3-uploader-check"
+_CONTENT = b"s3_uploader was here to see whether this file can be moved.\n"
+_LEDGER_FILES = ("", "-wal", "-shm", "-journal")
+OK, NOTE, ERROR = Severity.OK, Severity.NOTE, Severity.ERROR
+
+
+def check_needs(place: Place) -> list[Finding]:
+    """Whether the ledger can be kept, and whether files can be claimed and moved as the configuration says."""
+    config = place.config
+    findings = [_check_ledger(place)]
+    if config.claim_dir is not None:
+        findings.append(_check_claims(place))
+    for key, target in (("on_success", success_policy(config).move_to), ("on_failure", failure_policy(config).move_to)):
+        if target is not None:
+            findings += _check_move(place.root, key, target)
+    return findings
+
+
+def check_telling(config: Config) -> list[Finding]:
+    """Whether metrics can be written, and where pings go."""
+    findings = []
+    if config.metrics_file is not None:
+        from s3_uploader.monitoring.metrics.textfile import check_metrics_file
+
+        findings.append(check_metrics_file(config.metrics_file))
+    if config.ping_url is not None:
+        from s3_uploader.monitoring.ping import host_of
+
+        findings.append(Finding(OK, "ping_url", f"pings go to {host_of(config.ping_url)}."))
+    return findings
+
+
+def _check_ledger(place: Place) -> Finding:
+    """A ledger like the one that a run keeps is made beside it; and the one that is there must be ours to write."""
+    for suffix in _LEDGER_FILES:
+        path = place.ledger_path + suffix
+        if os.path.lexists(path) and not os.access(path, os.R_OK | os.W_OK):
+            return Finding(
+                ERROR,
+                "ledger",
+                f"{shown_name(path)} cannot be read and written by this user.",
+                "Nothing is deleted that cannot be recorded: give the file to the user that runs this program.",
+            )
+    probe = f"{place.ledger_path}{_PROBE}-{secrets.token_hex(4)}"
+    try:
+        with Ledger.open(probe, notice=lambda sentence: None):
+            pass
+    except UploaderError as error:
+        return Finding(ERROR, "ledger", error.message, error.hint)
+    finally:
+        for suffix in _LEDGER_FILES:
+            with contextlib.suppress(OSError):
+                os.unlink(probe + suffix)
+    return Finding(OK, "ledger", "what is shipped can be recorded.")
+
+
+def _check_claims(place: Place) -> Finding:
+    directory = os.path.abspath(place.config.claim_dir or "")
+    try:
+        with _as_it_was(directory), _probe(place.root) as file:
+            claims = open_claims(place)
+            assert claims is not None
+            try:
+                taken = claims.take(file.candidate)
+                claims.give_back(file.candidate)
+                returned = _is_there(place.root, file.candidate.name)
+            finally:
+                claims.close()
+    except UploaderError as error:
+        return Finding(ERROR, "claim_dir", error.message, error.hint)
+    except OSError as error:
+        return Finding(
+            ERROR,
+            "claim_dir",
+            f"no file can be claimed by a rename into {shown_name(directory)}: {error.strerror or error}.",
+            "Put claim_dir beside the spool, on the same mount, and let the user that runs this program write to it.",
+        )
+    if not taken or not returned:
+        return Finding(
+            ERROR,
+            "claim_dir",
+            f"a file that was claimed in {shown_name(directory)} could not be given back.",
+            "Let the user that runs this program write to the spool and to claim_dir.",
+        )
+    return Finding(OK, "claim_dir", f"files can be claimed in {shown_name(directory)}.")
+
+
+def _check_move(root: SpoolRoot, key: str, target: MoveTarget) -> list[Finding]:
+    """Move a small file there as a run would, and remove it again."""
+    moved = ""
+    try:
+        with _as_it_was(target.path), _probe(root) as file:
+            try:
+                moved = target.receive(root.descriptor, file.candidate.name, file)
+                is_copied = os.stat(moved, follow_symlinks=False).st_dev != file.fingerprint.device
+            finally:
+                if moved:
+                    os.unlink(moved)
+    except OSError as error:
+        return [
+            Finding(
+                ERROR,
+                key,
+                f"files cannot be moved to {shown_name(target.path)}: {error.strerror or error}.",
+                "They would stay in the spool: correct move_to, or let the user that runs this program make it and "
+                "write to it.",
+            )
+        ]
+    findings = [Finding(OK, key, f"files can be moved to {shown_name(target.path)}.")]
+    if is_copied:
+        findings.append(
+            Finding(
+                NOTE,
+                key,
+                f"{shown_name(target.path)} lies on another file system than the spool.",
+                "Files are copied there, slowly; each leaves the spool once its copy is on the disk.",
+            )
+        )
+    return findings
+
+
+@contextlib.contextmanager
+def _probe(root: SpoolRoot) -> Iterator[OpenFile]:
+    """A small file at the top of the spool. It is open for writing all the time, so that no run ships it.
+
+    :raises OSError: if it cannot be made.
+    """
+    name = f"{_PROBE}-{secrets.token_hex(6)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    writer = os.open(name, flags, 0o600, dir_fd=root.descriptor)
+    reader = -1
+    try:
+        os.write(writer, _CONTENT)
+        reader = root.open_file((), name)
+        seen = Fingerprint.of(os.fstat(reader))
+        candidate = Candidate((), name, name, None, None, "", seen.mtime_ns, seen.size)
+        yield OpenFile(candidate, reader, seen, root)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=root.descriptor)
+        for descriptor in (writer, reader):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _as_it_was(directory: str) -> Iterator[None]:
+    """Remove afterwards what was made of a path meanwhile: made by another user it might not be writable for runs."""
+    missing = []
+    path = directory
+    while not os.path.lexists(path) and path != os.path.dirname(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            for path in missing:
+                os.rmdir(path)
+
+
+def _is_there(root: SpoolRoot, name: str) -> bool:
+    try:
+        root.stat((), name)
+    except OSError:
+        return False
+    return True
