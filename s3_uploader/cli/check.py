@@ -12,7 +12,7 @@ from s3_uploader.cli.exit_codes import DESTINATION_UNUSABLE, OK, USAGE
 from s3_uploader.cli.output import print_json, print_lines
 from s3_uploader.cli.settings import load
 from s3_uploader.config import Config
-from s3_uploader.core.errors import StateError, UploaderError
+from s3_uploader.core.errors import EngineUnavailable, StateError, UploaderError
 from s3_uploader.core.model import Finding, Proof, Receipt, Severity
 from s3_uploader.core.text import shown_text
 from s3_uploader.ledger import Ledger
@@ -70,11 +70,15 @@ def check(config_file: str, *, as_json: bool) -> int:
     with _ledger(ledger_path) as ledger:
         # What is found here is what the next run knows, and what earlier runs found is what is looked at.
         memory = None if ledger is None else ledger.endpoint_memory(prefix=assembly.ENDPOINT_MEMORY)
-        store = assembly.build_store(configuration, notice=notice, memory=memory)
+        store = assembly.shipping_store(
+            configuration, notice=notice, memory=memory, state_dir=os.path.dirname(ledger_path) or os.curdir
+        )
         try:
             store.open()
             remote += store.check(now=time.time(), stored=stored)
             remote += _look_for_spool(configuration, store)
+        except EngineUnavailable as error:
+            local.append(Finding(Severity.ERROR, "configuration", error.message, error.hint))
         except UploaderError as error:
             remote.append(Finding(Severity.ERROR, "destination", error.message, error.hint))
         finally:
