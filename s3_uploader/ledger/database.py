@@ -3,7 +3,9 @@
 Durability (https://www.sqlite.org/pragma.html#pragma_synchronous): in WAL mode ``FULL`` makes a commit wait until it is
 on the disk; ``NORMAL`` leaves that to later, and a power cut may then take the last commits back but never damages the
 file. What a deletion rests on is committed with ``FULL``, a note that a run began with ``NORMAL``: that costs no
-``fsync``, which a minute's tick on an SD card would feel.
+``fsync``, which a minute's tick on an SD card would feel. With a rollback journal all is committed with ``FULL``, since
+less might damage the file. Its file stays (``PERSIST``): another host that has the state of the directory in its cache
+would miss a journal that was made a moment ago, and take what a killed run has left half written for the ledger.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any, TypeVar
 
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.text import shown_name
+from s3_uploader.ledger.journal import Journal, alone, journal_of, look_anew
 from s3_uploader.ledger.schema import APPLICATION_ID, MIGRATIONS, VERSION, VIEWS_OF_OLDER
 
 Result = TypeVar("Result")
@@ -27,7 +30,11 @@ Parameters = Sequence[Any] | Mapping[str, Any]
 
 _SET_ASIDE_KEPT = 3
 _LARGE_WAL = 256 * 1024
+_LARGE_JOURNAL = 1024 * 1024
 _COMPANIONS = ("-wal", "-shm", "-journal")
+_READER_SECONDS = 5.0
+_CACHES_EXPIRE = 2.0
+"""Seconds after which a file system in user space has looked at a file again."""
 _FILES_ARE_KEPT = "Until then no file is deleted."
 
 
@@ -50,6 +57,8 @@ class Database:
         self._connection: sqlite3.Connection
         self._identity: tuple[int, int] | None = None
         self._durable = False
+        self._directory = os.path.dirname(path)
+        self._journal = journal_of(self._directory)
         self._open()
 
     def transact(self, work: Callable[[sqlite3.Connection], Result], *, durable: bool) -> Result:
@@ -66,7 +75,7 @@ class Database:
 
         :raises StateError: if it cannot be read.
         """
-        return self._with_second_chance(lambda: self._connection.execute(sql, parameters).fetchall())
+        return self._with_second_chance(lambda: _fetched(self._connection, sql, parameters))
 
     def close(self) -> None:
         """Close the file; may be called twice.
@@ -75,6 +84,9 @@ class Database:
         which keeps out readers that may not create one. A second connection that can only read prevents both: it is
         the last one, and cannot do either (https://www.sqlite.org/wal.html#avoiding_excessively_large_wal_files).
         """
+        if self._journal is not Journal.WAL:
+            self._disconnect()
+            return
         with contextlib.suppress(sqlite3.Error, OSError):
             if os.path.getsize(self._path + "-wal") > _LARGE_WAL:
                 self._connection.execute("PRAGMA busy_timeout = 0")
@@ -88,22 +100,44 @@ class Database:
         self._disconnect()
 
     def _with_second_chance(self, work: Callable[[], Result]) -> Result:
-        try:
-            return work()
-        except sqlite3.Error as error:
-            if not _is_damage(error):
-                raise explained(error, self._path) from error
-            self._disconnect()
-            self._set_aside(str(error))
+        for is_last in (self._journal is not Journal.CAUTIOUS, True):
+            try:
+                with self._access():
+                    return work()
+            except sqlite3.Error as error:
+                if not _is_damage(error):
+                    raise explained(error, self._path) from error
+                self._disconnect()
+                if is_last:
+                    self._set_aside(str(error))
+                    break
+            # What another host writes may have been seen by half.
+            time.sleep(_CACHES_EXPIRE)
         self._open()
         try:
-            return work()
+            with self._access():
+                return work()
         except sqlite3.Error as error:
             raise explained(error, self._path) from error
 
+    @contextlib.contextmanager
+    def _access(self) -> Iterator[None]:
+        """Have an open connection; where that is needed, alone and a new one."""
+        if self._journal is not Journal.CAUTIOUS:
+            yield
+            return
+        with alone(self._directory, seconds=self._busy_seconds):
+            look_anew(self._path)
+            try:
+                self._connect()
+                self._roll_back_from_now_on()
+                yield
+            finally:
+                self._disconnect()
+
     def _transact(self, work: Callable[[sqlite3.Connection], Result], *, durable: bool) -> Result:
         connection = self._connection
-        if durable != self._durable:
+        if durable != self._durable and self._journal is Journal.WAL:
             connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._durable = durable
         connection.execute("BEGIN IMMEDIATE")
@@ -133,9 +167,18 @@ class Database:
             raise explained(error, self._path) from error
 
     def _open_once(self) -> None:
+        if self._journal is Journal.CAUTIOUS:
+            with alone(self._directory, seconds=self._busy_seconds):
+                look_anew(self._path)
+                try:
+                    self._connect()
+                    self._prepare()
+                finally:
+                    self._disconnect()
+            return
         # Not while another process replaces the file: SQLite finds the WAL by its name, and would take the new file's
         # WAL for that of the old one.
-        with _directory_locked(os.path.dirname(self._path), fcntl.LOCK_SH):
+        with _directory_locked(self._directory, fcntl.LOCK_SH):
             try:
                 self._connect()
                 self._prepare()
@@ -147,6 +190,8 @@ class Database:
         self._identity = None
         self._connection = sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None)
         self._identity = _identity(self._path)
+        if self._journal is not Journal.WAL:
+            _map_no_index(self._connection)
 
     def _disconnect(self) -> None:
         with contextlib.suppress(sqlite3.Error, AttributeError):
@@ -155,13 +200,35 @@ class Database:
     def _prepare(self) -> None:
         connection = self._connection
         # Nothing is written before it is clear that the file is ours.
-        version = _our_version(connection, self._path)
-        _switch_to_wal(connection, self._busy_seconds)
-        self._durable = False
-        connection.execute("PRAGMA synchronous = NORMAL")
+        try:
+            version = _our_version(connection, self._path)
+            if self._journal is Journal.WAL:
+                _switch_to_wal(connection, self._busy_seconds)
+                self._durable = False
+                connection.execute("PRAGMA synchronous = NORMAL")
+            else:
+                self._roll_back_from_now_on()
+        except sqlite3.OperationalError as error:
+            if self._journal is Journal.WAL or "locked" not in str(error) or not os.path.exists(self._path + "-wal"):
+                raise
+            raise self._not_converted() from error
         if version < VERSION:
             self._transact(_migrate, durable=True)
         connection.execute("SELECT only FROM totals").fetchall()
+
+    def _roll_back_from_now_on(self) -> None:
+        """Write with a rollback journal; a ledger that has a write-ahead log loses it, once nobody else has it open."""
+        for statement in ("journal_mode = PERSIST", f"journal_size_limit = {_LARGE_JOURNAL}", "synchronous = FULL"):
+            self._connection.execute(f"PRAGMA {statement}").fetchall()
+        _share_again(self._connection)
+
+    def _not_converted(self) -> StateError:
+        return StateError(
+            f"The ledger {shown_name(self._path)} has a write-ahead log, which its file system does not allow safely, "
+            "and another process has it open, so that it cannot be given another journal.",
+            hint="End that process, an older version of this program perhaps on another host; or name a state_dir on a "
+            f"local file system. {_FILES_ARE_KEPT}",
+        )
 
     def _set_aside(self, reason: str) -> None:
         directory, name = os.path.split(self._path)
@@ -200,15 +267,34 @@ class ReadOnlyDatabase:
         self._path = path
         self._connection: sqlite3.Connection | None = None
         self._immutable = False
-        self._connect()
+        self._journal = journal_of(os.path.dirname(path))
+        with self._access():
+            self._connect()
 
     def read(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """The rows of one query, as of now.
 
         :raises StateError: if it cannot be read.
         """
-        if self._immutable and not self._is_quiet():
-            self._connect()
+        with self._access():
+            if self._journal is Journal.CAUTIOUS or (self.is_unchanging and not self._is_quiet()):
+                self._connect()
+            return self._read(sql, parameters)
+
+    @contextlib.contextmanager
+    def _access(self) -> Iterator[None]:
+        """Where that is needed, have the ledger alone, and no connection open afterwards."""
+        if self._journal is not Journal.CAUTIOUS:
+            yield
+            return
+        with alone(os.path.dirname(self._path), seconds=_READER_SECONDS):
+            look_anew(self._path)
+            try:
+                yield
+            finally:
+                self.close()
+
+    def _read(self, sql: str, parameters: Parameters) -> list[Row]:
         try:
             return self._query(sql, parameters)
         except sqlite3.Error as error:
@@ -220,6 +306,15 @@ class ReadOnlyDatabase:
             return self._query(sql, parameters)
         except sqlite3.Error as error:
             raise explained(error, self._path, reading=True) from error
+
+    @property
+    def is_unchanging(self) -> bool:
+        """Whether it is read as a file that nobody changes.
+
+        One with a write-ahead log is that while there is none. Where the log cannot be had safely, what is in it is not
+        read, since to map its index might end this process; the next run gives that ledger another journal.
+        """
+        return self._immutable
 
     def transact(self, work: Callable[[sqlite3.Connection], Result], *, durable: bool) -> Result:
         """Refuse: always raises :class:`StateError`."""
@@ -233,7 +328,7 @@ class ReadOnlyDatabase:
 
     def _query(self, sql: str, parameters: Parameters) -> list[Row]:
         assert self._connection is not None
-        return self._connection.execute(sql, parameters).fetchall()
+        return _fetched(self._connection, sql, parameters)
 
     def _is_quiet(self) -> bool:
         return not any(os.path.exists(self._path + companion) for companion in _COMPANIONS)
@@ -246,11 +341,12 @@ class ReadOnlyDatabase:
             _migrate(self._connection)
             return
         # Without a WAL nobody is writing. SQLite would create one merely to read; "immutable" makes it leave that.
-        self._immutable = self._is_quiet()
+        self._immutable = self._journal is Journal.WAL and self._is_quiet()
+        if self._journal is not Journal.WAL:
+            _roll_back(self._path)
         try:
-            query = "mode=ro&immutable=1" if self._immutable else "mode=ro"
-            self._connection = sqlite3.connect(_uri(self._path, query), uri=True, timeout=5, isolation_level=None)
-            version = _our_version(self._connection, self._path)
+            version = self._open_and_ask()
+            assert self._connection is not None
             if version == 0:  # a run is just creating it
                 self.close()
                 self._connection = sqlite3.connect(":memory:", isolation_level=None)
@@ -265,6 +361,60 @@ class ReadOnlyDatabase:
         except BaseException:
             self.close()
             raise
+
+    def _open_and_ask(self) -> int:
+        """Open the file; returns the version of its schema."""
+        if self._journal is Journal.WAL:
+            self._connection = self._opened("mode=ro&immutable=1" if self._immutable else "mode=ro")
+            return _our_version(self._connection, self._path)
+        self._connection = connection = self._opened("mode=ro")
+        try:
+            _map_no_index(connection)
+            version = _our_version(connection, self._path)
+            _share_again(connection)
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise
+            # It has a write-ahead log, from an older version or another place, that only its writer may look into.
+            self.close()
+            self._immutable = True
+            self._connection = self._opened("mode=ro&immutable=1")
+            return _our_version(self._connection, self._path)
+        return version
+
+    def _opened(self, query: str) -> sqlite3.Connection:
+        return sqlite3.connect(_uri(self._path, query), uri=True, timeout=_READER_SECONDS, isolation_level=None)
+
+
+def _map_no_index(connection: sqlite3.Connection) -> None:
+    """Before anything is read: so SQLite keeps the index of a write-ahead log in its own memory and maps no file.
+
+    Not by a look at the file's header: to close a file drops all locks that this process has on it, SQLite's included.
+    """
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
+
+
+def _share_again(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA locking_mode = NORMAL").fetchall()
+    # With the next access the lock goes back.
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+
+
+def _roll_back(path: str) -> None:
+    """Undo what a run was killed in the middle of, if this user may; a reader that may only read cannot."""
+    with contextlib.suppress(OSError, sqlite3.Error):
+        with open(path + "-journal", "rb") as file:
+            is_hot = any(file.read(8))
+        if is_hot:
+            connection = sqlite3.connect(_uri(path, "mode=rw"), uri=True, timeout=_READER_SECONDS, isolation_level=None)
+            try:
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+            finally:
+                connection.close()
+
+
+def _fetched(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> list[Row]:
+    return connection.execute(sql, parameters).fetchall()
 
 
 class _ForeignFile(Exception):

@@ -17,10 +17,12 @@ from s3_uploader.core.errors import StateError
 from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.columns import SHIPPED_COLUMNS, int64, restored, shipped_row, stored
 from s3_uploader.ledger.database import ReadOnlyDatabase, explained
+from s3_uploader.ledger.journal import Journal, alone, journal_of, look_anew
 from s3_uploader.ledger.rows import ShippedRow
 from s3_uploader.ledger.shipped import narrow
 
 _PIECE = 1000
+_WAIT_SECONDS = 30.0
 _NAMES = [name.strip() for name in SHIPPED_COLUMNS.split(",")]
 _DESTINATION = _NAMES.index("destination")
 _NOT_NEEDED = {"mtime_ns": "0", "period_begin": "NULL", "seconds": "0", "run": "NULL"}
@@ -60,8 +62,11 @@ class Snapshot:
     def __init__(self, ledger_path: str, *, destination: str) -> None:
         self._ledger_path = ledger_path
         self._destination = destination
+        self._journal = journal_of(os.path.dirname(ledger_path))
         # Whether it is a ledger, and one that this program and this user may read.
-        ReadOnlyDatabase(ledger_path).close()
+        database = ReadOnlyDatabase(ledger_path)
+        self._is_unchanging = database.is_unchanging
+        database.close()
         # To others a ledger that is not there is an empty one. Here that would read as if nothing were missing.
         if not os.path.exists(ledger_path):
             raise StateError(f"There is no ledger {shown_name(ledger_path)}.", hint=_WHERE_IT_MAY_BE)
@@ -185,9 +190,16 @@ class Snapshot:
 
     def _copy(self, sql: str, parameters: Sequence[Any]) -> None:
         """Make a table out of the ledger, in one statement, so that it is of one moment."""
-        quiet = not any(os.path.exists(self._ledger_path + ending) for ending in ("-wal", "-shm", "-journal"))
+        if self._journal is not Journal.CAUTIOUS:
+            self._copy_now(sql, parameters)
+            return
+        with alone(os.path.dirname(self._ledger_path), seconds=_WAIT_SECONDS):
+            look_anew(self._ledger_path)
+            self._copy_now(sql, parameters)
+
+    def _copy_now(self, sql: str, parameters: Sequence[Any]) -> None:
         try:
-            self._attach(immutable=quiet)
+            self._attach(immutable=self._is_quiet())
         except sqlite3.Error as error:
             raise explained(error, self._ledger_path, reading=True) from error
         try:
@@ -196,6 +208,11 @@ class Snapshot:
             raise self._explained(error) from error
         finally:
             self._connection.execute("DETACH ledger")
+
+    def _is_quiet(self) -> bool:
+        if self._journal is not Journal.WAL:
+            return self._is_unchanging
+        return not any(os.path.exists(self._ledger_path + ending) for ending in ("-wal", "-shm", "-journal"))
 
     def _attach(self, *, immutable: bool) -> None:
         quoted = os.path.abspath(self._ledger_path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")

@@ -26,6 +26,7 @@ import msgspec
 
 from s3_uploader.core.errors import LockHeld, StateError
 from s3_uploader.core.procfs import command_line, file_system_at, is_local, start_ticks
+from s3_uploader.core.range_lock import belongs_to_process
 from s3_uploader.core.text import shown_name
 from s3_uploader.spool import holder as holders
 from s3_uploader.spool import lock_file
@@ -169,7 +170,7 @@ class _Locks:
     def _take_file(self) -> _Blocked | None:
         file_system = file_system_at(self._directory)
         self._is_local = is_local(file_system)
-        self._by_process = file_system.startswith("fuse")
+        self._by_process = belongs_to_process(file_system)
         for _ in range(_REOPENED):
             try:
                 descriptor = lock_file.open_lock_file(self._directory, base_dir=self._base_dir)
@@ -394,7 +395,7 @@ def _holder_of_lock_file(directory: int, note: Holder | None) -> Holder | None:
     if descriptor is None:
         return None
     try:
-        if not lock_file.is_held(descriptor, by_process=file_system_at(directory).startswith("fuse")):
+        if not lock_file.is_held(descriptor, by_process=belongs_to_process(file_system_at(directory))):
             return None
         return holders.identify(None, holders.decoded(lock_file.read_note(descriptor)) or note)
     finally:

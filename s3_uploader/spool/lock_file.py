@@ -4,21 +4,16 @@ A byte-range lock is carried to the server by NFSv4, SMB and those file systems 
 lock on a directory never is. The locked bytes begin at :data:`FIRST_BYTE`, behind anything that is written in the file:
 where locks are mandatory (SMB) the note about the holder can still be read. There is one byte for each CRC-32, so that
 a part of the files can be locked by a part of the range; a run that ships all of them takes the whole.
-
-The lock belongs to the open file (``F_OFD_SETLK`` in ``fcntl(2)``), so that closing another descriptor of the file does
-not drop it. Over FUSE it belongs to the process: the kernel tells a file system in user space of the end of a process,
-but not of the end of an open file that has a lock (``fuse_setlk`` in Linux), and the lock of a killed run would stay.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
-import struct
 
+from s3_uploader.core import range_lock
 from s3_uploader.core.errors import SpoolError
 
 LOCK_NAME = ".s3-uploader.lock"
@@ -30,12 +25,6 @@ MOST_NOTE_BYTES = 16 * 1024
 
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _NOT_PLAIN = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.ENOTDIR)
-# ``struct flock`` of Linux with 64-bit offsets: type, whence, start, length, process.
-_FLOCK = struct.Struct("@hhqqi4x")
-_OF_OPEN_FILE = getattr(fcntl, "F_OFD_SETLK", None)
-_WHOSE_OF_OPEN_FILE = getattr(fcntl, "F_OFD_GETLK", None)
-_HELD = (errno.EAGAIN, errno.EACCES)
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
 
 
 def open_lock_file(base_fd: int, *, base_dir: str) -> int:
@@ -89,29 +78,18 @@ def is_in_place(descriptor: int, base_fd: int) -> bool:
 
 
 def try_lock(descriptor: int, *, shared: bool, by_process: bool) -> bool | None:
-    """``True``: locked; ``False``: another one holds it; ``None``: there are no such locks here.
-
-    :param by_process: the lock is to belong to the process, not to the open file.
-    """
-    return _set(descriptor, fcntl.F_RDLCK if shared else fcntl.F_WRLCK, by_process=by_process)
+    """See :func:`s3_uploader.core.range_lock.try_lock`."""
+    return range_lock.try_lock(descriptor, first=FIRST_BYTE, length=RANGE, shared=shared, by_process=by_process)
 
 
 def unlock(descriptor: int, *, by_process: bool) -> None:
-    """Let go. A copy of the descriptor in a process that was forked would hold the lock otherwise."""
-    with contextlib.suppress(OSError):
-        _set(descriptor, fcntl.F_UNLCK, by_process=by_process)
+    """See :func:`s3_uploader.core.range_lock.unlock`."""
+    range_lock.unlock(descriptor, first=FIRST_BYTE, length=RANGE, by_process=by_process)
 
 
 def is_held(descriptor: int, *, by_process: bool) -> bool:
     """Whether anybody holds a lock on the file; takes none."""
-    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, FIRST_BYTE, RANGE, 0)
-    command = fcntl.F_GETLK if by_process or _WHOSE_OF_OPEN_FILE is None else _WHOSE_OF_OPEN_FILE
-    try:
-        answer = fcntl.fcntl(descriptor, command, asked)
-    except OSError:
-        return False
-    kind: int = _FLOCK.unpack(answer)[0]
-    return kind != fcntl.F_UNLCK
+    return range_lock.is_held(descriptor, first=FIRST_BYTE, length=RANGE, by_process=by_process)
 
 
 def remove(base_fd: int) -> None:
@@ -137,20 +115,6 @@ def write_note(descriptor: int, note: bytes) -> None:
             return
         os.pwrite(descriptor, note, 0)
         os.ftruncate(descriptor, len(note))
-
-
-def _set(descriptor: int, kind: int, *, by_process: bool) -> bool | None:
-    wanted = _FLOCK.pack(kind, os.SEEK_SET, FIRST_BYTE, RANGE, 0)
-    command = fcntl.F_SETLK if by_process or _OF_OPEN_FILE is None else _OF_OPEN_FILE
-    try:
-        fcntl.fcntl(descriptor, command, wanted)
-    except OSError as error:
-        if error.errno in _HELD:
-            return False
-        if error.errno in _NO_LOCKS:
-            return None
-        raise
-    return True
 
 
 def _insist_on_plain(status: os.stat_result, base_dir: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,19 @@ def archived(hosts: TwoHosts) -> dict[str, str]:
     return {str(path.relative_to(archive)): path.read_text() for path in archive.rglob("*") if path.is_file()}
 
 
+def shipped_and_known(hosts: TwoHosts, config: Path, outputs: list[str]) -> None:
+    """Everything has arrived, and the ledger that both hosts write knows of each file and is whole."""
+    ledgers = list((hosts.below / "home").rglob("ledger*.sqlite3*"))
+    assert not [path.name for path in ledgers if "corrupt" in path.name], outputs
+    assert len(archived(hosts)) == FILES, outputs
+    history = hosts.run("a", COMMAND, "history", "--format", "csv", config, XDG_STATE_HOME=str(hosts.seen / "home"))
+    assert len(history.stdout.splitlines()) == FILES + 1, history.stdout[-500:]
+    (ledger,) = (path for path in ledgers if path.suffix == ".sqlite3")
+    with closing(sqlite3.connect(ledger)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("PRAGMA journal_mode").fetchall() != [("wal",)]
+
+
 def waiting(hosts: TwoHosts) -> list[Path]:
     """What producers wrote and is not shipped yet."""
     return [path for path in (hosts.below / "spool").rglob("*.dat") if path.is_file()]
@@ -66,7 +81,7 @@ def test_one_of_two_hosts_has_the_spool(hosts: TwoHosts) -> None:
     """Runs of two hosts in one spool do not overlap, and no later run replaces what either has delivered."""
     fill(hosts, "first")
     configs = {name: configure(hosts, name, state_dir=f"/var/tmp/{hosts.seen.parent.name}-{name}") for name in NAMES}
-    started = [hosts.start(name, COMMAND, "run", configs[name], HOME="/nonexistent") for name in NAMES]
+    started = [hosts.start(name, COMMAND, "run", configs[name]) for name in NAMES]
     outputs = [process.communicate(timeout=120)[0] for process in started]
     assert [process.returncode for process in started] == [0, 0], outputs
     shipped = [output.count("has been uploaded") for output in outputs]
@@ -78,6 +93,27 @@ def test_one_of_two_hosts_has_the_spool(hosts: TwoHosts) -> None:
         assert hosts.run(name, COMMAND, "run", configs[name]).returncode == 1
     assert archived(hosts) == before
     assert len(waiting(hosts)) == FILES
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_two_hosts_write_one_ledger(hosts: TwoHosts, older: bool) -> None:
+    """Uploaders that claim and share a home directory keep one history, also where an older version began it."""
+    fill(hosts, "first")
+    (hosts.below / "claims").mkdir()
+    home = str(hosts.seen / "home")
+    configs = {name: configure(hosts, name, claim_dir=str(hosts.seen / "claims")) for name in NAMES}
+    if older:
+        begun = hosts.run("a", COMMAND, "run", configs["a"], "--max-runtime", "0.001", XDG_STATE_HOME=home)
+        assert begun.returncode == 0
+        (ledger,) = (hosts.below / "home").rglob("ledger.sqlite3")
+        with closing(sqlite3.connect(ledger)) as connection:
+            assert connection.execute("PRAGMA journal_mode = WAL").fetchall() == [("wal",)]
+    started = [hosts.start(name, COMMAND, "run", configs[name], XDG_STATE_HOME=home) for name in NAMES]
+    looked = [hosts.run(name, COMMAND, "status", "--json", configs[name], XDG_STATE_HOME=home) for name in NAMES * 2]
+    outputs = [process.communicate(timeout=120)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0], outputs
+    assert [each.returncode for each in looked] == [0] * 4, [each.stdout for each in looked]
+    shipped_and_known(hosts, configs["a"], outputs)
 
 
 def test_the_holder_on_another_host_is_named(hosts: TwoHosts) -> None:

@@ -1,0 +1,116 @@
+"""Which journal a ledger gets, by what its directory lies on; and access to it one at a time, where that is needed.
+
+A write-ahead log (WAL) costs one ``fsync`` a commit and lets people read while a run writes. It needs two things. Its
+index is memory that all processes map, so they must be on one host (https://www.sqlite.org/wal.html). And that memory
+is a file: where the file system has no room for a page of it when that is written to, the kernel ends the process with
+SIGBUS. On a file system that writes each block in its place, in blocks of at least a page, SQLite has reserved the room
+before. Everywhere else there is the rollback journal, which maps nothing, and costs more ``fsync``.
+
+Between hosts SQLite's locks are enough where taking a lock makes a client look at the file anew: NFS, SMB, 9p. A file
+system in user space caches content and size on each host, and nothing tells it of a lock. There a lock of our own comes
+first, and after it the file is looked at and opened anew for each access.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+
+from s3_uploader.core.procfs import file_system_at, is_local
+from s3_uploader.core.range_lock import belongs_to_process, try_lock, unlock
+
+LOCK_NAME = "ledger.lock"
+
+_WRITES_IN_PLACE = frozenset(("ext2", "ext3", "ext4", "f2fs", "jfs", "ramfs", "reiserfs", "tmpfs", "xfs"))
+_SMALLEST_BLOCK = 4096
+_LOCKS_LOOK_ANEW = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "gfs2", "ocfs2", "lustre", "gpfs")
+_FIRST_PAUSE = 0.002
+_LONGEST_PAUSE = 0.05
+
+
+class Journal(enum.Enum):
+    """How a ledger is written."""
+
+    WAL = "a write-ahead log"
+    ROLLBACK = "a rollback journal"
+    CAUTIOUS = "a rollback journal, and one process after the other, each with a fresh look"
+
+
+def journal_of(directory: str) -> Journal:
+    """The journal of a ledger in that directory; of a file system that is not known nothing is assumed."""
+    try:
+        descriptor = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return Journal.WAL  # SQLite says what is wrong with it
+    try:
+        return choose(file_system_at(descriptor), block=os.fstatvfs(descriptor).f_bsize)
+    except OSError:
+        return Journal.CAUTIOUS
+    finally:
+        os.close(descriptor)
+
+
+def choose(file_system: str, *, block: int) -> Journal:
+    """:func:`journal_of` by the type of the file system (empty if it is not known) and the size of its blocks."""
+    if file_system in _WRITES_IN_PLACE and block >= _SMALLEST_BLOCK:
+        return Journal.WAL
+    if is_local(file_system) or file_system.startswith(_LOCKS_LOOK_ANEW):
+        return Journal.ROLLBACK
+    return Journal.CAUTIOUS
+
+
+@contextlib.contextmanager
+def alone(directory: str, *, seconds: float) -> Iterator[None]:
+    """Have a ledger alone, among the processes of this host and of others.
+
+    As far as it can be had: who may not lock goes on after all, with SQLite's own locks. So does who has waited for
+    longer than ``seconds``.
+    """
+    until = time.monotonic() + seconds
+    place = file = -1
+    by_process = False
+    try:
+        with contextlib.suppress(OSError):
+            place = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            # First this: to close the other file may drop the lock of another process on this host.
+            _wait_for(lambda: _try_flock(place), until)
+            by_process = belongs_to_process(file_system_at(place))
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            file = os.open(LOCK_NAME, flags, 0o600, dir_fd=place)
+            _wait_for(
+                lambda: try_lock(file, first=0, length=1, shared=False, by_process=by_process) is not False, until
+            )
+        yield
+    finally:
+        if file >= 0:
+            unlock(file, first=0, length=1, by_process=by_process)
+            os.close(file)
+        if place >= 0:
+            with contextlib.suppress(OSError):
+                fcntl.flock(place, fcntl.LOCK_UN)
+            os.close(place)
+
+
+def look_anew(path: str) -> None:
+    """Make this host ask for size and times of a file again: the answer to a change of its mode brings them along."""
+    with contextlib.suppress(OSError):
+        os.chmod(path, os.stat(path).st_mode & 0o7777)
+
+
+def _wait_for(attempt: Callable[[], bool], until: float) -> None:
+    pause = _FIRST_PAUSE
+    while not attempt() and time.monotonic() < until:
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def _try_flock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

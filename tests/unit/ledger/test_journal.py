@@ -1,0 +1,191 @@
+"""Which journal a ledger gets by what it lies on, and that each of them records the same."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from s3_uploader.core.errors import StateError
+from s3_uploader.ledger import Ledger
+from s3_uploader.ledger import database as database_module
+from s3_uploader.ledger import snapshot as snapshot_module
+from s3_uploader.ledger.journal import LOCK_NAME, Journal, alone, choose, journal_of
+from s3_uploader.ledger.snapshot import Snapshot
+from tests.ledger_values import shipped
+
+Choose = Callable[[Journal], None]
+
+
+@pytest.fixture
+def lies_on(monkeypatch: pytest.MonkeyPatch) -> Choose:
+    """Says what the state directory lies on."""
+
+    def lie(journal: Journal) -> None:
+        for module in (database_module, snapshot_module):
+            monkeypatch.setattr(module, "journal_of", lambda directory: journal)
+
+    monkeypatch.setattr(database_module, "_CACHES_EXPIRE", 0.0)
+    return lie
+
+
+def journal_mode(path: Path) -> str:
+    """What is written in the file about its journal."""
+    with closing(sqlite3.connect(path)) as connection:
+        return str(connection.execute("PRAGMA journal_mode").fetchall()[0][0])
+
+
+def maps_an_index() -> bool:
+    """Whether this process has mapped the index of a write-ahead log."""
+    return "ledger.sqlite3-shm" in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.parametrize(
+    ("file_system", "block", "journal"),
+    [
+        ("ext4", 4096, Journal.WAL),
+        ("xfs", 4096, Journal.WAL),
+        ("tmpfs", 4096, Journal.WAL),
+        ("ext4", 1024, Journal.ROLLBACK),
+        ("xfs", 512, Journal.ROLLBACK),
+        ("btrfs", 4096, Journal.ROLLBACK),
+        ("zfs", 131072, Journal.ROLLBACK),
+        ("overlay", 4096, Journal.ROLLBACK),
+        ("vfat", 4096, Journal.ROLLBACK),
+        ("nfs", 1048576, Journal.ROLLBACK),
+        ("nfs4", 1048576, Journal.ROLLBACK),
+        ("cifs", 4096, Journal.ROLLBACK),
+        ("smb3", 4096, Journal.ROLLBACK),
+        ("9p", 4096, Journal.ROLLBACK),
+        ("fuse", 4096, Journal.CAUTIOUS),
+        ("fuse.sshfs", 4096, Journal.CAUTIOUS),
+        ("fuseblk", 4096, Journal.CAUTIOUS),
+        ("virtiofs", 4096, Journal.CAUTIOUS),
+        ("", 4096, Journal.CAUTIOUS),
+    ],
+)
+def test_what_the_state_directory_lies_on_decides(file_system: str, block: int, journal: Journal) -> None:
+    """A log is for disks of one host that write in place; what is not known is treated with the most caution."""
+    assert choose(file_system, block=block) is journal
+
+
+def test_a_directory_that_cannot_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that is missing is for SQLite to complain of; of one that does not answer nothing is assumed."""
+    assert journal_of(str(tmp_path / "missing")) is Journal.WAL
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fstatvfs", fail)
+    assert journal_of(str(tmp_path)) is Journal.CAUTIOUS
+
+
+@pytest.mark.parametrize("journal", [Journal.ROLLBACK, Journal.CAUTIOUS])
+def test_what_is_recorded_is_read_at_once(tmp_path: Path, lies_on: Choose, journal: Journal) -> None:
+    """Several runs and readers have the ledger open at once and see what the others wrote, without any log."""
+    lies_on(journal)
+    path = tmp_path / "ledger.sqlite3"
+    with Ledger.open(str(path)) as one, Ledger.open(str(path)) as other, Ledger.open_readonly(str(path)) as reader:
+        for number, ledger in enumerate([one, other, one]):
+            ledger.commit_batch(shipped=[shipped(path=f"a/{number}")])
+            assert [row.path for row in reader.history()] == [f"a/{each}" for each in range(number + 1)]
+        assert other.totals().shipped_files == 3
+        assert not maps_an_index()
+    assert journal_mode(path) != "wal"
+    with Snapshot(str(path), destination=shipped().destination) as snapshot:
+        assert snapshot.select().rows == 3
+    assert {name.name for name in tmp_path.iterdir()} <= {path.name, f"{path.name}-journal", LOCK_NAME}
+
+
+@pytest.mark.parametrize("journal", [Journal.ROLLBACK, Journal.CAUTIOUS])
+def test_a_ledger_with_a_log_is_given_another_journal(tmp_path: Path, lies_on: Choose, journal: Journal) -> None:
+    """What an older version recorded stays, also what is only in its log, and no index is mapped on the way."""
+    path = tmp_path / "ledger.sqlite3"
+    with Ledger.open(str(path)) as ledger:
+        ledger.commit_batch(shipped=[shipped(path="old")])
+    assert journal_mode(path) == "wal"
+    lies_on(journal)
+    with Ledger.open_readonly(str(path)) as reader:
+        list(reader.history())
+        assert not maps_an_index()
+    with Ledger.open(str(path)) as ledger:
+        ledger.commit_batch(shipped=[shipped(path="new")])
+        assert not maps_an_index()
+    with Ledger.open_readonly(str(path)) as reader:
+        assert [row.path for row in reader.history()] == ["old", "new"]
+    assert not (tmp_path / "ledger.sqlite3-wal").exists()
+
+
+@pytest.mark.parametrize("journal", [Journal.ROLLBACK, Journal.CAUTIOUS])
+def test_a_log_that_somebody_uses_is_refused(tmp_path: Path, lies_on: Choose, journal: Journal) -> None:
+    """While an older version has the ledger open with its log, nothing is written, and a local state_dir is named."""
+    path = tmp_path / "ledger.sqlite3"
+    with Ledger.open(str(path)):
+        lies_on(journal)
+        with pytest.raises(StateError, match="write-ahead log") as caught:
+            Ledger.open(str(path), busy_seconds=0.1)
+    assert "state_dir on a local file system" in caught.value.hint
+    assert journal_mode(path) == "wal"
+
+
+@pytest.mark.parametrize("journal", [Journal.ROLLBACK, Journal.CAUTIOUS])
+def test_what_was_half_written_is_rolled_back(tmp_path: Path, lies_on: Choose, journal: Journal) -> None:
+    """A reader after a run that was killed while it wrote sees what was there before."""
+    lies_on(journal)
+    path, copy = tmp_path / "ledger.sqlite3", tmp_path / "copy/ledger.sqlite3"
+    with Ledger.open(str(path)) as ledger:
+        ledger.commit_batch(shipped=[shipped(path="before")])
+    copy.parent.mkdir()
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = PERSIST")
+    connection.execute("PRAGMA cache_size = 1")
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("UPDATE totals SET shipped_files = 77")
+    connection.execute("CREATE TABLE filler AS SELECT randomblob(100000) AS x")
+    for name in ("ledger.sqlite3", "ledger.sqlite3-journal"):
+        (copy.parent / name).write_bytes((tmp_path / name).read_bytes())
+    connection.close()
+    with Ledger.open_readonly(str(copy)) as reader:
+        assert reader.totals().shipped_files == 1
+        assert [row.path for row in reader.history()] == ["before"]
+
+
+def test_a_damaged_ledger_is_looked_at_twice(tmp_path: Path, lies_on: Choose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another host wrote may be seen by half for a moment; a ledger is set aside only if it stays damaged."""
+    lies_on(Journal.CAUTIOUS)
+    path = tmp_path / "ledger.sqlite3"
+    with Ledger.open(str(path), notice=pytest.fail) as ledger:
+        ledger.commit_batch(shipped=[shipped(path="a")])
+        whole = path.read_bytes()
+        path.write_bytes(whole[:2000] + b"\xff" * (len(whole) - 2000))
+        monkeypatch.setattr(time, "sleep", lambda seconds: path.write_bytes(whole))
+        assert [row.path for row in ledger.history()] == ["a"]
+    notices: list[str] = []
+    with Ledger.open(str(path), notice=notices.append) as ledger:
+        path.write_bytes(whole[:2000] + b"\xff" * (len(whole) - 2000))
+        monkeypatch.setattr(time, "sleep", lambda seconds: None)
+        assert list(ledger.history()) == []
+    assert "was damaged" in notices[0]
+
+
+def test_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has a ledger alone keeps others waiting, for a bounded time."""
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    with alone(str(tmp_path), seconds=10):
+        descriptor = os.open(tmp_path, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(descriptor)
+        with alone(str(tmp_path), seconds=0):
+            pass
+    assert waited == []
+    with alone(str(tmp_path / "missing"), seconds=0):
+        pass
