@@ -12,7 +12,7 @@ from s3_uploader.cli.exit_codes import DESTINATION_UNUSABLE, OK, USAGE
 from s3_uploader.cli.output import print_json, print_lines
 from s3_uploader.cli.settings import load
 from s3_uploader.config import Config
-from s3_uploader.core.errors import EngineUnavailable, StateError, UploaderError
+from s3_uploader.core.errors import EngineUnavailable, NotMounted, StateError, UploaderError
 from s3_uploader.core.model import Finding, Proof, Receipt, Severity
 from s3_uploader.core.text import shown_text
 from s3_uploader.ledger import Ledger
@@ -35,6 +35,7 @@ def check(config_file: str, *, as_json: bool) -> int:
     local: list[Finding] = []
     ledger_path = ""
     try:
+        assembly.verify_mounts(configuration)
         with assembly.open_place(configuration) as place:
             if configuration.on_success != "keep":
                 refuse_read_only(place.root)
@@ -51,6 +52,8 @@ def check(config_file: str, *, as_json: bool) -> int:
             ledger_path = place.ledger_path
             if not any(finding.severity is Severity.ERROR for finding in local):
                 local += check_needs(place)
+    except NotMounted as error:
+        return _told([], [Finding(Severity.ERROR, "mounts", error.message, error.hint)], as_json=as_json)
     except ReadOnlySpool as error:
         local.append(Finding(Severity.ERROR, "spool", error.message, error.hint))
         local.append(Finding(Severity.NOTE, "destination", "not tried, since no run could begin."))

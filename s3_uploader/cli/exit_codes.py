@@ -12,6 +12,7 @@ from s3_uploader.core.errors import (
     DestinationBusy,
     EngineUnavailable,
     LockHeld,
+    NotMounted,
     SpoolError,
     StateError,
     StoreError,
@@ -28,6 +29,7 @@ LOCK_TIMEOUT = 75
 
 _EXIT_CODES: tuple[tuple[type[UploaderError], str, int], ...] = (
     (ConfigError, "configuration", USAGE),
+    (NotMounted, "not mounted", DESTINATION_UNUSABLE),
     (SpoolError, "spool", USAGE),
     (StateError, "state", USAGE),
     (EngineUnavailable, "engine", USAGE),

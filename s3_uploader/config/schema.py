@@ -169,6 +169,10 @@ class LocalDestination(
         Meta(description="The weakest proof with which a local file may be removed."),
     ] = "md5"
     max_concurrency: Annotated[Positive, Meta(description="Most copies in flight at once.")] = 8
+    must_be_mount: Annotated[
+        bool | None,
+        Meta(description="Whether it has to lie on a disk of its own. Default: the general setting."),
+    ] = None
 
 
 ALREADY_COMPRESSED = (
@@ -272,6 +276,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             description="Directory, on the file system of the spool, into which files are claimed by rename, so that "
             "several uploaders can share a spool."
+        ),
+    ] = None
+    must_be_mount: Annotated[
+        bool | None,
+        Meta(
+            description="Whether the spool, a local destination and the directories of `move_to` have to lie on a file "
+            "system other than the root's. Default: those that once did, and then on the same one."
         ),
     ] = None
     prune_empty_dirs: Annotated[

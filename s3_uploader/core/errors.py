@@ -59,6 +59,10 @@ class SpoolError(UploaderError):
     """The spool itself cannot be used: it is missing, unreadable, a link, or a directory that must never be emptied."""
 
 
+class NotMounted(SpoolError):
+    """A directory is not on the file system on which it belongs: its disk is not mounted, or another one is."""
+
+
 class StateError(UploaderError):
     """The state directory or the ledger in it cannot be written, so nothing may be deleted on its word.
 

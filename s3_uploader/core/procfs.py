@@ -6,9 +6,12 @@ Nothing here fails: where ``/proc`` does not tell, for want of rights or because
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+
+import msgspec
 
 from s3_uploader.core.text import without_passwords
 
@@ -256,6 +259,55 @@ def _user_namespace(pid: int) -> str:
         return os.readlink(f"/proc/{pid}/ns/user")
     except OSError:
         return ""
+
+
+class Mount(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of ``mountinfo``.
+
+    :param device: ``major:minor``, the same for all mounts of one file system.
+    :param root: what of the file system is mounted, seen from its own root.
+    :param options: those of the file system itself.
+    """
+
+    device: str
+    root: str
+    point: str
+    type: str
+    source: str
+    options: str
+
+
+def mount_of(descriptor: int, *, close: bool = False) -> Mount | None:
+    """The mount through which a descriptor was opened; ``None`` if that cannot be seen.
+
+    :param close: close the descriptor afterwards.
+    """
+    try:
+        with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii", errors="replace") as info:
+            number = next(line.split()[1] for line in info if line.startswith("mnt_id:"))
+        with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
+            line = next(line for line in mounts if line.startswith(f"{number} "))
+        fields = line.rstrip("\n").split(" ")
+        rest = fields[fields.index("-", 6) + 1 :]
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None
+    finally:
+        if close:
+            os.close(descriptor)
+    kind, source, options = (*rest, "", "", "")[:3]
+    return Mount(
+        device=fields[2],
+        root=_unescaped(fields[3]),
+        point=_unescaped(fields[4]),
+        type=kind,
+        source=_unescaped(source),
+        options=options,
+    )
+
+
+def _unescaped(field: str) -> str:
+    """A field of ``mountinfo`` as it was before spaces and the like were written in octal."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field) if "\\" in field else field
 
 
 def _stat(pid: int) -> list[bytes]:

@@ -16,7 +16,7 @@ import msgspec
 from s3_uploader.config.schema import Config, MoveTo
 from s3_uploader.core import procfs
 from s3_uploader.core.control import Clock
-from s3_uploader.core.errors import SpoolError, StateError
+from s3_uploader.core.errors import NotMounted, SpoolError, StateError
 from s3_uploader.core.model import Candidate, Left, Problem, Strangers, Totals
 from s3_uploader.core.text import shown_name, shown_text
 from s3_uploader.health.diagnosis import FUTURE_SECONDS, LONG_OPEN_SECONDS, LONG_READY_SECONDS, diagnose, next_start
@@ -25,7 +25,7 @@ from s3_uploader.health.observations import FullDisk, FutureFiles, HolderSeen, O
 from s3_uploader.inspection.preview import look
 from s3_uploader.ledger import FailingRow, Ledger, RunRow
 from s3_uploader.ledger.state_directory import ledger_path
-from s3_uploader.run.assembly import Place, build_globs, move_directory, open_place
+from s3_uploader.run.assembly import Place, build_globs, move_directory, open_place, verify_mounts
 from s3_uploader.spool.holder import Holder
 from s3_uploader.spool.layouts.base import is_stranger
 from s3_uploader.spool.layouts.strangers import look_at
@@ -158,6 +158,10 @@ def _with_ledger(
             if config.on_success != "keep":
                 refuse_read_only(place.root)
     except SpoolError as error:
+        spool_error = error
+    try:
+        verify_mounts(config)
+    except NotMounted as error:
         spool_error = error
     totals = Totals() if ledger is None else ledger.totals()
     runs = [] if ledger is None else list(ledger.latest_runs(most=_RUNS_SHOWN * 10))

@@ -28,6 +28,7 @@ from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.run.routing import Route, Routes
 from s3_uploader.run.settlement import FailurePolicy, SuccessPolicy
 from s3_uploader.spool.layouts.base import Globs, Layout
+from s3_uploader.spool.mounts import Directory, KnownMounts
 from s3_uploader.spool.removal import MoveTarget
 from s3_uploader.spool.root import SpoolRoot
 from s3_uploader.stores.base import Compression, Memory, PutOptions, Store
@@ -279,6 +280,33 @@ def failure_policy(config: Config) -> FailurePolicy:
 def move_directory(policy: MoveTo) -> str:
     """The directory of a ``move_to``, absolute; a relative one is taken from where the program was started."""
     return os.path.abspath(policy.move_to)
+
+
+def directories_of(config: Config) -> list[Directory]:
+    """The directories that must not be mistaken for empty mount points."""
+    found = [Directory("base_dir", config.base_dir, config.must_be_mount)]
+    if isinstance(config.destination, LocalDestination):
+        own = config.destination.must_be_mount
+        must_be_mount = config.must_be_mount if own is None else own
+        found.append(Directory("The destination", config.destination.path, must_be_mount))
+    # Set to true, it is meant for where the data lies and goes; what is moved aside may lie anywhere.
+    aside = False if config.must_be_mount is False else None
+    for policy in (config.on_success, config.on_failure):
+        if isinstance(policy, MoveTo):
+            found.append(Directory("move_to", move_directory(policy), aside))
+    return found
+
+
+def verify_mounts(config: Config, *, environ: Mapping[str, str] = os.environ, note: bool = False) -> None:
+    """Make sure that the directories of a configuration lie where they lay before.
+
+    :param note: remember what they lie on now.
+    :raises NotMounted: if one does not.
+    """
+    known = KnownMounts(os.path.dirname(ledger_path(config, environ=environ)))
+    found = known.verify(directories_of(config))
+    if note:
+        known.note(found)
 
 
 def build_inventory(config: Config, *, notice: Callable[[str, str], None]) -> Inventory:

@@ -40,6 +40,7 @@ from s3_uploader.run.assembly import (
     open_place,
     shipping_store,
     success_policy,
+    verify_mounts,
 )
 from s3_uploader.run.pipeline import Limits, Pipeline
 from s3_uploader.run.settlement import FailurePolicy, Settlement
@@ -123,10 +124,12 @@ def _run_once(
     config: Config, context: RunContext, wait_for_lock_seconds: float, max_runtime_seconds: float | None
 ) -> RunReport:
     emit, clock = context.emit, context.clock
+    verify_mounts(config, environ=context.environ)
     with open_place(config, environ=context.environ) as place:
         if config.on_success != "keep":
             refuse_read_only(place.root)
         create_state_directory(place.state_dir)
+        verify_mounts(config, environ=context.environ, note=True)
         began = clock.monotonic()
         started_at = clock.now()
         stop = context.stop

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from concurrent.futures import Future
 
-from s3_uploader.core.errors import ConflictError, SourceChanged
+from s3_uploader.core.errors import ConflictError, ObjectGone, SourceChanged
 from s3_uploader.core.model import Finding, OnConflict, Proof, Receipt, Severity
-from s3_uploader.stores.base import PutOptions, Source, StoreProperties
+from s3_uploader.stores.base import PutOptions, Source, StoreProperties, ignore
 from s3_uploader.stores.keys import derived_key, path_segments
 from s3_uploader.stores.workers import UploadTask, Workers
 
@@ -54,11 +55,20 @@ class MemoryStore:
             )
         return Receipt(key=key, size=len(data), proof=Proof.CHECKSUM, etag=digest, already_there=there is not data)
 
+    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+        """See :meth:`s3_uploader.stores.base.Store.confirm`."""
+        return self._workers.submit(lambda task: self._confirm(receipt), deadline=deadline)
+
+    def _confirm(self, receipt: Receipt) -> Receipt:
+        if receipt.key not in self._objects:
+            raise ObjectGone(f"{self.address(receipt.key)} is gone.")
+        return receipt
+
     def cancel(self) -> None:
         """See :meth:`s3_uploader.stores.base.Store.cancel`."""
         self._workers.cancel()
 
-    def check(self, *, now: float) -> list[Finding]:
+    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
         """There is nothing that could be wrong."""
         return [Finding(Severity.OK, "memory", "objects can be kept.")]
 

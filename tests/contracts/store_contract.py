@@ -27,7 +27,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from s3_uploader.core.errors import ConflictError, KeyRefused, ProofError, SourceChanged, StoreError, UploadCancelled
+from s3_uploader.core.errors import (
+    ConflictError,
+    KeyRefused,
+    ObjectGone,
+    ProofError,
+    SourceChanged,
+    StoreError,
+    UploadCancelled,
+)
 from s3_uploader.core.model import OnConflict, Proof, Receipt, Severity
 from s3_uploader.stores.base import PutOptions, Source, Store
 
@@ -352,6 +360,15 @@ class StoreContract:
         assert properties.name
         assert properties.scheme
         assert properties.maximum_size is None or properties.maximum_size > 0
+
+    def test_what_is_there_can_be_confirmed(self, stage: Stage, store: Store, put: Callable[..., Receipt]) -> None:
+        """An object that was stored is there when it is asked for once more, be it empty; one that never was is not."""
+        for content in (b"some content", b""):
+            receipt = put(f"confirm/{len(content)}", content)
+            assert store.confirm(receipt, deadline=time.monotonic() + 30).result(30) == receipt
+        gone = msgspec.structs.replace(put("confirm/there", b"x"), key="confirm/never")
+        with pytest.raises(ObjectGone):
+            store.confirm(gone, deadline=time.monotonic() + 30).result(30)
 
     def test_close_twice(self, stage: Stage) -> None:
         """Closing a store is allowed at any time and any number of times."""

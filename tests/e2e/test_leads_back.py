@@ -59,14 +59,13 @@ class TestDirectory:
         """Whatever is to become of the files: a directory that is the spool by a mount takes none of them."""
         archive = full.ship_to_directory(**({"on_conflict": "overwrite"} if setting == "overwrite" else {}))
         getattr(mounts, way)(full.spool, archive)
-        full.settings.update(
-            {
-                "keep": {"on_success": "keep"},
-                "move": {"on_success": {"move_to": str(full.place / "done")}},
-                "claim": {"claim_dir": str(full.place / "claims")},
-                "gzip": {"compress": "gzip"},
-            }.get(setting, {})
-        )
+        settings: dict[str, dict[str, object]] = {
+            "keep": {"on_success": "keep"},
+            "move": {"on_success": {"move_to": str(full.place / "done")}},
+            "claim": {"claim_dir": str(full.place / "claims")},
+            "gzip": {"compress": "gzip"},
+        }
+        full.settings.update(settings.get(setting, {}))
         not_ready(full)
         refused(full, full.run())
         refused(full, full.run())

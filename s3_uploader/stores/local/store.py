@@ -161,9 +161,25 @@ class LocalStore:
             except OSError as error:
                 raise translated(error, self.address(shown_name(key))) from error
 
+    def _refuse_another_root(self, root: int) -> None:
+        """What is mounted or unmounted there meanwhile makes the path another directory than the one that is open."""
+        try:
+            is_the_same = os.path.samestat(os.stat(self._path), os.fstat(root))
+        except OSError:
+            is_the_same = False
+        if not is_the_same:
+            raise StoreError(
+                f"{shown_name(self._path)} is not the directory any more that it was when the run began: something was "
+                "mounted or unmounted there.",
+                code="NotMounted",
+                scope=Scope.DESTINATION,
+                hint="Mount what belongs there.",
+            )
+
     def _open_directory(self, names: list[str], key: str) -> int:
         """A descriptor of the directory below the root, made as needed, reached without following a link."""
         assert self._root is not None
+        self._refuse_another_root(self._root)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         for _ in range(10):
             current = os.dup(self._root)

@@ -82,11 +82,15 @@ def test_what_an_earlier_run_delivered(tmp_path: Path) -> None:
     harness = mirror(tmp_path, "sub")
     harness.write("sub/x", "content")
     harness.write("y", "other")
-    seen: list[str] = []
-    harness.idle = lambda: None
-    harness.beat = lambda: (
-        None if seen else (seen.append("loaded"), harness.settlement.second_copies.load('[["x", 7]]'))[0]
-    )
+    is_loaded = False
+
+    def load() -> None:
+        nonlocal is_loaded
+        if not is_loaded:
+            is_loaded = True
+            harness.settlement.second_copies.load('[["x", 7]]')
+
+    harness.beat = load
     report = harness.run()
     assert (report.exit_code, report.code) == (3, "SameAsSpool")
     assert (harness.base / "sub/x").read_bytes() == b"content"

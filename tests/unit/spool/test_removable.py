@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +43,12 @@ def test_writable(root: SpoolRoot) -> None:
 def test_not_writable(root: SpoolRoot, monkeypatch: pytest.MonkeyPatch, read_only: bool) -> None:
     """A directory that this user may not write to is told from a file system that nobody may; it is asked once."""
     asked: list[Any] = []
-    monkeypatch.setattr(os, "access", lambda *arguments, **options: bool(asked.append(arguments)))
+
+    def access(*arguments: Any, **options: Any) -> bool:
+        asked.append(arguments)
+        return False
+
+    monkeypatch.setattr(os, "access", access)
     monkeypatch.setattr(os, "fstatvfs", lambda descriptor: Disk(read_only=read_only))
     known = Removable(root)
     reason = known.why_not(("d",), owner=os.geteuid())
@@ -62,9 +68,7 @@ def test_read_only(root: SpoolRoot, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("flag", [0x10, 0x20])
 def test_attributes(root: SpoolRoot, monkeypatch: pytest.MonkeyPatch, flag: int) -> None:
     """What chattr has made immutable or append-only keeps its names, also for root."""
-    monkeypatch.setattr(
-        removable.fcntl, "ioctl", lambda descriptor, request, buffer: flag.to_bytes(4, "little") + bytes(4)
-    )
+    monkeypatch.setattr(fcntl, "ioctl", lambda descriptor, request, buffer: flag.to_bytes(4, "little") + bytes(4))
     reason = Removable(root).why_not(("d",), owner=os.geteuid())
     assert reason is not None
     assert "chattr" in reason[0]

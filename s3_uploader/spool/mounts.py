@@ -1,0 +1,168 @@
+"""Disks that are not mounted: what a directory lies on now, and what it lay on when it was last used.
+
+An empty mount point looks like a directory with nothing in it, and takes everything. Once a directory was seen on a
+file system other than the root's, it is used no more when it lies on the root's, or on another disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+
+import msgspec
+
+from s3_uploader.core.errors import NotMounted
+from s3_uploader.core.files import replace_file
+from s3_uploader.core.procfs import Mount, mount_of
+from s3_uploader.core.text import shown_name
+
+FILE_NAME = "mounts.json"
+_UUIDS = "/dev/disk/by-uuid"
+_IDENTIFIED = ("ext2", "ext3", "ext4", "btrfs")
+"""Their ``f_fsid`` (``statfs(2)``) is made from the UUID; that of others (xfs, vfat) is the number of the device."""
+_NAMED = ("nfs", "cifs", "smb", "9p", "ceph", "fuse.sshfs", "fuse.glusterfs", "virtiofs")
+"""Their source is what they are, where a disk is ``/dev/sdb1`` today and ``/dev/sdc1`` tomorrow."""
+
+
+class FileSystem(msgspec.Struct, frozen=True, kw_only=True):
+    """What tells a file system from others.
+
+    :param is_root: it is the one that ``/`` is on, also by way of a bind mount, as in the sandbox of a service.
+    :param device: ``major:minor``; another one after each boot.
+    :param identity: what stays the same and no other has, empty if there is no such thing.
+    """
+
+    type: str
+    device: str
+    source: str
+    is_root: bool
+    identity: str = ""
+
+    @property
+    def words(self) -> str:
+        """As a person knows it."""
+        if self.is_root:
+            return "the root file system"
+        name = self.identity or self.source
+        return f"a file system of its own ({self.type}{f', {name}' if name else ''})"
+
+
+class Directory(msgspec.Struct, frozen=True):
+    """A directory that must not be mistaken for its empty mount point.
+
+    :param key: where the configuration names it.
+    :param must_be_mount: as configured; ``None`` where what was seen before decides.
+    """
+
+    key: str
+    path: str
+    must_be_mount: bool | None
+
+
+class KnownMounts:
+    """What was seen of a spool's directories, in a small file of the state directory.
+
+    :param state_dir: need not exist.
+    """
+
+    def __init__(self, state_dir: str) -> None:
+        self._path = os.path.join(state_dir, FILE_NAME)
+        self._known: dict[str, FileSystem] = {}
+        with contextlib.suppress(OSError, msgspec.DecodeError), open(self._path, "rb") as file:
+            self._known = msgspec.json.decode(file.read(1 << 20), type=dict[str, FileSystem])
+
+    def verify(self, directories: list[Directory]) -> Mapping[str, FileSystem]:
+        """Make sure that each directory lies where it belongs; changes nothing.
+
+        One that is not there is left to whoever opens it, unless it was on a disk of its own.
+
+        :returns: what to :meth:`note`.
+        :raises NotMounted: if one does not.
+        """
+        found = {}
+        for directory in directories:
+            before = self._known.get(_name(directory))
+            now = file_system_of(directory.path)
+            if now is None:
+                if before is not None and not before.is_root and directory.must_be_mount is not False:
+                    raise _refusal(directory, f"is not there; it lay on {before.words}")
+                continue
+            wrong = why_wrong(before, now, must_be_mount=directory.must_be_mount)
+            if wrong:
+                raise _refusal(directory, wrong)
+            found[_name(directory)] = now
+        return found
+
+    def note(self, found: Mapping[str, FileSystem]) -> None:
+        """Remember what was seen, if it is news. Where that is impossible, it is seen again next time."""
+        known = {**self._known, **found}
+        if known != self._known:
+            with contextlib.suppress(OSError):
+                replace_file(self._path, msgspec.json.encode(known), mode=0o600)
+
+
+def why_wrong(before: FileSystem | None, now: FileSystem, *, must_be_mount: bool | None) -> str:
+    """Why a directory may not be used on the file system on which it lies now; empty if it may."""
+    if must_be_mount is False:
+        return ""
+    if now.is_root:
+        if before is not None and not before.is_root:
+            return f"lies on the root file system now; it lay on {before.words}"
+        return "lies on the root file system" if must_be_mount else ""
+    if before is None or before.is_root:
+        return ""
+    if before.type != now.type:
+        return f"lies on another file system now, {now.words}; it lay on {before.words}"
+    if before.identity and now.identity and before.identity != now.identity:
+        return f"lies on another disk now, {now.words}; it lay on {before.words}"
+    return ""
+
+
+def file_system_of(path: str) -> FileSystem | None:
+    """The file system on which a directory lies; ``None`` if it is not there or ``/proc`` does not tell."""
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        mount = mount_of(descriptor)
+        if mount is None:
+            return None
+        root = mount_of(os.open("/", os.O_PATH | os.O_CLOEXEC), close=True)
+        return FileSystem(
+            type=mount.type,
+            device=mount.device,
+            source=mount.source,
+            is_root=root is not None and root.device == mount.device,
+            identity=_identity(mount, descriptor),
+        )
+    finally:
+        os.close(descriptor)
+
+
+def _identity(mount: Mount, descriptor: int) -> str:
+    if mount.type in _IDENTIFIED:
+        return f"{os.fstatvfs(descriptor).f_fsid:016x}"
+    if mount.type.startswith(_NAMED):
+        return mount.source
+    if not mount.source.startswith("/dev/"):
+        return ""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(_UUIDS):
+            number = os.stat(entry.path).st_rdev
+            if f"{os.major(number)}:{os.minor(number)}" == mount.device:
+                return entry.name
+    return ""
+
+
+def _name(directory: Directory) -> str:
+    # Another path is another matter.
+    return f"{directory.key} {os.path.abspath(directory.path)}"
+
+
+def _refusal(directory: Directory, why: str) -> NotMounted:
+    return NotMounted(
+        f"{directory.key} {shown_name(directory.path)} {why}. Nothing was touched.",
+        hint="Mount what belongs there. If it is right as it is, run once with --set must_be_mount=false.",
+    )

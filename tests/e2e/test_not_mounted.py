@@ -1,0 +1,100 @@
+"""Disks that are not mounted: an empty mount point takes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.mounts import Mounts, disk_image, mounting
+from tests.e2e.site import Site, contents
+
+
+@pytest.fixture
+def mounts() -> Iterator[Mounts]:
+    """Mounts that are gone after the test."""
+    with mounting() as found:
+        yield found
+
+
+def refused(site: Site, sentence: str) -> None:
+    """A run, the check and the status say it, and nothing has gone anywhere."""
+    finished = site.run()
+    assert finished.code == 3
+    assert sentence in finished.stderr
+    checked = site.run("check")
+    assert checked.code in (2, 3)
+    assert sentence in checked.stdout
+    assert sentence in site.run("status").stdout
+
+
+def test_a_destination(site: Site, mounts: Mounts, tmp_path: Path) -> None:
+    """The archive's disk goes, comes back, and is another one; only the one that was there is used."""
+    archive = site.ship_to_directory()
+    first, second = (disk_image(tmp_path / name) for name in ("first", "second"))
+    mounts.image(first, archive)
+    site.file("bedroom/2020/11/29/20/01-a.dat")
+    assert site.run().code == 0
+    site.file("bedroom/2020/11/29/20/02-b.dat")
+    mounts.unmount(archive)
+    refused(site, "lies on the root file system now")
+    assert contents(archive) == {}
+    assert len(site.left()) == 1
+    mounts.image(second, archive)
+    refused(site, "lies on another disk now")
+    mounts.unmount(archive)
+    mounts.image(first, archive)
+    assert site.run().code == 0
+    assert site.left() == {}
+    mounts.unmount(archive)
+    mounts.image(second, archive)
+    site.file("bedroom/2020/11/29/20/03-c.dat")
+    assert site.run("run", "--set", "must_be_mount=false").code == 0
+    site.file("bedroom/2020/11/29/20/04-d.dat")
+    assert site.run().code == 0
+
+
+@pytest.mark.parametrize("below", [False, True])
+def test_a_spool(site: Site, mounts: Mounts, tmp_path: Path, below: bool) -> None:
+    """What lies under the mount point of the spool is not shipped, and a spool that went with its disk is named."""
+    archive = site.ship_to_directory()
+    disk = site.spool
+    mounts.image(disk_image(tmp_path / "image"), disk)
+    if below:
+        site.spool = disk / "below"
+        site.spool.mkdir()
+        site.settings["base_dir"] = str(site.spool)
+    site.file("bedroom/2020/11/29/20/01-a.dat")
+    assert site.run().code == 0
+    mounts.unmount(disk)
+    if not below:
+        site.file("bedroom/2020/11/29/20/02-hidden.dat")
+    refused(site, "it lay on a file system of its own")
+    assert len(contents(archive)) == 1
+
+
+def test_configured(site: Site, mounts: Mounts, tmp_path: Path) -> None:
+    """Where it is asked for, a disk that was never there is missed too."""
+    archive = site.ship_to_directory(must_be_mount=True)
+    site.file("bedroom/2020/11/29/20/01-a.dat")
+    refused(site, "lies on the root file system")
+    mounts.image(disk_image(tmp_path / "image"), archive)
+    assert site.run().code == 0
+
+
+def test_watch(site: Site, mounts: Mounts, tmp_path: Path) -> None:
+    """A watch waits while the disk is away, and goes on when it is back."""
+    archive = site.ship_to_directory()
+    image = disk_image(tmp_path / "image")
+    mounts.image(image, archive)
+    site.file("bedroom/2020/11/29/20/01-a.dat")
+    running = site.start("watch", "--interval", "1")
+    running.wait_until(lambda: not site.left(), "the first file was shipped")
+    mounts.unmount(archive)
+    site.file("bedroom/2020/11/29/20/02-b.dat")
+    running.wait_until(lambda: "lies on the root file system now" in running.stderr, "it was noticed")
+    assert contents(archive) == {}
+    mounts.image(image, archive)
+    running.wait_until(lambda: not site.left(), "the second file was shipped")
+    assert len(contents(archive)) == 2
