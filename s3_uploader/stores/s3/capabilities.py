@@ -86,6 +86,8 @@ class Capabilities:
         self.part_checksums: PartChecksums = _PARTS.get(self._recall("part-checksums")[0], "full")
         self.form_is_taken = False
         """A write with the present checksum headers has been taken, so a refusal is about something else."""
+        self.kept_names = frozenset(self._recall("kept-names")[0].split())
+        """The kinds of unusual names (:mod:`s3_uploader.stores.s3.names`) that the server keeps apart from others."""
         self.only_reading_proves = False
         """In this run neither answers nor looks proved anything, so what was stored is read back at once."""
         self.completes_conditionally = self._recall("conditional-complete")[0] != "refused"
@@ -121,6 +123,12 @@ class Capabilities:
             self.etags_are_md5 = self.checksums_trusted = False
             self._note("md5-etags", "no")
             self._note("checksum-answers", "no")
+
+    def keeps_names(self, kinds: frozenset[str]) -> None:
+        """Names of these kinds are kept as they are, and apart from those that they resemble."""
+        if not kinds <= self.kept_names:
+            self.kept_names |= kinds
+            self._note("kept-names", " ".join(sorted(self.kept_names)))
 
     # Which checksums are taken.
 

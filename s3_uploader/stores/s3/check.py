@@ -18,6 +18,7 @@ from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.engines.base import Request
 from s3_uploader.stores.s3.errors import clock_skew
 from s3_uploader.stores.s3.kept_settings import check_kept
+from s3_uploader.stores.s3.names import kinds_of
 from s3_uploader.stores.s3.probe import DIRECTORY, PlainProbe, Reply, Said, is_plain
 from s3_uploader.stores.s3.refusals import Blame, blame
 from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE, Condition
@@ -31,6 +32,13 @@ _TOLERATED_SKEW = 60.0
 OK, NOTE, WARNING, ERROR = Severity.OK, Severity.NOTE, Severity.WARNING, Severity.ERROR
 
 _OPTIONS = PutOptions()
+_UNUSUAL = (
+    ("upper case", "-Name", "-name"),
+    ("accents", "-\u00e9", "-e\u0301"),
+    ("combining accents", "-ae\u0301", "-a\u00e9"),
+    ("empty steps", "-steps//name", "-steps/name"),
+)
+"""What is unusual about a name, its ending, and that of another which some server takes for it."""
 _OF_CONDITION = (Blame.CONDITION, Blame.UNNAMED)
 
 
@@ -121,6 +129,7 @@ class Checker:
         self._check_settings(body)
         self._check_condition(body)
         self._check_multipart()
+        self._check_names(body)
         self._check_looking()
 
     def _put_in_some_form(self, body: bytes) -> PendingRequest:
@@ -377,8 +386,41 @@ class Checker:
             self._left_behind.append(key)
             self._tell(OK, "large files", f"an upload in parts can be begun, aborted and completed{words[checksums]}")
 
+    def _check_names(self, body: bytes) -> None:
+        """Whether names are kept as they are, and apart from those that they resemble."""
+        refused, changed = [], []
+        for words, ending, twin in _UNUSUAL:
+            key = self._key + ending
+            if self._put(key, body, UNCONDITIONAL, caller=self._impatient).error is not None:
+                refused.append(words)
+                continue
+            self._left_behind.append(key)
+            mine, other = (self._wait(self._head(name), expected=frozenset((404,))) for name in (key, self._key + twin))
+            if mine.error is not None or other.error is not None:
+                return  # Looking is not permitted, which is said elsewhere.
+            if mine.status == 200 and other.status == 404:
+                self._capabilities.keeps_names(kinds_of("name" + ending))
+            else:
+                changed.append(words)
+        if changed:
+            self._tell(
+                WARNING,
+                "names",
+                f"not kept apart from others that they resemble: names with {', '.join(changed)}",
+                "Of two files whose names differ in nothing else only one is uploaded; the other is kept, and fails.",
+            )
+        if refused:
+            self._tell(
+                NOTE,
+                "refused names",
+                f"names with {', '.join(refused)}",
+                "Files with such names are kept and fail; the others go.",
+            )
+        if not changed and not refused:
+            self._tell(OK, "names", "upper and lower case, accents and empty steps are kept as they are")
+
     def _check_looking(self) -> None:
-        call = self._wait(requests.head_object(self._key, requests.encode_key(self._key)))
+        call = self._wait(self._head(self._key))
         if call.error is None:
             self._tell(
                 OK, "reading", "objects can be looked at", "After a crash the program recognises its own objects."
@@ -392,6 +434,9 @@ class Checker:
                 "Uploads work without. But if a run is killed between upload and delete, the next one cannot tell that "
                 "the object is its own, and keeps the file: grant s3:GetObject to avoid that.",
             )
+
+    def _head(self, key: str) -> Request:
+        return requests.head_object(key, requests.encode_key(key), checksums=self._form != "md5")
 
     def _remove(self) -> None:
         stays = []

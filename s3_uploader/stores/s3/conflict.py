@@ -16,7 +16,8 @@ from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import Comparison, clean_etag, compare, strong_etag
 from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.engines.base import Request
-from s3_uploader.stores.s3.proof import LOOKED, ProvenUpload
+from s3_uploader.stores.s3.names import NamedUpload
+from s3_uploader.stores.s3.proof import LOOKED
 from s3_uploader.stores.s3.refusals import Blame, blame
 from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE, Condition
 from s3_uploader.stores.s3.upload import Context
@@ -32,7 +33,7 @@ _SMALL = 1024 * 1024
 """Up to this size an upload is sent a second time to see whether conditional writes still do not work."""
 
 
-class ContestedUpload(ProvenUpload):
+class ContestedUpload(NamedUpload):
     """An upload to a key that others may use too. Its subclasses know how to send what."""
 
     __slots__ = ("_sighting", "_sightings")
@@ -52,7 +53,14 @@ class ContestedUpload(ProvenUpload):
         self._sighting = ""
 
     def begin(self) -> None:
-        """Set out: decide whether to look first, and write."""
+        """Set out: make sure of the name, decide whether to look first, and write."""
+        if self._unsure and not self.over:
+            self.sure_of_name(self.set_out, lambda call: self._examine(call, ours=False))
+        else:
+            self.set_out()
+
+    def set_out(self) -> None:
+        """Decide whether to look first, and write."""
         if self.over:
             return
         capabilities = self.context.capabilities
@@ -61,7 +69,7 @@ class ContestedUpload(ProvenUpload):
             self.condition = UNLESS_THERE if capabilities.conditional == "" else UNCONDITIONAL
             self.write()
             return
-        probe = capabilities.admit(self.begin)
+        probe = capabilities.admit(self.set_out)
         if probe is False:
             return
         self._is_probe = probe is True
@@ -294,6 +302,7 @@ class ContestedUpload(ProvenUpload):
 
     def _begin_under(self, key: str, path: str) -> None:
         self.key, self.path = key, path
+        self._unsure = frozenset()
         self.condition = UNLESS_THERE
         was_probe, self._is_probe = self._is_probe, False
         if was_probe:

@@ -90,7 +90,7 @@ class MultipartUpload(ContestedUpload):
         """Begin, on a thread of the crew: a large file's digest may be needed before anything is sent."""
         self.on_crew(self.begin)
 
-    def begin(self) -> None:
+    def set_out(self) -> None:
         """Amazon honours a condition when the parts are joined; of others that is not known, so we look first, too."""
         if self.over:
             return

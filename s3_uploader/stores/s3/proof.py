@@ -71,7 +71,7 @@ class ProvenUpload(RefusableUpload):
             elif call.error is not None:
                 self.refuse(call, call.error)
             elif call.status == 404:
-                self._not_there()
+                self.not_there()
             else:
                 self._read_back(receipt, {}, "")
             return
@@ -111,7 +111,7 @@ class ProvenUpload(RefusableUpload):
             if self._is_proven(receipt):
                 self.conclude(receipt)
             elif call.status == 404:
-                self._not_there()
+                self.not_there()
             else:
                 self._not_proven(receipt.proof, call.error, doubt)
 
@@ -147,7 +147,8 @@ class ProvenUpload(RefusableUpload):
             )
         )
 
-    def _not_there(self) -> None:
+    def not_there(self) -> None:
+        """The write succeeded, and nothing is under its key."""
         self.fail(
             ProofError(
                 f"{self._address} was accepted, but there is nothing under this key now.",

@@ -98,7 +98,10 @@ class SingleUpload(ContestedUpload):
         self._body = data
         self._digest = digest_of(data)
         self._payload_hash = requests.payload_hash(data, tls=self.context.tls)
-        self.begin()
+        if self.over:
+            self._release()  # It was cancelled while it waited for its turn, or was read.
+        else:
+            self.begin()
 
     def _release(self) -> None:
         reserved, self._reserved = self._reserved, 0

@@ -22,6 +22,7 @@ from s3_uploader.stores.s3.endpoint import Access, Endpoint, resolve
 from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
 from s3_uploader.stores.s3.engines.choose import EngineName, make_engine
 from s3_uploader.stores.s3.multipart import MultipartUpload
+from s3_uploader.stores.s3.names import NamesUnderWay, is_usual
 from s3_uploader.stores.s3.probe import PlainProbe
 from s3_uploader.stores.s3.single import SingleUpload
 from s3_uploader.stores.s3.upload import Context, ObjectUpload
@@ -120,6 +121,7 @@ class S3Store:
         self._context: Context | None = None
         self._crew = ThreadPool(name="s3-read", count=2)
         self._uploads: set[ObjectUpload] = set()
+        self._names = NamesUnderWay()
         self._all_over = threading.Condition()
         self._look_at = float("inf")
         self._closed = False
@@ -229,7 +231,11 @@ class S3Store:
                 future.set_exception(error)
                 return future
         self._uploads.add(upload)
-        upload.prepare()
+        known = context.capabilities
+        if known.trusted or (known.conditional == "yes" and is_usual(key)):
+            upload.prepare()
+        else:
+            self._names.enter(upload, _prepare)
         return future
 
     def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
@@ -360,6 +366,8 @@ class S3Store:
 
     def _is_over(self, upload: ObjectUpload) -> None:
         self._uploads.discard(upload)
+        if upload.common_name:
+            self._names.leave(upload, _prepare)
         if self._closed:
             with self._all_over:
                 self._all_over.notify_all()
@@ -371,6 +379,11 @@ def _checksums_when_required(access: Access, environment: Mapping[str, str]) -> 
     if value is None and access.session is not None:
         value = access.session.get_config_variable("request_checksum_calculation")
     return str(value or "").strip().lower() == "when_required"
+
+
+def _prepare(upload: ObjectUpload) -> None:
+    if not upload.over:
+        upload.guard(upload.prepare)
 
 
 def create(**settings: object) -> S3Store:

@@ -64,7 +64,8 @@ class ObjectUpload:
     """
 
     __slots__ = (
-        "_call", "_error", "_is_probe", "_lock", "_reading", "_receipt", "_turns", "condition", "context",
+        "_call", "_error", "_is_probe", "_lock", "_reading", "_receipt", "_turns", "common_name", "condition",
+        "context",
         "deadline", "derived", "future", "key", "options", "path", "replaces", "requested_key", "source",
     )  # fmt: skip
 
@@ -86,6 +87,7 @@ class ObjectUpload:
         self.deadline = deadline
         self.replaces = replaces
         self.future = future
+        self.common_name = ""
         self.condition = UNLESS_THERE
         self.derived = False
         self._lock = threading.Lock()
@@ -97,6 +99,10 @@ class ObjectUpload:
         self._call: PendingRequest | None = None
 
     # To be provided.
+
+    def prepare(self) -> None:
+        """Get ready and begin."""
+        raise NotImplementedError
 
     def begin(self) -> None:
         """Set out."""
