@@ -111,8 +111,7 @@ def build_store(
             from s3_uploader.stores.ftp import store as ftp
 
             settings = msgspec.structs.asdict(server)
-            for name in ("on_conflict", "minimum_proof"):
-                del settings[name]
+            del settings["on_conflict"]
             return ftp.create(**settings, identity=config.base_dir, notice=notice, memory=memory)
 
         return LazyStore(name=f"{server.host}:{server.port}", scheme="ftps" if server.tls else "ftp", make=make_ftp)

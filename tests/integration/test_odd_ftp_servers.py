@@ -487,6 +487,34 @@ def test_server_that_hangs_up_on_a_second_connection(root: Path, begin: Begin) -
         assert len(server.files()) == 8
 
 
+def test_check_with_one_connection(root: Path) -> None:
+    """``check`` does with the connection that there is, where the server takes only one."""
+    with odd_ftp_server(root, Oddities(most_connections=1)) as server, opened(server) as store:
+        findings = store.check(now=time.time())
+        assert not [finding for finding in findings if finding.severity is Severity.ERROR]
+        assert not [finding for finding in store.check(now=time.time()) if finding.severity is Severity.ERROR]
+        assert server.files() == {}
+
+
+def test_direct_upload_without_the_right_to_delete(root: Path, begin: Begin) -> None:
+    """Where nothing can be deleted or renamed, run after run leaves no more there than the files and one probe."""
+    known = memory()
+    refuses = dict.fromkeys(("DELE", "RNFR", "MKD", "LIST", "MLSD"), "550 Permission denied.")
+    with odd_ftp_server(root, Oddities(refuses=refuses)) as server:
+        for number in range(3):
+            with opened(server, memory=known, temporary_names="none") as store:
+                begin(store, f"a {number}", b"x").result(60)
+                with pytest.raises(ConflictError):
+                    begin(store, f"a {number}", b"y").result(60)
+        files = server.files()
+    assert {name: content for name, content in files.items() if "part" not in name} == {
+        "a 0": b"x",
+        "a 1": b"x",
+        "a 2": b"x",
+    }
+    assert len(files) == 4
+
+
 # ------------------------------------------------------------------------------------------------------------- bounds
 
 

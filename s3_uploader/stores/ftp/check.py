@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from s3_uploader.core.errors import DestinationBusy, StoreError
-from s3_uploader.core.model import Finding, Severity
+from s3_uploader.core.model import Finding, Proof, Severity
 from s3_uploader.stores.base import ignore
 from s3_uploader.stores.ftp.learned import Learned, Names
 from s3_uploader.stores.ftp.lock import RemoteLock
@@ -30,8 +30,10 @@ def check_server(
     lock_file: str | None,
     temporary_names: str,
     learned: Learned,
+    minimum_proof: Proof,
     now: float,
     stored: Callable[[str], None] = ignore,
+    release: Callable[[Session], None] = Session.quit,
 ) -> list[Finding]:
     """Findings about an FTP server.
 
@@ -39,6 +41,7 @@ def check_server(
     :param login_error: puts a failure to connect into words.
     :param now: wall-clock time in seconds since the epoch.
     :param stored: called with the name of the small file while it is there.
+    :param release: takes the session back.
     """
     begun = time.monotonic()
     try:
@@ -49,15 +52,54 @@ def check_server(
     findings = [Finding(Severity.OK, server, f"logged in; the server says: {session.welcome}")]
     findings.append(_tls(server, session))
     try:
-        findings += _round_trip(server, session, temporary_names, learned, now - begun, stored)
+        for finding in _round_trip(server, session, temporary_names, learned, now - begun, stored):
+            findings.append(_judged(finding, minimum_proof))
+        if minimum_proof > Proof.SIZE and not any(finding.fact.startswith(_COMPUTES) for finding in findings):
+            findings += _reading(server, session)
         findings += _lock(server, session, lock_file)
     except Refused as refused:
         findings.append(Finding(Severity.ERROR, server, f"it refuses what an upload needs: {refused.text}"))
     except Lost as error:
         findings.append(Finding(Severity.ERROR, server, f"the connection was lost: {error.reason}"))
     finally:
-        session.quit()
+        release(session)
     return findings
+
+
+_BLIND = "does not tell of a file that was just written there, with SIZE, MLST or LIST"
+_COMPUTES = "computes checksums"
+
+
+def _judged(finding: Finding, minimum_proof: Proof) -> Finding:
+    """What a drop box does not show is no error where the configuration asks for no proof."""
+    if finding.fact == _BLIND and minimum_proof is Proof.NONE:
+        return Finding(
+            Severity.WARNING, finding.subject, finding.fact, "Nothing is proven: its word is taken for each upload."
+        )
+    return finding
+
+
+def _reading(server: str, session: Session) -> Iterator[Finding]:
+    """Whether what was stored can be read back, where only that proves enough."""
+    path = f"{session.base.rstrip('/')}/s3-uploader-check-{secrets.token_hex(8)}"
+    content = secrets.token_bytes(64)
+    received = bytearray()
+    try:
+        session.store(path, [content])
+        session.retrieve(path, received.extend, most=len(content))
+    except Refused as refused:
+        yield Finding(
+            Severity.ERROR,
+            server,
+            f"a file cannot be read back, and no checksum is computed: {refused.text}",
+            "Give the FTP user the right to read, or set minimum_proof to size if the length is proof enough.",
+        )
+    else:
+        if received != content:
+            yield Finding(Severity.ERROR, server, "gives back other bytes than were stored", "Nothing is proven there.")
+    finally:
+        if session.usable:
+            session.delete(path)
 
 
 def _tls(server: str, session: Session) -> Finding:
@@ -106,10 +148,8 @@ def _round_trip(
     finally:
         with contextlib.suppress(Lost):
             for one, refusal in probes.remove().items():
-                # Without a rename a second upload needs it.
-                severity = Severity.ERROR if temporary_names == "none" else Severity.WARNING
                 yield Finding(
-                    severity,
+                    Severity.WARNING,
                     server,
                     f"the test file {one} cannot be deleted: {refusal}",
                     "Give the FTP user the right to delete: parts of failed uploads would stay, and a lock file too.",
@@ -170,7 +210,7 @@ def _after_storing(
         yield Finding(
             Severity.ERROR,
             server,
-            "does not tell of a file that was just written there, with SIZE, MLST or LIST",
+            _BLIND,
             "Give the FTP user the right to list; for a drop box set minimum_proof to none.",
         )
     elif size != len(content):
@@ -252,7 +292,7 @@ def _proof(server: str, session: Session, path: str, content: bytes) -> Iterator
         yield Finding(Severity.ERROR, server, f"computes a wrong {algorithm}", "No upload could be proven.")
     elif theirs:
         command = session.features.hash_command
-        yield Finding(Severity.OK, server, f"computes checksums ({command})", "Uploads are proven by the content.")
+        yield Finding(Severity.OK, server, f"{_COMPUTES} ({command})", "Uploads are proven by the content.")
     else:
         yield Finding(
             Severity.NOTE,

@@ -7,7 +7,7 @@ import threading
 
 from s3_uploader.core.errors import ProofError
 from s3_uploader.core.text import shown_name
-from s3_uploader.stores.ftp.learned import Learned, Names
+from s3_uploader.stores.ftp.learned import GRANTED, Learned, Names
 from s3_uploader.stores.ftp.names import (
     is_plain,
     is_stored_as,
@@ -17,10 +17,11 @@ from s3_uploader.stores.ftp.names import (
     try_directory_name,
 )
 from s3_uploader.stores.ftp.parts import PartNames
-from s3_uploader.stores.ftp.replies import Refused
+from s3_uploader.stores.ftp.replies import Listed, Refused
 from s3_uploader.stores.ftp.session import Session
 
 _MOST_KNOWN = 10_000
+_MOST_LISTED_BYTES = 1 << 20
 
 
 class KnownDirectories:
@@ -94,6 +95,8 @@ class KnownDirectories:
                 if not is_stored_as(session, scratch, name):
                     raise name_changed(shown_name(name))
                 return
+        if self._learned.refusing("delete").startswith("/"):
+            return  # each try would stay there
         word = self._parts.new(hidden=False)[:8]
         for tried in (f"{word}-{name}", f"{name}-{word}"):
             path = f"{directory.rstrip('/')}/{tried}"
@@ -105,20 +108,23 @@ class KnownDirectories:
     def make_sure_of_looks(self, session: Session, directory: str) -> None:
         """Before anything is sent straight to its name: a server that denies what is there would let us replace it.
 
-        :raises ProofError: if the server does not tell of a file that was stored a moment ago.
+        :raises ProofError: if the server does not tell of a file that is there.
         """
-        if self._learned.sees:
-            return
-        path = f"{directory.rstrip('/')}/{self._parts.new(hidden=False)}"
-        session.store(path, [b"\n"])
-        try:
-            if session.size(path, thoroughly=True) is None:
-                raise ProofError(
-                    "The FTP server does not let us look at what is there, so that nothing could be proven.",
-                    hint="Give the FTP user the right to list, or for a drop box set minimum_proof to none.",
-                )
-        finally:
-            session.delete(path)
+        with self._learning:
+            if self._learned.sees or _has_no_files(session, directory):
+                return
+            # One that could not be deleted does for the next runs too.
+            path = self._learned.refusing("delete")
+            if not path.startswith("/") or session.size(path, thoroughly=True) is None:
+                path = f"{directory.rstrip('/')}/{self._parts.new(hidden=False)}"
+                session.store(path, [b"\n"])
+            is_seen = session.size(path, thoroughly=True) is not None
+            self._learned.refused("delete", GRANTED if session.delete(path) else path)
+        if not is_seen:
+            raise ProofError(
+                "The FTP server does not let us look at what is there, so that nothing could be proven.",
+                hint="Give the FTP user the right to list, or for a drop box set minimum_proof to none.",
+            )
 
     def _sweep(self, session: Session, path: str) -> None:
         with self._lock:
@@ -146,3 +152,21 @@ class KnownDirectories:
             # Another session of ours, or somebody else, may have made it meanwhile; servers say 550 or 521 to that.
             if not session.is_directory(path):
                 raise
+
+
+def _has_no_files(session: Session, directory: str) -> bool:
+    """Whether a listing says that there is no file; ``False`` also where there is none, or where nobody can tell."""
+    files: list[str] = []
+
+    def collect(listed: Listed) -> None:
+        if listed.kind != "dir" and not files:
+            files.append(listed.name)
+
+    try:
+        whole = session.listing(directory, collect, most=_MOST_LISTED_BYTES)
+    except Refused:
+        return False
+    if files:
+        # If the server tells of it, session.learned.sees is true from now on.
+        return session.size(f"{directory.rstrip('/')}/{files[0]}") is not None
+    return whole

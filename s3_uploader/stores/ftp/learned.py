@@ -10,6 +10,9 @@ import enum
 
 from s3_uploader.stores.base import Memory
 
+GRANTED = "granted"
+"""Instead of a path, which begins with a slash: the right is there."""
+
 
 class Names(enum.Enum):
     """What a server makes of plain names."""
@@ -67,7 +70,7 @@ class Learned:
         self._set("hidden-names", "refused" if refused else "")
 
     def refusing(self, right: str) -> str:
-        """The path of a file of ours at which ``rename`` or ``delete`` was refused; empty if none was."""
+        """The path of a file of ours at which ``rename`` or ``delete`` was refused; ``GRANTED`` if not; or empty."""
         return self._get(f"refuses-{right}")
 
     def refused(self, right: str, path: str) -> None:

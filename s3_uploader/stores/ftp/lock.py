@@ -21,12 +21,11 @@ from collections.abc import Callable
 
 from s3_uploader.core.errors import DestinationBusy, Scope, StoreError
 from s3_uploader.stores.ftp.holder import Holder
-from s3_uploader.stores.ftp.learned import Learned
+from s3_uploader.stores.ftp.learned import GRANTED, Learned
 from s3_uploader.stores.ftp.replies import Refused, wire
 from s3_uploader.stores.ftp.session import Session
 
 _LONGEST = 4096
-_GRANTED = "granted"  # no path, which begins with a slash
 _HINT = "Give that right, or leave out lock_file."
 
 
@@ -98,7 +97,7 @@ class RemoteLock:
         :raises StoreError: if files cannot be deleted there.
         """
         known = self._learned.refusing("delete")
-        if known == _GRANTED:
+        if known == GRANTED:
             return
         if not known or session.size(known) is None:
             known = f"{self._path}.{secrets.token_hex(6)}"
@@ -108,7 +107,7 @@ class RemoteLock:
         except Refused as refused:
             self._learned.refused("delete", known)
             raise self._stays(refused) from None
-        self._learned.refused("delete", _GRANTED)
+        self._learned.refused("delete", GRANTED)
 
     def _stays(self, refused: Refused) -> StoreError:
         return StoreError(

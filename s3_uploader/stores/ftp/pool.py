@@ -87,6 +87,21 @@ class SessionPool:
                 timer.join()
             self._give(session)
 
+    def borrow(self, remaining: Callable[[], float]) -> Session | None:
+        """A session that nobody uses, if there is one; :meth:`give_back` takes it again."""
+        with self._free:
+            session = self._idle.pop() if self._idle else None
+        if session is not None:
+            session.remaining = remaining
+            if not session.alive():
+                self._drop(session)
+                return None
+        return session
+
+    def give_back(self, session: Session) -> None:
+        """Take back a borrowed session."""
+        self._give(session)
+
     def close(self, *, ends_at: float, on_shutdown: Callable[[Session], None] | None) -> None:
         """Remove leftovers, do ``on_shutdown`` with a session that lives, and hang up.
 

@@ -19,27 +19,32 @@ def confirm(session: Session, path: str, receipt: Receipt, *, address: str) -> R
     :raises ObjectGone: if it is not there, has another size, or cannot be read.
     """
     size = receipt.size if receipt.stored_size is None else receipt.stored_size
-    found = session.size(path)
-    if found != size:
+    if session.size(path, thoroughly=True) != size and session.other_size(path) != size:
         raise ObjectGone(f"{address} is not there any more, or has another size.")
-    begin = size - 1
-    if begin > 0:
-        try:
-            session.command(f"REST {begin}")
-        except Refused:
-            begin = 0
-    if not size or (begin == 0 and size > _WHOLE_BYTES):
+    if not size:
         return receipt
+    try:
+        received = _read(session, path, begin=size - 1, size=size)
+    except Refused as refused:
+        if refused.verb != "REST":
+            raise ObjectGone(f"{address} cannot be read: {refused.text}") from None
+        if size > _WHOLE_BYTES:
+            return receipt
+        try:
+            received = _read(session, path, begin=0, size=size)
+        except Refused as whole:
+            raise ObjectGone(f"{address} cannot be read: {whole.text}") from None
+    if not received:
+        raise ObjectGone(f"{address} is empty now.")
+    return receipt
+
+
+def _read(session: Session, path: str, *, begin: int, size: int) -> int:
     received = 0
 
     def count(chunk: bytes) -> None:
         nonlocal received
         received += len(chunk)
 
-    try:
-        session.retrieve(path, count)
-    except Refused as refused:
-        raise ObjectGone(f"{address} cannot be read: {refused.text}") from None
-    if not received:
-        raise ObjectGone(f"{address} is empty now.")
-    return receipt
+    session.retrieve(path, count, begin=begin, most=size - begin)
+    return received

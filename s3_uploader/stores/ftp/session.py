@@ -241,14 +241,22 @@ class Session:
         words.end()
 
     def retrieve(
-        self, path: str, consume: Callable[[bytes], None], *, command: str = "RETR", most: int | None = None
+        self,
+        path: str,
+        consume: Callable[[bytes], None],
+        *,
+        command: str = "RETR",
+        begin: int = 0,
+        most: int | None = None,
     ) -> bool:
         """Read a file, or what another command sends of it, and hand the bytes to ``consume``.
 
+        :param begin: bytes to pass over at the beginning.
         :param most: bytes after which to stop; the last piece may be a little longer.
         :returns: whether all was read.
+        :raises Refused: with the verb ``REST`` if the server can only begin at the beginning.
         """
-        data = self._open_data(f"{command} {wire(path)}" if path else command)
+        data = self._open_data(f"{command} {wire(path)}" if path else command, begin=begin)
         words = _KeptAlive(self)
         received = 0
         try:
@@ -412,10 +420,13 @@ class Session:
 
     # ------------------------------------------------------------------------------------------------ data
 
-    def _open_data(self, command: str) -> DataConnection:
+    def _open_data(self, command: str, *, begin: int = 0) -> DataConnection:
         control = self._live()
         self._data = self._passive(control)
         try:
+            if begin:
+                # Right before the command that it is for (RFC 959, 4.1.3).
+                self.command(f"REST {begin}")
             reply = self.command(command)
             if reply[0] == "2":
                 # Some servers answer 200 before the 150, in violation of the protocol.

@@ -61,6 +61,7 @@ class FtpStore:
     :param connect_timeout_seconds: longest time until a connection has logged in.
     :param temporary_names: under what names files are sent: ``hidden`` (with a dot), ``visible``, ``auto`` (hidden
         where the server takes such names), or ``none``: straight to their own names.
+    :param minimum_proof: the weakest proof that uploads will ask for; only :meth:`check` looks at it.
     :param max_concurrency: most connections at once.
     :param identity: what tells this uploader from others of this machine that write to the same directory, e.g. the
         spool. Default: random, which means that temporary files of killed runs stay behind.
@@ -88,6 +89,7 @@ class FtpStore:
         timeout_seconds: float = 30,
         connect_timeout_seconds: float = 30,
         temporary_names: str = "auto",
+        minimum_proof: str = "size",
         max_concurrency: int = 2,
         identity: str | None = None,
         retry_attempts: int = 5,
@@ -109,6 +111,7 @@ class FtpStore:
         self._max_concurrency = max_concurrency
         self._connect_timeout_seconds = connect_timeout_seconds
         self._temporary_names = temporary_names
+        self._minimum_proof = Proof.of_label(minimum_proof)
         self._identity = secrets.token_hex(16) if identity is None else identity
         self._retry_attempts = retry_attempts
         self._retry_seconds = retry_seconds
@@ -235,17 +238,36 @@ class FtpStore:
         """Connect, log in and try everything that an upload needs; see :meth:`Store.check`."""
         from s3_uploader.stores.ftp.check import check_server
 
-        # Once the store is open the lock file is our own.
-        lock_file = None if self._lock is not None else self._lock_file
+        # Some servers take one connection only.
+        pool = self._pool
+
+        borrowed: list[Session] = []
+
+        def connect(remaining: Callable[[], float]) -> Session:
+            idle = None if pool is None else pool.borrow(remaining)
+            if idle is None:
+                return self._connect(remaining)
+            borrowed.append(idle)
+            return idle
+
+        def release(session: Session) -> None:
+            if pool is not None and borrowed:
+                pool.give_back(session)
+            else:
+                session.quit()
+
         return check_server(
-            self._connect,
+            connect,
             self._login_error,
             server=self._server_name,
-            lock_file=lock_file,
+            # Once the store is open the lock file is our own.
+            lock_file=None if self._lock is not None else self._lock_file,
             temporary_names=self._temporary_names,
             learned=self._learned,
+            minimum_proof=self._minimum_proof,
             now=now,
             stored=stored,
+            release=release,
         )
 
     def inventory(self) -> FtpInventory:

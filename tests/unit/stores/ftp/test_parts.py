@@ -1,0 +1,67 @@
+"""The names under which bytes lie at an FTP server until they are proven."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from s3_uploader.core import procfs
+from s3_uploader.stores.ftp import parts as module
+from s3_uploader.stores.ftp.names import is_plain
+from s3_uploader.stores.ftp.parts import NAMES, PartNames
+
+
+def test_new_names() -> None:
+    """Each name is new, plain but for the dot, and short enough for servers that cut names."""
+    parts = PartNames("/spool")
+    names = {parts.new(hidden=False) for _ in range(100)}
+    assert len(names) == 100
+    assert all(len(name) <= 64 and is_plain(name) for name in names)
+    assert parts.new(hidden=True).startswith(".")
+
+
+def test_of_a_living_run() -> None:
+    """What a run that lives has under way is not left over, be it this one or another of the same spool."""
+    assert not PartNames("/spool").is_left_over(PartNames("/spool").new(hidden=True))
+
+
+@pytest.mark.parametrize("kind", [module.PART, NAMES])
+def test_of_a_dead_run(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """What a dead run left is known by its process, also when its number has come round again."""
+    with monkeypatch.context() as patch:
+        patch.setattr(procfs, "start_ticks", lambda _: 12345)
+        name = PartNames("/spool").new(hidden=True, kind=kind)
+        others = PartNames("/other").new(hidden=True, kind=kind)
+    assert PartNames("/spool").is_left_over(name)
+    assert not PartNames("/spool").is_left_over(others)
+
+
+def test_after_the_machine_was_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process outlives its machine, if it is known to be the same machine."""
+    with monkeypatch.context() as patch:
+        patch.setattr(procfs, "boot_id", lambda: "earlier")
+        patch.setattr(module, "machine_id", lambda: "f" * 32)
+        name = PartNames("/spool").new(hidden=True)
+    monkeypatch.setattr(module, "machine_id", lambda: "f" * 32)
+    assert PartNames("/spool").is_left_over(name)
+    monkeypatch.setattr(module, "machine_id", lambda: "")
+    with monkeypatch.context() as patch:
+        patch.setattr(procfs, "boot_id", lambda: "earlier")
+        name = PartNames("/spool").new(hidden=True)
+    assert not PartNames("/spool").is_left_over(name)
+    assert PartNames("/spool", now=lambda: 1_000_000.0).is_left_over(name, modified=1.0)
+
+
+def test_of_another_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a process in another container there is no telling, so that its files stay."""
+    with monkeypatch.context() as patch:
+        patch.setattr(procfs, "pid_namespace", lambda: "pid:[1]")
+        name = PartNames("/spool").new(hidden=True)
+    assert not PartNames("/spool").is_left_over(name)
+
+
+@pytest.mark.parametrize("name", ["a.csv", ".s3-uploader-part", "x" * 60, f"{os.getpid()}"])
+def test_other_files(name: str) -> None:
+    """No file of anybody else is taken for one of ours."""
+    assert not PartNames("/spool").is_left_over(name, modified=0.0)
