@@ -199,11 +199,14 @@ def check(config_file: str, as_json: bool) -> int:
     help="For Nagios, Icinga and the like: one line with figures; exit code 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.",
 )
 @click.option("--exit-code", is_flag=True, help="End with 0 if all is well, 1 for attention, 2 if it is stuck.")
-def status(config_file: str, as_json: bool, as_plugin: bool, exit_code: bool) -> int:
+@click.option("--details", is_flag=True, help="Of a directory: all about each spool, and not one line.")
+@click.option("--watch", is_flag=True, help="Show it live, until Ctrl-C.")
+def status(config_file: str, as_json: bool, as_plugin: bool, exit_code: bool, details: bool, watch: bool) -> int:
     """Whether it is stuck: since when, on which file, why, and what comes next.
 
-    Then who has the lock, the backlog by location with its oldest age, failing files and the last runs. Changes
-    nothing and may be called at any time, also by another user who may read the ledger.
+    Then who has the lock, the backlog by location with its oldest age, failing files and the last runs. Of a directory
+    of configurations: a summary and one line for each spool, the worst first. Changes nothing and may be called at any
+    time, also by another user who may read the ledger.
 
     \b
     Examples:
@@ -211,17 +214,22 @@ def status(config_file: str, as_json: bool, as_plugin: bool, exit_code: bool) ->
       s3-uploader-cli status config.json --json | jq -r '.problems[].cause'
       s3-uploader-cli status config.json --plugin
     """
-    from s3_uploader.cli.directory import each
-    from s3_uploader.cli.status import plugin
-    from s3_uploader.cli.status import status as work
+    from s3_uploader.cli import overview
+    from s3_uploader.cli import status as one
+    from s3_uploader.cli.directory import each, is_directory
 
-    if as_json and as_plugin:
-        raise click.UsageError("--json and --plugin contradict each other.")
+    if as_json + as_plugin + watch > 1:
+        raise click.UsageError("--json, --plugin and --watch contradict each other.")
+    many = is_directory(config_file)
     if as_plugin:
-        return guarded(lambda: plugin(config_file))
+        return guarded(lambda: overview.plugin(config_file) if many else one.plugin(config_file))
+    if watch:
+        return guarded(lambda: overview.watch_directory(config_file) if many else overview.watch_file(config_file))
+    if many and not as_json and not details:
+        return guarded(lambda: overview.overview(config_file, exit_by_verdict=exit_code))
     return each(
         config_file,
-        lambda path: work(path, as_json=as_json, exit_by_verdict=exit_code),
+        lambda path: one.status(path, as_json=as_json, exit_by_verdict=exit_code),
         headings=not as_json,
         form=_form(as_json),
     )
@@ -261,19 +269,23 @@ def history(
       s3-uploader-cli history config.json --since 1d --match 'den/*' --format csv
       s3-uploader-cli history config.json --totals day,location --since 7d
     """
+    from s3_uploader.cli.directory import each
     from s3_uploader.cli.history import Selection
     from s3_uploader.cli.history import history as work
 
-    def select_and_print() -> int:
+    def select_and_print(path: str) -> int:
         selection = Selection.of(since=since, until=until, match=match, location=location, limit=limit)
-        return work(config_file, selection, failed=failed, totals=totals, form="json" if as_json else form)
+        return work(path, selection, failed=failed, totals=totals, form="json" if as_json else form)
 
-    return guarded(select_and_print, form=_form(as_json or form == "json"))
+    is_table = form == "table" and not as_json
+    return each(config_file, select_and_print, headings=is_table, form=_form(as_json or form == "json"))
 
 
 @group.command(short_help="What was shipped when, as one HTML page with charts.")
 @configured
-@click.option("-o", "--output", metavar="FILE", help="Where it goes; - is standard output. Replaced in one step.")
+@click.option(
+    "-o", "--output", metavar="FILE", help="Where it goes; - is standard output. Of a directory: a directory."
+)
 @click.option("--since", metavar="TIME", help="Begin of what is shown: monday, 2026-11-20, or 12h, 30d ago.")
 @click.option("--until", metavar="TIME", help="Its end. Default: now.")
 @click.option("--json", "as_json", is_flag=True, help="The numbers of the page as JSON.")
@@ -286,11 +298,17 @@ def report(config_file: str, output: str | None, since: str | None, until: str |
     Example:
       s3-uploader-cli report config.json -o report.html --since 30d
     """
+    from s3_uploader.cli.directory import each, is_directory
+    from s3_uploader.cli.report import output_in
     from s3_uploader.cli.report import report as work
 
-    return guarded(
-        lambda: work(config_file, output=output, since=since, until=until, as_json=as_json), form=_form(as_json)
-    )
+    many = is_directory(config_file)
+
+    def one(path: str) -> int:
+        where = output_in(output, path) if many and not as_json else output
+        return work(path, output=where, since=since, until=until, as_json=as_json)
+
+    return each(config_file, one, headings=False, form=_form(as_json))
 
 
 @group.command(short_help="Hold the ledger against the destination.")
@@ -325,16 +343,17 @@ def audit(
       s3-uploader-cli audit config.json --since 30d
       s3-uploader-cli audit config.json --deep --spool --json > audit.jsonl
     """
+    from s3_uploader.cli.directory import each
 
-    def work() -> int:
+    def work(path: str) -> int:
         from s3_uploader.cli import audit as auditing
         from s3_uploader.cli.history import Selection
 
         selection = Selection.of(since=since, until=until, match=match, location=location)
         options = auditing.AuditOptions(deep=deep, spool=spool, as_json=as_json, progress=progress)
-        return auditing.audit(config_file, selection, options)
+        return auditing.audit(path, selection, options)
 
-    return guarded(work, form=_form(as_json))
+    return each(config_file, work, headings=not as_json, form=_form(as_json))
 
 
 @group.command()

@@ -83,10 +83,10 @@ def each(config_file: str, work: Callable[[str], int], *, headings: bool = True,
 def run_all(directory: str, run: Callable[[Named, int], int], *, form: Form = Form.TEXT) -> int:
     """Run every spool of a directory, a few at the same time, so that a slow one does not hold back the others.
 
-    A file that is no configuration does not stop the others. What two of them share is refused before anything runs.
+    A file that is no configuration does not stop the others, nor do two that have one spool or one metrics file: only
+    these two are not run.
 
     :param run: runs one, with so many bytes in memory at the most, and returns its exit code; called on threads.
-    :raises ConfigError: if two configurations have one spool or one metrics file.
     """
     codes: list[int] = []
     loaded: list[Named] = []
@@ -101,7 +101,12 @@ def run_all(directory: str, run: Callable[[Named, int], int], *, form: Form = Fo
         code = _by_itself(path, take, form)
         if code != OK:
             codes.append(code)
-    refuse_shared(directory, loaded)
+
+    def refuse() -> int:
+        refuse_shared(directory, loaded)
+        return OK
+
+    codes.append(guarded(refuse, form=form))
     waiting: queue.SimpleQueue[Named] = queue.SimpleQueue()
     for named in loaded:
         waiting.put(named)
@@ -127,7 +132,7 @@ def run_all(directory: str, run: Callable[[Named, int], int], *, form: Form = Fo
 def _by_itself(name: str, work: Callable[[], int], form: Form) -> int:
     """Do the work for one configuration; not even what nobody thought of keeps the others from their turn."""
     try:
-        return guarded(work, form=form)
+        return guarded(work, form=form, name=os.path.basename(name))
     except Exception as error:
         import traceback
 
@@ -141,8 +146,12 @@ def _by_itself(name: str, work: Callable[[], int], form: Form) -> int:
 
 
 def refuse_shared(directory: str, loaded: list[Named]) -> None:
-    """Refuse configurations that would get into each other's way."""
+    """Take configurations out of ``loaded`` that would get into each other's way.
+
+    :raises ConfigError: if there are such.
+    """
     problems = []
+    refused: set[str] = set()
     for key in ("base_dir", "metrics_file"):
         first: dict[str, str] = {}
         for named in loaded:
@@ -152,5 +161,7 @@ def refuse_shared(directory: str, loaded: list[Named]) -> None:
             other = first.setdefault(os.path.realpath(value), named.name)
             if other != named.name:
                 problems.append(f"{key}: {other} and {named.name} have the same, {value}")
+                refused |= {other, named.name}
     if problems:
+        loaded[:] = [named for named in loaded if named.name not in refused]
         raise ConfigError(directory, problems)

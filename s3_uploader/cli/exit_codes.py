@@ -66,13 +66,18 @@ def _kind(error: UploaderError) -> tuple[str, int]:
     return next(((name, code) for kind, name, code in _EXIT_CODES if isinstance(error, kind)), ("other", SOME_FAILED))
 
 
-def _tell(error: UploaderError, form: Form) -> int:
+def _tell(error: UploaderError, form: Form, name: str) -> int:
     """Tell what ended the command; returns its exit code."""
     lines, code = explain(error)
+    if error.is_repeated:
+        return code
     if form is Form.TEXT:
+        if name and not isinstance(error, ConfigError):
+            lines = [f"{shown_name(name)}: {lines[0]}", *lines[1:]]
         print(*lines, sep="\n", file=sys.stderr)
         return code
-    fields: dict[str, object] = {"error": _kind(error)[0], "message": error.message, "hint": error.hint}
+    fields: dict[str, object] = {"config": name} if name else {}
+    fields |= {"error": _kind(error)[0], "message": error.message, "hint": error.hint}
     if isinstance(error, ConfigError):
         fields |= {"source": shown_name(error.source), "problems": list(map(shown_name, error.problems))}
     fields["exit_code"] = code
@@ -90,19 +95,22 @@ def _tell(error: UploaderError, form: Form) -> int:
     return code
 
 
-def guarded(work: Callable[[], int], *, form: Form = Form.TEXT) -> int:
-    """Do the work of a command; an error of ours becomes sentences and an exit code, never a traceback."""
+def guarded(work: Callable[[], int], *, form: Form = Form.TEXT, name: str = "") -> int:
+    """Do the work of a command; an error of ours becomes sentences and an exit code, never a traceback.
+
+    :param name: of the configuration that it is about, where there are several.
+    """
     try:
         return work()
     except UploaderError as error:
-        return _tell(error, form)
+        return _tell(error, form, name)
     except BrokenPipeError:
         finish_output()
         return OK
     except (OSError, MemoryError) as error:
         # The machine, not the program: a disk that fails, no descriptors, no memory. Where more is known of it, it is
         # an error of ours already.
-        return _tell(UploaderError(_refused_by_the_system(error)), form)
+        return _tell(UploaderError(_refused_by_the_system(error)), form, name)
 
 
 def _refused_by_the_system(error: OSError | MemoryError) -> str:

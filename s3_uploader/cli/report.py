@@ -47,6 +47,17 @@ def report(config_file: str, *, output: str | None, since: str | None, until: st
     return 0
 
 
+def output_in(directory: str | None, config_file: str) -> str:
+    """The file for the report of one of several configurations; the directory for them is made if it is missing."""
+    if directory is None or directory == STANDARD_OUTPUT:
+        raise UsageProblem("The reports of several spools need a directory.", hint="Name it with -o.")
+    try:
+        os.makedirs(directory, exist_ok=True)
+    except OSError as error:
+        raise UsageProblem(f"{shown_name(directory)} is no directory: {error.strerror}.") from error
+    return os.path.join(directory, os.path.basename(config_file).removesuffix(".json") + ".html")
+
+
 def _write(data: bytes, output: str) -> None:
     if output == STANDARD_OUTPUT:
         sys.stdout.flush()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO, cast
 
 import msgspec
 
@@ -15,9 +15,8 @@ from s3_uploader import config
 from s3_uploader.cli.exit_codes import Form, guarded
 from s3_uploader.cli.settings import load
 from s3_uploader.core.control import Clock, StopRequest
-from s3_uploader.core.errors import UsageProblem
-from s3_uploader.core.events import Emit, Measure, RunMeasured, fan_out
-from s3_uploader.monitoring.log import Log, Verbosity
+from s3_uploader.core.events import Emit, Measure, Notice, RunMeasured, fan_out
+from s3_uploader.monitoring.log import Log, Verbosity, stream_writer
 from s3_uploader.monitoring.monitor import Monitoring
 from s3_uploader.run import assembly
 from s3_uploader.run import run as app
@@ -55,30 +54,49 @@ def _form(options: RunOptions) -> Form:
 
 
 def _run_directory(directory: str, options: RunOptions) -> int:
-    from s3_uploader.cli.directory import AT_ONCE, Named, each, run_all
+    from s3_uploader.cli.directory import AT_ONCE, Named, each, files_in, run_all
+    from s3_uploader.monitoring.together import AboveBar, Together
 
-    if options.progress:
-        raise UsageProblem("--progress can show one spool only, and this is a directory of configurations.")
     if options.dry_run:
         return each(directory, lambda path: _run(path, options), headings=not options.json_log, form=_form(options))
     raise_descriptor_limit(runs=AT_ONCE)
-    writing = threading.Lock()
+    spools = len(files_in(directory))
+    bar = None
+    if _wants_progress(options):
+        from s3_uploader.monitoring.progress import SpoolsBar
+
+        bar = SpoolsBar(total=spools)
+    together = Together(spools=spools, bar=bar)
+    real = sys.stderr
     with stop_on_signals() as stop:
 
         def run_one(named: Named, bytes_in_flight: int) -> int:
             if stop.requests:
                 return 128 + (stop.signal_number or signal.SIGTERM)
-            log = _log(options, name=named.name)
+            log = _log(options, name=named.name, explain_idle=False, stream=real)
             write = log.redirect(lambda text: None)
+            log.redirect(lambda text: together.write(text, write))
+            return _run_loaded(
+                named.config,
+                options,
+                log,
+                stop,
+                progress=False,
+                bytes_in_flight=bytes_in_flight,
+                around=together.around,
+            )
 
-            def write_alone(text: str) -> None:
-                with writing:
-                    write(text)
-
-            log.redirect(write_alone)
-            return _run_loaded(named.config, options, log, stop, progress=False, bytes_in_flight=bytes_in_flight)
-
-        return run_all(directory, run_one, form=_form(options))
+        try:
+            if bar is not None:
+                sys.stderr = cast(TextIO, AboveBar(lambda text: together.write(text, stream_writer(real))))
+            code = run_all(directory, run_one, form=_form(options))
+        finally:
+            sys.stderr = real
+            together.close()
+        if together.is_worth_a_line or sys.stderr.isatty():
+            with _log(options) as log:
+                log(Notice("info", together.sentence()))
+        return code
 
 
 def _run(config_file: str, options: RunOptions) -> int:
@@ -88,21 +106,24 @@ def _run(config_file: str, options: RunOptions) -> int:
 
         return dry_run(configuration, as_json=options.json_log)
     raise_descriptor_limit()
-    wants_progress = options.progress if options.progress is not None else sys.stderr.isatty() and not options.json_log
     with stop_on_signals() as stop:
-        return _run_loaded(configuration, options, _log(options), stop, progress=wants_progress)
+        return _run_loaded(configuration, options, _log(options), stop, progress=_wants_progress(options))
 
 
-def _log(options: RunOptions, *, name: str = "") -> Log:
+def _wants_progress(options: RunOptions) -> bool:
+    return options.progress if options.progress is not None else sys.stderr.isatty() and not options.json_log
+
+
+def _log(options: RunOptions, *, name: str = "", explain_idle: bool = True, stream: TextIO | None = None) -> Log:
     verbosity = options.verbosity
     if verbosity is Verbosity.NORMAL and not options.json_log and sys.stderr.isatty():
         # A person sees the bar; who reads the lines reads a file or a mail.
         verbosity = Verbosity.SUMMARY
     return Log(
-        sys.stderr,
+        stream or sys.stderr,
         json=options.json_log,
         verbosity=verbosity,
-        explain_idle=sys.stderr.isatty(),
+        explain_idle=explain_idle and sys.stderr.isatty(),
         explain_exit_code=True,
         name=name,
     )
@@ -116,8 +137,9 @@ def _run_loaded(
     *,
     progress: bool,
     bytes_in_flight: int | None = None,
+    around: Callable[[Emit], Emit] | None = None,
 ) -> int:
-    with log, subscribers(configuration, log, progress=progress) as (emit, measure, beat):
+    with log, subscribers(configuration, log, progress=progress, around=around) as (emit, measure, beat):
         report = app.run_once(
             configuration,
             app.RunContext(
@@ -129,6 +151,7 @@ def _run_loaded(
                 is_rehearsal=options.simulate_failures > 0,
                 retries=options.retry,
                 says_again=sys.stderr.isatty(),
+                is_one_of_many=options.verbosity is Verbosity.QUIET and not sys.stderr.isatty(),
             ),
             max_runtime_seconds=options.max_runtime_seconds,
             wait_for_lock_seconds=options.wait_for_lock_seconds,
@@ -138,10 +161,10 @@ def _run_loaded(
 
 @contextmanager
 def subscribers(
-    configuration: config.Config, log: Log, *, progress: bool
+    configuration: config.Config, log: Log, *, progress: bool, around: Callable[[Emit], Emit] | None = None
 ) -> Iterator[tuple[Emit, Measure | None, Callable[[], None]]]:
     """What hears of a run: the log (or the bar with the log above it), the metrics file, the ping; and its beat."""
-    people: Emit = log
+    people: Emit = log if around is None else around(log)
     closers: list[Callable[[], None]] = []
     if progress:
         from s3_uploader.inspection.preview import count_ready

@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from s3_uploader.cli.directory import files_in, is_directory
 from s3_uploader.cli.exit_codes import explain
 from s3_uploader.cli.output import local_time, print_json, print_lines, table, utc_time, zone_name, zoned_time
 from s3_uploader.cli.settings import load
@@ -21,7 +20,8 @@ OK, ATTENTION, STUCK, UNKNOWN = "ok", "attention", "stuck", "unknown"
 
 _PLUGIN = {OK: (0, "OK"), ATTENTION: (1, "WARNING"), STUCK: (2, "CRITICAL"), UNKNOWN: (3, "UNKNOWN")}
 """Exit code and word of the Monitoring Plugins' guidelines, which Nagios, Icinga and others follow."""
-_WORST_FIRST = (STUCK, UNKNOWN, ATTENTION, OK)
+WORST_FIRST = (STUCK, UNKNOWN, ATTENTION, OK)
+"""The verdicts."""
 
 
 def status(config_file: str, *, as_json: bool, exit_by_verdict: bool = False) -> int:
@@ -35,7 +35,7 @@ def status(config_file: str, *, as_json: bool, exit_by_verdict: bool = False) ->
     else:
         print_lines(for_people(standing))
     if exit_by_verdict:
-        return _PLUGIN[verdict(standing)][0]
+        return exit_code_of(verdict(standing))
     error = standing.spool_error or standing.ledger_error
     return 0 if error is None else explain(error)[1]
 
@@ -295,33 +295,35 @@ def _run_for_machines(row: RunRow) -> dict[str, Any]:
 
 
 def plugin(config_file: str) -> int:
-    """Print a line for the spool, or for each of a directory: the worst first, since many show only the first line."""
-    try:
-        files = files_in(config_file) if is_directory(config_file) else [config_file]
-    except UploaderError as error:
-        told = [_unknown(error)]
-    else:
-        told = sorted(map(_told, files), key=lambda each: _WORST_FIRST.index(each[0]))
-    print_lines([line for _, line in told])
-    return _PLUGIN[told[0][0]][0]
-
-
-def _told(config_file: str) -> tuple[str, str]:
-    """The verdict and the line."""
+    """Print the line for the spool."""
     try:
         standing = standing_of(load(config_file), clock=Clock())
     except UploaderError as error:
-        return _unknown(error)
+        print_lines([unknown_line(error)])
+        return exit_code_of(UNKNOWN)
     found = verdict(standing)
-    text = _on_one_line(_plugin_text(standing))
-    return found, f"S3_UPLOADER {_PLUGIN[found][1]} - {text} | {_performance(standing)}"
+    text = on_one_line(plugin_text(standing))
+    print_lines([f"S3_UPLOADER {plugin_word(found)} - {text} | {performance(standing)}"])
+    return exit_code_of(found)
 
 
-def _unknown(error: UploaderError) -> tuple[str, str]:
-    return UNKNOWN, f"S3_UPLOADER UNKNOWN - {_on_one_line(' '.join(explain(error)[0]))}"
+def unknown_line(error: UploaderError) -> str:
+    """The line where nothing can be found out."""
+    return f"S3_UPLOADER {plugin_word(UNKNOWN)} - {on_one_line(' '.join(explain(error)[0]))}"
 
 
-def _plugin_text(standing: SpoolStatus) -> str:
+def exit_code_of(found: str) -> int:
+    """The exit code that says how it stands: 0, 1, 2, or 3 if that is unknown."""
+    return _PLUGIN[found][0]
+
+
+def plugin_word(found: str) -> str:
+    """The word of the plugins for how it stands."""
+    return _PLUGIN[found][1]
+
+
+def plugin_text(standing: SpoolStatus) -> str:
+    """What is wrong in a few words."""
     if standing.problems:
         first = standing.problems[0]
         causes = ", ".join(problem.cause.value for problem in standing.problems)
@@ -329,12 +331,14 @@ def _plugin_text(standing: SpoolStatus) -> str:
     return _calm(standing) if standing.ledger_error is None else str(standing.ledger_error)
 
 
-def _on_one_line(text: str) -> str:
+def on_one_line(text: str) -> str:
+    """The text as plugins may print it before their figures."""
     # What comes after a bar is taken for figures.
     return shown_text(text).replace("|", "/")
 
 
-def _performance(standing: SpoolStatus) -> str:
+def performance(standing: SpoolStatus) -> str:
+    """The figures of a spool."""
     waiting = standing.waiting
     figures = []
     if waiting is not None:

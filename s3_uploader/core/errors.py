@@ -34,7 +34,11 @@ class UploaderError(Exception):
 
     :param message: one sentence that states the fact.
     :param hint: one sentence that says what to do, or empty.
+
+    ``is_repeated`` is set where a run that was started by a timer has told it not long ago.
     """
+
+    is_repeated = False
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         message = without_passwords(message)

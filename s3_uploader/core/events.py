@@ -60,6 +60,7 @@ class UploadFailed(msgspec.Struct, frozen=True):
     attempts: int
     next_try_at: float | None
     disposition: str = "kept"
+    is_repeated: bool = False
 
 
 class FileLeft(msgspec.Struct, frozen=True):
@@ -78,6 +79,7 @@ class LocalTrouble(msgspec.Struct, frozen=True):
     action: str
     message: str
     hint: str = ""
+    is_repeated: bool = False
 
 
 class DirectoryPruned(msgspec.Struct, frozen=True):
@@ -87,10 +89,16 @@ class DirectoryPruned(msgspec.Struct, frozen=True):
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """Something a person should know that is about the run as a whole. ``level``: ``info``, ``warning``, ``error``."""
+    """Something a person should know that is about the run as a whole. ``level``: ``info``, ``warning``, ``error``.
+
+    :param about: a name for what lasts from run to run, so that it is not told in each; empty for what happens once.
+    :param is_repeated: it was told not long ago.
+    """
 
     level: str
     message: str
+    about: str = ""
+    is_repeated: bool = False
 
 
 class StrangersFound(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +123,7 @@ class RunFinished(msgspec.Struct, frozen=True):
     report: RunReport
     totals: Totals | None = None
     failing_files: int | None = None
+    is_repeated: bool = False
 
 
 Event: TypeAlias = (

@@ -74,6 +74,8 @@ class Noticing:
     :param emit: told of what a person should know.
     :param layout: the name of the layout.
     :param look: finds out about the entries that the layout did not recognise; called only if there are some.
+    :param memory: the ledger's, under :data:`MEMORY_PREFIX`.
+    :param sayings: what this run has told already.
     """
 
     def __init__(
@@ -86,13 +88,15 @@ class Noticing:
         emit: Emit,
         layout: str = "",
         look: Callable[[], Strangers] | None = None,
-        says_again: bool = False,
+        memory: Memory | None = None,
+        sayings: Sayings | None = None,
     ) -> None:
         self._ledger = ledger
         self._facts: Observations | None = None
-        memory = ledger.endpoint_memory(prefix=MEMORY_PREFIX)
+        memory = memory or ledger.endpoint_memory(prefix=MEMORY_PREFIX)
         if (
-            report.exit_code
+            (sayings is not None and sayings.said)
+            or report.exit_code
             or report.ended_by != RunEnd.DONE.value
             or counters.from_future
             or counters.strangers
@@ -110,7 +114,7 @@ class Noticing:
                 look=look,
                 is_first=totals is not None and not totals.runs,
                 ever_shipped=totals is None or bool(totals.shipped_files),
-                says_again=says_again,
+                sayings=sayings,
             )
 
     def problems(self) -> tuple[Problem, ...]:
@@ -131,7 +135,7 @@ def note(
     look: Callable[[], Strangers] | None = None,
     is_first: bool = False,
     ever_shipped: bool = True,
-    says_again: bool = False,
+    sayings: Sayings | None = None,
 ) -> Observations:
     """Take note of what a run has seen, and say what has not been said for a while.
 
@@ -139,7 +143,7 @@ def note(
 
     :param is_first: no run is recorded yet.
     :param ever_shipped: some run has shipped a file.
-    :param says_again: see :class:`~s3_uploader.health.said.Sayings`.
+    :param sayings: what this run has told already.
     """
     seen = Seen.recalled(memory)
     files = not_finished(counters.not_finished, seen.not_finished, now=now)
@@ -164,7 +168,7 @@ def note(
         if is_wrong or is_first or not matching:
             level = "warning" if is_wrong else "info"
             event = StrangersFound(base_dir=base_dir, layout=layout, matching=matching, found=strangers, level=level)
-    _say(problems, seen, Sayings(seen.said, now=now, says_again=says_again), emit=emit, strangers=event)
+    _say(problems, seen, sayings or Sayings(seen.said, now=now), emit=emit, strangers=event)
     seen.remember(memory)
     return facts
 
@@ -234,6 +238,24 @@ def prevented(config: Config, error: UploaderError, *, environ: Mapping[str, str
     with contextlib.suppress(UploaderError), Ledger.open_readonly(ledger_path(config, environ=environ)) as ledger:
         runs = ledger.runs(limit=1)
     return _diagnose(Observations(now=now, base_dir=config.base_dir, runs=runs, prevented=error))
+
+
+def is_no_news(config: Config, error: UploaderError, *, environ: Mapping[str, str], now: float) -> bool:
+    """Whether a run before has told not long ago why none can begin. Where that cannot be remembered it is news."""
+    try:
+        path = ledger_path(config, environ=environ)
+        if not os.path.exists(path):
+            return False
+        with Ledger.open(path) as ledger:
+            memory = ledger.endpoint_memory(prefix=MEMORY_PREFIX)
+            seen = Seen.recalled(memory)
+            sayings = Sayings(seen.said, now=now)
+            is_due = sayings.is_due(f"begin {type(error).__name__}", error.message)
+            seen.said = {**seen.said, **sayings.said}
+            seen.remember(memory)
+            return not is_due
+    except UploaderError:
+        return False
 
 
 def problems_without_ledger(report: RunReport) -> tuple[Problem, ...]:

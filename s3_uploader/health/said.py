@@ -56,5 +56,5 @@ class Sayings:
         return self._says_again
 
     def over(self) -> list[Said]:
-        """What lasts no longer."""
-        return [said for name, said in self._before.items() if name not in self.said]
+        """What lasts no longer, of what has words for that."""
+        return [said for name, said in self._before.items() if name not in self.said and said.words]

@@ -120,6 +120,12 @@ class Log:
             return
         if self._hides_uploads and isinstance(event, Uploaded):
             return
+        if (
+            isinstance(event, Notice | UploadFailed | LocalTrouble)
+            and event.is_repeated
+            and self._hidden >= Level.DEBUG
+        ):
+            return
         if isinstance(event, RunFinished):
             self._finish(event)
             return
@@ -181,6 +187,10 @@ class Log:
                 if number > ALIKE:
                     more = counted(number - ALIKE, "entry", "entries")
                     self._add(Level.WARNING, f"Could not {action} {more} more; -v names them all.", None)
+        if event.is_repeated and self._hidden >= Level.DEBUG:
+            self._begin_counting()
+            self.flush()
+            return
         idle = is_idle(event.report) and not (self._explain_exit_code and event.report.exit_code)
         if self._json:
             if self._hidden < Level.INFO:
@@ -287,8 +297,8 @@ def json_line(now: float, level: Level, sentence: str, event: Event | None, *, n
     else:
         fields["event"] = _snake_case(type(event).__name__)
         for name, value in msgspec.to_builtins(event).items():
-            # A notice has a level of its own, which is the line's.
-            if name != "level":
+            # A notice has a level of its own, which is the line's; the others are between the parts of the program.
+            if name not in ("level", "about", "is_repeated"):
                 fields[name] = value
         if "receipt" in fields:
             fields["receipt"]["proof"] = Proof(fields["receipt"]["proof"]).label

@@ -18,6 +18,8 @@ class LoggingAdapter:
 
     def __call__(self, event: Event) -> None:
         """Log an event."""
+        if getattr(event, "is_repeated", False):
+            return
         level, sentence = level_and_sentence(event)
         if self._logger.isEnabledFor(level):
             self._logger.log(level, "%s", sentence, extra={"event": event})

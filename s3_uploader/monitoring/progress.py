@@ -209,3 +209,36 @@ class Counting:
 
     def _text(self, done: int) -> str:
         return f"{done:,}/{self._total:,} {self._noun}"
+
+
+class SpoolsBar:
+    """A bar for the runs of several spools, on standard error."""
+
+    def __init__(self, *, total: int, console: Console | None = None) -> None:
+        self._total = total
+        self._bar = Bar(
+            TextColumn("{task.fields[text]}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            console=console or Console(file=cast(IO[str], _Forgiving(sys.stderr))),
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task = self._bar.add_task("", total=total, text=self._text(0, 0))
+        self._bar.start()
+
+    def show(self, *, spools: int, files: int) -> None:
+        """So many runs have ended, and so many files are shipped."""
+        self._bar.update(self._task, completed=spools, text=self._text(spools, files))
+
+    def print(self, text: str) -> None:
+        """Write lines above it."""
+        self._bar.console.print(_Raw(text), end="", crop=False)
+
+    def close(self) -> None:
+        """Take it away."""
+        self._bar.stop()
+
+    def _text(self, spools: int, files: int) -> str:
+        return f"{spools:,}/{counted(self._total, 'spool')}, {counted(files, 'file')}"

@@ -567,7 +567,7 @@ class Pipeline:
         if self._fatal is not None:
             message = str(self._fatal)
             level = "info" if end is RunEnd.DESTINATION_BUSY else "error"
-            self._emit(Notice(level, _sentence(end, self._fatal)))
+            self._emit(Notice(level, _sentence(end, self._fatal), about=end.value))
         return self._settlement.counters.report(
             end,
             base_dir=self._root.base_dir,

@@ -27,6 +27,8 @@ from s3_uploader.core.events import (
 from s3_uploader.core.model import Problem, RunReport, Strangers
 from s3_uploader.core.text import counted
 from s3_uploader.health import notices
+from s3_uploader.health.said import Sayings
+from s3_uploader.health.telling import Telling
 from s3_uploader.ledger import Ledger, create_state_directory
 from s3_uploader.run.assembly import (
     ENDPOINT_MEMORY,
@@ -77,6 +79,7 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     :param is_rehearsal: failures are made up, so that no file may be moved or deleted for them.
     :param news: see :class:`~s3_uploader.run.pipeline.Pipeline`.
     :param says_again: somebody looks on: what earlier runs have told of lasting troubles is told again.
+    :param is_one_of_many: a timer starts one after the other: what earlier runs have told is not told by each.
     :param retries: files that failed are tried although their pauses are not over.
     :param measure: told once what the run measured, or that it could not begin. Where nobody wants to know, the ledger
         is asked for less.
@@ -93,6 +96,7 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     news: ScanTrigger | None = None
     measure: Measure | None = None
     says_again: bool = False
+    is_one_of_many: bool = False
     retries: bool = False
 
 
@@ -116,6 +120,8 @@ def run_once(
     try:
         return _run_once(config, context, wait_for_lock_seconds, max_runtime_seconds)
     except (SpoolError, StateError, LockHeld) as error:
+        if context.is_one_of_many and isinstance(error, SpoolError):
+            error.is_repeated = notices.is_no_news(config, error, environ=context.environ, now=began_at)
         _measure_not_begun(config, context, began_at, error)
         raise
 
@@ -185,6 +191,10 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
     with Ledger.open(
         place.ledger_path, notice=lambda sentence: emit(Notice("warning", sentence)), clock=clock.now
     ) as ledger:
+        memory = ledger.endpoint_memory(prefix=notices.MEMORY_PREFIX)
+        sayings = Sayings(notices.Seen.recalled(memory).said, now=clock.now(), says_again=context.says_again)
+        if context.is_one_of_many:
+            emit = Telling(emit, sayings)
         store = shipping_store(
             config,
             make_store=context.make_store,
@@ -265,7 +275,8 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
                 emit=emit,
                 layout=config.layout,
                 look=lambda: _strangers(place, settlement.counters, clock),
-                says_again=context.says_again,
+                memory=memory,
+                sayings=sayings,
             )
             ledger.finish_run(run, report, failures=settlement.failures)
             problems = noticed.problems()

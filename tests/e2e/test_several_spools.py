@@ -79,10 +79,12 @@ def test_what_is_wrong_with_one_does_not_stop_the_others(directory: Directory) -
     finished = directory.run("run", "--log-format", "json")
     assert finished.code == 2
     assert directory.archived("kitchen") == ["a.dat"]
-    assert "broken.json: 1 problem" in finished.stderr
-    assert "attic does not exist" in finished.stderr
-    reports = [json.loads(line) for line in finished.stderr.splitlines() if line.startswith("{")]
-    assert {line["config"] for line in reports} == {"kitchen.json"}
+    told = [json.loads(line) for line in finished.stderr.splitlines()]
+    failed = {line["config"]: line["message"] for line in told if line["event"] == "command_failed"}
+    assert set(failed) == {"broken.json", "attic.json"}
+    assert "attic does not exist" in failed["attic.json"]
+    assert {line.get("config") for line in told if line["event"] == "run_finished"} == {"kitchen.json"}
+    assert "1 file (10 B) shipped; 2 spools could not be run" in told[-1]["message"]
 
 
 def test_a_spool_that_hangs_holds_back_no_other_and_all_end_at_a_signal(directory: Directory) -> None:
@@ -108,17 +110,19 @@ def test_two_configurations_of_one_spool_are_refused_before_anything_runs(
     shared = {key: str(directory.site.place / value) for key, value in settings.items()}
     put(directory.add("attic", **shared), "a.dat")
     directory.add("kitchen", **shared)
+    put(directory.add("cellar"), "a.dat")
     finished = directory.run()
     assert finished.code == 2
     assert "attic.json and kitchen.json have the same" in finished.stderr
     assert not directory.archived("attic")
+    assert directory.archived("cellar") == ["a.dat"]
 
 
 def test_status_and_check_look_at_each_in_turn(directory: Directory) -> None:
     """An operator asks once about all of them; JSON is one document after the other."""
     put(directory.add("attic"), "a.dat")
     directory.add("kitchen")
-    finished = directory.run("status")
+    finished = directory.run("status", "--details")
     assert [line for line in finished.stdout.splitlines() if line.endswith(".json:")] == [
         f"{directory.path}/attic.json:",
         f"{directory.path}/kitchen.json:",
@@ -134,12 +138,51 @@ def test_status_and_check_look_at_each_in_turn(directory: Directory) -> None:
     assert not directory.archived("attic")
 
 
+def test_status_is_one_line_for_each(directory: Directory) -> None:
+    """A summary and a line for each spool, the worst first, with what is wrong; no two figures have one name."""
+    for name in ("attic", "cellar", "kitchen"):
+        put(directory.add(name), "a.dat")
+    assert directory.run().code == 0
+    (directory.site.place / "kitchen").rmdir()
+    (directory.path / "broken.json").write_text("{")
+    shown = directory.run("status").stdout.splitlines()
+    assert shown[0] == "4 spools: 1 stuck, 1 unknown, 2 ok."
+    assert [line.split()[:2] for line in shown[2:]] == [
+        ["STUCK", "kitchen"],
+        ["unknown", "broken"],
+        ["ok", "attic"],
+        ["ok", "cellar"],
+    ]
+    assert "kitchen does not exist" in shown[2]
+    assert directory.run("status", "--exit-code").code == 2
+    first, *others = directory.run("status", "--plugin").stdout.splitlines()
+    text, _, figures = first.partition(" | ")
+    assert text == "S3_UPLOADER CRITICAL - 4 spools: 1 stuck, 1 unknown, 2 ok: kitchen, broken"
+    assert [line.split(": ")[0] for line in others] == ["kitchen", "broken"]
+    labels = [figure.partition("=")[0] for figure in figures.split()]
+    assert len(labels) == len(set(labels)) > 8
+
+
+def test_history_audit_and_report_of_all(directory: Directory) -> None:
+    """Each spool in turn, under its name; reports are files in a directory."""
+    for name in ("attic", "cellar"):
+        put(directory.add(name), "a.dat")
+    directory.run()
+    shown = directory.run("history").stdout
+    assert shown.count("a.dat") == 2
+    assert f"{directory.path}/cellar.json:" in shown
+    assert directory.run("audit").code == 0
+    assert directory.run("report").code == 2
+    assert directory.run("report", "-o", str(directory.site.place / "reports")).code == 0
+    assert sorted(path.name for path in (directory.site.place / "reports").iterdir()) == ["attic.html", "cellar.html"]
+
+
 def test_other_commands_say_that_they_take_one_file(directory: Directory) -> None:
     """A command that is about one spool refuses a directory in words, and so does an empty directory."""
     assert "holds no configuration file" in directory.run("run").stderr
     directory.add("attic")
-    for command in ("watch", "history"):
-        finished = directory.run(command)
+    for command in (["watch"], ["forget", "--all"]):
+        finished = directory.run(*command)
         assert finished.code == 2
         assert "takes one configuration file" in finished.stderr
-    assert directory.run("run", "--progress").code == 2
+    assert directory.run("run", "--progress").code == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from s3_uploader.cli import status
+from s3_uploader.cli import overview, status
 from s3_uploader.config import Config, from_mapping
 from s3_uploader.core import procfs
 from s3_uploader.core.control import Clock
@@ -140,15 +140,18 @@ class TestPlugin:
         }
         for name in found:
             write(tmp_path / "etc" / name)
-        monkeypatch.setattr(status, "load", os.path.basename)
-        monkeypatch.setattr(status, "standing_of", lambda name, clock: found[name])
-        assert status.plugin(str(tmp_path / "etc")) == 2
-        words = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
-        assert words == ["CRITICAL", "UNKNOWN", "WARNING", "OK"]
+        monkeypatch.setattr(overview, "load", os.path.basename)
+        monkeypatch.setattr(overview, "standing_of", lambda name, clock: found[name])
+        assert overview.plugin(str(tmp_path / "etc")) == 2
+        first, *others = capsys.readouterr().out.splitlines()
+        assert first.startswith(
+            "S3_UPLOADER CRITICAL - 4 spools: 1 stuck, 1 unknown, 1 needs attention, 1 ok: c, d, b | "
+        )
+        assert [line.split(" - ")[0] for line in others] == ["c: CRITICAL", "d: UNKNOWN", "b: WARNING"]
 
     def test_a_directory_of_none(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """A directory without a configuration is said in the line, too."""
-        assert status.plugin(str(tmp_path)) == 3
+        assert overview.plugin(str(tmp_path)) == 3
         assert capsys.readouterr().out.startswith("S3_UPLOADER UNKNOWN - ")
 
 

@@ -1,0 +1,223 @@
+"""``status`` of a directory of configurations: one line for each spool, the worst first; and ``--watch``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from s3_uploader.cli import status
+from s3_uploader.cli.directory import AT_ONCE, files_in, worst
+from s3_uploader.cli.exit_codes import explain
+from s3_uploader.cli.output import print_lines
+from s3_uploader.cli.settings import load, load_together
+from s3_uploader.core.control import Clock
+from s3_uploader.core.errors import UploaderError, UsageProblem
+from s3_uploader.core.text import counted, shown_duration, shown_name, shown_size, shown_text
+from s3_uploader.inspection.status import SpoolStatus, standing_of
+
+_NARROW = 72
+_SHORTEST_PAUSE = 2.0
+_WORDS = {status.STUCK: "stuck", status.UNKNOWN: "unknown", status.ATTENTION: "attention", status.OK: "ok"}
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """One spool of a directory: the name of its configuration, how it stands, or why that cannot be found out."""
+
+    name: str
+    verdict: str
+    standing: SpoolStatus | None = None
+    error: str = ""
+    exit_code: int = 0
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong in words; empty if nothing is."""
+        if self.standing is None:
+            return self.error
+        if self.verdict == status.OK:
+            return ""
+        if self.standing.problems:
+            return self.standing.problems[0].sentence
+        return str(self.standing.ledger_error or "")
+
+
+def look_at_all(directory: str) -> list[Seen]:
+    """Look at each spool, several at the same time; the worst first, and then by name."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    paths = files_in(directory)
+    load_together(paths)
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        seen = list(pool.map(_look_at, paths))
+    return sorted(seen, key=lambda each: (status.WORST_FIRST.index(each.verdict), each.name))
+
+
+def _look_at(path: str) -> Seen:
+    name = os.path.basename(path).removesuffix(".json")
+    try:
+        standing = standing_of(load(path), clock=Clock())
+    except UploaderError as error:
+        lines, code = explain(error)
+        return Seen(name=name, verdict=status.UNKNOWN, error="; ".join(map(str.strip, lines)), exit_code=code)
+    except Exception as error:  # not even what nobody thought of hides the other spools
+        text = f"an unexpected error, {type(error).__name__}: {error}"
+        return Seen(name=name, verdict=status.UNKNOWN, error=text, exit_code=1)
+    found = standing.spool_error or standing.ledger_error
+    code = 0 if found is None else explain(found)[1]
+    return Seen(name=name, verdict=status.verdict(standing), standing=standing, exit_code=code)
+
+
+def overview(directory: str, *, exit_by_verdict: bool) -> int:
+    """Print a summary and a line for each spool."""
+    seen = look_at_all(directory)
+    print_lines(overview_lines(seen, columns=_columns()))
+    if exit_by_verdict:
+        return status.exit_code_of(seen[0].verdict)
+    return worst([each.exit_code for each in seen])
+
+
+def _columns() -> int | None:
+    """How wide the terminal is; ``None`` where it is none, so that nothing has to be cut."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def overview_lines(seen: Sequence[Seen], *, columns: int | None) -> list[str]:
+    """The summary, and then a line for each spool; two for one that is not well, where the terminal is narrow."""
+    lines = [summary(seen), ""]
+    width = max(len(shown_name(each.name)) for each in seen)
+    for each in seen:
+        start = f"{_WORDS[each.verdict].upper() if each.verdict == status.STUCK else _WORDS[each.verdict]:9}  "
+        name = shown_name(each.name)
+        figures = _figures(each)
+        sentence = shown_text(each.sentence)
+        if columns is not None and columns < _NARROW:
+            lines.append(_cut(f"{start}{name}{'  ' if figures else ''}{figures}", columns))
+            lines += [_cut(f"  {sentence}", columns)] if sentence else []
+        else:
+            lines.append(
+                _cut(f"{start}{name:{width}}  {'; '.join(filter(None, (figures, sentence)))}".rstrip(), columns)
+            )
+    return lines
+
+
+def summary(seen: Sequence[Seen]) -> str:
+    """All of them in one sentence."""
+    numbers = Counter(each.verdict for each in seen)
+    parts = [
+        f"{numbers[verdict]:,} {word}"
+        for verdict, word in (
+            (status.STUCK, "stuck"),
+            (status.UNKNOWN, "unknown"),
+            (status.ATTENTION, "need attention" if numbers[status.ATTENTION] != 1 else "needs attention"),
+            (status.OK, "ok"),
+        )
+        if numbers[verdict]
+    ]
+    waiting = [
+        each.standing.waiting for each in seen if each.standing is not None and each.standing.waiting is not None
+    ]
+    files = sum(one.files for one in waiting)
+    size = sum(row.bytes for one in waiting for row in one.by_location.values())
+    waits = f"; {counted(files, 'file')} ({shown_size(size)}) {'waits' if files == 1 else 'wait'}" if files else ""
+    return f"{counted(len(seen), 'spool')}: {', '.join(parts)}{waits}."
+
+
+def _figures(each: Seen) -> str:
+    standing = each.standing
+    if standing is None:
+        return ""
+    parts = []
+    waiting = standing.waiting
+    if waiting is not None and waiting.files:
+        more = "" if waiting.is_complete else "more than "
+        old = "" if waiting.oldest is None else f", oldest {shown_duration(standing.now - waiting.oldest)}"
+        parts.append(f"{more}{waiting.files:,} waiting{old}")
+    if standing.at_work is not None:
+        parts.append("running")
+    elif standing.runs:
+        last = standing.runs[0].finished_at or standing.runs[0].started_at
+        parts.append(f"last run {shown_duration(standing.now - last)} ago")
+    else:
+        parts.append("no run yet")
+    return "; ".join(parts)
+
+
+def _cut(line: str, columns: int | None) -> str:
+    return line if columns is None or len(line) <= columns else line[: columns - 1] + "…"
+
+
+def live(lines: Callable[[], list[str]]) -> int:
+    """Show lines again and again until somebody presses Ctrl-C.
+
+    :raises UsageProblem: where it is no terminal.
+    """
+    if not sys.stdout.isatty():
+        raise UsageProblem("--watch needs a terminal.", hint="For programs there is --json.")
+    try:
+        while True:
+            began = time.monotonic()
+            columns, rows = shutil.get_terminal_size()
+            shown = [_cut(line, columns) for line in lines()]
+            if len(shown) > rows - 2:
+                shown = [*shown[: rows - 3], f"… and {len(shown) - rows + 3:,} lines more"]
+            clock = time.strftime("%H:%M:%S %Z")
+            print_lines([f"\x1b[H\x1b[2J{_cut(f'{clock}, every 2 s; Ctrl-C ends it', columns)}", *shown])
+            sys.stdout.flush()
+            # A look that takes long must not keep the machine busy.
+            time.sleep(max(_SHORTEST_PAUSE, 3 * (time.monotonic() - began)))
+    except KeyboardInterrupt:
+        return 0
+
+
+def watch_directory(directory: str) -> int:
+    """The overview, live."""
+    return live(lambda: overview_lines(look_at_all(directory), columns=_columns()))
+
+
+def watch_file(config_file: str) -> int:
+    """One spool, live."""
+    return live(lambda: status.for_people(standing_of(load(config_file), clock=Clock())))
+
+
+# -------------------------------------------------------------------------------------------------- for plugins
+
+
+def plugin(directory: str) -> int:
+    """Print the line that plugins show, with all figures, and then one for each spool that is not well."""
+    try:
+        seen = look_at_all(directory)
+    except UploaderError as error:
+        print_lines([status.unknown_line(error)])
+        return status.exit_code_of(status.UNKNOWN)
+    print_lines(plugin_lines(seen))
+    return status.exit_code_of(seen[0].verdict)
+
+
+def plugin_lines(seen: Sequence[Seen]) -> list[str]:
+    """The summary with the figures of all, each under a name of its own, and a line for each that is not well."""
+    bad = [each for each in seen if each.verdict != status.OK]
+    text = summary(seen)
+    if bad:
+        names = ", ".join(shown_name(each.name) for each in bad[:5]) + (", …" if len(bad) > 5 else "")
+        text = f"{text[:-1]}: {names}"
+    figures = [f"spools={len(seen)}"]
+    figures += [f"{word}={sum(each.verdict == verdict for each in seen)}" for verdict, word in _WORDS.items()]
+    for each in seen:
+        if each.standing is not None:
+            # A label may hold neither quotes nor an equals sign.
+            name = shown_name(each.name).replace("'", "_").replace("=", "_")
+            for figure in status.performance(each.standing).split():
+                label, _, value = figure.partition("=")
+                figures.append(f"'{name}.{label}'={value}")
+    first = f"S3_UPLOADER {status.plugin_word(seen[0].verdict)} - {status.on_one_line(text)} | {' '.join(figures)}"
+    lines = [first]
+    for each in bad:
+        said = each.error if each.standing is None else status.plugin_text(each.standing)
+        lines.append(f"{status.on_one_line(f'{each.name}: {status.plugin_word(each.verdict)} - {said}')}")
+    return lines

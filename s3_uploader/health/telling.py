@@ -1,0 +1,53 @@
+"""What keeps a run from telling again what earlier runs have told: a destination that is out of reach, for one.
+
+Events pass through here on their way to everybody. One that was told not long ago is marked, and the log leaves it out;
+metrics and pings hear of it as before.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from s3_uploader.core.events import Emit, Event, LocalTrouble, Notice, RunFinished, UploadFailed
+from s3_uploader.core.text import shown_name
+from s3_uploader.health.said import Sayings
+
+_MOST = 200
+
+
+class Telling:
+    """Hands events on. Any thread may call it.
+
+    :param sayings: what was told, by earlier runs and by this one.
+    """
+
+    def __init__(self, emit: Emit, sayings: Sayings) -> None:
+        self._emit = emit
+        self._sayings = sayings
+
+    def __call__(self, event: Event) -> None:
+        """Hand an event on, marked if it is no news."""
+        if isinstance(event, Notice):
+            if event.about and not self._is_due(f"notice {event.about}", event.message):
+                event = msgspec.structs.replace(event, is_repeated=True)
+        elif isinstance(event, UploadFailed):
+            # One that has a next try of its own is told at each try, and these grow apart by themselves.
+            is_everybodys = event.next_try_at is None and event.disposition == "kept"
+            if is_everybodys and not self._is_due(f"upload {event.code}", ""):
+                event = msgspec.structs.replace(event, is_repeated=True)
+        elif isinstance(event, LocalTrouble):
+            words = f"could not {event.action} {shown_name(event.path)}: {event.message}"
+            if not self._is_due(f"local {event.action} {shown_name(event.path)}", words):
+                event = msgspec.structs.replace(event, is_repeated=True)
+        elif isinstance(event, RunFinished):
+            report = event.report
+            is_in_vain = report.exit_code in (1, 3) and not report.shipped and not report.pruned_directories
+            if is_in_vain and not self._is_due(f"end {report.exit_code} {report.ended_by}", ""):
+                event = msgspec.structs.replace(event, is_repeated=True)
+        self._emit(event)
+
+    def _is_due(self, name: str, words: str) -> bool:
+        # What is not remembered is told each time.
+        if name not in self._sayings.said and len(self._sayings.said) >= _MOST:
+            return True
+        return self._sayings.is_due(name, words)

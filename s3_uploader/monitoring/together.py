@@ -1,0 +1,108 @@
+"""The runs of several spools as one: a bar for somebody who watches, and a closing line."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from s3_uploader.core.events import Emit, Event, RunFinished, Uploaded
+from s3_uploader.core.text import counted, shown_size
+
+if TYPE_CHECKING:
+    from s3_uploader.monitoring.progress import SpoolsBar
+
+
+class Together:
+    """Counts what all runs do. Any thread may use it.
+
+    :param spools: how many there are.
+    :param bar: shows how far they are, in place of the lines of runs that end well; ``None`` where nobody watches.
+    """
+
+    def __init__(self, *, spools: int, bar: SpoolsBar | None = None) -> None:
+        self._spools = spools
+        self._bar = bar
+        self._lock = threading.Lock()
+        self._ended = self._shipped = self._bytes = self._failed = 0
+        self._on_the_way = 0
+
+    def around(self, people: Emit) -> Emit:
+        """What hears of one run, on the way to those that tell people of it."""
+
+        def emit(event: Event) -> None:
+            self._take(event)
+            if self._bar is None or not isinstance(event, RunFinished) or event.report.exit_code:
+                people(event)
+
+        return emit
+
+    def write(self, text: str, otherwise: Callable[[str], None]) -> None:
+        """Write lines of a log, above the bar if there is one."""
+        with self._lock:
+            if self._bar is None:
+                otherwise(text)
+            else:
+                self._bar.print(text)
+
+    def _take(self, event: Event) -> None:
+        if not isinstance(event, RunFinished | Uploaded):
+            return
+        with self._lock:
+            if isinstance(event, Uploaded):
+                self._on_the_way += 1
+            else:
+                self._ended += 1
+                self._shipped += event.report.shipped
+                self._bytes += event.report.shipped_bytes
+                self._failed += event.report.failed
+            if self._bar is not None:
+                self._bar.show(spools=self._ended, files=self._on_the_way)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    @property
+    def is_worth_a_line(self) -> bool:
+        """Whether anything was done. What could not be run has told of itself."""
+        return bool(self._shipped or self._failed)
+
+    def sentence(self) -> str:
+        """All of it in one line, as in ``30 spools: 12 files (3.4 MB) shipped; 1 spool could not be run``."""
+        parts = [f"{counted(self._shipped, 'file')} ({shown_size(self._bytes)}) shipped"]
+        if self._failed:
+            parts.append(f"{self._failed:,} failed")
+        missing = self._spools - self._ended
+        if missing:
+            parts.append(f"{counted(missing, 'spool')} could not be run")
+        return f"{counted(self._spools, 'spool')}: {'; '.join(parts)}."
+
+
+class AboveBar:
+    """A stream in the place of standard error while a bar is shown: whole lines go above it.
+
+    :param write: what writes them.
+    """
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._pending = ""
+        self._lock = threading.Lock()
+
+    def write(self, text: str) -> int:
+        """Take a piece of a line."""
+        with self._lock:
+            *whole, self._pending = (self._pending + text).split("\n")
+        if whole:
+            self._write("\n".join([*whole, ""]))
+        return len(text)
+
+    def flush(self) -> None:
+        """Lines are written when they are whole."""
+
+    def isatty(self) -> bool:
+        """A bar is shown nowhere else."""
+        return True

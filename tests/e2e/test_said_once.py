@@ -1,0 +1,69 @@
+"""What cron mails: a trouble when it begins and then less and less often, and nothing while nobody has to act."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from tests.e2e.site import Site
+from tests.servers.fault_server import FaultServer
+
+
+@pytest.fixture
+def refused(site: Site, fault_server: FaultServer) -> Site:
+    """A spool with files whose destination refuses the credentials."""
+    site.ship_to(fault_server)
+    site.files(3)
+    site.environment["AWS_ACCESS_KEY_ID"] = "AKIDOESNOTEXIST00000"
+    return site
+
+
+def test_a_lasting_trouble_is_mailed_once(refused: Site) -> None:
+    """The first quiet run tells what is wrong, the next ones end alike and say nothing."""
+    first = refused.run("run", "--quiet")
+    assert first.code == 3
+    assert "Failed to upload" in first.stderr
+    assert "The run was abandoned" in first.stderr
+    for _ in range(3):
+        again = refused.run("run", "--quiet")
+        assert (again.code, again.stderr) == (3, "")
+    assert refused.status()["verdict"] == "stuck"
+
+
+def test_who_does_not_ask_for_quiet_reads_it_each_time(refused: Site) -> None:
+    """The lines that scripts know are in the log of every run."""
+    for _ in range(2):
+        assert "Failed to upload" in refused.run().stderr
+
+
+def test_another_trouble_is_news(refused: Site) -> None:
+    """Once it is over the next one is told again, however soon it comes."""
+    refused.run("run", "--quiet")
+    destination = dict(refused.settings)
+    archive = refused.place / "archive"
+    archive.mkdir()
+    for key in ("bucket", "endpoint_url"):
+        refused.settings.pop(key, None)
+    refused.settings["destination"] = {"type": "local", "path": str(archive)}
+    done = refused.run()
+    assert done.code == 0
+    assert any(told.startswith("No longer so, after") for told in done.sentences("INFO"))
+    refused.settings = destination
+    refused.files(1)
+    assert "Failed to upload" in refused.run("run", "--quiet").stderr
+
+
+def test_a_spool_that_is_not_mounted(site: Site) -> None:
+    """That no run can begin is told once too, and again after it was well in between."""
+    site.ship_to_directory()
+    site.run()
+    shutil.rmtree(site.spool)
+    first, second = site.run("run", "--quiet"), site.run("run", "--quiet")
+    assert (first.code, second.code, second.stderr) == (2, 2, "")
+    assert "does not exist" in first.stderr
+    os.mkdir(site.spool)
+    site.run()
+    os.rmdir(site.spool)
+    assert "does not exist" in site.run("run", "--quiet").stderr
