@@ -13,12 +13,12 @@ delivered is held against the destination in the same way before it is sent.
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
 import stat
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import ObjectGone, SameAsSpool, StoreError
@@ -117,7 +117,7 @@ class SecondCopies:
         """
         if self.is_apart:
             return None
-        name = f"s3-uploader-probe-{secrets.token_hex(6)}.tmp"
+        name = f"s3-uploader-probe-{os.urandom(6).hex()}.tmp"
         directory = receipt.key.rpartition("/")[0]
         probe = Receipt(key=f"{directory}/{name}" if directory else name, size=len(_PROBE), proof=Proof.NONE)
         try:
@@ -192,7 +192,7 @@ class SecondCopies:
     def load(self, text: str | None) -> None:
         """Go on with what an earlier run delivered (:meth:`dump`)."""
         try:
-            for key, size in json.loads(text or "[]"):
+            for key, size in msgspec.json.decode(text or "[]", type=list[tuple[str, int]]):
                 self._note_delivered(Receipt(key=str(key), size=int(size), proof=Proof.NONE))
         except (ValueError, TypeError):
             return  # a note of another version
@@ -201,7 +201,7 @@ class SecondCopies:
         """Some of what this run delivered, for the next one; empty if there is nothing."""
         if not self._new:
             return ""
-        return json.dumps([[each.key, _stored_size(each)] for each in self._new])
+        return msgspec.json.encode([[each.key, _stored_size(each)] for each in self._new]).decode()
 
     # ---------------------------------------------------------------------------------------------- inside
 

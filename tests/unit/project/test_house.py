@@ -60,6 +60,7 @@ def test_a_run_with_nothing_to_do_loads_nothing_that_only_looks(tmp_path: Path) 
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     only_look = {"inspection", "health.diagnosis", "deployment"}
     assert not {f"s3_uploader.{name}" for name in only_look} & set(done.stdout.split())
+    assert not (HEAVY - {"sqlite3"} | {"json", "hashlib", "random", "secrets", "socket"}) & set(done.stdout.split())
 
 
 def modules() -> dict[str, Path]:
