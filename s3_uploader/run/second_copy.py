@@ -199,9 +199,9 @@ class SecondCopies:
 
     def dump(self) -> str:
         """Some of what this run delivered, for the next one; empty if there is nothing."""
-        if not self._new:
-            return ""
-        return msgspec.json.encode([[each.key, _stored_size(each)] for each in self._new]).decode()
+        # A name that is no text has no form in JSON; one of the others will do.
+        rows = [[each.key, _stored_size(each)] for each in self._new if each.key.isascii() or _is_text(each.key)]
+        return msgspec.json.encode(rows).decode() if rows else ""
 
     # ---------------------------------------------------------------------------------------------- inside
 
@@ -320,3 +320,11 @@ def _wait(looks: Sequence[Future[Receipt]]) -> None:
     from concurrent.futures import wait
 
     wait(looks, timeout=SECONDS)
+
+
+def _is_text(key: str) -> bool:
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -145,3 +145,12 @@ def test_not_confirmed(tmp_path: Path, error: Exception | None) -> None:
     assert (report.exit_code, report.shipped, report.failed) == (1, 1, 1)
     assert harness.names() == {"x"}
     assert harness.records.failing_rows["x"].code == "NotConfirmed"
+
+
+def test_names_that_are_no_text_are_no_traceback(tmp_path: Path) -> None:
+    """What a run has delivered is noted for the next one, whatever bytes the names have."""
+    harness = Harness(tmp_path)
+    harness.write("d/na\udcefve", "content")
+    harness.write("d/plain", "content")
+    assert harness.run().exit_code == 0
+    assert "plain" in harness.settlement.second_copies.dump()
