@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -41,6 +42,14 @@ def make_site(tmp_path: Path) -> Iterator[Callable[[], Site]]:
 def site(make_site: Callable[[], Site]) -> Site:
     """A spool with a configuration that names no destination yet."""
     return make_site()
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    """Chance, with its seed where a failure shows it; ``UPLOADER_TEST_SEED`` repeats it."""
+    seed = int(os.environ.get("UPLOADER_TEST_SEED") or random.SystemRandom().randrange(2**32))
+    print(f"UPLOADER_TEST_SEED={seed}")
+    return random.Random(seed)
 
 
 @pytest.fixture(params=ENGINES)

@@ -1,0 +1,160 @@
+"""The system calls of a run, and runs in which one of them is the last one or fails: strace records and injects."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+KILL = "SIGKILL"
+"""What happens at a point instead of an error."""
+
+_FULL = ("ENOSPC", "EDQUOT", "EIO")
+ERRORS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("open", "openat"), ("EACCES", "EMFILE", "EIO", "EINTR", "ENOMEM", "ENOSPC", "EDQUOT", "EROFS")),
+    **dict.fromkeys(("read", "pread64", "readv"), ("EIO", "EINTR")),
+    **dict.fromkeys(("write", "pwrite64", "writev"), (*_FULL, "EINTR")),
+    **dict.fromkeys(("copy_file_range", "sendfile", "fallocate", "ftruncate"), (*_FULL, "EINTR")),
+    **dict.fromkeys(("fsync", "fdatasync"), (*_FULL, "EINTR")),
+    **dict.fromkeys(("rename", "renameat", "renameat2"), (*_FULL, "EACCES", "EROFS", "EXDEV")),
+    **dict.fromkeys(("link", "linkat"), (*_FULL, "EPERM", "EMLINK")),
+    **dict.fromkeys(("unlink", "unlinkat", "rmdir"), (*_FULL, "EACCES", "EROFS", "EBUSY")),
+    **dict.fromkeys(("mkdir", "mkdirat"), (*_FULL, "EACCES", "EROFS")),
+    **dict.fromkeys(("stat", "lstat", "fstat", "newfstatat", "statx", "access", "faccessat2"), ("EACCES", "EIO")),
+    **dict.fromkeys(("chmod", "fchmod", "fchmodat", "chown", "fchown", "fchownat", "utimensat"), ("EPERM", "EIO")),
+    **dict.fromkeys(("statfs", "fstatfs", "readlink", "readlinkat"), ("EACCES", "EIO", "ENOSYS")),
+    "getdents64": ("EIO", "ENOMEM"),
+    "close": ("EIO", "EINTR", "ENOSPC"),
+    "flock": ("EINTR", "ENOLCK", "EWOULDBLOCK"),
+    "fcntl": (),
+    "lseek": ("EINVAL",),
+    "mmap": ("ENOMEM",),
+    "ioctl": ("ENOTTY",),
+    "socket": ("EMFILE", "ENOBUFS", "ENOMEM"),
+    "socketpair": ("EMFILE", "ENOMEM"),
+    "connect": ("ECONNREFUSED", "ETIMEDOUT", "EHOSTUNREACH", "EINTR"),
+    # A connection that is reset stays so; strace can only let one call fail on a connection that goes on to work.
+    **dict.fromkeys(("sendto", "sendmsg"), ("EINTR", "EAGAIN")),
+    **dict.fromkeys(("recvfrom", "recvmsg"), ("ECONNRESET", "ETIMEDOUT", "EINTR")),
+    **dict.fromkeys(("setsockopt", "getsockopt", "getsockname", "getpeername"), ("ENOBUFS",)),
+    **dict.fromkeys(("epoll_create1", "eventfd2", "pipe2"), ("EMFILE", "ENOMEM")),
+    "epoll_ctl": ("ENOMEM", "ENOSPC"),
+    **dict.fromkeys(("epoll_wait", "poll", "ppoll", "select", "pselect6"), ("EINTR",)),
+    **dict.fromkeys(("clone", "clone3"), ("EAGAIN", "ENOMEM")),
+}
+"""The calls that are tried, and the errors that each can have (their manual pages)."""
+_FCNTL = {
+    "F_DUPFD": ("EMFILE",),
+    "F_SETLEASE": ("EAGAIN", "EACCES", "EINVAL", "ENOLCK"),
+    "F_SETLK": ("EAGAIN", "ENOLCK", "EIO"),
+    "F_OFD_SETLK": ("EAGAIN", "ENOLCK", "EINVAL"),
+}
+"""What a call of ``fcntl`` does, and with it what can go wrong, stands in its second argument."""
+
+_CHANGES = {
+    *("write", "pwrite64", "writev", "copy_file_range", "sendfile", "fallocate", "ftruncate", "fsync", "fdatasync"),
+    *("rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat", "rmdir", "mkdir", "mkdirat"),
+    *("chown", "fchown", "fchownat", "chmod", "fchmod", "utimensat", "close", "flock", "fcntl", "clone", "clone3"),
+    *("connect", "sendto", "sendmsg", "recvfrom", "recvmsg"),
+}
+"""Calls after which something outside of the process is another: where they begin, it makes a difference to die."""
+_WITHOUT_PLACE = {"clone", "clone3", "epoll_create1", "eventfd2", "pipe2", "poll", "epoll_wait"}
+_CALL = re.compile(r"(\d+) +(\w+)\((.*)")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One system call of a run, and what happens there: a signal or an error.
+
+    `turn`: it is the so-and-so-manieth call of that name in its thread. `role` is alike for calls that do the same to
+    different files.
+    """
+
+    call: str
+    turn: int
+    happens: str
+    role: str
+
+    def strace(self, log: Path) -> tuple[str, ...]:
+        """What starts a program in which it happens."""
+        what = f"signal={self.happens}" if self.happens == KILL else f"error={self.happens}"
+        return (
+            *("strace", "--follow-forks", "--seccomp-bpf", "-qq", "-o", str(log), "-e", f"trace={self.call}"),
+            *("-e", f"inject={self.call}:{what}:when={self.turn}"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.call}, call {self.turn}: {self.happens} ({self.role})"
+
+
+def recording(log: Path) -> tuple[str, ...]:
+    """What starts a program whose calls are recorded."""
+    return ("strace", "--follow-forks", "-y", "-qq", "-s", "16", "-o", str(log))
+
+
+def happened(log: Path) -> bool:
+    """Whether the run came to its point: a run takes other ways from time to time, by its clock and its threads."""
+    text = log.read_text(errors="replace")
+    return "(INJECTED)" in text or "+++ killed by" in text
+
+
+def points(log: Path, place: Path, begin: str) -> list[Point]:
+    """What can happen in a recorded run: at each call that has to do with `place` or the network.
+
+    What comes before the first call that names `begin` is the interpreter's start.
+    """
+    found: dict[tuple[str, int, str], Point] = {}
+    turns: dict[tuple[str, str], int] = defaultdict(int)
+    begun = False
+    for line in log.read_text(errors="replace").splitlines():
+        match = _CALL.match(line)
+        if match is None:
+            continue
+        thread, call, arguments = match.groups()
+        turns[thread, call] += 1
+        begun = begun or begin in arguments
+        errors = _errors(call, arguments)
+        # The directory that a path is not relative to is of no interest.
+        arguments = re.sub("AT_FDCWD<[^>]*>", "AT_FDCWD", arguments)
+        of_ours = str(place) in arguments or call in _WITHOUT_PLACE or re.search("<socket:|<TCP|AF_INET", arguments)
+        if not begun or errors is None or not of_ours:
+            continue
+        role = _role(call, arguments.replace(str(place), ""))
+        for happens in (*([KILL] if call in _CHANGES or "O_CREAT" in arguments else []), *errors):
+            point = Point(call, turns[thread, call], happens, role)
+            found.setdefault((call, point.turn, happens), point)
+    return list(found.values())
+
+
+def _errors(call: str, arguments: str) -> tuple[str, ...] | None:
+    """The errors that this call can have; ``None`` for calls that are not tried."""
+    if call == "fcntl":
+        return next((errors for command, errors in _FCNTL.items() if f", {command}" in arguments), ())
+    if call in ("open", "openat") and "O_CREAT" not in arguments:
+        return tuple(error for error in ERRORS[call] if error not in ("ENOSPC", "EDQUOT", "EROFS"))
+    return ERRORS.get(call)
+
+
+def _role(call: str, arguments: str) -> str:
+    """The arguments without what tells one file from another."""
+    arguments = re.sub(r"<(socket|TCP)[^>]*>", "<socket>", arguments.partition(") = ")[0])
+    return f"{call}({re.sub('[0-9]+', '0', arguments)[:120]}"
+
+
+def spread(all_points: Iterable[Point], chance: random.Random) -> Iterator[Point]:
+    """The points in an order in which any beginning is a sample of the whole: of each role one, then the second."""
+    groups: dict[tuple[str, str], list[Point]] = defaultdict(list)
+    for point in all_points:
+        groups[point.role, point.happens].append(point)
+    for group in groups.values():
+        chance.shuffle(group)
+    while groups:
+        keys = list(groups)
+        chance.shuffle(keys)
+        for key in keys:
+            yield groups[key].pop()
+            if not groups[key]:
+                del groups[key]
