@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import socket
 import threading
@@ -10,10 +11,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from s3_uploader.core.errors import Scope
 from s3_uploader.stores.retry import RetryPolicy
 from tests.contracts.store_contract import pattern
 from tests.integration.s3_raw_server import RawRequest, RawServer
 from tests.integration.s3_support import ENGINES, PATIENCE, Known, Station
+from tests.servers.base import S3Endpoint
 
 pytestmark = pytest.mark.parametrize("engine", ENGINES)
 
@@ -138,3 +141,103 @@ def test_a_compressed_error(engine: str, station: Station) -> None:
     with RawServer(answer) as server:
         store = station.store(server.endpoint, engine, memory=Known())
         assert station.error(store, "key", pattern(1000), seconds=30).code == "403"
+
+
+def dripping(begin: bytes) -> Callable[[socket.socket], None]:
+    """Say how it begins, and then a byte now and then."""
+
+    def talk(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:
+            connection.recv(65536)
+            connection.sendall(begin)
+            while True:
+                connection.sendall(b"a")
+                time.sleep(0.05)
+
+    return talk
+
+
+@contextlib.contextmanager
+def listening(talk: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A port on which everybody is talked to like that."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    threading.Thread(target=talk, args=(connection,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        port: int = listener.getsockname()[1]
+        yield port
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("kind", ["tls", "proxy"])
+def test_a_connection_that_is_never_made(engine: str, station: Station, kind: str) -> None:
+    """A handshake, or a proxy's leave, that comes byte by byte takes no longer than connecting may."""
+    begin = b"\x16\x03\x03\x40\x00" if kind == "tls" else b"HTTP/1.1 200 OK\r\nX: "
+    with listening(dripping(begin)) as port:
+        endpoint = S3Endpoint(endpoint_url=f"https://127.0.0.1:{port}", access_key="A", secret_key="B", bucket="bucket")
+        environment = endpoint.environment()
+        if kind == "proxy":
+            environment = {**environment, "AWS_ENDPOINT_URL": "https://s3.example.com"}
+            environment["HTTPS_PROXY"] = f"http://127.0.0.1:{port}"
+        with pytest.MonkeyPatch.context() as patch:
+            # botocore asks the process.
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            retry = RetryPolicy(max_attempts=1)
+            store = station.store(
+                environment, engine, bucket="bucket", connect_timeout_seconds=1, retry=retry, memory=Known()
+            )
+            began = time.monotonic()
+            error = station.error(store, "key", pattern(1000))
+        assert time.monotonic() - began < 1 + TOLERANCE
+    assert error.code == {"tls": "TlsFailed", "proxy": "ProxyFailed"}[kind]
+
+
+def test_a_redirect_is_not_followed(engine: str, station: Station) -> None:
+    """Nobody is given a signature because another server names him; which one it would be is told."""
+
+    def answer(request: RawRequest, connection: socket.socket) -> bytes | None:
+        return b"HTTP/1.1 307 X\r\nLocation: https://s3.example.com/bucket/key\r\nContent-Length: 0\r\n\r\n"
+
+    with RawServer(answer) as server:
+        store = station.store(server.endpoint, engine, memory=Known())
+        error = station.error(store, "key", pattern(1000))
+        assert len(server.requests) == 1
+    assert error.scope is Scope.DESTINATION
+    assert "set endpoint_url to it (https://s3.example.com" in error.hint
+
+
+def test_another_region_in_the_signature(engine: str, station: Station) -> None:
+    """A server that names its region is signed for in that region; it is the same server."""
+
+    def answer(request: RawRequest, connection: socket.socket) -> bytes | None:
+        if "/garage/s3/" in request.headers["authorization"]:
+            return request.good()
+        body = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>garage</Region></Error>"
+        return b"HTTP/1.1 400 X\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+    with RawServer(answer) as server:
+        store = station.store(server.endpoint, engine, memory=Known())
+        station.put(store, "key", pattern(1000))
+        station.put(store, "other", pattern(1000))
+        assert len(server.requests) == 3
+    assert ("info", "The bucket is in garage; set region to that to save a detour.") in station.notices
+
+
+def test_a_server_that_sends_us_in_circles(engine: str, station: Station) -> None:
+    """A region that is named again after we went there is an error with that region, after two requests."""
+
+    def answer(request: RawRequest, connection: socket.socket) -> bytes | None:
+        return b"HTTP/1.1 301 X\r\nx-amz-bucket-region: eu-west-1\r\nContent-Length: 0\r\n\r\n"
+
+    with RawServer(answer) as server:
+        store = station.store(server.endpoint, engine, memory=Known())
+        error = station.error(store, "key", pattern(1000))
+        assert len(server.requests) == 2
+    assert error.scope is Scope.DESTINATION
+    assert "eu-west-1" in error.hint

@@ -216,6 +216,8 @@ def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool)
                 scope=_FILE if proven_useful else _DESTINATION,
                 hint="Look at endpoint_url: is this an S3 server?",
             )
+        elif answer.status in _REDIRECTS:
+            meaning = MEANINGS["PermanentRedirect"]
         elif answer.status == 429:
             meaning = _SLOW
         elif answer.status == 408:

@@ -385,9 +385,12 @@ def _failure_of(error: Exception) -> Failure:
         if isinstance(error, exception):
             if kind is TransportFailure.REFUSED and ("resolve" in str(cause) or "getaddrinfo" in str(cause)):
                 kind = TransportFailure.NAME
-            if "handshake" in detail:
+            innermost = _innermost(cause)
+            if "handshake" in detail or "handshake" in innermost:
                 kind = TransportFailure.TLS
-            return Failure(kind, _innermost(cause))
+            if "Tunnel connection failed" in f"{cause} {innermost}":
+                kind = TransportFailure.PROXY
+            return Failure(kind, innermost)
     if isinstance(error, OSError):
         return Failure(TransportFailure.CLOSED, error.strerror or detail)
     return Failure(TransportFailure.OTHER, detail)

@@ -138,6 +138,19 @@ def _pool_classes() -> dict[str, Any]:
             """Send the head, or the body."""
             send(self, data, super().send)
 
+        def _tunnel(self) -> None:
+            """Ask a proxy for a way to the server: a part of connecting."""
+            usual = BOUNDS.silence
+            if isinstance(self.timeout, (int, float)):
+                BOUNDS.silence = self.timeout
+            try:
+                super()._tunnel()
+            except TimeoutError:
+                # In the words of http.client, by which urllib3 knows that it is the proxy's fault.
+                raise OSError("Tunnel connection failed: no answer in time") from None
+            finally:
+                BOUNDS.silence = usual
+
     class Pool(awsrequest.AWSHTTPConnectionPool):
         """Makes such connections."""
 
