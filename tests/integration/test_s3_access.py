@@ -460,6 +460,44 @@ class TestCredentials:
         assert server.requests[-1].headers["x-amz-security-token"] == "token-3"
         assert calls.read_text() == "xxx"
 
+    def test_a_token_that_is_refused_is_renewed_once(
+        self,
+        engine: str,
+        station: Station,
+        make_fault_server: MakeFaultServer,
+        set_environment: SetEnvironment,
+        tmp_path: Path,
+    ) -> None:
+        """What the server calls expired before its time is renewed, and the refused request goes out once more."""
+        server = make_fault_server()
+        calls = tmp_path / "calls"
+        script = tmp_path / "give.py"
+        document = {"Version": 1, "AccessKeyId": server.access_key, "SecretAccessKey": server.secret_key}
+        script.write_text(
+            "import datetime, json\n"
+            f"calls = open({str(calls)!r}, 'a+'); calls.write('x'); calls.seek(0); count = len(calls.read())\n"
+            "later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=5)\n"
+            f"answer = json.loads({json.dumps(document)!r})\n"
+            "print(json.dumps({**answer, 'SessionToken': f'token-{count}', 'Expiration': later.isoformat()}))\n"
+        )
+        (tmp_path / "config").write_text(f"[default]\ncredential_process = {sys.executable} {script}\n")
+        environment = set_environment(
+            {
+                "AWS_CONFIG_FILE": str(tmp_path / "config"),
+                "AWS_ENDPOINT_URL": server.endpoint_url,
+                "AWS_REGION": "us-east-1",
+                "AWS_EC2_METADATA_DISABLED": "true",
+            }
+        )
+        store = station.store(environment, engine, bucket=server.bucket)
+        station.put(store, "before", b"content")
+        server.faults.add(fault("ExpiredToken").only(operations="PutObject"))
+        station.put(store, "after", b"content")
+        assert server.requests[-1].headers["x-amz-security-token"] == "token-2"
+        server.faults.add(fault("ExpiredToken").only(operations="PutObject").repeated(None))
+        assert station.error(store, "never", b"content").code == "ExpiredToken"
+        assert calls.read_text() in ("xx", "xxx")
+
     def test_expired_credentials(self, engine: str, station: Station, make_fault_server: MakeFaultServer) -> None:
         """Credentials that the server calls expired end the run and say where new ones come from."""
         server = make_fault_server()

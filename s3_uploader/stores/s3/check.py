@@ -199,7 +199,7 @@ class Checker:
                 headers,
                 crc32=crc32_text(0x01020304),
                 condition=UNCONDITIONAL,
-                payload_hash=requests.payload_hash(body, tls=self._endpoint.tls),
+                payload_hash=requests.payload_hash(body, tls=self._endpoint.payload_is_unsigned),
             )
         else:
             headers["content-md5"] = "AAAAAAAAAAAAAAAAAAAAAA=="
@@ -210,7 +210,7 @@ class Checker:
                 path=requests.encode_key(key),
                 headers=headers,
                 body=body,
-                payload_hash=requests.payload_hash(body, tls=self._endpoint.tls),
+                payload_hash=requests.payload_hash(body, tls=self._endpoint.payload_is_unsigned),
             )
         call = self._wait(request, caller=self._impatient)
         if call.error is None:
@@ -494,7 +494,7 @@ class Checker:
             crc32="" if self._form == "md5" else digest_of(body).crc32,
             md5="" if self._form == "crc32" else digest_of(body).md5,
             condition=condition,
-            payload_hash=requests.payload_hash(body, tls=self._endpoint.tls),
+            payload_hash=requests.payload_hash(body, tls=self._endpoint.payload_is_unsigned),
         )
         return self._wait(request, caller=caller, expected=expected)
 

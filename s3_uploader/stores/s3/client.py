@@ -33,7 +33,7 @@ class PendingRequest:
 
     __slots__ = (
         "_finished", "_look", "_sending", "_sends", "answer", "attempts", "cancelled", "deadline", "error", "expected",
-        "first_failure_at", "is_looking", "redirected", "refusal", "request", "status", "was_found",
+        "first_failure_at", "is_looking", "redirected", "refusal", "renewed", "request", "status", "was_found",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +56,7 @@ class PendingRequest:
         self.attempts = 0
         self.first_failure_at = 0.0
         self.redirected = False
+        self.renewed = False
         self.status = 0
         self.cancelled: UploadCancelled | None = None
         self.answer: Answer | None = None
@@ -104,6 +105,7 @@ class S3Client:
 
     :param url: of the endpoint, for messages.
     :param notice: told once when the bucket turns out to be in another region.
+    :param renew: has credentials renewed that the server calls expired; says whether to ask once more.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class S3Client:
         timer: Timer,
         random: Callable[[], float],
         notice: Callable[[str, str], None],
+        renew: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -124,6 +127,7 @@ class S3Client:
         self._timer = timer
         self._random = random
         self._notice = notice
+        self._renew = renew
         self._clock = clock
         self._wall_clock = wall_clock
         self._lock = threading.Lock()
@@ -215,6 +219,10 @@ class S3Client:
             call.refusal = outcome
             verdict = s3_errors.answered(outcome, operation, now=now, proven_useful=self.proven_useful)
             if status in _REDIRECT_STATUSES and self._follow(call, s3_errors.bucket_region(outcome)):
+                self._send(call)
+                return
+            if verdict.error.code in s3_errors.EXPIRED and not call.renewed and self._renew():
+                call.renewed = True
                 self._send(call)
                 return
         else:

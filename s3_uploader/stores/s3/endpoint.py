@@ -6,6 +6,7 @@ profile; its import is most of what a short run costs.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import re
@@ -55,6 +56,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     :param path: what comes before the key's slash: empty, or ``/bucket``.
     :param ca_file: certificates to trust, ``None`` for the system's.
     :param doubled_bucket: the endpoint as it was given had the bucket in it, which was left out.
+    :param direct: there is no proxy on the way to it.
+    :param signs_payload: bodies are hashed for the signature over TLS too.
     :param only_boto3: why only botocore can reach this bucket; empty if every engine can.
     """
 
@@ -71,6 +74,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     proxy: Proxy | None = None
     only_boto3: str = ""
     doubled_bucket: bool = False
+    direct: bool = True
+    signs_payload: bool = False
 
     @property
     def is_aws(self) -> bool:
@@ -88,9 +93,18 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return self.host if self.port == (443 if self.tls else 80) else f"{self.host}:{self.port}"
 
     @property
+    def payload_is_unsigned(self) -> bool:
+        """Whether TLS alone protects the bytes of a body, as everywhere unless the AWS configuration wants more."""
+        return self.tls and not self.signs_payload
+
+    @property
     def memory_key(self) -> str:
         """What this endpoint can do is remembered under."""
         return f"{self.url}/{self.bucket}"
+
+
+def _cannot_renew() -> bool:
+    return False
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -102,6 +116,7 @@ class Access(msgspec.Struct, frozen=True):
     endpoint: Endpoint
     credentials: Callable[[], Credentials]
     session: Any = None
+    renew: Callable[[], bool] = _cannot_renew
 
 
 def resolve(
@@ -126,7 +141,7 @@ def resolve(
             environment.get("AWS_SESSION_TOKEN", ""),
         )
     )
-    if endpoint_url is None and environment.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() not in _TRUE:
+    if endpoint_url is None and not _is_true(environment.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")):
         endpoint_url = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or None
     endpoint = locate(
         bucket=bucket,
@@ -204,6 +219,7 @@ def locate(
         ca_file=ca_bundle or None,
         proxy=find_proxy(server, port, tls=tls, environment=environment),
         only_boto3=special,
+        direct=not _proxy_setting(server, port, tls=tls, environment=environment),
         doubled_bucket=doubled,
     )
 
@@ -261,12 +277,40 @@ def _bypasses(host: str, port: int, environment: Mapping[str, str]) -> bool:
     value = environment.get("no_proxy", environment.get("NO_PROXY", ""))
     if value.strip() == "*":
         return True
-    names = (host.lower(), f"{host.lower()}:{port}")
+    bare = host.lower().strip("[]")
+    address = _address(bare)
     for entry in value.split(","):
-        suffix = entry.strip().lstrip(".").lower()
-        if suffix and any(name == suffix or name.endswith(f".{suffix}") for name in names):
+        entry = entry.strip().lower()
+        if "/" in entry and address is not None:
+            # Networks, as curl and Go have them; urllib knows none.
+            with contextlib.suppress(ValueError):
+                if address in ipaddress.ip_network(entry, strict=False):
+                    return True
+            continue
+        name, wanted_port = _host_and_port(entry)
+        if not name or (wanted_port and wanted_port != str(port)):
+            continue
+        if bare == name or bare.endswith(f".{name}") or (address is not None and address == _address(name)):
             return True
     return False
+
+
+def _host_and_port(entry: str) -> tuple[str, str]:
+    """Name and port of an entry of ``NO_PROXY``: ``.example.com``, ``*.example.com``, ``host:9000``, ``[::1]:9000``."""
+    if entry.startswith("["):
+        name, _, rest = entry[1:].partition("]")
+        return name, rest.removeprefix(":")
+    if entry.count(":") > 1:
+        return entry, ""
+    name, _, port = entry.partition(":")
+    return name.removeprefix("*").lstrip("."), port
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
 
 
 def _is_address(host: str) -> bool:
@@ -283,9 +327,14 @@ def _special(bucket: str, *, dualstack: str, fips: str, accelerate: str = "") ->
     if bucket.endswith("--x-s3"):
         return "the bucket is a directory bucket"
     for name, value in (("dual-stack", dualstack), ("FIPS", fips), ("accelerated", accelerate)):
-        if str(value).lower() in _TRUE:
+        if _is_true(value):
             return f"the AWS configuration asks for {name} endpoints"
     return ""
+
+
+def _is_true(value: object) -> bool:
+    """Whether a setting of the SDKs is on; botocore takes only ``true``, in any case, and others write more."""
+    return str(value).strip().lower() in _TRUE
 
 
 def _environment_is_enough(environment: Mapping[str, str]) -> bool:
@@ -319,7 +368,7 @@ def _with_botocore(
     try:
         session = Session(profile=profile)
         scoped = session.get_scoped_config()
-        if endpoint_url is None and str(session.get_config_variable("ignore_configured_endpoint_urls")) not in _TRUE:
+        if endpoint_url is None and not _is_true(session.get_config_variable("ignore_configured_endpoint_urls")):
             endpoint_url = ConfiguredEndpointProvider(
                 full_config=session.full_config, scoped_config=scoped, client_name="s3"
             ).provide()
@@ -330,7 +379,8 @@ def _with_botocore(
         endpoint = locate(
             bucket=bucket,
             endpoint_url=endpoint_url,
-            region=region or session.get_config_variable("region"),
+            # botocore knows AWS_DEFAULT_REGION only; the other SDKs, and the command line of AWS, AWS_REGION too.
+            region=region or environment.get("AWS_REGION") or session.get_config_variable("region"),
             addressing_style=addressing_style,
             ca_bundle=session.get_config_variable("ca_bundle") or environment.get("REQUESTS_CA_BUNDLE"),
             special=_special(
@@ -353,11 +403,23 @@ def _with_botocore(
     found = find(session)
     if found is None:
         raise no_credentials()
-    return Access(endpoint, RenewedCredentials(found, usable=_usable), session)
+    if _is_true(s3.get("payload_signing_enabled")):
+        endpoint = msgspec.structs.replace(endpoint, signs_payload=True)
+    credentials = RenewedCredentials(found, usable=_usable)
+    return Access(endpoint, credentials, session, credentials.renew)
 
 
 def _usable(credentials: Credentials) -> Credentials:
     """Credentials that can be put into a header; a line break at the end is an easy mistake."""
+    secret = credentials.secret_key
+    if secret != secret.strip() or any(character < " " or character == "\x7f" for character in secret):
+        raise StoreError(
+            "The secret key in use begins or ends with a space or a line break, or holds a control character.",
+            code="InvalidCredentials",
+            scope=Scope.DESTINATION,
+            hint="Look at AWS_SECRET_ACCESS_KEY, or where the credentials come from: a file was perhaps read with "
+            "its last line break.",
+        )
     for name, value in (("access key", credentials.access_key), ("session token", credentials.token)):
         if not _CREDENTIAL.fullmatch(value):
             raise StoreError(

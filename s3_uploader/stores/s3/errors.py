@@ -104,6 +104,8 @@ MEANINGS: dict[str, Meaning] = {
     "NotImplemented": Meaning(hint="The server does not know a feature that the configuration asks for."),
 }
 
+EXPIRED = frozenset(("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"))
+"""What servers say of temporary credentials that were good and are so no more."""
 _FIRST = ("HeadObject", "PutObject", "CreateMultipartUpload", "ListObjectsV2")
 """What an upload or an audit begins with."""
 CLOCK_SKEW = "RequestTimeTooSkewed"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import datetime
 import functools
 import selectors
 import subprocess
@@ -28,6 +29,7 @@ _WAIT_SECONDS = 1.5
 _RENEW_BEFORE_SECONDS = 15 * 60
 _AGAIN_SECONDS = 30.0
 """A renewal that failed is not tried sooner again."""
+_A_SECOND = datetime.timedelta(seconds=1)
 _MOST_BYTES = 256 * 1024
 _LONGEST_DETAIL = 300
 
@@ -107,6 +109,7 @@ class RenewedCredentials:
         self._clock = clock
         self._needs_renewal: Callable[[float], bool] = getattr(found, "refresh_needed", _never)
         self._renewal: _Asked | None = None
+        self._renewed_at: float | None = None
         self._last: tuple[Any, Credentials] | None = None
 
     def __call__(self) -> Credentials:
@@ -136,6 +139,20 @@ class RenewedCredentials:
             retryable=True,
             hint="Look at what gives this machine its credentials.",
         )
+
+    def renew(self) -> bool:
+        """The server says that they have expired, whatever their date is: have them renewed, if they can be.
+
+        :returns: whether it is worth asking the server once more.
+        """
+        # Of botocore's kinds only those with a date can be renewed. It is what makes them new at their next use.
+        if getattr(self._found, "_expiry_time", None) is None:
+            return False
+        renewed_at = self._renewed_at
+        if renewed_at is None or self._clock() - renewed_at > _AGAIN_SECONDS:
+            self._renewed_at = self._clock()
+            self._found._expiry_time = datetime.datetime.now(datetime.timezone.utc) - _A_SECOND
+        return True
 
     def _renew(self) -> _Asked:
         renewal = self._renewal

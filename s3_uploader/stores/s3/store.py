@@ -118,6 +118,7 @@ class S3Store:
         self._own_timer: TimerThread | None = None
         self._engine: Engine | None = None
         self._endpoint: Endpoint | None = None
+        self._renew: Callable[[], bool] = lambda: False
         self._context: Context | None = None
         self._crew = ThreadPool(name="s3-read", count=2)
         self._uploads: set[ObjectUpload] = set()
@@ -178,6 +179,7 @@ class S3Store:
                 f"The name of the bucket {self._bucket} stands in the endpoint, where it is left out: set endpoint_url "
                 f"(or AWS_ENDPOINT_URL) to {access.endpoint.url}.",
             )
+        self._renew = access.renew
         engine = self._make_engine(access, self._engine_name, self._engine_settings, self._notice)
         engine.open()
         self._engine = engine
@@ -200,7 +202,7 @@ class S3Store:
             budget=ByteBudget(self._bytes_in_flight),
             crew=self._crew,
             timer=self._timer,
-            tls=endpoint.tls,
+            tls=endpoint.payload_is_unsigned,
             part_size=self._part_size,
             address=self.address,
             over=self._is_over,
@@ -360,6 +362,7 @@ class S3Store:
             timer=self._timer,
             random=self._random,
             notice=self._notice,
+            renew=self._renew,
             clock=self._clock,
             wall_clock=self._wall_clock,
         )

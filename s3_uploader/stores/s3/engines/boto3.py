@@ -168,7 +168,12 @@ class Boto3Engine:
                     max_pool_connections=self._count,
                     retries={"total_max_attempts": 1},
                     # The body is hashed for the signature over plain http only, as with the other engines.
-                    s3={"addressing_style": style, "payload_signing_enabled": not endpoint.tls},  # type: ignore[arg-type]
+                    s3={  # type: ignore[arg-type]
+                        "addressing_style": style,
+                        "payload_signing_enabled": not endpoint.payload_is_unsigned,
+                    },
+                    # botocore knows fewer forms of NO_PROXY.
+                    proxies={} if endpoint.direct else None,
                     # We send checksums of our own in headers; trailers are what many servers do not understand.
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from s3_uploader.core.errors import StoreError
+from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.stores.s3.credentials import Credentials
 from s3_uploader.stores.s3.endpoint import Endpoint, find_proxy, locate, resolve
 
@@ -83,6 +83,49 @@ def test_which_proxy_is_used(environment: dict[str, str], expected: tuple[str, i
     """The usual variables count, in the way they do for everybody else."""
     proxy = find_proxy("s3.example.com", 9000, tls=False, environment=environment)
     assert (proxy and (proxy.host, proxy.port)) == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "no_proxy", "direct"),
+    [
+        ("10.1.2.3", "10.0.0.0/8", True),
+        ("10.1.2.3", "192.168.0.0/16, 10.1.2.3/32", True),
+        ("11.1.2.3", "10.0.0.0/8", False),
+        ("[2001:db8::1]", "2001:db8::/32", True),
+        ("[2001:db8::1]", "2001:DB8:0::1", True),
+        ("[2001:db8::1]", "[2001:db8::1]", True),
+        ("[2001:db8::1]", "[2001:db8::1]:9000", True),
+        ("[2001:db8::1]", "[2001:db8::1]:9001", False),
+        ("s3.example.com", "*.example.com", True),
+        ("s3.example.com", "s3.example.com:443", False),
+        ("s3.example.com", "10.0.0.0/8,nonsense/99,/", False),
+    ],
+)
+def test_hosts_that_need_no_proxy(host: str, no_proxy: str, direct: bool) -> None:
+    """Names, ports, addresses in any spelling, and networks are known in NO_PROXY, as curl knows them."""
+    environment = {"http_proxy": "http://proxy:3128", "no_proxy": no_proxy}
+    assert (find_proxy(host, 9000, tls=False, environment=environment) is None) == direct
+
+
+@pytest.mark.parametrize("secret", ["HUSH\n", " HUSH", "HU\tSH", "HUSH\r\n"])
+def test_a_secret_with_a_line_break_is_said(secret: str) -> None:
+    """What would read as a wrong signature is found before the first request."""
+    with pytest.raises(StoreError, match="line break") as caught:
+        resolve(
+            bucket="b",
+            endpoint_url=None,
+            region=None,
+            profile=None,
+            addressing_style="auto",
+            environment={
+                "AWS_ACCESS_KEY_ID": "A",
+                "AWS_SECRET_ACCESS_KEY": secret,
+                "AWS_CONFIG_FILE": "/dev/null",
+                "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+            },
+        )
+    assert (caught.value.code, caught.value.scope) == ("InvalidCredentials", Scope.DESTINATION)
+    assert secret.strip() not in str(caught.value)
 
 
 def test_a_proxy_may_want_a_password() -> None:
