@@ -25,6 +25,7 @@ from s3_uploader.core.text import counted
 from s3_uploader.monitoring.log import Log
 
 _UPDATE_SECONDS = 0.1
+_WIDE = 72
 
 
 class Progress:
@@ -84,11 +85,12 @@ class Progress:
         self.close()
         self._files = self._bytes = 0
         self._in_flight.clear()
+        # On a narrow terminal the columns would be broken into several lines each.
+        details = (DownloadColumn(), TransferSpeedColumn()) if self._console.width >= _WIDE else ()
         self._bar = Bar(
             TextColumn("{task.fields[files]}"),
             BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
+            *details,
             TimeRemainingColumn(),
             console=self._console,
             transient=True,

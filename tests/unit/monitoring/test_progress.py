@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -20,7 +21,8 @@ from s3_uploader.core.events import (
 )
 from s3_uploader.core.model import Left, Proof, Receipt, RunReport
 from s3_uploader.monitoring.log import Log
-from s3_uploader.monitoring.progress import Progress
+from s3_uploader.monitoring.progress import Progress, SpoolsBar
+from s3_uploader.monitoring.together import AboveBar, Together
 
 STARTED = RunStarted("/spool", "bucket")
 FINISHED = RunFinished(
@@ -170,3 +172,39 @@ def test_a_terminal_that_goes_away_ends_nothing(monkeypatch: pytest.MonkeyPatch)
     for event in (STARTED, UploadStarted("a", 1), uploaded("a"), Notice("warning", "look"), FINISHED):
         bar(event)
     assert "look" in log.tail()
+
+
+def test_a_narrow_terminal_shows_one_line() -> None:
+    """Where there is little room the bar says how many files, and nothing that would break into several lines."""
+    narrow = Screen(width=40)
+    narrow.bar.expect(files=2, size=3000)
+    narrow.tell(STARTED, UploadStarted("/spool/a", 1000), uploaded("/spool/a"))
+    drawn = [line for line in narrow.text().splitlines() if "/2 files" in line]
+    assert drawn
+    assert all(len(line) <= 40 and "bytes" not in line for line in drawn)
+
+
+def test_a_bar_for_several_spools() -> None:
+    """It counts runs that have ended and files, and lines go above it whole."""
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=80, color_system=None)
+    bar = SpoolsBar(total=3, console=console)
+    together = Together(spools=3, bar=bar)
+    told: list[Event] = []
+    first = together.around(told.append)
+    first(uploaded("/spool/a"))
+    first(FINISHED)
+    second = together.around(told.append)
+    trouble = msgspec.structs.replace(FINISHED, report=msgspec.structs.replace(FINISHED.report, exit_code=1, failed=1))
+    second(trouble)
+    AboveBar(lambda text: together.write(text, stream.write)).write("half a line, ")
+    above = AboveBar(lambda text: together.write(text, lambda text: None))
+    above.write("a whole ")
+    above.write("line\n")
+    together.close()
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+    assert "2/3 spools, 1 file" in shown
+    assert "a whole line\n" in shown
+    assert "half a line" not in shown
+    assert [type(event) for event in told] == [Uploaded, RunFinished]
+    assert together.sentence() == "3 spools: 4 files (6.0 kB) shipped; 1 failed; 1 spool could not be run."
