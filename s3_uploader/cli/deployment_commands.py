@@ -40,11 +40,20 @@ def init(
     from s3_uploader.cli.check import check
     from s3_uploader.cli.init import InitOptions
     from s3_uploader.cli.init import init as work
+    from s3_uploader.cli.units import UnitOptions
+    from s3_uploader.cli.units import units as print_units
 
     options = InitOptions(
         spool=spool, to=to, source=source, endpoint_url=endpoint_url, region=region, yes=yes, force=force
     )
-    return guarded(lambda: work(config_file, options, check=lambda path: check(path, as_json=False)))
+    return guarded(
+        lambda: work(
+            config_file,
+            options,
+            check=lambda path: check(path, as_json=False),
+            units=lambda path: print_units(path, UnitOptions()),
+        )
+    )
 
 
 @click.command(short_help="Print systemd units or a crontab for a configuration.")

@@ -59,10 +59,10 @@ class InitOptions(msgspec.Struct, frozen=True, kw_only=True):
     force: bool = False
 
 
-def init(config_file: str, options: InitOptions, *, check: Callable[[str], int]) -> int:
+def init(config_file: str, options: InitOptions, *, check: Callable[[str], int], units: Callable[[str], int]) -> int:
     """Write the configuration; asks for what is missing, unless nobody is there to answer.
 
-    :param check: the command that somebody may want to follow.
+    :param check: this command and ``units`` are offered to follow.
     """
     if os.path.lexists(config_file) and not options.force:
         raise UsageProblem(
@@ -86,6 +86,8 @@ def init(config_file: str, options: InitOptions, *, check: Callable[[str], int])
     code = 0
     if asks and click.confirm("\nCheck now that spool and destination can do what is needed?", default=True):
         code = guarded(lambda: check(config_file))
+    if asks and click.confirm("\nPrint a systemd timer that starts a run each minute?", default=False):
+        guarded(lambda: units(config_file))
     _print_next(config_file)
     return code
 

@@ -27,7 +27,7 @@ from s3_uploader.ledger import FailingRow, Ledger, RunRow
 from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.run.assembly import Place, build_globs, move_directory, open_place, verify_mounts
 from s3_uploader.spool.holder import Holder
-from s3_uploader.spool.layouts.base import is_stranger
+from s3_uploader.spool.layouts.base import ScanStopped, is_stranger
 from s3_uploader.spool.layouts.strangers import look_at
 from s3_uploader.spool.lock import holder_of
 from s3_uploader.spool.removable import refuse_read_only
@@ -214,17 +214,21 @@ def _waiting(place: Place, ledger: Ledger | None, clock: Clock) -> Waiting:
             strangers.append((names, name))
         else:
             foreign[reason.value] += 1
-
-    for verdict in look(place, ledger=ledger, clock=clock, skip=skip):
         if clock.monotonic() > until:
-            found.is_complete = False
-            break
-        if verdict.reason in (Left.REMEMBERED, Left.VANISHED, Left.SPECIAL):
-            continue
-        now = clock.now()
-        _count(found, verdict.candidate, verdict.reason, now)
-        if verdict.reason is None:
-            _count_ready(found, place, verdict.candidate, now)
+            raise ScanStopped
+
+    try:
+        for verdict in look(place, ledger=ledger, clock=clock, skip=skip):
+            if clock.monotonic() > until:
+                raise ScanStopped
+            if verdict.reason in (Left.REMEMBERED, Left.VANISHED, Left.SPECIAL):
+                continue
+            now = clock.now()
+            _count(found, verdict.candidate, verdict.reason, now)
+            if verdict.reason is None:
+                _count_ready(found, place, verdict.candidate, now)
+    except ScanStopped:
+        found.is_complete = False
     if strangers:
         # Also after a look that took all its time: why a foreign tree is not shipped is what is asked for.
         until = max(until, clock.monotonic() + _LOOK_SECONDS / 3)

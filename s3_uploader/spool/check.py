@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from s3_uploader.core.model import Candidate, Finding, Left, Severity
 from s3_uploader.core.text import counted, shown_name
-from s3_uploader.spool.layouts.base import Globs, Layout, is_stranger
+from s3_uploader.spool.layouts.base import Globs, Layout, ScanStopped, is_stranger
 from s3_uploader.spool.layouts.strangers import EXAMPLES, FORMS, in_words, look_at, remedy
 from s3_uploader.spool.readiness import is_being_written
 from s3_uploader.spool.root import Names, SpoolRoot
@@ -88,18 +88,22 @@ def check_layout(
     def skip(names: Names, name: str, reason: Left, detail: str) -> None:
         if is_stranger(reason, detail) and len(strangers) <= _MOST_STRANGERS:
             strangers.append((names, name))
+        if monotonic() > until:
+            raise ScanStopped
 
     examples: list[str] = []
     matching, is_complete = 0, True
     until = monotonic() + _SCAN_SECONDS
-    for found in scanned.scan(root, skip):
-        if isinstance(found, Candidate):
-            matching += 1
-            if len(examples) < EXAMPLES:
-                examples.append(shown_name(found.path))
-        if matching >= _MOST_FILES or monotonic() > until:
-            is_complete = False
-            break
+    try:
+        for found in scanned.scan(root, skip):
+            if isinstance(found, Candidate):
+                matching += 1
+                if len(examples) < EXAMPLES:
+                    examples.append(shown_name(found.path))
+            if matching >= _MOST_FILES or monotonic() > until:
+                raise ScanStopped
+    except ScanStopped:
+        is_complete = False
     until = max(until, monotonic() + _SCAN_SECONDS / 3)
     others = look_at(
         root,

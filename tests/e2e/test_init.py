@@ -54,7 +54,7 @@ def test_a_password_is_not_taken(site: Site) -> None:
 
 
 def test_it_asks_on_a_terminal(site: Site) -> None:
-    """A person is asked for the spool, the destination and the layout, and offered the check."""
+    """A person is asked for the spool, the destination and the layout, and offered the check and the units."""
     archive = site.place / "archive"
     archive.mkdir()
     site.file("sensors/one.csv")
@@ -69,7 +69,7 @@ def test_it_asks_on_a_terminal(site: Site) -> None:
         start_new_session=True,
     )
     os.close(follower)
-    os.write(leader, f"{site.spool}\n{archive}\n\ny\n".encode())
+    os.write(leader, f"{site.spool}\n{archive}\n\ny\ny\n".encode())
     shown = b""
     while True:
         try:
@@ -85,4 +85,5 @@ def test_it_asks_on_a_terminal(site: Site) -> None:
     assert "Layout (dated, tree, queue) [tree]" in text
     assert "Ready" in text
     assert "s3-uploader-cli units" in text
+    assert "OnCalendar=" in text or "[Timer]" in text
     assert made.exists()

@@ -44,6 +44,11 @@ Found: TypeAlias = Candidate | EmptyDirectory
 Skip: TypeAlias = Callable[[Names, str, Left, str], None]
 """Called with the directory, the name, the reason and a detail of every entry that is no candidate."""
 
+
+class ScanStopped(Exception):
+    """Raised by a :data:`Skip` to end a scan whose time is over: among strangers it may find no candidate for long."""
+
+
 _T = TypeVar("_T")
 
 

@@ -1,0 +1,52 @@
+"""What ``check`` says of the layout: how many files it recognises, and that a huge foreign tree does not hold it up."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+from s3_uploader.core.model import Finding, Severity
+from s3_uploader.spool.check import check_layout
+from s3_uploader.spool.layouts.dated import DatedLayout, utc_epoch
+from s3_uploader.spool.root import SpoolRoot
+from tests.fakes import NO_GLOBS, NOW, write
+
+
+def findings(spool: Path, *, monotonic: Callable[[], float] = lambda: 0.0) -> list[Finding]:
+    """What is found with the layout ``dated``."""
+    root = SpoolRoot(str(spool))
+    layout = DatedLayout(settle_seconds=10, globs=NO_GLOBS, epoch_of=utc_epoch)
+    try:
+        return check_layout(root, layout, layout="dated", globs=NO_GLOBS, now=NOW, monotonic=monotonic)
+    finally:
+        root.close()
+
+
+def test_both_kinds_are_counted(tmp_path: Path) -> None:
+    """Those that match are well, with examples; those that do not are a warning that says what would ship them."""
+    for minute in range(5):
+        write(tmp_path / f"a/2026/11/20/15/{minute}-x.dat")
+    write(tmp_path / "a/2026/11/20/15/5-x.csv")
+    good, bad = findings(tmp_path)
+    assert (good.severity, bad.severity) == (Severity.OK, Severity.WARNING)
+    assert good.fact.startswith("5 files match the layout dated")
+    assert good.fact.endswith("a/2026/11/20/15/2-x.dat, …")
+    assert "1 file does not, and no run ships it: a/2026/11/20/15/5-x.csv (ends in .csv, .dat expected)" in bad.fact
+
+
+def test_an_empty_spool(tmp_path: Path) -> None:
+    """What the layout expects is said before there is a file."""
+    (note,) = findings(tmp_path)
+    assert note.severity is Severity.NOTE
+    assert "location/YYYY/MM/DD/HH/mm-topic.dat" in note.fact
+
+
+def test_a_tree_of_nothing_but_strangers_ends_in_time(tmp_path: Path) -> None:
+    """However many directories there are of which none is of the layout, the look at them is over after seconds."""
+    for number in range(500):
+        write(tmp_path / f"{number}/x/y")
+    looks = itertools.count(0.0, 0.1)
+    (bad,) = findings(tmp_path, monotonic=lambda: next(looks))
+    assert "more than" in bad.fact
+    assert next(looks) < 10
