@@ -182,3 +182,16 @@ def test_a_clock_that_stands() -> None:
     for _ in range(1000):
         window.succeeded(size=1, now=5.0)
     assert window.width == 4
+
+
+def test_there_is_no_room_for_more() -> None:
+    """Where descriptors are few the window is never wider again, however much a wider one would bring."""
+    line = Line(latency=0.02)
+    line.run(until=2)
+    assert line.window.width > 8
+    line.window.narrow(8)
+    assert line.window.width == 8
+    line.run(until=10)
+    assert line.window.width <= 8
+    line.window.narrow(0)
+    assert line.window.width == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import signal
@@ -55,6 +56,14 @@ def harness(tmp_path: Path) -> Iterator[Harness]:
         if os.path.exists(f"/proc/self/fd/{number}")
     }
     assert not {path for path in leaked if str(tmp_path) in path}
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 DENIED = failing("InvalidAccessKeyId", scope=Scope.DESTINATION, hint="Look at the key.")
@@ -177,6 +186,36 @@ class TestShipping:
         assert harness.run().shipped == 11
         assert max(count for count, _ in most) == 3
         assert most[0] == (1, 200)
+
+    def test_too_many_open_files(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where no more files can be opened some are finished first, and none is blamed for it."""
+        for number in range(30):
+            harness.write(f"{number:02d}", "x")
+        open_file = SpoolRoot.open_file
+        opened: list[int] = []
+
+        def limited(root: SpoolRoot, names: tuple[str, ...], name: str) -> int:
+            still_open = [number for number in opened if _is_open(number)]
+            if len(still_open) >= 3:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            opened[:] = [*still_open, open_file(root, names, name)]
+            return opened[-1]
+
+        monkeypatch.setattr(SpoolRoot, "open_file", limited)
+        report = harness.run()
+        assert (report.shipped, report.left, report.exit_code) == (30, {}, 0)
+
+    def test_no_file_can_be_opened(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where not one file can be opened the run comes to its end all the same."""
+
+        def refuse(root: SpoolRoot, names: tuple[str, ...], name: str) -> int:
+            raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+
+        harness.write("file", "x")
+        monkeypatch.setattr(SpoolRoot, "open_file", refuse)
+        report = harness.run()
+        assert (report.shipped, report.exit_code) == (0, 1)
+        assert (harness.base / "file").exists()
 
     def test_beats(self, harness: Harness) -> None:
         """The run shows that it is alive, between files and while it waits."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import tempfile
@@ -182,6 +183,35 @@ def test_given_up_while_the_server_forgets_the_upload() -> None:
         play.store.cancel()
         assert isinstance(future.exception(0), UploadCancelled)
         assert "AbortMultipartUpload" not in [request.operation for request in play.engine.requests]
+        play.store.close(timeout=0)
+
+
+@pytest.mark.parametrize("looks", [1, 3])
+def test_a_completion_that_is_still_at_work(looks: int) -> None:
+    """A server that joins parts in silence knows the upload no more: the object is waited for, and sent once."""
+    play = Play(multipart_threshold=1, part_size=100)
+    part = Answer(status=200, headers=STORED.headers)
+    whole = hashlib.md5(bytes.fromhex(DIGEST.md5)).hexdigest() + "-1"
+    there = Answer(status=200, headers={**STORED.headers, "etag": f'"{whole}"', "content-length": "7"})
+    nothing = Answer(status=404, headers={})
+    with play.file:
+        play.engine.answers = [
+            Answer(status=200, headers={}, body=b"<R><UploadId>id</UploadId></R>"),
+            part,
+            SILENT,
+            nothing,
+            error("NoSuchUpload", 404),
+            *[nothing] * (looks - 1),
+            there,
+        ]
+        future = play.put(seconds=1000)
+        until = time.monotonic() + 30
+        while not future.done():
+            assert time.monotonic() < until
+            time.sleep(0.001)
+            play.timer.pass_until(play.timer.now + 1)
+        assert future.result(0).etag == whole
+        assert [request.operation for request in play.engine.requests].count("UploadPart") == 1
         play.store.close(timeout=0)
 
 
