@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 
-from tests.servers import debian, environments
+from tests.servers import debian, environments, unpacked
 from tests.servers.base import S3Server, Server
 from tests.servers.ceph_rgw import CephServer
 from tests.servers.debian import Unavailable
@@ -43,6 +43,12 @@ def install() -> None:
             if debian.missing(name):
                 wanted = " ".join(debian.REQUIREMENTS[name].packages)
                 print(f"{name}: needs the Debian packages {wanted}; its tests are skipped")
+    for name in unpacked.UNPACKED:
+        try:
+            print(f"{name}: {unpacked.unpack(name)}")
+        except Unavailable as reason:
+            # Beside ProFTPD these show more of what servers do; nothing depends on them.
+            print(f"{name}: {reason}; its tests are skipped")
     print(f"swift: {environments.programs(environments.SWIFT)}")
     print(f"rclone: {find_rclone()}")
 
