@@ -15,13 +15,16 @@ from s3_uploader.core.model import Candidate
 NAMES = ("location", "host", "year", "month", "day", "hour", "minute", "date")
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+AGAIN = "b"
+"""Put behind the hour that occurs a second time, when clocks are set back: ``02`` and then ``02b``."""
 _DIGITS = {"year": 4, "month": 2, "day": 2, "hour": 2, "minute": 2}
 
 _EARLIEST = -62135510400.0  # 0001-01-02 UTC
 _LATEST = 253402128000.0  # 9999-12-30 UTC
 
 TimeIn: TypeAlias = Callable[[float], Sequence[int]]
-"""Year, month, day, hour and minute of a time in seconds since the epoch, in some time zone."""
+"""Year, month, day, hour and minute of a time in seconds since the epoch, in some time zone; and 1 if that minute has
+been once already, because the clocks were set back, else 0."""
 
 
 class Template:
@@ -66,6 +69,9 @@ class Template:
     def filled(self, *, location: str, host: str, moment: Sequence[int]) -> str:
         """The prefix with values. A location that is empty takes the slash behind it with it."""
         values = {name: f"{moment[number]:0{digits}d}" for number, (name, digits) in enumerate(_DIGITS.items())}
+        if len(moment) > len(_DIGITS) and moment[len(_DIGITS)]:
+            # The second time round the hour has another name: two minutes must not share a key.
+            values["hour"] += AGAIN
         values |= {"location": location, "host": host, "date": "{year}-{month}-{day}".format(**values)}
         text = ""
         was_empty = False
@@ -127,12 +133,18 @@ def time_in(timezone: str) -> TimeIn:
     if timezone == "UTC":
         return lambda epoch: time.gmtime(_within_four_digits(epoch))[:5]
     if timezone == "local":
-        return lambda epoch: time.localtime(_within_four_digits(epoch))[:5]
-    import zoneinfo
+        zone = None
+    else:
+        import zoneinfo
+
+        zone = zoneinfo.ZoneInfo(timezone)
     from datetime import datetime
 
-    zone = zoneinfo.ZoneInfo(timezone)
-    return lambda epoch: datetime.fromtimestamp(_within_four_digits(epoch), zone).timetuple()[:5]
+    def moment_of(epoch: float) -> Sequence[int]:
+        moment = datetime.fromtimestamp(_within_four_digits(epoch), zone)
+        return (*moment.timetuple()[:5], moment.fold)
+
+    return moment_of
 
 
 def _within_four_digits(epoch: float) -> float:

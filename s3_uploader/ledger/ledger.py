@@ -25,6 +25,7 @@ Result = TypeVar("Result")
 
 _CHUNK = 500
 _DAY = 86400.0
+_CLOCK = "clock"
 
 
 class Ledger:
@@ -425,9 +426,10 @@ class Ledger:
         """Forget shipped files and runs older than ``history_days``, and the oldest files above ``history_max_files``.
 
         Works in short transactions, as long as ``go_on`` says so; what is left is for the next run. Returns the number
-        of rows removed; costs next to nothing if there are none.
+        of rows removed; costs next to nothing if there are none. A clock that has jumped makes nothing old
+        (:mod:`s3_uploader.ledger.ageing`).
         """
-        begin = now - history_days * _DAY
+        begin = self._believed_time(now, history_days * _DAY) - history_days * _DAY
 
         def step(connection: sqlite3.Connection) -> int:
             return shipped_files.prune(connection, begin=begin, most_files=history_max_files, chunk=chunk)
@@ -436,6 +438,25 @@ class Ledger:
         while shipped_files.has_prunable(self._database.read, begin=begin, most_files=history_max_files) and go_on():
             removed += self._write(step, durable=False)
         return removed
+
+    def _believed_time(self, now: float, history_seconds: float) -> float:
+        from s3_uploader.ledger.ageing import BelievedClock
+
+        noted = self.recall(_CLOCK, now=now, max_age=float("inf"))
+        # A ledger of an older version, or a new one: what was recorded last before this run is a time that was so.
+        newest = None if noted else self._last_record()
+        before = BelievedClock.recalled(noted, otherwise=now if newest is None else newest)
+        clock = before.at(now, history_seconds=history_seconds)
+        if not noted or clock is not before:
+            self.remember(_CLOCK, clock.noted(), now=now)
+        return clock.time(now, history_seconds=history_seconds)
+
+    def _last_record(self) -> float | None:
+        """When the last run but this one ended, as far as it is recorded."""
+        ((found,),) = self._database.read(
+            "SELECT (SELECT finished_at FROM runs WHERE finished_at IS NOT NULL ORDER BY id DESC LIMIT 1)"
+        )
+        return None if found is None else float(found)
 
     # What is known of the endpoint
 

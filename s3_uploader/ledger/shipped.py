@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import sqlite3
 
 _CHUNK = 500
+_CLOCKS_DIFFER = 86400
+"""Seconds by which the clocks of two hosts may differ."""
 
 
 def insert(connection: sqlite3.Connection, rows: Sequence[ShippedRow], *, destinations: dict[str, int]) -> None:
@@ -38,7 +40,7 @@ def insert(connection: sqlite3.Connection, rows: Sequence[ShippedRow], *, destin
     connection.execute(
         "UPDATE totals SET shipped_rows = shipped_rows + :files, shipped_files = shipped_files + :files,"
         " shipped_bytes = shipped_bytes + :bytes, already_there = already_there + :there,"
-        " last_shipped_at = max(coalesce(last_shipped_at, :latest), :latest)",
+        f" last_shipped_at = {_latest('last_shipped_at', ':latest')}",
         {
             "files": len(rows),
             "bytes": sum(row.size for row in rows),
@@ -49,7 +51,7 @@ def insert(connection: sqlite3.Connection, rows: Sequence[ShippedRow], *, destin
     connection.executemany(
         "INSERT INTO locations VALUES (?, ?, ?, ?, ?) ON CONFLICT (location) DO UPDATE SET"
         " files = files + excluded.files, bytes = bytes + excluded.bytes,"
-        " last_shipped_at = max(last_shipped_at, excluded.last_shipped_at),"
+        f" last_shipped_at = {_latest('last_shipped_at', 'excluded.last_shipped_at')},"
         " last_period_begin = max(coalesce(last_period_begin, excluded.last_period_begin),"
         " coalesce(excluded.last_period_begin, last_period_begin))",
         _by_location(rows),
@@ -202,6 +204,11 @@ def prune(connection: sqlite3.Connection, *, begin: float, most_files: int, chun
         # Somebody removed rows by hand, so that there are fewer than were counted.
         connection.execute("UPDATE totals SET shipped_rows = (SELECT count(*) FROM shipped)")
     return files + runs + hours
+
+
+def _latest(before: str, now: str) -> str:
+    """The later of two times in SQL; one that lies far ahead of now was written by a clock that was wrong."""
+    return f"CASE WHEN {before} <= {now} + {_CLOCKS_DIFFER} THEN max({before}, {now}) ELSE {now} END"
 
 
 def _by_location(rows: Sequence[ShippedRow]) -> list[tuple[Any, ...]]:

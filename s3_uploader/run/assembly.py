@@ -66,9 +66,14 @@ def build_layout(config: Config) -> Layout:
         from s3_uploader.spool.layouts.queue import QueueLayout
 
         return QueueLayout(globs=globs)
-    from s3_uploader.spool.layouts.dated import DatedLayout, epoch_function
+    from s3_uploader.spool.layouts.dated import DatedLayout, epoch_function, period_function
 
-    return DatedLayout(settle_seconds=config.settle_seconds, globs=globs, epoch_of=epoch_function(config.timezone))
+    return DatedLayout(
+        settle_seconds=config.settle_seconds,
+        globs=globs,
+        epoch_of=epoch_function(config.timezone),
+        period_of=period_function(config.timezone),
+    )
 
 
 def build_store(

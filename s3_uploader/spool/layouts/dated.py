@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 import re
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.spool.layouts.base import (
@@ -30,6 +31,9 @@ from s3_uploader.spool.layouts.base import (
 )
 from s3_uploader.spool.root import Names, SpoolRoot
 
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
 _LEVELS = (
     ("year", re.compile(r"[0-9]{4}")),
     ("month", re.compile(r"[0-9]{1,2}")),
@@ -43,6 +47,8 @@ _QUIET_DAY = 86400.0
 
 EpochOf = Callable[[int, int, int, int], float | None]
 """The epoch of year, month, day and hour; ``None`` if that is no real date."""
+PeriodOf = Callable[[int, int, int, int, int], "tuple[float, float] | None"]
+"""When a minute may begin and end, of year, month, day, hour and minute; ``None`` if that is no real time."""
 
 
 class DatedLayout:
@@ -51,12 +57,16 @@ class DatedLayout:
     :param settle_seconds: how long a directory's period must be over before the directory may be pruned.
     :param globs: which of the files are candidates.
     :param epoch_of: the time zone of the paths (:func:`epoch_function`).
+    :param period_of: where clocks are set back and forth there: :func:`period_function`.
     """
 
-    def __init__(self, *, settle_seconds: float, globs: Globs, epoch_of: EpochOf) -> None:
+    def __init__(
+        self, *, settle_seconds: float, globs: Globs, epoch_of: EpochOf, period_of: PeriodOf | None = None
+    ) -> None:
         self._settle_seconds = settle_seconds
         self._globs = globs
         self._epoch_of = epoch_of
+        self._period_of = period_of
 
     def scan(self, root: SpoolRoot, skip: Skip) -> Iterator[Found]:
         """See :class:`s3_uploader.spool.layouts.base.Layout`."""
@@ -112,29 +122,37 @@ class DatedLayout:
                     files.append((int(found[1]), name))
             files.sort()
             for minute, name in files:
-                candidate = self._candidate(root, names, name, begin, minute, skip)
+                period = self._period(numbers, begin, minute)
+                candidate = self._candidate(root, names, name, period, skip)
                 if candidate is not None:
                     yield (*numbers, minute), candidate
         if empty:
             yield numbers, EmptyDirectory(names)
 
     def _candidate(
-        self, root: SpoolRoot, names: Names, name: str, begin: float | None, minute: int, skip: Skip
+        self, root: SpoolRoot, names: Names, name: str, period: tuple[float | None, float | None], skip: Skip
     ) -> Candidate | None:
         status = looked_at(root, names, name, skip)
         if status is None:
             return None
-        stamp = begin + 60 * minute if begin is not None and minute < 60 else None
         return Candidate(
             directory=names,
             name=name,
             key="/".join((*names, original_name(name))),
-            period_begin=stamp,
-            period_end=None if stamp is None else stamp + 60,
+            period_begin=period[0],
+            period_end=period[1],
             location=names[0],
             mtime_ns=status.st_mtime_ns,
             size=status.st_size,
         )
+
+    def _period(self, numbers: tuple[int, ...], begin: float | None, minute: int) -> tuple[float | None, float | None]:
+        if begin is None or minute > 59:
+            return None, None
+        if self._period_of is not None:
+            year, month, day, hour = numbers
+            return self._period_of(year, month, day, hour, minute) or (None, None)
+        return begin + 60 * minute, begin + 60 * minute + 60
 
     def may_prune(self, names: Names, *, now: float, child: Names | None, mtime: float) -> bool:
         """A directory of the layout may go when its period has been over for the settle time.
@@ -170,18 +188,46 @@ class DatedLayout:
         return begin + (86400 if hour is None else 3600) + slack
 
 
+def period_function(timezone: str) -> PeriodOf | None:
+    """When the minutes of a path may begin and end in the named time zone; ``None`` for UTC, where they are as written.
+
+    Where clocks are set back a minute occurs twice, and where they are set forward a producer may write one that does
+    not occur. Then the period is as long as both readings of it together: which one is meant cannot be known, and a
+    file of the running minute must not be taken for settled.
+    """
+    if timezone == "UTC":
+        return None
+    import datetime
+
+    zone = _zone(timezone)
+
+    def period(year: int, month: int, day: int, hour: int, minute: int) -> tuple[float, float] | None:
+        try:
+            times = [
+                datetime.datetime(year, month, day, hour, minute, tzinfo=zone, fold=fold).timestamp() for fold in (0, 1)
+            ]
+        except (ValueError, OverflowError):
+            return None
+        return min(times), max(times) + 60
+
+    return period
+
+
+def _zone(timezone: str) -> tzinfo | None:
+    if timezone == "local":
+        return None
+    import zoneinfo
+
+    return zoneinfo.ZoneInfo(timezone)
+
+
 def epoch_function(timezone: str) -> EpochOf:
     """How the numbers of a path become an epoch in the named time zone (``UTC``, ``local``, or an IANA name)."""
     if timezone == "UTC":
         return utc_epoch
     import datetime
 
-    if timezone == "local":
-        zone: datetime.tzinfo | None = None
-    else:
-        import zoneinfo
-
-        zone = zoneinfo.ZoneInfo(timezone)
+    zone = _zone(timezone)
 
     def epoch(year: int, month: int, day: int, hour: int) -> float | None:
         try:

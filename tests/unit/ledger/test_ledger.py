@@ -536,13 +536,39 @@ def test_old_files_and_runs_are_pruned(ledger: Ledger) -> None:
         shipped=[shipped(f"old{number}", shipped_at=NOW - 11 * DAY) for number in range(7)]
         + [shipped("new", shipped_at=NOW - 9 * DAY)]
     )
-    for at in (NOW - 11 * DAY, NOW - 9 * DAY):
+    for at in (NOW - 11 * DAY, NOW - 9 * DAY, NOW - DAY):
         ledger.finish_run(begin(ledger, at=at), report(started_at=at, shipped=1))
     assert ledger.prune(now=NOW, history_days=10, history_max_files=100, chunk=3) == 8
     assert [row.path for row in ledger.history()] == ["new"]
-    assert len(ledger.runs()) == 1
+    assert len(ledger.runs()) == 2
     assert ledger.totals().shipped_files == 8
     assert ledger.prune(now=NOW, history_days=10, history_max_files=100) == 0
+
+
+YEAR = 365 * DAY
+
+
+def test_a_clock_that_is_wrong_empties_no_history(ledger: Ledger) -> None:
+    """Runs at a wrong time, one or a day of them, forget nothing; what they record goes on being counted."""
+    ledger.commit_batch(shipped=[shipped("before", shipped_at=NOW)])
+    ledger.finish_run(begin(ledger, at=NOW), report(started_at=NOW, shipped=1))
+    for wrong in (NOW + 14 * YEAR, NOW + 14 * YEAR + 60, NOW + 14 * YEAR + DAY, NOW + 20 * YEAR, 0.0):
+        run = begin(ledger, at=wrong)
+        ledger.commit_batch(shipped=[shipped(f"at {wrong}", shipped_at=wrong)])
+        assert ledger.prune(now=wrong, history_days=400, history_max_files=100) == 0
+        ledger.finish_run(run, report(started_at=wrong, shipped=1))
+    assert ledger.prune(now=NOW + 120, history_days=400, history_max_files=100) == 2  # a file and a run of 1970
+    assert "before" in {row.path for row in ledger.history()}
+    ledger.commit_batch(shipped=[shipped("after", shipped_at=NOW + 120)])
+    assert ledger.totals().last_shipped_at == NOW + 120
+    assert ledger.location_totals()[0].last_shipped_at == NOW + 120
+
+
+def test_the_first_run_of_all_believes_its_clock(ledger: Ledger) -> None:
+    """Where nothing was recorded there is nothing to hold the clock against, and nothing to lose."""
+    begin(ledger, at=NOW)
+    assert ledger.prune(now=NOW, history_days=400, history_max_files=100) == 0
+    assert ledger.prune(now=NOW + 30 * DAY, history_days=400, history_max_files=100) == 0
 
 
 def test_failures_are_counted_by_hour_code_and_location(ledger: Ledger) -> None:

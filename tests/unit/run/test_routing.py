@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import pytest
@@ -61,6 +62,24 @@ def test_a_file_without_a_time_in_its_path_has_that_of_its_last_change() -> None
 def test_times_are_in_the_time_zone_of_the_paths(timezone: str, hour: str) -> None:
     """A prefix names the hour as the path of the file does."""
     assert key_of(candidate(), key_prefix="{hour}/", timezone=timezone) == f"{hour}/bedroom/x.dat"
+
+
+@pytest.mark.parametrize("timezone", ["Europe/Berlin", "local"])
+def test_two_minutes_never_share_a_prefix(timezone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When clocks are set back an hour has the same number twice, and another name the second time."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        moment_of = key_prefix.time_in(timezone)
+        template = key_prefix.Template("{date}/{hour}{minute}/")
+        first = 1603585800.0  # 2020-10-25 02:30 CEST
+        prefixes = [
+            template.filled(location="", host="", moment=moment_of(first + hours * 3600)) for hours in (-1, 0, 1, 2)
+        ]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert prefixes == ["2020-10-25/0130/", "2020-10-25/0230/", "2020-10-25/02b30/", "2020-10-25/0330/"]
 
 
 def test_the_first_file_may_be_from_the_minute_before_the_epoch() -> None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.spool.layouts import base, dated
 from s3_uploader.spool.layouts.base import EmptyDirectory, Globs
-from s3_uploader.spool.layouts.dated import DatedLayout, epoch_function, utc_epoch
+from s3_uploader.spool.layouts.dated import DatedLayout, epoch_function, period_function, utc_epoch
+from s3_uploader.spool.readiness import still_settling
 from s3_uploader.spool.root import SpoolRoot
 from tests.fakes import NO_GLOBS, NOW, Skips, write
 
@@ -214,6 +215,69 @@ class TestPruning:
         midnight = datetime.datetime(2020, 10, 25, 23, 0, tzinfo=datetime.timezone.utc).timestamp()  # 24:00 CET
         assert not berlin.may_prune(("a", "2020", "10", "25"), now=midnight, child=None, mtime=0)
         assert berlin.may_prune(("a", "2020", "10", "25"), now=midnight + 3610, child=None, mtime=0)
+
+
+def utc(*numbers: int) -> float:
+    """Seconds since the epoch."""
+    return datetime.datetime(*numbers, tzinfo=datetime.timezone.utc).timestamp()  # type: ignore[arg-type, misc]
+
+
+class TestPeriods:
+    @pytest.mark.parametrize(
+        ("zone", "numbers", "begin", "end"),
+        [
+            ("Europe/Berlin", (2020, 7, 1, 2, 30), utc(2020, 7, 1, 0, 30), utc(2020, 7, 1, 0, 31)),
+            # 02:30 twice, as CEST and as CET
+            ("Europe/Berlin", (2020, 10, 25, 2, 30), utc(2020, 10, 25, 0, 30), utc(2020, 10, 25, 1, 31)),
+            # no 02:30: whoever counts on writes it at 03:30 CEST, whoever counts back at 01:30 CET
+            ("Europe/Berlin", (2020, 3, 29, 2, 30), utc(2020, 3, 29, 0, 30), utc(2020, 3, 29, 1, 31)),
+            # half an hour is set back, so that half an hour occurs twice
+            ("Australia/Lord_Howe", (2020, 4, 5, 1, 15), utc(2020, 4, 4, 14, 15), utc(2020, 4, 4, 14, 16)),
+            ("Australia/Lord_Howe", (2020, 4, 5, 1, 45), utc(2020, 4, 4, 14, 45), utc(2020, 4, 4, 15, 16)),
+        ],
+    )
+    def test_a_minute_lasts_as_long_as_it_may(
+        self, zone: str, numbers: tuple[int, int, int, int, int], begin: float, end: float
+    ) -> None:
+        """Of a minute that occurs twice, or not at all, every reading counts."""
+        period_of = period_function(zone)
+        assert period_of is not None
+        assert period_of(*numbers) == (begin, end)
+
+    def test_what_is_no_date_has_no_period(self) -> None:
+        """Such a path only carries no time; UTC has no odd hours."""
+        period_of = period_function("Europe/Berlin")
+        assert period_of is not None
+        assert period_of(2020, 13, 29, 20, 46) is None
+        assert period_function("UTC") is None
+
+    @pytest.mark.parametrize("moment", [utc(2020, 10, 25, 0, 30, 20), utc(2020, 10, 25, 1, 30, 20)])
+    def test_a_file_of_the_running_minute_is_not_settled(self, tmp_path: Path, moment: float) -> None:
+        """Both times round, a file of the running minute is held back by its path, whatever its mtime is."""
+        path = write(tmp_path / "a/2020/10/25/02/30-x.dat")
+        os.utime(path, (0, 0))
+        layout = DatedLayout(
+            settle_seconds=10,
+            globs=NO_GLOBS,
+            epoch_of=epoch_function("Europe/Berlin"),
+            period_of=period_function("Europe/Berlin"),
+        )
+        root = SpoolRoot(str(tmp_path))
+        try:
+            (found,) = layout.scan(root, lambda *skipped: None)
+        finally:
+            root.close()
+        assert isinstance(found, Candidate)
+        assert still_settling(
+            period_begin=found.period_begin, period_end=found.period_end, mtime=0, now=moment, settle_seconds=10
+        )
+        assert not still_settling(
+            period_begin=found.period_begin,
+            period_end=found.period_end,
+            mtime=0,
+            now=utc(2020, 10, 25, 1, 31, 10),
+            settle_seconds=10,
+        )
 
 
 class TestEpochs:
