@@ -20,7 +20,7 @@ from s3_uploader.ledger.state_directory import check_state_directory
 from s3_uploader.run import assembly
 from s3_uploader.run.needs import check_needs, check_telling
 from s3_uploader.spool import echoes
-from s3_uploader.spool.check import check_layout, check_spool, probe_file
+from s3_uploader.spool.check import check_layout, check_spool, check_writers, probe_file
 from s3_uploader.spool.removable import ReadOnlySpool, refuse_read_only
 from s3_uploader.stores.base import Store
 
@@ -40,6 +40,7 @@ def check(config_file: str, *, as_json: bool) -> int:
             if configuration.on_success != "keep":
                 refuse_read_only(place.root)
             local += check_spool(place.root, layout=configuration.layout)
+            local += check_writers(place.root, place.layout, monotonic=time.monotonic)
             local += check_layout(
                 place.root,
                 place.layout,

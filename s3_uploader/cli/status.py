@@ -73,6 +73,8 @@ def for_people(standing: SpoolStatus) -> list[str]:
         lines.append(f"  Next:  {problem.next}")
         lines.append(f"  To do: {shown_text(problem.remedy)}")
     lines += ["", f"Spool {shown_name(standing.base_dir)}", *_running_lines(standing)]
+    if standing.writers_unseen_on:
+        lines.append(f"Writers on other hosts are not seen ({standing.writers_unseen_on}): two runs look at each file.")
     lines += ["", *_backlog_lines(standing)]
     if standing.ledger_error is None:
         lines += ["", *_failing_lines(standing), "", *_run_lines(standing)]

@@ -13,8 +13,9 @@ from s3_uploader.core.model import RunReport
 from s3_uploader.ledger import Ledger, RunRow
 from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.run.admission import Admission, Decision, survey
-from s3_uploader.run.assembly import Place, build_store, open_place
+from s3_uploader.run.assembly import SIGHTINGS, Place, build_store, open_place
 from s3_uploader.spool.layouts.base import Skip
+from s3_uploader.spool.sightings import Sightings
 
 if TYPE_CHECKING:
     from s3_uploader.spool.open_file import OpenFile
@@ -80,5 +81,10 @@ def look(place: Place, *, ledger: Ledger | None, clock: Clock, skip: Skip) -> It
         settle_seconds=place.config.settle_seconds,
         known_failure=ledger.failing if ledger is not None else lambda path: None,
         is_remembered=is_remembered,
+        sightings=Sightings(
+            place.root,
+            settle_seconds=place.config.settle_seconds,
+            known=None if ledger is None else ledger.recall(SIGHTINGS, now=clock.now()),
+        ),
     )
     return survey(place.root, place.layout, admission, now=clock.now, skip=skip)

@@ -32,6 +32,7 @@ from s3_uploader.spool.layouts.strangers import look_at
 from s3_uploader.spool.lock import holder_of
 from s3_uploader.spool.removable import refuse_read_only
 from s3_uploader.spool.root import Names
+from s3_uploader.spool.sightings import foreign_file_system
 
 _LOOK_SECONDS = 3.0
 _MOST_NOT_FINISHED = 100
@@ -109,6 +110,7 @@ class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     :param failing: the first of the failing files in the order of their next try.
     :param runs: the last runs, the latest first.
     :param next_run_at: when the next run is to be expected, by the pace so far; ``None`` if there is no telling.
+    :param writers_unseen_on: the type of the spool's file system, if it does not tell of writers on other hosts.
     :param spool_error: why the spool cannot be looked at.
     :param ledger_error: why the ledger cannot be read.
     """
@@ -124,6 +126,7 @@ class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     runs: tuple[RunRow, ...] = ()
     totals: Totals = Totals()
     next_run_at: float | None = None
+    writers_unseen_on: str = ""
     spool_error: SpoolError | None = None
     ledger_error: StateError | None = None
 
@@ -149,8 +152,10 @@ def _with_ledger(
     at_work, waiting, spool_error = None, None, None
     failing: list[FailingRow] = []
     failing_count = 0
+    unseen = ""
     try:
         with open_place(config) as place:
+            unseen = foreign_file_system(place.root.descriptor)
             at_work = _at_work(place, ledger)
             waiting = _waiting(place, ledger, clock)
             if ledger is not None:
@@ -195,6 +200,7 @@ def _with_ledger(
         runs=tuple(runs[:_RUNS_SHOWN]),
         totals=totals,
         next_run_at=None if at_work is not None else next_start(runs, now=now),
+        writers_unseen_on=unseen,
         spool_error=spool_error,
         ledger_error=ledger_error,
     )

@@ -17,6 +17,7 @@ from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.readiness import is_being_written, still_settling
 from s3_uploader.spool.removable import Reason, Removable
 from s3_uploader.spool.root import SpoolRoot
+from s3_uploader.spool.sightings import Sightings
 
 if TYPE_CHECKING:
     from s3_uploader.spool.claims import Claims
@@ -36,6 +37,7 @@ class Admission:
 
     :param known_failure: the record of a file that failed before, if there is one.
     :param is_remembered: whether this very file was shipped before and kept.
+    :param sightings: what earlier runs have seen of files whose writers may be elsewhere.
     :param removable: asked whether a file could be removed afterwards; ``None`` if it is to stay.
     :param claims: where files that are ready are taken by rename, if several uploaders share the spool.
     :param reads_utf8: whether names of files are read as UTF-8; ``None``: as this process does.
@@ -51,6 +53,7 @@ class Admission:
         claims: Claims | None = None,
         sleep: Callable[[float], None] = time.sleep,
         removable: Removable | None = None,
+        sightings: Sightings | None = None,
         reads_utf8: bool | None = None,
     ) -> None:
         self._root = root
@@ -60,6 +63,7 @@ class Admission:
         self._claims = claims
         self._sleep = sleep
         self._removable = removable
+        self._sightings = sightings
         self.stuck: Reason | None = None
         self._only_ascii = not (names_are_utf8() if reads_utf8 is None else reads_utf8)
 
@@ -142,7 +146,21 @@ class Admission:
                     return Left.FRESH, "it is being changed"
             except OSError as error:
                 return Left.UNREADABLE, error.strerror or str(error)
-        return (Left.REMEMBERED, "") if self._is_remembered(file) else None
+        return (Left.REMEMBERED, "") if self._is_remembered(file) else self._unseen(file, now)
+
+    def _unseen(self, file: OpenFile, now: float) -> tuple[Left, str] | None:
+        """Why a file has to be seen once more, since its writers may be where the kernel does not see them."""
+        sightings = self._sightings
+        if sightings is None:
+            return None
+        path = file.candidate.path
+        detail = sightings.why_wait(path, file.fingerprint, file.descriptor, now=now)
+        if detail:
+            return Left.FRESH, detail
+        found = sightings.file_system(file.fingerprint.device, file.descriptor)
+        if found or not file.writers_are_seen:
+            sightings.unseen.setdefault(found, path)
+        return None
 
     def _settling(self, candidate: Candidate, mtime_ns: int, now: float) -> str:
         return still_settling(

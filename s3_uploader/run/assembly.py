@@ -286,6 +286,10 @@ def move_directory(policy: MoveTo) -> str:
     return os.path.abspath(policy.move_to)
 
 
+SIGHTINGS = "sightings"
+"""Under which name the ledger keeps what runs have seen of files whose writers may be elsewhere."""
+
+
 def directories_of(config: Config) -> list[Directory]:
     """The directories that must not be mistaken for empty mount points."""
     found = [Directory("base_dir", config.base_dir, config.must_be_mount)]

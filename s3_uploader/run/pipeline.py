@@ -43,6 +43,7 @@ from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Layout
 from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.spool.removable import Removable
 from s3_uploader.spool.root import Names, SpoolRoot
+from s3_uploader.spool.sightings import Sightings
 from s3_uploader.stores.base import Store
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class Pipeline:
         limits: Limits,
         plan: Routes,
         claims: Claims | None = None,
+        sightings: Sightings | None = None,
         news: ScanTrigger | None = None,
         retries: bool = False,
         make_queue: Callable[[], Completions] = queue.SimpleQueue,
@@ -116,6 +118,7 @@ class Pipeline:
             claims=claims,
             sleep=clock.sleep,
             removable=None if settlement.keeps else Removable(root),
+            sightings=sightings,
         )
         self._emit = emit
         self._clock = clock

@@ -25,13 +25,14 @@ from s3_uploader.core.events import (
     measured_problems,
 )
 from s3_uploader.core.model import Problem, RunReport, Strangers
-from s3_uploader.core.text import counted
+from s3_uploader.core.text import counted, shown_name
 from s3_uploader.health import notices
 from s3_uploader.health.said import Sayings
 from s3_uploader.health.telling import Telling
 from s3_uploader.ledger import Ledger, create_state_directory
 from s3_uploader.run.assembly import (
     ENDPOINT_MEMORY,
+    SIGHTINGS,
     MakeStore,
     Place,
     build_globs,
@@ -48,6 +49,7 @@ from s3_uploader.run.pipeline import Limits, Pipeline
 from s3_uploader.run.settlement import FailurePolicy, Settlement
 from s3_uploader.spool.lock import Lock, acquire
 from s3_uploader.spool.removable import refuse_read_only
+from s3_uploader.spool.sightings import Sightings, unseen_in_words
 
 if TYPE_CHECKING:
     from s3_uploader.spool.claims import Claims
@@ -229,6 +231,11 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
             is_rehearsal=context.is_rehearsal,
             confirm_lock=lock.confirm,
         )
+        sightings = Sightings(
+            place.root,
+            settle_seconds=config.settle_seconds,
+            known=ledger.recall(SIGHTINGS, now=clock.now()),
+        )
         settlement.second_copies.load(ledger.recall(_DELIVERED, now=clock.now()))
         if ledger.any_failing:
             from s3_uploader.run.pauses import end_pauses
@@ -247,6 +254,7 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
             limits=_limits(config, max_runtime_seconds),
             plan=build_plan(config),
             claims=claims,
+            sightings=sightings,
             news=context.news,
             retries=context.retries,
         )
@@ -260,6 +268,7 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
         problems: tuple[Problem, ...] = ()
         try:
             _tidy(ledger, place, clock)
+            _note_sightings(ledger, place, sightings, emit, clock)
             delivered = settlement.second_copies.dump()
             if delivered:
                 ledger.remember(_DELIVERED, delivered, now=clock.now())
@@ -319,6 +328,19 @@ def _limits(config: Config, max_runtime_seconds: float | None) -> Limits:
         max_in_flight=connections,
         max_open_files=open_files,
     )
+
+
+def _note_sightings(ledger: Ledger, place: Place, sightings: Sightings, emit: Emit, clock: Clock) -> None:
+    """Remember what was seen of files whose writers may be elsewhere; say once that such files are shipped."""
+    now = clock.now()
+    seen = sightings.dump()
+    if seen:
+        ledger.remember(SIGHTINGS, seen, now=now)
+    for reason, path in sightings.unseen.items():
+        name = f"unseen writers:{reason}"
+        if ledger.recall(name, now=now, max_age=float("inf")) is None:
+            emit(Notice("warning", unseen_in_words(reason, shown_name(place.root.shown((), path)))))
+            ledger.remember(name, "said", now=now)
 
 
 def _problems_without_ledger(report: RunReport) -> tuple[Problem, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -11,11 +12,14 @@ from s3_uploader.core.model import Candidate, Finding, Left, Severity
 from s3_uploader.core.text import counted, shown_name
 from s3_uploader.spool.layouts.base import Globs, Layout, ScanStopped, is_stranger
 from s3_uploader.spool.layouts.strangers import EXAMPLES, FORMS, in_words, look_at, remedy
+from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.readiness import is_being_written
 from s3_uploader.spool.root import Names, SpoolRoot
+from s3_uploader.spool.sightings import foreign_file_system
 
 _PROBE = ".s3-uploader-check"
 _SCAN_SECONDS = 3.0
+_MOST_OPENED = 1000
 _MOST_FILES = 100_000
 _MOST_STRANGERS = 5000
 
@@ -50,7 +54,10 @@ def check_spool(root: SpoolRoot, *, layout: str) -> list[Finding]:
         if writer >= 0:
             os.close(writer)
         os.unlink(name, dir_fd=root.descriptor)
-    if while_open is True and after is False:
+    elsewhere = foreign_file_system(root.descriptor)
+    if elsewhere:
+        findings.append(_unseen(elsewhere))
+    elif while_open is True and after is False:
         findings.append(Finding(Severity.OK, "writers", "a file that somebody still has open for writing is noticed."))
     else:
         findings.append(
@@ -63,17 +70,52 @@ def check_spool(root: SpoolRoot, *, layout: str) -> list[Finding]:
                 "settle_seconds above its longest pause, or let it write elsewhere and rename into the spool.",
             )
         )
-    foreign = _first_foreign(root)
-    if foreign is not None:
-        findings.append(
-            Finding(
-                Severity.NOTE,
-                "writers",
-                f"of files of other users (such as {foreign}) it cannot be known whether somebody writes to them.",
-                "Run as the producer's user, or give the service CAP_LEASE, to have writers noticed.",
-            )
-        )
     return findings
+
+
+def check_writers(root: SpoolRoot, scanned: Layout, *, monotonic: Callable[[], float]) -> list[Finding]:
+    """Of which of the files that are there now, however deep, writers could not be noticed; takes a second or so."""
+    until = monotonic() + _SCAN_SECONDS / 3
+    reasons: dict[str, str] = {}
+    here = os.fstat(root.descriptor).st_dev
+    for found in itertools.islice(scanned.scan(root, lambda names, name, reason, detail: None), _MOST_OPENED):
+        if monotonic() > until:
+            break
+        if not isinstance(found, Candidate):
+            continue
+        file = open_candidate(root, found)
+        if not isinstance(file, OpenFile):
+            continue
+        try:
+            elsewhere = "" if file.fingerprint.device == here else foreign_file_system(file.descriptor)
+            if elsewhere or not file.writers_are_seen:
+                reasons.setdefault(elsewhere, found.path)
+        finally:
+            file.close()
+    if foreign_file_system(root.descriptor):
+        reasons.pop("", None)  # it has been said of all
+    return [_unseen(reason, path) if reason else _of_others(path) for reason, path in reasons.items()]
+
+
+def _of_others(path: str) -> Finding:
+    return Finding(
+        Severity.WARNING,
+        "writers",
+        f"of files of other users (such as {shown_name(path)}) it cannot be known whether somebody writes to them.",
+        "Run as the producer's user, or give the service CAP_LEASE, to have writers noticed.",
+    )
+
+
+def _unseen(file_system: str, path: str = "") -> Finding:
+    where = f"{shown_name(path)} lies on {file_system}" if path else f"the spool lies on {file_system}"
+    return Finding(
+        Severity.WARNING,
+        "writers",
+        f"{where}, where it cannot be seen whether somebody elsewhere has a file open for writing.",
+        "Files wait until two runs have seen them unchanged, settle_seconds apart, or nothing has changed for a minute "
+        "more than that. A producer that pauses longer in the middle of a file has it shipped too early: let it write "
+        "elsewhere and rename into the spool, or raise settle_seconds above its longest pause.",
+    )
 
 
 def check_layout(
@@ -147,13 +189,3 @@ def probe_file(root: SpoolRoot) -> Iterator[tuple[str, int]]:
         yield name, size
     finally:
         os.unlink(name, dir_fd=root.descriptor)
-
-
-def _first_foreign(root: SpoolRoot) -> str | None:
-    """An entry at the top of the spool that belongs to another user, if we are not root and there is one."""
-    if os.geteuid() == 0:
-        return None
-    for entry in root.entries(()):
-        if entry.stat(follow_symlinks=False).st_uid != os.geteuid():
-            return entry.name
-    return None

@@ -133,7 +133,7 @@ def file_system_of(path: str) -> FileSystem | None:
         return FileSystem(
             type=mount.type,
             device=mount.device,
-            source=mount.source,
+            source=shown_name(mount.source),
             is_root=root is not None and root.device == mount.device,
             identity=_identity(mount, descriptor),
         )
@@ -145,7 +145,7 @@ def _identity(mount: Mount, descriptor: int) -> str:
     if mount.type in _IDENTIFIED:
         return f"{os.fstatvfs(descriptor).f_fsid:016x}"
     if mount.type.startswith(_NAMED):
-        return mount.source
+        return shown_name(mount.source)
     if not mount.source.startswith("/dev/"):
         return ""
     with contextlib.suppress(OSError):
@@ -158,7 +158,7 @@ def _identity(mount: Mount, descriptor: int) -> str:
 
 def _name(directory: Directory) -> str:
     # Another path is another matter.
-    return f"{directory.key} {os.path.abspath(directory.path)}"
+    return f"{directory.key} {shown_name(os.path.abspath(directory.path))}"
 
 
 def _refusal(directory: Directory, why: str) -> NotMounted:

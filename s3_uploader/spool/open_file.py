@@ -34,6 +34,8 @@ class OpenFile(msgspec.Struct):
     fingerprint: Fingerprint
     home: SpoolRoot
     """Where its name is: the spool, or the claim into which it was taken."""
+    writers_are_seen: bool = True
+    """Whether the kernel tells if somebody has it open for writing, on this side at least."""
     on_close: Callable[[], None] | None = None
     """What is left to do when nobody needs the file any more: a claimed one that is still there is given back."""
 
@@ -149,7 +151,7 @@ def open_candidate(root: SpoolRoot, candidate: Candidate) -> OpenFile | tuple[Le
         if is_busy:
             os.close(descriptor)
             return Left.BUSY, "a writer has it open"
-        return OpenFile(candidate, descriptor, Fingerprint.of(status), root)
+        return OpenFile(candidate, descriptor, Fingerprint.of(status), root, writers_are_seen=is_busy is False)
     except OSError as error:
         os.close(descriptor)
         return Left.UNREADABLE, error.strerror or str(error)

@@ -75,6 +75,13 @@ def test_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     KnownMounts(str(tmp_path)).verify([here])
     (tmp_path / FILE_NAME).write_text("{no JSON")
     KnownMounts(str(tmp_path)).verify([here])
+    odd = Directory("base_dir", os.fsdecode(b"/spool\xff"), None)
+    lies_on = DISK
+    known = KnownMounts(str(tmp_path))
+    known.note(known.verify([odd]))
+    lies_on = ROOT
+    with pytest.raises(NotMounted):
+        KnownMounts(str(tmp_path)).verify([odd])
     KnownMounts("/nonexistent").note({"a": ROOT})
 
 

@@ -1,0 +1,143 @@
+"""Files whose writers may be elsewhere: for how long each has been seen unchanged, over runs.
+
+On FUSE and network file systems a lease tells of writers on this side only. What is left is to look, and to look again:
+a file is shipped when an earlier look, at least ``settle_seconds`` ago, has seen it as it is now. One that has been
+left alone for much longer by the file system's own clock needs no earlier look.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import msgspec
+
+from s3_uploader.core.model import Fingerprint
+from s3_uploader.core.procfs import Mount, file_system_at, is_local, mount_of
+from s3_uploader.spool.root import SpoolRoot
+
+LONG_AGO_SECONDS = 60.0
+"""So much longer than ``settle_seconds`` a file must have been left alone to be shipped at the first look."""
+_MOST = 5000
+_LAYERS = ("upperdir", "lowerdir")
+
+_Seen = tuple[list[int], float]
+
+
+def foreign_file_system(descriptor: int) -> str:
+    """The type of the file system of an open file, if others may write there unseen; else, or if unknown, empty."""
+    found = file_system_at(descriptor)
+    if found == "overlay":
+        mount = mount_of(descriptor)
+        return "" if mount is None else _foreign_layer(mount)
+    return "" if not found or is_local(found) else found
+
+
+def _foreign_layer(mount: Mount) -> str:
+    """The type of a layer of an overlay that is no disk of this host; empty where that cannot be seen."""
+    for option in mount.options.split(","):
+        name, _, value = option.partition("=")
+        for path in value.split(":") if name in _LAYERS else ():
+            with contextlib.suppress(OSError):
+                layer = os.open(path, os.O_PATH | os.O_CLOEXEC)
+                try:
+                    found = file_system_at(layer)
+                finally:
+                    os.close(layer)
+                if found and not is_local(found):
+                    return f"overlay of {found}"
+    return ""
+
+
+class Sightings:
+    """What was seen of the files of a spool whose writers may be elsewhere.
+
+    :param known: what an earlier run has seen (:meth:`dump`).
+    :ivar unseen: of what was found ready, a reason why its writers cannot be seen, and the first such path.
+    """
+
+    def __init__(self, root: SpoolRoot, *, settle_seconds: float, known: str | None = None) -> None:
+        self._root = root
+        self._settle_seconds = settle_seconds
+        self._before = _load(known)
+        self._now: dict[str, _Seen] = {}
+        self._types: dict[int, str] = {}
+        self._behind: float | None = None
+        self.unseen: dict[str, str] = {}
+
+    def file_system(self, device: int, descriptor: int) -> str:
+        """See :func:`foreign_file_system`; each device is asked once."""
+        found = self._types.get(device)
+        if found is None:
+            found = self._types[device] = foreign_file_system(descriptor)
+        return found
+
+    def why_wait(self, path: str, fingerprint: Fingerprint, descriptor: int, *, now: float) -> str:
+        """Why a file that looks ready has to be seen once more; empty if it has not."""
+        found = self.file_system(fingerprint.device, descriptor)
+        if not found:
+            return ""
+        state = [fingerprint.inode, fingerprint.size, fingerprint.mtime_ns, fingerprint.ctime_ns]
+        # As text that JSON can hold, whatever bytes the name has.
+        path = os.fsencode(path).decode("latin-1")
+        before = self._now.get(path) or self._before.get(path)
+        if before is not None and before[0] == state and now - before[1] >= 0 and self._is_over(now - before[1]):
+            return ""
+        # Every write sets it, by that clock; a program that sets it back has written all that it wanted to.
+        written_at = fingerprint.mtime_ns / 1e9
+        if now - self._clock_behind(now) - written_at >= self._settle_seconds + LONG_AGO_SECONDS:
+            return ""
+        since = before[1] if before is not None and before[0] == state and before[1] <= now else now
+        if len(self._now) < _MOST:
+            self._now[path] = state, since
+        return (
+            f"{found} does not tell of writers elsewhere: it has to be seen unchanged for {self._settle_seconds:g} s, "
+            f"by one run and by another"
+        )
+
+    def dump(self) -> str:
+        """For the next run: what was seen and is not shipped yet."""
+        return msgspec.json.encode(self._now).decode() if self._now or self._before else ""
+
+    def _is_over(self, seconds: float) -> bool:
+        return seconds >= self._settle_seconds and seconds > 0
+
+    def _clock_behind(self, now: float) -> float:
+        """By how many seconds the clock of the file system, perhaps another host's, is behind ours."""
+        if self._behind is None:
+            self._behind = 0.0
+            name = f"s3-uploader-clock-{os.urandom(6).hex()}.tmp"
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            with contextlib.suppress(OSError):
+                descriptor = os.open(name, flags, 0o600, dir_fd=self._root.descriptor)
+                try:
+                    self._behind = max(0.0, now - os.fstat(descriptor).st_ctime)
+                finally:
+                    os.close(descriptor)
+                    os.unlink(name, dir_fd=self._root.descriptor)
+        return self._behind
+
+
+def unseen_in_words(reason: str, path: str) -> str:
+    """What a person is told about files that are shipped although their writers cannot be seen.
+
+    :param reason: the type of the file system, or empty if this user has not the right to see them.
+    """
+    if reason:
+        return (
+            f"The spool lies on {reason}, where it cannot be seen whether somebody elsewhere has a file open for "
+            "writing. Files wait until two runs have seen them unchanged; a producer that pauses longer than that in "
+            "the middle of a file has it shipped too early. Let it write elsewhere and rename into the spool."
+        )
+    return (
+        f"Whether somebody writes to files of other users, such as {path}, cannot be seen by this user. Run as the "
+        "user that writes them, or give the service CAP_LEASE; until then settle_seconds has to be longer than the "
+        "longest pause of a writer."
+    )
+
+
+def _load(text: str | None) -> dict[str, _Seen]:
+    try:
+        return msgspec.json.decode(text or "{}", type=dict[str, _Seen])
+    except msgspec.DecodeError:
+        return {}  # a note of another version
