@@ -30,6 +30,7 @@ from s3_uploader.spool.holder import Holder
 from s3_uploader.spool.layouts.base import ScanStopped, is_stranger
 from s3_uploader.spool.layouts.strangers import look_at
 from s3_uploader.spool.lock import holder_of
+from s3_uploader.spool.lock_file import LOCK_NAME
 from s3_uploader.spool.removable import refuse_read_only
 from s3_uploader.spool.root import Names
 from s3_uploader.spool.sightings import foreign_file_system
@@ -325,7 +326,8 @@ def _at_work(place: Place, ledger: Ledger | None) -> AtWork | None:
         return None
     if not holder.pid or (holder.host and holder.host != os.uname().nodename):
         return AtWork(holder=holder)
-    files = procfs.open_files_below(holder.pid, place.config.base_dir)
+    opened = procfs.open_files_below(holder.pid, place.config.base_dir)
+    files = [path for path in opened if os.path.basename(path) != LOCK_NAME]
     shipped = None
     if ledger is not None:
         runs = ledger.runs(limit=1)
