@@ -12,7 +12,13 @@ import sys
 LONGEST_QUOTE = 500
 """Most characters that a message of somebody else (a server, a helper, a library) takes, wherever it is shown."""
 _LONGEST_CODE = 100
+_PLAIN_PATH = re.compile("[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99})*")
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
+
+
+def is_plain(path: str) -> bool:
+    """Whether every destination takes this name: short, of unreserved ASCII characters, no empty or dotted steps."""
+    return len(path) <= 200 and _PLAIN_PATH.fullmatch(path) is not None and "./" not in path and not path.endswith(".")
 
 
 def shown_name(name: str) -> str:

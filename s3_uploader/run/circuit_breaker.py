@@ -8,6 +8,9 @@ under way has answered, and then one file at a time:
 * another file comes through: then it was the file's;
 * so many fail, or it takes so long, that waiting for one is vain: then it is the destination's, and the run ends.
 
+A name that is not plain (accents, blanks, length) may be refused by a destination that takes all others, with whatever
+error. So in doubt the plain names go first, and as long as there are some, the others prove nothing.
+
 A file that an earlier run could not ship proves nothing against a destination that has taken others in this run. That
 is what keeps a handful of bad files, which are the oldest and so come first, from ending every run.
 """
@@ -54,11 +57,21 @@ class CircuitBreaker(Generic[_T]):
         self._in_a_row = self._old_in_a_row = 0
         return self.take_doubts()
 
-    def failed(self, upload: _T, error: StoreError, *, successes_before: int, failed_before: bool, now: float) -> bool:
+    def failed(
+        self,
+        upload: _T,
+        error: StoreError,
+        *,
+        successes_before: int,
+        failed_before: bool,
+        now: float,
+        may_be_its_name: bool = False,
+    ) -> bool:
         """An upload failed. Returns whether that is in doubt now; else it is the file's own.
 
         :param successes_before: how many uploads had succeeded when it began.
         :param failed_before: an earlier run could not ship the file.
+        :param may_be_its_name: its name is not plain, and files with plain names are still to come.
         """
         passing = error.retryable or error.code == "DeadlineExceeded"
         if not passing and error.scope is Scope.FILE:
@@ -66,7 +79,7 @@ class CircuitBreaker(Generic[_T]):
         if failed_before and self.successes:
             self._old_in_a_row += 1
             return False
-        self._in_a_row += 1
+        self._in_a_row += not may_be_its_name
         # An error that may pass has been retried for a while. If others came through in that time, it is not theirs.
         if passing and self.successes > successes_before:
             return False
@@ -85,7 +98,7 @@ class CircuitBreaker(Generic[_T]):
             return False
         if now - self._doubts_since < _DOUBT_SECONDS:
             return self._in_a_row >= _PROBES
-        return self._in_a_row >= _SLOW_PROBES or not self.successes
+        return self._in_a_row >= _SLOW_PROBES or (self._in_a_row > 0 and not self.successes)
 
     def take_doubts(self) -> list[tuple[_T, StoreError]]:
         """Take out what is in doubt."""

@@ -31,6 +31,7 @@ from s3_uploader.core.errors import (
 )
 from s3_uploader.core.events import Emit, Notice, UploadStarted
 from s3_uploader.core.model import Candidate, Left, Receipt, RunReport
+from s3_uploader.core.text import is_plain
 from s3_uploader.run import second_copy
 from s3_uploader.run.admission import Admission
 from s3_uploader.run.circuit_breaker import CircuitBreaker
@@ -142,6 +143,8 @@ class Pipeline:
         self._store_is_open = False
         self._breaker: CircuitBreaker[FileTask] = CircuitBreaker()
         self._deferred: list[Candidate] = []
+        self._unplain: list[Candidate] = []
+        self._is_scanning = False
         self._is_counting = False
         self._end: RunEnd | None = None
         self._fatal: Exception | None = None
@@ -183,6 +186,7 @@ class Pipeline:
         return self._report(started_at)
 
     def _take_in(self, scan: Iterator[Found]) -> None:
+        self._is_scanning = True
         for found in scan:
             if isinstance(found, EmptyDirectory):
                 self._settlement.prune_upwards(found.names)
@@ -192,6 +196,13 @@ class Pipeline:
                     self._consider_deferred()
             self._pause()
         self._consider_deferred()
+        self._is_scanning = False
+        unplain, self._unplain = self._unplain, []
+        while unplain:
+            self._unplain = unplain  # so that they are counted, should the run end here
+            self._pause()
+            self._consider(unplain.pop(0), may_defer=False)
+        self._unplain = []
 
     def _go_on_looking(self) -> None:
         """A large file must not hold back those that appear while it is under way.
@@ -311,6 +322,11 @@ class Pipeline:
                 self._deferred.append(candidate)
                 file.close()
                 return
+            if self._breaker.is_in_doubt and may_defer and self._may_be_its_name(candidate.path):
+                # Whose error it is, a plain name tells.
+                self._unplain.append(candidate)
+                file.close()
+                return
             if not self._ensure_store():
                 file.close()
                 self._settlement.leave(candidate, Left.POSTPONED, "")
@@ -381,6 +397,10 @@ class Pipeline:
         elif len(self._flight):
             self._wait()
         return count > 0 and not self._must_end()
+
+    def _may_be_its_name(self, path: str) -> bool:
+        """Whether a failure of this file tells nothing yet, because plain names may still come."""
+        return self._is_scanning and len(self._unplain) < _MOST_DEFERRED and not is_plain(path)
 
     def _consider_deferred(self) -> None:
         """Turn to the files that failed before: others have shown what the destination does, or there are none."""
@@ -476,6 +496,7 @@ class Pipeline:
             successes_before=upload.successes_before,
             failed_before=upload.failed_before,
             now=self._clock.monotonic(),
+            may_be_its_name=self._may_be_its_name(upload.key),
         ):
             self._blame_file(upload, error)
 
@@ -556,7 +577,7 @@ class Pipeline:
         self._is_counting = True
         until = self._clock.monotonic() + _COUNT_SECONDS
         counters = self._settlement.counters
-        for candidate in self._deferred:
+        for candidate in (*self._deferred, *self._unplain):
             counters.count_left(Left.POSTPONED, candidate)
         for found in scan:
             if not isinstance(found, EmptyDirectory):

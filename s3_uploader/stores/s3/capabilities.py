@@ -157,9 +157,12 @@ class Capabilities:
 
     # Conditional writes.
 
-    def admit(self, go: Callable[[], None]) -> bool | None:
+    def admit(self, go: Callable[[], None], *, may_wait: bool = True) -> bool | None:
         """Ask to go ahead with a conditional write.
 
+        :param may_wait: where somebody is about to find out, wait for it. A name that the server may refuse does not:
+            many of them, one after the other, would take long. It is looked for before it is written, as where
+            nothing is known.
         :returns: ``None``: it is known, go ahead; ``True``: it is yours to find out, and :meth:`found` must
             be called; ``False``: somebody is about to find out, and ``go`` will be called.
         """
@@ -169,6 +172,8 @@ class Capabilities:
             if self.conditional:
                 return None
             if self._finding_out:
+                if not may_wait:
+                    return None
                 self._waiting.append(go)
                 return False
             self._finding_out = True

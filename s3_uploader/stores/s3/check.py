@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.core.model import Finding, Proof, Severity
+from s3_uploader.core.text import is_plain
 from s3_uploader.stores.base import PutOptions, ignore
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.capabilities import Capabilities, PartChecksums, fewer_part_checksums
@@ -19,7 +20,7 @@ from s3_uploader.stores.s3.engines.base import Request
 from s3_uploader.stores.s3.errors import clock_skew
 from s3_uploader.stores.s3.kept_settings import check_kept
 from s3_uploader.stores.s3.names import kinds_of
-from s3_uploader.stores.s3.probe import DIRECTORY, PlainProbe, Reply, Said, is_plain
+from s3_uploader.stores.s3.probe import DIRECTORY, PlainProbe, Reply, Said
 from s3_uploader.stores.s3.refusals import Blame, blame
 from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE, Condition
 from s3_uploader.stores.s3.single import other_form

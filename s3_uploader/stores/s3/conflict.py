@@ -10,6 +10,7 @@ from concurrent.futures import Future
 
 from s3_uploader.core.errors import ConflictError, Scope, StoreError
 from s3_uploader.core.model import OnConflict, Proof, Receipt
+from s3_uploader.core.text import is_plain
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.keys import derived_key
 from s3_uploader.stores.s3 import requests
@@ -69,7 +70,7 @@ class ContestedUpload(NamedUpload):
             self.condition = UNLESS_THERE if capabilities.conditional == "" else UNCONDITIONAL
             self.write()
             return
-        probe = capabilities.admit(self.set_out)
+        probe = None if capabilities.conditional else capabilities.admit(self.set_out, may_wait=is_plain(self.key))
         if probe is False:
             return
         self._is_probe = probe is True

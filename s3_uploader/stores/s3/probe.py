@@ -7,7 +7,6 @@ and a page that stands in for the server (a proxy's, the login page of a network
 from __future__ import annotations
 
 import enum
-import re
 import secrets
 import threading
 import time
@@ -16,20 +15,15 @@ from collections.abc import Callable
 import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.text import is_plain
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.client import PendingRequest, S3Client
 
 DIRECTORY = ".s3-uploader-check/"
 _LASTS_SECONDS = 5.0
 _SECONDS = 30.0
-_PLAIN = re.compile("[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99})*")
 _THERE = frozenset((404, 416))
 _NOT_THERE = 404
-
-
-def is_plain(key: str) -> bool:
-    """Whether every server takes this name: short, of unreserved ASCII characters, no empty or dotted steps."""
-    return len(key) <= 200 and _PLAIN.fullmatch(key) is not None and not key.endswith(".")
 
 
 class Said(enum.Enum):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from s3_uploader.core.errors import Scope, StoreError, UploadCancelled
+from s3_uploader.core.text import is_plain
 from s3_uploader.stores.s3.client import PendingRequest
-from s3_uploader.stores.s3.probe import Reply, Said, is_plain
+from s3_uploader.stores.s3.probe import Reply, Said
 from s3_uploader.stores.s3.refusals import named_header
 from s3_uploader.stores.s3.upload import ObjectUpload
 
 _SLOW = frozenset((408, 429, 503, 504))
+_HUNG_UP = frozenset(("ConnectionLost", "InvalidAnswer"))
+"""What some servers do with a name that breaks them."""
 _DENIALS = frozenset(("AccessDenied", "401", "403"))
 _SETTINGS = {
     "x-amz-tagging": "tags",
@@ -28,10 +31,11 @@ class RefusableUpload(ObjectUpload):
     def refuse(self, call: PendingRequest, error: StoreError) -> None:
         """The upload fails with ``error``, unless a plain name of ours tells that something else is meant."""
         refusal = call.refusal
-        if refusal is None or isinstance(error, UploadCancelled) or refusal.status in _SLOW:
+        says_nothing = error.code not in _HUNG_UP if refusal is None else refusal.status in _SLOW
+        if says_nothing or isinstance(error, UploadCancelled):
             self.fail(error)
             return
-        header = named_header(refusal, call.request.headers)
+        header = "" if refusal is None else named_header(refusal, call.request.headers)
         if header and error.scope is Scope.FILE:
             setting = _SETTINGS.get(header, header)
             error.hint = f"The server does not take {header} as it is sent: change {setting} or leave it out."

@@ -106,3 +106,15 @@ def test_files_that_failed_before() -> None:
     assert not breaker.must_trip(in_flight=0, now=99)
     breaker.succeeded()
     assert not breaker.has_enough_of_old_failures
+
+
+def test_names_that_are_not_plain_prove_nothing_while_plain_ones_come() -> None:
+    """However many unusual names fail, the destination is given up only when plain ones fail too, or none are left."""
+    breaker: CircuitBreaker[str] = CircuitBreaker()
+    for _ in range(100):
+        assert breaker.failed("café", EVERYBODYS, successes_before=0, failed_before=False, now=0, may_be_its_name=True)
+    assert not breaker.must_trip(in_flight=0, now=0)
+    assert not breaker.must_trip(in_flight=0, now=60)
+    failed(breaker, EVERYBODYS)
+    assert breaker.must_trip(in_flight=0, now=60)
+    assert len(breaker.succeeded()) == 101
