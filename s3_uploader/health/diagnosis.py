@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import islice, pairwise, takewhile
 
+from s3_uploader.core.causes import cause_of_failing, meaning_of
 from s3_uploader.core.counters import RunEnd
 from s3_uploader.core.errors import SpoolError, StateError, UploaderError
 from s3_uploader.core.model import Cause, Left, Problem, Severity
@@ -44,18 +45,7 @@ _STEADY_FACTOR = 1.5
 _STEADY_SHARE = 0.7
 """So many gaps between runs, and such a share of them within this factor of the usual one, make a rhythm."""
 
-_CREDENTIALS = {
-    "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurity", "NotSignedUp", "AccountProblem",
-    "AllAccessDisabled", "ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired",
-    "AccessDenied", "403", "401", "Forbidden", "Unauthorized", "NoCredentials", "InvalidCredentials",
-    "NoPassword", "530", "532", "KMS.DisabledException", "KMS.NotFoundException", "KMS.InvalidStateException", "EACCES",
-}  # fmt: skip
-_CLOCK = {"RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"}
 _OWN_DISK = {"DiskFull", "CannotMove"}
-_DISK = _OWN_DISK | {
-    "ENOSPC", "EDQUOT", "QuotaExceeded", "XMinioStorageFull", "452", "552", "NoRoomToCompress",
-}  # fmt: skip
-_RIGHTS = {"CannotRemove"}
 
 _ELSEWHERE = " If there were runs, they have another state directory: name it with state_dir in the configuration."
 _REMEDY = {
@@ -95,29 +85,6 @@ def diagnose(facts: Observations) -> tuple[Problem, ...]:
     for problem in found:
         first.setdefault(problem.cause, problem)
     return tuple(sorted(first.values(), key=lambda problem: problem.severity is not Severity.ERROR))
-
-
-def cause_of_code(code: str) -> Cause:
-    """The cause behind an error that every file would meet, by its code."""
-    if code in _CLOCK:
-        return Cause.CLOCK
-    if code in _CREDENTIALS:
-        return Cause.CREDENTIALS
-    if code in _DISK:
-        return Cause.DISK_FULL
-    return Cause.DESTINATION
-
-
-def cause_of_failing(code: str) -> Cause:
-    """The cause behind an error of one file, by its code: what is wrong with it while others go."""
-    if code == "Conflict":
-        return Cause.CONFLICT
-    if code in _RIGHTS:
-        return Cause.UNREADABLE
-    if code in _DISK:
-        return Cause.DISK_FULL
-    # A right may be missing for a part of the bucket only.
-    return Cause.CREDENTIALS if code in ("AccessDenied", "403") else Cause.FAILING_FILE
 
 
 def hung_after(*, max_runtime_seconds: float | None, drain_seconds: float) -> float:
@@ -246,19 +213,20 @@ def _destination(facts: Observations, runs: list[RunRow]) -> list[Problem]:
 
 
 def _unusable(facts: Observations, last: RunRow, since: float) -> Problem:
-    cause = cause_of_code(last.code)
+    meaning = meaning_of(last.code)
+    cause = meaning.cause
     what = {
         Cause.CREDENTIALS: "the destination refuses the credentials",
         Cause.CLOCK: "this machine's clock is wrong, so that the destination refuses every request",
         Cause.DISK_FULL: "the destination's disk is full",
     }.get(cause, "the destination cannot be used")
-    passing = cause is Cause.DESTINATION and facts.now - since < _PASSING_SECONDS
+    passing = meaning.passes and facts.now - since < _PASSING_SECONDS
     return Problem(
         cause=cause,
         severity=Severity.WARNING if passing else Severity.ERROR,
         sentence=f"{what}: {shown_text(last.message)}",
         next="Each run tries again; all files are kept until one succeeds.",
-        remedy=_REMEDY[cause],
+        remedy=meaning.remedy or _REMEDY[cause],
         since=since,
     )
 

@@ -26,7 +26,7 @@ def no_credentials() -> StoreError:
     )
 
 
-def unavailable(detail: str, *, code: str) -> StoreError:
+def unavailable(detail: str, *, code: str = "CredentialsUnavailable") -> StoreError:
     """The error of a run whose credentials cannot be had from where they should come."""
     return StoreError(
         f"There are no usable AWS credentials: {quoted(detail).rstrip('.')}.",

@@ -396,7 +396,7 @@ def _with_botocore(
     except BotoCoreError as error:
         raise StoreError(
             f"The AWS configuration cannot be used: {quoted(str(error))}",
-            code=type(error).__name__,
+            code="AwsConfiguration",
             scope=Scope.DESTINATION,
             hint="Look at profile and at the files ~/.aws/config and ~/.aws/credentials.",
         ) from None

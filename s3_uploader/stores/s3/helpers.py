@@ -52,7 +52,7 @@ def find(session: Any, *, seconds: float = HELPER_SECONDS) -> Any:
     if not asked.wait(seconds):
         raise unavailable(f"what gives them did not answer in {seconds:g} s", code="CredentialsTimeout")
     if asked.error is not None:
-        raise unavailable(_said(asked.error), code=type(asked.error).__name__)
+        raise unavailable(_said(asked.error))
     return asked.result
 
 
@@ -131,7 +131,7 @@ class RenewedCredentials:
         if not self._needs_renewal(0):
             return last[1]
         if renewal.error is not None:
-            raise unavailable(_said(renewal.error), code=type(renewal.error).__name__)
+            raise unavailable(_said(renewal.error))
         raise StoreError(
             "The AWS credentials have expired, and what renews them has not answered yet.",
             code="CredentialsExpired",
@@ -164,7 +164,7 @@ class RenewedCredentials:
         try:
             return self._found.get_frozen_credentials()
         except Exception as error:
-            raise unavailable(_said(error), code=type(error).__name__) from None
+            raise unavailable(_said(error)) from None
 
     def _take(self, frozen: Any) -> Credentials:
         last = self._last

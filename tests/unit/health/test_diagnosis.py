@@ -9,10 +9,9 @@ import pytest
 
 from s3_uploader.core.errors import SpoolError, StateError
 from s3_uploader.core.model import Cause, Problem, Severity, Stranger, Strangers
-from s3_uploader.health.diagnosis import cause_of_code, diagnose, hung_after, next_start, usual_pause
+from s3_uploader.health.diagnosis import diagnose, hung_after, next_start, usual_pause
 from s3_uploader.health.observations import FullDisk, FutureFiles, HolderSeen, Observations, OpenFileSeen, ReadyFiles
 from s3_uploader.ledger.rows import FailingGroup, RunRow
-from s3_uploader.stores.s3.errors import MEANINGS
 
 NOW = 1_600_000_000.0
 
@@ -120,11 +119,31 @@ class TestDestination:
         problem = only(diagnose(facts(runs=runs)))
         assert (problem.cause, problem.since) == (Cause.DESTINATION, NOW - 1000)
 
-    def test_every_code_of_the_store_has_a_cause(self) -> None:
-        """No code that ends a run is without a cause, and those about keys and tokens are credentials."""
-        for code, meaning in MEANINGS.items():
-            if "credentials" in meaning.hint or "secret" in meaning.hint:
-                assert cause_of_code(code) is Cause.CREDENTIALS, code
+    @pytest.mark.parametrize(
+        ("code", "cause", "severity", "words"),
+        [
+            ("NoSuchBucket", Cause.DESTINATION, Severity.ERROR, "bucket"),
+            ("InvalidStorageClass", Cause.DESTINATION, Severity.ERROR, "setting"),
+            ("AccessControlListNotSupported", Cause.DESTINATION, Severity.ERROR, "setting"),
+            ("AuthorizationHeaderMalformed", Cause.DESTINATION, Severity.ERROR, "region"),
+            ("InvalidAccessKeyId", Cause.CREDENTIALS, Severity.ERROR, "Renew"),
+            ("SignatureDoesNotMatch", Cause.CREDENTIALS, Severity.ERROR, "Renew"),
+            ("ExpiredToken", Cause.CREDENTIALS, Severity.ERROR, "Renew"),
+            ("CredentialsUnavailable", Cause.CREDENTIALS, Severity.ERROR, "what gives this machine its credentials"),
+            ("CredentialsTimeout", Cause.CREDENTIALS, Severity.ERROR, "what gives this machine its credentials"),
+            ("RequestTimeTooSkewed", Cause.CLOCK, Severity.ERROR, "clock"),
+            ("ConnectionFailed", Cause.DESTINATION, Severity.WARNING, "network"),
+            ("TlsFailed", Cause.DESTINATION, Severity.ERROR, "certificate"),
+            ("530", Cause.CREDENTIALS, Severity.ERROR, "Renew"),
+            ("550", Cause.DESTINATION, Severity.ERROR, "rights"),
+            ("AwsConfiguration", Cause.DESTINATION, Severity.ERROR, "setting"),
+        ],
+    )
+    def test_what_is_said_of_a_code(self, code: str, cause: Cause, severity: Severity, words: str) -> None:
+        """What does not pass by itself is stuck at once, and the advice is about that and nothing else."""
+        problem = only(diagnose(facts(runs=[abandoned(30, code)])))
+        assert (problem.cause, problem.severity) == (cause, severity)
+        assert words in problem.remedy
 
 
 class TestFiles:

@@ -182,7 +182,7 @@ class Boto3Engine:
         except (BotoCoreError, ValueError) as error:
             raise StoreError(
                 f"boto3 cannot use this configuration: {quoted(str(error))}",
-                code=type(error).__name__,
+                code="AwsConfiguration",
                 scope=Scope.DESTINATION,
             ) from None
         self._prepare(client)

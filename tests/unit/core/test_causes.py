@@ -1,0 +1,92 @@
+"""The one table of what codes mean, held against the stores that make them."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import s3_uploader
+from s3_uploader.core.causes import cause_of_failing, is_known, meaning_of
+from s3_uploader.core.errors import Scope
+from s3_uploader.core.model import Cause
+from s3_uploader.stores.ftp.errors import transfer_error
+from s3_uploader.stores.ftp.replies import Refused
+from s3_uploader.stores.s3 import errors as s3_errors
+from s3_uploader.stores.s3.engines.base import Answer, Failure, TransportFailure
+
+PACKAGE = Path(s3_uploader.__file__).parent
+
+
+def literal_codes() -> set[str]:
+    """Every code that the package's source gives to an error that reaches every file."""
+    found = set()
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            given = {keyword.arg: keyword.value for keyword in node.keywords}
+            code, scope = given.get("code"), given.get("scope")
+            if isinstance(code, ast.Constant) and scope is not None and "DESTINATION" in ast.unparse(scope):
+                found.add(str(code.value))
+    return found
+
+
+def test_every_code_in_the_source_is_known() -> None:
+    """No store makes an error that ends a run and that `status` has never heard of."""
+    codes = literal_codes()
+    assert {"NoCredentials", "InvalidEndpoint"} <= codes
+    assert sorted(code for code in codes if not is_known(code)) == []
+
+
+def test_every_code_of_s3_is_known() -> None:
+    """What the S3 store knows of a code that ends a run, `status` knows too."""
+    codes = [code for code, meaning in s3_errors.MEANINGS.items() if meaning.scope is Scope.DESTINATION]
+    assert sorted(code for code in codes if not is_known(code)) == []
+
+
+@pytest.mark.parametrize("kind", [kind for kind in TransportFailure if kind is not TransportFailure.CANCELLED])
+def test_every_failure_on_the_way_is_known(kind: TransportFailure) -> None:
+    """So is what comes of a request that gets no answer."""
+    error = s3_errors.failed(Failure(kind), "PutObject", endpoint="https://s3.example.com").error
+    assert error.scope is Scope.FILE or is_known(error.code)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 401, 403, 404, 405, 407, 501])
+@pytest.mark.parametrize("operation", ["HeadObject", "PutObject"])
+def test_every_status_is_known(status: int, operation: str) -> None:
+    """An answer without a document ends a run by its status alone, and is known by it."""
+    error = s3_errors.answered(Answer(status=status, headers={}), operation, now=0, proven_useful=False).error
+    assert error.scope is Scope.FILE or is_known(error.code)
+
+
+@pytest.mark.parametrize("code", [502, 504, 522, 530, 532, 533, 534, 535, 536])
+def test_every_reply_of_ftp_is_known(code: int) -> None:
+    """A reply that ends the run and that no other try changes is known."""
+    error = transfer_error(Refused(f"{code} no", "STOR"), address="server/key")
+    assert error.scope is Scope.FILE or is_known(error.code)
+
+
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [
+        ("550", Cause.CREDENTIALS),
+        ("AccessDenied", Cause.CREDENTIALS),
+        ("552", Cause.DISK_FULL),
+        ("CannotRemove", Cause.UNREADABLE),
+        ("Conflict", Cause.CONFLICT),
+        ("KeyTooLongError", Cause.FAILING_FILE),
+        ("NoSuchBucket", Cause.FAILING_FILE),
+    ],
+)
+def test_what_is_wrong_with_one_file(code: str, cause: Cause) -> None:
+    """While others go, only some codes say more than that the file fails."""
+    assert cause_of_failing(code) is cause
+
+
+def test_what_says_credentials_is_credentials() -> None:
+    """Where the advice is about keys, the cause is too."""
+    for code, meaning in s3_errors.MEANINGS.items():
+        if "credentials" in meaning.hint or "secret" in meaning.hint:
+            assert meaning_of(code).cause is Cause.CREDENTIALS, code
