@@ -33,6 +33,7 @@ COMMAND = Path(sys.executable).with_name("s3-uploader-cli")
 MEBIBYTE = 2**20
 _DISK_MEBIBYTES = 96
 _SAMPLE_SECONDS = 5.0
+_LONG_SECONDS = 600.0
 _CALM_SECONDS = 180.0
 """So long may it take, without faults, until all is shipped."""
 
@@ -290,12 +291,15 @@ def lost(finished: dict[str, bytes], waiting: dict[str, bytes], delivered: dict[
     return [key for key, content in finished.items() if delivered.get(key) != content and content not in on_disk]
 
 
-def growth(values: list[float]) -> float:
-    """By how much the last quarter is above the second one, on average."""
-    quarter = max(len(values) // 4, 1)
-    return sum(values[-quarter:]) / quarter - sum(values[quarter : 2 * quarter]) / max(
-        len(values[quarter : 2 * quarter]), 1
-    )
+def not_flat(name: str, values: list[float], *, most: float, slack: float) -> list[str]:
+    """What is wrong with a curve: its top, and how far the last third rises above the second one."""
+    third = len(values) // 3
+    wrong = [f"{name}: {max(values):.0f}, which is more than {most:.0f}"] * (max(values) > most)
+    # In a short time memory grows to what large files in flight take.
+    if len(values) * _SAMPLE_SECONDS >= _LONG_SECONDS:
+        rise = max(values[2 * third :]) - max(values[third : 2 * third])
+        wrong += [f"{name} rose by {rise:.0f} in the last third"] * (rise > slack)
+    return wrong
 
 
 def write_results(samples: list[Sample], out: Path) -> None:
@@ -364,8 +368,8 @@ def soak(minutes: float, out: Path, seed: int) -> list[str]:
         memory, descriptors = (
             [float(getattr(each, name)) for each in run.samples] for name in ("memory_mb", "descriptors")
         )
-        wrong += [f"memory grew by {growth(memory):.1f} MB"] * (growth(memory) > 8)
-        wrong += [f"descriptors grew by {growth(descriptors):.0f}"] * (growth(descriptors) > 8)
+        wrong += not_flat("memory in MB", memory, most=150, slack=10)
+        wrong += not_flat("descriptors", descriptors, most=600, slack=100)
         requests = server.counts().total()
         print(
             f"{minutes:g} minutes, seed {seed}: {len(producers.finished)} files made, {len(server.stored())} delivered,"
