@@ -28,7 +28,7 @@ from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.run.routing import Route, Routes
 from s3_uploader.run.settlement import FailurePolicy, SuccessPolicy
 from s3_uploader.spool.layouts.base import Globs, Layout
-from s3_uploader.spool.mounts import Directory, KnownMounts
+from s3_uploader.spool.mounts import Directory, KnownMounts, leads_into
 from s3_uploader.spool.removal import MoveTarget
 from s3_uploader.spool.root import SpoolRoot
 from s3_uploader.stores.base import Compression, Memory, PutOptions, Store
@@ -392,12 +392,12 @@ def _refuse_overlap(config: Config, root: SpoolRoot, state_dir: str) -> None:
             target = move_directory(policy)
             if key == "on_failure" and os.path.realpath(target) == base:
                 continue
-            if _is_within(target, base):
+            if _is_within(target, base) or leads_into(target, root):
                 raise SpoolError(
                     f"{key}: {target} lies in the spool {config.base_dir}; what is moved there would be shipped again.",
                     hint="Name a directory outside the spool.",
                 )
-    if config.claim_dir is not None and _is_within(config.claim_dir, base):
+    if config.claim_dir is not None and (_is_within(config.claim_dir, base) or leads_into(config.claim_dir, root)):
         raise SpoolError(
             f"claim_dir {config.claim_dir} lies in the spool {config.base_dir}.", hint="Put it beside the spool."
         )

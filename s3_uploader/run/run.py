@@ -132,7 +132,8 @@ def _run_once(
     config: Config, context: RunContext, wait_for_lock_seconds: float, max_runtime_seconds: float | None
 ) -> RunReport:
     emit, clock = context.emit, context.clock
-    verify_mounts(config, environ=context.environ)
+    if not os.path.isdir(config.base_dir):
+        verify_mounts(config, environ=context.environ)  # it has perhaps gone with its disk
     with open_place(config, environ=context.environ) as place:
         if config.on_success != "keep":
             refuse_read_only(place.root)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.mounts import Mounts, mounting
-from tests.e2e.site import Finished, Site, settle
+from tests.e2e.site import Finished, Site, contents, settle
 from tests.servers.base import S3Endpoint
 from tests.servers.pyftpd import PyFtpServer
 from tests.servers.rclone_s3 import RcloneServer
@@ -97,6 +97,34 @@ class TestDirectory:
         finished = full.run()
         assert finished.code == 0, finished.stderr
         assert full.left() == {}
+
+
+class TestAside:
+    @pytest.mark.parametrize("way", ["bind", "fuse"])
+    @pytest.mark.parametrize("below", [".", "some/where"])
+    @pytest.mark.parametrize("key", ["on_success", "on_failure", "claim_dir"])
+    def test_a_directory_that_leads_back(self, full: Site, mounts: Mounts, way: str, below: str, key: str) -> None:
+        """What is moved aside, or claimed, into the spool itself would be shipped again without end."""
+        full.ship_to_directory()
+        (full.spool / below).mkdir(parents=True, exist_ok=True)
+        aside = getattr(mounts, way)(full.spool / below, full.place / "aside")
+        full.settings[key] = str(aside) if key == "claim_dir" else {"move_to": str(aside)}
+        finished = full.run()
+        assert finished.code == 2
+        assert "lies in the spool" in finished.stderr
+        assert "lies in the spool" in full.run("check").stdout
+        assert full.left() == FILES
+
+    @pytest.mark.parametrize("way", ["bind", "fuse"])
+    def test_a_directory_beside_the_spool(self, full: Site, mounts: Mounts, way: str) -> None:
+        """A mount of another directory of the same disk is as good as any."""
+        archive = full.ship_to_directory()
+        (full.place / "elsewhere").mkdir()
+        aside = getattr(mounts, way)(full.place / "elsewhere", full.place / "aside")
+        full.settings["on_success"] = {"move_to": str(aside)}
+        finished = full.run()
+        assert finished.code == 0, finished.stderr
+        assert contents(full.place / "elsewhere") == contents(archive) == FILES
 
 
 class TestFtp:
