@@ -28,7 +28,6 @@ from s3_uploader.core.model import Problem, RunReport, Strangers
 from s3_uploader.core.text import counted, shown_name
 from s3_uploader.health import notices
 from s3_uploader.health.said import Sayings
-from s3_uploader.health.telling import Telling
 from s3_uploader.ledger import Ledger, create_state_directory
 from s3_uploader.run.assembly import (
     ENDPOINT_MEMORY,
@@ -197,6 +196,8 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
         memory = ledger.endpoint_memory(prefix=notices.MEMORY_PREFIX)
         sayings = Sayings(notices.Seen.recalled(memory).said, now=clock.now(), says_again=context.says_again)
         if context.is_one_of_many:
+            from s3_uploader.health.telling import Telling
+
             emit = Telling(emit, sayings)
         store = shipping_store(
             config,
