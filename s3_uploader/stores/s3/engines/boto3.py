@@ -280,6 +280,7 @@ class Boto3Engine:
         request = job.request
         received = self._received
         received.forget()
+        _WIRE.accept_encoding = request.headers.get("accept-encoding", "")
         BOUNDS.body = request.answer_limit
         BOUNDS.silence = self._settings.silence_seconds + request.allowance_seconds
         BOUNDS.is_over = functools.partial(_is_finished, job)
@@ -349,7 +350,19 @@ def _is_finished(job: _Job) -> bool:
     return job.finished
 
 
+class _Wire(threading.local):
+    """What botocore has no parameter for, of the request that a thread is about to send."""
+
+    accept_encoding = ""
+
+
+_WIRE = _Wire()
+
+
 def _on_wire(request: Any, **_: object) -> None:
+    if _WIRE.accept_encoding:
+        # After it was signed: proxies may change this header.
+        request.headers["Accept-Encoding"] = _WIRE.accept_encoding
     if isinstance(request.body, _PacedBody):
         request.body.on_wire = True
 

@@ -433,3 +433,99 @@ heavy = [name for name in ("boto3", "botocore", "urllib.request", "http.client")
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code.replace("{environment!r}", repr(ENVIRONMENT))], check=True)
+
+
+NOT_THERE = Answer(status=404, headers={})
+REFUSED = Answer(status=412, headers={})
+PAGE = Answer(status=200, headers={"content-type": "text/html"}, body=b"<html>Please log in</html>")
+
+
+def said(code: str, status: int, message: str) -> Answer:
+    """An error document with words of its own."""
+    body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+    return Answer(status=status, headers={}, body=body)
+
+
+@pytest.fixture
+def stranger() -> Iterator[Play]:
+    """A server that is not Amazon's, of which nothing is known."""
+    play = Play(endpoint_url="http://localhost:1", tags={"team": "sea"})
+    yield play
+    play.store.close(timeout=1)
+
+
+def test_a_refused_tag_is_not_held_against_conditions(stranger: Play) -> None:
+    """A 501 that names the tags costs the file, and no object is ever written without a condition for it."""
+    no_tags = said("NotImplemented", 501, "Header 'x-amz-tagging' with value 'team=sea' not implemented")
+    stranger.engine.answers = [NOT_THERE, no_tags]
+    error_of_file = stranger.put().exception(0)
+    assert isinstance(error_of_file, StoreError)
+    assert "tags" in error_of_file.hint
+    writes = [request for request in stranger.engine.requests if request.method == "PUT"]
+    assert [request.headers.get("if-none-match") for request in writes] == ["*"]
+    assert stranger.store.properties.conditional_put is None
+
+
+def test_conditions_are_given_up_after_two_refusals(stranger: Play) -> None:
+    """Only a second refusal that names the condition, and the write being taken without it, is a verdict."""
+    no_conditions = said("NotImplemented", 501, "If-None-Match is not implemented")
+    stranger.engine.answers = [NOT_THERE, no_conditions, no_conditions, NOT_THERE, STORED]
+    assert stranger.put().result(0).proof is Proof.CHECKSUM
+    assert stranger.store.properties.conditional_put is False
+    assert "NotImplemented" in stranger.notices[-1]
+    one_page = Play(endpoint_url="http://localhost:1")
+    one_page.engine.answers = [NOT_THERE, no_conditions, STORED, REFUSED]
+    assert one_page.put().result(0).proof is Proof.CHECKSUM
+    assert one_page.store.properties.conditional_put is True
+    one_page.store.close(timeout=1)
+
+
+def test_content_md5_is_sent_where_it_is_demanded(stranger: Play) -> None:
+    """A service that wants Content-MD5 gets it from the first file on, beside the checksum."""
+    demand = said("InvalidRequest", 400, "Missing required header for this request: Content-MD5")
+    stranger.engine.answers = [NOT_THERE, demand, STORED, REFUSED, STORED]
+    stranger.put().result(0)
+    stranger.put("other").result(0)
+    last = stranger.engine.requests[-1].headers
+    assert {"content-md5", "x-amz-checksum-crc32", "if-none-match"} <= set(last)
+
+
+def test_a_web_page_is_no_s3_server(stranger: Play) -> None:
+    """What answers to a key that nobody has as if it were there ends the run, and is no conflict."""
+    stranger.engine.answers = [PAGE, PAGE]
+    refusal = stranger.put().exception(0)
+    assert isinstance(refusal, StoreError)
+    assert (refusal.code, refusal.scope) == ("NotS3", Scope.DESTINATION)
+
+
+def test_a_refused_name_is_not_the_credentials(stranger: Play) -> None:
+    """Where a plain name is answered, a signature that does not match is the name's; where it is not, everybody's."""
+    no_match = said("SignatureDoesNotMatch", 403, "The signature does not match.")
+    stranger.engine.answers = [NOT_THERE, NOT_THERE, no_match, NOT_THERE]
+    refusal = stranger.put("café").exception(0)
+    assert isinstance(refusal, StoreError)
+    assert (refusal.code, refusal.scope) == ("KeyRefused", Scope.FILE)
+    stranger.timer.pass_until(stranger.timer.now + 60)
+    stranger.engine.answers = [NOT_THERE, NOT_THERE, no_match, no_match]
+    refusal = stranger.put("café", seconds=1000).exception(0)
+    assert isinstance(refusal, StoreError)
+    assert (refusal.code, refusal.scope) == ("SignatureDoesNotMatch", Scope.DESTINATION)
+
+
+def test_a_name_that_may_be_anothers_is_not_written(stranger: Play) -> None:
+    """Where a name of other case is taken, and it is not known to be another to the server, nothing is sent."""
+    there = Answer(status=200, headers={"etag": '"x"', "content-length": "3"})
+    stranger.engine.answers = [there, NOT_THERE]
+    refusal = stranger.put("A.dat").exception(0)
+    assert isinstance(refusal, StoreError)
+    assert refusal.code == "KeyRefused"
+    assert {request.method for request in stranger.engine.requests} == {"HEAD"}
+
+
+def test_an_object_under_another_name_is_no_success(stranger: Play) -> None:
+    """What was accepted and is not there under its own name may have been stored under another: the file is kept."""
+    stranger.engine.answers = [NOT_THERE, NOT_THERE, STORED, REFUSED, NOT_THERE]
+    refusal = stranger.put("A.dat").exception(0)
+    assert isinstance(refusal, StoreError)
+    assert refusal.code == "NotProven"
+    assert "another name" in refusal.hint
