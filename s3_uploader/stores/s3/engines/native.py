@@ -252,8 +252,10 @@ class NativeEngine:
         """Wait for no event of a connection any more."""
         assert self._selector is not None
         if connection.events:
-            self._selector.unregister(connection.sock)
             connection.events = 0
+            # A change of events that the kernel refuses has taken the socket out already (selectors.modify).
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(connection.sock)
 
     def _run(self) -> None:
         try:
