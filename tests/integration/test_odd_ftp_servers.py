@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -494,6 +494,20 @@ def test_check_with_one_connection(root: Path) -> None:
         assert not [finding for finding in findings if finding.severity is Severity.ERROR]
         assert not [finding for finding in store.check(now=time.time()) if finding.severity is Severity.ERROR]
         assert server.files() == {}
+
+
+def test_audit_with_one_connection(root: Path) -> None:
+    """Several threads that look at a server take turns where it takes only one connection."""
+    for number in range(20):
+        (root / f"{number}").write_bytes(b"x" * number)
+    with odd_ftp_server(root, Oddities(most_connections=1)) as server:
+        inventory = new_store(server, max_concurrency=4).inventory()
+        inventory.open()
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(lambda number: inventory.look(str(number), content=True), range(20)))
+        assert [entry.size for entry in found if entry is not None] == list(range(20))
+        assert len(list(inventory.entries("", wanted=lambda: ""))) == 20
+        inventory.close()
 
 
 def test_direct_upload_without_the_right_to_delete(root: Path, begin: Begin) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError
 from s3_uploader.core.text import shown_name
+from s3_uploader.stores.ftp.errors import TOO_MANY
 from s3_uploader.stores.ftp.replies import Listed, Lost, Refused
 from s3_uploader.stores.keys import path_segments
 from s3_uploader.stores.listing import CannotList, Entry
@@ -38,7 +39,7 @@ class FtpInventory:
     """A directory on an FTP server as :class:`~s3_uploader.stores.listing.Inventory`.
 
     Memory is bounded by the largest directory of it, and that by a limit. Each thread that looks has its own
-    connection.
+    connection, or takes turns with others where the server wants no further one.
 
     :param connect: makes a logged-in session.
     :param login_error: puts a failure to connect into words.
@@ -61,7 +62,7 @@ class FtpInventory:
         # One connection is the listing's, and some servers allow few.
         self._concurrency = max(1, concurrency - 1)
         self._mine = threading.local()
-        self._sessions: list[Session] = []
+        self._sessions: dict[Session, threading.Lock] = {}
         self._closed = False
 
     @property
@@ -82,7 +83,7 @@ class FtpInventory:
         """Hang up."""
         self._closed = True
         while self._sessions:
-            self._sessions.pop().quit()
+            self._sessions.popitem()[0].quit()
 
     def address(self, key: str) -> str:
         """Server, path and key."""
@@ -125,7 +126,8 @@ class FtpInventory:
         for attempt in range(_ATTEMPTS):
             session = self._session()
             try:
-                return ask(session)
+                with self._sessions.get(session) or threading.Lock():
+                    return ask(session)
             except Lost as lost:
                 session.close()
                 if attempt + 1 == _ATTEMPTS:
@@ -154,10 +156,18 @@ class FtpInventory:
             try:
                 session = self._connect()
             except (Refused, Lost) as error:
-                raise self._login_error(error) from None
+                session = self._somebody_elses(error)
+                if session is None:
+                    raise self._login_error(error) from None
             self._mine.session = session
-            self._sessions.append(session)
+            self._sessions.setdefault(session, threading.Lock())
         return session
+
+    def _somebody_elses(self, error: Refused | Lost) -> Session | None:
+        """A session to share, if the server turned away one connection too many."""
+        is_one_too_many = error.code in TOO_MANY if isinstance(error, Refused) else error.step == "connect"
+        # A copy: other threads add theirs.
+        return next((each for each in list(self._sessions) if each.usable and is_one_too_many), None)
 
 
 def _list(session: Session, path: str, address: str) -> list[bytes]:
