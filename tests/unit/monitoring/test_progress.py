@@ -197,7 +197,11 @@ def test_a_bar_for_several_spools() -> None:
     second = together.around(told.append)
     trouble = msgspec.structs.replace(FINISHED, report=msgspec.structs.replace(FINISHED.report, exit_code=1, failed=1))
     second(trouble)
-    AboveBar(lambda text: together.write(text, stream.write)).write("half a line, ")
+
+    def write(text: str) -> None:
+        stream.write(text)
+
+    AboveBar(lambda text: together.write(text, write)).write("half a line, ")
     above = AboveBar(lambda text: together.write(text, lambda text: None))
     above.write("a whole ")
     above.write("line\n")

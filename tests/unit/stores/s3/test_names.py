@@ -52,7 +52,7 @@ def test_what_is_unusual_about_a_name(key: str, kinds: set[str], twin: str) -> N
     assert twin_of(key) == twin
 
 
-@given(st.text(alphabet=st.characters(exclude_categories=("Cs",)), max_size=40))
+@given(st.text(alphabet=st.characters(blacklist_categories=["Cs"]), max_size=40))
 def test_a_common_name_is_its_own(key: str) -> None:
     """A usual name is its own common name and has no kind that would have to be learned."""
     if is_usual(key):
