@@ -164,14 +164,16 @@ class Soak:
     def start(self) -> subprocess.Popen[bytes]:
         """Start `watch`."""
         self.spool.mkdir()
-        (self.disk / "state").mkdir(mode=0o700)
+        # Not on the disk that fills: where the ledger cannot be written nothing is deleted, so a spool that filled the
+        # ledger's disk with files of its own would stay as it is.
+        (self._place / "state").mkdir(mode=0o700)
         config = self._place / "config.json"
         config.write_text(
             json.dumps(
                 {
                     "base_dir": str(self.spool),
                     "bucket": self._server.bucket,
-                    "state_dir": str(self.disk / "state"),
+                    "state_dir": str(self._place / "state"),
                     "settle_seconds": 1,
                     "multipart_threshold": 5 * MEBIBYTE,
                     "part_size": 5 * MEBIBYTE,
