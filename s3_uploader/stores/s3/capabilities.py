@@ -78,6 +78,8 @@ class Capabilities:
         """The endpoint has answered with the right checksum and the right MD5 before, so one of them will do."""
         self.etags_are_md5 = self._recall("md5-etags")[0] == "yes"
         """An ETag of this bucket has been the MD5 of its object, so that another one means something."""
+        self.etags_are_other = self._recall("md5-etags")[0] == "no"
+        """An ETag looked like an MD5 and was none, though the object was right: here they say nothing."""
         form, self.form_evidence = self._recall("checksum-headers")
         self.form: ChecksumForm = _FORMS.get(form, "crc32")
         if checksums_when_required:
@@ -113,13 +115,14 @@ class Capabilities:
 
     def saw_md5_etag(self) -> None:
         """The ETag of an answer was the MD5 of the bytes that were sent."""
-        if not self.etags_are_md5:
+        if not self.etags_are_md5 and not self.etags_are_other:
             self.etags_are_md5 = True
             self._note("md5-etags", "yes")
 
     def saw_other_etag(self) -> None:
         """An ETag looked like an MD5 and was another, and the object was right: they are none, or are no longer."""
-        if self.etags_are_md5 or self.checksums_trusted:
+        if not self.etags_are_other:
+            self.etags_are_other = True
             self.etags_are_md5 = self.checksums_trusted = False
             self._note("md5-etags", "no")
             self._note("checksum-answers", "no")

@@ -168,7 +168,10 @@ class ContestedUpload(NamedUpload):
         def asked(call: PendingRequest) -> None:
             if self.over:
                 return
-            if call.error is not None and (call.error.scope is Scope.DESTINATION or call.error.retryable):
+            is_denial = call.status in (401, 403) and call.error is not None
+            if call.error is not None and (
+                not is_denial or call.error.scope is Scope.DESTINATION or call.error.retryable
+            ):
                 self.refuse(call, call.error)
             elif call.error is not None:
                 denied(call)

@@ -196,7 +196,9 @@ class SingleUpload(ContestedUpload):
         answer = call.body
         headers = answer.headers
         digest = self.digest()
-        found = evidence(headers, digest, etag_counts=self.etag_counts)
+        # A server may repeat a checksum without a look at the bytes (rclone), and then its ETag alone tells of damage.
+        suspicious = not self.context.capabilities.etags_are_other and self.options.minimum_proof > Proof.SIZE
+        found = evidence(headers, digest, etag_counts=suspicious)
         if found.contradiction:
             self.fail(
                 ProofError(
@@ -215,8 +217,9 @@ class SingleUpload(ContestedUpload):
         )
         if found.md5_matched and not self.context.capabilities.etags_are_md5:
             self.context.capabilities.saw_md5_etag()
-        if found.proof < self.options.minimum_proof or found.proof is Proof.NONE or found.doubt:
-            self.sure_it_is_s3(lambda: self.look_for_proof(receipt, doubt=found.doubt))
+        doubt = found.doubt if self.etag_counts or found.proof is not Proof.NONE else ""
+        if found.proof < self.options.minimum_proof or found.proof is Proof.NONE or doubt:
+            self.sure_it_is_s3(lambda: self.look_for_proof(receipt, doubt=doubt))
         else:
             self.conclude(receipt)
 
