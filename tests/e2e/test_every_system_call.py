@@ -18,7 +18,7 @@ from tests.e2e.disturbed import KINDS, Spool, Violation, check_end, check_promis
 from tests.e2e.site import Site
 from tests.e2e.syscalls import KILL, Point, happened, points, recording, spread
 
-QUICK_POINTS = 8
+QUICK_POINTS = 5
 LONG_SECONDS = float(os.environ.get("UPLOADER_TEST_SECONDS", "150"))
 
 
@@ -75,4 +75,4 @@ def test_killed_or_failing_at_every_system_call(
         record_property("points", reached)
         print(f"{kind}: {reached} of {len(all_points)} points tried ({tried - reached} runs did not come to theirs)")
     assert not violations, f"{len(violations)} of {tried} points\n\n" + "\n\n".join(violations[:20])
-    assert wanted or reached >= tried / 4, "most runs did not come to their points: the test proves little"
+    assert tried < 20 or reached >= tried / 4, "most runs did not come to their points: the test proves little"

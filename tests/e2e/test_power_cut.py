@@ -24,7 +24,7 @@ DISKS = ("ordered", "any")
 SHARES = (0.0, 1.0, 0.5, 0.5, 0.9, 0.1)
 """How much of what is uncertain is there, in the states of one moment."""
 ALL_TIMES = 3
-QUICK_MOMENTS, QUICK_RUNS, LONG_RUNS = 12, 2, 40
+QUICK_MOMENTS, QUICK_RUNS, LONG_RUNS = 8, 1, 40
 
 
 class Delivered:

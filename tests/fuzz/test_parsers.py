@@ -14,7 +14,7 @@ import pytest
 from tests.fuzz.campaign import campaign, shown
 from tests.fuzz.targets import TARGETS, Target
 
-QUICK, LONG = 4_000, 60_000
+QUICK, LONG = 1_500, 60_000
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
