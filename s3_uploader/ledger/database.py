@@ -154,7 +154,14 @@ class Database:
 
     def _open(self) -> None:
         try:
-            self._open_once()
+            try:
+                self._open_once()
+            except sqlite3.OperationalError as error:
+                if self._journal is not Journal.CAUTIOUS or "unable to open" not in str(error):
+                    raise
+                # A file beside it that another host has removed may still be in the cache of names.
+                time.sleep(_CACHES_EXPIRE)
+                self._open_once()
         except (sqlite3.Error, _ForeignFile) as error:
             if not _is_damage(error):
                 raise explained(error, self._path) from error
