@@ -266,7 +266,9 @@ class ByteComparison:
     def _equal_up_to(self, answer: Answer, first: int, end: int) -> int | None:
         """Up to which byte the object is the same as our file, ``None`` if it is another."""
         upload, theirs, size = self._upload, answer.body, self._upload.source.size
-        if answer.status == 200:
+        # rclone answers a range with 200.
+        is_piece = "content-range" in answer.headers or len(theirs) == end - first
+        if answer.status == 200 and not is_piece:
             if len(theirs) != size:
                 return None
             step = upload.context.part_size
