@@ -159,8 +159,9 @@ def compare(
     if digest.md5 and not _encrypted_with_key(headers):
         if etag.lower() == digest.md5:
             same_md5, proof = True, max(proof, Proof.MD5)
-        elif etag_counts and not just_written and _MD5.fullmatch(etag) and "-" not in digest.md5:
-            return Comparison.DIFFERENT, Proof.NONE
+        elif etag_counts and _MD5.fullmatch(etag) and "-" not in digest.md5:
+            # rclone's checksum is what it was told, and its ETag what it has.
+            return Comparison.UNKNOWN if just_written else Comparison.DIFFERENT, Proof.NONE
     if proof is Proof.NONE or not (same_md5 or just_written):
         return Comparison.UNKNOWN, Proof.NONE
     return Comparison.SAME, proof

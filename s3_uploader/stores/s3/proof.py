@@ -76,7 +76,8 @@ class ProvenUpload(RefusableUpload):
                 self._read_back(receipt, {}, "")
             return
         headers = call.body.headers
-        comparison, proof = compare(headers, self.digest(), etag_counts=self.etag_counts, just_written=True)
+        suspicious = not self.context.capabilities.etags_are_other
+        comparison, proof = compare(headers, self.digest(), etag_counts=suspicious, just_written=True)
         if comparison is Comparison.DIFFERENT:
             self._is_other()
             return
