@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.text import shown_name
+from s3_uploader.ledger import reserve
 from s3_uploader.ledger.journal import Journal, alone, journal_of, look_anew
 from s3_uploader.ledger.schema import APPLICATION_ID, MIGRATIONS, VERSION, VIEWS_OF_OLDER
 
@@ -59,7 +60,7 @@ class Database:
         self._durable = False
         self._directory = os.path.dirname(path)
         self._journal = journal_of(self._directory)
-        self._open()
+        self._with_reserve(self._open)
 
     def transact(self, work: Callable[[sqlite3.Connection], Result], *, durable: bool) -> Result:
         """Run ``work`` in one transaction; with ``durable`` it is on the disk when this returns.
@@ -68,7 +69,7 @@ class Database:
 
         :raises StateError: if it cannot be committed; then nothing of it is.
         """
-        return self._with_second_chance(lambda: self._transact(work, durable=durable))
+        return self._with_reserve(lambda: self._with_second_chance(lambda: self._transact(work, durable=durable)))
 
     def read(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """The rows of one query.
@@ -84,6 +85,7 @@ class Database:
         which keeps out readers that may not create one. A second connection that can only read prevents both: it is
         the last one, and cannot do either (https://www.sqlite.org/wal.html#avoiding_excessively_large_wal_files).
         """
+        reserve.keep(self._directory)
         if self._journal is not Journal.WAL:
             self._disconnect()
             return
@@ -98,6 +100,15 @@ class Database:
             self._disconnect()
             last.close()
         self._disconnect()
+
+    def _with_reserve(self, work: Callable[[], Result]) -> Result:
+        """Do it once more, with the room that is kept for that, if the disk is full."""
+        try:
+            return work()
+        except StateError as error:
+            if error.code != "DiskFull" or not reserve.give_up(self._directory):
+                raise
+        return work()
 
     def _with_second_chance(self, work: Callable[[], Result]) -> Result:
         for is_last in (self._journal is not Journal.CAUTIOUS, True):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from s3_uploader.core.files import write_all
 from s3_uploader.core.procfs import (
     Credentials,
     boot_time,
@@ -122,10 +123,12 @@ def write_note(path: str, holder: Holder) -> None:
     with contextlib.suppress(OSError):
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
-            os.write(descriptor, encoded(holder))
+            write_all(descriptor, encoded(holder))
+            os.rename(temporary, path)
+        except OSError:
+            os.unlink(temporary)
         finally:
             os.close(descriptor)
-        os.rename(temporary, path)
 
 
 def read_note(path: str) -> Holder | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import resource
 import shutil
@@ -198,3 +200,28 @@ def test_systemd_names_the_state_directory(waiting: Site) -> None:
     del waiting.settings["state_dir"]
     assert waiting.run(environment={"STATE_DIRECTORY": str(waiting.place / "systemd")}).code == 0
     assert len(list((waiting.place / "systemd").rglob("ledger.sqlite3"))) == 1
+
+
+def test_a_spool_that_fills_the_disk_of_the_ledger(site: Site, fault_server: FaultServer, small_disk: Path) -> None:
+    """Spool and ledger share a disk that is full to the last block: it is emptied all the same, and all is noted."""
+    subprocess.run(["mount", "-o", "remount,size=6m", str(small_disk)], check=True)
+    spool = small_disk / "spool"
+    spool.mkdir()
+    site.ship_to(fault_server, base_dir=str(spool), layout="tree", state_dir=str(small_disk / "state"))
+    assert site.run().code == 0  # while there is room, some of it is put aside
+    made = {}
+    with contextlib.suppress(OSError):
+        for number in range(1000):
+            name, content = f"{number:03d}", os.urandom(50_000)
+            (spool / name).write_bytes(content)
+            made[name] = content
+    for path in spool.iterdir():
+        os.utime(path, (1_600_000_000, 1_600_000_000))
+    assert len(made) > 50
+    finished = site.run()
+    assert finished.code == 0, finished.stderr
+    assert [path.name for path in spool.iterdir()] == []
+    objects = fault_server.objects()
+    assert {name: objects[name] for name in made} == made
+    history = [json.loads(line) for line in site.run("history", "--json").stdout.splitlines()]
+    assert len(history) == len(objects)
