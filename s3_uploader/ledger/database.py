@@ -85,7 +85,6 @@ class Database:
         which keeps out readers that may not create one. A second connection that can only read prevents both: it is
         the last one, and cannot do either (https://www.sqlite.org/wal.html#avoiding_excessively_large_wal_files).
         """
-        reserve.keep(self._directory)
         if self._journal is not Journal.WAL:
             self._disconnect()
             return

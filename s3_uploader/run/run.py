@@ -28,7 +28,7 @@ from s3_uploader.core.model import Problem, RunReport, Strangers
 from s3_uploader.core.text import counted, shown_name
 from s3_uploader.health import notices
 from s3_uploader.health.said import Sayings
-from s3_uploader.ledger import Ledger, create_state_directory
+from s3_uploader.ledger import Ledger, create_state_directory, reserve
 from s3_uploader.run.assembly import (
     ENDPOINT_MEMORY,
     SIGHTINGS,
@@ -269,6 +269,7 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
                 claims.close()
         problems: tuple[Problem, ...] = ()
         try:
+            reserve.keep(place.state_dir)
             _tidy(ledger, place, clock)
             _note_sightings(ledger, place, sightings, emit, clock)
             delivered = settlement.second_copies.dump()

@@ -30,11 +30,23 @@ LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} - (  INFO|WARNING| ERRO
 _SETTLED = 3600.0
 
 
+# The numbers of a child, measured from a small process: what is forked from the tests would count their memory as its
+# own, for the kernel keeps the peak of a process when it becomes another program.
+_MEASURED = """
+import json, resource, subprocess, sys
+code = subprocess.run(sys.argv[2:]).returncode
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+with open(sys.argv[1], "w") as file:
+    json.dump({"cpu": usage.ru_utime + usage.ru_stime, "peak": usage.ru_maxrss * 1024}, file)
+sys.exit(code)
+"""
+
+
 @dataclass(frozen=True)
 class Finished:
     """A process that has ended.
 
-    `cpu_seconds` is what it used of processors, `peak_memory` the most bytes that it had in memory.
+    `cpu_seconds` is what it used of processors.
     """
 
     code: int
@@ -42,7 +54,6 @@ class Finished:
     stderr: str
     seconds: float
     cpu_seconds: float
-    peak_memory: int
 
     @property
     def log(self) -> list[tuple[str, str]]:
@@ -129,7 +140,6 @@ class Running:
             stderr=self.stderr,
             seconds=time.monotonic() - self._began,
             cpu_seconds=usage.ru_utime + usage.ru_stime,
-            peak_memory=usage.ru_maxrss * 1024,
         )
 
 
@@ -310,3 +320,18 @@ def stop(running: Running, number: int = signal.SIGTERM, timeout: float = 20) ->
     finished = running.wait(timeout)
     assert finished.code == 128 + number, finished.stderr
     assert "Traceback" not in finished.stderr
+
+
+def untraced(site: Site) -> None:
+    """Coverage would be measured instead of the program."""
+    site.environment = {name: value for name, value in site.environment.items() if not name.startswith("COVERAGE_")}
+
+
+def measured(site: Site, *arguments: str, timeout: float = 250.0) -> tuple[Finished, float, int]:
+    """A run with its processor seconds and its peak of memory in bytes."""
+    untraced(site)
+    numbers = site.place / "numbers.json"
+    prefix = (sys.executable, "-I", "-S", "-c", _MEASURED, str(numbers))
+    finished = site.run(*arguments, prefix=prefix, timeout=timeout)
+    found: dict[str, Any] = json.loads(numbers.read_text())
+    return finished, found["cpu"], found["peak"]

@@ -114,7 +114,7 @@ class TestBucket:
             finished = site.run("audit", *arguments)
             assert (finished.code, finished.stdout.startswith("Nothing was audited. 0 files")) == (0, True)
         assert site.run("audit", "--location", "bedroom").code == 1
-        assert site.run("audit", "--since", "yesterday").code == 2
+        assert site.run("audit", "--since", "yesteryear").code == 2
 
     def test_deep_asks_for_every_object(self, site: Site, fault_server: FaultServer, keys: list[str]) -> None:
         """--deep holds checksums against the server's own, key by key."""

@@ -43,7 +43,7 @@ def test_a_run_that_is_killed_leaves_nothing_to_repair(site: Site, fault_server:
     assert site.run().code == 0
     assert gzip.decompress(fault_server.objects()[f"{NAME}.gz"]) == content
     left = {path.name.partition(".")[0] for path in Path(site.settings["state_dir"]).rglob("*") if path.is_file()}
-    assert left <= {"ledger", "lock", "run"}
+    assert left <= {"ledger", "lock", "mounts", "reserve", "run"}
 
 
 def test_a_file_that_changes_while_it_is_sent_stays(site: Site, fault_server: FaultServer) -> None:

@@ -51,7 +51,7 @@ def test_every_problem_is_named_at_once(site: Site) -> None:
         b"null",
         b"{}",
         b"\xff\xfe{}",
-        b'{"base_dir": "/nowhere", "bucket": "b",}',
+        b'{"base_dir": "/nowhere", "bucket": "b",,}',
         b'{"base_dir": "a\\u0000b", "bucket": "b"}',
         b"[" * 100_000,
         b'{"base_dir": "/nowhere", "bucket": "a", "s3_bucket": "b"}',

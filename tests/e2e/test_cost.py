@@ -8,28 +8,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.e2e.site import COMMAND, Finished, Site
+from tests.e2e.site import COMMAND, Site, measured, untraced
 from tests.servers.base import S3Endpoint, random_name
 from tests.servers.nginx_sink import NginxSink
 
 MANY_FILES = int(os.environ.get("UPLOADER_TEST_MANY_FILES", "60000"))
 """The promise is about 200,000; making and removing them takes a minute of its own."""
 MEGABYTE = 1_000_000
-
-# The numbers of a child, measured from a small process: what is forked from the tests would count their memory as its
-# own, for the kernel keeps the peak of a process when it becomes another program.
-_MEASURED = """
-import json, resource, subprocess, sys
-code = subprocess.run(sys.argv[2:]).returncode
-usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-with open(sys.argv[1], "w") as file:
-    json.dump({"cpu": usage.ru_utime + usage.ru_stime, "peak": usage.ru_maxrss * 1024}, file)
-sys.exit(code)
-"""
 
 _BOTO3_LOOP = """
 import concurrent.futures, json, os, sys, time
@@ -51,21 +39,6 @@ with concurrent.futures.ThreadPoolExecutor(8) as pool:
 def fresh_bucket(sink: NginxSink) -> S3Endpoint:
     """A bucket that no other test has put anything into: the sink takes any name, and remembers what is there."""
     return sink.endpoint.replace(bucket=random_name("bucket"))
-
-
-def untraced(site: Site) -> None:
-    """Coverage would be measured instead of the program."""
-    site.environment = {name: value for name, value in site.environment.items() if not name.startswith("COVERAGE_")}
-
-
-def measured(site: Site, *arguments: str, timeout: float = 250.0) -> tuple[Finished, float, int]:
-    """A run with its processor seconds and its peak of memory in bytes."""
-    untraced(site)
-    numbers = site.place / "numbers.json"
-    prefix = (sys.executable, "-I", "-S", "-c", _MEASURED, str(numbers))
-    finished = site.run(*arguments, prefix=prefix, timeout=timeout)
-    found: dict[str, Any] = json.loads(numbers.read_text())
-    return finished, found["cpu"], found["peak"]
 
 
 def make_files(site: Site, count: int) -> list[Path]:

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.e2e.site import Site
+from tests.e2e.site import Site, measured
 from tests.servers.fault_server import FaultServer
 
 NONSENSE = {
@@ -35,11 +35,11 @@ def ask(site: Site, fault_server: FaultServer, program: str) -> None:
 def test_a_program_that_gives_no_credentials(site: Site, fault_server: FaultServer, what: str) -> None:
     """Whatever it does instead, every file is kept and the reason is told."""
     ask(site, fault_server, NONSENSE[what])
-    finished = site.run(timeout=30)
+    finished, _, peak_memory = measured(site, timeout=30)
     assert finished.code == 3
     assert "credentials" in finished.sentences("ERROR")[0]
     assert all(len(sentence) < 1000 for _, sentence in finished.log)
-    assert finished.peak_memory < 150 * 2**20
+    assert peak_memory < 150 * 2**20
     assert len(site.left()) == 2
 
 

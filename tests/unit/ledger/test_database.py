@@ -318,7 +318,7 @@ def test_readers_need_not_create_anything(path: str, ledger: Ledger) -> None:
     ledger.commit_batch(shipped=[shipped()])
     ledger.close()
     before = sorted(os.listdir(os.path.dirname(path)))
-    assert before == ["ledger.sqlite3", "ledger.sqlite3-shm", "ledger.sqlite3-wal", "reserve"]
+    assert before == ["ledger.sqlite3", "ledger.sqlite3-shm", "ledger.sqlite3-wal"]
     with Ledger.open_readonly(path) as reader:
         assert len(list(reader.history())) == 1
     assert sorted(os.listdir(os.path.dirname(path))) == before
@@ -329,7 +329,7 @@ def single_file(path: str) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
-    assert sorted(os.listdir(os.path.dirname(path))) == ["ledger.sqlite3", "reserve"]
+    assert os.listdir(os.path.dirname(path)) == ["ledger.sqlite3"]
 
 
 def test_a_ledger_without_its_companions_is_readable(path: str, ledger: Ledger) -> None:
@@ -339,7 +339,7 @@ def test_a_ledger_without_its_companions_is_readable(path: str, ledger: Ledger) 
     single_file(path)
     with Ledger.open_readonly(path) as reader:
         assert [row.path for row in reader.history()] == ["one"]
-        assert sorted(os.listdir(os.path.dirname(path))) == ["ledger.sqlite3", "reserve"]
+        assert os.listdir(os.path.dirname(path)) == ["ledger.sqlite3"]
         with Ledger.open(path) as writer:
             writer.commit_batch(shipped=[shipped("two", shipped_at=NOW + 1)])
             assert [row.path for row in reader.history()] == ["one", "two"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from s3_uploader.core.errors import StateError
-from s3_uploader.ledger import Ledger, reserve
+from s3_uploader.ledger import Ledger
 from s3_uploader.ledger import database as database_module
 from s3_uploader.ledger import snapshot as snapshot_module
 from s3_uploader.ledger.journal import LOCK_NAME, Journal, alone, choose, journal_of
@@ -101,7 +101,7 @@ def test_what_is_recorded_is_read_at_once(tmp_path: Path, lies_on: Choose, journ
     assert journal_mode(path) != "wal"
     with Snapshot(str(path), destination=shipped().destination) as snapshot:
         assert snapshot.select().rows == 3
-    assert {name.name for name in tmp_path.iterdir()} <= {path.name, f"{path.name}-journal", LOCK_NAME, reserve.NAME}
+    assert {name.name for name in tmp_path.iterdir()} <= {path.name, f"{path.name}-journal", LOCK_NAME}
 
 
 @pytest.mark.parametrize("journal", [Journal.ROLLBACK, Journal.CAUTIOUS])

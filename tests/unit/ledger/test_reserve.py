@@ -8,17 +8,15 @@ from pathlib import Path
 import pytest
 
 from s3_uploader.core.errors import StateError
-from s3_uploader.ledger import Ledger, reserve
+from s3_uploader.ledger import reserve
 from s3_uploader.ledger.database import Database
 from tests.ledger_values import NOW
 
 
-def test_it_is_there_after_a_run_and_made_once(tmp_path: Path) -> None:
-    """A run leaves room behind for the day on which there is none; the next run leaves it alone."""
-    path = tmp_path / "ledger.sqlite3"
+def test_it_is_made_once(tmp_path: Path) -> None:
+    """Room is kept for the day on which there is none; what is there already is left alone."""
     for _ in range(2):
-        with Ledger.open(str(path), notice=print, clock=lambda: NOW):
-            pass
+        reserve.keep(str(tmp_path))
         kept = os.stat(tmp_path / reserve.NAME)
         assert kept.st_size == reserve.SIZE
         assert kept.st_mode & 0o777 == 0o600
@@ -51,4 +49,3 @@ def test_a_full_disk_costs_the_reserve_and_nothing_else(tmp_path: Path, monkeypa
     with pytest.raises(StateError):
         database.transact(lambda connection: "done", durable=True)
     database.close()
-    assert (tmp_path / reserve.NAME).exists()

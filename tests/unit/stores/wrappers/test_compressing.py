@@ -334,5 +334,5 @@ class TestPlan:
             config.from_mapping({**raw, "locations": {"a": {"compress": "bzip2"}}}, source="x")
         assert sorted(caught.value.problems) == [
             "compress.level: is at most 9 with gzip, not 19",
-            'locations.a.compress: must be "none", "gzip", "zstd" or {"format": …}, not "bzip2"',
+            'locations.a.compress: must be "none", "gzip", "zstd" or {"format": …}, not "bzip2"; did you mean "gzip"?',
         ]
