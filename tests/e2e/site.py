@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -26,6 +27,9 @@ ENGINES = ("native", "boto3")
 
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} - (  INFO|WARNING| ERROR| DEBUG) - (.*)")
 """A line of the log."""
+
+LOCK_FILE = ".s3-uploader.lock"
+"""What lies in a spool while a run is at work."""
 
 _SETTLED = 3600.0
 
@@ -245,8 +249,14 @@ class Site:
     # After a run
 
     def left(self) -> dict[str, bytes]:
-        """Path below the spool and content of every regular file in it."""
-        return contents(self.spool)
+        """Path below the spool and content of every regular file in it.
+
+        The lock file of a run counts as soon as none of the site's runs is at work: a run takes it away at its end.
+        """
+        found = contents(self.spool)
+        if any(running.poll() is None for running in self._started):
+            found.pop(LOCK_FILE, None)
+        return found
 
     def history(self) -> list[dict[str, Any]]:
         """What the command says it shipped."""
@@ -298,6 +308,13 @@ def contents(directory: Path) -> dict[str, bytes]:
             if path.is_file() and not path.is_symlink():
                 found[str(path.relative_to(directory))] = path.read_bytes()
     return found
+
+
+def take_away(directory: Path) -> None:
+    """Remove a directory with all that is in it, also while a run makes its lock file there."""
+    while directory.exists():
+        with contextlib.suppress(OSError):
+            shutil.rmtree(directory)
 
 
 def entries(directory: Path) -> list[str]:

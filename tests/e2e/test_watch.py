@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import shutil
 import signal
 import socket
 import threading
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.site import Running, Site, entries, in_its_directory, settle, stop
+from tests.e2e.site import Running, Site, entries, in_its_directory, settle, stop, take_away
 from tests.servers.fault_script import hang, run_after_body, run_before_answer
 from tests.servers.fault_server import FaultServer
 
@@ -211,7 +210,7 @@ def test_credentials_come_back(site: Site, server: FaultServer) -> None:
 def test_spool_comes_back(queue: Site, server: FaultServer) -> None:
     """A spool that is gone is said once, and when it is back it is noticed at once, events and all."""
     running = watch(queue, "--interval", "0.5")
-    queue.spool.rmdir()
+    take_away(queue.spool)
     running.wait_until(lambda: "does not exist" in running.stderr, "the trouble")
     time.sleep(2.5)
     assert running.stderr.count("does not exist") == 1
@@ -553,7 +552,7 @@ def test_a_server_that_goes_away_and_comes_back(watched: Site, fault_server: Fau
 def test_a_spool_that_vanishes_and_comes_back(watched: Site, fault_server: FaultServer) -> None:
     """A spool that is not there (not mounted, say) is trouble, not the end; when it is back, it is emptied."""
     running = start_watching(watched, "--interval", "0.2")
-    shutil.rmtree(watched.spool)
+    take_away(watched.spool)
     running.wait_until(lambda: "does not exist" in running.stderr, "the trouble", 10)
     time.sleep(0.5)
     assert running.stderr.count("does not exist") == 1

@@ -150,13 +150,13 @@ def test_a_producer_that_never_rests(tmp_path: Path, kind: str) -> None:
 
 RUN = """
 import sys, time
-from s3_uploader.run.run import Surroundings, run_once
+from s3_uploader.run.run import RunContext, run_once
 from s3_uploader.config.schema import Config, LocalDestination
 base = sys.argv[1]
 archive = LocalDestination(path=base + "/archive")
 config = Config(base_dir=base + "/spool", destination=archive, state_dir=base + "/state")
 print("ready", flush=True)
-sys.exit(run_once(config, Surroundings(emit=lambda event: None)).exit_code)
+sys.exit(run_once(config, RunContext(emit=lambda event: None)).exit_code)
 """
 
 
