@@ -1,4 +1,4 @@
-"""Objects that we put there ourselves and that are out of date: the content of their file changed during the upload.
+"""Objects that we put there ourselves and that are out of date: their file was written to, or replaced, meanwhile.
 
 Such an object, and no other, may be replaced by the next upload of its key whatever ``on_conflict`` says. It is known
 by its ETag, and forgotten as soon as it is up to date again: from then on it is the only copy of what it holds.
@@ -41,7 +41,7 @@ class Superseded:
         self._now = now
 
     def add(self, receipt: Receipt) -> None:
-        """The content of the file has changed since this receipt was given for it."""
+        """The content of the file, or the file of that name, is another one since this receipt was given."""
         if receipt.etag:
             self._facts.remember(self._name(receipt.key), receipt.etag, now=self._now())
 
@@ -62,7 +62,10 @@ class Superseded:
 
 
 def is_outdated(file: OpenFile, receipt: Receipt) -> bool:
-    """Whether the object of a file that has changed holds another content than the file does now.
+    """Whether the object of a file that has changed holds another content than its producer left under that name.
+
+    A producer that puts a new file over the old one has done with the old one, and the object that this very upload
+    has made of it is all that is in the new one's way. An object that was there before is somebody's delivery.
 
     A rename, a removal or new rights change a file too (its ctime), and leave the object as good as it was: another
     uploader may have delivered the same file by it, and removed it. A ctime that alone has changed may hide a write,
@@ -70,6 +73,8 @@ def is_outdated(file: OpenFile, receipt: Receipt) -> bool:
     what is in its way then is a conflict, and nothing is lost.
     """
     if file.has_new_content():
+        return True
+    if not receipt.already_there and file.was_replaced():
         return True
     if receipt.encoding or file.fingerprint.size > _MOST_READ:
         return False

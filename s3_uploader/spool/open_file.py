@@ -20,6 +20,8 @@ _HELPERS = 3
 _WORTH_A_HELPER = 16
 _RANGE = 32
 """So many descriptors are closed in one call at most, so that there is something to do for every helper."""
+_ONE_TICK_NS = 10_000_000
+"""The longest clock tick of a file system: what one system call stamps is not further apart."""
 
 
 class OpenFile(msgspec.Struct):
@@ -62,6 +64,27 @@ class OpenFile(msgspec.Struct):
             return not Fingerprint.of(os.fstat(self.descriptor)).same_content_as(self.fingerprint)
         except OSError:
             return False
+
+    def was_replaced(self) -> bool:
+        """Whether its producer has put another file in its place, by a rename over its name.
+
+        Another uploader of the same spool leaves no such trace: it removes a file under a private name, which is the
+        last one that this side's kernel knows of the file then, or else at another moment than the next file comes. A
+        rename over a name stamps both files in one go. In doubt, and where a network file system keeps what was
+        replaced under a name of its own, the answer is no.
+        """
+        name = self.candidate.name
+        try:
+            gone = os.fstat(self.descriptor)
+            if (
+                gone.st_nlink
+                or os.path.basename(os.readlink(f"/proc/self/fd/{self.descriptor}")) != f"{name} (deleted)"
+            ):
+                return False
+            new = self.home.stat(self.candidate.directory, name)
+        except OSError:
+            return False
+        return stat.S_ISREG(new.st_mode) and abs(new.st_ctime_ns - gone.st_ctime_ns) < _ONE_TICK_NS
 
     def look_again(self) -> bool:
         """Take the fingerprint anew; returns whether it is still the same.

@@ -78,6 +78,8 @@ class Stage(msgspec.Struct, kw_only=True):
     :param write: put bytes under a key behind the store's back.
     :param keys: everything that the destination holds, leftovers of failed uploads included, sorted.
     :param expected_proof: what a receipt gives at the least.
+    :param reads_back: whether the store reads back what it was not told enough of, so that it can prove everything.
+    :param forbid_reading: let nobody read at the destination from now on; given where the store reads back.
     :param large_size: size of a file that this store handles in its way for large files.
     :param races: whether two stores can be trusted to have one winner for one key.
     """
@@ -87,6 +89,8 @@ class Stage(msgspec.Struct, kw_only=True):
     write: Callable[[str, bytes], None]
     keys: Callable[[], list[str]]
     expected_proof: Proof = Proof.MD5
+    reads_back: bool = False
+    forbid_reading: Callable[[], None] = lambda: None
     large_size: int = 300_000
     races: bool = True
 
@@ -151,6 +155,9 @@ class StoreContract:
         """An upload that cannot be proven as well as the configuration wants is no success."""
         if stage.expected_proof is Proof.CHECKSUM:
             pytest.skip("this destination gives the strongest proof there is")
+        if stage.reads_back:
+            assert put("read-back", b"content", minimum_proof=Proof.CHECKSUM).proof is Proof.CHECKSUM
+            stage.forbid_reading()
         with pytest.raises(ProofError) as caught:
             put("key", b"content", minimum_proof=Proof.CHECKSUM)
         assert "minimum_proof" in caught.value.hint

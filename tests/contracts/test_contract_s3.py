@@ -71,12 +71,18 @@ def dialect_stage(server: FaultServer, engine: str, **arguments: Any) -> Stage:
     """The stage of a store on the fault server."""
     # Its answers name the encryption only if it was asked for.
     sse = "aws:kms" if server.dialect is AWS_KMS else None
+
+    def forbid_reading() -> None:
+        server.allowed_operations = {"HeadObject", "PutObject"}
+
     return Stage(
         new_store=lambda: store_for(server, server.bucket, engine, sse=sse),
         read=lambda key: server.objects().get(key),
         write=server.put,
         keys=lambda: sorted([*server.objects(), *server.pending_uploads]),
         large_size=LARGE,
+        reads_back=True,
+        forbid_reading=forbid_reading,
         **arguments,
     )
 

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.site import Site, settle
-from tests.servers.dialects import AWS_KMS, BLIND, DIALECTS, Dialect
+from tests.servers.dialects import AWS_KMS, BLIND, DIALECTS, OLD, Dialect
 from tests.servers.fault_script import (
     Fault,
+    error,
     error_in_success,
     lose_object,
     no_proof,
@@ -230,6 +231,17 @@ LIES = {
     "no proof": no_proof,
     "lost": lambda: lose_object("0" * 32),
 }
+DECIDED_BY_READING = ("wrong ETag", "no proof")
+"""What is read back after such an answer decides; a file whose bytes are there is shipped."""
+READS = ("HeadObject", "GetObject")
+WHOLE = ("PutObject", "CompleteMultipartUpload")
+
+
+def damage(server: FaultServer, content: bytes) -> Fault:
+    """Store something else than what was sent, as long as it and with the same beginning."""
+    damaged = content[:-1] + bytes([content[-1] ^ 1])
+    fault = run_before_answer(lambda: server.put(PATH, damaged))
+    return fault.only(operations=WHOLE, times=None)
 
 
 @pytest.mark.parametrize("size", EACH_SIZE)
@@ -241,9 +253,10 @@ def test_a_lie_deletes_nothing(site: Site, fault_server: FaultServer, engine: st
         pytest.skip("a lost object is a matter of one request")
     content = pattern(size)
     fault_server.faults.add(fault.repeated())
-    if lie == "no proof":
-        # A second look must not find a proof either.
-        fault_server.dialect = BLIND
+    if lie in DECIDED_BY_READING:
+        # Neither may the answer carry a checksum beside it, nor may a second look find a proof.
+        fault_server.dialect = BLIND if lie == "no proof" else OLD
+        fault_server.faults.add(error("AccessDenied").only(operations=READS, times=None))
     site.ship_to(fault_server, engine=engine)
     file = site.file(PATH, content)
     finished = site.run(timeout=120)
@@ -251,6 +264,31 @@ def test_a_lie_deletes_nothing(site: Site, fault_server: FaultServer, engine: st
     assert file.read_bytes() == content
     warnings = finished.sentences("WARNING")
     assert any(f"Failed to upload {file} to {fault_server.bucket}/{PATH}: " in sentence for sentence in warnings)
+
+
+@pytest.mark.parametrize("size", EACH_SIZE)
+@pytest.mark.parametrize("lie", DECIDED_BY_READING)
+@pytest.mark.parametrize("damaged", [False, True], ids=["whole", "damaged"])
+def test_what_is_there_decides(
+    site: Site, fault_server: FaultServer, engine: str, lie: str, size: int, damaged: bool
+) -> None:
+    """After an answer that proves nothing the object is read: its bytes ship the file, others keep it."""
+    content = pattern(size)
+    fault_server.dialect = BLIND
+    # Of a part that is answered like this the completion would not find the ETag.
+    fault = LIES[lie]().only(operations=WHOLE, times=None)
+    fault_server.faults.add(fault | damage(fault_server, content) if damaged else fault)
+    site.ship_to(fault_server, engine=engine)
+    file = site.file(PATH, content)
+    finished = site.run(timeout=120)
+    if damaged:
+        assert finished.code in (1, 3), finished.stderr
+        assert file.read_bytes() == content
+        assert any(f"Failed to upload {file} to " in sentence for sentence in finished.sentences("WARNING"))
+    else:
+        assert finished.code == 0, finished.stderr
+        assert site.left() == {}
+        assert fault_server.objects() == {PATH: content}
 
 
 @pytest.mark.parametrize("stored", [False, True], ids=["not stored", "stored"])
@@ -282,16 +320,30 @@ def test_every_dialect_of_s3(
     # Who encrypts with KMS says so, and so does the server's answer: then no ETag is an MD5.
     site.ship_to(server, engine=engine, **({"sse": "aws:kms"} if dialect is AWS_KMS else {}))
     content = pattern(size)
-    file = site.file(PATH, content)
+    site.file(PATH, content)
     finished = site.run(timeout=120)
-    if dialect is BLIND:
-        assert finished.code in (1, 3)
-        assert file.read_bytes() == content
-        site.settings["minimum_proof"] = "size"
-        settle(file, 1800)
-        finished = site.run(timeout=120)
     assert finished.code == 0, finished.stderr
     assert server.objects() == {PATH: content}
     assert site.left() == {}
     assert server.pending_uploads == []
     assert server.replacements == []
+
+
+@pytest.mark.parametrize("size", [2_000, 40_000_000], ids=["2kB", "40MB"])
+def test_nothing_to_be_seen(site: Site, make_fault_server: MakeFaultServer, engine: str, size: int) -> None:
+    """Where no answer proves the bytes and they may not be read, a file stays until minimum_proof is lowered."""
+    server = make_fault_server(dialect=BLIND)
+    server.faults.add(error("AccessDenied").only(operations="GetObject", times=None))
+    site.ship_to(server, engine=engine)
+    content = pattern(size)
+    file = site.file(PATH, content)
+    finished = site.run(timeout=120)
+    assert finished.code in (1, 3), finished.stderr
+    assert file.read_bytes() == content
+    assert any("minimum_proof" in sentence for sentence in finished.sentences("WARNING"))
+    site.settings["minimum_proof"] = "size"
+    other = PATH.replace("46", "47")
+    site.file(other, content)
+    site.run(timeout=120)
+    assert set(site.left()) <= {PATH}
+    assert server.objects()[other] == content
