@@ -236,6 +236,8 @@ class Settlement:
             unchanged: list[tuple[FileTask, Receipt]] = []
             for upload, receipt in proven:
                 reason = why_changed(upload.file)
+                # Before the look for a second copy, which may rename what has the file's name by now.
+                is_obstacle = reason is not None and is_outdated(upload.file, receipt)
                 self.second_copies.look_for(upload.file, receipt, changed=reason is not None)
                 withheld = self._withheld(upload, receipt) if reason is None else None
                 if withheld is not None:
@@ -247,7 +249,8 @@ class Settlement:
                         self.superseded.forget(receipt.key)
                     unchanged.append((upload, receipt))
                 else:
-                    self._note_outdated(upload, receipt)
+                    if is_obstacle:
+                        self.superseded.add(receipt)
                     del unsettled[id(upload)]
                     self.settled_in(upload.file.candidate.directory, removed=False)
                     self.leave(upload.file.candidate, reason, "it changed while it was uploaded")
