@@ -150,7 +150,7 @@ def test_the_time_budget_ends_a_run_in_good_order(site: Site, fault_server: Faul
 def test_the_time_budget_of_the_configuration(site: Site, fault_server: FaultServer) -> None:
     """max_runtime_seconds does the same, also when uploads hang: they are given up after the drain time."""
     fault_server.faults.add(hang("after_body").repeated())
-    site.ship_to(fault_server, max_runtime_seconds=0.5, drain_seconds=0.5)
+    site.ship_to(fault_server, max_runtime_seconds=1.5, drain_seconds=0.5)
     site.files(20)
     finished = site.run(timeout=20)
     assert finished.code == 0
