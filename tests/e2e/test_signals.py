@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +29,12 @@ def start_with_hanging_uploads(site: Site, fault_server: FaultServer, *, drain_s
     running = site.start()
     running.wait_until(lambda: asked(fault_server), "the first upload")
     return running
+
+
+def catches(running: Running, number: int) -> bool:
+    """Whether a process has come so far that it handles a signal by itself."""
+    (caught,) = re.findall(r"^SigCgt:\s*([0-9a-f]+)$", Path(f"/proc/{running.pid}/status").read_text(), re.MULTILINE)
+    return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 @pytest.mark.parametrize("number", STOPS, ids=lambda number: signal.Signals(number).name)
@@ -217,7 +225,8 @@ class TestOneRunPerSpool:
     def test_a_signal_ends_the_waiting(self, site: Site) -> None:
         """A run that waits for the lock can be told to stop as any other."""
         waiting = site.start("run", "--wait-for-lock", "60")
-        time.sleep(0.5)
+        waiting.wait_until(lambda: catches(waiting, signal.SIGTERM), "it heeds the signal")
+        time.sleep(0.3)
         waiting.send(signal.SIGTERM)
         finished = waiting.wait(5)
         assert finished.code == 143
