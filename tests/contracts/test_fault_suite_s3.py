@@ -687,3 +687,11 @@ def test_bandwidth_is_kept_to(setting: Setting, size: int) -> None:
         future.result(PATIENCE)
     rate = count * size / (time.monotonic() - began)
     assert 0.85 * limit < rate < 1.1 * limit
+
+
+def test_names_of_nothing_but_steps_hold_nobody_up(setting: Setting) -> None:
+    """Names of which nothing is left without their empty and dotted steps come one after the other, and all come."""
+    contents = {key: key.encode() for key in ("//", "/", " ", " /", "...")}
+    for key, content in contents.items():
+        setting.put(key, content)
+    assert contents.items() <= setting.server.objects().items()

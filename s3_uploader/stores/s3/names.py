@@ -96,13 +96,14 @@ class NamesUnderWay:
         """The upload is over; the next of its names goes."""
         next_one = None
         with self._lock:
-            waiting = self._waiting.get(upload.common_name)
-            if waiting is None or upload not in waiting:
+            name = upload.common_name
+            waiting = None if name is None else self._waiting.get(name)
+            if name is None or waiting is None or upload not in waiting:
                 return
             was_first = waiting[0] is upload
             waiting.remove(upload)
             if not waiting:
-                del self._waiting[upload.common_name]
+                del self._waiting[name]
             elif was_first:
                 next_one = waiting[0]
         if next_one is not None:

@@ -369,7 +369,7 @@ class S3Store:
 
     def _is_over(self, upload: ObjectUpload) -> None:
         self._uploads.discard(upload)
-        if upload.common_name:
+        if upload.common_name is not None:
             self._names.leave(upload, _prepare)
         if self._closed:
             with self._all_over:

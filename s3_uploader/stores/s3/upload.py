@@ -87,7 +87,7 @@ class ObjectUpload:
         self.deadline = deadline
         self.replaces = replaces
         self.future = future
-        self.common_name = ""
+        self.common_name: str | None = None
         self.condition = UNLESS_THERE
         self.derived = False
         self._lock = threading.Lock()
