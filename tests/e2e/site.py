@@ -300,13 +300,14 @@ def settle(path: Path, age: float = _SETTLED) -> None:
 
 
 def contents(directory: Path) -> dict[str, bytes]:
-    """Relative path and content of every regular file below a directory."""
+    """Relative path and content of every regular file below a directory; one that goes meanwhile is not there."""
     found = {}
     for below, _, names in os.walk(directory):
         for name in names:
             path = Path(below, name)
             if path.is_file() and not path.is_symlink():
-                found[str(path.relative_to(directory))] = path.read_bytes()
+                with contextlib.suppress(FileNotFoundError):
+                    found[str(path.relative_to(directory))] = path.read_bytes()
     return found
 
 
