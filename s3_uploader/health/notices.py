@@ -23,7 +23,7 @@ from s3_uploader.health.observations import FutureFiles, HolderSeen, Observation
 from s3_uploader.health.said import Said, Sayings
 from s3_uploader.ledger import LEDGER_NAME, Ledger, RunRow
 from s3_uploader.ledger.state_directory import ledger_path
-from s3_uploader.spool.lock import NOTE_NAME
+from s3_uploader.spool.holder import NOTE_NAME
 from s3_uploader.stores.base import Memory
 
 MEMORY_PREFIX = "seen:"

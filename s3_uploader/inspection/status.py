@@ -26,10 +26,9 @@ from s3_uploader.inspection.preview import look
 from s3_uploader.ledger import FailingRow, Ledger, RunRow
 from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.run.assembly import Place, build_globs, move_directory, open_place, verify_mounts
-from s3_uploader.spool.holder import Holder
+from s3_uploader.spool.holder import Holder, holder_of
 from s3_uploader.spool.layouts.base import ScanStopped, is_stranger
 from s3_uploader.spool.layouts.strangers import look_at
-from s3_uploader.spool.lock import holder_of
 from s3_uploader.spool.lock_file import LOCK_NAME
 from s3_uploader.spool.removable import refuse_read_only
 from s3_uploader.spool.root import Names

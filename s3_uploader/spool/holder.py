@@ -17,12 +17,19 @@ from s3_uploader.core.procfs import (
     boot_time,
     command_of,
     credentials_of,
+    file_system_at,
     file_system_of,
     lock_table,
     start_ticks,
     user_of,
 )
+from s3_uploader.core.range_lock import belongs_to_process
 from s3_uploader.core.text import shown_duration, shown_text
+from s3_uploader.spool import lock_file
+from s3_uploader.spool.flock import try_flock
+
+NOTE_NAME = "holder.json"
+LOCK_FILE_NAME = "lock"
 
 _ACL = "system.posix_acl_access"
 _ACL_ENTRY = struct.Struct("<HHI")
@@ -138,6 +145,67 @@ def read_note(path: str) -> Holder | None:
             return decoded(file.read(65536))
     except OSError:
         return None
+
+
+def holder_of(base_fd: int, state_dir: str) -> Holder | None:
+    """Who holds the lock of a spool, ``None`` if nobody does. Waits for nothing and does not disturb a start.
+
+    The kernel's table of locks is asked, which names the process, and then the lock file. Only where the table is not
+    readable the lock on the directory is tried, for an instant.
+    """
+    note = read_note(os.path.join(state_dir, NOTE_NAME))
+    directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=base_fd)
+    try:
+        pids = pids_in_kernel_table(directory)
+        if pids is None and try_flock(directory, shared=True) is False:
+            return identify(None, note)
+        respected = [pid for pid in pids or () if may_be_a_run(pid, directory)]
+        if respected:
+            return identify(respected, note)
+        # Not before: over FUSE, to close the file may drop the lock of a run on this host.
+        found = _holder_of_lock_file(directory, note)
+        if found is not None:
+            return found
+    finally:
+        os.close(directory)
+    return _holder_in_state_directory(state_dir, note)
+
+
+def lock_file_is_held(directory: int, by_process: bool) -> bool:
+    """Whether anybody has the lock file of a spool's directory locked."""
+    descriptor = lock_file.look_at_lock_file(directory)
+    if descriptor is None:
+        return False
+    try:
+        return lock_file.is_held(descriptor, by_process=by_process)
+    finally:
+        os.close(descriptor)
+
+
+def _holder_of_lock_file(directory: int, note: Holder | None) -> Holder | None:
+    descriptor = lock_file.look_at_lock_file(directory)
+    if descriptor is None:
+        return None
+    try:
+        if not lock_file.is_held(descriptor, by_process=belongs_to_process(file_system_at(directory))):
+            return None
+        return identify(None, decoded(lock_file.read_note(descriptor)) or note)
+    finally:
+        os.close(descriptor)
+
+
+def _holder_in_state_directory(state_dir: str, note: Holder | None) -> Holder | None:
+    try:
+        descriptor = os.open(os.path.join(state_dir, LOCK_FILE_NAME), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        pids = pids_in_kernel_table(descriptor)
+        if pids is None and try_flock(descriptor, shared=True) is not False:
+            return None
+    finally:
+        os.close(descriptor)
+    return identify(pids, note) if pids is None or pids else None
 
 
 def pids_in_kernel_table(descriptor: int) -> list[int] | None:

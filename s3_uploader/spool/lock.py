@@ -1,4 +1,4 @@
-"""One run per spool: the lock of a spool, and who holds it.
+"""One run per spool: the lock of a spool.
 
 There are two locks, and a run takes both:
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -30,19 +29,13 @@ from s3_uploader.core.range_lock import belongs_to_process
 from s3_uploader.core.text import shown_name
 from s3_uploader.spool import holder as holders
 from s3_uploader.spool import lock_file
-from s3_uploader.spool.holder import Holder
-
-NOTE_NAME = "holder.json"
-LOCK_FILE_NAME = "lock"
+from s3_uploader.spool.flock import try_flock, unlock
+from s3_uploader.spool.holder import LOCK_FILE_NAME, NOTE_NAME, Holder
 
 _SECOND_LOOK = 0.05
 _LONGEST_SLEEP = 0.5
 _REOPENED = 5
 """How often in a row the lock file may be replaced while it is being locked."""
-# What flock answers on a directory where it is emulated by locks that need a descriptor open for writing (NFS: EBADF),
-# or where there are no locks.
-_NO_FLOCK = {errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS, errno.EISDIR}
-_HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
 _NOT_OPENED = {
     errno.EACCES,
     errno.EPERM,
@@ -150,7 +143,7 @@ class _Locks:
         return self._take_in_state_directory()
 
     def _take_directory(self) -> _Blocked | None:
-        locked = _try_flock(self._directory, shared=self._shared)
+        locked = try_flock(self._directory, shared=self._shared)
         self._has_directory = locked is True
         if locked is not False:
             return None
@@ -164,7 +157,7 @@ class _Locks:
             return None
         note = self._note()
         holder = holders.identify(respected, note)
-        is_known = holder == note or holder.has_our_name or _lock_file_is_held(self._directory, self._by_process)
+        is_known = holder == note or holder.has_our_name or holders.lock_file_is_held(self._directory, self._by_process)
         return _Blocked(holder, is_stranger=not is_known)
 
     def _take_file(self) -> _Blocked | None:
@@ -202,7 +195,7 @@ class _Locks:
         if self._shared:
             return None  # There is nothing to keep apart, as long as all of them claim.
         self._state = _open_in_state_directory(self._state_dir)
-        locked = _try_flock(self._state)
+        locked = try_flock(self._state)
         if locked is None:
             path = os.path.join(self._state_dir, LOCK_FILE_NAME)
             raise StateError(
@@ -298,8 +291,7 @@ class _Locks:
             os.close(self._state)
             self._state = -1
         if self._has_directory:
-            with contextlib.suppress(OSError):
-                fcntl.flock(self._directory, fcntl.LOCK_UN)
+            unlock(self._directory)
             self._has_directory = False
 
     def _is_reader(self) -> bool:
@@ -364,79 +356,6 @@ def acquire(
         holders.write_note(note, holder)
     locks.note(None if shared else holder)
     return Lock(locks, note, holder)
-
-
-def holder_of(base_fd: int, state_dir: str) -> Holder | None:
-    """Who holds the lock of a spool, ``None`` if nobody does. Waits for nothing and does not disturb a start.
-
-    The kernel's table of locks is asked, which names the process, and then the lock file. Only where the table is not
-    readable the lock on the directory is tried, for an instant.
-    """
-    note = holders.read_note(os.path.join(state_dir, NOTE_NAME))
-    directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=base_fd)
-    try:
-        pids = holders.pids_in_kernel_table(directory)
-        if pids is None and _try_flock(directory, shared=True) is False:
-            return holders.identify(None, note)
-        respected = [pid for pid in pids or () if holders.may_be_a_run(pid, directory)]
-        if respected:
-            return holders.identify(respected, note)
-        # Not before: over FUSE, to close the file may drop the lock of a run on this host.
-        found = _holder_of_lock_file(directory, note)
-        if found is not None:
-            return found
-    finally:
-        os.close(directory)
-    return _holder_in_state_directory(state_dir, note)
-
-
-def _holder_of_lock_file(directory: int, note: Holder | None) -> Holder | None:
-    descriptor = lock_file.look_at_lock_file(directory)
-    if descriptor is None:
-        return None
-    try:
-        if not lock_file.is_held(descriptor, by_process=belongs_to_process(file_system_at(directory))):
-            return None
-        return holders.identify(None, holders.decoded(lock_file.read_note(descriptor)) or note)
-    finally:
-        os.close(descriptor)
-
-
-def _lock_file_is_held(directory: int, by_process: bool) -> bool:
-    descriptor = lock_file.look_at_lock_file(directory)
-    if descriptor is None:
-        return False
-    try:
-        return lock_file.is_held(descriptor, by_process=by_process)
-    finally:
-        os.close(descriptor)
-
-
-def _holder_in_state_directory(state_dir: str, note: Holder | None) -> Holder | None:
-    try:
-        descriptor = os.open(os.path.join(state_dir, LOCK_FILE_NAME), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        pids = holders.pids_in_kernel_table(descriptor)
-        if pids is None and _try_flock(descriptor, shared=True) is not False:
-            return None
-    finally:
-        os.close(descriptor)
-    return holders.identify(pids, note) if pids is None or pids else None
-
-
-def _try_flock(descriptor: int, *, shared: bool = False) -> bool | None:
-    """``True``: locked; ``False``: another one holds it; ``None``: there are no locks here."""
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _HELD:
-            return False
-        if error.errno in _NO_FLOCK:
-            return None
-        raise
-    return True
 
 
 def _open_in_state_directory(state_dir: str) -> int:

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from s3_uploader.core.errors import LockHeld
-from s3_uploader.spool.lock import Lock, acquire, holder_of
+from s3_uploader.spool.holder import holder_of
+from s3_uploader.spool.lock import Lock, acquire
 
 HOLDER = """
 import os, sys, time

@@ -15,7 +15,7 @@ from s3_uploader.core.events import Event, Notice, StrangersFound
 from s3_uploader.core.model import Candidate, Cause, Left, Stranger, Strangers
 from s3_uploader.health.notices import MEMORY_NAME, NOTHING_SEEN, Seen, note, step_aside
 from s3_uploader.ledger import EndpointMemory
-from s3_uploader.spool.lock import NOTE_NAME
+from s3_uploader.spool.holder import NOTE_NAME
 from tests.fakes import NOW, candidate
 
 HOUR = 3600.0

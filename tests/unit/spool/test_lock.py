@@ -14,8 +14,8 @@ from s3_uploader.core.errors import LockHeld, SpoolError, StateError
 from s3_uploader.spool import holder as holders
 from s3_uploader.spool import lock as lock_module
 from s3_uploader.spool import lock_file
-from s3_uploader.spool.holder import Holder
-from s3_uploader.spool.lock import Lock, acquire, holder_of
+from s3_uploader.spool.holder import Holder, holder_of
+from s3_uploader.spool.lock import Lock, acquire
 
 NOW = 1_600_000_000.0
 HOST = os.uname().nodename
@@ -226,7 +226,7 @@ def no_directory_locks(monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(errno.EBADF, "Bad file descriptor")
         real(descriptor, operation)
 
-    monkeypatch.setattr("s3_uploader.spool.lock.fcntl.flock", flock)
+    monkeypatch.setattr("s3_uploader.spool.flock.fcntl.flock", flock)
 
 
 @pytest.fixture
@@ -275,7 +275,7 @@ def test_where_nothing_can_be_locked_nothing_runs(spool: int, state: str, monkey
     def flock(descriptor: int, operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("s3_uploader.spool.lock.fcntl.flock", flock)
+    monkeypatch.setattr("s3_uploader.spool.flock.fcntl.flock", flock)
     with pytest.raises(StateError, match=r"Neither /spool nor .*/lock can be locked"):
         take(spool, state)
     monkeypatch.setattr(holders, "pids_in_kernel_table", lambda descriptor: None)
@@ -288,7 +288,7 @@ def test_an_error_of_the_disk_is_no_held_lock(spool: int, state: str, monkeypatc
     def flock(descriptor: int, operation: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("s3_uploader.spool.lock.fcntl.flock", flock)
+    monkeypatch.setattr("s3_uploader.spool.flock.fcntl.flock", flock)
     before = os.listdir("/proc/self/fd")
     with pytest.raises(OSError, match="Input/output error"):
         take(spool, state)
@@ -407,7 +407,8 @@ def test_where_other_hosts_may_come_the_file_stays(
     spool: int, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a network file system the file is not removed, and tells other hosts who has the spool."""
-    monkeypatch.setattr(lock_module, "file_system_at", lambda descriptor: "nfs4")
+    for module in (lock_module, holders):
+        monkeypatch.setattr(module, "file_system_at", lambda descriptor: "nfs4")
     with take(spool, state) as lock:
         monkeypatch.setattr(holders, "pids_in_kernel_table", lambda descriptor: [])
         (tmp_path / "other").mkdir()
