@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import islice, pairwise, takewhile
 
+import msgspec
+
 from s3_uploader.core.causes import cause_of_failing, meaning_of
 from s3_uploader.core.counters import RunEnd
 from s3_uploader.core.errors import SpoolError, StateError, UploaderError
@@ -44,6 +46,8 @@ _STEADY_GAPS = 4
 _STEADY_FACTOR = 1.5
 _STEADY_SHARE = 0.7
 """So many gaps between runs, and such a share of them within this factor of the usual one, make a rhythm."""
+_LONG_ENOUGH_SECONDS = 86400.0
+"""Seconds for which runs must have come until one is missed after the longest gap that there was between them."""
 
 _OWN_DISK = {"DiskFull", "CannotMove"}
 
@@ -94,33 +98,39 @@ def hung_after(*, max_runtime_seconds: float | None, drain_seconds: float) -> fl
     return max_runtime_seconds + drain_seconds + _HUNG_MARGIN
 
 
-def usual_pause(runs: Sequence[RunRow]) -> float | None:
-    """Seconds from one run to the next as they came so far; ``None`` while there is no telling.
+class Pace(msgspec.Struct, frozen=True):
+    """How runs have come so far: seconds from one to the next, and whether that is a rhythm or only the longest gap."""
+
+    seconds: float
+    is_steady: bool
+
+
+def pace_of(runs: Sequence[RunRow]) -> Pace | None:
+    """How runs come; ``None`` while there is no telling, as after a few that somebody started by hand.
 
     :param runs: the latest first. A row of ticks stands for many runs.
     """
-    pauses = []
-    for later, earlier in pairwise(runs):
-        pauses.append(later.started_at - (earlier.finished_at or earlier.started_at))
-    pauses += [
-        (row.finished_at - row.started_at) / (row.ticks - 1)
-        for row in runs
-        if row.ticks > 1 and row.finished_at is not None
-    ]
-    known = sorted(pause for pause in pauses if pause >= 0)
-    return known[len(known) // 2] if known else None
-
-
-def next_start(runs: Sequence[RunRow], *, now: float) -> float | None:
-    """When the next run is to be expected; ``None`` unless they have come in a steady rhythm up to now.
-
-    :param runs: the latest first.
-    """
-    gaps: list[tuple[float, int]] = []  # from one start to the next, and how often
+    starts: list[tuple[float, int]] = []  # from one start to the next, and how often
+    pauses: list[tuple[float, int]] = []  # from one end to the next start
     for row in runs:
         if row.ticks > 1 and row.finished_at is not None:
-            gaps.append(((_last_start(row) - row.started_at) / (row.ticks - 1), row.ticks - 1))
-    gaps += [(later.started_at - _last_start(earlier), 1) for later, earlier in pairwise(runs)]
+            gap = (_last_start(row) - row.started_at) / (row.ticks - 1)
+            starts.append((gap, row.ticks - 1))
+            pauses.append((max(gap - row.duration, 0.0), row.ticks - 1))
+    for later, earlier in pairwise(runs):
+        starts.append((later.started_at - _last_start(earlier), 1))
+        pauses.append((later.started_at - (earlier.finished_at or earlier.started_at), 1))
+    for gaps in (starts, pauses):
+        usual = _usual(gaps)
+        if usual is not None:
+            return Pace(usual, is_steady=True)
+    if runs and _last_start(runs[0]) - runs[-1].started_at >= _LONG_ENOUGH_SECONDS:
+        return Pace(max(gap for gap, _ in starts), is_steady=False)
+    return None
+
+
+def _usual(gaps: Sequence[tuple[float, int]]) -> float | None:
+    """The gap that most of them are alike to; ``None`` if they are too few, or too different."""
     number = sum(times for _, times in gaps)
     if number < _STEADY_GAPS:
         return None
@@ -130,9 +140,20 @@ def next_start(runs: Sequence[RunRow], *, now: float) -> float | None:
             usual = gap
         passed += times
     alike = sum(times for gap, times in gaps if usual / _STEADY_FACTOR <= gap <= usual * _STEADY_FACTOR)
-    expected = _last_start(runs[0]) + usual
+    return usual if usual > 0 and alike >= _STEADY_SHARE * number else None
+
+
+def next_start(runs: Sequence[RunRow], *, now: float) -> float | None:
+    """When the next run is to be expected; ``None`` unless they have come in a steady rhythm up to now.
+
+    :param runs: the latest first.
+    """
+    pace = pace_of(runs)
+    if pace is None or not pace.is_steady:
+        return None
+    expected = _last_start(runs[0]) + pace.seconds
     # What should have come long ago is not to be expected any more.
-    return expected if alike >= _STEADY_SHARE * number and now - expected <= usual else None
+    return expected if now - expected <= pace.seconds else None
 
 
 def _last_start(row: RunRow) -> float:
@@ -278,12 +299,15 @@ def _not_run(facts: Observations, runs: list[RunRow]) -> list[Problem]:
             return []
         sentence = "no run is recorded in this ledger, and files wait"
     else:
-        pause = usual_pause(runs[:50])
-        # After one run there is no telling when the next is due.
-        if pause is None or facts.now - last <= _LATE_FACTOR * pause + _LATE_SECONDS:
+        pace = pace_of(runs[:50])
+        # After a few runs there is no telling when the next is due.
+        if pace is None or facts.now - last <= _LATE_FACTOR * pace.seconds + _LATE_SECONDS:
             return []
-        ago = shown_duration(facts.now - last)
-        sentence = f"the last run was {ago} ago, and they used to come every {shown_duration(pause)}"
+        ago, usual = shown_duration(facts.now - last), shown_duration(pace.seconds)
+        before = (
+            f"they used to come every {usual}" if pace.is_steady else f"there were never more than {usual} between two"
+        )
+        sentence = f"the last run was {ago} ago, and {before}"
     return [
         Problem(
             cause=Cause.NOT_RUN,
@@ -484,7 +508,7 @@ def _left_behind(facts: Observations, runs: list[RunRow]) -> list[Problem]:
     waited = facts.now - ready.since
     # Of several ticks the row's start is that of the first.
     was_left = any(row.finished_at - row.duration > ready.since for row in runs[:50] if row.finished_at is not None)
-    is_unknown_pace = facts.holder is None and usual_pause(runs[:50]) is None
+    is_unknown_pace = facts.holder is None and pace_of(runs[:50]) is None
     is_late = was_left and waited > LONG_READY_SECONDS
     if not is_late and not (is_unknown_pace and waited > _UNKNOWN_PACE_SECONDS):
         return []

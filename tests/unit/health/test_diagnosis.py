@@ -9,7 +9,7 @@ import pytest
 
 from s3_uploader.core.errors import SpoolError, StateError
 from s3_uploader.core.model import Cause, Problem, Severity, Stranger, Strangers
-from s3_uploader.health.diagnosis import diagnose, hung_after, next_start, usual_pause
+from s3_uploader.health.diagnosis import diagnose, hung_after, next_start, pace_of
 from s3_uploader.health.observations import FullDisk, FutureFiles, HolderSeen, Observations, OpenFileSeen, ReadyFiles
 from s3_uploader.ledger.rows import FailingGroup, RunRow
 
@@ -221,15 +221,29 @@ class TestRuns:
 
     def test_not_run(self) -> None:
         """No run for much longer than usual is an error where files wait, and a warning where none do."""
-        runs = [run_row(5000), run_row(5060), run_row(5120)]
+        runs = [run_row(5000 + 60 * number) for number in range(5)]
         problem = only(diagnose(facts(runs=runs, waiting=1)))
         assert (problem.cause, problem.severity, problem.since) == (Cause.NOT_RUN, Severity.ERROR, NOW - 4999)
         assert only(diagnose(facts(runs=runs, waiting=0))).severity is Severity.WARNING
         assert only(diagnose(facts(runs=[], waiting=1))).since is None
 
     def test_one_run_has_no_pace(self) -> None:
-        """After a single run nobody knows when the next is due: after hours it is not called late."""
-        assert diagnose(facts(runs=[run_row(50_000)], waiting=1)) == ()
+        """After a few runs by hand nobody knows when the next is due: after hours it is not called late."""
+        for runs in (
+            [50_000],
+            [50_000, 50_060],
+            [50_000, 50_060, 50_120, 50_500],
+            [50_000, 50_030, 51_000, 58_000, 58_009],
+        ):
+            assert diagnose(facts(runs=list(map(run_row, runs)), waiting=1)) == ()
+
+    def test_runs_without_a_rhythm_are_missed_too(self) -> None:
+        """Where runs have come for a day, however unevenly, one is missed after a few times the longest gap."""
+        hours = [5, 6, 6.1, 9, 9.5, 12, 15, 15.2, 20, 24, 28, 30]
+        (problem,) = diagnose(facts(now=NOW + 10 * 3600, runs=[run_row(each * 3600) for each in hours], waiting=1))
+        assert problem.cause is Cause.NOT_RUN
+        assert "there were never more than 5 h between two" in problem.sentence
+        assert diagnose(facts(runs=[run_row(each * 3600) for each in hours], waiting=1)) == ()
 
     @pytest.mark.parametrize("end", [{"finished_at": None, "ended_by": ""}, {"ended_by": "signal", "exit_code": 143}])
     def test_runs_that_die(self, end: dict[str, Any]) -> None:
@@ -258,8 +272,10 @@ class TestRuns:
         """Runs once a day are not late after an hour; rows of ticks tell their pace too."""
         day = 86400.0
         assert diagnose(facts(runs=[run_row(day), run_row(2 * day), run_row(3 * day)], waiting=1)) == ()
-        assert usual_pause([run_row(660, ticks=11, finished_at=NOW - 60)]) == 60
-        assert usual_pause([run_row(5)]) is None
+        pace = pace_of([run_row(660, ticks=11, finished_at=NOW - 60)])
+        assert pace is not None
+        assert pace.seconds == 60
+        assert pace_of([run_row(5)]) is None
 
     def test_a_run_at_work_is_not_missing(self) -> None:
         """While a run has the lock nobody misses the next one."""
