@@ -8,7 +8,7 @@ import os
 import random
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,17 +173,19 @@ def check_promises(spool: Spool, run: Finished, *, killed: bool) -> None:
         raise Violation(f"left in silence: {sorted(spool.site.left())}; exit code {run.code}")
 
 
-def check_end(spool: Spool, *, idle_run: bool = True) -> None:
+def check_end(spool: Spool, *, run_it: Callable[[], Finished] | None = None, idle_run: bool = True) -> None:
     """The next runs need no help: they end clean, and everything is where it belongs.
 
+    :param run_it: what runs the command once, if it is not started anew each time.
     :param idle_run: whether one more run, which has nothing to do, has to say nothing.
     """
+    run_it = run_it or spool.site.run
     for attempt in range(_RUNS):
         for place in (spool.site.spool, spool.site.place / "claims"):
             for path in contents(place):
                 # With another time it counts as other content, and a file that failed need not wait for its next try.
                 settle(place / path, 7200 + 60 * attempt)
-        run = spool.site.run()
+        run = run_it()
         check_promises(spool, run, killed=False)
         if run.code == 0 and not spool.site.left():
             break
@@ -192,7 +194,7 @@ def check_end(spool: Spool, *, idle_run: bool = True) -> None:
             f"run {_RUNS} after it ends with {run.code} and leaves {sorted(spool.site.left())}: {run.stderr}"
         )
     if idle_run:
-        last = spool.site.run()
+        last = run_it()
         if last.code != 0 or last.stderr:
             raise Violation(f"a run without work ends with {last.code}: {last.stderr}")
     if spool.delivered() != spool.made:

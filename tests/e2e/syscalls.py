@@ -79,10 +79,10 @@ class Point:
     role: str
 
     def strace(self, log: Path) -> tuple[str, ...]:
-        """What starts a program in which it happens."""
+        """What lets it happen in a process, whose number is the last argument."""
         what = f"signal={self.happens}" if self.happens == KILL else f"error={self.happens}"
         return (
-            *("strace", "--follow-forks", "--seccomp-bpf", "-qq", "-o", str(log), "-e", f"trace={self.call}"),
+            *("strace", "--follow-forks", "-o", str(log), "-e", f"trace={self.call}"),
             *("-e", f"inject={self.call}:{what}:when={self.turn}"),
         )
 
@@ -91,8 +91,8 @@ class Point:
 
 
 def recording(log: Path) -> tuple[str, ...]:
-    """What starts a program whose calls are recorded."""
-    return ("strace", "--follow-forks", "-y", "-qq", "-s", "16", "-o", str(log))
+    """What records the calls of a process, whose number is the last argument."""
+    return ("strace", "--follow-forks", "-y", "-s", "16", "-o", str(log))
 
 
 def happened(log: Path) -> bool:

@@ -15,14 +15,15 @@ from collections.abc import Callable
 import pytest
 
 from tests.e2e.disturbed import KINDS, Spool, Violation, check_end, check_promises, require_strace, spool_of
+from tests.e2e.preloaded import Preloaded, preloaded
 from tests.e2e.site import Site
 from tests.e2e.syscalls import KILL, Point, happened, points, recording, spread
 
 QUICK_POINTS = 5
-LONG_SECONDS = float(os.environ.get("UPLOADER_TEST_SECONDS", "150"))
+LONG_SECONDS = float(os.environ.get("UPLOADER_TEST_SECONDS", "240"))
 
 
-def try_point(spool: Spool, point: Point, *, idle_run: bool) -> bool:
+def try_point(spool: Spool, command: Preloaded, point: Point, *, idle_run: bool) -> bool:
     """Run into a point and then on; returns whether the run came there.
 
     :raises Violation: with the point and what the run said.
@@ -30,10 +31,10 @@ def try_point(spool: Spool, point: Point, *, idle_run: bool) -> bool:
     spool.begin()
     log = spool.site.place / "injected"
     log.unlink(missing_ok=True)
-    run = spool.site.run(prefix=point.strace(log), timeout=60)
+    run = command.run(point.strace(log))
     try:
         check_promises(spool, run, killed=point.happens == KILL and run.code < 0)
-        check_end(spool, idle_run=idle_run)
+        check_end(spool, run_it=command.run, idle_run=idle_run)
     except Violation as violation:
         raise Violation(f"{point}\n    {violation}\n    exit code {run.code}: {run.stderr[-1500:]}") from None
     return happened(log)
@@ -52,10 +53,10 @@ def test_killed_or_failing_at_every_system_call(
     """Wherever a run is killed or a call fails, each byte is on the disk or delivered, and the next runs end clean."""
     require_strace()
     most, until = effort(QUICK_POINTS, 10**6), time.monotonic() + LONG_SECONDS
-    with spool_of(kind, site) as spool:
+    with spool_of(kind, site) as spool, preloaded(site) as command:
         spool.begin()
         log = site.place / "recorded"
-        undisturbed = site.run(prefix=recording(log))
+        undisturbed = command.run(recording(log))
         assert undisturbed.code == 0, undisturbed.stderr
         check_promises(spool, undisturbed, killed=False)
         all_points = points(log, site.place, str(site.config_file))
@@ -69,7 +70,7 @@ def test_killed_or_failing_at_every_system_call(
             tried += 1
             try:
                 # An idle run after each would take a third of the time.
-                reached += try_point(spool, point, idle_run=tried % 4 == 1)
+                reached += try_point(spool, command, point, idle_run=tried % 4 == 1)
             except (Violation, AssertionError) as violation:
                 violations.append(str(violation) if str(point) in str(violation) else f"{point}\n    {violation}")
         record_property("points", reached)

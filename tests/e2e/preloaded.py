@@ -1,0 +1,173 @@
+"""A process that has loaded the command already, so that a run of it takes a fork and not a start of the interpreter.
+
+What tries thousands of runs would spend most of its time on imports. Each run is a process of its own with its own
+arguments, environment and streams; nothing of the package is loaded in the tests' process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.site import COMMAND, Finished, Site
+
+ROOT = Path(__file__).parents[2]
+_ATTACHED = b"attached"
+
+
+class Preloaded:
+    """The process; `run` starts ``s3-uploader-cli CONFIG_FILE`` as a child of it."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        environment = {**site.environment, "PYTHONPATH": str(ROOT)}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.e2e.preloaded"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            cwd=site.home,
+            env=environment,
+        )
+
+    def run(self, tracer: Sequence[str] = (), timeout: float = 60.0) -> Finished:
+        """Run the command to its end, from its first step on under a tracer that takes a process by ``-p``."""
+        site = self._site
+        site.write_config()
+        out, err = site.place / "stdout", site.place / "stderr"
+        began = time.monotonic()
+        self._tell(
+            arguments=[str(COMMAND), str(site.config_file)],
+            environment=site.environment,
+            streams=[str(out), str(err)],
+            directory=str(site.home),
+        )
+        pid = self._answer()["pid"]
+        with _traced(tracer, pid):
+            self._tell()
+            assert self._process.stdout is not None
+            if not select.select([self._process.stdout], [], [], timeout)[0]:
+                os.kill(pid, signal.SIGKILL)
+                self._answer()
+                raise AssertionError(f"still running after {timeout:g} s")
+            ended = self._answer()
+        return Finished(
+            code=os.waitstatus_to_exitcode(ended["status"]),
+            stdout=out.read_bytes().decode("utf-8", "backslashreplace"),
+            stderr=err.read_bytes().decode("utf-8", "backslashreplace"),
+            seconds=time.monotonic() - began,
+            cpu_seconds=ended["cpu"],
+        )
+
+    def end(self) -> None:
+        """Let it end."""
+        self._process.communicate()
+
+    def _tell(self, **request: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        answer = json.loads(self._process.stdout.readline())
+        assert isinstance(answer, dict)
+        return answer
+
+
+@contextlib.contextmanager
+def preloaded(site: Site) -> Iterator[Preloaded]:
+    """A process for the runs of one site."""
+    process = Preloaded(site)
+    try:
+        yield process
+    finally:
+        process.end()
+
+
+@contextlib.contextmanager
+def _traced(tracer: Sequence[str], pid: int) -> Iterator[None]:
+    """A tracer that has taken hold of a process, and that ends with it."""
+    if not tracer:
+        yield
+        return
+    with subprocess.Popen([*tracer, "-p", str(pid)], stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        if _ATTACHED not in said:
+            os.kill(pid, signal.SIGKILL)
+            raise AssertionError(f"the tracer did not take hold of the process: {said!r}")
+        yield
+        process.communicate(timeout=30)
+
+
+def serve() -> int | str | None:
+    """Take runs from standard input until it ends; in a child, what the command returned."""
+    _load()
+    while request := sys.stdin.buffer.readline():
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            return _child(json.loads(request), theirs)
+        theirs.close()
+        with ours:
+            # Whoever traces it counts its calls: the first one is that by which it waits.
+            ours.recv(1)
+            _say(pid=pid)
+            sys.stdin.buffer.readline()
+            ours.send(b".")
+        _, status, usage = os.wait4(pid, 0)
+        _say(status=status, cpu=usage.ru_utime + usage.ru_stime)
+    return 0
+
+
+def _load() -> None:
+    """Import what a run may import."""
+    package = importlib.import_module("s3_uploader")
+    for each in pkgutil.walk_packages(package.__path__, "s3_uploader."):
+        if not each.name.endswith("__main__"):
+            importlib.import_module(each.name)
+    for name in ("gzip", "sqlite3", "ssl", "zoneinfo"):
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
+def _child(request: dict[str, Any], caller: socket.socket) -> int | str | None:
+    """Become the command: streams, directory, environment and arguments are those of its caller."""
+    for number, path in ((0, os.devnull), *enumerate(request["streams"], 1)):
+        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.dup2(opened, number)
+        os.close(opened)
+    os.chdir(request["directory"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv[:] = request["arguments"]
+    caller.send(b".")
+    caller.recv(1)
+    caller.close()
+    main: Callable[[], int | str | None] = importlib.import_module("s3_uploader.cli").main
+    return main()
+
+
+def _say(**answer: Any) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(serve())
