@@ -16,9 +16,10 @@ from s3_uploader.core.errors import ConflictError, ObjectGone, Scope, StateError
 from s3_uploader.core.events import Event
 from s3_uploader.core.model import Candidate, Finding, Fingerprint, Left, OnConflict, Proof, Receipt, RunReport
 from s3_uploader.ledger.rows import FailingRow, ShippedRow
+from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.run.pipeline import Limits, Pipeline
 from s3_uploader.run.routing import Route, Routes
-from s3_uploader.run.settlement import FailurePolicy, Settlement, SuccessPolicy
+from s3_uploader.run.settlement import Settlement
 from s3_uploader.spool.layouts.base import Globs, Layout
 from s3_uploader.spool.layouts.dated import DatedLayout, utc_epoch
 from s3_uploader.spool.layouts.tree import TreeLayout

@@ -25,8 +25,8 @@ from s3_uploader.core.model import Candidate, OnConflict, Proof
 from s3_uploader.core.text import names_are_utf8
 from s3_uploader.ledger import LEDGER_NAME
 from s3_uploader.ledger.state_directory import ledger_path
+from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.run.routing import Route, Routes
-from s3_uploader.run.settlement import FailurePolicy, SuccessPolicy
 from s3_uploader.spool.layouts.base import Globs, Layout
 from s3_uploader.spool.mounts import Directory, KnownMounts, leads_into
 from s3_uploader.spool.removal import MoveTarget

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from s3_uploader.core.errors import StoreError
 from s3_uploader.core.model import Receipt
-from s3_uploader.run.settlement import FileTask
+from s3_uploader.run.file_task import FileTask
 from s3_uploader.stores.base import Loop, Source, Store
 
 if TYPE_CHECKING:

@@ -36,10 +36,11 @@ from s3_uploader.run import second_copy
 from s3_uploader.run.admission import Admission
 from s3_uploader.run.circuit_breaker import CircuitBreaker
 from s3_uploader.run.concurrency import AdaptiveLimit
+from s3_uploader.run.file_task import FileTask, why_changed
 from s3_uploader.run.in_flight import UploadsInFlight
 from s3_uploader.run.opening import open_store
 from s3_uploader.run.routing import Routes
-from s3_uploader.run.settlement import FileTask, Settlement, why_changed
+from s3_uploader.run.settlement import Settlement
 from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Layout
 from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.spool.removable import Removable
@@ -114,7 +115,7 @@ class Pipeline:
         self._admission = Admission(
             root,
             settle_seconds=limits.settle_seconds,
-            known_failure=settlement.known_failure if not retries else lambda path: None,
+            known_failure=settlement.failures.known if not retries else lambda path: None,
             is_remembered=settlement.is_remembered,
             claims=claims,
             sleep=clock.sleep,
@@ -189,7 +190,7 @@ class Pipeline:
         self._is_scanning = True
         for found in scan:
             if isinstance(found, EmptyDirectory):
-                self._settlement.prune_upwards(found.names)
+                self._settlement.directories.prune_upwards(found.names)
             else:
                 self._consider(found)
                 if self._breaker.successes:
@@ -256,7 +257,7 @@ class Pipeline:
             raise _Ended
 
     def _skipped(self, names: Names, name: str, reason: Left, detail: str) -> None:
-        self._settlement.skipped(names, name, reason, detail)
+        self._settlement.leftovers.skip(names, name, reason, detail)
         if not self._is_counting:
             self._beat()
             self._flight.keep_turning()
@@ -302,22 +303,22 @@ class Pipeline:
         if candidate.name.startswith(".") and self._settlement.is_taken(candidate.path):
             return
         if len(self._flight) and self._flight.is_sending(self._plan(candidate).key):
-            self._settlement.leave(candidate, Left.POSTPONED, "an older file of the same key is under way")
+            self._settlement.leftovers.leave(candidate, Left.POSTPONED, "an older file of the same key is under way")
             return
         file = self._decide(candidate)
         if not isinstance(file, OpenFile):
             reason, detail = file
             if self._admission.stuck is not None:
-                self._settlement.cannot_go(candidate, *self._admission.stuck)
+                self._settlement.leftovers.cannot_remove(candidate, *self._admission.stuck)
             elif reason is Left.UNREADABLE:
-                self._settlement.local_trouble(candidate, "read", detail)
+                self._settlement.leftovers.cannot_read(candidate, detail)
             elif reason is Left.UNDECODABLE:
-                self._settlement.skipped(candidate.directory, candidate.name, reason, detail)
+                self._settlement.leftovers.skip(candidate.directory, candidate.name, reason, detail)
             else:
-                self._settlement.leave(candidate, reason, detail)
+                self._settlement.leftovers.leave(candidate, reason, detail)
             return
         try:
-            failed_before = self._settlement.known_failure(candidate.path) is not None
+            failed_before = self._settlement.failures.known(candidate.path) is not None
             if failed_before and may_defer and not self._breaker.successes and len(self._deferred) < _MOST_DEFERRED:
                 self._deferred.append(candidate)
                 file.close()
@@ -329,7 +330,7 @@ class Pipeline:
                 return
             if not self._ensure_store():
                 file.close()
-                self._settlement.leave(candidate, Left.POSTPONED, "")
+                self._settlement.leftovers.leave(candidate, Left.POSTPONED, "")
                 return
         except BaseException:
             file.close()
@@ -354,11 +355,11 @@ class Pipeline:
         It is not sent again to learn that.
         """
         try:
-            error = self._settlement.why_still_stuck(file)
+            error = self._settlement.failures.why_still_stuck(file)
             if error is None:
                 return False
             upload = FileTask(file, self._plan(file.candidate).key, self._clock.monotonic(), 0, failed_before=True)
-            self._settlement.record_undisposed(upload, error)
+            self._settlement.failures.record_undisposed(upload, error)
         except BaseException:
             file.close()
             raise
@@ -373,7 +374,7 @@ class Pipeline:
         if file.descriptor >= 0 and copies.refusal is None:
             return True
         file.close()
-        self._settlement.leave(file.candidate, Left.POSTPONED, "")
+        self._settlement.leftovers.leave(file.candidate, Left.POSTPONED, "")
         return False
 
     def _decide(self, candidate: Candidate) -> OpenFile | tuple[Left, str]:
@@ -408,7 +409,7 @@ class Pipeline:
             self._pause()
             candidate = self._deferred.pop(0)
             if self._breaker.has_enough_of_old_failures:
-                self._settlement.leave(candidate, Left.WAITING, "others like it have just failed again")
+                self._settlement.leftovers.leave(candidate, Left.WAITING, "others like it have just failed again")
             else:
                 self._consider(candidate, may_defer=False)
 
@@ -428,9 +429,10 @@ class Pipeline:
         return True
 
     def _submit(self, upload: FileTask) -> None:
-        self._settlement.begun_in(upload.file.candidate.directory)
+        self._settlement.directories.begin(upload.file.candidate.directory)
         candidate = upload.file.candidate
-        self._emit(UploadStarted(self._settlement.shown(candidate), upload.file.fingerprint.size, candidate.data_time))
+        path = self._settlement.leftovers.shown(candidate)
+        self._emit(UploadStarted(path, upload.file.fingerprint.size, candidate.data_time))
         self._flight.launch(upload)
 
     # ---------------------------------------------------------------------------------------------- completions
@@ -482,7 +484,7 @@ class Pipeline:
 
     def _take_failure(self, upload: FileTask, error: StoreError) -> None:
         if self._may_replace(upload, error):
-            self._settlement.settled_in(upload.file.candidate.directory, removed=False)
+            self._settlement.directories.settle(upload.file.candidate.directory, removed=False)
             self._submit(upload)
             return
         changed = why_changed(upload.file)
@@ -510,14 +512,14 @@ class Pipeline:
 
     def _let_go(self, upload: FileTask, reason: Left, detail: str) -> None:
         upload.file.close()
-        self._settlement.settled_in(upload.file.candidate.directory, removed=False)
-        self._settlement.leave(upload.file.candidate, reason, detail)
+        self._settlement.directories.settle(upload.file.candidate.directory, removed=False)
+        self._settlement.leftovers.leave(upload.file.candidate, reason, detail)
 
     def _blame_file(self, upload: FileTask, error: StoreError) -> None:
         if error.retryable or error.code == "DeadlineExceeded":
             self._window.struggled()
-        self._settlement.settled_in(upload.file.candidate.directory, removed=False)
-        self._settlement.record_failure(
+        self._settlement.directories.settle(upload.file.candidate.directory, removed=False)
+        self._settlement.failures.record(
             upload,
             code=error.code,
             message=error.message,
@@ -529,11 +531,11 @@ class Pipeline:
     def _blame_destination(self) -> None:
         doubts = self._breaker.take_doubts()
         if self._fatal is None:
-            self._settlement.emit_failure(*doubts[0])
+            self._settlement.failures.tell(*doubts[0])
             self._abandon(RunEnd.DESTINATION, doubts[0][1])
         for upload, error in doubts:
-            self._settlement.settled_in(upload.file.candidate.directory, removed=False)
-            self._settlement.record_suspicion(upload, error)
+            self._settlement.directories.settle(upload.file.candidate.directory, removed=False)
+            self._settlement.failures.suspect(upload, error)
             upload.file.close()
 
     def _close_doubts(self) -> None:
@@ -566,7 +568,7 @@ class Pipeline:
     def _abandon_in_flight(self) -> None:
         """Let go of uploads that do not even answer a cancellation; their files stay."""
         for upload in self._flight.abandon():
-            self._settlement.leave(upload.file.candidate, Left.POSTPONED, "")
+            self._settlement.leftovers.leave(upload.file.candidate, Left.POSTPONED, "")
         for upload, _ in self._breaker.take_doubts():
             self._let_go(upload, Left.POSTPONED, "")
 

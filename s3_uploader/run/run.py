@@ -44,8 +44,9 @@ from s3_uploader.run.assembly import (
     success_policy,
     verify_mounts,
 )
+from s3_uploader.run.disposition import FailurePolicy
 from s3_uploader.run.pipeline import Limits, Pipeline
-from s3_uploader.run.settlement import FailurePolicy, Settlement
+from s3_uploader.run.settlement import Settlement
 from s3_uploader.spool.lock import Lock, acquire
 from s3_uploader.spool.removable import refuse_read_only
 from s3_uploader.spool.sightings import Sightings, unseen_in_words
@@ -290,7 +291,7 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
                 memory=memory,
                 sayings=sayings,
             )
-            ledger.finish_run(run, report, failures=settlement.failures)
+            ledger.finish_run(run, report, failures=settlement.failures.counted)
             problems = noticed.problems()
             finished = RunFinished(report, ledger.totals(), ledger.failing_count(attempts=1))
         except StateError as error:

@@ -19,8 +19,9 @@ from s3_uploader.core.events import LocalTrouble, Notice, Uploaded, UploadFailed
 from s3_uploader.core.model import Left, OnConflict, Receipt
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.rows import FailingRow, after_failure
+from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
+from s3_uploader.run.file_task import FileTask
 from s3_uploader.run.in_flight import UploadsInFlight
-from s3_uploader.run.settlement import FailurePolicy, FileTask, SuccessPolicy
 from s3_uploader.spool.layouts.tree import TreeLayout
 from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.removal import MoveTarget
@@ -629,7 +630,7 @@ class TestOnFailure:
                 write(tmp_path / "new", "new content").rename(path)
                 return real(*arguments, **options)
 
-            patch.setattr("s3_uploader.run.settlement.after_failure", replace)
+            patch.setattr("s3_uploader.run.failures.after_failure", replace)
             harness.run()
         assert path.read_text() == "new content"
         assert harness.told(UploadFailed)[0].disposition == "kept"
@@ -1372,8 +1373,8 @@ def test_reasons_that_are_no_failure(harness: Harness) -> None:
     harness.write("x.tmp")
     assert harness.run().exit_code == 0
     root = SpoolRoot(str(harness.base))
-    harness.settlement.skipped((), "dir", Left.UNREADABLE, "Permission denied")
-    harness.settlement.skipped((), "100%", Left.UNDECODABLE, "no key")
+    harness.settlement.leftovers.skip((), "dir", Left.UNREADABLE, "Permission denied")
+    harness.settlement.leftovers.skip((), "100%", Left.UNDECODABLE, "no key")
     assert harness.settlement.counters.troubles == 2
     assert [event.action for event in harness.told(LocalTrouble)] == ["read", "ship"]
     root.close()

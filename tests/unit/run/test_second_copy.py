@@ -9,7 +9,7 @@ import pytest
 
 from s3_uploader.core.errors import StoreError
 from s3_uploader.core.model import Left, Receipt
-from s3_uploader.run.settlement import FailurePolicy, SuccessPolicy
+from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from tests.fakes import FakeStore, Harness, Put
 
 

@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from s3_uploader.core.errors import Scope
 from s3_uploader.ledger import Ledger
-from s3_uploader.run.settlement import FailurePolicy, SuccessPolicy
+from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.spool.layouts.base import original_name
 from s3_uploader.spool.removal import MoveTarget
 from tests.fakes import FakeStore, Harness, Put, failing, out_of_time, stored_but_failing

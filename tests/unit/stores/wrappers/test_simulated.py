@@ -9,7 +9,7 @@ import pytest
 
 from s3_uploader.core import errors
 from s3_uploader.core.errors import SIMULATED, Scope, StoreError
-from s3_uploader.run.settlement import FailurePolicy
+from s3_uploader.run.disposition import FailurePolicy
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.wrappers.simulated import KINDS, UnreliableStore
 from tests.fakes import FakeStore, Harness

@@ -1,0 +1,54 @@
+"""Directories of the spool with files under way; the last file to be removed takes the empty directory with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from s3_uploader.core.control import Clock
+from s3_uploader.core.counters import RunCounters
+from s3_uploader.core.events import DirectoryPruned, Emit, LocalTrouble
+from s3_uploader.spool.layouts.base import Layout
+from s3_uploader.spool.removal import prune_upwards
+from s3_uploader.spool.root import Names, SpoolRoot
+
+
+class Directories:
+    """Counts the files under way in each directory, and prunes what becomes empty.
+
+    :param prune: whether directories are removed at all.
+    """
+
+    def __init__(
+        self, root: SpoolRoot, layout: Layout, *, counters: RunCounters, emit: Emit, clock: Clock, prune: bool
+    ) -> None:
+        self._root = root
+        self._layout = layout
+        self._counters = counters
+        self._emit = emit
+        self._clock = clock
+        self._prune = prune
+        self._files_in: Counter[Names] = Counter()
+
+    def begin(self, names: Names) -> None:
+        """A file of that directory is under way."""
+        self._files_in[names] += 1
+
+    def settle(self, names: Names, *, removed: bool) -> None:
+        """A file of that directory is under way no longer."""
+        self._files_in[names] -= 1
+        if self._files_in[names] <= 0:
+            del self._files_in[names]
+            if removed:
+                self.prune_upwards(names)
+
+    def prune_upwards(self, names: Names) -> None:
+        """Remove a directory if it is empty and may go, and what becomes empty by that."""
+        if not self._prune or names in self._files_in:
+            return
+        error = prune_upwards(self._root, self._layout, names, now=self._clock.now(), pruned=self._pruned)
+        if error is not None:
+            self._emit(LocalTrouble(self._root.shown(names), "prune", error.strerror or str(error)))
+
+    def _pruned(self, names: Names) -> None:
+        self._counters.pruned += 1
+        self._emit(DirectoryPruned(self._root.shown(names)))

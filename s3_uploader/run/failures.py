@@ -1,0 +1,238 @@
+"""Files that could not be shipped: recorded with their pause, told, and dealt with as ``on_failure`` says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from s3_uploader.core.control import Clock
+from s3_uploader.core.counters import RunCounters
+from s3_uploader.core.errors import SIMULATED, StoreError
+from s3_uploader.core.events import Emit, LocalTrouble, UploadFailed
+from s3_uploader.core.model import FailureBucket, Fingerprint, Left
+from s3_uploader.ledger.rows import FailingRow, ShippedRow, after_failure
+from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
+from s3_uploader.run.file_task import FileTask
+from s3_uploader.run.leftovers import Leftovers
+from s3_uploader.run.second_copy import NOT_CONFIRMED
+from s3_uploader.run.superseded import FactMemory
+from s3_uploader.spool.open_file import OpenFile
+from s3_uploader.spool.removable import remedy
+from s3_uploader.spool.removal import Detached, give_back, move, remove, take
+from s3_uploader.spool.root import SpoolRoot
+from s3_uploader.stores.base import Store
+
+CANNOT_REMOVE = "CannotRemove"
+CANNOT_MOVE = "CannotMove"
+_NOT_OF_THE_FILE = frozenset(
+    (CANNOT_REMOVE, CANNOT_MOVE, NOT_CONFIRMED, "NoRoomToCompress", "InternalError", "Unexpected")
+)
+"""Failures that say nothing about the file: it is uploaded already, or this machine or program is what failed. Whatever
+``on_failure`` says, such a file stays."""
+
+
+class Records(FactMemory, Protocol):
+    """What a run needs of the ledger."""
+
+    def commit_batch(
+        self,
+        *,
+        shipped: Sequence[ShippedRow] = (),
+        failed: Sequence[FailingRow] = (),
+        recovered: Sequence[str] = (),
+    ) -> None:
+        """Record files in one transaction that is durable when this returns. Raises ``StateError``."""
+
+    def failing_count(self) -> int:
+        """How many files keep failing."""
+
+    def failing(self, path: str) -> FailingRow | None:
+        """The record of a file that keeps failing."""
+
+    def remembers(self, path: str, fingerprint: Fingerprint, *, destination: str) -> bool:
+        """Whether this very file was shipped to that destination before and kept."""
+
+
+class Failures:
+    """Takes every file whose upload failed.
+
+    :param random: a float in [0, 1), spreads the tries of files that failed together.
+    :param is_rehearsal: whether failures that were made up count.
+    :ivar any: whether any file is failing.
+    :ivar unrecorded: rows that the next batch records.
+    :ivar counted: how many uploads failed, by kind.
+    """
+
+    def __init__(
+        self,
+        root: SpoolRoot,
+        store: Store,
+        records: Records,
+        leftovers: Leftovers,
+        *,
+        counters: RunCounters,
+        on_success: SuccessPolicy,
+        on_failure: FailurePolicy,
+        clock: Clock,
+        emit: Emit,
+        random: Callable[[], float],
+        is_rehearsal: bool,
+    ) -> None:
+        self._root = root
+        self._store = store
+        self._records = records
+        self._leftovers = leftovers
+        self._counters = counters
+        self._on_success = on_success
+        self._on_failure = on_failure
+        self._clock = clock
+        self._emit = emit
+        self._random = random
+        self._is_rehearsal = is_rehearsal
+        self.any = records.failing_count() > 0
+        self.unrecorded: list[FailingRow] = []
+        self.counted: Counter[FailureBucket] = Counter()
+
+    def known(self, path: str) -> FailingRow | None:
+        """The record of a file that failed before."""
+        if not self.any:
+            return None
+        row = self._records.failing(path)
+        # What failed in a rehearsal does not wait, and does not count, when it is meant in earnest.
+        return row if row is None or self._is_rehearsal or SIMULATED not in row.message else None
+
+    def record(self, upload: FileTask, *, code: str, message: str, hint: str, is_conflict: bool = False) -> None:
+        """A file of its own kind of trouble: it waits, longer each time, and then meets ``on_failure``.
+
+        :param is_conflict: other content has its key; so nothing is wrong with the file, and it is never deleted.
+        """
+        candidate = upload.file.candidate
+        row = self._failing_row(upload, code, message)
+        disposition = "kept"
+        if code not in _NOT_OF_THE_FILE:
+            disposition = self._dispose(upload, row.attempts, is_conflict=is_conflict)
+        if disposition == "kept":
+            self._counters.count_waiting(candidate)
+            self._note(row)
+        self._counters.failures += 1
+        self._count(upload, code)
+        self._emit(
+            UploadFailed(
+                self._leftovers.shown(candidate),
+                candidate.location,
+                self._store.address(upload.key),
+                code,
+                message,
+                hint,
+                row.attempts,
+                row.next_try_at if disposition == "kept" else None,
+                disposition,
+            )
+        )
+
+    def record_undisposed(self, upload: FileTask, error: OSError) -> None:
+        """A file is at the destination and has to stay here for want of a right, or of room."""
+        reason = error.strerror or str(error)
+        target = self._on_success.move_to
+        if target is None:
+            self.record(
+                upload,
+                code=CANNOT_REMOVE,
+                message=f"it is uploaded, but the local file cannot be removed: {reason}",
+                hint=remedy(error),
+            )
+        else:
+            self.record(
+                upload,
+                code=CANNOT_MOVE,
+                message=f"it is uploaded, but the local file cannot be moved to {target.path}: {reason}",
+                hint="Make room there, and let the user that runs this program write there and here.",
+            )
+
+    def why_still_stuck(self, file: OpenFile) -> OSError | None:
+        """Why a file that failed for it before still cannot be removed, or moved; tried without harm."""
+        row = self.known(file.candidate.path)
+        if row is None or row.code not in (CANNOT_REMOVE, CANNOT_MOVE) or self._on_success.keep:
+            return None
+        try:
+            taken = take(file.home, file)
+            if isinstance(taken, Detached):
+                give_back(file.home, file, taken)
+                file.look_again()
+            if self._on_success.move_to is not None:
+                self._on_success.move_to.try_out(file)
+        except OSError as error:
+            return error
+        return None
+
+    def suspect(self, upload: FileTask, error: StoreError) -> None:
+        """An upload failed and so did the run: perhaps it was the file after all, so the next run begins with others.
+
+        It counts as no attempt and makes no pause.
+        """
+        row = self._failing_row(upload, error.code, error.message)
+        self._note(msgspec.structs.replace(row, attempts=row.attempts - 1, next_try_at=row.last_failed_at))
+        self._leftovers.leave(upload.file.candidate, Left.POSTPONED, "")
+
+    def tell(self, upload: FileTask, error: StoreError) -> None:
+        """Say that an upload failed, for a reason that is not the file's: it is not recorded as failing."""
+        self._count(upload, error.code)
+        self._emit(
+            UploadFailed(
+                self._leftovers.shown(upload.file.candidate),
+                upload.file.candidate.location,
+                self._store.address(upload.key),
+                error.code,
+                error.message,
+                error.hint,
+                1,
+                None,
+            )
+        )
+
+    def take_unrecorded(self) -> list[FailingRow]:
+        """The rows of the next batch, which are no longer kept here."""
+        rows, self.unrecorded = self.unrecorded, []
+        return rows
+
+    def _note(self, row: FailingRow) -> None:
+        self.unrecorded.append(row)
+        self.any = True
+
+    def _failing_row(self, upload: FileTask, code: str, message: str) -> FailingRow:
+        path, fingerprint = upload.file.candidate.path, upload.file.fingerprint
+        return after_failure(
+            self.known(path),
+            path=path,
+            key=upload.key,
+            size=fingerprint.size,
+            mtime_ns=fingerprint.mtime_ns,
+            code=code,
+            message=message,
+            now=self._clock.now(),
+            random=self._random,
+        )
+
+    def _dispose(self, upload: FileTask, attempts: int, *, is_conflict: bool) -> str:
+        policy = self._on_failure
+        deletes = policy.delete and not is_conflict
+        if attempts < policy.attempts or (policy.move_to is None and not deletes):
+            return "kept"
+        # What failed is the content that was opened: whatever has its name by now is a different matter.
+        self._root.refresh()
+        try:
+            if policy.move_to is not None:
+                reason, path = move(upload.file.home, upload.file, policy.move_to)
+                return f"moved to {path}" if reason is None else "kept"
+            return "deleted" if remove(upload.file.home, upload.file) is None else "kept"
+        except OSError as error:
+            action = "move" if policy.move_to is not None else "remove"
+            self._emit(LocalTrouble(self._leftovers.shown(upload.file.candidate), action, error.strerror or str(error)))
+            return "kept"
+
+    def _count(self, upload: FileTask, code: str) -> None:
+        if not self._is_rehearsal:
+            self.counted[FailureBucket(int(self._clock.now() // 3600), code, upload.file.candidate.location)] += 1

@@ -1,0 +1,74 @@
+"""A file under way to the store: open, with its key, and what the ledger will say of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from s3_uploader.core.model import Left, Receipt
+from s3_uploader.ledger.rows import ShippedRow
+from s3_uploader.spool.layouts.base import original_name
+from s3_uploader.spool.open_file import OpenFile
+from s3_uploader.stores.base import PutOptions
+
+if TYPE_CHECKING:
+    from s3_uploader.core.model import Fingerprint
+
+
+class FileTask(msgspec.Struct):
+    """A file under way to the store.
+
+    :param began: monotonic time at which it was handed over.
+    :param successes_before: how many uploads had succeeded by then.
+    :param failed_before: an earlier run could not ship it.
+    :param replaces: see :meth:`s3_uploader.stores.base.Store.put`.
+    """
+
+    file: OpenFile
+    key: str
+    began: float
+    successes_before: int
+    failed_before: bool = False
+    replaces: str = ""
+    options: PutOptions = PutOptions()
+
+    def shipped_row(
+        self, receipt: Receipt, *, run: int | None, destination: str, now: float, seconds: float, is_kept: bool
+    ) -> ShippedRow:
+        """The ledger's row of the file once it is shipped.
+
+        :param now: wall-clock time, in seconds since the epoch; the upload took ``seconds``.
+        :param is_kept: the file stays in the spool.
+        """
+        candidate, fingerprint = self.file.candidate, self.file.fingerprint
+        kept: Fingerprint | None = fingerprint if is_kept else None
+        return ShippedRow(
+            run=run,
+            # What a killed run has left under a private name is its producer's file all the same.
+            path="/".join((*candidate.directory, original_name(candidate.name))),
+            location=candidate.location,
+            destination=destination,
+            key=receipt.key,
+            size=receipt.size,
+            mtime_ns=fingerprint.mtime_ns,
+            period_begin=candidate.period_begin,
+            shipped_at=now,
+            seconds=seconds,
+            proof=receipt.proof,
+            checksum=receipt.checksum,
+            etag=receipt.etag,
+            version_id=receipt.version_id,
+            already_there=receipt.already_there,
+            stored_size=receipt.stored_size,
+            encoding=receipt.encoding,
+            kept=kept,
+        )
+
+
+def why_changed(file: OpenFile) -> Left | None:
+    """:meth:`OpenFile.why_changed`; a file that cannot even be asked counts as changed."""
+    try:
+        return file.why_changed()
+    except OSError:
+        return Left.CHANGED
