@@ -2,6 +2,7 @@
 
 python -m benchmarks                                 every case; writes benchmarks/results/
 python -m benchmarks --cases small,tick-6            these cases only; the results of the others are kept
+python -m benchmarks --against REVISION --contestants s3_up   what a change has made faster or slower
 python -m benchmarks --scale 0.1 --output DIRECTORY  a rehearsal with a tenth of the files
 python -m benchmarks quick                           fails when a file costs much more CPU than it used to
 """
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from benchmarks import chart, contestants, machine, peers, quick, results, table
 from benchmarks.cases import CASES, Case
-from benchmarks.contestants import Contestant, label
+from benchmarks.contestants import EARLIER, Contestant, Ours, label
 from benchmarks.measure import Bench
 from benchmarks.results import CaseResult
 from benchmarks.summary import Run, rounds_for, summarize
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cases", help=f"some of: {names}")
     parser.add_argument("--contestants", help="only those whose label contains one of these words, e.g. rclone,s3_up")
     parser.add_argument("--rounds", type=int, help="so many rounds of each case")
+    parser.add_argument("--against", metavar="REVISION", help="let what this program was at a revision take part")
     parser.add_argument("--scale", type=float, default=1.0, help="so many times the files")
     parser.add_argument("--note", default="", help="a sentence about the circumstances, for the results")
     parser.add_argument("--output", type=Path, default=_RESULTS, help="directory of the results")
@@ -87,6 +89,8 @@ def _everything(sink: NginxSink, place: str, arguments: argparse.Namespace) -> i
         return 2
     found, skipped = peers.install()
     programs = {**found, **peers.install_ours(Path(place) / "ours")}
+    if arguments.against:
+        programs |= peers.install_revision(arguments.against, Path(place) / "earlier")
     bench = Bench(sink, place, programs)
     versions = peers.versions(programs)
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -108,7 +112,9 @@ def _everything(sink: NginxSink, place: str, arguments: argparse.Namespace) -> i
 def _adapted(case: Case, arguments: argparse.Namespace) -> Case:
     """The case as the command line wants it."""
     words = arguments.contestants.split(",") if arguments.contestants else [""]
-    taking_part = [each for each in case.contestants if any(word in label(each) for word in words)]
+    earlier = [replace(each, name=EARLIER) for each in case.contestants if isinstance(each, Ours)]
+    everybody = [*case.contestants, *(earlier if arguments.against else [])]
+    taking_part = [each for each in everybody if any(word in label(each) for word in words)]
     files = case.plan.files and max(1, round(case.plan.files * arguments.scale))
     return replace(
         case,

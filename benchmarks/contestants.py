@@ -19,6 +19,7 @@ from typing import Protocol
 from tests.servers.base import S3Endpoint
 
 OURS = "s3_uploader"
+EARLIER = "earlier s3_uploader"
 BOTO3_LOOP = "boto3 loop"
 LOOP_SCRIPT = Path(__file__).with_name("boto3_loop.py")
 

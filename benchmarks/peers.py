@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ import venv
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.contestants import BOTO3_LOOP, OURS
+from benchmarks.contestants import BOTO3_LOOP, EARLIER, OURS
 from tests.servers import environments
 from tests.servers.debian import Unavailable
 from tests.servers.environments import Environment
@@ -56,15 +57,35 @@ def install_ours(place: Path) -> dict[str, Path]:
 
     :returns: the programs by the contestants' names; the boto3 loop is run by the same interpreter.
     """
-    venv.create(place, with_pip=True, symlinks=True)
     # setuptools would pack what an earlier build left there, modules that are gone since included.
     shutil.rmtree(_CHECKOUT / "build", ignore_errors=True)
+    _install(_CHECKOUT, place)
+    return {OURS: place / "bin" / "s3-uploader-cli", BOTO3_LOOP: place / "bin" / "python"}
+
+
+def install_revision(revision: str, place: Path) -> dict[str, Path]:
+    """Install what the checkout was at a revision of git, in the same way.
+
+    :returns: the program by the contestant's name.
+    """
+    source = place.with_name(f"{place.name}-source")
+    source.mkdir()
+    packed = subprocess.run(["git", "archive", revision], cwd=_CHECKOUT, check=True, stdout=subprocess.PIPE).stdout
+    subprocess.run(["tar", "--extract"], cwd=source, check=True, input=packed)
+    _install(source, place)
+    return {EARLIER: place / "bin" / "s3-uploader-cli"}
+
+
+def _install(source: Path, place: Path) -> None:
+    """An environment with nothing but the program, compiled as an installation is."""
+    venv.create(place, with_pip=True, symlinks=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     subprocess.run(
-        [place / "bin" / "python", "-m", "pip", "install", "--quiet", str(_CHECKOUT)],
+        [place / "bin" / "python", "-m", "pip", "install", "--quiet", "--compile", str(source)],
         check=True,
         stdin=subprocess.DEVNULL,
+        env=environment,
     )
-    return {OURS: place / "bin" / "s3-uploader-cli", BOTO3_LOOP: place / "bin" / "python"}
 
 
 def versions(programs: dict[str, Path]) -> dict[str, str]:
