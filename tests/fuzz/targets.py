@@ -17,7 +17,7 @@ from s3_uploader.core.model import Candidate
 from s3_uploader.ledger import columns
 from s3_uploader.spool.layouts.base import Found, Globs
 from s3_uploader.spool.layouts.dated import DatedLayout, epoch_function
-from s3_uploader.stores.ftp import replies
+from s3_uploader.stores.ftp import entries, replies
 from s3_uploader.stores.s3 import errors
 from s3_uploader.stores.s3.checksums import clean_etag
 from s3_uploader.stores.s3.engines.base import Answer, unescape, xml_leaves
@@ -94,7 +94,7 @@ def ftp_reply(data: bytes) -> None:
 def ftp_listing(data: bytes) -> None:
     """A directory of a server."""
     for line in data.split(b"\r\n"):
-        entry = replies.parse_listed(line)
+        entry = entries.parse_listed(line)
         if entry is not None:
             assert entry.size is None or entry.size >= 0
             os.fsencode(entry.name)

@@ -28,7 +28,6 @@ from s3_uploader.core.errors import (
 )
 from s3_uploader.core.model import OnConflict, Proof, Receipt, Severity
 from s3_uploader.stores.base import PutOptions, Source
-from s3_uploader.stores.ftp import store as ftp
 from s3_uploader.stores.ftp.store import FtpStore
 from tests.servers.fixtures import *  # noqa: F403
 from tests.servers.proftpd import ProftpdServer
@@ -706,20 +705,6 @@ def test_server_without_size(root: Path, tmp_path: Path) -> None:
             put(store, tmp_path, "d/a", b"other")
         store.close(timeout=5)
         assert server.files() == {"d/a": b"content"}
-
-
-def test_password_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The password comes from the configuration, a file or the environment; a missing one is one clear sentence."""
-    (tmp_path / "password").write_text("from file\n")
-    assert ftp.create(host="h", user="u", password="given")._password == "given"
-    assert ftp.create(host="h", user="u", password_file=str(tmp_path / "password"))._password == "from file"
-    assert ftp.create(host="h")._password == "anonymous@"
-    with pytest.raises(StoreError, match=r"no password for the FTP user u\. Put it into .* S3_UPLOADER_FTP_PASSWORD"):
-        ftp.create(host="h", user="u")
-    monkeypatch.setenv("S3_UPLOADER_FTP_PASSWORD", "from environment")
-    assert ftp.create(host="h", user="u")._password == "from environment"
-    with pytest.raises(StoreError, match="cannot be read: no such file"):
-        ftp.create(host="h", user="u", password_file=str(tmp_path / "missing"))
 
 
 # --------------------------------------------------------------------------------------------------------------- check

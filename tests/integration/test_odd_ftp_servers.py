@@ -18,7 +18,7 @@ from s3_uploader.core.errors import ConflictError, KeyRefused, ProofError, Scope
 from s3_uploader.core.model import OnConflict, Proof, Receipt, Severity
 from s3_uploader.ledger.memory import EndpointMemory
 from s3_uploader.stores.base import PutOptions, Source
-from s3_uploader.stores.ftp import session as ftp_session
+from s3_uploader.stores.ftp import keep_alive
 from s3_uploader.stores.ftp.store import FtpStore
 from s3_uploader.stores.listing import CannotList
 from tests.servers.odd_ftp import OddFtpServer, Oddities, OddSession, odd_ftp_server
@@ -433,7 +433,7 @@ def test_word_while_a_large_file_goes(
     root: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch, noop: str, at_once: bool
 ) -> None:
     """The control connection gets a word while data go, and whenever it is answered the session stays in step."""
-    monkeypatch.setattr(ftp_session, "_KEEP_ALIVE_SECONDS", 0.05)
+    monkeypatch.setattr(keep_alive, "KEEP_ALIVE_SECONDS", 0.05)
     said: list[str] = []
 
     def answer(session: OddSession, command: str, _: bytes) -> bool:

@@ -7,6 +7,7 @@ import threading
 
 from s3_uploader.core.errors import ProofError
 from s3_uploader.core.text import shown_name
+from s3_uploader.stores.ftp.entries import Listed
 from s3_uploader.stores.ftp.learned import GRANTED, Learned, Names
 from s3_uploader.stores.ftp.names import (
     is_plain,
@@ -17,7 +18,7 @@ from s3_uploader.stores.ftp.names import (
     try_directory_name,
 )
 from s3_uploader.stores.ftp.parts import PartNames
-from s3_uploader.stores.ftp.replies import Listed, Refused
+from s3_uploader.stores.ftp.replies import Refused
 from s3_uploader.stores.ftp.session import Session
 
 _MOST_KNOWN = 10_000

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError
 from s3_uploader.core.text import shown_name
+from s3_uploader.stores.ftp.entries import Listed
 from s3_uploader.stores.ftp.errors import TOO_MANY
-from s3_uploader.stores.ftp.replies import Listed, Lost, Refused
+from s3_uploader.stores.ftp.replies import Lost, Refused
 from s3_uploader.stores.keys import path_segments
 from s3_uploader.stores.listing import CannotList, Entry
 

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 
 from s3_uploader.core.errors import KeyRefused
 from s3_uploader.core.text import shown_name
+from s3_uploader.stores.ftp.entries import Listed
 from s3_uploader.stores.ftp.learned import Names
 from s3_uploader.stores.ftp.parts import NAMES, PartNames
-from s3_uploader.stores.ftp.replies import Listed, Lost, Refused
+from s3_uploader.stores.ftp.replies import Lost, Refused
 from s3_uploader.stores.ftp.session import Session
 
 _SAMPLE = "Sample.of-a_Plain.name-0123456789-AbcdefghijklmnopqrstuvwxyZ.Dat"

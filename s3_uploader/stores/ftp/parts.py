@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 
 from s3_uploader.core import procfs
+from s3_uploader.stores.ftp.entries import Listed
 from s3_uploader.stores.ftp.holder import machine_id, start_of
-from s3_uploader.stores.ftp.replies import Listed, Lost, Refused
+from s3_uploader.stores.ftp.replies import Lost, Refused
 from s3_uploader.stores.ftp.session import Session
 
 PART = ".s3-uploader-part"

@@ -17,6 +17,9 @@ import msgspec
 
 from s3_uploader.core.text import LONGEST_QUOTE, quoted
 
+UNKNOWN_COMMAND = (500, 502, 504)
+"""Codes of the reply to a command that the server does not know."""
+
 
 class Refused(Exception):
     """The server said no: ``code`` is the reply's number, ``text`` the whole reply, ``verb`` the command's first word.
@@ -177,63 +180,6 @@ def parse_working_directory(reply: str) -> str:
     """The path in a reply to ``PWD``, in which quotes are doubled; empty if there is none."""
     found = re.match(r'257 "((?:[^"]|"")*)"', reply)
     return unwire(found[1].replace('""', '"')) if found else ""
-
-
-class Listed(msgspec.Struct, frozen=True):
-    """One line of a listing: the name in the form of :func:`os.fsdecode`; ``kind`` is ``file`` or ``dir`` or other."""
-
-    name: str
-    kind: str
-    size: int | None
-    modified: float | None
-
-
-_KINDS = {"-": "file", "d": "dir"}
-_UNIX_LINE = re.compile(
-    rb"([-bcdlps])[-rwxsStTl][^ ]* .*? ([0-9]{1,19}) +"
-    rb"(?:[^ 0-9]{3,6} +[0-9]{1,2}|[0-9]{1,2} +[^ 0-9]{3,6}|[0-9]{4}-[0-9]{2}-[0-9]{2})"
-    rb" +(?:[0-9]{4}|[0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?) (.+)",
-    re.DOTALL,
-)
-_DOS_LINE = re.compile(
-    rb"[0-9]{2}-[0-9]{2}-[0-9]{2,4} +[0-9]{1,2}:[0-9]{2}(?:[AP]M)? +(<DIR>|[0-9]{1,19}) (.+)", re.DOTALL
-)
-
-
-def parse_listed(line: bytes) -> Listed | None:
-    """One line of what ``MLSD`` sent (RFC 3659, 7.2) or ``LIST``, ``None`` if it is of no kind that is known.
-
-    ``LIST`` has no standard; nearly all servers do as ``ls -l`` does, those of Windows as ``dir``.
-    """
-    facts, space, name = line.partition(b" ")
-    if b"=" in facts:
-        return _from_facts(facts.decode("latin-1"), os.fsdecode(name)) if space else None
-    found = _UNIX_LINE.fullmatch(line)
-    if found:
-        kind = found[1].decode()
-        name = found[3].partition(b" -> ")[0] if kind == "l" else found[3]
-        return Listed(os.fsdecode(name), _KINDS.get(kind, "other"), int(found[2]), None)
-    found = _DOS_LINE.fullmatch(line)
-    if found:
-        size = None if found[1] == b"<DIR>" else int(found[1])
-        # The size stands at the right of its column, the name after one blank, behind <DIR> after more.
-        name = found[2].lstrip() if size is None else found[2]
-        return Listed(os.fsdecode(name), "dir" if size is None else "file", size, None)
-    return None
-
-
-def _from_facts(facts: str, name: str) -> Listed:
-    values = {}
-    for item in facts.split(";"):
-        key, _, value = item.partition("=")
-        values[key.strip().lower()] = value.strip()
-    size = values.get("size", "")
-    return Listed(
-        name=name,
-        kind=values.get("type", "").lower(),
-        size=int(size) if size.isascii() and size.isdigit() and len(size) < 20 else None,
-        modified=parse_time(values.get("modify", "")),
-    )
 
 
 def os_reason(error: BaseException) -> str:

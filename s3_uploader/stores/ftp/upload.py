@@ -8,68 +8,25 @@ before it renames, and a second writer that comes between the two loses its file
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 
-from s3_uploader.core.errors import ConflictError, KeyRefused, ProofError, Scope, StoreError
-from s3_uploader.core.model import OnConflict, Proof, Receipt
+from s3_uploader.core.errors import ProofError, StoreError
+from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source
-from s3_uploader.stores.ftp.content import Content, proof_of
-from s3_uploader.stores.ftp.directories import KnownDirectories
-from s3_uploader.stores.ftp.learned import Learned, Names
-from s3_uploader.stores.ftp.names import is_plain, is_stored_as, name_changed, stands_exactly
-from s3_uploader.stores.ftp.parts import NAMES, PartNames
+from s3_uploader.stores.ftp.conflict import KeyDecision, Site, Target
+from s3_uploader.stores.ftp.content import Content
+from s3_uploader.stores.ftp.learned import Names
+from s3_uploader.stores.ftp.names import is_plain, is_stored_as, name_changed
+from s3_uploader.stores.ftp.parts import NAMES
 from s3_uploader.stores.ftp.proving import Prover
+from s3_uploader.stores.ftp.renaming import without_rename
 from s3_uploader.stores.ftp.replies import Refused
 from s3_uploader.stores.ftp.session import Session
-from s3_uploader.stores.keys import derived_key
 from s3_uploader.stores.workers import UploadTask
 
 _REFUSED_NAME = (450, 501, 550, 551, 553)
-
-
-class Site(msgspec.Struct, frozen=True, kw_only=True):
-    """What all uploads of a store share.
-
-    :param temporary_names: ``auto``, ``hidden``, ``visible`` or ``none``; see the configuration.
-    :param address: writes a key for a message.
-    :param naming: holds off other uploads to names that the server may take for the same.
-    """
-
-    parts: PartNames
-    learned: Learned
-    directories: KnownDirectories
-    temporary_names: str
-    address: Callable[[str], str]
-    naming: Callable[[UploadTask, str], contextlib.AbstractContextManager[None]]
-
-
-class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """Under which key the file is to be stored.
-
-    :param was: the length of what is there and may be replaced, ``None`` if the name is free.
-    :param is_readable: whether that could be read.
-    """
-
-    key: str
-    was: int | None = None
-    is_readable: bool = True
-
-
-class Existing(msgspec.Struct, frozen=True):
-    """What is at a path already, held against the source.
-
-    :param same: whether the content is the source's; ``None`` if it could not be examined.
-    :param proof: how we know, if it is.
-    :param checksum: as a receipt spells it.
-    :param etag: ``sha256:…`` of what is there, empty if that is not known.
-    """
-
-    same: bool | None
-    proof: Proof = Proof.NONE
-    checksum: str = ""
-    etag: str = ""
 
 
 class Renaming(msgspec.Struct, frozen=True):
@@ -95,9 +52,9 @@ class FtpUpload:
         self._key = key
         self._source = source
         self._options = options
-        self._replaces = replaces
         self._site = site
         self._content = Content(task, source)
+        self._decision = KeyDecision(key, source, options, replaces, content=self._content, site=site)
         self._prover = Prover(task, self._content, minimum=options.minimum_proof, address=site.address(key))
         self._has_sent = False
         self._renaming: Renaming | None = None
@@ -112,10 +69,10 @@ class FtpUpload:
         found = self._after_lost_rename(session)
         if found is not None:
             return found
-        decision = self._decide(session)
+        decision = self._decision.decide(session)
         if isinstance(decision, Receipt):
             return decision
-        directory = self._path(session, self._key).rpartition("/")[0] or "/"
+        directory = self._decision.path(session, self._key).rpartition("/")[0] or "/"
         if self._site.temporary_names == "none":
             return self._send_directly(session, directory, decision)
         proof = self._sent_before(session)
@@ -128,90 +85,10 @@ class FtpUpload:
             self._try_name(session, directory)
         with self._site.naming(self._task, self._key):
             # One more look, so that the moment in which a second writer can slip in is short.
-            decision = self._decide(session)
+            decision = self._decision.decide(session)
             if isinstance(decision, Receipt):
                 return decision
             return self._name_it(session, decision, proof)
-
-    def _path(self, session: Session, key: str) -> str:
-        return f"{session.base.rstrip('/')}/{key}"
-
-    # ------------------------------------------------------------------------------------------ what is there
-
-    def _decide(self, session: Session) -> Receipt | Target:
-        """The key to store under, or the receipt of what is there already.
-
-        :raises ConflictError: if other content is in the way.
-        """
-        on_conflict = self._options.on_conflict
-        for key in self._keys():
-            path = self._path(session, key)
-            size = session.size(path)
-            if size is None:
-                return Target(key=key)
-            self._make_sure_of_name(session, key)
-            existing = self._examine(session, path, size)
-            if existing.same:
-                return self._receipt(key, (existing.proof, existing.checksum), already_there=True)
-            if on_conflict is OnConflict.OVERWRITE or (self._replaces and existing.etag == self._replaces):
-                return Target(key=key, was=size, is_readable=existing.same is not None)
-            if self._site.temporary_names == "none" and self._is_broken_off(session, path, size):
-                return Target(key=key, was=size)
-        fact = "exists already with other content" if existing.same is False else "exists already and cannot be read"
-        raise ConflictError(
-            f"{self._site.address(self._key)} {fact}.",
-            hint="Look at both; on_conflict: keep-both or overwrite lets this file through.",
-            existing=existing.etag,
-        )
-
-    def _is_broken_off(self, session: Session, path: str, size: int) -> bool:
-        """Whether what is there is the beginning of the file: a killed run left it, and nothing is lost with it."""
-        if size >= self._source.size:
-            return False
-        with contextlib.suppress(Refused):
-            return size == 0 or self._content.read_back(session, path, most=size) == self._content.beginning(size)
-        return False
-
-    def _make_sure_of_name(self, session: Session, key: str) -> None:
-        """What is found under a name may be a file of another name, for a server to which the two are one."""
-        if self._site.learned.names is Names.KEPT and all(map(is_plain, key.split("/"))):
-            return
-        exactly = stands_exactly(session, key)
-        if exactly is False or (exactly is None and self._options.on_conflict is OnConflict.OVERWRITE):
-            raise KeyRefused(
-                f"The FTP server takes {self._site.address(key)} for a file of another name that is there already.",
-                hint="Give one of the two another name.",
-            )
-
-    def _keys(self) -> Iterator[str]:
-        yield self._key
-        if self._options.on_conflict is OnConflict.KEEP_BOTH:
-            yield derived_key(self._key, self._content.digest("sha256"))
-
-    def _examine(self, session: Session, path: str, size: int) -> Existing:
-        """Compare what is at ``path`` with the source: by the server's hash, else by reading it."""
-        algorithm = session.features.algorithm
-        strong_enough = proof_of(algorithm) >= max(self._options.minimum_proof, Proof.MD5)
-        if size == self._source.size and algorithm not in ("", "crc32") and strong_enough:
-            theirs = session.digest(path, size)
-            if theirs:
-                etag = f"sha256:{theirs}" if algorithm == "sha256" else ""
-                if theirs == self._content.digest(algorithm):
-                    return Existing(True, proof_of(algorithm), f"{algorithm}:{theirs}", etag)
-                if etag or not self._replaces:
-                    return Existing(False, etag=etag)
-        # A length that the server tells wrongly must not make a second content of the first.
-        if size != self._source.size and not self._replaces and session.other_size(path) != self._source.size:
-            return Existing(False)
-        try:
-            theirs = self._content.read_back(session, path, most=max(size, self._source.size))
-        except Refused:
-            # A server that lets us write but not read: there is no telling.
-            return Existing(False if size != self._source.size else None)
-        etag = f"sha256:{theirs}"
-        if theirs == self._content.digest("sha256"):
-            return Existing(True, Proof.CHECKSUM, etag, etag)
-        return Existing(False, etag=etag)
 
     # ------------------------------------------------------------------------------------------ sending
 
@@ -279,7 +156,7 @@ class FtpUpload:
         self._site.directories.ensure(session, directory, hidden=False)
         if self._options.minimum_proof is not Proof.NONE:
             self._look_before(session, directory, target.key)
-        path = self._path(session, target.key)
+        path = self._decision.path(session, target.key)
         with self._site.naming(self._task, target.key):
             was = target.was
             if was is not None and session.delete(path):
@@ -288,7 +165,7 @@ class FtpUpload:
             session.store(path, self._content.chunks(session.features.algorithm))
             proof = self._prover.prove(session, path, was=was)
         self.temporary_path = ""
-        return self._receipt(target.key, proof)
+        return self._decision.receipt(target.key, proof)
 
     def _look_before(self, session: Session, directory: str, key: str) -> None:
         """Whether the server tells what is there, and keeps the name."""
@@ -343,7 +220,7 @@ class FtpUpload:
 
     def _name_it(self, session: Session, target: Target, proof: tuple[Proof, str]) -> Receipt:
         """Give the finished file its name, and look whether it has it."""
-        path = self._path(session, target.key)
+        path = self._decision.path(session, target.key)
         was = target.was
         if was == self._source.size and not target.is_readable and session.delete(path):
             # Afterwards nothing would tell the new from the old.
@@ -356,11 +233,11 @@ class FtpUpload:
             if session.size(path) is None:
                 raise self._without_rename(session, refused) from None
             # IIS and FileZilla Server do not replace. If we are not to either, somebody was quicker after our look.
-            decision = self._decide(session)
+            decision = self._decision.decide(session)
             if isinstance(decision, Receipt):
                 return decision
             target, was = decision, decision.was
-            path = self._path(session, target.key)
+            path = self._decision.path(session, target.key)
             if was is not None and session.delete(path):
                 was = None
             session.rename(self.temporary_path, path)
@@ -369,7 +246,7 @@ class FtpUpload:
         self._renaming = None
         self.temporary_path = ""
         self._leave_scratch(session)
-        return self._receipt(target.key, proof)
+        return self._decision.receipt(target.key, proof)
 
     def _leave_scratch(self, session: Session) -> None:
         if self.scratch:
@@ -392,12 +269,12 @@ class FtpUpload:
         renaming, self._renaming = self._renaming, None
         if renaming is None or session.size(renaming.origin, thoroughly=True) is not None:
             return None
-        path = self._path(session, renaming.target.key)
+        path = self._decision.path(session, renaming.target.key)
         size = session.size(path)
         if size is None:
             self.temporary_path = ""
             return None
-        existing = self._examine(session, path, size)
+        existing = self._decision.examine(session, path, size)
         if existing.same is False:
             return None
         self.temporary_path = ""
@@ -411,24 +288,4 @@ class FtpUpload:
                 hint="Let the FTP user read what it has written.",
             )
         self._leave_scratch(session)
-        return self._receipt(renaming.target.key, proof)
-
-    def _receipt(self, key: str, proof: tuple[Proof, str], *, already_there: bool = False) -> Receipt:
-        return Receipt(
-            key=key,
-            size=self._source.size,
-            proof=proof[0],
-            checksum=proof[1],
-            etag=f"sha256:{self._content.digest('sha256')}",
-            already_there=already_there,
-        )
-
-
-def without_rename(refused: Refused, address: str) -> StoreError:
-    """The error of a server that renames nothing."""
-    return StoreError(
-        f"The FTP server does not let us rename what was sent for {address}: {refused.text}.",
-        code=str(refused.code),
-        scope=Scope.DESTINATION,
-        hint="Give the FTP user the right to rename, or set temporary_names to none.",
-    )
+        return self._decision.receipt(renaming.target.key, proof)

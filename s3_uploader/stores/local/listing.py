@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError
 from s3_uploader.stores.keys import path_segments
 from s3_uploader.stores.listing import Entry
-from s3_uploader.stores.local.store import code_of, reason_of
+from s3_uploader.stores.local.errors import code_of, reason_of
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20

@@ -1,0 +1,223 @@
+"""A control connection that has logged in to an FTP server: its commands, their replies and their time limits."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from s3_uploader.stores.ftp.control import Control, raise_for
+from s3_uploader.stores.ftp.learned import Learned
+from s3_uploader.stores.ftp.replies import (
+    Features,
+    Lost,
+    Refused,
+    os_reason,
+    parse_features,
+    parse_working_directory,
+    shown_reply,
+    wire,
+)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How to reach a server."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    path: str
+    tls: bool
+    ca_file: str | None
+    timeout_seconds: float
+    connect_timeout_seconds: float = 30
+
+    def __repr__(self) -> str:
+        return f"Settings({self.user}@{self.host}:{self.port}{self.path})"
+
+
+class CommandConnection:
+    """One connection, used by one thread at a time; only :meth:`interrupt` may come from another one.
+
+    :param remaining: seconds that the current user of the session has left; no single wait is longer than that, nor
+        than ``settings.timeout_seconds``.
+    :param learned: what is known of the server, shared by all its sessions.
+    """
+
+    def __init__(self, settings: Settings, *, remaining: Callable[[], float], learned: Learned | None = None) -> None:
+        self.remaining = remaining
+        self.learned = Learned() if learned is None else learned
+        self.last_used = time.monotonic()
+        self.step = "connect"
+        """How far the login came: ``connect``, ``tls``, ``login``, ``path`` or ``ready``."""
+        self.welcome = ""
+        """What the server said when we connected."""
+        self.base = "/"
+        """The directory under which files are stored, absolute."""
+        self.features = Features(utf8=False, mlst=False, mdtm=False, hash_command="", algorithm="")
+        self._settings = settings
+        self._control: Control | None = None
+        self._context: ssl.SSLContext | None = None
+        self._interrupted = False
+
+    def connect(self) -> None:
+        """Connect, log in and enter the directory.
+
+        :raises Refused: if the server refuses the login, TLS or the path.
+        :raises Lost: if there is no connection to be had.
+        """
+        given = self.remaining
+        ends_at = time.monotonic() + self._settings.connect_timeout_seconds
+        self.remaining = lambda: min(given(), ends_at - time.monotonic())
+        try:
+            self._log_in()
+        except (Refused, Lost) as error:
+            error.step = self.step
+            self.close()
+            raise
+        except BaseException:
+            self.close()
+            raise
+        self.remaining = given
+
+    @property
+    def usable(self) -> bool:
+        """Whether the connection is still of use."""
+        return self._control is not None and self._control.usable
+
+    @property
+    def tls_version(self) -> str:
+        """The version of TLS in use, empty without TLS."""
+        encrypted = None if self._control is None else self._control.tls
+        return "" if encrypted is None else encrypted.version() or ""
+
+    def command(self, line: str, *, extra_seconds: float = 0.0) -> str:
+        """Send one command and return its reply.
+
+        :param extra_seconds: seconds to wait beyond the usual limit, for a command that takes the server long.
+        """
+        control = self.live()
+        control.send(line, seconds=self.limit())
+        return self.reply(line.partition(" ")[0], extra_seconds=extra_seconds)
+
+    def alive(self) -> bool:
+        """Whether the server still answers, after a pause in which it may have hung up."""
+        try:
+            self.command("NOOP")
+        except Refused:
+            return True
+        except Lost:
+            return False
+        return True
+
+    def interrupt(self) -> None:
+        """Make every blocking call of the session fail now, and every later one; from any thread."""
+        self._interrupted = True
+        control = self._control
+        if control is not None:
+            control.interrupt()
+
+    def quit(self, *, seconds: float = 1.0) -> None:
+        """Take leave and close."""
+        if self.usable:
+            self.remaining = lambda: seconds
+            with contextlib.suppress(Refused, Lost):
+                self.command("QUIT")
+        self.close()
+
+    def close(self) -> None:
+        """Close without a word."""
+        if self._control is not None:
+            self._control.close()
+
+    # For what else goes on beside it.
+
+    def live(self) -> Control:
+        """The connection, as long as it is of use.
+
+        :raises Lost: if it was closed.
+        """
+        if self._control is None or self._interrupted:
+            raise Lost("it was closed")
+        return self._control
+
+    def reply(self, verb: str, *, extra_seconds: float = 0.0, at_most: float | None = None) -> str:
+        """The next reply.
+
+        :raises Refused: if it is a refusal.
+        """
+        limit = self.limit(extra_seconds)
+        reply = self.live().reply(seconds=limit if at_most is None else min(limit, at_most))
+        self.last_used = time.monotonic()
+        if reply[:3] == "421":
+            # It announces that the server hangs up.
+            self.live().usable = False
+        return raise_for(reply, verb)
+
+    def limit(self, extra_seconds: float = 0.0) -> float:
+        """How long the next wait may take."""
+        # Never 0, which would mean a socket that does not block.
+        return max(0.05, min(self._settings.timeout_seconds + extra_seconds, self.remaining()))
+
+    # The login.
+
+    def _log_in(self) -> None:
+        settings = self._settings
+        try:
+            self._control = Control(settings.host, settings.port, seconds=self.limit())
+        except OSError as error:
+            raise Lost(os_reason(error)) from error
+        self.welcome = shown_reply(self.reply(""))
+        if settings.tls:
+            self.step = "tls"
+            self._context = ssl.create_default_context(cafile=settings.ca_file)
+            self.command("AUTH TLS")
+            self._control.start_tls(self._context, settings.host, seconds=self.limit())
+        self.step = "login"
+        reply = self.command(f"USER {wire(settings.user)}")
+        if reply[0] == "3":
+            reply = self.command(f"PASS {wire(settings.password)}")
+        if reply[0] != "2":
+            # 332 asks for an account, which nobody has had for decades.
+            raise Refused(reply, "PASS")
+        if settings.tls:
+            self.step = "tls"
+            self.command("PBSZ 0")
+            self.command("PROT P")
+        self.features = self._negotiate()
+        self.step = "ready"
+        self.command("TYPE I")
+        self.step = "path"
+        if settings.path not in ("", "/"):
+            self.command(f"CWD {wire(settings.path)}")
+        # Absolute from here on: relative to the directory of the login where the path was relative.
+        base = settings.path if settings.path.startswith("/") else self._working_directory()
+        self.base = "/" + base.strip("/")
+        self.step = "ready"
+
+    def _negotiate(self) -> Features:
+        try:
+            features = parse_features(self.command("FEAT"))
+        except Refused:
+            # Servers without FEAT may know MLST all the same: it is tried when it is needed.
+            return Features(utf8=False, mlst=False, mdtm=False, hash_command="", algorithm="")
+        if features.utf8:
+            with contextlib.suppress(Refused):
+                self.command("OPTS UTF8 ON")
+        if features.hash_command.startswith("HASH "):
+            try:
+                self.command(f"OPTS {features.hash_command}")
+            except Refused:
+                features = msgspec.structs.replace(features, hash_command="", algorithm="")
+        return features
+
+    def _working_directory(self) -> str:
+        reply = self.command("PWD")
+        found = parse_working_directory(reply)
+        if not found.startswith("/"):
+            raise self.live().out_of_step(reply)
+        return found

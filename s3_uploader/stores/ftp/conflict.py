@@ -1,0 +1,168 @@
+"""Under which key a file is stored at an FTP server: what is there already, is it the same content, and what now."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from s3_uploader.core.errors import ConflictError, KeyRefused
+from s3_uploader.core.model import OnConflict, Proof, Receipt
+from s3_uploader.stores.base import PutOptions, Source
+from s3_uploader.stores.ftp.content import Content, proof_of
+from s3_uploader.stores.ftp.directories import KnownDirectories
+from s3_uploader.stores.ftp.learned import Learned, Names
+from s3_uploader.stores.ftp.names import is_plain, stands_exactly
+from s3_uploader.stores.ftp.parts import PartNames
+from s3_uploader.stores.ftp.replies import Refused
+from s3_uploader.stores.ftp.session import Session
+from s3_uploader.stores.keys import derived_key
+from s3_uploader.stores.workers import UploadTask
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """What all uploads of a store share.
+
+    :param temporary_names: ``auto``, ``hidden``, ``visible`` or ``none``; see the configuration.
+    :param address: writes a key for a message.
+    :param naming: holds off other uploads to names that the server may take for the same.
+    """
+
+    parts: PartNames
+    learned: Learned
+    directories: KnownDirectories
+    temporary_names: str
+    address: Callable[[str], str]
+    naming: Callable[[UploadTask, str], contextlib.AbstractContextManager[None]]
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """Under which key the file is to be stored.
+
+    :param was: the length of what is there and may be replaced, ``None`` if the name is free.
+    :param is_readable: whether that could be read.
+    """
+
+    key: str
+    was: int | None = None
+    is_readable: bool = True
+
+
+class Existing(msgspec.Struct, frozen=True):
+    """What is at a path already, held against the source.
+
+    :param same: whether the content is the source's; ``None`` if it could not be examined.
+    :param proof: how we know, if it is.
+    :param checksum: as a receipt spells it.
+    :param etag: ``sha256:…`` of what is there, empty if that is not known.
+    """
+
+    same: bool | None
+    proof: Proof = Proof.NONE
+    checksum: str = ""
+    etag: str = ""
+
+
+class KeyDecision:
+    """Decides for one file. Asks the server each time."""
+
+    def __init__(
+        self, key: str, source: Source, options: PutOptions, replaces: str, *, content: Content, site: Site
+    ) -> None:
+        self._key = key
+        self._source = source
+        self._options = options
+        self._replaces = replaces
+        self._content = content
+        self._site = site
+
+    def decide(self, session: Session) -> Receipt | Target:
+        """The key to store under, or the receipt of what is there already.
+
+        :raises ConflictError: if other content is in the way.
+        """
+        on_conflict = self._options.on_conflict
+        for key in self._keys():
+            path = self.path(session, key)
+            size = session.size(path)
+            if size is None:
+                return Target(key=key)
+            self._make_sure_of_name(session, key)
+            existing = self.examine(session, path, size)
+            if existing.same:
+                return self.receipt(key, (existing.proof, existing.checksum), already_there=True)
+            if on_conflict is OnConflict.OVERWRITE or (self._replaces and existing.etag == self._replaces):
+                return Target(key=key, was=size, is_readable=existing.same is not None)
+            if self._site.temporary_names == "none" and self._is_broken_off(session, path, size):
+                return Target(key=key, was=size)
+        fact = "exists already with other content" if existing.same is False else "exists already and cannot be read"
+        raise ConflictError(
+            f"{self._site.address(self._key)} {fact}.",
+            hint="Look at both; on_conflict: keep-both or overwrite lets this file through.",
+            existing=existing.etag,
+        )
+
+    def _is_broken_off(self, session: Session, path: str, size: int) -> bool:
+        """Whether what is there is the beginning of the file: a killed run left it, and nothing is lost with it."""
+        if size >= self._source.size:
+            return False
+        with contextlib.suppress(Refused):
+            return size == 0 or self._content.read_back(session, path, most=size) == self._content.beginning(size)
+        return False
+
+    def _make_sure_of_name(self, session: Session, key: str) -> None:
+        """What is found under a name may be a file of another name, for a server to which the two are one."""
+        if self._site.learned.names is Names.KEPT and all(map(is_plain, key.split("/"))):
+            return
+        exactly = stands_exactly(session, key)
+        if exactly is False or (exactly is None and self._options.on_conflict is OnConflict.OVERWRITE):
+            raise KeyRefused(
+                f"The FTP server takes {self._site.address(key)} for a file of another name that is there already.",
+                hint="Give one of the two another name.",
+            )
+
+    def _keys(self) -> Iterator[str]:
+        yield self._key
+        if self._options.on_conflict is OnConflict.KEEP_BOTH:
+            yield derived_key(self._key, self._content.digest("sha256"))
+
+    def examine(self, session: Session, path: str, size: int) -> Existing:
+        """Compare what is at ``path`` with the source: by the server's hash, else by reading it."""
+        algorithm = session.features.algorithm
+        strong_enough = proof_of(algorithm) >= max(self._options.minimum_proof, Proof.MD5)
+        if size == self._source.size and algorithm not in ("", "crc32") and strong_enough:
+            theirs = session.digest(path, size)
+            if theirs:
+                etag = f"sha256:{theirs}" if algorithm == "sha256" else ""
+                if theirs == self._content.digest(algorithm):
+                    return Existing(True, proof_of(algorithm), f"{algorithm}:{theirs}", etag)
+                if etag or not self._replaces:
+                    return Existing(False, etag=etag)
+        # A length that the server tells wrongly must not make a second content of the first.
+        if size != self._source.size and not self._replaces and session.other_size(path) != self._source.size:
+            return Existing(False)
+        try:
+            theirs = self._content.read_back(session, path, most=max(size, self._source.size))
+        except Refused:
+            # A server that lets us write but not read: there is no telling.
+            return Existing(False if size != self._source.size else None)
+        etag = f"sha256:{theirs}"
+        if theirs == self._content.digest("sha256"):
+            return Existing(True, Proof.CHECKSUM, etag, etag)
+        return Existing(False, etag=etag)
+
+    def receipt(self, key: str, proof: tuple[Proof, str], *, already_there: bool = False) -> Receipt:
+        """The receipt of the file under that key."""
+        return Receipt(
+            key=key,
+            size=self._source.size,
+            proof=proof[0],
+            checksum=proof[1],
+            etag=f"sha256:{self._content.digest('sha256')}",
+            already_there=already_there,
+        )
+
+    def path(self, session: Session, key: str) -> str:
+        """The absolute path of a key at the server."""
+        return f"{session.base.rstrip('/')}/{key}"

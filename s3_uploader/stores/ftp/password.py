@@ -1,0 +1,37 @@
+"""Where the password of an FTP user is found: in the configuration, in a file, or in the environment."""
+
+from __future__ import annotations
+
+import os
+
+from s3_uploader.core.errors import Scope, StoreError
+
+
+def find_password(user: str, *, variable: str, file_name: str | None, password: str | None) -> str:
+    """The password itself if it is given, else what the file or the environment variable holds.
+
+    :raises StoreError: if there is none.
+    """
+    if password is not None:
+        return password
+    if file_name is not None:
+        try:
+            with open(file_name, encoding="utf-8", errors="surrogateescape") as file:
+                return file.read().rstrip("\r\n")
+        except OSError as error:
+            raise StoreError(
+                f"The password file {file_name} cannot be read: {(error.strerror or str(error)).lower()}.",
+                code="NoPassword",
+                scope=Scope.DESTINATION,
+            ) from None
+    found = os.environ.get(variable)
+    if found is not None:
+        return found
+    if user == "anonymous":
+        return "anonymous@"
+    raise StoreError(
+        f"There is no password for the FTP user {user}.",
+        code="NoPassword",
+        scope=Scope.DESTINATION,
+        hint=f"Put it into the environment variable {variable}, or name a file that holds it in password_file.",
+    )

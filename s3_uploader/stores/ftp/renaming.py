@@ -1,0 +1,38 @@
+"""Whether an FTP server lets us rename what was sent, which every upload under a temporary name needs."""
+
+from __future__ import annotations
+
+from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.stores.ftp.replies import Lost, Refused, wire
+from s3_uploader.stores.ftp.server import Server
+from s3_uploader.stores.ftp.session import Session
+
+
+def make_sure_of_rename(session: Session, server: Server) -> None:
+    """Where a rename was refused in an earlier run, try that one again before anything is sent.
+
+    :raises StoreError: if it is refused again.
+    """
+    path = server.learned.refusing("rename")
+    if not path:
+        return
+    try:
+        session.command(f"RNFR {wire(path)}")
+    except Refused as refused:
+        if session.size(path) is not None:
+            raise without_rename(refused, server.name) from None
+    except Lost as lost:
+        raise server.login_error(lost) from None
+    else:
+        session.delete(path)
+    server.learned.refused("rename", "")
+
+
+def without_rename(refused: Refused, address: str) -> StoreError:
+    """The error of a server that renames nothing."""
+    return StoreError(
+        f"The FTP server does not let us rename what was sent for {address}: {refused.text}.",
+        code=str(refused.code),
+        scope=Scope.DESTINATION,
+        hint="Give the FTP user the right to rename, or set temporary_names to none.",
+    )

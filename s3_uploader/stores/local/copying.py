@@ -1,0 +1,209 @@
+"""One file's way into the archive directory: copy, sync, read back, and give it its name without replacing another."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+
+from s3_uploader.core.errors import ConflictError, ProofError, SourceChanged
+from s3_uploader.core.files import sync_directory, write_all
+from s3_uploader.core.model import OnConflict, Proof, Receipt
+from s3_uploader.core.text import shown_name
+from s3_uploader.stores.base import PutOptions, Source
+from s3_uploader.stores.keys import derived_key
+from s3_uploader.stores.local import files
+from s3_uploader.stores.local.errors import reason_of
+from s3_uploader.stores.workers import UploadTask
+
+_CHUNK = 1 << 20
+
+
+class FileCopy:
+    """One file's way into its directory."""
+
+    def __init__(
+        self,
+        task: UploadTask,
+        directory: int,
+        key: str,
+        source: Source,
+        options: PutOptions,
+        replaces: str,
+        *,
+        address: str,
+    ) -> None:
+        self._task = task
+        self._directory = directory
+        self._key = key
+        self._name = key.rpartition("/")[2]
+        self._source = source
+        self._options = options
+        self._replaces = replaces
+        self._address = address
+        self._temporary = f".{hashlib.sha256(os.fsencode(key)).hexdigest()[:16]}.s3-uploader-part"
+
+    def run(self) -> Receipt:
+        """Store the file, or find out that it is there already."""
+        if self._taken(self._name):
+            # Worth a look before copying: after a crash between upload and removal this is the normal case.
+            digest = self._source_digest()
+            existing = self._digest_at(self._name)
+            if existing == digest:
+                return self._already_there(self._key, digest)
+            if not self._may_replace(existing):
+                if self._options.on_conflict is OnConflict.FAIL:
+                    raise self._conflict(self._address, existing)
+                derived = derived_key(self._key, digest)
+                if self._digest_at(derived.rpartition("/")[2]) == digest:
+                    return self._already_there(derived, digest)
+        with files.exclusive_file(self._directory, self._temporary, pause=self._task.pause) as descriptor:
+            digest = self._copy(descriptor)
+            self._task.check()
+            return self._name_it(digest)
+
+    def _name_it(self, digest: str) -> Receipt:
+        """Give the finished file its name, as the conflict policy says."""
+        if self._move_to(self._name):
+            return self._stored(self._key, digest)
+        existing = self._digest_at(self._name)
+        if existing == digest:
+            return self._already_there(self._key, digest)
+        if self._may_replace(existing):
+            os.rename(self._temporary, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+            return self._stored(self._key, digest)
+        if self._options.on_conflict is OnConflict.FAIL:
+            raise self._conflict(self._address, existing)
+        derived = derived_key(self._key, digest)
+        name = derived.rpartition("/")[2]
+        if self._move_to(name):
+            return self._stored(derived, digest)
+        if self._digest_at(name) == digest:
+            return self._already_there(derived, digest)
+        raise self._conflict(f"{self._address} and {shown_name(name)} beside it", existing)
+
+    def _may_replace(self, existing: str | None) -> bool:
+        return self._options.on_conflict is OnConflict.OVERWRITE or (
+            self._replaces != "" and existing == self._replaces
+        )
+
+    def _move_to(self, name: str) -> bool:
+        return files.move_without_replacing(self._directory, self._temporary, name)
+
+    def _stored(self, key: str, digest: str) -> Receipt:
+        sync_directory(self._directory)
+        size = self._source.size
+        return Receipt(key=key, size=size, proof=Proof.CHECKSUM, checksum=f"sha256:{digest}", etag=digest)
+
+    def _already_there(self, key: str, digest: str) -> Receipt:
+        """Whoever put it there may have been killed before it was safe on the disk, so make it safe now."""
+        name = key.rpartition("/")[2]
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        files.remove_abandoned(self._directory, self._temporary)
+        sync_directory(self._directory)
+        return Receipt(
+            key=key,
+            size=self._source.size,
+            proof=Proof.CHECKSUM,
+            checksum=f"sha256:{digest}",
+            etag=digest,
+            already_there=True,
+        )
+
+    def _conflict(self, address: str, existing: str | None) -> ConflictError:
+        return ConflictError(
+            f"{address} exists already with other content.",
+            hint="Look at both; on_conflict: keep-both or overwrite lets this file through.",
+            existing=existing or "",
+        )
+
+    def _taken(self, name: str) -> bool:
+        try:
+            os.stat(name, dir_fd=self._directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _digest_at(self, name: str) -> str | None:
+        """SHA-256 of the regular file ``name``; ``None`` if there is none or it cannot be read."""
+        try:
+            # Without O_NONBLOCK a FIFO of that name would keep us waiting for a writer.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            descriptor = os.open(name, flags, dir_fd=self._directory)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG):
+                return None
+            raise
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            return self._digest_of(descriptor, status.st_size)
+        finally:
+            os.close(descriptor)
+
+    def _copy(self, descriptor: int) -> str:
+        """Copy the source, make it durable and read it back; returns the SHA-256 of both."""
+        sent = hashlib.sha256()
+        offset = 0
+        while offset < self._source.size:
+            self._task.check()
+            chunk = self._read_source(offset)
+            sent.update(chunk)
+            write_all(descriptor, chunk)
+            offset += len(chunk)
+        # As a copy for the archive the file keeps its time, where the file system has one.
+        with contextlib.suppress(OSError):
+            status = os.fstat(self._source.descriptor)
+            os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
+        os.fsync(descriptor)
+        # Now clean, the pages can go, so that what is read back comes from the disk or the server, where the file
+        # system heeds the advice.
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        fresh = os.open(self._temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory)
+        try:
+            # One byte more than there should be, to see that there are no more.
+            stored = self._digest_of(fresh, self._source.size + 1)
+        finally:
+            os.close(fresh)
+        if stored != sent.hexdigest():
+            raise ProofError(f"What was read back of {self._address} is not what was written.")
+        return stored
+
+    def _source_digest(self) -> str:
+        digest = hashlib.sha256()
+        offset = 0
+        while offset < self._source.size:
+            self._task.check()
+            chunk = self._read_source(offset)
+            digest.update(chunk)
+            offset += len(chunk)
+        return digest.hexdigest()
+
+    def _read_source(self, offset: int) -> bytes:
+        try:
+            chunk = os.pread(self._source.descriptor, min(_CHUNK, self._source.size - offset), offset)
+        except OSError as error:
+            raise SourceChanged(f"The source cannot be read at byte {offset}: {reason_of(error)}.") from error
+        if not chunk:
+            raise SourceChanged(f"The source ends at byte {offset}, not {self._source.size}.")
+        return chunk
+
+    def _digest_of(self, descriptor: int, size: int) -> str:
+        digest = hashlib.sha256()
+        offset = 0
+        while offset < size:
+            self._task.check()
+            chunk = os.pread(descriptor, min(_CHUNK, size - offset), offset)
+            if not chunk:
+                break
+            digest.update(chunk)
+            offset += len(chunk)
+        return digest.hexdigest()

@@ -1,0 +1,32 @@
+"""Where the password of an FTP user is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from s3_uploader.core.errors import StoreError
+from s3_uploader.stores.ftp.password import find_password
+
+VARIABLE = "S3_UPLOADER_FTP_PASSWORD"
+
+
+def find(user: str = "u", *, file_name: str | None = None, password: str | None = None) -> str:
+    """The password with the usual variable."""
+    return find_password(user, variable=VARIABLE, file_name=file_name, password=password)
+
+
+def test_password_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The password comes from the configuration, a file or the environment; a missing one is one clear sentence."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    (tmp_path / "password").write_text("from file\n")
+    assert find(password="given") == "given"
+    assert find(file_name=str(tmp_path / "password")) == "from file"
+    assert find("anonymous") == "anonymous@"
+    with pytest.raises(StoreError, match=r"no password for the FTP user u\. Put it into .* S3_UPLOADER_FTP_PASSWORD"):
+        find()
+    monkeypatch.setenv(VARIABLE, "from environment")
+    assert find() == "from environment"
+    with pytest.raises(StoreError, match="cannot be read: no such file"):
+        find(file_name=str(tmp_path / "missing"))
