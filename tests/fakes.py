@@ -16,6 +16,7 @@ from s3_uploader.core.errors import ConflictError, ObjectGone, Scope, StateError
 from s3_uploader.core.events import Event
 from s3_uploader.core.model import Candidate, Finding, Fingerprint, Left, OnConflict, Proof, Receipt, RunReport
 from s3_uploader.ledger.rows import FailingRow, ShippedRow
+from s3_uploader.run.admission import Admission
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.run.pipeline import Limits, Pipeline
 from s3_uploader.run.routing import Route, Routes
@@ -23,6 +24,7 @@ from s3_uploader.run.settlement import Settlement
 from s3_uploader.spool.layouts.base import Globs, Layout
 from s3_uploader.spool.layouts.dated import DatedLayout, utc_epoch
 from s3_uploader.spool.layouts.tree import TreeLayout
+from s3_uploader.spool.removable import Removable
 from s3_uploader.spool.root import Names, SpoolRoot
 from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties, ignore
 
@@ -488,6 +490,14 @@ class Harness:
                 max_runtime_seconds=self.max_runtime,
                 max_in_flight=self.max_in_flight,
                 max_bytes_in_flight=self.max_bytes,
+            ),
+            admission=Admission(
+                root,
+                settle_seconds=10,
+                known_failure=self.settlement.failures.known,
+                is_remembered=self.settlement.is_remembered,
+                sleep=clock.sleep,
+                removable=None if self.settlement.keeps else Removable(root),
             ),
             plan=Routes(Route(prefix=self.key_prefix, options=PutOptions(on_conflict=self.on_conflict))),
             news=self.news,

@@ -20,6 +20,7 @@ from s3_uploader.monitoring.log import Log, Verbosity, stream_writer
 from s3_uploader.monitoring.monitor import Monitoring
 from s3_uploader.run import assembly
 from s3_uploader.run import run as app
+from s3_uploader.run.context import RunContext
 
 _WANTED_DESCRIPTORS = 4096
 _COUNTING_SECONDS = 2.0
@@ -142,7 +143,7 @@ def _run_loaded(
     with log, subscribers(configuration, log, progress=progress, around=around) as (emit, measure, beat):
         report = app.run_once(
             configuration,
-            app.RunContext(
+            RunContext(
                 emit=emit,
                 measure=measure,
                 stop=stop,

@@ -16,6 +16,7 @@ from s3_uploader.inspection.preview import measured_before
 from s3_uploader.monitoring.logging_adapter import LoggingAdapter
 from s3_uploader.monitoring.monitor import Monitoring, NoTail
 from s3_uploader.run import run as app
+from s3_uploader.run.context import RunContext
 from s3_uploader.service.inotify import file_system_events
 from s3_uploader.service.watch import DEFAULT_INTERVAL, SaysOnce, Wakeup, Watch
 
@@ -44,7 +45,7 @@ def upload_once(configuration: AnyConfig) -> RunReport:
     try:
         return app.run_once(
             loaded,
-            app.RunContext(
+            RunContext(
                 emit=fan_out([log, monitoring]),
                 beat=monitoring.beat,
                 measure=monitoring.measure if loaded.metrics_file or loaded.ping_url else None,

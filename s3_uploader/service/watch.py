@@ -22,6 +22,7 @@ from s3_uploader.core.events import Emit, Event, LocalTrouble, Measure, Notice, 
 from s3_uploader.core.model import Left, RunReport
 from s3_uploader.run import assembly
 from s3_uploader.run import run as app
+from s3_uploader.run.context import RunContext
 from s3_uploader.stores.base import Memory, Store
 from s3_uploader.stores.wrappers.base import KeptStore, PassedOnMemory
 
@@ -73,7 +74,7 @@ class Watch:
     :param load: gives the configuration; called at the start and at each reload.
     :param emit: told what a person should read: trouble once, not once in each pass.
     :param monitor: told everything.
-    :param measure: see :class:`s3_uploader.run.run.RunContext`.
+    :param measure: see :class:`s3_uploader.run.context.RunContext`.
     :param interval: seconds between two passes when nothing wakes the loop earlier.
     :param events: see :data:`StartEvents`; ``None`` where there is no such thing.
     :param status: told in one line what the loop does, for a service manager.
@@ -81,7 +82,7 @@ class Watch:
     :param reloading: called when the configuration is about to be loaded anew.
     :param configured: called with the configuration that holds from now on, at the start and after each reload.
     :param make_store: makes the store of a configuration, see :func:`s3_uploader.run.assembly.build_store`.
-    :param is_rehearsal: see :class:`s3_uploader.run.run.RunContext`.
+    :param is_rehearsal: see :class:`s3_uploader.run.context.RunContext`.
     """
 
     def __init__(
@@ -168,7 +169,7 @@ class Watch:
         try:
             report = app.run_once(
                 config,
-                app.RunContext(
+                RunContext(
                     emit=self._emit,
                     stop=self._stop,
                     clock=self._clock,

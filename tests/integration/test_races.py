@@ -150,7 +150,8 @@ def test_a_producer_that_never_rests(tmp_path: Path, kind: str) -> None:
 
 RUN = """
 import sys, time
-from s3_uploader.run.run import RunContext, run_once
+from s3_uploader.run.context import RunContext
+from s3_uploader.run.run import run_once
 from s3_uploader.config.schema import Config, LocalDestination
 base = sys.argv[1]
 archive = LocalDestination(path=base + "/archive")

@@ -49,7 +49,8 @@ def test_a_run_with_nothing_to_do_loads_nothing_that_only_looks(tmp_path: Path) 
     (tmp_path / "spool" / "attic").mkdir(parents=True)
     (tmp_path / "spool" / "attic" / "fresh").touch()
     script = (
-        "import sys; from s3_uploader import config; from s3_uploader.run.run import RunContext, run_once\n"
+        "import sys; from s3_uploader import config; from s3_uploader.run.context import RunContext\n"
+        "from s3_uploader.run.run import run_once\n"
         f"settings = {{'base_dir': {str(tmp_path / 'spool')!r}, 'bucket': 'b', 'layout': 'tree',"
         f" 'state_dir': {str(tmp_path / 'state')!r}}}\n"
         "settings = config.from_mapping(settings, source='x')\n"

@@ -1,0 +1,167 @@
+"""The store's answers: waited for, and what each means for its file, the destination and the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from s3_uploader.core.control import Clock, StopRequest
+from s3_uploader.core.counters import RunEnd
+from s3_uploader.core.errors import ConflictError, Scope, SourceChanged, StoreError, UploadCancelled
+from s3_uploader.core.model import Left, Receipt
+from s3_uploader.run import second_copy
+from s3_uploader.run.circuit_breaker import CircuitBreaker
+from s3_uploader.run.concurrency import AdaptiveLimit
+from s3_uploader.run.ending import Ending
+from s3_uploader.run.file_task import FileTask, why_changed
+from s3_uploader.run.in_flight import UploadsInFlight
+from s3_uploader.run.settlement import Settlement
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+_LOOK_SECONDS_AFTER_STOP = 1.0
+
+
+class Answers:
+    """Takes the uploads that are answered, and deals with their files.
+
+    :param submit: hands a file to the store once more.
+    :param may_be_its_name: whether a failure of a file with that path or key proves nothing yet.
+    """
+
+    def __init__(
+        self,
+        flight: UploadsInFlight,
+        settlement: Settlement,
+        *,
+        window: AdaptiveLimit,
+        breaker: CircuitBreaker[FileTask],
+        ending: Ending,
+        clock: Clock,
+        stop: StopRequest,
+        beat: Callable[[], None],
+        submit: Callable[[FileTask], None],
+        may_be_its_name: Callable[[str], bool],
+    ) -> None:
+        self._flight = flight
+        self._settlement = settlement
+        self._window = window
+        self._breaker = breaker
+        self._ending = ending
+        self._clock = clock
+        self._stop = stop
+        self._beat = beat
+        self._submit = submit
+        self._may_be_its_name = may_be_its_name
+        settlement.second_copies.wait = self._wait_for_looks
+
+    def take(self) -> None:
+        """Take what is answered, without waiting, and settle a batch that is due."""
+        while self._flight.has_landed():
+            self._take_one(timeout=0.0)
+        if self._breaker.must_trip(in_flight=len(self._flight), now=self._clock.monotonic()):
+            self._blame_destination()
+        if self._settlement.seconds_until_due() == 0.0:
+            self._settlement.commit_batch()
+            self.heed_refusal()
+
+    def wait(self, *, at_most: float = 1.0) -> None:
+        """Wait for an answer, but no longer than until the next thing is due."""
+        self._beat()
+        due = self._settlement.seconds_until_due()
+        self._take_one(timeout=at_most if due is None else min(at_most, due))
+        self.take()
+
+    def heed_refusal(self) -> None:
+        """A destination that turned out to be the spool ends the run."""
+        refusal = self._settlement.second_copies.refusal
+        if refusal is not None:
+            self._ending.abandon(RunEnd.DESTINATION, refusal)
+
+    def close_doubts(self) -> None:
+        """At the end of the run what is still in doubt is the files' own if any other came through."""
+        if not self._breaker.successes and self._breaker.is_in_doubt:
+            self._blame_destination()
+        for upload, error in self._breaker.take_doubts():
+            self._blame_file(upload, error)
+
+    def let_go(self, upload: FileTask, reason: Left, detail: str) -> None:
+        """A file stays, and nothing is wrong with it."""
+        upload.file.close()
+        self._settlement.directories.settle(upload.file.candidate.directory, removed=False)
+        self._settlement.leftovers.leave(upload.file.candidate, reason, detail)
+
+    def _wait_for_looks(self, looks: Sequence[Future[Receipt]]) -> None:
+        until = self._clock.monotonic() + second_copy.SECONDS
+        stopped_until = self._clock.monotonic() + _LOOK_SECONDS_AFTER_STOP
+
+        def go_on() -> bool:
+            self._beat()
+            return self._clock.monotonic() < (stopped_until if self._stop.requests else until)
+
+        self._flight.wait_for(looks, go_on=go_on)
+
+    def _take_one(self, *, timeout: float) -> None:
+        landed = self._flight.landed(timeout)
+        if landed is None:
+            return
+        upload, answer = landed
+        if isinstance(answer, StoreError):
+            self._take_failure(upload, answer)
+            return
+        self._window.succeeded(size=upload.file.fingerprint.size, now=self._clock.monotonic())
+        self._settlement.add(upload, answer)
+        for doubtful, error in self._breaker.succeeded():
+            self._blame_file(doubtful, error)
+
+    def _take_failure(self, upload: FileTask, error: StoreError) -> None:
+        if self._may_replace(upload, error):
+            self._settlement.directories.settle(upload.file.candidate.directory, removed=False)
+            self._submit(upload)
+            return
+        changed = why_changed(upload.file)
+        if isinstance(error, SourceChanged) or (changed is not None and error.scope is Scope.FILE):
+            self.let_go(upload, changed or Left.CHANGED, "it changed while it was uploaded")
+        elif isinstance(error, UploadCancelled) and error.code != "DeadlineExceeded":
+            self.let_go(upload, Left.POSTPONED, "")
+        elif not self._breaker.failed(
+            upload,
+            error,
+            successes_before=upload.successes_before,
+            failed_before=upload.failed_before,
+            now=self._clock.monotonic(),
+            may_be_its_name=self._may_be_its_name(upload.key),
+        ):
+            self._blame_file(upload, error)
+
+    def _may_replace(self, upload: FileTask, error: StoreError) -> bool:
+        """Whether all that is in the way is an older state of this file, which we put there ourselves."""
+        if self._ending.is_due() or upload.replaces or not isinstance(error, ConflictError):
+            return False
+        if self._settlement.superseded.has(upload.key, error):
+            upload.replaces = error.existing
+        return bool(upload.replaces)
+
+    def _blame_file(self, upload: FileTask, error: StoreError) -> None:
+        if error.retryable or error.code == "DeadlineExceeded":
+            self._window.struggled()
+        self._settlement.directories.settle(upload.file.candidate.directory, removed=False)
+        self._settlement.failures.record(
+            upload,
+            code=error.code,
+            message=error.message,
+            hint=error.hint,
+            is_conflict=isinstance(error, ConflictError),
+        )
+        upload.file.close()
+
+    def _blame_destination(self) -> None:
+        doubts = self._breaker.take_doubts()
+        if self._ending.error is None:
+            self._settlement.failures.tell(*doubts[0])
+            self._ending.abandon(RunEnd.DESTINATION, doubts[0][1])
+        for upload, error in doubts:
+            self._settlement.directories.settle(upload.file.candidate.directory, removed=False)
+            self._settlement.failures.suspect(upload, error)
+            upload.file.close()

@@ -1,0 +1,74 @@
+"""When and why a run ends, and what its report says of that."""
+
+from __future__ import annotations
+
+from s3_uploader.core.control import Clock, StopRequest
+from s3_uploader.core.counters import RunCounters, RunEnd
+from s3_uploader.core.errors import StateError, StoreError
+from s3_uploader.core.events import Emit, Notice
+from s3_uploader.core.model import RunReport
+
+
+class Ending:
+    """Knows whether a run takes in more files. The first reason to end it stays, but for a stop that was asked for.
+
+    :param max_runtime_seconds: the run's time budget, from now on.
+    :ivar reason: why the run ends; ``None`` while it goes on.
+    :ivar error: what made the run be abandoned.
+    """
+
+    def __init__(self, stop: StopRequest, *, clock: Clock, max_runtime_seconds: float | None) -> None:
+        self._stop = stop
+        self._clock = clock
+        self._max_runtime_seconds = max_runtime_seconds
+        self.began = clock.monotonic()
+        self.reason: RunEnd | None = None
+        self.error: Exception | None = None
+
+    def is_due(self) -> bool:
+        """Whether the run takes in no more files."""
+        if self.reason is None:
+            if self._stop.requests:
+                self.reason = RunEnd.SIGNAL
+            elif (
+                self._max_runtime_seconds is not None
+                and self._clock.monotonic() - self.began >= self._max_runtime_seconds
+            ):
+                self.reason = RunEnd.BUDGET
+        return self.reason is not None
+
+    def abandon(self, reason: RunEnd, error: Exception) -> None:
+        """End the run for an error; the first one counts."""
+        self.is_due()
+        if self.error is None:
+            self.error = error
+            # Whoever asked for a stop is told that there was one.
+            if self.reason is not RunEnd.SIGNAL:
+                self.reason = reason
+
+    def report(
+        self, counters: RunCounters, *, base_dir: str, destination: str, started_at: float, emit: Emit
+    ) -> RunReport:
+        """The report of the run, which is over; an error that ended it is said."""
+        reason, error = self.reason or RunEnd.DONE, self.error
+        if error is not None:
+            level = "info" if reason is RunEnd.DESTINATION_BUSY else "error"
+            emit(Notice(level, _sentence(reason, error), about=reason.value))
+        return counters.report(
+            reason,
+            base_dir=base_dir,
+            destination=destination,
+            started_at=started_at,
+            duration=self._clock.monotonic() - self.began,
+            message="" if error is None else str(error),
+            code=error.code if isinstance(error, (StoreError, StateError)) else "",
+            signal_number=self._stop.signal_number,
+        )
+
+
+def _sentence(reason: RunEnd, error: Exception) -> str:
+    if reason is RunEnd.DESTINATION:
+        return f"The run was abandoned, all files are kept: {error}"
+    if reason is RunEnd.STATE:
+        return f"The run was ended, since what it ships cannot be recorded; files are kept: {error}"
+    return str(error)

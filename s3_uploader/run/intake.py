@@ -1,0 +1,206 @@
+"""Which files go to the store next: each candidate is considered, opened, put off, left or sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from s3_uploader.core.control import Clock
+from s3_uploader.core.counters import RunEnd
+from s3_uploader.core.descriptors import OUT_OF_DESCRIPTORS
+from s3_uploader.core.errors import DestinationBusy, StoreError
+from s3_uploader.core.model import Candidate, Left
+from s3_uploader.run.admission import Admission
+from s3_uploader.run.answers import Answers
+from s3_uploader.run.circuit_breaker import CircuitBreaker
+from s3_uploader.run.concurrency import AdaptiveLimit
+from s3_uploader.run.deferral import Deferral
+from s3_uploader.run.ending import Ending
+from s3_uploader.run.file_task import FileTask
+from s3_uploader.run.in_flight import UploadsInFlight
+from s3_uploader.run.opening import open_store
+from s3_uploader.run.routing import Routes
+from s3_uploader.run.settlement import Settlement
+from s3_uploader.spool.open_file import OpenFile
+from s3_uploader.stores.base import Store
+
+
+class Intake:
+    """Takes candidates in, as long as there is room for them.
+
+    :param submit: hands a file to the store.
+    :param max_open_files: fewer are open once the kernel gives out no more descriptors.
+    :ivar store_is_open: the store is opened when the first file is ready, and only then.
+    :ivar passed_over: paths of files that were under way when this scan began.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        admission: Admission,
+        flight: UploadsInFlight,
+        settlement: Settlement,
+        answers: Answers,
+        window: AdaptiveLimit,
+        breaker: CircuitBreaker[FileTask],
+        deferral: Deferral,
+        ending: Ending,
+        plan: Routes,
+        clock: Clock,
+        beat: Callable[[], None],
+        submit: Callable[[FileTask], None],
+        max_open_files: int,
+        max_bytes_in_flight: int,
+    ) -> None:
+        self._store = store
+        self._admission = admission
+        self._flight = flight
+        self._settlement = settlement
+        self._answers = answers
+        self._window = window
+        self._breaker = breaker
+        self._deferral = deferral
+        self._ending = ending
+        self._plan = plan
+        self._clock = clock
+        self._beat = beat
+        self._submit = submit
+        self._most_open = max_open_files
+        self._max_bytes_in_flight = max_bytes_in_flight
+        self.store_is_open = False
+        self.passed_over: set[str] = set()
+
+    def is_full(self) -> bool:
+        """Whether no more files may be under way just now."""
+        return (
+            len(self._flight) >= self._window.width
+            or len(self._flight) >= self._most_open
+            or self._flight.bytes >= self._max_bytes_in_flight
+            or self._breaker.must_wait(in_flight=len(self._flight), now=self._clock.monotonic())
+        )
+
+    def has_many_open(self) -> bool:
+        """Whether so many files are open that some should be settled first."""
+        return len(self._flight) + self._settlement.open_files >= self._most_open
+
+    def consider(self, candidate: Candidate, *, may_defer: bool = True) -> None:
+        """Send a candidate, put it off, or leave it.
+
+        :param may_defer: it may be put off until others have told what the destination does.
+        """
+        # Most of a spool may be too young: nothing is worked out before it is needed.
+        if self.passed_over and candidate.path in self.passed_over:
+            return
+        if candidate.name.startswith(".") and self._settlement.is_taken(candidate.path):
+            return
+        if len(self._flight) and self._flight.is_sending(self._plan(candidate).key):
+            self._settlement.leftovers.leave(candidate, Left.POSTPONED, "an older file of the same key is under way")
+            return
+        file = self._decide(candidate)
+        if not isinstance(file, OpenFile):
+            reason, detail = file
+            if self._admission.stuck is not None:
+                self._settlement.leftovers.cannot_remove(candidate, *self._admission.stuck)
+            elif reason is Left.UNREADABLE:
+                self._settlement.leftovers.cannot_read(candidate, detail)
+            elif reason is Left.UNDECODABLE:
+                self._settlement.leftovers.skip(candidate.directory, candidate.name, reason, detail)
+            else:
+                self._settlement.leftovers.leave(candidate, reason, detail)
+            return
+        try:
+            failed_before = self._settlement.failures.known(candidate.path) is not None
+            if failed_before and may_defer and not self._breaker.successes and self._deferral.has_room_for_failed():
+                self._deferral.failed.append(candidate)
+                file.close()
+                return
+            if self._breaker.is_in_doubt and may_defer and self._deferral.may_be_its_name(candidate.path):
+                # Whose error it is, a plain name tells.
+                self._deferral.unplain.append(candidate)
+                file.close()
+                return
+            if not self._ensure_store():
+                file.close()
+                self._settlement.leftovers.leave(candidate, Left.POSTPONED, "")
+                return
+        except BaseException:
+            file.close()
+            raise
+        if (failed_before and self._is_still_stuck(file)) or not self._may_send(file):
+            return
+        shipment = self._plan(candidate)
+        self._submit(
+            FileTask(
+                file,
+                shipment.key,
+                self._clock.monotonic(),
+                successes_before=self._breaker.successes,
+                failed_before=failed_before,
+                options=shipment.options,
+            )
+        )
+
+    def _is_still_stuck(self, file: OpenFile) -> bool:
+        """Whether a file that was shipped and could not be removed, or moved, still cannot be.
+
+        It is not sent again to learn that.
+        """
+        try:
+            error = self._settlement.failures.why_still_stuck(file)
+            if error is None:
+                return False
+            upload = FileTask(file, self._plan(file.candidate).key, self._clock.monotonic(), 0, failed_before=True)
+            self._settlement.failures.record_undisposed(upload, error)
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+        return True
+
+    def _may_send(self, file: OpenFile) -> bool:
+        """Whether a file is no delivery of ours that has come back to the spool by way of the destination."""
+        copies = self._settlement.second_copies
+        copies.suspect(file)
+        self._answers.heed_refusal()
+        if file.descriptor >= 0 and copies.refusal is None:
+            return True
+        file.close()
+        self._settlement.leftovers.leave(file.candidate, Left.POSTPONED, "")
+        return False
+
+    def _decide(self, candidate: Candidate) -> OpenFile | tuple[Left, str]:
+        """Ask the admission; where too many files are open for one more, close some first."""
+        while True:
+            try:
+                return self._admission.decide(candidate, now=self._clock.now())
+            except OSError as error:
+                if error.errno not in OUT_OF_DESCRIPTORS:
+                    raise
+                if not self._close_some():
+                    return Left.UNREADABLE, f"{error.strerror}, by this program or on this machine"
+
+    def _close_some(self) -> bool:
+        """Have fewer files open from now on; ``False`` if none is."""
+        count = len(self._flight) + self._settlement.open_files
+        self._most_open = max(1, min(self._most_open, count * 3 // 4))
+        self._window.narrow(max(1, min(self._window.width, self._most_open // 2)))
+        if self._settlement.open_files:
+            self._settlement.commit()
+        elif len(self._flight):
+            self._answers.wait()
+        return count > 0 and not self._ending.is_due()
+
+    def _ensure_store(self) -> bool:
+        if not self.store_is_open:
+            try:
+                if not open_store(self._store, must_end=self._ending.is_due, beat=self._beat):
+                    return False
+            except DestinationBusy as error:
+                self._ending.abandon(RunEnd.DESTINATION_BUSY, error)
+                return False
+            except StoreError as error:
+                self._ending.abandon(RunEnd.DESTINATION, error)
+                return False
+            self.store_is_open = True
+            self._flight.take_over_loop()
+        return True
