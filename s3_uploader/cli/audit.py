@@ -23,6 +23,7 @@ from s3_uploader.ledger import ShippedRow
 from s3_uploader.ledger.snapshot import Snapshot
 from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.run import assembly
+from s3_uploader.run.place import open_place
 from s3_uploader.stores.listing import Entry, Inventory
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _audited(
         )
         summary = work.run(snapshot.rows(), bounds)
         if options.spool:
-            with assembly.open_place(configuration) as place:
+            with open_place(configuration) as place:
                 audit_spool(place, snapshot, deep=options.deep, address=inventory.address, tell=tell, summary=summary)
         return summary
     finally:

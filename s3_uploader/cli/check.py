@@ -19,6 +19,7 @@ from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.state_directory import check_state_directory
 from s3_uploader.run import assembly
 from s3_uploader.run.needs import check_needs, check_telling
+from s3_uploader.run.place import open_place, verify_mounts
 from s3_uploader.spool import echoes
 from s3_uploader.spool.check import check_layout, check_spool, check_writers, probe_file
 from s3_uploader.spool.removable import ReadOnlySpool, refuse_read_only
@@ -35,8 +36,8 @@ def check(config_file: str, *, as_json: bool) -> int:
     local: list[Finding] = []
     ledger_path = ""
     try:
-        assembly.verify_mounts(configuration)
-        with assembly.open_place(configuration) as place:
+        verify_mounts(configuration)
+        with open_place(configuration) as place:
             if configuration.on_success != "keep":
                 refuse_read_only(place.root)
             local += check_spool(place.root, layout=configuration.layout)
@@ -104,7 +105,7 @@ def _told(local: list[Finding], remote: list[Finding], *, as_json: bool) -> int:
 def _look_for_echo(configuration: Config, key: str) -> list[Finding]:
     """Whether an object that has just been stored is seen in the spool: then the destination leads back there."""
     try:
-        with assembly.open_place(configuration) as place:
+        with open_place(configuration) as place:
             found = echoes.find(place.root, key, seconds=_ECHO_SECONDS)
             if found is None:
                 return []
@@ -118,7 +119,7 @@ def _look_for_spool(configuration: Config, store: Store) -> list[Finding]:
     """Whether a file that has just been made in the spool is seen at the destination."""
     prefix = assembly.constant_prefix(configuration)
     try:
-        with assembly.open_place(configuration) as place, probe_file(place.root) as (name, size):
+        with open_place(configuration) as place, probe_file(place.root) as (name, size):
             receipt = Receipt(key=prefix + name, size=size, proof=Proof.NONE)
             store.confirm(receipt, deadline=time.monotonic() + _ECHO_SECONDS).result(_ECHO_SECONDS)
     except (UploaderError, OSError, TimeoutError):

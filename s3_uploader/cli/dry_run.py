@@ -12,6 +12,7 @@ from s3_uploader.core.text import counted, shown_name, shown_size, shown_text
 from s3_uploader.inspection import preview
 from s3_uploader.ledger import Ledger
 from s3_uploader.run import assembly
+from s3_uploader.run.place import open_place
 from s3_uploader.spool.root import Names
 
 
@@ -19,7 +20,7 @@ def dry_run(configuration: Config, *, as_json: bool) -> int:
     """Print what a run would ship and what it would leave, and why."""
     clock = Clock()
     skipped: Counter[str] = Counter()
-    with assembly.open_place(configuration) as place, Ledger.open_readonly(place.ledger_path) as ledger:
+    with open_place(configuration) as place, Ledger.open_readonly(place.ledger_path) as ledger:
         store = assembly.build_store(configuration, notice=lambda level, sentence: None, memory=None)
 
         def skip(names: Names, name: str, reason: Left, detail: str) -> None:

@@ -13,7 +13,8 @@ from s3_uploader.core.model import RunReport
 from s3_uploader.ledger import Ledger, RunRow
 from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.run.admission import Admission, Decision, survey
-from s3_uploader.run.assembly import SIGHTINGS, Place, build_store, open_place
+from s3_uploader.run.assembly import SIGHTINGS, build_store
+from s3_uploader.run.place import Place, open_place
 from s3_uploader.spool.layouts.base import Skip
 from s3_uploader.spool.sightings import Sightings
 

@@ -25,7 +25,8 @@ from s3_uploader.health.observations import FullDisk, FutureFiles, HolderSeen, O
 from s3_uploader.inspection.preview import look
 from s3_uploader.ledger import FailingRow, Ledger, RunRow
 from s3_uploader.ledger.state_directory import ledger_path
-from s3_uploader.run.assembly import Place, build_globs, move_directory, open_place, verify_mounts
+from s3_uploader.run.assembly import build_globs, move_directory
+from s3_uploader.run.place import Place, open_place, verify_mounts
 from s3_uploader.spool.holder import Holder, holder_of
 from s3_uploader.spool.layouts.base import ScanStopped, is_stranger
 from s3_uploader.spool.layouts.strangers import look_at

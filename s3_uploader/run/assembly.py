@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -20,23 +19,17 @@ from s3_uploader.config.schema import (
     MoveTo,
     S3Destination,
 )
-from s3_uploader.core.errors import SpoolError
 from s3_uploader.core.model import Candidate, OnConflict, Proof
-from s3_uploader.core.text import names_are_utf8
-from s3_uploader.ledger import LEDGER_NAME
-from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.run.routing import Route, Routes
 from s3_uploader.spool.layouts.base import Globs, Layout
-from s3_uploader.spool.mounts import Directory, KnownMounts, leads_into
 from s3_uploader.spool.removal import MoveTarget
-from s3_uploader.spool.root import SpoolRoot
 from s3_uploader.stores.base import Compression, Memory, PutOptions, Store
 from s3_uploader.stores.listing import Inventory
 from s3_uploader.stores.wrappers.base import LazyStore
 
 if TYPE_CHECKING:
-    from s3_uploader.spool.claims import Claims
+    pass
 
 ENDPOINT_MEMORY = "endpoint:"
 """What a store learned of its endpoint stands in the ledger under names that begin so."""
@@ -172,18 +165,6 @@ def shipping_store(
     return CompressingStore(store, directory=state_dir, formats=formats)
 
 
-def open_claims(place: Place) -> Claims | None:
-    """Where files are taken by rename, ``None`` where the configuration has no ``claim_dir``.
-
-    :raises SpoolError: if it cannot be used.
-    """
-    if place.config.claim_dir is None:
-        return None
-    from s3_uploader.spool.claims import Claims
-
-    return Claims(place.root, os.path.abspath(place.config.claim_dir))
-
-
 def build_plan(config: Config) -> Routes:
     """How each file is shipped: the general rule, and those of the configuration's locations."""
     special = [
@@ -290,33 +271,6 @@ SIGHTINGS = "sightings"
 """Under which name the ledger keeps what runs have seen of files whose writers may be elsewhere."""
 
 
-def directories_of(config: Config) -> list[Directory]:
-    """The directories that must not be mistaken for empty mount points."""
-    found = [Directory("base_dir", config.base_dir, config.must_be_mount)]
-    if isinstance(config.destination, LocalDestination):
-        own = config.destination.must_be_mount
-        must_be_mount = config.must_be_mount if own is None else own
-        found.append(Directory("The destination", config.destination.path, must_be_mount))
-    # Set to true, it is meant for where the data lies and goes; what is moved aside may lie anywhere.
-    aside = False if config.must_be_mount is False else None
-    for policy in (config.on_success, config.on_failure):
-        if isinstance(policy, MoveTo):
-            found.append(Directory("move_to", move_directory(policy), aside))
-    return found
-
-
-def verify_mounts(config: Config, *, environ: Mapping[str, str] = os.environ, note: bool = False) -> None:
-    """Make sure that the directories of a configuration lie where they lay before.
-
-    :param note: remember what they lie on now.
-    :raises NotMounted: if one does not.
-    """
-    known = KnownMounts(os.path.dirname(ledger_path(config, environ=environ)))
-    found = known.verify(directories_of(config))
-    if note:
-        known.note(found)
-
-
 def build_inventory(config: Config, *, notice: Callable[[str, str], None]) -> Inventory:
     """What reads the destination; it is reached as uploads reach it, with the same credentials."""
     destination = config.destination
@@ -338,78 +292,3 @@ def _settings(destination: S3Destination | FtpDestination | LocalDestination) ->
     for name in ("on_conflict", "minimum_proof"):
         del settings[name]
     return settings
-
-
-class Place(msgspec.Struct, frozen=True):
-    """An open spool and where its state lives."""
-
-    config: Config
-    root: SpoolRoot
-    layout: Layout
-    state_dir: str
-
-    @property
-    def ledger_path(self) -> str:
-        """Where the ledger is, or would be."""
-        return os.path.join(self.state_dir, LEDGER_NAME)
-
-
-@contextmanager
-def open_place(config: Config, *, environ: Mapping[str, str] = os.environ) -> Iterator[Place]:
-    """Open the spool of a configuration and make sure that nothing of our own lies where it would be shipped.
-
-    :raises SpoolError: if the spool cannot be used.
-    """
-    root = SpoolRoot(config.base_dir)
-    try:
-        state_dir = os.path.dirname(ledger_path(config, environ=environ))
-        _refuse_overlap(config, root, state_dir)
-        _refuse_other_bytes(config)
-        yield Place(config, root, build_layout(config), state_dir)
-    finally:
-        root.close()
-
-
-def _refuse_other_bytes(config: Config) -> None:
-    """What the configuration names in UTF-8 must not get other bytes in the encoding of a program that embeds this."""
-    if not names_are_utf8() and not repr(config).isascii():
-        raise SpoolError(
-            "The configuration holds names that are not ASCII, and this program writes names in another encoding than "
-            "UTF-8.",
-            hint="Start it with PYTHONUTF8=1 or under a UTF-8 locale.",
-        )
-
-
-def _refuse_overlap(config: Config, root: SpoolRoot, state_dir: str) -> None:
-    base = os.path.realpath(config.base_dir)
-    if _is_within(state_dir, base):
-        raise SpoolError(
-            f"The state directory {state_dir} lies in the spool {config.base_dir}.",
-            hint="Set state_dir to a directory outside the spool.",
-        )
-    for key, policy in (("on_success", config.on_success), ("on_failure", config.on_failure)):
-        if isinstance(policy, MoveTo):
-            target = move_directory(policy)
-            if key == "on_failure" and os.path.realpath(target) == base:
-                continue
-            if _is_within(target, base) or leads_into(target, root):
-                raise SpoolError(
-                    f"{key}: {target} lies in the spool {config.base_dir}; what is moved there would be shipped again.",
-                    hint="Name a directory outside the spool.",
-                )
-    if config.claim_dir is not None and (_is_within(config.claim_dir, base) or leads_into(config.claim_dir, root)):
-        raise SpoolError(
-            f"claim_dir {config.claim_dir} lies in the spool {config.base_dir}.", hint="Put it beside the spool."
-        )
-    if isinstance(config.destination, LocalDestination):
-        target = config.destination.path
-        if _is_within(target, base) or _is_within(base, os.path.realpath(target)):
-            raise SpoolError(
-                f"The destination {target} and the spool {config.base_dir} contain one another.",
-                hint="Keep them apart.",
-            )
-
-
-def _is_within(path: str, base: str) -> bool:
-    real = os.path.realpath(path)
-    return real == base or real.startswith(base.rstrip("/") + "/")

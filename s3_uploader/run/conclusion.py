@@ -13,8 +13,9 @@ from s3_uploader.core.text import shown_name
 from s3_uploader.health import notices
 from s3_uploader.health.said import Sayings
 from s3_uploader.ledger import EndpointMemory, Ledger, reserve
-from s3_uploader.run.assembly import SIGHTINGS, Place, build_globs
+from s3_uploader.run.assembly import SIGHTINGS, build_globs
 from s3_uploader.run.context import RunContext
+from s3_uploader.run.place import Place
 from s3_uploader.run.settlement import Settlement
 from s3_uploader.spool.sightings import Sightings, unseen_in_words
 

@@ -19,10 +19,8 @@ from s3_uploader.run.admission import Admission
 from s3_uploader.run.assembly import (
     ENDPOINT_MEMORY,
     SIGHTINGS,
-    Place,
     build_plan,
     failure_policy,
-    open_claims,
     shipping_store,
     success_policy,
 )
@@ -30,6 +28,7 @@ from s3_uploader.run.conclusion import DELIVERED, conclude
 from s3_uploader.run.context import RunContext
 from s3_uploader.run.disposition import FailurePolicy
 from s3_uploader.run.pipeline import Limits, Pipeline
+from s3_uploader.run.place import Place, open_claims
 from s3_uploader.run.settlement import Settlement
 from s3_uploader.spool.lock import Lock
 from s3_uploader.spool.removable import Removable

@@ -12,7 +12,8 @@ from s3_uploader.core.errors import UploaderError
 from s3_uploader.core.model import Candidate, Finding, Fingerprint, Severity
 from s3_uploader.core.text import shown_name
 from s3_uploader.ledger import Ledger
-from s3_uploader.run.assembly import Place, failure_policy, open_claims, success_policy
+from s3_uploader.run.assembly import failure_policy, success_policy
+from s3_uploader.run.place import Place, open_claims
 from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.spool.removal import MoveTarget
 from s3_uploader.spool.root import SpoolRoot

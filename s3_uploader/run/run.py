@@ -16,14 +16,10 @@ from s3_uploader.core.events import (
 from s3_uploader.core.model import Problem, RunReport
 from s3_uploader.health import notices
 from s3_uploader.ledger import create_state_directory
-from s3_uploader.run.assembly import (
-    Place,
-    open_place,
-    verify_mounts,
-)
 from s3_uploader.run.context import RunContext
 from s3_uploader.run.locked_run import locked_run
 from s3_uploader.run.measuring import measure_not_begun
+from s3_uploader.run.place import Place, open_place, verify_mounts
 from s3_uploader.spool.lock import Lock, acquire
 from s3_uploader.spool.removable import refuse_read_only
 

@@ -14,7 +14,7 @@ from s3_uploader.inspection.audit.discrepancies import Discrepancy, Kind, Summar
 from s3_uploader.inspection.preview import look
 from s3_uploader.ledger import Ledger, ShippedRow
 from s3_uploader.ledger.snapshot import Snapshot, SpoolFile
-from s3_uploader.run.assembly import Place
+from s3_uploader.run.place import Place
 from s3_uploader.spool.root import Names
 
 _CHUNK = 1 << 20

@@ -11,8 +11,8 @@ import pytest
 from s3_uploader import config
 from s3_uploader.core.model import Finding, Severity
 from s3_uploader.ledger import LEDGER_NAME
-from s3_uploader.run.assembly import open_place
 from s3_uploader.run.needs import check_needs, check_telling
+from s3_uploader.run.place import open_place
 
 OK, NOTE, WARNING, ERROR = Severity.OK, Severity.NOTE, Severity.WARNING, Severity.ERROR
 

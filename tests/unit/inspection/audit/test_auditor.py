@@ -24,7 +24,7 @@ from s3_uploader.inspection.audit.spool import audit_spool
 from s3_uploader.ledger import Ledger, ShippedRow
 from s3_uploader.ledger.schema import APPLICATION_ID, MIGRATIONS
 from s3_uploader.ledger.snapshot import Bounds, Snapshot, SpoolFile
-from s3_uploader.run.assembly import open_place
+from s3_uploader.run.place import open_place
 from s3_uploader.stores.listing import CannotList, Entry, key_order
 from s3_uploader.stores.local.listing import LocalInventory
 from s3_uploader.stores.s3.listing import parse_iso, parse_page
