@@ -10,10 +10,10 @@ from s3_uploader.core.errors import KeyRefused, Scope, StoreError
 from s3_uploader.core.model import Receipt
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import PutOptions, Source
-from s3_uploader.stores.ftp.conflict import Site
+from s3_uploader.stores.file_servers.conflict import Site
+from s3_uploader.stores.file_servers.parts import remove
+from s3_uploader.stores.file_servers.pool import SessionPool
 from s3_uploader.stores.ftp.errors import FULL, transfer_error
-from s3_uploader.stores.ftp.parts import remove
-from s3_uploader.stores.ftp.pool import SessionPool
 from s3_uploader.stores.ftp.replies import Lost, Refused
 from s3_uploader.stores.ftp.session import Session
 from s3_uploader.stores.ftp.upload import FtpUpload
@@ -34,7 +34,7 @@ class Attempts:
     def __init__(
         self,
         *,
-        pool: SessionPool,
+        pool: SessionPool[Session],
         site: Site,
         retry: RetryPolicy,
         random: Callable[[], float],

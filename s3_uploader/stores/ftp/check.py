@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from s3_uploader.core.errors import DestinationBusy, StoreError
 from s3_uploader.core.model import Finding, Proof, Severity
 from s3_uploader.stores.base import ignore
-from s3_uploader.stores.ftp.learned import Learned, Names
-from s3_uploader.stores.ftp.lock import RemoteLock
-from s3_uploader.stores.ftp.names import learn_names
-from s3_uploader.stores.ftp.parts import PartNames
+from s3_uploader.stores.file_servers.learned import Learned, Names
+from s3_uploader.stores.file_servers.lock import RemoteLock
+from s3_uploader.stores.file_servers.names import learn_names
+from s3_uploader.stores.file_servers.parts import PartNames
+from s3_uploader.stores.ftp.locking import append_line
 from s3_uploader.stores.ftp.replies import Lost, Refused, wire
 from s3_uploader.stores.ftp.session import Session
 
@@ -320,7 +321,7 @@ def _lock(server: str, session: Session, lock_file: str | None) -> Iterator[Find
             Severity.WARNING, server, f"the lock file {lock_file} exists", "A run would leave without uploading."
         )
         return
-    lock = RemoteLock(path=path, name=lock_file, server=server, stale_seconds=None)
+    lock = RemoteLock(path=path, name=lock_file, server=server, stale_seconds=None, create=append_line)
     try:
         lock.acquire(session)
         lock.release(session)

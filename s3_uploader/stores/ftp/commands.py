@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from s3_uploader.stores.ftp.control import Control, raise_for
-from s3_uploader.stores.ftp.learned import Learned
+from s3_uploader.stores.ftp.learned import FtpLearned
 from s3_uploader.stores.ftp.replies import (
     Features,
     Lost,
@@ -48,9 +48,11 @@ class CommandConnection:
     :param learned: what is known of the server, shared by all its sessions.
     """
 
-    def __init__(self, settings: Settings, *, remaining: Callable[[], float], learned: Learned | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, remaining: Callable[[], float], learned: FtpLearned | None = None
+    ) -> None:
         self.remaining = remaining
-        self.learned = Learned() if learned is None else learned
+        self.learned = FtpLearned() if learned is None else learned
         self.last_used = time.monotonic()
         self.step = "connect"
         """How far the login came: ``connect``, ``tls``, ``login``, ``path`` or ``ready``."""
@@ -94,6 +96,11 @@ class CommandConnection:
         """The version of TLS in use, empty without TLS."""
         encrypted = None if self._control is None else self._control.tls
         return "" if encrypted is None else encrypted.version() or ""
+
+    @property
+    def algorithm(self) -> str:
+        """What the server computes of a file when it is asked for a digest."""
+        return self.features.algorithm
 
     def command(self, line: str, *, extra_seconds: float = 0.0) -> str:
         """Send one command and return its reply.

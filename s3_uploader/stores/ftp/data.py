@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from s3_uploader.stores.file_servers.base import CHUNK
 from s3_uploader.stores.ftp.control import shut_down
-
-CHUNK = 1 << 16
 
 _STEP_SECONDS = 1.0
 

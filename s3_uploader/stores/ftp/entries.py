@@ -6,20 +6,10 @@ import os
 import re
 from collections.abc import Callable
 
-import msgspec
-
+from s3_uploader.stores.file_servers.base import Listed
 from s3_uploader.stores.ftp.replies import parse_time
 
 _LONGEST_LINE = 8192
-
-
-class Listed(msgspec.Struct, frozen=True):
-    """One line of a listing: the name in the form of :func:`os.fsdecode`; ``kind`` is ``file`` or ``dir`` or other."""
-
-    name: str
-    kind: str
-    size: int | None
-    modified: float | None
 
 
 _KINDS = {"-": "file", "d": "dir"}

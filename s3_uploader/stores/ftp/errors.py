@@ -8,9 +8,6 @@ from s3_uploader.stores.ftp.replies import Lost, Refused
 FULL = (452, 552)
 """Replies that say that there is no room: 452 for now, 552 for the account or for one file."""
 
-TOO_MANY = (421, 530)
-"""Replies to one connection too many; ProFTPD and vsftpd use 530, which also means a wrong password."""
-
 
 def login_error(error: Refused | Lost, *, server: str, user: str, path: str, tls: bool) -> StoreError:
     """The error of a connection that did not come up; ``server`` is ``host:port``."""

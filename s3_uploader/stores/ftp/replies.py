@@ -16,34 +16,43 @@ import re
 import msgspec
 
 from s3_uploader.core.text import LONGEST_QUOTE, quoted
+from s3_uploader.stores.file_servers import base as file_servers
+from s3_uploader.stores.file_servers.base import Lost
+
+__all__ = ["Lost", "Refused"]
 
 UNKNOWN_COMMAND = (500, 502, 504)
 """Codes of the reply to a command that the server does not know."""
 
 
-class Refused(Exception):
-    """The server said no: ``code`` is the reply's number, ``text`` the whole reply, ``verb`` the command's first word.
-
-    ``step`` is how far the login came (:attr:`Session.step`).
-    """
+class Refused(file_servers.Refused):
+    """The server said no: ``code`` is the reply's number, ``verb`` the command's first word."""
 
     def __init__(self, reply: str, verb: str = "") -> None:
         self.code = int(reply[:3]) if reply[:3].isascii() and reply[:3].isdigit() else 0
         self.reply = reply[: 4 * LONGEST_QUOTE]
-        self.text = shown_reply(reply)
         self.verb = verb
-        self.step = ""
-        super().__init__(self.text)
+        super().__init__(shown_reply(reply))
 
+    @property
+    def is_one_too_many(self) -> bool:
+        """421, or 530, which also means a wrong password."""
+        return self.code in (421, 530)
 
-class Lost(Exception):
-    """The connection is lost; ``data`` is whether it was a data connection that could not be opened."""
+    @property
+    def is_absence(self) -> bool:
+        """What servers answer to MLSD of a directory that is not there; to pyftpdlib it is a wrong argument (501)."""
+        return self.code in (450, 501, 550, 553)
 
-    def __init__(self, reason: str, *, data: bool = False) -> None:
-        self.reason = quoted(reason)
-        self.data = data
-        self.step = ""
-        super().__init__(reason)
+    @property
+    def lists_nothing(self) -> bool:
+        """Whether the command was one that lists, and is unknown."""
+        return self.verb in ("MLSD", "LIST") and self.code in UNKNOWN_COMMAND
+
+    @property
+    def error_code(self) -> str:
+        """The reply's number."""
+        return str(self.code)
 
 
 class Features(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from s3_uploader.core.errors import StoreError
+from s3_uploader.stores.file_servers import base as file_servers
 from s3_uploader.stores.ftp.errors import login_error
-from s3_uploader.stores.ftp.learned import Learned
+from s3_uploader.stores.ftp.learned import FtpLearned
 from s3_uploader.stores.ftp.replies import Lost, Refused
 from s3_uploader.stores.ftp.session import Session, Settings
 
@@ -17,7 +18,7 @@ class Server:
     :ivar learned: what is known of it, shared by all sessions.
     """
 
-    def __init__(self, settings: Settings, learned: Learned) -> None:
+    def __init__(self, settings: Settings, learned: FtpLearned) -> None:
         self.settings = settings
         self.learned = learned
 
@@ -42,8 +43,9 @@ class Server:
         session.connect()
         return session
 
-    def login_error(self, error: Refused | Lost) -> StoreError:
+    def login_error(self, error: file_servers.Refused | Lost) -> StoreError:
         """What a failure to log in means."""
+        assert isinstance(error, (Refused, Lost))
         settings = self.settings
         return login_error(
             error,

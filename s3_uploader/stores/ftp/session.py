@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import re
 
+from s3_uploader.stores.file_servers.base import Listed
 from s3_uploader.stores.ftp.commands import Settings
-from s3_uploader.stores.ftp.data import CHUNK
-from s3_uploader.stores.ftp.entries import Listed
 from s3_uploader.stores.ftp.replies import UNKNOWN_COMMAND, Refused, fact, parse_digest, parse_time, wire
 from s3_uploader.stores.ftp.transfers import TransferConnection
 
-__all__ = ["CHUNK", "Session", "Settings"]
+__all__ = ["Session", "Settings"]
 
 _ABSENT = (450, 550, 553)
 _MOST_LISTED_BYTES = 16 << 20
@@ -20,6 +19,8 @@ _SIZE = re.compile(r"213[ -]\s*([0-9]{1,19})\s*", re.ASCII)
 
 class Session(TransferConnection):
     """One session: what the server says of its files, and what it does with them."""
+
+    protocol = "FTP"
 
     def size(self, path: str, *, thoroughly: bool = False) -> int | None:
         """Size of the file at ``path``, ``None`` if there is none.
@@ -110,6 +111,13 @@ class Session(TransferConnection):
         except Refused:
             return False
         return True
+
+    def remove(self, path: str) -> None:
+        """Delete a file.
+
+        :raises Refused: if the server refuses.
+        """
+        self.command(f"DELE {wire(path)}")
 
     def rename(self, old: str, new: str) -> None:
         """Rename a file; most servers replace a file that is there already, without a word."""

@@ -27,16 +27,17 @@ from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.model import Finding, Proof, Receipt
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import Loop, Memory, PutOptions, Source, StoreProperties, ignore
+from s3_uploader.stores.file_servers.conflict import Site
+from s3_uploader.stores.file_servers.directories import KnownDirectories
+from s3_uploader.stores.file_servers.lock import RemoteLock
+from s3_uploader.stores.file_servers.naming import NamingLocks
+from s3_uploader.stores.file_servers.parts import PartNames
+from s3_uploader.stores.file_servers.pool import SessionPool
 from s3_uploader.stores.ftp.attempts import Attempts
-from s3_uploader.stores.ftp.conflict import Site
-from s3_uploader.stores.ftp.directories import KnownDirectories
 from s3_uploader.stores.ftp.errors import transfer_error
-from s3_uploader.stores.ftp.learned import Learned
-from s3_uploader.stores.ftp.lock import RemoteLock
-from s3_uploader.stores.ftp.naming import NamingLocks
-from s3_uploader.stores.ftp.parts import PartNames
+from s3_uploader.stores.ftp.learned import FtpLearned
+from s3_uploader.stores.ftp.locking import append_line
 from s3_uploader.stores.ftp.password import find_password
-from s3_uploader.stores.ftp.pool import SessionPool
 from s3_uploader.stores.ftp.renaming import make_sure_of_rename
 from s3_uploader.stores.ftp.replies import Lost, Refused
 from s3_uploader.stores.ftp.server import Server
@@ -45,7 +46,7 @@ from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.workers import UploadTask, Workers
 
 if TYPE_CHECKING:
-    from s3_uploader.stores.ftp.listing import FtpInventory
+    from s3_uploader.stores.file_servers.listing import FileInventory
 
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 10.0
@@ -115,7 +116,7 @@ class FtpStore:
             timeout_seconds=timeout_seconds,
             connect_timeout_seconds=connect_timeout_seconds,
         )
-        self._server = Server(settings, Learned(memory, key=f"{user}@{host}:{port}/{path}"))
+        self._server = Server(settings, FtpLearned(memory, key=f"{user}@{host}:{port}/{path}"))
         self._lock_file = lock_file
         self._lock_stale_seconds = lock_stale_seconds
         self._max_concurrency = max_concurrency
@@ -131,7 +132,7 @@ class FtpStore:
         self._jitter = jitter
         self._notice = notice
         self._workers: Workers | None = None
-        self._pool: SessionPool | None = None
+        self._pool: SessionPool[Session] | None = None
         self._lock: RemoteLock | None = None
         self._attempts: Attempts | None = None
         self._opening: Session | None = None
@@ -274,11 +275,11 @@ class FtpStore:
             release=release,
         )
 
-    def inventory(self) -> FtpInventory:
+    def inventory(self) -> FileInventory:
         """What reads the same directory; it takes no lock, and needs the store neither open nor closed."""
-        from s3_uploader.stores.ftp.listing import FtpInventory
+        from s3_uploader.stores.file_servers.listing import FileInventory
 
-        return FtpInventory(
+        return FileInventory(
             connect=lambda: self._server.connect(lambda: self._server.settings.timeout_seconds),
             login_error=self._server.login_error,
             name=self._server.name,
@@ -292,7 +293,7 @@ class FtpStore:
             self._told.add(kind)
             self._notice("warning", sentence)
 
-    def _made_ready(self, session: Session) -> tuple[SessionPool, Attempts]:
+    def _made_ready(self, session: Session) -> tuple[SessionPool[Session], Attempts]:
         """What uploads go through, beginning with this session."""
         parts = PartNames(self._identity)
         learned = self._server.learned
@@ -347,6 +348,7 @@ class FtpStore:
             name=self._lock_file,
             server=self._server.name,
             stale_seconds=self._lock_stale_seconds,
+            create=append_line,
             learned=self._server.learned,
         )
         try:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable
 
+from s3_uploader.stores.file_servers.base import Listed
 from s3_uploader.stores.ftp.commands import CommandConnection, Settings
 from s3_uploader.stores.ftp.control import Control
 from s3_uploader.stores.ftp.data import DataConnection
-from s3_uploader.stores.ftp.entries import Lines, Listed
+from s3_uploader.stores.ftp.entries import Lines
 from s3_uploader.stores.ftp.keep_alive import KeepAlive
-from s3_uploader.stores.ftp.learned import Learned
+from s3_uploader.stores.ftp.learned import FtpLearned
 from s3_uploader.stores.ftp.replies import UNKNOWN_COMMAND, Lost, Refused, os_reason, parse_passive, wire
 
 _NO_PASSIVE = (425, 500, 501, 502, 504, 522)
@@ -20,7 +21,9 @@ _NO_PASSIVE = (425, 500, 501, 502, 504, 522)
 class TransferConnection(CommandConnection):
     """A connection that opens others for data."""
 
-    def __init__(self, settings: Settings, *, remaining: Callable[[], float], learned: Learned | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, remaining: Callable[[], float], learned: FtpLearned | None = None
+    ) -> None:
         super().__init__(settings, remaining=remaining, learned=learned)
         self._data: DataConnection | None = None
 

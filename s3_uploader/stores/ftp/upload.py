@@ -15,12 +15,12 @@ import msgspec
 from s3_uploader.core.errors import ProofError, StoreError
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source
-from s3_uploader.stores.ftp.conflict import KeyDecision, Site, Target
-from s3_uploader.stores.ftp.content import Content
-from s3_uploader.stores.ftp.learned import Names
-from s3_uploader.stores.ftp.names import is_plain, is_stored_as, name_changed
-from s3_uploader.stores.ftp.parts import NAMES
-from s3_uploader.stores.ftp.proving import Prover
+from s3_uploader.stores.file_servers.conflict import KeyDecision, Site, Target
+from s3_uploader.stores.file_servers.content import Content
+from s3_uploader.stores.file_servers.learned import Names
+from s3_uploader.stores.file_servers.names import is_plain, is_stored_as, name_changed
+from s3_uploader.stores.file_servers.parts import NAMES
+from s3_uploader.stores.file_servers.proving import Prover
 from s3_uploader.stores.ftp.renaming import without_rename
 from s3_uploader.stores.ftp.replies import Refused
 from s3_uploader.stores.ftp.session import Session

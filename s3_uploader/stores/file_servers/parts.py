@@ -11,10 +11,8 @@ import time
 from collections.abc import Callable
 
 from s3_uploader.core import procfs
-from s3_uploader.stores.ftp.entries import Listed
-from s3_uploader.stores.ftp.holder import machine_id, start_of
-from s3_uploader.stores.ftp.replies import Lost, Refused
-from s3_uploader.stores.ftp.session import Session
+from s3_uploader.stores.file_servers.base import FileSession, Listed, Lost, Refused
+from s3_uploader.stores.file_servers.holder import machine_id, start_of
 
 PART = ".s3-uploader-part"
 NAMES = ".s3-uploader-names"
@@ -59,7 +57,7 @@ class PartNames:
         if len(self.leftovers) < _MOST_REMOVED:
             self.leftovers.add(path)
 
-    def remove_leftovers(self, session: Session) -> None:
+    def remove_leftovers(self, session: FileSession) -> None:
         """Remove what could not be removed before."""
         while self.leftovers and session.usable:
             with contextlib.suppress(KeyError, Refused, Lost):
@@ -79,7 +77,7 @@ class PartNames:
         # A pid comes round again; together with the start time it does not.
         return start_of(int(found[4], 16)) != str(int(found[5], 16))
 
-    def sweep(self, session: Session, directory: str) -> None:
+    def sweep(self, session: FileSession, directory: str) -> None:
         """Remove from a directory what dead runs of ours left there.
 
         It comes before anything is uploaded there: a server may still be about to give an old part its name.
@@ -96,7 +94,7 @@ class PartNames:
             remove(session, path)
 
 
-def remove(session: Session, path: str) -> None:
+def remove(session: FileSession, path: str) -> None:
     """Remove what lies under a name of ours: a part, or a directory in which a name was tried."""
     if not path.endswith(NAMES):
         session.delete(path)

@@ -6,9 +6,8 @@ import time
 
 from s3_uploader.core.errors import ProofError, StoreError
 from s3_uploader.core.model import Proof
-from s3_uploader.stores.ftp.content import Content, proof_of
-from s3_uploader.stores.ftp.replies import Refused
-from s3_uploader.stores.ftp.session import Session
+from s3_uploader.stores.file_servers.base import FileSession, Refused
+from s3_uploader.stores.file_servers.content import Content, proof_of
 from s3_uploader.stores.workers import UploadTask
 
 _PAUSES = (0.05, 0.15, 0.4, 0.8)
@@ -29,7 +28,7 @@ class Prover:
         self._minimum = minimum
         self._address = address
 
-    def prove(self, session: Session, path: str, *, was: int | None = None) -> tuple[Proof, str]:
+    def prove(self, session: FileSession, path: str, *, was: int | None = None) -> tuple[Proof, str]:
         """The proof that what lies at ``path`` is the file, and its checksum as a receipt spells it.
 
         :param was: the length of what may have lain there before, which then proves nothing.
@@ -50,14 +49,17 @@ class Prover:
             return Proof.SIZE, ""
         return self._by_reading(session, path)
 
-    def confirm(self, session: Session, path: str, proof: tuple[Proof, str], *, was: int | None) -> tuple[Proof, str]:
+    def confirm(
+        self, session: FileSession, path: str, proof: tuple[Proof, str], *, was: int | None
+    ) -> tuple[Proof, str]:
         """The same after the rename, for a file that was proven under its temporary name."""
-        if proof[1].partition(":")[0] == session.features.algorithm and (found := self._by_hash(session, path)):
+        if proof[1].partition(":")[0] == session.algorithm and (found := self._by_hash(session, path)):
             return found
         length = self._length(session, path)
         if length is None and self._minimum is not Proof.NONE:
             raise StoreError(
-                f"The FTP server renamed what was sent to {self._address}, but has nothing under that name.",
+                f"The {session.protocol} server renamed what was sent to {self._address}, but has nothing under "
+                "that name.",
                 code="NameChanged",
                 hint="Look what it makes of names, and whether something takes the files away at once.",
             )
@@ -66,20 +68,21 @@ class Prover:
             return self._by_reading(session, path)
         return proof
 
-    def _by_hash(self, session: Session, path: str) -> tuple[Proof, str] | None:
-        algorithm = session.features.algorithm
+    def _by_hash(self, session: FileSession, path: str) -> tuple[Proof, str] | None:
+        algorithm = session.algorithm
         theirs = session.digest(path, self._content.size)
         if not theirs:
             return None
         if theirs != self._content.digest(algorithm):
             raise StoreError(
-                f"The FTP server has other bytes than those sent to {self._address}: its {algorithm} is {theirs}.",
+                f"The {session.protocol} server has other bytes than those sent to {self._address}: its {algorithm} is "
+                f"{theirs}.",
                 code="BadDigest",
                 retryable=True,
             )
         return proof_of(algorithm), f"{algorithm}:{theirs}"
 
-    def _length(self, session: Session, path: str) -> int | None:
+    def _length(self, session: FileSession, path: str) -> int | None:
         """The length that the server tells, asked again where it is not the right one: some write behind."""
         ends_at = time.monotonic() + _MOST_SECONDS
         last: int | None = -1
@@ -102,7 +105,7 @@ class Prover:
                 break
         return last
 
-    def _despite_length(self, session: Session, path: str, length: int) -> tuple[Proof, str]:
+    def _despite_length(self, session: FileSession, path: str, length: int) -> tuple[Proof, str]:
         """What is wrong may be the length that is told: of a text, for example, as other systems would store it."""
         other = session.other_size(path)
         if other == self._content.size and self._minimum <= Proof.SIZE:
@@ -113,36 +116,38 @@ class Prover:
             except ProofError:
                 pass
         raise StoreError(
-            f"The FTP server has {length} bytes of the {self._content.size} bytes sent to {self._address}.",
+            f"The {session.protocol} server has {length} bytes of the {self._content.size} bytes sent to "
+            f"{self._address}.",
             code="Truncated",
             retryable=True,
         )
 
-    def _missing(self, session: Session) -> StoreError:
+    def _missing(self, session: FileSession) -> StoreError:
         if session.learned.sees:
             return StoreError(
-                f"The FTP server has nothing of the {self._content.size} bytes sent to {self._address}.",
+                f"The {session.protocol} server has nothing of the {self._content.size} bytes sent to {self._address}.",
                 code="Truncated",
                 retryable=True,
             )
         return ProofError(
-            f"The FTP server took {self._address}, but does not let us look at it, so nothing is proven.",
-            hint="Give the FTP user the right to list, or for a drop box set minimum_proof to none.",
+            f"The {session.protocol} server took {self._address}, but does not let us look at it, so nothing is "
+            "proven.",
+            hint="Give the user the right to list, or for a drop box set minimum_proof to none.",
         )
 
-    def _by_reading(self, session: Session, path: str) -> tuple[Proof, str]:
+    def _by_reading(self, session: FileSession, path: str) -> tuple[Proof, str]:
         """Where the server computes no hash but one is asked for, read everything back."""
         try:
             theirs = self._content.read_back(session, path, most=self._content.size)
         except Refused as refused:
             raise ProofError(
-                f"The FTP server computes no checksum of {self._address} and does not let us read it back: "
-                f"{refused.text}.",
+                f"The {session.protocol} server computes no checksum of {self._address} and does not let us read it "
+                f"back: {refused.text}.",
                 hint="Set minimum_proof to size if the length is proof enough.",
             ) from None
         if theirs != self._content.digest("sha256"):
             raise StoreError(
-                f"What the FTP server gives back of {self._address} is not what was sent.",
+                f"What the {session.protocol} server gives back of {self._address} is not what was sent.",
                 code="BadDigest",
                 retryable=True,
             )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from s3_uploader.stores.ftp import holder as module
-from s3_uploader.stores.ftp.holder import Holder
+from s3_uploader.stores.file_servers import holder as module
+from s3_uploader.stores.file_servers.holder import Holder
 
 
 @pytest.fixture(autouse=True)

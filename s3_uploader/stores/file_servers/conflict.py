@@ -1,4 +1,4 @@
-"""Under which key a file is stored at an FTP server: what is there already, is it the same content, and what now."""
+"""Under which key a file is stored at a file server: what is there already, is it the same content, and what now."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import msgspec
 from s3_uploader.core.errors import ConflictError, KeyRefused
 from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source
-from s3_uploader.stores.ftp.content import Content, proof_of
-from s3_uploader.stores.ftp.directories import KnownDirectories
-from s3_uploader.stores.ftp.learned import Learned, Names
-from s3_uploader.stores.ftp.names import is_plain, stands_exactly
-from s3_uploader.stores.ftp.parts import PartNames
-from s3_uploader.stores.ftp.replies import Refused
-from s3_uploader.stores.ftp.session import Session
+from s3_uploader.stores.file_servers.base import FileSession, Refused
+from s3_uploader.stores.file_servers.content import Content, proof_of
+from s3_uploader.stores.file_servers.directories import KnownDirectories
+from s3_uploader.stores.file_servers.learned import Learned, Names
+from s3_uploader.stores.file_servers.names import is_plain, stands_exactly
+from s3_uploader.stores.file_servers.parts import PartNames
 from s3_uploader.stores.keys import derived_key
 from s3_uploader.stores.workers import UploadTask
 
@@ -77,7 +76,7 @@ class KeyDecision:
         self._content = content
         self._site = site
 
-    def decide(self, session: Session) -> Receipt | Target:
+    def decide(self, session: FileSession) -> Receipt | Target:
         """The key to store under, or the receipt of what is there already.
 
         :raises ConflictError: if other content is in the way.
@@ -103,7 +102,7 @@ class KeyDecision:
             existing=existing.etag,
         )
 
-    def _is_broken_off(self, session: Session, path: str, size: int) -> bool:
+    def _is_broken_off(self, session: FileSession, path: str, size: int) -> bool:
         """Whether what is there is the beginning of the file: a killed run left it, and nothing is lost with it."""
         if size >= self._source.size:
             return False
@@ -111,14 +110,15 @@ class KeyDecision:
             return size == 0 or self._content.read_back(session, path, most=size) == self._content.beginning(size)
         return False
 
-    def _make_sure_of_name(self, session: Session, key: str) -> None:
+    def _make_sure_of_name(self, session: FileSession, key: str) -> None:
         """What is found under a name may be a file of another name, for a server to which the two are one."""
         if self._site.learned.names is Names.KEPT and all(map(is_plain, key.split("/"))):
             return
         exactly = stands_exactly(session, key)
         if exactly is False or (exactly is None and self._options.on_conflict is OnConflict.OVERWRITE):
             raise KeyRefused(
-                f"The FTP server takes {self._site.address(key)} for a file of another name that is there already.",
+                f"The {session.protocol} server takes {self._site.address(key)} for a file of another "
+                "name that is there already.",
                 hint="Give one of the two another name.",
             )
 
@@ -127,9 +127,9 @@ class KeyDecision:
         if self._options.on_conflict is OnConflict.KEEP_BOTH:
             yield derived_key(self._key, self._content.digest("sha256"))
 
-    def examine(self, session: Session, path: str, size: int) -> Existing:
+    def examine(self, session: FileSession, path: str, size: int) -> Existing:
         """Compare what is at ``path`` with the source: by the server's hash, else by reading it."""
-        algorithm = session.features.algorithm
+        algorithm = session.algorithm
         strong_enough = proof_of(algorithm) >= max(self._options.minimum_proof, Proof.MD5)
         if size == self._source.size and algorithm not in ("", "crc32") and strong_enough:
             theirs = session.digest(path, size)
@@ -163,6 +163,6 @@ class KeyDecision:
             already_there=already_there,
         )
 
-    def path(self, session: Session, key: str) -> str:
+    def path(self, session: FileSession, key: str) -> str:
         """The absolute path of a key at the server."""
         return f"{session.base.rstrip('/')}/{key}"

@@ -7,9 +7,9 @@ import threading
 
 from s3_uploader.core.errors import ProofError
 from s3_uploader.core.text import shown_name
-from s3_uploader.stores.ftp.entries import Listed
-from s3_uploader.stores.ftp.learned import GRANTED, Learned, Names
-from s3_uploader.stores.ftp.names import (
+from s3_uploader.stores.file_servers.base import FileSession, Listed, Refused
+from s3_uploader.stores.file_servers.learned import GRANTED, Learned, Names
+from s3_uploader.stores.file_servers.names import (
     is_plain,
     is_stored_as,
     learn_names,
@@ -17,9 +17,7 @@ from s3_uploader.stores.ftp.names import (
     scratch_directory,
     try_directory_name,
 )
-from s3_uploader.stores.ftp.parts import PartNames
-from s3_uploader.stores.ftp.replies import Refused
-from s3_uploader.stores.ftp.session import Session
+from s3_uploader.stores.file_servers.parts import PartNames
 
 _MOST_KNOWN = 10_000
 _MOST_LISTED_BYTES = 1 << 20
@@ -40,7 +38,7 @@ class KnownDirectories:
         self.took_a_file = False
         """Whether the server has taken a file of ours, so that a refusal is not about temporary names as such."""
 
-    def ensure(self, session: Session, path: str, *, hidden: bool) -> bool:
+    def ensure(self, session: FileSession, path: str, *, hidden: bool) -> bool:
         """Make ``path`` with all its parents; ``False`` if it was known already, so that nothing was asked.
 
         :raises KeyRefused: if the server gives one of them another name.
@@ -71,7 +69,7 @@ class KnownDirectories:
         with self._lock:
             self._known = {known for known in self._known if known == "/" or not f"{path}/".startswith(f"{known}/")}
 
-    def learn_names(self, session: Session, directory: str, *, hidden: bool, renames: bool) -> None:
+    def learn_names(self, session: FileSession, directory: str, *, hidden: bool, renames: bool) -> None:
         """Find out what the server makes of plain names, unless that is known."""
         if self._tried_names:
             return
@@ -85,7 +83,7 @@ class KnownDirectories:
                 # Also where the connection does not survive it: then the next attempt does without.
                 self._tried_names = True
 
-    def try_name(self, session: Session, directory: str, name: str, *, hidden: bool) -> None:
+    def try_name(self, session: FileSession, directory: str, name: str, *, hidden: bool) -> None:
         """Make sure that a file can have that name, by storing a byte under it where nothing can be replaced.
 
         :raises KeyRefused: if the server gives it another one.
@@ -106,7 +104,7 @@ class KnownDirectories:
                 raise name_changed(shown_name(name))
             session.delete(path)
 
-    def make_sure_of_looks(self, session: Session, directory: str) -> None:
+    def make_sure_of_looks(self, session: FileSession, directory: str) -> None:
         """Before anything is sent straight to its name: a server that denies what is there would let us replace it.
 
         :raises ProofError: if the server does not tell of a file that is there.
@@ -123,11 +121,11 @@ class KnownDirectories:
             self._learned.refused("delete", GRANTED if session.delete(path) else path)
         if not is_seen:
             raise ProofError(
-                "The FTP server does not let us look at what is there, so that nothing could be proven.",
-                hint="Give the FTP user the right to list, or for a drop box set minimum_proof to none.",
+                "The server does not let us look at what is there, so that nothing could be proven.",
+                hint="Give the user the right to list, or for a drop box set minimum_proof to none.",
             )
 
-    def _sweep(self, session: Session, path: str) -> None:
+    def _sweep(self, session: FileSession, path: str) -> None:
         with self._lock:
             if path in self._swept:
                 return
@@ -137,7 +135,7 @@ class KnownDirectories:
             self._swept.add(path)
         self._parts.sweep(session, path)
 
-    def _check_name(self, session: Session, parent: str, name: str, *, hidden: bool) -> None:
+    def _check_name(self, session: FileSession, parent: str, name: str, *, hidden: bool) -> None:
         if (is_plain(name) and self._learned.names is not Names.CHANGED) or name in self._kept:
             return
         try_directory_name(session, parent, name, self._parts, hidden=hidden)
@@ -146,7 +144,7 @@ class KnownDirectories:
                 self._kept = set()
             self._kept.add(name)
 
-    def _make(self, session: Session, path: str) -> None:
+    def _make(self, session: FileSession, path: str) -> None:
         try:
             session.make_directory(path)
         except Refused:
@@ -155,7 +153,7 @@ class KnownDirectories:
                 raise
 
 
-def _has_no_files(session: Session, directory: str) -> bool:
+def _has_no_files(session: FileSession, directory: str) -> bool:
     """Whether a listing says that there is no file; ``False`` also where there is none, or where nobody can tell."""
     files: list[str] = []
 
@@ -168,6 +166,6 @@ def _has_no_files(session: Session, directory: str) -> bool:
     except Refused:
         return False
     if files:
-        # If the server tells of it, session.learned.sees is true from now on.
+        # If the server tells of it, its word counts (`sees`) from now on.
         return session.size(f"{directory.rstrip('/')}/{files[0]}") is not None
     return whole

@@ -1,4 +1,4 @@
-"""What is on an FTP server: listed directory by directory (``MLSD``), and asked for file by file."""
+"""What is on a file server: listed directory by directory, and asked for file by file."""
 
 from __future__ import annotations
 
@@ -8,24 +8,15 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError
 from s3_uploader.core.text import shown_name
-from s3_uploader.stores.ftp.entries import Listed
-from s3_uploader.stores.ftp.errors import TOO_MANY
-from s3_uploader.stores.ftp.replies import Lost, Refused
+from s3_uploader.stores.file_servers.base import FileSession, Listed, Lost, Refused
 from s3_uploader.stores.keys import path_segments
 from s3_uploader.stores.listing import CannotList, Entry
 
-if TYPE_CHECKING:
-    from s3_uploader.stores.ftp.session import Session
-
 _ATTEMPTS = 3
-_UNKNOWN_COMMAND = (500, 502, 504)
-_ABSENT = (450, 501, 550, 553)
-"""What servers answer to MLSD of a directory that is not there; pyftpdlib takes that for a wrong argument (501)."""
-
 _MOST_LISTED_BYTES = 32 << 20
 """Of one directory: some 300,000 names."""
 _MOST_LISTED_SECONDS = 120.0
@@ -36,8 +27,8 @@ _BYTES_A_SECOND = 100_000
 _Result = TypeVar("_Result")
 
 
-class FtpInventory:
-    """A directory on an FTP server as :class:`~s3_uploader.stores.listing.Inventory`.
+class FileInventory:
+    """A directory on a file server as :class:`~s3_uploader.stores.listing.Inventory`.
 
     Memory is bounded by the largest directory of it, and that by a limit. Each thread that looks has its own
     connection, or takes turns with others where the server wants no further one.
@@ -52,7 +43,7 @@ class FtpInventory:
     def __init__(
         self,
         *,
-        connect: Callable[[], Session],
+        connect: Callable[[], FileSession],
         login_error: Callable[[Refused | Lost], StoreError],
         name: str,
         concurrency: int,
@@ -63,7 +54,7 @@ class FtpInventory:
         # One connection is the listing's, and some servers allow few.
         self._concurrency = max(1, concurrency - 1)
         self._mine = threading.local()
-        self._sessions: dict[Session, threading.Lock] = {}
+        self._sessions: dict[FileSession, threading.Lock] = {}
         self._closed = False
 
     @property
@@ -122,7 +113,7 @@ class FtpInventory:
             else:
                 yield Entry(key=path + each.name, size=each.size, modified=each.modified)
 
-    def _persist(self, ask: Callable[[Session], _Result], key: str) -> _Result:
+    def _persist(self, ask: Callable[[FileSession], _Result], key: str) -> _Result:
         """Ask, with a new connection where the old one is lost."""
         for attempt in range(_ATTEMPTS):
             session = self._session()
@@ -133,24 +124,25 @@ class FtpInventory:
                 session.close()
                 if attempt + 1 == _ATTEMPTS:
                     raise StoreError(
-                        f"The connection to the FTP server {self._name} was lost: {lost.reason}.",
+                        f"The connection to the {session.protocol} server {self._name} was lost: {lost.reason}.",
                         code="ConnectionLost",
                         scope=Scope.DESTINATION,
                     ) from None
             except Refused as refused:
-                if refused.verb in ("MLSD", "LIST") and refused.code in _UNKNOWN_COMMAND:
+                if refused.lists_nothing:
                     raise CannotList(
-                        f"The FTP server {self._name} lists nothing: {refused.text}.", code="502"
+                        f"The {session.protocol} server {self._name} lists nothing: {refused.text}.", code="502"
                     ) from None
                 raise StoreError(
-                    f"The FTP server refuses to tell of {shown_name(self.address(key))}: {refused.text}.",
-                    code=str(refused.code),
-                    scope=Scope.DESTINATION if refused.code in (421, 530) else Scope.FILE,
+                    f"The {session.protocol} server refuses to tell of {shown_name(self.address(key))}: "
+                    f"{refused.text}.",
+                    code=refused.error_code,
+                    scope=Scope.DESTINATION if refused.is_one_too_many else Scope.FILE,
                 ) from None
         raise AssertionError
 
-    def _session(self) -> Session:
-        session: Session | None = getattr(self._mine, "session", None)
+    def _session(self) -> FileSession:
+        session: FileSession | None = getattr(self._mine, "session", None)
         if session is None or not session.usable:
             if self._closed:
                 raise StoreError("The inventory is closed.", code="Closed", scope=Scope.DESTINATION)
@@ -164,14 +156,14 @@ class FtpInventory:
             self._sessions.setdefault(session, threading.Lock())
         return session
 
-    def _somebody_elses(self, error: Refused | Lost) -> Session | None:
+    def _somebody_elses(self, error: Refused | Lost) -> FileSession | None:
         """A session to share, if the server turned away one connection too many."""
-        is_one_too_many = error.code in TOO_MANY if isinstance(error, Refused) else error.step == "connect"
+        is_one_too_many = error.is_one_too_many if isinstance(error, Refused) else error.step == "connect"
         # A copy: other threads add theirs.
         return next((each for each in list(self._sessions) if each.usable and is_one_too_many), None)
 
 
-def _list(session: Session, path: str, address: str) -> list[bytes]:
+def _list(session: FileSession, path: str, address: str) -> list[bytes]:
     """The files and directories in one directory, each packed: of such there may be very many."""
     packed: list[bytes] = []
 
@@ -183,11 +175,13 @@ def _list(session: Session, path: str, address: str) -> list[bytes]:
         with _for_seconds(session, _MOST_LISTED_SECONDS):
             whole = session.listing(_absolute(session, path.rstrip("/")), collect, most=_MOST_LISTED_BYTES)
     except Refused as refused:
-        if refused.code in _ABSENT:
+        if refused.is_absence:
             return []  # removed since its parent was listed, or never there
         raise
     if not whole:
-        raise CannotList(f"The listing of {shown_name(address)} on the FTP server does not end.", code="Endless")
+        raise CannotList(
+            f"The listing of {shown_name(address)} on the {session.protocol} server does not end.", code="Endless"
+        )
     return packed
 
 
@@ -211,7 +205,7 @@ def _unpacked(packed: bytes) -> Listed:
 
 
 @contextlib.contextmanager
-def _for_seconds(session: Session, seconds: float) -> Iterator[None]:
+def _for_seconds(session: FileSession, seconds: float) -> Iterator[None]:
     """However slowly it comes, it ends."""
     given = session.remaining
     ends_at = time.monotonic() + seconds
@@ -222,7 +216,7 @@ def _for_seconds(session: Session, seconds: float) -> Iterator[None]:
         session.remaining = given
 
 
-def _look(session: Session, key: str, *, content: bool) -> Entry | None:
+def _look(session: FileSession, key: str, *, content: bool) -> Entry | None:
     path = _absolute(session, key)
     size = session.size(path)
     if size is None:
@@ -230,7 +224,7 @@ def _look(session: Session, key: str, *, content: bool) -> Entry | None:
     checksums: dict[str, str] = {}
     if content:
         digest = session.digest(path, size)
-        algorithm = session.features.algorithm
+        algorithm = session.algorithm
         if not digest:
             read = hashlib.sha256()
             with _for_seconds(session, _MOST_READ_SECONDS + size / _BYTES_A_SECOND):
@@ -245,5 +239,5 @@ def _look(session: Session, key: str, *, content: bool) -> Entry | None:
     return Entry(key=key, size=size, etag=etag, modified=modified, checksums=checksums)
 
 
-def _absolute(session: Session, key: str) -> str:
+def _absolute(session: FileSession, key: str) -> str:
     return f"{session.base.rstrip('/')}/{key}"

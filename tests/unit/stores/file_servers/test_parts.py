@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from s3_uploader.core import procfs
-from s3_uploader.stores.ftp import parts as module
-from s3_uploader.stores.ftp.names import is_plain
-from s3_uploader.stores.ftp.parts import NAMES, PartNames
+from s3_uploader.stores.file_servers import parts as module
+from s3_uploader.stores.file_servers.names import is_plain
+from s3_uploader.stores.file_servers.parts import NAMES, PartNames
 
 
 def test_new_names() -> None:

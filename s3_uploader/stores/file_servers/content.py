@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from s3_uploader.core.errors import SourceChanged
 from s3_uploader.core.model import Proof
 from s3_uploader.stores.base import Source
-from s3_uploader.stores.ftp.data import CHUNK
-from s3_uploader.stores.ftp.session import Session
+from s3_uploader.stores.file_servers.base import CHUNK, FileSession
 from s3_uploader.stores.workers import UploadTask
 
 _READ = 1 << 18
@@ -69,7 +68,7 @@ class Content:
             digest.update(chunk)
         return digest.hexdigest()
 
-    def read_back(self, session: Session, path: str, *, most: int) -> str:
+    def read_back(self, session: FileSession, path: str, *, most: int) -> str:
         """The SHA-256 of what the server gives back of ``path``; empty if that is longer than ``most`` bytes."""
         digest = hashlib.sha256()
 

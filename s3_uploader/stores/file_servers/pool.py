@@ -1,4 +1,4 @@
-"""The connections of an FTP store: one for each upload in flight, kept for the next, fewer where the server says so."""
+"""The connections to a file server: one for each upload in flight, kept for the next, fewer where it says so."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from s3_uploader.core.errors import StoreError
-from s3_uploader.stores.ftp.errors import TOO_MANY
-from s3_uploader.stores.ftp.replies import Lost, Refused
+from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
 from s3_uploader.stores.workers import UploadTask
 
 if TYPE_CHECKING:
-    from s3_uploader.stores.ftp.parts import PartNames
-    from s3_uploader.stores.ftp.session import Session
+    from s3_uploader.stores.file_servers.parts import PartNames
 
 _GRACE_SECONDS = 1.0
 """How long an upload that was cancelled may take to tidy up before its connection is cut."""
@@ -27,7 +25,10 @@ _IDLE_SECONDS = 15.0
 """A session that was idle for longer is asked whether it still lives: many servers hang up silently."""
 
 
-class SessionPool:
+_Session = TypeVar("_Session", bound=FileSession)
+
+
+class SessionPool(Generic[_Session]):
     """Sessions for flights.
 
     :param make: makes a session that is not connected yet, given what says how many seconds are left.
@@ -39,7 +40,7 @@ class SessionPool:
     def __init__(
         self,
         *,
-        make: Callable[[Callable[[], float]], Session],
+        make: Callable[[Callable[[], float]], _Session],
         login_error: Callable[[Refused | Lost], StoreError],
         most: int,
         parts: PartNames,
@@ -48,19 +49,19 @@ class SessionPool:
         self._login_error = login_error
         self._most = most
         self._open = 0
-        self._idle: list[Session] = []
+        self._idle: list[_Session] = []
         self._free = threading.Condition()
         self._closed = False
         self._parts = parts
 
-    def add(self, session: Session) -> None:
+    def add(self, session: _Session) -> None:
         """Take in a session that was made elsewhere."""
         with self._free:
             self._open += 1
         self._give(session)
 
     @contextlib.contextmanager
-    def session(self, task: UploadTask) -> Iterator[Session]:
+    def session(self, task: UploadTask) -> Iterator[_Session]:
         """A session for the time of an attempt.
 
         When the task is cancelled, the attempt has a moment to tidy up; then its connection is cut, in case the server
@@ -87,7 +88,7 @@ class SessionPool:
                 timer.join()
             self._give(session)
 
-    def borrow(self, remaining: Callable[[], float]) -> Session | None:
+    def borrow(self, remaining: Callable[[], float]) -> _Session | None:
         """A session that nobody uses, if there is one; :meth:`give_back` takes it again."""
         with self._free:
             session = self._idle.pop() if self._idle else None
@@ -98,11 +99,11 @@ class SessionPool:
                 return None
         return session
 
-    def give_back(self, session: Session) -> None:
+    def give_back(self, session: _Session) -> None:
         """Take back a borrowed session."""
         self._give(session)
 
-    def close(self, *, ends_at: float, on_shutdown: Callable[[Session], None] | None) -> None:
+    def close(self, *, ends_at: float, on_shutdown: Callable[[_Session], None] | None) -> None:
         """Remove leftovers, do ``on_shutdown`` with a session that lives, and hang up.
 
         :param ends_at: ``time.monotonic()`` at which to stop trying.
@@ -138,7 +139,7 @@ class SessionPool:
         # A server that says nothing for so long at the end does not hold up who waits for the end.
         return lambda: min(_SILENCE_SECONDS, ends_at - time.monotonic())
 
-    def _take(self, task: UploadTask) -> Session:
+    def _take(self, task: UploadTask) -> _Session:
         """An idle session, a new one, or the next to become free."""
         while True:
             with self._free:
@@ -158,7 +159,7 @@ class SessionPool:
                 return session
             self._drop(session)
 
-    def _make(self, task: UploadTask) -> Session | None:
+    def _make(self, task: UploadTask) -> _Session | None:
         """A new session; ``None`` if the server wants no more than there are."""
         session = self._make_session(_time_of(task))
         try:
@@ -168,7 +169,7 @@ class SessionPool:
             with self._free:
                 self._open -= 1
                 # Some turn away one connection too many with a reply, others hang up or do not answer.
-                is_one_too_many = error.code in TOO_MANY if isinstance(error, Refused) else error.step == "connect"
+                is_one_too_many = error.is_one_too_many if isinstance(error, Refused) else error.step == "connect"
                 if is_one_too_many and self._open:
                     self._most = self._open
                     return None
@@ -180,7 +181,7 @@ class SessionPool:
         self._parts.remove_leftovers(session)
         return session
 
-    def _give(self, session: Session) -> None:
+    def _give(self, session: _Session) -> None:
         """Take a session back."""
         if not session.usable or self._closed:
             self._drop(session)
@@ -189,7 +190,7 @@ class SessionPool:
             self._idle.append(session)
             self._free.notify()
 
-    def _drop(self, session: Session) -> None:
+    def _drop(self, session: _Session) -> None:
         session.close()
         with self._free:
             self._open -= 1

@@ -13,11 +13,9 @@ from collections.abc import Iterator
 
 from s3_uploader.core.errors import KeyRefused
 from s3_uploader.core.text import shown_name
-from s3_uploader.stores.ftp.entries import Listed
-from s3_uploader.stores.ftp.learned import Names
-from s3_uploader.stores.ftp.parts import NAMES, PartNames
-from s3_uploader.stores.ftp.replies import Lost, Refused
-from s3_uploader.stores.ftp.session import Session
+from s3_uploader.stores.file_servers.base import FileSession, Listed, Lost, Refused
+from s3_uploader.stores.file_servers.learned import Names
+from s3_uploader.stores.file_servers.parts import NAMES, PartNames
 
 _SAMPLE = "Sample.of-a_Plain.name-0123456789-AbcdefghijklmnopqrstuvwxyZ.Dat"
 _PLAIN = re.compile(rf"[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,{len(_SAMPLE) - 2}}}[A-Za-z0-9])?")
@@ -29,7 +27,7 @@ def is_plain(name: str) -> bool:
     return _PLAIN.fullmatch(name) is not None
 
 
-def learn_names(session: Session, directory: str, parts: PartNames, *, hidden: bool, renames: bool) -> Names:
+def learn_names(session: FileSession, directory: str, parts: PartNames, *, hidden: bool, renames: bool) -> Names:
     """Find out what the server makes of plain names, by storing one in a new directory below ``directory``.
 
     :param renames: whether files get their names by a rename.
@@ -54,7 +52,7 @@ def learn_names(session: Session, directory: str, parts: PartNames, *, hidden: b
                     session.delete(first)
 
 
-def try_directory_name(session: Session, directory: str, name: str, parts: PartNames, *, hidden: bool) -> None:
+def try_directory_name(session: FileSession, directory: str, name: str, parts: PartNames, *, hidden: bool) -> None:
     """Make sure that a directory can have that name.
 
     :raises KeyRefused: if the server gives it another one.
@@ -72,7 +70,7 @@ def try_directory_name(session: Session, directory: str, name: str, parts: PartN
 
 
 @contextlib.contextmanager
-def scratch_directory(session: Session, directory: str, parts: PartNames, *, hidden: bool) -> Iterator[str | None]:
+def scratch_directory(session: FileSession, directory: str, parts: PartNames, *, hidden: bool) -> Iterator[str | None]:
     """A new directory, removed afterwards with all that is in it; ``None`` if none can be made."""
     path = f"{directory.rstrip('/')}/{parts.new(hidden=hidden, kind=NAMES)}"
     try:
@@ -87,7 +85,7 @@ def scratch_directory(session: Session, directory: str, parts: PartNames, *, hid
         parts.remove_leftovers(session)
 
 
-def is_stored_as(session: Session, scratch: str, name: str) -> bool:
+def is_stored_as(session: FileSession, scratch: str, name: str) -> bool:
     """Whether the one thing in a directory has exactly that name.
 
     Where nothing may be listed it is asked for by the name: then no other can be replaced, because each is looked for
@@ -99,7 +97,7 @@ def is_stored_as(session: Session, scratch: str, name: str) -> bool:
     return found
 
 
-def stands_exactly(session: Session, key: str) -> bool | None:
+def stands_exactly(session: FileSession, key: str) -> bool | None:
     """Whether what is found under ``key`` has exactly that name, directories included; ``None`` if nobody can tell."""
     directory = session.base.rstrip("/")
     for name in key.split("/"):
@@ -110,7 +108,7 @@ def stands_exactly(session: Session, key: str) -> bool | None:
     return True
 
 
-def _has_name(session: Session, directory: str, name: str) -> bool | None:
+def _has_name(session: FileSession, directory: str, name: str) -> bool | None:
     """Whether a directory lists exactly that name; ``None`` if it cannot be listed to its end."""
     found: list[str] = []
 
@@ -128,6 +126,6 @@ def _has_name(session: Session, directory: str, name: str) -> bool | None:
 def name_changed(address: str) -> KeyRefused:
     """The error of a name that the server does not keep."""
     return KeyRefused(
-        f"The FTP server stores {address} under another name, where another file may be.",
+        f"The server stores {address} under another name, where another file may be.",
         hint="Give the file a name of plain letters and digits, or change the server's rules for names.",
     )

@@ -1,13 +1,7 @@
 """The remote lock file: while it is there, nobody else is to touch the directory (zeit.cds calls it ``write``).
 
-FTP has no way to create a file only if it is missing. The next best is ``APPE``: everybody appends one unique line, and
-whoever finds its own line *first* in the file has the lock. Among uploaders of this kind that is exact on every server
-whose ``APPE`` appends. Two limits remain:
-
-* A program of another kind that creates the file with ``STOR`` between our look and our ``APPE`` destroys no data of
-  ours, but both may believe that the lock is theirs.
-* A server that refuses ``APPE`` or reading back gets a plain ``STOR`` after the look: two uploaders that look in the
-  same moment both go on.
+How it is made is the protocol's affair. It holds one line that says whose it is, and whoever finds its own line *first*
+in the file has the lock.
 
 A lock is removed only if its first line is ours, if it is older than ``stale_seconds`` by the server's clock, or if it
 was left by a process of this program that ran on this very machine and does not exist any more.
@@ -20,10 +14,16 @@ import secrets
 from collections.abc import Callable
 
 from s3_uploader.core.errors import DestinationBusy, Scope, StoreError
-from s3_uploader.stores.ftp.holder import Holder
-from s3_uploader.stores.ftp.learned import GRANTED, Learned
-from s3_uploader.stores.ftp.replies import Refused, wire
-from s3_uploader.stores.ftp.session import Session
+from s3_uploader.stores.file_servers.base import FileSession, Refused
+from s3_uploader.stores.file_servers.holder import Holder
+from s3_uploader.stores.file_servers.learned import GRANTED, Learned
+
+Create = Callable[[FileSession, str, bytes], None]
+"""Makes a file at a path with that content, or adds it to one that another makes in the same moment.
+
+:raises FileExistsError: if there is one already.
+:raises Refused: if the server does not let us.
+"""
 
 _LONGEST = 4096
 _HINT = "Give that right, or leave out lock_file."
@@ -34,21 +34,30 @@ class RemoteLock:
 
     :param server: how messages call the server.
     :param stale_seconds: age from which a lock left by anybody is removed, ``None`` for never.
+    :param create: makes the file.
     :param learned: what is known of the server.
     """
 
     def __init__(
-        self, *, path: str, name: str, server: str, stale_seconds: float | None, learned: Learned | None = None
+        self,
+        *,
+        path: str,
+        name: str,
+        server: str,
+        stale_seconds: float | None,
+        create: Create,
+        learned: Learned | None = None,
     ) -> None:
         self._path = path
         self._name = name
         self._server = server
         self._stale_seconds = stale_seconds
+        self._create = create
         self._learned = Learned() if learned is None else learned
         self._line = Holder.current().line(secrets.token_hex(8))
         self._held = False
 
-    def acquire(self, session: Session) -> None:
+    def acquire(self, session: FileSession) -> None:
         """Create the lock file.
 
         :raises DestinationBusy: if somebody else has it.
@@ -60,18 +69,15 @@ class RemoteLock:
             raise self._busy()
         content = self._line.encode() + b"\n"
         try:
-            session.store(self._path, [content], command="APPE")
-        except Refused:
-            # Some servers refuse APPE as a whole, others only to a file that is there.
-            if session.size(self._path) is not None:
-                raise self._busy() from None
-            session.store(self._path, [content])
+            self._create(session, self._path, content)
+        except FileExistsError:
+            raise self._busy() from None
         first = self._first_line(session)
         if first is not None and first != self._line:
             raise self._busy()
         self._held = True
 
-    def release(self, session: Session, *, tell: Callable[[str], None] = lambda _: None) -> bool:
+    def release(self, session: FileSession, *, tell: Callable[[str], None] = lambda _: None) -> bool:
         """Remove the lock file if it is still ours; ``False`` if it was not.
 
         :param tell: takes the sentence that it cannot be removed.
@@ -82,16 +88,16 @@ class RemoteLock:
         removed = False
         if first is None or first == self._line:
             try:
-                session.command(f"DELE {wire(self._path)}")
+                session.remove(self._path)
                 removed = True
             except Refused as refused:
                 self._learned.refused("delete", self._path)
-                tell(self._stays(refused).message + " " + _HINT)
+                tell(self._stays(session, refused).message + " " + _HINT)
         # Not before: with the connection lost on the way the caller tries again.
         self._held = False
         return removed
 
-    def _make_sure_of_delete(self, session: Session) -> None:
+    def _make_sure_of_delete(self, session: FileSession) -> None:
         """A lock that nobody can remove would keep everybody out, so find out before there is one.
 
         :raises StoreError: if files cannot be deleted there.
@@ -103,17 +109,17 @@ class RemoteLock:
             known = f"{self._path}.{secrets.token_hex(6)}"
             session.store(known, [b"\n"])
         try:
-            session.command(f"DELE {wire(known)}")
+            session.remove(known)
         except Refused as refused:
             self._learned.refused("delete", known)
-            raise self._stays(refused) from None
+            raise self._stays(session, refused) from None
         self._learned.refused("delete", GRANTED)
 
-    def _stays(self, refused: Refused) -> StoreError:
+    def _stays(self, session: FileSession, refused: Refused) -> StoreError:
         return StoreError(
-            f"The FTP user may not delete files on {self._server}, so that the lock file {self._name} would stay: "
-            f"{refused.text}.",
-            code=str(refused.code),
+            f"The {session.protocol} user may not delete files on {self._server}, so that the lock file "
+            f"{self._name} would stay: {refused.text}.",
+            code=refused.error_code,
             scope=Scope.DESTINATION,
             hint=_HINT,
         )
@@ -124,7 +130,7 @@ class RemoteLock:
             hint = "If whoever made it is gone, remove it by hand, or set lock_stale_seconds."
         return DestinationBusy(f"Cannot access {self._server} as '{self._name}' lockfile exists.", hint=hint)
 
-    def _first_line(self, session: Session) -> str | None:
+    def _first_line(self, session: FileSession) -> str | None:
         """First line of the lock file; ``None`` if the server does not let us read, empty if the file has gone."""
         content = bytearray()
 
@@ -138,7 +144,7 @@ class RemoteLock:
             return "" if session.size(self._path) is None else None
         return content.split(b"\n", 1)[0].decode("utf-8", "replace")
 
-    def _clear_away(self, session: Session) -> bool:
+    def _clear_away(self, session: FileSession) -> bool:
         """Remove a lock that nobody holds any more; ``False`` if it has to stay."""
         first = self._first_line(session)
         holder = Holder.of_line(first or "")
@@ -154,7 +160,7 @@ class RemoteLock:
             return False
         return self._take_away(session, first)
 
-    def _take_away(self, session: Session, first: str | None) -> bool:
+    def _take_away(self, session: FileSession, first: str | None) -> bool:
         """Remove the lock with that first line, by renaming it first: a fresh lock of somebody quicker is put back."""
         aside = f"{self._path}.{secrets.token_hex(6)}"
         try:
@@ -174,7 +180,7 @@ class RemoteLock:
         session.delete(aside)
         return True
 
-    def _server_time(self, session: Session) -> float | None:
+    def _server_time(self, session: FileSession) -> float | None:
         """The server's clock, by which the lock's time was written: the time of a file made now."""
         probe = f"{self._path}.{secrets.token_hex(6)}"
         try:
