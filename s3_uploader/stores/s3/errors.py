@@ -13,6 +13,7 @@ import msgspec
 from s3_uploader.core.errors import Scope, StoreError, UploadCancelled
 from s3_uploader.core.text import quoted, quoted_code
 from s3_uploader.stores.s3.engines.base import Answer, Failure, TransportFailure
+from s3_uploader.stores.s3.meanings import MEANINGS, PASSING, SLOW, Meaning
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _SERVER = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(:\d{1,5})?(?=[/?#]|$)", re.I)
@@ -20,89 +21,6 @@ _LONGEST_LOCATION = 4096
 _REGION = re.compile("[A-Za-z0-9._-]{1,64}")
 _FILE, _DESTINATION = Scope.FILE, Scope.DESTINATION
 
-
-class Meaning(msgspec.Struct, frozen=True):
-    """What one error code means."""
-
-    retryable: bool = False
-    scope: Scope = _FILE
-    hint: str = ""
-    corrupted: bool = False
-
-
-_SLOW = Meaning(retryable=True, hint="The server asks for a slower pace; lower max_concurrency if this goes on.")
-_PASSING = Meaning(retryable=True)
-_DAMAGED = Meaning(
-    retryable=True,
-    corrupted=True,
-    hint="The bytes were damaged on their way; if this goes on, look at the network, the memory and any proxy.",
-)
-_KEYS_HINT = "Look at the access key, the secret key and the session token that are in use."
-_TOKEN = Meaning(scope=_DESTINATION, hint="Get new temporary credentials (log in again, or look at what renews them).")
-
-MEANINGS: dict[str, Meaning] = {
-    # Amazon's error reference, and what Ceph, MinIO, Swift and others say for the same thing.
-    "SlowDown": _SLOW,
-    "SlowDownRead": _SLOW,
-    "SlowDownWrite": _SLOW,
-    "TooManyRequests": _SLOW,
-    "Throttling": _SLOW,
-    "ThrottlingException": _SLOW,
-    "RequestThrottled": _SLOW,
-    "RequestLimitExceeded": _SLOW,
-    "BandwidthLimitExceeded": _SLOW,
-    "KMS.ThrottlingException": _SLOW,
-    "InternalError": _PASSING,
-    "ServiceUnavailable": _PASSING,
-    "RequestTimeout": _PASSING,
-    "RequestTimeoutException": _PASSING,
-    "IncompleteBody": _PASSING,
-    "ConditionalRequestConflict": _PASSING,
-    "OperationAborted": _PASSING,
-    "BadDigest": _DAMAGED,
-    "InvalidDigest": _DAMAGED,
-    "XAmzContentSHA256Mismatch": _DAMAGED,
-    "XAmzContentChecksumMismatch": _DAMAGED,
-    "InvalidAccessKeyId": Meaning(
-        scope=_DESTINATION, hint="Look at AWS_ACCESS_KEY_ID, the profile or the role whose credentials are in use."
-    ),
-    "SignatureDoesNotMatch": Meaning(
-        scope=_DESTINATION,
-        hint="Look at the secret key: it is not that of this access key, or has a blank or a line break at its end; a "
-        "proxy that changes requests has the same effect.",
-    ),
-    "InvalidSecurity": Meaning(scope=_DESTINATION, hint=_KEYS_HINT),
-    "NotSignedUp": Meaning(scope=_DESTINATION, hint="Look at the account that the credentials belong to."),
-    "AccountProblem": Meaning(scope=_DESTINATION, hint="Look at the account that the credentials belong to."),
-    "AllAccessDisabled": Meaning(scope=_DESTINATION, hint="Look at the account and the name of the bucket."),
-    "ExpiredToken": _TOKEN,
-    "ExpiredTokenException": _TOKEN,
-    "InvalidToken": _TOKEN,
-    "TokenRefreshRequired": _TOKEN,
-    "NoSuchBucket": Meaning(
-        scope=_DESTINATION, hint="Look at the bucket's name and at the endpoint; the program creates no buckets."
-    ),
-    "InvalidBucketName": Meaning(scope=_DESTINATION, hint="Look at the bucket's name."),
-    "InvalidBucketState": Meaning(scope=_DESTINATION, hint="Look at the state of the bucket."),
-    "PermanentRedirect": Meaning(scope=_DESTINATION, hint="Set region to the region of the bucket."),
-    "AuthorizationHeaderMalformed": Meaning(scope=_DESTINATION, hint="Set region to the region of the bucket."),
-    "Redirect": Meaning(scope=_DESTINATION, hint="Set region to the region of the bucket."),
-    "TemporaryRedirect": Meaning(scope=_DESTINATION, hint="Set region to the region of the bucket."),
-    "InvalidStorageClass": Meaning(scope=_DESTINATION, hint="Look at storage_class."),
-    "InvalidTag": Meaning(scope=_DESTINATION, hint="Look at tags."),
-    "AccessControlListNotSupported": Meaning(
-        scope=_DESTINATION, hint="The bucket has ACLs disabled: leave acl out, or enable them in the bucket."
-    ),
-    "QuotaExceeded": Meaning(scope=_DESTINATION, hint="Make room at the destination or raise its quota."),
-    "XMinioStorageFull": Meaning(scope=_DESTINATION, hint="Make room at the destination."),
-    "MissingContentLength": Meaning(scope=_DESTINATION, hint="Something between here and the server drops headers."),
-    "KMS.DisabledException": Meaning(scope=_DESTINATION, hint="Look at sse_kms_key_id and the state of that key."),
-    "KMS.NotFoundException": Meaning(scope=_DESTINATION, hint="Look at sse_kms_key_id."),
-    "KMS.InvalidStateException": Meaning(scope=_DESTINATION, hint="Look at sse_kms_key_id and the state of that key."),
-    "EntityTooLarge": Meaning(hint="The destination does not take objects of this size."),
-    "KeyTooLongError": Meaning(hint="Shorten the file's path or key_prefix."),
-    "NotImplemented": Meaning(hint="The server does not know a feature that the configuration asks for."),
-}
 
 EXPIRED = frozenset(("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"))
 """What servers say of temporary credentials that were good and are so no more."""
@@ -114,7 +32,6 @@ _SUSPICIOUS_SKEW = 300.0
 
 _NEVER_S3 = frozenset((302, 303, 511))
 """S3 redirects with 301 and 307; these are how networks send people to a login page."""
-_SERVER_TROUBLE = Meaning(retryable=True)
 _UNKNOWN = Meaning()
 
 _STATUS_NAMES = {
@@ -203,41 +120,7 @@ def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool)
     if code.isdigit() and (answer.status in _NEVER_S3 or (answer.status < 500 and is_web_page(answer))):
         return Verdict(_no_s3(answer, operation))
     known_as = code
-    meaning = MEANINGS.get(code)
-    if meaning is None:
-        if code in ("AccessDenied", "403"):
-            meaning = _denied(operation, proven_useful=proven_useful)
-        elif code in ("RequestTimeTooSkewed", "RequestExpired"):
-            meaning = Meaning(scope=_DESTINATION, hint=_clock_hint(answer, now))
-        elif answer.status >= 500 and answer.status != 501:
-            meaning = _SERVER_TROUBLE
-        elif code == "501":
-            # No document of S3: something on the way has a bad moment, or this is another kind of server.
-            meaning = Meaning(
-                retryable=True,
-                scope=_FILE if proven_useful else _DESTINATION,
-                hint="Look at endpoint_url: is this an S3 server?",
-            )
-        elif answer.status in _REDIRECTS:
-            meaning = MEANINGS["PermanentRedirect"]
-        elif answer.status == 429:
-            meaning = _SLOW
-        elif answer.status == 408:
-            meaning = _PASSING  # What load balancers say to a connection that has rested too long.
-        elif answer.status == 407:
-            meaning = Meaning(scope=_DESTINATION, hint="Look at the name and password in HTTP_PROXY and HTTPS_PROXY.")
-        elif code in ("404", "405") and operation in _FIRST and not proven_useful:
-            meaning = Meaning(scope=_DESTINATION, hint="Look at endpoint_url: is this an S3 server?")
-        elif code in ("301", "307", "400", "401") and operation == "HeadObject" and not proven_useful:
-            # No document says more than the status. Later it is about this key (rclone: 400 for "a//b").
-            meaning = Meaning(scope=_DESTINATION, hint="Look at the region of the bucket and at the credentials.")
-        elif answer.status < 300:
-            meaning = _PASSING  # An error document in a 200, of a code that nobody has heard of.
-        elif code == "NoSuchKey" and operation in ("PutObject", "UploadPart"):
-            # Ceph answers this to a PUT whose body was cut short.
-            meaning = _PASSING
-        else:
-            meaning = _UNKNOWN
+    meaning = MEANINGS.get(code) or _meaning_by_status(answer, code, operation, now=now, proven_useful=proven_useful)
     skew = clock_skew(answer, now)
     wrong = skew is not None and abs(skew) > _SUSPICIOUS_SKEW
     if (answer.status == 403 and wrong) or (code == "AccessDenied" and "request time" in text):
@@ -257,6 +140,39 @@ def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool)
         retry_after=retry_after(answer, now),
     )
     return Verdict(error, corrupted=meaning.corrupted)
+
+
+def _meaning_by_status(answer: Answer, code: str, operation: str, *, now: float, proven_useful: bool) -> Meaning:
+    """What a code means that stands in no list: the operation and the status tell."""
+    status = answer.status
+    if code in ("AccessDenied", "403"):
+        return _denied(operation, proven_useful=proven_useful)
+    if code in ("RequestTimeTooSkewed", "RequestExpired"):
+        return Meaning(scope=_DESTINATION, hint=_clock_hint(answer, now))
+    if status >= 500 and status != 501:
+        return PASSING
+    if code == "501":
+        # No document of S3: something on the way has a bad moment, or this is another kind of server.
+        return Meaning(
+            retryable=True,
+            scope=_FILE if proven_useful else _DESTINATION,
+            hint="Look at endpoint_url: is this an S3 server?",
+        )
+    if status in _REDIRECTS:
+        return MEANINGS["PermanentRedirect"]
+    if status == 429:
+        return SLOW
+    if status == 407:
+        return Meaning(scope=_DESTINATION, hint="Look at the name and password in HTTP_PROXY and HTTPS_PROXY.")
+    if not proven_useful and code in ("404", "405") and operation in _FIRST:
+        return Meaning(scope=_DESTINATION, hint="Look at endpoint_url: is this an S3 server?")
+    if not proven_useful and code in ("301", "307", "400", "401") and operation == "HeadObject":
+        # No document says more than the status. Later it is about this key (rclone: 400 for "a//b").
+        return Meaning(scope=_DESTINATION, hint="Look at the region of the bucket and at the credentials.")
+    # 408 is what load balancers say to a connection that has rested too long, an error document in a 200 is of a code
+    # that nobody has heard of, and NoSuchKey is Ceph's answer to a PUT whose body was cut short.
+    is_cut = code == "NoSuchKey" and operation in ("PutObject", "UploadPart")
+    return PASSING if status == 408 or status < 300 or is_cut else _UNKNOWN
 
 
 def redirect_target(answer: Answer) -> str:

@@ -16,9 +16,10 @@ from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import Loop, Memory, PutOptions, Source, StoreProperties, ignore
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3.access import Access, resolve
 from s3_uploader.stores.s3.capabilities import Capabilities, NoMemory
 from s3_uploader.stores.s3.client import S3Client
-from s3_uploader.stores.s3.endpoint import Access, Endpoint, resolve
+from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
 from s3_uploader.stores.s3.engines.choose import EngineName, make_engine
 from s3_uploader.stores.s3.multipart import MultipartUpload

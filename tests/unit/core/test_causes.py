@@ -15,6 +15,7 @@ from s3_uploader.stores.ftp.errors import transfer_error
 from s3_uploader.stores.ftp.replies import Refused
 from s3_uploader.stores.s3 import errors as s3_errors
 from s3_uploader.stores.s3.engines.base import Answer, Failure, TransportFailure
+from s3_uploader.stores.s3.meanings import MEANINGS
 
 PACKAGE = Path(s3_uploader.__file__).parent
 
@@ -42,7 +43,7 @@ def test_every_code_in_the_source_is_known() -> None:
 
 def test_every_code_of_s3_is_known() -> None:
     """What the S3 store knows of a code that ends a run, `status` knows too."""
-    codes = [code for code, meaning in s3_errors.MEANINGS.items() if meaning.scope is Scope.DESTINATION]
+    codes = [code for code, meaning in MEANINGS.items() if meaning.scope is Scope.DESTINATION]
     assert sorted(code for code in codes if not is_known(code)) == []
 
 
@@ -87,6 +88,6 @@ def test_what_is_wrong_with_one_file(code: str, cause: Cause) -> None:
 
 def test_what_says_credentials_is_credentials() -> None:
     """Where the advice is about keys, the cause is too."""
-    for code, meaning in s3_errors.MEANINGS.items():
+    for code, meaning in MEANINGS.items():
         if "credentials" in meaning.hint or "secret" in meaning.hint:
             assert meaning_of(code).cause is Cause.CREDENTIALS, code

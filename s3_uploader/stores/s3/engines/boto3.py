@@ -16,8 +16,9 @@ from typing import Any
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.text import quoted
 from s3_uploader.stores.base import Loop
-from s3_uploader.stores.s3.endpoint import Access
+from s3_uploader.stores.s3.access import Access
 from s3_uploader.stores.s3.engines.base import Answer, Done, EngineSettings, Failure, Outcome, Request, TransportFailure
+from s3_uploader.stores.s3.engines.boto3_failures import failure_of
 from s3_uploader.stores.s3.engines.bounded import BOUNDS, bound
 from s3_uploader.stores.s3.engines.throttle import Pace
 
@@ -291,7 +292,7 @@ class Boto3Engine:
             # What the answer means is for others to say, and they are given the answer as it came.
             body = received.body
         except (BotoCoreError, HTTPClientError, OSError) as error:
-            return _failure_of(error)
+            return failure_of(error)
         return received.answer(body, limit=request.answer_limit)
 
     def _parameters(self, request: Request) -> dict[str, Any]:
@@ -370,59 +371,3 @@ def _on_wire(request: Any, **_: object) -> None:
 def _stay_here(context: dict[str, Any], **_: object) -> None:
     """Keep botocore from following redirects by itself: it asks for a bucket's region without an end."""
     context.setdefault("s3_redirect", {})["redirected"] = True
-
-
-def _failure_of(error: Exception) -> Failure:
-    """What botocore's exceptions are, in our words."""
-    from botocore import exceptions
-
-    detail = str(error)
-    cause = getattr(error, "kwargs", {}).get("error", error)
-    if isinstance(
-        error,
-        (
-            exceptions.NoCredentialsError,
-            exceptions.PartialCredentialsError,
-            exceptions.CredentialRetrievalError,
-            exceptions.TokenRetrievalError,
-            exceptions.UnauthorizedSSOTokenError,
-        ),
-    ):
-        return Failure(TransportFailure.CREDENTIALS, detail)
-    kinds: tuple[tuple[type[Exception], TransportFailure], ...] = (
-        (exceptions.SSLError, TransportFailure.TLS),
-        (exceptions.ProxyConnectionError, TransportFailure.PROXY),
-        (exceptions.ConnectTimeoutError, TransportFailure.CONNECT_TIMEOUT),
-        (exceptions.ReadTimeoutError, TransportFailure.TIMEOUT),
-        (exceptions.EndpointConnectionError, TransportFailure.REFUSED),
-        (exceptions.ConnectionClosedError, TransportFailure.CLOSED),
-        (exceptions.ConnectionError, TransportFailure.CLOSED),
-        (exceptions.HTTPClientError, TransportFailure.CLOSED),
-    )
-    for exception, kind in kinds:
-        if isinstance(error, exception):
-            if kind is TransportFailure.REFUSED and ("resolve" in str(cause) or "getaddrinfo" in str(cause)):
-                kind = TransportFailure.NAME
-            innermost = _innermost(cause)
-            if "handshake" in detail or "handshake" in innermost:
-                kind = TransportFailure.TLS
-            if "Tunnel connection failed" in f"{cause} {innermost}":
-                kind = TransportFailure.PROXY
-            return Failure(kind, innermost)
-    if isinstance(error, OSError):
-        return Failure(TransportFailure.CLOSED, error.strerror or detail)
-    return Failure(TransportFailure.OTHER, detail)
-
-
-def _innermost(error: object) -> str:
-    """The operating system's words out of urllib3's nested ones."""
-    seen = 0
-    while isinstance(error, BaseException) and seen < 10:
-        seen += 1
-        if isinstance(error, OSError) and error.strerror:
-            return str(getattr(error, "verify_message", "") or error.strerror)
-        inner = error.__cause__ or error.__context__ or getattr(error, "reason", None)
-        if inner is None:
-            break
-        error = inner
-    return str(error)

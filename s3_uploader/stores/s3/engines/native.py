@@ -19,7 +19,8 @@ from collections.abc import Callable
 
 from s3_uploader.core.errors import StoreError
 from s3_uploader.stores.base import Loop
-from s3_uploader.stores.s3.endpoint import Access, Endpoint
+from s3_uploader.stores.s3.access import Access
+from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.engines.base import Done, Failure, Outcome, Request, TransportFailure
 from s3_uploader.stores.s3.engines.connection import READ, WRITE, Connection, Exchange
 from s3_uploader.stores.s3.engines.http1 import request_head

@@ -1,0 +1,195 @@
+"""Where a bucket is and who we are there, by the configuration, the environment, and the files of the AWS tools.
+
+Everybody's AWS configuration works as with boto3. botocore is asked only where there are configuration files or a
+profile; its import is most of what a short run costs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.text import quoted
+from s3_uploader.stores.s3.credentials import Credentials, no_credentials
+from s3_uploader.stores.s3.endpoint import Endpoint, locate
+
+_CREDENTIAL = re.compile("[!-~]*")
+_TRUE = ("true", "1", "yes", "on")
+
+
+def _cannot_renew() -> bool:
+    return False
+
+
+class Access(msgspec.Struct, frozen=True):
+    """An endpoint, and the function that gives the credentials for it as they are now.
+
+    The function raises ``StoreError`` if there are none. ``session`` is the botocore session behind it, if any.
+    """
+
+    endpoint: Endpoint
+    credentials: Callable[[], Credentials]
+    session: Any = None
+    renew: Callable[[], bool] = _cannot_renew
+
+
+def resolve(
+    *,
+    bucket: str,
+    endpoint_url: str | None,
+    region: str | None,
+    profile: str | None,
+    addressing_style: str,
+    environment: Mapping[str, str],
+) -> Access:
+    """Find out where the bucket is and who we are.
+
+    :raises StoreError: if there are no credentials or the configuration makes no sense.
+    """
+    if profile or not _environment_is_enough(environment):
+        return _with_botocore(bucket, endpoint_url, region, profile, addressing_style, environment)
+    credentials = _usable(
+        Credentials(
+            environment["AWS_ACCESS_KEY_ID"],
+            environment["AWS_SECRET_ACCESS_KEY"],
+            environment.get("AWS_SESSION_TOKEN", ""),
+        )
+    )
+    if endpoint_url is None and not _is_true(environment.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")):
+        endpoint_url = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or None
+    endpoint = locate(
+        bucket=bucket,
+        endpoint_url=endpoint_url,
+        region=region or environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION"),
+        addressing_style=addressing_style,
+        ca_bundle=environment.get("AWS_CA_BUNDLE") or environment.get("REQUESTS_CA_BUNDLE"),
+        special=_special(
+            bucket,
+            dualstack=environment.get("AWS_USE_DUALSTACK_ENDPOINT", ""),
+            fips=environment.get("AWS_USE_FIPS_ENDPOINT", ""),
+        ),
+        environment=environment,
+    )
+    return Access(endpoint, lambda: credentials)
+
+
+def _special(bucket: str, *, dualstack: str, fips: str, accelerate: str = "") -> str:
+    if bucket.startswith("arn:"):
+        return "the bucket is an ARN"
+    if bucket.endswith("--x-s3"):
+        return "the bucket is a directory bucket"
+    for name, value in (("dual-stack", dualstack), ("FIPS", fips), ("accelerated", accelerate)):
+        if _is_true(value):
+            return f"the AWS configuration asks for {name} endpoints"
+    return ""
+
+
+def _is_true(value: object) -> bool:
+    """Whether a setting of the SDKs is on; botocore takes only ``true``, in any case, and others write more."""
+    return str(value).strip().lower() in _TRUE
+
+
+def _environment_is_enough(environment: Mapping[str, str]) -> bool:
+    """Static credentials in the environment, and neither a profile nor a configuration file that could add to them."""
+    if not (environment.get("AWS_ACCESS_KEY_ID") and environment.get("AWS_SECRET_ACCESS_KEY")):
+        return False
+    if environment.get("AWS_PROFILE") or environment.get("AWS_DEFAULT_PROFILE"):
+        return False
+    files = (
+        environment.get("AWS_CONFIG_FILE") or "~/.aws/config",
+        environment.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials",
+    )
+    # /dev/null is how people say that there is no file; a device is none.
+    return not any(os.path.isfile(os.path.expanduser(name)) for name in files)
+
+
+def _with_botocore(
+    bucket: str,
+    endpoint_url: str | None,
+    region: str | None,
+    profile: str | None,
+    addressing_style: str,
+    environment: Mapping[str, str],
+) -> Access:
+    from botocore.exceptions import BotoCoreError
+    from botocore.session import Session
+
+    from s3_uploader.stores.s3.helpers import RenewedCredentials, find
+
+    try:
+        session = Session(profile=profile)
+        if endpoint_url is None:
+            endpoint_url = _configured_endpoint(session)
+        nested = session.get_scoped_config().get("s3")
+        s3: dict[str, Any] = nested if isinstance(nested, dict) else {}
+        if addressing_style == "auto":
+            addressing_style = s3.get("addressing_style", "auto")
+        endpoint = locate(
+            bucket=bucket,
+            endpoint_url=endpoint_url,
+            # botocore knows AWS_DEFAULT_REGION only; the other SDKs, and the command line of AWS, AWS_REGION too.
+            region=region or environment.get("AWS_REGION") or session.get_config_variable("region"),
+            addressing_style=addressing_style,
+            ca_bundle=session.get_config_variable("ca_bundle") or environment.get("REQUESTS_CA_BUNDLE"),
+            special=_special(
+                bucket,
+                dualstack=str(
+                    session.get_config_variable("use_dualstack_endpoint") or s3.get("use_dualstack_endpoint", "")
+                ),
+                fips=str(session.get_config_variable("use_fips_endpoint") or ""),
+                accelerate=str(s3.get("use_accelerate_endpoint", "")),
+            ),
+            environment=environment,
+        )
+    except BotoCoreError as error:
+        raise StoreError(
+            f"The AWS configuration cannot be used: {quoted(str(error))}",
+            code="AwsConfiguration",
+            scope=Scope.DESTINATION,
+            hint="Look at profile and at the files ~/.aws/config and ~/.aws/credentials.",
+        ) from None
+    found = find(session)
+    if found is None:
+        raise no_credentials()
+    if _is_true(s3.get("payload_signing_enabled")):
+        endpoint = msgspec.structs.replace(endpoint, signs_payload=True)
+    credentials = RenewedCredentials(found, usable=_usable)
+    return Access(endpoint, credentials, session, credentials.renew)
+
+
+def _configured_endpoint(session: Any) -> str | None:
+    from botocore.configprovider import ConfiguredEndpointProvider
+
+    if _is_true(session.get_config_variable("ignore_configured_endpoint_urls")):
+        return None
+    url: str | None = ConfiguredEndpointProvider(
+        full_config=session.full_config, scoped_config=session.get_scoped_config(), client_name="s3"
+    ).provide()
+    return url
+
+
+def _usable(credentials: Credentials) -> Credentials:
+    """Credentials that can be put into a header; a line break at the end is an easy mistake."""
+    secret = credentials.secret_key
+    if secret != secret.strip() or any(character < " " or character == "\x7f" for character in secret):
+        raise StoreError(
+            "The secret key in use begins or ends with a space or a line break, or holds a control character.",
+            code="InvalidCredentials",
+            scope=Scope.DESTINATION,
+            hint="Look at AWS_SECRET_ACCESS_KEY, or where the credentials come from: a file was perhaps read with "
+            "its last line break.",
+        )
+    for name, value in (("access key", credentials.access_key), ("session token", credentials.token)):
+        if not _CREDENTIAL.fullmatch(value):
+            raise StoreError(
+                f"The {name} in use holds a character that none can have, a space or a line break for example.",
+                code="InvalidCredentials",
+                scope=Scope.DESTINATION,
+                hint="Look at AWS_ACCESS_KEY_ID and AWS_SESSION_TOKEN, or where the credentials come from.",
+            )
+    return credentials

@@ -1,0 +1,73 @@
+"""Whether a bucket takes uploads in parts, with which checksums, and lets what was begun be aborted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from s3_uploader.core.errors import StoreError
+from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3.capabilities import PartChecksums, fewer_part_checksums
+from s3_uploader.stores.s3.checks.trial import ERROR, OK, USUAL, WARNING, Trial
+from s3_uploader.stores.s3.refusals import Blame, blame
+
+_WORDS: dict[PartChecksums, str] = {
+    "full": "",
+    "composite": ", with a checksum of the parts",
+    "none": ", without a checksum of the whole",
+}
+
+
+def check_parts(trial: Trial, upload_in_parts: Callable[[str], None]) -> None:
+    """Whether an upload in parts can be begun, aborted and completed.
+
+    :param upload_in_parts: stores a small object under a key as a run stores large ones; raises ``StoreError``.
+    """
+    key = f"{trial.key}-parts"
+    path = requests.encode_key(key)
+    begun = _begin(trial, key, path)
+    if begun is None:
+        return
+    upload_id, checksums = begun
+    call = trial.wait(requests.abort_multipart_upload(key, path, upload_id=upload_id))
+    if call.error is not None:
+        trial.tell(
+            WARNING,
+            "parts of failed uploads",
+            call.error.message,
+            "They would stay and cost money: grant s3:AbortMultipartUpload, and have a lifecycle rule remove "
+            "incomplete uploads.",
+        )
+        return
+    try:
+        upload_in_parts(key)
+    except StoreError as error:
+        trial.tell(
+            ERROR,
+            "large files",
+            error.message,
+            error.hint or "Files above multipart_threshold would stay in the spool.",
+        )
+    else:
+        trial.left_behind.append(key)
+        trial.tell(OK, "large files", f"an upload in parts can be begun, aborted and completed{_WORDS[checksums]}")
+
+
+def _begin(trial: Trial, key: str, path: str) -> tuple[str, PartChecksums] | None:
+    """Begin with the checksums that the server takes; returns the upload's name and these."""
+    because = ""
+    checksums: PartChecksums = "none" if trial.form == "md5" else trial.capabilities.part_checksums
+    while True:
+        headers = trial.headers.of(key, USUAL)
+        call = trial.wait(requests.create_multipart_upload(key, path, headers, checksums=checksums))
+        if call.error is None:
+            break
+        reason = Blame.OTHER if call.refusal is None else blame(call.refusal, call.request.headers)
+        fewer = fewer_part_checksums(checksums)
+        if fewer is None or call.refusal is None or reason not in (Blame.CHECKSUM, Blame.UNNAMED):
+            trial.tell(ERROR, "large files", call.error.message, call.error.hint)
+            return None
+        because = f"{call.refusal.field('Code')}, {call.refusal.field('Message')[:100]}"
+        checksums = fewer
+    if because:
+        trial.capabilities.takes_part_checksums(checksums, because)
+    return call.body.field("UploadId"), checksums

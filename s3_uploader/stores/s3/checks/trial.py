@@ -1,0 +1,126 @@
+"""The small requests of a check of a bucket, what was found by them, and what they left in the bucket."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from s3_uploader.core.errors import StoreError, UploadCancelled
+from s3_uploader.core.model import Finding, Severity
+from s3_uploader.stores.base import PutOptions
+from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3.capabilities import Capabilities
+from s3_uploader.stores.s3.checksums import digest_of
+from s3_uploader.stores.s3.client import PendingRequest, S3Client
+from s3_uploader.stores.s3.endpoint import Endpoint
+from s3_uploader.stores.s3.engines.base import Request
+from s3_uploader.stores.s3.requests import Condition
+
+SECONDS = 30.0
+"""So long one request may take."""
+OK, NOTE, WARNING, ERROR = Severity.OK, Severity.NOTE, Severity.WARNING, Severity.ERROR
+USUAL = PutOptions()
+
+
+class Trial:
+    """Sends the requests of one check and waits for each.
+
+    :param key: of the small object; all other keys begin with it.
+    :param caller: sends requests with the usual retries.
+    :param impatient: sends requests without any, for those that are meant to be refused.
+    :ivar form: the checksum headers in use.
+    :ivar left_behind: keys that are to be deleted.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: str,
+        caller: S3Client,
+        impatient: S3Client,
+        capabilities: Capabilities,
+        headers: requests.ObjectHeaders,
+        endpoint: Endpoint,
+    ) -> None:
+        self.key = key
+        self.impatient = impatient
+        self.capabilities = capabilities
+        self.headers = headers
+        self.endpoint = endpoint
+        self.form = capabilities.form
+        self.findings: list[Finding] = []
+        self.left_behind: list[str] = []
+        self._caller = caller
+
+    def tell(self, severity: Severity, subject: str, fact: str, meaning: str = "") -> None:
+        """Note what was found."""
+        self.findings.append(Finding(severity, subject, fact, meaning))
+
+    def put(
+        self,
+        key: str,
+        body: bytes,
+        condition: Condition,
+        *,
+        caller: S3Client | None = None,
+        expected: frozenset[int] = frozenset(),
+        options: PutOptions = USUAL,
+    ) -> PendingRequest:
+        """Store an object."""
+        request = requests.put_object(
+            key,
+            requests.encode_key(key),
+            body,
+            self.headers.of(key, options),
+            crc32="" if self.form == "md5" else digest_of(body).crc32,
+            md5="" if self.form == "crc32" else digest_of(body).md5,
+            condition=condition,
+            payload_hash=requests.payload_hash(body, tls=self.endpoint.payload_is_unsigned),
+        )
+        return self.wait(request, caller=caller, expected=expected)
+
+    def wait(
+        self, request: Request, *, caller: S3Client | None = None, expected: frozenset[int] = frozenset()
+    ) -> PendingRequest:
+        """Send a request and wait for its end.
+
+        :raises StoreError: if it does not end in time.
+        """
+        over = threading.Event()
+        call = (caller or self._caller).call(
+            request, lambda call: over.set(), deadline=time.monotonic() + SECONDS, expected=expected
+        )
+        if not over.wait(SECONDS):
+            call.cancel(UploadCancelled("The check took too long."))
+            raise StoreError(f"The {request.operation} operation got no answer in {SECONDS:.0f} s.", code="Timeout")
+        return call
+
+    def head(self, key: str) -> Request:
+        """The request that looks at a key."""
+        return requests.head_object(key, requests.encode_key(key), checksums=self.form != "md5")
+
+    def remove(self) -> None:
+        """Delete what was stored, as far as that is permitted."""
+        stays = []
+        for key in self.left_behind:
+            try:
+                call = self.wait(requests.delete_object(key, requests.encode_key(key)))
+            except StoreError:
+                stays.append(key)
+                continue
+            if call.error is not None:
+                stays.append(key)
+        if stays:
+            self.tell(
+                NOTE,
+                "deleting",
+                f"not permitted; this stays behind: {', '.join(stays)}",
+                "Uploads need no right to delete, and it is safer not to grant it. Remove it by hand.",
+            )
+        elif self.left_behind:
+            self.tell(
+                NOTE,
+                "deleting",
+                "permitted; the objects of this check were removed",
+                "Uploads need no right to delete; a key without it can do less harm.",
+            )

@@ -1,0 +1,109 @@
+"""Which proxy is on the way to a server, by the rules that ``urllib.request`` and botocore follow."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+URL = re.compile(
+    r"(?P<scheme>https?)://(?:(?P<user>[^/@]*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^/:?#@\s]+)"
+    r"(?::(?P<port>\d{1,5}))?(?P<path>/[^?#\s]*)?",
+    re.I,
+)
+
+
+class Proxy(msgspec.Struct, frozen=True):
+    """An HTTP proxy; ``authorization`` is the header that it wants, or empty."""
+
+    host: str
+    port: int
+    authorization: str = ""
+
+
+def find_proxy(host: str, port: int, *, tls: bool, environment: Mapping[str, str]) -> Proxy | None:
+    """The proxy that the environment names for a host, by the rules that ``urllib.request`` and botocore follow."""
+    value = proxy_setting(host, port, tls=tls, environment=environment)
+    found = URL.match(value) if value else None
+    if found is None:
+        return None
+    authorization = ""
+    if found["user"]:
+        import base64
+        from urllib.parse import unquote
+
+        authorization = "Basic " + base64.b64encode(unquote(found["user"]).encode()).decode()
+    return Proxy(found["host"].strip("[]"), int(found["port"] or 80), authorization)
+
+
+def strange_proxy(host: str, port: int, *, tls: bool, environment: Mapping[str, str]) -> str:
+    """Why only botocore, if anybody, can use the proxy: going past it is not what was asked for."""
+    value = proxy_setting(host, port, tls=tls, environment=environment)
+    if not value or (value.lower().startswith("http://") and URL.match(value)):
+        return ""
+    return f"the proxy is of another kind than http ({value.partition('://')[0]})"
+
+
+def proxy_setting(host: str, port: int, *, tls: bool, environment: Mapping[str, str]) -> str:
+    """The URL of the proxy as the environment has it, empty if there is none for this host."""
+    name = "https_proxy" if tls else "http_proxy"
+    value = environment.get(name)
+    if value is None and (tls or "REQUEST_METHOD" not in environment):
+        # In a CGI program HTTP_PROXY may be a header of the request ("httpoxy"), hence the exception.
+        value = environment.get(name.upper())
+    if not value or _bypasses(host, port, environment):
+        return ""
+    value = value.strip()
+    return value if "://" in value else f"http://{value}"
+
+
+def _bypasses(host: str, port: int, environment: Mapping[str, str]) -> bool:
+    value = environment.get("no_proxy", environment.get("NO_PROXY", ""))
+    if value.strip() == "*":
+        return True
+    bare = host.lower().strip("[]")
+    address = _address(bare)
+    for entry in value.split(","):
+        entry = entry.strip().lower()
+        if "/" in entry and address is not None:
+            # Networks, as curl and Go have them; urllib knows none.
+            with contextlib.suppress(ValueError):
+                if address in ipaddress.ip_network(entry, strict=False):
+                    return True
+            continue
+        name, wanted_port = _host_and_port(entry)
+        if not name or (wanted_port and wanted_port != str(port)):
+            continue
+        if bare == name or bare.endswith(f".{name}") or (address is not None and address == _address(name)):
+            return True
+    return False
+
+
+def _host_and_port(entry: str) -> tuple[str, str]:
+    """Name and port of an entry of ``NO_PROXY``: ``.example.com``, ``*.example.com``, ``host:9000``, ``[::1]:9000``."""
+    if entry.startswith("["):
+        name, _, rest = entry[1:].partition("]")
+        return name, rest.removeprefix(":")
+    if entry.count(":") > 1:
+        return entry, ""
+    name, _, port = entry.partition(":")
+    return name.removeprefix("*").lstrip("."), port
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def is_address(host: str) -> bool:
+    """Whether a host is an IP address, in brackets or not."""
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
