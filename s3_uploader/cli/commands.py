@@ -14,7 +14,7 @@ from s3_uploader.cli.deployment_commands import completion, init, units
 from s3_uploader.cli.exit_codes import USAGE, Form, finish_output, guarded
 from s3_uploader.cli.failing_commands import forget
 from s3_uploader.cli.names import COMMANDS, COMPLETION_VARIABLE
-from s3_uploader.cli.options import configurations, configured
+from s3_uploader.cli.options import configurations, configured, several_configured
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -69,8 +69,8 @@ def group() -> None:
     """
 
 
-@group.command()
-@configured
+@group.command(short_help="Ship what is ready, once.")
+@several_configured
 @click.option("--dry-run", is_flag=True, help="Say what would be shipped and what would be left, and do nothing.")
 @click.option("--progress/--no-progress", default=None, help="Show a progress bar. Default: on a terminal only.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
@@ -87,7 +87,7 @@ def group() -> None:
 @click.option("--retry", is_flag=True, help="Also try files that failed before and wait for their next try.")
 @click.option("--simulate-failures", type=click.FloatRange(0, 1), metavar="RATE", help=_SIMULATE)
 def run(
-    config_file: str,
+    config_files: tuple[str, ...],
     dry_run: bool,
     progress: bool | None,
     log_format: str,
@@ -98,7 +98,7 @@ def run(
     retry: bool,
     simulate_failures: float | None,
 ) -> int:
-    """Ship what is ready, once.
+    """Ship what is ready, once. Of several files, or a directory of them, up to eight spools at the same time.
 
     \b
     Example, for cron:
@@ -107,7 +107,7 @@ def run(
     from s3_uploader.cli import run as running
 
     return running.run(
-        config_file,
+        config_files[0],
         running.RunOptions(
             dry_run=dry_run,
             progress=progress,
@@ -118,11 +118,12 @@ def run(
             retry=retry,
             simulate_failures=simulate_failures or 0.0,
         ),
+        *config_files[1:],
     )
 
 
 @group.command(short_help="Ship files as they appear, until told to stop.")
-@configured
+@several_configured
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.1),
@@ -141,7 +142,7 @@ def run(
     help="Serve metrics for Prometheus at http://ADDRESS:PORT/metrics. Default address: 127.0.0.1.",
 )
 def watch(
-    config_file: str,
+    config_files: tuple[str, ...],
     interval: float,
     log_format: str,
     verbose: bool,
@@ -151,24 +152,29 @@ def watch(
 ) -> int:
     """Ship files as they appear, until told to stop.
 
-    SIGTERM and SIGINT finish what is in flight and stop; SIGHUP reloads the configuration.
+    Of several files, or a directory of them, each spool is watched by a process of its own, so that none depends on
+    another. SIGTERM and Ctrl-C finish what is in flight and stop, and so does the end of the terminal that it was
+    started at; else SIGHUP reloads the configuration.
 
     \b
     Example, for a systemd service of Type=notify:
       ExecStart=/usr/local/bin/s3-uploader-cli watch /etc/s3-uploader/config.json
     """
     from s3_uploader.cli import watch as watching
+    from s3_uploader.cli.directory import is_one_file
 
-    return watching.watch(
-        config_file,
-        watching.WatchOptions(
-            interval=interval,
-            json_log=log_format == "json",
-            verbosity=_verbosity(verbose=verbose, quiet=quiet),
-            simulate_failures=simulate_failures or 0.0,
-            metrics_listen=metrics_listen,
-        ),
+    options = watching.WatchOptions(
+        interval=interval,
+        json_log=log_format == "json",
+        verbosity=_verbosity(verbose=verbose, quiet=quiet),
+        simulate_failures=simulate_failures or 0.0,
+        metrics_listen=metrics_listen,
     )
+    if is_one_file(config_files):
+        return watching.watch(config_files[0], options)
+    from s3_uploader.cli.watch_many import watch_many
+
+    return watch_many(config_files, options)
 
 
 @group.command(short_help="Prove that spool and destination can do what is needed.")

@@ -9,7 +9,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -26,11 +26,20 @@ _BYTES_IN_FLIGHT = 64 * 2**20
 _WORST_FIRST = (130, 143, 129, 2, 3, 75, 1)
 
 
-class Named(msgspec.Struct, frozen=True):
-    """A configuration and the name of its file."""
+_LINK_SECONDS = 2.0
+"""How long the links in paths are followed: a disk that does not answer must not hold up the others."""
 
-    name: str
+
+class Named(msgspec.Struct, frozen=True):
+    """A configuration, and the path of its file."""
+
+    path: str
     config: Config
+
+    @property
+    def name(self) -> str:
+        """The name of the file."""
+        return os.path.basename(self.path)
 
 
 def is_directory(config_file: str) -> bool:
@@ -52,6 +61,20 @@ def files_in(directory: str) -> list[str]:
     return [os.path.join(directory, name) for name in names]
 
 
+def is_one_file(config_files: Sequence[str]) -> bool:
+    """Whether what was named is a single file, and no directory."""
+    return len(config_files) == 1 and not is_directory(config_files[0])
+
+
+def files_of(config_files: Sequence[str]) -> list[str]:
+    """The configuration files that were named, and those of the directories that were; each once.
+
+    :raises ConfigError: if a directory holds none.
+    """
+    found = [path for named in config_files for path in (files_in(named) if is_directory(named) else [named])]
+    return list(dict.fromkeys(found))
+
+
 def worst(codes: list[int]) -> int:
     """The exit code of all, from that of each."""
     return next((code for code in _WORST_FIRST if code in codes), max(codes, default=OK))
@@ -66,22 +89,23 @@ def each(config_file: str, work: Callable[[str], int], *, headings: bool = True,
     if not is_directory(config_file):
         return guarded(lambda: work(config_file), form=form)
 
-    def all_of_them() -> int:
-        codes = []
-        paths = files_in(config_file)
-        load_together(paths)
-        for number, path in enumerate(paths):
-            if headings:
-                print(*[""] * bool(number), f"{shown_name(path)}:", sep="\n", flush=True)
-            codes.append(_by_itself(path, lambda path=path: work(path), form))  # type: ignore[misc]
-            sys.stdout.flush()
-        return worst(codes)
-
-    return guarded(all_of_them, form=form)
+    return guarded(lambda: each_of(files_in(config_file), work, headings=headings, form=form), form=form)
 
 
-def run_all(directory: str, run: Callable[[Named, int], int], *, form: Form = Form.TEXT) -> int:
-    """Run every spool of a directory, a few at the same time, so that a slow one does not hold back the others.
+def each_of(paths: Sequence[str], work: Callable[[str], int], *, headings: bool = True, form: Form = Form.TEXT) -> int:
+    """Do a command's work for each of these in turn; what fails does not stop the others."""
+    codes = []
+    load_together(paths)
+    for number, path in enumerate(paths):
+        if headings:
+            print(*[""] * bool(number), f"{shown_name(path)}:", sep="\n", flush=True)
+        codes.append(_by_itself(path, lambda path=path: work(path), form))  # type: ignore[misc]
+        sys.stdout.flush()
+    return worst(codes)
+
+
+def run_all(paths: Sequence[str], run: Callable[[Named, int], int], *, form: Form = Form.TEXT) -> int:
+    """Run every spool, a few at the same time, so that a slow one does not hold back the others.
 
     A file that is no configuration does not stop the others, nor do two that have one spool or one metrics file: only
     these two are not run.
@@ -90,12 +114,11 @@ def run_all(directory: str, run: Callable[[Named, int], int], *, form: Form = Fo
     """
     codes: list[int] = []
     loaded: list[Named] = []
-    paths = files_in(directory)
     load_together(paths)
     for path in paths:
 
         def take(path: str = path) -> int:
-            loaded.append(Named(os.path.basename(path), load(path)))
+            loaded.append(Named(path, load(path)))
             return OK
 
         code = _by_itself(path, take, form)
@@ -103,7 +126,7 @@ def run_all(directory: str, run: Callable[[Named, int], int], *, form: Form = Fo
             codes.append(code)
 
     def refuse() -> int:
-        refuse_shared(directory, loaded)
+        refuse_shared(loaded)
         return OK
 
     codes.append(guarded(refuse, form=form))
@@ -145,23 +168,39 @@ def _by_itself(name: str, work: Callable[[], int], form: Form) -> int:
         return SOME_FAILED
 
 
-def refuse_shared(directory: str, loaded: list[Named]) -> None:
+def refuse_shared(loaded: list[Named], *, follow_links: bool = True) -> None:
     """Take configurations out of ``loaded`` that would get into each other's way.
 
+    :param follow_links: also those whose paths are the same only after links; a disk is asked for that.
     :raises ConfigError: if there are such.
     """
     problems = []
     refused: set[str] = set()
     for key in ("base_dir", "metrics_file"):
-        first: dict[str, str] = {}
+        values = {named.path: value for named in loaded if (value := getattr(named.config, key)) is not None}
+        places = _real_paths(values) if follow_links else {path: os.path.abspath(each) for path, each in values.items()}
+        first: dict[str, Named] = {}
         for named in loaded:
-            value = getattr(named.config, key)
-            if value is None:
+            if named.path not in places:
                 continue
-            other = first.setdefault(os.path.realpath(value), named.name)
-            if other != named.name:
-                problems.append(f"{key}: {other} and {named.name} have the same, {value}")
-                refused |= {other, named.name}
+            other = first.setdefault(places[named.path], named)
+            if other is not named:
+                problems.append(f"{key}: {other.name} and {named.name} have the same, {values[named.path]}")
+                refused |= {other.path, named.path}
     if problems:
-        loaded[:] = [named for named in loaded if named.name not in refused]
-        raise ConfigError(directory, problems)
+        loaded[:] = [named for named in loaded if named.path not in refused]
+        raise ConfigError(os.path.dirname(min(refused)), problems)
+
+
+def _real_paths(values: dict[str, str]) -> dict[str, str]:
+    """Each path with its links followed; as it stands where that takes too long."""
+    found = {name: os.path.abspath(value) for name, value in values.items()}
+
+    def follow() -> None:
+        for name, value in values.items():
+            found[name] = os.path.realpath(value)
+
+    thread = threading.Thread(target=follow, name="links", daemon=True)
+    thread.start()
+    thread.join(_LINK_SECONDS)
+    return dict(found)

@@ -32,15 +32,23 @@ def _take_settings(context: click.Context, option: click.Parameter, settings: tu
     set_over_files(settings)
 
 
+_SET = click.option(
+    "--set",
+    metavar="KEY=VALUE",
+    multiple=True,
+    expose_value=False,
+    callback=_take_settings,
+    help="Set a key of the configuration, e.g. destination.port=2121; may be repeated.",
+)
+
+
 def configured(command: Callable[..., int]) -> Callable[..., int]:
     """The argument CONFIG_FILE, and the option that says what comes over the file."""
-    return click.argument("config_file", type=ConfigFile())(
-        click.option(
-            "--set",
-            metavar="KEY=VALUE",
-            multiple=True,
-            expose_value=False,
-            callback=_take_settings,
-            help="Set a key of the configuration, e.g. destination.port=2121; may be repeated.",
-        )(command)
+    return click.argument("config_file", type=ConfigFile())(_SET(command))
+
+
+def several_configured(command: Callable[..., int]) -> Callable[..., int]:
+    """The same for a command that takes several files, or directories of them, at once."""
+    return click.argument("config_files", type=ConfigFile(), nargs=-1, required=True, metavar="CONFIG_FILE...")(
+        _SET(command)
     )

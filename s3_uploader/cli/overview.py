@@ -140,6 +140,8 @@ def _figures(each: Seen) -> str:
         parts.append(f"{more}{waiting.files:,} waiting{old}")
     if standing.at_work is not None:
         parts.append("running")
+    elif standing.watcher is not None:
+        parts.append("watched")
     elif standing.runs:
         last = standing.runs[0].finished_at or standing.runs[0].started_at
         parts.append(f"last run {shown_duration(standing.now - last)} ago")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO, cast
 
 import msgspec
 
 from s3_uploader import config
+from s3_uploader.cli import terminal
 from s3_uploader.cli.exit_codes import Form, guarded
 from s3_uploader.cli.settings import load
 from s3_uploader.core.control import Clock, StopRequest
@@ -40,10 +41,13 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     retry: bool = False
 
 
-def run(config_file: str, options: RunOptions) -> int:
-    """Run once; returns the exit code."""
-    if os.path.isdir(config_file):
-        return guarded(lambda: _run_directory(config_file, options), form=_form(options))
+def run(config_file: str, options: RunOptions, *others: str) -> int:
+    """Run once; returns the exit code.
+
+    :param others: more configuration files, or directories of them.
+    """
+    if others or os.path.isdir(config_file):
+        return guarded(lambda: _run_several([config_file, *others], options), form=_form(options))
     return guarded(lambda: _run(config_file, options), form=_form(options))
 
 
@@ -54,14 +58,20 @@ def _form(options: RunOptions) -> Form:
     return Form.JSON if options.dry_run else Form.LOG
 
 
-def _run_directory(directory: str, options: RunOptions) -> int:
-    from s3_uploader.cli.directory import AT_ONCE, Named, each, files_in, run_all
+def _run_several(config_files: Sequence[str], options: RunOptions) -> int:
+    from s3_uploader.cli.directory import AT_ONCE, Named, each_of, files_of, run_all
     from s3_uploader.monitoring.together import AboveBar, Together
 
     if options.dry_run:
-        return each(directory, lambda path: _run(path, options), headings=not options.json_log, form=_form(options))
+        return each_of(
+            files_of(config_files),
+            lambda path: _run(path, options),
+            headings=not options.json_log,
+            form=_form(options),
+        )
     raise_descriptor_limit(runs=AT_ONCE)
-    spools = len(files_in(directory))
+    paths = files_of(config_files)
+    spools = len(paths)
     bar = None
     if _wants_progress(options):
         from s3_uploader.monitoring.progress import SpoolsBar
@@ -90,7 +100,7 @@ def _run_directory(directory: str, options: RunOptions) -> int:
         try:
             if bar is not None:
                 sys.stderr = cast(TextIO, AboveBar(lambda text: together.write(text, stream_writer(real))))
-            code = run_all(directory, run_one, form=_form(options))
+            code = run_all(paths, run_one, form=_form(options))
         finally:
             sys.stderr = real
             together.close()
@@ -213,13 +223,15 @@ def subscribers(
 def stop_on_signals(*, on_hangup: Callable[[], None] | None = None) -> Iterator[StopRequest]:
     """Turn the signals that end a program into a request to stop in good order.
 
-    :param on_hangup: called for SIGHUP instead.
+    :param on_hangup: called for SIGHUP instead, unless it says that the terminal is gone that the program was started
+        at.
     """
     stop = StopRequest()
+    had_terminal = on_hangup is not None and terminal.has_terminal()
     before = {number: signal.getsignal(number) for number in _STOPS}
 
     def handle(number: int, frame: object) -> None:
-        if number == signal.SIGHUP and on_hangup is not None:
+        if number == signal.SIGHUP and on_hangup is not None and not (had_terminal and not terminal.has_terminal()):
             on_hangup()
         else:
             stop.request(number)

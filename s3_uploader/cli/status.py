@@ -15,6 +15,7 @@ from s3_uploader.core.model import Problem, Severity
 from s3_uploader.core.text import counted, shown_duration, shown_name, shown_size, shown_text
 from s3_uploader.inspection.status import AtWork, SpoolStatus, standing_of
 from s3_uploader.ledger import FailingRow, RunRow
+from s3_uploader.spool.holder import Holder
 
 OK, ATTENTION, STUCK, UNKNOWN = "ok", "attention", "stuck", "unknown"
 
@@ -97,6 +98,8 @@ def _calm(standing: SpoolStatus) -> str:
         text += f"; {counted(standing.failing_count, 'file')} failed once"
     if standing.at_work is not None:
         return f"{text}; a run is at work."
+    if standing.watcher is not None:
+        return f"{text}; the spool is watched."
     if not standing.runs:
         return f"{text}; no run is recorded yet."
     return f"{text}; the last run was {_ago(standing.runs[0], standing.now)} ago."
@@ -120,6 +123,9 @@ def _running_lines(standing: SpoolStatus) -> list[str]:
     at_work = standing.at_work
     if standing.spool_error is not None:
         return ["Running: unknown, since the spool cannot be used"]
+    if at_work is None and standing.watcher is not None:
+        watcher = standing.watcher.described(now=standing.now)
+        return [f"Running: watched by {watcher}", "  It is between two looks at the spool."]
     if at_work is None:
         return ["Running: no" + _next_run(standing)]
     lines = ["Running: " + at_work.holder.described(now=standing.now)]
@@ -232,6 +238,7 @@ def for_machines(standing: SpoolStatus) -> dict[str, Any]:
         "problems": [_problem_for_machines(problem) for problem in standing.problems],
         "lock_holder": None if at_work is None else at_work.holder.described(now=standing.now),
         "running": None if at_work is None else _at_work_for_machines(at_work),
+        "watched_by": None if standing.watcher is None else _process_for_machines(standing.watcher),
         "next_run_expected": utc_time(standing.next_run_at),
         "next_try": utc_time(min((row.next_try_at for row in standing.failing), default=None)),
         "backlog": []
@@ -264,11 +271,7 @@ def _problem_for_machines(problem: Problem) -> dict[str, Any]:
 def _at_work_for_machines(at_work: AtWork) -> dict[str, Any]:
     holder = at_work.holder
     return {
-        "pid": holder.pid or None,
-        "host": holder.host or None,
-        "uid": holder.uid,
-        "since": utc_time(holder.since),
-        "command": holder.command,
+        **_process_for_machines(holder),
         "alive": at_work.is_alive,
         "doing": at_work.doing,
         "open_files": list(at_work.open_files),
@@ -276,6 +279,16 @@ def _at_work_for_machines(at_work: AtWork) -> dict[str, Any]:
         "shipped_files": at_work.shipped,
         "shipped_bytes": at_work.shipped_bytes,
         "last_shipped": utc_time(at_work.shipped_at),
+    }
+
+
+def _process_for_machines(holder: Holder) -> dict[str, Any]:
+    return {
+        "pid": holder.pid or None,
+        "host": holder.host or None,
+        "uid": holder.uid,
+        "since": utc_time(holder.since),
+        "command": holder.command,
     }
 
 

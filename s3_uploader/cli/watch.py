@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from s3_uploader import config
+from s3_uploader.cli import terminal
 from s3_uploader.cli.exit_codes import Form, guarded
 from s3_uploader.cli.run import raise_descriptor_limit, stop_on_signals
 from s3_uploader.cli.settings import load
+from s3_uploader.core.control import StopRequest
+from s3_uploader.core.errors import StateError
 from s3_uploader.core.events import Notice
+from s3_uploader.core.text import shown_name
 from s3_uploader.inspection.preview import measured_before
+from s3_uploader.ledger.state_directory import create_state_directory, ledger_path
 from s3_uploader.monitoring.log import Log, Verbosity
 from s3_uploader.monitoring.monitor import Monitoring
 from s3_uploader.run import assembly
 from s3_uploader.service.inotify import file_system_events
 from s3_uploader.service.sd_notify import ServiceManager
 from s3_uploader.service.watch import SaysOnce, Wakeup, Watch
+from s3_uploader.spool import watcher
 
 if TYPE_CHECKING:
     from s3_uploader.monitoring.metrics.server import MetricsServer
@@ -35,30 +42,79 @@ class WatchOptions(msgspec.Struct, frozen=True, kw_only=True):
     metrics_listen: str | None = None
 
 
+class Manager(Protocol):
+    """Who has started the watch, and hears how it is: a service manager, or the process above those of many spools."""
+
+    def reloading(self) -> None:
+        """The configuration is being read anew."""
+
+    def stopping(self) -> None:
+        """It was told to stop."""
+
+    def status(self, text: str) -> None:
+        """What it does, in one line."""
+
+    def beat(self) -> None:
+        """A sign of life."""
+
+
 def watch(config_file: str, options: WatchOptions) -> int:
-    """Watch until told to stop; returns the exit code."""
-    form = Form.LOG if options.json_log else Form.TEXT
-    return guarded(lambda: _watch(config_file, options), form=form)
+    """Watch one spool until told to stop; returns the exit code."""
+    return guarded(lambda: _watch(config_file, options), form=Form.LOG if options.json_log else Form.TEXT)
 
 
 def _watch(config_file: str, options: WatchOptions) -> int:
     raise_descriptor_limit()
-    manager = ServiceManager.of(os.environ, pid=os.getpid())
-    log = Log(sys.stderr, json=options.json_log, verbosity=options.verbosity)
-    monitoring = Monitoring(notice=SaysOnce(log), log=log, watch_interval=options.interval)
+    log = log_of(options)
     watches: list[Watch] = []
+
+    def reload() -> None:
+        for each in watches:
+            each.reload()
+
+    with log, stop_on_signals(on_hangup=reload) as stop:
+        manager = ServiceManager.of(os.environ, pid=os.getpid())
+        by_hand = [terminal.has_terminal()]
+
+        def configured(configuration: config.Config) -> None:
+            if by_hand.pop() if by_hand else False:
+                log(Notice("info", first_line(f"{shown_name(configuration.base_dir)} for files to ship")))
+                log.flush()
+            manager.ready()
+
+        return watch_one(
+            config_file, options, log=log, stop=stop, manager=manager, configured=configured, watches=watches
+        )
+
+
+def watch_one(
+    config_file: str,
+    options: WatchOptions,
+    *,
+    log: Log,
+    stop: StopRequest,
+    manager: Manager,
+    configured: Callable[[config.Config], None],
+    watches: list[Watch],
+) -> int:
+    """Watch one spool; returns the exit code.
+
+    :param configured: called with the configuration that holds from now on.
+    :param watches: the loop is put there, for who wants it to reload.
+    """
+    monitoring = Monitoring(notice=SaysOnce(log), log=log, watch_interval=options.interval)
     server = None if options.metrics_listen is None else _server(options.metrics_listen, monitoring)
+    withdraw: list[Callable[[], None]] = []
 
     def beat() -> None:
         manager.beat()
         log.flush_if_due()
         monitoring.beat()
 
-    def reload() -> None:
-        for each in watches:
-            each.reload()
-
-    def configured(configuration: config.Config) -> None:
+    def begin(configuration: config.Config) -> None:
+        while withdraw:
+            withdraw.pop()()
+        withdraw.append(_announce(configuration))
         monitoring.configure(
             metrics_file=configuration.metrics_file,
             ping_url=configuration.ping_url,
@@ -66,37 +122,60 @@ def _watch(config_file: str, options: WatchOptions) -> int:
             before=lambda: measured_before(configuration),
         )
         log.flush()
-        manager.ready()
+        configured(configuration)
 
-    with log, stop_on_signals(on_hangup=reload) as stop:
-        loop = Watch(
-            lambda: load(config_file),
-            emit=log,
-            monitor=monitoring,
-            measure=monitoring.measure,
-            stop=stop,
-            wakeup=Wakeup(),
-            interval=options.interval,
-            events=file_system_events,
-            status=manager.status,
-            beat=beat,
-            reloading=manager.reloading,
-            configured=configured,
-            make_store=assembly.store_maker(options.simulate_failures),
-            is_rehearsal=options.simulate_failures > 0,
-        )
-        watches.append(loop)
-        stop.subscribe(manager.stopping)
+    loop = Watch(
+        lambda: load(config_file),
+        emit=log,
+        monitor=monitoring,
+        measure=monitoring.measure,
+        stop=stop,
+        wakeup=Wakeup(),
+        interval=options.interval,
+        events=file_system_events,
+        status=manager.status,
+        beat=beat,
+        reloading=manager.reloading,
+        configured=begin,
+        make_store=assembly.store_maker(options.simulate_failures),
+        is_rehearsal=options.simulate_failures > 0,
+    )
+    watches.append(loop)
+    stop.subscribe(manager.stopping)
+    if server is not None:
+        server.start()
+        log(Notice("info", f"Metrics are served at {server.url}."))
+        log.flush()
+    try:
+        return loop.run()
+    finally:
+        monitoring.close()
+        while withdraw:
+            withdraw.pop()()
         if server is not None:
-            server.start()
-            log(Notice("info", f"Metrics are served at {server.url}."))
-            log.flush()
-        try:
-            return loop.run()
-        finally:
-            monitoring.close()
-            if server is not None:
-                server.close()
+            server.close()
+
+
+def first_line(what: str) -> str:
+    """For somebody who started it by hand: what is watched, and how that ends."""
+    if terminal.is_in_foreground():
+        return f"Watching {what}, until Ctrl-C."
+    return f"Watching {what}, until it is told to stop: kill {os.getpid()}"
+
+
+def _announce(configuration: config.Config) -> Callable[[], None]:
+    """Let ``status`` know between two passes that the spool is watched."""
+    try:
+        state_dir = os.path.dirname(ledger_path(configuration, environ=os.environ))
+        create_state_directory(state_dir)
+    except StateError:  # each pass says so
+        return lambda: None
+    return watcher.announce(state_dir)
+
+
+def log_of(options: WatchOptions) -> Log:
+    """The log as the command line wants it."""
+    return Log(sys.stderr, json=options.json_log, verbosity=options.verbosity)
 
 
 def _server(address: str, monitoring: Monitoring) -> MetricsServer:

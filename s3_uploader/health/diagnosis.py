@@ -291,7 +291,7 @@ def _hung(facts: Observations) -> list[Problem]:
 
 
 def _not_run(facts: Observations, runs: list[RunRow]) -> list[Problem]:
-    if facts.holder is not None or facts.prevented is not None:
+    if facts.holder is not None or facts.is_watched or facts.prevented is not None:
         return []
     last = _last_moment(runs)
     if last is None:

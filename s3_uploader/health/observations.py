@@ -78,6 +78,7 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     :param not_finished: files that are open or still change.
     :param future: files from the future.
     :param holder: who has the lock, if anybody.
+    :param is_watched: a ``watch`` looks after the spool, between two looks of its own too.
     :param hung_after: seconds after which a holder is suspected to hang.
     :param prevented: why no run can begin, as found now.
     :param full: directories whose disks have no room.
@@ -95,6 +96,7 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     not_finished: Sequence[OpenFileSeen] = ()
     future: FutureFiles | None = None
     holder: HolderSeen | None = None
+    is_watched: bool = False
     hung_after: float = HUNG_SECONDS
     prevented: UploaderError | None = None
     full: Sequence[FullDisk] = ()

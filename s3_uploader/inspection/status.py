@@ -34,6 +34,7 @@ from s3_uploader.spool.lock_file import LOCK_NAME
 from s3_uploader.spool.removable import refuse_read_only
 from s3_uploader.spool.root import Names
 from s3_uploader.spool.sightings import foreign_file_system
+from s3_uploader.spool.watcher import watcher_of
 
 _LOOK_SECONDS = 3.0
 _MOST_NOT_FINISHED = 100
@@ -107,6 +108,7 @@ class AtWork(msgspec.Struct, frozen=True, kw_only=True):
 class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     """All of it; times are seconds since the epoch.
 
+    :param watcher: the process that watches the spool, at work or between two looks; ``None`` if there is none.
     :param waiting: ``None`` if the spool cannot be looked at.
     :param failing: the first of the failing files in the order of their next try.
     :param runs: the last runs, the latest first.
@@ -121,6 +123,7 @@ class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     ledger: str = ""
     problems: tuple[Problem, ...] = ()
     at_work: AtWork | None = None
+    watcher: Holder | None = None
     waiting: Waiting | None = None
     failing: tuple[FailingRow, ...] = ()
     failing_count: int = 0
@@ -151,6 +154,7 @@ def _with_ledger(
     now = clock.now()
     state_dir = os.path.dirname(path)
     at_work, waiting, spool_error = None, None, None
+    watcher = watcher_of(state_dir) if state_dir else None
     failing: list[FailingRow] = []
     failing_count = 0
     unseen = ""
@@ -179,6 +183,7 @@ def _with_ledger(
         not_finished=_not_finished(config, waiting, ledger, now),
         future=_future(waiting, ledger),
         holder=_holder_seen(config, at_work, now),
+        is_watched=watcher is not None,
         hung_after=hung_of(config),
         prevented=spool_error,
         full=_full(config, state_dir),
@@ -195,12 +200,13 @@ def _with_ledger(
         ledger=path,
         problems=diagnose(facts),
         at_work=at_work,
+        watcher=watcher,
         waiting=waiting,
         failing=tuple(failing),
         failing_count=failing_count,
         runs=tuple(runs[:_RUNS_SHOWN]),
         totals=totals,
-        next_run_at=None if at_work is not None else next_start(runs, now=now),
+        next_run_at=None if at_work is not None or watcher is not None else next_start(runs, now=now),
         writers_unseen_on=unseen,
         spool_error=spool_error,
         ledger_error=ledger_error,

@@ -181,7 +181,7 @@ def test_other_commands_say_that_they_take_one_file(directory: Directory) -> Non
     """A command that is about one spool refuses a directory in words, and so does an empty directory."""
     assert "holds no configuration file" in directory.run("run").stderr
     directory.add("attic")
-    for command in (["watch"], ["forget", "--all"]):
+    for command in (["forget", "--all"],):
         finished = directory.run(*command)
         assert finished.code == 2
         assert "takes one configuration file" in finished.stderr

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from s3_uploader.cli import run as running
-from s3_uploader.cli.directory import AT_ONCE, Named, each, run_all
+from s3_uploader.cli.directory import AT_ONCE, Named, each, files_in, run_all
 from s3_uploader.cli.settings import load
 
 MANY = 3 * AT_ONCE
@@ -42,7 +42,7 @@ def test_an_error_that_nobody_thought_of_ends_one_spool_and_no_other(
             raise ValueError("year 11476\nis out of range")
         return 0
 
-    assert run_all(str(directory), run) == 1
+    assert run_all(files_in(str(directory)), run) == 1
     assert sorted(ran) == [f"{number:02}.json" for number in range(MANY)]
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == MANY - 1
@@ -86,7 +86,7 @@ def test_each_configuration_may_have_a_variable_of_its_own_for_its_password(
         ran.append(load(path).base_dir)
         return 0
 
-    assert run_all(str(tmp_path), run) == each(str(tmp_path), look) == 2
+    assert run_all(files_in(str(tmp_path)), run) == each(str(tmp_path), look) == 2
     assert sorted(ran) == ["/spool/A", "/spool/B", "A.json", "B.json"]
     assert "S3_UPLOADER_PW" not in capsys.readouterr().err
     monkeypatch.setenv("S3_UPLOADER_PW_X", "secret")

@@ -1,0 +1,161 @@
+"""The work of ``watch`` for several configurations: the process above them, and what each of them is."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+from collections.abc import Sequence
+
+from s3_uploader.cli import terminal
+from s3_uploader.cli.directory import Named, files_of, refuse_shared
+from s3_uploader.cli.exit_codes import SOME_FAILED, Form, guarded
+from s3_uploader.cli.run import raise_descriptor_limit, stop_on_signals
+from s3_uploader.cli.settings import load, load_together
+from s3_uploader.cli.watch import WatchOptions, first_line, log_of, watch_one
+from s3_uploader.core.errors import UploaderError, UsageProblem
+from s3_uploader.core.events import Notice
+from s3_uploader.core.text import counted
+from s3_uploader.monitoring.log import Log
+from s3_uploader.service.link import Link
+from s3_uploader.service.sd_notify import ServiceManager
+from s3_uploader.service.supervisor import Supervisor
+from s3_uploader.service.watch import Watch
+
+_PIECE = 4096
+"""Bytes that a pipe, a terminal and the journal take in one piece, whoever else writes there (``PIPE_BUF``)."""
+
+
+class _Link:
+    """What a watch tells the process above it, in the words of a service manager."""
+
+    def __init__(self, link: Link) -> None:
+        self.status = link.status
+        self.beat = link.beat
+
+    def reloading(self) -> None:
+        """That one knows: it has asked for it."""
+
+    def stopping(self) -> None:
+        """That one knows too."""
+
+
+def watch_many(config_files: Sequence[str], options: WatchOptions) -> int:
+    """Watch all of them, until told to stop; returns the exit code."""
+    form = Form.LOG if options.json_log else Form.TEXT
+    return guarded(lambda: _watch(config_files, options, form), form=form)
+
+
+def _watch(config_files: Sequence[str], options: WatchOptions, form: Form) -> int:
+    if options.metrics_listen is not None:
+        raise UsageProblem(
+            "--metrics-listen is for one configuration file.", hint="Give each a metrics_file, or a watch of its own."
+        )
+    spools = counted(len(files_of(config_files)), "spool")
+    raise_descriptor_limit()
+    log = log_of(options)
+    manager = ServiceManager.of(os.environ, pid=os.getpid())
+    supervisors: list[Supervisor] = []
+
+    def status(text: str) -> None:
+        manager.status(text)
+        log.flush()
+
+    def beat() -> None:
+        manager.beat()
+        log.flush_if_due()
+
+    def reload() -> None:
+        manager.reloading()
+        supervisors[0].reload()
+
+    with log, stop_on_signals(on_hangup=lambda: reload() if supervisors else None) as stop:
+        stop.subscribe(manager.stopping)
+        if terminal.has_terminal():
+            log(Notice("info", first_line(f"{spools} for files to ship, each in a process of its own")))
+            log.flush()
+        supervisor = Supervisor(
+            lambda: _usable_together(config_files, form),
+            lambda path, link: _watch_in_its_process(path, link, options),
+            emit=log,
+            stop=stop,
+            beat=beat,
+            ready=manager.ready,
+            status=status,
+        )
+        supervisors.append(supervisor)
+        # What is there now is shared by all processes; nothing of it is garbage.
+        gc.collect()
+        gc.freeze()
+        return supervisor.run()
+
+
+def _usable_together(config_files: Sequence[str], form: Form) -> list[str]:
+    """The files, without those that would get into each other's way; what cannot be read says so in its own process."""
+    paths = files_of(config_files)
+    load_together(paths)
+    loaded = []
+    unreadable = []
+    for path in paths:
+        try:
+            loaded.append(Named(path, load(path)))
+        except UploaderError:
+            unreadable.append(path)
+
+    def refuse() -> int:
+        refuse_shared(loaded, follow_links=False)
+        return 0
+
+    guarded(refuse, form=form)
+    return sorted([*(named.path for named in loaded), *unreadable])
+
+
+def _watch_in_its_process(path: str, link: Link, options: WatchOptions) -> int:
+    form = Form.LOG if options.json_log else Form.TEXT
+    name = os.path.basename(path)
+    log = Log(sys.stderr, json=options.json_log, verbosity=options.verbosity, name=name)
+    write = log.redirect(lambda text: None)
+
+    def write_in_pieces(text: str) -> None:
+        for piece in _pieces(text):
+            write(piece)
+
+    log.redirect(write_in_pieces)
+    watches: list[Watch] = []
+
+    def reload() -> None:
+        for each in watches:
+            each.reload()
+
+    link.on_reload = reload
+    threading.Thread(target=link.listen, name="orders", daemon=True).start()
+
+    def work() -> int:
+        with log:
+            return watch_one(
+                path,
+                options,
+                log=log,
+                stop=link.stop,
+                manager=_Link(link),
+                configured=lambda configuration: link.ready(drain_seconds=configuration.drain_seconds),
+                watches=watches,
+            )
+
+    try:
+        return guarded(work, form=form, name=name)
+    except Exception as error:
+        log(Notice("error", f"The watch ended by itself: {type(error).__name__}: {error}"))
+        log.flush()
+        return SOME_FAILED
+
+
+def _pieces(text: str) -> list[str]:
+    """Lines put together to pieces that nobody else's lines get into."""
+    pieces = [""]
+    for line in text.splitlines(keepends=True):
+        if pieces[-1] and len((pieces[-1] + line).encode("utf-8", "replace")) > _PIECE:
+            pieces.append("")
+        pieces[-1] += line
+    return pieces

@@ -1,0 +1,234 @@
+"""``watch`` of a directory of configurations: a process for each spool, and nothing that one does to the others."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.site import COMMAND, Running, Site, in_its_directory, settle
+from tests.servers.fault_server import FaultServer
+
+Destination = dict[str, Any]
+
+
+class Spools:
+    """A directory of configurations, each with a spool of its own that is shipped to a directory."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.path = site.place / "conf.d"
+        self.path.mkdir()
+
+    def add(self, name: str, **settings: Any) -> Path:
+        """Add a configuration; returns its spool."""
+        spool, archive = self.site.place / name, self.site.place / f"{name}-archive"
+        spool.mkdir(exist_ok=True)
+        archive.mkdir(exist_ok=True)
+        raw = {"base_dir": str(spool), "layout": "tree", "destination": {"type": "local", "path": str(archive)}}
+        (self.path / f"{name}.json").write_text(json.dumps({**raw, **settings}))
+        return spool
+
+    def put(self, name: str, file: str = "a.dat") -> None:
+        """A file that is ready to be shipped."""
+        path = self.site.place / name / file
+        in_its_directory(path, lambda: path.write_bytes(b"a reading\n"))
+        settle(path)
+
+    def archived(self, name: str) -> list[str]:
+        """What was shipped from a spool."""
+        archive = self.site.place / f"{name}-archive"
+        return sorted(str(path.relative_to(archive)) for path in archive.rglob("*") if path.is_file())
+
+    def watch(self, *arguments: str) -> Running:
+        """Watch all of them."""
+        return self.site.start(command=[str(COMMAND), "watch", str(self.path), "--interval", "0.3", *arguments])
+
+
+@pytest.fixture
+def spools(site: Site) -> Spools:
+    """No spool yet."""
+    return Spools(site)
+
+
+def processes_below(pid: int) -> dict[str, int]:
+    """The processes that another one has started, by their short names."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        with contextlib.suppress(OSError):
+            name, _, rest = (entry / "stat").read_text().rpartition(")")
+            if rest.split()[1] == str(pid) and rest.split()[0] != "Z":
+                found[name.partition("(")[2]] = int(entry.name)
+    return found
+
+
+def is_there(pid: int) -> bool:
+    """Whether a process lives."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def until(holds: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+    """Wait for something."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def test_each_spool_is_watched_whatever_is_wrong_with_others(spools: Spools) -> None:
+    """A configuration that is broken, two of one spool and a spool that is missing are told; the rest is shipped."""
+    for name in ("attic", "kitchen"):
+        spools.add(name)
+        spools.put(name)
+    spools.add("cellar").rmdir()
+    (spools.path / "broken.json").write_text("{")
+    spools.add("twin", base_dir=str(spools.site.place / "sibling"))
+    spools.add("sibling")
+    running = spools.watch()
+    running.wait_until(lambda: spools.archived("attic") and spools.archived("kitchen"), "both are shipped")
+    spools.put("attic", "b.dat")
+    running.wait_until(lambda: "b.dat" in spools.archived("attic"), "a later file is shipped")
+    running.wait_until(lambda: "cellar.json: base_dir" in running.stderr, "the missing spool is told")
+    assert "broken.json: 1 problem" in running.stderr
+    assert "sibling.json and twin.json have the same" in running.stderr
+    assert "attic.json: 1 file (10 B) shipped" in running.stderr
+    (spools.site.place / "cellar").mkdir()
+    spools.put("cellar")
+    running.wait_until(lambda: spools.archived("cellar"), "the spool that is there now")
+    running.send(signal.SIGTERM)
+    assert running.wait(10).code == 143
+
+
+def test_configurations_come_are_mended_and_go(spools: Spools) -> None:
+    """A mended file is watched by itself; SIGHUP has new ones watched, and those no more whose files are gone."""
+    for name in ("attic", "kitchen", "cellar"):
+        spools.add(name)
+    spools.add("kitchen", layout="treee")
+    running = spools.watch()
+    running.wait_until(lambda: "kitchen.json: 1 problem" in running.stderr, "the refusal")
+    spools.add("kitchen")
+    spools.put("kitchen")
+    running.wait_until(lambda: spools.archived("kitchen"), "the mended one is watched")
+    (spools.path / "cellar.json").unlink()
+    spools.add("garage")
+    spools.put("garage")
+    running.send(signal.SIGHUP)
+    running.wait_until(lambda: spools.archived("garage"), "the new one is watched")
+    running.wait_until(lambda: "cellar.json" not in processes_below(running.pid), "the old one is left")
+    assert sorted(processes_below(running.pid)) == ["attic.json", "garage.json", "kitchen.json"]
+    assert running.stderr.count("The configuration has been reloaded.") >= 2
+    running.send(signal.SIGINT)
+    assert running.wait(10).code == 130
+
+
+def test_a_process_that_dies_is_started_anew(spools: Spools) -> None:
+    """A crash costs one spool a second, and the others nothing."""
+    for name in ("attic", "kitchen"):
+        spools.add(name)
+    running = spools.watch()
+    running.wait_until(lambda: len(processes_below(running.pid)) == 2, "both are watched")
+    before = processes_below(running.pid)
+    os.kill(before["attic.json"], signal.SIGKILL)
+    spools.put("attic")
+    running.wait_until(lambda: spools.archived("attic"), "it is watched again")
+    assert "attic.json: the process that watches this spool was killed by signal 9" in running.stderr
+    assert processes_below(running.pid)["kitchen.json"] == before["kitchen.json"]
+    running.send(signal.SIGTERM)
+    assert running.wait(10).code == 143
+
+
+def test_a_process_that_does_not_answer_does_not_hold_up_the_end(spools: Spools) -> None:
+    """A stop waits for drain_seconds and a little more, not for a spool whose disk does not answer."""
+    for name in ("attic", "kitchen"):
+        spools.add(name, drain_seconds=1)
+    running = spools.watch()
+    running.wait_until(lambda: len(processes_below(running.pid)) == 2, "both are watched")
+    stopped = processes_below(running.pid)["attic.json"]
+    os.kill(stopped, signal.SIGSTOP)
+    spools.put("kitchen")
+    running.wait_until(lambda: spools.archived("kitchen"), "the other one goes on")
+    began = time.monotonic()
+    running.send(signal.SIGTERM)
+    assert running.wait(20).code == 143
+    assert time.monotonic() - began < 12
+    until(lambda: not is_there(stopped), "it is killed")
+
+
+def test_no_process_outlives_the_one_above(spools: Spools) -> None:
+    """Where the process above is killed, the others stop by themselves."""
+    for name in ("attic", "kitchen"):
+        spools.add(name)
+    running = spools.watch()
+    running.wait_until(lambda: len(processes_below(running.pid)) == 2, "both are watched")
+    pids = list(processes_below(running.pid).values())
+    running.kill()
+    until(lambda: not any(map(is_there, pids)), "they have ended")
+
+
+def test_a_signal_to_all_processes_lets_uploads_end(spools: Spools, fault_server: FaultServer) -> None:
+    """A service is stopped by systemd with a signal to each of its processes; an upload under way ends all the same."""
+    spools.site.environment.update(fault_server.environment())
+    spools.add("attic", destination={"type": "s3", "bucket": fault_server.endpoint.bucket})
+    spools.add("kitchen")
+    fault_server.latency_seconds = 1.0
+    spools.put("attic")
+    running = spools.watch()
+    running.wait_until(lambda: fault_server.counts()["PutObject"], "the upload")
+    for pid in [*processes_below(running.pid).values(), running.pid]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    assert running.wait(20).code == 143
+    assert list(fault_server.objects()) == ["a.dat"]
+    assert not (spools.site.place / "attic" / "a.dat").exists()
+
+
+def test_status_knows_that_a_spool_is_watched(spools: Spools) -> None:
+    """Between two looks nobody has the lock, and status still says who looks after the spool; later it is nobody."""
+    spools.add("attic")
+    running = spools.watch("--interval", "60")
+    config = str(spools.path / "attic.json")
+
+    def status() -> dict[str, Any]:
+        finished = spools.site.start(command=[str(COMMAND), "status", config, "--json"]).wait()
+        found = json.loads(finished.stdout)
+        assert isinstance(found, dict)
+        return found
+
+    running.wait_until(lambda: (status()["watched_by"] or {}).get("pid"), "it is known")
+    assert status()["watched_by"]["pid"] == processes_below(running.pid)["attic.json"]
+    told = spools.site.start(command=[str(COMMAND), "status", config]).wait().stdout
+    assert "the spool is watched" in told.splitlines()[0]
+    assert "Running: watched by process" in told
+    running.send(signal.SIGTERM)
+    running.wait(10)
+    assert status()["watched_by"] is None
+
+
+def test_several_files_and_a_shared_refusal(spools: Spools) -> None:
+    """Files can be named one by one; where none can be used it ends at once, with exit code 2."""
+    for name in ("attic", "kitchen"):
+        spools.add(name)
+        spools.put(name)
+    files = [str(spools.path / f"{name}.json") for name in ("attic", "kitchen")]
+    ran = spools.site.start(command=[str(COMMAND), "run", *files]).wait()
+    assert (ran.code, spools.archived("attic"), spools.archived("kitchen")) == (0, ["a.dat"], ["a.dat"])
+    for file in files:
+        Path(file).write_text("{")
+    refused = spools.watch().wait(20)
+    assert refused.code == 2
+    assert refused.stderr.count("1 problem") == 2
+    metrics = spools.watch("--metrics-listen", "0").wait(20)
+    assert metrics.code == 2
+    assert "one configuration file" in metrics.stderr
