@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 
 from s3_uploader.core.model import Fingerprint, Proof, RunReport
@@ -72,3 +73,9 @@ def connection_of(ledger: Ledger) -> sqlite3.Connection:
     connection = ledger._database._connection
     assert connection is not None
     return connection
+
+
+def set_aside_in(path: str) -> list[str]:
+    """Names of the ledgers that were set aside beside that one."""
+    directory = os.path.dirname(path)
+    return sorted(name for name in os.listdir(directory) if ".corrupt-" in name and not name.endswith(("-wal", "-shm")))

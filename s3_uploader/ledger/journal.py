@@ -95,6 +95,20 @@ def alone(directory: str, *, seconds: float) -> Iterator[None]:
             os.close(place)
 
 
+@contextlib.contextmanager
+def directory_locked(directory: str, operation: int) -> Iterator[None]:
+    """Lock the state directory, where that works: only processes that find the ledger damaged at once depend on it."""
+    descriptor = -1
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(descriptor, operation)
+    try:
+        yield
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
 def look_anew(path: str) -> None:
     """Make this host ask for size and times of a file again: the answer to a change of its mode brings them along."""
     with contextlib.suppress(OSError):

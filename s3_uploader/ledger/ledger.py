@@ -18,8 +18,9 @@ from s3_uploader.ledger.rows import FailingGroup, FailingRow, HistoryTotals, Run
 if TYPE_CHECKING:
     import sqlite3
 
-    from s3_uploader.ledger.database import Database, ReadOnlyDatabase
+    from s3_uploader.ledger.database import Database
     from s3_uploader.ledger.queries import Survey
+    from s3_uploader.ledger.read_only import ReadOnlyDatabase
 
 Result = TypeVar("Result")
 
@@ -73,7 +74,7 @@ class Ledger:
 
         :raises StateError: if it is damaged, of another program, or this user may not read it.
         """
-        from s3_uploader.ledger.database import ReadOnlyDatabase
+        from s3_uploader.ledger.read_only import ReadOnlyDatabase
 
         return cls(ReadOnlyDatabase(path), clock=clock)
 

@@ -6,6 +6,14 @@ Times are seconds since the epoch unless they end in ``_ns``.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from s3_uploader.core.errors import StateError
+from s3_uploader.core.text import shown_name
+
+if TYPE_CHECKING:
+    import sqlite3
+
 APPLICATION_ID = 0x53335550  # "S3UP"; `file` and sqlite3_analyzer show it
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -132,3 +140,35 @@ VIEWS_OF_OLDER = {
     4: "CREATE TEMP VIEW shipped AS SELECT *, NULL AS stored_size, '' AS encoding FROM main.shipped",
 }
 """What makes a ledger that no run has brought to the key's version yet look like one of it, to those who only read."""
+
+
+class ForeignFile(Exception):
+    """A database, but not one of this program."""
+
+
+def our_version(connection: sqlite3.Connection, path: str) -> int:
+    """Version of the schema, 0 for an empty file."""
+    # One statement, so one moment: another process may just be creating it.
+    ((application, version, tables),) = connection.execute(
+        "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master)"
+        " FROM pragma_application_id, pragma_user_version"
+    ).fetchall()
+    if application != APPLICATION_ID and (application or version or tables):
+        raise ForeignFile("it is a database of another program")
+    if version > VERSION:
+        raise StateError(
+            f"The ledger {shown_name(path)} was written by a newer version of this program "
+            f"(schema {version}, this one knows {VERSION}).",
+            hint="Install that version again, or move the ledger away; without it no file is lost, only the history.",
+        )
+    return int(version)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring a ledger to this version. To be called in a transaction."""
+    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+    for step in MIGRATIONS[version:]:
+        for statement in step:
+            connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")

@@ -16,10 +16,11 @@ import msgspec
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.columns import SHIPPED_COLUMNS, int64, restored, shipped_row, stored
-from s3_uploader.ledger.database import ReadOnlyDatabase, explained
 from s3_uploader.ledger.journal import Journal, alone, journal_of, look_anew
+from s3_uploader.ledger.read_only import ReadOnlyDatabase
 from s3_uploader.ledger.rows import ShippedRow
 from s3_uploader.ledger.shipped import narrow
+from s3_uploader.ledger.trouble import explained
 
 _PIECE = 1000
 _WAIT_SECONDS = 30.0

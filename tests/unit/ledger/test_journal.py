@@ -16,6 +16,7 @@ import pytest
 from s3_uploader.core.errors import StateError
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger import database as database_module
+from s3_uploader.ledger import read_only as read_only_module
 from s3_uploader.ledger import snapshot as snapshot_module
 from s3_uploader.ledger.journal import LOCK_NAME, Journal, alone, choose, journal_of
 from s3_uploader.ledger.snapshot import Snapshot
@@ -29,7 +30,7 @@ def lies_on(monkeypatch: pytest.MonkeyPatch) -> Choose:
     """Says what the state directory lies on."""
 
     def lie(journal: Journal) -> None:
-        for module in (database_module, snapshot_module):
+        for module in (database_module, read_only_module, snapshot_module):
             monkeypatch.setattr(module, "journal_of", lambda directory: journal)
 
     monkeypatch.setattr(database_module, "_CACHES_EXPIRE", 0.0)

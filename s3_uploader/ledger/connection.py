@@ -1,0 +1,49 @@
+"""How a ledger's file is opened with SQLite: its address, its journal's memory, its rows."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = tuple[Any, ...]
+Parameters = Sequence[Any] | Mapping[str, Any]
+
+COMPANIONS = ("-wal", "-shm", "-journal")
+"""Endings of the names of the files that SQLite makes beside a ledger."""
+
+
+def uri(path: str, query: str) -> str:
+    """The address of a file, for :func:`sqlite3.connect` with ``uri``."""
+    quoted = os.path.abspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return f"file:{quoted}?{query}"
+
+
+def identity_of(path: str) -> tuple[int, int] | None:
+    """Device and inode of a file; ``None`` if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def map_no_index(connection: sqlite3.Connection) -> None:
+    """Before anything is read: so SQLite keeps the index of a write-ahead log in its own memory and maps no file.
+
+    Not by a look at the file's header: to close a file drops all locks that this process has on it, SQLite's included.
+    """
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
+
+
+def share_again(connection: sqlite3.Connection) -> None:
+    """The end of :func:`map_no_index`: others may have the ledger, too."""
+    connection.execute("PRAGMA locking_mode = NORMAL").fetchall()
+    # With the next access the lock goes back.
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+
+
+def fetched(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> list[Row]:
+    """All rows of a query."""
+    return connection.execute(sql, parameters).fetchall()

@@ -1,0 +1,176 @@
+"""A ledger's file opened for queries only, also while a run writes to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from s3_uploader.core.errors import StateError
+from s3_uploader.core.text import shown_name
+from s3_uploader.ledger.connection import COMPANIONS, Parameters, Row, fetched, map_no_index, share_again, uri
+from s3_uploader.ledger.journal import Journal, alone, journal_of, look_anew
+from s3_uploader.ledger.schema import VIEWS_OF_OLDER, ForeignFile, migrate, our_version
+from s3_uploader.ledger.trouble import explained
+
+Result = TypeVar("Result")
+
+_READER_SECONDS = 5.0
+
+
+class ReadOnlyDatabase:
+    """A ledger file opened for queries only: nothing is created, changed or waited for.
+
+    :raises StateError: if it is not a ledger or this user may not read it.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._immutable = False
+        self._journal = journal_of(os.path.dirname(path))
+        with self._access():
+            self._connect()
+
+    def read(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        """The rows of one query, as of now.
+
+        :raises StateError: if it cannot be read.
+        """
+        with self._access():
+            if self._journal is Journal.CAUTIOUS or (self.is_unchanging and not self._is_quiet()):
+                self._connect()
+            return self._read(sql, parameters)
+
+    @contextlib.contextmanager
+    def _access(self) -> Iterator[None]:
+        """Where that is needed, have the ledger alone, and no connection open afterwards."""
+        if self._journal is not Journal.CAUTIOUS:
+            yield
+            return
+        with alone(os.path.dirname(self._path), seconds=_READER_SECONDS):
+            look_anew(self._path)
+            try:
+                yield
+            finally:
+                self.close()
+
+    def _read(self, sql: str, parameters: Parameters) -> list[Row]:
+        try:
+            return self._query(sql, parameters)
+        except sqlite3.Error as error:
+            if not self._immutable:
+                raise explained(error, self._path, reading=True) from error
+        # A run began in between and changed the file under a connection that took it for unchanging.
+        self._connect()
+        try:
+            return self._query(sql, parameters)
+        except sqlite3.Error as error:
+            raise explained(error, self._path, reading=True) from error
+
+    @property
+    def is_unchanging(self) -> bool:
+        """Whether it is read as a file that nobody changes.
+
+        One with a write-ahead log is that while there is none. Where the log cannot be had safely, what is in it is not
+        read, since to map its index might end this process; the next run gives that ledger another journal.
+        """
+        return self._immutable
+
+    def transact(self, work: Callable[[sqlite3.Connection], Result], *, durable: bool) -> Result:
+        """Refuse: always raises :class:`StateError`."""
+        raise StateError(f"The ledger {shown_name(self._path)} was opened for reading only.")
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _query(self, sql: str, parameters: Parameters) -> list[Row]:
+        assert self._connection is not None
+        return fetched(self._connection, sql, parameters)
+
+    def _is_quiet(self) -> bool:
+        return not any(os.path.exists(self._path + companion) for companion in COMPANIONS)
+
+    def _connect(self) -> None:
+        self.close()
+        if _is_absent(self._path):
+            self._immutable = False
+            self._connection = sqlite3.connect(":memory:", isolation_level=None)
+            migrate(self._connection)
+            return
+        # Without a WAL nobody is writing. SQLite would create one merely to read; "immutable" makes it leave that.
+        self._immutable = self._journal is Journal.WAL and self._is_quiet()
+        if self._journal is not Journal.WAL:
+            _roll_back(self._path)
+        try:
+            version = self._open_and_ask()
+            assert self._connection is not None
+            if version == 0:  # a run is just creating it
+                self.close()
+                self._connection = sqlite3.connect(":memory:", isolation_level=None)
+                migrate(self._connection)
+            else:
+                for step in sorted(VIEWS_OF_OLDER):
+                    if version < step:
+                        self._connection.execute(VIEWS_OF_OLDER[step])
+        except (sqlite3.Error, ForeignFile) as error:
+            self.close()
+            raise explained(error, self._path, reading=True) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_and_ask(self) -> int:
+        """Open the file; returns the version of its schema."""
+        if self._journal is Journal.WAL:
+            self._connection = self._opened("mode=ro&immutable=1" if self._immutable else "mode=ro")
+            return our_version(self._connection, self._path)
+        self._connection = connection = self._opened("mode=ro")
+        try:
+            map_no_index(connection)
+            version = our_version(connection, self._path)
+            share_again(connection)
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise
+            # It has a write-ahead log, from an older version or another place, that only its writer may look into.
+            self.close()
+            self._immutable = True
+            self._connection = self._opened("mode=ro&immutable=1")
+            return our_version(self._connection, self._path)
+        return version
+
+    def _opened(self, query: str) -> sqlite3.Connection:
+        return sqlite3.connect(uri(self._path, query), uri=True, timeout=_READER_SECONDS, isolation_level=None)
+
+
+def _roll_back(path: str) -> None:
+    """Undo what a run was killed in the middle of, if this user may; a reader that may only read cannot."""
+    with contextlib.suppress(OSError, sqlite3.Error):
+        with open(path + "-journal", "rb") as file:
+            is_hot = any(file.read(8))
+        if is_hot:
+            connection = sqlite3.connect(uri(path, "mode=rw"), uri=True, timeout=_READER_SECONDS, isolation_level=None)
+            try:
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+            finally:
+                connection.close()
+
+
+def _is_absent(path: str) -> bool:
+    """Whether the file is really missing and not only out of this user's sight."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError as error:
+        raise StateError(
+            f"The ledger {shown_name(path)} cannot be read: {error.strerror}.",
+            hint="Run this as the user that runs the uploads, or as root.",
+        ) from error
+    return False

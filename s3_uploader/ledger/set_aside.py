@@ -1,0 +1,66 @@
+"""Damaged ledgers: moved out of the way for people to look at, the newest few kept."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import time
+from collections.abc import Iterator
+
+from s3_uploader.core.errors import StateError
+from s3_uploader.core.text import shown_name
+from s3_uploader.ledger.connection import COMPANIONS, identity_of
+from s3_uploader.ledger.journal import directory_locked
+from s3_uploader.ledger.trouble import FILES_ARE_KEPT
+
+_SET_ASIDE_KEPT = 3
+
+
+def set_aside(path: str, *, reason: str, opened: tuple[int, int] | None, now: float) -> str | None:
+    """Give a damaged ledger another name; returns its new path, ``None`` if another process was faster.
+
+    :param opened: the identity of the file that was found damaged.
+    :param now: wall-clock time, for the name.
+    :raises StateError: if that is not possible.
+    """
+    directory, name = os.path.split(path)
+    stem = name.removesuffix(".sqlite3")
+    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+    try:
+        with directory_locked(directory, fcntl.LOCK_EX):
+            if opened is None or identity_of(path) != opened:
+                return None  # what is there now is the other one's new ledger
+            taken = set(os.listdir(directory))
+            base = f"{stem}.corrupt-{moment}"
+            target = next(each for each in _numbered(base) if each not in taken)
+            os.rename(path, os.path.join(directory, target))
+            for companion in COMPANIONS:
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(path + companion, os.path.join(directory, target + companion))
+            _forget_oldest(directory, stem)
+    except OSError as error:
+        raise StateError(
+            f"The ledger {shown_name(path)} is damaged ({reason}) and cannot be set aside: {error.strerror}.",
+            hint=f"Move it away by hand. {FILES_ARE_KEPT}",
+        ) from error
+    return os.path.join(directory, target)
+
+
+def _numbered(base: str) -> Iterator[str]:
+    yield base
+    number = 2
+    while True:
+        yield f"{base}-{number}"
+        number += 1
+
+
+def _forget_oldest(directory: str, stem: str) -> None:
+    """Keep the newest of the ledgers that were set aside: a dying disk must not fill what is left of itself."""
+    pattern = re.compile(re.escape(stem) + r"\.corrupt-\d{8}T\d{6}Z(-\d+)?")
+    found = sorted(name for name in os.listdir(directory) if pattern.fullmatch(name))
+    for name in found[:-_SET_ASIDE_KEPT]:
+        for companion in ("", *COMPANIONS):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(directory, name + companion))

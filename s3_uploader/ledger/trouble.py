@@ -1,0 +1,64 @@
+"""What SQLite's errors mean for a ledger: in plain words, and whether its file is damaged."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+from s3_uploader.core.errors import StateError
+from s3_uploader.core.text import shown_name
+from s3_uploader.ledger.schema import ForeignFile
+
+FILES_ARE_KEPT = "Until then no file is deleted."
+
+
+def explained(error: Exception, path: str, *, reading: bool = False) -> StateError:
+    """SQLite's error as a sentence: which file, what is wrong with it, what to do."""
+    # By text: sqlite_errorcode exists only since Python 3.11. The texts are those of sqlite3_errstr().
+    text = str(error)
+    directory = os.path.dirname(path) or "."
+    place = shown_name(directory)
+    code = ""
+    # Where there is no room for the WAL or its index, SQLite says that it cannot open it, or speaks of an I/O error.
+    is_vague = "unable to open" in text or "disk I/O error" in text
+    if "disk is full" in text or (is_vague and _has_no_room(directory)):
+        fact, remedy, code = "the file system is full", f"Free space for {place}.", "DiskFull"
+    elif "readonly database" in text:
+        fact, remedy, code = "it is read-only for this user", f"Make {place} and the files in it writable.", "Denied"
+    elif "unable to open" in text and not os.path.isdir(directory):
+        fact, remedy = f"{place} is no directory", "Create it, or correct state_dir."
+    elif "unable to open" in text:
+        wanted = "readable" if reading else "writable"
+        fact, remedy = "it cannot be opened", f"Make {place} and the files in it {wanted} for this user."
+        code = "Denied"
+    elif "locked" in text:
+        fact, remedy = "another process keeps it locked", "Find the process that has it open and end it."
+    elif "disk I/O error" in text:
+        fact, remedy = (
+            "the disk answered with an I/O error",
+            f"See what the kernel's log says about the disk of {place}.",
+        )
+    elif is_damage(error):
+        fact, remedy, code = f"it is damaged ({text})", "The next run sets it aside and starts a new one.", "Damaged"
+    else:
+        fact, remedy = text, ""
+    action = "read" if reading else "written"
+    hint = remedy if reading else f"{remedy} {FILES_ARE_KEPT}".strip()
+    return StateError(f"The ledger {shown_name(path)} cannot be {action}: {fact}.", hint=hint, code=code)
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether the file is of no use any more, as a ledger."""
+    if isinstance(error, ForeignFile):
+        return True
+    # The sqlite3 module raises the class DatabaseError itself for SQLITE_CORRUPT and SQLITE_NOTADB, and subclasses of
+    # it for everything else that happens here.
+    return type(error) is sqlite3.DatabaseError or str(error).startswith(("no such table", "no such column"))
+
+
+def _has_no_room(directory: str) -> bool:
+    try:
+        status = os.statvfs(directory)
+    except OSError:
+        return False
+    return bool(status.f_blocks and not status.f_bavail) or bool(status.f_files and not status.f_favail)

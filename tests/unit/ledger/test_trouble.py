@@ -1,0 +1,35 @@
+"""What is said of SQLite's errors."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from s3_uploader.ledger.trouble import explained
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [("disk I/O error", "the disk answered with an I/O error"), ("something else", "something else")],
+)
+def test_other_errors_of_sqlite_are_said(text: str, fact: str) -> None:
+    """Whatever SQLite says becomes a sentence with the file in it."""
+    error = explained(sqlite3.OperationalError(text), "/state/ledger.sqlite3")
+    assert error.message == f"The ledger /state/ledger.sqlite3 cannot be written: {fact}."
+
+
+@pytest.mark.parametrize("text", ["database or disk is full", "unable to open database file", "disk I/O error"])
+def test_a_full_disk_is_called_so(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever SQLite calls it when there is no room for one of its files, it is told apart from a missing right."""
+    path = str(tmp_path / "ledger.sqlite3")
+    values = list(os.statvfs(tmp_path))
+    values[2:5] = 100, 0, 0
+    monkeypatch.setattr(os, "statvfs", lambda directory: os.statvfs_result(values))
+    error = explained(sqlite3.OperationalError(text), path)
+    assert (error.code, "the file system is full" in error.message) == ("DiskFull", True)
+    values[4] = 5
+    error = explained(sqlite3.OperationalError("unable to open database file"), path)
+    assert error.code == "Denied"
