@@ -19,7 +19,7 @@ from s3_uploader.cli.times import parse_time
 from s3_uploader.core.errors import UsageProblem
 from s3_uploader.core.model import FailureBucket
 from s3_uploader.core.text import counted, shown_duration, shown_name, shown_size, shown_text
-from s3_uploader.ledger import FailingRow, HistoryTotals, Ledger, RunRow, ShippedRow, matches
+from s3_uploader.ledger import FailingRow, HistoryTotals, Ledger, LedgerReader, RunRow, ShippedRow, matches
 from s3_uploader.ledger.state_directory import ledger_path
 
 SHIPPED_FIELDS = (
@@ -90,7 +90,7 @@ def history(config_file: str, selection: Selection, *, failed: bool, totals: str
 # -------------------------------------------------------------------------------------------------- shipped files
 
 
-def _print_shipped(ledger: Ledger, selection: Selection, form: str) -> None:
+def _print_shipped(ledger: LedgerReader, selection: Selection, form: str) -> None:
     rows: Iterator[ShippedRow] = ledger.history(
         since=selection.since,
         until=selection.until,
@@ -141,7 +141,7 @@ def _print_shipped_table(rows: Iterator[ShippedRow]) -> None:
 # -------------------------------------------------------------------------------------------------- failures
 
 
-def _print_failed(ledger: Ledger, selection: Selection, form: str) -> None:
+def _print_failed(ledger: LedgerReader, selection: Selection, form: str) -> None:
     """Failed uploads by the hour, then the runs in which something failed, then the files that keep failing."""
     uploads = _failed_uploads(ledger, selection)
     # Of a run it is known how many files failed, not which.
@@ -156,7 +156,7 @@ def _print_failed(ledger: Ledger, selection: Selection, form: str) -> None:
     _print_for_machines(records, FAILED_FIELDS, form)
 
 
-def _failed_uploads(ledger: Ledger, selection: Selection) -> list[tuple[FailureBucket, int]]:
+def _failed_uploads(ledger: LedgerReader, selection: Selection) -> list[tuple[FailureBucket, int]]:
     """Counted by hour, error and location; of an hour only in part selected all are in it."""
     if selection.match is not None:
         return []  # which files they were is not known
@@ -246,7 +246,7 @@ def _print_failed_table(
 # -------------------------------------------------------------------------------------------------- sums
 
 
-def _print_totals(ledger: Ledger, selection: Selection, grouping: str, form: str) -> None:
+def _print_totals(ledger: LedgerReader, selection: Selection, grouping: str, form: str) -> None:
     by = grouping.split(",")
     sums = ledger.history_totals(
         by_day="day" in by,

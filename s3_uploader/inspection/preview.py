@@ -10,7 +10,7 @@ from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import UploaderError
 from s3_uploader.core.events import MOST_LOCATIONS, RunMeasured
 from s3_uploader.core.model import RunReport
-from s3_uploader.ledger import Ledger, RunRow
+from s3_uploader.ledger import Ledger, LedgerReader, RunRow
 from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.run.admission import Admission, Decision, survey
 from s3_uploader.run.assembly import SIGHTINGS, build_store
@@ -65,7 +65,7 @@ def _report_of(run: RunRow, config: Config) -> RunReport:
     )
 
 
-def look(place: Place, *, ledger: Ledger | None, clock: Clock, skip: Skip) -> Iterator[Decision]:
+def look(place: Place, *, ledger: LedgerReader | None, clock: Clock, skip: Skip) -> Iterator[Decision]:
     """What a run would do with each file, one after the other."""
     destination = build_store(place.config, notice=lambda level, sentence: None, memory=None).properties.name
     keeps = place.config.on_success == "keep"

@@ -23,7 +23,7 @@ from s3_uploader.health.diagnosis import FUTURE_SECONDS, LONG_OPEN_SECONDS, LONG
 from s3_uploader.health.notices import MEMORY_PREFIX, Seen, hung_of, not_finished
 from s3_uploader.health.observations import FullDisk, FutureFiles, HolderSeen, Observations, OpenFileSeen, ReadyFiles
 from s3_uploader.inspection.preview import look
-from s3_uploader.ledger import FailingRow, Ledger, RunRow
+from s3_uploader.ledger import FailingRow, Ledger, LedgerReader, RunRow
 from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.run.assembly import build_globs, move_directory
 from s3_uploader.run.place import Place, open_place, verify_mounts
@@ -149,7 +149,7 @@ def standing_of(config: Config, *, clock: Clock, environ: Mapping[str, str] = os
 
 
 def _with_ledger(
-    config: Config, ledger: Ledger | None, path: str, ledger_error: StateError | None, clock: Clock
+    config: Config, ledger: LedgerReader | None, path: str, ledger_error: StateError | None, clock: Clock
 ) -> SpoolStatus:
     now = clock.now()
     state_dir = os.path.dirname(path)
@@ -216,7 +216,7 @@ def _with_ledger(
 # -------------------------------------------------------------------------------------------------- the spool
 
 
-def _waiting(place: Place, ledger: Ledger | None, clock: Clock) -> Waiting:
+def _waiting(place: Place, ledger: LedgerReader | None, clock: Clock) -> Waiting:
     found = Waiting()
     foreign: Counter[str] = Counter()
     until = clock.monotonic() + _LOOK_SECONDS
@@ -294,7 +294,7 @@ def _count_ready(found: Waiting, place: Place, candidate: Candidate, now: float)
             )
 
 
-def _failing(place: Place, ledger: Ledger) -> tuple[list[FailingRow], int]:
+def _failing(place: Place, ledger: LedgerReader) -> tuple[list[FailingRow], int]:
     """The first of the files that keep failing, and how many there are.
 
     The ledger forgets a file that is gone only when its next try is due; nobody should read of it until then.
@@ -326,7 +326,7 @@ def _is_there(place: Place, path: str) -> bool:
 # -------------------------------------------------------------------------------------------------- who works on it
 
 
-def _at_work(place: Place, ledger: Ledger | None) -> AtWork | None:
+def _at_work(place: Place, ledger: LedgerReader | None) -> AtWork | None:
     holder = holder_of(place.root.descriptor, place.state_dir)
     if holder is None:
         return None
@@ -364,7 +364,9 @@ def _holder_seen(config: Config, at_work: AtWork | None, now: float) -> HolderSe
 # -------------------------------------------------------------------------------------------------- what is wrong
 
 
-def _not_finished(config: Config, waiting: Waiting | None, ledger: Ledger | None, now: float) -> list[OpenFileSeen]:
+def _not_finished(
+    config: Config, waiting: Waiting | None, ledger: LedgerReader | None, now: float
+) -> list[OpenFileSeen]:
     if waiting is None:
         return []
     before = {} if ledger is None else Seen.recalled(ledger.endpoint_memory(prefix=MEMORY_PREFIX)).not_finished
@@ -393,7 +395,7 @@ def _cannot_be_told(path: str) -> bool:
         return False
 
 
-def _future(waiting: Waiting | None, ledger: Ledger | None) -> FutureFiles | None:
+def _future(waiting: Waiting | None, ledger: LedgerReader | None) -> FutureFiles | None:
     if waiting is not None and waiting.future is not None:
         return waiting.future
     return None if ledger is None else Seen.recalled(ledger.endpoint_memory(prefix=MEMORY_PREFIX)).future

@@ -21,6 +21,12 @@ SHIPPED_COLUMNS = (
     "path, key, location, destination, size, mtime_ns, period_begin, shipped_at, seconds, proof, checksum, etag,"
     " version_id, already_there, run, stored_size, encoding"
 )
+SHIPPED_WITH_NAME = ", ".join(
+    "destinations.name" if column == "destination" else f"shipped.{column}" for column in SHIPPED_COLUMNS.split(", ")
+)
+"""The same with the name of the destination in place of its number,"""
+SHIPPED_AND_NAME = "shipped JOIN destinations ON destinations.id = shipped.destination"
+"""which stands in this."""
 _LONGEST_MESSAGE = 4000
 _NUMBER = (int, float)
 _NONE = type(None)

@@ -1,130 +1,283 @@
-"""What people ask of the ledger as a whole: the history for a report, in pieces, and failures by kind."""
+"""What people, and a run, ask of the ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from s3_uploader.core.model import FailureBucket
-from s3_uploader.ledger.columns import RUN_COLUMNS, SHIPPED_COLUMNS, restored, run_row, shipped_row
-from s3_uploader.ledger.rows import FailingGroup, RunRow, ShippedRow
+from s3_uploader.core.model import Fingerprint, LocationTotals, Totals
+from s3_uploader.ledger import columns
+from s3_uploader.ledger import shipped as shipped_files
+from s3_uploader.ledger.columns import restored, stored
+from s3_uploader.ledger.memory import MAX_AGE, EndpointMemory
+from s3_uploader.ledger.pages import pages
+from s3_uploader.ledger.rows import FailingGroup, FailingRow, HistoryTotals, RunRow, ShippedRow
 
-_PIECE = 5000
+if TYPE_CHECKING:
+    from s3_uploader.ledger.database import Database
+    from s3_uploader.ledger.read_only import ReadOnlyDatabase
+    from s3_uploader.ledger.survey import Survey
 
-Delivery = tuple[float, int, float, "str | bytes", "float | None", int, int]
-"""When it was shipped, the row's number, seconds of the upload, location as stored, data time, mtime_ns, size."""
+_PIECE = 500
 
-PastRun = tuple[int, float, "float | None", int, "int | None", int, int, int, int, "float | None", str, str]
-"""Number, start, end, ticks, exit code, shipped, failed, backlog, its bytes, oldest that waits, ended by, code."""
+Self = TypeVar("Self", bound="LedgerReader")
 
 
-class Survey:
-    """Reads the rows of a span of time; what other processes write meanwhile may or may not be among them.
+class LedgerReader:
+    """An open ledger that is only asked; see :class:`~s3_uploader.ledger.Ledger` for what a run writes.
 
-    Every method raises :class:`~s3_uploader.core.errors.StateError` if the ledger cannot be read.
-
-    :param read: one query's rows.
-    :param since: first moment of the span, ``until`` the first one after it; both in seconds since the epoch.
+    Belongs to the thread that opened it. Every method raises :class:`~s3_uploader.core.errors.StateError` if the ledger
+    cannot be read.
     """
 
-    def __init__(
-        self, read: Callable[[str, Sequence[Any]], list[tuple[Any, ...]]], *, since: float, until: float
-    ) -> None:
-        self._read = read
-        self._since = since
-        self._until = until
+    def __init__(self, database: Database | ReadOnlyDatabase, *, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._read = database.read
+        self._clock = clock
+        self._any_failing = has_failing(database.read)
 
-    def first_moment(self) -> float | None:
-        """When the first file of the span was shipped or its first run began, ``None`` if there was neither."""
-        ((shipped, run),) = self._read(
-            "SELECT (SELECT min(shipped_at) FROM shipped WHERE shipped_at >= ? AND shipped_at < ?),"
-            " (SELECT started_at FROM runs WHERE coalesce(finished_at, started_at) >= ? AND started_at < ?"
-            " ORDER BY id LIMIT 1)",
-            (self._since, self._until) * 2,
+    def close(self) -> None:
+        """Close it; may be called twice."""
+        self._database.close()
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # Files
+
+    def failing_count(self, *, attempts: int = 0) -> int:
+        """How many files keep failing.
+
+        :param attempts: only those that failed at least so often; 0 counts those too that are only under suspicion,
+            because they were under way when a destination failed altogether.
+        """
+        ((count,),) = self._read("SELECT count(*) FROM failing WHERE attempts >= ?", (attempts,))
+        return int(count)
+
+    def failing(self, path: str) -> FailingRow | None:
+        """The row of a file that failed before; :meth:`FailingRow.waits` says whether its pause is over.
+
+        Costs nothing while no file is failing. In another process, a file that begins to fail is seen from the next
+        commit on.
+        """
+        if not self._any_failing:
+            return None
+        rows = self._read(f"SELECT {columns.FAILING_COLUMNS} FROM failing WHERE path = ?", (stored(path),))
+        return columns.failing_row(rows[0]) if rows else None
+
+    def failing_rows(self, *, overdue_at: float | None = None) -> Iterator[FailingRow]:
+        """The failing files in the order of their next try, in bounded memory.
+
+        :param overdue_at: only those whose next try is before this time.
+        """
+        sql = (
+            f"SELECT {columns.FAILING_COLUMNS}, next_try_at, path FROM failing WHERE (next_try_at, path) > (?, ?)"
+            " AND next_try_at < ? ORDER BY next_try_at, path LIMIT ?"
         )
-        moments = [moment for moment in (shipped, run) if moment is not None]
-        return max(min(moments), self._since) if moments else None
+        latest = float("inf") if overdue_at is None else overdue_at
+        rows = pages(self._read, sql, after=(float("-inf"), ""), parameters=(latest,), size=_PIECE)
+        yield from map(columns.failing_row, rows)
 
-    def deliveries(self) -> Iterator[Delivery]:
-        """What was shipped, in the order of time."""
-        after: tuple[float, int] = (self._since, 0)
-        while True:
-            rows = self._read(
-                "SELECT shipped_at, id, seconds, location, period_begin, mtime_ns, size FROM shipped"
-                " WHERE (shipped_at, id) > (?, ?) AND shipped_at < ? ORDER BY shipped_at, id LIMIT ?",
-                (*after, self._until, _PIECE),
-            )
-            yield from rows
-            if len(rows) < _PIECE:
-                return
-            after = (rows[-1][0], rows[-1][1])
-
-    def files(self, numbers: Sequence[int]) -> list[ShippedRow]:
-        """The shipped files with these numbers, in their order; those that are forgotten by now are left out."""
-        columns = SHIPPED_COLUMNS.replace(" destination,", " name,")
-        found = {}
-        for number in numbers:
-            for row in self._read(
-                f"SELECT {columns} FROM shipped JOIN destinations ON destinations.id = destination"
-                " WHERE shipped.id = ?",
-                (number,),
-            ):
-                found[number] = shipped_row(row)
-        return [found[number] for number in numbers if number in found]
-
-    def runs(self) -> Iterator[PastRun]:
-        """The runs, in the order in which they were noted; several without work may be one row, see ``ticks``."""
-        after = 0
-        while True:
-            rows = self._read(
-                "SELECT id, started_at, finished_at, ticks, exit_code, shipped, failed, backlog, backlog_bytes,"
-                " oldest_waiting, ended_by, code FROM runs WHERE id > ? ORDER BY id LIMIT ?",
-                (after, _PIECE),
-            )
-            for row in rows:
-                if row[1] < self._until and (row[1] if row[2] is None else row[2]) >= self._since:
-                    yield row
-            if len(rows) < _PIECE:
-                return
-            after = rows[-1][0]
-
-    def last_runs(self, limit: int) -> list[RunRow]:
-        """The last runs of the span, the latest first."""
+    def failing_kinds(self) -> list[FailingGroup]:
+        """The failing files that were tried at least once, summed up by code."""
+        if not self._any_failing:
+            return []
+        due_sql = "SELECT code, min(next_try_at) FROM failing WHERE attempts > 0 GROUP BY code"
+        due: dict[Any, Any] = dict(self._read(due_sql))
+        # With one min() the other columns come from the row that has it (https://sqlite.org/lang_select.html#bareagg).
         rows = self._read(
-            f"SELECT {RUN_COLUMNS} FROM runs WHERE coalesce(finished_at, started_at) >= ? AND started_at < ?"
+            "SELECT code, count(*), min(first_failed_at), attempts, path, message FROM failing WHERE attempts > 0"
+            " GROUP BY code ORDER BY code"
+        )
+        return [
+            FailingGroup(
+                code=restored(code),
+                files=files,
+                first_failed_at=first_failed_at,
+                attempts=attempts,
+                next_try_at=due.get(code) or first_failed_at,
+                path=restored(path),
+                message=restored(message),
+            )
+            for code, files, first_failed_at, attempts, path, message in rows
+        ]
+
+    @property
+    def any_failing(self) -> bool:
+        """Whether any file is failing; costs nothing. In another process it is known from the next commit on."""
+        return self._any_failing
+
+    def remembers(self, path: str, fingerprint: Fingerprint, *, destination: str | None = None) -> bool:
+        """Whether this very file was shipped and kept, to ``destination`` if that is given.
+
+        The device is not compared: its number may be another one after each boot, and inode, size and both times to the
+        nanosecond are enough to know a file of this spool again.
+        """
+        rows = self._read(
+            "SELECT inode, size, mtime_ns, ctime_ns FROM kept WHERE path = :path"
+            " AND (:name IS NULL OR destination = (SELECT id FROM destinations WHERE name = :name))",
+            {"path": stored(path), "name": None if destination is None else stored(destination)},
+        )
+        return rows == [columns.kept_values(fingerprint)]
+
+    # Runs
+
+    def runs(self, *, limit: int = 10, since: float | None = None) -> list[RunRow]:
+        """The last runs, the latest first.
+
+        :param since: only those that were still running, or began, after this time.
+        """
+        rows = self._read(
+            f"SELECT {columns.RUN_COLUMNS} FROM runs WHERE coalesce(finished_at, started_at) >= ?"
             " ORDER BY id DESC LIMIT ?",
-            (self._since, self._until, limit),
+            (float("-inf") if since is None else since, limit),
         )
-        return [run_row(row) for row in rows]
+        return [columns.run_row(row) for row in rows]
 
-    def failures(self) -> dict[FailureBucket, int]:
-        """How many uploads failed, by kind, in the hours that overlap with the span; from the oldest on."""
-        if not self._read("SELECT 1 FROM sqlite_master WHERE name = 'failures'", ()):
-            return {}  # opened for reading only, and no run of this version has been there
+    def shipped_in(self, run: int, *, since: float) -> tuple[int, int, float | None]:
+        """Files and bytes that a run has shipped so far, and when the last of them.
+
+        :param since: when it began.
+        """
         rows = self._read(
-            "SELECT hour, code, location, uploads FROM failures WHERE hour > ? AND hour < ? ORDER BY hour",
-            (self._since / 3600 - 1, self._until / 3600),
+            "SELECT count(*), coalesce(sum(size), 0), max(shipped_at) FROM shipped WHERE shipped_at >= ? AND run = ?",
+            (since, run),
         )
-        return {FailureBucket(hour, code, restored(location)): uploads for hour, code, location, uploads in rows}
+        files, size, last = rows[0]
+        return files, size, last
+
+    def failed_runs(self, *, since: float | None = None, until: float | None = None) -> Iterator[RunRow]:
+        """The runs that were no success, the oldest first, in bounded memory.
+
+        :param since: only those that began at this time or later.
+        :param until: only those that began before this time.
+        """
+        sql = (
+            f"SELECT {columns.RUN_COLUMNS}, id FROM runs WHERE id > ? AND (failed > 0 OR coalesce(exit_code, 0) <> 0)"
+            " AND started_at >= ? AND started_at < ? ORDER BY id LIMIT ?"
+        )
+        span = float("-inf") if since is None else since, float("inf") if until is None else until
+        yield from map(columns.run_row, pages(self._read, sql, after=(0,), parameters=span, size=_PIECE))
+
+    def latest_runs(self, *, most: int) -> Iterator[RunRow]:
+        """The last runs, the latest first, read in pieces as far as somebody wants to know."""
+        sql = f"SELECT {columns.RUN_COLUMNS}, id FROM runs WHERE id < ? ORDER BY id DESC LIMIT ?"
+        yield from map(columns.run_row, pages(self._read, sql, after=(float("inf"),), size=_PIECE, limit=most))
+
+    def _last_record(self) -> float | None:
+        """When the last run but this one ended, as far as it is recorded."""
+        ((found,),) = self._read(
+            "SELECT (SELECT finished_at FROM runs WHERE finished_at IS NOT NULL ORDER BY id DESC LIMIT 1)"
+        )
+        return None if found is None else float(found)
+
+    # History
+
+    def history(
+        self,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        match: str | None = None,
+        location: str | None = None,
+        limit: int | None = None,
+        newest_first: bool = False,
+    ) -> Iterator[ShippedRow]:
+        """The shipped files by the time at which they were shipped, in bounded memory.
+
+        It is read in pieces, so that somebody who pages through it for an hour does not hold up the ledger's upkeep.
+
+        :param since: only files shipped at this time or later.
+        :param until: only files shipped before this time.
+        :param match: only files whose path or key contains this text or, if it has one of ``*?[`` in it, matches it as
+            a whole as a glob pattern, in which ``*`` matches slashes too.
+        :param location: only files of this location.
+        :param limit: at the most so many.
+        """
+        return shipped_files.select(
+            self._read,
+            since=since,
+            until=until,
+            match=match,
+            location=location,
+            limit=limit,
+            newest_first=newest_first,
+        )
+
+    def history_totals(
+        self,
+        *,
+        by_day: bool,
+        by_location: bool,
+        since: float | None = None,
+        until: float | None = None,
+        match: str | None = None,
+        location: str | None = None,
+    ) -> Iterator[HistoryTotals]:
+        """Sums over the shipped files that are remembered, by day (in local time) and by location, in that order.
+
+        The other arguments select files as in :meth:`history`.
+        """
+        return shipped_files.totals(
+            self._read,
+            by_day=by_day,
+            by_location=by_location,
+            since=since,
+            until=until,
+            match=match,
+            location=location,
+        )
+
+    def survey(self, *, since: float = float("-inf"), until: float = float("inf")) -> Survey:
+        """All that is remembered of a span of time, for a report.
+
+        :param since: only what was at this time or later.
+        :param until: only what was before this time.
+        """
+        from s3_uploader.ledger.survey import Survey
+
+        return Survey(self._read, since=since, until=until)
+
+    def totals(self) -> Totals:
+        """What has been counted since the ledger began."""
+        names = Totals.__struct_fields__
+        (row,) = self._read(f"SELECT {', '.join(names)} FROM totals")
+        return Totals(**dict(zip(names, row, strict=True)))
+
+    def location_totals(self, *, limit: int | None = None) -> list[LocationTotals]:
+        """What each location has shipped since the ledger began, by name; ``limit`` gives the first so many."""
+        names = LocationTotals.__struct_fields__
+        rows = self._read(
+            f"SELECT {', '.join(names)} FROM locations ORDER BY location LIMIT ?", (-1 if limit is None else limit,)
+        )
+        return [LocationTotals(**{**dict(zip(names, row, strict=True)), "location": restored(row[0])}) for row in rows]
+
+    # What is known of the endpoint
+
+    def recall(self, name: str, *, now: float, max_age: float = MAX_AGE) -> str | None:
+        """The text under a name, ``None`` if there is none or it was noted more than ``max_age`` seconds ago."""
+        rows = self._read(
+            "SELECT value FROM memory WHERE name = ? AND noted_at BETWEEN ? AND ?", (name, now - max_age, now + max_age)
+        )
+        return str(rows[0][0]) if rows else None
+
+    def endpoint_memory(self, *, prefix: str = "", max_age: float = MAX_AGE) -> EndpointMemory:
+        """What is remembered under names that begin with ``prefix``, for a store to read and add to.
+
+        :param prefix: what the names have in common and the store does not see, e.g. the endpoint's address.
+        """
+        now = self._clock()
+        rows = self._read(
+            "SELECT name, value FROM memory WHERE noted_at BETWEEN ? AND ?", (now - max_age, now + max_age)
+        )
+        return EndpointMemory(
+            {name[len(prefix) :]: value for name, value in rows if name.startswith(prefix)}, prefix=prefix
+        )
 
 
-def select_kinds(read: Callable[[str], list[tuple[Any, ...]]]) -> list[FailingGroup]:
-    """The failing files by code. Those that are only under suspicion are left out."""
-    due = dict(read("SELECT code, min(next_try_at) FROM failing WHERE attempts > 0 GROUP BY code"))
-    # With one min() the other columns come from the row that has it (https://sqlite.org/lang_select.html#bareagg).
-    rows = read(
-        "SELECT code, count(*), min(first_failed_at), attempts, path, message FROM failing WHERE attempts > 0"
-        " GROUP BY code ORDER BY code"
-    )
-    return [
-        FailingGroup(
-            code=restored(code),
-            files=files,
-            first_failed_at=first_failed_at,
-            attempts=attempts,
-            next_try_at=due.get(code, first_failed_at),
-            path=restored(path),
-            message=restored(message),
-        )
-        for code, files, first_failed_at, attempts, path, message in rows
-    ]
+def has_failing(read: Callable[[str], list[tuple[Any, ...]]]) -> bool:
+    """Whether any file is failing."""
+    return read("SELECT EXISTS (SELECT 1 FROM failing)") == [(1,)]

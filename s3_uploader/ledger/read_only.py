@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TypeVar
 
 from s3_uploader.core.errors import StateError
@@ -78,10 +78,6 @@ class ReadOnlyDatabase:
         read, since to map its index might end this process; the next run gives that ledger another journal.
         """
         return self._immutable
-
-    def transact(self, work: Callable[[sqlite3.Connection], Result], *, durable: bool) -> Result:
-        """Refuse: always raises :class:`StateError`."""
-        raise StateError(f"The ledger {shown_name(self._path)} was opened for reading only.")
 
     def close(self) -> None:
         """Close the file; may be called twice."""

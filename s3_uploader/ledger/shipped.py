@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from s3_uploader.ledger.columns import SHIPPED_COLUMNS, kept_values, restored, shipped_row, shipped_values, stored
+from s3_uploader.ledger.columns import (
+    SHIPPED_AND_NAME,
+    SHIPPED_COLUMNS,
+    SHIPPED_WITH_NAME,
+    kept_values,
+    restored,
+    shipped_row,
+    shipped_values,
+    stored,
+)
+from s3_uploader.ledger.pages import Read, pages
 from s3_uploader.ledger.rows import HistoryTotals, ShippedRow
 
 if TYPE_CHECKING:
     import sqlite3
 
-_CHUNK = 500
+_PIECE = 500
 _CLOCKS_DIFFER = 86400
 """Seconds by which the clocks of two hosts may differ."""
 
@@ -59,7 +69,7 @@ def insert(connection: sqlite3.Connection, rows: Sequence[ShippedRow], *, destin
 
 
 def select(
-    read: Callable[[str, Sequence[Any]], list[tuple[Any, ...]]],
+    read: Read,
     *,
     since: float | None,
     until: float | None,
@@ -68,10 +78,7 @@ def select(
     limit: int | None,
     newest_first: bool,
 ) -> Iterator[ShippedRow]:
-    """Shipped files in the order of time; see :meth:`s3_uploader.ledger.Ledger.history`.
-
-    Each piece is a query of its own that begins after the last row of the one before.
-    """
+    """Shipped files in the order of time; see :meth:`s3_uploader.ledger.Ledger.history`."""
     # Where the first piece begins. Numbers of rows begin with 1, so that since is included and until is not.
     lower = float("-inf") if since is None else since
     upper = float("inf") if until is None else until
@@ -82,20 +89,11 @@ def select(
         conditions, after, parameters = ["(shipped_at, shipped.id) > (?, ?)", "shipped_at < ?"], (lower, 0), [upper]
     narrow(conditions, parameters, match=match, location=location)
     direction = "DESC" if newest_first else "ASC"
-    columns = SHIPPED_COLUMNS.replace(" destination,", " name,")
     sql = (
-        f"SELECT {columns}, shipped.id FROM shipped JOIN destinations ON destinations.id = destination"
+        f"SELECT {SHIPPED_WITH_NAME}, shipped_at, shipped.id FROM {SHIPPED_AND_NAME}"
         f" WHERE {' AND '.join(conditions)} ORDER BY shipped_at {direction}, shipped.id {direction} LIMIT ?"
     )
-    while limit is None or limit > 0:
-        size = _CHUNK if limit is None else min(limit, _CHUNK)
-        rows = read(sql, (*after, *parameters, size))
-        yield from map(shipped_row, rows)
-        if len(rows) < size:
-            return
-        after = (rows[-1][7], rows[-1][-1])
-        if limit is not None:
-            limit -= size
+    yield from map(shipped_row, pages(read, sql, after=after, parameters=parameters, size=_PIECE, limit=limit))
 
 
 def narrow(conditions: list[str], parameters: list[Any], *, match: str | None, location: str | None) -> None:
@@ -123,7 +121,7 @@ def matches(name: str, match: str) -> bool:
 
 
 def totals(
-    read: Callable[[str, Sequence[Any]], list[tuple[Any, ...]]],
+    read: Read,
     *,
     by_day: bool,
     by_location: bool,

@@ -17,6 +17,7 @@ from s3_uploader.core.errors import StateError
 from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.columns import SHIPPED_COLUMNS, int64, restored, shipped_row, stored
 from s3_uploader.ledger.journal import Journal, alone, journal_of, look_anew
+from s3_uploader.ledger.pages import pages
 from s3_uploader.ledger.read_only import ReadOnlyDatabase
 from s3_uploader.ledger.rows import ShippedRow
 from s3_uploader.ledger.shipped import narrow
@@ -117,15 +118,8 @@ class Snapshot:
 
     def rows(self) -> Iterator[ShippedRow]:
         """What was selected, in the order of the keys' bytes."""
-        after = 0
-        while True:
-            rows = self._read(
-                f"SELECT {SHIPPED_COLUMNS}, rowid FROM newest WHERE rowid > ? ORDER BY rowid LIMIT ?", (after, _PIECE)
-            )
-            yield from map(self._row, rows)
-            if len(rows) < _PIECE:
-                return
-            after = rows[-1][-1]
+        sql = f"SELECT {SHIPPED_COLUMNS}, rowid FROM newest WHERE rowid > ? ORDER BY rowid LIMIT ?"
+        yield from map(self._row, pages(self._read, sql, after=(0,), size=_PIECE))
 
     def elsewhere(self) -> dict[str, int]:
         """How many rows belong to other destinations, by their names."""

@@ -12,8 +12,8 @@ from s3_uploader.health.notices import MEMORY_PREFIX, Seen
 from s3_uploader.inspection.report import delays
 from s3_uploader.inspection.report.deliveries import Deliveries, Location
 from s3_uploader.inspection.report.levels import HOUR, Level, levels
-from s3_uploader.ledger import FailingRow, Ledger, RunRow, ShippedRow
-from s3_uploader.ledger.queries import Survey
+from s3_uploader.ledger import FailingRow, LedgerReader, RunRow, ShippedRow
+from s3_uploader.ledger.survey import Survey
 
 MOST_LOCATIONS = 10
 """Locations with a series of their own; the others are added up."""
@@ -106,7 +106,7 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 def gather(
-    ledger: Ledger, *, base_dir: str, destination: str, since: float | None, until: float | None, now: float
+    ledger: LedgerReader, *, base_dir: str, destination: str, since: float | None, until: float | None, now: float
 ) -> Report:
     """Read the ledger.
 
@@ -154,7 +154,7 @@ def gather(
     )
 
 
-def _series(ledger: Ledger) -> list[str | None]:
+def _series(ledger: LedgerReader) -> list[str | None]:
     """The locations that shipped the most since the ledger began, by name, and one for the others."""
     totals = sorted(ledger.location_totals(), key=lambda each: -each.files)
     named = sorted(each.location for each in totals[:MOST_LOCATIONS])

@@ -12,7 +12,7 @@ from s3_uploader.inspection.report import delays
 from s3_uploader.inspection.report.delays import step_of
 from s3_uploader.inspection.report.levels import Delays, Level
 from s3_uploader.ledger.columns import restored
-from s3_uploader.ledger.queries import Delivery
+from s3_uploader.ledger.survey import Delivery
 
 _OUTSTANDING = 10
 

@@ -119,9 +119,12 @@ def test_readers_leave_a_damaged_ledger_where_it_is(path: str, content: bytes | 
 
 
 def test_readers_cannot_write(path: str, ledger: Ledger) -> None:
-    """A ledger that was opened for reading refuses to record."""
-    with Ledger.open_readonly(path) as reader, pytest.raises(StateError, match="for reading only"):
-        reader.commit_batch(shipped=[shipped()])
+    """A ledger that was opened for reading has nothing that records, and SQLite lets nothing through either."""
+    with Ledger.open_readonly(path) as reader:
+        assert not {name for name in ("commit_batch", "begin_run", "remember", "prune") if hasattr(reader, name)}
+        with pytest.raises(StateError, match="cannot be read"):
+            reader._read("DELETE FROM totals")
+    assert ledger.totals() == Totals()
 
 
 def test_a_path_that_may_not_be_looked_at_is_said(path: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,91 @@
+"""The whole history of a span of time, for a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from s3_uploader.core.model import FailureBucket
+from s3_uploader.ledger.columns import RUN_COLUMNS, SHIPPED_AND_NAME, SHIPPED_WITH_NAME, restored, run_row, shipped_row
+from s3_uploader.ledger.pages import Read, pages
+from s3_uploader.ledger.rows import RunRow, ShippedRow
+
+_PIECE = 5000
+
+Delivery = tuple[float, int, float, "str | bytes", "float | None", int, int]
+"""When it was shipped, the row's number, seconds of the upload, location as stored, data time, mtime_ns, size."""
+
+PastRun = tuple[int, float, "float | None", int, "int | None", int, int, int, int, "float | None", str, str]
+"""Number, start, end, ticks, exit code, shipped, failed, backlog, its bytes, oldest that waits, ended by, code."""
+
+
+class Survey:
+    """Reads the rows of a span of time; what other processes write meanwhile may or may not be among them.
+
+    Every method raises :class:`~s3_uploader.core.errors.StateError` if the ledger cannot be read.
+
+    :param read: one query's rows.
+    :param since: first moment of the span, ``until`` the first one after it; both in seconds since the epoch.
+    """
+
+    def __init__(self, read: Read, *, since: float, until: float) -> None:
+        self._read = read
+        self._since = since
+        self._until = until
+
+    def first_moment(self) -> float | None:
+        """When the first file of the span was shipped or its first run began, ``None`` if there was neither."""
+        ((shipped, run),) = self._read(
+            "SELECT (SELECT min(shipped_at) FROM shipped WHERE shipped_at >= ? AND shipped_at < ?),"
+            " (SELECT started_at FROM runs WHERE coalesce(finished_at, started_at) >= ? AND started_at < ?"
+            " ORDER BY id LIMIT 1)",
+            (self._since, self._until) * 2,
+        )
+        moments = [moment for moment in (shipped, run) if moment is not None]
+        return max(min(moments), self._since) if moments else None
+
+    def deliveries(self) -> Iterator[Delivery]:
+        """What was shipped, in the order of time."""
+        sql = (
+            "SELECT shipped_at, id, seconds, location, period_begin, mtime_ns, size, shipped_at, id FROM shipped"
+            " WHERE (shipped_at, id) > (?, ?) AND shipped_at < ? ORDER BY shipped_at, id LIMIT ?"
+        )
+        yield from pages(self._read, sql, after=(self._since, 0), parameters=(self._until,), size=_PIECE)
+
+    def files(self, numbers: Sequence[int]) -> list[ShippedRow]:
+        """The shipped files with these numbers, in their order; those that are forgotten by now are left out."""
+        found = {}
+        for number in numbers:
+            for row in self._read(
+                f"SELECT {SHIPPED_WITH_NAME} FROM {SHIPPED_AND_NAME} WHERE shipped.id = ?", (number,)
+            ):
+                found[number] = shipped_row(row)
+        return [found[number] for number in numbers if number in found]
+
+    def runs(self) -> Iterator[PastRun]:
+        """The runs, in the order in which they were noted; several without work may be one row, see ``ticks``."""
+        sql = (
+            "SELECT id, started_at, finished_at, ticks, exit_code, shipped, failed, backlog, backlog_bytes,"
+            " oldest_waiting, ended_by, code, id FROM runs WHERE id > ? ORDER BY id LIMIT ?"
+        )
+        for row in pages(self._read, sql, after=(0,), size=_PIECE):
+            if row[1] < self._until and (row[1] if row[2] is None else row[2]) >= self._since:
+                yield row
+
+    def last_runs(self, limit: int) -> list[RunRow]:
+        """The last runs of the span, the latest first."""
+        rows = self._read(
+            f"SELECT {RUN_COLUMNS} FROM runs WHERE coalesce(finished_at, started_at) >= ? AND started_at < ?"
+            " ORDER BY id DESC LIMIT ?",
+            (self._since, self._until, limit),
+        )
+        return [run_row(row) for row in rows]
+
+    def failures(self) -> dict[FailureBucket, int]:
+        """How many uploads failed, by kind, in the hours that overlap with the span; from the oldest on."""
+        if not self._read("SELECT 1 FROM sqlite_master WHERE name = 'failures'", ()):
+            return {}  # opened for reading only, and no run of this version has been there
+        rows = self._read(
+            "SELECT hour, code, location, uploads FROM failures WHERE hour > ? AND hour < ? ORDER BY hour",
+            (self._since / 3600 - 1, self._until / 3600),
+        )
+        return {FailureBucket(hour, code, restored(location)): uploads for hour, code, location, uploads in rows}

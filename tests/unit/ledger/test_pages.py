@@ -1,0 +1,57 @@
+"""Queries that are read in pieces."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from s3_uploader.ledger.pages import pages
+
+SQL = "SELECT name, number FROM things WHERE number > ? AND name <> ? ORDER BY number LIMIT ?"
+
+
+class Things:
+    """A table, and the queries that were made."""
+
+    def __init__(self) -> None:
+        self.connection = sqlite3.connect(":memory:")
+        self.connection.execute("CREATE TABLE things (number INTEGER PRIMARY KEY, name TEXT)")
+        self.connection.executemany("INSERT INTO things (name) VALUES (?)", [(name,) for name in "abcxdefg"])
+        self.asked: list[tuple[Any, ...]] = []
+
+    def read(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """One query."""
+        self.asked.append(tuple(parameters))
+        return self.connection.execute(sql, parameters).fetchall()
+
+
+@pytest.fixture
+def things() -> Iterator[Things]:
+    """Eight of them."""
+    made = Things()
+    yield made
+    made.connection.close()
+
+
+def test_all_rows_come_in_their_order_and_without_what_orders_them(things: Things) -> None:
+    """Each piece begins after the last row of the one before."""
+    assert list(pages(things.read, SQL, after=(0,), parameters=("x",), size=3)) == [(name,) for name in "abcdefg"]
+    assert [asked[0] for asked in things.asked] == [0, 3, 7]
+
+
+@pytest.mark.parametrize(("limit", "queries"), [(0, 0), (2, 1), (3, 1), (4, 2)])
+def test_a_limit_ends_it(things: Things, limit: int, queries: int) -> None:
+    """Nothing is read beyond what is wanted."""
+    rows = list(pages(things.read, SQL, after=(0,), parameters=("x",), size=3, limit=limit))
+    assert (len(rows), len(things.asked)) == (limit, queries)
+
+
+def test_rows_that_are_written_meanwhile_are_seen(things: Things) -> None:
+    """No query is open between two pieces, so that writers wait for nobody."""
+    rows = pages(things.read, SQL, after=(0,), parameters=("x",), size=3)
+    first = next(rows)
+    things.connection.execute("INSERT INTO things (name) VALUES ('h')")
+    assert (first, list(rows)[-1]) == (("a",), ("h",))
