@@ -8,18 +8,21 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 
 import msgspec
 
-from s3_uploader.cli.directory import files_in, is_directory
+from s3_uploader.cli.directory import Named, files_in, is_directory, refuse_shared
 from s3_uploader.cli.output import print_json, print_lines
 from s3_uploader.cli.settings import load, load_together, settings_given
+from s3_uploader.config import Config, FtpDestination
 from s3_uploader.core.errors import UsageProblem
 from s3_uploader.core.text import shown_name
 from s3_uploader.deployment import account as accounts
+from s3_uploader.deployment.account import Account
 from s3_uploader.deployment.crontab import crontab
 from s3_uploader.deployment.installing import UnitFile, install, sealed
-from s3_uploader.deployment.needs import needs_of
+from s3_uploader.deployment.needs import Needs, needs_of
 from s3_uploader.deployment.plan import Plan, minutes_of, name_of
 from s3_uploader.deployment.sandbox import hides
 from s3_uploader.deployment.systemd import run_service, timer, watch_service
@@ -46,29 +49,39 @@ class UnitOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 def units(config_file: str, options: UnitOptions) -> int:
     """Print the files, or write them and say what to do next."""
-    plan = _plan(config_file, options)
-    files = files_of(plan, kind=options.kind, directory=options.directory)
+    plans = _plans(config_file, options)
+    if len(plans) > 1 and options.kind == "crontab":
+        users = ", ".join(shown_name(plan.account.user or accounts.DEFAULT_USER) for plan in plans)
+        raise UsageProblem(
+            f"These spools are emptied by different users ({users}), and a crontab is one user's.",
+            hint="Use --kind cron, whose lines name their users.",
+        )
+    by_plan = [files_of(plan, kind=options.kind, directory=options.directory) for plan in plans]
+    files = [file for each in by_plan for file in each]
     if options.install and options.kind == "crontab":
         raise UsageProblem(
             "A user's crontab cannot be installed.", hint="Use --kind cron, or put the lines in with crontab -e."
         )
     outcomes = install(files, force=options.force) if options.install else {}
-    warnings = _warnings(plan)
-    steps = _next_steps(plan, options)
+    warnings = list(dict.fromkeys(warning for plan in plans for warning in _warnings(plan)))
+    steps = list(dict.fromkeys(step for plan in plans for step in _next_steps(plan, options)))
+    # What is done once comes before what is done for each.
+    steps.sort(key=lambda step: not step.startswith(("useradd", "mkdir", "systemctl daemon-reload")))
     if options.as_json:
-        print_json(
+        described = [
             {
                 "name": plan.name,
                 "user": plan.account.user,
                 "reason": plan.account.reason,
                 "files": [
                     {"path": each.path, "content": each.content, "outcome": outcomes.get(each.path, "printed")}
-                    for each in files
+                    for each in its_files
                 ],
-                "warnings": warnings,
-                "next": steps,
             }
-        )
+            for plan, its_files in zip(plans, by_plan, strict=True)
+        ]
+        # With one of them its fields stand at the top too, as they did before there could be several.
+        print_json({**described[0], "units": described, "warnings": warnings, "next": steps})
         return 0
     if options.install:
         print_lines(f"{outcome:9}  {shown_name(path)}" for path, outcome in outcomes.items())
@@ -101,31 +114,72 @@ def _given(plan: Plan) -> str:
     return f" --credentials {shlex.quote(plan.credentials)}" if plan.is_given else ""
 
 
-def _plan(config_file: str, options: UnitOptions) -> Plan:
+def _plans(config_file: str, options: UnitOptions) -> list[Plan]:
+    """What is to be run: one for all, or one for each user where the spools do not belong to the same."""
     source = os.path.abspath(config_file)
     paths = files_in(source) if is_directory(source) else [source]
-    if options.kind == "watch" and is_directory(source):
-        raise UsageProblem(f"{shown_name(source)} is a directory, and watch takes one configuration file.")
-    if options.kind != "watch" and options.metrics_listen is not None:
-        raise UsageProblem("--metrics-listen is for --kind watch.", hint="Other kinds have metrics_file.")
-    load_together(paths)
-    configurations = [load(path) for path in paths]
+    if options.metrics_listen is not None and (options.kind != "watch" or is_directory(source)):
+        raise UsageProblem(
+            "--metrics-listen is for --kind watch of one configuration file.", hint="Others have metrics_file."
+        )
     if options.user is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?", options.user):
         raise UsageProblem(f"--user {shown_name(options.user)}: is not the name of a user.")
+    load_together(paths)
+    loaded = [Named(path, load(path)) for path in paths]
+    refuse_shared(loaded)
+    groups: dict[tuple[str | None, ...], list[Named]] = {}
+    for named in loaded:
+        account = _account([named.config], options)
+        destination = named.config.destination
+        password_file = destination.password_file if isinstance(destination, FtpDestination) else None
+        groups.setdefault((account.user, account.group, password_file), []).append(named)
+    name = _checked_name(options.name) if options.name else name_of(source)
+    if len(groups) == 1:
+        return [_plan(source, loaded, options, name=name)]
+    names: dict[str, int] = {}
+    plans = []
+    for (user, group, _), members in groups.items():
+        own = f"{name}-{re.sub(r'[^A-Za-z0-9_-]+', '-', user or group or 'any')}"
+        names[own] = names.get(own, 0) + 1
+        own += f"-{names[own]}" if names[own] > 1 else ""
+        plans.append(_plan(source, members, options, name=own, files=tuple(named.path for named in members)))
+    return plans
+
+
+def _account(configurations: Sequence[Config], options: UnitOptions) -> Account:
     facts = accounts.facts_of([os.path.abspath(each.base_dir) for each in configurations])
-    needs = needs_of(configurations, home=accounts.home_of(options.user or facts.owner))
+    return accounts.choose(
+        _needs(configurations, options, facts.owner),
+        facts,
+        wanted=options.user,
+        force=options.force,
+        is_confined=options.kind not in ("cron", "crontab"),
+    )
+
+
+def _needs(configurations: Sequence[Config], options: UnitOptions, owner: str | None) -> Needs:
+    needs = needs_of(configurations, home=accounts.home_of(options.user or owner))
     if options.kind in ("cron", "crontab"):
         # cron knows no users that exist only for a while.
         needs = msgspec.structs.replace(needs, leaves=True)
+    return needs
+
+
+def _plan(
+    source: str, members: Sequence[Named], options: UnitOptions, *, name: str, files: tuple[str, ...] = ()
+) -> Plan:
+    configurations = [named.config for named in members]
+    account = _account(configurations, options)
     beside = os.path.dirname(source)
     return Plan(
-        name=_checked_name(options.name) if options.name else name_of(source),
+        name=name,
         command=(_command(),),
         program=_program(),
         source=source,
+        files=files,
         settings=settings_given(),
-        needs=needs,
-        account=accounts.choose(needs, facts, wanted=options.user),
+        needs=_needs(configurations, options, account.user),
+        account=account,
         credentials=os.path.abspath(options.credentials or os.path.join(beside, "credentials")),
         is_given=options.credentials is not None,
         environment=os.path.abspath(options.environment or os.path.join(beside, "environment")),

@@ -6,15 +6,16 @@ import grp
 import os
 import pwd
 import stat
-from collections import deque
 from collections.abc import Sequence
 
 import msgspec
 
+from s3_uploader.core.errors import UsageProblem
+from s3_uploader.core.text import shown_name
 from s3_uploader.deployment.needs import Needs
+from s3_uploader.deployment.rights import Entry, entries_of, obstacle, user_name
 
 DEFAULT_USER = "s3-uploader"
-_MOST_ENTRIES = 2000
 
 
 class SpoolFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +26,7 @@ class SpoolFacts(msgspec.Struct, frozen=True, kw_only=True):
     :param others_read: whether any user may list every directory and read every file.
     :param others_take: whether any user may remove files from every directory.
     :param group: the one group whose members may do that everywhere and keep that right in new directories.
+    :param entries: what was seen.
     """
 
     owner: str | None
@@ -32,6 +34,7 @@ class SpoolFacts(msgspec.Struct, frozen=True, kw_only=True):
     others_read: bool = False
     others_take: bool = False
     group: str | None = None
+    entries: tuple[Entry, ...] = ()
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,9 +50,18 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-def choose(needs: Needs, facts: SpoolFacts, *, wanted: str | None = None) -> Account:
-    """The account for a service, with the reason as one sentence."""
+def choose(
+    needs: Needs, facts: SpoolFacts, *, wanted: str | None = None, force: bool = False, is_confined: bool = True
+) -> Account:
+    """The account for a service, with the reason as one sentence.
+
+    :param force: take the user that is wanted even if its rights do not seem to suffice.
+    :param is_confined: root has no capabilities then, and may do no more than others.
+    :raises UsageProblem: if no user, or not the one that is wanted, may do what is needed.
+    """
     if wanted is not None:
+        if not force:
+            _insist(needs, facts, wanted, is_confined)
         owns_all = facts.owner == wanted and facts.owner_owns_all
         return Account(user=wanted, sees_writers=owns_all, reason="The user that was asked for.")
     if facts.owner is None:
@@ -67,30 +79,53 @@ def choose(needs: Needs, facts: SpoolFacts, *, wanted: str | None = None) -> Acc
         why = "what it writes outside its state directory must belong to somebody who stays"
     else:
         why = "only their owner may read and remove the files in the spool"
-    reason = f"The owner of the spool; a user of its own (DynamicUser=yes) cannot be, since {why}."
-    return Account(user=facts.owner, sees_writers=facts.owner_owns_all, reason=reason)
+    owners = dict.fromkeys([facts.owner, *(user_name(entry.status.st_uid) for entry in facts.entries)])
+    able = [owner for owner in owners if not _obstacle(needs, facts, owner, is_confined)]
+    if not able:
+        _insist(needs, facts, facts.owner, is_confined)
+    whose = "The owner of the spool" if able[0] == facts.owner else "The owner of the files in the spool"
+    reason = f"{whose}; a user of its own (DynamicUser=yes) cannot be, since {why}."
+    return Account(user=able[0], sees_writers=facts.owner_owns_all, reason=reason)
+
+
+def _obstacle(needs: Needs, facts: SpoolFacts, user: str, is_confined: bool) -> str:
+    return obstacle(facts.entries, user, takes=needs.takes) if is_confined or user != "root" else ""
+
+
+def _insist(needs: Needs, facts: SpoolFacts, user: str, is_confined: bool) -> None:
+    found = _obstacle(needs, facts, user, is_confined)
+    if found:
+        what = "remove" if needs.takes else "read"
+        raise UsageProblem(
+            f"A service of the user {user} could not {what} all files of {shown_name(needs.spools[0])}: {found}"
+            + (", and a service of root has no more rights than that." if user == "root" else "."),
+            hint="Let one user own all of them (chown -R USER), or let a group share them (chgrp -R GROUP and "
+            "chmod -R g+rwXs), or name another user with --user; --force takes it as it is.",
+        )
 
 
 def facts_of(spools: Sequence[str]) -> SpoolFacts:
     """Look at the spools, following no links."""
-    seen: list[os.stat_result] = []
+    seen: list[Entry] = []
     tops = []
     for spool in spools:
         try:
-            tops.append(os.stat(spool))
-            seen += _entries(spool)
+            found = entries_of(spool)
         except OSError:
             return SpoolFacts(owner=None)
-    owners = {each.st_uid for each in [*tops, *seen]}
-    directories = [each for each in [*tops, *seen] if stat.S_ISDIR(each.st_mode)]
-    files = [each for each in seen if stat.S_ISREG(each.st_mode)]
+        tops.append(found[0])
+        seen += found
+    statuses = [each.status for each in seen]
+    directories = [each.status for each in seen if each.is_directory]
+    files = [each.status for each in seen if stat.S_ISREG(each.status.st_mode)]
     return SpoolFacts(
-        owner=user_name(tops[0].st_uid),
-        owner_owns_all=len(owners) == 1,
+        owner=user_name(tops[0].status.st_uid),
+        owner_owns_all=len({each.st_uid for each in statuses}) == 1,
         others_read=_all_have(directories, 0o005) and _all_have(files, 0o004),
         # In a sticky directory everybody may write, but remove only what is his.
         others_take=_all_have(directories, 0o007) and not _any_has(directories, stat.S_ISVTX),
         group=_sharing_group(directories, files),
+        entries=tuple(seen),
     )
 
 
@@ -100,14 +135,6 @@ def home_of(user: str | None) -> str | None:
         return None if user is None else pwd.getpwnam(user).pw_dir
     except KeyError:
         return None
-
-
-def user_name(uid: int) -> str:
-    """The name of a user, or the number where it has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def may_write(user: str, directory: str) -> bool:
@@ -126,20 +153,6 @@ def may_write(user: str, directory: str) -> bool:
     else:
         wanted = 0o003
     return status.st_mode & wanted == wanted
-
-
-def _entries(top: str) -> list[os.stat_result]:
-    found: list[os.stat_result] = []
-    waiting = deque([top])
-    while waiting and len(found) < _MOST_ENTRIES:
-        with os.scandir(waiting.popleft()) as entries:
-            for entry in entries:
-                found.append(entry.stat(follow_symlinks=False))
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                if len(found) >= _MOST_ENTRIES:
-                    break
-    return found
 
 
 def _sharing_group(directories: Sequence[os.stat_result], files: Sequence[os.stat_result]) -> str | None:

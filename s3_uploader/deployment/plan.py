@@ -22,7 +22,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     :param name: of the units without a suffix, and of the state directory.
     :param command: the words that start the program.
     :param program: the directories that the program is made of.
-    :param source: the configuration file or directory, absolute.
+    :param source: the configuration file or directory that was named, absolute.
+    :param files: those of the directory that this is about; empty for all.
     :param settings: keys of the configuration that are set over it, each ``key=value``.
     :param credentials: a file of AWS credentials, readable by root alone.
     :param is_given: whether that file was named by the user, or is only where one is expected.
@@ -35,6 +36,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     command: tuple[str, ...]
     program: tuple[str, ...]
     source: str
+    files: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     needs: Needs
     account: Account
@@ -47,7 +49,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def subject(self) -> tuple[str, ...]:
         """The arguments that say what is run."""
-        return (*(word for setting in self.settings for word in ("--set", setting)), self.source)
+        return (*(word for setting in self.settings for word in ("--set", setting)), *(self.files or (self.source,)))
 
     @property
     def spools(self) -> str:

@@ -18,7 +18,7 @@ def run_service(plan: Plan) -> str:
     """One run over the spool, started by the timer."""
     drain = plan.needs.drain_seconds
     lines = [f"# One run over the spool; started by {plan.name}.timer.", *_unit(plan), "[Service]", "Type=oneshot"]
-    lines += [_start([*plan.command, *(["run"] if plan.settings else []), *plan.subject])]
+    lines += [_start([*plan.command, *(["run"] if plan.settings or plan.files else []), *plan.subject])]
     if plan.needs.max_runtime_seconds is not None:
         longest = math.ceil(plan.needs.max_runtime_seconds + drain) + _RUN_SLACK_SECONDS
         lines += ["# max_runtime_seconds ends a run in good order; one that hangs is ended a little later."]

@@ -266,6 +266,47 @@ def test_a_directory_of_configurations(machine: Machine) -> None:
     assert {f"one/{KEY}", f"two/{KEY}"} <= set(machine.server.objects())
 
 
+def test_spools_of_several_owners(machine: Machine) -> None:
+    """Each owner has a service of its own, which sees its spools and no others; what no user can do is refused."""
+    for name, owner in (("one", "daemon"), ("two", "games"), ("three", "daemon")):
+        machine.spool(f"/srv/owners/{name}", owner=owner)
+        config = machine.configure(name, base_dir=f"/srv/owners/{name}", key_prefix=f"of-{name}/")
+        machine.systemd.inside("sh", "-c", f"mkdir -p /etc/s3-uploader/owners; mv {config} /etc/s3-uploader/owners")
+    found = machine.units("/etc/s3-uploader/owners")["units"]
+    assert {each["name"]: each["user"] for each in found} == {
+        "s3-uploader-owners-daemon": "daemon",
+        "s3-uploader-owners-games": "games",
+    }
+    machine.run("s3-uploader-owners-daemon.service")
+    assert {f"of-one/{KEY}", f"of-three/{KEY}"} == {key for key in machine.server.objects() if key.startswith("of-")}
+    seen = machine.probe("s3-uploader-owners-games.service", "touch /srv/owners/one/x || echo kept out; id -un")
+    assert "kept out" in seen
+    assert "games" in seen
+    machine.run("s3-uploader-owners-games.service")
+    assert f"of-two/{KEY}" in machine.server.objects()
+    machine.spool("/srv/owners/two", owner="games")
+    machine.systemd.inside("chown", "root", "/srv/owners/two")
+    refused = machine.systemd.inside(COMMAND, "units", "/etc/s3-uploader/owners", check=False)
+    assert "could not remove all files of /srv/owners/two" in refused
+    assert "User=root" not in refused
+
+
+def test_watching_several(machine: Machine) -> None:
+    """One service watches a directory of configurations, and stops in good order."""
+    for name in ("one", "two"):
+        machine.spool(f"/srv/watched/{name}", owner="daemon")
+        config = machine.configure(name, base_dir=f"/srv/watched/{name}", key_prefix=f"watched-{name}/")
+        machine.systemd.inside("sh", "-c", f"mkdir -p /etc/s3-uploader/watched; mv {config} /etc/s3-uploader/watched")
+    machine.units("/etc/s3-uploader/watched", "--kind", "watch")
+    unit = "s3-uploader-watched-watch.service"
+    machine.systemd.inside("systemctl", "start", unit)
+    wanted = {f"watched-{name}/{KEY}" for name in ("one", "two")}
+    wait_until(lambda: wanted <= set(machine.server.objects()), "both are shipped")
+    assert "StatusText=2 spools" in machine.systemd.inside("systemctl", "show", "-p", "StatusText", unit)
+    machine.systemd.inside("systemctl", "stop", unit)
+    assert "Result=success" in machine.systemd.inside("systemctl", "show", "-p", "Result", unit)
+
+
 def test_no_keys(machine: Machine) -> None:
     """A service without a file of keys starts; what it lacks is told by the program, not by systemd."""
     machine.spool("/srv/keyless", owner="daemon")

@@ -38,6 +38,7 @@ def installed(place: Path, *, kind: str, user: str | None = None, **settings: An
     """The units of a configuration."""
     spool = place / "a 100% strange: $spool"
     spool.mkdir(exist_ok=True)
+    spool.chmod(0o777 if user == "daemon" else 0o755)
     config_file = place / "my config.json"
     config_file.write_text(json.dumps({"base_dir": str(spool), **settings}))
     where = place / "units"

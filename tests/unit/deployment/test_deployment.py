@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from s3_uploader import config
 from s3_uploader.cli import units
 from s3_uploader.core.errors import UsageProblem
 from s3_uploader.deployment import escaping
-from s3_uploader.deployment.account import Account, SpoolFacts, choose, facts_of, may_write, user_name
+from s3_uploader.deployment.account import Account, SpoolFacts, choose, facts_of, may_write
 from s3_uploader.deployment.crontab import crontab
 from s3_uploader.deployment.installing import UnitFile, install, is_as_written, sealed
 from s3_uploader.deployment.needs import Needs, needs_of
 from s3_uploader.deployment.plan import Plan, minutes_of, name_of
+from s3_uploader.deployment.rights import Entry, obstacle, user_name
 from s3_uploader.deployment.systemd import run_service, timer, watch_service
 
 OTHER = Account(user="producer", reason="Because.")
@@ -202,6 +204,53 @@ class TestAccount:
         (tmp_path / "a").chmod(0o1777)
         assert not facts_of([str(tmp_path)]).others_take
         assert facts_of([str(tmp_path / "missing")]).owner is None
+
+
+def entry(path: str, mode: int, *, uid: int, gid: int = 4000, sticky_for: int | None = None) -> Entry:
+    """A file, or a directory if its name ends in a slash."""
+    kind = stat.S_IFDIR if path.endswith("/") else stat.S_IFREG
+    return Entry(path, os.stat_result((kind | mode, 1, 1, 1, uid, gid, 0, 0, 0, 0)), sticky_for)
+
+
+class TestRights:
+    def test_owner_group_and_others(self) -> None:
+        """Each directory must be written by whoever empties it, each file read; names of users are not needed."""
+        spool = [entry("/s/", 0o755, uid=4001), entry("/s/den/", 0o755, uid=4001), entry("/s/den/x", 0o600, uid=4001)]
+        assert not obstacle(spool, "4001", takes=True)
+        assert obstacle(spool, "4002", takes=True).startswith("/s/ belongs to 4001:4000 with mode 755")
+        assert obstacle(spool, "4002", takes=False).startswith("/s/den/x belongs to 4001:4000 with mode 600")
+        assert not obstacle(spool[:2], "4002", takes=False)
+        assert obstacle([entry("/s/", 0o577, uid=4001)], "4001", takes=True)
+
+    def test_root_is_a_user_like_others(self) -> None:
+        """A service of root that is locked away may not remove what modes keep from it."""
+        spool = [entry("/s/", 0o755, uid=0), entry("/s/den/", 0o755, uid=4001)]
+        assert "/s/den/ belongs to 4001" in obstacle(spool, "0", takes=True)
+
+    def test_a_sticky_directory(self) -> None:
+        """There everybody may write, and remove only what is his, or in what is his."""
+        spool = [entry("/s/", 0o1777, uid=4001), entry("/s/x", 0o644, uid=4002, sticky_for=4001)]
+        assert not obstacle(spool, "4001", takes=True)
+        assert not obstacle(spool, "4002", takes=True)
+        assert "/s/x belongs to 4002" in obstacle(spool, "4003", takes=True)
+        assert not obstacle(spool, "4003", takes=False)
+
+    def test_somebody_who_may(self) -> None:
+        """Where the owner of the spool may not remove all files, the one is taken who may; else it is refused."""
+        spool = (entry("/s/", 0o777, uid=4001), entry("/s/den/", 0o755, uid=4002), entry("/s/den/x", 0o644, uid=4002))
+        assert choose(needs(), SpoolFacts(owner="4001", entries=spool)).user == "4002"
+        mixed = SpoolFacts(owner="4001", entries=(*spool, entry("/s/attic/", 0o755, uid=4001)))
+        with pytest.raises(UsageProblem, match="could not remove all files of /spool/in: /s/den/ belongs to 4002"):
+            choose(needs(), mixed)
+        assert choose(needs(on_success="keep", prune_empty_dirs=False), mixed).user == "4001"
+
+    def test_a_user_that_was_asked_for(self) -> None:
+        """One that may not is refused, unless somebody insists who knows more than modes tell."""
+        facts = SpoolFacts(owner="4001", entries=(entry("/s/", 0o755, uid=4001),))
+        with pytest.raises(UsageProblem, match="user 4002 could not remove"):
+            choose(needs(), facts, wanted="4002")
+        assert choose(needs(), facts, wanted="4002", force=True).user == "4002"
+        assert choose(needs(), facts, wanted="root", is_confined=False).user == "root"
 
 
 class TestServices:
