@@ -10,11 +10,11 @@ import contextlib
 import gc
 import importlib
 import json
+import mmap
 import os
 import pkgutil
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +26,8 @@ from tests.e2e.site import COMMAND, Finished, Site
 
 ROOT = Path(__file__).parents[2]
 _ATTACHED = b"attached"
+_WAITS, _GOES = 1, 2
+_GLANCE_SECONDS = 0.001
 
 
 class Preloaded:
@@ -118,18 +120,15 @@ def serve() -> int | str | None:
     """Take runs from standard input until it ends; in a child, what the command returned."""
     _load()
     while request := sys.stdin.buffer.readline():
-        ours, theirs = socket.socketpair()
+        gate = mmap.mmap(-1, 1)
         pid = os.fork()
         if pid == 0:
-            ours.close()
-            return _child(json.loads(request), theirs)
-        theirs.close()
-        with ours:
-            # Whoever traces it counts its calls: the first one is that by which it waits.
-            ours.recv(1)
-            _say(pid=pid)
-            sys.stdin.buffer.readline()
-            ours.send(b".")
+            return _child(json.loads(request), gate)
+        while gate[0] != _WAITS:
+            time.sleep(_GLANCE_SECONDS)
+        _say(pid=pid)
+        sys.stdin.buffer.readline()
+        gate[0] = _GOES
         _, status, usage = os.wait4(pid, 0)
         _say(status=status, cpu=usage.ru_utime + usage.ru_stime)
     return 0
@@ -147,7 +146,7 @@ def _load() -> None:
     gc.freeze()
 
 
-def _child(request: dict[str, Any], caller: socket.socket) -> int | str | None:
+def _child(request: dict[str, Any], gate: mmap.mmap) -> int | str | None:
     """Become the command: streams, directory, environment and arguments are those of its caller."""
     for number, path in ((0, os.devnull), *enumerate(request["streams"], 1)):
         opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -157,9 +156,10 @@ def _child(request: dict[str, Any], caller: socket.socket) -> int | str | None:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv[:] = request["arguments"]
-    caller.send(b".")
-    caller.recv(1)
-    caller.close()
+    # In memory, and asleep: whoever traces it counts its calls, and none of those that are counted is one of these.
+    gate[0] = _WAITS
+    while gate[0] != _GOES:
+        time.sleep(_GLANCE_SECONDS)
     main: Callable[[], int | str | None] = importlib.import_module("s3_uploader.cli").main
     return main()
 
