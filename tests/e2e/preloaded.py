@@ -35,15 +35,7 @@ class Preloaded:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        environment = {**site.environment, "PYTHONPATH": str(ROOT)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.e2e.preloaded"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            cwd=site.home,
-            env=environment,
-        )
+        self._process = self._start()
 
     def run(self, tracer: Sequence[str] = (), timeout: float = 60.0) -> Finished:
         """Run the command to its end, from its first step on under a tracer that takes a process by ``-p``."""
@@ -58,14 +50,15 @@ class Preloaded:
             directory=str(site.home),
         )
         pid = self._answer()["pid"]
-        with _traced(tracer, pid):
-            self._tell()
-            assert self._process.stdout is not None
-            if not select.select([self._process.stdout], [], [], timeout)[0]:
-                os.kill(pid, signal.SIGKILL)
-                self._answer()
-                raise AssertionError(f"still running after {timeout:g} s")
-            ended = self._answer()
+        try:
+            with _traced(tracer, pid):
+                self._tell()
+                ended = self._answer(timeout)
+        except BaseException:
+            # Another run would get the answers of this one.
+            self.end()
+            self._process = self._start()
+            raise
         return Finished(
             code=os.waitstatus_to_exitcode(ended["status"]),
             stdout=out.read_bytes().decode("utf-8", "backslashreplace"),
@@ -75,16 +68,29 @@ class Preloaded:
         )
 
     def end(self) -> None:
-        """Let it end."""
+        """End it."""
+        self._process.kill()
         self._process.communicate()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.e2e.preloaded"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            cwd=self._site.home,
+            env={**self._site.environment, "PYTHONPATH": str(ROOT)},
+        )
 
     def _tell(self, **request: Any) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
         self._process.stdin.flush()
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self, timeout: float = 60.0) -> dict[str, Any]:
         assert self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], timeout)
+        assert ready, f"still running after {timeout:g} s"
         answer = json.loads(self._process.stdout.readline())
         assert isinstance(answer, dict)
         return answer
@@ -103,17 +109,23 @@ def preloaded(site: Site) -> Iterator[Preloaded]:
 @contextlib.contextmanager
 def _traced(tracer: Sequence[str], pid: int) -> Iterator[None]:
     """A tracer that has taken hold of a process, and that ends with it."""
-    if not tracer:
+    process = subprocess.Popen([*tracer, "-p", str(pid)], stderr=subprocess.PIPE) if tracer else None
+    try:
+        if process is not None:
+            assert process.stderr is not None
+            said = process.stderr.readline()
+            assert _ATTACHED in said, f"the tracer did not take hold of the process: {said!r}"
         yield
-        return
-    with subprocess.Popen([*tracer, "-p", str(pid)], stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        said = process.stderr.readline()
-        if _ATTACHED not in said:
-            os.kill(pid, signal.SIGKILL)
-            raise AssertionError(f"the tracer did not take hold of the process: {said!r}")
-        yield
-        process.communicate(timeout=30)
+        if process is not None:
+            process.communicate(timeout=30)
+    except BaseException:
+        # The tracer ends with what it traces.
+        os.kill(pid, signal.SIGKILL)
+        raise
+    finally:
+        if process is not None:
+            process.kill()
+            process.communicate()
 
 
 def serve() -> int | str | None:
