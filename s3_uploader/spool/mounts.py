@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from s3_uploader.core.errors import NotMounted
+from s3_uploader.core.errors import NotMounted, StateError
 from s3_uploader.core.files import replace_file
 from s3_uploader.core.procfs import Mount, mount_of
 from s3_uploader.core.text import shown_name
@@ -67,13 +67,23 @@ class KnownMounts:
     """What was seen of a spool's directories, in a small file of the state directory.
 
     :param state_dir: need not exist.
+    :raises StateError: if what is there cannot be read.
     """
 
     def __init__(self, state_dir: str) -> None:
         self._path = os.path.join(state_dir, FILE_NAME)
         self._known: dict[str, FileSystem] = {}
-        with contextlib.suppress(OSError, msgspec.DecodeError), open(self._path, "rb") as file:
-            self._known = msgspec.json.decode(file.read(1 << 20), type=dict[str, FileSystem])
+        try:
+            with open(self._path, "rb") as file:
+                self._known = msgspec.json.decode(file.read(1 << 20), type=dict[str, FileSystem])
+        except (FileNotFoundError, NotADirectoryError, PermissionError, msgspec.DecodeError):
+            pass
+        except OSError as error:
+            # What was seen would be forgotten for good: this run would note what it sees itself.
+            raise StateError(
+                f"{shown_name(self._path)} cannot be read: {error.strerror}.",
+                hint="It holds what base_dir and a local destination lay on. Delete it if it is damaged.",
+            ) from error
 
     def verify(self, directories: list[Directory]) -> Mapping[str, FileSystem]:
         """Make sure that each directory lies where it belongs; changes nothing.
@@ -89,7 +99,12 @@ class KnownMounts:
             now = file_system_of(directory.path)
             if now is None:
                 if before is not None and not before.is_root and directory.must_be_mount is not False:
-                    raise _refusal(directory, f"is not there; it lay on {before.words}")
+                    fact = (
+                        "lies on what /proc/self/mountinfo does not tell"
+                        if os.path.isdir(directory.path)
+                        else "is not there"
+                    )
+                    raise _refusal(directory, f"{fact}; it lay on {before.words}")
                 continue
             wrong = why_wrong(before, now, must_be_mount=directory.must_be_mount)
             if wrong:
@@ -123,7 +138,7 @@ def why_wrong(before: FileSystem | None, now: FileSystem, *, must_be_mount: bool
 
 
 def file_system_of(path: str) -> FileSystem | None:
-    """The file system on which a directory lies; ``None`` if it is not there or ``/proc`` does not tell."""
+    """The file system on which a directory lies; ``None`` if it is not there or ``/proc`` does not tell all of it."""
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
@@ -133,11 +148,14 @@ def file_system_of(path: str) -> FileSystem | None:
         if mount is None:
             return None
         root = mount_of(os.open("/", os.O_PATH | os.O_CLOEXEC), close=True)
+        if root is None:
+            # Not to be taken for a disk of its own: that would be remembered, and refused ever after.
+            return None
         return FileSystem(
             type=mount.type,
             device=mount.device,
             source=shown_name(mount.source),
-            is_root=root is not None and root.device == mount.device,
+            is_root=root.device == mount.device,
             identity=_identity(mount, descriptor),
         )
     finally:

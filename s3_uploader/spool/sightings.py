@@ -18,6 +18,7 @@ from s3_uploader.spool.root import SpoolRoot
 
 LONG_AGO_SECONDS = 60.0
 """So much longer than ``settle_seconds`` a file must have been left alone to be shipped at the first look."""
+UNKNOWN = "a file system of unknown type"
 _MOST = 5000
 _LAYERS = ("upperdir", "lowerdir")
 
@@ -25,12 +26,15 @@ _Seen = tuple[list[int], float]
 
 
 def foreign_file_system(descriptor: int) -> str:
-    """The type of the file system of an open file, if others may write there unseen; else, or if unknown, empty."""
-    found = file_system_at(descriptor)
+    """The type of the file system of an open file, if others may write there unseen; else empty.
+
+    Of one that ``/proc`` does not tell it is to be feared.
+    """
+    found = file_system_at(descriptor) or UNKNOWN
     if found == "overlay":
         mount = mount_of(descriptor)
-        return "" if mount is None else _foreign_layer(mount)
-    return "" if not found or is_local(found) else found
+        return UNKNOWN if mount is None else _foreign_layer(mount)
+    return "" if is_local(found) else found
 
 
 def _foreign_layer(mount: Mount) -> str:

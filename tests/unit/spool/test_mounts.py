@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from s3_uploader.core.errors import NotMounted
-from s3_uploader.core.procfs import mount_of
+from s3_uploader.core.errors import NotMounted, StateError
+from s3_uploader.core.procfs import Mount, mount_of
 from s3_uploader.spool import mounts
 from s3_uploader.spool.mounts import FILE_NAME, Directory, FileSystem, KnownMounts, file_system_of, why_wrong
 
@@ -97,3 +97,26 @@ def test_what_a_directory_lies_on(tmp_path: Path) -> None:
     assert file_system_of(str(tmp_path / "gone")) is None
     assert mount_of(os.open("/", os.O_RDONLY), close=True) is not None
     assert mount_of(1_000_000) is None
+
+
+def test_a_look_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be told is not taken for a disk of its own, which would be remembered; nor is it forgotten."""
+    here = Directory("base_dir", str(tmp_path), None)
+    known = KnownMounts(str(tmp_path))
+    real, asked = mounts.mount_of, []
+
+    def fails_for_the_root(descriptor: int, *, close: bool = False) -> Mount | None:
+        asked.append(descriptor)
+        return None if close else real(descriptor)
+
+    monkeypatch.setattr(mounts, "mount_of", fails_for_the_root)
+    known.note(known.verify([here]))
+    assert len(asked) == 2
+    assert not (tmp_path / FILE_NAME).exists()
+    known.note({f"base_dir {tmp_path}": DISK})
+    with pytest.raises(NotMounted, match="does not tell; it lay on"):
+        KnownMounts(str(tmp_path)).verify([here])
+    (tmp_path / FILE_NAME).unlink()
+    (tmp_path / FILE_NAME).mkdir()
+    with pytest.raises(StateError, match=r"mounts\.json cannot be read: Is a directory"):
+        KnownMounts(str(tmp_path))

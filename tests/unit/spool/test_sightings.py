@@ -13,7 +13,7 @@ from s3_uploader.core.model import Fingerprint
 from s3_uploader.core.procfs import Mount
 from s3_uploader.spool import sightings
 from s3_uploader.spool.root import SpoolRoot
-from s3_uploader.spool.sightings import Sightings, foreign_file_system, unseen_in_words
+from s3_uploader.spool.sightings import UNKNOWN, Sightings, foreign_file_system, unseen_in_words
 
 NOW = 1_900_000_000.0
 SETTLE = 10.0
@@ -124,7 +124,7 @@ def test_here(root: SpoolRoot, tmp_path: Path) -> None:
     ("types", "expected"),
     [
         ({0: "ext4"}, ""),
-        ({0: ""}, ""),
+        ({0: ""}, UNKNOWN),
         ({0: "fuse.sshfs"}, "fuse.sshfs"),
         ({0: "cifs"}, "cifs"),
         ({0: "overlay"}, ""),
@@ -132,7 +132,7 @@ def test_here(root: SpoolRoot, tmp_path: Path) -> None:
     ],
 )
 def test_types(types: dict[int, str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system of another host is known by its type, also below an overlay."""
+    """A file system of another host is known by its type, also below an overlay; one that is not known may be one."""
     overlay = Mount(device="0:1", root="/", point="/", type="overlay", source="o", options="rw,lowerdir=/,workdir=/w")
     monkeypatch.setattr(sightings, "mount_of", lambda descriptor: overlay)
     monkeypatch.setattr(sightings, "file_system_at", lambda descriptor: types.get(0 if descriptor == 0 else 1, "ext4"))
