@@ -40,8 +40,18 @@ class Refused(Exception):
         return False
 
     @property
+    def is_for_now(self) -> bool:
+        """Whether the server says that it is busy, to somebody whom it would take at another time."""
+        return False
+
+    @property
     def is_absence(self) -> bool:
         """Whether it may mean that there is nothing of that name."""
+        return False
+
+    @property
+    def may_be_the_name(self) -> bool:
+        """Whether it may be about the name, or about a directory on the way to it."""
         return False
 
     @property

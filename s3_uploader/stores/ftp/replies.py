@@ -40,9 +40,19 @@ class Refused(file_servers.Refused):
         return self.code in (421, 530)
 
     @property
+    def is_for_now(self) -> bool:
+        """421: too many connections."""
+        return self.code == 421
+
+    @property
     def is_absence(self) -> bool:
         """What servers answer to MLSD of a directory that is not there; to pyftpdlib it is a wrong argument (501)."""
         return self.code in (450, 501, 550, 553)
+
+    @property
+    def may_be_the_name(self) -> bool:
+        """550 and its like."""
+        return self.code in (450, 501, 550, 551, 553)
 
     @property
     def lists_nothing(self) -> bool:

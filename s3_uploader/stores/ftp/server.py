@@ -30,6 +30,16 @@ class Server:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         return f"{host}{port}/{settings.path.strip('/')}".rstrip("/")
 
+    @property
+    def silence(self) -> float:
+        """Longest silence of the server, in seconds."""
+        return self.settings.timeout_seconds
+
+    @property
+    def opening(self) -> float:
+        """Longest time until a first session has logged in, in seconds."""
+        return self.settings.connect_timeout_seconds + 2 * self.settings.timeout_seconds
+
     def new_session(self, remaining: Callable[[], float]) -> Session:
         """A session that is not connected yet."""
         return Session(self.settings, remaining=remaining, learned=self.learned)

@@ -1,4 +1,4 @@
-"""Where the password of an FTP user is found: in the configuration, in a file, or in the environment."""
+"""Where the password of a user is found: in the configuration, in a file, or in the environment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import os
 from s3_uploader.core.errors import Scope, StoreError
 
 
-def find_password(user: str, *, variable: str, file_name: str | None, password: str | None) -> str:
+def find_password(
+    user: str, *, variable: str, file_name: str | None, password: str | None, protocol: str = "FTP"
+) -> str:
     """The password itself if it is given, else what the file or the environment variable holds.
 
     :raises StoreError: if there is none.
@@ -30,7 +32,7 @@ def find_password(user: str, *, variable: str, file_name: str | None, password: 
     if user == "anonymous":
         return "anonymous@"
     raise StoreError(
-        f"There is no password for the FTP user {user}.",
+        f"There is no password for the {protocol} user {user}.",
         code="NoPassword",
         scope=Scope.DESTINATION,
         hint=f"Put it into the environment variable {variable}, or name a file that holds it in password_file.",

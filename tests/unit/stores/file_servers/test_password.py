@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from s3_uploader.core.errors import StoreError
-from s3_uploader.stores.ftp.password import find_password
+from s3_uploader.stores.file_servers.password import find_password
 
 VARIABLE = "S3_UPLOADER_FTP_PASSWORD"
 

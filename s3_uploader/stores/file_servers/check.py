@@ -1,0 +1,325 @@
+"""What ``check`` finds out about a file server, by doing it with small files of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from s3_uploader.core.errors import DestinationBusy, StoreError
+from s3_uploader.core.model import Finding, Proof, Severity
+from s3_uploader.stores.base import ignore
+from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
+from s3_uploader.stores.file_servers.learned import Learned, Names
+from s3_uploader.stores.file_servers.lock import Create, RemoteLock
+from s3_uploader.stores.file_servers.names import learn_names
+from s3_uploader.stores.file_servers.parts import PartNames
+
+_Session = TypeVar("_Session", bound=FileSession)
+
+_LIMIT_SECONDS = 60.0
+_WORTH_A_NOTE_SECONDS = 60.0
+
+
+def check_file_server(
+    connect: Callable[[Callable[[], float]], _Session],
+    login_error: Callable[[Refused | Lost], StoreError],
+    login: Callable[[_Session], Iterator[Finding]],
+    *,
+    server: str,
+    lock_file: str | None,
+    create_lock: Create,
+    temporary_names: str,
+    learned: Learned,
+    minimum_proof: Proof,
+    now: float,
+    stored: Callable[[str], None] = ignore,
+    release: Callable[[_Session], None],
+) -> list[Finding]:
+    """Findings about a file server.
+
+    :param connect: makes a logged-in session, given what says how many seconds are left.
+    :param login_error: puts a failure to connect into words.
+    :param login: what there is to say of a session that has logged in.
+    :param now: wall-clock time in seconds since the epoch.
+    :param stored: called with the name of the small file while it is there.
+    :param release: takes the session back.
+    """
+    begun = time.monotonic()
+    try:
+        session = connect(lambda: begun + _LIMIT_SECONDS - time.monotonic())
+    except (Refused, Lost) as error:
+        problem = login_error(error)
+        return [Finding(Severity.ERROR, server, problem.message, problem.hint or "Nothing can be shipped there.")]
+    findings: list[Finding] = []
+    try:
+        findings += login(session)
+        for finding in _round_trip(server, session, temporary_names, learned, now - begun, stored):
+            findings.append(_judged(finding, minimum_proof))
+        if minimum_proof > Proof.SIZE and not any(finding.fact.startswith(_COMPUTES) for finding in findings):
+            findings += _reading(server, session)
+        findings += _lock(server, session, lock_file, create_lock)
+    except Refused as refused:
+        findings.append(Finding(Severity.ERROR, server, f"it refuses what an upload needs: {refused.text}"))
+    except Lost as error:
+        findings.append(Finding(Severity.ERROR, server, f"the connection was lost: {error.reason}"))
+    finally:
+        release(session)
+    return findings
+
+
+_BLIND = "does not tell of a file that was just written there"
+_COMPUTES = "computes checksums"
+
+
+def _judged(finding: Finding, minimum_proof: Proof) -> Finding:
+    """What a drop box does not show is no error where the configuration asks for no proof."""
+    if finding.fact == _BLIND and minimum_proof is Proof.NONE:
+        return Finding(
+            Severity.WARNING, finding.subject, finding.fact, "Nothing is proven: its word is taken for each upload."
+        )
+    return finding
+
+
+def _reading(server: str, session: FileSession) -> Iterator[Finding]:
+    """Whether what was stored can be read back, where only that proves enough."""
+    path = f"{session.base.rstrip('/')}/s3-uploader-check-{secrets.token_hex(8)}"
+    content = secrets.token_bytes(64)
+    received = bytearray()
+    try:
+        session.store(path, [content])
+        session.retrieve(path, received.extend, most=len(content))
+    except Refused as refused:
+        yield Finding(
+            Severity.ERROR,
+            server,
+            f"a file cannot be read back, and no checksum is computed: {refused.text}",
+            "Give the user the right to read, or set minimum_proof to size if the length is proof enough.",
+        )
+    else:
+        if received != content:
+            yield Finding(Severity.ERROR, server, "gives back other bytes than were stored", "Nothing is proven there.")
+    finally:
+        if session.usable:
+            session.delete(path)
+
+
+def _round_trip(
+    server: str,
+    session: FileSession,
+    temporary_names: str,
+    learned: Learned,
+    clock_offset: float,
+    stored: Callable[[str], None],
+) -> Iterator[Finding]:
+    """What an upload does: store, look, prove, rename, look, delete."""
+    probes = _Probes(session)
+    content = secrets.token_bytes(64)
+    try:
+        path = probes.store(content, temporary_names, learned)
+        if learned.takes_no_hidden_names and temporary_names == "auto":
+            yield Finding(
+                Severity.NOTE,
+                server,
+                "takes no names that begin with a dot",
+                "Until they are whole, files are seen under names that end in .s3-uploader-part.",
+            )
+    except Refused as refused:
+        right = "Give the user the right to write"
+        if temporary_names == "hidden":
+            right += ", or set temporary_names to visible if the server takes no names with a dot"
+        yield Finding(Severity.ERROR, server, f"a file cannot be written: {refused.text}", f"{right}.")
+        return
+    try:
+        stored(path.rpartition("/")[2])
+        yield from _after_storing(server, session, probes, path, content, clock_offset)
+        if temporary_names != "none":
+            yield from _renames(server, session, probes, path, content)
+        yield from _directories(server, session, probes, renames=temporary_names != "none")
+    finally:
+        with contextlib.suppress(Lost):
+            for one, refusal in probes.remove().items():
+                yield Finding(
+                    Severity.WARNING,
+                    server,
+                    f"the test file {one} cannot be deleted: {refusal}",
+                    "Give the user the right to delete: parts of failed uploads would stay, and a lock file too.",
+                )
+
+
+class _Probes:
+    """The small files that ``check`` makes."""
+
+    def __init__(self, session: FileSession) -> None:
+        self._session = session
+        self._made: list[str] = []
+        self.base = session.base.rstrip("/")
+        self.hidden = True
+
+    def name(self) -> str:
+        """A path that nobody has used, to be removed in the end if something is there."""
+        dot = "." if self.hidden else ""
+        path = f"{self.base}/{dot}s3-uploader-check-{secrets.token_hex(8)}"
+        self._made.append(path)
+        return path
+
+    def store(self, content: bytes, temporary_names: str, learned: Learned) -> str:
+        """Store a first file under a name as uploads have it."""
+        self.hidden = temporary_names in ("auto", "hidden")
+        path = self.name()
+        try:
+            self._session.store(path, [content])
+        except Refused:
+            if temporary_names != "auto":
+                raise
+            self.hidden = False
+            path = self.name()
+            self._session.store(path, [content])
+            learned.takes_no_hidden_names = True
+        else:
+            if self.hidden:
+                learned.takes_no_hidden_names = False
+        return path
+
+    def remove(self) -> dict[str, str]:
+        """Remove them; what stays, and why."""
+        stays = {}
+        for path in self._made:
+            if self._session.size(path) is not None:
+                try:
+                    self._session.remove(path)
+                except Refused as refused:
+                    stays[path] = refused.text
+        return stays
+
+
+def _after_storing(
+    server: str, session: FileSession, probes: _Probes, path: str, content: bytes, clock_offset: float
+) -> Iterator[Finding]:
+    size = session.size(path, thoroughly=True)
+    if size is None:
+        yield Finding(
+            Severity.ERROR,
+            server,
+            _BLIND,
+            "Give the user the right to list; for a drop box set minimum_proof to none.",
+        )
+    elif size != len(content):
+        yield Finding(Severity.ERROR, server, "reports another size than was sent", "Nothing would be shipped.")
+    else:
+        yield Finding(Severity.OK, server, "a file was written and its size confirmed")
+        yield from _proof(server, session, path, content)
+        yield from _clock(server, session, path, clock_offset)
+
+
+def _renames(server: str, session: FileSession, probes: _Probes, path: str, content: bytes) -> Iterator[Finding]:
+    other = probes.name()
+    try:
+        session.rename(path, other)
+    except Refused as refused:
+        yield Finding(
+            Severity.ERROR,
+            server,
+            f"a file cannot be renamed: {refused.text}",
+            "Give the user the right to rename, or set temporary_names to none.",
+        )
+        return
+    if session.size(other, thoroughly=True) != len(content):
+        yield Finding(
+            Severity.ERROR, server, "a renamed file is not there under its new name", "Nothing would be shipped."
+        )
+        return
+    try:
+        session.store(path, [content])
+        session.rename(path, other)
+    except Refused:
+        yield Finding(Severity.OK, server, "a rename does not replace a file that is there")
+    else:
+        yield Finding(
+            Severity.NOTE,
+            server,
+            "a rename replaces a file that is there",
+            "The uploader looks first; let nobody else write the same names at the same time.",
+        )
+
+
+def _directories(server: str, session: FileSession, probes: _Probes, *, renames: bool) -> Iterator[Finding]:
+    directory = probes.name()
+    try:
+        session.make_directory(directory)
+    except Refused as refused:
+        yield Finding(
+            Severity.WARNING,
+            server,
+            f"a directory cannot be made: {refused.text}",
+            "Only files whose directory is there already can be shipped.",
+        )
+        return
+    with contextlib.suppress(Refused):
+        session.remove_directory(directory)
+    with contextlib.suppress(Refused):
+        parts = PartNames(secrets.token_hex(8))
+        names = learn_names(session, probes.base or "/", parts, hidden=probes.hidden, renames=renames)
+        if names is Names.CHANGED:
+            yield Finding(
+                Severity.WARNING,
+                server,
+                "stores files under other names than they are given",
+                "Files whose names it changes are not shipped.",
+            )
+        elif names is Names.FOLDED:
+            yield Finding(
+                Severity.NOTE,
+                server,
+                "takes upper and lower case for the same",
+                "Of two files whose names differ in nothing else only one is shipped.",
+            )
+
+
+def _proof(server: str, session: FileSession, path: str, content: bytes) -> Iterator[Finding]:
+    algorithm = session.algorithm
+    theirs = session.digest(path, len(content))
+    if theirs and algorithm != "crc32" and hashlib.new(algorithm, content, usedforsecurity=False).hexdigest() != theirs:
+        yield Finding(Severity.ERROR, server, f"computes a wrong {algorithm}", "No upload could be proven.")
+    elif theirs:
+        yield Finding(Severity.OK, server, f"{_COMPUTES} ({algorithm})", "Uploads are proven by the content.")
+    else:
+        yield Finding(
+            Severity.NOTE,
+            server,
+            "computes no checksums",
+            "Only the length is confirmed, unless minimum_proof asks for more: then every file is read back.",
+        )
+
+
+def _clock(server: str, session: FileSession, path: str, clock_offset: float) -> Iterator[Finding]:
+    modified = session.modified(path)
+    if modified is None:
+        return
+    skew = modified - (clock_offset + time.monotonic())
+    if abs(skew) > _WORTH_A_NOTE_SECONDS:
+        yield Finding(Severity.NOTE, server, f"its clock differs from ours by {skew:+.0f} s", "Harmless.")
+
+
+def _lock(server: str, session: FileSession, lock_file: str | None, create: Create) -> Iterator[Finding]:
+    if lock_file is None:
+        return
+    path = f"{session.base.rstrip('/')}/{lock_file}"
+    if session.size(path) is not None:
+        yield Finding(
+            Severity.WARNING, server, f"the lock file {lock_file} exists", "A run would leave without uploading."
+        )
+        return
+    lock = RemoteLock(path=path, name=lock_file, server=server, stale_seconds=None, create=create)
+    try:
+        lock.acquire(session)
+        lock.release(session)
+    except Refused as refused:
+        yield Finding(Severity.ERROR, server, f"the lock file {lock_file} cannot be made: {refused.text}")
+    except (DestinationBusy, StoreError) as error:
+        yield Finding(Severity.ERROR, server, error.message, error.hint)
+    else:
+        yield Finding(Severity.OK, server, f"the lock file {lock_file} was made and removed")

@@ -1,0 +1,297 @@
+"""One file's way to a file server: look, send under a temporary name, prove, try the name, name it, look.
+
+How a file gets its name is the protocol's affair (:meth:`FileUpload._give_name`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+import msgspec
+
+from s3_uploader.core.errors import ProofError, StoreError
+from s3_uploader.core.model import Proof, Receipt
+from s3_uploader.stores.base import PutOptions, Source
+from s3_uploader.stores.file_servers.base import FileSession, Refused
+from s3_uploader.stores.file_servers.conflict import KeyDecision, Site, Target
+from s3_uploader.stores.file_servers.content import Content
+from s3_uploader.stores.file_servers.learned import Names
+from s3_uploader.stores.file_servers.names import is_plain, is_stored_as, name_changed
+from s3_uploader.stores.file_servers.parts import NAMES
+from s3_uploader.stores.file_servers.proving import Prover
+from s3_uploader.stores.workers import UploadTask
+
+_Session = TypeVar("_Session", bound=FileSession)
+
+
+class Renaming(msgspec.Struct, frozen=True):
+    """A rename whose answer was lost with the connection; a retry may find it done."""
+
+    origin: str
+    target: Target
+
+
+class FileUpload(ABC, Generic[_Session]):
+    """The upload of one file; :meth:`run` is called again for every retry, each time with a session that works."""
+
+    def __init__(
+        self, task: UploadTask, key: str, source: Source, options: PutOptions, replaces: str, *, site: Site
+    ) -> None:
+        self.temporary_path = ""
+        """Where bytes of ours may lie that are not the finished file; empty if there is none."""
+        self.scratch = ""
+        """The directory in which the name is tried; empty if there is none."""
+        self.probe_path = ""
+        """Where a byte can be written to see whether there is room; empty before the directory is known."""
+        self._task = task
+        self._key = key
+        self._source = source
+        self._options = options
+        self._site = site
+        self._content = Content(task, source)
+        self._decision = KeyDecision(key, source, options, replaces, content=self._content, site=site)
+        self._prover = Prover(task, self._content, minimum=options.minimum_proof, address=site.address(key))
+        self._has_sent = False
+        self._renaming: Renaming | None = None
+
+    def run(self, session: _Session) -> Receipt:
+        """Upload the file, or find out that it is there already.
+
+        :raises Refused: if the server says no.
+        :raises Lost: if the connection is lost.
+        :raises StoreError: if the content, a conflict or the proof is in the way.
+        """
+        found = self._after_lost_rename(session)
+        if found is not None:
+            return found
+        decision = self._decision.decide(session)
+        if isinstance(decision, Receipt):
+            return decision
+        directory = self._decision.path(session, self._key).rpartition("/")[0] or "/"
+        if self._site.temporary_names == "none":
+            return self._send_directly(session, directory, decision)
+        proof = self._sent_before(session)
+        if proof is None:
+            self._send(session, directory)
+            proof = self._prover.prove(session, self.temporary_path)
+        self._has_sent = True
+        self._task.check()
+        if self._needs_trial(self._key):
+            self._try_name(session, directory)
+        with self._site.naming(self._task, self._key):
+            # One more look, so that the moment in which a second writer can slip in is short.
+            decision = self._decision.decide(session)
+            if isinstance(decision, Receipt):
+                return decision
+            return self._name_it(session, decision, proof)
+
+    # ------------------------------------------------------------------------------------------ sending
+
+    def _is_hidden(self) -> bool:
+        if self._site.temporary_names == "auto":
+            return not self._site.learned.takes_no_hidden_names
+        return self._site.temporary_names == "hidden"
+
+    def _send(self, session: _Session, directory: str) -> None:
+        """Send the file under a new name."""
+        if self.temporary_path:
+            # The partial file of the attempt before. Removed, not written over: its server process may still be
+            # emptying the old connection's buffers into it.
+            session.delete(self.temporary_path)
+            self.temporary_path = ""
+        made = self._site.directories.ensure(session, directory, hidden=self._is_hidden())
+        try:
+            self._send_as(session, directory, hidden=self._is_hidden())
+        except Refused as refused:
+            if not refused.may_be_the_name:
+                raise
+            if self._site.temporary_names == "auto" and self._is_hidden() and not self._site.directories.took_a_file:
+                # Many servers forbid names that begin with a dot.
+                self._send_as(session, directory, hidden=False)
+                self._site.learned.takes_no_hidden_names = True
+            elif not made:
+                # Somebody may have tidied up: the directory was there in an earlier upload.
+                self._site.directories.forget(directory)
+                self._site.directories.ensure(session, directory, hidden=self._is_hidden())
+                self._send_as(session, directory, hidden=self._is_hidden())
+            else:
+                raise
+        self._site.directories.took_a_file = True
+        if self._options.minimum_proof is not Proof.NONE:
+            self._site.directories.learn_names(session, directory, hidden=self._is_hidden(), renames=True)
+
+    def _send_as(self, session: _Session, directory: str, *, hidden: bool) -> None:
+        self.temporary_path = self.probe_path = f"{directory.rstrip('/')}/{self._site.parts.new(hidden=hidden)}"
+        self._has_sent = False
+        session.store(self.temporary_path, self._all_chunks(session))
+
+    def _all_chunks(self, session: _Session) -> Iterator[bytes]:
+        yield from self._content.chunks(session.algorithm)
+        # From here on the server may have everything, also if its answer never comes.
+        self._has_sent = True
+
+    def _sent_before(self, session: _Session) -> tuple[Proof, str] | None:
+        """The proof that an attempt, whose answer was lost with the connection, came through all the same."""
+        if not self._has_sent or not self.temporary_path:
+            return None
+        self._has_sent = False
+        try:
+            return self._prover.prove(session, self.temporary_path)
+        except StoreError as error:
+            if not error.retryable:
+                raise
+            return None
+
+    def _send_directly(self, session: _Session, directory: str, target: Target) -> Receipt:
+        """Send the file straight to its name, because the configuration says so.
+
+        What stands there is removed before, so that no length is that of an older file, and so that a server that does
+        not replace does not store it beside.
+        """
+        self._site.directories.ensure(session, directory, hidden=False)
+        if self._options.minimum_proof is not Proof.NONE:
+            self._look_before(session, directory, target.key)
+        path = self._decision.path(session, target.key)
+        with self._site.naming(self._task, target.key):
+            was = target.was
+            if was is not None and session.delete(path):
+                was = None
+            self._store_directly(session, path)
+            proof = self._prover.prove(session, path, was=was)
+        self.temporary_path = ""
+        return self._decision.receipt(target.key, proof)
+
+    def _store_directly(self, session: _Session, path: str) -> None:
+        self.temporary_path = path
+        session.store(path, self._content.chunks(session.algorithm))
+
+    def _look_before(self, session: _Session, directory: str, key: str) -> None:
+        """Whether the server tells what is there, and keeps the name."""
+        directories = self._site.directories
+        directories.make_sure_of_looks(session, directory)
+        directories.learn_names(session, directory, hidden=False, renames=False)
+        if self._needs_trial(key):
+            directories.try_name(session, directory, key.rpartition("/")[2], hidden=False)
+
+    # ------------------------------------------------------------------------------------------ naming
+
+    def _needs_trial(self, key: str) -> bool:
+        name = key.rpartition("/")[2]
+        return not is_plain(name) or self._site.learned.names is Names.CHANGED
+
+    def _try_name(self, session: _Session, directory: str) -> None:
+        """Give the file its name in a directory of its own, and look what it is called there.
+
+        :raises KeyRefused: if it is called otherwise.
+        """
+        name = self._key.rpartition("/")[2]
+        scratch = f"{directory.rstrip('/')}/{self._site.parts.new(hidden=self._is_hidden(), kind=NAMES)}"
+        try:
+            session.make_directory(scratch)
+        except Refused:
+            self._try_name_beside(session, directory, name)
+            return
+        if not session.is_directory(scratch):
+            self._try_name_beside(session, directory, name)
+            return
+        self.scratch = scratch
+        self._move(session, f"{scratch}/{name}")
+        if not is_stored_as(session, scratch, name):
+            self.temporary_path = ""  # the directory goes with what is in it
+            raise name_changed(self._site.address(self._key))
+
+    def _try_name_beside(self, session: _Session, directory: str, name: str) -> None:
+        """The same where no directory can be made: the name with a word before it, and with one behind it."""
+        word = self._site.parts.new(hidden=False)[:8]
+        for tried in (f"{word}-{name}", f"{name}-{word}"):
+            self._move(session, f"{directory.rstrip('/')}/{tried}")
+            if session.size(self.temporary_path, thoroughly=True) is None:
+                raise name_changed(self._site.address(self._key))
+
+    def _move(self, session: _Session, path: str) -> None:
+        origin, self.temporary_path = self.temporary_path, path
+        try:
+            session.rename(origin, path)
+        except Refused as refused:
+            self.temporary_path = origin
+            raise self._without_rename(session, refused) from None
+
+    def _name_it(self, session: _Session, target: Target, proof: tuple[Proof, str]) -> Receipt:
+        """Give the finished file its name, and look whether it has it."""
+        path = self._decision.path(session, target.key)
+        was = target.was
+        if was == self._source.size and not target.is_readable and session.delete(path):
+            # Afterwards nothing would tell the new from the old.
+            was = None
+        self._renaming = Renaming(self.temporary_path, target)
+        try:
+            self._give_name(session, path, replaces=was is not None)
+        except Refused as refused:
+            self._renaming = None
+            if session.size(path) is None:
+                raise self._without_rename(session, refused) from None
+            # IIS and FileZilla Server do not replace. If we are not to either, somebody was quicker after our look.
+            decision = self._decision.decide(session)
+            if isinstance(decision, Receipt):
+                return decision
+            target, was = decision, decision.was
+            path = self._decision.path(session, target.key)
+            if was is not None and session.delete(path):
+                was = None
+            self._give_name(session, path, replaces=was is not None)
+        self._site.learned.refused("rename", "")
+        proof = self._prover.confirm(session, path, proof, was=was)
+        self._renaming = None
+        self.temporary_path = ""
+        self._leave_scratch(session)
+        return self._decision.receipt(target.key, proof)
+
+    def _leave_scratch(self, session: _Session) -> None:
+        if self.scratch:
+            with contextlib.suppress(Refused):
+                session.remove_directory(self.scratch)
+            self.scratch = ""
+
+    @abstractmethod
+    def _give_name(self, session: _Session, path: str, *, replaces: bool) -> None:
+        """Give what lies at :attr:`temporary_path` its name.
+
+        :param replaces: there is a file of that name, and it may go.
+        :raises Refused: if the server does not do it, because of a file that is there, for example.
+        """
+
+    @abstractmethod
+    def _without_rename(self, session: _Session, refused: Refused) -> Refused | StoreError:
+        """What a refused rename means, though nothing has that name."""
+
+    def _after_lost_rename(self, session: _Session) -> Receipt | None:
+        """The receipt if a rename, whose answer was lost with the connection, was done.
+
+        An equal length does not prove that where the name was taken before.
+        """
+        renaming, self._renaming = self._renaming, None
+        if renaming is None or session.size(renaming.origin, thoroughly=True) is not None:
+            return None
+        path = self._decision.path(session, renaming.target.key)
+        size = session.size(path)
+        if size is None:
+            self.temporary_path = ""
+            return None
+        existing = self._decision.examine(session, path, size)
+        if existing.same is False:
+            return None
+        self.temporary_path = ""
+        if existing.same:
+            proof = (existing.proof, existing.checksum)
+        elif renaming.target.was is None and self._options.minimum_proof <= Proof.SIZE:
+            proof = (Proof.SIZE, "")
+        else:
+            raise ProofError(
+                f"Whether {self._site.address(self._key)} is the new file cannot be told, because it cannot be read.",
+                hint="Let the user read what it has written.",
+            )
+        self._leave_scratch(session)
+        return self._decision.receipt(renaming.target.key, proof)
