@@ -10,7 +10,6 @@ from s3_uploader.ledger import columns
 from s3_uploader.ledger import shipped as shipped_files
 from s3_uploader.ledger.columns import restored, stored
 from s3_uploader.ledger.memory import MAX_AGE, EndpointMemory
-from s3_uploader.ledger.pages import pages
 from s3_uploader.ledger.rows import FailingGroup, FailingRow, HistoryTotals, RunRow, ShippedRow
 
 if TYPE_CHECKING:
@@ -73,6 +72,8 @@ class LedgerReader:
 
         :param overdue_at: only those whose next try is before this time.
         """
+        from s3_uploader.ledger.pages import pages
+
         sql = (
             f"SELECT {columns.FAILING_COLUMNS}, next_try_at, path FROM failing WHERE (next_try_at, path) > (?, ?)"
             " AND next_try_at < ? ORDER BY next_try_at, path LIMIT ?"
@@ -155,6 +156,8 @@ class LedgerReader:
         :param since: only those that began at this time or later.
         :param until: only those that began before this time.
         """
+        from s3_uploader.ledger.pages import pages
+
         sql = (
             f"SELECT {columns.RUN_COLUMNS}, id FROM runs WHERE id > ? AND (failed > 0 OR coalesce(exit_code, 0) <> 0)"
             " AND started_at >= ? AND started_at < ? ORDER BY id LIMIT ?"
@@ -164,6 +167,8 @@ class LedgerReader:
 
     def latest_runs(self, *, most: int) -> Iterator[RunRow]:
         """The last runs, the latest first, read in pieces as far as somebody wants to know."""
+        from s3_uploader.ledger.pages import pages
+
         sql = f"SELECT {columns.RUN_COLUMNS}, id FROM runs WHERE id < ? ORDER BY id DESC LIMIT ?"
         yield from map(columns.run_row, pages(self._read, sql, after=(float("inf"),), size=_PIECE, limit=most))
 

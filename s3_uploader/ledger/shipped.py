@@ -15,11 +15,12 @@ from s3_uploader.ledger.columns import (
     shipped_values,
     stored,
 )
-from s3_uploader.ledger.pages import Read, pages
 from s3_uploader.ledger.rows import HistoryTotals, ShippedRow
 
 if TYPE_CHECKING:
     import sqlite3
+
+    from s3_uploader.ledger.pages import Read
 
 _PIECE = 500
 _CLOCKS_DIFFER = 86400
@@ -79,6 +80,8 @@ def select(
     newest_first: bool,
 ) -> Iterator[ShippedRow]:
     """Shipped files in the order of time; see :meth:`s3_uploader.ledger.Ledger.history`."""
+    from s3_uploader.ledger.pages import pages
+
     # Where the first piece begins. Numbers of rows begin with 1, so that since is included and until is not.
     lower = float("-inf") if since is None else since
     upper = float("inf") if until is None else until

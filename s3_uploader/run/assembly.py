@@ -25,11 +25,10 @@ from s3_uploader.run.routing import Route, Routes
 from s3_uploader.spool.layouts.base import Globs, Layout
 from s3_uploader.spool.removal import MoveTarget
 from s3_uploader.stores.base import Compression, Memory, PutOptions, Store
-from s3_uploader.stores.listing import Inventory
 from s3_uploader.stores.wrappers.base import LazyStore
 
 if TYPE_CHECKING:
-    pass
+    from s3_uploader.stores.listing import Inventory
 
 ENDPOINT_MEMORY = "endpoint:"
 """What a store learned of its endpoint stands in the ledger under names that begin so."""

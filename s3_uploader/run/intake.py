@@ -9,19 +9,42 @@ from s3_uploader.core.counters import RunEnd
 from s3_uploader.core.descriptors import OUT_OF_DESCRIPTORS
 from s3_uploader.core.errors import DestinationBusy, StoreError
 from s3_uploader.core.model import Candidate, Left
+from s3_uploader.core.text import is_plain
 from s3_uploader.run.admission import Admission
 from s3_uploader.run.answers import Answers
 from s3_uploader.run.circuit_breaker import CircuitBreaker
 from s3_uploader.run.concurrency import AdaptiveLimit
-from s3_uploader.run.deferral import Deferral
 from s3_uploader.run.ending import Ending
 from s3_uploader.run.file_task import FileTask
 from s3_uploader.run.in_flight import UploadsInFlight
-from s3_uploader.run.opening import open_store
 from s3_uploader.run.routing import Routes
 from s3_uploader.run.settlement import Settlement
 from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.stores.base import Store
+
+_MOST_DEFERRED = 1000
+
+
+class Deferral:
+    """The files that are put off.
+
+    :ivar failed: files that an earlier run could not ship: others go first, to tell whose error it is.
+    :ivar unplain: files whose names a destination may dislike: while its errors are in doubt, plain names go first.
+    :ivar is_scanning: whether plain names may still come.
+    """
+
+    def __init__(self) -> None:
+        self.failed: list[Candidate] = []
+        self.unplain: list[Candidate] = []
+        self.is_scanning = False
+
+    def has_room_for_failed(self) -> bool:
+        """Whether one more file that failed before can be put off."""
+        return len(self.failed) < _MOST_DEFERRED
+
+    def may_be_its_name(self, path: str) -> bool:
+        """Whether a failure of this file tells nothing yet, because plain names may still come."""
+        return self.is_scanning and len(self.unplain) < _MOST_DEFERRED and not is_plain(path)
 
 
 class Intake:
@@ -192,6 +215,8 @@ class Intake:
 
     def _ensure_store(self) -> bool:
         if not self.store_is_open:
+            from s3_uploader.run.opening import open_store
+
             try:
                 if not open_store(self._store, must_end=self._ending.is_due, beat=self._beat):
                     return False

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from s3_uploader.config.schema import Config
 from s3_uploader.core.errors import LockHeld, StateError, UploaderError
 from s3_uploader.core.events import MOST_LOCATIONS, RunFinished, RunMeasured, RunNotBegun, measured_problems
 from s3_uploader.core.model import Problem
 from s3_uploader.health import notices
 from s3_uploader.ledger import Ledger
-from s3_uploader.run.context import RunContext
 
 
 def measured(ledger: Ledger, finished: RunFinished, problems: tuple[Problem, ...]) -> RunMeasured:
@@ -26,30 +27,26 @@ def measured(ledger: Ledger, finished: RunFinished, problems: tuple[Problem, ...
     )
 
 
-def measure_not_begun(
+def not_begun(
     config: Config,
-    context: RunContext,
     error: UploaderError,
     *,
     at: float,
+    environ: Mapping[str, str],
     problems: tuple[Problem, ...] | None = None,
-) -> None:
-    """Tell those who count.
+) -> RunNotBegun:
+    """Why a run could not begin.
 
     :param problems: what is wrong; found out here if it is not given, unless another run has the spool.
     """
-    if context.measure is None:
-        return
     is_held = isinstance(error, LockHeld)
     if problems is None and not is_held:
-        problems = notices.prevented(config, error, environ=context.environ, now=at)
-    context.measure(
-        RunNotBegun(
-            base_dir=config.base_dir,
-            at=at,
-            message=str(error),
-            is_held=is_held,
-            held_since=error.held_since if isinstance(error, LockHeld) else None,
-            problems=None if problems is None else measured_problems(problems, now=at),
-        )
+        problems = notices.prevented(config, error, environ=environ, now=at)
+    return RunNotBegun(
+        base_dir=config.base_dir,
+        at=at,
+        message=str(error),
+        is_held=is_held,
+        held_since=error.held_since if isinstance(error, LockHeld) else None,
+        problems=None if problems is None else measured_problems(problems, now=at),
     )

@@ -27,11 +27,10 @@ from s3_uploader.run.admission import Admission
 from s3_uploader.run.answers import Answers
 from s3_uploader.run.circuit_breaker import CircuitBreaker
 from s3_uploader.run.concurrency import AdaptiveLimit
-from s3_uploader.run.deferral import Deferral
 from s3_uploader.run.ending import Ending
 from s3_uploader.run.file_task import FileTask
 from s3_uploader.run.in_flight import UploadsInFlight
-from s3_uploader.run.intake import Intake
+from s3_uploader.run.intake import Deferral, Intake
 from s3_uploader.run.routing import Routes
 from s3_uploader.run.settlement import Settlement
 from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Layout

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from s3_uploader.config.schema import Config
 from s3_uploader.core.control import Clock, StopRequest
 from s3_uploader.core.counters import RunCounters, RunEnd
-from s3_uploader.core.errors import LockHeld, SpoolError, StateError
+from s3_uploader.core.errors import LockHeld, SpoolError, StateError, UploaderError
 from s3_uploader.core.events import (
     Emit,
     Notice,
@@ -18,7 +18,6 @@ from s3_uploader.health import notices
 from s3_uploader.ledger import create_state_directory
 from s3_uploader.run.context import RunContext
 from s3_uploader.run.locked_run import locked_run
-from s3_uploader.run.measuring import measure_not_begun
 from s3_uploader.run.place import Place, open_place, verify_mounts
 from s3_uploader.spool.lock import Lock, acquire
 from s3_uploader.spool.removable import refuse_read_only
@@ -52,7 +51,7 @@ def run_once(
     except (SpoolError, StateError, LockHeld) as error:
         if context.is_one_of_many and isinstance(error, SpoolError):
             error.is_repeated = notices.is_no_news(config, error, environ=context.environ, now=began_at)
-        measure_not_begun(config, context, error, at=began_at)
+        _measure_not_begun(config, context, error, at=began_at)
         raise
 
 
@@ -125,7 +124,16 @@ def _step_aside(place: Place, held: LockHeld, context: RunContext, at: float) ->
         context.emit(Notice("info", str(held)))
     else:
         problems = notices.step_aside(place.config, held, state_dir=place.state_dir, now=at, emit=context.emit)
-    measure_not_begun(place.config, context, held, at=at, problems=problems or None)
+    _measure_not_begun(place.config, context, held, at=at, problems=problems or None)
+
+
+def _measure_not_begun(
+    config: Config, context: RunContext, error: UploaderError, *, at: float, problems: tuple[Problem, ...] | None = None
+) -> None:
+    if context.measure is not None:
+        from s3_uploader.run.measuring import not_begun
+
+        context.measure(not_begun(config, error, at=at, environ=context.environ, problems=problems))
 
 
 def _empty_report(
