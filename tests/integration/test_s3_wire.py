@@ -17,6 +17,7 @@ from s3_uploader.core.model import Proof
 from s3_uploader.stores.s3.access import Access
 from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
 from s3_uploader.stores.s3.engines.choose import make_engine
+from s3_uploader.stores.s3.engines.loop import EventLoop
 from s3_uploader.stores.s3.engines.native import NativeEngine
 from tests.contracts.store_contract import pattern
 from tests.integration.s3_raw_server import RawRequest, RawServer
@@ -122,10 +123,10 @@ def test_a_bug_in_the_loop(
 ) -> None:
     """A bug in the engine ends the run and is named: nobody interrupted it, and no file is to blame."""
 
-    def broken(engine: NativeEngine) -> None:
+    def broken(loop: EventLoop) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(NativeEngine, "_loop", broken)
+    monkeypatch.setattr(EventLoop, "_loop", broken)
     store = station.store(make_fault_server().endpoint, "native")
     for key in ("first", "second"):
         error = station.begin(store, key, b"content").exception(PATIENCE)

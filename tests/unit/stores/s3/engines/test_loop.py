@@ -1,4 +1,4 @@
-"""The program's own engine and what the kernel refuses it."""
+"""The loop of the native engine, and what the kernel refuses it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import socket
 from types import SimpleNamespace
 from typing import Any
 
-from s3_uploader.stores.s3.engines.native import NativeEngine
+from s3_uploader.stores.s3.engines.loop import EventLoop
 
 
 def test_a_connection_that_the_selector_has_dropped_can_be_closed() -> None:
     """After a change of events that failed, the selector knows the socket no more; that stops no shutdown."""
-    engine: Any = NativeEngine.__new__(NativeEngine)
+    loop: Any = EventLoop(work=lambda now: 0.0, shut_down=lambda: None)
     ours, theirs = socket.socketpair()
     with ours, theirs, selectors.DefaultSelector() as selector:
-        engine._selector = selector
+        loop._selector = selector
         connection: Any = SimpleNamespace(sock=ours, events=0)
-        engine.watch(connection, selectors.EVENT_READ)
+        loop.watch(connection, selectors.EVENT_READ)
         selector.unregister(ours)
-        engine.unwatch(connection)
+        loop.unwatch(connection)
         assert connection.events == 0
-        engine.watch(connection, selectors.EVENT_READ)
+        loop.watch(connection, selectors.EVENT_READ)
         assert selector.get_key(ours).data is connection

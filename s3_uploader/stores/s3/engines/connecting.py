@@ -1,0 +1,223 @@
+"""A connection of the native engine until it is ready: one address after the other, the proxy, TLS."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import ssl
+from typing import Protocol
+
+from s3_uploader.stores.s3.endpoint import Endpoint
+from s3_uploader.stores.s3.engines.base import Failure, TransportFailure
+from s3_uploader.stores.s3.engines.http1 import AnswerParser, InvalidAnswer, request_head
+from s3_uploader.stores.s3.engines.loop import READ, WRITE, EventLoop
+from s3_uploader.stores.s3.engines.resolver import Address
+from s3_uploader.stores.s3.engines.states import CONNECTING, HANDSHAKE, IDLE, PROXY, TRANSITIONS, State
+from s3_uploader.stores.transitions import step
+
+RECEIVE = 64 * 1024
+_ADDRESS_SECONDS = 2.5
+"""So long an address has to answer while there is another one to try."""
+
+
+class Dialler(Protocol):
+    """The engine, as far as it matters for connecting."""
+
+    events: EventLoop
+    tls_context: ssl.SSLContext | None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where requests go."""
+
+    def address_failed(self, address: Address) -> None:
+        """No connection could be made to an address."""
+
+
+class ConnectingSocket:
+    """A socket on its way to the server. Belongs to the thread that runs the loop.
+
+    :ivar moves_on_at: until then it has to be connected, or to begin with the next address.
+    """
+
+    __slots__ = (
+        "_addresses", "_connected_by", "_dialler", "_parser", "address", "events", "moves_on_at", "sock", "state"
+    )  # fmt: skip
+
+    def __init__(self, engine: Dialler, addresses: list[Address], now: float, *, connect_seconds: float) -> None:
+        self._dialler = engine
+        self._addresses = addresses
+        self._connected_by = self.moves_on_at = now + connect_seconds
+        self._parser = AnswerParser()
+        self.address: Address | None = None
+        self.events = 0
+        self.state: State = CONNECTING
+        self.sock: socket.socket = None  # type: ignore[assignment]  # Set by connect(), before anything else.
+
+    def enter(self, state: State) -> None:
+        """Change to another state.
+
+        :raises IllegalTransition: if that may not follow this one.
+        """
+        self.state = step(TRANSITIONS, self.state, state)
+
+    def connect(self, now: float) -> Failure | None:
+        """Begin to connect to the next address; returns why not if none is left."""
+        detail = "no address"
+        while self._addresses:
+            self.address = self._addresses.pop(0)
+            family, address = self.address
+            self.moves_on_at = self._connected_by
+            if self._addresses:
+                # One that is dead must not take the time of those that are not.
+                self.moves_on_at = min(now + _ADDRESS_SECONDS, (now + self._connected_by) / 2)
+            try:
+                sock = socket.socket(family, socket.SOCK_STREAM)
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
+                    return Failure(TransportFailure.RESOURCES, error.strerror or str(error))
+                # This machine has no addresses of that family.
+                detail = error.strerror or str(error)
+                self._dialler.address_failed(self.address)
+                continue
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            try:
+                sock.connect(address)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                sock.close()
+                detail = error.strerror or str(error)
+                self._dialler.address_failed(self.address)
+                continue
+            self.sock = sock
+            self.enter(CONNECTING)
+            self.watch(WRITE)
+            return None
+        return Failure(TransportFailure.REFUSED, detail)
+
+    def try_next_address(self, now: float) -> bool:
+        """The address at hand does not answer: begin with the next; ``False`` if there is none."""
+        if self.state is not CONNECTING or not self._addresses or self.address is None:
+            return False
+        self._dialler.address_failed(self.address)
+        self.drop_socket()
+        return self.connect(now) is None
+
+    def watch(self, events: int) -> None:
+        """Say which events of the socket are of interest."""
+        if events != self.events:
+            self._dialler.events.watch(self, events)
+
+    def proceed(self, now: float) -> Failure | None:
+        """Go on with connecting after an event; returns why not if that is over."""
+        if self.state is CONNECTING:
+            code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                assert self.address is not None
+                self._dialler.address_failed(self.address)
+                self.drop_socket()
+                failure = self.connect(now)
+                return None if failure is None else Failure(TransportFailure.REFUSED, os.strerror(code))
+            self.moves_on_at = self._connected_by
+            endpoint = self._dialler.endpoint
+            if endpoint.proxy is not None and endpoint.tls:
+                return self._ask_proxy()
+            return self._begin_tls(now) if endpoint.tls else self._ready(now)
+        if self.state is PROXY:
+            return self._hear_proxy(now)
+        return self._shake_hands(now)
+
+    def _ask_proxy(self) -> Failure | None:
+        endpoint = self._dialler.endpoint
+        assert endpoint.proxy is not None
+        target = f"{endpoint.host}:{endpoint.port}"
+        headers = {"Host": target}
+        if endpoint.proxy.authorization:
+            headers["Proxy-Authorization"] = endpoint.proxy.authorization
+        self.enter(PROXY)
+        # A successful answer to CONNECT has no body, like one to HEAD (RFC 9110, 9.3.6).
+        self._parser = AnswerParser(to_head=True)
+        try:
+            self.sock.send(request_head("CONNECT", target, headers))
+        except OSError as error:
+            return Failure(TransportFailure.PROXY, error.strerror or str(error))
+        self.watch(READ)
+        return None
+
+    def _hear_proxy(self, now: float) -> Failure | None:
+        try:
+            data = self.sock.recv(RECEIVE)
+            if not data:
+                return Failure(TransportFailure.PROXY, "it closed the connection")
+            complete = self._parser.feed(data)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except (OSError, InvalidAnswer) as error:
+            return Failure(TransportFailure.PROXY, str(error))
+        if not complete:
+            return None
+        answer = self._parser.answer
+        if answer is None or not 200 <= answer.status < 300:
+            return Failure(TransportFailure.PROXY, f"it answered {answer.status if answer else 'nothing'}")
+        return self._begin_tls(now)
+
+    def _begin_tls(self, now: float) -> Failure | None:
+        context = self._dialler.tls_context
+        assert context is not None
+        self._dialler.events.unwatch(self)
+        try:
+            self.sock = context.wrap_socket(
+                self.sock, server_hostname=self._dialler.endpoint.host.strip("[]"), do_handshake_on_connect=False
+            )
+        except (OSError, ValueError) as error:
+            return Failure(TransportFailure.TLS, str(error))
+        self.enter(HANDSHAKE)
+        return self._shake_hands(now)
+
+    def _shake_hands(self, now: float) -> Failure | None:
+        assert isinstance(self.sock, ssl.SSLSocket)
+        try:
+            self.sock.do_handshake()
+        except ssl.SSLWantReadError:
+            self.watch(READ)
+            return None
+        except ssl.SSLWantWriteError:
+            self.watch(WRITE)
+            return None
+        except ssl.SSLCertVerificationError as error:
+            return Failure(TransportFailure.TLS, error.verify_message)
+        except OSError as error:
+            return Failure(TransportFailure.TLS, getattr(error, "reason", None) or error.strerror or str(error))
+        return self._ready(now)
+
+    def _ready(self, now: float) -> Failure | None:
+        self.enter(IDLE)
+        self.watch(READ)
+        self.on_ready(now)
+        return None
+
+    # To be provided.
+
+    def on_ready(self, now: float) -> None:
+        """It is connected."""
+        raise NotImplementedError
+
+    def on_event(self, mask: int, now: float) -> None:
+        """Deal with events."""
+        raise NotImplementedError
+
+    def on_bug(self, error: Exception) -> None:
+        """Deal with what :meth:`on_event` has raised."""
+        raise NotImplementedError
+
+    def drop_socket(self) -> None:
+        """Close the socket, whatever state it is in."""
+        if self.sock is not None:
+            self._dialler.events.unwatch(self)
+            with contextlib.suppress(OSError):
+                self.sock.close()

@@ -1,0 +1,59 @@
+"""One request and its answer in the native engine."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Protocol
+
+from s3_uploader.stores.s3.engines.base import Done, Outcome, Request
+
+
+class Cancels(Protocol):
+    """The engine, as far as an exchange knows it."""
+
+    def cancel(self, exchange: Exchange) -> None:
+        """Cancel one exchange. On any thread."""
+
+
+class Carrier(Protocol):
+    """The connection, as far as an exchange knows it."""
+
+    exchange: Exchange | None
+
+
+class Exchange:
+    """One request under way; a :class:`~s3_uploader.stores.s3.engines.base.Sending`."""
+
+    __slots__ = (
+        "_engine", "allowance", "body", "connection", "done", "finished", "head", "limit", "repeated", "to_head"
+    )  # fmt: skip
+
+    def __init__(self, engine: Cancels, request: Request, head: bytes, done: Done) -> None:
+        self._engine = engine
+        self.head = head
+        self.body = request.body
+        self.to_head = request.method == "HEAD"
+        self.limit = request.answer_limit
+        self.allowance = request.allowance_seconds
+        self.done = done
+        self.connection: Carrier | None = None
+        self.finished = False
+        self.repeated = False
+
+    def cancel(self) -> None:
+        """Give it up."""
+        self._engine.cancel(self)
+
+    def finish(self, outcome: Outcome) -> None:
+        """Tell what came of it, once. What was held is dropped, so that no body waits for the garbage collector."""
+        if not self.finished:
+            self.finished = True
+            done, self.done = self.done, _nothing
+            self.head = self.body = b""
+            self.connection = None
+            with contextlib.suppress(Exception):
+                done(outcome)
+
+
+def _nothing(outcome: Outcome) -> None:
+    """The callback of an exchange that is over."""

@@ -1,0 +1,245 @@
+"""The loop of the native engine: which thread runs it, what wakes it, and who is told of events on sockets.
+
+The loop has a thread of its own, unless a caller runs it (:class:`~s3_uploader.stores.base.Loop`).
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+LONGEST_WAIT = 0.25
+_MANY_EVENTS = 100
+"""From here on it is a backlog, and answers are taken in several at a time:"""
+_GATHERING_SECONDS = 0.002
+"""so long they gather. Taken in one by one, each would take the interpreter away from the thread that reads files; a
+fifth of all CPU time went into that. While anything is to be written nothing waits."""
+_STAND_IN_SECONDS = 0.5
+"""A caller who has taken the loop over and does not turn it for so long is stood in for."""
+
+
+class Handler(Protocol):
+    """A socket, and what is done about its events."""
+
+    sock: socket.socket
+    events: int
+
+    def on_event(self, mask: int, now: float) -> None:
+        """Deal with events."""
+
+    def on_bug(self, error: Exception) -> None:
+        """What :meth:`on_event` has raised: a bug, which must not cost the thread that all sockets live on."""
+
+
+class EventLoop:
+    """The loop. Its methods may be called on any thread, but for :meth:`watch` and :meth:`unwatch`.
+
+    :param work: what else is to be done in a turn, given the time; returns seconds until the next one at the latest.
+    :param shut_down: called once, on the last thread that had the loop, when it ends.
+    :ivar lock: whoever leaves something for ``work`` holds it and looks whether the loop is ``closed``.
+    :ivar bug: why it broke down, if it did.
+    """
+
+    def __init__(self, *, work: Callable[[float], float], shut_down: Callable[[], None]) -> None:
+        self.lock = threading.Lock()
+        self.closed = False
+        self.bug: Exception | None = None
+        self.turner = 0
+        """The thread that is in the middle of a turn."""
+        self._work = work
+        self._shut_down_owner = shut_down
+        self._selector: selectors.BaseSelector | None = None
+        self._calls: collections.deque[Callable[[], None]] = collections.deque()
+        self._awake = False
+        self._thread: threading.Thread | None = None
+        self._turning = threading.RLock()
+        """Held by the thread that runs the loop at the moment."""
+        self._returned = threading.Event()
+        """Set while the loop is not lent."""
+        self._returned.set()
+        self._turned_at = 0.0
+        self._pause = LONGEST_WAIT
+        self._stopped = False
+
+    def open(self) -> None:
+        """Get ready; the thread starts with :meth:`ensure_thread`."""
+        self._selector = selectors.DefaultSelector()
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._wake_receiver.setblocking(False)
+        self._wake_sender.setblocking(False)
+        self._selector.register(self._wake_receiver, READ, None)
+
+    def ensure_thread(self) -> str:
+        """Start the loop's thread if there is none; returns why there is nobody to run the loop. Holds ``lock``."""
+        if self._thread is not None:
+            return ""
+        thread = threading.Thread(target=self._run, name="s3-native", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # A caller who runs the loop can do without.
+            return str(error) if self._returned.is_set() else ""
+        self._thread = thread
+        return ""
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Have a function called on the loop's thread."""
+        self._calls.append(function)
+        if self._stopped:
+            self._make_calls()
+        else:
+            self.wake()
+
+    def wake(self) -> None:
+        """Have the loop look at what was left for it."""
+        if not self._awake:
+            self._awake = True
+            with contextlib.suppress(OSError):
+                self._wake_sender.send(b"\0")
+
+    def close(self, *, timeout: float) -> None:
+        """End the loop; what is under way fails."""
+        with self.lock:
+            if self.closed or self._selector is None:
+                self.closed = True
+                return
+            self.closed = True
+            thread = self._thread
+        self.wake()
+        self._returned.set()
+        if thread is not None:
+            thread.join(timeout)
+        else:
+            self._shut_down()
+
+    # Lending it.
+
+    def take_over(self) -> None:
+        """See :class:`~s3_uploader.stores.base.Loop`."""
+        self._turned_at = time.monotonic()
+        if not self.closed:
+            self._returned.clear()
+
+    def turn(self, timeout: float) -> bool:
+        """See :class:`~s3_uploader.stores.base.Loop`."""
+        if not self._turning.acquire(blocking=False):
+            # Our own thread is in the middle of a turn; it lasts as long as there is nothing to do.
+            self.wake()
+            self._turning.acquire()
+        try:
+            if self.closed:
+                return False
+            self._turned_at = time.monotonic()
+            self._turn(min(timeout, self._pause))
+        except Exception as error:
+            self._break_down(error)
+        finally:
+            self._turning.release()
+        return not self.closed
+
+    def hand_back(self) -> None:
+        """See :class:`~s3_uploader.stores.base.Loop`."""
+        self._returned.set()
+
+    # On the thread that runs it.
+
+    def watch(self, handler: Handler, events: int) -> None:
+        """Wait for events of a socket."""
+        assert self._selector is not None
+        if handler.events:
+            self._selector.modify(handler.sock, events, handler)
+        else:
+            self._selector.register(handler.sock, events, handler)
+        handler.events = events
+
+    def unwatch(self, handler: Handler) -> None:
+        """Wait for no event of a socket any more."""
+        assert self._selector is not None
+        if handler.events:
+            handler.events = 0
+            # A change of events that the kernel refuses has taken the socket out already (selectors.modify).
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(handler.sock)
+
+    def _turn(self, timeout: float) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait for events and deal with them; returns them."""
+        assert self._selector is not None
+        ready = self._selector.select(timeout)
+        now = time.monotonic()
+        self.turner = threading.get_ident()
+        try:
+            for key, mask in ready:
+                handler: Handler | None = key.data
+                if handler is None:
+                    with contextlib.suppress(OSError):
+                        self._wake_receiver.recv(4096)
+                    # Only now: whoever finds it still set has left something that is looked at below.
+                    self._awake = False
+                    continue
+                try:
+                    handler.on_event(mask, now)
+                except Exception as error:
+                    handler.on_bug(error)
+            self._make_calls()
+            self._pause = self._work(now)
+        finally:
+            self.turner = 0
+        return ready
+
+    def _make_calls(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                self._calls.popleft()()
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        except Exception as error:
+            self._break_down(error)
+        with self._turning:
+            if not self._stopped:
+                self._shut_down()
+
+    def _loop(self) -> None:
+        events = 0
+        while not self.closed:
+            if not self._returned.is_set() and not self._must_stand_in():
+                self._returned.wait(_STAND_IN_SECONDS)
+                continue
+            with self._turning:
+                if self.closed:
+                    return
+                ready = self._turn(self._pause)
+            events += len(ready)
+            if ready and events > _MANY_EVENTS and not any(mask & WRITE for _, mask in ready):
+                time.sleep(_GATHERING_SECONDS)
+
+    def _must_stand_in(self) -> bool:
+        """Who has the loop is busy with something else for long, a copy of a large file or a disk that hangs."""
+        return time.monotonic() - self._turned_at > _STAND_IN_SECONDS
+
+    def _break_down(self, error: Exception) -> None:
+        """A bug. Who waits for an answer is told that there will be none, and so is who asks later."""
+        self.bug = error
+        with self.lock:
+            self.closed = True
+        self._returned.set()
+        with self._turning:
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        self._shut_down_owner()
+        if self._selector is not None:
+            self._selector.close()
+        self._wake_receiver.close()
+        self._wake_sender.close()
+        self._stopped = True
+        self._make_calls()
