@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from s3_uploader.cli.exit_codes import OK, SOME_FAILED
+from s3_uploader.cli.exit_codes import OK, SOME_FAILED, finish_output, to_whoever_reads
 from s3_uploader.cli.history import Selection
 from s3_uploader.cli.output import print_json_line, print_lines, utc_time, zoned_time
 from s3_uploader.cli.settings import load
@@ -58,22 +58,33 @@ def audit(config_file: str, selection: Selection, options: AuditOptions) -> int:
     inventory = assembly.build_inventory(configuration, notice=lambda level, sentence: _note(sentence))
     # It outlives its spool: without --spool the ledger can be audited when base_dir is gone.
     path = ledger_path(configuration, environ=os.environ)
+    told: list[Discrepancy] = []
     try:
         with Snapshot(path, destination=inventory.name) as snapshot:
-            summary = _audited(configuration, inventory, snapshot, selection, options)
+            summary = _audited(configuration, inventory, snapshot, selection, options, told)
             elsewhere = snapshot.elsewhere()
             # The bucket has another name now, or it is another's ledger. That nothing is missing would be no news.
             is_in_vain = bool(elsewhere) and not summary.keys and not snapshot.knows_destination()
+    except BrokenPipeError:
+        # The reader has seen enough (`| head`): that something is wrong is true all the same.
+        finish_output()
+        return SOME_FAILED if told else OK
     finally:
         inventory.close()
     if is_in_vain:
         _note(f"Nothing was audited: the ledger knows of no file at {shown_name(inventory.name)}.")
-    _print_summary(summary, inventory.name, elsewhere, time.monotonic() - began, as_json=options.as_json)
+    with to_whoever_reads():
+        _print_summary(summary, inventory.name, elsewhere, time.monotonic() - began, as_json=options.as_json)
     return SOME_FAILED if summary.problems or is_in_vain else OK
 
 
 def _audited(
-    configuration: Config, inventory: Inventory, snapshot: Snapshot, selection: Selection, options: AuditOptions
+    configuration: Config,
+    inventory: Inventory,
+    snapshot: Snapshot,
+    selection: Selection,
+    options: AuditOptions,
+    told: list[Discrepancy],
 ) -> Summary:
     bounds = snapshot.select(
         since=selection.since, until=selection.until, match=selection.match, location=selection.location
@@ -81,7 +92,7 @@ def _audited(
     inventory.open()
     watched = sys.stderr.isatty() if options.progress is None else options.progress
     bar = _bar(bounds.rows) if watched else None
-    tell = _teller(bar, as_json=options.as_json)
+    tell = _teller(bar, as_json=options.as_json, told=told)
     try:
         work = Audit(
             inventory,
@@ -110,8 +121,15 @@ def _note(sentence: str) -> None:
     print(shown_text(sentence), file=sys.stderr)
 
 
-def _teller(bar: Counting | None, *, as_json: bool) -> Callable[[Discrepancy], None]:
+def _teller(bar: Counting | None, *, as_json: bool, told: list[Discrepancy]) -> Callable[[Discrepancy], None]:
+    """What prints a finding.
+
+    :param told: the first is put there that is no mere note.
+    """
+
     def write(finding: Discrepancy) -> None:
+        if not told and not finding.kind.is_note:
+            told.append(finding)
         if as_json:
             print_json_line(_record(finding))
         else:

@@ -8,7 +8,9 @@ import sys
 import time
 from collections.abc import Collection, Iterator
 
-from s3_uploader.cli.exit_codes import DESTINATION_UNUSABLE, OK, USAGE
+import msgspec
+
+from s3_uploader.cli.exit_codes import DESTINATION_UNUSABLE, OK, USAGE, to_whoever_reads
 from s3_uploader.cli.output import print_json, print_lines
 from s3_uploader.cli.settings import load
 from s3_uploader.config import Config
@@ -93,10 +95,11 @@ def check(config_file: str, *, as_json: bool) -> int:
 
 def _told(local: list[Finding], remote: list[Finding], *, as_json: bool) -> int:
     """Print all findings; returns the exit code."""
-    if as_json:
-        print_json([*local, *remote])
-    else:
-        _print(local + remote)
+    with to_whoever_reads():
+        if as_json:
+            print_json(msgspec.to_builtins([*local, *remote]))
+        else:
+            _print(local + remote)
     if any(finding.severity is Severity.ERROR for finding in remote):
         return DESTINATION_UNUSABLE
     return USAGE if any(finding.severity is Severity.ERROR for finding in local) else OK

@@ -9,11 +9,13 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import msgspec
 
 from s3_uploader.cli.exit_codes import OK, SOME_FAILED, Form, guarded
+from s3_uploader.cli.output import about_several
 from s3_uploader.cli.settings import load, load_together
 from s3_uploader.config import Config
 from s3_uploader.core.errors import ConfigError
@@ -26,6 +28,8 @@ _BYTES_IN_FLIGHT = 64 * 2**20
 _WORST_FIRST = (130, 143, 129, 2, 3, 75, 1)
 
 
+HUNG_SECONDS = 120.0
+"""After so long without a sign of life a run hangs."""
 _LINK_SECONDS = 2.0
 """How long the links in paths are followed: a disk that does not answer must not hold up the others."""
 
@@ -96,21 +100,33 @@ def each_of(paths: Sequence[str], work: Callable[[str], int], *, headings: bool 
     """Do a command's work for each of these in turn; what fails does not stop the others."""
     codes = []
     load_together(paths)
-    for number, path in enumerate(paths):
-        if headings:
-            print(*[""] * bool(number), f"{shown_name(path)}:", sep="\n", flush=True)
-        codes.append(_by_itself(path, lambda path=path: work(path), form))  # type: ignore[misc]
-        sys.stdout.flush()
+    with about_several() as sources:
+        for number, path in enumerate(paths):
+            if headings:
+                print(*[""] * bool(number), f"{shown_name(path)}:", sep="\n", flush=True)
+            sources.now = os.path.basename(path)
+            codes.append(_by_itself(path, lambda path=path: work(path), form))  # type: ignore[misc]
+            sys.stdout.flush()
     return worst(codes)
 
 
-def run_all(paths: Sequence[str], run: Callable[[Named, int], int], *, form: Form = Form.TEXT) -> int:
+def run_all(
+    paths: Sequence[str],
+    run: Callable[[Named, int, Callable[[], None]], int],
+    *,
+    form: Form = Form.TEXT,
+    patience_seconds: float = HUNG_SECONDS,
+) -> int:
     """Run every spool, a few at the same time, so that a slow one does not hold back the others.
 
     A file that is no configuration does not stop the others, nor do two that have one spool or one metrics file: only
     these two are not run.
 
-    :param run: runs one, with so many bytes in memory at the most, and returns its exit code; called on threads.
+    One that gives no sign of life any more, as on a disk that does not answer, is left when the others have ended.
+
+    :param run: runs one, with so many bytes in memory at the most, and returns its exit code; called on threads. It is
+        given a function to call at least every few seconds while it is alive.
+    :param patience_seconds: without a sign of life.
     """
     codes: list[int] = []
     loaded: list[Named] = []
@@ -136,20 +152,49 @@ def run_all(paths: Sequence[str], run: Callable[[Named, int], int], *, form: For
     at_once = min(AT_ONCE, len(loaded))
     share = _BYTES_IN_FLIGHT // max(1, at_once)
 
+    at_work: dict[str, float] = {}
+
     def work() -> None:
         while True:
             try:
                 named = waiting.get_nowait()
             except queue.Empty:
                 return
-            codes.append(_by_itself(named.name, lambda named=named: run(named, share), form))  # type: ignore[misc]
+
+            def beat(name: str = named.name) -> None:
+                at_work[name] = time.monotonic()
+
+            beat()
+            codes.append(_by_itself(named.name, lambda named=named, beat=beat: run(named, share, beat), form))  # type: ignore[misc]
+            del at_work[named.name]
 
     threads = [threading.Thread(target=work, name=f"spool-{number}", daemon=True) for number in range(at_once)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    if not _joined(threads, at_work, patience_seconds=patience_seconds, is_work_left=lambda: not waiting.empty()):
+        for name in sorted(at_work):
+            print(
+                f"{shown_name(name)}: the run hangs, as for a disk that does not answer; it is left.", file=sys.stderr
+            )
+        codes.append(SOME_FAILED)
     return worst(codes)
+
+
+def _joined(
+    threads: Sequence[threading.Thread],
+    at_work: dict[str, float],
+    *,
+    patience_seconds: float,
+    is_work_left: Callable[[], bool],
+) -> bool:
+    """Wait for the threads; ``False`` if those that are left hang."""
+    while alive := [thread for thread in threads if thread.is_alive()]:
+        alive[0].join(min(1.0, patience_seconds))
+        hung = [at for at in list(at_work.values()) if time.monotonic() - at > patience_seconds]
+        alive = [thread for thread in threads if thread.is_alive()]
+        if alive and len(hung) >= len(alive) and (not is_work_left() or len(alive) == len(threads)):
+            return False
+    return True
 
 
 def _by_itself(name: str, work: Callable[[], int], form: Form) -> int:

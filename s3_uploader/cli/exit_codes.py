@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from s3_uploader.core.errors import (
     ConfigError,
@@ -119,6 +120,16 @@ def _refused_by_the_system(error: OSError | MemoryError) -> str:
     reason = error.strerror or str(error) or type(error).__name__
     where = f": {shown_name(os.fsdecode(error.filename))}" if isinstance(error.filename, (str, bytes)) else ""
     return f"The system refuses to go on: {reason}{where}. Files that were not shipped are kept."
+
+
+@contextmanager
+def to_whoever_reads() -> Iterator[None]:
+    """Print, and let a reader leave early (`| head -1`) without a change of the exit code: it is known already."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        finish_output()
 
 
 def finish_output() -> None:

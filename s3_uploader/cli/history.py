@@ -13,7 +13,17 @@ from typing import Any
 
 import msgspec
 
-from s3_uploader.cli.output import local_time, print_json_line, print_lines, utc_time, write_text, zone_name, zoned_time
+from s3_uploader.cli.output import (
+    local_time,
+    print_json_line,
+    print_lines,
+    sources,
+    utc_time,
+    with_source,
+    write_text,
+    zone_name,
+    zoned_time,
+)
 from s3_uploader.cli.settings import load
 from s3_uploader.cli.times import parse_time
 from s3_uploader.core.errors import UsageProblem
@@ -310,9 +320,13 @@ def _print_json(records: Iterable[dict[str, Any]], fields: tuple[str, ...]) -> N
 
 def _print_csv(records: Iterable[dict[str, Any]], fields: tuple[str, ...]) -> None:
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fields, lineterminator="\n")
-    writer.writeheader()
-    for record in records:
+    several = sources()
+    writer = csv.DictWriter(buffer, fields if several is None else ("config", *fields), lineterminator="\n")
+    if several is None or not several.is_headed:
+        writer.writeheader()
+    if several is not None:
+        several.is_headed = True  # it is one table
+    for record in map(with_source, records):
         writer.writerow(
             {name: shown_name(value) if isinstance(value, str) else value for name, value in record.items()}
         )

@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from s3_uploader.core.text import printable_json
+
+
+class Sources(msgspec.Struct):
+    """Several configurations, about which the same is printed one after the other.
+
+    :param now: the name of the one whose turn it is.
+    :param is_headed: whether the head of a table that is about all of them has been printed.
+    """
+
+    now: str = ""
+    is_headed: bool = False
+
+
+_sources: Sources | None = None
+
+
+@contextlib.contextmanager
+def about_several() -> Iterator[Sources]:
+    """Let what is printed meanwhile for programs say which configuration it is about."""
+    global _sources
+    _sources = Sources()
+    try:
+        yield _sources
+    finally:
+        _sources = None
+
+
+def sources() -> Sources | None:
+    """The configurations that are being printed about; ``None`` if there is only one."""
+    return _sources
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
@@ -29,12 +60,21 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequenc
 
 def print_json(value: Any) -> None:
     r"""One JSON document, indented. Names that are no text keep their bytes as ``\\udcNN`` escapes."""
-    _write_utf8(printable_json(msgspec.json.format(json_bytes(value), indent=2).decode()) + "\n")
+    _write_utf8(printable_json(msgspec.json.format(json_bytes(with_source(value)), indent=2).decode()) + "\n")
 
 
 def print_json_line(value: Any) -> None:
     """The same on one line."""
-    _write_utf8(printable_json(json_bytes(value).decode()) + "\n")
+    _write_utf8(printable_json(json_bytes(with_source(value)).decode()) + "\n")
+
+
+def with_source(value: Any) -> Any:
+    """A record, with the name of its configuration as ``config`` where there are several."""
+    if _sources is None or not isinstance(value, dict | list):
+        return value
+    if isinstance(value, list):
+        return [with_source(each) for each in value]
+    return value if "config" in value else {"config": _sources.now, **value}
 
 
 def json_bytes(value: Any) -> bytes:

@@ -13,13 +13,14 @@ import msgspec
 
 from s3_uploader.cli import status
 from s3_uploader.cli.directory import AT_ONCE, files_in, worst
-from s3_uploader.cli.exit_codes import explain
+from s3_uploader.cli.exit_codes import explain, to_whoever_reads
 from s3_uploader.cli.output import print_lines
 from s3_uploader.cli.settings import load, load_together
 from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import UploaderError, UsageProblem
 from s3_uploader.core.text import counted, shown_duration, shown_name, shown_size, shown_text
-from s3_uploader.inspection.status import SpoolStatus, standing_of
+from s3_uploader.inspection.patience import standing_in_time
+from s3_uploader.inspection.status import SpoolStatus
 
 _NARROW = 72
 _SHORTEST_PAUSE = 2.0
@@ -61,7 +62,7 @@ def look_at_all(directory: str) -> list[Seen]:
 def _look_at(path: str) -> Seen:
     name = os.path.basename(path).removesuffix(".json")
     try:
-        standing = standing_of(load(path), clock=Clock())
+        standing = standing_in_time(load(path), clock=Clock())
     except UploaderError as error:
         lines, code = explain(error)
         return Seen(name=name, verdict=status.UNKNOWN, error="; ".join(map(str.strip, lines)), exit_code=code)
@@ -76,7 +77,8 @@ def _look_at(path: str) -> Seen:
 def overview(directory: str, *, exit_by_verdict: bool) -> int:
     """Print a summary and a line for each spool."""
     seen = look_at_all(directory)
-    print_lines(overview_lines(seen, columns=_columns()))
+    with to_whoever_reads():
+        print_lines(overview_lines(seen, columns=_columns()))
     if exit_by_verdict:
         return status.exit_code_of(seen[0].verdict)
     return worst([each.exit_code for each in seen])
@@ -145,7 +147,7 @@ def _figures(each: Seen) -> str:
     elif standing.runs:
         last = standing.runs[0].finished_at or standing.runs[0].started_at
         parts.append(f"last run {shown_duration(standing.now - last)} ago")
-    else:
+    elif standing.ledger_error is None:
         parts.append("no run yet")
     return "; ".join(parts)
 
@@ -184,7 +186,7 @@ def watch_directory(directory: str) -> int:
 
 def watch_file(config_file: str) -> int:
     """One spool, live."""
-    return live(lambda: status.for_people(standing_of(load(config_file), clock=Clock())))
+    return live(lambda: status.for_people(standing_in_time(load(config_file), clock=Clock())))
 
 
 # -------------------------------------------------------------------------------------------------- for plugins
@@ -195,9 +197,11 @@ def plugin(directory: str) -> int:
     try:
         seen = look_at_all(directory)
     except UploaderError as error:
-        print_lines([status.unknown_line(error)])
+        with to_whoever_reads():
+            print_lines([status.unknown_line(error)])
         return status.exit_code_of(status.UNKNOWN)
-    print_lines(plugin_lines(seen))
+    with to_whoever_reads():
+        print_lines(plugin_lines(seen))
     return status.exit_code_of(seen[0].verdict)
 
 

@@ -6,7 +6,9 @@ import os
 import sys
 import time
 
-from s3_uploader.cli.output import json_bytes
+import msgspec
+
+from s3_uploader.cli.output import json_bytes, with_source
 from s3_uploader.cli.settings import load
 from s3_uploader.cli.times import parse_time
 from s3_uploader.core.errors import UsageProblem
@@ -43,7 +45,10 @@ def report(config_file: str, *, output: str | None, since: str | None, until: st
             now=now,
         )
     # Names are escaped in the page, so that it is UTF-8 whatever they are.
-    _write(json_bytes(numbers) + b"\n" if as_json else page(numbers).encode(), output or STANDARD_OUTPUT)
+    _write(
+        json_bytes(with_source(msgspec.to_builtins(numbers))) + b"\n" if as_json else page(numbers).encode(),
+        output or STANDARD_OUTPUT,
+    )
     return 0
 
 

@@ -59,7 +59,7 @@ def _form(options: RunOptions) -> Form:
 
 
 def _run_several(config_files: Sequence[str], options: RunOptions) -> int:
-    from s3_uploader.cli.directory import AT_ONCE, Named, each_of, files_of, run_all
+    from s3_uploader.cli.directory import AT_ONCE, HUNG_SECONDS, Named, each_of, files_of, run_all
     from s3_uploader.monitoring.together import AboveBar, Together
 
     if options.dry_run:
@@ -81,7 +81,7 @@ def _run_several(config_files: Sequence[str], options: RunOptions) -> int:
     real = sys.stderr
     with stop_on_signals() as stop:
 
-        def run_one(named: Named, bytes_in_flight: int) -> int:
+        def run_one(named: Named, bytes_in_flight: int, alive: Callable[[], None]) -> int:
             if stop.requests:
                 return 128 + (stop.signal_number or signal.SIGTERM)
             log = _log(options, name=named.name, explain_idle=False, stream=real)
@@ -95,12 +95,18 @@ def _run_several(config_files: Sequence[str], options: RunOptions) -> int:
                 progress=False,
                 bytes_in_flight=bytes_in_flight,
                 around=together.around,
+                alive=alive,
             )
 
         try:
             if bar is not None:
                 sys.stderr = cast(TextIO, AboveBar(lambda text: together.write(text, stream_writer(real))))
-            code = run_all(paths, run_one, form=_form(options))
+            code = run_all(
+                paths,
+                run_one,
+                form=_form(options),
+                patience_seconds=HUNG_SECONDS + options.wait_for_lock_seconds,
+            )
         finally:
             sys.stderr = real
             together.close()
@@ -149,8 +155,15 @@ def _run_loaded(
     progress: bool,
     bytes_in_flight: int | None = None,
     around: Callable[[Emit], Emit] | None = None,
+    alive: Callable[[], None] | None = None,
 ) -> int:
-    with log, subscribers(configuration, log, progress=progress, around=around) as (emit, measure, beat):
+    with log, subscribers(configuration, log, progress=progress, around=around) as (emit, measure, beat_of_log):
+
+        def beat() -> None:
+            beat_of_log()
+            if alive is not None:
+                alive()
+
         report = app.run_once(
             configuration,
             RunContext(

@@ -6,14 +6,15 @@ from typing import Any
 
 import msgspec
 
-from s3_uploader.cli.exit_codes import explain
+from s3_uploader.cli.exit_codes import explain, to_whoever_reads
 from s3_uploader.cli.output import local_time, print_json, print_lines, table, utc_time, zone_name, zoned_time
 from s3_uploader.cli.settings import load
 from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import UploaderError
 from s3_uploader.core.model import Problem, Severity
 from s3_uploader.core.text import counted, shown_duration, shown_name, shown_size, shown_text
-from s3_uploader.inspection.status import AtWork, SpoolStatus, standing_of
+from s3_uploader.inspection.patience import standing_in_time
+from s3_uploader.inspection.status import AtWork, SpoolStatus
 from s3_uploader.ledger import FailingRow, RunRow
 from s3_uploader.spool.holder import Holder
 
@@ -30,11 +31,12 @@ def status(config_file: str, *, as_json: bool, exit_by_verdict: bool = False) ->
 
     :param exit_by_verdict: let the exit code say it too: 0, 1 for attention, 2 if it is stuck, 3 if it is unknown.
     """
-    standing = standing_of(load(config_file), clock=Clock())
-    if as_json:
-        print_json(for_machines(standing))
-    else:
-        print_lines(for_people(standing))
+    standing = standing_in_time(load(config_file), clock=Clock())
+    with to_whoever_reads():
+        if as_json:
+            print_json(for_machines(standing))
+        else:
+            print_lines(for_people(standing))
     if exit_by_verdict:
         return exit_code_of(verdict(standing))
     error = standing.spool_error or standing.ledger_error
@@ -312,13 +314,15 @@ def _run_for_machines(row: RunRow) -> dict[str, Any]:
 def plugin(config_file: str) -> int:
     """Print the line for the spool."""
     try:
-        standing = standing_of(load(config_file), clock=Clock())
+        standing = standing_in_time(load(config_file), clock=Clock())
     except UploaderError as error:
-        print_lines([unknown_line(error)])
+        with to_whoever_reads():
+            print_lines([unknown_line(error)])
         return exit_code_of(UNKNOWN)
     found = verdict(standing)
     text = on_one_line(plugin_text(standing))
-    print_lines([f"S3_UPLOADER {plugin_word(found)} - {text} | {performance(standing)}"])
+    with to_whoever_reads():
+        print_lines([f"S3_UPLOADER {plugin_word(found)} - {text} | {performance(standing)}"])
     return exit_code_of(found)
 
 

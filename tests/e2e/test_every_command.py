@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 
@@ -95,7 +96,29 @@ def test_a_pipe_that_nobody_reads(site: Site, name: str) -> None:
     assert "Traceback" not in finished.stderr
     assert "BrokenPipe" not in finished.stderr
     assert "Broken pipe" not in finished.stderr
-    assert finished.code in (0, 1, 2), finished.stderr
+    assert finished.code in (0, 1, 2, 3), finished.stderr
+
+
+WITH_A_VERDICT = [("status", "--exit-code"), ("status", "--plugin"), ("check",), ("audit",)]
+
+
+@pytest.mark.parametrize("arguments", WITH_A_VERDICT, ids=" ".join)
+def test_a_reader_that_leaves_changes_no_exit_code(site: Site, arguments: tuple[str, ...]) -> None:
+    """What is found out is told by the exit code, whether all of the words are read or none."""
+    archive = site.ship_to_directory()
+    site.file("attic/2020/11/29/10/38-topic.dat")
+    site.run()
+    shutil.rmtree(archive)
+    archive.mkdir()
+    shutil.rmtree(site.spool)
+    expected = site.run(*arguments).code
+    assert expected in (1, 2, 3)
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        assert site.run(*arguments, stdout=writer).code == expected
+    finally:
+        os.close(writer)
 
 
 @pytest.mark.parametrize("surrounding", SURROUNDINGS)

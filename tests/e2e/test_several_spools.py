@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +178,32 @@ def test_history_audit_and_report_of_all(directory: Directory) -> None:
     assert directory.run("report").code == 2
     assert directory.run("report", "-o", str(directory.site.place / "reports")).code == 0
     assert sorted(path.name for path in (directory.site.place / "reports").iterdir()) == ["attic.html", "cellar.html"]
+
+
+def test_each_row_for_programs_names_its_configuration(directory: Directory) -> None:
+    """Rows of many spools in one stream say of which they are; a table of all has one head."""
+    for name in ("attic", "cellar"):
+        put(directory.add(name), "a.dat")
+    (directory.path / "broken.json").write_text("{")
+    assert directory.run().code == 2
+    both = ["attic.json", "cellar.json"]
+    rows = list(csv.DictReader(io.StringIO(directory.run("history", "--format", "csv").stdout)))
+    assert [(row["config"], row["path"]) for row in rows] == [(name, "a.dat") for name in both]
+    for arguments in (["history", "--json"], ["audit", "--json"], ["status", "--json"], ["report", "--json"]):
+        documents = list(documents_of(directory.run(*arguments).stdout))
+        assert [each["config"] for each in documents if "error" not in each] == both, arguments
+        assert [each["config"] for each in documents if "error" in each] == ["broken.json"], arguments
+    findings = next(documents_of(directory.run("check", "--json").stdout))
+    assert {each["config"] for each in findings} == {"attic.json"}
+
+
+def documents_of(text: str) -> Iterator[Any]:
+    """The JSON documents that follow one another in a text."""
+    decoder = json.JSONDecoder()
+    while text := text.lstrip():
+        document, end = decoder.raw_decode(text)
+        text = text[end:]
+        yield document
 
 
 def test_other_commands_say_that_they_take_one_file(directory: Directory) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import resource
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ def test_an_error_that_nobody_thought_of_ends_one_spool_and_no_other(
     """However many runs break, each spool is run, and each that broke is named with its reason."""
     ran: list[str] = []
 
-    def run(named: Named, bytes_in_flight: int) -> int:
+    def run(named: Named, bytes_in_flight: int, beat: object) -> int:
         ran.append(named.name)
         if named.name != "00.json":
             raise ValueError("year 11476\nis out of range")
@@ -78,7 +80,7 @@ def test_each_configuration_may_have_a_variable_of_its_own_for_its_password(
     write(tmp_path, "D", {"type": "ftp", "host": "h", "password_env": []})
     ran: list[str] = []
 
-    def run(named: Named, bytes_in_flight: int) -> int:
+    def run(named: Named, bytes_in_flight: int, beat: object) -> int:
         ran.append(named.name)
         return 0
 
@@ -93,6 +95,26 @@ def test_each_configuration_may_have_a_variable_of_its_own_for_its_password(
     assert each(str(tmp_path), look) == 2
     assert len(ran) == 4
     assert "S3_UPLOADER_PW_X: names no known key" in capsys.readouterr().err
+
+
+def test_a_run_that_hangs_is_left_when_the_others_have_ended(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A disk that does not answer must not keep the next start of all of them from coming."""
+    forever = threading.Event()
+
+    def run(named: Named, bytes_in_flight: int, beat: Callable[[], None]) -> int:
+        if named.name == "03.json":
+            forever.wait()
+        beat()
+        ran.append(named.name)
+        return 0
+
+    ran: list[str] = []
+    assert run_all(files_in(str(directory)), run, patience_seconds=0.2) == 1
+    assert len(ran) == MANY - 1
+    assert capsys.readouterr().err.startswith("03.json: the run hangs")
+    forever.set()
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ class TestPlugin:
         for name in found:
             write(tmp_path / "etc" / name)
         monkeypatch.setattr(overview, "load", os.path.basename)
-        monkeypatch.setattr(overview, "standing_of", lambda name, clock: found[name])
+        monkeypatch.setattr(overview, "standing_in_time", lambda name, clock: found[name])
         assert overview.plugin(str(tmp_path / "etc")) == 2
         first, *others = capsys.readouterr().out.splitlines()
         assert first.startswith(

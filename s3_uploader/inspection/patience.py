@@ -1,0 +1,55 @@
+"""How a spool stands, also where its disk does not answer: a look that takes too long is left, and says that."""
+
+from __future__ import annotations
+
+import threading
+
+from s3_uploader.config.schema import Config
+from s3_uploader.core.control import Clock
+from s3_uploader.core.errors import SpoolError, StateError
+from s3_uploader.core.text import counted, shown_name
+from s3_uploader.health.diagnosis import diagnose
+from s3_uploader.health.observations import Observations
+from s3_uploader.inspection.status import SpoolStatus, standing_of
+
+PATIENCE_SECONDS = 15.0
+"""A look takes a few seconds at the most, however large the spool is, as long as the disk answers."""
+
+
+def standing_in_time(config: Config, *, clock: Clock, seconds: float = PATIENCE_SECONDS) -> SpoolStatus:
+    """Look at everything once, for so long at the most.
+
+    A thread that waits for a disk cannot be ended; it is left, and ends with the process.
+    """
+    found: list[SpoolStatus | BaseException] = []
+
+    def look() -> None:
+        try:
+            found.append(standing_of(config, clock=clock))
+        except BaseException as error:
+            found.append(error)
+
+    thread = threading.Thread(target=look, name="look", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not found:
+        return _without_answer(config, clock, seconds)
+    if isinstance(found[0], BaseException):
+        raise found[0]
+    return found[0]
+
+
+def _without_answer(config: Config, clock: Clock, seconds: float) -> SpoolStatus:
+    now = clock.now()
+    error = SpoolError(
+        f"the disk of {shown_name(config.base_dir)} has not answered for {counted(round(seconds), 'second')}",
+        hint="Look at the mount, the disk (dmesg) or the server of a network file system; runs hang there too.",
+    )
+    return SpoolStatus(
+        now=now,
+        base_dir=config.base_dir,
+        problems=diagnose(Observations(now=now, base_dir=config.base_dir, prevented=error)),
+        spool_error=error,
+        # Where it lies depends on where the spool really is.
+        ledger_error=StateError("The ledger was not looked for."),
+    )

@@ -1,0 +1,39 @@
+"""A spool whose disk does not answer: somebody who asks how it stands is told that, within seconds."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from s3_uploader import config
+from s3_uploader.core.control import Clock
+from s3_uploader.core.errors import SpoolError
+from s3_uploader.core.model import Cause, Severity
+from s3_uploader.inspection import patience
+
+
+def test_a_look_that_does_not_end_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is what is wrong, and nothing else is claimed to be known."""
+    forever = threading.Event()
+    monkeypatch.setattr(patience, "standing_of", lambda config, clock: forever.wait())
+    configuration = config.from_mapping({"base_dir": str(tmp_path), "bucket": "bucket"}, source="test")
+    found = patience.standing_in_time(configuration, clock=Clock(), seconds=0.05)
+    forever.set()
+    (problem,) = found.problems
+    assert (problem.cause, problem.severity) == (Cause.UNREADABLE, Severity.ERROR)
+    assert f"the disk of {tmp_path} has not answered" in problem.sentence
+    assert found.ledger_error is not None
+
+
+def test_what_goes_wrong_while_looking_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the look is that of who asked."""
+
+    def fail(config: object, clock: Clock) -> None:
+        raise SpoolError("no")
+
+    monkeypatch.setattr(patience, "standing_of", fail)
+    configuration = config.from_mapping({"base_dir": str(tmp_path), "bucket": "bucket"}, source="test")
+    with pytest.raises(SpoolError, match="no"):
+        patience.standing_in_time(configuration, clock=Clock())
