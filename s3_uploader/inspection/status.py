@@ -19,9 +19,11 @@ from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import NotMounted, SpoolError, StateError
 from s3_uploader.core.model import Candidate, Left, Problem, Strangers, Totals
 from s3_uploader.core.text import shown_name, shown_text
-from s3_uploader.health.diagnosis import FUTURE_SECONDS, LONG_OPEN_SECONDS, LONG_READY_SECONDS, diagnose, next_start
+from s3_uploader.health.diagnosis import diagnose
+from s3_uploader.health.left_files import FUTURE_SECONDS, LONG_OPEN_SECONDS, LONG_READY_SECONDS
 from s3_uploader.health.notices import MEMORY_PREFIX, Seen, hung_of, not_finished
 from s3_uploader.health.observations import FullDisk, FutureFiles, HolderSeen, Observations, OpenFileSeen, ReadyFiles
+from s3_uploader.health.run_history import next_start
 from s3_uploader.inspection.preview import look
 from s3_uploader.ledger import FailingRow, Ledger, LedgerReader, RunRow
 from s3_uploader.ledger.state_directory import ledger_path

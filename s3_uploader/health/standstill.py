@@ -1,0 +1,184 @@
+"""Why nothing is shipped: the destination, the disk, the ledger, a run that hangs, runs that do not come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import takewhile
+
+from s3_uploader.core.causes import meaning_of
+from s3_uploader.core.counters import RunEnd
+from s3_uploader.core.errors import SpoolError, StateError, UploaderError
+from s3_uploader.core.model import Cause, Problem, Severity
+from s3_uploader.core.text import shown_duration, shown_name, shown_text
+from s3_uploader.health.observations import Observations
+from s3_uploader.health.run_history import alike_since, did_not_end, finished, last_moment, pace_of
+from s3_uploader.health.wording import problem, remedy_of
+from s3_uploader.ledger.rows import RunRow
+
+OWN_DISK = frozenset(("DiskFull", "CannotMove"))
+_PASSING_SECONDS = 600.0
+"""Seconds for which a destination may be out of reach before that counts as stuck: a router restarts in less."""
+_DEAD_RUNS = 3
+"""Runs in a row that did not come to their end until that is no accident."""
+_LATE_FACTOR = 3.0
+_LATE_SECONDS = 600.0
+_ELSEWHERE = " If there were runs, they have another state directory: name it with state_dir in the configuration."
+
+
+def prevented(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
+    """No run can begin."""
+    error = facts.prevented
+    if error is not None:
+        yield problem(
+            _cause_of_prevented(error),
+            shown_text(error.message),
+            severity=Severity.ERROR,
+            then="Each run tries again and ships nothing until then.",
+            remedy=error.hint,
+            # A run that could not begin leaves no row; so it has been like this since the last that could, or a little
+            # less.
+            since=last_moment(runs),
+            path=facts.base_dir if isinstance(error, SpoolError) else None,
+        )
+
+
+def _cause_of_prevented(error: UploaderError) -> Cause:
+    if isinstance(error, SpoolError):
+        return Cause.UNREADABLE
+    code = error.code if isinstance(error, StateError) else ""
+    return {"DiskFull": Cause.DISK_FULL, "Denied": Cause.UNREADABLE}.get(code, Cause.NOT_RUN)
+
+
+def full(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
+    """A disk that must be written to has no room."""
+    for disk in facts.full:
+        is_state = disk.purpose == "state directory"
+        kept = "what cannot be recorded is not deleted" if is_state else "what cannot be moved stays in the spool"
+        first = min((kind.first_failed_at for kind in facts.failing if kind.code in OWN_DISK), default=None)
+        yield problem(
+            Cause.DISK_FULL,
+            f"the disk of the {disk.purpose} {shown_name(disk.directory)} {disk.why}",
+            severity=Severity.ERROR,
+            then=f"Each run tries again; {kept}.",
+            remedy=f"Make room in {shown_name(disk.directory)}.",
+            since=last_moment(runs) if is_state else first,
+            path=disk.directory,
+        )
+
+
+def abandoned(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
+    """The last run came to nothing: for its destination, or for the ledger."""
+    ended = finished(runs)
+    if not ended:
+        return
+    last = ended[0]
+    since = alike_since(ended, lambda row: row.ended_by == last.ended_by)
+    if last.ended_by == RunEnd.DESTINATION.value:
+        yield _unusable(facts, last, since)
+    elif last.ended_by == RunEnd.DESTINATION_BUSY.value and facts.now - since > _PASSING_SECONDS:
+        yield problem(
+            Cause.DESTINATION,
+            f"the destination has been busy all the time: {shown_text(last.message)}",
+            severity=Severity.ERROR,
+            then="Each run tries again.",
+            remedy="Look at who holds the destination's lock; set lock_stale_seconds to have old ones removed.",
+            since=since,
+        )
+    elif last.ended_by == RunEnd.STATE.value:
+        yield problem(
+            Cause.DISK_FULL,
+            f"the ledger could not be written: {shown_text(last.message)}",
+            severity=Severity.ERROR,
+            then="Each run tries again; what cannot be recorded is not deleted.",
+            since=since,
+        )
+
+
+def _unusable(facts: Observations, last: RunRow, since: float) -> Problem:
+    meaning = meaning_of(last.code)
+    what = {
+        Cause.CREDENTIALS: "the destination refuses the credentials",
+        Cause.CLOCK: "this machine's clock is wrong, so that the destination refuses every request",
+        Cause.DISK_FULL: "the destination's disk is full",
+    }.get(meaning.cause, "the destination cannot be used")
+    passing = meaning.passes and facts.now - since < _PASSING_SECONDS
+    return problem(
+        meaning.cause,
+        f"{what}: {shown_text(last.message)}",
+        severity=Severity.WARNING if passing else Severity.ERROR,
+        then="Each run tries again; all files are kept until one succeeds.",
+        remedy=meaning.remedy,
+        since=since,
+    )
+
+
+def hung(facts: Observations) -> Iterator[Problem]:
+    """Another run has had the spool for too long."""
+    holder = facts.holder
+    if holder is None or holder.since is None:
+        return
+    held = facts.now - holder.since
+    is_working = holder.shipped_at is not None and facts.now - holder.shipped_at < facts.hung_after
+    if held > facts.hung_after and not is_working:
+        doing = f"; it is {holder.state}" if holder.state else ""
+        yield problem(
+            Cause.HUNG_RUN,
+            f"another run has had the spool for {shown_duration(held)} and ships nothing: {holder.words}{doing}",
+            severity=Severity.ERROR,
+            then="Every other run steps aside as long as that one has the spool.",
+            since=holder.since,
+        )
+
+
+def not_run(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
+    """No run has come for longer than they used to."""
+    if facts.holder is not None or facts.is_watched or facts.prevented is not None:
+        return
+    last = last_moment(runs)
+    if last is None:
+        if not facts.waiting:
+            return
+        sentence = "no run is recorded in this ledger, and files wait"
+    else:
+        pace = pace_of(runs[:50])
+        # After a few runs there is no telling when the next is due.
+        if pace is None or facts.now - last <= _LATE_FACTOR * pace.seconds + _LATE_SECONDS:
+            return
+        ago, usual = shown_duration(facts.now - last), shown_duration(pace.seconds)
+        before = (
+            f"they used to come every {usual}" if pace.is_steady else f"there were never more than {usual} between two"
+        )
+        sentence = f"the last run was {ago} ago, and {before}"
+    yield problem(
+        Cause.NOT_RUN,
+        sentence,
+        severity=Severity.WARNING if facts.waiting == 0 or last is None else Severity.ERROR,
+        then="Nothing, until something starts a run.",
+        remedy=remedy_of(Cause.NOT_RUN) + (_ELSEWHERE if last is None else ""),
+        since=last,
+    )
+
+
+def dying(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
+    """Runs are killed, one after the other."""
+    if facts.holder is not None or facts.prevented is not None:
+        return
+    dead = list(takewhile(did_not_end, runs))
+    if len(dead) < _DEAD_RUNS:
+        return
+    since = dead[-1].started_at
+    before = next(iter(finished(runs[len(dead) :])), None)
+    if before is not None and before.finished_at is not None:
+        # Where several share a spool the others may well be at work.
+        if before.finished_at > since:
+            return
+        since = before.finished_at
+    is_harmless = facts.waiting == 0 or any(row.shipped for row in dead)
+    yield problem(
+        Cause.NOT_RUN,
+        f"no run has come to its end: the last {len(dead):,} were killed or interrupted",
+        severity=Severity.WARNING if is_harmless else Severity.ERROR,
+        then="Each run begins anew, and ships what it can until it is ended.",
+        remedy="Look at what ends them: the kernel's log (out of memory), the journal (time-outs), a power supply.",
+        since=since,
+    )

@@ -1,0 +1,68 @@
+"""A problem in words: the remedy of each cause, the file that is meant, how many there are."""
+
+from __future__ import annotations
+
+from s3_uploader.core.model import Cause, Problem, Severity
+from s3_uploader.core.text import counted, shown_name
+from s3_uploader.health.observations import Observations
+
+_REMEDY = {
+    Cause.CREDENTIALS: "Renew or correct them; `check` tells which right is missing.",
+    Cause.DESTINATION: "Look at the network and at the destination; `check` tries each step.",
+    Cause.DISK_FULL: "Make room there, or make it writable for the user that runs this program.",
+    Cause.CLOCK: "Set this machine's clock and let it be kept right (NTP).",
+    Cause.FAILING_FILE: "Look at the file and at its message; `run --retry` tries it at once.",
+    Cause.CONFLICT: "Compare both. If the local file is right set on_conflict to overwrite, if both are to keep-both.",
+    Cause.OPEN_WRITER: "Let the program that writes it close it, or end that program.",
+    Cause.HUNG_RUN: "Look at what that process waits for; if it does nothing, end it: the next run finishes its work.",
+    Cause.UNREADABLE: "Let the user that runs this program read the files and write their directories.",
+    Cause.NOT_RUN: "Look at the timer, at cron or at the service that starts the runs.",
+    Cause.FALLING_BEHIND: "Give runs more time (max_runtime_seconds), a faster line, or look at what is slow.",
+}
+
+
+def problem(
+    cause: Cause,
+    sentence: str,
+    *,
+    severity: Severity = Severity.WARNING,
+    then: str,
+    remedy: str = "",
+    since: float | None,
+    path: str | None = None,
+    files: int = 0,
+) -> Problem:
+    """A problem, with the remedy of its cause unless a better one is known.
+
+    :param then: what the program will do by itself.
+    """
+    return Problem(
+        cause=cause,
+        severity=severity,
+        sentence=sentence,
+        next=then,
+        remedy=remedy or remedy_of(cause),
+        since=since,
+        path=path,
+        files=files,
+    )
+
+
+def remedy_of(cause: Cause) -> str:
+    """What a person can do about a cause in general."""
+    return _REMEDY.get(cause, "")
+
+
+def absolute(facts: Observations, path: str) -> str:
+    """The absolute path of a file of the spool."""
+    return f"{facts.base_dir.rstrip('/')}/{path}"
+
+
+def shown(facts: Observations, path: str) -> str:
+    """The same in its printable form."""
+    return shown_name(absolute(facts, path))
+
+
+def others(files: int) -> str:
+    """How many files there are beside the one that is named."""
+    return f" ({counted(files - 1, 'other file')} too)" if files > 1 else ""

@@ -1,0 +1,195 @@
+"""Why nothing is shipped: each cause, since when, and what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from s3_uploader.core.errors import SpoolError, StateError
+from s3_uploader.core.model import Cause, Severity
+from s3_uploader.health.diagnosis import diagnose, hung_after
+from s3_uploader.health.observations import FullDisk, HolderSeen
+from s3_uploader.health.run_history import pace_of
+from tests.health_values import NOW, abandoned, facts, only, run_row
+
+
+class TestDestination:
+    @pytest.mark.parametrize(
+        ("code", "cause"),
+        [
+            ("ExpiredToken", Cause.CREDENTIALS),
+            ("AccessDenied", Cause.CREDENTIALS),
+            ("NoCredentials", Cause.CREDENTIALS),
+            ("RequestTimeTooSkewed", Cause.CLOCK),
+            ("NoSuchBucket", Cause.DESTINATION),
+            ("NameResolutionFailed", Cause.DESTINATION),
+            ("530", Cause.CREDENTIALS),
+            ("ENOSPC", Cause.DISK_FULL),
+            ("EDQUOT", Cause.DISK_FULL),
+            ("QuotaExceeded", Cause.DISK_FULL),
+            ("XMinioStorageFull", Cause.DISK_FULL),
+            ("452", Cause.DISK_FULL),
+            ("552", Cause.DISK_FULL),
+        ],
+    )
+    def test_each_error_has_its_cause(self, code: str, cause: Cause) -> None:
+        """The cause comes from the error's code; it is so since the first of the runs in a row that ended like that."""
+        runs = [abandoned(ago, code) for ago in (30, 90, 3600)] + [run_row(7200), abandoned(9000, code)]
+        problem = only(diagnose(facts(runs=runs)))
+        assert problem.cause is cause
+        assert problem.severity is Severity.ERROR
+        assert problem.since == NOW - 3600
+        assert code in problem.sentence
+
+    def test_a_run_in_between_does_not_hide_it(self) -> None:
+        """A run that is at work, or was killed, says nothing: the last one that ended does."""
+        runs = [run_row(5, finished_at=None, exit_code=None, ended_by=""), abandoned(30, "ExpiredToken")]
+        assert only(diagnose(facts(runs=runs))).cause is Cause.CREDENTIALS
+
+    def test_a_short_outage_is_no_alarm(self) -> None:
+        """A network that is gone for some minutes is a warning, and an error if it stays away."""
+        assert only(diagnose(facts(runs=[abandoned(30, "ConnectionFailed")]))).severity is Severity.WARNING
+        runs = [abandoned(ago, "ConnectionFailed") for ago in (30, 300, 900)]
+        assert only(diagnose(facts(runs=runs))).severity is Severity.ERROR
+
+    def test_busy(self) -> None:
+        """A destination that somebody else holds is a problem once it has been so for long."""
+        busy = {"ended_by": "destination busy", "message": "it is locked"}
+        assert diagnose(facts(runs=[run_row(30, **busy)])) == ()
+        runs = [run_row(30, **busy), run_row(400, **busy), run_row(1000, **busy), run_row(2000)]
+        problem = only(diagnose(facts(runs=runs)))
+        assert (problem.cause, problem.since) == (Cause.DESTINATION, NOW - 1000)
+
+    @pytest.mark.parametrize(
+        ("code", "cause", "severity", "words"),
+        [
+            ("NoSuchBucket", Cause.DESTINATION, Severity.ERROR, "bucket"),
+            ("InvalidStorageClass", Cause.DESTINATION, Severity.ERROR, "setting"),
+            ("AccessControlListNotSupported", Cause.DESTINATION, Severity.ERROR, "setting"),
+            ("AuthorizationHeaderMalformed", Cause.DESTINATION, Severity.ERROR, "region"),
+            ("InvalidAccessKeyId", Cause.CREDENTIALS, Severity.ERROR, "Renew"),
+            ("SignatureDoesNotMatch", Cause.CREDENTIALS, Severity.ERROR, "Renew"),
+            ("ExpiredToken", Cause.CREDENTIALS, Severity.ERROR, "Renew"),
+            ("CredentialsUnavailable", Cause.CREDENTIALS, Severity.ERROR, "what gives this machine its credentials"),
+            ("CredentialsTimeout", Cause.CREDENTIALS, Severity.ERROR, "what gives this machine its credentials"),
+            ("RequestTimeTooSkewed", Cause.CLOCK, Severity.ERROR, "clock"),
+            ("ConnectionFailed", Cause.DESTINATION, Severity.WARNING, "network"),
+            ("TlsFailed", Cause.DESTINATION, Severity.ERROR, "certificate"),
+            ("530", Cause.CREDENTIALS, Severity.ERROR, "Renew"),
+            ("550", Cause.DESTINATION, Severity.ERROR, "rights"),
+            ("AwsConfiguration", Cause.DESTINATION, Severity.ERROR, "setting"),
+        ],
+    )
+    def test_what_is_said_of_a_code(self, code: str, cause: Cause, severity: Severity, words: str) -> None:
+        """What does not pass by itself is stuck at once, and the advice is about that and nothing else."""
+        problem = only(diagnose(facts(runs=[abandoned(30, code)])))
+        assert (problem.cause, problem.severity) == (cause, severity)
+        assert words in problem.remedy
+
+
+class TestRuns:
+    def test_hung(self) -> None:
+        """A lock that is held for too long by a run that ships nothing is named with its holder."""
+        holder = HolderSeen(words="process 7", since=NOW - 4000, state="stopped")
+        problem = only(diagnose(facts(holder=holder)))
+        assert (problem.cause, problem.since) == (Cause.HUNG_RUN, NOW - 4000)
+        assert "process 7; it is stopped" in problem.sentence
+
+    def test_a_long_run_that_ships_does_not_hang(self) -> None:
+        """A run that has shipped something lately is at work, however long it takes."""
+        assert diagnose(facts(holder=HolderSeen(words="p", since=NOW - 4000, shipped_at=NOW - 10))) == ()
+        assert diagnose(facts(holder=HolderSeen(words="p", since=NOW - 400))) == ()
+        assert diagnose(facts(holder=HolderSeen(words="p", since=None))) == ()
+
+    def test_the_time_budget_says_when_a_run_hangs(self) -> None:
+        """With a time budget a run hangs when that is over for some minutes."""
+        assert hung_after(max_runtime_seconds=60, drain_seconds=20) == 380
+        assert hung_after(max_runtime_seconds=None, drain_seconds=20) == 3600
+
+    def test_not_run(self) -> None:
+        """No run for much longer than usual is an error where files wait, and a warning where none do."""
+        runs = [run_row(5000 + 60 * number) for number in range(5)]
+        problem = only(diagnose(facts(runs=runs, waiting=1)))
+        assert (problem.cause, problem.severity, problem.since) == (Cause.NOT_RUN, Severity.ERROR, NOW - 4999)
+        assert only(diagnose(facts(runs=runs, waiting=0))).severity is Severity.WARNING
+        assert only(diagnose(facts(runs=[], waiting=1))).since is None
+
+    def test_one_run_has_no_pace(self) -> None:
+        """After a few runs by hand nobody knows when the next is due: after hours it is not called late."""
+        for runs in (
+            [50_000],
+            [50_000, 50_060],
+            [50_000, 50_060, 50_120, 50_500],
+            [50_000, 50_030, 51_000, 58_000, 58_009],
+        ):
+            assert diagnose(facts(runs=list(map(run_row, runs)), waiting=1)) == ()
+
+    def test_runs_without_a_rhythm_are_missed_too(self) -> None:
+        """Where runs have come for a day, however unevenly, one is missed after a few times the longest gap."""
+        hours = [5, 6, 6.1, 9, 9.5, 12, 15, 15.2, 20, 24, 28, 30]
+        (problem,) = diagnose(facts(now=NOW + 10 * 3600, runs=[run_row(each * 3600) for each in hours], waiting=1))
+        assert problem.cause is Cause.NOT_RUN
+        assert "there were never more than 5 h between two" in problem.sentence
+        assert diagnose(facts(runs=[run_row(each * 3600) for each in hours], waiting=1)) == ()
+
+    @pytest.mark.parametrize("end", [{"finished_at": None, "ended_by": ""}, {"ended_by": "signal", "exit_code": 143}])
+    def test_runs_that_die(self, end: dict[str, Any]) -> None:
+        """Where run after run is killed, or sent a signal, that is so since the last that came to its end."""
+        dead = [run_row(ago, **end) for ago in (30, 90, 150)]
+        ticks = run_row(5000, ticks=80, finished_at=NOW - 210)
+        problem = only(diagnose(facts(runs=[*dead, ticks], waiting=3)))
+        assert (problem.cause, problem.severity, problem.since) == (Cause.NOT_RUN, Severity.ERROR, NOW - 210)
+        assert "the last 3 were killed or interrupted" in problem.sentence
+        assert only(diagnose(facts(runs=dead))).since == NOW - 150
+        assert only(diagnose(facts(runs=dead, waiting=0))).severity is Severity.WARNING
+        assert diagnose(facts(runs=[*dead[:2], ticks], waiting=3)) == ()
+
+    def test_runs_that_are_not_over(self) -> None:
+        """Runs that others have begun meanwhile, or that have the spool now, are not dead ones."""
+        begun = [run_row(ago, finished_at=None) for ago in (30, 90, 150)]
+        assert diagnose(facts(runs=[*begun, run_row(600, finished_at=NOW)])) == ()
+        assert diagnose(facts(runs=begun, holder=HolderSeen(words="p", since=NOW - 5))) == ()
+
+    def test_some_is_shipped_before_the_end(self) -> None:
+        """Runs that are interrupted after they have shipped something are no standstill."""
+        runs = [run_row(ago, ended_by="signal", shipped=5) for ago in (30, 90, 150)]
+        assert only(diagnose(facts(runs=runs, waiting=3))).severity is Severity.WARNING
+
+    def test_what_is_usual_comes_from_the_ledger(self) -> None:
+        """Runs once a day are not late after an hour; rows of ticks tell their pace too."""
+        day = 86400.0
+        assert diagnose(facts(runs=[run_row(day), run_row(2 * day), run_row(3 * day)], waiting=1)) == ()
+        pace = pace_of([run_row(660, ticks=11, finished_at=NOW - 60)])
+        assert pace is not None
+        assert pace.seconds == 60
+        assert pace_of([run_row(5)]) is None
+
+    def test_a_run_at_work_is_not_missing(self) -> None:
+        """While a run has the lock nobody misses the next one."""
+        assert diagnose(facts(runs=[run_row(50_000)], waiting=1, holder=HolderSeen(words="p", since=NOW - 5))) == ()
+
+
+class TestState:
+    def test_a_run_that_cannot_begin(self) -> None:
+        """What prevents a run is named, since the last run that was one."""
+        problem = only(diagnose(facts(prevented=StateError("it is full", code="DiskFull"))))
+        assert (problem.cause, problem.since) == (Cause.DISK_FULL, NOW - 29)
+        problem = only(diagnose(facts(prevented=SpoolError("it is gone"))))
+        assert (problem.cause, problem.path) == (Cause.UNREADABLE, "/spool")
+
+    def test_not_everything_is_a_full_disk(self) -> None:
+        """A ledger that this user may not write to, or of a newer version, is no full disk."""
+        problem = only(diagnose(facts(prevented=StateError("it is another's", code="Denied"))))
+        assert (problem.cause, problem.path) == (Cause.UNREADABLE, None)
+        assert only(diagnose(facts(prevented=StateError("it is newer")))).cause is Cause.NOT_RUN
+
+    def test_a_full_disk(self) -> None:
+        """A full disk is named by its directory."""
+        problem = only(diagnose(facts(full=[FullDisk(purpose="state directory", directory="/state", why="is full")])))
+        assert (problem.cause, problem.path) == (Cause.DISK_FULL, "/state")
+
+    def test_a_ledger_that_could_not_be_written(self) -> None:
+        """A run that the ledger ended, if it could be noted at all."""
+        runs = [run_row(30, exit_code=1, ended_by="ledger unusable", message="full")]
+        assert only(diagnose(facts(runs=runs))).cause is Cause.DISK_FULL
