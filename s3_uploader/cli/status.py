@@ -13,8 +13,9 @@ from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import UploaderError
 from s3_uploader.core.model import Problem, Severity
 from s3_uploader.core.text import counted, shown_duration, shown_name, shown_size, shown_text
+from s3_uploader.inspection.at_work import AtWork
 from s3_uploader.inspection.patience import standing_in_time
-from s3_uploader.inspection.status import AtWork, SpoolStatus
+from s3_uploader.inspection.status import SpoolStatus
 from s3_uploader.ledger import FailingRow, RunRow
 from s3_uploader.spool.holder import Holder
 

@@ -1,0 +1,84 @@
+"""What is observed of a spool beside its ledger: files that are open, times in the future, disks that are full."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from s3_uploader.config.schema import Config, MoveTo
+from s3_uploader.core import procfs
+from s3_uploader.core.text import shown_name, shown_text
+from s3_uploader.health.left_files import LONG_OPEN_SECONDS
+from s3_uploader.health.notices import MEMORY_PREFIX, Seen, not_finished
+from s3_uploader.health.observations import FullDisk, FutureFiles, OpenFileSeen
+from s3_uploader.inspection.waiting import Waiting
+from s3_uploader.ledger import LedgerReader
+from s3_uploader.run.assembly import move_directory
+
+_FULL_BYTES = 64 * 1024
+
+
+def open_files(config: Config, waiting: Waiting | None, ledger: LedgerReader | None, now: float) -> list[OpenFileSeen]:
+    """Files that are not finished although they should be: those seen now, and those that runs have noticed."""
+    if waiting is None:
+        return []
+    before = {} if ledger is None else Seen.recalled(ledger.endpoint_memory(prefix=MEMORY_PREFIX)).not_finished
+    files = not_finished(waiting.not_finished, before, now=now)
+    seen = {shown_name(file.path) for file in files}
+    files += [
+        OpenFileSeen(path=path, since=since)
+        for path, since in before.items()
+        if path not in seen and _cannot_be_told(os.path.join(config.base_dir, path))
+    ]
+    if not files:
+        return []
+    oldest = min(files, key=lambda file: file.since)
+    if now - oldest.since > LONG_OPEN_SECONDS:
+        writers = procfs.writers_of(os.path.join(config.base_dir, oldest.path))
+        by = ", ".join(f"process {pid}: {shown_text(command)}" for pid, command in writers[:2])
+        files[files.index(oldest)] = msgspec.structs.replace(oldest, by=by)
+    return files
+
+
+def future_files(waiting: Waiting | None, ledger: LedgerReader | None) -> FutureFiles | None:
+    """Files from the future, seen now or by runs."""
+    if waiting is not None and waiting.future is not None:
+        return waiting.future
+    return None if ledger is None else Seen.recalled(ledger.endpoint_memory(prefix=MEMORY_PREFIX)).future
+
+
+def full_disks(config: Config, state_dir: str) -> list[FullDisk]:
+    """Those of the directories that a run writes to whose disks have no room."""
+    wanted = [("state directory", state_dir)] if state_dir else []
+    for purpose, policy in (("target of on_success", config.on_success), ("target of on_failure", config.on_failure)):
+        if isinstance(policy, MoveTo):
+            wanted.append((purpose, move_directory(policy)))
+    return [
+        FullDisk(purpose=purpose, directory=directory, why=why)
+        for purpose, directory in wanted
+        if (why := _why_no_room(directory))
+    ]
+
+
+def _cannot_be_told(path: str) -> bool:
+    """Whether a file is there of which only others can tell whether it is open: its owner and root."""
+    try:
+        return os.geteuid() not in (0, os.lstat(path).st_uid)
+    except OSError:
+        return False
+
+
+def _why_no_room(directory: str) -> str:
+    while not os.path.isdir(directory) and directory not in ("/", ""):
+        directory = os.path.dirname(directory)  # it is made when it is needed
+    try:
+        status = os.statvfs(directory)
+    except OSError:
+        return ""
+    if status.f_flag & os.ST_RDONLY:
+        return "is mounted read-only"
+    # Some file systems count no blocks, and some no inodes.
+    if status.f_blocks and status.f_bavail * status.f_frsize < _FULL_BYTES:
+        return "is full"
+    return "has no inodes left" if status.f_files and not status.f_favail else ""
