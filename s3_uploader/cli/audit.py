@@ -12,9 +12,11 @@ import msgspec
 
 from s3_uploader.cli.exit_codes import OK, SOME_FAILED, finish_output, to_whoever_reads
 from s3_uploader.cli.history import Selection
+from s3_uploader.cli.missing_shares import tell_of_missing_shares
 from s3_uploader.cli.output import print_json_line, print_lines, utc_time, zoned_time
 from s3_uploader.cli.settings import load
 from s3_uploader.config import Config
+from s3_uploader.config.share import whole
 from s3_uploader.core.text import counted, shown_duration, shown_name, shown_text
 from s3_uploader.inspection.audit import Audit, Discrepancy, Kind, Summary
 from s3_uploader.inspection.audit.discrepancies import size_there
@@ -53,12 +55,13 @@ class AuditOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 def audit(config_file: str, selection: Selection, options: AuditOptions) -> int:
     """Print each finding and a summary; exit code 1 if anything is missing or different, or nothing was audited."""
-    configuration = load(config_file)
+    configuration = whole(load(config_file))
     began = time.monotonic()
     inventory = assembly.build_inventory(configuration, notice=lambda level, sentence: _note(sentence))
     # It outlives its spool: without --spool the ledger can be audited when base_dir is gone.
     path = ledger_path(configuration, environ=os.environ)
     told: list[Discrepancy] = []
+    tell_of_missing_shares(path)
     try:
         with Snapshot(path, destination=inventory.name) as snapshot:
             summary = _audited(configuration, inventory, snapshot, selection, options, told)

@@ -14,7 +14,7 @@ from s3_uploader.cli.deployment_commands import completion, init, units
 from s3_uploader.cli.exit_codes import USAGE, Form, finish_output, guarded
 from s3_uploader.cli.failing_commands import forget
 from s3_uploader.cli.names import COMMANDS, COMPLETION_VARIABLE
-from s3_uploader.cli.options import configurations, configured, several_configured
+from s3_uploader.cli.options import configurations, configured, several_configured, shared
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -71,6 +71,7 @@ def group() -> None:
 
 @group.command(short_help="Ship what is ready, once.")
 @several_configured
+@shared
 @click.option("--dry-run", is_flag=True, help="Say what would be shipped and what would be left, and do nothing.")
 @click.option("--progress/--no-progress", default=None, help="Show a progress bar. Default: on a terminal only.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
@@ -124,6 +125,7 @@ def run(
 
 @group.command(short_help="Ship files as they appear, until told to stop.")
 @several_configured
+@shared
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.1),

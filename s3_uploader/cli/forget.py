@@ -13,6 +13,7 @@ from s3_uploader.core.errors import UsageProblem
 from s3_uploader.core.text import counted, shown_name
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.state_directory import ledger_path
+from s3_uploader.ledger.together import ledgers_of_shares
 
 _CHUNK = 500
 
@@ -28,16 +29,19 @@ def forget(config_file: str, paths: Sequence[str], *, everything: bool, as_json:
     wanted = [_relative(path, configuration.base_dir) for path in paths]
     found: list[str] = []
     unused = set(wanted)
-    ledger_file = ledger_path(configuration)
-    if os.path.exists(ledger_file):
+    path = ledger_path(configuration)
+    for ledger_file in filter(os.path.exists, (path, *ledgers_of_shares(path).values())):
         with Ledger.open(ledger_file) as ledger:
+            here: list[str] = []
             for row in ledger.failing_rows():
                 matching = [pattern for pattern in wanted if _matches(row.path, pattern)]
                 unused -= set(matching)
                 if matching or everything:
-                    found.append(row.path)
-            for begin in range(0, len(found), _CHUNK):
-                ledger.forget_failed(found[begin : begin + _CHUNK])
+                    here.append(row.path)
+            for begin in range(0, len(here), _CHUNK):
+                ledger.forget_failed(here[begin : begin + _CHUNK])
+            found += here
+    found = list(dict.fromkeys(found))
     if as_json:
         print_json({"forgotten": found, "not_failing": sorted(unused)})
     else:

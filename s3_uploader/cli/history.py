@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from s3_uploader.cli.missing_shares import tell_of_missing_shares
 from s3_uploader.cli.output import (
     local_time,
     print_json_line,
@@ -29,8 +30,9 @@ from s3_uploader.cli.times import parse_time
 from s3_uploader.core.errors import UsageProblem
 from s3_uploader.core.model import FailureBucket
 from s3_uploader.core.text import counted, shown_duration, shown_name, shown_size, shown_text
-from s3_uploader.ledger import FailingRow, HistoryTotals, Ledger, LedgerReader, RunRow, ShippedRow, matches
+from s3_uploader.ledger import FailingRow, HistoryTotals, LedgerReader, RunRow, ShippedRow, matches
 from s3_uploader.ledger.state_directory import ledger_path
+from s3_uploader.ledger.together import open_together
 
 SHIPPED_FIELDS = (
     "shipped_at", "path", "destination", "key", "size", "data_time", "modified_at", "seconds", "proof", "checksum",
@@ -87,7 +89,8 @@ def history(config_file: str, selection: Selection, *, failed: bool, totals: str
     configuration = load(config_file)
     # The ledger outlives its spool: history must be readable when base_dir is gone.
     path = ledger_path(configuration, environ=os.environ)
-    with Ledger.open_readonly(path) as ledger:
+    with open_together(path) as ledger:
+        tell_of_missing_shares(ledger)
         if failed:
             _print_failed(ledger, selection, form)
         elif totals is not None:

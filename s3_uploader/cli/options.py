@@ -42,6 +42,31 @@ _SET = click.option(
 )
 
 
+def _take_share(context: click.Context, option: click.Parameter, share: str | None) -> None:
+    from s3_uploader.cli.settings import set_share
+
+    if share is not None and not share.startswith("/"):
+        from s3_uploader.core.errors import UsageProblem
+        from s3_uploader.core.shares import parse
+
+        try:
+            parse(share)
+        except UsageProblem as problem:
+            raise click.BadParameter(str(problem), context, option) from None
+    set_share(share)
+
+
+shared = click.option(
+    "--share",
+    metavar="K/N",
+    expose_value=False,
+    callback=_take_share,
+    help="Ship only this part of the files: N runs, from 0/N to N-1/N and on any machines, ship all. /N takes K from "
+    "SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX.",
+)
+"""The option that says which share of the files a run ships."""
+
+
 def configured(command: Callable[..., int]) -> Callable[..., int]:
     """The argument CONFIG_FILE, and the option that says what comes over the file."""
     return click.argument("config_file", type=ConfigFile())(_SET(command))

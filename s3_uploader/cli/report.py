@@ -8,6 +8,7 @@ import time
 
 import msgspec
 
+from s3_uploader.cli.missing_shares import tell_of_missing_shares
 from s3_uploader.cli.output import json_bytes, with_source
 from s3_uploader.cli.settings import load
 from s3_uploader.cli.times import parse_time
@@ -16,8 +17,8 @@ from s3_uploader.core.files import replace_file
 from s3_uploader.core.text import shown_name
 from s3_uploader.inspection.report.data import gather
 from s3_uploader.inspection.report.page import page
-from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.state_directory import ledger_path
+from s3_uploader.ledger.together import open_together
 from s3_uploader.run.assembly import build_store
 
 STANDARD_OUTPUT = "-"
@@ -35,7 +36,8 @@ def report(config_file: str, *, output: str | None, since: str | None, until: st
         raise UsageProblem("The report's time ends before it begins.", hint="Let --since be earlier than --until.")
     store = build_store(configuration, notice=lambda level, sentence: None, memory=None)
     # The ledger outlives its spool: the report must be there when base_dir is gone.
-    with Ledger.open_readonly(ledger_path(configuration, environ=os.environ)) as ledger:
+    with open_together(ledger_path(configuration, environ=os.environ)) as ledger:
+        tell_of_missing_shares(ledger)
         numbers = gather(
             ledger,
             base_dir=configuration.base_dir,

@@ -15,6 +15,7 @@ from s3_uploader import config
 from s3_uploader.cli import terminal
 from s3_uploader.cli.exit_codes import Form, guarded
 from s3_uploader.cli.settings import load
+from s3_uploader.config.share import resolved, share_name, unasked
 from s3_uploader.core.control import Clock, StopRequest
 from s3_uploader.core.events import Emit, Measure, Notice, RunMeasured, fan_out
 from s3_uploader.monitoring.log import Log, Verbosity, stream_writer
@@ -87,8 +88,10 @@ def _run_several(config_files: Sequence[str], options: RunOptions) -> int:
             log = _log(options, name=named.name, explain_idle=False, stream=real)
             write = log.redirect(lambda text: None)
             log.redirect(lambda text: together.write(text, write))
+            configuration = resolved(named.config)
+            tell_of_share(named.config, configuration, log)
             return _run_loaded(
-                named.config,
+                configuration,
                 options,
                 log,
                 stop,
@@ -117,14 +120,24 @@ def _run_several(config_files: Sequence[str], options: RunOptions) -> int:
 
 
 def _run(config_file: str, options: RunOptions) -> int:
-    configuration = load(config_file)
+    given = load(config_file)
+    configuration = resolved(given)
     if options.dry_run:
         from s3_uploader.cli.dry_run import dry_run
 
         return dry_run(configuration, as_json=options.json_log)
     raise_descriptor_limit()
     with stop_on_signals() as stop:
-        return _run_loaded(configuration, options, _log(options), stop, progress=_wants_progress(options))
+        log = _log(options)
+        tell_of_share(given, configuration, log)
+        return _run_loaded(configuration, options, log, stop, progress=_wants_progress(options))
+
+
+def tell_of_share(given: config.Config, configuration: config.Config, emit: Emit) -> None:
+    """Say that a run ships a share of the files for which nobody has asked."""
+    sentence = unasked(given, configuration)
+    if sentence:
+        emit(Notice("warning", sentence))
 
 
 def _wants_progress(options: RunOptions) -> bool:
@@ -217,6 +230,7 @@ def subscribers(
         metrics_file=configuration.metrics_file,
         ping_url=configuration.ping_url,
         base_dir=configuration.base_dir,
+        share=share_name(configuration),
         before=before,
     )
     closers.append(monitoring.close)

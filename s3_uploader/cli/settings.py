@@ -10,6 +10,7 @@ from s3_uploader.cli.names import COMMANDS
 from s3_uploader.core.errors import ConfigError, UsageProblem
 
 _settings: tuple[str, ...] = ()
+_share: tuple[str, ...] = ()
 _foreign: frozenset[str] = frozenset()
 
 
@@ -20,9 +21,15 @@ def set_over_files(settings: Sequence[str]) -> None:
     _foreign = frozenset()
 
 
+def set_share(share: str | None) -> None:
+    """Take note of what ``--share`` says; it comes over ``--set``."""
+    global _share
+    _share = () if share is None else (f"share={share}",)
+
+
 def settings_given() -> tuple[str, ...]:
-    """What ``--set`` said."""
-    return _settings
+    """What ``--set`` said, and ``--share`` in the same form."""
+    return (*_settings, *_share)
 
 
 def load_together(config_files: Sequence[str]) -> None:
@@ -34,7 +41,7 @@ def load_together(config_files: Sequence[str]) -> None:
 def load(config_file: str) -> config.Config:
     """Read a configuration file; see :func:`s3_uploader.config.load`."""
     try:
-        return config.load(config_file, settings=_settings, foreign=_foreign)
+        return config.load(config_file, settings=settings_given(), foreign=_foreign)
     except ConfigError:
         if os.path.isdir(config_file):
             raise UsageProblem(

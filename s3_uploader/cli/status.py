@@ -15,6 +15,7 @@ from s3_uploader.core.model import Problem, Severity
 from s3_uploader.core.text import counted, shown_duration, shown_name, shown_size, shown_text
 from s3_uploader.inspection.at_work import AtWork
 from s3_uploader.inspection.patience import standing_in_time
+from s3_uploader.inspection.share_status import ShareStatus
 from s3_uploader.inspection.status import SpoolStatus
 from s3_uploader.ledger import FailingRow, RunRow
 from s3_uploader.spool.holder import Holder
@@ -77,6 +78,7 @@ def for_people(standing: SpoolStatus) -> list[str]:
         lines.append(f"  Next:  {problem.next}")
         lines.append(f"  To do: {shown_text(problem.remedy)}")
     lines += ["", f"Spool {shown_name(standing.base_dir)}", *_running_lines(standing)]
+    lines += _share_lines(standing)
     if standing.writers_unseen_on:
         lines.append(f"Writers on other hosts are not seen ({standing.writers_unseen_on}): two runs look at each file.")
     lines += ["", *_backlog_lines(standing)]
@@ -138,6 +140,24 @@ def _running_lines(standing: SpoolStatus) -> list[str]:
         lines.append(f"  The process is {at_work.doing}.")
     lines += [f"  {sentence}" for sentence in _progress(at_work, standing.now)]
     return lines
+
+
+def _share_lines(standing: SpoolStatus) -> list[str]:
+    """A line for each share."""
+    if not standing.shares:
+        return []
+    rows = []
+    for each in standing.shares:
+        last = each.last_run
+        if each.holder is not None:
+            doing = each.holder.described(now=standing.now)
+        elif last is None:
+            doing = "has not run"
+        else:
+            doing = shown_text(last.ended_by) or "did not finish, or is still running"
+        exit_code = "-" if last is None or last.exit_code is None else str(last.exit_code)
+        rows.append((f"  {each.share}", "-" if last is None else local_time(last.started_at), exit_code, doing))
+    return ["Shares:", *table(("  share", f"last run ({zone_name()})", "exit", "state"), rows, right=(2,))]
 
 
 def _progress(at_work: AtWork, now: float) -> list[str]:
@@ -242,6 +262,7 @@ def for_machines(standing: SpoolStatus) -> dict[str, Any]:
         "lock_holder": None if at_work is None else at_work.holder.described(now=standing.now),
         "running": None if at_work is None else _at_work_for_machines(at_work),
         "watched_by": None if standing.watcher is None else _process_for_machines(standing.watcher),
+        "shares": [_share_for_machines(share, standing.now) for share in standing.shares],
         "next_run_expected": utc_time(standing.next_run_at),
         "next_try": utc_time(min((row.next_try_at for row in standing.failing), default=None)),
         "backlog": []
@@ -268,6 +289,14 @@ def _problem_for_machines(problem: Problem) -> dict[str, Any]:
         "sentence": problem.sentence,
         "next": problem.next,
         "remedy": problem.remedy,
+    }
+
+
+def _share_for_machines(share: ShareStatus, now: float) -> dict[str, Any]:
+    return {
+        "share": str(share.share),
+        "last_run": None if share.last_run is None else _run_for_machines(share.last_run),
+        "lock_holder": None if share.holder is None else share.holder.described(now=now),
     }
 
 

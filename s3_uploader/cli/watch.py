@@ -12,14 +12,15 @@ import msgspec
 from s3_uploader import config
 from s3_uploader.cli import terminal
 from s3_uploader.cli.exit_codes import Form, guarded
-from s3_uploader.cli.run import raise_descriptor_limit, stop_on_signals
+from s3_uploader.cli.run import raise_descriptor_limit, stop_on_signals, tell_of_share
 from s3_uploader.cli.settings import load
+from s3_uploader.config.share import resolved, share_name
 from s3_uploader.core.control import StopRequest
-from s3_uploader.core.errors import StateError
+from s3_uploader.core.errors import ConfigError, StateError, UsageProblem
 from s3_uploader.core.events import Notice
 from s3_uploader.core.text import shown_name
 from s3_uploader.inspection.preview import measured_before
-from s3_uploader.ledger.state_directory import create_state_directory, ledger_path
+from s3_uploader.ledger.state_directory import create_state_directory, own_state_directory
 from s3_uploader.monitoring.log import Log, Verbosity
 from s3_uploader.monitoring.monitor import Monitoring
 from s3_uploader.run import assembly
@@ -111,6 +112,15 @@ def watch_one(
         log.flush_if_due()
         monitoring.beat()
 
+    def configured_share() -> config.Config:
+        given = load(config_file)
+        try:
+            configuration = resolved(given)
+        except UsageProblem as problem:
+            raise ConfigError(config_file, [f"share: {problem}"]) from None
+        tell_of_share(given, configuration, log)
+        return configuration
+
     def begin(configuration: config.Config) -> None:
         while withdraw:
             withdraw.pop()()
@@ -119,13 +129,14 @@ def watch_one(
             metrics_file=configuration.metrics_file,
             ping_url=configuration.ping_url,
             base_dir=configuration.base_dir,
+            share=share_name(configuration),
             before=lambda: measured_before(configuration),
         )
         log.flush()
         configured(configuration)
 
     loop = Watch(
-        lambda: load(config_file),
+        configured_share,
         emit=log,
         monitor=monitoring,
         measure=monitoring.measure,
@@ -166,7 +177,7 @@ def first_line(what: str) -> str:
 def _announce(configuration: config.Config) -> Callable[[], None]:
     """Let ``status`` know between two passes that the spool is watched."""
     try:
-        state_dir = os.path.dirname(ledger_path(configuration, environ=os.environ))
+        state_dir = own_state_directory(configuration, environ=os.environ)
         create_state_directory(state_dir)
     except StateError:  # each pass says so
         return lambda: None

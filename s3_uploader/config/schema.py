@@ -278,6 +278,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "several uploaders can share a spool."
         ),
     ] = None
+    share: Annotated[
+        Annotated[str, Meta(pattern="^[0-9]{0,5}/[0-9]{1,5}$")] | None,
+        Meta(
+            description="Which part of the files a run ships: `K/N`, or `/N` where a Slurm array or an indexed "
+            "Kubernetes job says which K. N runs side by side, on any machines, ship all of them. Default: all files."
+        ),
+    ] = None
     must_be_mount: Annotated[
         bool | None,
         Meta(

@@ -33,6 +33,8 @@ def contradictions(values: dict[str, Any]) -> Iterator[str]:
             yield f"{key}: holds a NUL character"
     if values.get("ping_url") is not None and not _PING.fullmatch(values["ping_url"]):
         yield "ping_url: must name a host, as in https://hc-ping.com/your-uuid, and hold no blanks"
+    if values.get("share") is not None:
+        yield from _share_problems(values["share"])
     on_success = values.get("on_success")
     if getattr(on_success, "attempts", 1) != 1:
         yield "on_success.attempts: is a key of on_failure only"
@@ -40,6 +42,14 @@ def contradictions(values: dict[str, Any]) -> Iterator[str]:
         yield "claim_dir: cannot be used with on_success: keep, since a file that was moved is not known again"
     yield from _compress_contradictions("compress", values.get("compress"))
     yield from (f"key_prefix: {problem}" for problem in _prefix_problems(values.get("key_prefix", "")))
+
+
+def _share_problems(share: str) -> Iterator[str]:
+    from s3_uploader.core.shares import MOST_SHARES
+
+    index, _, count = share.partition("/")
+    if not int(index or 0) < int(count) <= MOST_SHARES:
+        yield f"share: must be K/N with K from 0 to N - 1, and N at most {MOST_SHARES:,}, not {share}"
 
 
 def _compress_contradictions(key: str, compress: Any) -> Iterator[str]:

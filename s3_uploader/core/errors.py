@@ -84,6 +84,7 @@ class LockHeld(UploaderError):
     :param pid: its process, 0 if unknown.
     :param held_since: seconds since the epoch, ``None`` if unknown.
     :param is_stranger: who has it does not look like a run of this program.
+    :param is_refusal: it has a share of another division of the files, so that this is no run for which to wait.
     """
 
     def __init__(
@@ -94,12 +95,15 @@ class LockHeld(UploaderError):
         pid: int = 0,
         held_since: float | None = None,
         is_stranger: bool = False,
+        is_refusal: bool = False,
+        hint: str = "",
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, hint=hint)
         self.holder = holder
         self.pid = pid
         self.held_since = held_since
         self.is_stranger = is_stranger
+        self.is_refusal = is_refusal
 
 
 class EngineUnavailable(UploaderError):

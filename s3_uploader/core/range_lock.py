@@ -46,14 +46,19 @@ def unlock(descriptor: int, *, first: int, length: int, by_process: bool) -> Non
 
 def is_held(descriptor: int, *, first: int, length: int, by_process: bool) -> bool:
     """Whether anybody holds a lock in the range; takes none. What a process holds as its own it does not see."""
+    return in_the_way(descriptor, first=first, length=length, by_process=by_process) is not None
+
+
+def in_the_way(descriptor: int, *, first: int, length: int, by_process: bool) -> tuple[int, int] | None:
+    """First byte and length of a lock that somebody holds in the range; ``None`` if there is none. Takes none."""
     asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, first, length, 0)
     command = fcntl.F_GETLK if by_process or _WHOSE_OF_OPEN_FILE is None else _WHOSE_OF_OPEN_FILE
     try:
         answer = fcntl.fcntl(descriptor, command, asked)
     except OSError:
-        return False
-    kind: int = _FLOCK.unpack(answer)[0]
-    return kind != fcntl.F_UNLCK
+        return None
+    kind, _, start, size, _ = _FLOCK.unpack(answer)
+    return None if kind == fcntl.F_UNLCK else (start, size)
 
 
 def _set(descriptor: int, kind: int, first: int, length: int, by_process: bool) -> bool | None:

@@ -22,7 +22,7 @@ from s3_uploader.core.text import ended, shown_duration, shown_name
 from s3_uploader.health.observations import FutureFiles, HolderSeen, Observations, OpenFileSeen
 from s3_uploader.health.said import Said, Sayings
 from s3_uploader.ledger import LEDGER_NAME, Ledger, RunRow
-from s3_uploader.ledger.state_directory import ledger_path
+from s3_uploader.ledger.state_directory import own_ledger_path
 from s3_uploader.spool.holder import NOTE_NAME
 from s3_uploader.stores.base import Memory
 
@@ -235,7 +235,7 @@ def step_aside(config: Config, held: LockHeld, *, state_dir: str, now: float, em
 def prevented(config: Config, error: UploaderError, *, environ: Mapping[str, str], now: float) -> tuple[Problem, ...]:
     """What is wrong where a run could not begin."""
     runs = []
-    with contextlib.suppress(UploaderError), Ledger.open_readonly(ledger_path(config, environ=environ)) as ledger:
+    with contextlib.suppress(UploaderError), Ledger.open_readonly(own_ledger_path(config, environ=environ)) as ledger:
         runs = ledger.runs(limit=1)
     return _diagnose(Observations(now=now, base_dir=config.base_dir, runs=runs, prevented=error))
 
@@ -243,7 +243,7 @@ def prevented(config: Config, error: UploaderError, *, environ: Mapping[str, str
 def is_no_news(config: Config, error: UploaderError, *, environ: Mapping[str, str], now: float) -> bool:
     """Whether a run before has told not long ago why none can begin. Where that cannot be remembered it is news."""
     try:
-        path = ledger_path(config, environ=environ)
+        path = own_ledger_path(config, environ=environ)
         if not os.path.exists(path):
             return False
         with Ledger.open(path) as ledger:

@@ -15,6 +15,7 @@ from s3_uploader.spool.holder import Holder, holder_of
 from s3_uploader.spool.lock_file import LOCK_NAME
 
 _FILES_SHOWN = 3
+_LAST_RUNS = 20
 
 
 class AtWork(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,9 +49,10 @@ def at_work_on(place: Place, ledger: LedgerReader | None) -> AtWork | None:
     files = [path for path in opened if os.path.basename(path) != LOCK_NAME]
     shipped = None
     if ledger is not None:
-        runs = ledger.runs(limit=1)
-        if runs and runs[0].finished_at is None and runs[0].pid == holder.pid:
-            shipped = ledger.shipped_in(runs[0].id, since=runs[0].started_at)
+        # Of shares several runs are at work, and others have ended since this one began.
+        own = [run for run in ledger.runs(limit=_LAST_RUNS) if run.finished_at is None and run.pid == holder.pid]
+        if own:
+            shipped = ledger.shipped_in(own[0].id, since=own[0].started_at)
     return AtWork(
         holder=holder,
         is_alive=procfs.is_alive(holder.pid),

@@ -11,7 +11,7 @@ from s3_uploader.core.errors import UploaderError
 from s3_uploader.core.events import MOST_LOCATIONS, RunMeasured
 from s3_uploader.core.model import RunReport
 from s3_uploader.ledger import Ledger, LedgerReader, RunRow
-from s3_uploader.ledger.state_directory import ledger_path
+from s3_uploader.ledger.state_directory import own_ledger_path
 from s3_uploader.run.admission import Admission, Decision, survey
 from s3_uploader.run.assembly import SIGHTINGS, build_store
 from s3_uploader.run.place import Place, open_place
@@ -38,7 +38,7 @@ def count_ready(config: Config, *, clock: Clock, seconds: float) -> tuple[int, i
 def measured_before(config: Config) -> RunMeasured | None:
     """What the ledger knows of the runs so far; ``None`` if it cannot be read."""
     try:
-        with Ledger.open_readonly(ledger_path(config)) as ledger:
+        with Ledger.open_readonly(own_ledger_path(config)) as ledger:
             runs = ledger.runs(limit=1)
             return RunMeasured(
                 report=_report_of(runs[0], config) if runs else _no_report(config),

@@ -12,21 +12,25 @@ from collections.abc import Mapping
 import msgspec
 
 from s3_uploader.config.schema import Config
+from s3_uploader.config.share import whole
 from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import NotMounted, SpoolError, StateError
 from s3_uploader.core.model import Problem, Totals
-from s3_uploader.health.diagnosis import diagnose
+from s3_uploader.core.shares import Share
 from s3_uploader.health.notices import hung_of
 from s3_uploader.health.observations import Observations
 from s3_uploader.health.run_history import next_start
 from s3_uploader.inspection.at_work import AtWork, at_work_on, holder_seen
 from s3_uploader.inspection.observing import full_disks, future_files, open_files
+from s3_uploader.inspection.share_status import ShareStatus, problems_of, shares_of
 from s3_uploader.inspection.waiting import Waiting, waiting_in
-from s3_uploader.ledger import FailingRow, Ledger, LedgerReader, RunRow
+from s3_uploader.ledger import FailingRow, LedgerReader, RunRow
 from s3_uploader.ledger.state_directory import ledger_path
+from s3_uploader.ledger.together import open_together
 from s3_uploader.run.place import Place, open_place, verify_mounts
 from s3_uploader.spool.holder import Holder
 from s3_uploader.spool.removable import refuse_read_only
+from s3_uploader.spool.share_holders import holders_of_shares
 from s3_uploader.spool.sightings import foreign_file_system
 from s3_uploader.spool.watcher import watcher_of
 
@@ -45,6 +49,7 @@ class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     :param runs: the last runs, the latest first.
     :param next_run_at: when the next run is to be expected, by the pace so far; ``None`` if there is no telling.
     :param writers_unseen_on: the type of the spool's file system, if it does not tell of writers on other hosts.
+    :param shares: how the shares stand, where the last runs shipped shares.
     :param spool_error: why the spool cannot be looked at.
     :param ledger_error: why the ledger cannot be read.
     """
@@ -62,18 +67,20 @@ class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     totals: Totals = Totals()
     next_run_at: float | None = None
     writers_unseen_on: str = ""
+    shares: tuple[ShareStatus, ...] = ()
     spool_error: SpoolError | None = None
     ledger_error: StateError | None = None
 
 
 def standing_of(config: Config, *, clock: Clock, environ: Mapping[str, str] = os.environ) -> SpoolStatus:
-    """Look at everything once."""
+    """Look at everything once, of all shares together."""
+    config = whole(config)
     try:
         path = ledger_path(config, environ=environ)
     except StateError as error:
         return _with_ledger(config, None, "", error, clock)
     try:
-        with Ledger.open_readonly(path) as ledger:
+        with open_together(path) as ledger:
             return _with_ledger(config, ledger, path, None, clock)
     except StateError as error:
         return _with_ledger(config, None, path, error, clock)
@@ -84,9 +91,11 @@ def _with_ledger(
 ) -> SpoolStatus:
     now = clock.now()
     state_dir = os.path.dirname(path)
-    watcher = watcher_of(state_dir) if state_dir else None
+    watched = _watched_shares(ledger, state_dir)
+    watcher = (watcher_of(state_dir) if state_dir else None) or next(iter(watched.values()), None)
     spool = _look_at_spool(config, ledger, clock)
     waiting = spool.waiting
+    shares = shares_of(ledger, spool.shares_at_work, watched)
     totals = Totals() if ledger is None else ledger.totals()
     runs = [] if ledger is None else list(ledger.latest_runs(most=_RUNS_SHOWN * 10))
     facts = Observations(
@@ -112,7 +121,8 @@ def _with_ledger(
         now=now,
         base_dir=config.base_dir,
         ledger=path,
-        problems=diagnose(facts),
+        problems=problems_of(facts, ledger, shares),
+        shares=shares,
         at_work=spool.at_work,
         watcher=watcher,
         waiting=waiting,
@@ -127,10 +137,18 @@ def _with_ledger(
     )
 
 
+def _watched_shares(ledger: LedgerReader | None, state_dir: str) -> dict[Share, Holder]:
+    """Who watches which of the shares that have run last."""
+    shares = [each.share for each in shares_of(ledger, {})]
+    found = {share: watcher_of(os.path.join(state_dir, share.name)) for share in shares}
+    return {share: watcher for share, watcher in found.items() if watcher is not None}
+
+
 class _Spool(msgspec.Struct):
     """What a look at the spool itself has told, as far as it came."""
 
     at_work: AtWork | None = None
+    shares_at_work: dict[Share, Holder] = {}
     waiting: Waiting | None = None
     failing: list[FailingRow] = []
     failing_count: int = 0
@@ -144,6 +162,7 @@ def _look_at_spool(config: Config, ledger: LedgerReader | None, clock: Clock) ->
         with open_place(config) as place:
             spool.writers_unseen_on = foreign_file_system(place.root.descriptor)
             spool.at_work = at_work_on(place, ledger)
+            spool.shares_at_work = holders_of_shares(place.root.descriptor, place.common_state_dir)
             spool.waiting = waiting_in(place, ledger, clock)
             if ledger is not None:
                 spool.failing, spool.failing_count = _failing(place, ledger)

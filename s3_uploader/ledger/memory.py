@@ -22,6 +22,10 @@ class EndpointMemory:
         """What is known under ``key``, ``None`` if nothing is or it is too old."""
         return self._known.get(key)
 
+    def all(self) -> dict[str, str]:
+        """All that is known."""
+        return self._known.copy()
+
     def set(self, key: str, value: str) -> None:
         """Remember ``value`` under ``key``."""
         self._known[key] = value

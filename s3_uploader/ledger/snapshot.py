@@ -1,6 +1,7 @@
 """A copy of what an audit needs of the ledger, sorted by key, in a temporary file of its own.
 
-The ledger is read once, from end to end, and then let go of: an audit may take hours, and nobody is to wait for it.
+Where shares have ledgers of their own, all of them are copied into one. A ledger is read once, from end to end, and
+then let go of: an audit may take hours, and nobody is to wait for it.
 SQLite sorts in a few megabytes of memory and in temporary files (``SQLITE_TMPDIR``, ``TMPDIR``, ``/var/tmp``).
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from s3_uploader.ledger.pages import pages
 from s3_uploader.ledger.read_only import ReadOnlyDatabase
 from s3_uploader.ledger.rows import ShippedRow
 from s3_uploader.ledger.shipped import narrow
+from s3_uploader.ledger.together import ledgers_of_shares
 from s3_uploader.ledger.trouble import explained
 
 _PIECE = 1000
@@ -54,27 +56,51 @@ class SpoolFile(msgspec.Struct, frozen=True):
     note: str
 
 
-class Snapshot:
-    """What the ledger said when it was copied.
+class _Source:
+    """A ledger that is copied from."""
 
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.journal = journal_of(os.path.dirname(path))
+        # Whether it is a ledger, and one that this program and this user may read.
+        database = ReadOnlyDatabase(path)
+        self.is_unchanging = database.is_unchanging
+        database.close()
+        self.present: set[str] | None = None
+        """The columns that its files have."""
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nobody writes to it."""
+        if self.journal is not Journal.WAL:
+            return self.is_unchanging
+        return not any(os.path.exists(self.path + ending) for ending in ("-wal", "-shm", "-journal"))
+
+    @property
+    def address(self) -> str:
+        """Where SQLite finds it. Without a WAL nobody is writing, and it must not create one merely to read."""
+        quoted = os.path.abspath(self.path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        return f"file:{quoted}?mode=ro{'&immutable=1' * self.is_quiet}"
+
+
+class Snapshot:
+    """What the ledgers of a spool said when they were copied.
+
+    :param ledger_path: the ledger of runs that ship all files; it need not be there where those of shares are.
     :param destination: name of the store whose files are wanted.
-    :raises StateError: if the ledger is not there or cannot be read, or there is no room for the copy.
+    :raises StateError: if there is no ledger or one cannot be read, or there is no room for the copy.
     """
 
     def __init__(self, ledger_path: str, *, destination: str) -> None:
-        self._ledger_path = ledger_path
         self._destination = destination
-        self._journal = journal_of(os.path.dirname(ledger_path))
-        # Whether it is a ledger, and one that this program and this user may read.
-        database = ReadOnlyDatabase(ledger_path)
-        self._is_unchanging = database.is_unchanging
-        database.close()
+        paths = [ledger_path, *ledgers_of_shares(ledger_path).values()]
         # To others a ledger that is not there is an empty one. Here that would read as if nothing were missing.
-        if not os.path.exists(ledger_path):
+        self._sources = [_Source(path) for path in paths if path != ledger_path or os.path.exists(path)]
+        if not self._sources:
+            _Source(ledger_path)  # perhaps it is there, and this user may not see it
             raise StateError(f"There is no ledger {shown_name(ledger_path)}.", hint=_WHERE_IT_MAY_BE)
         # Without a name it is a temporary file, which is gone when it is closed.
         self._connection = sqlite3.connect("", uri=True, isolation_level=None)
-        self._present: set[str] | None = None
 
     def __enter__(self) -> Snapshot:
         return self
@@ -100,14 +126,27 @@ class Snapshot:
         narrow(conditions, parameters, match=match, location=location)
         # A blob sorts by its bytes, whatever it holds. Of the rows of a group SQLite gives that with the max(), to
         # HAVING too. Rows before the first that is recent enough need not be sorted.
+        selected = f"HAVING {' AND '.join(conditions) or 1} ORDER BY whole_key"
+        is_one = len(self._sources) == 1
+        first = float("-inf") if since is None else since
         self._copy(
-            "CREATE TABLE newest AS SELECT CAST(coalesce(key, path) AS BLOB) AS whole_key,"
-            f" {self._columns(_NOT_NEEDED)}, max(id) AS id"
-            " FROM ledger.shipped WHERE destination = (SELECT id FROM ledger.destinations WHERE name = ?)"
-            " AND id >= coalesce((SELECT min(id) FROM ledger.shipped WHERE shipped_at >= ?), 0)"
-            f" GROUP BY whole_key HAVING {' AND '.join(conditions) or 1} ORDER BY whole_key",
-            (stored(self._destination), float("-inf") if since is None else since, *parameters),
+            "newest" if is_one else "newest_of_each",
+            lambda source: (
+                f"SELECT CAST(coalesce(key, path) AS BLOB) AS whole_key, {self._columns(source, _NOT_NEEDED)},"
+                " max(id) AS id FROM ledger.shipped"
+                " WHERE destination = (SELECT id FROM ledger.destinations WHERE name = ?)"
+                " AND id >= coalesce((SELECT min(id) FROM ledger.shipped WHERE shipped_at >= ?), 0)"
+                f" GROUP BY whole_key {selected if is_one else ''}"
+            ),
+            (stored(self._destination), first, *(parameters if is_one else ())),
         )
+        if not is_one:
+            # With another number of shares a key has another owner: of all its rows the last one counts.
+            self._read(
+                f"CREATE TABLE newest AS SELECT whole_key, {', '.join(_NAMES)}, max(shipped_at) AS last"
+                f" FROM newest_of_each GROUP BY whole_key {selected}",
+                parameters,
+            )
         ((count, first, last),) = self._read("SELECT max(rowid), min(rowid), max(rowid) FROM newest")
         if not count:
             return Bounds()
@@ -123,23 +162,25 @@ class Snapshot:
 
     def elsewhere(self) -> dict[str, int]:
         """How many rows belong to other destinations, by their names."""
-        self._copy("CREATE TABLE destinations AS SELECT id, name FROM ledger.destinations", ())
-        others = self._read("SELECT id, name FROM destinations WHERE name <> ?", (stored(self._destination),))
-        counts = {}
-        for number, name in others:
-            self._copy(
-                f"CREATE TABLE elsewhere_{number} AS"
-                " SELECT count(*) AS files FROM ledger.shipped WHERE destination = ?",
-                (number,),
-            )
-            ((counts[restored(name)],),) = self._read(f"SELECT files FROM elsewhere_{number}")
-        return {name: files for name, files in counts.items() if files}
+        self._copy(
+            "elsewhere",
+            lambda source: (
+                "SELECT name, (SELECT count(*) FROM ledger.shipped WHERE destination = destinations.id) AS files"
+                " FROM ledger.destinations WHERE name <> ?"
+            ),
+            (stored(self._destination),),
+        )
+        counts = self._read("SELECT name, sum(files) FROM elsewhere GROUP BY name ORDER BY min(rowid)")
+        return {restored(name): files for name, files in counts if files}
 
     def knows_destination(self) -> bool:
         """Whether there is any row of the destination, selected or not."""
         self._copy(
-            "CREATE TABLE known AS SELECT 1 FROM ledger.shipped"
-            " WHERE destination = (SELECT id FROM ledger.destinations WHERE name = ?) LIMIT 1",
+            "known",
+            lambda source: (
+                "SELECT 1 FROM ledger.shipped"
+                " WHERE destination = (SELECT id FROM ledger.destinations WHERE name = ?) LIMIT 1"
+            ),
             (stored(self._destination),),
         )
         return bool(self._read("SELECT * FROM known"))
@@ -155,13 +196,16 @@ class Snapshot:
         )
         connection.execute("COMMIT")
         self._copy(
-            f"CREATE TABLE still AS SELECT {self._columns({})}, spool.size AS size_now,"
-            " spool.mtime_ns AS mtime_now, spool.note, max(shipped.id) FROM ledger.shipped"
-            " CROSS JOIN spool ON spool.path = shipped.path"
-            " WHERE destination = (SELECT id FROM ledger.destinations WHERE name = ?) GROUP BY shipped.path",
+            "still",
+            lambda source: (
+                f"SELECT {self._columns(source, {})}, spool.size AS size_now,"
+                " spool.mtime_ns AS mtime_now, spool.note, max(shipped.id) FROM ledger.shipped"
+                " CROSS JOIN spool ON spool.path = shipped.path"
+                " WHERE destination = (SELECT id FROM ledger.destinations WHERE name = ?) GROUP BY shipped.path"
+            ),
             (stored(self._destination),),
         )
-        for (number,) in self._read("SELECT rowid FROM still ORDER BY rowid"):
+        for number, _ in self._read("SELECT rowid, max(shipped_at) FROM still GROUP BY path ORDER BY rowid"):
             ((*values,),) = self._read(
                 f"SELECT {SHIPPED_COLUMNS}, size_now, mtime_now, note FROM still WHERE rowid = ?", (number,)
             )
@@ -169,12 +213,12 @@ class Snapshot:
             size, mtime_ns, note = values[len(_NAMES) : len(_NAMES) + 3]
             yield SpoolFile(row.path, size, mtime_ns, note), row
 
-    def _columns(self, literals: Mapping[str, str]) -> str:
+    def _columns(self, source: _Source, literals: Mapping[str, str]) -> str:
         """The columns of a row, some as literals: those that are not needed, and those that an older ledger has not."""
-        if self._present is None:
-            self._copy("CREATE TABLE columns AS SELECT name FROM pragma_table_info('shipped', 'ledger')", ())
-            self._present = {name for (name,) in self._read("SELECT name FROM columns")}
-        missing = {name: "''" if name in _TEXTS else "NULL" for name in _NAMES if name not in self._present}
+        if source.present is None:
+            columns = self._connection.execute("SELECT name FROM pragma_table_info('shipped', 'ledger')")
+            source.present = {name for (name,) in columns}
+        missing = {name: "''" if name in _TEXTS else "NULL" for name in _NAMES if name not in source.present}
         literals = {**literals, **missing}
         return ", ".join(f"{literals[name]} AS {name}" if name in literals else f"shipped.{name}" for name in _NAMES)
 
@@ -183,47 +227,44 @@ class Snapshot:
         with_name[_DESTINATION] = self._destination
         return shipped_row(tuple(with_name))
 
-    def _copy(self, sql: str, parameters: Sequence[Any]) -> None:
-        """Make a table out of the ledger, in one statement, so that it is of one moment."""
-        if self._journal is not Journal.CAUTIOUS:
-            self._copy_now(sql, parameters)
-            return
-        with alone(os.path.dirname(self._ledger_path), seconds=_WAIT_SECONDS):
-            look_anew(self._ledger_path)
-            self._copy_now(sql, parameters)
+    def _copy(self, table: str, select: Callable[[_Source], str], parameters: Sequence[Any]) -> None:
+        """Make a table out of the ledgers, of each in one statement, so that it is of one moment.
 
-    def _copy_now(self, sql: str, parameters: Sequence[Any]) -> None:
+        :param select: what is copied of a ledger; asked while that is attached.
+        """
+        for number, source in enumerate(self._sources):
+            into = f"INSERT INTO {table}" if number else f"CREATE TABLE {table} AS"
+            if source.journal is not Journal.CAUTIOUS:
+                self._copy_now(source, into, select, parameters)
+                continue
+            with alone(os.path.dirname(source.path), seconds=_WAIT_SECONDS):
+                look_anew(source.path)
+                self._copy_now(source, into, select, parameters)
+
+    def _copy_now(
+        self, source: _Source, into: str, select: Callable[[_Source], str], parameters: Sequence[Any]
+    ) -> None:
         try:
-            self._attach(immutable=self._is_quiet())
+            self._connection.execute("ATTACH ? AS ledger", (source.address,))
         except sqlite3.Error as error:
-            raise explained(error, self._ledger_path, reading=True) from error
+            raise explained(error, source.path, reading=True) from error
         try:
-            self._connection.execute(sql, parameters)
+            self._connection.execute(f"{into} {select(source)}", parameters)
         except sqlite3.Error as error:
-            raise self._explained(error) from error
+            raise self._explained(error, source.path) from error
         finally:
             self._connection.execute("DETACH ledger")
-
-    def _is_quiet(self) -> bool:
-        if self._journal is not Journal.WAL:
-            return self._is_unchanging
-        return not any(os.path.exists(self._ledger_path + ending) for ending in ("-wal", "-shm", "-journal"))
-
-    def _attach(self, *, immutable: bool) -> None:
-        quoted = os.path.abspath(self._ledger_path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-        # Without a WAL nobody is writing, and SQLite must not be made to create one merely to read.
-        self._connection.execute("ATTACH ? AS ledger", (f"file:{quoted}?mode=ro{'&immutable=1' * immutable}",))
 
     def _read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         try:
             return self._connection.execute(sql, parameters).fetchall()
         except sqlite3.Error as error:
-            raise self._explained(error) from error
+            raise self._explained(error, self._sources[0].path) from error
 
-    def _explained(self, error: sqlite3.Error) -> StateError:
+    def _explained(self, error: sqlite3.Error, path: str) -> StateError:
         if "is full" in str(error) or "I/O" in str(error):
             return StateError(
                 "There is no room for a sorted copy of the ledger in the directory for temporary files.",
                 hint="Name another one in SQLITE_TMPDIR; it takes about 500 bytes a file.",
             )
-        return explained(error, self._ledger_path, reading=True)
+        return explained(error, path, reading=True)

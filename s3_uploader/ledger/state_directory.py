@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 
 from s3_uploader.config.schema import Config
+from s3_uploader.config.share import share_of
 from s3_uploader.core.errors import StateError, UploaderError
 from s3_uploader.core.model import Finding, Severity
 from s3_uploader.core.text import shown_name
@@ -28,11 +29,23 @@ def state_directory(*, config_state_dir: str | None, environ: Mapping[str, str],
 
 
 def ledger_path(config: Config, *, environ: Mapping[str, str] = os.environ) -> str:
-    """Where the ledger of a configuration is, whether its spool exists or not."""
+    """Where the ledger of a spool is, whether the spool exists or not. Those of shares lie in directories beside it."""
     state_dir = state_directory(
         config_state_dir=config.state_dir, environ=environ, base_dir=config.base_dir, uid=os.getuid()
     )
     return os.path.join(state_dir, LEDGER_NAME)
+
+
+def own_state_directory(config: Config, *, environ: Mapping[str, str] = os.environ) -> str:
+    """Where a run of the configuration keeps what it remembers: for each share it is a directory of its own."""
+    common = os.path.dirname(ledger_path(config, environ=environ))
+    share = share_of(config)
+    return common if share is None else os.path.join(common, share.name)
+
+
+def own_ledger_path(config: Config, *, environ: Mapping[str, str] = os.environ) -> str:
+    """Where the ledger is that a run of the configuration writes."""
+    return os.path.join(own_state_directory(config, environ=environ), LEDGER_NAME)
 
 
 def spool_name(base_dir: str) -> str:
@@ -47,6 +60,8 @@ def create_state_directory(path: str) -> None:
 
     :raises StateError: if that is not possible, or it is there and this user cannot write to it.
     """
+    if os.path.basename(path).startswith("share-"):
+        create_state_directory(os.path.dirname(path))  # that of the spool, with the same rights
     try:
         try:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)

@@ -102,10 +102,12 @@ class Monitoring:
         metrics_file: str | None,
         ping_url: str | None,
         base_dir: str = "",
+        share: str = "",
         before: Callable[[], RunMeasured | None] = lambda: None,
     ) -> None:
         """Follow a configuration, from now on.
 
+        :param share: the share of the files that runs ship; empty for all.
         :param before: gives what the ledger knows of the spool; asked where numbers of a watch are kept, and once a
             minute in a run that is long.
         """
@@ -113,11 +115,11 @@ class Monitoring:
         self._pinged = self._began_at = None
         self._base_dir, self._before = base_dir, before
         if self._live is not None or (metrics_file is not None and self._watch_interval is not None):
-            self.live().begin(base_dir, before())
+            self.live().begin(base_dir, before(), share=share)
         if metrics_file is not None:
             from s3_uploader.monitoring.metrics.textfile import MetricsFile
 
-            self._file = MetricsFile(metrics_file, notice=self._notice)
+            self._file = MetricsFile(metrics_file, notice=self._notice, share=share)
             self._write()
         if ping_url is not None:
             from s3_uploader.monitoring.ping import Ping

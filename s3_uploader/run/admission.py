@@ -12,7 +12,7 @@ import msgspec
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.core.text import names_are_utf8
 from s3_uploader.ledger.rows import FailingRow
-from s3_uploader.spool.layouts.base import EmptyDirectory, Layout, Skip
+from s3_uploader.spool.layouts.base import Layout, NoCandidate, Skip
 from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.readiness import is_being_written, still_settling
 from s3_uploader.spool.removable import Reason, Removable
@@ -185,7 +185,7 @@ def survey(
 ) -> Iterator[Decision]:
     """What a run would do with each candidate, without doing anything. Reads no content."""
     for found in layout.scan(root, skip):
-        if isinstance(found, EmptyDirectory):
+        if isinstance(found, NoCandidate):
             continue
         file = admission.decide(found, now=now())
         if isinstance(file, OpenFile):

@@ -19,6 +19,7 @@ from s3_uploader.config.schema import (
     MoveTo,
     S3Destination,
 )
+from s3_uploader.config.share import share_of
 from s3_uploader.core.model import Candidate, OnConflict, Proof
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.run.routing import Route, Routes
@@ -28,6 +29,7 @@ from s3_uploader.stores.base import Compression, Memory, PutOptions, Store
 from s3_uploader.stores.wrappers.base import LazyStore
 
 if TYPE_CHECKING:
+    from s3_uploader.spool.layouts.sharing import OwnFiles
     from s3_uploader.stores.listing import Inventory
 
 ENDPOINT_MEMORY = "endpoint:"
@@ -50,14 +52,15 @@ def build_globs(config: Config) -> Globs:
 def build_layout(config: Config) -> Layout:
     """The layout that the configuration names."""
     globs = build_globs(config)
+    own = _own_files(config)
     if config.layout == "tree":
         from s3_uploader.spool.layouts.tree import TreeLayout
 
-        return TreeLayout(settle_seconds=config.settle_seconds, globs=globs)
+        return TreeLayout(settle_seconds=config.settle_seconds, globs=globs, own=own)
     if config.layout == "queue":
         from s3_uploader.spool.layouts.queue import QueueLayout
 
-        return QueueLayout(globs=globs)
+        return QueueLayout(globs=globs, own=own)
     from s3_uploader.spool.layouts.dated import DatedLayout, epoch_function, period_function
 
     return DatedLayout(
@@ -65,7 +68,17 @@ def build_layout(config: Config) -> Layout:
         globs=globs,
         epoch_of=epoch_function(config.timezone),
         period_of=period_function(config.timezone),
+        own=own,
     )
+
+
+def _own_files(config: Config) -> OwnFiles | None:
+    share = share_of(config)
+    if share is None:
+        return None
+    from s3_uploader.spool.layouts.sharing import OwnFiles
+
+    return OwnFiles(share)
 
 
 def build_store(

@@ -33,7 +33,7 @@ from s3_uploader.run.in_flight import UploadsInFlight
 from s3_uploader.run.intake import Deferral, Intake
 from s3_uploader.run.routing import Routes
 from s3_uploader.run.settlement import Settlement
-from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Layout
+from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Layout, NoCandidate
 from s3_uploader.spool.root import Names, SpoolRoot
 from s3_uploader.stores.base import Store
 
@@ -184,8 +184,9 @@ class Pipeline:
     def _take_in(self, scan: Iterator[Found]) -> None:
         self._deferral.is_scanning = True
         for found in scan:
-            if isinstance(found, EmptyDirectory):
-                self._settlement.directories.prune_upwards(found.names)
+            if isinstance(found, NoCandidate):
+                if isinstance(found, EmptyDirectory):
+                    self._settlement.directories.prune_upwards(found.names)
             else:
                 self._intake.consider(found)
                 if self._breaker.successes:
@@ -315,7 +316,7 @@ class Pipeline:
         for candidate in (*self._deferral.failed, *self._deferral.unplain):
             counters.count_left(Left.POSTPONED, candidate)
         for found in scan:
-            if not isinstance(found, EmptyDirectory):
+            if not isinstance(found, NoCandidate):
                 counters.count_left(Left.POSTPONED, found)
             if self._clock.monotonic() >= until:
                 return

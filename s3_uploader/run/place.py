@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from s3_uploader.config.schema import Config, LocalDestination, MoveTo
+from s3_uploader.config.share import share_of
 from s3_uploader.core.errors import SpoolError
 from s3_uploader.core.text import names_are_utf8
 from s3_uploader.ledger import LEDGER_NAME
-from s3_uploader.ledger.state_directory import ledger_path
+from s3_uploader.ledger.state_directory import ledger_path, own_state_directory
 from s3_uploader.run.assembly import build_layout, move_directory
 from s3_uploader.spool.layouts.base import Layout
 from s3_uploader.spool.mounts import Directory, KnownMounts, leads_into
@@ -24,12 +25,21 @@ if TYPE_CHECKING:
 
 
 class Place(msgspec.Struct, frozen=True):
-    """An open spool and where its state lives."""
+    """An open spool and where its state lives.
+
+    :param state_dir: where a run of the configuration keeps its own; what concerns the whole spool lies in
+        :attr:`common_state_dir`.
+    """
 
     config: Config
     root: SpoolRoot
     layout: Layout
     state_dir: str
+
+    @property
+    def common_state_dir(self) -> str:
+        """Where the state of the spool is, in which each share has a directory of its own."""
+        return self.state_dir if share_of(self.config) is None else os.path.dirname(self.state_dir)
 
     @property
     def ledger_path(self) -> str:
@@ -45,7 +55,7 @@ def open_place(config: Config, *, environ: Mapping[str, str] = os.environ) -> It
     """
     root = SpoolRoot(config.base_dir)
     try:
-        state_dir = os.path.dirname(ledger_path(config, environ=environ))
+        state_dir = own_state_directory(config, environ=environ)
         _refuse_overlap(config, root, state_dir)
         _refuse_other_bytes(config)
         yield Place(config, root, build_layout(config), state_dir)

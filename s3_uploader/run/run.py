@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from s3_uploader.config.schema import Config
+from s3_uploader.config.share import share_of
 from s3_uploader.core.control import Clock, StopRequest
 from s3_uploader.core.counters import RunCounters, RunEnd
 from s3_uploader.core.errors import LockHeld, SpoolError, StateError, UploaderError
@@ -19,6 +20,7 @@ from s3_uploader.ledger import create_state_directory
 from s3_uploader.run.context import RunContext
 from s3_uploader.run.locked_run import locked_run
 from s3_uploader.run.place import Place, open_place, verify_mounts
+from s3_uploader.spool.extent import Extent
 from s3_uploader.spool.lock import Lock, acquire
 from s3_uploader.spool.removable import refuse_read_only
 
@@ -72,7 +74,7 @@ def _run_once(
         try:
             lock = _lock(place, emit, _stoppable(clock, stop), wait_for_lock_seconds)
         except LockHeld as held:
-            if wait_for_lock_seconds:
+            if wait_for_lock_seconds or held.is_refusal:
                 raise
             _step_aside(place, held, context, started_at)
             return _empty_report(config, RunEnd.LOCKED, started_at, clock.monotonic() - began, message=str(held))
@@ -104,13 +106,14 @@ def _lock(place: Place, emit: Emit, clock: Clock, wait_seconds: float) -> Lock:
     return acquire(
         place.root.descriptor,
         base_dir=place.config.base_dir,
-        state_dir=place.state_dir,
+        state_dir=place.common_state_dir,
+        note_dir=place.state_dir,
         wait_seconds=wait_seconds,
         clock=clock.monotonic,
         now=clock.now,
         sleep=clock.sleep,
         # Uploaders that claim files keep apart by that, and share the spool; one that does not must have it alone.
-        shared=place.config.claim_dir is not None,
+        extent=Extent(share=share_of(place.config), claims=place.config.claim_dir is not None),
         notice=lambda sentence: emit(Notice("warning", sentence)),
     )
 

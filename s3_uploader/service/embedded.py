@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 
 from s3_uploader import config
 from s3_uploader.config import Config
+from s3_uploader.config.share import resolved, share_name, unasked
 from s3_uploader.core.control import StopRequest
-from s3_uploader.core.events import fan_out
+from s3_uploader.core.events import Emit, Notice, fan_out
 from s3_uploader.core.model import RunReport
 from s3_uploader.inspection.preview import measured_before
 from s3_uploader.monitoring.logging_adapter import LoggingAdapter
@@ -33,13 +34,14 @@ def upload_once(configuration: AnyConfig) -> RunReport:
     :raises s3_uploader.core.errors.SpoolError: if the spool cannot be used.
     :raises s3_uploader.core.errors.StateError: if the ledger cannot be opened.
     """
-    loaded = _loaded(configuration)
     log = LoggingAdapter()
+    loaded = _loaded(configuration, log)
     monitoring = Monitoring(notice=log, log=NoTail())
     monitoring.configure(
         metrics_file=loaded.metrics_file,
         ping_url=loaded.ping_url,
         base_dir=loaded.base_dir,
+        share=share_name(loaded),
         before=lambda: measured_before(loaded),
     )
     try:
@@ -67,8 +69,8 @@ def process(configuration: AnyConfig, *, interval: float = DEFAULT_INTERVAL) -> 
         again is harmless, from any thread.
     :raises s3_uploader.core.errors.ConfigError: with every problem of the configuration.
     """
-    loaded = _loaded(configuration)
     log = LoggingAdapter()
+    loaded = _loaded(configuration, log)
     monitoring = Monitoring(notice=SaysOnce(log), log=NoTail(), watch_interval=interval)
     stop = StopRequest()
     watch = Watch(
@@ -85,6 +87,7 @@ def process(configuration: AnyConfig, *, interval: float = DEFAULT_INTERVAL) -> 
             metrics_file=config.metrics_file,
             ping_url=config.ping_url,
             base_dir=config.base_dir,
+            share=share_name(config),
             before=lambda: measured_before(config),
         ),
     )
@@ -112,9 +115,15 @@ def process(configuration: AnyConfig, *, interval: float = DEFAULT_INTERVAL) -> 
     return stop_and_wait
 
 
-def _loaded(configuration: AnyConfig) -> Config:
+def _loaded(configuration: AnyConfig, emit: Emit) -> Config:
     if isinstance(configuration, Config):
-        return configuration
-    if isinstance(configuration, Mapping):
-        return config.from_mapping(dict(configuration), source="configuration")
-    return config.load(os.fspath(configuration))
+        given = configuration
+    elif isinstance(configuration, Mapping):
+        given = config.from_mapping(dict(configuration), source="configuration")
+    else:
+        given = config.load(os.fspath(configuration))
+    loaded = resolved(given)
+    sentence = unasked(given, loaded)
+    if sentence:
+        emit(Notice("warning", sentence))
+    return loaded

@@ -44,6 +44,7 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     :param uid: ``None`` if unknown.
     :param since: seconds since the epoch at which it took the lock or, where only the kernel knows of it, at which the
         process was started; ``None`` if unknown.
+    :param share: the share of the files that it ships; empty for all.
     :param started: when the process was started, in the kernel's clock ticks since boot; tells it from a later one with
         the same number.
     """
@@ -54,6 +55,7 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     since: float | None = None
     command: str = ""
     started: int = 0
+    share: str = ""
 
     def described(self, *, now: float) -> str:
         """The holder in words, for a message on one line."""
@@ -64,6 +66,8 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
             text += f" of user {_user_name(self.uid)}"
         if self.host and self.host != os.uname().nodename:
             text += f" on {shown_text(self.host)}"
+        if self.share:
+            text += f" with the share {shown_text(self.share)}"
         if self.since is not None:
             text += f", for {shown_duration(now - self.since)}"
         if self.command:
@@ -147,21 +151,40 @@ def read_note(path: str) -> Holder | None:
         return None
 
 
+def note_about(pids: Sequence[int] | None, state_dir: str) -> Holder | None:
+    """The note of one of these processes, or if there is none that of the run that last had the whole spool."""
+    note = read_note(os.path.join(state_dir, NOTE_NAME))
+    if note is not None and is_current(note) and (not pids or note.pid in pids):
+        return note
+    of_shares = (read_note(os.path.join(directory, NOTE_NAME)) for directory in share_directories(state_dir))
+    found = (each for each in of_shares if each is not None and is_current(each) and (not pids or each.pid in pids))
+    return next(found, note)
+
+
+def share_directories(state_dir: str) -> list[str]:
+    """The directories of shares in the state directory of a spool."""
+    try:
+        names = [name for name in os.listdir(state_dir) if name.startswith("share-")]
+    except OSError:
+        return []
+    return [os.path.join(state_dir, name) for name in sorted(names)]
+
+
 def holder_of(base_fd: int, state_dir: str) -> Holder | None:
     """Who holds the lock of a spool, ``None`` if nobody does. Waits for nothing and does not disturb a start.
 
     The kernel's table of locks is asked, which names the process, and then the lock file. Only where the table is not
     readable the lock on the directory is tried, for an instant.
     """
-    note = read_note(os.path.join(state_dir, NOTE_NAME))
     directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=base_fd)
     try:
         pids = pids_in_kernel_table(directory)
         if pids is None and try_flock(directory, shared=True) is False:
-            return identify(None, note)
+            return identify(None, note_about(None, state_dir))
         respected = [pid for pid in pids or () if may_be_a_run(pid, directory)]
         if respected:
-            return identify(respected, note)
+            return identify(respected, note_about(respected, state_dir))
+        note = note_about(None, state_dir)
         # Not before: over FUSE, to close the file may drop the lock of a run on this host.
         found = _holder_of_lock_file(directory, note)
         if found is not None:

@@ -8,6 +8,9 @@ There are two locks, and a run takes both:
 * A byte-range lock on a file in the directory (:mod:`s3_uploader.spool.lock_file`), which only the spool's owner can
   open, and which network file systems carry from host to host.
 
+A run of a share takes its part of the bytes, and the directory together with others: shares keep apart where they have
+files in common, and a run of all files, of whatever version, keeps apart from each of them.
+
 Where neither can be had there is a lock in the state directory. The kernel releases all of them when their holder dies,
 however it dies. Beside them, in the state directory and, where other hosts may look, in the lock file, lies a note that
 describes the holder. The note is only for people: nothing depends on it.
@@ -29,8 +32,10 @@ from s3_uploader.core.range_lock import belongs_to_process
 from s3_uploader.core.text import shown_name
 from s3_uploader.spool import holder as holders
 from s3_uploader.spool import lock_file
+from s3_uploader.spool.extent import Extent, InTheWay
 from s3_uploader.spool.flock import try_flock, unlock
-from s3_uploader.spool.holder import LOCK_FILE_NAME, NOTE_NAME, Holder
+from s3_uploader.spool.holder import NOTE_NAME, Holder, note_about
+from s3_uploader.spool.state_lock import try_state_lock
 
 _SECOND_LOOK = 0.05
 _LONGEST_SLEEP = 0.5
@@ -86,19 +91,21 @@ class _Blocked(msgspec.Struct, frozen=True):
     """Somebody else has the spool.
 
     :param is_stranger: it is no run of this program, as far as can be seen.
+    :param other: which lock is in the way, where that is known.
     """
 
     holder: Holder
     is_stranger: bool = False
+    other: InTheWay | None = None
 
 
 class _Locks:
     """The locks of a spool, which are taken together and let go together."""
 
-    def __init__(self, base_fd: int, *, base_dir: str, state_dir: str, shared: bool) -> None:
+    def __init__(self, base_fd: int, *, base_dir: str, state_dir: str, extent: Extent) -> None:
         self._base_dir = base_dir
         self._state_dir = state_dir
-        self._shared = shared
+        self._extent = extent
         # An open file description of our own: a duplicate would stay locked as long as any copy of it is open.
         self._directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=base_fd)
         self._file = -1
@@ -138,12 +145,15 @@ class _Locks:
         if blocked is not None:
             return blocked
         blocked = self._take_file()
-        if blocked is not None or self._file >= 0 or self._has_directory:
+        if blocked is not None or self._file >= 0:
             return blocked
-        return self._take_in_state_directory()
+        if self._has_directory and self._extent.share is not None and not self._extent.claims:
+            # Without ranges shares cannot be told apart: one after the other has the spool.
+            return self._take_directory(alone=True)
+        return None if self._has_directory else self._take_in_state_directory()
 
-    def _take_directory(self) -> _Blocked | None:
-        locked = try_flock(self._directory, shared=self._shared)
+    def _take_directory(self, *, alone: bool = False) -> _Blocked | None:
+        locked = try_flock(self._directory, shared=self._extent.shares_directory and not alone)
         self._has_directory = locked is True
         if locked is not False:
             return None
@@ -155,7 +165,7 @@ class _Locks:
             self.strangers = [found for pid in pids if (found := holders.from_proc(pid)) is not None]
             self.strangers = self.strangers or [Holder(pid=0)]
             return None
-        note = self._note()
+        note = note_about(respected, self._state_dir)
         holder = holders.identify(respected, note)
         is_known = holder == note or holder.has_our_name or holders.lock_file_is_held(self._directory, self._by_process)
         return _Blocked(holder, is_stranger=not is_known)
@@ -175,7 +185,7 @@ class _Locks:
                 self.why_no_file = error.strerror or str(error)
                 return None
             try:
-                locked = lock_file.try_lock(descriptor, shared=self._shared, by_process=self._by_process)
+                locked = self._extent.try_lock(descriptor, by_process=self._by_process)
                 if locked and lock_file.is_in_place(descriptor, self._directory):
                     self._file, descriptor = descriptor, -1
                     return None
@@ -183,28 +193,31 @@ class _Locks:
                     self.why_no_file = "its file system has no locks"
                     return None
                 if locked is False:
-                    note = holders.decoded(lock_file.read_note(descriptor)) or self._note()
-                    holder = holders.identify(None, note)
-                    return _Blocked(holder)
+                    return self._blocked_by_range(descriptor)
             finally:
                 if descriptor >= 0:
                     os.close(descriptor)
         return _Blocked(Holder(pid=0))
 
+    def _blocked_by_range(self, descriptor: int) -> _Blocked:
+        other = self._extent.in_the_way(descriptor, by_process=self._by_process)
+        note = holders.decoded(lock_file.read_note(descriptor))
+        if other is not None and other.share is not None:
+            note = holders.read_note(os.path.join(self._state_dir, other.name, NOTE_NAME))
+        holder = holders.identify(None, note or note_about(None, self._state_dir))
+        if other is not None and other.share is not None and holder.share != str(other.share):
+            holder = Holder(pid=0, share=str(other.share))
+        return _Blocked(holder, other=other)
+
     def _take_in_state_directory(self) -> _Blocked | None:
-        if self._shared:
+        if self._extent.claims:
             return None  # There is nothing to keep apart, as long as all of them claim.
-        self._state = _open_in_state_directory(self._state_dir)
-        locked = try_flock(self._state)
-        if locked is None:
-            path = os.path.join(self._state_dir, LOCK_FILE_NAME)
-            raise StateError(
-                f"Neither {shown_name(self._base_dir)} nor {shown_name(path)} can be locked.",
-                hint="Put the state directory (state_dir) on a local file system.",
-            )
-        if locked:
+        self._state, is_locked = try_state_lock(self._state_dir, self._extent, base_dir=self._base_dir)
+        if is_locked:
             return None
-        return _Blocked(holders.identify(holders.pids_in_kernel_table(self._state), self._note()))
+        pids = holders.pids_in_kernel_table(self._state)
+        other = self._extent.in_the_way(self._state, by_process=False)
+        return _Blocked(holders.identify(pids, note_about(pids, self._state_dir)), other=other)
 
     def notices(self, *, now: float) -> list[str]:
         """What should be said of the locks that were taken, one sentence each."""
@@ -239,7 +252,7 @@ class _Locks:
         with contextlib.suppress(OSError):
             if lock_file.is_in_place(self._file, self._directory) and (
                 # The lock of a process is gone when any descriptor of its file is closed.
-                not self._by_process or lock_file.try_lock(self._file, shared=self._shared, by_process=True)
+                not self._by_process or self._extent.try_lock(self._file, by_process=True)
             ):
                 return
         old, self._file = self._file, -1
@@ -261,7 +274,7 @@ class _Locks:
         if self.are_released:
             return
         if self._file >= 0:
-            if self._shared:
+            if self._extent.claims:
                 lock_file.unlock(self._file, by_process=self._by_process)
             with contextlib.suppress(OSError):
                 if (
@@ -270,7 +283,7 @@ class _Locks:
                     and lock_file.is_in_place(self._file, self._directory)
                 ):
                     lock_file.remove(self._directory)
-            if not self._shared:
+            if not self._extent.shares_directory:
                 self.note(None)
         self._let_go()
         os.close(self._directory)
@@ -297,9 +310,6 @@ class _Locks:
     def _is_reader(self) -> bool:
         return not os.access(".", os.W_OK | os.X_OK, dir_fd=self._directory, effective_ids=True)
 
-    def _note(self) -> Holder | None:
-        return holders.read_note(os.path.join(self._state_dir, NOTE_NAME))
-
 
 def acquire(
     base_fd: int,
@@ -312,7 +322,8 @@ def acquire(
     now: Callable[[], float],
     notice: Callable[[str], None] = lambda sentence: None,
     command: Sequence[str] | None = None,
-    shared: bool = False,
+    extent: Extent | None = None,
+    note_dir: str | None = None,
 ) -> Lock:
     """Take the lock of a spool.
 
@@ -323,19 +334,21 @@ def acquire(
     :param clock: monotonic seconds.
     :param now: wall-clock time in seconds since the epoch.
     :param notice: told in one sentence if the lock holds less than it should, or a stranger has it.
-    :param shared: for uploaders that keep apart by themselves: they have the spool together, and others keep out.
+    :param extent: what of the spool is locked; all of it, and alone, if it is not given.
+    :param note_dir: where the note goes instead.
     :raises LockHeld: if another process has it.
     :raises SpoolError: if something else lies in the place of the lock file.
     :raises StateError: if neither the spool nor a file in the state directory can be locked.
     """
-    locks = _Locks(base_fd, base_dir=base_dir, state_dir=state_dir, shared=shared)
+    extent = extent or Extent()
+    locks = _Locks(base_fd, base_dir=base_dir, state_dir=state_dir, extent=extent)
     try:
         timeout_at = clock() + max(wait_seconds, _SECOND_LOOK)
         pause = _SECOND_LOOK
         while (blocked := locks.take()) is not None:
             left = timeout_at - clock()
             if left <= 0:
-                raise _held(blocked, base_dir, now())
+                raise _held(blocked, extent, base_dir, now())
             sleep(min(pause, left))
             pause = min(pause * 2, _LONGEST_SLEEP)
         for sentence in locks.notices(now=now()):
@@ -350,29 +363,28 @@ def acquire(
         since=now(),
         command=command_line(sys.argv if command is None else command),
         started=start_ticks(os.getpid()),
+        share="" if extent.share is None else str(extent.share),
     )
-    note = os.path.join(state_dir, NOTE_NAME)
-    if not shared:
+    note = os.path.join(note_dir or state_dir, NOTE_NAME)
+    if not extent.claims:
         holders.write_note(note, holder)
-    locks.note(None if shared else holder)
+    locks.note(None if extent.shares_directory else holder)
     return Lock(locks, note, holder)
 
 
-def _open_in_state_directory(state_dir: str) -> int:
-    path = os.path.join(state_dir, LOCK_FILE_NAME)
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise StateError(
-            f"The lock file {shown_name(path)} cannot be opened: {error.strerror}.",
-            hint="Make the state directory writable for this user, or name another one with state_dir.",
-            code="DiskFull" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Denied",
-        ) from error
-
-
-def _held(blocked: _Blocked, base_dir: str, now: float) -> LockHeld:
+def _held(blocked: _Blocked, extent: Extent, base_dir: str, now: float) -> LockHeld:
     holder = blocked.holder
     words = holder.described(now=now)
+    if extent.is_refused_by(blocked.other):
+        return LockHeld(
+            f"The share {extent.share} of the spool {shown_name(base_dir)} has files in common with another run: "
+            f"{words}.",
+            hint="Give all runs of a spool shares of one number, as in 0/2 and 1/2.",
+            holder=words,
+            pid=holder.pid,
+            held_since=holder.since,
+            is_refusal=True,
+        )
     if blocked.is_stranger:
         sentence = (
             f"The spool {shown_name(base_dir)} is locked by {words}, which does not look like a run of this program; "

@@ -77,9 +77,11 @@ def is_in_place(descriptor: int, base_fd: int) -> bool:
     return own.st_nlink > 0 and os.path.samestat(there, own)
 
 
-def try_lock(descriptor: int, *, shared: bool, by_process: bool) -> bool | None:
+def try_lock(
+    descriptor: int, *, shared: bool, by_process: bool, first: int = FIRST_BYTE, length: int = RANGE
+) -> bool | None:
     """See :func:`s3_uploader.core.range_lock.try_lock`."""
-    return range_lock.try_lock(descriptor, first=FIRST_BYTE, length=RANGE, shared=shared, by_process=by_process)
+    return range_lock.try_lock(descriptor, first=first, length=length, shared=shared, by_process=by_process)
 
 
 def unlock(descriptor: int, *, by_process: bool) -> None:

@@ -12,8 +12,9 @@ from s3_uploader.core.control import Clock
 from s3_uploader.core.model import Left
 from s3_uploader.inspection.audit.discrepancies import Discrepancy, Kind, Summary
 from s3_uploader.inspection.preview import look
-from s3_uploader.ledger import Ledger, ShippedRow
+from s3_uploader.ledger import ShippedRow
 from s3_uploader.ledger.snapshot import Snapshot, SpoolFile
+from s3_uploader.ledger.together import open_together
 from s3_uploader.run.place import Place
 from s3_uploader.spool.root import Names
 
@@ -54,7 +55,7 @@ def _files(place: Place, summary: Summary) -> Iterator[SpoolFile]:
     def skip(names: Names, name: str, reason: Left, detail: str) -> None:
         pass
 
-    with Ledger.open_readonly(place.ledger_path) as ledger:
+    with open_together(place.ledger_path) as ledger:
         for verdict in look(place, ledger=ledger, clock=Clock(), skip=skip):
             if verdict.reason in _NOT_FILES:
                 continue

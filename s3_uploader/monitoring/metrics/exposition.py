@@ -116,11 +116,12 @@ Blocks = dict[str, str]
 """The text of each family, by its full name."""
 
 
-def blocks(samples: Mapping[str, Samples], *, spool: str) -> Blocks:
+def blocks(samples: Mapping[str, Samples], *, spool: str, share: str = "") -> Blocks:
     """The text of the families that there are samples of.
 
-    :param spool: what all samples are labelled with.
+    :param spool: what all samples are labelled with; and so with ``share``, if that is one.
     """
+    common = (("spool", spool), ("share", share)) if share else (("spool", spool),)
     found: Blocks = {}
     for family in FAMILIES:
         if family.name in samples:
@@ -129,7 +130,7 @@ def blocks(samples: Mapping[str, Samples], *, spool: str) -> Blocks:
                 f"# TYPE {family.full_name} {family.kind}",
             ]
             for labels, value in samples[family.name]:
-                pairs = ",".join(f'{name}="{quoted(text)}"' for name, text in (("spool", spool), *labels))
+                pairs = ",".join(f'{name}="{quoted(text)}"' for name, text in (*common, *labels))
                 lines.append(f"{family.full_name}{{{pairs}}} {_number(value)}")
             found[family.full_name] = "\n".join(lines) + "\n"
     return found

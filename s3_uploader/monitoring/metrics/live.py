@@ -66,12 +66,15 @@ class Live:
         self._started_at = clock.now()
         self._beaten_at = clock.monotonic()
         self._known = _before_the_first("")
+        self._share = ""
 
-    def begin(self, base_dir: str, before: RunMeasured | None) -> None:
+    def begin(self, base_dir: str, before: RunMeasured | None, *, share: str = "") -> None:
         """Measure that spool from now on.
 
         :param before: what the ledger knows of it.
+        :param share: the share of the files that is measured; empty for all.
         """
+        self._share = share
         if before is not None:
             self._known = _Known(before, before)
         elif base_dir != self._known.measured.report.base_dir:
@@ -141,7 +144,7 @@ class Live:
         measured = _with_current(known)
         spool = shown_name(measured.report.base_dir)
         samples = run_samples(measured, now=now) | attempt_samples(known.attempt) | self._watch_samples(known, now)
-        return joined(blocks(samples, spool=spool), nothing_yet(spool))
+        return joined(blocks(samples, spool=spool, share=self._share), nothing_yet(spool, share=self._share))
 
     def _watch_samples(self, known: _Known, now: float) -> dict[str, Samples]:
         current = known.current or _Pass(0)

@@ -17,12 +17,13 @@ RAN, STEPPED_ASIDE, COULD_NOT_BEGIN = OUTCOMES = ("ran", "stepped_aside", "could
 _REASONS = {reason.value: reason.name.lower() for reason in Left}
 
 
-def exposition(measurement: Measurement, *, before: str = "", now: float | None = None) -> str:
+def exposition(measurement: Measurement, *, before: str = "", now: float | None = None, share: str = "") -> str:
     """All metrics of a spool, in Prometheus's text format.
 
     :param before: the text so far. What this measurement knows nothing about is taken from there, so that a run that
         steps aside, or whose ledger is damaged, does not wipe out what is known.
     :param now: to which the age of the oldest file is counted; the end of the run if it is not given.
+    :param share: the share of the files that is measured; empty for all.
     """
     if isinstance(measurement, RunMeasured):
         report = measurement.report
@@ -31,10 +32,12 @@ def exposition(measurement: Measurement, *, before: str = "", now: float | None 
     else:
         spool = shown_name(measurement.base_dir)
         samples = attempt_samples(measurement)
-    return joined(blocks(samples, spool=spool), blocks_of(before, spool=spool), nothing_yet(spool))
+    return joined(
+        blocks(samples, spool=spool, share=share), blocks_of(before, spool=spool), nothing_yet(spool, share=share)
+    )
 
 
-def progress_exposition(progress: RunInProgress, *, before: str) -> str:
+def progress_exposition(progress: RunInProgress, *, before: str, share: str = "") -> str:
     """All metrics of a spool while a run is at work. What only its end can tell stays as it is in the text so far."""
     spool = shown_name(progress.base_dir)
     samples: dict[str, Samples] = {"run_in_progress_since_timestamp_seconds": [((), progress.since)]}
@@ -46,16 +49,18 @@ def progress_exposition(progress: RunInProgress, *, before: str) -> str:
         samples |= _totals(ledger.totals)
         by_location = _locations(ledger.totals, ledger.locations or (), {})
         samples |= {name: by_location[name] for name in by_location if name.startswith("location_shipped_")}
-    return joined(blocks(samples, spool=spool), blocks_of(before, spool=spool), nothing_yet(spool))
+    return joined(
+        blocks(samples, spool=spool, share=share), blocks_of(before, spool=spool), nothing_yet(spool, share=share)
+    )
 
 
-def nothing_yet(spool: str) -> Blocks:
+def nothing_yet(spool: str, *, share: str = "") -> Blocks:
     """Every series before the first run."""
     report = RunReport(base_dir=spool, destination="", started_at=0, duration=0, exit_code=0)
     empty = RunMeasured(report=report, totals=Totals(), failing_files=0, locations=())
     attempt: dict[str, Samples] = attempt_samples(empty)
     attempt["last_attempt_outcome"] = [((("outcome", outcome),), 0) for outcome in OUTCOMES]
-    return blocks(run_samples(empty) | attempt, spool=spool)
+    return blocks(run_samples(empty) | attempt, spool=spool, share=share)
 
 
 def run_samples(measured: RunMeasured, *, now: float | None = None) -> dict[str, Samples]:

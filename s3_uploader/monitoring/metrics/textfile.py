@@ -34,10 +34,12 @@ class MetricsFile:
 
     :param path: what the collector reads; its name must end in ``.prom`` for that.
     :param notice: told if the file cannot be written.
+    :param share: the share of the files that is measured; empty for all.
     """
 
-    def __init__(self, path: str, *, notice: Emit) -> None:
+    def __init__(self, path: str, *, notice: Emit, share: str = "") -> None:
         self._path = path
+        self._share = share
         self._notice = notice
 
     def measure(self, measurement: Measurement) -> None:
@@ -45,11 +47,11 @@ class MetricsFile:
         if isinstance(measurement, RunMeasured) and measurement.report.dry_run:
             return
         knows_all = isinstance(measurement, RunMeasured) and measurement.locations is not None
-        self._update(lambda: exposition(measurement, before="" if knows_all else self._before()))
+        self._update(lambda: exposition(measurement, before="" if knows_all else self._before(), share=self._share))
 
     def progress(self, progress: RunInProgress) -> None:
         """Write that a run is at work, and leave what only its end can tell as it is."""
-        self._update(lambda: progress_exposition(progress, before=self._before()), durable=False)
+        self._update(lambda: progress_exposition(progress, before=self._before(), share=self._share), durable=False)
 
     def write(self, text: str) -> None:
         """Write that text. It may be lost in a power cut, for it will be written again soon."""

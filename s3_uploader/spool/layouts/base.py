@@ -34,13 +34,17 @@ _TAKEN = re.compile(rf"\.(.+){re.escape(TAKEN_SUFFIX)}[2-9]?", re.DOTALL)
 _TEMPORARY = re.compile(r"\..*|.*(~|\.tmp|\.temp|\.part|\.partial|\.swp|\.crdownload|\.filepart)", re.DOTALL | re.I)
 
 
-class EmptyDirectory(msgspec.Struct, frozen=True):
+class NoCandidate(msgspec.Struct, frozen=True):
+    """Names of other shares were passed over, and there is a moment for whoever scans."""
+
+
+class EmptyDirectory(NoCandidate, frozen=True):
     """A directory that had no entry when it was scanned."""
 
     names: Names
 
 
-Found: TypeAlias = Candidate | EmptyDirectory
+Found: TypeAlias = Candidate | NoCandidate
 Skip: TypeAlias = Callable[[Names, str, Left, str], None]
 """Called with the directory, the name, the reason and a detail of every entry that is no candidate."""
 

@@ -22,6 +22,7 @@ from s3_uploader.spool.layouts.base import (
     EmptyDirectory,
     Found,
     Globs,
+    NoCandidate,
     Skip,
     in_blocks,
     listed,
@@ -33,6 +34,8 @@ from s3_uploader.spool.root import Names, SpoolRoot
 
 if TYPE_CHECKING:
     from datetime import tzinfo
+
+    from s3_uploader.spool.layouts.sharing import OwnFiles
 
 _LEVELS = (
     ("year", re.compile(r"[0-9]{4}")),
@@ -58,18 +61,28 @@ class DatedLayout:
     :param globs: which of the files are candidates.
     :param epoch_of: the time zone of the paths (:func:`epoch_function`).
     :param period_of: where clocks are set back and forth there: :func:`period_function`.
+    :param own: the files of a share, which alone are candidates; ``None`` for all.
     """
 
     def __init__(
-        self, *, settle_seconds: float, globs: Globs, epoch_of: EpochOf, period_of: PeriodOf | None = None
+        self,
+        *,
+        settle_seconds: float,
+        globs: Globs,
+        epoch_of: EpochOf,
+        period_of: PeriodOf | None = None,
+        own: OwnFiles | None = None,
     ) -> None:
         self._settle_seconds = settle_seconds
         self._globs = globs
         self._epoch_of = epoch_of
         self._period_of = period_of
+        self._own = own
 
     def scan(self, root: SpoolRoot, skip: Skip) -> Iterator[Found]:
         """See :class:`s3_uploader.spool.layouts.base.Layout`."""
+        if self._own is not None:
+            skip = self._own.skips(skip)
         locations = []
         for name, kind in listed(root, (), skip):
             if kind == "directory":
@@ -111,6 +124,10 @@ class DatedLayout:
         empty = True
         for entries in in_blocks(listed(root, names, skip), block):
             empty = False
+            if self._own is not None:
+                entries = self._own.entries(names, entries)
+                if not entries:
+                    yield numbers, NoCandidate()
             files: list[tuple[int, str]] = []
             for name, kind in entries:
                 found = _FILE.fullmatch(original_name(name))

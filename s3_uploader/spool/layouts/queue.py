@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,6 +18,7 @@ from s3_uploader.spool.layouts.base import (
     EXCLUDED,
     Found,
     Globs,
+    NoCandidate,
     Skip,
     in_blocks,
     is_temporary,
@@ -27,6 +29,9 @@ from s3_uploader.spool.layouts.base import (
 from s3_uploader.spool.layouts.tree import candidates
 from s3_uploader.spool.root import Names, SpoolRoot
 
+if TYPE_CHECKING:
+    from s3_uploader.spool.layouts.sharing import OwnFiles
+
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
@@ -35,19 +40,27 @@ class QueueLayout:
     """Reads a flat directory of URL-encoded names, oldest mtime first. Directories in it are left alone.
 
     :param globs: which of the files are candidates.
+    :param own: the keys of a share, which alone are candidates; ``None`` for all.
     """
 
-    def __init__(self, *, globs: Globs) -> None:
+    def __init__(self, *, globs: Globs, own: OwnFiles | None = None) -> None:
         self._globs = globs
+        self._own = own
 
     def scan(self, root: SpoolRoot, skip: Skip) -> Iterator[Found]:
         """See :class:`s3_uploader.spool.layouts.base.Layout`."""
+        if self._own is not None:
+            skip = self._own.skips(skip)
         for block in in_blocks(listed(root, (), skip)):
             keys: dict[str, str] = {}
             for name, kind in block:
                 key = self._key_of(name, kind, skip)
                 if key is not None:
                     keys[name] = key
+            if self._own is not None:
+                keys = self._own.keys(keys)
+                if not keys:
+                    yield NoCandidate()
             found = sorted(candidates(root, (), list(keys), skip), key=lambda found: (found.mtime_ns, found.name))
             for candidate in found:
                 yield msgspec.structs.replace(candidate, key=keys[candidate.name])

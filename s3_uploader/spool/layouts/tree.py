@@ -8,6 +8,7 @@ files are never candidates, nor is anything in a directory of such a name (``.rs
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.spool.layouts.base import (
@@ -15,6 +16,7 @@ from s3_uploader.spool.layouts.base import (
     EmptyDirectory,
     Found,
     Globs,
+    NoCandidate,
     Skip,
     in_blocks,
     is_temporary,
@@ -25,20 +27,27 @@ from s3_uploader.spool.layouts.base import (
 )
 from s3_uploader.spool.root import Names, SpoolRoot
 
+if TYPE_CHECKING:
+    from s3_uploader.spool.layouts.sharing import OwnFiles
+
 
 class TreeLayout:
     """Reads any tree.
 
     :param settle_seconds: how long an empty directory must have been left alone before it may be pruned.
     :param globs: which of the files are candidates.
+    :param own: the files of a share, which alone are candidates; ``None`` for all.
     """
 
-    def __init__(self, *, settle_seconds: float, globs: Globs) -> None:
+    def __init__(self, *, settle_seconds: float, globs: Globs, own: OwnFiles | None = None) -> None:
         self._settle_seconds = settle_seconds
         self._globs = globs
+        self._own = own
 
     def scan(self, root: SpoolRoot, skip: Skip) -> Iterator[Found]:
         """See :class:`s3_uploader.spool.layouts.base.Layout`."""
+        if self._own is not None:
+            skip = self._own.skips(skip)
         waiting: list[Names] = [()]
         while waiting:
             names = waiting.pop()
@@ -46,6 +55,10 @@ class TreeLayout:
             empty = True
             for block in in_blocks(listed(root, names, skip)):
                 empty = False
+                if self._own is not None:
+                    block = self._own.entries(names, block)
+                    if not block:
+                        yield NoCandidate()
                 files = []
                 for name, kind in block:
                     if kind == "directory" and not is_temporary(name):

@@ -14,6 +14,7 @@ from s3_uploader.core.errors import LockHeld, SpoolError, StateError
 from s3_uploader.spool import holder as holders
 from s3_uploader.spool import lock as lock_module
 from s3_uploader.spool import lock_file
+from s3_uploader.spool.extent import Extent
 from s3_uploader.spool.holder import Holder, holder_of
 from s3_uploader.spool.lock import Lock, acquire
 
@@ -363,7 +364,7 @@ def test_a_run_among_the_holders_is_no_stranger(spool: int, state: str, tmp_path
 
 def test_uploaders_that_claim_share_the_file(spool: int, state: str) -> None:
     """Several that claim have the spool together; one that does not keeps out; the last one removes the file."""
-    first, second = take(spool, state, shared=True), take(spool, state, shared=True)
+    first, second = take(spool, state, extent=Extent(claims=True)), take(spool, state, extent=Extent(claims=True))
     with pytest.raises(LockHeld):
         take(spool, state)
     first.release()
@@ -373,7 +374,7 @@ def test_uploaders_that_claim_share_the_file(spool: int, state: str) -> None:
     second.release()
     assert os.listdir(spool) == []
     with take(spool, state), pytest.raises(LockHeld):
-        take(spool, state, shared=True)
+        take(spool, state, extent=Extent(claims=True))
 
 
 def test_a_lock_whose_file_was_removed_is_taken_anew(spool: int, state: str) -> None:

@@ -1,0 +1,76 @@
+"""The configuration of a run that ships a share of the files: which one it is, and where it tells of itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from s3_uploader.config.schema import Config
+
+if TYPE_CHECKING:
+    from s3_uploader.core.shares import Share
+
+_OF_SLURM = "SLURM_ARRAY_TASK_COUNT"
+
+
+def resolved(config: Config, environ: Mapping[str, str] = os.environ) -> Config:
+    """The configuration with the share that the environment and it make up; the same if there is none.
+
+    Shares write metrics files of their own: ``spool.prom`` becomes ``spool-share-0-of-4.prom``.
+
+    :raises UsageProblem: if they make up no share.
+    """
+    if config.share is None and _OF_SLURM not in environ:
+        return config
+    from s3_uploader.core.shares import chosen
+
+    share = chosen(config.share, environ)
+    if share is None:
+        return config
+    return msgspec.structs.replace(config, share=str(share), metrics_file=_own(config.metrics_file, share))
+
+
+def share_of(config: Config) -> Share | None:
+    """The share of a configuration that is resolved, ``None`` for all files.
+
+    :raises UsageProblem: if it is not.
+    """
+    if config.share is None:
+        return None
+    from s3_uploader.core.shares import chosen
+
+    return chosen(config.share, {})
+
+
+def share_name(config: Config) -> str:
+    """The share of a configuration that is resolved as metrics are labelled with it; empty for all files."""
+    return str(share_of(config) or "")
+
+
+def whole(config: Config) -> Config:
+    """The same for all files of the spool: what commands go by that only look."""
+    return config if config.share is None else msgspec.structs.replace(config, share=None)
+
+
+def unasked(before: Config, now: Config) -> str:
+    """What a person should know of a share that nobody asked for; empty if somebody did.
+
+    A task of a Slurm array may have a spool of its own. Then most of it would stay there.
+    """
+    if before.share is not None or now.share is None:
+        return ""
+    return (
+        f"This run ships the share {now.share} of the files, because it is a task of a Slurm array; the other tasks "
+        f"have to ship the rest. Say so with --share {now.share.lstrip('0123456789')}, or with --share 0/1 if each "
+        "task has a spool of its own."
+    )
+
+
+def _own(path: str | None, share: Share) -> str | None:
+    if path is None:
+        return None
+    stem, ending = os.path.splitext(path)
+    return path if stem.endswith(f"-{share.name}") else f"{stem}-{share.name}{ending}"

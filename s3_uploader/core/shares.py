@@ -1,0 +1,142 @@
+"""A share K/N of a spool's files: which files it owns, how it is written, and where it is given.
+
+A file belongs to the share into whose part of all CRC-32s that of its name falls. The parts are ranges and not
+remainders, so that a share is a range of bytes in the spool's lock file: shares of any two divisions exclude each other
+exactly where they have files in common.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from s3_uploader.core.errors import UsageProblem
+
+HASHES = 1 << 32
+"""How many CRC-32s there are."""
+MOST_SHARES = 10_000
+
+_FORM = re.compile("[0-9]{1,5}/[0-9]{1,5}")
+_DIRECTORY = re.compile("share-([0-9]{1,5})-of-([0-9]{1,5})")
+_SLURM_INDEX, _SLURM_COUNT = "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"
+_KUBERNETES_INDEX = "JOB_COMPLETION_INDEX"
+
+
+class Share(msgspec.Struct, frozen=True, order=True):
+    """The share ``index`` of ``count``, counted from 0."""
+
+    index: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    @property
+    def first(self) -> int:
+        """The first of its hashes."""
+        return -(-self.index * HASHES // self.count)
+
+    @property
+    def length(self) -> int:
+        """How many hashes it has."""
+        return -(-(self.index + 1) * HASHES // self.count) - self.first
+
+    @property
+    def name(self) -> str:
+        """The share as a part of a file's name."""
+        return f"share-{self.index}-of-{self.count}"
+
+    def owns_hash(self, value: int) -> bool:
+        """Whether the file with this CRC-32 belongs to it."""
+        return value * self.count >> 32 == self.index
+
+    def owns(self, path: str) -> bool:
+        """Whether the file belongs to it whose producer calls it ``path``, relative to the spool."""
+        return self.owns_hash(zlib.crc32(os.fsencode(path)))
+
+    def overlaps(self, first: int, length: int) -> bool:
+        """Whether any of these hashes is its own."""
+        return first < self.first + self.length and self.first < first + length
+
+    def select(self, directory: Sequence[str], names: Iterable[str]) -> list[bool]:
+        """For each name of a directory whether it belongs to the share."""
+        start = zlib.crc32(os.fsencode("".join(f"{name}/" for name in directory)))
+        crc32, encode, count, index = zlib.crc32, os.fsencode, self.count, self.index
+        return [crc32(encode(name), start) * count >> 32 == index for name in names]
+
+
+def parse(text: str) -> Share:
+    """The share that is written as ``K/N``, with K from 0 to N - 1.
+
+    :raises UsageProblem: if it is none.
+    """
+    index, _, count = text.partition("/")
+    if not _FORM.fullmatch(text) or not int(index) < int(count) <= MOST_SHARES:
+        raise UsageProblem(
+            f"{text} is no share of the files.",
+            hint=f"Write it as K/N with K from 0 to N - 1, for example 0/4, and N at most {MOST_SHARES:,}.",
+        )
+    return Share(int(index), int(count))
+
+
+def of_directory(name: str) -> Share | None:
+    """The share to which a directory of that name belongs; see :attr:`Share.name`."""
+    found = _DIRECTORY.fullmatch(name)
+    if found is None:
+        return None
+    share = Share(int(found[1]), int(found[2]))
+    return share if share.index < share.count <= MOST_SHARES and share.name == name else None
+
+
+def of_range(first: int, length: int) -> Share | None:
+    """The share that has exactly these hashes; ``None`` if that is the whole, or no share's."""
+    if not 0 < length < HASHES:
+        return None
+    count = round(HASHES / length)
+    share = Share(round(first * count / HASHES), count)
+    return share if share.count <= MOST_SHARES and (share.first, share.length) == (first, length) else None
+
+
+def chosen(text: str | None, environ: Mapping[str, str]) -> Share | None:
+    """The share that a run has to ship, ``None`` for all files.
+
+    ``K/N`` says it all. ``/N`` takes K from the task of a Slurm array or from the pod of an indexed Kubernetes job.
+    With nothing given, a Slurm array says both numbers.
+
+    :raises UsageProblem: if what is given makes no share.
+    """
+    if text is None:
+        if _SLURM_INDEX not in environ or _SLURM_COUNT not in environ:
+            return None
+        return _of_slurm(environ[_SLURM_INDEX], environ[_SLURM_COUNT])
+    if not text.startswith("/"):
+        share = parse(text)
+        return None if share.count == 1 else share
+    for variable in (_SLURM_INDEX, _KUBERNETES_INDEX):
+        if variable in environ:
+            return chosen(_number(environ[variable]) + text, environ)
+    raise UsageProblem(
+        f"The share {text} does not say which one it is.",
+        hint=f"Write it as K{text}, or set {_KUBERNETES_INDEX} or {_SLURM_INDEX} to K.",
+    )
+
+
+def _of_slurm(index: str, count: str) -> Share | None:
+    if _number(count) == "1" and _number(index) == "0":
+        return None
+    try:
+        return parse(f"{_number(index)}/{_number(count)}")
+    except UsageProblem:
+        raise UsageProblem(
+            f"The task {_number(index)} of a Slurm array of {_number(count)} is no share of the files.",
+            hint="Let the array count from 0 (--array=0-3), or say which share it is with --share: /N takes K from "
+            "the task's number, and 0/1 is all files.",
+        ) from None
+
+
+def _number(text: str) -> str:
+    return text[:20] if text.isascii() and text.isdigit() else "?"

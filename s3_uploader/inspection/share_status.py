@@ -1,0 +1,158 @@
+"""How the shares of a spool stand: which have run, which are at work, what is wrong with each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+
+from s3_uploader.core.model import Cause, Problem, Severity
+from s3_uploader.core.shares import Share
+from s3_uploader.core.text import counted
+from s3_uploader.health.diagnosis import diagnose
+from s3_uploader.health.observations import HolderSeen, Observations
+from s3_uploader.ledger import LedgerReader, RunRow
+from s3_uploader.ledger.together import LedgerOfShares, unheard_of
+from s3_uploader.spool.holder import Holder
+
+_MOST_RUNS = 1000
+_NAMED = 5
+_OTHERS_RAN = 2
+"""So often every other share has run since the last run of one until that one is missed."""
+
+
+class ShareStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One share; ``last_run`` is ``None`` if it has none, ``holder`` if nobody works on it.
+
+    :param is_watched: a ``watch`` of it is there, at work or between two looks.
+    """
+
+    share: Share
+    last_run: RunRow | None = None
+    holder: Holder | None = None
+    is_watched: bool = False
+
+
+def shares_of(
+    ledger: LedgerReader | None, holders: Mapping[Share, Holder], watched: Collection[Share] = ()
+) -> tuple[ShareStatus, ...]:
+    """The shares of the division that has run last; none if that were runs of all files.
+
+    :param holders: who works on which share now.
+    :param watched: the shares that are watched.
+    """
+    if not isinstance(ledger, LedgerOfShares) or ledger.division == 1:
+        return ()
+    last = {share: next(iter(part.runs(limit=1)), None) for share, part in ledger.current.items()}
+    # A share that has just begun its very first run has no ledger yet.
+    every = (Share(index, ledger.division) for index in range(ledger.division))
+    return tuple(
+        ShareStatus(share=each, last_run=last.get(each), holder=holders.get(each), is_watched=each in watched)
+        for each in every
+    )
+
+
+def problems_of(
+    facts: Observations, ledger: LedgerReader | None, shares: Sequence[ShareStatus], *, most_runs: int = _MOST_RUNS
+) -> tuple[Problem, ...]:
+    """Everything that is wrong: what is known of all shares, held against the runs of each."""
+    if not shares or not isinstance(ledger, LedgerOfShares):
+        return diagnose(facts)
+    found: dict[Share, tuple[Problem, ...]] = {}
+    for each in shares:
+        part = ledger.current.get(each.share)
+        if part is not None:
+            runs = part.latest_runs(most=most_runs)
+            own = msgspec.structs.replace(facts, runs=runs, holder=_seen(each, part, facts), is_watched=each.is_watched)
+            found[each.share] = diagnose(own)
+    together = [*_not_run(ledger, shares)]
+    for share, problems in found.items():
+        for problem in problems:
+            alike = sum(any(_is_same(problem, other) for other in others) for others in found.values())
+            together.append(problem if alike == len(found) > 1 else _of_share(problem, share))
+    first: dict[Cause, Problem] = {}
+    # A share that is stuck counts for more than another one that only needs attention.
+    for problem in sorted(together, key=lambda problem: problem.severity is not Severity.ERROR):
+        first.setdefault(problem.cause, problem)
+    return tuple(first.values())
+
+
+def _seen(share: ShareStatus, ledger: LedgerReader, facts: Observations) -> HolderSeen | None:
+    if share.holder is None:
+        return None
+    words, shipped_at = share.holder.described(now=facts.now), ledger.totals().last_shipped_at
+    return HolderSeen(words=words, since=share.holder.since, shipped_at=shipped_at)
+
+
+def unheard_in_words(ledger: LedgerReader) -> str:
+    """That shares are not in what is told; empty if all are."""
+    missing = unheard_of(ledger)
+    if not missing:
+        return ""
+    names = _names(missing)
+    what = "no ledgers here: what they have" if len(missing) > 1 else "no ledger here: what it has"
+    return f"{names[:1].upper()}{names[1:]} {what} shipped is not told of."
+
+
+def _not_run(ledger: LedgerOfShares, shares: Sequence[ShareStatus]) -> list[Problem]:
+    """That shares are missing, which nobody sees who looks at the others."""
+    idle = [each for each in shares if each.holder is None and not each.is_watched]
+    never = [each.share for each in idle if each.last_run is None]
+    late = [each for each in idle if each.last_run is not None and _others_ran(ledger, each) >= _OTHERS_RAN]
+    if not never and not late:
+        return []
+    if never:
+        sentence = f"{_names(never)} not run so far, while others of the {counted(ledger.division, 'share')} have"
+        since = None
+    else:
+        sentence = f"{_names([each.share for each in late])} not run as often as the others"
+        since = min(_moment(each.last_run) for each in late if each.last_run is not None)
+    missing = never or [each.share for each in late]
+    return [
+        Problem(
+            cause=Cause.NOT_RUN,
+            severity=Severity.WARNING,
+            sentence=f"{sentence}; {'their' if len(missing) > 1 else 'its'} files stay in the spool",
+            next="Nothing, until something starts a run of each share.",
+            remedy=f"Look at what starts the runs, or start one with --share {missing[0]}.",
+            since=since,
+        )
+    ]
+
+
+def _names(shares: Sequence[Share]) -> str:
+    if len(shares) == 1:
+        return f"the share {shares[0]} has"
+    names = ", ".join(map(str, shares[:_NAMED]))
+    more = f" and {len(shares) - _NAMED:,} more" if len(shares) > _NAMED else ""
+    return f"the shares {names}{more} have"
+
+
+def _others_ran(ledger: LedgerOfShares, one: ShareStatus) -> int:
+    """How often every other share has begun a run since the last run of this one ended."""
+    assert one.last_run is not None
+    since = _moment(one.last_run)
+    others = [part for share, part in ledger.current.items() if share != one.share]
+    return min((sum(_begun(run, since) for run in part.runs(limit=10)) for part in others), default=0)
+
+
+def _begun(run: RunRow, since: float) -> int:
+    """How many of the runs that a row stands for have begun after a moment."""
+    if run.started_at > since:
+        return run.ticks
+    last = run.started_at if run.finished_at is None else run.finished_at - run.duration
+    if run.ticks < 2 or last <= since:
+        return 0
+    return 1 + int((last - since) / ((last - run.started_at) / (run.ticks - 1)))
+
+
+def _moment(run: RunRow) -> float:
+    return run.started_at if run.finished_at is None else run.finished_at
+
+
+def _is_same(one: Problem, other: Problem) -> bool:
+    return (one.cause, one.severity, one.sentence) == (other.cause, other.severity, other.sentence)
+
+
+def _of_share(problem: Problem, share: Share) -> Problem:
+    return msgspec.structs.replace(problem, sentence=f"for the share {share}, {problem.sentence}")

@@ -1,0 +1,40 @@
+"""Which shares of a spool runs are at work on, on this host and on others."""
+
+from __future__ import annotations
+
+import os
+
+from s3_uploader.core.procfs import file_system_at
+from s3_uploader.core.range_lock import belongs_to_process
+from s3_uploader.core.shares import Share, of_directory
+from s3_uploader.spool import lock_file
+from s3_uploader.spool.extent import Extent
+from s3_uploader.spool.holder import NOTE_NAME, Holder, is_current, read_note, share_directories
+
+
+def holders_of_shares(base_fd: int, state_dir: str) -> dict[Share, Holder]:
+    """Who ships which share, from the notes of runs; what another host has noted counts as long as it has its lock.
+
+    :param base_fd: descriptor of the spool's directory.
+    :param state_dir: of the spool.
+    """
+    found: dict[Share, Holder] = {}
+    for directory in share_directories(state_dir):
+        share = of_directory(os.path.basename(directory))
+        note = read_note(os.path.join(directory, NOTE_NAME))
+        if share is None or note is None or not is_current(note):
+            continue
+        if note.host == os.uname().nodename or _is_locked(base_fd, share):
+            found[share] = note
+    return found
+
+
+def _is_locked(base_fd: int, share: Share) -> bool:
+    descriptor = lock_file.look_at_lock_file(base_fd)
+    if descriptor is None:
+        return False
+    try:
+        by_process = belongs_to_process(file_system_at(base_fd))
+        return Extent(share=share).in_the_way(descriptor, by_process=by_process) is not None
+    finally:
+        os.close(descriptor)

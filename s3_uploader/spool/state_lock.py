@@ -1,0 +1,48 @@
+"""The lock in the state directory, for spools in which nothing can be locked."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from s3_uploader.core.errors import StateError
+from s3_uploader.core.text import shown_name
+from s3_uploader.spool.extent import Extent
+from s3_uploader.spool.flock import try_flock
+from s3_uploader.spool.holder import LOCK_FILE_NAME
+
+
+def try_state_lock(state_dir: str, extent: Extent, *, base_dir: str) -> tuple[int, bool]:
+    """A descriptor of the lock file, and whether it is locked or somebody else has it.
+
+    Shares have ``flock(2)`` together, and each its range; where there are no ranges, one after the other has it.
+
+    :raises StateError: if it cannot be made, or there are no locks.
+    """
+    path = os.path.join(state_dir, LOCK_FILE_NAME)
+    descriptor = _open(path)
+    try:
+        locked = try_flock(descriptor, shared=extent.share is not None)
+        if locked is None:
+            raise StateError(
+                f"Neither {shown_name(base_dir)} nor {shown_name(path)} can be locked.",
+                hint="Put the state directory (state_dir) on a local file system.",
+            )
+        if locked and extent.share is not None:
+            in_range = extent.try_lock(descriptor, by_process=False)
+            locked = try_flock(descriptor) is True if in_range is None else in_range
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, locked
+
+
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise StateError(
+            f"The lock file {shown_name(path)} cannot be opened: {error.strerror}.",
+            hint="Make the state directory writable for this user, or name another one with state_dir.",
+            code="DiskFull" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Denied",
+        ) from error
