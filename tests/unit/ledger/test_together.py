@@ -12,7 +12,7 @@ import pytest
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.model import FailureBucket
 from s3_uploader.core.shares import Share, parse
-from s3_uploader.ledger import Ledger
+from s3_uploader.ledger import Ledger, LedgerReader
 from s3_uploader.ledger.snapshot import Snapshot, SpoolFile
 from s3_uploader.ledger.together import LedgerOfShares, open_together, unheard_of
 from tests.ledger_values import DAY, NOW, PRINT, begin, failing, report, shipped
@@ -50,12 +50,12 @@ def ran(ledger: Ledger, *, at: float, **changes: object) -> int:
 def test_without_shares_it_is_the_ledger_itself(path: str, write: Write) -> None:
     """One ledger is read as before, and one that is not there is an empty one."""
     with open_together(path) as empty:
-        assert type(empty) is Ledger
+        assert type(empty) is LedgerReader
         assert unheard_of(empty) == []
     write("")
     os.mkdir(os.path.join(os.path.dirname(path), "share-0-of-2"))
     with open_together(path) as alone:
-        assert type(alone) is Ledger
+        assert type(alone) is LedgerReader
 
 
 def test_history_in_the_order_of_time(path: str, write: Write) -> None:
