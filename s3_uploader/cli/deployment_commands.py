@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from s3_uploader.cli.exit_codes import Form, guarded
-from s3_uploader.cli.options import configured
+from s3_uploader.cli.exit_codes import guarded
+from s3_uploader.cli.options import configured, form_of
 
 
 @click.command(short_help="Ask for spool and destination; write a configuration.")
@@ -126,7 +126,7 @@ def units(
         force=force,
         as_json=as_json,
     )
-    return guarded(lambda: work.units(config_file, options), form=Form.JSON if as_json else Form.TEXT)
+    return guarded(lambda: work.units(config_file, options), form=form_of(as_json))
 
 
 @click.command(short_help="Print what lets a shell complete commands and files.")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from s3_uploader.cli.exit_codes import Form, guarded
-from s3_uploader.cli.options import configured
+from s3_uploader.cli.exit_codes import guarded
+from s3_uploader.cli.options import configured, form_of
 
 
 @click.command(short_help="Let failing files be tried by the next run.")
@@ -28,5 +28,5 @@ def forget(config_file: str, paths: tuple[str, ...], everything: bool, as_json: 
 
     return guarded(
         lambda: work(config_file, paths, everything=everything, as_json=as_json),
-        form=Form.JSON if as_json else Form.TEXT,
+        form=form_of(as_json),
     )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from s3_uploader.cli.exit_codes import Form
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -77,3 +79,8 @@ def several_configured(command: Callable[..., int]) -> Callable[..., int]:
     return click.argument("config_files", type=ConfigFile(), nargs=-1, required=True, metavar="CONFIG_FILE...")(
         _SET(command)
     )
+
+
+def form_of(as_json: bool) -> Form:
+    """In which form a command that has ``--json`` tells of an error."""
+    return Form.JSON if as_json else Form.TEXT

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import click
 import pytest
 
-from s3_uploader.cli.commands import group
+from s3_uploader.cli import commands
+from s3_uploader.cli.commands import command, group
 from s3_uploader.cli.names import COMMANDS
 
 WITHOUT_JSON = {
@@ -22,13 +25,6 @@ WITHOUT_JSON = {
 COLUMNS = 80
 
 
-def command(name: str) -> click.Command:
-    """One command of the group."""
-    found = group.commands[name]
-    assert isinstance(found, click.Command)
-    return found
-
-
 def help_of(name: str, columns: int) -> str:
     """What ``--help`` shows in a terminal of so many columns."""
     parent = click.Context(group, info_name="s3-uploader-cli", terminal_width=columns)
@@ -37,10 +33,22 @@ def help_of(name: str, columns: int) -> str:
 
 def test_every_command_has_a_name_that_is_no_file() -> None:
     """No command is taken for a configuration file, and none is announced that there is not."""
-    assert set(COMMANDS) == set(group.commands)
+    assert set(COMMANDS) == set(commands._MODULES)
+    context = click.Context(group)
+    assert group.list_commands(context) == sorted(COMMANDS)
+    assert [name for name in COMMANDS if group.get_command(context, name) is not command(name)] == []
+    assert group.get_command(context, "config.json") is None
 
 
-@pytest.mark.parametrize("name", sorted(group.commands))
+def test_a_command_does_not_pay_for_the_others() -> None:
+    """What is called every minute loads the options of no other command."""
+    script = "import sys; from s3_uploader.cli.commands import command; command('run'); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = {name for name in done.stdout.split() if name.startswith("s3_uploader.cli.") and "_commands" in name}
+    assert loaded == {"s3_uploader.cli.running_commands"}
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_help(name: str) -> None:
     """The help shows an example of the command, and no line of it is broken by a terminal of 80 columns."""
     text = help_of(name, COLUMNS)
@@ -51,14 +59,14 @@ def test_help(name: str) -> None:
     assert [line for line in text.splitlines() if len(line) > COLUMNS] == []
 
 
-@pytest.mark.parametrize("name", sorted(group.commands))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_json(name: str) -> None:
     """What prints data prints it as JSON too."""
     options = {option for parameter in command(name).params for option in parameter.opts}
     assert ("--json" in options) != (name in WITHOUT_JSON)
 
 
-@pytest.mark.parametrize("name", sorted(group.commands))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_option_is_explained(name: str) -> None:
     """No option is left without a word, or choices that speak for themselves."""
     for parameter in command(name).params:
