@@ -21,11 +21,13 @@ def version() -> str:
 ZSTD = ["backports.zstd>=1.0; python_version < '3.14'"]
 
 YAML = ["PyYAML>=6.0"]
+SFTP = ["asyncssh>=2.18"]
 DEMO = ["moto[server,s3]>=5.0.20"]
 TEST = [
     "awscrt>=0.23.1",  # the scripted server's CRC-32C and CRC-64/NVME, which take seconds in Python
     *YAML,
     *ZSTD,
+    *SFTP,
     *DEMO,
     "cryptography>=42",
     "hypothesis>=6.100",
@@ -59,7 +61,7 @@ setup(
     author="The s3_uploader authors",
     license="Apache-2.0",
     license_files=["LICENSE", "s3_uploader/inspection/report/assets/uPlot.LICENSE"],
-    keywords=["s3", "upload", "spool", "backup", "cron", "systemd", "ftp", "object storage"],
+    keywords=["s3", "upload", "spool", "backup", "cron", "systemd", "ftp", "sftp", "object storage"],
     classifiers=[
         "Development Status :: 4 - Beta",
         "Environment :: Console",
@@ -89,6 +91,7 @@ setup(
     extras_require={
         "yaml": YAML,
         "zstd": ZSTD,
+        "sftp": SFTP,
         "demo": DEMO,
         "test": TEST,
         "docs": DOCS,

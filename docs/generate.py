@@ -30,6 +30,7 @@ TABLES: dict[str, Any] = {
     "the run": config.Config,
     "s3": config.S3Destination,
     "ftp": config.FtpDestination,
+    "sftp": config.SftpDestination,
     "local": config.LocalDestination,
     "move_to": config.MoveTo,
     "locations": config.Location,

@@ -11,7 +11,9 @@ from s3_uploader.cli.options import configured, form_of
 @click.command(short_help="Ask for spool and destination; write a configuration.")
 @click.argument("config_file", type=click.Path(), default="s3-uploader.json")
 @click.option("--spool", metavar="DIR", help="The directory that producers fill.")
-@click.option("--to", metavar="DEST", help="A bucket, s3://bucket/prefix, ftp://user@host/path, or a directory.")
+@click.option(
+    "--to", metavar="DEST", help="A bucket, s3://bucket/prefix, sftp://user@host/path, ftp://…, or a directory."
+)
 @click.option("--from", "source", metavar="FILE", help="Take over an older program's file, or its command line.")
 @click.option("--endpoint-url", metavar="URL", help="An S3-compatible service instead of AWS.")
 @click.option("--region", metavar="NAME", help="Region of the bucket.")

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import click
 import msgspec
@@ -22,6 +22,8 @@ from s3_uploader.core.errors import SpoolError, UsageProblem
 from s3_uploader.core.files import replace_file
 from s3_uploader.core.text import shown_name, shown_text
 from s3_uploader.inspection.proposal import proposal_for
+
+_FORMS = "a bucket, s3://bucket/prefix, sftp://user@host/path, ftp://user@host/path, or a directory"
 
 _MOST_BYTES = 2**20
 _WIDTH = 96
@@ -125,7 +127,7 @@ def _take_spool(settings: dict[str, Any], options: InitOptions, *, asks: bool) -
 def _take_destination(settings: dict[str, Any], options: InitOptions, *, asks: bool) -> None:
     to = options.to
     if to is None and "bucket" not in settings and asks:
-        to = click.prompt("Destination (a bucket, s3://bucket/prefix, ftp://user@host/path, or a directory)", type=str)
+        to = click.prompt(f"Destination ({_FORMS})", type=str)
     if to is not None:
         for name in ("bucket", "destination"):
             settings.pop(name, None)
@@ -133,7 +135,7 @@ def _take_destination(settings: dict[str, Any], options: InitOptions, *, asks: b
     elif "bucket" not in settings:
         raise UsageProblem(
             "There is no destination.",
-            hint="Name it with --to: a bucket, s3://bucket/prefix, ftp://user@host/path, or a directory.",
+            hint=f"Name it with --to: {_FORMS}.",
         )
 
 
@@ -157,6 +159,8 @@ def destination(text: str) -> dict[str, Any]:
         made |= {"user": unquote(parts.username)} if parts.username else {}
         made |= {"path": parts.path} if parts.path not in ("", "/") else {}
         return {"destination": made | ({"tls": True} if parts.scheme == "ftps" else {})}
+    if parts is not None and parts.scheme == "sftp" and parts.hostname and parts.username:
+        return {"destination": _sftp(parts)}
     if parts is not None and parts.scheme == "file":
         return {"destination": {"type": "local", "path": unquote(parts.path)}}
     if parts is None and (text.startswith(("/", "~", ".")) or os.path.isdir(text)):
@@ -165,8 +169,22 @@ def destination(text: str) -> dict[str, Any]:
         return {"bucket": text}
     raise UsageProblem(
         f"{shown_name(text)} is no destination.",
-        hint="Write a bucket, s3://bucket/prefix, ftp://user@host/path, or a directory.",
+        hint=f"Write {_FORMS}.",
     )
+
+
+def _sftp(parts: SplitResult) -> dict[str, Any]:
+    if parts.password is not None:
+        raise UsageProblem(
+            "A password does not belong into the configuration.",
+            hint="Leave it out; it comes from S3_UPLOADER_SFTP_PASSWORD, or from a file named by password_file.",
+        )
+    made: dict[str, Any] = {"type": "sftp", "host": parts.hostname, "user": unquote(parts.username or "")}
+    made |= {"port": parts.port} if parts.port else {}
+    # As in curl: ~ is the login directory, everything else begins at the root.
+    path = unquote(parts.path)
+    path = path[2:].lstrip("/") if path == "/~" or path.startswith("/~/") else path
+    return made | ({"path": path} if path not in ("", "/") else {})
 
 
 def _take_proposal(settings: dict[str, Any], *, asks: bool) -> dict[str, str]:

@@ -15,6 +15,7 @@ from s3_uploader.config.schema import (
     Location,
     MoveTo,
     S3Destination,
+    SftpDestination,
 )
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Location",
     "MoveTo",
     "S3Destination",
+    "SftpDestination",
     "decode",
     "from_mapping",
     "json_schema",

@@ -55,15 +55,16 @@ def load(
 
 def password_variables(paths: Sequence[str]) -> set[str]:
     """The environment variables in which configuration files expect passwords; of those files that can be read."""
-    found = set()
+    found: set[str] = set()
     for path in paths:
         try:
             raw, _ = _read(path)
         except ConfigError:
             continue
         destination = raw.get("destination") if isinstance(raw, dict) else None
-        if isinstance(destination, dict) and isinstance(destination.get("password_env"), str):
-            found.add(destination["password_env"])
+        if isinstance(destination, dict):
+            names = (destination.get("password_env"), destination.get("passphrase_env"))
+            found.update(name for name in names if isinstance(name, str))
     return found
 
 

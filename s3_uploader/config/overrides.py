@@ -23,6 +23,8 @@ PREFIX = "S3_UPLOADER_"
 _NAME = re.compile(r'"([^"]*)"\s*:')
 _OPTION = "--set"
 _PASSWORD = "S3_UPLOADER_FTP_PASSWORD"
+_PASSPHRASE = "S3_UPLOADER_SFTP_PASSPHRASE"
+_SECRETS = (_PASSWORD, "S3_UPLOADER_SFTP_PASSWORD", _PASSPHRASE)
 # What Kubernetes sets in every container beside a Service that is called s3-uploader.
 _OF_KUBERNETES = re.compile(r"SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?")
 
@@ -43,11 +45,11 @@ class Override(msgspec.Struct, frozen=True):
 
 
 def of_environment(environ: Mapping[str, str]) -> list[Override]:
-    """What the environment sets; the variable of the FTP password and those of Kubernetes are no keys."""
+    """What the environment sets; those of passwords and of Kubernetes are no keys."""
     return [
         Override(_path_of(name), environ[name], name)
         for name in sorted(environ)
-        if name.startswith(PREFIX) and name != _PASSWORD and not _OF_KUBERNETES.fullmatch(name[len(PREFIX) :])
+        if name.startswith(PREFIX) and name not in _SECRETS and not _OF_KUBERNETES.fullmatch(name[len(PREFIX) :])
     ]
 
 
@@ -89,7 +91,7 @@ def _no_secrets(override: Override) -> str:
     """The problem of a secret behind ``--set``, which names the places that are not open to everybody."""
     name = override.path[-1]
     variable = PREFIX + "__".join(part if override.path[0] == "locations" else part.upper() for part in override.path)
-    instead = _PASSWORD if name == "password" else variable
+    instead = {"password": f"{_PASSWORD} (SFTP: {_SECRETS[1]})", "passphrase": _PASSPHRASE}.get(name, variable)
     file = ", in password_file" if name == "password" else ""
     return (
         f"{override.place}: is a secret, and everybody on this machine can read the command line; "
@@ -112,7 +114,7 @@ def lay_over(
             if hint is not None:
                 _write(raw, path, _read(override.text, hint))
                 places[".".join(path)] = override.place
-            elif override.place != _password_variable(raw) and override.place not in foreign:
+            elif override.place not in _secret_variables(raw) and override.place not in foreign:
                 problems.append(f"{override.place}: names no known key{_nearest(override, raw)}")
     return places
 
@@ -209,9 +211,11 @@ def _write(raw: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     raw[path[-1]] = value
 
 
-def _password_variable(raw: Mapping[str, Any]) -> str:
+def _secret_variables(raw: Mapping[str, Any]) -> tuple[str, ...]:
     destination = raw.get("destination")
-    return str(destination.get("password_env", "")) if isinstance(destination, dict) else ""
+    if not isinstance(destination, dict):
+        return ()
+    return str(destination.get("password_env", "")), str(destination.get("passphrase_env", ""))
 
 
 def _nearest(override: Override, raw: Mapping[str, Any]) -> str:

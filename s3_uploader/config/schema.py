@@ -155,6 +155,80 @@ class FtpDestination(
     max_concurrency: Annotated[Positive, Meta(description="Most connections at once.")] = 2
 
 
+class SftpDestination(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="sftp", tag_field="type"
+):
+    """A server that is reached over SSH; needs `s3_uploader[sftp]`."""
+
+    host: Annotated[str, Meta(min_length=1, description="Name or address of the server.")]
+    port: Annotated[int, Meta(ge=1, le=65535, description="Port.")] = 22
+    user: Annotated[str, Meta(min_length=1, description="User name.")]
+    private_key_file: Annotated[
+        str | None,
+        Meta(
+            description="The private key with which the user logs in. Default: those of the agent (`SSH_AUTH_SOCK`) "
+            "and those of `~/.ssh` that have no passphrase."
+        ),
+    ] = None
+    passphrase_env: Annotated[
+        str, Meta(description="Name of the environment variable that holds the passphrase of the private key.")
+    ] = "S3_UPLOADER_SFTP_PASSPHRASE"
+    password_env: Annotated[
+        str,
+        Meta(description="Name of the environment variable that holds the password, where the server asks for one."),
+    ] = "S3_UPLOADER_SFTP_PASSWORD"
+    password_file: Annotated[str | None, Meta(description="File that holds the password, instead.")] = None
+    known_hosts_file: Annotated[
+        str | None,
+        Meta(
+            description="File with the host keys that are trusted. Default: `~/.ssh/known_hosts` and "
+            "`/etc/ssh/ssh_known_hosts`."
+        ),
+    ] = None
+    host_key_fingerprints: Annotated[
+        list[str],
+        Meta(
+            description="Fingerprints (`SHA256:…`, as `ssh-keygen -l` shows them) of the host keys that are trusted, "
+            "instead of a file."
+        ),
+    ] = []
+    path: Annotated[
+        str,
+        Meta(
+            description="Directory on the server under which files are stored; below the login directory unless it "
+            "begins with a slash."
+        ),
+    ] = ""
+    lock_file: Annotated[
+        str | None, Meta(description="Name of a remote lock file, created before and removed after the uploads.")
+    ] = None
+    lock_stale_seconds: Annotated[
+        Longer | None, Meta(description="Age from which a remote lock file left by others is removed.")
+    ] = None
+    timeout_seconds: Annotated[float, Meta(gt=0, description="Longest silence of the server.")] = 30
+    connect_timeout_seconds: Annotated[
+        float, Meta(gt=0, description="Longest time until a connection has logged in.")
+    ] = 30
+    temporary_names: Annotated[
+        Literal["auto", "hidden", "visible", "none"],
+        Meta(
+            description="Under what names files are sent before they get their own: `hidden` with a dot, `visible` "
+            "without, `auto` hidden where the server takes such names; `none` sends straight to the final name."
+        ),
+    ] = "auto"
+    on_conflict: Annotated[
+        Literal["fail", "overwrite", "keep-both"], Meta(description="What to do where the name is taken.")
+    ] = "fail"
+    minimum_proof: Annotated[
+        Literal["checksum", "md5", "size"],
+        Meta(
+            description="The weakest proof with which a local file may be removed. With more than `size` each file is "
+            "read back, unless the server computes hashes."
+        ),
+    ] = "size"
+    max_concurrency: Annotated[Positive, Meta(description="Most connections at once.")] = 4
+
+
 class LocalDestination(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="local", tag_field="type"
 ):
@@ -216,8 +290,13 @@ class Location(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = None
 
 
-Destination: TypeAlias = S3Destination | FtpDestination | LocalDestination
-DESTINATIONS: dict[str, type[Destination]] = {"s3": S3Destination, "ftp": FtpDestination, "local": LocalDestination}
+Destination: TypeAlias = S3Destination | FtpDestination | SftpDestination | LocalDestination
+DESTINATIONS: dict[str, type[Destination]] = {
+    "s3": S3Destination,
+    "ftp": FtpDestination,
+    "sftp": SftpDestination,
+    "local": LocalDestination,
+}
 SYNONYMS = {"s3_bucket": "bucket"}
 
 

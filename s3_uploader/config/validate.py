@@ -10,7 +10,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from s3_uploader.config.describe import shown
-from s3_uploader.config.schema import Compress, FtpDestination, LocalDestination, Location, S3Destination
+from s3_uploader.config.schema import (
+    Compress,
+    FtpDestination,
+    LocalDestination,
+    Location,
+    S3Destination,
+    SftpDestination,
+)
 
 _PING = re.compile(r"https?://([^\s/?#@]*@)?(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(:[0-9]{1,5})?([/?][^\s#]*)?")
 
@@ -154,6 +161,19 @@ def _ftp_contradictions(values: dict[str, Any]) -> Iterator[str]:
         yield "minimum_proof: none needs on_conflict to be overwrite, because nobody can see what is replaced"
 
 
+def _sftp_contradictions(values: dict[str, Any]) -> Iterator[str]:
+    if "/" in values.get("host", ""):
+        yield "host: is a name or an address, without sftp:// before it and a path behind it"
+    if values.get("lock_stale_seconds") is not None and values.get("lock_file") is None:
+        yield "lock_stale_seconds: needs a lock_file"
+    fingerprints = values.get("host_key_fingerprints", [])
+    for each in fingerprints:
+        if not re.fullmatch(r"SHA256:[A-Za-z0-9+/]{43}=?", each):
+            yield f"host_key_fingerprints: {shown(each)} is none; `ssh-keygen -l` shows them as SHA256:…"
+    if fingerprints and values.get("known_hosts_file") is not None:
+        yield "host_key_fingerprints: give them or a known_hosts_file, not both"
+
+
 def _local_contradictions(values: dict[str, Any]) -> Iterator[str]:
     if "\0" in values.get("path", ""):
         yield "path: holds a NUL character"
@@ -162,6 +182,7 @@ def _local_contradictions(values: dict[str, Any]) -> Iterator[str]:
 _OF_DESTINATIONS: dict[Any, Any] = {
     S3Destination: _s3_contradictions,
     FtpDestination: _ftp_contradictions,
+    SftpDestination: _sftp_contradictions,
     LocalDestination: _local_contradictions,
 }
 

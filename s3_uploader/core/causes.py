@@ -40,6 +40,14 @@ _CERTIFICATE = Meaning(
     remedy="Look at the server's certificate, at the authorities to trust (AWS_CA_BUNDLE, ca_file), at the scheme of "
     "the URL and at this machine's clock.",
 )
+_HOST_KEY = Meaning(
+    Cause.DESTINATION,
+    remedy="Ask who runs the server for the fingerprint of its host key; see known_hosts_file and "
+    f"host_key_fingerprints. {_CHECK}",
+)
+_PRIVATE_KEY = Meaning(
+    Cause.CREDENTIALS, remedy=f"Look at private_key_file, and at the passphrase in the environment; {_CHECK}"
+)
 _SERVER = Meaning(
     Cause.DESTINATION, remedy=f"Look at the server that is named, and whether it is the right one; {_CHECK}"
 )
@@ -55,6 +63,7 @@ _MEANINGS: dict[str, Meaning] = {
             *("AllAccessDisabled", "ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"),
             *("AccessDenied", "401", "403", "Forbidden", "Unauthorized", "InvalidCredentials"),
             *("NoPassword", "530", "532", "EACCES", "EPERM"),
+            "AuthenticationFailed",
             *("KMS.DisabledException", "KMS.NotFoundException", "KMS.InvalidStateException"),
         ),
         _RENEW,
@@ -86,8 +95,11 @@ _MEANINGS: dict[str, Meaning] = {
         ),
         _SETTING,
     ),
+    **dict.fromkeys(("HostKeyUnknown", "HostKeyChanged", "HostKeyRefused"), _HOST_KEY),
+    "PrivateKeyUnusable": _PRIVATE_KEY,
     **dict.fromkeys(("TlsFailed", "InvalidCaBundle", "522"), _CERTIFICATE),
     **dict.fromkeys(("NotS3", "405", "501", "502", "504", "MissingContentLength", "EngineFailed"), _SERVER),
+    **dict.fromkeys(("NotSftp", "NoCommonAlgorithm", "OperationUnsupported", "Failure", "BadMessage"), _SERVER),
     **dict.fromkeys(("ProxyFailed", "407"), _PROXY),
     **dict.fromkeys(
         (
@@ -98,8 +110,9 @@ _MEANINGS: dict[str, Meaning] = {
         _PASSING,
     ),
     **dict.fromkeys(("550", "553", "ENOENT", "ENOTDIR", "NotMounted", "EROFS"), _DIRECTORY),
+    **dict.fromkeys(("PermissionDenied", "NoSuchDirectory", "NoSuchFile", "NoSuchPath", "WriteProtected"), _DIRECTORY),
 }
-_RIGHTS = {"AccessDenied", "401", "403", "550", "553", "EACCES", "EPERM"}
+_RIGHTS = {"AccessDenied", "401", "403", "550", "553", "EACCES", "EPERM", "PermissionDenied", "WriteProtected"}
 """What says of one file, while others go, that a right is missing: it may be for a part of the destination only."""
 _OF_THE_MACHINE = {"CannotRemove"}
 

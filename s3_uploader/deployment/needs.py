@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from s3_uploader.config import Config, FtpDestination, LocalDestination, MoveTo, S3Destination
+from s3_uploader.config import Config, FtpDestination, LocalDestination, MoveTo, S3Destination, SftpDestination
 from s3_uploader.core.errors import UsageProblem
 from s3_uploader.core.text import shown_name
 
@@ -124,6 +124,12 @@ def _read(config: Config) -> list[str]:
     destination = config.destination
     if isinstance(destination, FtpDestination) and destination.ca_file is not None:
         return [_absolute(destination.ca_file, "destination.ca_file")]
+    if isinstance(destination, SftpDestination):
+        files = {
+            "destination.private_key_file": destination.private_key_file,
+            "destination.known_hosts_file": destination.known_hosts_file,
+        }
+        return [_absolute(path, key) for key, path in files.items() if path is not None]
     return []
 
 
@@ -141,7 +147,8 @@ def _password_file(configurations: Sequence[Config]) -> str | None:
     files = {
         _absolute(each.destination.password_file, "destination.password_file")
         for each in configurations
-        if isinstance(each.destination, FtpDestination) and each.destination.password_file is not None
+        if isinstance(each.destination, (FtpDestination, SftpDestination))
+        and each.destination.password_file is not None
     }
     return next(iter(files)) if len(files) == 1 else None
 
@@ -155,7 +162,7 @@ def _addresses(configurations: Sequence[Config]) -> tuple[str, ...] | None:
             hosts.append(urlsplit(each.ping_url).hostname)
         if isinstance(destination, S3Destination):
             hosts.append(urlsplit(destination.endpoint_url or "").hostname)
-        elif isinstance(destination, FtpDestination):
+        elif isinstance(destination, (FtpDestination, SftpDestination)):
             hosts.append(destination.host)
     found = {_address(host) for host in hosts}
     return None if None in found else tuple(sorted(address for address in found if address))

@@ -141,7 +141,7 @@ def _secrets(plan: Plan) -> list[str]:
         lines += ["Environment=AWS_SHARED_CREDENTIALS_FILE=%d/aws"]
     if plan.needs.password_file is not None:
         lines += [
-            "# The FTP server's password, from a file that only root need be able to read.",
+            "# The server's password, from a file that only root need be able to read.",
             f"LoadCredential=ftp:{literal(plan.needs.password_file)}",
             "Environment=S3_UPLOADER_DESTINATION__PASSWORD_FILE=%d/ftp",
         ]

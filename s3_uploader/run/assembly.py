@@ -13,11 +13,12 @@ from s3_uploader.config.schema import (
     ALREADY_COMPRESSED,
     Compress,
     Config,
+    Destination,
     FtpDestination,
-    LocalDestination,
     Location,
     MoveTo,
     S3Destination,
+    SftpDestination,
 )
 from s3_uploader.config.share import share_of
 from s3_uploader.core.model import Candidate, OnConflict, Proof
@@ -125,6 +126,17 @@ def build_store(
             return ftp.create(**settings, identity=config.base_dir, notice=notice, memory=memory)
 
         return LazyStore(name=f"{server.host}:{server.port}", scheme="ftps" if server.tls else "ftp", make=make_ftp)
+    if isinstance(destination, SftpDestination):
+        host = destination
+
+        def make_sftp() -> Store:
+            from s3_uploader.stores.sftp import store as sftp
+
+            settings = msgspec.structs.asdict(host)
+            del settings["on_conflict"]
+            return sftp.create(**settings, identity=config.base_dir, notice=notice, memory=memory)
+
+        return LazyStore(name=f"{host.host}:{host.port}", scheme="sftp", make=make_sftp)
     directory = destination
 
     def make_local() -> Store:
@@ -294,12 +306,16 @@ def build_inventory(config: Config, *, notice: Callable[[str, str], None]) -> In
         from s3_uploader.stores.ftp import store as ftp
 
         return ftp.create(**_settings(destination), identity=config.base_dir).inventory()
+    if isinstance(destination, SftpDestination):
+        from s3_uploader.stores.sftp import store as sftp
+
+        return sftp.create(**_settings(destination), identity=config.base_dir).inventory()
     from s3_uploader.stores.local.listing import LocalInventory
 
     return LocalInventory(path=destination.path, max_concurrency=destination.max_concurrency)
 
 
-def _settings(destination: S3Destination | FtpDestination | LocalDestination) -> dict[str, Any]:
+def _settings(destination: Destination) -> dict[str, Any]:
     settings = msgspec.structs.asdict(destination)
     for name in ("on_conflict", "minimum_proof"):
         del settings[name]

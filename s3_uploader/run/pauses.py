@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from s3_uploader.config.schema import Config, FtpDestination, S3Destination
+from s3_uploader.config.schema import Config, FtpDestination, S3Destination, SftpDestination
 from s3_uploader.core.events import Emit, Notice
 from s3_uploader.core.text import counted
 from s3_uploader.ledger import Ledger
@@ -93,6 +93,13 @@ def _credentials(config: Config, environ: Mapping[str, str]) -> Iterator[object]
     elif isinstance(destination, FtpDestination):
         yield environ.get(destination.password_env)
         yield _version_of(destination.password_file or "")
+    elif isinstance(destination, SftpDestination):
+        yield environ.get(destination.password_env)
+        yield environ.get(destination.passphrase_env)
+        files = (destination.password_file, destination.private_key_file)
+        yield from (_version_of(name) for name in files if name is not None)
+        # A host key that was not known may be known now.
+        yield _version_of(destination.known_hosts_file or "~/.ssh/known_hosts")
 
 
 def _version_of(path: str) -> list[int]:

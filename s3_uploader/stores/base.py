@@ -3,7 +3,7 @@
 Terms
 -----
 store
-    A destination: S3, FTP, a local directory.
+    A destination: S3, FTP, SFTP, a local directory.
 source
     An open descriptor and the number of bytes that it held when it was opened.
 receipt

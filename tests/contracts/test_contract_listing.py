@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from s3_uploader.stores.local.listing import LocalInventory
 from s3_uploader.stores.local.store import LocalStore
 from s3_uploader.stores.s3.listing import S3Inventory
 from s3_uploader.stores.s3.store import S3Store
+from s3_uploader.stores.sftp.store import SftpStore
 from tests.contracts.listing_contract import InventoryContract, Place
 from tests.servers.base import S3Endpoint
 from tests.servers.dialects import AWS, AWS_KMS, OLD, WEAK, Dialect
 from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import *  # noqa: F403
+from tests.servers.openssh import OpensshServer
 from tests.servers.proftpd import ProftpdServer
 from tests.servers.pyftpd import py_ftp_server
 
@@ -121,3 +123,18 @@ class TestS3OnMoto(InventoryContract):
     def place(self, moto_s3: S3Endpoint) -> Place:
         """A bucket of its own in moto."""
         return bucket_place(moto_s3.bucket, moto_s3.environment(), "native")
+
+
+class TestSftpOnOpenssh(InventoryContract):
+    @pytest.fixture
+    def place(self, openssh_servers: Callable[[str], OpensshServer]) -> Iterator[Place]:
+        """A directory of its own, where content is told by reading it."""
+        server = openssh_servers("internal")
+        root = server.root / "listed"
+        root.mkdir()
+
+        def new_store() -> SftpStore:
+            return SftpStore(**{**server.settings(), "path": f"{server.path}/listed"})  # type: ignore[arg-type]
+
+        yield Place(new_store=new_store, new_inventory=lambda: new_store().inventory())
+        shutil.rmtree(root)

@@ -42,6 +42,12 @@ REQUIREMENTS = {
         files=("usr/lib/proftpd/mod_tls.so", "usr/lib/proftpd/mod_digest.so"),
         services=("proftpd.service",),
     ),
+    "openssh": Requirement(
+        packages=("openssh-server", "openssh-sftp-server", "openssh-client"),
+        programs=("sshd", "ssh-keygen"),
+        files=("usr/lib/openssh/sftp-server",),
+        services=("ssh.service",),
+    ),
     "nginx": Requirement(
         packages=("nginx-light", "libnginx-mod-http-lua"),
         programs=("nginx",),

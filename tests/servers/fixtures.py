@@ -16,6 +16,8 @@ fixture                what it is
 `make_fault_server`    a function that starts further ones: ``make_fault_server(dialect=OLD, tls=True)``
 `make_fault_proxy`     a function that puts HAProxy before a server or an endpoint
 `proftpd_server`       the FTP server
+`openssh_servers`      a function: way to serve -> OpenSSH's server, running
+`scripted_sftp`        a fresh SFTP server that does what a test tells it
 `nginx_sink`           the benchmarks' sink
 `clock_offset`         a function: seconds -> variables for a subprocess whose clock is off
 =====================  ==========================================================================================
@@ -39,8 +41,10 @@ from tests.servers.fault_server import FaultServer
 from tests.servers.haproxy_fault import HaproxyFault
 from tests.servers.moto_server import MotoServer
 from tests.servers.nginx_sink import NginxSink
+from tests.servers.openssh import OpensshServer
 from tests.servers.proftpd import ProftpdServer
 from tests.servers.rclone_s3 import RcloneServer
+from tests.servers.scripted_sftp import ScriptedSftpServer
 from tests.servers.swift_s3 import SwiftServer
 
 __all__ = [
@@ -53,10 +57,12 @@ __all__ = [
     "moto_s3",
     "moto_server",
     "nginx_sink",
+    "openssh_servers",
     "proftpd_server",
     "rclone_s3",
     "rclone_server",
     "real_s3",
+    "scripted_sftp",
     "swift_s3",
     "swift_server",
 ]
@@ -127,6 +133,28 @@ def moto_server() -> Iterator[MotoServer]:
 def proftpd_server() -> Iterator[ProftpdServer]:
     """The FTP server."""
     yield from _running(ProftpdServer())
+
+
+@pytest.fixture(scope="session")
+def openssh_servers() -> Iterator[Callable[[str], OpensshServer]]:
+    """OpenSSH's server in each of its ways (`openssh.HOW`), started when it is first asked for."""
+    running: dict[str, OpensshServer] = {}
+
+    def serving(how: str) -> OpensshServer:
+        if how not in running:
+            running[how] = or_skip(OpensshServer(how).start)
+        return running[how]
+
+    yield serving
+    for server in running.values():
+        server.stop()
+
+
+@pytest.fixture
+def scripted_sftp() -> Iterator[ScriptedSftpServer]:
+    """An SFTP server in this process, with nothing on it."""
+    with ScriptedSftpServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

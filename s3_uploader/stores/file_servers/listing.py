@@ -39,6 +39,8 @@ class FileInventory:
 
     looks_are_cheap = False
     lists_in_order = True
+    has_line_breaks = False
+    """Whether the protocol can have a name with a line break."""
 
     def __init__(
         self,
@@ -91,7 +93,7 @@ class FileInventory:
             path_segments(key)
         except KeyRefused:
             return None
-        if "\n" in key or "\r" in key:
+        if not self.has_line_breaks and ("\n" in key or "\r" in key):
             return None
         return self._persist(lambda session: _look(session, key, content=content), key)
 

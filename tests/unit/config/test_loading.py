@@ -245,7 +245,7 @@ class TestProblems:
     def test_a_destination_says_what_it_is(self, kind: Any) -> None:
         """A destination of no type, or of an unknown one, is refused with the known ones."""
         raw = {"base_dir": "/spool", "destination": {"type": kind}}
-        assert problems_of(raw)[0].startswith("destination.type: must be one of s3, ftp, local")
+        assert problems_of(raw)[0].startswith("destination.type: must be one of s3, ftp, sftp, local")
 
     def test_a_destination_is_an_object(self) -> None:
         """A destination that is a mere name is refused."""

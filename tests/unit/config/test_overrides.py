@@ -181,7 +181,9 @@ def test_the_name_of_a_location_keeps_its_case(load: Any) -> None:
 def test_a_destination_whose_type_is_no_text_is_a_problem(load: Any) -> None:
     """What is laid over a destination that cannot be understood is not what the program stumbles over."""
     raw = {"base_dir": "/spool", "destination": {"type": []}}
-    assert "destination.type: must be one of s3, ftp, local, not []" in problems_of(load, raw, DESTINATION__HOST="h")
+    assert "destination.type: must be one of s3, ftp, sftp, local, not []" in problems_of(
+        load, raw, DESTINATION__HOST="h"
+    )
 
 
 def test_a_file_that_is_no_object_is_still_said_to_be_none(load: Any) -> None:

@@ -16,6 +16,9 @@ from s3_uploader.stores.ftp.replies import Refused
 from s3_uploader.stores.s3 import errors as s3_errors
 from s3_uploader.stores.s3.engines.base import Answer, Failure, TransportFailure
 from s3_uploader.stores.s3.meanings import MEANINGS
+from s3_uploader.stores.sftp.errors import Refused as SftpRefused
+from s3_uploader.stores.sftp.errors import login_error
+from s3_uploader.stores.sftp.errors import transfer_error as sftp_transfer_error
 
 PACKAGE = Path(s3_uploader.__file__).parent
 
@@ -69,9 +72,22 @@ def test_every_reply_of_ftp_is_known(code: int) -> None:
     assert error.scope is Scope.FILE or is_known(error.code)
 
 
+@pytest.mark.parametrize("code", [2, 3, 4, 5, 8, 10, 12, 14, 15])
+def test_every_status_of_sftp_is_known(code: int) -> None:
+    """So is a status that an SFTP server has for a directory that cannot be entered, or for every file."""
+    refused = SftpRefused(code, "no", "stat")
+    entered = login_error(refused, server="server:22", user="u", path="up")
+    assert entered.scope is Scope.DESTINATION
+    assert is_known(entered.code)
+    error = sftp_transfer_error(SftpRefused(code, "no", "write"), address="server/key")
+    assert error.scope is Scope.FILE or is_known(error.code)
+
+
 @pytest.mark.parametrize(
     ("code", "cause"),
     [
+        ("PermissionDenied", Cause.CREDENTIALS),
+        ("DiskFull", Cause.DISK_FULL),
         ("550", Cause.CREDENTIALS),
         ("AccessDenied", Cause.CREDENTIALS),
         ("552", Cause.DISK_FULL),

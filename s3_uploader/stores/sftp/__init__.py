@@ -1,0 +1,1 @@
+"""SFTP as a destination: files over SSH, with the library asyncssh (the extra ``sftp``)."""

@@ -1,0 +1,124 @@
+"""Which host keys are trusted: those of known_hosts files (``sshd(8)``), or those whose fingerprints are configured.
+
+Nothing is trusted because it is seen for the first time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import asyncssh
+import msgspec
+
+from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.text import quoted, shown_name
+
+DEFAULT_FILES = ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
+PLAIN_ALGORITHMS = (
+    "ssh-ed25519",
+    *("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
+    *("rsa-sha2-512", "rsa-sha2-256"),
+)
+"""Without certificates: an unknown authority would hide the key that could be trusted."""
+
+_MOST_BYTES = 16 << 20
+_LONGEST_LINE = 1200
+
+
+class Trust(msgspec.Struct, frozen=True, kw_only=True):
+    """What is trusted of one host.
+
+    :param known: keys, authorities and revoked keys as asyncssh takes them.
+    :param fingerprints: of keys that are trusted whatever the files say.
+    :param is_known: whether the files have a key or an authority of this host.
+    """
+
+    known: Any
+    fingerprints: frozenset[str]
+    is_known: bool
+
+
+def load(file_name: str | None) -> asyncssh.SSHKnownHosts:
+    """The content of a file, or without one of the usual files as far as they are there.
+
+    :raises StoreError: if the file that is named cannot be read.
+    """
+    known = asyncssh.import_known_hosts("")
+    for each in DEFAULT_FILES if file_name is None else (file_name,):
+        try:
+            with open(os.path.expanduser(each), encoding="utf-8", errors="replace") as file:
+                lines = file.read(_MOST_BYTES).splitlines()
+        except OSError as error:
+            if file_name is None:
+                continue
+            raise StoreError(
+                f"The known hosts file {shown_name(file_name)} cannot be read: {(error.strerror or '').lower()}.",
+                code="HostKeyUnknown",
+                scope=Scope.DESTINATION,
+            ) from None
+        _take(known, lines)
+    return known
+
+
+def _take(known: asyncssh.SSHKnownHosts, lines: Iterable[str]) -> None:
+    for line in lines:
+        try:
+            known.load(line)
+        except ValueError:
+            continue  # as ssh does
+
+
+def trust(
+    *, file_name: str | None, fingerprints: Sequence[str], host: str, address: str, port: int, default_port: int = 22
+) -> Trust:
+    """What is trusted of a host. With fingerprints the files do not count."""
+    if fingerprints:
+        # OpenSSH leaves out the padding, others do not.
+        wanted = frozenset(each.strip().rstrip("=") for each in fingerprints)
+        return Trust(known=([], [], [], [], [], [], []), fingerprints=wanted, is_known=False)
+    known = load(file_name).match(host, address, None if port == default_port else port)
+    return Trust(known=known, fingerprints=frozenset(), is_known=bool(known[0] or known[1]))
+
+
+def untrusted(
+    key: asyncssh.SSHKey | None, *, reason: str, host: str, port: int, file_name: str | None, trusted: Trust
+) -> StoreError:
+    """The error of a host key that is not trusted.
+
+    :param key: the key, ``None`` if it was not looked at for itself.
+    :param reason: the library's words.
+    """
+    server = f"{host}:{port}"
+    if key is None:
+        return StoreError(
+            f"The host key of the SFTP server {server} is not accepted: {quoted(reason)}.",
+            code="HostKeyRefused",
+            scope=Scope.DESTINATION,
+            hint="Look at the lines of this host in the known hosts file, and at the server's certificate.",
+        )
+    shown = f"{key.get_algorithm()} {key.get_fingerprint()}"
+    if trusted.is_known or trusted.fingerprints:
+        than = "configured in host_key_fingerprints" if trusted.fingerprints else "known"
+        return StoreError(
+            f"The SFTP server {server} has another host key than is {than}: {shown}.",
+            code="HostKeyChanged",
+            scope=Scope.DESTINATION,
+            hint="Somebody may listen in between. Ask who runs the server, and only if it was given a new key, replace "
+            "the old one.",
+        )
+    name = host if port == 22 else f"[{host}]:{port}"
+    file = shown_name(DEFAULT_FILES[0] if file_name is None else file_name)
+    line = f"{name} {_public_line(key)}"
+    way = f"put this line into {file}: {line}" if len(line) < _LONGEST_LINE else "put that into host_key_fingerprints"
+    return StoreError(
+        f"The host key of the SFTP server {server} is not known: {shown}.",
+        code="HostKeyUnknown",
+        scope=Scope.DESTINATION,
+        hint=f"If that is its fingerprint, {way}",
+    )
+
+
+def _public_line(key: asyncssh.SSHKey) -> str:
+    return " ".join(key.export_public_key("openssh").decode("ascii", "replace").split()[:2])

@@ -1,0 +1,212 @@
+"""How an SSH connection is made: who we are, whom we trust, and what each way to fail means."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import Any
+
+import asyncssh
+import msgspec
+
+from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.text import quoted, shown_name
+from s3_uploader.stores.file_servers.base import Lost
+from s3_uploader.stores.sftp.errors import LoginRefused
+from s3_uploader.stores.sftp.known_hosts import PLAIN_ALGORITHMS, Trust, trust, untrusted
+
+_KEEP_ALIVE_SECONDS = 20
+_KEPT_ALIVE = 1000
+"""Unanswered words are no end: a server that is silent for too long is found out by the request that waits for it."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How to reach a server.
+
+    :param password: empty for none.
+    :param passphrase: of the private key, empty for none.
+    """
+
+    host: str
+    port: int
+    user: str
+    password: str
+    path: str
+    private_key_file: str | None
+    passphrase: str
+    known_hosts_file: str | None
+    host_key_fingerprints: tuple[str, ...]
+    timeout_seconds: float
+    connect_timeout_seconds: float
+
+    def __repr__(self) -> str:
+        return f"Settings({self.user}@{self.host}:{self.port} {self.path})"
+
+
+class Client(asyncssh.SSHClient):
+    """What asyncssh tells of one connection."""
+
+    def __init__(self, trusted: Trust) -> None:
+        self.key: asyncssh.SSHKey | None = None
+        """The host key that was shown and is in no file; ``None`` if there was none such."""
+        self.is_lost = False
+        self._trusted = trusted
+
+    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+        """Whether a key that is in no file is trusted all the same."""
+        self.key = key
+        return key.get_fingerprint().rstrip("=") in self._trusted.fingerprints
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        self.is_lost = True
+
+
+def open_socket(settings: Settings, *, seconds: float) -> socket.socket:
+    """A TCP connection, made on the calling thread: a resolver that hangs must not hold up the loop.
+
+    :raises Lost: if there is none to be had.
+    """
+    try:
+        return socket.create_connection((settings.host, settings.port), timeout=seconds)
+    except OSError as error:
+        raise Lost(_os_reason(error)) from None
+
+
+def load_keys(settings: Settings) -> Any:
+    """The private key that the configuration names, else what asyncssh finds by itself.
+
+    :raises LoginRefused: if it cannot be used.
+    """
+    if settings.private_key_file is None:
+        return ()
+    try:
+        return asyncssh.load_keypairs(
+            os.path.expanduser(settings.private_key_file), passphrase=settings.passphrase or None
+        )
+    except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError) as error:
+        reason = _os_reason(error) if isinstance(error, OSError) else quoted(str(error))
+        raise LoginRefused(
+            StoreError(
+                f"The private key {shown_name(settings.private_key_file)} cannot be used: {reason}.",
+                code="PrivateKeyUnusable",
+                scope=Scope.DESTINATION,
+                hint="Its passphrase, if it has one, comes from the environment variable that passphrase_env names.",
+            )
+        ) from None
+
+
+def trust_for(settings: Settings, peer: socket.socket) -> Trust:
+    """Whom to trust at the other end of a connection.
+
+    :raises LoginRefused: if the known hosts file cannot be read.
+    """
+    try:
+        return trust(
+            file_name=settings.known_hosts_file,
+            fingerprints=settings.host_key_fingerprints,
+            host=settings.host,
+            address=str(peer.getpeername()[0]).partition("%")[0],
+            port=settings.port,
+        )
+    except StoreError as problem:
+        raise LoginRefused(problem) from None
+    except OSError as error:
+        raise Lost(_os_reason(error)) from None
+
+
+async def log_in(
+    settings: Settings, client: Client, trusted: Trust, keys: Any, peer: socket.socket
+) -> asyncssh.SSHClientConnection:
+    """Log in over a TCP connection."""
+    is_checked_by_files = trusted.is_known and not trusted.fingerprints
+    has_own_key = settings.private_key_file is not None
+    return await asyncssh.connect(
+        settings.host,
+        settings.port,
+        sock=peer,
+        # No ~/.ssh/config: what a run does stands in one place.
+        config=None,
+        client_factory=lambda: client,
+        known_hosts=trusted.known,
+        **({} if is_checked_by_files else {"server_host_key_algs": PLAIN_ALGORITHMS}),
+        username=settings.user,
+        password=settings.password or None,
+        password_auth=bool(settings.password),
+        kbdint_auth=bool(settings.password),
+        client_keys=keys,
+        # The agent's keys would use up the attempts that a server allows before ours gets its turn.
+        **({"agent_path": None} if has_own_key else {"ignore_encrypted": True}),
+        gss_auth=False,
+        gss_kex=False,
+        disable_trivial_auth=True,
+        x509_trusted_certs=None,
+        # A small packet that unpacks to a large one would not be bounded.
+        compression_algs=["none"],
+        # Twice as fast as asyncssh's first choice, which computes in Python what these have in one call.
+        encryption_algs="^aes128-gcm@openssh.com,aes256-gcm@openssh.com",
+        keepalive_interval=_KEEP_ALIVE_SECONDS,
+        keepalive_count_max=_KEPT_ALIVE,
+        login_timeout=settings.connect_timeout_seconds,
+        utf8_decode_errors="replace",
+    )
+
+
+def refusal(error: BaseException, settings: Settings, client: Client, trusted: Trust) -> LoginRefused | None:
+    """What a login that failed means, ``None`` if it is that there was no connection."""
+    server = f"{settings.host}:{settings.port}"
+    if isinstance(error, asyncssh.HostKeyNotVerifiable):
+        return LoginRefused(
+            untrusted(
+                # A key that is revoked, or vouched for by an authority, was not asked for.
+                client.key,
+                reason=str(error.reason),
+                host=settings.host,
+                port=settings.port,
+                file_name=settings.known_hosts_file,
+                trusted=trusted,
+            )
+        )
+    if isinstance(error, asyncssh.PermissionDenied):
+        return LoginRefused(
+            StoreError(
+                f"The SFTP server {server} refuses the user {shown_name(settings.user)}: {quoted(str(error.reason))}.",
+                code="AuthenticationFailed",
+                scope=Scope.DESTINATION,
+                hint=f"Look at the user name and {_credentials(settings)}.",
+            )
+        )
+    if isinstance(error, asyncssh.KeyExchangeFailed):
+        return LoginRefused(
+            StoreError(
+                f"The SFTP server {server} and this program know no method in common: {quoted(str(error.reason))}.",
+                code="NoCommonAlgorithm",
+                scope=Scope.DESTINATION,
+                hint="The server is very old, or only another kind of host key is known here.",
+            )
+        )
+    return None
+
+
+def _credentials(settings: Settings) -> str:
+    if settings.private_key_file is not None:
+        return f"whether the server has the public key of {shown_name(settings.private_key_file)}"
+    return "the password" if settings.password else "the keys: there is no password, and no private_key_file"
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a connection is of no use, as the end of a sentence."""
+    if isinstance(error, asyncio.IncompleteReadError):
+        return "the server closed it"
+    if isinstance(error, asyncssh.DisconnectError):
+        return str(error.reason) or "the server closed it"
+    if isinstance(error, OSError):
+        return _os_reason(error)
+    return str(error) or type(error).__name__
+
+
+def _os_reason(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return (error.strerror or str(error)).lower()

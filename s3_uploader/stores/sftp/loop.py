@@ -1,0 +1,81 @@
+"""The event loop of the SSH library on a thread of its own, for callers who wait for what it does."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from s3_uploader.stores.threads import no_thread
+
+_Result = TypeVar("_Result")
+
+
+class LoopThread:
+    """An asyncio loop. Its thread, a daemon, starts with the first call and ends with :meth:`stop`."""
+
+    def __init__(self, *, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def begin(self, work: Coroutine[Any, Any, _Result]) -> concurrent.futures.Future[_Result]:
+        """Begin ``work`` on the loop; cancelling the future cancels it.
+
+        :raises s3_uploader.core.errors.StoreError: if there may be no thread.
+        """
+        with self._lock:
+            try:
+                loop = self._running()
+            except BaseException:
+                work.close()
+                raise
+            return asyncio.run_coroutine_threadsafe(work, loop)
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Have a function called on the loop soon, if it runs."""
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has just been closed
+                loop.call_soon_threadsafe(function)
+
+    def stop(self, *, timeout: float) -> None:
+        """End the loop and its thread, waiting a moment for it. A later call starts a new one."""
+        with self._lock:
+            loop, self._loop = self._loop, None
+            thread, self._thread = self._thread, None
+        if loop is not None and thread is not None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(loop.stop)
+            thread.join(timeout)
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            loop = asyncio.new_event_loop()
+            # What the library leaves undone when a connection breaks is no news to anybody.
+            loop.set_exception_handler(lambda _, context: None)
+            thread = threading.Thread(target=_run, args=(loop,), name=self._name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                loop.close()
+                raise no_thread(error) from None
+            self._loop, self._thread = loop, thread
+        return self._loop
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=0.5))
+    finally:
+        loop.close()

@@ -1,0 +1,221 @@
+"""The SFTP store: a directory on a server that is reached over SSH, as destination.
+
+What it shares with other file servers is in :mod:`s3_uploader.stores.file_servers.store`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from s3_uploader.core.errors import EngineUnavailable, ObjectGone, StoreError
+from s3_uploader.core.model import Finding, Proof, Receipt, Severity
+from s3_uploader.stores.base import Memory, PutOptions, Source, StoreProperties, ignore
+from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
+from s3_uploader.stores.file_servers.conflict import Site
+from s3_uploader.stores.file_servers.learned import Learned
+from s3_uploader.stores.file_servers.listing import FileInventory
+from s3_uploader.stores.file_servers.password import find_password
+from s3_uploader.stores.file_servers.store import FileServerStore
+from s3_uploader.stores.workers import UploadTask
+
+try:
+    from s3_uploader.stores.sftp.errors import may_be_full, transfer_error, without_room
+    from s3_uploader.stores.sftp.login import Settings
+    from s3_uploader.stores.sftp.server import Server
+    from s3_uploader.stores.sftp.session import Session
+    from s3_uploader.stores.sftp.upload import NO_LINKS, SftpUpload
+except ImportError as missing:
+    raise EngineUnavailable(
+        f"Files cannot be sent by SFTP: the library for it is not installed ({missing}).",
+        hint="Install it: pip install 's3_uploader[sftp]'.",
+    ) from None
+
+
+class SftpStore(FileServerStore[Session]):
+    """An SFTP server as :class:`~s3_uploader.stores.base.Store`.
+
+    :param path: directory under which files are stored; it must exist. Relative to the login directory without a
+        slash at its beginning.
+    :param private_key_file: the key with which the user logs in. Default: those of the agent and the usual files.
+    :param passphrase: of that key.
+    :param known_hosts_file: whose keys are trusted, instead of the usual files.
+    :param host_key_fingerprints: keys that are trusted, instead of those in files.
+    :param timeout_seconds: longest silence of the server.
+    :param connect_timeout_seconds: longest time until a session has logged in.
+    :param memory: what earlier runs learned of the server.
+    :param settings: the other arguments of :class:`~s3_uploader.stores.file_servers.store.FileServerStore`.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int = 22,
+        user: str,
+        password: str = "",
+        path: str = "",
+        private_key_file: str | None = None,
+        passphrase: str = "",
+        known_hosts_file: str | None = None,
+        host_key_fingerprints: Sequence[str] = (),
+        timeout_seconds: float = 30,
+        connect_timeout_seconds: float = 30,
+        memory: Memory | None = None,
+        **settings: Any,
+    ) -> None:
+        self._sftp = Server(
+            Settings(
+                host=host,
+                port=port,
+                user=user,
+                password=password,
+                path=path,
+                private_key_file=private_key_file,
+                passphrase=passphrase,
+                known_hosts_file=known_hosts_file,
+                host_key_fingerprints=tuple(host_key_fingerprints),
+                timeout_seconds=timeout_seconds,
+                connect_timeout_seconds=connect_timeout_seconds,
+            ),
+            Learned(memory, key=f"{user}@{host}:{port}/{path}", protocol="sftp"),
+        )
+        super().__init__(self._sftp, create_lock=create_lock_file, **settings)
+
+    @property
+    def properties(self) -> StoreProperties:
+        """What the server can do."""
+        return StoreProperties(
+            name=self._server.name,
+            scheme="sftp",
+            # Reading everything back, at the worst.
+            strongest_proof=Proof.CHECKSUM,
+            conditional_put=None if self._pool is None else NO_LINKS not in self._server.learned.lacks,
+        )
+
+    def new_upload(
+        self, task: UploadTask, key: str, source: Source, options: PutOptions, replaces: str, *, site: Site
+    ) -> SftpUpload:
+        """The upload of one file."""
+        return SftpUpload(task, key, source, options, replaces, site=site)
+
+    def check_key(self, session: Session, key: str) -> None:
+        """SFTP has names of any bytes; what a server makes of them is tried."""
+
+    def transfer_error(self, error: Refused | Lost, *, address: str) -> StoreError:
+        """The error of an upload on a connection that had come up."""
+        return transfer_error(error, address=address)
+
+    def may_be_full(self, refused: Refused) -> bool:
+        """Whether a refusal may mean that there is no room."""
+        return may_be_full(refused)
+
+    def without_room(self, error: StoreError) -> StoreError:
+        """The error of such a refusal where not even a byte finds room."""
+        return without_room(error)
+
+    def close(self, *, timeout: float) -> None:
+        """End the uploads, remove the remote lock and hang up; see :meth:`Store.close`."""
+        super().close(timeout=timeout)
+        self._sftp.stop()
+
+    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
+        """Connect, log in and try everything that an upload needs; see :meth:`Store.check`."""
+        try:
+            return super().check(now=now, stored=stored)
+        finally:
+            if self._pool is None:
+                self._sftp.stop()
+
+    def inventory(self) -> SftpInventory:
+        """What reads the same directory; it takes no lock, and needs the store neither open nor closed."""
+        server = Server(self._sftp.settings, self._sftp.learned)
+        return SftpInventory(server, concurrency=self._max_concurrency)
+
+    def _prepare(self, session: Session) -> None:
+        """Nothing is tried before the first file."""
+
+    def _look_again(self, session: Session, path: str, receipt: Receipt, *, address: str) -> Receipt:
+        return confirm(session, path, receipt, address=address)
+
+    def _of_the_login(self, session: Session) -> Iterator[Finding]:
+        name = self._server.name
+        yield Finding(Severity.OK, name, f"logged in; the server says: {session.welcome}")
+        yield Finding(Severity.OK, name, f"its host key is trusted: {session.host_key}")
+        free = session.free_bytes(session.base)
+        if free is not None and free < 1 << 30:
+            yield Finding(Severity.WARNING, name, f"only {free / 2**20:.0f} MiB are free", "Make room there soon.")
+
+
+class SftpInventory(FileInventory):
+    """A directory on an SFTP server; ends its loop when it is closed."""
+
+    has_line_breaks = True
+
+    def __init__(self, server: Server, *, concurrency: int) -> None:
+        super().__init__(
+            connect=lambda: server.connect(lambda: server.silence),
+            login_error=server.login_error,
+            name=server.name,
+            concurrency=concurrency,
+        )
+        self._server = server
+
+    def close(self) -> None:
+        """Hang up."""
+        super().close()
+        self._server.stop()
+
+
+def create_lock_file(session: FileSession, path: str, content: bytes) -> None:
+    """Create the lock file, which the server does only if there is none (``SSH_FXF_EXCL``)."""
+    try:
+        session.store(path, [content])
+    except Refused:
+        if session.size(path) is not None:
+            raise FileExistsError from None
+        raise
+
+
+def confirm(session: Session, path: str, receipt: Receipt, *, address: str) -> Receipt:
+    """Ask for the size, and read the last byte of the file.
+
+    :raises ObjectGone: if it is not there, has another size, or cannot be read.
+    """
+    size = receipt.size if receipt.stored_size is None else receipt.stored_size
+    if session.size(path) != size:
+        raise ObjectGone(f"{address} is not there any more, or has another size.")
+    received = 0
+
+    def count(chunk: bytes) -> None:
+        nonlocal received
+        received += len(chunk)
+
+    if size:
+        try:
+            session.retrieve(path, count, begin=size - 1, most=1)
+        except Refused as refused:
+            raise ObjectGone(f"{address} cannot be read: {refused.text}.") from None
+        if not received:
+            raise ObjectGone(f"{address} is shorter now.")
+    return receipt
+
+
+def create(
+    *,
+    host: str,
+    user: str,
+    password_env: str = "S3_UPLOADER_SFTP_PASSWORD",
+    password_file: str | None = None,
+    passphrase_env: str = "S3_UPLOADER_SFTP_PASSPHRASE",
+    **settings: Any,
+) -> SftpStore:
+    """An SFTP store from the keys of the configuration; the rest of them are the arguments of :class:`SftpStore`.
+
+    :raises StoreError: if the password file cannot be read.
+    """
+    password = ""
+    if password_file is not None or password_env in os.environ:
+        password = find_password(user, variable=password_env, file_name=password_file, password=None, protocol="SFTP")
+    return SftpStore(host=host, user=user, password=password, passphrase=os.environ.get(passphrase_env, ""), **settings)

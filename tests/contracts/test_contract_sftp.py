@@ -1,0 +1,51 @@
+"""The SFTP store under the suite that every store passes: on OpenSSH in each of its ways, and on a scripted server."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from s3_uploader.core.model import Proof
+from s3_uploader.stores.sftp.store import SftpStore
+from tests.contracts.store_contract import Stage, StoreContract
+from tests.contracts.test_contract_local import directory_stage
+from tests.servers.fixtures import *  # noqa: F403
+from tests.servers.openssh import OpensshServer
+from tests.servers.scripted_sftp import ScriptedSftpServer
+
+
+@pytest.mark.rotated("stage")
+class TestSftpStoreOnOpenssh(StoreContract):
+    """The server that nearly everybody has. It has hard links, so nobody replaces anybody's file."""
+
+    @pytest.fixture(params=["program", "internal", "chroot", "forced"])
+    def stage(self, request: pytest.FixtureRequest, openssh_servers: Callable[[str], OpensshServer]) -> Iterator[Stage]:
+        """A store on OpenSSH, in a directory of its own."""
+        server = openssh_servers(request.param)
+        root = server.root / "here"
+        root.mkdir()
+        settings = {**server.settings(), "path": f"{server.path}/here"}
+        yield directory_stage(
+            root,
+            lambda: SftpStore(**settings),  # type: ignore[arg-type]
+            expected_proof=Proof.CHECKSUM,
+            large_size=3_000_000,
+        )
+        shutil.rmtree(root)
+
+
+class TestSftpStoreOnAScriptedServer(StoreContract):
+    """Another server's code; what it does with names and renames is Python's."""
+
+    @pytest.fixture
+    def stage(self) -> Iterator[Stage]:
+        """A store on a server in this process."""
+        with ScriptedSftpServer() as server:
+            yield directory_stage(
+                server.root,
+                lambda: SftpStore(**server.settings()),
+                expected_proof=Proof.CHECKSUM,
+                large_size=3_000_000,
+            )
