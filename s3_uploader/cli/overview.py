@@ -15,11 +15,10 @@ from s3_uploader.cli import status
 from s3_uploader.cli.directory import AT_ONCE, files_in, worst
 from s3_uploader.cli.exit_codes import explain, to_whoever_reads
 from s3_uploader.cli.output import print_lines
-from s3_uploader.cli.settings import load, load_together
-from s3_uploader.core.control import Clock
+from s3_uploader.cli.settings import load_together
 from s3_uploader.core.errors import UploaderError, UsageProblem
 from s3_uploader.core.text import counted, shown_duration, shown_name, shown_size, shown_text
-from s3_uploader.inspection.patience import standing_in_time
+from s3_uploader.inspection.starter import Starters
 from s3_uploader.inspection.status import SpoolStatus
 
 _NARROW = 72
@@ -55,14 +54,14 @@ def look_at_all(directory: str) -> list[Seen]:
     paths = files_in(directory)
     load_together(paths)
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        seen = list(pool.map(_look_at, paths))
+        seen = list(pool.map(_look_at, paths, [Starters()] * len(paths)))
     return sorted(seen, key=lambda each: (status.WORST_FIRST.index(each.verdict), each.name))
 
 
-def _look_at(path: str) -> Seen:
+def _look_at(path: str, starters: Starters) -> Seen:
     name = os.path.basename(path).removesuffix(".json")
     try:
-        standing = standing_in_time(load(path), clock=Clock())
+        standing = status.look_at(path, starters)
     except UploaderError as error:
         lines, code = explain(error)
         return Seen(name=name, verdict=status.UNKNOWN, error="; ".join(map(str.strip, lines)), exit_code=code)
@@ -186,7 +185,7 @@ def watch_directory(directory: str) -> int:
 
 def watch_file(config_file: str) -> int:
     """One spool, live."""
-    return live(lambda: status.for_people(standing_in_time(load(config_file), clock=Clock())))
+    return live(lambda: status.for_people(status.look_at(config_file)))
 
 
 # -------------------------------------------------------------------------------------------------- for plugins

@@ -16,6 +16,7 @@ from s3_uploader.core.text import counted, shown_duration, shown_name, shown_siz
 from s3_uploader.inspection.at_work import AtWork
 from s3_uploader.inspection.patience import standing_in_time
 from s3_uploader.inspection.share_status import ShareStatus
+from s3_uploader.inspection.starter import Starters
 from s3_uploader.inspection.status import SpoolStatus
 from s3_uploader.ledger import FailingRow, RunRow
 from s3_uploader.spool.holder import Holder
@@ -33,7 +34,7 @@ def status(config_file: str, *, as_json: bool, exit_by_verdict: bool = False) ->
 
     :param exit_by_verdict: let the exit code say it too: 0, 1 for attention, 2 if it is stuck, 3 if it is unknown.
     """
-    standing = standing_in_time(load(config_file), clock=Clock())
+    standing = look_at(config_file)
     with to_whoever_reads():
         if as_json:
             print_json(for_machines(standing))
@@ -43,6 +44,15 @@ def status(config_file: str, *, as_json: bool, exit_by_verdict: bool = False) ->
         return exit_code_of(verdict(standing))
     error = standing.spool_error or standing.ledger_error
     return 0 if error is None else explain(error)[1]
+
+
+def look_at(config_file: str, starters: Starters | None = None) -> SpoolStatus:
+    """How the spool of a configuration stands.
+
+    :param starters: those that several looks share.
+    """
+    configuration = load(config_file)
+    return standing_in_time(configuration, clock=Clock(), starter=(starters or Starters()).of(config_file))
 
 
 def verdict(standing: SpoolStatus) -> str:
@@ -178,7 +188,8 @@ def _next_run(standing: SpoolStatus) -> str:
     if standing.next_run_at is None:
         return ""
     wait = standing.next_run_at - standing.now
-    return f"; the next run is expected in {shown_duration(wait)}" if wait > 0 else "; the next run is due"
+    by = "" if standing.started_by is None else f" ({shown_text(standing.started_by.unit)})"
+    return f"; the next run is expected in {shown_duration(wait)}{by}" if wait > 0 else f"; the next run is due{by}"
 
 
 def _backlog_lines(standing: SpoolStatus) -> list[str]:
@@ -263,6 +274,9 @@ def for_machines(standing: SpoolStatus) -> dict[str, Any]:
         "running": None if at_work is None else _at_work_for_machines(at_work),
         "watched_by": None if standing.watcher is None else _process_for_machines(standing.watcher),
         "shares": [_share_for_machines(share, standing.now) for share in standing.shares],
+        "started_by": None
+        if standing.started_by is None
+        else {"unit": standing.started_by.unit, "active": standing.started_by.is_active},
         "next_run_expected": utc_time(standing.next_run_at),
         "next_try": utc_time(min((row.next_try_at for row in standing.failing), default=None)),
         "backlog": []
@@ -344,7 +358,7 @@ def _run_for_machines(row: RunRow) -> dict[str, Any]:
 def plugin(config_file: str) -> int:
     """Print the line for the spool."""
     try:
-        standing = standing_in_time(load(config_file), clock=Clock())
+        standing = look_at(config_file)
     except UploaderError as error:
         with to_whoever_reads():
             print_lines([unknown_line(error)])

@@ -51,6 +51,25 @@ class HolderSeen(msgspec.Struct, frozen=True, kw_only=True):
     state: str = ""
 
 
+class Starter(msgspec.Struct, frozen=True, kw_only=True):
+    """A unit that starts the runs.
+
+    :param is_active: whether it is at work now; a timer that is not starts nothing.
+    :param next_at: seconds since the epoch; ``None`` if there is no telling.
+    :param is_user: it is a unit of the user's own service manager.
+    """
+
+    unit: str
+    is_active: bool
+    next_at: float | None = None
+    is_user: bool = False
+
+    @property
+    def command(self) -> str:
+        """What starts it."""
+        return f"systemctl{' --user' if self.is_user else ''} enable --now {self.unit}"
+
+
 class FutureFiles(msgspec.Struct, frozen=True, kw_only=True):
     """Files whose times lie in the future: how many, one of them, by how many seconds, and since when there are any."""
 
@@ -79,6 +98,7 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     :param future: files from the future.
     :param holder: who has the lock, if anybody.
     :param is_watched: a ``watch`` looks after the spool, between two looks of its own too.
+    :param starter: the unit that starts the runs, where one is known.
     :param hung_after: seconds after which a holder is suspected to hang.
     :param prevented: why no run can begin, as found now.
     :param full: directories whose disks have no room.
@@ -97,6 +117,7 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     future: FutureFiles | None = None
     holder: HolderSeen | None = None
     is_watched: bool = False
+    starter: Starter | None = None
     hung_after: float = HUNG_SECONDS
     prevented: UploaderError | None = None
     full: Sequence[FullDisk] = ()

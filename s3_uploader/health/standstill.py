@@ -10,8 +10,8 @@ from s3_uploader.core.counters import RunEnd
 from s3_uploader.core.errors import SpoolError, StateError, UploaderError
 from s3_uploader.core.model import Cause, Problem, Severity
 from s3_uploader.core.text import shown_duration, shown_name, shown_text
-from s3_uploader.health.observations import Observations
-from s3_uploader.health.run_history import alike_since, did_not_end, finished, last_moment, pace_of
+from s3_uploader.health.observations import Observations, Starter
+from s3_uploader.health.run_history import Pace, alike_since, did_not_end, finished, last_moment, pace_of
 from s3_uploader.health.wording import problem, remedy_of
 from s3_uploader.ledger.rows import RunRow
 
@@ -22,6 +22,7 @@ _DEAD_RUNS = 3
 """Runs in a row that did not come to their end until that is no accident."""
 _LATE_FACTOR = 3.0
 _LATE_SECONDS = 600.0
+_STOPPED_SECONDS = 120.0
 _ELSEWHERE = " If there were runs, they have another state directory: name it with state_dir in the configuration."
 
 
@@ -135,12 +136,15 @@ def not_run(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
     if facts.holder is not None or facts.is_watched or facts.prevented is not None:
         return
     last = last_moment(runs)
+    pace = pace_of(runs[:50])
+    if facts.starter is not None and not facts.starter.is_active and _is_missed(facts, last, pace):
+        yield _stopped(facts, facts.starter, last)
+        return
     if last is None:
         if not facts.waiting:
             return
         sentence = "no run is recorded in this ledger, and files wait"
     else:
-        pace = pace_of(runs[:50])
         # After a few runs there is no telling when the next is due.
         if pace is None or facts.now - last <= _LATE_FACTOR * pace.seconds + _LATE_SECONDS:
             return
@@ -155,6 +159,24 @@ def not_run(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
         severity=Severity.WARNING if facts.waiting == 0 or last is None else Severity.ERROR,
         then="Nothing, until something starts a run.",
         remedy=remedy_of(Cause.NOT_RUN) + (_ELSEWHERE if last is None else ""),
+        since=last,
+    )
+
+
+def _is_missed(facts: Observations, last: float | None, pace: Pace | None) -> bool:
+    """Whether nothing else starts runs, as cron may beside a unit that nobody has enabled."""
+    patience = _STOPPED_SECONDS + (0.0 if pace is None else _LATE_FACTOR * pace.seconds)
+    return last is None or facts.now - last > patience
+
+
+def _stopped(facts: Observations, starter: Starter, last: float | None) -> Problem:
+    ago = "no run is recorded yet" if last is None else f"the last run was {shown_duration(facts.now - last)} ago"
+    return problem(
+        Cause.NOT_RUN,
+        f"{shown_text(starter.unit)}, which starts the runs, is stopped; {ago}",
+        severity=Severity.WARNING if facts.waiting == 0 else Severity.ERROR,
+        then="Nothing, until something starts a run.",
+        remedy=f"Start it: {shown_text(starter.command)}",
         since=last,
     )
 

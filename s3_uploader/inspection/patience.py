@@ -9,14 +9,16 @@ from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import SpoolError, StateError
 from s3_uploader.core.text import counted, shown_name
 from s3_uploader.health.diagnosis import diagnose
-from s3_uploader.health.observations import Observations
+from s3_uploader.health.observations import Observations, Starter
 from s3_uploader.inspection.status import SpoolStatus, standing_of
 
 PATIENCE_SECONDS = 15.0
 """A look takes a few seconds at the most, however large the spool is, as long as the disk answers."""
 
 
-def standing_in_time(config: Config, *, clock: Clock, seconds: float = PATIENCE_SECONDS) -> SpoolStatus:
+def standing_in_time(
+    config: Config, *, clock: Clock, seconds: float = PATIENCE_SECONDS, starter: Starter | None = None
+) -> SpoolStatus:
     """Look at everything once, for so long at the most.
 
     A thread that waits for a disk cannot be ended; it is left, and ends with the process.
@@ -25,7 +27,7 @@ def standing_in_time(config: Config, *, clock: Clock, seconds: float = PATIENCE_
 
     def look() -> None:
         try:
-            found.append(standing_of(config, clock=clock))
+            found.append(standing_of(config, clock=clock, starter=starter))
         except BaseException as error:
             found.append(error)
 

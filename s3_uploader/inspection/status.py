@@ -18,7 +18,7 @@ from s3_uploader.core.errors import NotMounted, SpoolError, StateError
 from s3_uploader.core.model import Problem, Totals
 from s3_uploader.core.shares import Share
 from s3_uploader.health.notices import hung_of
-from s3_uploader.health.observations import Observations
+from s3_uploader.health.observations import Observations, Starter
 from s3_uploader.health.run_history import next_start
 from s3_uploader.inspection.at_work import AtWork, at_work_on, holder_seen
 from s3_uploader.inspection.observing import full_disks, future_files, open_files
@@ -47,7 +47,9 @@ class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     :param waiting: ``None`` if the spool cannot be looked at.
     :param failing: the first of the failing files in the order of their next try.
     :param runs: the last runs, the latest first.
-    :param next_run_at: when the next run is to be expected, by the pace so far; ``None`` if there is no telling.
+    :param started_by: the unit that starts the runs; ``None`` if none is known.
+    :param next_run_at: when the next run is to be expected, by the timer or the rhythm so far; ``None`` if there is no
+        telling.
     :param writers_unseen_on: the type of the spool's file system, if it does not tell of writers on other hosts.
     :param shares: how the shares stand, where the last runs shipped shares.
     :param spool_error: why the spool cannot be looked at.
@@ -65,6 +67,7 @@ class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     failing_count: int = 0
     runs: tuple[RunRow, ...] = ()
     totals: Totals = Totals()
+    started_by: Starter | None = None
     next_run_at: float | None = None
     writers_unseen_on: str = ""
     shares: tuple[ShareStatus, ...] = ()
@@ -72,22 +75,32 @@ class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     ledger_error: StateError | None = None
 
 
-def standing_of(config: Config, *, clock: Clock, environ: Mapping[str, str] = os.environ) -> SpoolStatus:
-    """Look at everything once, of all shares together."""
+def standing_of(
+    config: Config, *, clock: Clock, environ: Mapping[str, str] = os.environ, starter: Starter | None = None
+) -> SpoolStatus:
+    """Look at everything once, of all shares together.
+
+    :param starter: the unit that starts the runs, where one is known.
+    """
     config = whole(config)
     try:
         path = ledger_path(config, environ=environ)
     except StateError as error:
-        return _with_ledger(config, None, "", error, clock)
+        return _with_ledger(config, None, "", error, clock, starter)
     try:
         with open_together(path) as ledger:
-            return _with_ledger(config, ledger, path, None, clock)
+            return _with_ledger(config, ledger, path, None, clock, starter)
     except StateError as error:
-        return _with_ledger(config, None, path, error, clock)
+        return _with_ledger(config, None, path, error, clock, starter)
 
 
 def _with_ledger(
-    config: Config, ledger: LedgerReader | None, path: str, ledger_error: StateError | None, clock: Clock
+    config: Config,
+    ledger: LedgerReader | None,
+    path: str,
+    ledger_error: StateError | None,
+    clock: Clock,
+    starter: Starter | None,
 ) -> SpoolStatus:
     now = clock.now()
     state_dir = os.path.dirname(path)
@@ -107,6 +120,7 @@ def _with_ledger(
         future=future_files(waiting, ledger),
         holder=holder_seen(config, spool.at_work, now),
         is_watched=watcher is not None,
+        starter=starter,
         hung_after=hung_of(config),
         prevented=spool.error,
         full=full_disks(config, state_dir),
@@ -130,7 +144,8 @@ def _with_ledger(
         failing_count=spool.failing_count,
         runs=tuple(runs[:_RUNS_SHOWN]),
         totals=totals,
-        next_run_at=None if spool.at_work is not None or watcher is not None else next_start(runs, now=now),
+        started_by=starter,
+        next_run_at=None if spool.at_work is not None or watcher is not None else _next_run(starter, runs, now),
         writers_unseen_on=spool.writers_unseen_on,
         spool_error=spool.error,
         ledger_error=ledger_error,
@@ -142,6 +157,15 @@ def _watched_shares(ledger: LedgerReader | None, state_dir: str) -> dict[Share, 
     shares = [each.share for each in shares_of(ledger, {})]
     found = {share: watcher_of(os.path.join(state_dir, share.name)) for share in shares}
     return {share: watcher for share, watcher in found.items() if watcher is not None}
+
+
+def _next_run(starter: Starter | None, runs: list[RunRow], now: float) -> float | None:
+    if starter is None:
+        return next_start(runs, now=now)
+    return starter.next_at if starter.is_active else None
+
+
+# -------------------------------------------------------------------------------------------------- the spool
 
 
 class _Spool(msgspec.Struct):

@@ -229,6 +229,27 @@ def test_the_timer(machine: Machine) -> None:
     machine.systemd.inside("systemctl", "stop", "s3-uploader-timed.timer")
 
 
+def test_status_knows_the_timer(machine: Machine) -> None:
+    """Whether something starts the runs, and when it does so next, is asked of systemd."""
+    machine.spool("/srv/timed", owner="daemon")
+    config = machine.configure("timed", base_dir="/srv/timed")
+    machine.units(config, "--every", "1d")
+
+    def status(*arguments: str) -> str:
+        return machine.systemd.inside(
+            "env", "STATE_DIRECTORY=/var/lib/s3-uploader-timed", COMMAND, "status", config, *arguments, check=False
+        )
+
+    assert status().startswith("STUCK because s3-uploader-timed.timer, which starts the runs, is stopped")
+    assert "To do: Start it: systemctl enable --now s3-uploader-timed.timer" in status()
+    machine.systemd.inside("systemctl", "start", "s3-uploader-timed.timer")
+    found = json.loads(status("--json"))
+    assert found["started_by"] == {"unit": "s3-uploader-timed.timer", "active": True}
+    assert found["next_run_expected"] is not None
+    assert "(s3-uploader-timed.timer)" in status()
+    machine.systemd.inside("systemctl", "stop", "s3-uploader-timed.timer")
+
+
 def test_with_the_other_engine(machine: Machine) -> None:
     """The engine boto3 is at work in the sandbox too, as a user of its own."""
     machine.spool("/srv/boto3", owner="daemon", mode="777")

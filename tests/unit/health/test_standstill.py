@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from s3_uploader.core.errors import SpoolError, StateError
 from s3_uploader.core.model import Cause, Severity
 from s3_uploader.health.diagnosis import diagnose, hung_after
-from s3_uploader.health.observations import FullDisk, HolderSeen
+from s3_uploader.health.observations import FullDisk, HolderSeen, Starter
 from s3_uploader.health.run_history import pace_of
 from tests.health_values import NOW, abandoned, facts, only, run_row
 
@@ -124,6 +125,22 @@ class TestRuns:
             [50_000, 50_030, 51_000, 58_000, 58_009],
         ):
             assert diagnose(facts(runs=list(map(run_row, runs)), waiting=1)) == ()
+
+    def test_a_timer_that_is_stopped(self) -> None:
+        """It is named with what starts it, unless something else has started a run just now."""
+        stopped = Starter(unit="s3-uploader.timer", is_active=False)
+        problem = only(diagnose(facts(runs=[run_row(500)], waiting=1, starter=stopped)))
+        assert (problem.cause, problem.severity, problem.since) == (Cause.NOT_RUN, Severity.ERROR, NOW - 499)
+        assert problem.sentence.startswith("s3-uploader.timer, which starts the runs, is stopped; the last run was 8")
+        assert problem.remedy == "Start it: systemctl enable --now s3-uploader.timer"
+        assert only(diagnose(facts(runs=[], waiting=0, starter=stopped))).severity is Severity.WARNING
+        assert diagnose(facts(starter=stopped)) == ()
+        hourly = [run_row(4000 + 3600 * number) for number in range(6)]
+        assert diagnose(facts(runs=hourly, starter=stopped)) == ()
+        at_work = msgspec.structs.replace(stopped, is_active=True)
+        assert diagnose(facts(runs=[run_row(50_000)], waiting=1, starter=at_work)) == ()
+        own = msgspec.structs.replace(stopped, is_user=True)
+        assert "systemctl --user enable" in only(diagnose(facts(runs=[], waiting=1, starter=own))).remedy
 
     def test_runs_without_a_rhythm_are_missed_too(self) -> None:
         """Where runs have come for a day, however unevenly, one is missed after a few times the longest gap."""

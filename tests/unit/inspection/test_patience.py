@@ -17,7 +17,7 @@ from s3_uploader.inspection import patience
 def test_a_look_that_does_not_end_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk is what is wrong, and nothing else is claimed to be known."""
     forever = threading.Event()
-    monkeypatch.setattr(patience, "standing_of", lambda config, clock: forever.wait())
+    monkeypatch.setattr(patience, "standing_of", lambda config, **_: forever.wait())
     configuration = config.from_mapping({"base_dir": str(tmp_path), "bucket": "bucket"}, source="test")
     found = patience.standing_in_time(configuration, clock=Clock(), seconds=0.05)
     forever.set()
@@ -30,7 +30,7 @@ def test_a_look_that_does_not_end_is_left(tmp_path: Path, monkeypatch: pytest.Mo
 def test_what_goes_wrong_while_looking_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of the look is that of who asked."""
 
-    def fail(config: object, clock: Clock) -> None:
+    def fail(config: object, **_: object) -> None:
         raise SpoolError("no")
 
     monkeypatch.setattr(patience, "standing_of", fail)

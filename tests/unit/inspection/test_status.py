@@ -140,8 +140,7 @@ class TestPlugin:
         }
         for name in found:
             write(tmp_path / "etc" / name)
-        monkeypatch.setattr(overview, "load", os.path.basename)
-        monkeypatch.setattr(overview, "standing_in_time", lambda name, clock: found[name])
+        monkeypatch.setattr(status, "look_at", lambda path, starters: found[os.path.basename(path)])
         assert overview.plugin(str(tmp_path / "etc")) == 2
         first, *others = capsys.readouterr().out.splitlines()
         assert first.startswith(

@@ -1,0 +1,129 @@
+"""Which systemd unit starts the runs of a configuration: whether it is active, and when it does so next.
+
+Unit files are read, and systemd is asked about the one that names the configuration. Where there is none, or nobody to
+ask, nothing is known: cron tells nobody.
+"""
+
+from __future__ import annotations
+
+import calendar
+import glob
+import os
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from s3_uploader.health.observations import Starter
+
+_PLACES = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
+_USER_PLACES = ("/etc/systemd/user", "/usr/lib/systemd/user")
+_OURS = re.compile(rb"s3-uploader-cli|s3_uploader")
+_MOMENT = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d) UTC")
+_MOST_BYTES = 64 * 1024
+_MOST_FILES = 2000
+_ASK_SECONDS = 2.0
+
+
+class _Service(msgspec.Struct, frozen=True):
+    """A service of ours: its name, the words that it starts, and whether it is one of the user's own manager."""
+
+    name: str
+    words: list[str]
+    is_user: bool
+
+    @property
+    def unit(self) -> str:
+        """What has to be active for it to work: itself if it watches, else its timer."""
+        return self.name if "watch" in self.words else self.name.removesuffix(".service") + ".timer"
+
+
+class Starters:
+    """Finds the units that start runs, as they are when it is first asked."""
+
+    def __init__(self, *, environ: Mapping[str, str] = os.environ) -> None:
+        self._environ = environ
+        self._services: list[_Service] | None = None
+        self._known: dict[tuple[str, bool], Starter | None] = {}
+
+    def of(self, config_file: str) -> Starter | None:
+        """The unit that starts runs of a configuration, one that is active before others; ``None`` if none is known."""
+        if self._services is None:
+            self._services = list(_services(self._environ))
+        config = os.path.realpath(config_file)
+        found = []
+        for service in self._services:
+            if any(_stands_for(word, config) for word in service.words):
+                key = (service.unit, service.is_user)
+                if key not in self._known:
+                    self._known[key] = _asked(service.unit, is_user=service.is_user)
+                starter = self._known[key]
+                found += [starter] if starter is not None else []
+        return next((each for each in found if each.is_active), found[0] if found else None)
+
+
+def _services(environ: Mapping[str, str]) -> Iterator[_Service]:
+    own = os.path.join(environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME', '')}/.config", "systemd", "user")
+    given = [place for place in environ.get("SYSTEMD_UNIT_PATH", "").split(":") if place]
+    for is_user, places in ((False, given or _PLACES), (True, (own, *_USER_PLACES))):
+        seen: set[str] = set()
+        for place in places:
+            for path in sorted(glob.glob(f"{glob.escape(place)}/*.service"))[:_MOST_FILES]:
+                name = os.path.basename(path)
+                # The first place that has it counts.
+                words = None if name in seen else _started_by(path)
+                if words is not None:
+                    seen.add(name)
+                    yield _Service(name, words, is_user)
+
+
+def _started_by(path: str) -> list[str] | None:
+    """The words of the last ``ExecStart=`` of a service of ours; ``None`` if it is another's."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_MOST_BYTES)
+    except OSError:
+        return None
+    if not _OURS.search(content):
+        return None
+    lines = [line for line in content.decode("utf-8", "replace").splitlines() if line.startswith("ExecStart=")]
+    try:
+        words = shlex.split(lines[-1].removeprefix("ExecStart=")) if lines else []
+    except ValueError:
+        return None
+    return [word.replace("%%", "%").replace("$$", "$") for word in words]
+
+
+def _stands_for(word: str, config: str) -> bool:
+    """Whether a word is the configuration, or the directory that it lies in."""
+    return word.startswith("/") and os.path.realpath(word) in (config, os.path.dirname(config))
+
+
+def _asked(unit: str, *, is_user: bool) -> Starter | None:
+    import subprocess
+
+    wanted = ["-p", "LoadState", "-p", "ActiveState", "-p", "NextElapseUSecRealtime"]
+    try:
+        answer = subprocess.run(
+            ["systemctl", *(["--user"] if is_user else []), "show", *wanted, unit],
+            env={**os.environ, "TZ": "UTC", "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_ASK_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    fields = dict(line.partition("=")[::2] for line in answer.stdout[:4096].decode("utf-8", "replace").splitlines())
+    if answer.returncode or fields.get("LoadState") != "loaded" or "ActiveState" not in fields:
+        return None
+    is_active = fields["ActiveState"] in ("active", "activating", "reloading")
+    next_at = _moment(fields.get("NextElapseUSecRealtime", "")) if is_active else None
+    return Starter(unit=unit, is_active=is_active, next_at=next_at, is_user=is_user)
+
+
+def _moment(text: str) -> float | None:
+    """``Sun 2026-11-29 00:01:35 UTC`` in seconds since the epoch: what systemd writes since long ago."""
+    found = _MOMENT.search(text)
+    return None if found is None else float(calendar.timegm(tuple(map(int, found.groups()))))

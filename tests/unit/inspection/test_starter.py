@@ -1,0 +1,77 @@
+"""Which unit starts the runs of a configuration: read from unit files, and asked of systemd, which is played here."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3_uploader.health.observations import Starter
+from s3_uploader.inspection.starter import Starters
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What systemd is asked. Of two timers ``idle`` is stopped, and the other one elapses."""
+    commands: list[list[str]] = []
+
+    def answer(command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+        commands.append(command)
+        state = "inactive" if "idle" in command[-1] else "active"
+        text = f"LoadState=loaded\nActiveState={state}\nNextElapseUSecRealtime=Tue 2023-11-14 22:13:20 UTC\n"
+        return subprocess.CompletedProcess(command, 0, text.encode(), b"")
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    return commands
+
+
+def starters(place: Path, **units: str) -> Starters:
+    """With these services, by name, each with what it starts."""
+    for name, command in units.items():
+        (place / f"{name}.service").write_text(f"[Service]\nExecStart=\nExecStart={command}\n")
+    return Starters(environ={"SYSTEMD_UNIT_PATH": str(place), "HOME": "/nonexistent"})
+
+
+def test_the_configuration_or_its_directory(tmp_path: Path, asked: list[list[str]]) -> None:
+    """A service is known by the file that it runs, or the directory of it, however that is written in a unit."""
+    found = starters(
+        tmp_path,
+        one=f'/usr/bin/s3-uploader-cli "{tmp_path}/a 100%%.json"',
+        many=f"/usr/bin/s3-uploader-cli run --quiet {tmp_path}/conf.d",
+        watching=f"/usr/bin/s3-uploader-cli watch {tmp_path}/w.json",
+        other="/usr/bin/another /etc/x.json",
+    )
+    assert found.of(f"{tmp_path}/a 100%.json") == Starter(unit="one.timer", is_active=True, next_at=1.7e9)
+    assert found.of(f"{tmp_path}/conf.d/x.json") == Starter(unit="many.timer", is_active=True, next_at=1.7e9)
+    watch = found.of(f"{tmp_path}/w.json")
+    assert watch is not None
+    assert watch.unit == "watching.service"
+    assert found.of("/etc/x.json") is None
+    assert found.of(f"{tmp_path}/conf.d/y.json") is not None
+    assert len(asked) == 3
+
+
+def test_an_active_one_comes_before_one_that_is_stopped(tmp_path: Path, asked: list[list[str]]) -> None:
+    """A unit that was replaced by another one is no reason to worry; one alone that is stopped is."""
+    command = f"/usr/bin/s3-uploader-cli {tmp_path}/a.json"
+    both = starters(tmp_path, an_idle_one=command, working=command).of(f"{tmp_path}/a.json")
+    assert both is not None
+    assert both.unit == "working.timer"
+    (tmp_path / "working.service").unlink()
+    alone = starters(tmp_path).of(f"{tmp_path}/a.json")
+    assert alone == Starter(unit="an_idle_one.timer", is_active=False)
+
+
+@pytest.mark.parametrize("trouble", [FileNotFoundError(), subprocess.TimeoutExpired("systemctl", 2)])
+def test_without_an_answer_nothing_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    """In a container there are unit files at times, and nobody to ask."""
+
+    def fail(command: list[str], **options: Any) -> None:
+        raise trouble
+
+    monkeypatch.setattr(subprocess, "run", fail)
+    assert starters(tmp_path, one=f"/usr/bin/s3-uploader-cli {tmp_path}/a.json").of(f"{tmp_path}/a.json") is None
