@@ -14,7 +14,6 @@ from s3_uploader.stores.local.listing import LocalInventory
 from s3_uploader.stores.local.store import LocalStore
 from s3_uploader.stores.s3.listing import S3Inventory
 from s3_uploader.stores.s3.store import S3Store
-from s3_uploader.stores.sftp.store import SftpStore
 from tests.contracts.listing_contract import InventoryContract, Place
 from tests.servers.base import S3Endpoint
 from tests.servers.dialects import AWS, AWS_KMS, OLD, WEAK, Dialect
@@ -129,6 +128,8 @@ class TestSftpOnOpenssh(InventoryContract):
     @pytest.fixture
     def place(self, openssh_servers: Callable[[str], OpensshServer]) -> Iterator[Place]:
         """A directory of its own, where content is told by reading it."""
+        from s3_uploader.stores.sftp.store import SftpStore
+
         server = openssh_servers("internal")
         root = server.root / "listed"
         root.mkdir()

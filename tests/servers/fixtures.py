@@ -28,7 +28,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import pytest
 
@@ -44,7 +44,6 @@ from tests.servers.nginx_sink import NginxSink
 from tests.servers.openssh import OpensshServer
 from tests.servers.proftpd import ProftpdServer
 from tests.servers.rclone_s3 import RcloneServer
-from tests.servers.scripted_sftp import ScriptedSftpServer
 from tests.servers.swift_s3 import SwiftServer
 
 __all__ = [
@@ -66,6 +65,9 @@ __all__ = [
     "swift_s3",
     "swift_server",
 ]
+
+if TYPE_CHECKING:
+    from tests.servers.scripted_sftp import ScriptedSftpServer
 
 _S = TypeVar("_S", bound=Server)
 _T = TypeVar("_T")
@@ -153,6 +155,8 @@ def openssh_servers() -> Iterator[Callable[[str], OpensshServer]]:
 @pytest.fixture
 def scripted_sftp() -> Iterator[ScriptedSftpServer]:
     """An SFTP server in this process, with nothing on it."""
+    from tests.servers.scripted_sftp import ScriptedSftpServer
+
     with ScriptedSftpServer() as server:
         yield server
 
