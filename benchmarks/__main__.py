@@ -5,6 +5,7 @@ python -m benchmarks --cases small,tick-6            these cases only; the resul
 python -m benchmarks --against REVISION --contestants s3_up   what a change has made faster or slower
 python -m benchmarks --scale 0.1 --output DIRECTORY  a rehearsal with a tenth of the files
 python -m benchmarks quick                           fails when a file costs much more CPU than it used to
+python -m benchmarks objects                         the object API against boto3, and obstore where it is installed
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import chart, contestants, machine, peers, quick, results, table
+from benchmarks import chart, contestants, machine, objects, peers, quick, results, table
 from benchmarks.cases import CASES, Case
 from benchmarks.contestants import EARLIER, Contestant, Ours, label
 from benchmarks.measure import Bench
@@ -43,6 +44,10 @@ def main() -> int:
         with NginxSink() as sink, tempfile.TemporaryDirectory(prefix="s3u-bench-", dir=arguments.place) as place:
             if arguments.command == "quick":
                 return _quick(sink, place, save_baseline=arguments.save_baseline)
+            if arguments.command == "objects":
+                good, sentences = objects.verdict(objects.measure(sink.endpoint, Path(place)))
+                print(sentences)
+                return 0 if good else 1
             return _everything(sink, place, arguments)
     except Unavailable as missing:
         print(missing, file=sys.stderr)
@@ -54,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names = ", ".join(case.name for case in CASES)
-    parser.add_argument("command", nargs="?", choices=["all", "quick"], default="all")
+    parser.add_argument("command", nargs="?", choices=["all", "quick", "objects"], default="all")
     parser.add_argument("--cases", help=f"some of: {names}")
     parser.add_argument("--contestants", help="only those whose label contains one of these words, e.g. rclone,s3_up")
     parser.add_argument("--rounds", type=int, help="so many rounds of each case")

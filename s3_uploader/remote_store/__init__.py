@@ -14,7 +14,23 @@ read is verified, and a download appears under its name only when it is complete
 
 from __future__ import annotations
 
-from s3_uploader.remote_store.connection import RemoteStoreError, S3Connection, S3Name, StorageError
+from s3_uploader.remote_store.connection import S3Connection, S3Name
+from s3_uploader.remote_store.errors import (
+    ObjectChanged,
+    ObjectNotFound,
+    RemoteConnectionError,
+    RemoteStoreError,
+    StorageError,
+)
 from s3_uploader.remote_store.store import RemoteStore
 
-__all__ = ["RemoteStore", "RemoteStoreError", "S3Connection", "S3Name", "StorageError"]
+__all__ = [
+    "ObjectChanged",
+    "ObjectNotFound",
+    "RemoteConnectionError",
+    "RemoteStore",
+    "RemoteStoreError",
+    "S3Connection",
+    "S3Name",
+    "StorageError",
+]

@@ -1,37 +1,30 @@
-"""Where objects are: settings of the connection, names of objects, and the error that says that it did not work."""
+"""Where objects are: settings of the connection, names of objects, and the open buckets behind them."""
 
 from __future__ import annotations
 
-import contextlib
+import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+import weakref
+from contextlib import AbstractContextManager
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
-from s3_uploader.core.errors import UploaderError
+from s3_uploader.core.errors import StoreError
 from s3_uploader.core.text import without_passwords
+from s3_uploader.remote_store.local_files import Downloads
+from s3_uploader.remote_store.translation import from_store_error
+from s3_uploader.stores.s3.credentials import Credentials
+from s3_uploader.stores.s3.engines.choose import EngineName
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-
-class StorageError(UploaderError):
-    """Root of the errors of this package."""
-
-
-class RemoteStoreError(StorageError):
-    """The remote store answered with a failure, or with something that cannot be right.
-
-    :param status: of the HTTP answer, ``None`` if it was none.
-    :param code: S3's name of the error.
-    """
-
-    def __init__(self, message: str, *, status: int | None = None, code: str = "") -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
+    from s3_uploader.remote_store.bucket import Bucket, Shared
+    from s3_uploader.remote_store.pool import Pool
+    from s3_uploader.stores.s3.access import Access
 
 
 class S3Name(msgspec.Struct, frozen=True):
@@ -41,7 +34,8 @@ class S3Name(msgspec.Struct, frozen=True):
     bucket: str | None = None
 
 
-RemoteName: TypeAlias = "str | S3Name"
+RemoteName: TypeAlias = "str | S3Name | PurePosixPath"
+"""A key, the pure path that a key can be written as, or a key with its bucket."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -88,6 +82,12 @@ class S3Connection:
     :param ca_file: certificates to trust. Default: the system's.
     :param addressing_style: ``virtual`` (bucket in the host name), ``path``, or ``auto``.
     :param max_attempts: most attempts of one request.
+    :param timeout_seconds: most time of one request with all its attempts; large ones get more, by their size.
+    :param max_connections: most connections to one bucket at once.
+    :param engine: ``native``, the program's own; ``boto3``; ``auto`` takes boto3 only where nothing else can do it.
+
+    Connections are kept and used again, by any number of threads; a forked child opens its own. They are closed by
+    :meth:`close`, at the end of a ``with`` block, or when the object is gone.
     """
 
     def __init__(
@@ -103,10 +103,13 @@ class S3Connection:
         session_token: str | None = None,
         profile: str | None = None,
         ca_file: str | None = None,
-        addressing_style: str = "auto",
+        addressing_style: Literal["auto", "virtual", "path"] = "auto",
         connect_timeout_seconds: float = 10,
         read_timeout_seconds: float = 60,
         max_attempts: int = 5,
+        timeout_seconds: float = 300,
+        max_connections: int = 64,
+        engine: EngineName = "auto",
     ) -> None:
         if default_bucket is not None and bucket is not None and default_bucket != bucket:
             raise ValueError("default_bucket and bucket mean the same; give one of them")
@@ -125,9 +128,18 @@ class S3Connection:
         self._addressing_style = addressing_style
         self._timeouts = (connect_timeout_seconds, read_timeout_seconds)
         self._max_attempts = max_attempts
+        self._limits = (timeout_seconds, max_connections)
+        self._engine: EngineName = engine
         self._lock = threading.Lock()
         self._client: S3Client | None = None
-        self._extra = threading.local()
+        self._pool: Pool | None = None
+        self.downloads = Downloads()
+
+    def __enter__(self) -> S3Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         # Without the credentials: a repr ends up in logs.
@@ -139,7 +151,7 @@ class S3Connection:
 
         :raises ValueError: if there is no bucket.
         """
-        key, bucket = (name.key, name.bucket) if isinstance(name, S3Name) else (name, None)
+        key, bucket = (name.key, name.bucket) if isinstance(name, S3Name) else (str(name), None)
         bucket = self.default_bucket if bucket is None else bucket
         if bucket is None:
             raise ValueError(f"there is no bucket for {key!r}: the name has none and the connection no default_bucket")
@@ -147,21 +159,96 @@ class S3Connection:
 
     @property
     def client(self) -> S3Client:
-        """The boto3 client, made when it is first needed; it may be used by many threads."""
+        """A boto3 client with the same settings, for what this package does not do; it may be used by many threads."""
         with self._lock:
             if self._client is None:
                 self._client = self._make_client()
             return self._client
 
-    @contextlib.contextmanager
-    def sending(self, headers: Mapping[str, str]) -> Iterator[S3Client]:
-        """The client, adding ``headers`` as they are to every request that this thread makes within."""
-        before = getattr(self._extra, "headers", None)
-        self._extra.headers = headers
+    def bucket(self, name: str) -> AbstractContextManager[Bucket]:
+        """The open bucket of that name, for as long as it is used."""
+        pool = self._pool
+        if pool is None:
+            pool = self._make_pool()
+        return pool.bucket(name)
+
+    def close(self) -> None:
+        """Close all connections. What is asked afterwards opens them again."""
+        pool = self._pool
+        if pool is not None:
+            pool.close()
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _make_pool(self) -> Pool:
+        from s3_uploader.remote_store.pool import Pool
+
+        with self._lock:
+            if self._pool is None:
+                # The pool may know the settings, but not this object, which is to close it when it goes.
+                settings = weakref.proxy(self)
+                self._pool = Pool(lambda name, shared: S3Connection._open(settings, name, shared))
+                weakref.finalize(self, self._pool.close)
+            return self._pool
+
+    def _open(self, name: str, shared: Shared) -> Bucket:
+        """Find the bucket's endpoint and the credentials, and start an engine.
+
+        :raises RemoteStoreError: if no request can be made.
+        :raises EngineUnavailable: if the engine that is asked for by name cannot do what else is asked for.
+        """
+        from s3_uploader.remote_store.bucket import Bucket, BucketSettings
+
+        connect_timeout, read_timeout = self._timeouts
+        timeout, max_connections = self._limits
+        settings = BucketSettings(
+            engine=self._engine,
+            max_attempts=self._max_attempts,
+            max_connections=max_connections,
+            connect_timeout_seconds=connect_timeout,
+            read_timeout_seconds=read_timeout,
+            timeout_seconds=timeout,
+        )
         try:
-            yield self.client
-        finally:
-            self._extra.headers = before
+            return Bucket(access=self.access(name), settings=settings, shared=shared)
+        except StoreError as error:
+            raise from_store_error(error) from error
+
+    def access(self, bucket: str) -> Access:
+        """Where a bucket is, and the credentials for it.
+
+        :raises StoreError: if there are none, or the settings make no sense.
+        """
+        from s3_uploader.stores.s3.access import resolve
+
+        url, style = self._where(bucket)
+        access = resolve(
+            bucket=bucket,
+            endpoint_url=url,
+            region=self._region,
+            profile=self._profile,
+            addressing_style=style,
+            environment=os.environ,
+            credentials=None
+            if self._access_key_id is None
+            else Credentials(self._access_key_id, self._secret_access_key or "", self._session_token or ""),
+        )
+        access.credentials()
+        if self._ca_file is None:
+            return access
+        return msgspec.structs.replace(access, endpoint=msgspec.structs.replace(access.endpoint, ca_file=self._ca_file))
+
+    def _where(self, bucket: str) -> tuple[str | None, str]:
+        """The URL to go to, ``None`` for what the environment says, and the addressing style."""
+        if self.endpoint.url is not None or (self._tls and not self._endpoint_given):
+            return self.endpoint.url, self._addressing_style
+        # AWS itself, whatever AWS_ENDPOINT_URL says; and in virtual style, as without a URL, where the name allows.
+        region = self._region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        style = "virtual" if self._addressing_style == "auto" and "." not in bucket else self._addressing_style
+        return f"{'https' if self._tls else 'http'}://s3.{region}.{suffix}", style
 
     def _make_client(self) -> S3Client:
         # boto3 takes a fifth of a second to import.
@@ -189,7 +276,7 @@ class S3Connection:
             # An endpoint in the program's own settings wins over AWS_ENDPOINT_URL.
             "ignore_configured_endpoint_urls": self._endpoint_given,
         }
-        client = session.client(
+        return session.client(
             "s3",
             region_name=self._region or session.region_name or "us-east-1",
             endpoint_url=self.endpoint.url,
@@ -197,13 +284,3 @@ class S3Connection:
             verify=self._ca_file,
             config=Config(**options),
         )
-        client.meta.events.register("before-call.s3", self._add_headers)
-        return client
-
-    def _add_headers(self, params: dict[str, Any], **_: object) -> None:
-        """Put the caller's headers into a request, before it is signed, whether boto3 has a name for them or not."""
-        for name, value in (getattr(self._extra, "headers", None) or {}).items():
-            headers = params["headers"]
-            for there in [there for there in headers if there.lower() == name]:
-                del headers[there]
-            headers[name] = value

@@ -2,151 +2,252 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
 from urllib.parse import urlencode
 
-from s3_uploader.core.text import quoted, shown_name
-from s3_uploader.remote_store import headers as header_rules
-from s3_uploader.remote_store.connection import RemoteStoreError, S3Connection
-from s3_uploader.remote_store.headers import etag_of, is_encrypted, is_md5
-from s3_uploader.remote_store.writing import complete, multipart
+import msgspec
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import CompletedPartTypeDef, CopySourceTypeDef
+from s3_uploader.core.text import quoted, quoted_code, shown_name
+from s3_uploader.remote_store import copy_requests, documents
+from s3_uploader.remote_store import headers as header_rules
+from s3_uploader.remote_store.bucket import Bucket
+from s3_uploader.remote_store.errors import RemoteStoreError
+from s3_uploader.remote_store.reading import Progress, path_of
+from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3.checksums import clean_etag, etag_is_md5, strong_etag
+from s3_uploader.stores.s3.client import S3Client
+from s3_uploader.stores.s3.requests import UNCONDITIONAL
 
 logger = logging.getLogger("s3_uploader.remote_store")
 
-_MOST_PARTS = 10_000
+
+class Place(msgspec.Struct, frozen=True):
+    """An object: its bucket, its key, and the key as it stands in a URL."""
+
+    bucket: Bucket
+    key: str
+    path: str
+
+    @property
+    def address(self) -> str:
+        """As a person writes it."""
+        return shown_name(self.bucket.address(self.key))
+
+
+class Copy(msgspec.Struct, frozen=True, kw_only=True):
+    """One copy. ``head`` are the headers of the source, ``given`` those of the caller, ``sent`` what comes of both."""
+
+    source: Place
+    target: Place
+    head: Mapping[str, str]
+    given: Mapping[str, str]
+    sent: Mapping[str, str]
+    size: int
+    client: S3Client
+
+    @property
+    def etag(self) -> str:
+        """The source's ETag, without its quotes."""
+        return clean_etag(self.head.get("etag", ""))
+
+    @property
+    def copied_from(self) -> str:
+        """The source as a header names it."""
+        return copy_requests.source_header(self.source.bucket.name, self.source.path)
 
 
 def copy_object(
-    connection: S3Connection,
-    source: tuple[str, str],
-    destination: tuple[str, str],
+    source: tuple[Bucket, str],
+    target: tuple[Bucket, str],
     headers: Mapping[str, str],
     *,
     threshold: int,
     part_size: int,
+    progress: Progress | None = None,
 ) -> None:
-    """Copy ``source`` to ``destination``, both as bucket and key.
+    """Copy ``source`` to ``target``, both as bucket and key.
 
     :param threshold: size in bytes above which the copy is made in parts; S3's limit for one request is 5 GiB.
     :raises RemoteStoreError: if the copy is not what the source was.
     """
-    client = connection.client
-    head = client.head_object(Bucket=source[0], Key=source[1])
-    onto_itself = source == destination
-    sent = header_rules.for_copy(headers, head["ResponseMetadata"]["HTTPHeaders"], onto_itself=onto_itself)
+    here = Place(*source, path_of(source[1]))
+    there = Place(*target, path_of(target[1]))
+    head = here.bucket.ask(requests.head_object(here.key, here.path, checksums=False)).headers
+    onto_itself = (here.bucket.name, here.key) == (there.bucket.name, there.key)
+    sent = header_rules.for_copy(headers, head, onto_itself=onto_itself)
     if onto_itself and not header_rules.sets_rights(headers):
-        sent |= _rights(connection, *source)
-    if head["ContentLength"] > threshold:
-        _copy_in_parts(connection, source, destination, headers, sent, head, part_size)
-        return
-    copied_from: CopySourceTypeDef = {"Bucket": source[0], "Key": source[1]}
-    condition: dict[str, Any] = {"CopySourceIfMatch": head["ETag"]} if head.get("ETag") else {}
-    with connection.sending(sent):
-        answer = client.copy_object(Bucket=destination[0], Key=destination[1], CopySource=copied_from, **condition)
-    before, after = etag_of(head), etag_of(answer.get("CopyObjectResult", {}))
+        sent |= _rights(here)
+    copy = Copy(
+        source=here,
+        target=there,
+        head=head,
+        given=headers,
+        sent=sent,
+        size=_length(head),
+        client=there.bucket.client_with(headers),
+    )
+    if copy.size > threshold:
+        _copy_in_parts(copy, part_size, progress)
+    else:
+        _copy_at_once(copy)
+    if progress is not None:
+        progress(copy.size, copy.size)
+
+
+def _copy_at_once(copy: Copy) -> None:
+    there = copy.target
+    request = copy_requests.copy_object(
+        there.key, there.path, source=copy.copied_from, etag=copy.etag, headers=copy.sent, size=copy.size
+    )
+    answer = there.bucket.ask(request, client=copy.client, size=copy.size)
+    before, after = copy.etag, clean_etag(answer.field("ETag"))
     # Where both are MD5s they are MD5s of the content; other forms say nothing about it.
-    if is_md5(before) and is_md5(after) and before != after and not (is_encrypted(head) or is_encrypted(answer)):
-        raise RemoteStoreError(f"the copy has the MD5 {after}, the source has {before}")
+    if etag_is_md5(before, copy.head) and etag_is_md5(after, answer.headers) and before.lower() != after.lower():
+        raise RemoteStoreError(f"The copy has the MD5 {after}, the source has {before}.", code="NotProven")
 
 
-def _copy_in_parts(
-    connection: S3Connection,
-    source: tuple[str, str],
-    destination: tuple[str, str],
-    given: Mapping[str, str],
-    sent: Mapping[str, str],
-    head: Any,
-    part_size: int,
-) -> None:
-    size = head["ContentLength"]
-    part_size = max(part_size, -(-size // _MOST_PARTS))
-    bucket, key = destination
-    copied_from: CopySourceTypeDef = {"Bucket": source[0], "Key": source[1]}
-    parts: list[CompletedPartTypeDef] = []
-    with multipart(connection, bucket, key, _headers_of_parts(connection, source, given, sent, head)) as upload_id:
-        for number, offset in enumerate(range(0, size, part_size), start=1):
-            last = min(offset + part_size, size) - 1
-            with connection.sending(header_rules.for_part(given)) as client:
-                answer = client.upload_part_copy(
-                    Bucket=bucket,
-                    Key=key,
-                    UploadId=upload_id,
-                    PartNumber=number,
-                    CopySource=copied_from,
-                    CopySourceRange=f"bytes={offset}-{last}",
-                    CopySourceIfMatch=head["ETag"],
-                )
-            etag = answer.get("CopyPartResult", {}).get("ETag")
+def _copy_in_parts(copy: Copy, part_size: int, progress: Progress | None) -> None:
+    there, size = copy.target, copy.size
+    part_size = requests.part_size_for(size, part_size)
+    etags: list[str] = []
+    with _begun(copy) as upload_id:
+        for number, first in enumerate(range(0, size, part_size), start=1):
+            last = min(first + part_size, size) - 1
+            request = copy_requests.upload_part_copy(
+                there.key,
+                there.path,
+                source=copy.copied_from,
+                etag=copy.etag,
+                headers=header_rules.for_part(copy.given),
+                upload_id=upload_id,
+                number=number,
+                first=first,
+                last=last,
+            )
+            answer = there.bucket.ask(request, client=copy.client, size=last - first + 1)
+            etag = clean_etag(answer.field("ETag"))
             if not etag:
                 # rclone takes the request for an ordinary part, whose body is empty.
-                raise RemoteStoreError("the server does not copy objects in parts")
-            parts.append({"PartNumber": number, "ETag": etag})
-        _check_parts(connection, bucket, key, upload_id, size)
-        complete(connection, bucket, key, upload_id, parts, header_rules.for_completion(given), "")
-    stored = connection.client.head_object(Bucket=bucket, Key=key)["ContentLength"]
+                raise RemoteStoreError("The server does not copy objects in parts.", code="NotImplemented")
+            etags.append(strong_etag(etag))
+            if progress is not None:
+                progress(last + 1, size)
+        _check_parts(copy, upload_id)
+        _complete(copy, upload_id, etags)
+    stored = _length(there.bucket.ask(requests.head_object(there.key, there.path), client=copy.client).headers)
     if stored != size:
-        raise RemoteStoreError(f"the copy has {stored} bytes, the source has {size}")
+        raise RemoteStoreError(f"The copy has {stored} bytes, the source has {size}.", code="NotProven")
 
 
-def _check_parts(connection: S3Connection, bucket: str, key: str, upload_id: str, size: int) -> None:
-    """Look at the sizes before the parts take the place of what is there, which may be the source itself."""
-    from botocore.exceptions import ClientError
-
-    pages = connection.client.get_paginator("list_parts").paginate(Bucket=bucket, Key=key, UploadId=upload_id)
+@contextlib.contextmanager
+def _begun(copy: Copy) -> Iterator[str]:
+    """A multipart upload that is aborted if anything goes wrong: its parts are invisible and cost money for ever."""
+    there = copy.target
+    request = requests.create_multipart_upload(there.key, there.path, _headers_of_parts(copy), checksums="none")
+    upload_id = there.bucket.ask(request, client=copy.client).field("UploadId")
+    if not upload_id:
+        raise RemoteStoreError("The server began an upload in parts but did not name it.", code="InvalidAnswer")
     try:
-        copied = sum(part["Size"] for page in pages for part in page.get("Parts", []))
-    except ClientError as error:
-        # It needs a right of its own, s3:ListMultipartUploadParts.
-        logger.debug("The parts of %s cannot be listed: %s", shown_name(f"{bucket}/{key}"), quoted(str(error)))
-        return
-    if copied != size:
-        raise RemoteStoreError(f"the parts of the copy have {copied} bytes, the source has {size}")
+        yield upload_id
+    except BaseException:
+        abort = requests.abort_multipart_upload(there.key, there.path, upload_id=upload_id)
+        try:
+            there.bucket.ask(abort, client=copy.client, expected=frozenset((404,)))
+        except RemoteStoreError as error:
+            said = quoted(str(error))
+            logger.warning(
+                "The multipart upload %s of %s could not be aborted: %s", quoted_code(upload_id), there.address, said
+            )
+        raise
 
 
-def _headers_of_parts(
-    connection: S3Connection, source: tuple[str, str], given: Mapping[str, str], sent: Mapping[str, str], head: Any
-) -> dict[str, str]:
-    """A copy in parts is a new object: metadata and tags do not come along by themselves."""
-    headers = header_rules.for_copy(
-        {name: value for name, value in given.items() if not name.endswith("-directive")},
-        head["ResponseMetadata"]["HTTPHeaders"],
-        onto_itself=True,
+def _complete(copy: Copy, upload_id: str, etags: list[str]) -> None:
+    """Put the parts together. An error may come after the work was done, so the object itself has the last word."""
+    there = copy.target
+    request = requests.complete_multipart_upload(
+        there.key,
+        there.path,
+        upload_id=upload_id,
+        etags=etags,
+        checksums=(),
+        whole_crc32="",
+        size=copy.size,
+        condition=UNCONDITIONAL,
     )
-    headers |= {name: value for name, value in sent.items() if name.startswith("x-amz-grant-")}
+    asked = there.bucket.begin(request, client=copy.client, size=copy.size)
+    try:
+        asked.answer()
+    except RemoteStoreError as error:
+        if error.code != "NoSuchUpload" or asked.call.attempts < 2:
+            raise
+        head = there.bucket.ask(requests.head_object(there.key, there.path), client=copy.client).headers
+        if not clean_etag(head.get("etag", "")).endswith(f"-{len(etags)}") or _length(head) != copy.size:
+            raise
+
+
+def _check_parts(copy: Copy, upload_id: str) -> None:
+    """Look at the sizes before the parts take the place of what is there, which may be the source itself."""
+    there = copy.target
+    copied, after = 0, ""
+    while True:
+        request = copy_requests.list_parts(there.key, there.path, upload_id=upload_id, after=after)
+        try:
+            answer = there.bucket.ask(request, client=copy.client)
+        except RemoteStoreError as error:
+            # It needs a right of its own, s3:ListMultipartUploadParts.
+            logger.debug("The parts of %s cannot be listed: %s", there.address, quoted(str(error)))
+            return
+        size, following = documents.part_sizes(answer.body)
+        copied += size
+        if not following or following == after:
+            break
+        after = following
+    if copied != copy.size:
+        raise RemoteStoreError(
+            f"The parts of the copy have {copied} bytes, the source has {copy.size}.", code="NotProven"
+        )
+
+
+def _headers_of_parts(copy: Copy) -> dict[str, str]:
+    """A copy in parts is a new object: metadata and tags do not come along by themselves."""
+    given = {name: value for name, value in copy.given.items() if not name.endswith("-directive")}
+    headers = header_rules.for_copy(given, copy.head, onto_itself=True)
+    headers |= {name: value for name, value in copy.sent.items() if name.startswith("x-amz-grant-")}
     headers = {name: value for name, value in headers.items() if not name.endswith("-directive")}
     if "x-amz-tagging" not in headers:
-        tags = _tags(connection, *source)
+        tags = _tags(copy.source)
         if tags:
             headers["x-amz-tagging"] = tags
     return header_rules.for_create(headers)
 
 
-def _tags(connection: S3Connection, bucket: str, key: str) -> str:
+def _tags(place: Place) -> str:
     """Tags as a header; none where there is no right to read them or the server has no such thing."""
-    from botocore.exceptions import ClientError
-
+    request = copy_requests.subresource("GetObjectTagging", place.key, place.path, "tagging")
     try:
-        tags = connection.client.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
-    except ClientError as error:
-        logger.debug("The tags of %s cannot be read: %s", shown_name(f"{bucket}/{key}"), quoted(str(error)))
+        answer = place.bucket.ask(request)
+    except RemoteStoreError as error:
+        logger.debug("The tags of %s cannot be read: %s", place.address, quoted(str(error)))
         return ""
-    return urlencode([(tag["Key"], tag["Value"]) for tag in tags])
+    return urlencode(documents.tags(answer.body))
 
 
-def _rights(connection: S3Connection, bucket: str, key: str) -> dict[str, str]:
+def _rights(place: Place) -> dict[str, str]:
     """An object's own rights as headers: a copy, even one onto itself, begins with those of a new object."""
-    from botocore.exceptions import ClientError
-
+    request = copy_requests.subresource("GetObjectAcl", place.key, place.path, "acl")
     try:
-        acl = connection.client.get_object_acl(Bucket=bucket, Key=key)
-    except ClientError as error:
+        answer = place.bucket.ask(request)
+    except RemoteStoreError as error:
         # Without the right to look (s3:GetObjectAcl), or on a server without ACLs.
-        logger.debug("The rights of %s cannot be read: %s", shown_name(f"{bucket}/{key}"), quoted(str(error)))
+        logger.debug("The rights of %s cannot be read: %s", place.address, quoted(str(error)))
         return {}
-    grants: list[Any] = list(acl.get("Grants", []))
-    return header_rules.for_grants(str(acl.get("Owner", {}).get("ID", "")), grants)
+    return header_rules.for_grants(documents.owner(answer.body), documents.grants(answer.body))
+
+
+def _length(headers: Mapping[str, str]) -> int:
+    length = headers.get("content-length", "")
+    if not length.isascii() or not length.isdigit() or len(length) > 18:
+        raise RemoteStoreError("The server does not say how long the object is.", code="InvalidAnswer")
+    return int(length)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 METADATA_PREFIX = "x-amz-meta-"
 
@@ -98,9 +97,14 @@ def metadata_of(headers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def concerns_entire_body(headers: Mapping[str, str]) -> bool:
+def concerns_entire_body(headers: Iterable[str]) -> bool:
     """Whether one of the headers is about the body as a whole, so that it cannot be sent in parts."""
     return any(name.startswith(_ENTIRE_BODY) for name in headers)
+
+
+def conditions(headers: Mapping[str, str]) -> dict[str, str]:
+    """What of the headers says on what the write depends."""
+    return {name: value for name, value in headers.items() if name in _CONDITIONS}
 
 
 def for_create(headers: Mapping[str, str]) -> dict[str, str]:
@@ -115,7 +119,7 @@ def for_part(headers: Mapping[str, str]) -> dict[str, str]:
 
 def for_completion(headers: Mapping[str, str]) -> dict[str, str]:
     """What of the headers goes with the end of a multipart upload: the conditions among others."""
-    return for_part(headers) | {name: value for name, value in headers.items() if name in _CONDITIONS}
+    return for_part(headers) | conditions(headers)
 
 
 def for_copy(given: Mapping[str, str], source: Mapping[str, str], *, onto_itself: bool) -> dict[str, str]:
@@ -173,18 +177,3 @@ def for_grants(owner: str, grants: list[dict[str, object]]) -> dict[str, str]:
             values.setdefault(header, []).append(f'id="{grantee["ID"]}"')
         beyond_the_owner = beyond_the_owner or grantee.get("ID") != owner
     return {header: ", ".join(grantees) for header, grantees in values.items()} if beyond_the_owner else {}
-
-
-def etag_of(answer: Mapping[str, Any]) -> str:
-    """The ETag of an answer, in lower case and without quotes."""
-    return str(answer.get("ETag", "")).strip('"').lower()
-
-
-def is_md5(etag: str) -> bool:
-    """Whether an ETag has the form of an MD5; in parts uploaded objects have another one."""
-    return re.fullmatch(r"[0-9a-f]{32}", etag) is not None
-
-
-def is_encrypted(answer: Mapping[str, Any]) -> bool:
-    """With a key of KMS or of the customer the ETag says nothing; the server verified the Content-MD5 of each piece."""
-    return str(answer.get("ServerSideEncryption", "")).startswith("aws:kms") or "SSECustomerAlgorithm" in answer

@@ -1,124 +1,184 @@
-"""Reading an object into a file: verified, resumed when the connection breaks, under its name only when it is whole."""
+"""Reading an object: by ranges of the very same object, the next one under way while one is used, and verified.
+
+Every range is a request with retries of its own, so that a download goes on where its connection broke.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import secrets
-import stat
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
 
-from s3_uploader.remote_store import headers
-from s3_uploader.remote_store.connection import RemoteStoreError, S3Connection
-from s3_uploader.remote_store.headers import etag_of, is_encrypted, is_md5
+import msgspec
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+from s3_uploader.core.errors import StoreError
+from s3_uploader.core.text import shown_name
+from s3_uploader.remote_store.bucket import Asked, Bucket
+from s3_uploader.remote_store.errors import ObjectChanged, RemoteStoreError
+from s3_uploader.remote_store.translation import from_store_error
+from s3_uploader.remote_store.verification import Verification, has_proof
+from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3.checksums import clean_etag, strong_etag
+from s3_uploader.stores.s3.engines.base import Answer, Request
 
-_READ = 1 << 18
-_ATTEMPTS = 5
+FIRST_PIECE = 2**20
+"""So many bytes are asked for while it is not known how many there are,"""
+PIECE = 8 * 2**20
+"""and so many then. Two pieces are in memory at the most."""
+_WHOLE = 64 * 2**20
+"""A server without ranges may send so much at once instead."""
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+_LENGTH = re.compile("[0-9]{1,18}")
+_FIRST = frozenset((416,))
+_FURTHER = frozenset((412, 416))
+
+Consume: TypeAlias = Callable[[bytes], object]
+Progress: TypeAlias = Callable[[int, int], object]
 
 
-def read_object(connection: S3Connection, bucket: str, key: str, consume: Callable[[bytes], object]) -> dict[str, str]:
-    """Hand the bytes of an object to ``consume`` and return its metadata.
+class Opened(msgspec.Struct, frozen=True, kw_only=True):
+    """An object whose first bytes are there.
 
-    :raises RemoteStoreError: if the object is incomplete or is not what its ETag says. boto3 verifies a checksum, where
-        the server has one, and raises its own error.
+    :param headers: of the answer about the object as a whole.
+    :param data: its bytes from the first one on, all of them if there are ``size``.
     """
-    client = connection.client
-    answer = client.get_object(Bucket=bucket, Key=key)
-    metadata = headers.metadata_of(_headers_of(answer))
-    etag = etag_of(answer)
-    size = answer["ContentLength"]
-    digest = hashlib.md5(usedforsecurity=False)
-    received = 0
-    attempt = 1
-    while True:
-        for chunk in _chunks(answer):
-            if isinstance(chunk, Exception):
-                if attempt == _ATTEMPTS or not etag:
-                    raise RemoteStoreError(f"the connection broke after {received} of {size} bytes: {chunk}") from chunk
-                break
-            received += len(chunk)
-            digest.update(chunk)
-            consume(chunk)
-        else:
-            break
-        attempt += 1
-        # The rest of the very same object, or an error if it was replaced meanwhile.
-        answer = client.get_object(Bucket=bucket, Key=key, Range=f"bytes={received}-", IfMatch=f'"{etag}"')
-        if answer["ResponseMetadata"]["HTTPStatusCode"] != 206:
-            raise RemoteStoreError(f"the connection broke after {received} of {size} bytes, and no rest is to be had")
-    if received != size:
-        raise RemoteStoreError(f"{received} bytes came, not {size}")
-    if is_md5(etag) and not is_encrypted(answer) and digest.hexdigest() != etag and not _was_verified(answer, attempt):
-        raise RemoteStoreError(f"what came has the MD5 {digest.hexdigest()}, the object has {etag}")
-    return metadata
+
+    headers: Mapping[str, str]
+    size: int
+    etag: str
+    data: bytes
 
 
-@contextlib.contextmanager
-def written_whole(local_name: str) -> Iterator[Callable[[bytes], object]]:
-    """Write a file so that it has its name only when everything is in it; on failure nothing is left.
+def path_of(key: str) -> str:
+    """The key as it stands in a URL.
 
-    A file that is there is replaced and keeps its permissions; a link is followed, as ``open()`` does. What is no
-    regular file (``/dev/stdout``, a pipe) is written as it is.
+    :raises RemoteStoreError: if S3 cannot have such a key.
     """
-    path = os.path.realpath(local_name)
     try:
-        status: os.stat_result | None = os.stat(path)
-    except FileNotFoundError:
-        status = None
-    if status is not None and not stat.S_ISREG(status.st_mode):
-        with open(local_name, "wb") as file:
-            yield file.write
-        return
-    directory, name = os.path.split(path)
-    # Cut to what still fits into a name of 255 bytes.
-    temporary = os.path.join(directory, f".{os.fsdecode(os.fsencode(name)[:200])}.{secrets.token_hex(6)}.part")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(temporary, flags, 0o666), "wb") as file:
-        try:
-            if status is not None:
-                os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode))
-            yield file.write
-            file.flush()
-            os.fsync(file.fileno())
-            os.rename(temporary, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
+        return requests.encode_key(key)
+    except StoreError as error:
+        raise from_store_error(error) from error
 
 
-def _chunks(answer: GetObjectOutputTypeDef) -> Iterator[bytes | Exception]:
-    """The body in pieces; a broken connection comes as the last one, so that errors of the caller are not mixed up."""
-    from botocore.exceptions import FlexibleChecksumError, HTTPClientError, IncompleteReadError
-    from botocore.exceptions import ReadTimeoutError as BodyTimeoutError
-    from urllib3.exceptions import HTTPError
+def read_object(bucket: Bucket, key: str, consume: Consume, *, progress: Progress | None = None) -> Mapping[str, str]:
+    """Hand the bytes of an object to ``consume``, in order, and return the headers of the answer.
 
-    body = answer["Body"]
-    with contextlib.closing(body):
+    :raises RemoteStoreError: if there is no such object, or it is incomplete, or not what its ETag or its checksum say.
+    """
+    path = path_of(key)
+    opened = open_object(bucket, key, path)
+    verification = Verification(opened.headers, etag_counts=not bucket.capabilities.etags_are_other)
+    received = 0
+    for data in _pieces(bucket, key, path, opened):
+        verification.update(data)
+        consume(data)
+        received += len(data)
+        if progress is not None:
+            progress(received, opened.size)
+    verification.conclude()
+    return opened.headers
+
+
+def open_object(bucket: Bucket, key: str, path: str) -> Opened:
+    """Read the first bytes of an object; a small one is there as a whole, with one request.
+
+    :raises RemoteStoreError: if there is none, or it cannot be read.
+    """
+    answer = bucket.ask(_piece(key, path, 0, FIRST_PIECE, etag=""), expected=_FIRST, size=FIRST_PIECE)
+    if answer.status == 416:
+        # There is no first byte.
+        answer = bucket.ask(_whole(key, path), size=FIRST_PIECE)
+    headers, data = answer.headers, answer.body
+    etag = clean_etag(headers.get("etag", ""))
+    size = _total(answer)
+    if size is None and len(data) != FIRST_PIECE:
+        size = len(data)
+    # rclone names the length of the piece for that of the whole.
+    is_plausible = size is not None and (size > len(data) or len(data) != FIRST_PIECE)
+    if size is not None and is_plausible and has_proof(headers, etag_counts=not bucket.capabilities.etags_are_other):
+        return Opened(headers=headers, size=size, etag=etag, data=data)
+    # A HEAD tells of the object as a whole: its length, its checksums.
+    head = bucket.ask(requests.head_object(key, path, checksums=bucket.capabilities.form != "md5")).headers
+    length = head.get("content-length", "")
+    if not _LENGTH.fullmatch(length):
+        raise RemoteStoreError(
+            f"The answer about {shown_name(bucket.address(key))} does not say how long it is.", code="InvalidAnswer"
+        )
+    if etag and strong_etag(clean_etag(head.get("etag", ""))) != strong_etag(etag):
+        raise _changed(bucket, key)
+    return Opened(headers={**headers, **head}, size=int(length), etag=etag, data=data)
+
+
+def read_range(bucket: Bucket, key: str, path: str, first: int, count: int, *, etag: str) -> bytes:
+    """Some bytes of an object that is longer, as long as it is the one with that ETag.
+
+    :raises RemoteStoreError: if they are not to be had.
+    """
+    asked = bucket.begin(_piece(key, path, first, count, etag=etag), expected=_FURTHER, size=count)
+    return _checked(bucket, key, asked.answer(), first, count, etag)
+
+
+def _pieces(bucket: Bucket, key: str, path: str, opened: Opened) -> Iterator[bytes]:
+    size, position = opened.size, len(opened.data)
+    if position > size:
+        raise RemoteStoreError(f"{position} bytes came, not {size}.", code="InvalidAnswer")
+    asked: tuple[Asked, int, int] | None = None
+    data = opened.data
+    try:
         while True:
-            try:
-                chunk = body.read(_READ)
-            except FlexibleChecksumError:
-                raise
-            except (HTTPClientError, IncompleteReadError, BodyTimeoutError, HTTPError, OSError) as error:
-                yield error
+            asked = None
+            if position < size:
+                count = min(PIECE, size - position)
+                request = _piece(key, path, position, count, etag=opened.etag)
+                asked = (bucket.begin(request, expected=_FURTHER, size=count), position, count)
+            yield data
+            if asked is None:
                 return
-            if not chunk:
-                return
-            yield chunk
+            data = _checked(bucket, key, asked[0].answer(), asked[1], asked[2], opened.etag)
+            position += len(data)
+    finally:
+        if asked is not None:
+            asked[0].give_up()
 
 
-def _headers_of(answer: Any) -> dict[str, str]:
-    return dict(answer["ResponseMetadata"]["HTTPHeaders"])
+def _piece(key: str, path: str, first: int, count: int, *, etag: str) -> Request:
+    request = requests.get_object(key, path, first=first, last=first + count - 1, etag=etag, size=_WHOLE)
+    request.headers["x-amz-checksum-mode"] = "ENABLED"
+    return request
 
 
-def _was_verified(answer: GetObjectOutputTypeDef, attempt: int) -> bool:
-    """Whether boto3 held the body against a checksum of the server's; it cannot do so with a resumed one."""
-    from botocore.httpchecksum import StreamingChecksumBody
+def _whole(key: str, path: str) -> Request:
+    request = _piece(key, path, 0, FIRST_PIECE, etag="")
+    del request.headers["range"]
+    return request
 
-    return attempt == 1 and isinstance(answer["Body"], StreamingChecksumBody)
+
+def _total(answer: Answer) -> int | None:
+    """How long the whole object is, as far as the answer to a range says."""
+    found = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
+    return None if found is None or found[3] == "*" else int(found[3])
+
+
+def _checked(bucket: Bucket, key: str, answer: Answer, first: int, count: int, etag: str) -> bytes:
+    """The bytes of an answer to a range, if they are those that were asked for."""
+    found = clean_etag(answer.headers.get("etag", ""))
+    if answer.status in _FURTHER or (etag and found and strong_etag(found) != strong_etag(etag)):
+        raise _changed(bucket, key)
+    data = answer.body
+    place = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
+    if place is None and len(data) >= first + count:
+        # A server without ranges sends the whole.
+        return data[first : first + count]
+    if (place is not None and int(place[1]) != first) or len(data) != count:
+        raise RemoteStoreError(
+            f"The server sends other bytes of {shown_name(bucket.address(key))} than it was asked for: "
+            f"{len(data)} instead of {count} from {first} on.",
+            code="InvalidAnswer",
+        )
+    return data
+
+
+def _changed(bucket: Bucket, key: str) -> RemoteStoreError:
+    return ObjectChanged(
+        f"{shown_name(bucket.address(key))} was replaced while it was read.", hint="Read it again.", code="Changed"
+    )

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import os
 from collections.abc import Callable, Mapping
-from typing import TypeVar
 
 from s3_uploader.core.errors import ConfigError, EngineUnavailable
-from s3_uploader.core.text import quoted, quoted_code, shown_name, without_passwords
+from s3_uploader.core.text import quoted, shown_name, without_passwords
 from s3_uploader.remote_store import headers as header_rules
-from s3_uploader.remote_store.connection import RemoteName, RemoteStoreError, S3Connection
+from s3_uploader.remote_store.connection import RemoteName, S3Connection
+from s3_uploader.remote_store.errors import RemoteStoreError
+from s3_uploader.remote_store.local_files import LocalName
 
 logger = logging.getLogger("s3_uploader.remote_store")
 
-_Result = TypeVar("_Result")
+_NOT_THERE = frozenset((404,))
 
 
 class RemoteStore:
@@ -36,8 +39,8 @@ class RemoteStore:
         self,
         connection: S3Connection,
         *,
-        multipart_threshold: int = 64 * 2**20,
-        part_size: int = 16 * 2**20,
+        multipart_threshold: int = 16 * 2**20,
+        part_size: int = 8 * 2**20,
         copy_threshold: int = 5 * 2**30,
         copy_part_size: int = 512 * 2**20,
     ) -> None:
@@ -48,7 +51,7 @@ class RemoteStore:
         self._copy_part_size = copy_part_size
 
     @classmethod
-    def from_yaml(cls, path: str, *, section: str = "s3") -> RemoteStore:
+    def from_yaml(cls, path: str | os.PathLike[str], *, section: str = "s3") -> RemoteStore:
         """A store with the settings of a YAML file, whose ``section`` holds the arguments of :class:`S3Connection`.
 
         :raises ConfigError: if the file cannot be read or does not fit.
@@ -64,54 +67,59 @@ class RemoteStore:
             with open(path, "rb") as file:
                 settings = yaml.safe_load(file)
         except OSError as error:
-            raise ConfigError(path, [f"cannot be read: {error.strerror}"]) from None
+            raise ConfigError(os.fspath(path), [f"cannot be read: {error.strerror}"]) from None
         except yaml.YAMLError as error:
-            raise ConfigError(path, [f"is no valid YAML: {error}"]) from None
+            raise ConfigError(os.fspath(path), [f"is no valid YAML: {error}"]) from None
         settings = settings.get(section) if isinstance(settings, dict) else None
         if not isinstance(settings, dict):
-            raise ConfigError(path, [f"has no section {section}"])
+            raise ConfigError(os.fspath(path), [f"has no section {section}"])
         try:
             return cls(S3Connection(**settings))
         except (TypeError, ValueError) as error:
-            raise ConfigError(path, [str(error)]) from None
+            raise ConfigError(os.fspath(path), [str(error)]) from None
 
-    def write(self, local_name: str, remote_name: RemoteName, headers: Mapping[str, object] | None = None) -> bool:
+    def write(
+        self, local_name: LocalName, remote_name: RemoteName, headers: Mapping[str, object] | None = None
+    ) -> bool:
         """Upload a file, and possibly set its metadata; ``True`` when the object is proven to hold its bytes."""
-        from s3_uploader.remote_store.writing import write_object
+        from s3_uploader.remote_store.writing import sendable, write_object
 
-        bucket, key = self.connection.resolve(remote_name)
+        name, key = self.connection.resolve(remote_name)
         sent = header_rules.normalised(headers)
-        with open(local_name, "rb") as file:
-            return self._succeeds(
-                "write",
-                bucket,
-                key,
-                lambda: write_object(
-                    self.connection,
-                    bucket,
-                    key,
-                    file,
-                    sent,
-                    multipart_threshold=self._multipart_threshold,
-                    part_size=self._part_size,
-                ),
-            )
+        self.connection.downloads.secure(name, key)
+        with open(local_name, "rb", buffering=0) as file, sendable(file) as source:
 
-    def read(self, remote_name: RemoteName, local_name: str) -> tuple[bool, dict[str, str]]:
+            def upload() -> None:
+                with self.connection.bucket(name) as bucket:
+                    write_object(
+                        bucket,
+                        key,
+                        source,
+                        sent,
+                        multipart_threshold=self._multipart_threshold,
+                        part_size=self._part_size,
+                    )
+
+            return self._succeeds("write", name, key, upload)
+
+    def read(self, remote_name: RemoteName, local_name: LocalName) -> tuple[bool, dict[str, str]]:
         """Download an object; returns whether that worked, and the object's metadata.
 
-        The file appears under its name only when it is complete; on failure what was there before is untouched.
+        The file appears under its name only when it is complete; on failure what was there before is untouched. Before
+        the same connection deletes or replaces the object, the file is brought to the disk.
         """
-        from s3_uploader.remote_store.reading import read_object, written_whole
+        from s3_uploader.remote_store.local_files import written_whole
+        from s3_uploader.remote_store.reading import read_object
 
-        bucket, key = self.connection.resolve(remote_name)
+        name, key = self.connection.resolve(remote_name)
         metadata: dict[str, str] = {}
 
         def download() -> None:
-            with written_whole(local_name) as consume:
-                metadata.update(read_object(self.connection, bucket, key, consume))
+            made = functools.partial(self.connection.downloads.note, name, key)
+            with self.connection.bucket(name) as bucket, written_whole(local_name, made=made) as consume:
+                metadata.update(header_rules.metadata_of(read_object(bucket, key, consume)))
 
-        ok = self._succeeds("read", bucket, key, download)
+        ok = self._succeeds("read", name, key, download)
         return ok, metadata if ok else {}
 
     def copy(
@@ -127,20 +135,22 @@ class RemoteStore:
         from s3_uploader.remote_store.copying import copy_object
 
         source = self.connection.resolve(remote_source)
-        destination = self.connection.resolve(remote_destination)
+        target = self.connection.resolve(remote_destination)
         sent = header_rules.normalised(headers)
-        return self._succeeds(
-            "copy to",
-            *destination,
-            lambda: copy_object(
-                self.connection,
-                source,
-                destination,
-                sent,
-                threshold=self._copy_threshold,
-                part_size=self._copy_part_size,
-            ),
-        )
+        if target != source:
+            self.connection.downloads.secure(*target)
+
+        def copy() -> None:
+            with self.connection.bucket(source[0]) as here, self.connection.bucket(target[0]) as there:
+                copy_object(
+                    (here, source[1]),
+                    (there, target[1]),
+                    sent,
+                    threshold=self._copy_threshold,
+                    part_size=self._copy_part_size,
+                )
+
+        return self._succeeds("copy to", *target, copy)
 
     def update_metadata(self, remote_name: RemoteName, headers: Mapping[str, object]) -> bool:
         """Replace the metadata of an object by those in ``headers``."""
@@ -148,47 +158,40 @@ class RemoteStore:
 
     def delete(self, remote_name: RemoteName) -> bool:
         """Delete an object; ``True`` also if there was none, as S3 makes no difference."""
-        bucket, key = self.connection.resolve(remote_name)
-        return self._succeeds(
-            "delete", bucket, key, lambda: self.connection.client.delete_object(Bucket=bucket, Key=key)
-        )
+        from s3_uploader.remote_store.reading import path_of
+        from s3_uploader.stores.s3.requests import delete_object
+
+        name, key = self.connection.resolve(remote_name)
+        self.connection.downloads.secure(name, key)
+
+        def delete() -> None:
+            with self.connection.bucket(name) as bucket:
+                answer = bucket.ask(delete_object(key, path_of(key)), expected=_NOT_THERE)
+                if answer.status == 404 and answer.field("Code") == "NoSuchBucket":
+                    raise RemoteStoreError("The bucket does not exist.", status=404, code="NoSuchBucket")
+
+        return self._succeeds("delete", name, key, delete)
 
     def exists(self, remote_name: RemoteName) -> tuple[bool, dict[str, str]]:
         """Whether there is such an object, and its metadata.
 
-        :raises RemoteStoreError: if the server says neither yes nor no.
-        :raises botocore.exceptions.BotoCoreError: if there is no connection.
+        :raises RemoteStoreError: if the server says neither yes nor no; if there is no connection it is a
+            :class:`RemoteConnectionError`, which is a ``botocore.exceptions.BotoCoreError`` too.
         """
-        from botocore.exceptions import ClientError
+        from s3_uploader.remote_store.reading import path_of
+        from s3_uploader.stores.s3.requests import head_object
 
-        bucket, key = self.connection.resolve(remote_name)
-        try:
-            answer = self.connection.client.head_object(Bucket=bucket, Key=key)
-        except ClientError as error:
-            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-            if status == 404:
-                return False, {}
-            code = error.response["Error"]["Code"]
-            raise RemoteStoreError(
-                f"{shown_name(f'{bucket}/{key}')} cannot be examined: {_in_words(error)}",
-                status=status,
-                code=quoted_code(code),
-            ) from error
-        return True, header_rules.metadata_of(answer["ResponseMetadata"]["HTTPHeaders"])
+        name, key = self.connection.resolve(remote_name)
+        with self.connection.bucket(name) as bucket:
+            answer = bucket.ask(head_object(key, path_of(key), checksums=False), expected=_NOT_THERE)
+        return (True, header_rules.metadata_of(answer.headers)) if answer.status != 404 else (False, {})
 
-    def _succeeds(self, action: str, bucket: str, key: str, work: Callable[[], _Result]) -> bool:
+    def _succeeds(self, action: str, bucket: str, key: str, work: Callable[[], object]) -> bool:
         """Do the work; failures of the remote side are logged."""
-        from botocore.exceptions import BotoCoreError, ClientError
-        from urllib3.exceptions import HTTPError
-
         try:
             work()
-        except (BotoCoreError, ClientError, RemoteStoreError, HTTPError) as error:
-            logger.error("Failed to %s %s: %s", action, shown_name(f"{bucket}/{key}"), _in_words(error))
+        except RemoteStoreError as error:
+            said = quoted(without_passwords(str(error)))
+            logger.error("Failed to %s %s: %s", action, shown_name(f"{bucket}/{key}"), said)
             return False
         return True
-
-
-def _in_words(error: Exception) -> str:
-    """What a server or a library said, as it may stand in a log."""
-    return quoted(without_passwords(str(error)))

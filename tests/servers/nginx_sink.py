@@ -36,6 +36,7 @@ http {{
   lua_shared_dict counts 1m;
   lua_shared_dict parts 64m;
   lua_shared_dict objects 768m;
+  lua_shared_dict bodies 64m;
   init_by_lua_file {directory}/sink.lua;
   server {{
     listen 127.0.0.1:{port};
@@ -156,6 +157,7 @@ local function put(query)
     local data = body()
     if chunked then data = unchunked(data, headers) end
     size, digest = #data, ngx.md5(data)
+    if path():find("/kept/", 1, true) and size <= 65536 then keep(ngx.shared.bodies, path(), data) end
   end
   local refusal = taken(headers["if-none-match"])
   if refusal then return refusal end
@@ -185,6 +187,20 @@ local function head()
   ngx.header["Content-Length"] = size
   ngx.header["Last-Modified"] = ngx.http_time(ngx.time())
   return ngx.exit(200)
+end
+
+-- Small objects below kept/ can be read, by a range that begins at their beginning or as a whole.
+local function get(data)
+  local range = ngx.var.http_range
+  ngx.req.clear_header("Range")
+  ngx.header["ETag"] = '"' .. ngx.md5(data) .. '"'
+  ngx.header["Last-Modified"] = ngx.http_time(ngx.time())
+  ngx.header["Content-Length"] = #data
+  if range and range:find("^bytes=0%-") then
+    ngx.status = 206
+    ngx.header["Content-Range"] = "bytes 0-" .. (#data - 1) .. "/" .. #data
+  end
+  ngx.print(data)
 end
 
 local function create()
@@ -241,7 +257,13 @@ function answer(delay)
     return ngx.exit(200)
   end
   if method == "HEAD" then return head() end
-  if method == "DELETE" then return ngx.exit(204) end
+  if method == "DELETE" then
+    ngx.shared.objects:delete(path())
+    ngx.shared.bodies:delete(path())
+    return ngx.exit(204)
+  end
+  local kept = method == "GET" and ngx.shared.bodies:get(path())
+  if kept then return get(kept) end
   text = text or (prolog .. "<ListBucketResult" .. namespace .. "<Name>b</Name><KeyCount>0</KeyCount>" ..
     "<MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated></ListBucketResult>")
   ngx.header["Content-Type"] = "application/xml"
@@ -291,7 +313,8 @@ class NginxSink(S3Server):
     `endpoint` answers at once, `slow_endpoint` 20 milliseconds later, `tls_endpoint` at once over TLS. Any bucket and
     any credentials will do. It has one worker process; the body is hashed, so the bytes are really read, and then
     forgotten: what is kept is which keys there are, and the size and the MD5 of each, so that `If-None-Match` and HEAD
-    work and one can see afterwards what arrived. A list of a bucket is always empty.
+    work and one can see afterwards what arrived. Small objects below `kept/` can be read. A list of a bucket is always
+    empty.
     """
 
     name = "nginx"

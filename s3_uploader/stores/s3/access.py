@@ -46,15 +46,18 @@ def resolve(
     profile: str | None,
     addressing_style: str,
     environment: Mapping[str, str],
+    credentials: Credentials | None = None,
 ) -> Access:
     """Find out where the bucket is and who we are.
 
+    :param credentials: given by a program; then nothing else is asked for any.
     :raises StoreError: if there are no credentials or the configuration makes no sense.
     """
-    if profile or not _environment_is_enough(environment):
-        return _with_botocore(bucket, endpoint_url, region, profile, addressing_style, environment)
-    credentials = _usable(
-        Credentials(
+    if profile or not _environment_is_enough(environment, given=credentials is not None):
+        return _with_botocore(bucket, endpoint_url, region, profile, addressing_style, environment, credentials)
+    usable = _usable(
+        credentials
+        or Credentials(
             environment["AWS_ACCESS_KEY_ID"],
             environment["AWS_SECRET_ACCESS_KEY"],
             environment.get("AWS_SESSION_TOKEN", ""),
@@ -75,7 +78,7 @@ def resolve(
         ),
         environment=environment,
     )
-    return Access(endpoint, lambda: credentials)
+    return Access(endpoint, lambda: usable)
 
 
 def _special(bucket: str, *, dualstack: str, fips: str, accelerate: str = "") -> str:
@@ -94,9 +97,12 @@ def _is_true(value: object) -> bool:
     return str(value).strip().lower() in _TRUE
 
 
-def _environment_is_enough(environment: Mapping[str, str]) -> bool:
-    """Static credentials in the environment, and neither a profile nor a configuration file that could add to them."""
-    if not (environment.get("AWS_ACCESS_KEY_ID") and environment.get("AWS_SECRET_ACCESS_KEY")):
+def _environment_is_enough(environment: Mapping[str, str], *, given: bool = False) -> bool:
+    """Static credentials, and neither a profile nor a configuration file that could add to them.
+
+    :param given: a program has given the credentials.
+    """
+    if not given and not (environment.get("AWS_ACCESS_KEY_ID") and environment.get("AWS_SECRET_ACCESS_KEY")):
         return False
     if environment.get("AWS_PROFILE") or environment.get("AWS_DEFAULT_PROFILE"):
         return False
@@ -115,6 +121,7 @@ def _with_botocore(
     profile: str | None,
     addressing_style: str,
     environment: Mapping[str, str],
+    given: Credentials | None,
 ) -> Access:
     from botocore.exceptions import BotoCoreError
     from botocore.session import Session
@@ -153,11 +160,15 @@ def _with_botocore(
             scope=Scope.DESTINATION,
             hint="Look at profile and at the files ~/.aws/config and ~/.aws/credentials.",
         ) from None
+    if _is_true(s3.get("payload_signing_enabled")):
+        endpoint = msgspec.structs.replace(endpoint, signs_payload=True)
+    if given is not None:
+        usable = _usable(given)
+        session.set_credentials(usable.access_key, usable.secret_key, usable.token or None)
+        return Access(endpoint, lambda: usable, session)
     found = find(session)
     if found is None:
         raise no_credentials()
-    if _is_true(s3.get("payload_signing_enabled")):
-        endpoint = msgspec.structs.replace(endpoint, signs_payload=True)
     credentials = RenewedCredentials(found, usable=_usable)
     return Access(endpoint, credentials, session, credentials.renew)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import threading
 from pathlib import Path
@@ -15,8 +14,8 @@ import s3_uploader as s3
 from s3_uploader.core.errors import ConfigError
 from s3_uploader.remote_store import headers
 from s3_uploader.remote_store.connection import Endpoint, parse_endpoint
-from s3_uploader.remote_store.reading import written_whole
-from s3_uploader.remote_store.writing import FileSection, sendable
+from s3_uploader.remote_store.local_files import written_whole
+from s3_uploader.remote_store.writing import sendable
 
 
 @pytest.mark.parametrize(
@@ -243,31 +242,15 @@ def test_headers_of_parts() -> None:
     assert "x-amz-meta-a" not in headers.for_completion(given_headers)
 
 
-def test_section_of_a_file(tmp_path: Path) -> None:
-    """A part of a file reads like a file of its own, again and again."""
-    (tmp_path / "file").write_bytes(b"0123456789")
-    with open(tmp_path / "file", "rb") as file:
-        section = FileSection(file.fileno(), 2, 5)
-        for _ in range(2):
-            assert section.read() == b"23456"
-            assert section.read(1) == b""
-            assert section.seek(0) == 0
-        section.seek(-2, io.SEEK_END)
-        assert section.tell() == 3
-        assert section.read(10) == b"56"
-        with pytest.raises(s3.RemoteStoreError, match="became shorter"):
-            FileSection(file.fileno(), 8, 5).read()
-
-
 def test_pipe_as_source(tmp_path: Path) -> None:
     """What is no regular file is read to its end first, for its size is needed."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     writer = threading.Thread(target=lambda: fifo.write_bytes(b"through a pipe"))
     writer.start()
-    with open(fifo, "rb") as file, sendable(file) as (descriptor, size):
-        assert size == 14
-        assert FileSection(descriptor, 0, size).read() == b"through a pipe"
+    with open(fifo, "rb") as file, sendable(file) as source:
+        assert source.size == 14
+        assert os.pread(source.descriptor, 100, 0) == b"through a pipe"
     writer.join()
 
 

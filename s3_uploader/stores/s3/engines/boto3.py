@@ -49,8 +49,10 @@ _PARAMETERS = {
     "encoding-type": "EncodingType",
     "prefix": "Prefix",
     "start-after": "StartAfter",
+    "x-amz-copy-source": "CopySource",
+    "part-number-marker": "PartNumberMarker",
 }
-_NUMBERS = ("MpuObjectSize", "PartNumber")
+_NUMBERS = ("MpuObjectSize", "PartNumber", "PartNumberMarker")
 _METHODS = {
     "PutObject": "put_object",
     "HeadObject": "head_object",
@@ -63,6 +65,9 @@ _METHODS = {
     "CompleteMultipartUpload": "complete_multipart_upload",
     "AbortMultipartUpload": "abort_multipart_upload",
     "ListObjectsV2": "list_objects_v2",
+    "CopyObject": "copy_object",
+    "UploadPartCopy": "upload_part_copy",
+    "ListParts": "list_parts",
 }
 _BODIES = ("PutObject", "UploadPart")
 
@@ -196,6 +201,7 @@ class Boto3Engine:
         bound(client._endpoint.http_session)
         events = client.meta.events
         events.register("before-call.s3", _stay_here)
+        events.register("before-call.s3", _add_headers)
         events.register("before-send.s3", _on_wire)
         events.register("before-parse.s3", self._received.keep)
         # Who is answered 412 to "Expect: 100-continue" sends no body, and botocore goes on to use the connection:
@@ -282,6 +288,7 @@ class Boto3Engine:
         received = self._received
         received.forget()
         _WIRE.accept_encoding = request.headers.get("accept-encoding", "")
+        _WIRE.headers = {name: value for name, value in request.headers.items() if _has_no_parameter(name)}
         BOUNDS.body = request.answer_limit
         BOUNDS.silence = self._settings.silence_seconds + request.allowance_seconds
         BOUNDS.is_over = functools.partial(_is_finished, job)
@@ -347,6 +354,15 @@ class _Received(threading.local):
         return Answer(status=self.status, headers=self.headers, body=body[:limit])
 
 
+def _has_no_parameter(name: str) -> bool:
+    return name not in _PARAMETERS and name != "accept-encoding" and not name.startswith("x-amz-meta-")
+
+
+def _add_headers(params: dict[str, Any], **_: object) -> None:
+    """Put the headers into a request, before it is signed, for which botocore has no parameter of ours."""
+    params["headers"].update(_WIRE.headers)
+
+
 def _is_finished(job: _Job) -> bool:
     return job.finished
 
@@ -354,7 +370,9 @@ def _is_finished(job: _Job) -> bool:
 class _Wire(threading.local):
     """What botocore has no parameter for, of the request that a thread is about to send."""
 
-    accept_encoding = ""
+    def __init__(self) -> None:
+        self.accept_encoding = ""
+        self.headers: dict[str, str] = {}
 
 
 _WIRE = _Wire()

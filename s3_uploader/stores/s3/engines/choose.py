@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 from s3_uploader.core.errors import EngineUnavailable
 from s3_uploader.stores.s3.access import Access
 from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
+from s3_uploader.stores.s3.engines.mocked import Mock, active_mock
 
 EngineName: TypeAlias = Literal["auto", "native", "boto3"]
 
@@ -19,18 +20,27 @@ def make_engine(
 
     :raises EngineUnavailable: if it cannot do what else is asked for.
     """
+    mock = active_mock()
+    if mock is Mock.CLIENTS and not access.endpoint.given:
+        raise EngineUnavailable(
+            "moto's mock_aws is active in the mode of a server or a proxy, which nothing but boto3.client knows.",
+            hint="Name moto's server as the endpoint.",
+        )
+    only_boto3 = access.endpoint.only_boto3
+    if not only_boto3 and mock is Mock.BOTOCORE:
+        only_boto3 = "moto's mock_aws is active, which stands in for botocore alone"
     if name == "auto":
-        if not access.endpoint.only_boto3:
+        if not only_boto3:
             return _native(access, settings)
-        notice("info", f"Uploads go through boto3, since {access.endpoint.only_boto3}.")
+        notice("info", f"Uploads go through boto3, since {only_boto3}.")
         name = "boto3"
     if name == "boto3":
         from s3_uploader.stores.s3.engines.boto3 import Boto3Engine
 
         return Boto3Engine(access=access, settings=settings)
-    if access.endpoint.only_boto3:
+    if only_boto3:
         raise EngineUnavailable(
-            f"The engine {name} cannot be used: {access.endpoint.only_boto3}.",
+            f"The engine {name} cannot be used: {only_boto3}.",
             hint="Leave engine out or set it to boto3.",
         )
     return _native(access, settings)

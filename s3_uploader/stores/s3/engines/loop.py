@@ -120,6 +120,14 @@ class EventLoop:
         else:
             self._shut_down()
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: close the copies of the descriptors. The thread and what is under way are the parent's."""
+        self.closed = self._stopped = True
+        if self._selector is not None:
+            self._selector.close()
+            self._wake_receiver.close()
+            self._wake_sender.close()
+
     # Lending it.
 
     def take_over(self) -> None:

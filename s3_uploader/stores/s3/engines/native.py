@@ -159,6 +159,14 @@ class NativeEngine:
         """Give up one exchange."""
         self.events.call(lambda: self._cancel(exchange))
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: close the copies of the descriptors, and nothing that the parent waits on."""
+        for connection in list(self._connections):
+            if connection.sock is not None:
+                # Not through the selector: the kernel's part of it is shared with the parent.
+                connection.sock.close()
+        self.events.leave_to_parent()
+
     def close(self, *, timeout: float) -> None:
         """Fail what is under way and end the loop."""
         self.events.close(timeout=timeout)

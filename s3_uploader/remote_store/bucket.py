@@ -1,0 +1,308 @@
+"""One bucket: its engine, its client, what is known of its endpoint, and how a thread asks it something and waits."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from s3_uploader.core.errors import StoreError, UploadCancelled
+from s3_uploader.core.text import shown_name
+from s3_uploader.remote_store.errors import RemoteStoreError
+from s3_uploader.remote_store.headed_client import HeadedClient, extra_headers
+from s3_uploader.remote_store.translation import from_store_error
+from s3_uploader.remote_store.waiting import Turns, Waiter
+from s3_uploader.stores.retry import RetryPolicy
+from s3_uploader.stores.s3.access import Access
+from s3_uploader.stores.s3.capabilities import Capabilities, NoMemory
+from s3_uploader.stores.s3.client import NOTHING_EXPECTED, PendingRequest, S3Client
+from s3_uploader.stores.s3.engines.base import Answer, Engine, EngineSettings, Request
+from s3_uploader.stores.s3.engines.choose import EngineName, make_engine
+from s3_uploader.stores.s3.probe import PlainProbe
+from s3_uploader.stores.s3.requests import ObjectHeaders
+from s3_uploader.stores.s3.upload import Context, ObjectUpload
+from s3_uploader.stores.threads import ByteBudget, ThreadPool, TimerThread
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from s3_uploader.core.model import Receipt
+
+logger = logging.getLogger("s3_uploader.remote_store")
+
+_NO_HEADERS: Mapping[str, str] = {}
+_SLOWEST = 16 * 1024
+"""Bytes per second below which a transfer is given up."""
+_CLEAN_UP_SECONDS = 12.0
+"""So long an upload that was cancelled has to remove its parts."""
+_BYTES_IN_FLIGHT = 64 * 2**20
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+class Shared:
+    """What all buckets of a connection share: the threads beside the engine's own, and the memory for bodies."""
+
+    def __init__(self) -> None:
+        self.timer = TimerThread(name="s3-timer")
+        self.crew = ThreadPool(name="s3-read", count=2)
+        self.budget = ByteBudget(_BYTES_IN_FLIGHT)
+
+    def close(self) -> None:
+        """End the threads."""
+        self.timer.close()
+        self.crew.close(timeout=0.5)
+
+
+class BucketSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How requests to a bucket are made.
+
+    :param timeout_seconds: for one request with its retries, beside what its bytes take.
+    """
+
+    engine: EngineName
+    max_attempts: int
+    max_connections: int
+    connect_timeout_seconds: float
+    read_timeout_seconds: float
+    timeout_seconds: float
+
+
+class Bucket:
+    """Asks one bucket. Any number of threads may use it at once."""
+
+    def __init__(self, *, access: Access, settings: BucketSettings, shared: Shared) -> None:
+        endpoint = access.endpoint
+        self.access = access
+        self.name = endpoint.bucket
+        self._settings = settings
+        self._shared = shared
+        self.engine = self._open_engine()
+        self._turns = Turns(self.engine.loop)
+        self.client = self._headed({})
+        self.capabilities = Capabilities(
+            memory=NoMemory(),
+            key=endpoint.memory_key,
+            trusted=endpoint.is_aws,
+            notice=_ignore,
+            name=endpoint.url,
+            checksums_when_required=os.environ.get("AWS_REQUEST_CHECKSUM_CALCULATION", "").lower() == "when_required",
+        )
+        self._context = Context(
+            caller=self.client,
+            probe=PlainProbe(self.client, prefix="", url=endpoint.url),
+            capabilities=self.capabilities,
+            headers=ObjectHeaders(
+                storage_class=None, acl=None, sse=None, sse_kms_key_id=None, metadata={}, tags={}, content_type=None
+            ),
+            budget=shared.budget,
+            crew=shared.crew,
+            timer=shared.timer,
+            tls=endpoint.payload_is_unsigned,
+            part_size=8 * 2**20,
+            address=self.address,
+            over=_forget,
+        )
+        self.users = 0
+        """How many calls are at it; the pool's to count."""
+        self.used_at = 0.0
+        self.is_broken = False
+        """Its engine has ended by a fault of its own, or was interrupted in the middle of its work."""
+        self.is_retired = False
+        """Another one has taken its place; the last call that is at it closes it."""
+
+    def _open_engine(self) -> Engine:
+        settings = self._settings
+        engine = make_engine(
+            self.access,
+            settings.engine,
+            EngineSettings(
+                max_connections=settings.max_connections,
+                connect_timeout_seconds=settings.connect_timeout_seconds,
+                silence_seconds=min(settings.read_timeout_seconds, settings.timeout_seconds),
+            ),
+            _notice,
+        )
+        engine.open()
+        return engine
+
+    def _headed(self, extra: Mapping[str, Mapping[str, str]]) -> S3Client:
+        return HeadedClient(
+            self.engine,
+            extra=extra,
+            url=self.access.endpoint.url,
+            retry=RetryPolicy.bounded(attempts=self._settings.max_attempts, seconds=30.0),
+            timer=self._shared.timer,
+            random=random.random,
+            notice=_notice,
+            renew=self.access.renew,
+        )
+
+    def client_with(self, headers: Mapping[str, str]) -> S3Client:
+        """A client that sends along what of a caller's headers belongs to requests beside the first one."""
+        extra = extra_headers(headers)
+        return self._headed(extra) if extra else self.client
+
+    def address(self, key: str) -> str:
+        """``bucket/key``."""
+        return f"{self.name}/{key}"
+
+    def deadline(self, size: int = 0) -> float:
+        """Until when a request with so many bytes has to be over, on the monotonic clock."""
+        return time.monotonic() + self._settings.timeout_seconds + size / _SLOWEST
+
+    # Requests.
+
+    def ask(
+        self,
+        request: Request,
+        *,
+        client: S3Client | None = None,
+        expected: frozenset[int] = NOTHING_EXPECTED,
+        size: int = 0,
+        tick: Callable[[], object] | None = None,
+    ) -> Answer:
+        """Send a request and wait for its answer.
+
+        :param expected: statuses that are no errors to whoever asks.
+        :param size: how many bytes go over the line for it.
+        :raises RemoteStoreError: if there is none, or another status than a success.
+        """
+        return self.begin(request, client=client, expected=expected, size=size).answer(tick)
+
+    def begin(
+        self,
+        request: Request,
+        *,
+        client: S3Client | None = None,
+        expected: frozenset[int] = NOTHING_EXPECTED,
+        size: int = 0,
+    ) -> Asked:
+        """Send a request; its answer is waited for later, on this same thread."""
+        waiter = Waiter()
+        deadline = self.deadline(size)
+        sender = client or self.client
+        call = sender.call(request, waiter.done, deadline=deadline, expected=expected)
+        return Asked(self, sender, call, waiter)
+
+    def wait(self, asked: Asked, tick: Callable[[], object] | None) -> None:
+        """Wait for the end of a request, which comes soon after its deadline at the latest."""
+        call, waiter = asked.call, asked.waiter
+        try:
+            in_time = self._turns.wait(waiter, call.deadline, tick=tick)
+        except BaseException as error:
+            self._interrupted(error)
+            call.cancel(UploadCancelled("The request was given up."))
+            raise
+        if not in_time:
+            call.cancel(UploadCancelled("The server took too long over it.", code="DeadlineExceeded"))
+            asked.client.wake()
+            self._turns.wait(waiter, time.monotonic() + 1.0)
+
+    # Uploads.
+
+    def context(self, *, headers: ObjectHeaders, client: S3Client, part_size: int) -> Context:
+        """What an upload needs beside its bytes."""
+        return msgspec.structs.replace(self._context, headers=headers, caller=client, part_size=part_size)
+
+    def finish(self, upload: ObjectUpload, *, tick: Callable[[], object] | None = None) -> Receipt:
+        """Begin an upload and wait for its end.
+
+        :raises RemoteStoreError: if the object is not there, or not proven.
+        """
+        waiter = Waiter()
+        future: Future[Receipt] = upload.future
+        future.add_done_callback(waiter.done)
+        upload.guard(upload.prepare)
+        try:
+            in_time = self._turns.wait(waiter, upload.deadline, tick=tick)
+        except BaseException as error:
+            self._interrupted(error)
+            self._cancel(upload, waiter, UploadCancelled("The upload was given up."))
+            raise
+        if not in_time:
+            reason = "The upload was cancelled because it took longer than it may."
+            self._cancel(upload, waiter, UploadCancelled(reason, code="DeadlineExceeded"))
+        try:
+            receipt = future.result(timeout=0)
+        except StoreError as error:
+            raise self.failed(error, status=getattr(upload, "last_status", 0)) from error
+        self.client.proven_useful = True
+        return receipt
+
+    def _cancel(self, upload: ObjectUpload, waiter: Waiter, reason: UploadCancelled) -> None:
+        upload.cancel(reason)
+        upload.context.caller.wake()
+        if not self._turns.wait(waiter, time.monotonic() + _CLEAN_UP_SECONDS):
+            upload.abandon()
+
+    def _interrupted(self, error: BaseException) -> None:
+        """A signal, most likely, has ended a wait, and perhaps a step of the engine in its middle."""
+        self.is_broken = self.is_broken or not isinstance(error, Exception)
+
+    def failed(self, error: StoreError, *, status: int) -> RemoteStoreError:
+        """The error as this package has it."""
+        self.is_broken = self.is_broken or error.code == "EngineFailed"
+        return from_store_error(error, status=status)
+
+    def close(self, *, timeout: float) -> None:
+        """End what is under way and close the connections."""
+        self.engine.close(timeout=timeout)
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: let go of what is the parent's."""
+        leave = getattr(self.engine, "leave_to_parent", None)
+        if leave is not None:
+            leave()
+
+
+class Asked:
+    """A request that was sent, and the thread that will wait for its answer."""
+
+    __slots__ = ("_bucket", "call", "client", "waiter")
+
+    def __init__(self, bucket: Bucket, client: S3Client, call: PendingRequest, waiter: Waiter) -> None:
+        self._bucket = bucket
+        self.client = client
+        self.call = call
+        self.waiter = waiter
+
+    def answer(self, tick: Callable[[], object] | None = None) -> Answer:
+        """Wait for it.
+
+        :raises RemoteStoreError: if there is none, or another status than a success.
+        """
+        call = self.call
+        if not self.waiter.is_done:
+            self._bucket.wait(self, tick)
+        error, answer = call.error, call.answer
+        if error is not None:
+            raise self._bucket.failed(error, status=0 if call.refusal is None else call.refusal.status) from error
+        if answer is None:
+            raise RemoteStoreError(
+                f"The {call.request.operation} operation on {shown_name(self._bucket.address(call.request.key))} "
+                "got no answer.",
+                code="DeadlineExceeded",
+            )
+        return answer
+
+    def give_up(self) -> None:
+        """Nobody wants the answer any more."""
+        if not self.call.over:
+            self.call.cancel(UploadCancelled("The request was given up."))
+
+
+def _forget(upload: ObjectUpload) -> None:
+    """Whoever waits for the upload has it."""
+
+
+def _ignore(level: str, message: str) -> None:
+    """What an endpoint can do is the uploader's to tell."""
+
+
+def _notice(level: str, message: str) -> None:
+    logger.log(_LEVELS.get(level, logging.INFO), "%s", message)

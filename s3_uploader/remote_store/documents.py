@@ -1,0 +1,58 @@
+"""XML documents with repeated elements, which S3 answers some questions with: tags, rights, parts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from s3_uploader.stores.s3.engines.base import unescape, xml_leaves
+
+_LENGTH = re.compile("[0-9]{1,18}")
+_TYPE = re.compile(rb"<(?:\w+:)?Grantee[^>]*?type=\"(\w{1,40})\"")
+
+
+def elements(body: bytes, name: str) -> Iterator[bytes]:
+    """What stands in each element of that name; such an element holds none of its own name."""
+    tag = re.compile(rb"<(/?)(?:\w+:)?" + name.encode() + rb"(?:\s[^>]*)?>")
+    begin: re.Match[bytes] | None = None
+    for found in tag.finditer(body):
+        if not found[1]:
+            begin = begin or found
+        elif begin is not None:
+            yield body[begin.end() : found.start()]
+            begin = None
+
+
+def tags(body: bytes) -> dict[str, str]:
+    """The tags in the answer to GetObjectTagging."""
+    found = (xml_leaves(element) for element in elements(body, "Tag"))
+    return {leaves["Key"]: leaves.get("Value", "") for leaves in found if "Key" in leaves}
+
+
+def owner(body: bytes) -> str:
+    """The owner in the answer to GetObjectAcl."""
+    return next((xml_leaves(element).get("ID", "") for element in elements(body, "Owner")), "")
+
+
+def grants(body: bytes) -> list[dict[str, object]]:
+    """The rights in the answer to GetObjectAcl, in the form in which botocore has them."""
+    found: list[dict[str, object]] = []
+    for element in elements(body, "Grant"):
+        leaves = xml_leaves(element)
+        grantee: dict[str, str] = {name: leaves[name] for name in ("ID", "URI") if name in leaves}
+        kind = _TYPE.search(element)
+        if kind is not None:
+            grantee["Type"] = unescape(kind[1].decode())
+        found.append({"Grantee": grantee, "Permission": leaves.get("Permission", "")})
+    return found
+
+
+def part_sizes(body: bytes) -> tuple[int, str]:
+    """What the parts on a page of ListParts have in all, and where the next page begins; empty if this is the last."""
+    total = 0
+    for element in elements(body, "Part"):
+        size = xml_leaves(element).get("Size", "")
+        total += int(size) if _LENGTH.fullmatch(size) else 0
+    leaves = xml_leaves(body)
+    more = leaves.get("IsTruncated", "").strip().lower() == "true"
+    return total, leaves.get("NextPartNumberMarker", "") if more else ""

@@ -1,0 +1,62 @@
+"""An S3 client that adds a caller's headers to the requests that they belong to, as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from s3_uploader.remote_store import headers as header_rules
+from s3_uploader.stores.s3.client import NOTHING_EXPECTED, Finished, PendingRequest, S3Client
+from s3_uploader.stores.s3.engines.base import Request
+
+_CHECKSUM = ("x-amz-checksum-", "x-amz-sdk-checksum-")
+_OWN_CHECKSUM = ("x-amz-checksum-crc32", "x-amz-sdk-checksum-algorithm")
+_FOR_PARTS = ("UploadPart", "UploadPartCopy", "AbortMultipartUpload", "ListParts", "HeadObject", "GetObject")
+
+
+def extra_headers(headers: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """By operation: what of the headers of a write goes with it beside the object's own; empty if there is nothing."""
+    for_all = header_rules.for_part(headers)
+    conditions = header_rules.conditions(headers)
+    whole = {name: value for name, value in headers.items() if header_rules.concerns_entire_body((name,))}
+    extra = {
+        "PutObject": conditions | whole,
+        "CompleteMultipartUpload": for_all | conditions,
+        **dict.fromkeys(_FOR_PARTS, for_all),
+    }
+    return {operation: added for operation, added in extra.items() if added}
+
+
+class HeadedClient(S3Client):
+    """Adds ``extra``, headers by operation, to each request before it is signed."""
+
+    def __init__(self, *arguments: Any, extra: Mapping[str, Mapping[str, str]], **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._extra = extra
+
+    def prepare(
+        self,
+        request: Request,
+        finished: Finished,
+        *,
+        deadline: float,
+        expected: frozenset[int] = NOTHING_EXPECTED,
+        look: Callable[[], Request] | None = None,
+    ) -> PendingRequest:
+        """A call that :meth:`begin` sends."""
+        if self._extra:
+            request = self._added(request)
+            if look is not None:
+                ask = look
+                look = lambda: self._added(ask())  # noqa: E731
+        return super().prepare(request, finished, deadline=deadline, expected=expected, look=look)
+
+    def _added(self, request: Request) -> Request:
+        added = self._extra.get(request.operation)
+        if added:
+            if any(name.startswith(_CHECKSUM) for name in added):
+                # Two checksums of different algorithms are refused.
+                for name in _OWN_CHECKSUM:
+                    request.headers.pop(name, None)
+            request.headers.update(added)
+        return request

@@ -1,0 +1,141 @@
+"""A local file that has its name only when everything is in it, and downloads that are not on the disk yet."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import os
+import secrets
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeAlias
+
+from s3_uploader.core.files import sync_directory, write_all
+
+LocalName: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
+"""The path of a local file, as ``open()`` takes it."""
+
+
+_MOST_NOTED = 4096
+
+
+class MadeFile(NamedTuple):
+    """A file as it was when it got its name."""
+
+    path: str
+    device: int
+    inode: int
+
+
+class Downloads:
+    """Which downloads may still be in the kernel's memory alone.
+
+    To wait for the disk costs several times what the download itself does. It matters where the object goes: then the
+    file is the only copy. So that is when it is waited for.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._noted: dict[tuple[str, str], MadeFile] = {}
+        self._names: dict[str, tuple[str, str]] = {}
+        """By path: the object of which the file was made last. An earlier one's file has lost its name to it."""
+
+    def note(self, bucket: str, key: str, file: MadeFile) -> None:
+        """A file has just been made of an object.
+
+        :raises OSError: if an earlier one, for which there is no room any more, cannot be brought to the disk.
+        """
+        path, oldest = file.path, None
+        with self._lock:
+            self._forget((bucket, key))
+            self._forget(self._names.get(path))
+            if len(self._noted) >= _MOST_NOTED:
+                oldest = self._forget(next(iter(self._noted)))
+            self._noted[bucket, key] = file
+            self._names[path] = (bucket, key)
+        if oldest is not None:
+            _sync(oldest)
+
+    def secure(self, bucket: str, key: str) -> None:
+        """An object is about to go or to be replaced: have what was downloaded of it on the disk before.
+
+        :raises OSError: if it cannot be brought there.
+        """
+        if not self._noted:
+            return
+        with self._lock:
+            noted = self._noted.get((bucket, key))
+        if noted is not None:
+            _sync(noted)
+            with self._lock:
+                if self._noted.get((bucket, key)) == noted:
+                    self._forget((bucket, key))
+
+    def _forget(self, which: tuple[str, str] | None) -> MadeFile | None:
+        noted = None if which is None else self._noted.pop(which, None)
+        if noted is not None:
+            del self._names[noted.path]
+        return noted
+
+
+def _sync(file: MadeFile) -> None:
+    """Bring a file and its name to the disk, unless another one has its name by now."""
+    try:
+        descriptor = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return  # moved, removed or replaced, which is its owner's concern
+        raise
+    try:
+        status = os.fstat(descriptor)
+        if (status.st_dev, status.st_ino) != (file.device, file.inode):
+            return
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    directory = os.open(os.path.dirname(file.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync_directory(directory)
+    finally:
+        os.close(directory)
+
+
+@contextlib.contextmanager
+def written_whole(
+    local_name: LocalName, *, made: Callable[[MadeFile], None] | None = None
+) -> Iterator[Callable[[bytes], object]]:
+    """Write a file so that it has its name only when everything is in it; on failure nothing is left.
+
+    A file that is there is replaced and keeps its permissions; a link is followed, as ``open()`` does. What is no
+    regular file (``/dev/stdout``, a pipe) is written as it is.
+
+    :param made: called with the file when it has its name.
+    """
+    path = os.path.realpath(os.fsdecode(local_name))
+    try:
+        status: os.stat_result | None = os.stat(path)
+    except FileNotFoundError:
+        status = None
+    if status is not None and not stat.S_ISREG(status.st_mode):
+        with open(local_name, "wb") as file:
+            yield file.write
+        return
+    directory, name = os.path.split(path)
+    # Cut to what still fits into a name of 255 bytes.
+    temporary = os.path.join(directory, f".{os.fsdecode(os.fsencode(name)[:200])}.{secrets.token_hex(6)}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(temporary, flags, 0o666), "wb", buffering=0) as file:
+        try:
+            if status is not None:
+                os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode))
+            yield functools.partial(write_all, file.fileno())
+            status = os.fstat(file.fileno())
+            os.rename(temporary, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+    if made is not None:
+        made(MadeFile(path, status.st_dev, status.st_ino))

@@ -1,0 +1,115 @@
+"""The buckets that a connection has to do with, opened when first asked, closed when others need the room."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+
+from s3_uploader.remote_store.bucket import Bucket, Shared
+from s3_uploader.stores.s3.engines.mocked import Mock, active_mock
+
+MOST_BUCKETS = 16
+"""Each has a thread, and connections; so many that nobody uses at the moment are kept open."""
+_CLOSE_SECONDS = 5.0
+
+Key = tuple[str, Mock]
+
+_POOLS: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+class Pool:
+    """Open buckets by name. Any number of threads may use it; a forked child begins with none.
+
+    :param make: opens a bucket.
+    """
+
+    def __init__(self, make: Callable[[str, Shared], Bucket]) -> None:
+        self._make = make
+        self._begin_anew()
+        _POOLS.add(self)
+
+    def _begin_anew(self) -> None:
+        self._lock = threading.Lock()
+        self._opening = threading.RLock()
+        self._shared: Shared | None = None
+        self._buckets: dict[Key, Bucket] = {}
+
+    @contextlib.contextmanager
+    def bucket(self, name: str) -> Iterator[Bucket]:
+        """The bucket, open, for as long as it is used."""
+        key = (name, active_mock())
+        bucket = self._take(key)
+        try:
+            yield bucket
+        finally:
+            with self._lock:
+                bucket.users -= 1
+                bucket.used_at = time.monotonic()
+                is_last = bucket.is_retired and not bucket.users
+            if is_last:
+                bucket.close(timeout=_CLOSE_SECONDS)
+
+    def _take(self, key: Key) -> Bucket:
+        with self._lock:
+            bucket = self._buckets.get(key)
+            if bucket is not None and not bucket.is_broken:
+                bucket.users += 1
+                return bucket
+        with self._opening:
+            # Another thread may have opened it meanwhile; looking for credentials can take long.
+            with self._lock:
+                bucket = self._buckets.get(key)
+                if bucket is not None and not bucket.is_broken:
+                    bucket.users += 1
+                    return bucket
+                if self._shared is None:
+                    self._shared = Shared()
+                shared = self._shared
+            made = self._make(key[0], shared)
+            with self._lock:
+                made.users += 1
+                self._buckets[key] = made
+                superfluous = self._superfluous()
+                if bucket is not None:
+                    bucket.is_retired = True
+                    if not bucket.users:
+                        superfluous.append(bucket)
+        for each in superfluous:
+            each.close(timeout=_CLOSE_SECONDS)
+        return made
+
+    def _superfluous(self) -> list[Bucket]:
+        idle = sorted((item for item in self._buckets.items() if not item[1].users), key=lambda item: item[1].used_at)
+        surplus = idle[: max(0, len(self._buckets) - MOST_BUCKETS)]
+        return [self._buckets.pop(key) for key, _ in surplus]
+
+    def close(self) -> None:
+        """Close all connections. What is asked afterwards opens them again."""
+        with self._lock:
+            buckets, self._buckets = list(self._buckets.values()), {}
+            shared, self._shared = self._shared, None
+        until = time.monotonic() + _CLOSE_SECONDS
+        for bucket in buckets:
+            bucket.close(timeout=max(0.5, until - time.monotonic()))
+        if shared is not None:
+            shared.close()
+
+    def forked(self) -> None:
+        """We are in a child now: threads are gone, and locks may be held by nobody."""
+        buckets = list(self._buckets.values())
+        self._begin_anew()
+        for bucket in buckets:
+            with contextlib.suppress(Exception):
+                bucket.leave_to_parent()
+
+
+def _forked() -> None:
+    for pool in list(_POOLS):
+        pool.forked()
+
+
+os.register_at_fork(after_in_child=_forked)

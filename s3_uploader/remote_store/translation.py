@@ -1,0 +1,31 @@
+"""How what a store says becomes an error of the object API."""
+
+from __future__ import annotations
+
+from s3_uploader.core.errors import ConflictError, KeyRefused, ProofError, SourceChanged, StoreError
+from s3_uploader.remote_store.errors import ObjectNotFound, RemoteStoreError
+
+_NO_CREDENTIALS = ("NoCredentials", "CredentialsUnavailable", "CredentialsTimeout", "InvalidCredentials")
+_NOT_FOUND = ("NoSuchKey", "NoSuchBucket", "404")
+
+
+def from_store_error(error: StoreError, *, status: int = 0) -> RemoteStoreError:
+    """What a store says as an error of this package.
+
+    :param status: of the HTTP answer, 0 if there was none.
+    """
+    code = error.code
+    if status == 404 or code in _NOT_FOUND:
+        return ObjectNotFound(error.message, hint=error.hint, status=status or 404, code=code)
+    if status or not _is_silence(error):
+        return RemoteStoreError(error.message, hint=error.hint, status=status or None, code=code)
+    # botocore takes a tenth of a second to import.
+    from s3_uploader.remote_store.botocore_errors import NoConnection, NoCredentials
+
+    kind = NoCredentials if code in _NO_CREDENTIALS else NoConnection
+    return kind(error.message, hint=error.hint, code=code)
+
+
+def _is_silence(error: StoreError) -> bool:
+    """Whether an error without an answer is about the way to the server, and not about this side or the content."""
+    return not isinstance(error, (ConflictError, KeyRefused, ProofError, SourceChanged))

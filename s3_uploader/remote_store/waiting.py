@@ -1,0 +1,121 @@
+"""Waiting for answers on the caller's own thread: one of those who wait runs the engine's loop for all of them.
+
+Handed over to another thread, each answer would cost the interpreter twice, which is more than the request itself does.
+Whoever has its answer lets the next one run the loop. While nobody waits, the engine stands in for us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+
+from s3_uploader.stores.base import Loop
+
+_LOOK_SECONDS = 0.25
+
+
+class Waiter:
+    """One thread that waits for one thing. :meth:`done` may be called on any thread, and more than once."""
+
+    __slots__ = ("_lock", "_thread", "is_done", "wake_loop")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._thread = threading.get_ident()
+        self.is_done = False
+        self.wake_loop: Callable[[], None] | None = None
+        """Set while this thread runs the loop."""
+
+    def done(self, _: object = None) -> None:
+        """What it waits for is there."""
+        self.is_done = True
+        if threading.get_ident() == self._thread:
+            return
+        wake_loop = self.wake_loop
+        if wake_loop is not None:
+            wake_loop()
+        self.rouse()
+
+    def rouse(self) -> None:
+        """End a wait in :meth:`sleep`, whether it is done or not."""
+        with contextlib.suppress(RuntimeError):
+            self._lock.release()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait until somebody rouses it, or so long."""
+        self._lock.acquire(timeout=max(0.0, seconds))
+
+
+class Turns:
+    """Who runs the loop of an engine. Any number of threads may wait at once.
+
+    :param loop: ``None`` for an engine that has only threads of its own.
+    """
+
+    def __init__(self, loop: Loop | None) -> None:
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._is_led = False
+        self._followers: dict[Waiter, None] = {}
+        """Those who wait for their turn, in order."""
+        if loop is not None:
+            loop.take_over()
+
+    def wait(self, waiter: Waiter, until: float, *, tick: Callable[[], object] | None = None) -> bool:
+        """Wait until it is done, or until that time of the monotonic clock; returns whether it is done.
+
+        :param tick: called from time to time on this thread meanwhile.
+        """
+        loop = self._loop
+        while not waiter.is_done:
+            seconds = min(until - time.monotonic(), _LOOK_SECONDS)
+            if seconds <= 0:
+                return waiter.is_done
+            if loop is not None and self._may_lead(waiter):
+                try:
+                    self._lead(loop, waiter, until, tick)
+                finally:
+                    self._pass_on()
+            else:
+                try:
+                    waiter.sleep(seconds)
+                finally:
+                    self._followers.pop(waiter, None)
+            if tick is not None:
+                tick()
+        return True
+
+    def _may_lead(self, waiter: Waiter) -> bool:
+        with self._lock:
+            if self._is_led:
+                self._followers[waiter] = None
+                return False
+            self._is_led = True
+            return True
+
+    def _lead(self, loop: Loop, waiter: Waiter, until: float, tick: Callable[[], object] | None) -> None:
+        waiter.wake_loop = loop.wake
+        try:
+            while not waiter.is_done:
+                seconds = until - time.monotonic()
+                if seconds <= 0:
+                    return
+                if not loop.turn(min(seconds, _LOOK_SECONDS)):
+                    # It has ended; who was waiting has been told, on whatever thread that was.
+                    waiter.sleep(0.01)
+                    return
+                if tick is not None and not waiter.is_done:
+                    tick()
+        finally:
+            waiter.wake_loop = None
+
+    def _pass_on(self) -> None:
+        with self._lock:
+            self._is_led = False
+            for follower in list(self._followers):
+                if not follower.is_done:
+                    follower.rouse()
+                    return
