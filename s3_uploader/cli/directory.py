@@ -128,24 +128,7 @@ def run_all(
         given a function to call at least every few seconds while it is alive.
     :param patience_seconds: without a sign of life.
     """
-    codes: list[int] = []
-    loaded: list[Named] = []
-    load_together(paths)
-    for path in paths:
-
-        def take(path: str = path) -> int:
-            loaded.append(Named(path, load(path)))
-            return OK
-
-        code = _by_itself(path, take, form)
-        if code != OK:
-            codes.append(code)
-
-    def refuse() -> int:
-        refuse_shared(loaded)
-        return OK
-
-    codes.append(guarded(refuse, form=form))
+    loaded, codes = _loaded(paths, form)
     waiting: queue.SimpleQueue[Named] = queue.SimpleQueue()
     for named in loaded:
         waiting.put(named)
@@ -178,6 +161,29 @@ def run_all(
             )
         codes.append(SOME_FAILED)
     return worst(codes)
+
+
+def _loaded(paths: Sequence[str], form: Form) -> tuple[list[Named], list[int]]:
+    """The configurations that can be run, and the exit codes of what cannot."""
+    codes: list[int] = []
+    loaded: list[Named] = []
+    load_together(paths)
+    for path in paths:
+
+        def take(path: str = path) -> int:
+            loaded.append(Named(path, load(path)))
+            return OK
+
+        code = _by_itself(path, take, form)
+        if code != OK:
+            codes.append(code)
+
+    def refuse() -> int:
+        refuse_shared(loaded)
+        return OK
+
+    codes.append(guarded(refuse, form=form))
+    return loaded, codes
 
 
 def _joined(

@@ -107,20 +107,6 @@ def watch_one(
     server = None if options.metrics_listen is None else _server(options.metrics_listen, monitoring)
     withdraw: list[Callable[[], None]] = []
 
-    def beat() -> None:
-        manager.beat()
-        log.flush_if_due()
-        monitoring.beat()
-
-    def configured_share() -> config.Config:
-        given = load(config_file)
-        try:
-            configuration = resolved(given)
-        except UsageProblem as problem:
-            raise ConfigError(config_file, [f"share: {problem}"]) from None
-        tell_of_share(given, configuration, log)
-        return configuration
-
     def begin(configuration: config.Config) -> None:
         while withdraw:
             withdraw.pop()()
@@ -135,7 +121,48 @@ def watch_one(
         log.flush()
         configured(configuration)
 
-    loop = Watch(
+    loop = _loop(config_file, options, log=log, stop=stop, manager=manager, monitoring=monitoring, begin=begin)
+    watches.append(loop)
+    stop.subscribe(manager.stopping)
+    if server is not None:
+        server.start()
+        log(Notice("info", f"Metrics are served at {server.url}."))
+        log.flush()
+    try:
+        return loop.run()
+    finally:
+        monitoring.close()
+        while withdraw:
+            withdraw.pop()()
+        if server is not None:
+            server.close()
+
+
+def _loop(
+    config_file: str,
+    options: WatchOptions,
+    *,
+    log: Log,
+    stop: StopRequest,
+    manager: Manager,
+    monitoring: Monitoring,
+    begin: Callable[[config.Config], None],
+) -> Watch:
+    def beat() -> None:
+        manager.beat()
+        log.flush_if_due()
+        monitoring.beat()
+
+    def configured_share() -> config.Config:
+        given = load(config_file)
+        try:
+            configuration = resolved(given)
+        except UsageProblem as problem:
+            raise ConfigError(config_file, [f"share: {problem}"]) from None
+        tell_of_share(given, configuration, log)
+        return configuration
+
+    return Watch(
         configured_share,
         emit=log,
         monitor=monitoring,
@@ -151,20 +178,6 @@ def watch_one(
         make_store=assembly.store_maker(options.simulate_failures),
         is_rehearsal=options.simulate_failures > 0,
     )
-    watches.append(loop)
-    stop.subscribe(manager.stopping)
-    if server is not None:
-        server.start()
-        log(Notice("info", f"Metrics are served at {server.url}."))
-        log.flush()
-    try:
-        return loop.run()
-    finally:
-        monitoring.close()
-        while withdraw:
-            withdraw.pop()()
-        if server is not None:
-            server.close()
 
 
 def first_line(what: str) -> str:
