@@ -16,6 +16,8 @@ from s3_uploader.cli.directory import AT_ONCE, files_in, worst
 from s3_uploader.cli.exit_codes import explain, to_whoever_reads
 from s3_uploader.cli.output import print_lines
 from s3_uploader.cli.settings import load_together
+from s3_uploader.cli.verdict import ATTENTION, OK, STUCK, UNKNOWN, WORST_FIRST
+from s3_uploader.cli.verdict import verdict as verdict_of
 from s3_uploader.core.errors import UploaderError, UsageProblem
 from s3_uploader.core.text import counted, shown_duration, shown_name, shown_size, shown_text
 from s3_uploader.inspection.starter import Starters
@@ -23,7 +25,7 @@ from s3_uploader.inspection.status import SpoolStatus
 
 _NARROW = 72
 _SHORTEST_PAUSE = 2.0
-_WORDS = {status.STUCK: "stuck", status.UNKNOWN: "unknown", status.ATTENTION: "attention", status.OK: "ok"}
+_WORDS = {STUCK: "stuck", UNKNOWN: "unknown", ATTENTION: "attention", OK: "ok"}
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +42,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
         """What is wrong in words; empty if nothing is."""
         if self.standing is None:
             return self.error
-        if self.verdict == status.OK:
+        if self.verdict == OK:
             return ""
         if self.standing.problems:
             return self.standing.problems[0].sentence
@@ -55,7 +57,7 @@ def look_at_all(directory: str) -> list[Seen]:
     load_together(paths)
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         seen = list(pool.map(_look_at, paths, [Starters()] * len(paths)))
-    return sorted(seen, key=lambda each: (status.WORST_FIRST.index(each.verdict), each.name))
+    return sorted(seen, key=lambda each: (WORST_FIRST.index(each.verdict), each.name))
 
 
 def _look_at(path: str, starters: Starters) -> Seen:
@@ -64,13 +66,13 @@ def _look_at(path: str, starters: Starters) -> Seen:
         standing = status.look_at(path, starters)
     except UploaderError as error:
         lines, code = explain(error)
-        return Seen(name=name, verdict=status.UNKNOWN, error="; ".join(map(str.strip, lines)), exit_code=code)
+        return Seen(name=name, verdict=UNKNOWN, error="; ".join(map(str.strip, lines)), exit_code=code)
     except Exception as error:  # not even what nobody thought of hides the other spools
         text = f"an unexpected error, {type(error).__name__}: {error}"
-        return Seen(name=name, verdict=status.UNKNOWN, error=text, exit_code=1)
+        return Seen(name=name, verdict=UNKNOWN, error=text, exit_code=1)
     found = standing.spool_error or standing.ledger_error
     code = 0 if found is None else explain(found)[1]
-    return Seen(name=name, verdict=status.verdict(standing), standing=standing, exit_code=code)
+    return Seen(name=name, verdict=verdict_of(standing), standing=standing, exit_code=code)
 
 
 def overview(directory: str, *, exit_by_verdict: bool) -> int:
@@ -93,7 +95,7 @@ def overview_lines(seen: Sequence[Seen], *, columns: int | None) -> list[str]:
     lines = [summary(seen), ""]
     width = max(len(shown_name(each.name)) for each in seen)
     for each in seen:
-        start = f"{_WORDS[each.verdict].upper() if each.verdict == status.STUCK else _WORDS[each.verdict]:9}  "
+        start = f"{_WORDS[each.verdict].upper() if each.verdict == STUCK else _WORDS[each.verdict]:9}  "
         name = shown_name(each.name)
         figures = _figures(each)
         sentence = shown_text(each.sentence)
@@ -113,10 +115,10 @@ def summary(seen: Sequence[Seen]) -> str:
     parts = [
         f"{numbers[verdict]:,} {word}"
         for verdict, word in (
-            (status.STUCK, "stuck"),
-            (status.UNKNOWN, "unknown"),
-            (status.ATTENTION, "need attention" if numbers[status.ATTENTION] != 1 else "needs attention"),
-            (status.OK, "ok"),
+            (STUCK, "stuck"),
+            (UNKNOWN, "unknown"),
+            (ATTENTION, "need attention" if numbers[ATTENTION] != 1 else "needs attention"),
+            (OK, "ok"),
         )
         if numbers[verdict]
     ]
@@ -198,7 +200,7 @@ def plugin(directory: str) -> int:
     except UploaderError as error:
         with to_whoever_reads():
             print_lines([status.unknown_line(error)])
-        return status.exit_code_of(status.UNKNOWN)
+        return status.exit_code_of(UNKNOWN)
     with to_whoever_reads():
         print_lines(plugin_lines(seen))
     return status.exit_code_of(seen[0].verdict)
@@ -206,7 +208,7 @@ def plugin(directory: str) -> int:
 
 def plugin_lines(seen: Sequence[Seen]) -> list[str]:
     """The summary with the figures of all, each under a name of its own, and a line for each that is not well."""
-    bad = [each for each in seen if each.verdict != status.OK]
+    bad = [each for each in seen if each.verdict != OK]
     text = summary(seen)
     if bad:
         names = ", ".join(shown_name(each.name) for each in bad[:5]) + (", …" if len(bad) > 5 else "")

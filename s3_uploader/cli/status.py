@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
-
 from s3_uploader.cli.exit_codes import explain, to_whoever_reads
-from s3_uploader.cli.output import local_time, print_json, print_lines, table, utc_time, zone_name, zoned_time
+from s3_uploader.cli.output import local_time, print_json, print_lines, table, zone_name
 from s3_uploader.cli.settings import load
+from s3_uploader.cli.status_json import for_machines
+from s3_uploader.cli.verdict import ATTENTION, OK, STUCK, UNKNOWN, calm, first_line, since, verdict
 from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import UploaderError
-from s3_uploader.core.model import Problem, Severity
 from s3_uploader.core.text import counted, shown_duration, shown_name, shown_size, shown_text
 from s3_uploader.inspection.at_work import AtWork
 from s3_uploader.inspection.patience import standing_in_time
-from s3_uploader.inspection.share_status import ShareStatus
 from s3_uploader.inspection.starter import Starters
 from s3_uploader.inspection.status import SpoolStatus
-from s3_uploader.ledger import FailingRow, RunRow
-from s3_uploader.spool.holder import Holder
-
-OK, ATTENTION, STUCK, UNKNOWN = "ok", "attention", "stuck", "unknown"
 
 _PLUGIN = {OK: (0, "OK"), ATTENTION: (1, "WARNING"), STUCK: (2, "CRITICAL"), UNKNOWN: (3, "UNKNOWN")}
 """Exit code and word of the Monitoring Plugins' guidelines, which Nagios, Icinga and others follow."""
-WORST_FIRST = (STUCK, UNKNOWN, ATTENTION, OK)
-"""The verdicts."""
 
 
 def status(config_file: str, *, as_json: bool, exit_by_verdict: bool = False) -> int:
@@ -55,27 +45,6 @@ def look_at(config_file: str, starters: Starters | None = None) -> SpoolStatus:
     return standing_in_time(configuration, clock=Clock(), starter=(starters or Starters()).of(config_file))
 
 
-def verdict(standing: SpoolStatus) -> str:
-    """How it stands, in one word."""
-    severities = {problem.severity for problem in standing.problems}
-    if Severity.ERROR in severities:
-        return STUCK
-    if standing.ledger_error is not None and standing.ledger_error.code != "Damaged":
-        return UNKNOWN
-    return ATTENTION if severities or standing.ledger_error is not None else OK
-
-
-def first_line(standing: SpoolStatus) -> str:
-    """The verdict in one sentence."""
-    word = verdict(standing)
-    if word == OK:
-        return "OK: " + _calm(standing)
-    if standing.problems and word != UNKNOWN:
-        problem = standing.problems[0]
-        return f"{word.upper()}{_since(problem, standing.now)} because {problem.sentence}"
-    return f"{word.upper()} because {standing.ledger_error}"
-
-
 # -------------------------------------------------------------------------------------------------- for people
 
 
@@ -84,7 +53,7 @@ def for_people(standing: SpoolStatus) -> list[str]:
     lines = [_with_stop(first_line(standing))]
     for number, problem in enumerate(standing.problems):
         if number or verdict(standing) == UNKNOWN:
-            lines.append(_with_stop(f"  Also{_since(problem, standing.now)}: {problem.sentence}"))
+            lines.append(_with_stop(f"  Also{since(problem, standing.now)}: {problem.sentence}"))
         lines.append(f"  Next:  {problem.next}")
         lines.append(f"  To do: {shown_text(problem.remedy)}")
     lines += ["", f"Spool {shown_name(standing.base_dir)}", *_running_lines(standing)]
@@ -98,36 +67,6 @@ def for_people(standing: SpoolStatus) -> list[str]:
         lines += ["", shown_text(str(standing.ledger_error))]
     lines += ["", f"Ledger: {shown_name(standing.ledger) or 'none'}"]
     return lines
-
-
-def _calm(standing: SpoolStatus) -> str:
-    waiting = standing.waiting
-    if waiting is None or not waiting.files:
-        text = "nothing waits"
-    else:
-        text = f"{'' if waiting.is_complete else 'more than '}{counted(waiting.files, 'file')}"
-        text += " waits" if waiting.files == 1 else " wait"
-        if waiting.oldest is not None:
-            text += f", the oldest from {zoned_time(waiting.oldest)}"
-    if standing.failing_count:
-        text += f"; {counted(standing.failing_count, 'file')} failed once"
-    if standing.at_work is not None:
-        return f"{text}; a run is at work."
-    if standing.watcher is not None:
-        return f"{text}; the spool is watched."
-    if not standing.runs:
-        return f"{text}; no run is recorded yet."
-    return f"{text}; the last run was {_ago(standing.runs[0], standing.now)} ago."
-
-
-def _ago(row: RunRow, now: float) -> str:
-    return shown_duration(now - (row.finished_at or row.started_at))
-
-
-def _since(problem: Problem, now: float) -> str:
-    if problem.since is None:
-        return ""
-    return f" since {zoned_time(problem.since)} ({shown_duration(now - problem.since)})"
 
 
 def _with_stop(sentence: str) -> str:
@@ -256,102 +195,6 @@ def _run_lines(standing: SpoolStatus) -> list[str]:
     return ["Last runs:", *table(heads, rows, right=(1, 2, 3, 4, 5, 6))]
 
 
-# -------------------------------------------------------------------------------------------------- for machines
-
-
-def for_machines(standing: SpoolStatus) -> dict[str, Any]:
-    """All of it; the fields stay what they are from version to version."""
-    waiting, at_work = standing.waiting, standing.at_work
-    first = standing.problems[0] if standing.problems else None
-    return {
-        "base_dir": standing.base_dir,
-        "time": utc_time(standing.now),
-        "verdict": verdict(standing),
-        "sentence": first_line(standing),
-        "since": None if first is None else utc_time(first.since),
-        "problems": [_problem_for_machines(problem) for problem in standing.problems],
-        "lock_holder": None if at_work is None else at_work.holder.described(now=standing.now),
-        "running": None if at_work is None else _at_work_for_machines(at_work),
-        "watched_by": None if standing.watcher is None else _process_for_machines(standing.watcher),
-        "shares": [_share_for_machines(share, standing.now) for share in standing.shares],
-        "started_by": None
-        if standing.started_by is None
-        else {"unit": standing.started_by.unit, "active": standing.started_by.is_active},
-        "next_run_expected": utc_time(standing.next_run_at),
-        "next_try": utc_time(min((row.next_try_at for row in standing.failing), default=None)),
-        "backlog": []
-        if waiting is None
-        else [{**msgspec.structs.asdict(row), "oldest": utc_time(row.oldest)} for row in waiting.by_location.values()],
-        "backlog_complete": waiting is not None and waiting.is_complete,
-        "not_candidates": {} if waiting is None else waiting.foreign,
-        "failing_files": standing.failing_count,
-        "failing": [_failing_for_machines(row) for row in standing.failing],
-        "runs": [_run_for_machines(row) for row in standing.runs],
-        "totals": msgspec.structs.asdict(standing.totals),
-        "ledger": standing.ledger,
-        "errors": [str(error) for error in (standing.spool_error, standing.ledger_error) if error is not None],
-    }
-
-
-def _problem_for_machines(problem: Problem) -> dict[str, Any]:
-    return {
-        "cause": problem.cause.value,
-        "severity": problem.severity.value,
-        "since": utc_time(problem.since),
-        "path": problem.path,
-        "files": problem.files,
-        "sentence": problem.sentence,
-        "next": problem.next,
-        "remedy": problem.remedy,
-    }
-
-
-def _share_for_machines(share: ShareStatus, now: float) -> dict[str, Any]:
-    return {
-        "share": str(share.share),
-        "last_run": None if share.last_run is None else _run_for_machines(share.last_run),
-        "lock_holder": None if share.holder is None else share.holder.described(now=now),
-    }
-
-
-def _at_work_for_machines(at_work: AtWork) -> dict[str, Any]:
-    holder = at_work.holder
-    return {
-        **_process_for_machines(holder),
-        "alive": at_work.is_alive,
-        "doing": at_work.doing,
-        "open_files": list(at_work.open_files),
-        "open_files_count": at_work.open_count,
-        "shipped_files": at_work.shipped,
-        "shipped_bytes": at_work.shipped_bytes,
-        "last_shipped": utc_time(at_work.shipped_at),
-    }
-
-
-def _process_for_machines(holder: Holder) -> dict[str, Any]:
-    return {
-        "pid": holder.pid or None,
-        "host": holder.host or None,
-        "uid": holder.uid,
-        "since": utc_time(holder.since),
-        "command": holder.command,
-    }
-
-
-def _failing_for_machines(row: FailingRow) -> dict[str, Any]:
-    value: dict[str, Any] = msgspec.structs.asdict(row)
-    for name in ("first_failed_at", "last_failed_at", "next_try_at"):
-        value[name] = utc_time(value[name])
-    return value
-
-
-def _run_for_machines(row: RunRow) -> dict[str, Any]:
-    value: dict[str, Any] = msgspec.structs.asdict(row)
-    for name in ("started_at", "finished_at", "oldest_waiting"):
-        value[name] = utc_time(value[name])
-    return value
-
-
 # -------------------------------------------------------------------------------------------------- for plugins
 
 
@@ -390,8 +233,8 @@ def plugin_text(standing: SpoolStatus) -> str:
     if standing.problems:
         first = standing.problems[0]
         causes = ", ".join(problem.cause.value for problem in standing.problems)
-        return f"{causes}{_since(first, standing.now)}: {first.sentence}"
-    return _calm(standing) if standing.ledger_error is None else str(standing.ledger_error)
+        return f"{causes}{since(first, standing.now)}: {first.sentence}"
+    return calm(standing) if standing.ledger_error is None else str(standing.ledger_error)
 
 
 def on_one_line(text: str) -> str:

@@ -8,7 +8,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 import msgspec
 
 from s3_uploader.config.describe import choices, expected, shown
-from s3_uploader.config.schema import SYNONYMS, MoveTo, S3Destination, is_secret
+from s3_uploader.config.destinations import S3Destination
+from s3_uploader.config.schema import SYNONYMS, MoveTo, is_secret
 
 _RETIRED = {("engine", "crt"): "crt is no longer an engine; leave the key out for the default, native, which is faster"}
 """Values that a key took once, and what to write instead."""

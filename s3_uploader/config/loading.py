@@ -15,7 +15,8 @@ import msgspec
 
 from s3_uploader.config.convert import convert_fields
 from s3_uploader.config.describe import shown
-from s3_uploader.config.schema import DESTINATIONS, SYNONYMS, Config, S3Destination
+from s3_uploader.config.destinations import S3Destination
+from s3_uploader.config.schema import DESTINATIONS, SYNONYMS, Config
 from s3_uploader.config.validate import (
     contradictions,
     destination_contradictions,

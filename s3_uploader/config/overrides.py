@@ -16,7 +16,8 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from s3_uploader.config.schema import DESTINATIONS, SYNONYMS, Config, S3Destination, is_secret
+from s3_uploader.config.destinations import S3Destination
+from s3_uploader.config.schema import DESTINATIONS, SYNONYMS, Config, is_secret
 from s3_uploader.core.text import without_passwords
 
 PREFIX = "S3_UPLOADER_"

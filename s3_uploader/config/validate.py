@@ -10,14 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from s3_uploader.config.describe import shown
-from s3_uploader.config.schema import (
-    Compress,
-    FtpDestination,
-    LocalDestination,
-    Location,
-    S3Destination,
-    SftpDestination,
-)
+from s3_uploader.config.destinations import FtpDestination, LocalDestination, S3Destination, SftpDestination
+from s3_uploader.config.schema import Compress, Location
 
 _PING = re.compile(r"https?://([^\s/?#@]*@)?(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(:[0-9]{1,5})?([/?][^\s#]*)?")
 

@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from s3_uploader.config.schema import (
-    ALREADY_COMPRESSED,
-    Compress,
-    Config,
-    Destination,
-    FtpDestination,
-    Location,
-    MoveTo,
-    S3Destination,
-    SftpDestination,
-)
+from s3_uploader.config.destinations import FtpDestination, LocalDestination, S3Destination, SftpDestination
+from s3_uploader.config.schema import ALREADY_COMPRESSED, Compress, Config, Destination, Location, MoveTo
 from s3_uploader.config.share import share_of
 from s3_uploader.core.model import Candidate, OnConflict, Proof
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
@@ -95,56 +86,71 @@ def build_store(
     """
     destination = config.destination
     if isinstance(destination, S3Destination):
-        bucket = destination
+        return _s3(config, destination, notice=notice, memory=memory, bytes_in_flight=bytes_in_flight)
+    if isinstance(destination, LocalDestination):
+        directory = destination
 
-        def make_s3() -> Store:
-            from s3_uploader.stores.s3 import store as s3
+        def make_local() -> Store:
+            from s3_uploader.stores.local.store import LocalStore
 
-            settings = msgspec.structs.asdict(bucket)
-            for name in ("on_conflict", "minimum_proof"):
-                del settings[name]
-            if bytes_in_flight is not None:
-                settings["bytes_in_flight"] = bytes_in_flight
-            # Rights may be limited to the prefix: the probe of `check` goes there too.
-            return s3.create(
-                **settings,
-                key_prefix=constant_prefix(config),
-                variants=build_plan(config).options,
-                notice=notice,
-                memory=memory,
-            )
+            return LocalStore(path=directory.path, max_concurrency=directory.max_concurrency)
 
-        return LazyStore(name=bucket.bucket, scheme="s3", make=make_s3)
-    if isinstance(destination, FtpDestination):
-        server = destination
+        return LazyStore(name=directory.path, scheme="file", make=make_local)
+    return _file_server(config, destination, notice=notice, memory=memory)
 
-        def make_ftp() -> Store:
-            from s3_uploader.stores.ftp import store as ftp
 
-            settings = msgspec.structs.asdict(server)
-            del settings["on_conflict"]
-            return ftp.create(**settings, identity=config.base_dir, notice=notice, memory=memory)
+def _s3(
+    config: Config,
+    bucket: S3Destination,
+    *,
+    notice: Callable[[str, str], None],
+    memory: Memory | None,
+    bytes_in_flight: int | None,
+) -> Store:
+    def make() -> Store:
+        from s3_uploader.stores.s3 import store as s3
 
-        return LazyStore(name=f"{server.host}:{server.port}", scheme="ftps" if server.tls else "ftp", make=make_ftp)
-    if isinstance(destination, SftpDestination):
-        host = destination
+        settings = msgspec.structs.asdict(bucket)
+        for name in ("on_conflict", "minimum_proof"):
+            del settings[name]
+        if bytes_in_flight is not None:
+            settings["bytes_in_flight"] = bytes_in_flight
+        # Rights may be limited to the prefix: the probe of `check` goes there too.
+        return s3.create(
+            **settings,
+            key_prefix=constant_prefix(config),
+            variants=build_plan(config).options,
+            notice=notice,
+            memory=memory,
+        )
 
-        def make_sftp() -> Store:
-            from s3_uploader.stores.sftp import store as sftp
+    return LazyStore(name=bucket.bucket, scheme="s3", make=make)
 
-            settings = msgspec.structs.asdict(host)
-            del settings["on_conflict"]
-            return sftp.create(**settings, identity=config.base_dir, notice=notice, memory=memory)
 
-        return LazyStore(name=f"{host.host}:{host.port}", scheme="sftp", make=make_sftp)
-    directory = destination
+def _file_server(
+    config: Config,
+    server: FtpDestination | SftpDestination,
+    *,
+    notice: Callable[[str, str], None],
+    memory: Memory | None,
+) -> Store:
+    settings = msgspec.structs.asdict(server)
+    del settings["on_conflict"]
 
-    def make_local() -> Store:
-        from s3_uploader.stores.local.store import LocalStore
+    def make_ftp() -> Store:
+        from s3_uploader.stores.ftp import store as ftp
 
-        return LocalStore(path=directory.path, max_concurrency=directory.max_concurrency)
+        return ftp.create(**settings, identity=config.base_dir, notice=notice, memory=memory)
 
-    return LazyStore(name=directory.path, scheme="file", make=make_local)
+    def make_sftp() -> Store:
+        from s3_uploader.stores.sftp import store as sftp
+
+        return sftp.create(**settings, identity=config.base_dir, notice=notice, memory=memory)
+
+    name = f"{server.host}:{server.port}"
+    if isinstance(server, SftpDestination):
+        return LazyStore(name=name, scheme="sftp", make=make_sftp)
+    return LazyStore(name=name, scheme="ftps" if server.tls else "ftp", make=make_ftp)
 
 
 def store_maker(simulated_failure_rate: float, *, bytes_in_flight: int | None = None) -> MakeStore:

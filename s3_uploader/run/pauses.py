@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from s3_uploader.config.schema import Config, FtpDestination, S3Destination, SftpDestination
+from s3_uploader.config.destinations import FtpDestination, S3Destination, SftpDestination
+from s3_uploader.config.schema import Config
 from s3_uploader.core.events import Emit, Notice
 from s3_uploader.core.text import counted
 from s3_uploader.ledger import Ledger

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from s3_uploader.config.schema import Config, LocalDestination, MoveTo
+from s3_uploader.config.destinations import LocalDestination
+from s3_uploader.config.schema import Config, MoveTo
 from s3_uploader.config.share import share_of
 from s3_uploader.core.errors import SpoolError
 from s3_uploader.core.text import names_are_utf8

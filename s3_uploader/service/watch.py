@@ -14,7 +14,8 @@ import re
 import time
 from collections.abc import Callable
 
-from s3_uploader.config.schema import Config, S3Destination
+from s3_uploader.config.destinations import S3Destination
+from s3_uploader.config.schema import Config
 from s3_uploader.core.control import Clock, ScanTrigger, StopRequest
 from s3_uploader.core.counters import RunEnd
 from s3_uploader.core.errors import ConfigError, UploaderError

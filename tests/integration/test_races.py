@@ -152,7 +152,8 @@ RUN = """
 import sys, time
 from s3_uploader.run.context import RunContext
 from s3_uploader.run.run import run_once
-from s3_uploader.config.schema import Config, LocalDestination
+from s3_uploader.config.destinations import LocalDestination
+from s3_uploader.config.schema import Config
 base = sys.argv[1]
 archive = LocalDestination(path=base + "/archive")
 config = Config(base_dir=base + "/spool", destination=archive, state_dir=base + "/state")

@@ -12,6 +12,8 @@ import msgspec
 import pytest
 
 from s3_uploader.cli import overview, status
+from s3_uploader.cli.status_json import for_machines
+from s3_uploader.cli.verdict import first_line, verdict
 from s3_uploader.config import Config, from_mapping
 from s3_uploader.core import procfs
 from s3_uploader.core.control import Clock
@@ -72,7 +74,7 @@ class TestLooking:
         assert not standing.waiting.is_complete
         assert 0 < standing.waiting.files < 10
         assert any(line.startswith("Waiting: more than ") for line in status.for_people(standing))
-        assert status.for_machines(standing)["backlog_complete"] is False
+        assert for_machines(standing)["backlog_complete"] is False
 
     def test_a_spool_that_is_gone(self, config: Config, tmp_path: Path) -> None:
         """Where the spool cannot be looked at, that is what is wrong."""
@@ -105,14 +107,14 @@ class TestTelling:
     def test_the_worst_decides(self) -> None:
         """The verdict is that of the worst problem; without the ledger nothing is certain."""
         calm = SpoolStatus(now=100.0, base_dir="/spool")
-        assert status.verdict(calm) == "ok"
-        assert status.first_line(calm) == "OK: nothing waits; no run is recorded yet."
+        assert verdict(calm) == "ok"
+        assert first_line(calm) == "OK: nothing waits; no run is recorded yet."
         held_up = msgspec.structs.replace(calm, problems=(problem(Severity.WARNING),))
-        assert status.verdict(held_up) == "attention"
-        assert status.verdict(msgspec.structs.replace(calm, problems=(problem(),))) == "stuck"
+        assert verdict(held_up) == "attention"
+        assert verdict(msgspec.structs.replace(calm, problems=(problem(),))) == "stuck"
         unreadable = msgspec.structs.replace(held_up, ledger_error=StateError("It cannot be read."))
-        assert status.verdict(unreadable) == "unknown"
-        assert status.first_line(unreadable) == "UNKNOWN because It cannot be read."
+        assert verdict(unreadable) == "unknown"
+        assert first_line(unreadable) == "UNKNOWN because It cannot be read."
 
     def test_problems_beyond_the_first(self) -> None:
         """Each has its own line, with what comes next and what is to be done."""

@@ -1,0 +1,225 @@
+"""The keys of each kind of destination, as typed structs with their defaults and limits."""
+
+# Without `from __future__ import annotations`, as in schema.py.
+
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
+Positive: TypeAlias = Annotated[int, Meta(ge=1)]
+Longer: TypeAlias = Annotated[float, Meta(gt=0)]
+
+
+class S3Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="s3", tag_field="type"):
+    """An S3 bucket. Credentials, region and whatever is not set here come from the standard AWS chain."""
+
+    bucket: Annotated[
+        str, Meta(min_length=1, description="Name (or access point ARN) of the bucket. `s3_bucket` is accepted too.")
+    ]
+    endpoint_url: Annotated[
+        str | None, Meta(description="URL of an S3-compatible service. Default: AWS_ENDPOINT_URL, else AWS.")
+    ] = None
+    region: Annotated[str | None, Meta(description="Region. Default: the environment or the AWS profile.")] = None
+    profile: Annotated[str | None, Meta(description="Profile of the AWS configuration files to use.")] = None
+    addressing_style: Annotated[
+        Literal["auto", "virtual", "path"],
+        Meta(description="Bucket in the host name or in the path. `auto`: the AWS configuration, else what fits."),
+    ] = "auto"
+    storage_class: Annotated[str | None, Meta(description="Storage class of new objects, e.g. STANDARD_IA.")] = None
+    acl: Annotated[str | None, Meta(description="Canned ACL of new objects, e.g. public-read.")] = None
+    sse: Annotated[
+        Literal["AES256", "aws:kms", "aws:kms:dsse"] | None, Meta(description="Server-side encryption to ask for.")
+    ] = None
+    sse_kms_key_id: Annotated[str | None, Meta(description="KMS key for `sse: aws:kms`.")] = None
+    metadata: Annotated[dict[str, str], Meta(description="User metadata of new objects.")] = {}
+    tags: Annotated[dict[str, str], Meta(description="Tags of new objects (needs s3:PutObjectTagging).")] = {}
+    content_type: Annotated[
+        str | None, Meta(description="Content type of new objects. Default: guessed from the name.")
+    ] = None
+    on_conflict: Annotated[
+        Literal["fail", "overwrite", "keep-both"],
+        Meta(description="What to do where the key is taken by other content."),
+    ] = "fail"
+    minimum_proof: Annotated[
+        Literal["checksum", "md5", "size"],
+        Meta(
+            description="The weakest proof with which a local file may be removed. `md5` takes the strongest that the "
+            "endpoint gives, `md5` or `checksum`; `size` accepts an endpoint that confirms only the length."
+        ),
+    ] = "md5"
+    max_concurrency: Annotated[Positive, Meta(description="Most uploads in flight at once.")] = 256
+    max_bandwidth: Annotated[
+        Annotated[int, Meta(ge=1024)] | None, Meta(description="Upper limit in bytes per second. Default: none.")
+    ] = None
+    engine: Annotated[
+        Literal["auto", "native", "boto3"],
+        Meta(
+            description="What sends the requests; the results are the same. `native`: the fast one, part of this "
+            "program; `boto3`: slower, knows every AWS setting. `auto`: native where it can do what is asked, else "
+            "boto3."
+        ),
+    ] = "auto"
+    multipart_threshold: Annotated[
+        int, Meta(ge=5 * 2**20, le=5 * 2**30, description="Files larger than this many bytes go up in parts.")
+    ] = 16 * 2**20
+    part_size: Annotated[
+        int,
+        Meta(ge=5 * 2**20, le=5 * 2**30, description="Size of a part in bytes; grows where 10,000 parts are too few."),
+    ] = 8 * 2**20
+    connect_timeout_seconds: Annotated[
+        float, Meta(gt=0, description="Longest wait for a connection: name, proxy and TLS included.")
+    ] = 10
+    read_timeout_seconds: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="Longest silence of the server, counted from the last byte that left this machine. To it comes "
+            "a second for every 64 KiB that the server has to deal with before it can answer.",
+        ),
+    ] = 60
+    max_attempts: Annotated[Positive, Meta(description="How often a request is sent at the most.")] = 5
+    retry_seconds: Annotated[
+        float, Meta(ge=0, description="So long after its first failure a request is not sent again.")
+    ] = 30
+
+
+class FtpDestination(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="ftp", tag_field="type"
+):
+    """An FTP or FTPS server."""
+
+    host: Annotated[str, Meta(min_length=1, description="Name or address of the server.")]
+    port: Annotated[int, Meta(ge=1, le=65535, description="Port.")] = 21
+    user: Annotated[str, Meta(description="User name.")] = "anonymous"
+    password_env: Annotated[str, Meta(description="Name of the environment variable that holds the password.")] = (
+        "S3_UPLOADER_FTP_PASSWORD"
+    )
+    password_file: Annotated[str | None, Meta(description="File that holds the password, instead.")] = None
+    password: Annotated[str | None, Meta(description="The password itself; the two keys above are better.")] = None
+    path: Annotated[str, Meta(description="Directory on the server under which files are stored.")] = "/"
+    tls: Annotated[bool, Meta(description="Use explicit TLS (FTPS) for commands and data.")] = False
+    ca_file: Annotated[str | None, Meta(description="Certificates to trust. Default: the system's.")] = None
+    lock_file: Annotated[
+        str | None, Meta(description="Name of a remote lock file, created before and removed after the uploads.")
+    ] = None
+    lock_stale_seconds: Annotated[
+        Longer | None, Meta(description="Age from which a remote lock file left by others is removed.")
+    ] = None
+    timeout_seconds: Annotated[float, Meta(gt=0, description="Longest silence of the server.")] = 30
+    connect_timeout_seconds: Annotated[
+        float, Meta(gt=0, description="Longest time until a connection has logged in.")
+    ] = 30
+    temporary_names: Annotated[
+        Literal["auto", "hidden", "visible", "none"],
+        Meta(
+            description="Under what names files are sent before they are renamed: `hidden` with a dot, `visible` "
+            "without, `auto` hidden where the server takes such names; `none` sends straight to the final name."
+        ),
+    ] = "auto"
+    on_conflict: Annotated[
+        Literal["fail", "overwrite", "keep-both"], Meta(description="What to do where the name is taken.")
+    ] = "fail"
+    minimum_proof: Annotated[
+        Literal["checksum", "md5", "size", "none"],
+        Meta(
+            description="The weakest proof with which a local file may be removed; most FTP servers give `size`. "
+            "`none`, for a drop box that shows nothing: the server's word is enough."
+        ),
+    ] = "size"
+    max_concurrency: Annotated[Positive, Meta(description="Most connections at once.")] = 2
+
+
+class SftpDestination(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="sftp", tag_field="type"
+):
+    """A server that is reached over SSH; needs `s3_uploader[sftp]`."""
+
+    host: Annotated[str, Meta(min_length=1, description="Name or address of the server.")]
+    port: Annotated[int, Meta(ge=1, le=65535, description="Port.")] = 22
+    user: Annotated[str, Meta(min_length=1, description="User name.")]
+    private_key_file: Annotated[
+        str | None,
+        Meta(
+            description="The private key with which the user logs in. Default: those of the agent (`SSH_AUTH_SOCK`) "
+            "and those of `~/.ssh` that have no passphrase."
+        ),
+    ] = None
+    passphrase_env: Annotated[
+        str, Meta(description="Name of the environment variable that holds the passphrase of the private key.")
+    ] = "S3_UPLOADER_SFTP_PASSPHRASE"
+    password_env: Annotated[
+        str,
+        Meta(description="Name of the environment variable that holds the password, where the server asks for one."),
+    ] = "S3_UPLOADER_SFTP_PASSWORD"
+    password_file: Annotated[str | None, Meta(description="File that holds the password, instead.")] = None
+    known_hosts_file: Annotated[
+        str | None,
+        Meta(
+            description="File with the host keys that are trusted. Default: `~/.ssh/known_hosts` and "
+            "`/etc/ssh/ssh_known_hosts`."
+        ),
+    ] = None
+    host_key_fingerprints: Annotated[
+        list[str],
+        Meta(
+            description="Fingerprints (`SHA256:…`, as `ssh-keygen -l` shows them) of the host keys that are trusted, "
+            "instead of a file."
+        ),
+    ] = []
+    path: Annotated[
+        str,
+        Meta(
+            description="Directory on the server under which files are stored; below the login directory unless it "
+            "begins with a slash."
+        ),
+    ] = ""
+    lock_file: Annotated[
+        str | None, Meta(description="Name of a remote lock file, created before and removed after the uploads.")
+    ] = None
+    lock_stale_seconds: Annotated[
+        Longer | None, Meta(description="Age from which a remote lock file left by others is removed.")
+    ] = None
+    timeout_seconds: Annotated[float, Meta(gt=0, description="Longest silence of the server.")] = 30
+    connect_timeout_seconds: Annotated[
+        float, Meta(gt=0, description="Longest time until a connection has logged in.")
+    ] = 30
+    temporary_names: Annotated[
+        Literal["auto", "hidden", "visible", "none"],
+        Meta(
+            description="Under what names files are sent before they get their own: `hidden` with a dot, `visible` "
+            "without, `auto` hidden where the server takes such names; `none` sends straight to the final name."
+        ),
+    ] = "auto"
+    on_conflict: Annotated[
+        Literal["fail", "overwrite", "keep-both"], Meta(description="What to do where the name is taken.")
+    ] = "fail"
+    minimum_proof: Annotated[
+        Literal["checksum", "md5", "size"],
+        Meta(
+            description="The weakest proof with which a local file may be removed. With more than `size` each file is "
+            "read back, unless the server computes hashes."
+        ),
+    ] = "size"
+    max_concurrency: Annotated[Positive, Meta(description="Most connections at once.")] = 4
+
+
+class LocalDestination(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="local", tag_field="type"
+):
+    """A directory of this machine, e.g. a mounted archive."""
+
+    path: Annotated[str, Meta(min_length=1, description="Directory under which files are stored; it must exist.")]
+    on_conflict: Annotated[
+        Literal["fail", "overwrite", "keep-both"], Meta(description="What to do where the name is taken.")
+    ] = "fail"
+    minimum_proof: Annotated[
+        Literal["checksum", "md5", "size"],
+        Meta(description="The weakest proof with which a local file may be removed."),
+    ] = "md5"
+    max_concurrency: Annotated[Positive, Meta(description="Most copies in flight at once.")] = 8
+    must_be_mount: Annotated[
+        bool | None,
+        Meta(description="Whether it has to lie on a disk of its own. Default: the general setting."),
+    ] = None
