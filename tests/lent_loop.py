@@ -15,8 +15,8 @@ LENT = "native, lent"
 class LentStore(S3Store):
     """Behaves as its base class does; from ``open`` to ``close`` a thread of the test's runs its loop."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**{**settings, "engine": "native"})
+    def __init__(self, *settings: Any) -> None:
+        super().__init__(*settings)
         self._enough = threading.Event()
         self._turner: threading.Thread | None = None
 
@@ -51,4 +51,6 @@ class LentStore(S3Store):
 
 def make_store(**settings: Any) -> S3Store:
     """A store with the engine of that name, :data:`LENT` among them."""
-    return LentStore(**settings) if settings["engine"] == LENT else S3Store(**settings)
+    if settings["engine"] == LENT:
+        return LentStore.of(**{**settings, "engine": "native"})
+    return S3Store.of(**settings)

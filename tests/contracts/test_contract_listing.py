@@ -30,7 +30,7 @@ def bucket_place(bucket: str, environment: Mapping[str, str], engine: str, **set
     """A bucket."""
 
     def new_store() -> S3Store:
-        return S3Store(
+        return S3Store.of(
             bucket=bucket,
             engine=engine,  # type: ignore[arg-type]
             environment=environment,

@@ -71,7 +71,7 @@ class Station:
             "notice": lambda level, message: self.notices.append((level, message)),
             **arguments,
         }
-        store = S3Store(bucket=bucket, engine=engine, environment=environment, **settings)  # type: ignore[arg-type]
+        store = S3Store.of(bucket=bucket, engine=engine, environment=environment, **settings)
         self._stack.callback(store.close, timeout=5)
         store.open()
         return store

@@ -47,12 +47,14 @@ class Evidence(msgspec.Struct, frozen=True):
     :param contradiction: a sentence if its checksum says that they are others.
     :param doubt: a sentence if its ETag says so, which only a look at the object can decide.
     :param md5_matched: its ETag is the MD5 of our bytes.
+    :param etag: its ETag, clean; empty with a contradiction.
     """
 
     proof: Proof = Proof.NONE
     contradiction: str = ""
     doubt: str = ""
     md5_matched: bool = False
+    etag: str = ""
 
 
 class Comparison(enum.Enum):
@@ -65,7 +67,8 @@ class Comparison(enum.Enum):
 
 def digest_of(body: bytes) -> Digest:
     """The digest of the bytes of an object that is sent in one piece."""
-    return Digest(size=len(body), crc32=crc32_text(zlib.crc32(body)), md5=md5_of(body).hexdigest())
+    md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
+    return Digest(size=len(body), crc32=crc32_text(zlib.crc32(body)), md5=md5)
 
 
 def md5_of(body: bytes) -> hashlib._Hash:
@@ -121,13 +124,14 @@ def evidence(headers: Mapping[str, str], digest: Digest, *, etag_counts: bool = 
     etag = clean_etag(headers.get("etag", ""))
     if etag and digest.md5 and not _encrypted_with_key(headers):
         if etag.lower() == digest.md5:
-            return Evidence(max(proof, Proof.MD5), md5_matched=True)
+            return Evidence(max(proof, Proof.MD5), md5_matched=True, etag=etag)
         if etag_counts and (_MD5_OF_PARTS if "-" in digest.md5 else _MD5).fullmatch(etag):
             return Evidence(
                 proof,
                 doubt=f"The server says that it stored bytes with the MD5 {etag}, but those sent have {digest.md5}.",
+                etag=etag,
             )
-    return Evidence(proof)
+    return Evidence(proof, etag=etag)
 
 
 def compare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -32,7 +33,7 @@ class PendingRequest:
     """
 
     __slots__ = (
-        "_finished", "_look", "_sending", "_sends", "answer", "attempts", "cancelled", "deadline", "error", "expected",
+        "_look", "_sending", "_sends", "answer", "attempts", "cancelled", "deadline", "error", "expected", "finished",
         "first_failure_at", "is_looking", "redirected", "refusal", "renewed", "request", "status", "was_found",
     )  # fmt: skip
 
@@ -52,7 +53,8 @@ class PendingRequest:
         self.was_found = False
         self.deadline = deadline
         self.expected = expected
-        self._finished: Finished | None = finished
+        self.finished: Finished | None = finished
+        """Called at the end; ``None`` once it has been."""
         self.attempts = 0
         self.first_failure_at = 0.0
         self.redirected = False
@@ -76,7 +78,7 @@ class PendingRequest:
     @property
     def over(self) -> bool:
         """Whether there is an outcome."""
-        return self._finished is None
+        return self.finished is None
 
     def doubt(self, failure: Failure) -> None:
         """There is no answer: look first, if the request may have been carried out and sending it again costs more."""
@@ -87,7 +89,7 @@ class PendingRequest:
 
     def finish(self) -> None:
         """Tell that it is over. What was held is let go of, or bodies would wait for the garbage collector."""
-        finished, self._finished = self._finished, None
+        finished, self.finished = self.finished, None
         self._sending = None
         self.request.body = b""
         if finished is not None:
@@ -145,8 +147,8 @@ class S3Client:
         look: Callable[[], Request] | None = None,
     ) -> PendingRequest:
         """Send a request; ``finished`` is called with the call when it is over, possibly before this returns."""
-        call = self.prepare(request, finished, deadline=deadline, expected=expected, look=look)
-        self.begin(call)
+        call = PendingRequest(request, deadline=deadline, expected=expected, finished=finished, look=look)
+        self._send(call)
         return call
 
     def prepare(
@@ -184,14 +186,21 @@ class S3Client:
         call._sends += 1
         sends = call._sends
         call._sending = None
-        sending = self._engine.send(request, lambda outcome: self._done(call, outcome))
-        if call._sends == sends and call._finished is not None:
+        sending = self._engine.send(request, functools.partial(self._done, call))
+        if call._sends == sends and call.finished is not None:
             call._sending = sending
             if call.cancelled is not None:
                 sending.cancel()
 
     def _done(self, call: PendingRequest, outcome: Outcome) -> None:
         try:
+            if outcome.__class__ is Answer and not call.is_looking and call.request.operation == "PutObject":
+                assert isinstance(outcome, Answer)
+                if outcome.status < 300 and not outcome.body and outcome.fields is None:
+                    # Nearly every answer there is: the object was taken.
+                    call.status, call.answer = outcome.status, outcome
+                    call.finish()
+                    return
             if call.is_looking:
                 self._judge_look(call, outcome)
             else:

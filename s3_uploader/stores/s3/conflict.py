@@ -6,26 +6,20 @@ The steps run as those of :mod:`s3_uploader.stores.s3.upload` do.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
 
 from s3_uploader.core.errors import ConflictError, Scope, StoreError
 from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.core.text import is_plain
-from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.keys import derived_key
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import Comparison, clean_etag, compare, strong_etag
 from s3_uploader.stores.s3.client import PendingRequest
-from s3_uploader.stores.s3.engines.base import Request
 from s3_uploader.stores.s3.names import NamedUpload
 from s3_uploader.stores.s3.proof import LOOKED
 from s3_uploader.stores.s3.refusals import Blame, blame
-from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE, Condition
-from s3_uploader.stores.s3.upload import Context
+from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE, if_match
 
 _REFUSED = frozenset(range(300, 500)) - {408, 429}
-_FAILED_CONDITIONS = {"": frozenset[int](), "if-none-match": frozenset((412,)), "if-match": frozenset((404, 412))}
-"""By condition: the statuses that say that it did not hold. ``If-Match`` on a key without an object is a 404."""
 _MAXIMUM_TURNS = 6
 """So often an upload may find something new about its key before it gives up; two writers can chase each other."""
 _SIGHTINGS = 2
@@ -37,21 +31,9 @@ _SMALL = 1024 * 1024
 class ContestedUpload(NamedUpload):
     """An upload to a key that others may use too. Its subclasses know how to send what."""
 
-    __slots__ = ("_sighting", "_sightings")
-
-    def __init__(
-        self,
-        context: Context,
-        key: str,
-        source: Source,
-        options: PutOptions,
-        deadline: float,
-        replaces: str,
-        future: Future[Receipt],
-    ) -> None:
-        super().__init__(context, key, source, options, deadline, replaces, future)
-        self._sightings = 0
-        self._sighting = ""
+    _sighting = ""
+    """Why the write that is under way has no condition, if it is for a refusal."""
+    _sightings = 0
 
     def begin(self) -> None:
         """Set out: make sure of the name, decide whether to look first, and write."""
@@ -82,15 +64,6 @@ class ContestedUpload(NamedUpload):
             self._look_first()
         else:
             self.write()
-
-    @property
-    def failed_condition(self) -> frozenset[int]:
-        """The statuses that say that the present condition did not hold."""
-        return _FAILED_CONDITIONS[self.condition.header]
-
-    def send_write(self, request: Request, finished: Callable[[PendingRequest], None]) -> None:
-        """Send what makes the object; should its answer be lost, it is looked for before anything is sent again."""
-        self.call(request, finished, self.failed_condition, look=self.head_request)
 
     def found_after_all(self, call: PendingRequest) -> None:
         """The answer to a write was lost, and there is something under the key now."""
@@ -271,11 +244,11 @@ class ContestedUpload(NamedUpload):
         """Other content is under the key: what now is a matter of the configuration."""
         if self.replaces and etag == self.replaces and not self.derived:
             value = f'"{strong_etag(etag)}"'
-            if self.condition == Condition("if-match", value):
+            if self.condition == if_match(value):
                 # It is that object and the condition did not hold: Ceph 16 compares with the ETag without its quotes.
                 value = strong_etag(etag)
             knows = self.context.capabilities.conditional == "yes" and self._sightings < _SIGHTINGS
-            self.condition = Condition("if-match", value) if knows else UNCONDITIONAL
+            self.condition = if_match(value) if knows else UNCONDITIONAL
             self.rewrite()
         elif self.options.on_conflict is OnConflict.OVERWRITE:
             self._replace()

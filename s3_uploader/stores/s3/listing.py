@@ -274,4 +274,4 @@ def parse_iso(value: str) -> float | None:
 
 def create(**settings: object) -> S3Inventory:
     """The inventory for the keys of the configuration's destination."""
-    return S3Inventory(S3Store(**settings))  # type: ignore[arg-type]
+    return S3Inventory(S3Store.of(**settings))

@@ -11,16 +11,14 @@ import collections
 import re
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 
 from s3_uploader.core.errors import KeyRefused
 from s3_uploader.core.model import Receipt
 from s3_uploader.core.text import shown_name
-from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.proof import ProvenUpload
-from s3_uploader.stores.s3.upload import Context, ObjectUpload
+from s3_uploader.stores.s3.upload import ObjectUpload
 
 _USUAL = re.compile("[a-z0-9_-][a-z0-9_.-]*(/[a-z0-9_-][a-z0-9_.-]*)*")
 _STEPS = re.compile(r"[/\\]+")
@@ -113,22 +111,14 @@ class NamesUnderWay:
 class NamedUpload(ProvenUpload):
     """An upload that makes sure of an unusual name: that it replaces no other, and that it is the object's name."""
 
-    __slots__ = ("_twin", "_unsure")
+    _twin = ""
+    _unsure: frozenset[str] = frozenset()
+    """In which ways the name is unusual, and not known to be kept."""
 
-    def __init__(
-        self,
-        context: Context,
-        key: str,
-        source: Source,
-        options: PutOptions,
-        deadline: float,
-        replaces: str,
-        future: Future[Receipt],
-    ) -> None:
-        super().__init__(context, key, source, options, deadline, replaces, future)
-        known = context.capabilities
-        self._unsure = frozenset[str]() if known.trusted or is_usual(key) else kinds_of(key) - known.kept_names
-        self._twin = twin_of(key) if self._unsure else ""
+    def doubt_name(self) -> None:
+        """Make sure of the name, since it is no usual one at this endpoint."""
+        self._unsure = kinds_of(self.key) - self.context.capabilities.kept_names
+        self._twin = twin_of(self.key) if self._unsure else ""
 
     def sure_of_name(self, then: Callable[[], None], there: Callable[[PendingRequest], None]) -> None:
         """Go on if no object of another name can be meant by this one.

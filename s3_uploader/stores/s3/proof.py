@@ -24,8 +24,6 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 class ProvenUpload(RefusableUpload):
     """An upload that can look at what is under its key."""
 
-    __slots__ = ()
-
     def conclude(self, receipt: Receipt) -> None:
         """The object is there; whatever else is still to do comes before success."""
         self.succeed(receipt)

@@ -26,8 +26,6 @@ _SETTINGS = {
 class RefusableUpload(ObjectUpload):
     """An upload that asks once more before it says why it was refused."""
 
-    __slots__ = ()
-
     def refuse(self, call: PendingRequest, error: StoreError) -> None:
         """The upload fails with ``error``, unless a plain name of ours tells that something else is meant."""
         refusal = call.refusal

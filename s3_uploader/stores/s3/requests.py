@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Mapping, Sequence
 
@@ -12,6 +11,7 @@ import msgspec
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import PutOptions
+from s3_uploader.stores.s3.content_types import content_type_of
 from s3_uploader.stores.s3.engines.base import DOCUMENT_BYTES, UNSIGNED_PAYLOAD, Request, escape
 
 MAXIMUM_KEY_BYTES = 1024
@@ -28,18 +28,26 @@ _FIELD_VALUE = re.compile("[\x20-\x7e]*")
 _HEADER_NAME = re.compile("[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 _MOST_MADE = 100
-_CONTENT_TYPES: dict[str, str] = {}
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """On what a write depends: ``header`` is ``if-none-match``, ``if-match`` or empty."""
+    """On what a write depends: ``header`` is ``if-none-match``, ``if-match`` or empty.
+
+    :param failed: the statuses that say that it did not hold.
+    """
 
     header: str = ""
     value: str = ""
+    failed: frozenset[int] = frozenset()
 
 
-UNLESS_THERE = Condition("if-none-match", "*")
+UNLESS_THERE = Condition("if-none-match", "*", frozenset((412,)))
 UNCONDITIONAL = Condition()
+
+
+def if_match(value: str) -> Condition:
+    """The object that is there must be the one with that ETag. Without an object that is a 404."""
+    return Condition("if-match", value, frozenset((404, 412)))
 
 
 def encode_key(key: str) -> str:
@@ -358,27 +366,6 @@ def part_size_for(size: int, wanted: int) -> int:
     """The size of the parts of a file: what is wanted, in whole MiB more where 10,000 parts are too few."""
     needed = -(-size // MAXIMUM_PARTS)
     return wanted if needed <= wanted else -(-needed // _MEBIBYTE) * _MEBIBYTE
-
-
-def content_type_of(key: str) -> str:
-    """A content type by the name's ending; ``application/octet-stream`` where it says nothing."""
-    dot = key.rfind(".")
-    # Most keys of a run end alike. A name that begins with dots has no ending by them.
-    known = _CONTENT_TYPES.get(key[dot:]) if dot > 0 and key[dot - 1] not in "/." else None
-    return _found_content_type(os.path.splitext(key)[1].lower()) if known is None else known
-
-
-def _found_content_type(ending: str) -> str:
-    known = _CONTENT_TYPES.get(ending)
-    if known is None:
-        import mimetypes
-
-        kind, encoding = mimetypes.guess_type(f"name{ending}", strict=True)
-        # A compressed file is not of the type of what is inside.
-        known = "application/octet-stream" if kind is None or encoding else kind
-        if len(_CONTENT_TYPES) < 1000:
-            _CONTENT_TYPES[ending] = known
-    return known
 
 
 def _checked(name: str, value: str) -> str:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from concurrent.futures import Future
 
 from s3_uploader.core.errors import ProofError, StoreError
 from s3_uploader.core.model import Proof, Receipt
-from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.capabilities import ChecksumForm
-from s3_uploader.stores.s3.checksums import Digest, clean_etag, digest_of, evidence, read_exactly
+from s3_uploader.stores.s3.checksums import Digest, digest_of, evidence, read_exactly
 from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.conflict import ContestedUpload
-from s3_uploader.stores.s3.engines.base import Request
+from s3_uploader.stores.s3.engines.base import UNSIGNED_PAYLOAD, Request
 from s3_uploader.stores.s3.refusals import Blame, blame
 from s3_uploader.stores.s3.requests import UNLESS_THERE
-from s3_uploader.stores.s3.upload import Context
 
 READ_AT_ONCE = 64 * 1024
 """A file up to this size is read and digested in passing, a larger one on another thread,"""
@@ -29,53 +26,42 @@ thread, this one would only wait."""
 class SingleUpload(ContestedUpload):
     """One PutObject, and what may come after it."""
 
-    __slots__ = (
-        "_because", "_body", "_digest", "_form", "_forms_tried", "_payload_hash", "_receipt_of_probe", "_reserved",
-        "_was_replaced",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        context: Context,
-        key: str,
-        source: Source,
-        options: PutOptions,
-        deadline: float,
-        replaces: str,
-        future: Future[Receipt],
-    ) -> None:
-        super().__init__(context, key, source, options, deadline, replaces, future)
-        self._body = b""
-        self._digest: Digest | None = None
-        self._payload_hash = ""
-        self._reserved = 0
-        self._receipt_of_probe: Receipt | None = None
-        self._was_replaced = False
-        self._form: ChecksumForm | None = None
-        self._forms_tried: tuple[ChecksumForm, ...] = ()
-        self._because = ""
+    _body = b""
+    _digest: Digest | None = None
+    _payload_hash = ""
+    _reserved = 0
+    _receipt_of_probe: Receipt | None = None
+    _was_replaced = False
+    _form: ChecksumForm | None = None
+    _forms_tried: tuple[ChecksumForm, ...] = ()
+    _because = ""
 
     def prepare(self) -> None:
         """Read the source, at once if it is small, and begin."""
-        size = self.source.size
-        budget = self.context.budget
-        is_light = size <= READ_AT_ONCE or (size <= READ_BESIDE and self.context.crew.is_busy)
-        if is_light and budget.try_acquire(size):
-            self._reserved = size
-            self._read()
+        context, source = self.context, self.source
+        size = source.size
+        is_light = size <= READ_AT_ONCE or (size <= READ_BESIDE and context.crew.is_busy)
+        if not (is_light and context.budget.try_acquire(size)):
+            context.budget.acquire(size, self._admitted)
+            return
+        self._reserved = size
+        try:
+            data = read_exactly(source.descriptor, 0, size)
+        except StoreError as error:
+            self.fail(error)
         else:
-            budget.acquire(size, self._admitted)
+            self._ready(data)
 
     def _admitted(self) -> None:
         self._reserved = self.source.size
         if self.over:
-            self._release()
+            self.let_go()
         else:
             self.on_crew(self._read_on_crew)
 
     def _read_on_crew(self) -> None:
         if not self.start_reading():
-            self._release()
+            self.let_go()
             return
         try:
             data = read_exactly(self.source.descriptor, 0, self.source.size)
@@ -86,32 +72,23 @@ class SingleUpload(ContestedUpload):
             self.stop_reading()
         self._ready(data)
 
-    def _read(self) -> None:
-        try:
-            data = read_exactly(self.source.descriptor, 0, self.source.size)
-        except StoreError as error:
-            self.fail(error)
-            return
-        self._ready(data)
-
     def _ready(self, data: bytes) -> None:
         self._body = data
         self._digest = digest_of(data)
-        self._payload_hash = requests.payload_hash(data, tls=self.context.tls)
+        self._payload_hash = UNSIGNED_PAYLOAD if self.context.tls else hashlib.sha256(data).hexdigest()
         if self.over:
-            self._release()  # It was cancelled while it waited for its turn, or was read.
-        else:
+            self.let_go()  # It was cancelled while it waited for its turn, or was read.
+        elif self._unsure:
             self.begin()
+        else:
+            self.set_out()
 
-    def _release(self) -> None:
+    def let_go(self) -> None:
+        """Give the memory back."""
         reserved, self._reserved = self._reserved, 0
         if reserved:
             self._body = b""
             self.context.budget.release(reserved)
-
-    def _settle(self) -> None:
-        self._release()
-        super()._settle()
 
     def digest(self) -> Digest:
         """What is known of the content."""
@@ -137,12 +114,13 @@ class SingleUpload(ContestedUpload):
         except StoreError as error:
             self.fail(error)
             return
-        self.send_write(self._request(headers), self._written)
+        self.call(self._request(headers), self._written, self.condition.failed, look=self.head_request)
 
     rewrite = write
 
     def _request(self, headers: dict[str, str]) -> Request:
-        digest = self.digest()
+        digest = self._digest
+        assert digest is not None
         form = self._form or self.context.capabilities.form
         return requests.put_object(
             self.key,
@@ -187,17 +165,20 @@ class SingleUpload(ContestedUpload):
         if call.was_found:
             self.found_after_all(call)
             return
-        if call.status in self.failed_condition:
+        if call.status in self.condition.failed:
             if call.status == 412:
                 self.report("yes")
             self.condition_failed(call)
             return
-        self._was_taken()
-        answer = call.body
+        capabilities = self.context.capabilities
+        if self._form is not None or self._sighting or not capabilities.form_is_taken:
+            self._was_taken()
+        answer, digest = call.answer, self._digest
+        assert answer is not None
+        assert digest is not None
         headers = answer.headers
-        digest = self.digest()
         # A server may repeat a checksum without a look at the bytes (rclone), and then its ETag alone tells of damage.
-        suspicious = not self.context.capabilities.etags_are_other and self.options.minimum_proof > Proof.SIZE
+        suspicious = not capabilities.etags_are_other and self.options.minimum_proof > Proof.SIZE
         found = evidence(headers, digest, etag_counts=suspicious)
         if found.contradiction:
             self.fail(
@@ -212,16 +193,20 @@ class SingleUpload(ContestedUpload):
             size=digest.size,
             proof=found.proof,
             checksum=f"crc32:{digest.crc32}",
-            etag=clean_etag(headers.get("etag", "")),
+            etag=found.etag,
             version_id=headers.get("x-amz-version-id", ""),
         )
-        if found.md5_matched and not self.context.capabilities.etags_are_md5:
-            self.context.capabilities.saw_md5_etag()
-        doubt = found.doubt if self.etag_counts or found.proof is not Proof.NONE else ""
+        if found.md5_matched and not capabilities.etags_are_md5:
+            capabilities.saw_md5_etag()
+        doubt = found.doubt
+        if doubt and found.proof is Proof.NONE and not self.etag_counts:
+            doubt = ""
         if found.proof < self.options.minimum_proof or found.proof is Proof.NONE or doubt:
             self.sure_it_is_s3(lambda: self.look_for_proof(receipt, doubt=doubt))
-        else:
+        elif self._is_probe:
             self.conclude(receipt)
+        else:
+            self.succeed(receipt)
 
     def _was_taken(self) -> None:
         """The server has taken the object as it was sent: what differs from the usual way is known to work now."""
@@ -233,20 +218,20 @@ class SingleUpload(ContestedUpload):
             capabilities.form_is_taken = True
         if self._sighting:
             evidence = self.take_sighting()
-            if self.is_probe:
+            if self._is_probe:
                 self.report("refused", evidence)
             else:
                 capabilities.found("refused", evidence)
 
     def conclude(self, receipt: Receipt) -> None:
         """The object is there; the probe of an unknown endpoint now sends it once more, to see what happens."""
-        if not self.is_probe:
+        if not self._is_probe:
             self.succeed(receipt)
             return
         self._receipt_of_probe = receipt
         self.condition = UNLESS_THERE
         request = self._request(self.context.headers.of(self.key, self.options))
-        self.call(request, self._probed, self.failed_condition)
+        self.call(request, self._probed, self.condition.failed)
 
     def _probed(self, call: PendingRequest) -> None:
         if self.over:

@@ -2,120 +2,52 @@
 
 from __future__ import annotations
 
-import os
-import random as random_module
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Literal
+from typing import Any, TypeVar
 
-from s3_uploader.core.errors import KeyRefused, StoreError, UploadCancelled
+import msgspec
+
+from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.core.model import Finding, Proof, Receipt, Severity
 from s3_uploader.core.text import shown_name
-from s3_uploader.stores.base import Loop, Memory, PutOptions, Source, StoreProperties, ignore
+from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties, ignore
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.access import Access, resolve
 from s3_uploader.stores.s3.capabilities import Capabilities, NoMemory
 from s3_uploader.stores.s3.client import S3Client
 from s3_uploader.stores.s3.endpoint import Endpoint
-from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
-from s3_uploader.stores.s3.engines.choose import EngineName, make_engine
+from s3_uploader.stores.s3.engines.base import Engine
 from s3_uploader.stores.s3.multipart import MultipartUpload
 from s3_uploader.stores.s3.names import NamesUnderWay, is_usual
 from s3_uploader.stores.s3.probe import PlainProbe
+from s3_uploader.stores.s3.settings import BucketAddress, ObjectSettings, Surroundings, Transfer
 from s3_uploader.stores.s3.single import SingleUpload
-from s3_uploader.stores.s3.upload import Context, ObjectUpload
-from s3_uploader.stores.threads import ByteBudget, ThreadPool, Timer, TimerThread
+from s3_uploader.stores.s3.upload import Context, ObjectUpload, Put
+from s3_uploader.stores.threads import ByteBudget, ThreadPool, TimerThread
 
+AnyStore = TypeVar("AnyStore", bound="S3Store")
 MAXIMUM_SIZE = 5 * 2**40
-BYTES_IN_FLIGHT = 64 * 2**20
-"""So many bytes of files may be in memory at once."""
 _SMALL = b"s3_uploader was here to see whether parts can be joined.\n"
 _CHECK_SECONDS = 30.0
 _LARGEST_SINGLE = 5 * 2**30
-
-Notice = Callable[[str, str], None]
 
 
 class S3Store:
     """A bucket, as a :class:`~s3_uploader.stores.base.Store`."""
 
     def __init__(
-        self,
-        *,
-        bucket: str,
-        endpoint_url: str | None = None,
-        region: str | None = None,
-        profile: str | None = None,
-        addressing_style: Literal["auto", "virtual", "path"] = "auto",
-        storage_class: str | None = None,
-        acl: str | None = None,
-        sse: str | None = None,
-        sse_kms_key_id: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        tags: Mapping[str, str] | None = None,
-        content_type: str | None = None,
-        max_concurrency: int = 256,
-        max_bandwidth: int | None = None,
-        engine: EngineName = "auto",
-        multipart_threshold: int = 16 * 2**20,
-        part_size: int = 8 * 2**20,
-        connect_timeout_seconds: float = 10,
-        read_timeout_seconds: float = 60,
-        max_attempts: int = 5,
-        retry_seconds: float = 30,
-        key_prefix: str = "",
-        variants: Sequence[PutOptions] = (),
-        bytes_in_flight: int = BYTES_IN_FLIGHT,
-        retry: RetryPolicy | None = None,
-        memory: Memory | None = None,
-        notice: Notice | None = None,
-        environment: Mapping[str, str] | None = None,
-        random: Callable[[], float] = random_module.random,
-        clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
-        timer: Timer | None = None,
-        make_engine: Callable[[Access, EngineName, EngineSettings, Notice], Engine] = make_engine,
+        self, where: BucketAddress, objects: ObjectSettings, transfer: Transfer, surroundings: Surroundings
     ) -> None:
-        self._bucket = bucket
-        self._key_prefix = key_prefix
-        self._variants = variants
-        self._bytes_in_flight = bytes_in_flight
-        self._where = {
-            "endpoint_url": endpoint_url,
-            "region": region,
-            "profile": profile,
-            "addressing_style": addressing_style,
-        }
-        self._object_settings = {
-            "storage_class": storage_class,
-            "acl": acl,
-            "sse": sse,
-            "sse_kms_key_id": sse_kms_key_id,
-            "metadata": metadata or {},
-            "tags": tags or {},
-            "content_type": content_type,
-        }
-        self._engine_name = engine
-        self._engine_settings = EngineSettings(
-            max_connections=max_concurrency,
-            max_bandwidth=max_bandwidth,
-            connect_timeout_seconds=connect_timeout_seconds,
-            silence_seconds=read_timeout_seconds,
-        )
-        self._multipart_threshold = min(multipart_threshold, _LARGEST_SINGLE)
-        self._part_size = part_size
-        self._retry = retry or RetryPolicy.bounded(attempts=max_attempts, seconds=retry_seconds)
-        self._memory = NoMemory() if memory is None else memory
-        self._notice: Notice = notice or (lambda level, message: None)
-        self._environment = os.environ if environment is None else environment
-        self._random = random
-        self._clock = clock
-        self._wall_clock = wall_clock
-        self._make_engine = make_engine
-        self._timer = timer
+        self._where = where
+        self._objects = objects
+        self._transfer = transfer
+        self._around = surroundings
+        self._threshold = min(transfer.multipart_threshold, _LARGEST_SINGLE)
+        self._timer = surroundings.timer
         self._own_timer: TimerThread | None = None
         self._engine: Engine | None = None
         self._endpoint: Endpoint | None = None
@@ -128,12 +60,25 @@ class S3Store:
         self._look_at = float("inf")
         self._closed = False
 
+    @classmethod
+    def of(cls: type[AnyStore], **settings: object) -> AnyStore:
+        """A store by the names of all the fields of its structs, those that are ``None`` left to their defaults."""
+        parts: list[Any] = []
+        kinds: tuple[Any, ...] = (BucketAddress, ObjectSettings, Transfer, Surroundings)
+        for kind in kinds:
+            names = [name for name in kind.__struct_fields__ if settings.get(name) is not None]
+            parts.append(kind(**{name: settings[name] for name in names}))
+        unknown = settings.keys() - {name for part in parts for name in part.__struct_fields__}
+        if unknown:
+            raise TypeError(f"S3Store has no settings {', '.join(sorted(unknown))}")
+        return cls(*parts)
+
     @property
     def properties(self) -> StoreProperties:
         """What the bucket can do; whether it honours conditional writes may be known only after an upload."""
         conditional = None if self._context is None else self._context.capabilities.conditional
         return StoreProperties(
-            name=self._bucket,
+            name=self._where.bucket,
             scheme="s3",
             strongest_proof=Proof.CHECKSUM,
             conditional_put={"yes": True, "ignored": False, "refused": False}.get(conditional or ""),
@@ -144,7 +89,7 @@ class S3Store:
     @property
     def engine_name(self) -> str:
         """The engine in use, after :meth:`open`; else the one that is configured."""
-        return self._engine_name if self._engine is None else self._engine.name
+        return self._transfer.engine if self._engine is None else self._engine.name
 
     @property
     def loop(self) -> Loop | None:
@@ -160,7 +105,7 @@ class S3Store:
     @property
     def maximum_concurrency(self) -> int:
         """Most requests at once."""
-        return self._engine_settings.max_connections
+        return self._transfer.max_concurrency
 
     def open(self) -> None:
         """Find the endpoint and the credentials, and start an engine.
@@ -168,46 +113,47 @@ class S3Store:
         :raises StoreError: if nothing can be shipped with what is configured.
         :raises EngineUnavailable: if the engine that is asked for by name cannot do what else is asked for.
         """
-        headers = requests.ObjectHeaders(**self._object_settings)  # type: ignore[arg-type]
-        access = resolve(bucket=self._bucket, environment=self._environment, **self._where)  # type: ignore[arg-type]
+        around, transfer = self._around, self._transfer
+        headers = requests.ObjectHeaders(**msgspec.structs.asdict(self._objects))
+        access = resolve(environment=around.environment, **msgspec.structs.asdict(self._where))
         access.credentials()
         if self._closed:
             # The run has ended while helpers were asked.
             raise UploadCancelled("The store was closed before it was open.")
         if access.endpoint.doubled_bucket:
-            self._notice(
+            around.notice(
                 "warning",
-                f"The name of the bucket {self._bucket} stands in the endpoint, where it is left out: set endpoint_url "
-                f"(or AWS_ENDPOINT_URL) to {access.endpoint.url}.",
+                f"The name of the bucket {self._where.bucket} stands in the endpoint, where it is left out: set "
+                f"endpoint_url (or AWS_ENDPOINT_URL) to {access.endpoint.url}.",
             )
         self._renew = access.renew
-        engine = self._make_engine(access, self._engine_name, self._engine_settings, self._notice)
+        engine = around.make_engine(access, transfer.engine, transfer.engine_settings, around.notice)
         engine.open()
         self._engine = engine
         if self._timer is None:
             self._timer = self._own_timer = TimerThread(name="s3-timer")
         endpoint = self._endpoint = access.endpoint
-        caller = self._caller(engine, endpoint, self._retry)
+        caller = self._caller(engine, endpoint, transfer.policy)
         self._context = Context(
             caller=caller,
-            probe=PlainProbe(caller, prefix=self._key_prefix, url=endpoint.url, clock=self._clock),
+            probe=PlainProbe(caller, prefix=transfer.key_prefix, url=endpoint.url, clock=around.clock),
             capabilities=Capabilities(
-                memory=self._memory,
+                memory=NoMemory() if around.memory is None else around.memory,
                 key=endpoint.memory_key,
                 trusted=endpoint.is_aws,
-                notice=self._notice,
+                notice=around.notice,
                 name=endpoint.url,
-                checksums_when_required=_checksums_when_required(access, self._environment),
+                checksums_when_required=_checksums_when_required(access, around.environment),
             ),
             headers=headers,
-            budget=ByteBudget(self._bytes_in_flight),
+            budget=ByteBudget(transfer.bytes_in_flight),
             crew=self._crew,
             timer=self._timer,
             tls=endpoint.payload_is_unsigned,
-            part_size=self._part_size,
+            part_size=transfer.part_size,
             address=self.address,
             over=self._is_over,
-            clock=self._clock,
+            clock=around.clock,
         )
 
     def put(
@@ -221,25 +167,29 @@ class S3Store:
         if context is None or self._closed:
             future.set_exception(StoreError("The store is not open.", code="Closed"))
             return future
-        kind = SingleUpload if source.size <= self._multipart_threshold else MultipartUpload
+        kind = SingleUpload if source.size <= self._threshold else MultipartUpload
         try:
-            upload = kind(context, key, source, options, deadline, replaces, future)
-        except KeyRefused as error:
+            self._begin(kind(context, Put(key, source, options, deadline, replaces, future)))
+        except StoreError as error:
             future.set_exception(error)
-            return future
-        if deadline < self._look_at:
-            try:
-                self._watch(deadline)
-            except StoreError as error:
-                future.set_exception(error)
-                return future
-        self._uploads.add(upload)
-        known = context.capabilities
-        if known.trusted or (known.conditional == "yes" and is_usual(key)):
-            upload.prepare()
-        else:
-            self._names.enter(upload, _prepare)
         return future
+
+    def _begin(self, upload: SingleUpload | MultipartUpload) -> None:
+        """Have an upload under way.
+
+        :raises StoreError: if nobody can look after its deadline.
+        """
+        if upload.deadline < self._look_at:
+            self._watch(upload.deadline)
+        self._uploads.add(upload)
+        known = upload.context.capabilities
+        if known.trusted or is_usual(upload.key):
+            if known.trusted or known.conditional == "yes":
+                upload.prepare()
+                return
+        else:
+            upload.doubt_name()
+        self._names.enter(upload, _prepare)
 
     def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
         """Read a byte of the object; see :meth:`s3_uploader.stores.base.Store.confirm`."""
@@ -269,10 +219,10 @@ class S3Store:
             headers=context.headers,
             endpoint=endpoint,
             engine_name=engine.name,
-            key_prefix=self._key_prefix,
+            key_prefix=self._transfer.key_prefix,
             now=now,
             stored=stored,
-            variants=self._variants,
+            variants=self._transfer.variants,
             upload_in_parts=self._upload_in_parts,
         )
         return checker.findings()
@@ -285,25 +235,20 @@ class S3Store:
         import tempfile
 
         assert self._context is not None
-        options = self._variants[0] if self._variants else PutOptions()
+        options = self._transfer.variants[0] if self._transfer.variants else PutOptions()
         future: Future[Receipt] = Future()
         future.set_running_or_notify_cancel()
         with tempfile.TemporaryFile() as file:
             file.write(_SMALL)
             file.flush()
-            deadline = self._clock() + _CHECK_SECONDS
-            upload = MultipartUpload(
-                self._context, key, Source(file.fileno(), len(_SMALL)), options, deadline, "", future
-            )
-            self._uploads.add(upload)
-            if deadline < self._look_at:
-                self._watch(deadline)
-            upload.prepare()
+            source = Source(file.fileno(), len(_SMALL))
+            put = Put(key, source, options, self._around.clock() + _CHECK_SECONDS, "", future)
+            self._begin(MultipartUpload(self._context, put))
             future.result()
 
     def address(self, key: str) -> str:
         """``bucket/key``."""
-        return f"{self._bucket}/{key}"
+        return f"{self._where.bucket}/{key}"
 
     def close(self, *, timeout: float) -> None:
         """Give up what is in flight, wait for it to be cleaned up, and stop the engine."""
@@ -338,7 +283,7 @@ class S3Store:
         if when != self._look_at:
             return
         self._look_at = float("inf")
-        now = self._clock()
+        now = self._around.clock()
         uploads = list(self._uploads)
         late = [upload for upload in uploads if upload.deadline <= now]
         if late:
@@ -361,11 +306,11 @@ class S3Store:
             url=endpoint.url,
             retry=retry,
             timer=self._timer,
-            random=self._random,
-            notice=self._notice,
+            random=self._around.random,
+            notice=self._around.notice,
             renew=self._renew,
-            clock=self._clock,
-            wall_clock=self._wall_clock,
+            clock=self._around.clock,
+            wall_clock=self._around.wall_clock,
         )
 
     def _is_over(self, upload: ObjectUpload) -> None:
@@ -392,4 +337,4 @@ def _prepare(upload: ObjectUpload) -> None:
 
 def create(**settings: object) -> S3Store:
     """The S3 store for the keys of the configuration's destination."""
-    return S3Store(**settings)  # type: ignore[arg-type]
+    return S3Store.of(**settings)

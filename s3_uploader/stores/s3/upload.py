@@ -56,6 +56,17 @@ class Context(msgspec.Struct, kw_only=True):
         return self.caller.proven_useful or learned
 
 
+class Put(msgspec.Struct, frozen=True):
+    """What is asked for: see :meth:`s3_uploader.stores.base.Store.put`. ``future`` gets what comes of it."""
+
+    key: str
+    source: Source
+    options: PutOptions
+    deadline: float
+    replaces: str
+    future: Future[Receipt]
+
+
 class ObjectUpload:
     """What single and multipart uploads have in common.
 
@@ -63,40 +74,30 @@ class ObjectUpload:
     was found taken; ``clean_up`` removes what a failed upload leaves behind.
     """
 
-    __slots__ = (
-        "_call", "_error", "_is_probe", "_lock", "_reading", "_receipt", "_turns", "common_name", "condition",
-        "context",
-        "deadline", "derived", "future", "key", "options", "path", "replaces", "requested_key", "source",
-    )  # fmt: skip
+    future: Future[Receipt]
+    common_name: str | None = None
+    """What its name and those have in common that some server takes for it; see ``names``."""
+    condition = UNLESS_THERE
+    derived = False
+    over = False
+    """Whether the outcome is settled; nothing more is to be begun then."""
+    _error: StoreError | None = None
+    _receipt: Receipt | None = None
+    _reading = 0
+    _turns = 0
+    _is_probe = False
+    _call: PendingRequest | None = None
 
-    def __init__(
-        self,
-        context: Context,
-        key: str,
-        source: Source,
-        options: PutOptions,
-        deadline: float,
-        replaces: str,
-        future: Future[Receipt],
-    ) -> None:
+    def __init__(self, context: Context, put: Put) -> None:
         self.context = context
-        self.requested_key = self.key = key
-        self.path = requests.encode_key(key)
-        self.source = source
-        self.options = options
-        self.deadline = deadline
-        self.replaces = replaces
-        self.future = future
-        self.common_name: str | None = None
-        self.condition = UNLESS_THERE
-        self.derived = False
+        self.requested_key = self.key = put.key
+        self.path = requests.encode_key(put.key)
+        self.source = put.source
+        self.options = put.options
+        self.deadline = put.deadline
+        self.replaces = put.replaces
+        self.future = put.future
         self._lock = threading.Lock()
-        self._error: StoreError | None = None
-        self._receipt: Receipt | None = None
-        self._reading = 0
-        self._turns = 0
-        self._is_probe = False
-        self._call: PendingRequest | None = None
 
     # To be provided.
 
@@ -124,6 +125,9 @@ class ObjectUpload:
         """Remove what was begun, then call ``done``."""
         done()
 
+    def let_go(self) -> None:
+        """The upload is over: give back what it holds."""
+
     def read_again(self, first: int, last: int) -> bytes:
         """Bytes of the content, both ends included. May block."""
         raise NotImplementedError
@@ -133,11 +137,6 @@ class ObjectUpload:
         raise NotImplementedError
 
     # Life.
-
-    @property
-    def over(self) -> bool:
-        """Whether the outcome is settled; nothing more is to be begun then."""
-        return self._error is not None or self._receipt is not None
 
     def call(
         self,
@@ -156,7 +155,7 @@ class ObjectUpload:
             request, functools.partial(self.guard, finished), deadline=self.deadline, expected=expected, look=look
         )
         # One that is over already is not kept: it would hold the upload that holds it.
-        self._call = None if call.over else call
+        self._call = None if call.finished is None else call
         if cancels and isinstance(self._error, UploadCancelled):
             call.cancel(self._error)
 
@@ -193,6 +192,7 @@ class ObjectUpload:
             if self.over:
                 return
             self._receipt = receipt
+            self.over = True
         self.context.caller.proven_useful = True
         self._settle()
 
@@ -202,6 +202,7 @@ class ObjectUpload:
             if self.over:
                 return
             self._error = error
+            self.over = True
         self.clean_up(self._cleaned_up)
 
     def _cleaned_up(self) -> None:
@@ -214,7 +215,8 @@ class ObjectUpload:
     def abandon(self) -> None:
         """The store is gone: whatever is still under way, the future is done now."""
         with self._lock:
-            if self._error is None and self._receipt is None:
+            if not self.over:
+                self.over = True
                 self._error = UploadCancelled("The upload was cancelled because the store was closed.")
             self._reading = -1
         if not self.future.done():
@@ -240,6 +242,7 @@ class ObjectUpload:
     def _settle(self) -> None:
         error, receipt = self._error, self._receipt
         self._call = None
+        self.let_go()
         if self._is_probe:
             self._is_probe = False
             self.context.capabilities.found("")
@@ -250,11 +253,6 @@ class ObjectUpload:
             self.future.set_exception(error)
 
     # Scouting: the first upload to an endpoint finds out whether conditional writes work there.
-
-    @property
-    def is_probe(self) -> bool:
-        """Whether this upload is to find out what the endpoint does with a conditional write."""
-        return self._is_probe
 
     def report(self, found: Conditional, evidence: str = "") -> None:
         """Say what was found out, and by what."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from s3_uploader.stores.s3 import multipart_states as multipart
 from s3_uploader.stores.s3.engines import states as connection
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "architecture.md"
@@ -24,9 +25,15 @@ def drawn(title: str) -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.parametrize(("title", "table", "end"), [("states of a connection", connection.TRANSITIONS, "CLOSED")])
+@pytest.mark.parametrize(
+    ("title", "table", "end"),
+    [
+        ("states of a connection", connection.TRANSITIONS, "CLOSED"),
+        ("stages of an upload in parts", multipart.TRANSITIONS, ""),
+    ],
+)
 def test_the_drawing_is_the_table(title: str, table: Mapping[enum.Enum, frozenset[enum.Enum]], end: str) -> None:
-    """Each state is drawn with the states that may follow it; the last one may follow any."""
+    """Each state is drawn with the states that may follow it; a last one that may follow any of them is not."""
     assert drawn(title) == {
         old.name: {new.name for new in after if new.name != end} for old, after in table.items() if old.name != end
     }

@@ -125,7 +125,7 @@ class Play:
         self.engine = PlayedEngine()
         self.timer = PlayedTimer()
         self.notices: list[str] = []
-        self.store = S3Store(
+        self.store = S3Store.of(
             bucket="bucket",
             environment=ENVIRONMENT,
             make_engine=lambda *_: self.engine,
@@ -176,14 +176,17 @@ def test_given_up_while_the_server_forgets_the_upload() -> None:
         cancel = parts[0].cancel
 
         def cancel_late() -> None:
-            # What _start_again and _look_whether_completed do first, on the thread that brought the answer.
-            upload._upload_id = ""
+            # On the thread that has just brought the answer NoSuchUpload.
+            upload.start_again(upload._generation)
             cancel()
 
         parts[0].cancel = cancel_late  # type: ignore[method-assign]
         play.store.cancel()
+        operations = [request.operation for request in play.engine.requests]
+        assert operations.count("AbortMultipartUpload") == operations.count("CreateMultipartUpload") == 1
+        assert not future.done()
+        play.engine.under_way[-1].finish(error("NoSuchUpload", 404))
         assert isinstance(future.exception(0), UploadCancelled)
-        assert "AbortMultipartUpload" not in [request.operation for request in play.engine.requests]
         play.store.close(timeout=0)
 
 

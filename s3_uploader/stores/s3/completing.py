@@ -1,0 +1,235 @@
+"""The end of an upload in parts: they are joined, and the answer is held against the whole file."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+
+from s3_uploader.core.errors import ConflictError, ProofError, StoreError
+from s3_uploader.core.model import Proof, Receipt
+from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3.capabilities import PartChecksums, fewer_part_checksums
+from s3_uploader.stores.s3.checksums import crc32_text, evidence, read_exactly, strong_etag
+from s3_uploader.stores.s3.client import PendingRequest
+from s3_uploader.stores.s3.engines.base import Answer, Request
+from s3_uploader.stores.s3.multipart_states import COMPLETING, NOTHING
+from s3_uploader.stores.s3.parts import PartsUpload
+from s3_uploader.stores.s3.proof import LOOKED
+from s3_uploader.stores.s3.refusals import Blame, blame
+from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE
+
+_MAXIMUM_LOOKS = 7
+_LAST_LOOK_SECONDS = 32.0
+"""The last look comes so long after the one before, which came half as long after the one before it."""
+
+
+class CompletingUpload(PartsUpload):
+    """An upload in parts that joins them. Its subclass begins it."""
+
+    _strong_etags = True
+
+    def complete(self) -> None:
+        """Join the parts, after another look where that alone keeps an object from being replaced."""
+        if self.context.capabilities.trusted or self.condition is not UNLESS_THERE:
+            self._join()
+        else:
+            # Older servers ignore a condition here, and the first look is as long ago as the parts took.
+            self.head(self._looked_before_completing, LOOKED)
+
+    def rewrite(self) -> None:
+        """Join the parts under another condition, or begin if there are none yet."""
+        if self._stage is COMPLETING:
+            self._join()
+        else:
+            self.write()
+
+    def _looked_before_completing(self, call: PendingRequest) -> None:
+        if self.over:
+            return
+        if call.error is not None:
+            self.refuse(call, call.error)
+        elif call.status == 200:
+            self._examine(call, ours=False)
+        else:
+            self._join()
+
+    def _join(self) -> None:
+        """Make an object of the parts."""
+        if self.over:
+            return
+        digest = self.digest()
+        all_echoed = all(part.echoed for part in self._parts)
+        capabilities = self.context.capabilities
+        if capabilities.conditional == "refused" or not capabilities.completes_conditionally:
+            self.condition = UNCONDITIONAL
+        checksums = self._checksums_in_use if all_echoed else "none"
+        request = requests.complete_multipart_upload(
+            self.key,
+            self.path,
+            upload_id=self._upload_id,
+            etags=[strong_etag(part.etag) if self._strong_etags else part.etag for part in self._parts],
+            checksums=[crc32_text(part.crc32) for part in self._parts] if checksums != "none" else (),
+            whole_crc32=digest.crc32 if checksums == "full" else "",
+            size=digest.size,
+            condition=self.condition,
+        )
+        self.call(request, self._completed, self.condition.failed, look=self.head_request)
+
+    def _completed(self, call: PendingRequest) -> None:
+        if self.over:
+            return
+        if call.error is not None:
+            self._refused_to_complete(call, call.error)
+            return
+        if call.was_found:
+            self.found_after_all(call)
+            return
+        if call.status in self.condition.failed:
+            self.condition_failed(call)
+            return
+        with self._lock:
+            if self.over:
+                return
+            self.enter(NOTHING)
+        if sighting := self.take_sighting():
+            self.context.capabilities.refuses_condition_at_completion(sighting)
+        if self._checksums is not None:
+            self.context.capabilities.takes_part_checksums(self._checksums, self._because)
+        self._judge_whole(call.body)
+
+    def _refused_to_complete(self, call: PendingRequest, error: StoreError) -> None:
+        if error.code == "NoSuchUpload":
+            # One that was not answered may still be at work, and the server knows the upload no more.
+            self._look_whether_completed(looks=_MAXIMUM_LOOKS if call.attempts > 1 else 1)
+        elif error.code == "InvalidPart" and self._strong_etags and any("W/" in part.etag for part in self._parts):
+            # What made the ETags weak is mostly a proxy, whose mark the server does not know. Or it made them so.
+            self._strong_etags = False
+            self._join()
+        elif not self.ask_for_fewer_checksums(call) and not self.condition_refused(call):
+            self.refuse(call, error)
+
+    def _judge_whole(self, answer: Answer) -> None:
+        """What the answer proves of the object."""
+        # What is in the headers of other answers stands in this one's document.
+        headers = {
+            **self._encryption,
+            **answer.headers,
+            "etag": answer.field("ETag") or answer.headers.get("etag", ""),
+            "x-amz-checksum-crc32": answer.field("ChecksumCRC32"),
+        }
+        digest = self.digest()
+        found = evidence(headers, digest, etag_counts=self.etag_counts)
+        if found.contradiction:
+            self.fail(
+                ProofError(
+                    f"{self._address} was accepted, but not as it was sent. {found.contradiction}",
+                    hint="Do not trust what is stored under this key; the file is kept.",
+                )
+            )
+            return
+        proof = found.proof
+        if proof is Proof.MD5 and all(part.echoed for part in self._parts):
+            # The parts were proven by checksum, and the ETag says that the object is made of these parts.
+            proof = Proof.CHECKSUM
+        receipt = Receipt(
+            key=self.key,
+            size=digest.size,
+            proof=proof,
+            checksum=f"crc32:{digest.crc32}",
+            etag=found.etag,
+            version_id=answer.headers.get("x-amz-version-id", ""),
+        )
+        # A server that ignores conditions may name another ETag afterwards (rclone: the MD5 of the whole), and by that
+        # alone the object can be recognised as ours later.
+        lasting = bool(receipt.etag) and self.context.capabilities.conditional == "yes"
+        if proof < self.options.minimum_proof or proof is Proof.NONE or found.doubt or not lasting:
+            self.look_for_proof(receipt, doubt=found.doubt)
+        else:
+            self.succeed(receipt)
+
+    def ask_for_fewer_checksums(self, call: PendingRequest) -> bool:
+        """Begin, or complete, with one checksum of the parts' instead of one of the whole, or with none."""
+        reason = Blame.OTHER if call.refusal is None else blame(call.refusal, call.request.headers)
+        fewer = fewer_part_checksums(_asked_for(call.request))
+        if fewer is None or call.refusal is None or reason not in (Blame.CHECKSUM, Blame.UNNAMED):
+            return False
+        if call.request.operation == "CompleteMultipartUpload" and not all(part.echoed for part in self._parts):
+            return False  # None was sent.
+        self._because = f"{call.refusal.field('Code')}, {call.refusal.field('Message')[:100]}"
+        self._checksums = fewer
+        self.rewrite()
+        return True
+
+    def _look_whether_completed(self, *, looks: int) -> None:
+        """The upload is gone; see whether an attempt whose answer was lost has completed it.
+
+        :param looks: how often to look before everything is sent again, at growing distances.
+        """
+        with self._lock:
+            if self.over:
+                return
+            if self._stage is not NOTHING:
+                self.enter(NOTHING)
+
+        def looked(call: PendingRequest) -> None:
+            if self.over:
+                return
+            if call.error is not None:
+                self.refuse(call, call.error)
+            elif call.status == 200:
+                self._examine(call, ours=True)
+            elif call.status == 403:
+                self.fail(
+                    ConflictError(
+                        f"It cannot be seen whether {self._address} was stored: looking is not permitted.",
+                        hint="Grant s3:GetObject so that the program can tell; the next run tries again.",
+                    )
+                )
+            elif looks > 1:
+                pause = _LAST_LOOK_SECONDS / 2.0 ** (looks - 2)
+                again = functools.partial(self._look_whether_completed, looks=looks - 1)
+                self.context.timer.call_at(self.context.clock() + pause, functools.partial(self.guard, again))
+            else:
+                self.write()
+
+        self.head(looked, LOOKED)
+
+    # For conflicts.
+
+    def _examine(self, call: PendingRequest, *, ours: bool) -> None:
+        """Whether it is our content takes a digest of the whole file, which may have to be read for it."""
+
+        def examine() -> None:
+            if self._digest is None:
+                if not self.start_reading():
+                    return
+                try:
+                    self.digest()
+                except StoreError as error:
+                    self.fail(error)
+                    return
+                finally:
+                    self.stop_reading()
+            super(CompletingUpload, self)._examine(call, ours=ours)
+
+        self.on_crew(examine)
+
+    def read_again(self, first: int, last: int) -> bytes:
+        """Bytes of the file."""
+        return read_exactly(self.source.descriptor, first, last - first + 1)
+
+    def content_sha256(self) -> str:
+        """SHA-256 of the file, read once more."""
+        digest = hashlib.sha256()
+        for first in range(0, self.source.size, self.context.part_size):
+            count = min(self.context.part_size, self.source.size - first)
+            digest.update(read_exactly(self.source.descriptor, first, count))
+        return digest.hexdigest()
+
+
+def _asked_for(request: Request) -> PartChecksums:
+    """The checksums that a request to begin or to complete an upload in parts asked for."""
+    if "x-amz-checksum-type" in request.headers:
+        return "full"
+    has_parts = bool(request.parts) and bool(request.parts[0][2])
+    return "composite" if has_parts or "x-amz-checksum-algorithm" in request.headers else "none"

@@ -1,0 +1,106 @@
+"""What an S3 store is told: where the bucket is, what objects get, how they are sent, and what it has around it."""
+
+from __future__ import annotations
+
+import os
+import random as random_module
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from s3_uploader.stores.base import Memory, PutOptions
+from s3_uploader.stores.retry import RetryPolicy
+from s3_uploader.stores.s3.access import Access
+from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
+from s3_uploader.stores.s3.engines.choose import EngineName, make_engine
+from s3_uploader.stores.threads import Timer
+
+BYTES_IN_FLIGHT = 64 * 2**20
+"""So many bytes of files may be in memory at once."""
+
+Notice = Callable[[str, str], None]
+
+
+class BucketAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the bucket is; see :func:`s3_uploader.stores.s3.access.resolve`."""
+
+    bucket: str
+    endpoint_url: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    addressing_style: Literal["auto", "virtual", "path"] = "auto"
+
+
+class ObjectSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What every object gets by configuration."""
+
+    storage_class: str | None = None
+    acl: str | None = None
+    sse: str | None = None
+    sse_kms_key_id: str | None = None
+    metadata: Mapping[str, str] = {}
+    tags: Mapping[str, str] = {}
+    content_type: str | None = None
+
+
+class Transfer(msgspec.Struct, frozen=True, kw_only=True):
+    """How objects are sent.
+
+    :param multipart_threshold: largest file in bytes that is sent in one request.
+    :param bytes_in_flight: so many bytes of files may be in memory at once.
+    :param key_prefix: what all keys begin with.
+    :param variants: the options of the uploads to come, for :meth:`S3Store.check`.
+    :param retry: instead of the policy that follows from attempts and seconds.
+    """
+
+    max_concurrency: int = 256
+    max_bandwidth: int | None = None
+    engine: EngineName = "auto"
+    multipart_threshold: int = 16 * 2**20
+    part_size: int = 8 * 2**20
+    connect_timeout_seconds: float = 10
+    read_timeout_seconds: float = 60
+    max_attempts: int = 5
+    retry_seconds: float = 30
+    key_prefix: str = ""
+    variants: Sequence[PutOptions] = ()
+    bytes_in_flight: int = BYTES_IN_FLIGHT
+    retry: RetryPolicy | None = None
+
+    @property
+    def policy(self) -> RetryPolicy:
+        """When a request is sent again."""
+        return self.retry or RetryPolicy.bounded(attempts=self.max_attempts, seconds=self.retry_seconds)
+
+    @property
+    def engine_settings(self) -> EngineSettings:
+        """What the engine is told."""
+        return EngineSettings(
+            max_connections=self.max_concurrency,
+            max_bandwidth=self.max_bandwidth,
+            connect_timeout_seconds=self.connect_timeout_seconds,
+            silence_seconds=self.read_timeout_seconds,
+        )
+
+
+def _say_nothing(level: str, message: str) -> None:
+    """Nobody wants to know."""
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store has around it: who remembers, who is told, the environment, time and chance.
+
+    :param memory: what earlier runs learned of the endpoint.
+    :param timer: a timer of the caller's; the store makes its own without one.
+    """
+
+    memory: Memory | None = None
+    notice: Notice = _say_nothing
+    environment: Mapping[str, str] = os.environ
+    random: Callable[[], float] = random_module.random
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
+    timer: Timer | None = None
+    make_engine: Callable[[Access, EngineName, EngineSettings, Notice], Engine] = make_engine
