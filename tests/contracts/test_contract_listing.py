@@ -32,7 +32,7 @@ def bucket_place(bucket: str, environment: Mapping[str, str], engine: str, **set
     def new_store() -> S3Store:
         return S3Store.of(
             bucket=bucket,
-            engine=engine,  # type: ignore[arg-type]
+            engine=engine,
             environment=environment,
             multipart_threshold=5 * 2**20,
             part_size=5 * 2**20,
@@ -135,7 +135,7 @@ class TestSftpOnOpenssh(InventoryContract):
         root.mkdir()
 
         def new_store() -> SftpStore:
-            return SftpStore(**{**server.settings(), "path": f"{server.path}/listed"})  # type: ignore[arg-type]
+            return SftpStore(**{**server.settings(), "path": f"{server.path}/listed"})
 
         yield Place(new_store=new_store, new_inventory=lambda: new_store().inventory())
         shutil.rmtree(root)

@@ -73,7 +73,8 @@ class CompletingUpload(PartsUpload):
             size=digest.size,
             condition=self.condition,
         )
-        self.call(request, self._completed, self.condition.failed, look=self.head_request)
+        look = self.head_request if self.looks_for_lost else None
+        self.call(request, self._completed, self.condition.failed, look=look)
 
     def _completed(self, call: PendingRequest) -> None:
         if self.over:

@@ -31,6 +31,8 @@ _SMALL = 1024 * 1024
 class ContestedUpload(NamedUpload):
     """An upload to a key that others may use too. Its subclasses know how to send what."""
 
+    looks_for_lost = True
+    """Should the answer to a write be lost, the object is looked for before anything is sent again."""
     _sighting = ""
     """Why the write that is under way has no condition, if it is for a refusal."""
     _sightings = 0

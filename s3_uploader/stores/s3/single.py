@@ -26,6 +26,7 @@ thread, this one would only wait."""
 class SingleUpload(ContestedUpload):
     """One PutObject, and what may come after it."""
 
+    largest_light = READ_AT_ONCE
     _body = b""
     _digest: Digest | None = None
     _payload_hash = ""
@@ -40,7 +41,7 @@ class SingleUpload(ContestedUpload):
         """Read the source, at once if it is small, and begin."""
         context, source = self.context, self.source
         size = source.size
-        is_light = size <= READ_AT_ONCE or (size <= READ_BESIDE and context.crew.is_busy)
+        is_light = size <= self.largest_light or (size <= READ_BESIDE and context.crew.is_busy)
         if not (is_light and context.budget.try_acquire(size)):
             context.budget.acquire(size, self._admitted)
             return
@@ -114,7 +115,12 @@ class SingleUpload(ContestedUpload):
         except StoreError as error:
             self.fail(error)
             return
-        self.call(self._request(headers), self._written, self.condition.failed, look=self.head_request)
+        self.call(
+            self._request(headers),
+            self._written,
+            self.condition.failed,
+            look=self.head_request if self.looks_for_lost else None,
+        )
 
     rewrite = write
 
