@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import errno
 import json
 import os
 import random
@@ -126,7 +127,10 @@ class Producers:
     def _slowly(self, path: Path, content: bytes) -> None:
         with path.open("wb", buffering=0) as file:
             for begin in range(0, max(len(content), 1), 20_000):
-                file.write(content[begin : begin + 20_000])
+                piece = content[begin : begin + 20_000]
+                # A disk that is nearly full takes a part of it, and no error says so.
+                if file.write(piece) != len(piece):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 self._stop.wait(0.5)
 
     def _by_rename(self, path: Path, content: bytes) -> None:
@@ -290,7 +294,11 @@ def small_disk(place: Path) -> Iterator[None]:
 def lost(finished: dict[str, bytes], waiting: dict[str, bytes], delivered: dict[str, bytes]) -> list[str]:
     """The files that are neither at the server nor in the spool."""
     on_disk = set(waiting.values())
-    return [key for key, content in finished.items() if delivered.get(key) != content and content not in on_disk]
+    return [
+        f"{key}: {len(content)} bytes were made, {len(delivered[key]) if key in delivered else 'none'} delivered"
+        for key, content in finished.items()
+        if delivered.get(key) != content and content not in on_disk
+    ]
 
 
 def not_flat(name: str, values: list[float], *, most: float, slack: float) -> list[str]:
