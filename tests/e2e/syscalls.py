@@ -28,7 +28,7 @@ ERRORS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("statfs", "fstatfs", "readlink", "readlinkat"), ("EACCES", "EIO", "ENOSYS")),
     "getdents64": ("EIO", "ENOMEM"),
     "close": ("EIO", "EINTR", "ENOSPC"),
-    "flock": ("EINTR", "ENOLCK", "EWOULDBLOCK"),
+    "flock": ("EINTR", "ENOLCK", "EAGAIN"),
     "fcntl": (),
     "lseek": ("EINVAL",),
     "mmap": ("ENOMEM",),

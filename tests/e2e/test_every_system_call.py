@@ -73,6 +73,7 @@ def test_killed_or_failing_at_every_system_call(
                 reached += try_point(spool, command, point, idle_run=tried % 4 == 1)
             except (Violation, AssertionError) as violation:
                 violations.append(str(violation) if str(point) in str(violation) else f"{point}\n    {violation}")
+                print(violations[-1][:3000], flush=True)
         record_property("points", reached)
         print(f"{kind}: {reached} of {len(all_points)} points tried ({tried - reached} runs did not come to theirs)")
     assert not violations, f"{len(violations)} of {tried} points\n\n" + "\n\n".join(violations[:20])

@@ -124,9 +124,7 @@ class EventLoop:
         """In a forked child: close the copies of the descriptors. The thread and what is under way are the parent's."""
         self.closed = self._stopped = True
         if self._selector is not None:
-            self._selector.close()
-            self._wake_receiver.close()
-            self._wake_sender.close()
+            self._close_descriptors()
 
     # Lending it.
 
@@ -245,9 +243,13 @@ class EventLoop:
 
     def _shut_down(self) -> None:
         self._shut_down_owner()
-        if self._selector is not None:
-            self._selector.close()
-        self._wake_receiver.close()
-        self._wake_sender.close()
+        self._close_descriptors()
         self._stopped = True
         self._make_calls()
+
+    def _close_descriptors(self) -> None:
+        """Close what the loop waits on: it is closed whatever the system says to that, and nobody waits for less."""
+        for each in (self._selector, self._wake_receiver, self._wake_sender):
+            if each is not None:
+                with contextlib.suppress(OSError):
+                    each.close()
