@@ -13,6 +13,7 @@ from tests.contracts.store_contract import pattern
 from tests.integration.s3_support import PART, Known, Station
 from tests.servers.base import S3Endpoint
 from tests.servers.dialects import AWS, BLIND, ECHO, UNCONDITIONAL, Dialect
+from tests.servers.fault_script import error
 from tests.servers.fixtures import MakeFaultServer
 
 LEAST = {"PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "AbortMultipartUpload"}
@@ -91,6 +92,28 @@ class TestCheck:
         assert [fact for subject, fact in kept if subject == "storage_class"] == ["ONEZONE_IA", "STANDARD_IA"]
         assert {subject for subject, _ in kept} >= {"storage_class", "sse", "metadata", "tags", "acl"}
         assert moto_s3.keys() == []
+
+    def test_parts_that_cannot_be_removed(
+        self, engine: str, station: Station, make_fault_server: MakeFaultServer
+    ) -> None:
+        """Where an upload cannot be aborted that is a warning, and it is told all the same whether large files go."""
+        server = make_fault_server()
+        server.faults.add(error("MethodNotAllowed").only(operations="AbortMultipartUpload", times=None))
+        findings = by_subject(station.store(server.endpoint, engine).check(now=time.time()))
+        stays = findings["parts of failed uploads"]
+        assert stays.severity is Severity.WARNING
+        assert "grant" not in stays.meaning
+        assert findings["large files"].severity is Severity.OK
+
+    def test_large_files_that_do_not_go(
+        self, engine: str, station: Station, make_fault_server: MakeFaultServer
+    ) -> None:
+        """Where there are no uploads in parts, `check` names the setting that lets large files go all the same."""
+        server = make_fault_server()
+        server.faults.add(error("MethodNotAllowed").only(operations="CreateMultipartUpload", times=None))
+        large = by_subject(station.store(server.endpoint, engine).check(now=time.time()))["large files"]
+        assert large.severity is Severity.ERROR
+        assert "multipart_threshold" in large.meaning
 
     def test_a_clock_that_is_minutes_off(
         self, engine: str, station: Station, make_fault_server: MakeFaultServer

@@ -24,6 +24,8 @@ class Dialect:
       answered.
     * `repeats_completion`: a second CompleteMultipartUpload for a finished upload succeeds; otherwise NoSuchUpload.
     * `stores_truncated_bodies`: an object whose body was cut short is stored as far as it came.
+    * `knows_whole_checksums`: a checksum of the whole is held against the whole; otherwise against that of the parts'
+      checksums, so that it is refused (BadDigest).
     * `minimum_part_bytes`: the smallest part but the last.
     """
 
@@ -40,6 +42,7 @@ class Dialect:
     head_has_whole_md5: bool = False
     repeats_completion: bool = False
     stores_truncated_bodies: bool = False
+    knows_whole_checksums: bool = True
     minimum_part_bytes: int = 5 * 1024 * 1024
 
 

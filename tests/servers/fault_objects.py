@@ -284,7 +284,7 @@ class ObjectStore:
             return claimed
         computed = {}
         for name in {*claimed, *([upload.algorithm] if upload.algorithm else [])}:
-            if upload.checksum_type == "FULL_OBJECT":
+            if upload.checksum_type == "FULL_OBJECT" and self.dialect.knows_whole_checksums:
                 computed[name] = checksum(name, whole)
             else:
                 computed[name] = composite_checksum(name, (part.body for part in parts))

@@ -161,7 +161,7 @@ class ContestedUpload(NamedUpload):
         self.call(request, asked, frozenset((404, 416)))
 
     def _cannot_look(self, call: PendingRequest) -> None:
-        self.fail(
+        self.refuse_look(
             StoreError(
                 f"It cannot be seen whether {self._address} is taken: looking is not permitted.",
                 code="AccessDenied",

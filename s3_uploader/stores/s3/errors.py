@@ -24,6 +24,7 @@ _FILE, _DESTINATION = Scope.FILE, Scope.DESTINATION
 
 EXPIRED = frozenset(("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"))
 """What servers say of temporary credentials that were good and are so no more."""
+NOT_S3 = "This is not an S3 server: "
 _FIRST = ("HeadObject", "PutObject", "CreateMultipartUpload", "ListObjectsV2")
 """What an upload or an audit begins with."""
 CLOCK_SKEW = "RequestTimeTooSkewed"
@@ -205,7 +206,7 @@ def is_web_page(answer: Answer) -> bool:
 
 def _no_s3(answer: Answer, operation: str) -> StoreError:
     return StoreError(
-        f"This is not an S3 server: the {operation} operation was answered with a web page (status {answer.status}).",
+        f"{NOT_S3}the {operation} operation was answered with a web page (status {answer.status}).",
         code="NotS3",
         scope=_DESTINATION,
         hint="Look at endpoint_url, and at what is on the way: a proxy or the login page of a network may answer.",

@@ -18,6 +18,7 @@ from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.text import is_plain
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.client import PendingRequest, S3Client
+from s3_uploader.stores.s3.errors import NOT_S3
 
 DIRECTORY = ".s3-uploader-check/"
 _LASTS_SECONDS = 5.0
@@ -102,7 +103,7 @@ class PlainProbe:
 def not_s3(url: str) -> StoreError:
     """The error for an endpoint that answers to a key that nobody has as if it were there."""
     return StoreError(
-        f"This is not an S3 server: {url} answers every request with a page of its own.",
+        f"{NOT_S3}{url} answers every request with a page of its own.",
         code="NotS3",
         scope=Scope.DESTINATION,
         hint="Look at endpoint_url, and at what is on the way: a proxy or the login page of a network may answer.",

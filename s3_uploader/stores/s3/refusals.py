@@ -10,7 +10,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-from s3_uploader.stores.s3.engines.base import Answer
+from s3_uploader.core.errors import StoreError
+from s3_uploader.stores.s3.engines.base import Answer, Request
 
 _STATUSES = frozenset((400, 403, 405, 411, 412, 415, 501))
 _DAMAGED = frozenset(
@@ -28,6 +29,12 @@ _SETTINGS = {
     "content-type": ("content-type",),
 }
 """Headers that the configuration asks for, and the words by which servers name them."""
+
+_NO_PARTS = frozenset(("400", "404", "405", "501", "MethodNotAllowed", "NotImplemented"))
+NO_PARTS_HINT = (
+    "This server may not know uploads in parts: raise multipart_threshold above the size of such files. Each of them "
+    "is in memory while it is sent."
+)
 
 
 class Blame(enum.Enum):
@@ -80,3 +87,8 @@ def _named(text: str, headers: Mapping[str, str]) -> str:
 
 def _has_condition(headers: Mapping[str, str]) -> bool:
     return "if-none-match" in headers or "if-match" in headers
+
+
+def knows_no_parts(request: Request, error: StoreError) -> bool:
+    """Whether this is what a server says that knows no uploads in parts, where it takes smaller files."""
+    return request.operation == "CreateMultipartUpload" and error.code in _NO_PARTS

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from s3_uploader.core.errors import Scope, StoreError, UploadCancelled
 from s3_uploader.core.text import is_plain
 from s3_uploader.stores.s3.client import PendingRequest
+from s3_uploader.stores.s3.errors import NOT_S3
 from s3_uploader.stores.s3.probe import Reply, Said
-from s3_uploader.stores.s3.refusals import named_header
+from s3_uploader.stores.s3.refusals import NO_PARTS_HINT, knows_no_parts, named_header
 from s3_uploader.stores.s3.upload import ObjectUpload
 
 _SLOW = frozenset((408, 429, 503, 504))
@@ -37,12 +38,41 @@ class RefusableUpload(ObjectUpload):
         if header and error.scope is Scope.FILE:
             setting = _SETTINGS.get(header, header)
             error.hint = f"The server does not take {header} as it is sent: change {setting} or leave it out."
+        elif not error.hint and error.scope is Scope.FILE and not is_plain(self.key):
+            error.hint = "The server may not take this name: rename the file."
         is_bare = error.code in ("400", "401", "403")
         is_name = not is_plain(self.key) and (error.scope is Scope.DESTINATION or error.retryable or is_bare)
-        if is_name or is_bare:
+        if not (header or is_name) and knows_no_parts(call.request, error):
+            self.context.probe.ask(lambda reply: self.guard(self._parts_refused, error, reply))
+        elif is_name or is_bare:
             self.context.probe.ask(lambda reply: self.guard(self._refused, error, reply, is_name))
         else:
             self.fail(error)
+
+    def refuse_look(self, error: StoreError) -> None:
+        """A look is denied, without which nothing may be written: the upload fails with ``error``.
+
+        If a plain name of ours may be looked at, the denial is about this name, and costs only this file.
+        """
+        if is_plain(self.key):
+            self.fail(error)
+        else:
+            self.context.probe.ask(lambda reply: self.guard(self._look_refused, error, reply))
+
+    def _look_refused(self, error: StoreError, reply: Reply) -> None:
+        if reply.error is not None:
+            self.fail(reply.error)
+        else:
+            self.fail(_refused_name(error) if reply.said is Said.SERVES else error)
+
+    def _parts_refused(self, error: StoreError, reply: Reply) -> None:
+        if reply.error is not None:
+            self.fail(reply.error)
+        elif reply.said is Said.UNCLEAR:
+            self.fail(error)
+        else:
+            # Smaller files go, so it is no fault that all of them would meet.
+            self.fail(StoreError(error.message, code=error.code, retryable=error.retryable, hint=NO_PARTS_HINT))
 
     def _refused(self, error: StoreError, reply: Reply, is_name: bool) -> None:
         if reply.error is not None:
@@ -52,14 +82,7 @@ class RefusableUpload(ObjectUpload):
         if reply.said is Said.UNCLEAR:
             self.fail(error)
         elif is_name and (not is_denial or self.context.takes_plain_names):
-            self.fail(
-                StoreError(
-                    error.message,
-                    code="KeyRefused",
-                    hint="This server takes plain names and refuses this one: rename the file, or look at what on the "
-                    "way to the server changes such names.",
-                )
-            )
+            self.fail(_refused_name(error))
         elif is_denial:
             self.fail(
                 StoreError(
@@ -85,3 +108,18 @@ class RefusableUpload(ObjectUpload):
                 then()
 
         self.context.probe.ask(lambda reply: self.guard(told, reply))
+
+
+def _refused_name(error: StoreError) -> StoreError:
+    """The error of a name that is refused where plain ones are taken."""
+    message = error.message
+    if error.code == "NotS3":
+        # It is one: only this name leads to something else there.
+        message = message.removeprefix(NOT_S3)
+        message = message[:1].upper() + message[1:]
+    return StoreError(
+        message,
+        code="KeyRefused",
+        hint="This server takes plain names and refuses this one: rename the file, or look at what on the way to the "
+        "server changes such names.",
+    )

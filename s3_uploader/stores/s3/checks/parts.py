@@ -8,7 +8,7 @@ from s3_uploader.core.errors import StoreError
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.capabilities import PartChecksums, fewer_part_checksums
 from s3_uploader.stores.s3.checks.trial import ERROR, OK, USUAL, WARNING, Trial
-from s3_uploader.stores.s3.refusals import Blame, blame
+from s3_uploader.stores.s3.refusals import NO_PARTS_HINT, Blame, blame, knows_no_parts
 
 _WORDS: dict[PartChecksums, str] = {
     "full": "",
@@ -30,14 +30,15 @@ def check_parts(trial: Trial, upload_in_parts: Callable[[str], None]) -> None:
     upload_id, checksums = begun
     call = trial.wait(requests.abort_multipart_upload(key, path, upload_id=upload_id))
     if call.error is not None:
+        is_denial = call.error.code in ("AccessDenied", "403")
         trial.tell(
             WARNING,
             "parts of failed uploads",
             call.error.message,
-            "They would stay and cost money: grant s3:AbortMultipartUpload, and have a lifecycle rule remove "
-            "incomplete uploads.",
+            "They would stay and cost money: "
+            + ("grant s3:AbortMultipartUpload, and " if is_denial else "")
+            + "have a lifecycle rule remove incomplete uploads.",
         )
-        return
     try:
         upload_in_parts(key)
     except StoreError as error:
@@ -64,7 +65,8 @@ def _begin(trial: Trial, key: str, path: str) -> tuple[str, PartChecksums] | Non
         reason = Blame.OTHER if call.refusal is None else blame(call.refusal, call.request.headers)
         fewer = fewer_part_checksums(checksums)
         if fewer is None or call.refusal is None or reason not in (Blame.CHECKSUM, Blame.UNNAMED):
-            trial.tell(ERROR, "large files", call.error.message, call.error.hint)
+            no_parts = knows_no_parts(call.request, call.error)
+            trial.tell(ERROR, "large files", call.error.message, NO_PARTS_HINT if no_parts else call.error.hint)
             return None
         because = f"{call.refusal.field('Code')}, {call.refusal.field('Message')[:100]}"
         checksums = fewer
