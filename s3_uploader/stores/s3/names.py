@@ -1,8 +1,9 @@
-"""Names that a server may take for one: of other case, of another form of Unicode, with empty or dotted steps.
+"""Names that a server may take for one: of other case or form of Unicode, with empty or dotted steps, with escapes.
 
 Servers on a file system fold them (Windows and macOS fold case, HFS+ decomposes accents, gateways drop empty and dotted
-steps). There a second file replaces the first although their keys differ. So at a server that is not known to keep such
-names apart it is looked before and after an unusual name is written; what was seen once is remembered.
+steps), and some decode what stands in a path twice, so that ``%25`` is ``%`` to them. There a second file replaces the
+first although their keys differ. So at a server that is not known to keep such names apart it is looked before and
+after an unusual name is written; what was seen once is remembered.
 """
 
 from __future__ import annotations
@@ -35,13 +36,16 @@ def folded(key: str) -> str:
     if is_usual(key):
         return key
     import unicodedata
+    from urllib.parse import unquote
 
-    steps = (step.strip(" .") for step in _STEPS.split(unicodedata.normalize("NFKC", key).casefold()))
+    steps = (step.strip(" .") for step in _STEPS.split(unicodedata.normalize("NFKC", unquote(key)).casefold()))
     return "/".join(step for step in steps if step)
 
 
 def kinds_of(key: str) -> frozenset[str]:
-    """In which ways a name is unusual: ``case``, ``path``, ``composed`` and ``decomposed`` (Unicode's NFC and NFD).
+    """In which ways a name is unusual.
+
+    They are ``case``, ``path``, ``escapes``, and ``composed`` and ``decomposed`` (Unicode's NFC and NFD).
 
     That a server keeps a name in the form that it gives all names says nothing of its other forms.
     """
@@ -59,6 +63,8 @@ def kinds_of(key: str) -> frozenset[str]:
             kinds.add("composed")
     if not re.fullmatch(r"[^/\\ .](?:[^/\\]*[^/\\ .])?(?:/[^/\\ .](?:[^/\\]*[^/\\ .])?)*", key):
         kinds.add("path")
+    if "%" in key:
+        kinds.add("escapes")
     return frozenset(kinds)
 
 
@@ -69,6 +75,8 @@ def twin_of(key: str) -> str:
     twin = folded(key)
     if twin in ("", key):
         twin = unicodedata.normalize("NFD", key)
+    if twin == key:
+        twin = key.replace("%", "%25")
     return "" if twin == key or len(twin.encode("utf-8", "replace")) > requests.MAXIMUM_KEY_BYTES else twin
 
 

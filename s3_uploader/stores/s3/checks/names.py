@@ -11,6 +11,7 @@ _UNUSUAL = (
     ("accents", "-\u00e9", "-e\u0301"),
     ("combining accents", "-ae\u0301", "-a\u00e9"),
     ("empty steps", "-steps//name", "-steps/name"),
+    ("escapes", "-100%25", "-100%"),
 )
 """What is unusual about a name, its ending, and that of another which some server takes for it."""
 
@@ -46,4 +47,4 @@ def check_names(trial: Trial, body: bytes) -> None:
             "Files with such names are kept and fail; the others go.",
         )
     if not changed and not refused:
-        trial.tell(OK, "names", "upper and lower case, accents and empty steps are kept as they are")
+        trial.tell(OK, "names", "upper and lower case, accents, empty steps and escapes are kept as they are")

@@ -25,6 +25,9 @@ NFC, NFD = unicodedata.normalize("NFC", "d/café"), unicodedata.normalize("NFD",
         ("d/a ", "d/a"),
         ("d\\a", "d/a"),
         ("straße", "STRASSE"),
+        ("d/100%25", "d/100%"),
+        ("d/a%20b", "d/a b"),
+        ("d%2Fa", "d/a"),
     ],
 )
 def test_names_that_some_server_takes_for_one(first: str, second: str) -> None:
@@ -44,6 +47,10 @@ def test_names_that_some_server_takes_for_one(first: str, second: str) -> None:
         ("日本", {"composed"}, ""),
         ("a//B", {"case", "path"}, "a/b"),
         ("a b", set(), ""),
+        ("a%20b", {"escapes"}, "a b"),
+        ("100%", {"escapes"}, "100%25"),
+        ("%c3%28", {"escapes"}, "\ufffd("),
+        ("%2f", {"escapes"}, "%252f"),
     ],
 )
 def test_what_is_unusual_about_a_name(key: str, kinds: set[str], twin: str) -> None:
