@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e.site import COMMAND
 from tests.integration.s3_support import ENGINES, Station
 from tests.servers.fixtures import *  # noqa: F403
 
@@ -15,6 +16,12 @@ def station() -> Iterator[Station]:
     """Stores and uploads that are cleaned up when the test ends."""
     with Station() as one:
         yield one
+
+
+@pytest.fixture(scope="session")
+def installed_command() -> None:
+    """Refuse to test anything but an installed command."""
+    assert COMMAND.exists(), f"{COMMAND} is missing: pip install -e '.[test]' with the interpreter that runs the tests"
 
 
 @pytest.fixture(params=ENGINES)

