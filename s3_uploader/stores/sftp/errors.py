@@ -15,7 +15,7 @@ UNSUPPORTED = 8
 _NO_SUCH_PATH = 10
 _EXISTS = 11
 _WRITE_PROTECTED = 12
-_NO_SPACE = 14
+NO_SPACE = 14
 _QUOTA = 15
 _INVALID_NAME = 20
 
@@ -29,11 +29,11 @@ _NAMES = {
     _NO_SUCH_PATH: "NoSuchPath",
     _EXISTS: "FileAlreadyExists",
     _WRITE_PROTECTED: "WriteProtected",
-    _NO_SPACE: "DiskFull",
+    NO_SPACE: "DiskFull",
     _QUOTA: "QuotaExceeded",
     _INVALID_NAME: "InvalidFilename",
 }
-_OF_THE_DESTINATION = (_WRITE_PROTECTED, _NO_SPACE, _QUOTA)
+_OF_THE_DESTINATION = (_WRITE_PROTECTED, NO_SPACE, _QUOTA)
 
 
 class Refused(base.Refused):
@@ -46,8 +46,8 @@ class Refused(base.Refused):
     def __init__(self, code: int, reason: str, request: str) -> None:
         self.code = code
         self.request = request
-        said = quoted(reason.strip()) or f"status {code}"
-        super().__init__(f"{request}: {said}")
+        self.reason = quoted(reason.strip()) or f"status {code}"
+        super().__init__(f"{request}: {self.reason}")
 
     @property
     def is_absence(self) -> bool:
@@ -57,7 +57,7 @@ class Refused(base.Refused):
     @property
     def may_be_the_name(self) -> bool:
         """Whether opening failed, for whatever reason: version 3 has one code for most of them."""
-        return self.request == "open" and self.code not in (_NO_SPACE, _QUOTA, _WRITE_PROTECTED)
+        return self.request == "open" and self.code not in (NO_SPACE, _QUOTA, _WRITE_PROTECTED)
 
     @property
     def lists_nothing(self) -> bool:
@@ -122,7 +122,7 @@ def transfer_error(error: base.Refused | Lost, *, address: str) -> StoreError:
         return KeyRefused(message)
     scope = Scope.DESTINATION if error.code in _OF_THE_DESTINATION else Scope.FILE
     hint = ""
-    if error.code in (_NO_SPACE, _QUOTA):
+    if error.code in (NO_SPACE, _QUOTA):
         hint = "Make room there."
     elif error.code in (PERMISSION_DENIED, _WRITE_PROTECTED):
         hint = "Look at the rights of the SFTP user there, and whether the server is read-only."
@@ -135,9 +135,9 @@ def may_be_full(refused: base.Refused) -> bool:
     """Whether a refusal may mean that there is no room: OpenSSH has "failure" for it, and for much else."""
     if not isinstance(refused, Refused):
         return False
-    if refused.code in (_NO_SPACE, _QUOTA):
+    if refused.code in (NO_SPACE, _QUOTA):
         return True
-    return refused.code == FAILURE and refused.request in ("write", "fsync", "close", "open", "mkdir")
+    return refused.code == FAILURE and refused.request in ("write", "fsync", "close")
 
 
 def without_room(error: StoreError) -> StoreError:

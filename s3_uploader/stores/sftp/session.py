@@ -17,7 +17,7 @@ from s3_uploader.core.text import quoted
 from s3_uploader.stores.file_servers.base import Listed, Lost
 from s3_uploader.stores.file_servers.learned import Learned
 from s3_uploader.stores.sftp import hashes
-from s3_uploader.stores.sftp.errors import NO_SUCH_FILE, UNSUPPORTED, LoginRefused, Refused
+from s3_uploader.stores.sftp.errors import FAILURE, NO_SPACE, NO_SUCH_FILE, UNSUPPORTED, LoginRefused, Refused
 from s3_uploader.stores.sftp.login import (
     Client,
     Settings,
@@ -164,6 +164,9 @@ class Session:
         found = self._attributes(path)
         if found is None or found.type == _DIRECTORY or found.size is None:
             return None
+        if found.type not in _KINDS:
+            # To open a FIFO would hold up the server's process for ever.
+            raise Refused(FAILURE, "what has that name is no file", "stat")
         self.learned.sees = True
         return int(found.size)
 
@@ -195,7 +198,8 @@ class Session:
 
     def make_directory(self, path: str) -> None:
         """Make one directory; its parent must exist."""
-        self._run(self._sftp.mkdir(os.fsencode(path)), "mkdir")
+        with self._telling_full():
+            self._run(self._sftp.mkdir(os.fsencode(path)), "mkdir")
 
     def remove_directory(self, path: str) -> None:
         """Remove one directory, which must be empty."""
@@ -228,13 +232,15 @@ class Session:
         """Give a file a second name, which must be free (``hardlink@openssh.com``)."""
         self._run(self._sftp.link(os.fsencode(old), os.fsencode(new)), "hardlink")
 
-    def free_bytes(self, path: str) -> int | None:
-        """How much room a user has where ``path`` lies (``statvfs@openssh.com``), if the server tells."""
+    def free_bytes(self) -> int | None:
+        """How much room a user has there (``statvfs@openssh.com``), if the server tells; 0 without inodes."""
         try:
-            found = self._run(self._sftp.statvfs(os.fsencode(path)), "statvfs")
+            found = self._run(self._sftp.statvfs(os.fsencode(self.base)), "statvfs")
         except Refused:
             return None
-        return int(found.bavail) * int(found.frsize)
+        has_inodes = not found.files or found.favail
+        # Some file systems report no sizes at all.
+        return None if not found.blocks else int(found.bavail) * int(found.frsize) if has_inodes else 0
 
     def listing(self, directory: str, consume: Callable[[Listed], None], *, most: int) -> bool:
         """Hand every entry of a directory to ``consume``.
@@ -252,6 +258,10 @@ class Session:
 
         :raises Refused: if there is something of that name already, among other reasons.
         """
+        with self._telling_full():
+            self._store(path, chunks)
+
+    def _store(self, path: str, chunks: Iterable[bytes]) -> None:
         flags = asyncssh.FXF_WRITE | asyncssh.FXF_CREAT | asyncssh.FXF_EXCL
         handle = self._run(self._open(path, flags), "open")
         sender = Sender(handle, self._tick)
@@ -292,6 +302,16 @@ class Session:
                 self._run(handle.close(), "close")
 
     # ------------------------------------------------------------------------------------------ inside
+
+    @contextlib.contextmanager
+    def _telling_full(self) -> Iterator[None]:
+        """Version 3 has no status for a full disk: what failed without a reason is asked for one."""
+        try:
+            yield
+        except Refused as refused:
+            if refused.code == FAILURE and self.usable and self.free_bytes() == 0:
+                raise Refused(NO_SPACE, f"{refused.reason} (nothing is free there)", refused.request) from None
+            raise
 
     def _log_in(self) -> None:
         settings = self._settings
@@ -397,6 +417,8 @@ class Session:
                 raise self._gone("the server closed it" if is_closed else str(error.reason)) from None
             raise Refused(error.code, error.reason, request) from None
         except Lost:
+            # Who is silent now may answer later, and then to another question.
+            self.close()
             raise
         except TooMuch:
             raise self._gone("the server sends more than it was asked for") from None

@@ -143,7 +143,7 @@ class SftpStore(FileServerStore[Session]):
         name = self._server.name
         yield Finding(Severity.OK, name, f"logged in; the server says: {session.welcome}")
         yield Finding(Severity.OK, name, f"its host key is trusted: {session.host_key}")
-        free = session.free_bytes(session.base)
+        free = session.free_bytes()
         if free is not None and free < 1 << 30:
             yield Finding(Severity.WARNING, name, f"only {free / 2**20:.0f} MiB are free", "Make room there soon.")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.errors import ConflictError, Scope, StoreError
 from s3_uploader.stores.file_servers import base
 from s3_uploader.stores.file_servers.upload import FileUpload
 from s3_uploader.stores.sftp.errors import UNSUPPORTED, Refused
@@ -69,6 +69,8 @@ class SftpUpload(FileUpload[Session]):
     def _without_rename(self, session: Session, refused: base.Refused) -> base.Refused | StoreError:
         """What a refused rename means: of a file that is there to a name that is free, it would meet every file."""
         assert isinstance(refused, Refused)
+        if session.is_directory(self._decision.path(session, self._key)):
+            return ConflictError(f"{self._site.address(self._key)} is a directory.")
         is_rename = refused.request in ("rename", "posix-rename")
         if not is_rename or session.size(self.temporary_path) is None:
             return refused
@@ -76,7 +78,7 @@ class SftpUpload(FileUpload[Session]):
             f"The SFTP server does not let us rename what was sent for {self._site.address(self._key)}: "
             f"{refused.text}.",
             code=refused.error_code,
-            scope=Scope.FILE if session.is_directory(self._decision.path(session, self._key)) else Scope.DESTINATION,
+            scope=Scope.DESTINATION,
             hint="Give the SFTP user the right to rename, or set temporary_names to none.",
         )
 

@@ -1,0 +1,390 @@
+"""What an SFTP server may do wrong: nothing is lost by it, replaced by it, or held up by it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+
+from s3_uploader.core.errors import ConflictError, KeyRefused, ProofError, Scope, StoreError, UploadCancelled
+from s3_uploader.core.model import OnConflict, Proof
+from s3_uploader.stores.listing import CannotList
+from tests.integration.sftp_support import Bench, bench_on
+from tests.servers.scripted_sftp import Request, ScriptedSftpServer, hang, hang_up, hang_up_afterwards, refuse
+
+CONTENT = os.urandom(200_000)
+LARGE = os.urandom(3_000_000)
+UNSUPPORTED = refuse(asyncssh.SFTPOpUnsupported("no such extension"))
+DENIED = refuse(asyncssh.SFTPPermissionDenied("Permission denied"))
+FAILURE = refuse(asyncssh.SFTPFailure("Failure"))
+
+
+@pytest.fixture
+def bench(scripted_sftp: ScriptedSftpServer, tmp_path: Path) -> Iterator[Bench]:
+    """Stores on the scripted server."""
+    with bench_on(scripted_sftp, tmp_path) as one:
+        yield one
+
+
+# ---------------------------------------------------------------------------------------------- lost on the way
+
+
+@pytest.mark.parametrize("request_name", ["open", "write", "close", "stat", "fsync"])
+@pytest.mark.parametrize("fault", [hang_up, hang_up_afterwards, hang])
+def test_a_connection_that_breaks_costs_an_attempt(
+    scripted_sftp: ScriptedSftpServer, bench: Bench, request_name: str, fault: Any
+) -> None:
+    """Whatever a server was doing when it hung up or fell silent, the file comes through, and nothing else stays."""
+    store = bench.opened()
+    bench.put(store, "before", b"x")  # so that nothing but an upload is under way
+    scripted_sftp.once(request_name, fault)
+    receipt = bench.put(store, "key", CONTENT)
+    assert receipt.proof >= Proof.SIZE
+    assert scripted_sftp.files() == {"before": b"x", "key": CONTENT}
+
+
+@pytest.mark.parametrize("fault", [hang_up, hang_up_afterwards])
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_name_that_was_given_without_an_answer(
+    scripted_sftp: ScriptedSftpServer, bench: Bench, fault: Any, has_links: bool
+) -> None:
+    """A file whose naming got no answer is looked for, and is there once, whether the server had done it or not."""
+    if not has_links:
+        scripted_sftp.always("link", UNSUPPORTED)
+    store = bench.opened()
+    bench.put(store, "before", b"x")
+    scripted_sftp.once("link" if has_links else "rename", fault)
+    bench.put(store, "key", CONTENT)
+    assert scripted_sftp.files() == {"before": b"x", "key": CONTENT}
+
+
+def test_a_replacement_without_an_answer(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """So is one that takes the place of an older file of the same length, of which the length says nothing."""
+    store = bench.opened()
+    bench.put(store, "key", CONTENT[::-1])
+    scripted_sftp.once("posix_rename", hang_up_afterwards)
+    bench.put(store, "key", CONTENT, on_conflict=OnConflict.OVERWRITE)
+    assert scripted_sftp.files() == {"key": CONTENT}
+
+
+def test_a_server_that_never_answers_again(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """Silence ends an attempt after the time limit, and the upload after its attempts."""
+    scripted_sftp.always("write", hang)
+    store = bench.opened(timeout_seconds=0.3, retry_attempts=2)
+    begun = time.monotonic()
+    with pytest.raises(StoreError, match="no answer for") as caught:
+        bench.put(store, "key", CONTENT)
+    assert caught.value.retryable
+    assert time.monotonic() - begun < 20
+
+
+def test_a_slow_server_is_no_silent_one(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """What goes slowly goes on, also if the whole takes much longer than the silence that is allowed."""
+
+    async def slowly(request: Request) -> Any:
+        await asyncio.sleep(0.04)
+        return await request.carry_out()
+
+    scripted_sftp.always("write", slowly)
+    store = bench.opened(timeout_seconds=0.8)
+    bench.put(store, "key", LARGE)
+    assert scripted_sftp.files() == {"key": LARGE}
+
+
+def test_memory_is_bounded_while_a_server_does_not_take_anything(
+    scripted_sftp: ScriptedSftpServer, bench: Bench
+) -> None:
+    """No more than 2 MiB are on their way to a server that confirms nothing."""
+    scripted_sftp.always("write", hang)
+    store = bench.opened()
+    upload = bench.begin(store, "key", os.urandom(8_000_000))
+    time.sleep(1.0)
+    assert 0 < scripted_sftp.requests.count("write") <= 80
+    store.cancel()
+    with pytest.raises(UploadCancelled):
+        upload.result(5)
+
+
+@pytest.mark.parametrize("request_name", ["open", "write", "stat", "link", "fsync"])
+def test_cancelling_takes_two_seconds_at_most(
+    scripted_sftp: ScriptedSftpServer, bench: Bench, request_name: str
+) -> None:
+    """An upload that waits for a server that hangs ends at once when the run ends, and so does the store."""
+    store = bench.opened(timeout_seconds=60)
+    bench.put(store, "before", b"x")
+    scripted_sftp.always(request_name, hang)
+    upload = bench.begin(store, "key", CONTENT)
+    time.sleep(0.3)
+    begun = time.monotonic()
+    store.cancel()
+    with pytest.raises(UploadCancelled):
+        upload.result(5)
+    store.close(timeout=1)
+    assert time.monotonic() - begun < 4
+
+
+def test_the_deadline_of_an_upload(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """A deadline ends an upload, however the server behaves."""
+    scripted_sftp.always("open", hang)
+    store = bench.opened(timeout_seconds=60)
+    with pytest.raises(UploadCancelled, match="deadline"):
+        bench.put(store, "key", CONTENT, seconds=0.5)
+
+
+def test_a_server_that_hangs_up_between_two_files(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """The next file goes over a new connection."""
+    store = bench.opened()
+    bench.put(store, "one", b"1")
+    scripted_sftp.hang_up_on_all()
+    bench.put(store, "two", b"2")
+    assert scripted_sftp.files() == {"one": b"1", "two": b"2"}
+
+
+# ---------------------------------------------------------------------------------------------- refusals
+
+
+def test_a_server_without_extensions(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """Plain SFTP of version 3 does: without hard links, fsync and replacing renames."""
+    for name in ("link", "posix_rename", "fsync", "statvfs"):
+        scripted_sftp.always(name, UNSUPPORTED)
+    store = bench.opened()
+    bench.put(store, "key", b"old")
+    assert not store.properties.conditional_put
+    with pytest.raises(ConflictError):
+        bench.put(store, "key", CONTENT)
+    bench.put(store, "key", CONTENT, on_conflict=OnConflict.OVERWRITE)
+    assert scripted_sftp.files() == {"key": CONTENT}
+
+
+def test_a_server_that_lets_nobody_rename(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """That would meet every file, so it ends the run, with the way out; what was sent is removed."""
+    scripted_sftp.always("link", DENIED)
+    scripted_sftp.always("rename", DENIED)
+    with pytest.raises(StoreError, match="does not let us rename") as caught:
+        bench.put(bench.opened(), "key", CONTENT)
+    assert caught.value.scope is Scope.DESTINATION
+    assert "temporary_names" in caught.value.hint
+    assert scripted_sftp.files() == {}
+    bench.put(bench.opened(temporary_names="none"), "key", CONTENT)
+    assert scripted_sftp.files() == {"key": CONTENT}
+
+
+def test_a_full_disk(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """OpenSSH says no more than "failure"; where not even one byte finds room, the disk is full, and the run ends."""
+    scripted_sftp.always("write", FAILURE)
+    with pytest.raises(StoreError) as caught:
+        bench.put(bench.opened(), "key", CONTENT)
+    assert (caught.value.code, caught.value.scope) == ("DiskFull", Scope.DESTINATION)
+    assert scripted_sftp.files() == {}
+
+
+def test_a_file_that_is_too_large(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """Where a small file still finds room, a failure is about the one file."""
+
+    async def up_to_a_limit(request: Request) -> Any:
+        if request.arguments[1] > 100_000:
+            raise asyncssh.SFTPFailure("Failure")
+        return await request.carry_out()
+
+    scripted_sftp.always("write", up_to_a_limit)
+    store = bench.opened()
+    with pytest.raises(StoreError) as caught:
+        bench.put(store, "large", CONTENT)
+    assert caught.value.scope is Scope.FILE
+    bench.put(store, "small", b"small")
+    assert scripted_sftp.files() == {"small": b"small"}
+
+
+def test_a_directory_that_cannot_be_written_to(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """A right that is missing in one directory is an error of the files there, and says which right."""
+    scripted_sftp.always("mkdir", DENIED)
+    store = bench.opened()
+    with pytest.raises(StoreError, match="mkdir: Permission denied") as caught:
+        bench.put(store, "forbidden/key", CONTENT)
+    assert (caught.value.code, caught.value.scope) == ("PermissionDenied", Scope.FILE)
+    bench.put(store, "key", CONTENT)
+
+
+def test_what_cannot_be_removed_is_told_once(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """A part that stays is named in a warning, and the file is tried again."""
+    told: list[str] = []
+    scripted_sftp.always("remove", DENIED)
+    scripted_sftp.always("write", DENIED)
+    store = bench.opened(notice=lambda _, sentence: told.append(sentence))
+    for key in ("one", "two"):
+        with pytest.raises(StoreError, match="Permission denied"):
+            bench.put(store, key, CONTENT)
+    assert len([each for each in told if "cannot be deleted there" in each]) == 1
+
+
+def test_the_text_of_a_refusal(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """What a server says may be of any length and hold anything; in messages it is short and on one line."""
+    scripted_sftp.always("open", refuse(asyncssh.SFTPPermissionDenied("\x1b[31m\n" + "long " * 100_000)))
+    with pytest.raises(StoreError) as caught:
+        bench.put(bench.opened(), "key", CONTENT)
+    assert len(str(caught.value)) < 1500
+    assert str(caught.value).isprintable()
+
+
+# ---------------------------------------------------------------------------------------------- lies
+
+
+def test_a_wrong_length_is_no_proof(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """Where the server tells of fewer bytes than were sent, the content decides; without it the file is not there."""
+
+    async def one_less(request: Request) -> Any:
+        found = await request.carry_out()
+        if isinstance(found, os.stat_result):
+            found = asyncssh.SFTPAttrs.from_local(found)
+        if found.size:
+            found.size -= 1
+        return found
+
+    scripted_sftp.always("stat", one_less)
+    store = bench.opened(retry_attempts=2)
+    assert bench.put(store, "read", CONTENT).proof is Proof.CHECKSUM
+    scripted_sftp.always("read", DENIED)
+    with pytest.raises(StoreError, match="199999 bytes of the 200000") as caught:
+        bench.put(store, "key", CONTENT)
+    assert caught.value.code == "Truncated"
+    assert scripted_sftp.files() == {"read": CONTENT}
+
+
+def test_a_server_that_drops_bytes(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """A write that is confirmed and not done is found by the length, and the file is sent anew."""
+
+    async def swallow(request: Request) -> Any:
+        return len(request.arguments[2])
+
+    store = bench.opened()
+    bench.put(store, "before", b"x")
+    scripted_sftp.once("write", *[swallow] * 7)
+    bench.put(store, "key", CONTENT)
+    assert scripted_sftp.files()["key"] == CONTENT
+
+
+def test_other_bytes_are_found_by_reading_back(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """With more asked for than the length, what was stored is read back and compared."""
+
+    async def garble(request: Request) -> Any:
+        file, offset, data = request.arguments
+        return await request.carry_out(file, offset, bytes(len(data)))
+
+    scripted_sftp.always("write", garble)
+    with pytest.raises(StoreError, match="is not what was sent") as caught:
+        bench.put(bench.opened(retry_attempts=2), "key", CONTENT, minimum_proof=Proof.CHECKSUM)
+    assert caught.value.code == "BadDigest"
+    assert scripted_sftp.files() == {}
+
+
+def test_what_cannot_be_read_back_is_not_proven(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """A server that gives nothing back proves the length and no more, and the sentence says what to do."""
+    scripted_sftp.always("read", DENIED)
+    store = bench.opened()
+    with pytest.raises(ProofError, match="minimum_proof") as caught:
+        bench.put(store, "key", CONTENT, minimum_proof=Proof.CHECKSUM)
+    assert caught.value.code == "NotProven"
+    assert bench.put(store, "key", CONTENT).proof is Proof.SIZE
+
+
+def test_a_server_that_sends_more_than_it_was_asked_for(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """It costs the connection, and no memory."""
+
+    async def more(request: Request) -> Any:
+        return bytes(1_000_000)
+
+    scripted_sftp.always("read", more)
+    with pytest.raises(StoreError):
+        bench.put(bench.opened(retry_attempts=1), "key", CONTENT, minimum_proof=Proof.CHECKSUM)
+
+
+def test_a_listing_without_end(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """A directory that never ends holds up neither an upload nor an audit."""
+
+    async def without_end() -> Any:
+        number = 0
+        while True:
+            number += 1
+            yield asyncssh.SFTPName(f"{number:0200}".encode(), attrs=asyncssh.SFTPAttrs(size=1, permissions=0o100644))
+
+    scripted_sftp.always("scandir", lambda request: without_end())
+    store = bench.opened()
+    bench.put(store, "key", CONTENT)
+    inventory = store.inventory()
+    inventory.open()
+    with pytest.raises(CannotList, match="does not end"):
+        list(inventory.entries("", wanted=lambda: ""))
+    inventory.close()
+
+
+# ---------------------------------------------------------------------------------------------- names
+
+
+def test_a_server_that_folds_case(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """Where two names are one, the second file does not get it, not even with the same content or with overwrite."""
+    fold_names(scripted_sftp, bytes.lower)
+    store = bench.opened()
+    bench.put(store, "sample", CONTENT)
+    for options in ({}, {"on_conflict": OnConflict.OVERWRITE}):
+        with pytest.raises(KeyRefused, match="for a file of another name"):
+            bench.put(store, "SAMPLE", CONTENT, **options)
+    with pytest.raises(KeyRefused):
+        bench.put(store, "Sample", b"other", on_conflict=OnConflict.OVERWRITE)
+    assert scripted_sftp.files() == {"sample": CONTENT}
+
+
+def test_a_server_that_stores_under_other_names(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """A name that the server changes is found out where it can replace nothing, and the file stays here."""
+    fold_names(scripted_sftp, lambda path: path.replace(b" ", b"_"))
+    store = bench.opened()
+    bench.put(store, "a_b", b"older")
+    with pytest.raises(KeyRefused):
+        bench.put(store, "a b", CONTENT, on_conflict=OnConflict.OVERWRITE)
+    assert scripted_sftp.files() == {"a_b": b"older"}
+
+
+def fold_names(server: ScriptedSftpServer, change: Any) -> None:
+    """Let the server take names for others."""
+
+    async def changed(request: Request) -> Any:
+        arguments = [change(each) if isinstance(each, bytes) else each for each in request.arguments]
+        return await request.carry_out(*arguments)
+
+    for name in ("open", "stat", "lstat", "link", "rename", "posix_rename", "remove", "mkdir", "rmdir"):
+        server.always(name, changed)
+
+
+def test_a_file_that_comes_between_look_and_name(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """Another writer's file that appears right before the naming is not replaced."""
+
+    async def somebody_is_quicker(request: Request) -> Any:
+        (scripted_sftp.root / "key").write_bytes(b"somebody's")
+        return await request.carry_out()
+
+    store = bench.opened()
+    bench.put(store, "before", b"x")
+    scripted_sftp.once("link", somebody_is_quicker)
+    with pytest.raises(ConflictError):
+        bench.put(store, "key", CONTENT)
+    assert scripted_sftp.files() == {"before": b"x", "key": b"somebody's"}
+
+
+def test_directly_to_a_name_that_somebody_takes(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """Without temporary names the server creates the file only if it is not there; somebody's file stays."""
+
+    async def somebody_is_quicker(request: Request) -> Any:
+        (scripted_sftp.root / "key").write_bytes(b"somebody's")
+        return await request.carry_out()
+
+    store = bench.opened(temporary_names="none", retry_attempts=1)
+    bench.put(store, "before", b"x")
+    scripted_sftp.once("open", somebody_is_quicker)
+    with pytest.raises(StoreError):
+        bench.put(store, "key", CONTENT)
+    assert scripted_sftp.files() == {"before": b"x", "key": b"somebody's"}
