@@ -106,8 +106,7 @@ class ProftpdServer(Server):
             shutil.chown(self.root, owner.pw_uid, owner.pw_gid)
         passwd = self.directory / "passwd"
         passwd.touch(mode=0o600)
-        entry = (self.username, _crypt(self.password), owner.pw_uid, owner.pw_gid, "", self.root, "/bin/false")
-        passwd.write_text(":".join(map(str, entry)) + "\n")
+        passwd.write_text(password_entry(self.username, self.password, owner, self.root))
         configuration = self.directory / "proftpd.conf"
         configuration.write_text(
             _CONFIGURATION.format(
@@ -148,6 +147,12 @@ class ProftpdServer(Server):
                 if path.is_file():
                     found[str(path.relative_to(self.root))] = path.read_bytes()
         return found
+
+
+def password_entry(username: str, password: str, owner: pwd.struct_passwd, home: Path) -> str:
+    """Return the line of a user who is in truth another one, as a passwd file has it."""
+    entry = (username, _crypt(password), owner.pw_uid, owner.pw_gid, "", home, "/bin/false")
+    return ":".join(map(str, entry)) + "\n"
 
 
 def _crypt(password: str) -> str:

@@ -66,11 +66,16 @@ class Refused(Exception):
 
 
 class Lost(Exception):
-    """The connection is lost; ``data`` is whether it was a data connection that could not be opened."""
+    """The connection is lost.
 
-    def __init__(self, reason: str, *, data: bool = False) -> None:
+    :ivar data: whether it was a data connection that could not be opened.
+    :ivar is_for_now: whether it is how a server turns away one connection too many without a word.
+    """
+
+    def __init__(self, reason: str, *, data: bool = False, is_for_now: bool = False) -> None:
         self.reason = quoted(reason)
         self.data = data
+        self.is_for_now = is_for_now
         self.step = ""
         super().__init__(reason)
 

@@ -370,7 +370,7 @@ class FileServerStore(ABC, Generic[_Session]):
                     raise Lost("it was closed")
                 session.connect()
             except (Refused, Lost) as error:
-                if attempt == 2 or self._closed or not isinstance(error, Refused) or not error.is_for_now:
+                if attempt == 2 or self._closed or not error.is_for_now:
                     raise self._server.login_error(error) from None
                 time.sleep(self._jitter())
             else:

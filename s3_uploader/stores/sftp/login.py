@@ -197,7 +197,7 @@ def _credentials(settings: Settings) -> str:
 
 def reason_of(error: BaseException) -> str:
     """Why a connection is of no use, as the end of a sentence."""
-    if isinstance(error, asyncio.IncompleteReadError):
+    if isinstance(error, (asyncio.IncompleteReadError, asyncssh.ConnectionLost)):
         return "the server closed it"
     if isinstance(error, asyncssh.DisconnectError):
         return str(error.reason) or "the server closed it"

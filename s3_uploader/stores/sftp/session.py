@@ -330,7 +330,9 @@ class Session:
             refused = refusal(error, settings, client, trusted)
             if refused is not None:
                 raise refused from None
-            raise Lost(reason_of(error)) from None
+            # So many servers (`MaxStartups` of OpenSSH) part with one login too many.
+            hung_up = isinstance(error, (asyncssh.ConnectionLost, ConnectionResetError))
+            raise Lost(reason_of(error), is_for_now=hung_up) from None
         except BaseException:
             peer.close()
             raise
