@@ -17,11 +17,29 @@ from s3_uploader._version import __version__
 if TYPE_CHECKING:
     from s3_uploader import errors
     from s3_uploader.core.errors import UploaderError
-    from s3_uploader.core.model import RunReport
-    from s3_uploader.remote_store import RemoteStore, RemoteStoreError, S3Connection, S3Name, StorageError
+    from s3_uploader.core.model import Proof, Receipt, RunReport
+    from s3_uploader.remote_store import (
+        ObjectChanged,
+        ObjectExists,
+        ObjectInfo,
+        ObjectNotFound,
+        RemoteConnectionError,
+        RemoteStore,
+        RemoteStoreError,
+        S3Connection,
+        S3Name,
+        StorageError,
+    )
     from s3_uploader.service.embedded import process, upload_once
 
 __all__ = [
+    "ObjectChanged",
+    "ObjectExists",
+    "ObjectInfo",
+    "ObjectNotFound",
+    "Proof",
+    "Receipt",
+    "RemoteConnectionError",
     "RemoteStore",
     "RemoteStoreError",
     "RunReport",
@@ -36,8 +54,15 @@ __all__ = [
 ]
 
 _HOMES = {
+    "RemoteConnectionError": "remote_store",
+    "ObjectNotFound": "remote_store",
+    "ObjectInfo": "remote_store",
+    "ObjectExists": "remote_store",
+    "ObjectChanged": "remote_store",
     "RemoteStore": "remote_store",
     "RemoteStoreError": "remote_store",
+    "Proof": "core.model",
+    "Receipt": "core.model",
     "RunReport": "core.model",
     "S3Connection": "remote_store",
     "S3Name": "remote_store",

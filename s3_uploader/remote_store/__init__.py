@@ -14,18 +14,23 @@ read is verified, and a download appears under its name only when it is complete
 
 from __future__ import annotations
 
-from s3_uploader.remote_store.connection import S3Connection, S3Name
+from s3_uploader.remote_store.connection import S3Connection
 from s3_uploader.remote_store.errors import (
     ObjectChanged,
+    ObjectExists,
     ObjectNotFound,
     RemoteConnectionError,
     RemoteStoreError,
     StorageError,
 )
+from s3_uploader.remote_store.names import S3Name
+from s3_uploader.remote_store.objects import ObjectInfo
 from s3_uploader.remote_store.store import RemoteStore
 
 __all__ = [
     "ObjectChanged",
+    "ObjectExists",
+    "ObjectInfo",
     "ObjectNotFound",
     "RemoteConnectionError",
     "RemoteStore",

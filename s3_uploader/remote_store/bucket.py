@@ -24,7 +24,7 @@ from s3_uploader.stores.s3.client import NOTHING_EXPECTED, PendingRequest, S3Cli
 from s3_uploader.stores.s3.engines.base import Answer, Engine, EngineSettings, Request
 from s3_uploader.stores.s3.engines.choose import EngineName, make_engine
 from s3_uploader.stores.s3.probe import PlainProbe
-from s3_uploader.stores.s3.requests import ObjectHeaders
+from s3_uploader.stores.s3.requests import ObjectHeaders, encode_key
 from s3_uploader.stores.s3.upload import Context, ObjectUpload
 from s3_uploader.stores.threads import ByteBudget, ThreadPool, TimerThread
 
@@ -239,6 +239,23 @@ class Bucket:
         upload.context.caller.wake()
         if not self._turns.wait(waiter, time.monotonic() + _CLEAN_UP_SECONDS):
             upload.abandon()
+
+    def presign(self, key: str, *, method: str, seconds: int, headers: Mapping[str, str]) -> str:
+        """A URL with which anybody can make one request for so long; where the bucket is by now."""
+        from s3_uploader.stores.s3.engines.presign import presigned_url
+
+        try:
+            return presigned_url(
+                getattr(self.engine, "endpoint", self.access.endpoint),
+                self.access.credentials(),
+                method=method,
+                path=encode_key(key),
+                seconds=seconds,
+                now=time.time(),
+                headers=headers,
+            )
+        except StoreError as error:
+            raise from_store_error(error) from error
 
     def _interrupted(self, error: BaseException) -> None:
         """A signal, most likely, has ended a wait, and perhaps a step of the engine in its middle."""

@@ -7,14 +7,14 @@ import re
 import threading
 import weakref
 from contextlib import AbstractContextManager
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from s3_uploader.core.errors import StoreError
 from s3_uploader.core.text import without_passwords
 from s3_uploader.remote_store.local_files import Downloads
+from s3_uploader.remote_store.names import RemoteName, S3Name
 from s3_uploader.remote_store.translation import from_store_error
 from s3_uploader.stores.s3.credentials import Credentials
 from s3_uploader.stores.s3.engines.choose import EngineName
@@ -25,17 +25,6 @@ if TYPE_CHECKING:
     from s3_uploader.remote_store.bucket import Bucket, Shared
     from s3_uploader.remote_store.pool import Pool
     from s3_uploader.stores.s3.access import Access
-
-
-class S3Name(msgspec.Struct, frozen=True):
-    """The name of an object: a key, and a bucket unless it is the default one of the connection."""
-
-    key: str
-    bucket: str | None = None
-
-
-RemoteName: TypeAlias = "str | S3Name | PurePosixPath"
-"""A key, the pure path that a key can be written as, or a key with its bucket."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):

@@ -41,5 +41,17 @@ class ObjectNotFound(RemoteStoreError, FileNotFoundError):
         return RemoteStoreError.__str__(self)
 
 
+class ObjectExists(RemoteStoreError, FileExistsError):
+    """There is such an object already, and it was not to be replaced."""
+
+    def __init__(self, message: str, *, hint: str = "", status: int | None = None, code: str = "") -> None:
+        super().__init__(message, hint=hint, status=status, code=code)
+        self.filename: str | None = None
+
+    def __str__(self) -> str:
+        # OSError has a form of its own.
+        return RemoteStoreError.__str__(self)
+
+
 class ObjectChanged(RemoteStoreError):
     """The object was replaced while it was read."""

@@ -10,12 +10,26 @@ import secrets
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from s3_uploader.core.files import sync_directory, write_all
 
 LocalName: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 """The path of a local file, as ``open()`` takes it."""
+
+
+class Readable(Protocol):
+    """A file object that is read."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes; none at the end."""
+
+
+class Writable(Protocol):
+    """A file object that is written to."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take all of the bytes."""
 
 
 _MOST_NOTED = 4096

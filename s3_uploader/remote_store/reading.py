@@ -34,6 +34,7 @@ _FURTHER = frozenset((412, 416))
 
 Consume: TypeAlias = Callable[[bytes], object]
 Progress: TypeAlias = Callable[[int, int], object]
+"""Called with the bytes that are done and the bytes that there are."""
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,38 +1,47 @@
-"""The six methods of the object API, with the return values and the error rules of the package ``s3``."""
+"""The object API: its six oldest methods have the return values and the error rules of the package ``s3``."""
 
 from __future__ import annotations
 
 import functools
 import logging
 import os
+import threading
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from s3_uploader.core.errors import ConfigError, EngineUnavailable
 from s3_uploader.core.text import quoted, shown_name, without_passwords
 from s3_uploader.remote_store import headers as header_rules
-from s3_uploader.remote_store.connection import RemoteName, S3Connection
+from s3_uploader.remote_store.connection import S3Connection
 from s3_uploader.remote_store.errors import RemoteStoreError
 from s3_uploader.remote_store.local_files import LocalName
+from s3_uploader.remote_store.methods import Headers, ObjectMethods
+from s3_uploader.remote_store.names import RemoteName
+
+if TYPE_CHECKING:
+    from s3_uploader.remote_store.reading import Progress
 
 logger = logging.getLogger("s3_uploader.remote_store")
 
 _NOT_THERE = frozenset((404,))
 
 
-class RemoteStore:
+class RemoteStore(ObjectMethods):
     """Objects in S3.
 
     A name is a key, or an :class:`S3Name` where the bucket is not the default one. ``headers`` are sent along; those
-    that begin with ``x-amz-meta-`` are the object's metadata.
+    that begin with ``x-amz-meta-`` are the object's metadata. One store may be used by many threads.
 
-    There are two kinds of failure: the server says no, or there is no connection. Every method but :meth:`exists`
-    catches both, logs them to ``s3_uploader.remote_store`` and returns ``False``. What is wrong on this side is raised
-    as always: ``OSError`` for the local file, ``ValueError`` for a name without a bucket or a header that cannot be
-    sent.
+    There are two kinds of failure: the server says no, or there is no connection. The six methods of the package ``s3``
+    (:meth:`write`, :meth:`read`, :meth:`copy`, :meth:`update_metadata`, :meth:`delete`, :meth:`exists`) catch both, log
+    them to ``s3_uploader.remote_store`` and return ``False``, but for :meth:`exists`; :attr:`last_error` has the cause.
+    All others raise them, and so do these with ``raise_errors``. What is wrong on this side is raised as always:
+    ``OSError`` for the local file, ``ValueError`` for a name without a bucket or a header that cannot be sent.
 
     :param multipart_threshold: size in bytes above which a file is written in parts of ``part_size`` bytes.
     :param copy_threshold: size in bytes above which an object is copied in parts of ``copy_part_size`` bytes; S3 copies
         at most 5 GiB at once.
+    :param raise_errors: every failure is raised, none is returned.
     """
 
     def __init__(
@@ -43,12 +52,28 @@ class RemoteStore:
         part_size: int = 8 * 2**20,
         copy_threshold: int = 5 * 2**30,
         copy_part_size: int = 512 * 2**20,
+        raise_errors: bool = False,
     ) -> None:
-        self.connection = connection
-        self._multipart_threshold = multipart_threshold
-        self._part_size = part_size
+        super().__init__(connection, multipart_threshold=multipart_threshold, part_size=part_size)
         self._copy_threshold = copy_threshold
         self._copy_part_size = copy_part_size
+        self._raise_errors = raise_errors
+        self._last = _Last()
+
+    def __enter__(self) -> RemoteStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; what is asked afterwards opens them again."""
+        self.connection.close()
+
+    @property
+    def last_error(self) -> RemoteStoreError | None:
+        """Why the last of the six methods that this thread has called returned ``False``; ``None`` if it did not."""
+        return self._last.error
 
     @classmethod
     def from_yaml(cls, path: str | os.PathLike[str], *, section: str = "s3") -> RemoteStore:
@@ -79,34 +104,33 @@ class RemoteStore:
             raise ConfigError(os.fspath(path), [str(error)]) from None
 
     def write(
-        self, local_name: LocalName, remote_name: RemoteName, headers: Mapping[str, object] | None = None
+        self,
+        local_name: LocalName,
+        remote_name: RemoteName,
+        headers: Headers = None,
+        *,
+        progress: Progress | None = None,
     ) -> bool:
-        """Upload a file, and possibly set its metadata; ``True`` when the object is proven to hold its bytes."""
-        from s3_uploader.remote_store.writing import sendable, write_object
+        """Upload a file, and possibly set its metadata; ``True`` when the object is proven to hold its bytes.
+
+        :param progress: called on this thread with the bytes that the server has taken, and all that there are.
+        """
+        from s3_uploader.remote_store.writing import sendable
 
         name, key = self.connection.resolve(remote_name)
         sent = header_rules.normalised(headers)
-        self.connection.downloads.secure(name, key)
         with open(local_name, "rb", buffering=0) as file, sendable(file) as source:
+            return self._succeeds("write", name, key, lambda: self._write_source(name, key, source, sent, progress))
 
-            def upload() -> None:
-                with self.connection.bucket(name) as bucket:
-                    write_object(
-                        bucket,
-                        key,
-                        source,
-                        sent,
-                        multipart_threshold=self._multipart_threshold,
-                        part_size=self._part_size,
-                    )
-
-            return self._succeeds("write", name, key, upload)
-
-    def read(self, remote_name: RemoteName, local_name: LocalName) -> tuple[bool, dict[str, str]]:
+    def read(
+        self, remote_name: RemoteName, local_name: LocalName, *, progress: Progress | None = None
+    ) -> tuple[bool, dict[str, str]]:
         """Download an object; returns whether that worked, and the object's metadata.
 
         The file appears under its name only when it is complete; on failure what was there before is untouched. Before
         the same connection deletes or replaces the object, the file is brought to the disk.
+
+        :param progress: called on this thread with the bytes that have come, and all that there are.
         """
         from s3_uploader.remote_store.local_files import written_whole
         from s3_uploader.remote_store.reading import read_object
@@ -117,7 +141,7 @@ class RemoteStore:
         def download() -> None:
             made = functools.partial(self.connection.downloads.note, name, key)
             with self.connection.bucket(name) as bucket, written_whole(local_name, made=made) as consume:
-                metadata.update(header_rules.metadata_of(read_object(bucket, key, consume)))
+                metadata.update(header_rules.metadata_of(read_object(bucket, key, consume, progress=progress)))
 
         ok = self._succeeds("read", name, key, download)
         return ok, metadata if ok else {}
@@ -126,11 +150,15 @@ class RemoteStore:
         self,
         remote_source: RemoteName,
         remote_destination: RemoteName,
-        headers: Mapping[str, object] | None = None,
+        headers: Headers = None,
+        *,
+        progress: Progress | None = None,
     ) -> bool:
         """Copy an object. Without metadata in ``headers`` the copy has the metadata of the source.
 
         A copy onto itself updates the metadata; it keeps storage class, encryption and rights.
+
+        :param progress: called on this thread with the bytes that are copied, and all that there are.
         """
         from s3_uploader.remote_store.copying import copy_object
 
@@ -148,6 +176,7 @@ class RemoteStore:
                     sent,
                     threshold=self._copy_threshold,
                     part_size=self._copy_part_size,
+                    progress=progress,
                 )
 
         return self._succeeds("copy to", *target, copy)
@@ -188,10 +217,21 @@ class RemoteStore:
 
     def _succeeds(self, action: str, bucket: str, key: str, work: Callable[[], object]) -> bool:
         """Do the work; failures of the remote side are logged."""
+        self._last.error = None
         try:
             work()
         except RemoteStoreError as error:
+            if self._raise_errors:
+                raise
+            # Without what it holds on to: the frames of this call, files and bodies among them.
+            self._last.error = error.with_traceback(None)
             said = quoted(without_passwords(str(error)))
             logger.error("Failed to %s %s: %s", action, shown_name(f"{bucket}/{key}"), said)
             return False
         return True
+
+
+class _Last(threading.local):
+    """Of each thread: why its last call failed."""
+
+    error: RemoteStoreError | None = None

@@ -9,11 +9,42 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from s3_uploader.stores.base import Loop
 
 _LOOK_SECONDS = 0.25
+
+
+class CallAbandoned(Exception):
+    """Whoever wanted the result of a call does not want it any more."""
+
+
+class _Wanted(threading.local):
+    """Of each thread: set once nobody wants the result of its call any more."""
+
+    given_up: threading.Event | None = None
+
+
+_WANTED = _Wanted()
+
+
+@contextlib.contextmanager
+def until_given_up(given_up: threading.Event) -> Iterator[None]:
+    """Let what this thread does within end soon after the event is set, with :class:`CallAbandoned`."""
+    _WANTED.given_up = given_up
+    try:
+        yield
+    finally:
+        _WANTED.given_up = None
+
+
+def _look_whether_wanted() -> None:
+    given_up = _WANTED.given_up
+    if given_up is not None and given_up.is_set():
+        # What is done to clean up is wanted all the same.
+        _WANTED.given_up = None
+        raise CallAbandoned
 
 
 class Waiter:
@@ -84,6 +115,7 @@ class Turns:
                     waiter.sleep(seconds)
                 finally:
                     self._followers.pop(waiter, None)
+            _look_whether_wanted()
             if tick is not None:
                 tick()
         return True
@@ -107,6 +139,7 @@ class Turns:
                     # It has ended; who was waiting has been told, on whatever thread that was.
                     waiter.sleep(0.01)
                     return
+                _look_whether_wanted()
                 if tick is not None and not waiter.is_done:
                     tick()
         finally:

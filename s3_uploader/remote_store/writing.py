@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from typing import IO, TypeAlias
+from typing import BinaryIO
 
 from s3_uploader.core.errors import StoreError
 from s3_uploader.core.model import Receipt
 from s3_uploader.remote_store import headers as header_rules
 from s3_uploader.remote_store.bucket import Bucket
 from s3_uploader.remote_store.errors import RemoteStoreError
+from s3_uploader.remote_store.local_files import Readable
+from s3_uploader.remote_store.reading import Progress
 from s3_uploader.remote_store.translation import from_store_error
 from s3_uploader.remote_store.uploads import PlainMultipart, PlainSingle, multipart, single
 from s3_uploader.stores.base import Source
 from s3_uploader.stores.s3.checksums import md5_of, read_exactly
 
-Progress: TypeAlias = Callable[[int, int], object]
-"""Called with the bytes that are done and the bytes that there are."""
-
 _READ = 1 << 20
+_PLAIN = (io.FileIO, io.BufferedReader, io.BufferedRandom)
 
 
 @contextlib.contextmanager
-def sendable(file: IO[bytes]) -> Iterator[Source]:
+def sendable(file: BinaryIO | io.BufferedIOBase | io.RawIOBase) -> Iterator[Source]:
     """Descriptor and size of a file; what is no regular file is copied to a temporary one first."""
     try:
         status = os.fstat(file.fileno())
@@ -39,7 +39,28 @@ def sendable(file: IO[bytes]) -> Iterator[Source]:
         yield Source(file.fileno(), status.st_size)
         return
     with tempfile.TemporaryFile() as copy:
-        shutil.copyfileobj(file, copy, _READ)
+        while data := file.read(_READ):
+            copy.write(data)
+        copy.flush()
+        yield Source(copy.fileno(), os.fstat(copy.fileno()).st_size)
+
+
+@contextlib.contextmanager
+def whole_file(file: Readable) -> Iterator[Source]:
+    """What there is in an open file from its position on.
+
+    A plain file at its beginning is read where it is. Others are copied: the descriptor of a file that decompresses
+    leads to other bytes than it reads.
+    """
+    if isinstance(file, _PLAIN) and type(file) in _PLAIN and file.tell() == 0:
+        if file.writable():
+            file.flush()
+        with sendable(file) as source:
+            yield source
+        return
+    with tempfile.TemporaryFile() as copy:
+        while data := file.read(_READ):
+            copy.write(data)
         copy.flush()
         yield Source(copy.fileno(), os.fstat(copy.fileno()).st_size)
 

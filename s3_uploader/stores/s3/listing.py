@@ -82,7 +82,7 @@ class S3Inventory:
         after = self._start(prefix, wanted(), "")
         begun = self._begin(requests.list_objects(prefix, after=after))
         first = True
-        progress = _Progress()
+        progress = ListingProgress()
         while True:
             page = self._page(begun, first=first)
             first = False
@@ -224,7 +224,7 @@ def _elements(body: bytes) -> tuple[list[bytes], bytes]:
     return contents, b"".join(rest)
 
 
-class _Progress:
+class ListingProgress:
     """Whether a listing gets on from page to page."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from s3_uploader.core.errors import StoreError
 from s3_uploader.stores.listing import Entry
-from s3_uploader.stores.s3.listing import Page, _Progress, parse_iso, parse_page
+from s3_uploader.stores.s3.listing import ListingProgress, Page, parse_iso, parse_page
 
 LAST = b"<ListBucketResult><IsTruncated>false</IsTruncated>"
 
@@ -45,7 +45,7 @@ def test_a_time_that_is_none(text: str) -> None:
 
 def test_a_listing_that_goes_in_circles() -> None:
     """A token that repeats would be asked with for ever."""
-    progress = _Progress()
+    progress = ListingProgress()
     page = Page([Entry(key="a", size=1)], "token")
     progress.saw(page)
     with pytest.raises(StoreError, match="over and over"):
@@ -54,7 +54,7 @@ def test_a_listing_that_goes_in_circles() -> None:
 
 def test_a_listing_of_nothing_without_an_end() -> None:
     """Some empty pages are a server that filters; hundreds in a row are none."""
-    progress = _Progress()
+    progress = ListingProgress()
     for number in range(100):
         progress.saw(Page([], f"token-{number}"))
     with pytest.raises(StoreError, match="over and over"):

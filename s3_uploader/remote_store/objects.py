@@ -1,0 +1,100 @@
+"""What is known of an object: where it is, how long it is, when it was written; and the objects of a bucket."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+
+from s3_uploader.core.errors import StoreError
+from s3_uploader.remote_store.bucket import Bucket
+from s3_uploader.remote_store.errors import RemoteStoreError
+from s3_uploader.remote_store.headers import metadata_of
+from s3_uploader.remote_store.names import S3Name
+from s3_uploader.remote_store.reading import path_of
+from s3_uploader.remote_store.translation import from_store_error
+from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3.checksums import clean_etag
+from s3_uploader.stores.s3.errors import parse_http_date
+
+
+class ObjectInfo(S3Name, frozen=True, kw_only=True):
+    """What is known of one object; a name too, so that it can be given to every method that takes one.
+
+    :param size: in bytes.
+    :param etag: without its quotes.
+    :param modified: when it was written, in UTC; ``None`` if the server does not say so.
+    :param metadata: the headers that begin with ``x-amz-meta-``; a listing does not tell them.
+    :param content_type: empty in a listing.
+    """
+
+    size: int
+    etag: str = ""
+    modified: datetime.datetime | None = None
+    version_id: str = ""
+    content_type: str = ""
+    metadata: Mapping[str, str] = {}
+
+
+def look(bucket: Bucket, key: str) -> ObjectInfo:
+    """Ask for what is known of an object.
+
+    :raises ObjectNotFound: if there is none.
+    :raises RemoteStoreError: if the server says neither yes nor no.
+    """
+    headers = bucket.ask(requests.head_object(key, path_of(key), checksums=False)).headers
+    length = headers.get("content-length", "")
+    if not (length.isascii() and length.isdigit() and len(length) < 19):
+        raise RemoteStoreError("The server does not say how long the object is.", code="InvalidAnswer")
+    return ObjectInfo(
+        key=key,
+        bucket=bucket.name,
+        size=int(length),
+        etag=clean_etag(headers.get("etag", "")),
+        modified=_time(parse_http_date(headers.get("last-modified", ""))),
+        version_id=headers.get("x-amz-version-id", ""),
+        content_type=headers.get("content-type", ""),
+        metadata=metadata_of(headers),
+    )
+
+
+def pages(
+    lease: Callable[[], AbstractContextManager[Bucket]], prefix: str, *, after: str
+) -> Iterator[list[ObjectInfo]]:
+    """The objects of a bucket, page by page, each asked for when it is wanted.
+
+    :param lease: has the bucket open for as long as it is used.
+    :raises RemoteStoreError: if they cannot be listed, or the listing does not get on.
+    """
+    from s3_uploader.stores.s3.listing import ListingProgress, parse_page
+
+    progress = ListingProgress()
+    token = ""
+    while True:
+        with lease() as bucket:
+            name = bucket.name
+            answer = bucket.ask(requests.list_objects(prefix, token=token, after="" if token else after))
+        try:
+            page = parse_page(answer.body)
+            progress.saw(page)
+        except StoreError as error:
+            raise from_store_error(error, status=answer.status) from error
+        yield [
+            ObjectInfo(
+                key=entry.key,
+                bucket=name,
+                size=entry.size,
+                etag=entry.etag,
+                modified=_time(entry.modified),
+            )
+            for entry in page.entries
+            # A server that knows no start-after begins at the beginning.
+            if not after or entry.key > after
+        ]
+        token = page.token
+        if not token:
+            return
+
+
+def _time(seconds: float | None) -> datetime.datetime | None:
+    return None if seconds is None else datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)

@@ -1,0 +1,224 @@
+"""Objects as files: read by ranges, with ``seek``; written by streams whose object is there after a clean close."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Callable
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any
+
+from s3_uploader.core.model import Receipt
+from s3_uploader.remote_store.reading import PIECE, Opened
+from s3_uploader.remote_store.verification import Verification, has_proof
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+_FIRST_READ = 256 * 1024
+_IN_MEMORY = 8 * 2**20
+BUFFER = 128 * 1024
+
+
+class ObjectReader(io.RawIOBase):
+    """An object that is read where it is, as long as it is the same. Use it on one thread at a time.
+
+    Pieces grow while it is read on and on. Whoever reads it from its beginning to its end has it verified.
+
+    :param fetch: returns so many bytes from a position.
+    """
+
+    def __init__(self, opened: Opened, fetch: Callable[[int, int], bytes], *, name: str, etag_counts: bool) -> None:
+        super().__init__()
+        self.name = name
+        self.size = opened.size
+        self._fetch = fetch
+        self._position = 0
+        self._piece = opened.data
+        self._piece_first = 0
+        self._next_size = _FIRST_READ
+        counts = has_proof(opened.headers, etag_counts=etag_counts)
+        self._verification = Verification(opened.headers, etag_counts=etag_counts) if counts else None
+        self._verified = 0
+        self._note_piece()
+
+    def readable(self) -> bool:
+        """It is there to be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Every byte can be asked for."""
+        return True
+
+    def tell(self) -> int:
+        """The position in bytes."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a position; nothing is read for that."""
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}.get(whence)
+        if base is None:
+            raise ValueError(f"invalid whence: {whence}")
+        if base + offset < 0:
+            raise ValueError(f"negative seek position {base + offset}")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Read into ``buffer``.
+
+        :raises RemoteStoreError: if the object was replaced, or has other bytes than the server says.
+        """
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        view = memoryview(buffer).cast("B")
+        if not len(view) or self._position >= self.size:
+            return 0
+        offset = self._position - self._piece_first
+        if not 0 <= offset < len(self._piece):
+            self._read_piece(len(view))
+            offset = 0
+        data = memoryview(self._piece)[offset : offset + len(view)]
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def _read_piece(self, wanted: int) -> None:
+        goes_on = self._position == self._piece_first + len(self._piece)
+        self._next_size = min(self._next_size * 2, PIECE) if goes_on else _FIRST_READ
+        count = min(max(wanted, self._next_size), PIECE, self.size - self._position)
+        self._piece = self._fetch(self._position, count)
+        self._piece_first = self._position
+        self._note_piece()
+
+    def _note_piece(self) -> None:
+        """Digest what comes in order."""
+        if self._verification is None or self._piece_first != self._verified:
+            return
+        self._verification.update(self._piece)
+        self._verified += len(self._piece)
+        if self._verified == self.size:
+            verification, self._verification = self._verification, None
+            verification.conclude()
+
+
+class ObjectWriter(io.BufferedIOBase):
+    """A stream whose bytes become an object when it is closed, and only then. After an exception there is none.
+
+    Until then they are kept in memory, and beyond some MiB in a temporary file (``TMPDIR``).
+
+    :param store: makes the object of the bytes or of the file that holds them.
+    """
+
+    def __init__(self, store: Callable[[bytes | IO[bytes]], Receipt], *, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self._store = store
+        self._kept: IO[bytes] = io.BytesIO()
+        self._in_memory = True
+        self.receipt: Receipt | None = None
+        """What the server has said, after it was closed."""
+
+    def writable(self) -> bool:
+        """It is there to be written."""
+        return True
+
+    def tell(self) -> int:
+        """How many bytes were written."""
+        return self._open().tell()
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Take bytes."""
+        kept = self._open()
+        view = memoryview(data).cast("B")
+        if self._in_memory and kept.tell() + len(view) > _IN_MEMORY:
+            kept = self._move_to_disk(kept)
+        kept.write(view)
+        return len(view)
+
+    def close(self) -> None:
+        """Write the object.
+
+        :raises RemoteStoreError: if it is not there, or not proven.
+        """
+        if self.closed:
+            return
+        kept = self._kept
+        super().close()
+        with kept:
+            if isinstance(kept, io.BytesIO):
+                self.receipt = self._store(kept.getvalue())
+            else:
+                kept.flush()
+                kept.seek(0)
+                self.receipt = self._store(kept)
+
+    def abort(self) -> None:
+        """Throw away what was written; there will be no object, and what was there stays."""
+        if not self.closed:
+            super().close()
+            self._kept.close()
+
+    def __enter__(self) -> ObjectWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def __del__(self) -> None:
+        # Forgotten is not closed.
+        self.abort()
+
+    def _open(self) -> IO[bytes]:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        return self._kept
+
+    def _move_to_disk(self, kept: IO[bytes]) -> IO[bytes]:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - it is the stream's own from here on.
+        assert isinstance(kept, io.BytesIO)
+        with kept.getbuffer() as view:
+            file.write(view)
+        kept.close()
+        self._kept, self._in_memory = file, False
+        return file
+
+
+class TextObjectWriter(io.TextIOWrapper):
+    """The same for text."""
+
+    def __init__(self, writer: ObjectWriter, **settings: Any) -> None:
+        super().__init__(writer, **settings)
+        self._writer = writer
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """What the server has said, after it was closed."""
+        return self._writer.receipt
+
+    def abort(self) -> None:
+        """Throw away what was written."""
+        self._writer.abort()
+
+    def __enter__(self) -> TextObjectWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def __del__(self) -> None:
+        # Forgotten is not closed.
+        self.abort()

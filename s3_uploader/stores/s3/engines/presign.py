@@ -1,0 +1,60 @@
+"""URLs that are signed beforehand, so that whoever has one can make that one request for a while.
+
+Reference: "Authenticating Requests: Using Query Parameters (AWS Signature Version 4)" in the Amazon S3 API reference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from s3_uploader.stores.s3.credentials import Credentials
+from s3_uploader.stores.s3.endpoint import Endpoint
+from s3_uploader.stores.s3.engines.base import UNSIGNED_PAYLOAD
+
+LONGEST_SECONDS = 7 * 24 * 3600
+
+
+def presigned_url(
+    endpoint: Endpoint,
+    credentials: Credentials,
+    *,
+    method: str,
+    path: str,
+    seconds: int,
+    now: float,
+    headers: Mapping[str, str] | None = None,
+) -> str:
+    """The URL.
+
+    :param path: the key, percent-encoded.
+    :param seconds: so long it holds from ``now`` on, seconds since the epoch.
+    :param headers: names in lower case; whoever makes the request has to send them just so.
+    """
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+    scope = f"{stamp[:8]}/{endpoint.region}/s3/aws4_request"
+    signed = {"host": endpoint.host_header, **(headers or {})}
+    names = ";".join(sorted(signed))
+    parameters = {
+        "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
+        "X-Amz-Credential": f"{credentials.access_key}/{scope}",
+        "X-Amz-Date": stamp,
+        "X-Amz-Expires": str(seconds),
+        "X-Amz-SignedHeaders": names,
+    }
+    if credentials.token:
+        parameters["X-Amz-Security-Token"] = credentials.token
+    query = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in sorted(parameters.items()))
+    target = f"{endpoint.path}/{path}"
+    lines = "".join(f"{name}:{' '.join(signed[name].split())}\n" for name in sorted(signed))
+    canonical = f"{method}\n{target}\n{query}\n{lines}\n{names}\n{UNSIGNED_PAYLOAD}"
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    key = f"AWS4{credentials.secret_key}".encode()
+    for part in (stamp[:8], endpoint.region, "s3", "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    signature = hmac.digest(key, f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}".encode(), "sha256").hex()
+    scheme = "https" if endpoint.tls else "http"
+    return f"{scheme}://{endpoint.host_header}{target}?{query}&X-Amz-Signature={signature}"
