@@ -135,7 +135,7 @@ class TestSftpOnOpenssh(InventoryContract):
         root.mkdir()
 
         def new_store() -> SftpStore:
-            return SftpStore(**{**server.settings(), "path": f"{server.path}/listed"})
+            return SftpStore(**{**server.settings(), "path": f"{server.path}/listed"})  # type: ignore[arg-type]
 
         yield Place(new_store=new_store, new_inventory=lambda: new_store().inventory())
         shutil.rmtree(root)
