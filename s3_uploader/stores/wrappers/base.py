@@ -48,7 +48,8 @@ class LazyStore:
         self, key: str, source: Source, *, options: PutOptions, deadline: float, replaces: str = ""
     ) -> Future[Receipt]:
         """See :meth:`Store.put`."""
-        return self._made().put(key, source, options=options, deadline=deadline, replaces=replaces)
+        store = self._store or self._made()
+        return store.put(key, source, options=options, deadline=deadline, replaces=replaces)
 
     def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
         """See :meth:`Store.confirm`."""

@@ -129,7 +129,8 @@ class Connection(ConnectingSocket):
             if SENDING not in TRANSITIONS[self.state]:
                 raise illegal(self.state, SENDING)
             self.state = SENDING
-            self._parser = AnswerParser(to_head=exchange.to_head, limit=exchange.limit)
+            request = exchange.request
+            self._parser = AnswerParser(to_head=request.method == "HEAD", limit=request.answer_limit)
             body = exchange.body
             self._owed = 0
             self._left = -1

@@ -25,16 +25,14 @@ class Exchange:
     """One request under way; a :class:`~s3_uploader.stores.s3.engines.base.Sending`."""
 
     __slots__ = (
-        "_engine", "allowance", "body", "connection", "done", "finished", "head", "limit", "repeated", "to_head"
+        "_engine", "body", "connection", "done", "finished", "head", "repeated", "request"
     )  # fmt: skip
 
     def __init__(self, engine: Cancels, request: Request, head: bytes, done: Done) -> None:
         self._engine = engine
         self.head = head
         self.body = request.body
-        self.to_head = request.method == "HEAD"
-        self.limit = request.answer_limit
-        self.allowance = request.allowance_seconds
+        self.request = request
         self.done = done
         self.connection: Carrier | None = None
         self.finished = False

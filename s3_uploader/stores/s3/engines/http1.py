@@ -33,7 +33,9 @@ class InvalidAnswer(Exception):
 
 def request_head(method: str, target: str, headers: dict[str, str]) -> bytes:
     """The head of a request, its empty line included."""
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    lines = ""
+    for name, value in headers.items():
+        lines += f"{name}: {value}\r\n"
     return f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode()
 
 
@@ -110,7 +112,7 @@ class AnswerParser:
             data = self._buffer + data
             self._buffer = b""
         while self._mode != "done":
-            after = self._step(data, position)
+            after = self._read_head(data, position) if self._mode == "head" else self._step(data, position)
             if after < 0:
                 break
             position = after
@@ -129,8 +131,6 @@ class AnswerParser:
     def _step(self, data: bytes, position: int) -> int:
         """Take one thing out of the bytes; returns where the next one begins, or -1 if more bytes are needed."""
         mode = self._mode
-        if mode == "head":
-            return self._read_head(data, position)
         if position >= len(data):
             return -1
         if mode == "length":

@@ -59,12 +59,16 @@ class EventLoop:
         self._selector: selectors.BaseSelector | None = None
         self._calls: collections.deque[Callable[[], None]] = collections.deque()
         self._awake = False
+        self._is_hurried = False
+        """Something was left by the caller who runs the loop: his next turn does not wait."""
         self._thread: threading.Thread | None = None
         self._turning = threading.RLock()
         """Held by the thread that runs the loop at the moment."""
         self._returned = threading.Event()
         """Set while the loop is not lent."""
         self._returned.set()
+        self._lender = 0
+        """The thread that has taken the loop over, if one has."""
         self._turned_at = 0.0
         self._pause = LONGEST_WAIT
         self._stopped = False
@@ -95,6 +99,13 @@ class EventLoop:
         self._calls.append(function)
         if self._stopped:
             self._make_calls()
+        else:
+            self.wake()
+
+    def hurry(self) -> None:
+        """Have what was left for the loop looked at: at once, or in the next turn of a caller who runs it himself."""
+        if self._lender == threading.get_ident():
+            self._is_hurried = True
         else:
             self.wake()
 
@@ -132,6 +143,7 @@ class EventLoop:
         """See :class:`~s3_uploader.stores.base.Loop`."""
         self._turned_at = time.monotonic()
         if not self.closed:
+            self._lender = threading.get_ident()
             self._returned.clear()
 
     def turn(self, timeout: float) -> bool:
@@ -153,7 +165,9 @@ class EventLoop:
 
     def hand_back(self) -> None:
         """See :class:`~s3_uploader.stores.base.Loop`."""
+        self._lender = 0
         self._returned.set()
+        self.wake()
 
     # On the thread that runs it.
 
@@ -178,7 +192,9 @@ class EventLoop:
     def _turn(self, timeout: float) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait for events and deal with them; returns them."""
         assert self._selector is not None
-        ready = self._selector.select(timeout)
+        ready = self._selector.select(0.0 if self._is_hurried else timeout)
+        # Only now: whoever finds it still set has left something that is looked at in this turn.
+        self._is_hurried = False
         now = time.monotonic()
         self.turner = threading.get_ident()
         try:

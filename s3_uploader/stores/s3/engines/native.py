@@ -143,7 +143,7 @@ class NativeEngine:
                 failure = Failure(TransportFailure.RESOURCES, problem)
             else:
                 self._pending.append(exchange)
-                events.wake()
+                events.hurry()
                 return
         exchange.finish(failure)
 
@@ -226,9 +226,9 @@ class NativeEngine:
             self._could_not_connect(connection, failure)
 
     def connected(self, connection: Connection, now: float) -> None:
-        """A connection is ready for its first request."""
+        """A connection is ready for its first request, which it gets at the end of the turn."""
         self._connecting -= 1
-        self._pass_on(connection, now)
+        self._idle.append(connection)
 
     def _could_not_connect(self, connection: Connection, failure: Failure) -> None:
         self._connecting -= 1
@@ -354,7 +354,7 @@ class NativeEngine:
             connection.progress_at = now
             return
         exchange = connection.exchange
-        if exchange is not None and silent > self._silence + exchange.allowance:
+        if exchange is not None and silent > self._silence + exchange.request.allowance_seconds:
             dropped = self._drop(connection)
             if dropped is not None:
                 dropped.finish(Failure(TransportFailure.TIMEOUT, f"for {silent:.0f} s"))

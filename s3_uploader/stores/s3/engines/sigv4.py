@@ -53,28 +53,32 @@ class Signer:
         if credentials.token:
             headers["x-amz-security-token"] = credentials.token
         names, signed = _signed_names(tuple(headers))
-        lines = "\n".join([f"{name}:{headers[name]}" for name in names])
+        lines = ""
+        for name in names:
+            lines += f"{name}:{headers[name]}\n"
+        lines = lines[:-1]
         if "  " in lines or ": " in lines or " \n" in lines or lines[-1] == " " or "\t" in lines:
             lines = "\n".join([f"{name}:{' '.join(headers[name].split())}" for name in names])
         canonical = f"{method}\n{path}\n{query}\n{lines}\n\n{signed}\n{payload_hash}"
         region = self.region
         scope = f"{date[:8]}/{region}/s3/aws4_request"
         to_sign = f"AWS4-HMAC-SHA256\n{date}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-        signature = hmac.digest(self._signing_key(credentials, date[:8], region), to_sign.encode(), "sha256").hex()
+        known = self._key
+        if known[0] is not credentials or known[1] != date[:8] or known[2] != region:
+            known = self._new_key(credentials, date[:8], region)
+        signature = hmac.digest(known[3], to_sign.encode(), "sha256").hex()
         headers["authorization"] = (
             f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "
             f"SignedHeaders={signed}, Signature={signature}"
         )
 
-    def _signing_key(self, credentials: Credentials, day: str, region: str) -> bytes:
-        known = self._key
-        if known[0] is credentials and known[1] == day and known[2] == region:
-            return known[3]
+    def _new_key(self, credentials: Credentials, day: str, region: str) -> tuple[Credentials, str, str, bytes]:
+        """The key that signs with these credentials on that day, kept for the requests to come."""
         key = f"AWS4{credentials.secret_key}".encode()
         for part in (day, region, "s3", "aws4_request"):
             key = hmac.digest(key, part.encode(), "sha256")
-        self._key = (credentials, day, region, key)
-        return key
+        made = self._key = (credentials, day, region, key)
+        return made
 
 
 @functools.lru_cache(maxsize=64)
@@ -94,6 +98,7 @@ class SignedRequests:
         from s3_uploader._version import __version__
 
         self.endpoint: Endpoint = access.endpoint
+        self._host = access.endpoint.host_header
         self._signer = Signer(region=access.endpoint.region, credentials=access.credentials, wall_clock=wall_clock)
         self._agent = f"s3_uploader/{__version__}"
 
@@ -109,7 +114,7 @@ class SignedRequests:
             from urllib.parse import quote
 
             query = "&".join(f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in request.query)
-        headers = {"host": endpoint.host_header, **request.headers}
+        headers = {"host": self._host, **request.headers}
         self._signer.sign(
             method=request.method, path=path, query=query, headers=headers, payload_hash=request.payload_hash
         )
@@ -144,4 +149,5 @@ class SignedRequests:
         )
         self._signer.region = region
         self.endpoint = msgspec.structs.replace(moved, proxy=endpoint.proxy)
+        self._host = self.endpoint.host_header
         return True

@@ -23,3 +23,23 @@ def test_a_connection_that_the_selector_has_dropped_can_be_closed() -> None:
         assert connection.events == 0
         loop.watch(connection, selectors.EVENT_READ)
         assert selector.get_key(ours).data is connection
+
+
+def test_what_its_caller_leaves_waits_for_no_event() -> None:
+    """Whoever runs the loop himself need not be woken, and his next turn comes to what he has left without a wait."""
+    turns: list[float] = []
+
+    def work(now: float) -> float:
+        turns.append(now)
+        return 30.0
+
+    loop = EventLoop(work=work, shut_down=lambda: None)
+    loop.open()
+    loop.take_over()
+    assert loop.turn(0.0)
+    loop.hurry()
+    assert loop.turn(30.0)
+    loop.hand_back()
+    loop.close(timeout=1)
+    assert len(turns) == 2
+    assert turns[1] - turns[0] < 20
