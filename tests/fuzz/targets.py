@@ -15,7 +15,7 @@ from s3_uploader.config.overrides import lay_over, of_command_line, of_environme
 from s3_uploader.core.errors import ConfigError, StateError, StoreError
 from s3_uploader.core.model import Candidate
 from s3_uploader.ledger import columns
-from s3_uploader.spool.layouts.base import Found, Globs
+from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Globs
 from s3_uploader.spool.layouts.dated import DatedLayout, epoch_function
 from s3_uploader.stores.ftp import entries, replies
 from s3_uploader.stores.s3 import errors
@@ -141,6 +141,7 @@ def dated_path(data: bytes) -> None:
     for layout in _LAYOUTS:
         found: list[Found] = list(layout.scan(spool, lambda *_: None))
         for each in found:
+            assert isinstance(each, (Candidate, EmptyDirectory)), "without shares there is nothing to pass over"
             names = each.directory if isinstance(each, Candidate) else each.names
             for depth in range(1, len(names) + 1):
                 layout.may_prune(names[:depth], now=1.7e9, child=names[: depth + 1] or None, mtime=1.6e9)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader.core.model import Left
-from s3_uploader.spool.layouts.base import EmptyDirectory, Globs
+from s3_uploader.core.model import Candidate, Left
+from s3_uploader.spool.layouts.base import Globs
 from s3_uploader.spool.layouts.tree import TreeLayout
 from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.removal import Detached, remove_taken, take
@@ -98,7 +98,7 @@ def test_a_producer_that_never_rests(tmp_path: Path, kind: str) -> None:
     def ship_all() -> None:
         private = {taken.private for _, _, _, taken in pending}
         for found in layout.scan(root, lambda *_: None):
-            assert not isinstance(found, EmptyDirectory)
+            assert isinstance(found, Candidate)
             if found.name in private:
                 continue
             file = open_candidate(root, found)

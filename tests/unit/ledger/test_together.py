@@ -109,8 +109,8 @@ def test_a_survey(path: str, write: Write) -> None:
     for share in ("0/2", "1/2"):
         ledger = write(share)
         ledger.finish_run(begin(ledger), report(failed=1), failures={FailureBucket(5, "Slow", "den"): 2})
-    with together(path) as ledger:
-        survey = ledger.survey(since=0.0)
+    with together(path) as all_of_them:
+        survey = all_of_them.survey(since=0.0)
         rows = list(survey.deliveries())
         assert [row[0] - NOW for row in rows] == [0, 1, 2, 3]
         assert [row.path for row in survey.files([rows[3][1], rows[0][1], rows[2][1]])] == ["3", "0", "2"]
@@ -142,14 +142,14 @@ def test_what_was_noted_of_files(path: str, write: Write) -> None:
         ledger.remember("sightings", f'{{"{number}": [1]}}', now=NOW)
         ledger.remember("seen:files", '{"strangers": {"files": 2, "old": 1}}', now=NOW)
         ledger.remember("plain", f"text {number}", now=NOW)
-    with together(path) as ledger:
-        assert ledger.remembers("0", PRINT)
-        assert ledger.remembers("1", PRINT)
-        assert not ledger.remembers("2", PRINT)
-        assert ledger.recall("sightings", now=NOW) == '{"0":[1],"1":[1]}'
-        assert ledger.recall("plain", now=NOW) == "text 1"
-        assert ledger.recall("nothing", now=NOW) is None
-        assert ledger.endpoint_memory(prefix="seen:").get("files") == '{"strangers":{"files":4,"old":1}}'
+    with together(path) as all_of_them:
+        assert all_of_them.remembers("0", PRINT)
+        assert all_of_them.remembers("1", PRINT)
+        assert not all_of_them.remembers("2", PRINT)
+        assert all_of_them.recall("sightings", now=NOW) == '{"0":[1],"1":[1]}'
+        assert all_of_them.recall("plain", now=NOW) == "text 1"
+        assert all_of_them.recall("nothing", now=NOW) is None
+        assert all_of_them.endpoint_memory(prefix="seen:").get("files") == '{"strangers":{"files":4,"old":1}}'
 
 
 def test_only_the_division_that_ran_last_knows_what_fails(path: str, write: Write) -> None:

@@ -103,11 +103,11 @@ def test_a_look_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """What cannot be told is not taken for a disk of its own, which would be remembered; nor is it forgotten."""
     here = Directory("base_dir", str(tmp_path), None)
     known = KnownMounts(str(tmp_path))
-    real, asked = mounts.mount_of, []
+    asked: list[int] = []
 
     def fails_for_the_root(descriptor: int, *, close: bool = False) -> Mount | None:
         asked.append(descriptor)
-        return None if close else real(descriptor)
+        return None if close else mount_of(descriptor)
 
     monkeypatch.setattr(mounts, "mount_of", fails_for_the_root)
     known.note(known.verify([here]))

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3_uploader.stores.ftp.entries import Listed, parse_listed
+from s3_uploader.stores.file_servers.base import Listed
+from s3_uploader.stores.ftp.entries import parse_listed
 
 
 @pytest.mark.parametrize(

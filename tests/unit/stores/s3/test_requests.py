@@ -72,25 +72,6 @@ def test_metadata_that_no_header_can_carry_is_an_error() -> None:
         assert caught.value.scope is Scope.DESTINATION
 
 
-@pytest.mark.parametrize(
-    ("key", "kind"),
-    [
-        ("a/b.json", "application/json"),
-        ("a/b.JPG", "image/jpeg"),
-        ("a/b.dat", "application/octet-stream"),
-        ("a/b", "application/octet-stream"),
-        ("a/b.tar.gz", "application/octet-stream"),
-        ("a/.json", "application/octet-stream"),
-        (".json", "application/octet-stream"),
-        ("a/..json", "application/octet-stream"),
-        ("a.json/b", "application/octet-stream"),
-    ],
-)
-def test_a_content_type_is_guessed_from_the_ending(key: str, kind: str) -> None:
-    """What the ending does not tell is application/octet-stream."""
-    assert requests.content_type_of(key) == kind
-
-
 @given(st.integers(1, 5 * 2**40))
 def test_parts_are_never_more_than_ten_thousand(size: int) -> None:
     """The part size grows with the file where it must."""
