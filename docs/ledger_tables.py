@@ -6,7 +6,7 @@ import re
 import sqlite3
 from pathlib import Path
 
-from s3_uploader.ledger.schema import MIGRATIONS
+from s3_uploader.ledger.schema import ADDED_COLUMNS, MIGRATIONS
 
 PAGE = Path(__file__).parent / "reference" / "ledger.md"
 BLOCK = re.compile(r"(<!-- table ([a-z_]+) -->\n)(.*?)(<!-- end -->\n)", re.DOTALL)
@@ -19,6 +19,8 @@ def columns() -> dict[str, list[tuple[str, str]]]:
         for step in MIGRATIONS:
             for statement in step:
                 connection.execute(statement)
+        for name, column, declaration in ADDED_COLUMNS:
+            connection.execute(f"ALTER TABLE {name} ADD COLUMN {column} {declaration}")
         names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY rowid").fetchall()
         return {
             table: [

@@ -15,6 +15,7 @@ from s3_uploader.core.control import Clock, ScanTrigger, StopRequest
 from s3_uploader.core.errors import ConflictError, ObjectGone, Scope, StateError, StoreError, UploadCancelled
 from s3_uploader.core.events import Event
 from s3_uploader.core.model import Candidate, Finding, Fingerprint, Left, OnConflict, Proof, Receipt, RunReport
+from s3_uploader.core.origins import Origin
 from s3_uploader.ledger.rows import FailingRow, ShippedRow
 from s3_uploader.run.admission import Admission
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
@@ -294,12 +295,18 @@ class FakeStore:
 
 
 def failing(
-    code: str = "Broken", *, retryable: bool = False, scope: Scope = Scope.FILE, hint: str = ""
+    code: str = "Broken",
+    *,
+    retryable: bool = False,
+    scope: Scope = Scope.FILE,
+    hint: str = "",
+    origin: Origin | None = None,
 ) -> Callable[[FakeStore, Put], None]:
     """A fault: nothing is stored and the upload fails."""
 
     def fault(store: FakeStore, asked: Put) -> None:
-        asked.future.set_exception(StoreError(code, code=code, retryable=retryable, scope=scope, hint=hint))
+        error = StoreError(code, code=code, retryable=retryable, scope=scope, hint=hint, origin=origin)
+        asked.future.set_exception(error)
 
     return fault
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from s3_uploader.core.model import Problem
+from s3_uploader.core.origins import Origin
 from s3_uploader.health.observations import Observations
 from s3_uploader.ledger.rows import FailingGroup, RunRow
 
@@ -54,8 +55,15 @@ def only(found: tuple[Problem, ...]) -> Problem:
     return problem
 
 
-def abandoned(ago: float, code: str, **changes: Any) -> RunRow:
+def abandoned(ago: float, origin: Origin, **changes: Any) -> RunRow:
     """A run that the destination ended."""
     return run_row(
-        ago, **{"exit_code": 3, "ended_by": "destination unusable", "code": code, "message": f"({code})", **changes}
+        ago,
+        **{
+            "exit_code": 3,
+            "ended_by": "destination unusable",
+            "origin": origin.value,
+            "message": f"({origin.value})",
+            **changes,
+        },
     )

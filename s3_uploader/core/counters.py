@@ -122,6 +122,7 @@ class RunCounters:
         duration: float,
         message: str = "",
         code: str = "",
+        origin: str = "",
         signal_number: int | None = None,
     ) -> RunReport:
         """The counts as the report of a run that ended so."""
@@ -145,6 +146,7 @@ class RunCounters:
             message=message,
             waiting=dict(self.waiting),
             code=code,
+            origin=origin,
         )
 
 

@@ -16,8 +16,11 @@ from __future__ import annotations
 
 import enum
 
+from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import with_hint, without_passwords
 
+DEADLINE_EXCEEDED = "DeadlineExceeded"
+"""The code of an upload that was not done in time."""
 SIMULATED = "(simulated)"
 """Stands in the message of every error that is made up for a rehearsal."""
 
@@ -117,6 +120,8 @@ class StoreError(UploaderError):
     :param retryable: the same request may succeed a moment later.
     :param scope: whether every other file would meet the same error.
     :param retry_after: seconds that the destination asked us to wait, if it did.
+    :param origin: what it comes from; if it is not given, the file, or where every file would meet it a destination
+        that is out of reach.
     """
 
     def __init__(
@@ -128,12 +133,19 @@ class StoreError(UploaderError):
         scope: Scope = Scope.FILE,
         hint: str = "",
         retry_after: float | None = None,
+        origin: Origin | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
+        self.origin = origin or (Origin.UNREACHABLE if scope is Scope.DESTINATION else Origin.FILE)
         self.code = code
         self.retryable = retryable
         self.scope = scope
         self.retry_after = retry_after
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same upload may succeed a moment later: it is worth a retry, or only ran out of time."""
+        return self.retryable
 
 
 class ConflictError(StoreError):
@@ -143,7 +155,7 @@ class ConflictError(StoreError):
     """
 
     def __init__(self, message: str, *, hint: str = "", existing: str = "") -> None:
-        super().__init__(message, code="Conflict", hint=hint)
+        super().__init__(message, code="Conflict", hint=hint, origin=Origin.CONFLICT)
         self.existing = existing
 
 
@@ -165,7 +177,7 @@ class SameAsSpool(StoreError):
     """The destination leads back to the spool: what it shows as stored is the local file itself."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message, code="SameAsSpool", scope=Scope.DESTINATION, hint=hint)
+        super().__init__(message, code="SameAsSpool", scope=Scope.DESTINATION, hint=hint, origin=Origin.SETTING)
 
 
 class SourceChanged(StoreError):
@@ -187,6 +199,16 @@ class UploadCancelled(StoreError):
 
     def __init__(self, message: str, *, code: str = "Cancelled") -> None:
         super().__init__(message, code=code)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the deadline had passed, which is a failure; an interrupted upload is none."""
+        return self.code == DEADLINE_EXCEEDED
+
+    @property
+    def may_pass(self) -> bool:
+        """A deadline that has passed says nothing about the next one."""
+        return self.is_late
 
 
 class DestinationBusy(UploaderError):

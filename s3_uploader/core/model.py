@@ -291,8 +291,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     """What one run did. Counts are files, sizes bytes, times seconds since the epoch, durations seconds.
 
     ``waiting`` is the backlog by location. Where there are very many locations, the last ones are counted together
-    under :data:`OTHER_LOCATIONS`. ``code`` is the name of the error in ``message``, as errors have it; empty if there
-    is none.
+    under :data:`OTHER_LOCATIONS`. ``code`` is the name of the error in ``message``, as errors have it, and ``origin``
+    what it comes from (:class:`~s3_uploader.core.origins.Origin`); both are empty if there is none.
     """
 
     base_dir: str
@@ -312,6 +312,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     ended_by: str = "done"
     message: str = ""
     code: str = ""
+    origin: str = ""
     dry_run: bool = False
     waiting: dict[str, Waiting] = {}
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from s3_uploader.core.causes import cause_of_failing
 from s3_uploader.core.counters import RunEnd
 from s3_uploader.core.model import Cause, Left, Problem
+from s3_uploader.core.origins import Origin, of_one_file, recalled
 from s3_uploader.core.text import counted, shown_duration, shown_name, shown_text
 from s3_uploader.health.observations import Observations
 from s3_uploader.health.run_history import alike_since, finished, pace_of
-from s3_uploader.health.standstill import OWN_DISK
 from s3_uploader.health.wording import absolute, others, problem, shown
 from s3_uploader.ledger.rows import FailingGroup, RunRow
 
@@ -34,7 +33,7 @@ def failing(facts: Observations) -> Iterator[Problem]:
     """Files that fail again and again, by cause."""
     by_cause: dict[Cause, list[FailingGroup]] = {}
     for kind in facts.failing:
-        cause = cause_of_failing(kind.code)
+        cause = _origin(kind).meaning.cause
         if kind.attempts >= _AGAIN or cause is not Cause.FAILING_FILE:
             by_cause.setdefault(cause, []).append(kind)
     for cause, kinds in by_cause.items():
@@ -43,12 +42,13 @@ def failing(facts: Observations) -> Iterator[Problem]:
 
 def _failing_problem(facts: Observations, cause: Cause, kinds: list[FailingGroup]) -> Problem:
     oldest = min(kinds, key=lambda kind: kind.first_failed_at)
+    origin = _origin(oldest)
     files = sum(kind.files for kind in kinds)
     what = {
         Cause.CONFLICT: "cannot be shipped, since there is other content under its key",
         Cause.UNREADABLE: "is shipped and cannot be removed",
         Cause.DISK_FULL: "is shipped and cannot be moved away"
-        if oldest.code in OWN_DISK
+        if origin is Origin.NOT_MOVED
         else "cannot be shipped for want of room",
         Cause.CREDENTIALS: "is refused for want of a right",
     }.get(cause, f"has failed {oldest.attempts} times while others go")
@@ -59,10 +59,15 @@ def _failing_problem(facts: Observations, cause: Cause, kinds: list[FailingGroup
         then="It is tried again at the next run."
         if wait <= 0
         else f"It is tried again in {shown_duration(wait)}; the pauses grow to six hours.",
+        remedy=origin.meaning.remedy,
         since=oldest.first_failed_at,
         path=absolute(facts, oldest.path),
         files=files,
     )
+
+
+def _origin(kind: FailingGroup) -> Origin:
+    return of_one_file(recalled(kind.origin, Origin.FILE))
 
 
 def open_writer(facts: Observations) -> Iterator[Problem]:

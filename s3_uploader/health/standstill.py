@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import takewhile
 
-from s3_uploader.core.causes import meaning_of
 from s3_uploader.core.counters import RunEnd
 from s3_uploader.core.errors import SpoolError, StateError, UploaderError
 from s3_uploader.core.model import Cause, Problem, Severity
+from s3_uploader.core.origins import Origin, recalled
 from s3_uploader.core.text import shown_duration, shown_name, shown_text
 from s3_uploader.health.observations import Observations, Starter
 from s3_uploader.health.run_history import Pace, alike_since, did_not_end, finished, last_moment, pace_of
 from s3_uploader.health.wording import problem, remedy_of
 from s3_uploader.ledger.rows import RunRow
 
-OWN_DISK = frozenset(("DiskFull", "CannotMove"))
 _PASSING_SECONDS = 600.0
 """Seconds for which a destination may be out of reach before that counts as stuck: a router restarts in less."""
 _DEAD_RUNS = 3
@@ -55,7 +54,8 @@ def full(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
     for disk in facts.full:
         is_state = disk.purpose == "state directory"
         kept = "what cannot be recorded is not deleted" if is_state else "what cannot be moved stays in the spool"
-        first = min((kind.first_failed_at for kind in facts.failing if kind.code in OWN_DISK), default=None)
+        not_moved = [kind.first_failed_at for kind in facts.failing if kind.origin == Origin.NOT_MOVED.value]
+        first = min(not_moved, default=None)
         yield problem(
             Cause.DISK_FULL,
             f"the disk of the {disk.purpose} {shown_name(disk.directory)} {disk.why}",
@@ -96,7 +96,7 @@ def abandoned(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
 
 
 def _unusable(facts: Observations, last: RunRow, since: float) -> Problem:
-    meaning = meaning_of(last.code)
+    meaning = recalled(last.origin, Origin.UNREACHABLE).meaning
     what = {
         Cause.CREDENTIALS: "the destination refuses the credentials",
         Cause.CLOCK: "this machine's clock is wrong, so that the destination refuses every request",

@@ -11,11 +11,13 @@ from s3_uploader.core.errors import StateError
 from s3_uploader.core.model import Fingerprint, Proof
 from s3_uploader.ledger.rows import FailingRow, RunRow, ShippedRow
 
-FAILING_COLUMNS = "path, key, size, mtime_ns, attempts, first_failed_at, last_failed_at, next_try_at, code, message"
+FAILING_COLUMNS = (
+    "path, key, size, mtime_ns, attempts, first_failed_at, last_failed_at, next_try_at, code, message, origin"
+)
 RUN_COLUMNS = (
     "id, started_at, finished_at, pid, host, destination, ticks, duration, exit_code, shipped, shipped_bytes,"
     ' already_there, failed, "left", backlog, backlog_bytes, oldest_waiting, pruned_directories, ended_by, message,'
-    " code"
+    " code, origin"
 )
 SHIPPED_COLUMNS = (
     "path, key, location, destination, size, mtime_ns, period_begin, shipped_at, seconds, proof, checksum, etag,"
@@ -37,7 +39,8 @@ _SHIPPED_TYPES: tuple[tuple[type, ...], ...] = (
     *(_NUMBER, (str,), (str,), (str,), (str,), (int,), (int, _NONE), (int, _NONE), (str,)),
 )
 _FAILING_TYPES: tuple[tuple[type, ...], ...] = (
-    *((str, bytes), (str, bytes), (int,), (int,), (int,), _NUMBER, _NUMBER, _NUMBER, (str, bytes), (str, bytes)),
+    *((str, bytes), (str, bytes), (int,), (int,), (int,), _NUMBER, _NUMBER, _NUMBER),
+    *((str, bytes), (str, bytes), (str,)),
 )
 _PROOF_LABELS = {proof: proof.label for proof in Proof}
 
@@ -135,13 +138,14 @@ def failing_values(row: FailingRow) -> tuple[Any, ...]:
         row.next_try_at,
         stored_message(row.code),
         stored_message(row.message),
+        row.origin,
     )
 
 
 def failing_row(values: tuple[Any, ...]) -> FailingRow:
     """The row from ``FAILING_COLUMNS``."""
     _check(values, _FAILING_TYPES)
-    path, key, size, mtime_ns, attempts, first, last, next_try, code, message = values
+    path, key, size, mtime_ns, attempts, first, last, next_try, code, message, origin = values
     return FailingRow(
         path=restored(path),
         key=restored(key),
@@ -153,6 +157,7 @@ def failing_row(values: tuple[Any, ...]) -> FailingRow:
         next_try_at=next_try,
         code=restored(code),
         message=restored(message),
+        origin=origin,
     )
 
 

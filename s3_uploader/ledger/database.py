@@ -23,7 +23,7 @@ from s3_uploader.core.text import shown_name
 from s3_uploader.ledger import reserve
 from s3_uploader.ledger.connection import Parameters, Row, fetched, identity_of, map_no_index, share_again, uri
 from s3_uploader.ledger.journal import Journal, alone, directory_locked, journal_of, look_anew
-from s3_uploader.ledger.schema import VERSION, ForeignFile, migrate, our_version
+from s3_uploader.ledger.schema import VERSION, ForeignFile, is_complete, migrate, our_version
 from s3_uploader.ledger.trouble import FILES_ARE_KEPT, explained, is_damage
 
 Result = TypeVar("Result")
@@ -224,7 +224,7 @@ class Database:
             if self._journal is Journal.WAL or "locked" not in str(error) or not os.path.exists(self._path + "-wal"):
                 raise
             raise self._not_converted() from error
-        if version < VERSION:
+        if version < VERSION or not is_complete(connection):
             self._transact(migrate, durable=True)
         connection.execute("SELECT only FROM totals").fetchall()
 

@@ -111,7 +111,8 @@ class Ledger(LedgerReader):
                 shipped_files.insert(connection, shipped, destinations=self._destinations)
             if failed:
                 connection.executemany(
-                    f"INSERT OR REPLACE INTO failing ({columns.FAILING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    f"INSERT OR REPLACE INTO failing ({columns.FAILING_COLUMNS})"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     map(columns.failing_values, failed),
                 )
                 connection.execute("UPDATE totals SET failed_uploads = failed_uploads + ?", (len(failed),))

@@ -90,8 +90,8 @@ class LedgerReader:
         due: dict[Any, Any] = dict(self._read(due_sql))
         # With one min() the other columns come from the row that has it (https://sqlite.org/lang_select.html#bareagg).
         rows = self._read(
-            "SELECT code, count(*), min(first_failed_at), attempts, path, message FROM failing WHERE attempts > 0"
-            " GROUP BY code ORDER BY code"
+            "SELECT code, count(*), min(first_failed_at), attempts, path, message, origin FROM failing"
+            " WHERE attempts > 0 GROUP BY code ORDER BY code"
         )
         return [
             FailingGroup(
@@ -102,8 +102,9 @@ class LedgerReader:
                 next_try_at=due.get(code) or first_failed_at,
                 path=restored(path),
                 message=restored(message),
+                origin=origin,
             )
-            for code, files, first_failed_at, attempts, path, message in rows
+            for code, files, first_failed_at, attempts, path, message, origin in rows
         ]
 
     @property

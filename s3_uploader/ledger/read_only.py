@@ -12,7 +12,7 @@ from s3_uploader.core.errors import StateError
 from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.connection import COMPANIONS, Parameters, Row, fetched, map_no_index, share_again, uri
 from s3_uploader.ledger.journal import Journal, alone, journal_of, look_anew
-from s3_uploader.ledger.schema import VIEWS_OF_OLDER, ForeignFile, migrate, our_version
+from s3_uploader.ledger.schema import ForeignFile, look_complete, migrate, our_version
 from s3_uploader.ledger.trouble import explained
 
 Result = TypeVar("Result")
@@ -111,9 +111,7 @@ class ReadOnlyDatabase:
                 self._connection = sqlite3.connect(":memory:", isolation_level=None)
                 migrate(self._connection)
             else:
-                for step in sorted(VIEWS_OF_OLDER):
-                    if version < step:
-                        self._connection.execute(VIEWS_OF_OLDER[step])
+                look_complete(self._connection)
         except (sqlite3.Error, ForeignFile) as error:
             self.close()
             raise explained(error, self._path, reading=True) from error

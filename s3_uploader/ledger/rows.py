@@ -49,7 +49,11 @@ class ShippedRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FailingRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One file that could not be shipped so far; ``size`` and ``mtime_ns`` tell whether it has other content now."""
+    """One file that could not be shipped so far; ``size`` and ``mtime_ns`` tell whether it has other content now.
+
+    :param origin: what its last error came from (:class:`~s3_uploader.core.origins.Origin`); empty where a version of
+        the program has recorded it that did not know.
+    """
 
     path: str
     key: str
@@ -61,6 +65,7 @@ class FailingRow(msgspec.Struct, frozen=True, kw_only=True):
     next_try_at: float
     code: str
     message: str
+    origin: str = ""
 
     def waits(self, *, size: int, mtime_ns: int, now: float) -> bool:
         """Whether the file, as it is now, has to wait for its next try.
@@ -86,6 +91,7 @@ class FailingGroup(msgspec.Struct, frozen=True, kw_only=True):
     next_try_at: float
     path: str
     message: str
+    origin: str = ""
 
 
 class RunRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +122,7 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     ended_by: str = ""
     message: str = ""
     code: str = ""
+    origin: str = ""
 
 
 class HistoryTotals(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,6 +159,7 @@ def after_failure(
     mtime_ns: int,
     code: str,
     message: str,
+    origin: str = "",
     now: float,
     random: Callable[[], float],
 ) -> FailingRow:
@@ -169,4 +177,5 @@ def after_failure(
         next_try_at=now + next_pause(attempts, random),
         code=code,
         message=message,
+        origin=origin,
     )

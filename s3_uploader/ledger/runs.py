@@ -47,6 +47,7 @@ def finish(connection: sqlite3.Connection, run: int, begun: Begun, report: RunRe
         "ended_by": report.ended_by,
         "message": stored_message(report.message),
         "code": report.code,
+        "origin": report.origin,
         "idle": idle,
     }
     row = run

@@ -135,11 +135,21 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 
 VERSION = len(MIGRATIONS)
 
-VIEWS_OF_OLDER = {
-    3: "CREATE TEMP VIEW runs AS SELECT *, '' AS code FROM main.runs",
-    4: "CREATE TEMP VIEW shipped AS SELECT *, NULL AS stored_size, '' AS encoding FROM main.shipped",
+ADDED_COLUMNS = (
+    # What an error comes from (core/origins.py): what a diagnosis goes by.
+    ("runs", "origin", "TEXT NOT NULL DEFAULT ''"),
+    ("failing", "origin", "TEXT NOT NULL DEFAULT ''"),
+)
+"""Columns that a run adds without a new version, so that older versions of the program go on with the ledger beside it.
+
+Such a version leaves them at their default, which has to say that nothing is known."""
+
+_OF_OLDER = {
+    "runs": {"code": "''", "origin": "''"},
+    "shipped": {"stored_size": "NULL", "encoding": "''"},
+    "failing": {"origin": "''"},
 }
-"""What makes a ledger that no run has brought to the key's version yet look like one of it, to those who only read."""
+"""What stands for the columns that a ledger does not have yet, to those who only read it."""
 
 
 class ForeignFile(Exception):
@@ -164,11 +174,37 @@ def our_version(connection: sqlite3.Connection, path: str) -> int:
     return int(version)
 
 
+def is_complete(connection: sqlite3.Connection) -> bool:
+    """Whether the ledger, which has this version, has every added column too."""
+    return not _missing(connection)
+
+
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring a ledger to this version. To be called in a transaction."""
     ((version,),) = connection.execute("PRAGMA user_version").fetchall()
     for step in MIGRATIONS[version:]:
         for statement in step:
             connection.execute(statement)
+    for table, column, declaration in _missing(connection):
+        connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {declaration}")
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def look_complete(connection: sqlite3.Connection) -> None:
+    """Let a ledger that no run of this version has written yet look like one, to a connection that only reads."""
+    for table, values in _OF_OLDER.items():
+        present = _columns(connection, table)
+        missing = [f"{value} AS {column}" for column, value in values.items() if column not in present]
+        if missing:
+            connection.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {', '.join(missing)} FROM main.{table}")
+
+
+def _missing(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
+    present = {table: _columns(connection, table) for table in {table for table, _, _ in ADDED_COLUMNS}}
+    return [added for added in ADDED_COLUMNS if added[1] not in present[added[0]]]
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> set[str]:
+    rows = connection.execute("SELECT name FROM pragma_table_info(?, 'main')", (table,)).fetchall()
+    return {name for (name,) in rows}

@@ -123,7 +123,7 @@ class Answers:
         changed = why_changed(upload.file)
         if isinstance(error, SourceChanged) or (changed is not None and error.scope is Scope.FILE):
             self.let_go(upload, changed or Left.CHANGED, "it changed while it was uploaded")
-        elif isinstance(error, UploadCancelled) and error.code != "DeadlineExceeded":
+        elif isinstance(error, UploadCancelled) and not error.is_late:
             self.let_go(upload, Left.POSTPONED, "")
         elif not self._breaker.failed(
             upload,
@@ -144,15 +144,12 @@ class Answers:
         return bool(upload.replaces)
 
     def _blame_file(self, upload: FileTask, error: StoreError) -> None:
-        if error.retryable or error.code == "DeadlineExceeded":
+        if error.may_pass:
             self._window.struggled()
         self._settlement.directories.settle(upload.file.candidate.directory, removed=False)
         self._settlement.failures.record(
             upload,
-            code=error.code,
-            message=error.message,
-            hint=error.hint,
-            is_conflict=isinstance(error, ConflictError),
+            error,
         )
         upload.file.close()
 

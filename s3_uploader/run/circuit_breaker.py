@@ -73,7 +73,7 @@ class CircuitBreaker(Generic[_T]):
         :param failed_before: an earlier run could not ship the file.
         :param may_be_its_name: its name is not plain, and files with plain names are still to come.
         """
-        passing = error.retryable or error.code == "DeadlineExceeded"
+        passing = error.may_pass
         if not passing and error.scope is Scope.FILE:
             return False
         if failed_before and self.successes:

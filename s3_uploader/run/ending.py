@@ -7,6 +7,7 @@ from s3_uploader.core.counters import RunCounters, RunEnd
 from s3_uploader.core.errors import StateError, StoreError
 from s3_uploader.core.events import Emit, Notice
 from s3_uploader.core.model import RunReport
+from s3_uploader.core.origins import of_every_file
 
 
 class Ending:
@@ -62,6 +63,7 @@ class Ending:
             duration=self._clock.monotonic() - self.began,
             message="" if error is None else str(error),
             code=error.code if isinstance(error, (StoreError, StateError)) else "",
+            origin=of_every_file(error.origin).value if isinstance(error, StoreError) else "",
             signal_number=self._stop.signal_number,
         )
 

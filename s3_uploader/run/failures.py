@@ -10,14 +10,14 @@ import msgspec
 
 from s3_uploader.core.control import Clock
 from s3_uploader.core.counters import RunCounters
-from s3_uploader.core.errors import SIMULATED, StoreError
+from s3_uploader.core.errors import SIMULATED, ConflictError, StoreError
 from s3_uploader.core.events import Emit, LocalTrouble, UploadFailed
 from s3_uploader.core.model import FailureBucket, Fingerprint, Left
+from s3_uploader.core.origins import Origin
 from s3_uploader.ledger.rows import FailingRow, ShippedRow, after_failure
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.run.file_task import FileTask
 from s3_uploader.run.leftovers import Leftovers
-from s3_uploader.run.second_copy import NOT_CONFIRMED
 from s3_uploader.run.superseded import FactMemory
 from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.spool.removable import remedy
@@ -25,13 +25,8 @@ from s3_uploader.spool.removal import Detached, give_back, move, remove, take
 from s3_uploader.spool.root import SpoolRoot
 from s3_uploader.stores.base import Store
 
-CANNOT_REMOVE = "CannotRemove"
-CANNOT_MOVE = "CannotMove"
-_NOT_OF_THE_FILE = frozenset(
-    (CANNOT_REMOVE, CANNOT_MOVE, NOT_CONFIRMED, "NoRoomToCompress", "InternalError", "Unexpected")
-)
-"""Failures that say nothing about the file: it is uploaded already, or this machine or program is what failed. Whatever
-``on_failure`` says, such a file stays."""
+_CANNOT_REMOVE = "CannotRemove"
+_CANNOT_MOVE = "CannotMove"
 
 
 class Records(FactMemory, Protocol):
@@ -104,29 +99,30 @@ class Failures:
         # What failed in a rehearsal does not wait, and does not count, when it is meant in earnest.
         return row if row is None or self._is_rehearsal or SIMULATED not in row.message else None
 
-    def record(self, upload: FileTask, *, code: str, message: str, hint: str, is_conflict: bool = False) -> None:
+    def record(self, upload: FileTask, error: StoreError) -> None:
         """A file of its own kind of trouble: it waits, longer each time, and then meets ``on_failure``.
 
-        :param is_conflict: other content has its key; so nothing is wrong with the file, and it is never deleted.
+        It does not where the error says nothing about the file, because it is uploaded already, or this machine or
+        program is what failed.
         """
         candidate = upload.file.candidate
-        row = self._failing_row(upload, code, message)
+        row = self._failing_row(upload, error)
         disposition = "kept"
-        if code not in _NOT_OF_THE_FILE:
-            disposition = self._dispose(upload, row.attempts, is_conflict=is_conflict)
+        if error.origin.meaning.blames_file:
+            disposition = self._dispose(upload, row.attempts, is_conflict=isinstance(error, ConflictError))
         if disposition == "kept":
             self._counters.count_waiting(candidate)
             self._note(row)
         self._counters.failures += 1
-        self._count(upload, code)
+        self._count(upload, error.code)
         self._emit(
             UploadFailed(
                 self._leftovers.shown(candidate),
                 candidate.location,
                 self._store.address(upload.key),
-                code,
-                message,
-                hint,
+                error.code,
+                error.message,
+                error.hint,
                 row.attempts,
                 row.next_try_at if disposition == "kept" else None,
                 disposition,
@@ -138,24 +134,25 @@ class Failures:
         reason = error.strerror or str(error)
         target = self._on_success.move_to
         if target is None:
-            self.record(
-                upload,
-                code=CANNOT_REMOVE,
-                message=f"it is uploaded, but the local file cannot be removed: {reason}",
+            stuck = StoreError(
+                f"it is uploaded, but the local file cannot be removed: {reason}",
+                code=_CANNOT_REMOVE,
                 hint=remedy(error),
+                origin=Origin.NOT_REMOVED,
             )
         else:
-            self.record(
-                upload,
-                code=CANNOT_MOVE,
-                message=f"it is uploaded, but the local file cannot be moved to {target.path}: {reason}",
+            stuck = StoreError(
+                f"it is uploaded, but the local file cannot be moved to {target.path}: {reason}",
+                code=_CANNOT_MOVE,
                 hint="Make room there, and let the user that runs this program write there and here.",
+                origin=Origin.NOT_MOVED,
             )
+        self.record(upload, stuck)
 
     def why_still_stuck(self, file: OpenFile) -> OSError | None:
         """Why a file that failed for it before still cannot be removed, or moved; tried without harm."""
         row = self.known(file.candidate.path)
-        if row is None or row.code not in (CANNOT_REMOVE, CANNOT_MOVE) or self._on_success.keep:
+        if row is None or row.code not in (_CANNOT_REMOVE, _CANNOT_MOVE) or self._on_success.keep:
             return None
         try:
             taken = take(file.home, file)
@@ -173,7 +170,7 @@ class Failures:
 
         It counts as no attempt and makes no pause.
         """
-        row = self._failing_row(upload, error.code, error.message)
+        row = self._failing_row(upload, error)
         self._note(msgspec.structs.replace(row, attempts=row.attempts - 1, next_try_at=row.last_failed_at))
         self._leftovers.leave(upload.file.candidate, Left.POSTPONED, "")
 
@@ -202,7 +199,7 @@ class Failures:
         self.unrecorded.append(row)
         self.any = True
 
-    def _failing_row(self, upload: FileTask, code: str, message: str) -> FailingRow:
+    def _failing_row(self, upload: FileTask, error: StoreError) -> FailingRow:
         path, fingerprint = upload.file.candidate.path, upload.file.fingerprint
         return after_failure(
             self.known(path),
@@ -210,8 +207,9 @@ class Failures:
             key=upload.key,
             size=fingerprint.size,
             mtime_ns=fingerprint.mtime_ns,
-            code=code,
-            message=message,
+            code=error.code,
+            message=error.message,
+            origin=error.origin.value,
             now=self._clock.now(),
             random=self._random,
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from s3_uploader.core.errors import StoreError
 from s3_uploader.core.model import Receipt
+from s3_uploader.core.origins import Origin
 from s3_uploader.run.file_task import FileTask
 from s3_uploader.stores.base import Loop, Source, Store
 
@@ -156,7 +157,8 @@ class UploadsInFlight:
             return upload, error
         except Exception as error:
             # A bug of a store must not cost the other files their run.
-            return upload, StoreError(f"internal error: {type(error).__name__}: {error}", code="InternalError")
+            message = f"internal error: {type(error).__name__}: {error}"
+            return upload, StoreError(message, code="InternalError", origin=Origin.OURS)
 
     def wait_for(self, looks: Sequence[Future[Receipt]], *, go_on: Callable[[], bool]) -> None:
         """Wait for answers of the store that are no uploads, as long as ``go_on`` says so."""

@@ -23,6 +23,7 @@ import msgspec
 from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import ObjectGone, SameAsSpool, StoreError
 from s3_uploader.core.model import Candidate, Left, Proof, Receipt
+from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
 from s3_uploader.spool.echoes import likely_places
 from s3_uploader.spool.open_file import OpenFile, open_candidate
@@ -33,7 +34,6 @@ from s3_uploader.stores.base import Store
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-NOT_CONFIRMED = "NotConfirmed"
 SECONDS = 10.0
 """So long a look at the destination may take before it counts as unanswered."""
 
@@ -289,7 +289,7 @@ def _stored_size(receipt: Receipt) -> int:
 
 
 def _not_confirmed(message: str) -> StoreError:
-    return StoreError(message, code=NOT_CONFIRMED, hint="The file is kept, and tried again.")
+    return StoreError(message, code="NotConfirmed", hint="The file is kept, and tried again.", origin=Origin.OURS)
 
 
 def _candidate(names: Names, name: str, status: os.stat_result) -> Candidate:

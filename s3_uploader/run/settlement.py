@@ -256,7 +256,7 @@ class Settlement:
         if error is self.second_copies.refusal:
             self.leftovers.leave(upload.file.candidate, Left.POSTPONED, "")
         else:
-            self.failures.record(upload, code=error.code, message=error.message, hint=error.hint)
+            self.failures.record(upload, error)
 
     def _look_for_second_copies(self) -> None:
         """Withhold from removal what turns out not to be at the destination once its file has lost its name."""

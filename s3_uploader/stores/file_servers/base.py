@@ -15,6 +15,7 @@ from typing import Protocol
 
 import msgspec
 
+from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import quoted
 from s3_uploader.stores.file_servers.learned import Learned
 
@@ -63,6 +64,11 @@ class Refused(Exception):
     def error_code(self) -> str:
         """What a :class:`~s3_uploader.core.errors.StoreError` has as its code."""
         return ""
+
+    @property
+    def origin(self) -> Origin:
+        """What it comes from, where every file would meet it."""
+        return Origin.UNREACHABLE
 
 
 class Lost(Exception):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError
+from s3_uploader.core.origins import of_one_file
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.file_servers.base import FileSession, Listed, Lost, Refused
 from s3_uploader.stores.keys import path_segments
@@ -140,6 +141,7 @@ class FileInventory:
                     f"{refused.text}.",
                     code=refused.error_code,
                     scope=Scope.DESTINATION if refused.is_one_too_many else Scope.FILE,
+                    origin=refused.origin if refused.is_one_too_many else of_one_file(refused.origin),
                 ) from None
         raise AssertionError
 

@@ -120,6 +120,7 @@ class RemoteLock:
             f"The {session.protocol} user may not delete files on {self._server}, so that the lock file "
             f"{self._name} would stay: {refused.text}.",
             code=refused.error_code,
+            origin=refused.origin,
             scope=Scope.DESTINATION,
             hint=_HINT,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.origins import Origin
 
 
 def find_password(
@@ -24,6 +25,7 @@ def find_password(
             raise StoreError(
                 f"The password file {file_name} cannot be read: {(error.strerror or str(error)).lower()}.",
                 code="NoPassword",
+                origin=Origin.CREDENTIALS,
                 scope=Scope.DESTINATION,
             ) from None
     found = os.environ.get(variable)
@@ -34,6 +36,7 @@ def find_password(
     raise StoreError(
         f"There is no password for the {protocol} user {user}.",
         code="NoPassword",
+        origin=Origin.CREDENTIALS,
         scope=Scope.DESTINATION,
         hint=f"Put it into the environment variable {variable}, or name a file that holds it in password_file.",
     )

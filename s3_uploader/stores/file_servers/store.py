@@ -394,6 +394,7 @@ class FileServerStore(ABC, Generic[_Session]):
             raise StoreError(
                 f"The lock file {self._lock_file} on {self._server.name} cannot be made: {error}.",
                 code=error.error_code if isinstance(error, Refused) else "ConnectionLost",
+                origin=error.origin if isinstance(error, Refused) else None,
                 scope=Scope.DESTINATION,
             ) from None
         return lock

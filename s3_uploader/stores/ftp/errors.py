@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError
-from s3_uploader.stores.ftp.replies import Lost, Refused
-
-FULL = (452, 552)
-"""Replies that say that there is no room: 452 for now, 552 for the account or for one file."""
+from s3_uploader.core.origins import Origin, of_one_file
+from s3_uploader.stores.ftp.replies import FULL, Lost, Refused
 
 
 def login_error(error: Refused | Lost, *, server: str, user: str, path: str, tls: bool) -> StoreError:
     """The error of a connection that did not come up; ``server`` is ``host:port``."""
     if isinstance(error, Refused):
         return _refused_login(error, server=server, user=user, path=path)
+    origin = Origin.UNREACHABLE
     what = f"Cannot connect to the FTP server {server}: {error.reason}."
     hint = "Look at the host and the port, and whether the server runs."
     if error.step == "tls":
+        origin = Origin.CERTIFICATE if "certificate" in error.reason else Origin.UNREACHABLE
         hint = "Name the authority that signed its certificate in ca_file." if "certificate" in error.reason else ""
     elif "does not speak FTP" in error.reason or (error.step == "connect" and "no answer" in error.reason):
         hint = "Look at the host and the port" + ("; implicit FTPS (port 990) is not supported." if tls else ".")
-    return StoreError(what, code="ConnectionFailed", retryable=True, scope=Scope.DESTINATION, hint=hint)
+    return StoreError(what, code="ConnectionFailed", retryable=True, scope=Scope.DESTINATION, hint=hint, origin=origin)
 
 
 def _refused_login(error: Refused, *, server: str, user: str, path: str) -> StoreError:
@@ -40,7 +40,12 @@ def _refused_login(error: Refused, *, server: str, user: str, path: str) -> Stor
     # 4xx is for now; 421 in particular means too many connections.
     retryable = 400 <= error.code < 500 and error.step != "login"
     return StoreError(
-        message, code=str(error.code), retryable=retryable or error.code == 421, scope=Scope.DESTINATION, hint=hint
+        message,
+        code=str(error.code),
+        retryable=retryable or error.code == 421,
+        scope=Scope.DESTINATION,
+        hint=hint,
+        origin=error.origin,
     )
 
 
@@ -67,7 +72,7 @@ def _refused_transfer(error: Refused, address: str) -> StoreError:
     message = f"The FTP server refuses the upload to {address}: {error.text}."
     code = error.code
     if code in FULL:
-        return StoreError(message, code=str(code), hint="Make room there.")
+        return StoreError(message, code=str(code), hint="Make room there.", origin=Origin.FULL)
     if code == 421:
         return StoreError(message, code="421", retryable=True, scope=Scope.DESTINATION)
     if code in (425, 522):
@@ -78,15 +83,17 @@ def _refused_transfer(error: Refused, address: str) -> StoreError:
             retryable=code == 425,
             scope=Scope.DESTINATION,
             hint="Look at the firewalls between here and the server's passive ports, and at its TLS settings.",
+            origin=error.origin,
         )
     if 400 <= code < 500:
         return StoreError(message, code=str(code), retryable=True)
     if code in (530, 532, 533, 534, 535, 536) or (error.verb in ("PASV", "EPSV", "TYPE") and code < 600):
-        return StoreError(message, code=str(code), scope=Scope.DESTINATION)
+        return StoreError(message, code=str(code), scope=Scope.DESTINATION, origin=error.origin)
     if code in (502, 504):
-        return StoreError(message, code=str(code), scope=Scope.DESTINATION, hint="The server lacks a needed command.")
+        hint = "The server lacks a needed command."
+        return StoreError(message, code=str(code), scope=Scope.DESTINATION, hint=hint, origin=Origin.SERVER)
     if code in (500, 501):
         # Here the command was known, so its argument was at fault: too long, or bytes that the server cannot decode.
         return KeyRefused(message)
     hint = "Look at the rights of the FTP user there." if code in (550, 553) else ""
-    return StoreError(message, code=str(code), hint=hint)
+    return StoreError(message, code=str(code), hint=hint, origin=of_one_file(error.origin))

@@ -33,6 +33,7 @@ def without_rename(refused: Refused, address: str) -> StoreError:
     return StoreError(
         f"The FTP server does not let us rename what was sent for {address}: {refused.text}.",
         code=str(refused.code),
+        origin=refused.origin,
         scope=Scope.DESTINATION,
         hint="Give the FTP user the right to rename, or set temporary_names to none.",
     )

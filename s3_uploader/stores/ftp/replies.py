@@ -15,6 +15,7 @@ import re
 
 import msgspec
 
+from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import LONGEST_QUOTE, quoted
 from s3_uploader.stores.file_servers import base as file_servers
 from s3_uploader.stores.file_servers.base import Lost
@@ -23,6 +24,15 @@ __all__ = ["Lost", "Refused"]
 
 UNKNOWN_COMMAND = (500, 502, 504)
 """Codes of the reply to a command that the server does not know."""
+FULL = (452, 552)
+"""Replies that say that there is no room: 452 for now, 552 for the account or for one file."""
+_ORIGINS = {
+    **dict.fromkeys((530, 532), Origin.CREDENTIALS),
+    **dict.fromkeys((550, 553), Origin.DIRECTORY),
+    **dict.fromkeys((533, 534, 535, 536), Origin.SETTING),
+    **dict.fromkeys((501, 502, 504), Origin.SERVER),
+    522: Origin.CERTIFICATE,
+}
 
 
 class Refused(file_servers.Refused):
@@ -63,6 +73,13 @@ class Refused(file_servers.Refused):
     def error_code(self) -> str:
         """The reply's number."""
         return str(self.code)
+
+    @property
+    def origin(self) -> Origin:
+        """By the reply's number (RFC 959, RFC 4217); one in the four hundreds is for now."""
+        if self.code in FULL:
+            return Origin.FULL
+        return _ORIGINS.get(self.code, Origin.UNREACHABLE)
 
 
 class Features(msgspec.Struct, frozen=True, kw_only=True):

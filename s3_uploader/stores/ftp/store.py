@@ -16,11 +16,11 @@ from s3_uploader.stores.file_servers import base
 from s3_uploader.stores.file_servers.conflict import Site
 from s3_uploader.stores.file_servers.password import find_password
 from s3_uploader.stores.file_servers.store import FileServerStore
-from s3_uploader.stores.ftp.errors import FULL, transfer_error
+from s3_uploader.stores.ftp.errors import transfer_error
 from s3_uploader.stores.ftp.learned import FtpLearned
 from s3_uploader.stores.ftp.locking import append_line
 from s3_uploader.stores.ftp.renaming import make_sure_of_rename
-from s3_uploader.stores.ftp.replies import Lost, Refused
+from s3_uploader.stores.ftp.replies import FULL, Lost, Refused
 from s3_uploader.stores.ftp.server import Server
 from s3_uploader.stores.ftp.session import Session, Settings
 from s3_uploader.stores.ftp.upload import FtpUpload

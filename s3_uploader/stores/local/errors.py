@@ -5,8 +5,14 @@ from __future__ import annotations
 import errno
 
 from s3_uploader.core.errors import ConflictError, KeyRefused, Scope, StoreError
+from s3_uploader.core.origins import Origin, of_one_file
 
 _DESTINATION_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.ENODEV, errno.ENOTCONN}
+_ORIGINS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), Origin.FULL),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), Origin.CREDENTIALS),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EROFS), Origin.DIRECTORY),
+}
 _KEY_ERRORS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 
 
@@ -20,7 +26,13 @@ def translated(error: OSError, address: str) -> StoreError:
         return ConflictError(f"{address} is a directory.")
     hint = "Make room there." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
     scope = Scope.DESTINATION if error.errno in _DESTINATION_ERRORS else Scope.FILE
-    return StoreError(message, code=code_of(error), scope=scope, hint=hint)
+    origin = origin_of(error) if scope is Scope.DESTINATION else of_one_file(origin_of(error))
+    return StoreError(message, code=code_of(error), scope=scope, hint=hint, origin=origin)
+
+
+def origin_of(error: OSError) -> Origin:
+    """What an error of the kernel comes from, where every file would meet it."""
+    return _ORIGINS.get(error.errno or 0, Origin.UNREACHABLE)
 
 
 def code_of(error: OSError) -> str:

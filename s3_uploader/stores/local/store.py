@@ -26,11 +26,12 @@ from concurrent.futures import Future
 from s3_uploader.core.errors import ConflictError, Scope, StoreError
 from s3_uploader.core.files import sync_directory
 from s3_uploader.core.model import Finding, Proof, Receipt
+from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties, ignore
 from s3_uploader.stores.keys import path_segments
 from s3_uploader.stores.local.copying import FileCopy
-from s3_uploader.stores.local.errors import code_of, reason_of, translated
+from s3_uploader.stores.local.errors import code_of, origin_of, reason_of, translated
 from s3_uploader.stores.workers import UploadTask, Workers
 
 
@@ -79,6 +80,7 @@ class LocalStore:
             raise StoreError(
                 f"The directory {self._path} cannot be opened: {reason_of(error)}.",
                 code=code_of(error),
+                origin=origin_of(error),
                 scope=Scope.DESTINATION,
                 hint=hint,
             ) from error
@@ -88,6 +90,7 @@ class LocalStore:
             raise StoreError(
                 f"The directory {self._path} cannot be written.",
                 code="EACCES",
+                origin=Origin.CREDENTIALS,
                 scope=Scope.DESTINATION,
                 hint="Give the user of this program the right to write there, or mount it writable.",
             )
@@ -169,6 +172,7 @@ class LocalStore:
                 f"{shown_name(self._path)} is not the directory any more that it was when the run began: something was "
                 "mounted or unmounted there.",
                 code="NotMounted",
+                origin=Origin.DIRECTORY,
                 scope=Scope.DESTINATION,
                 hint="Mount what belongs there.",
             )

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import quoted
 from s3_uploader.stores.s3.credentials import Credentials, no_credentials
 from s3_uploader.stores.s3.endpoint import Endpoint, locate
@@ -157,6 +158,7 @@ def _with_botocore(
         raise StoreError(
             f"The AWS configuration cannot be used: {quoted(str(error))}",
             code="AwsConfiguration",
+            origin=Origin.SETTING,
             scope=Scope.DESTINATION,
             hint="Look at profile and at the files ~/.aws/config and ~/.aws/credentials.",
         ) from None
@@ -191,6 +193,7 @@ def _usable(credentials: Credentials) -> Credentials:
         raise StoreError(
             "The secret key in use begins or ends with a space or a line break, or holds a control character.",
             code="InvalidCredentials",
+            origin=Origin.CREDENTIALS,
             scope=Scope.DESTINATION,
             hint="Look at AWS_SECRET_ACCESS_KEY, or where the credentials come from: a file was perhaps read with "
             "its last line break.",
@@ -200,6 +203,7 @@ def _usable(credentials: Credentials) -> Credentials:
             raise StoreError(
                 f"The {name} in use holds a character that none can have, a space or a line break for example.",
                 code="InvalidCredentials",
+                origin=Origin.CREDENTIALS,
                 scope=Scope.DESTINATION,
                 hint="Look at AWS_ACCESS_KEY_ID and AWS_SESSION_TOKEN, or where the credentials come from.",
             )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from s3_uploader.core.errors import StoreError, UploadCancelled
+from s3_uploader.core.origins import Origin
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3 import errors as s3_errors
 from s3_uploader.stores.s3.engines.base import Answer, Engine, Failure, Outcome, Request, Sending, TransportFailure
@@ -207,7 +208,9 @@ class S3Client:
                 self._judge(call, outcome)
         except Exception as error:
             # An answer that nobody has thought of may cost its request, never the engine's thread.
-            call.error = StoreError(f"The {call.request.operation} operation failed: {error!r}.", code="Unexpected")
+            call.error = StoreError(
+                f"The {call.request.operation} operation failed: {error!r}.", code="Unexpected", origin=Origin.OURS
+            )
             call.finish()
 
     def _judge(self, call: PendingRequest, outcome: Outcome) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from s3_uploader.core.errors import ConflictError, Scope, StoreError
 from s3_uploader.core.model import OnConflict, Proof, Receipt
+from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import is_plain
 from s3_uploader.stores.keys import derived_key
 from s3_uploader.stores.s3 import requests
@@ -165,6 +166,7 @@ class ContestedUpload(NamedUpload):
             StoreError(
                 f"It cannot be seen whether {self._address} is taken: looking is not permitted.",
                 code="AccessDenied",
+                origin=Origin.CREDENTIALS,
                 scope=Scope.DESTINATION,
                 hint="This server does not know conditional writes, so the program must look first: grant "
                 "s3:GetObject, and s3:ListBucket, without which S3 does not say that nothing is there.",

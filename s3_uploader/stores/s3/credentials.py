@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import quoted
 
 
@@ -21,6 +22,7 @@ def no_credentials() -> StoreError:
     return StoreError(
         "Unable to locate credentials.",
         code="NoCredentials",
+        origin=Origin.CREDENTIAL_SOURCE,
         scope=Scope.DESTINATION,
         hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or profile, or give the machine a role.",
     )
@@ -31,6 +33,7 @@ def unavailable(detail: str, *, code: str = "CredentialsUnavailable") -> StoreEr
     return StoreError(
         f"There are no usable AWS credentials: {quoted(detail).rstrip('.')}.",
         code=code,
+        origin=Origin.CREDENTIAL_SOURCE,
         scope=Scope.DESTINATION,
         hint="Look at what gives this machine its credentials: credential_process, the role, or the login.",
     )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.origins import Origin
 from s3_uploader.stores.s3.proxies import URL, Proxy, find_proxy, is_address, proxy_setting, strange_proxy
 
 DEFAULT_REGION = "us-east-1"
@@ -99,6 +100,7 @@ def locate(
         raise StoreError(
             f"The region {region!r} is no name of a region.",
             code="InvalidRegion",
+            origin=Origin.BUCKET,
             scope=Scope.DESTINATION,
             hint="Look at region and AWS_REGION.",
         )
@@ -140,6 +142,7 @@ def _taken_apart(endpoint_url: str) -> tuple[bool, str, int, str]:
         raise StoreError(
             f"The endpoint {endpoint_url!r} is no URL of a server.",
             code="InvalidEndpoint",
+            origin=Origin.BUCKET,
             scope=Scope.DESTINATION,
             hint="Write it like https://s3.example.com.",
         )

@@ -11,6 +11,7 @@ import re
 import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError, UploadCancelled
+from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import quoted, quoted_code
 from s3_uploader.stores.s3.engines.base import Answer, Failure, TransportFailure
 from s3_uploader.stores.s3.meanings import MEANINGS, PASSING, SLOW, Meaning
@@ -100,6 +101,16 @@ _FAILURES: dict[TransportFailure, tuple[str, bool, str]] = {
 }
 
 
+_ORIGINS = {
+    TransportFailure.TLS: Origin.CERTIFICATE,
+    TransportFailure.PROXY: Origin.PROXY,
+    TransportFailure.CREDENTIALS: Origin.CREDENTIAL_SOURCE,
+    TransportFailure.RENEWING: Origin.CREDENTIAL_SOURCE,
+    TransportFailure.BROKEN: Origin.SERVER,
+}
+"""Where the others come from, every file tells: out of reach."""
+
+
 class Verdict(msgspec.Struct, frozen=True):
     """An error, and how a retry has to treat it."""
 
@@ -126,7 +137,7 @@ def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool)
     wrong = skew is not None and abs(skew) > _SUSPICIOUS_SKEW
     if (answer.status == 403 and wrong) or (code == "AccessDenied" and "request time" in text):
         # Not every server says RequestTimeTooSkewed (rclone denies access).
-        meaning = Meaning(scope=_DESTINATION, hint=_clock_hint(answer, now))
+        meaning = _clock(answer, now)
         known_as = CLOCK_SKEW
     hint = meaning.hint
     region = bucket_region(answer)
@@ -139,6 +150,7 @@ def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool)
         scope=meaning.scope,
         hint=hint,
         retry_after=retry_after(answer, now),
+        origin=meaning.origin,
     )
     return Verdict(error, corrupted=meaning.corrupted)
 
@@ -149,7 +161,7 @@ def _meaning_by_status(answer: Answer, code: str, operation: str, *, now: float,
     if code in ("AccessDenied", "403"):
         return _denied(operation, proven_useful=proven_useful)
     if code in ("RequestTimeTooSkewed", "RequestExpired"):
-        return Meaning(scope=_DESTINATION, hint=_clock_hint(answer, now))
+        return _clock(answer, now)
     if status >= 500 and status != 501:
         return PASSING
     if code == "501":
@@ -158,18 +170,23 @@ def _meaning_by_status(answer: Answer, code: str, operation: str, *, now: float,
             retryable=True,
             scope=_FILE if proven_useful else _DESTINATION,
             hint="Look at endpoint_url: is this an S3 server?",
+            origin=Origin.SERVER,
         )
     if status in _REDIRECTS:
         return MEANINGS["PermanentRedirect"]
     if status == 429:
         return SLOW
     if status == 407:
-        return Meaning(scope=_DESTINATION, hint="Look at the name and password in HTTP_PROXY and HTTPS_PROXY.")
+        hint = "Look at the name and password in HTTP_PROXY and HTTPS_PROXY."
+        return Meaning(scope=_DESTINATION, hint=hint, origin=Origin.PROXY)
     if not proven_useful and code in ("404", "405") and operation in _FIRST:
-        return Meaning(scope=_DESTINATION, hint="Look at endpoint_url: is this an S3 server?")
+        origin = Origin.BUCKET if code == "404" else Origin.SERVER
+        return Meaning(scope=_DESTINATION, hint="Look at endpoint_url: is this an S3 server?", origin=origin)
     if not proven_useful and code in ("301", "307", "400", "401") and operation == "HeadObject":
         # No document says more than the status. Later it is about this key (rclone: 400 for "a//b").
-        return Meaning(scope=_DESTINATION, hint="Look at the region of the bucket and at the credentials.")
+        origin = Origin.CREDENTIALS if code == "401" else Origin.BUCKET
+        hint = "Look at the region of the bucket and at the credentials."
+        return Meaning(scope=_DESTINATION, hint=hint, origin=origin)
     # 408 is what load balancers say to a connection that has rested too long, an error document in a 200 is of a code
     # that nobody has heard of, and NoSuchKey is Ceph's answer to a PUT whose body was cut short.
     is_cut = code == "NoSuchKey" and operation in ("PutObject", "UploadPart")
@@ -190,6 +207,7 @@ def _sent_on(answer: Answer, operation: str, elsewhere: str) -> StoreError:
     return StoreError(
         f"The {operation} operation was answered with a redirect to {elsewhere} (status {answer.status}).",
         code="Redirect",
+        origin=Origin.BUCKET,
         scope=_DESTINATION,
         hint=f"If that is the right server, set endpoint_url to it ({elsewhere}, without the bucket's name).",
     )
@@ -208,6 +226,7 @@ def _no_s3(answer: Answer, operation: str) -> StoreError:
     return StoreError(
         f"{NOT_S3}the {operation} operation was answered with a web page (status {answer.status}).",
         code="NotS3",
+        origin=Origin.SERVER,
         scope=_DESTINATION,
         hint="Look at endpoint_url, and at what is on the way: a proxy or the login page of a network may answer.",
     )
@@ -230,7 +249,8 @@ def failed(failure: Failure, operation: str, *, endpoint: str) -> Verdict:
     else:
         message = f"The {operation} operation did not reach {endpoint} or got no answer: {failure.kind.value}{detail}."
     scope = _FILE if failure.kind is TransportFailure.OTHER else _DESTINATION
-    error = StoreError(message, code=code, retryable=retryable, scope=scope, hint=hint)
+    origin = _ORIGINS.get(failure.kind)
+    error = StoreError(message, code=code, retryable=retryable, scope=scope, hint=hint, origin=origin)
     return Verdict(error, no_connection=failure.kind in _NO_CONNECTION)
 
 
@@ -301,7 +321,16 @@ def _denied(operation: str, *, proven_useful: bool) -> Meaning:
     if writes:
         hint += " (storage class, ACL, tags and a KMS key need rights of their own)"
     # A policy may deny one prefix only; as long as nothing was accepted, it is taken for every file's problem.
-    return Meaning(scope=_DESTINATION if writes and not proven_useful else _FILE, hint=f"{hint}.")
+    is_for_all = writes and not proven_useful
+    return Meaning(
+        scope=_DESTINATION if is_for_all else _FILE,
+        hint=f"{hint}.",
+        origin=Origin.CREDENTIALS if is_for_all else Origin.FILE_RIGHT,
+    )
+
+
+def _clock(answer: Answer, now: float) -> Meaning:
+    return Meaning(scope=_DESTINATION, hint=_clock_hint(answer, now), origin=Origin.CLOCK)
 
 
 def _clock_hint(answer: Answer, now: float) -> str:

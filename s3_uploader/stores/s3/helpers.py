@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.origins import Origin
 from s3_uploader.stores.s3.credentials import Credentials, unavailable
 
 HELPER_SECONDS = 60.0
@@ -135,6 +136,7 @@ class RenewedCredentials:
         raise StoreError(
             "The AWS credentials have expired, and what renews them has not answered yet.",
             code="CredentialsExpired",
+            origin=Origin.CREDENTIAL_SOURCE,
             scope=Scope.DESTINATION,
             retryable=True,
             hint="Look at what gives this machine its credentials.",

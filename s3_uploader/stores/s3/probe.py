@@ -15,6 +15,7 @@ from collections.abc import Callable
 import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import is_plain
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.client import PendingRequest, S3Client
@@ -105,6 +106,7 @@ def not_s3(url: str) -> StoreError:
     return StoreError(
         f"{NOT_S3}{url} answers every request with a page of its own.",
         code="NotS3",
+        origin=Origin.SERVER,
         scope=Scope.DESTINATION,
         hint="Look at endpoint_url, and at what is on the way: a proxy or the login page of a network may answer.",
     )

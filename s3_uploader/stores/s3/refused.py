@@ -88,6 +88,7 @@ class RefusableUpload(ObjectUpload):
                 StoreError(
                     error.message,
                     code="AccessDenied",
+                    origin=error.origin,
                     scope=error.scope,
                     hint=f"The credentials are right, so a right is missing. {error.hint}",
                 )

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError
+from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import PutOptions
 from s3_uploader.stores.s3.content_types import content_type_of
@@ -378,6 +379,7 @@ def _unsendable(name: str) -> StoreError:
     return StoreError(
         f"The value of {name} cannot be sent: HTTP headers hold printable ASCII without space at the ends.",
         code="InvalidHeader",
+        origin=Origin.SETTING,
         scope=Scope.DESTINATION,
         hint="Change it in the configuration.",
     )

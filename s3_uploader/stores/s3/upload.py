@@ -16,6 +16,7 @@ import msgspec
 
 from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.core.model import Receipt
+from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.s3 import requests
@@ -174,6 +175,7 @@ class ObjectUpload:
                 StoreError(
                     f"The upload of {self._address} failed: {error!r}.",
                     code="Unexpected",
+                    origin=Origin.OURS,
                     hint="This should not happen; please report it.",
                 )
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError
+from s3_uploader.core.origins import Origin, of_one_file
 from s3_uploader.core.text import quoted
 from s3_uploader.stores.file_servers import base
 from s3_uploader.stores.file_servers.base import Lost
@@ -32,6 +33,11 @@ _NAMES = {
     NO_SPACE: "DiskFull",
     _QUOTA: "QuotaExceeded",
     _INVALID_NAME: "InvalidFilename",
+}
+_ORIGINS = {
+    **dict.fromkeys((NO_SUCH_FILE, PERMISSION_DENIED, _NO_SUCH_PATH, _WRITE_PROTECTED), Origin.DIRECTORY),
+    **dict.fromkeys((NO_SPACE, _QUOTA), Origin.FULL),
+    **dict.fromkeys((FAILURE, BAD_MESSAGE, UNSUPPORTED), Origin.SERVER),
 }
 _OF_THE_DESTINATION = (_WRITE_PROTECTED, NO_SPACE, _QUOTA)
 
@@ -69,6 +75,11 @@ class Refused(base.Refused):
         """The name of the status."""
         return _NAMES.get(self.code, f"Status{self.code}")
 
+    @property
+    def origin(self) -> Origin:
+        """By the status."""
+        return _ORIGINS.get(self.code, Origin.UNREACHABLE)
+
 
 class LoginRefused(base.Refused):
     """There is no session, and why; ``problem`` is the whole of it."""
@@ -87,6 +98,7 @@ def login_error(error: base.Refused | Lost, *, server: str, user: str, path: str
             f"The directory {path or '.'} on the SFTP server {server} cannot be entered: {error.text}.",
             code="NoSuchDirectory" if error.is_absence else error.error_code,
             scope=Scope.DESTINATION,
+            origin=error.origin,
             hint=f"Look at the path, which must be a directory, and at the rights of the user {user}.",
         )
     assert isinstance(error, Lost)
@@ -94,6 +106,7 @@ def login_error(error: base.Refused | Lost, *, server: str, user: str, path: str
         return StoreError(
             f"The SSH server {server} lets {user} in, but speaks no SFTP: {error.reason}.",
             code="NotSftp",
+            origin=Origin.SERVER,
             scope=Scope.DESTINATION,
             hint="Look at its Subsystem line and at forced commands; a shell that prints something at a login is in "
             "the way too.",
@@ -128,7 +141,10 @@ def transfer_error(error: base.Refused | Lost, *, address: str) -> StoreError:
         hint = "Look at the rights of the SFTP user there, and whether the server is read-only."
     elif error.code == UNSUPPORTED:
         hint = "The server lacks what is needed."
-    return StoreError(message, code=error.error_code, scope=scope, hint=hint)
+    origin = error.origin if scope is Scope.DESTINATION else of_one_file(error.origin)
+    if error.is_absence and scope is Scope.FILE:
+        origin = Origin.FILE
+    return StoreError(message, code=error.error_code, scope=scope, hint=hint, origin=origin)
 
 
 def may_be_full(refused: base.Refused) -> bool:
@@ -144,5 +160,9 @@ def without_room(error: StoreError) -> StoreError:
     """The error of such a refusal where not even a byte finds room."""
     code = error.code if error.code in ("DiskFull", "QuotaExceeded") else "DiskFull"
     return StoreError(
-        error.message, code=code, scope=Scope.DESTINATION, hint="Not even one byte can be written: make room there."
+        error.message,
+        code=code,
+        scope=Scope.DESTINATION,
+        hint="Not even one byte can be written: make room there.",
+        origin=Origin.FULL,
     )

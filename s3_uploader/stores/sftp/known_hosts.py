@@ -13,6 +13,7 @@ import asyncssh
 import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import quoted, shown_name
 
 DEFAULT_FILES = ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
@@ -56,6 +57,7 @@ def load(file_name: str | None) -> asyncssh.SSHKnownHosts:
             raise StoreError(
                 f"The known hosts file {shown_name(file_name)} cannot be read: {(error.strerror or '').lower()}.",
                 code="HostKeyUnknown",
+                origin=Origin.HOST_KEY,
                 scope=Scope.DESTINATION,
             ) from None
         _take(known, lines)
@@ -95,6 +97,7 @@ def untrusted(
         return StoreError(
             f"The host key of the SFTP server {server} is not accepted: {quoted(reason)}.",
             code="HostKeyRefused",
+            origin=Origin.HOST_KEY,
             scope=Scope.DESTINATION,
             hint="Look at the lines of this host in the known hosts file, and at the server's certificate.",
         )
@@ -104,6 +107,7 @@ def untrusted(
         return StoreError(
             f"The SFTP server {server} has another host key than is {than}: {shown}.",
             code="HostKeyChanged",
+            origin=Origin.HOST_KEY,
             scope=Scope.DESTINATION,
             hint="Somebody may listen in between. Ask who runs the server, and only if it was given a new key, replace "
             "the old one.",
@@ -115,6 +119,7 @@ def untrusted(
     return StoreError(
         f"The host key of the SFTP server {server} is not known: {shown}.",
         code="HostKeyUnknown",
+        origin=Origin.HOST_KEY,
         scope=Scope.DESTINATION,
         hint=f"If that is its fingerprint, {way}",
     )

@@ -11,6 +11,7 @@ import asyncssh
 import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import quoted, shown_name
 from s3_uploader.stores.file_servers.base import Lost
 from s3_uploader.stores.sftp.errors import LoginRefused
@@ -91,6 +92,7 @@ def load_keys(settings: Settings) -> Any:
             StoreError(
                 f"The private key {shown_name(settings.private_key_file)} cannot be used: {reason}.",
                 code="PrivateKeyUnusable",
+                origin=Origin.PRIVATE_KEY,
                 scope=Scope.DESTINATION,
                 hint="Its passphrase, if it has one, comes from the environment variable that passphrase_env names.",
             )
@@ -173,6 +175,7 @@ def refusal(error: BaseException, settings: Settings, client: Client, trusted: T
             StoreError(
                 f"The SFTP server {server} refuses the user {shown_name(settings.user)}: {quoted(str(error.reason))}.",
                 code="AuthenticationFailed",
+                origin=Origin.CREDENTIALS,
                 scope=Scope.DESTINATION,
                 hint=f"Look at the user name and {_credentials(settings)}.",
             )
@@ -182,6 +185,7 @@ def refusal(error: BaseException, settings: Settings, client: Client, trusted: T
             StoreError(
                 f"The SFTP server {server} and this program know no method in common: {quoted(str(error.reason))}.",
                 code="NoCommonAlgorithm",
+                origin=Origin.SERVER,
                 scope=Scope.DESTINATION,
                 hint="The server is very old, or only another kind of host key is known here.",
             )

@@ -78,6 +78,7 @@ class SftpUpload(FileUpload[Session]):
             f"The SFTP server does not let us rename what was sent for {self._site.address(self._key)}: "
             f"{refused.text}.",
             code=refused.error_code,
+            origin=refused.origin,
             scope=Scope.DESTINATION,
             hint="Give the SFTP user the right to rename, or set temporary_names to none.",
         )

@@ -23,6 +23,7 @@ import msgspec
 from s3_uploader.core.errors import EngineUnavailable, SourceChanged, StoreError, UploadCancelled
 from s3_uploader.core.files import write_all
 from s3_uploader.core.model import Finding, Receipt
+from s3_uploader.core.origins import Origin
 from s3_uploader.stores.base import Compression, Loop, PutOptions, Source, Store, StoreProperties, ignore
 from s3_uploader.stores.threads import ThreadPool
 
@@ -282,6 +283,7 @@ def _no_room(error: OSError) -> StoreError:
     return StoreError(
         f"The compressed bytes could not be kept until they are sent: {error.strerror}.",
         code="NoRoomToCompress",
+        origin=Origin.NO_ROOM_HERE,
         hint="A large file is compressed into the state directory first: make room there, or move it with state_dir.",
     )
 

@@ -17,6 +17,7 @@ from s3_uploader.core.errors import (
     UploadCancelled,
 )
 from s3_uploader.core.model import Finding, Receipt
+from s3_uploader.core.origins import Origin
 from s3_uploader.stores.base import Loop, PutOptions, Source, Store, StoreProperties, ignore
 
 KINDS: tuple[Callable[[str], StoreError], ...] = (
@@ -35,11 +36,13 @@ KINDS: tuple[Callable[[str], StoreError], ...] = (
         f"An error occurred (InternalError) when calling the PutObject operation: We encountered an internal error. "
         f"{SIMULATED}",
         code="InternalError",
+        origin=Origin.OURS,
         retryable=True,
     ),
     lambda address: StoreError(
         f"An error occurred (AccessDenied) when calling the PutObject operation: Access Denied {SIMULATED}",
         code="AccessDenied",
+        origin=Origin.FILE_RIGHT,
         hint="Grant s3:PutObject on this key.",
     ),
     lambda address: StoreError(
@@ -52,6 +55,7 @@ KINDS: tuple[Callable[[str], StoreError], ...] = (
         f"An error occurred (ExpiredToken) when calling the PutObject operation: The provided token has expired. "
         f"{SIMULATED}",
         code="ExpiredToken",
+        origin=Origin.CREDENTIALS,
         scope=Scope.DESTINATION,
         hint="Renew the credentials.",
     ),

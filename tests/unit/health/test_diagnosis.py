@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from s3_uploader.core.model import Cause
+from s3_uploader.core.origins import Origin
 from s3_uploader.health.diagnosis import diagnose
 from s3_uploader.health.observations import Observations
 from tests.health_values import NOW, abandoned, facts, kind
@@ -17,6 +18,9 @@ def test_all_is_well() -> None:
 def test_the_worst_comes_first() -> None:
     """Of several problems the one that holds everything up is the first, and each cause is there once."""
     found = diagnose(
-        facts(runs=[abandoned(30, "ExpiredToken")], failing=[kind("X"), kind("AccessDenied"), kind("Conflict")])
+        facts(
+            runs=[abandoned(30, Origin.CREDENTIALS)],
+            failing=[kind("X"), kind("AccessDenied", origin="file_right"), kind("Conflict", origin="conflict")],
+        )
     )
     assert [problem.cause for problem in found] == [Cause.CREDENTIALS, Cause.FAILING_FILE, Cause.CONFLICT]

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from s3_uploader.core.model import Cause, Severity, Stranger, Strangers
+from s3_uploader.core.origins import Origin
 from s3_uploader.health.diagnosis import diagnose
 from s3_uploader.health.observations import FutureFiles, OpenFileSeen, ReadyFiles
 from tests.health_values import NOW, abandoned, facts, kind, only, run_row
@@ -13,21 +14,25 @@ from tests.health_values import NOW, abandoned, facts, kind, only, run_row
 
 class TestFiles:
     @pytest.mark.parametrize(
-        ("code", "cause"),
+        ("origin", "cause"),
         [
-            ("KeyTooLongError", Cause.FAILING_FILE),
-            ("ReadTimeout", Cause.FAILING_FILE),
-            ("Conflict", Cause.CONFLICT),
-            ("CannotRemove", Cause.UNREADABLE),
-            ("CannotMove", Cause.DISK_FULL),
-            ("552", Cause.DISK_FULL),
-            ("NoRoomToCompress", Cause.DISK_FULL),
-            ("AccessDenied", Cause.CREDENTIALS),
+            ("file", Cause.FAILING_FILE),
+            ("unreachable", Cause.FAILING_FILE),
+            ("clock", Cause.FAILING_FILE),
+            ("", Cause.FAILING_FILE),
+            ("of a later version", Cause.FAILING_FILE),
+            ("conflict", Cause.CONFLICT),
+            ("not_removed", Cause.UNREADABLE),
+            ("not_moved", Cause.DISK_FULL),
+            ("full", Cause.DISK_FULL),
+            ("no_room_here", Cause.DISK_FULL),
+            ("file_right", Cause.CREDENTIALS),
+            ("credentials", Cause.CREDENTIALS),
         ],
     )
-    def test_failing(self, code: str, cause: Cause) -> None:
+    def test_failing(self, origin: str, cause: Cause) -> None:
         """Files that fail while others go: the oldest is named, with since when and when it is tried again."""
-        kinds = [kind(code, files=2)]
+        kinds = [kind("X", origin=origin, files=2)]
         problem = only(diagnose(facts(failing=kinds)))
         assert (problem.cause, problem.since, problem.path) == (cause, NOW - 900, "/spool/bedroom/x")
         assert problem.severity is Severity.WARNING
@@ -37,7 +42,7 @@ class TestFiles:
     def test_once_is_not_again(self) -> None:
         """A file that failed once for a reason that may pass is no problem yet; a conflict does not pass."""
         assert diagnose(facts(failing=[kind("ReadTimeout", attempts=1)])) == ()
-        assert only(diagnose(facts(failing=[kind("Conflict", attempts=1)]))).cause is Cause.CONFLICT
+        assert only(diagnose(facts(failing=[kind("Conflict", origin="conflict", attempts=1)]))).cause is Cause.CONFLICT
 
     def test_open_writer(self) -> None:
         """A file that is open for more than an hour is named, with who has it open."""
@@ -83,7 +88,7 @@ class TestBehind:
         assert (problem.cause, problem.severity, problem.since) == (Cause.FALLING_BEHIND, Severity.WARNING, NOW - 7200)
         assert (problem.path, problem.files) == ("/spool/a/b", 3)
         assert diagnose(facts(runs=ticks, ready=ReadyFiles(files=1, path="a", since=NOW - 3000))) == ()
-        assert only(diagnose(facts(runs=[abandoned(30, "403")], ready=ready))).cause is Cause.CREDENTIALS
+        assert only(diagnose(facts(runs=[abandoned(30, Origin.CREDENTIALS)], ready=ready))).cause is Cause.CREDENTIALS
 
     def test_its_turn_has_not_come(self) -> None:
         """A file that came after the last of some daily runs is not behind; after one run, it is within a day."""

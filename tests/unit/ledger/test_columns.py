@@ -25,8 +25,9 @@ FAILING = FailingRow(
     next_try_at=3.5,
     code="c",
     message="m",
+    origin="file",
 )
-RUN = (1, 1.5, None, 7, "host", "bucket", 1, 0.5, None, 0, 0, 0, 0, '{"fresh": 2}', 0, 0, None, 0, "", b"\xff", "")
+RUN = (1, 1.5, None, 7, "host", "bucket", 1, 0.5, None, 0, 0, 0, 0, '{"fresh": 2}', 0, 0, None, 0, "", b"\xff", "", "")
 
 
 def with_value(values: tuple[Any, ...], place: int, value: object) -> tuple[Any, ...]:

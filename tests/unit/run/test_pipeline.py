@@ -17,6 +17,7 @@ from s3_uploader.core.control import ScanTrigger
 from s3_uploader.core.errors import DestinationBusy, Scope, SourceChanged, StateError, StoreError
 from s3_uploader.core.events import LocalTrouble, Notice, Uploaded, UploadFailed, UploadStarted
 from s3_uploader.core.model import Left, OnConflict, Receipt
+from s3_uploader.core.origins import Origin
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.rows import FailingRow, after_failure
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
@@ -600,12 +601,24 @@ class TestOnFailure:
         assert harness.run().exit_code == 1
         assert (tmp_path / "failed/x").read_text() == "the only copy"
 
-    @pytest.mark.parametrize("code", ["NoRoomToCompress", "InternalError", "Unexpected"])
-    def test_what_is_not_the_files_fault(self, harness: Harness, code: str) -> None:
+    @pytest.mark.parametrize("origin", [Origin.NO_ROOM_HERE, Origin.OURS])
+    def test_what_is_not_the_files_fault(self, harness: Harness, origin: Origin) -> None:
         """A disk of this machine that is full, or a bug, deletes no file whatever the configuration says."""
         harness.on_failure = FailurePolicy(delete=True)
         harness.write("x")
-        harness.store.fault("x", failing(code))
+        harness.store.fault("x", failing(origin=origin))
+        assert harness.run().exit_code == 1
+        assert harness.names() == {"x"}
+
+    def test_a_bug_of_a_store_is_not_the_files_fault(self, harness: Harness) -> None:
+        """What a store raises and nobody has thought of costs no file either."""
+
+        def bug(store: FakeStore, asked: Put) -> None:
+            asked.future.set_exception(KeyError("a bug"))
+
+        harness.on_failure = FailurePolicy(delete=True)
+        harness.write("x")
+        harness.store.fault("x", bug)
         assert harness.run().exit_code == 1
         assert harness.names() == {"x"}
 
@@ -1600,3 +1613,30 @@ class TestNews:
         watched.idle = idle
         assert watched.run().shipped == 1
         assert watched.names() == {"small"}
+
+
+class TestOrigins:
+    """What an error comes from goes from where it is made into the report and the ledger."""
+
+    def test_of_the_error_that_ends_a_run(self, harness: Harness) -> None:
+        """The report names it, and so does the record of the file that met it."""
+        harness.write("x")
+        harness.store.any_fault = failing("NoSuchBucket", scope=Scope.DESTINATION, origin=Origin.BUCKET)
+        report = harness.run()
+        assert (report.exit_code, report.code, report.origin) == (3, "NoSuchBucket", "bucket")
+        assert [row.origin for row in harness.records.failing_rows.values()] == ["bucket"]
+
+    def test_of_an_error_that_seemed_to_be_one_file_s(self, harness: Harness) -> None:
+        """Where every file meets it, the destination is out of reach."""
+        harness.write("x")
+        harness.store.any_fault = THROTTLED
+        assert harness.run().origin == "unreachable"
+
+    def test_of_a_file_that_fails(self, harness: Harness) -> None:
+        """While others go, the report has none."""
+        for name in ("x", "y"):
+            harness.write(name)
+        harness.store.fault("x", failing("AccessDenied", origin=Origin.FILE_RIGHT))
+        report = harness.run()
+        assert (report.exit_code, report.origin) == (1, "")
+        assert [row.origin for row in harness.records.failing_rows.values()] == ["file_right"]

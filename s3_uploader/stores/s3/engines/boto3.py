@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import quoted
 from s3_uploader.stores.base import Loop
 from s3_uploader.stores.s3.access import Access
@@ -189,6 +190,7 @@ class Boto3Engine:
             raise StoreError(
                 f"boto3 cannot use this configuration: {quoted(str(error))}",
                 code="AwsConfiguration",
+                origin=Origin.SETTING,
                 scope=Scope.DESTINATION,
             ) from None
         self._prepare(client)

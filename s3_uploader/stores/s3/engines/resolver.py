@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.origins import Origin
 
 Address = tuple[socket.AddressFamily, tuple[object, ...]]
 """The family and address of a socket, as ``socket.getaddrinfo`` returns them."""
@@ -142,6 +143,7 @@ def make_tls_context(ca_file: str | None) -> ssl.SSLContext:
         raise StoreError(
             f"The certificates in {ca_file} cannot be used: {error.strerror or error}.",
             code="InvalidCaBundle",
+            origin=Origin.CERTIFICATE,
             scope=Scope.DESTINATION,
             hint="Look at AWS_CA_BUNDLE.",
         ) from None

@@ -1,0 +1,252 @@
+"""Every error that a store can make, and what `status` says of a spool whose runs end by it."""
+
+from __future__ import annotations
+
+import ast
+import errno
+from pathlib import Path
+
+import pytest
+
+import s3_uploader
+from s3_uploader.core.counters import RunEnd
+from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.model import Cause, Problem, Severity
+from s3_uploader.core.origins import of_every_file
+from s3_uploader.health.diagnosis import diagnose
+from s3_uploader.stores.file_servers.base import Lost
+from s3_uploader.stores.ftp import errors as ftp_errors
+from s3_uploader.stores.ftp.replies import Refused
+from s3_uploader.stores.local import errors as local_errors
+from s3_uploader.stores.s3 import errors as s3_errors
+from s3_uploader.stores.s3.engines.base import Answer, Failure, TransportFailure
+from s3_uploader.stores.s3.meanings import MEANINGS
+from s3_uploader.stores.sftp import errors as sftp_errors
+from tests.health_values import NOW, facts, kind, only, run_row
+
+PACKAGE = Path(s3_uploader.__file__).parent
+RENEW, SOURCE, BUCKET = "Renew", "credentials, as the message", "region and endpoint_url"
+SETTING, ROOM = "setting", "room"
+NETWORK, PROXY, SERVER, RIGHTS, TLS, CLOCK = "network", "HTTPS_PROXY", "right one", "rights there", "certificate", "NTP"
+
+
+def ended_by(error: StoreError) -> Problem:
+    """What is said of a spool whose run has just been ended by that error, as often as it takes."""
+    origin = of_every_file(error.origin).value
+    row = run_row(
+        30, exit_code=3, ended_by=RunEnd.DESTINATION.value, code=error.code, message=str(error), origin=origin
+    )
+    return only(diagnose(facts(runs=[row])))
+
+
+def failing_with(error: StoreError) -> Problem:
+    """What is said of a file that keeps failing with it, while others go."""
+    group = kind(error.code, origin=error.origin.value, message=error.message, attempts=3)
+    return only(diagnose(facts(failing=[group])))
+
+
+def of_code(code: str, status: int = 400) -> StoreError:
+    """The error of an answer of S3 that names that code."""
+    body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+    answer = Answer(status=status, headers={}, body=body)
+    return s3_errors.answered(answer, "PutObject", now=NOW, proven_useful=False).error
+
+
+@pytest.mark.parametrize(
+    ("codes", "cause", "severity", "remedy"),
+    [
+        (("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurity"), Cause.CREDENTIALS, Severity.ERROR, RENEW),
+        (("NotSignedUp", "AccountProblem", "AllAccessDisabled"), Cause.CREDENTIALS, Severity.ERROR, RENEW),
+        (("ExpiredToken", "ExpiredTokenException", "InvalidToken"), Cause.CREDENTIALS, Severity.ERROR, RENEW),
+        (("TokenRefreshRequired", "AccessDenied"), Cause.CREDENTIALS, Severity.ERROR, RENEW),
+        (("KMS.DisabledException", "KMS.NotFoundException"), Cause.CREDENTIALS, Severity.ERROR, RENEW),
+        (("KMS.InvalidStateException",), Cause.CREDENTIALS, Severity.ERROR, RENEW),
+        (("RequestTimeTooSkewed", "RequestExpired"), Cause.CLOCK, Severity.ERROR, CLOCK),
+        (("NoSuchBucket", "InvalidBucketName", "InvalidBucketState"), Cause.DESTINATION, Severity.ERROR, BUCKET),
+        (("PermanentRedirect", "Redirect", "TemporaryRedirect"), Cause.DESTINATION, Severity.ERROR, BUCKET),
+        (("AuthorizationHeaderMalformed",), Cause.DESTINATION, Severity.ERROR, BUCKET),
+        (("InvalidStorageClass", "InvalidTag"), Cause.DESTINATION, Severity.ERROR, SETTING),
+        (("AccessControlListNotSupported",), Cause.DESTINATION, Severity.ERROR, SETTING),
+        (("QuotaExceeded", "XMinioStorageFull"), Cause.DISK_FULL, Severity.ERROR, ROOM),
+        (("MissingContentLength",), Cause.DESTINATION, Severity.ERROR, SERVER),
+        (("SlowDown", "ServiceUnavailable", "InternalError"), Cause.DESTINATION, Severity.WARNING, NETWORK),
+    ],
+)
+def test_codes_of_s3(codes: tuple[str, ...], cause: Cause, severity: Severity, remedy: str) -> None:
+    """The cause is that of the code, and the advice is about that and nothing else."""
+    for code in codes:
+        problem = ended_by(of_code(code))
+        assert (problem.cause, problem.severity) == (cause, severity), code
+        assert remedy in problem.remedy, code
+
+
+def test_no_code_of_s3_is_forgotten() -> None:
+    """A code that ends a run, and is not one that passes, says more than that the network is to be looked at."""
+    told = {code: ended_by(of_code(code)) for code, meaning in MEANINGS.items() if meaning.scope is Scope.DESTINATION}
+    assert len(told) > 25
+    assert [code for code, problem in told.items() if problem.severity is not Severity.ERROR] == []
+    assert [code for code, problem in told.items() if NETWORK in problem.remedy] == []
+
+
+@pytest.mark.parametrize(
+    ("failure", "cause", "severity", "remedy"),
+    [
+        (TransportFailure.NAME, Cause.DESTINATION, Severity.WARNING, NETWORK),
+        (TransportFailure.REFUSED, Cause.DESTINATION, Severity.WARNING, NETWORK),
+        (TransportFailure.CONNECT_TIMEOUT, Cause.DESTINATION, Severity.WARNING, NETWORK),
+        (TransportFailure.TLS, Cause.DESTINATION, Severity.ERROR, TLS),
+        (TransportFailure.PROXY, Cause.DESTINATION, Severity.WARNING, PROXY),
+        (TransportFailure.CLOSED, Cause.DESTINATION, Severity.WARNING, NETWORK),
+        (TransportFailure.TIMEOUT, Cause.DESTINATION, Severity.WARNING, NETWORK),
+        (TransportFailure.INVALID, Cause.DESTINATION, Severity.WARNING, NETWORK),
+        (TransportFailure.CREDENTIALS, Cause.CREDENTIALS, Severity.ERROR, SOURCE),
+        (TransportFailure.RENEWING, Cause.CREDENTIALS, Severity.ERROR, SOURCE),
+        (TransportFailure.RESOURCES, Cause.DESTINATION, Severity.WARNING, NETWORK),
+        (TransportFailure.BROKEN, Cause.DESTINATION, Severity.ERROR, SERVER),
+        (TransportFailure.OTHER, Cause.DESTINATION, Severity.WARNING, NETWORK),
+    ],
+)
+def test_requests_without_an_answer(failure: TransportFailure, cause: Cause, severity: Severity, remedy: str) -> None:
+    """What may be over in a moment is a warning at first; what is not is stuck at once."""
+    problem = ended_by(s3_errors.failed(Failure(failure), "PutObject", endpoint="https://s3.example.com").error)
+    assert (problem.cause, problem.severity) == (cause, severity)
+    assert remedy in problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("status", "cause", "severity"),
+    [
+        *((status, Cause.DESTINATION, Severity.ERROR) for status in (301, 302, 307, 308, 400, 404, 405)),
+        *((status, Cause.CREDENTIALS, Severity.ERROR) for status in (401,)),
+        *((status, Cause.DESTINATION, Severity.WARNING) for status in (407, 429, 500, 502, 503, 504)),
+        (501, Cause.DESTINATION, Severity.ERROR),
+    ],
+)
+def test_answers_without_a_document(status: int, cause: Cause, severity: Severity) -> None:
+    """The status alone tells."""
+    answer = Answer(status=status, headers={})
+    problem = ended_by(s3_errors.answered(answer, "HeadObject", now=NOW, proven_useful=False).error)
+    assert (problem.cause, problem.severity) == (cause, severity)
+
+
+@pytest.mark.parametrize(
+    ("reply", "step", "cause", "severity", "remedy"),
+    [
+        (530, "login", Cause.CREDENTIALS, Severity.ERROR, RENEW),
+        (532, "login", Cause.CREDENTIALS, Severity.ERROR, RENEW),
+        (550, "path", Cause.DESTINATION, Severity.ERROR, RIGHTS),
+        (553, "path", Cause.DESTINATION, Severity.ERROR, RIGHTS),
+        (421, "connect", Cause.DESTINATION, Severity.WARNING, NETWORK),
+        (534, "tls", Cause.DESTINATION, Severity.ERROR, SETTING),
+        (502, "", Cause.DESTINATION, Severity.ERROR, SERVER),
+    ],
+)
+def test_logins_at_an_ftp_server(reply: int, step: str, cause: Cause, severity: Severity, remedy: str) -> None:
+    """A server that does not let us in says why by a number."""
+    refused = Refused(f"{reply} no")
+    refused.step = step
+    problem = ended_by(ftp_errors.login_error(refused, server="server:21", user="user", path="in", tls=False))
+    assert (problem.cause, problem.severity) == (cause, severity)
+    assert remedy in problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("reply", "cause", "remedy"),
+    [
+        (530, Cause.CREDENTIALS, RENEW),
+        (522, Cause.DESTINATION, TLS),
+        (452, Cause.DISK_FULL, ROOM),
+        (552, Cause.DISK_FULL, ROOM),
+        (533, Cause.DESTINATION, SETTING),
+        (504, Cause.DESTINATION, SERVER),
+    ],
+)
+def test_transfers_that_an_ftp_server_refuses(reply: int, cause: Cause, remedy: str) -> None:
+    """So it does in the middle of a run."""
+    problem = ended_by(ftp_errors.transfer_error(Refused(f"{reply} no", "STOR"), address="server/key"))
+    assert (problem.cause, problem.severity) == (cause, Severity.ERROR)
+    assert remedy in problem.remedy
+
+
+def test_connections_to_file_servers() -> None:
+    """A connection that does not come up may be a matter of minutes; a certificate that is not trusted is none."""
+    lost, untrusted = Lost("connection refused"), Lost("certificate verify failed")
+    lost.step, untrusted.step = "connect", "tls"
+    login = {"server": "server:21", "user": "user", "path": "in"}
+    for error in (
+        ftp_errors.login_error(lost, **login, tls=False),
+        sftp_errors.login_error(lost, **login),
+        ftp_errors.transfer_error(lost, address="server/key"),
+        sftp_errors.transfer_error(lost, address="server/key"),
+    ):
+        problem = ended_by(error)
+        assert (problem.cause, problem.severity) == (Cause.DESTINATION, Severity.WARNING)
+    problem = ended_by(ftp_errors.login_error(untrusted, **login, tls=True))
+    assert (problem.cause, problem.severity) == (Cause.DESTINATION, Severity.ERROR)
+    assert TLS in problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("status", "cause", "remedy"),
+    [(2, Cause.DESTINATION, RIGHTS), (3, Cause.DESTINATION, RIGHTS), (14, Cause.DISK_FULL, ROOM)],
+)
+def test_directories_that_an_sftp_server_refuses(status: int, cause: Cause, remedy: str) -> None:
+    """A path that is not there, or not for this user, is a matter of the destination."""
+    refused = sftp_errors.Refused(status, "no", "realpath")
+    problem = ended_by(sftp_errors.login_error(refused, server="server:22", user="user", path="in"))
+    assert (problem.cause, problem.severity) == (cause, Severity.ERROR)
+    assert remedy in problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("number", "cause"),
+    [
+        (errno.ENOSPC, Cause.DISK_FULL),
+        (errno.EDQUOT, Cause.DISK_FULL),
+        (errno.EROFS, Cause.DESTINATION),
+        (errno.ESTALE, Cause.DESTINATION),
+    ],
+)
+def test_errors_of_the_kernel(number: int, cause: Cause) -> None:
+    """Below a directory the kernel says what is wrong."""
+    assert ended_by(local_errors.translated(OSError(number, "no"), "archive/key")).cause is cause
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (of_code("AccessDenied", 403), Cause.CREDENTIALS),
+        (of_code("KeyTooLongError"), Cause.FAILING_FILE),
+        (of_code("SlowDown", 503), Cause.FAILING_FILE),
+        (of_code("NoSuchBucket", 404), Cause.FAILING_FILE),
+        (ftp_errors.transfer_error(Refused("550 no", "STOR"), address="a"), Cause.CREDENTIALS),
+        (ftp_errors.transfer_error(Refused("552 no", "STOR"), address="a"), Cause.DISK_FULL),
+        (sftp_errors.transfer_error(sftp_errors.Refused(3, "no", "open"), address="a"), Cause.CREDENTIALS),
+        (sftp_errors.transfer_error(sftp_errors.Refused(4, "no", "write"), address="a"), Cause.FAILING_FILE),
+        (local_errors.translated(OSError(errno.EACCES, "no"), "a"), Cause.CREDENTIALS),
+        (local_errors.translated(OSError(errno.EIO, "no"), "a"), Cause.FAILING_FILE),
+    ],
+)
+def test_what_is_wrong_with_one_file(error: StoreError, cause: Cause) -> None:
+    """While others go, a missing right or want of room is still called so; the rest is a file that fails."""
+    problem = failing_with(error)
+    assert (problem.cause, problem.severity) == (cause, Severity.WARNING)
+
+
+def _made_for_every_file() -> list[str]:
+    """Where the source makes an error that reaches every file without a word about where it comes from."""
+    found = []
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            if "code" in given and "DESTINATION" in given.get("scope", "") and "origin" not in given:
+                found.append(given["code"].strip("'"))
+    return sorted(set(found))
+
+
+def test_what_is_made_without_an_origin_is_out_of_reach() -> None:
+    """Only what is said of a network may leave the default: a warning that becomes an error when it lasts."""
+    passing = ["421", "Closed", "ConnectionClosed", "ConnectionLost", "DataConnectionFailed", "InvalidAnswer"]
+    assert _made_for_every_file() == sorted([*passing, "ConnectionFailed", "OutOfThreads", "Timeout", "error.code"])
