@@ -16,8 +16,9 @@ from s3_uploader._version import __version__
 
 if TYPE_CHECKING:
     from s3_uploader import errors
+    from s3_uploader.core.ends import RunEnd
     from s3_uploader.core.errors import UploaderError
-    from s3_uploader.core.model import Proof, Receipt, RunReport
+    from s3_uploader.core.model import Left, Proof, Receipt, RunReport
     from s3_uploader.remote_store import (
         ObjectChanged,
         ObjectExists,
@@ -31,8 +32,12 @@ if TYPE_CHECKING:
         StorageError,
     )
     from s3_uploader.service.embedded import process, upload_once
+    from s3_uploader.service.results import FileOutcome, FileResult
 
 __all__ = [
+    "FileOutcome",
+    "FileResult",
+    "Left",
     "ObjectChanged",
     "ObjectExists",
     "ObjectInfo",
@@ -42,6 +47,7 @@ __all__ = [
     "RemoteConnectionError",
     "RemoteStore",
     "RemoteStoreError",
+    "RunEnd",
     "RunReport",
     "S3Connection",
     "S3Name",
@@ -54,6 +60,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "FileOutcome": "service.results",
+    "FileResult": "service.results",
+    "Left": "core.model",
+    "RunEnd": "core.ends",
     "RemoteConnectionError": "remote_store",
     "ObjectNotFound": "remote_store",
     "ObjectInfo": "remote_store",

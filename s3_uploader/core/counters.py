@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import enum
 import signal
 from collections import Counter
 from collections.abc import Iterable
 
+from s3_uploader.core.ends import RunEnd as RunEnd
 from s3_uploader.core.model import OTHER_LOCATIONS, Candidate, Left, Receipt, RunReport, Waiting
-
-
-class RunEnd(enum.Enum):
-    """What ended a run."""
-
-    DONE = "done"
-    BUDGET = "time budget"
-    SIGNAL = "signal"
-    DESTINATION = "destination unusable"
-    DESTINATION_BUSY = "destination busy"
-    STATE = "ledger unusable"
-    LOCKED = "another run has the spool"
-
 
 _MOST_LOCATIONS = 500
 """A spool may have any number of them; what is kept in memory, and told at the end, may not."""

@@ -23,6 +23,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from s3_uploader.core.ends import RunEnd
+
 
 class Proof(enum.IntEnum):
     """How we know that the store has our bytes, weakest first."""
@@ -315,6 +317,16 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     origin: str = ""
     dry_run: bool = False
     waiting: dict[str, Waiting] = {}
+
+    @property
+    def reasons(self) -> dict[Left, int]:
+        """How many files were left, by reason; ``left`` has the same for people."""
+        return {reason: self.left[reason.value] for reason in Left if self.left.get(reason.value)}
+
+    @property
+    def end(self) -> RunEnd:
+        """What ended the run; ``ended_by`` has the same for people."""
+        return RunEnd(self.ended_by)
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,17 +19,19 @@ from s3_uploader.monitoring.monitor import Monitoring, NoTail
 from s3_uploader.run import run as app
 from s3_uploader.run.context import RunContext
 from s3_uploader.service.inotify import file_system_events
+from s3_uploader.service.results import FileReporter, OnFile
 from s3_uploader.service.watch import DEFAULT_INTERVAL, SaysOnce, Wakeup, Watch
 
 AnyConfig: TypeAlias = Config | Mapping[str, Any] | str | os.PathLike[str]
-"""A configuration, a mapping with its keys, or the path of its file."""
+"""A configuration, a mapping with its keys (paths may be path objects), or the path of its file."""
 
 
-def upload_once(configuration: AnyConfig) -> RunReport:
+def upload_once(configuration: AnyConfig, *, on_file: OnFile | None = None) -> RunReport:
     """Run one pass over the spool and return what it did; ``exit_code`` in it is what the command would exit with.
 
     Events go to the logger ``s3_uploader``. No signal handler is installed.
 
+    :param on_file: called on this thread with what became of each file that was found.
     :raises s3_uploader.core.errors.ConfigError: with every problem of the configuration.
     :raises s3_uploader.core.errors.SpoolError: if the spool cannot be used.
     :raises s3_uploader.core.errors.StateError: if the ledger cannot be opened.
@@ -48,7 +50,7 @@ def upload_once(configuration: AnyConfig) -> RunReport:
         return app.run_once(
             loaded,
             RunContext(
-                emit=fan_out([log, monitoring]),
+                emit=fan_out([log, monitoring, *_reporters(on_file)]),
                 beat=monitoring.beat,
                 measure=monitoring.measure if loaded.metrics_file or loaded.ping_url else None,
             ),
@@ -57,13 +59,16 @@ def upload_once(configuration: AnyConfig) -> RunReport:
         monitoring.close()
 
 
-def process(configuration: AnyConfig, *, interval: float = DEFAULT_INTERVAL) -> Callable[..., bool]:
+def process(
+    configuration: AnyConfig, *, interval: float = DEFAULT_INTERVAL, on_file: OnFile | None = None
+) -> Callable[..., bool]:
     """Ship files in the background, as soon as they are ready, until told to stop.
 
     Works in daemon threads of the calling process; installs no signal handler and configures no logging (events go to
     the logger ``s3_uploader``). Do not fork while it runs.
 
     :param interval: seconds between two looks at the spool; file-system events make the next one come earlier.
+    :param on_file: called on a thread of the uploader with what became of each file that a look at the spool found.
     :returns: a callable that stops it: uploads in flight are finished, for as long as ``drain_seconds`` says, then
         cancelled; it returns once everything has ended, ``True``, or after ``timeout`` seconds, ``False``. Calling it
         again is harmless, from any thread.
@@ -75,7 +80,7 @@ def process(configuration: AnyConfig, *, interval: float = DEFAULT_INTERVAL) -> 
     stop = StopRequest()
     watch = Watch(
         lambda: loaded,
-        emit=log,
+        emit=fan_out([log, *_reporters(on_file)]),
         monitor=monitoring,
         measure=monitoring.measure,
         stop=stop,
@@ -115,11 +120,27 @@ def process(configuration: AnyConfig, *, interval: float = DEFAULT_INTERVAL) -> 
     return stop_and_wait
 
 
+def _reporters(on_file: OnFile | None) -> list[Emit]:
+    return [] if on_file is None else [FileReporter(on_file)]
+
+
+def _plain(value: object) -> object:
+    """A configuration with paths as text, wherever they stand in it."""
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value
+
+
 def _loaded(configuration: AnyConfig, emit: Emit) -> Config:
     if isinstance(configuration, Config):
         given = configuration
     elif isinstance(configuration, Mapping):
-        given = config.from_mapping(dict(configuration), source="configuration")
+        keys = {name: _plain(value) for name, value in configuration.items()}
+        given = config.from_mapping(keys, source="configuration")
     else:
         given = config.load(os.fspath(configuration))
     loaded = resolved(given)

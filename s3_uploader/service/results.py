@@ -1,0 +1,111 @@
+"""What became of one file, for the program that the uploader runs in."""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+
+from s3_uploader.core.events import Event, FileLeft, LocalTrouble, Uploaded, UploadFailed
+from s3_uploader.core.model import Left, Receipt
+from s3_uploader.core.text import shown_name
+
+logger = logging.getLogger("s3_uploader")
+
+
+class FileOutcome(enum.Enum):
+    """What became of a file."""
+
+    SHIPPED = "shipped"
+    """It is proven to be at the destination, and ``on_success`` is done."""
+    ALREADY_THERE = "already there"
+    """The same, and it was there before, with the same content."""
+    FAILED = "failed"
+    """It could not be shipped, and is tried again."""
+    LEFT = "left"
+    """It was not its turn; ``reason`` says why."""
+    TROUBLE = "trouble"
+    """Something local went wrong with it: it cannot be read, or not be removed after it was shipped."""
+
+
+class FileResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one file in one pass.
+
+    :param address: where it is, or was to be, e.g. ``bucket/key``; empty if it was not sent.
+    :param receipt: what the destination said of it.
+    :param reason: why it was left.
+    :param code: the name of the error, as the destination or this program has it. ``message`` and ``hint`` are for
+        people.
+    :param next_try_at: when it is tried again at the earliest, seconds since the epoch.
+    """
+
+    path: Path
+    outcome: FileOutcome
+    size: int = 0
+    address: str = ""
+    receipt: Receipt | None = None
+    reason: Left | None = None
+    code: str = ""
+    message: str = ""
+    hint: str = ""
+    next_try_at: float | None = None
+
+
+OnFile: TypeAlias = Callable[[FileResult], object]
+"""Called with each file, on the thread that ships."""
+
+
+def result_of(event: Event) -> FileResult | None:
+    """What an event says of a file; ``None`` if it is about something else."""
+    if isinstance(event, Uploaded):
+        receipt = event.receipt
+        outcome = FileOutcome.ALREADY_THERE if receipt.already_there else FileOutcome.SHIPPED
+        return FileResult(
+            path=Path(event.path), outcome=outcome, size=receipt.size, address=event.address, receipt=receipt
+        )
+    if isinstance(event, UploadFailed):
+        return FileResult(
+            path=Path(event.path),
+            outcome=FileOutcome.FAILED,
+            address=event.address,
+            code=event.code,
+            message=event.message,
+            hint=event.hint,
+            next_try_at=event.next_try_at,
+        )
+    if isinstance(event, FileLeft):
+        return FileResult(
+            path=Path(event.path),
+            outcome=FileOutcome.LEFT,
+            size=event.size,
+            reason=event.reason,
+            message=event.detail,
+        )
+    if isinstance(event, LocalTrouble):
+        return FileResult(path=Path(event.path), outcome=FileOutcome.TROUBLE, message=event.message, hint=event.hint)
+    return None
+
+
+class FileReporter:
+    """Hands the results of files to a callback. What that raises is told once, and costs the run nothing."""
+
+    def __init__(self, on_file: OnFile) -> None:
+        self._on_file = on_file
+        self._has_failed = False
+
+    def __call__(self, event: Event) -> None:
+        """Take an event."""
+        result = result_of(event)
+        if result is None:
+            return
+        try:
+            self._on_file(result)
+        except Exception:
+            # The run has other files, and this one's removal may be yet to come.
+            if not self._has_failed:
+                self._has_failed = True
+                logger.exception("on_file failed for %s. It is told once.", shown_name(str(result.path)))
