@@ -38,6 +38,10 @@ class S3Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     content_type: Annotated[
         str | None, Meta(description="Content type of new objects. Default: guessed from the name.")
     ] = None
+    requester_pays: Annotated[
+        bool,
+        Meta(description="Say with each request that we pay for it, for a bucket of others that wants it."),
+    ] = False
     on_conflict: Annotated[
         Literal["fail", "overwrite", "keep-both"],
         Meta(description="What to do where the key is taken by other content."),

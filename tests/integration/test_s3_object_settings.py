@@ -41,3 +41,28 @@ def test_storage_class_tags_and_metadata(
     assert request.headers["x-amz-storage-class"] == "GLACIER"
     assert request.headers["x-amz-tagging"] == "room=a%2Bb"
     assert (request.headers["x-amz-meta-site"], request.headers["x-amz-meta-camera"]) == ("7", "front")
+
+
+def test_a_requester_that_pays(make_fault_server: Callable[..., FaultServer], engine: str, station: Station) -> None:
+    """Every request says who pays, in the words of boto3; without the setting none does."""
+    server = make_fault_server()
+    boto3 = server.client()
+    boto3.put_object(Bucket=server.bucket, Key="theirs", Body=b"x", RequestPayer="requester")
+    said_by_boto3 = server.requests[-1].headers["x-amz-request-payer"]
+    began = len(server.requests)
+    store = station.store(server.endpoint, engine, requester_pays=True)
+    store.check(now=time.time())
+    for key, content in (("small", b"x"), ("large", b"x" * (2 * PART + 1)), ("small", b"x")):
+        station.put(store, key, content)
+    asked = server.requests[began:]
+    operations = {request.operation for request in asked}
+    assert operations >= {
+        "HeadObject",
+        "PutObject",
+        "UploadPart",
+        "CompleteMultipartUpload",
+        "DeleteObject",
+    }
+    assert {request.headers.get("x-amz-request-payer") for request in asked} == {said_by_boto3}
+    station.put(station.store(server.endpoint, engine), "other", b"x")
+    assert "x-amz-request-payer" not in server.requests[-1].headers

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+import msgspec
 
 from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.core.origins import Origin
@@ -17,6 +19,7 @@ from s3_uploader.stores.threads import Timer
 Finished = Callable[["PendingRequest"], None]
 
 NOTHING_EXPECTED: frozenset[int] = frozenset()
+_NO_HEADERS: Mapping[str, str] = {}
 _MAY_BE_DONE = (TransportFailure.TIMEOUT, TransportFailure.CLOSED, TransportFailure.INVALID)
 _SENT_AGAIN_AT_ONCE = 64 * 1024
 """A condition says as much as a look does, and so small a body costs no more."""
@@ -109,6 +112,7 @@ class S3Client:
     :param url: of the endpoint, for messages.
     :param notice: told once when the bucket turns out to be in another region.
     :param renew: has credentials renewed that the server calls expired; says whether to ask once more.
+    :param headers: what is said with every request.
     """
 
     def __init__(
@@ -121,6 +125,7 @@ class S3Client:
         random: Callable[[], float],
         notice: Callable[[str, str], None],
         renew: Callable[[], bool] = lambda: False,
+        headers: Mapping[str, str] = _NO_HEADERS,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -131,6 +136,7 @@ class S3Client:
         self._random = random
         self._notice = notice
         self._renew = renew
+        self._headers = headers
         self._clock = clock
         self._wall_clock = wall_clock
         self._lock = threading.Lock()
@@ -148,7 +154,7 @@ class S3Client:
         look: Callable[[], Request] | None = None,
     ) -> PendingRequest:
         """Send a request; ``finished`` is called with the call when it is over, possibly before this returns."""
-        call = PendingRequest(request, deadline=deadline, expected=expected, finished=finished, look=look)
+        call = self.prepare(request, finished, deadline=deadline, expected=expected, look=look)
         self._send(call)
         return call
 
@@ -184,6 +190,8 @@ class S3Client:
             request = call._look()
         else:
             call.attempts += 1
+        if self._headers:
+            request = msgspec.structs.replace(request, headers={**request.headers, **self._headers})
         call._sends += 1
         sends = call._sends
         call._sending = None

@@ -51,6 +51,7 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     :param multipart_threshold: largest file in bytes that is sent in one request.
     :param bytes_in_flight: so many bytes of files may be in memory at once.
     :param key_prefix: what all keys begin with.
+    :param requester_pays: it is said with every request that we pay for it.
     :param variants: the options of the uploads to come, for :meth:`S3Store.check`.
     :param retry: instead of the policy that follows from attempts and seconds.
     """
@@ -65,6 +66,7 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: int = 5
     retry_seconds: float = 30
     key_prefix: str = ""
+    requester_pays: bool = False
     variants: Sequence[PutOptions] = ()
     bytes_in_flight: int = BYTES_IN_FLIGHT
     retry: RetryPolicy | None = None

@@ -309,6 +309,7 @@ class S3Store:
             random=self._around.random,
             notice=self._around.notice,
             renew=self._renew,
+            headers={"x-amz-request-payer": "requester"} if self._transfer.requester_pays else {},
             clock=self._around.clock,
             wall_clock=self._around.wall_clock,
         )
