@@ -187,6 +187,8 @@ def _run_loaded(
                 make_store=assembly.store_maker(options.simulate_failures, bytes_in_flight=bytes_in_flight),
                 is_rehearsal=options.simulate_failures > 0,
                 retries=options.retry,
+                # Of several spools each has its processor already.
+                may_be_divided=bytes_in_flight is None,
                 says_again=sys.stderr.isatty(),
                 is_one_of_many=options.verbosity is Verbosity.QUIET and not sys.stderr.isatty(),
             ),

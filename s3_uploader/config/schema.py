@@ -156,6 +156,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "Kubernetes job says which K. N runs side by side, on any machines, ship all of them. Default: all files."
         ),
     ] = None
+    processes: Annotated[
+        Positive | Literal["auto"],
+        Meta(
+            description="How many processes a run may use where many small files wait (S3 only, without "
+            "`max_bandwidth` and `claim_dir`). `auto`: as many as there are processors, at most 4, where one of them "
+            "is the limit."
+        ),
+    ] = 1
     must_be_mount: Annotated[
         bool | None,
         Meta(

@@ -62,6 +62,28 @@ class RunCounters:
         if self.future_example is None:
             self.future_example = candidate, seconds
 
+    def absorb(self, other: RunCounters) -> None:
+        """Add what another process has done in the same run."""
+        self.shipped += other.shipped
+        self.shipped_bytes += other.shipped_bytes
+        self.already_there += other.already_there
+        self.failures += other.failures
+        self.troubles += other.troubles
+        self.pruned += other.pruned
+        self.left.update(other.left)
+        for name, there in other.waiting.items():
+            location = name if name in self.waiting or len(self.waiting) < _MOST_LOCATIONS else OTHER_LOCATIONS
+            here = self.waiting.setdefault(location, Waiting(0, 0, there.oldest))
+            here.files += there.files
+            here.bytes += there.bytes
+            here.oldest = min(here.oldest, there.oldest)
+        self.not_finished = [*self.not_finished, *other.not_finished][:_MOST_NOT_FINISHED]
+        strangers = [*self.strangers, *other.strangers]
+        self.more_strangers |= other.more_strangers or len(strangers) > _MOST_STRANGERS
+        self.strangers = strangers[:_MOST_STRANGERS]
+        self.from_future += other.from_future
+        self.future_example = self.future_example or other.future_example
+
     def begin_scan(self) -> None:
         """The spool is scanned anew in the same run: what was left is counted again, what was done is not."""
         self.troubles = 0

@@ -33,6 +33,7 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     :param says_again: somebody looks on: what earlier runs have told of lasting troubles is told again.
     :param is_one_of_many: a timer starts one after the other: what earlier runs have told is not told by each.
     :param retries: files that failed are tried although their pauses are not over.
+    :param may_be_divided: the run may start worker processes, if its configuration says so.
     :param measure: told once what the run measured, or that it could not begin. Where nobody wants to know, the ledger
         is asked for less.
     """
@@ -50,3 +51,4 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     says_again: bool = False
     is_one_of_many: bool = False
     retries: bool = False
+    may_be_divided: bool = True

@@ -102,6 +102,10 @@ class Intake:
             or self._breaker.must_wait(in_flight=len(self._flight), now=self._clock.monotonic())
         )
 
+    def narrow(self, parts: int) -> None:
+        """Other processes take their parts of what may be under way."""
+        self._max_bytes_in_flight //= parts
+
     def has_many_open(self) -> bool:
         """Whether so many files are open that some should be settled first."""
         return len(self._flight) + self._settlement.open_files >= self._most_open

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -27,7 +28,8 @@ from s3_uploader.run.assembly import (
 from s3_uploader.run.conclusion import DELIVERED, conclude
 from s3_uploader.run.context import RunContext
 from s3_uploader.run.disposition import FailurePolicy
-from s3_uploader.run.pipeline import Limits, Pipeline
+from s3_uploader.run.ending import Ending
+from s3_uploader.run.pipeline import MAX_BYTES_IN_FLIGHT, Limits, Pipeline
 from s3_uploader.run.place import Place, open_claims
 from s3_uploader.run.settlement import Settlement
 from s3_uploader.spool.lock import Lock
@@ -36,6 +38,7 @@ from s3_uploader.spool.sightings import Sightings
 from s3_uploader.stores.base import Store
 
 if TYPE_CHECKING:
+    from s3_uploader.run.workers import Workers
     from s3_uploader.spool.claims import Claims
 
 _CLOSE_SECONDS = 5.0
@@ -56,13 +59,13 @@ def locked_run(place: Place, context: RunContext, max_runtime_seconds: float | N
             from s3_uploader.health.telling import Telling
 
             context = msgspec.structs.replace(context, emit=Telling(emit, sayings))
-        store = _store(place, context, ledger)
+        store = make_store(place, context, ledger)
         run = ledger.begin_run(
             started_at=clock.now(), pid=os.getpid(), host=os.uname().nodename, destination=store.properties.name
         )
         context.emit(RunStarted(config.base_dir, store.properties.name))
         _warn_of_deletion(config, context)
-        settlement = _settlement(place, context, ledger, store, run, lock)
+        settlement = make_settlement(place, context, ledger, store, run, confirm_lock=lock.confirm)
         sightings = Sightings(
             place.root,
             settle_seconds=config.settle_seconds,
@@ -72,7 +75,11 @@ def locked_run(place: Place, context: RunContext, max_runtime_seconds: float | N
             from s3_uploader.run.pauses import end_pauses
 
             end_pauses(config, ledger, environ=context.environ, now=clock.now(), emit=context.emit)
-        report = _ship(place, context, store, settlement, sightings, _limits(config, max_runtime_seconds))
+        workers = _workers(place, context, run, lock, settlement, max_runtime_seconds)
+        limits = limits_of(config, max_runtime_seconds)
+        report, _ = ship(place, context, store, settlement, sightings, limits, workers=workers)
+        if workers is not None:
+            workers.tell_sightings(sightings)
         finished, problems = conclude(
             place,
             context,
@@ -92,7 +99,8 @@ def locked_run(place: Place, context: RunContext, max_runtime_seconds: float | N
         return report
 
 
-def _store(place: Place, context: RunContext, ledger: Ledger) -> Store:
+def make_store(place: Place, context: RunContext, ledger: Ledger) -> Store:
+    """The store of a run, not open yet; it remembers in the ledger."""
     return shipping_store(
         place.config,
         make_store=context.make_store,
@@ -111,7 +119,10 @@ def _warn_of_deletion(config: Config, context: RunContext) -> None:
         context.emit(Notice("warning", sentence))
 
 
-def _settlement(place: Place, context: RunContext, ledger: Ledger, store: Store, run: int, lock: Lock) -> Settlement:
+def make_settlement(
+    place: Place, context: RunContext, ledger: Ledger, store: Store, run: int, *, confirm_lock: Callable[[], None]
+) -> Settlement:
+    """What takes the files that are shipped."""
     config = place.config
     settlement = Settlement(
         root=place.root,
@@ -126,20 +137,45 @@ def _settlement(place: Place, context: RunContext, ledger: Ledger, store: Store,
         prune=config.prune_empty_dirs if config.prune_empty_dirs is not None else config.layout == "dated",
         random=context.random,
         is_rehearsal=context.is_rehearsal,
-        confirm_lock=lock.confirm,
+        confirm_lock=confirm_lock,
     )
     settlement.second_copies.load(ledger.recall(DELIVERED, now=context.clock.now()))
     return settlement
 
 
-def _ship(
+def _workers(
+    place: Place, context: RunContext, run: int, lock: Lock, settlement: Settlement, max_runtime_seconds: float | None
+) -> Workers | None:
+    if place.config.processes == 1:
+        return None
+    from s3_uploader.run.division import Division, may_be_divided
+    from s3_uploader.run.workers import Workers
+
+    if not may_be_divided(place.config, context):
+        return None
+    budget = max_runtime_seconds or place.config.max_runtime_seconds
+    began = context.clock.monotonic()
+    division = Division(
+        place,
+        run=run,
+        lock_file=lock.lock_file,
+        seconds_left=lambda: None if budget is None else max(0.01, budget - (context.clock.monotonic() - began)),
+        retries=context.retries,
+    )
+    return Workers(division, locks=lock.descriptors(), emit=context.emit, counters=settlement.counters)
+
+
+def ship(
     place: Place,
     context: RunContext,
     store: Store,
     settlement: Settlement,
     sightings: Sightings,
     limits: Limits,
-) -> RunReport:
+    *,
+    workers: Workers | None = None,
+) -> tuple[RunReport, Ending]:
+    """Ship what is ready, with a store that is closed afterwards; returns the report, and how it came to its end."""
     clock, claims = context.clock, _claims(place, context.emit)
     admission = Admission(
         place.root,
@@ -164,9 +200,10 @@ def _ship(
         plan=build_plan(place.config),
         admission=admission,
         news=context.news,
+        workers=workers,
     )
     try:
-        return pipeline.run()
+        return pipeline.run(), pipeline.ending
     finally:
         # What is claimed is given back only when no upload can be under way any more.
         store.close(timeout=_CLOSE_SECONDS)
@@ -188,7 +225,11 @@ def _claims(place: Place, emit: Emit) -> Claims | None:
     return claims
 
 
-def _limits(config: Config, max_runtime_seconds: float | None) -> Limits:
+def limits_of(config: Config, max_runtime_seconds: float | None, *, of: int = 1) -> Limits:
+    """The bounds of a run.
+
+    :param of: how many processes it has, of which this is one.
+    """
     open_files, connections = descriptors.share(descriptors.room(), connections=config.destination.max_concurrency)
     return Limits(
         settle_seconds=config.settle_seconds,
@@ -197,4 +238,5 @@ def _limits(config: Config, max_runtime_seconds: float | None) -> Limits:
         max_runtime_seconds=max_runtime_seconds or config.max_runtime_seconds,
         max_in_flight=connections,
         max_open_files=open_files,
+        max_bytes_in_flight=MAX_BYTES_IN_FLIGHT // of,
     )

@@ -39,15 +39,24 @@ from s3_uploader.stores.base import Store
 
 if TYPE_CHECKING:
     from s3_uploader.run.in_flight import Completions
+    from s3_uploader.run.workers import Workers
 
 _CANCEL_SECONDS = 5.0
 _COUNT_SECONDS = 1.0
 _SOON_SECONDS = 0.25
+_WORKERS_SECONDS = 0.2
 _LONG_RUN_SECONDS = 60.0
+
+
+MAX_BYTES_IN_FLIGHT = 64 * 2**20
 
 
 class _Ended(Exception):
     """The run takes in no more files."""
+
+
+class _Divided(Exception):
+    """Workers are ready to take their shares."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +68,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_runtime_seconds: float | None = None
     max_in_flight: int = 256
     max_open_files: int = 2**31
-    max_bytes_in_flight: int = 64 * 2**20
+    max_bytes_in_flight: int = MAX_BYTES_IN_FLIGHT
 
 
 class Pipeline:
@@ -70,6 +79,7 @@ class Pipeline:
     :param news: tells when it is worth to look at the spool again while uploads are under way; ``None`` to look once.
     :param make_queue: where the pipeline waits for the store; see :class:`s3_uploader.run.in_flight.UploadsInFlight`.
     :param beat: called between any two files and at least once a second, to show that the run is alive.
+    :param workers: processes that may take shares of the files.
     """
 
     def __init__(
@@ -88,9 +98,14 @@ class Pipeline:
         admission: Admission,
         news: ScanTrigger | None = None,
         make_queue: Callable[[], Completions] = queue.SimpleQueue,
+        workers: Workers | None = None,
     ) -> None:
+        self._workers = workers
+        if workers is not None:
+            beat = self._and_workers(beat)
         self._root = root
-        self._layout = layout
+        self._layout = self._whole = layout
+        self._scan: Iterator[Found] = iter(())
         self._store = store
         self._settlement = settlement
         self._emit = emit
@@ -101,18 +116,21 @@ class Pipeline:
         self._looked_at = clock.monotonic()
         self._is_counting = False
         self._drain_seconds = limits.drain_seconds
-        self._ending = Ending(stop, clock=clock, max_runtime_seconds=limits.max_runtime_seconds)
+        self.ending = Ending(stop, clock=clock, max_runtime_seconds=limits.max_runtime_seconds)
         self._breaker: CircuitBreaker[FileTask] = CircuitBreaker()
         self._deferral = Deferral()
         self._flight = UploadsInFlight(store, timeout_seconds=limits.upload_timeout_seconds, make_queue=make_queue)
+        if workers is not None:
+            workers.wake = self._flight.wake
         settlement.second_copies.is_in_use = lambda path: path in self._flight.paths() or settlement.is_settling(path)
-        window = AdaptiveLimit(maximum=limits.max_in_flight)
+        self._max_in_flight = limits.max_in_flight
+        self._window = window = AdaptiveLimit(maximum=limits.max_in_flight)
         self._answers = Answers(
             self._flight,
             settlement,
             window=window,
             breaker=self._breaker,
-            ending=self._ending,
+            ending=self.ending,
             clock=clock,
             stop=stop,
             beat=beat,
@@ -131,7 +149,7 @@ class Pipeline:
             window=window,
             breaker=self._breaker,
             deferral=self._deferral,
-            ending=self._ending,
+            ending=self.ending,
             plan=plan,
             clock=self._clock,
             beat=self._beat,
@@ -152,34 +170,102 @@ class Pipeline:
         if self._news is not None:
             self._news.forget()
             self._news.subscribe(self._flight.wake)
-        scan = self._layout.scan(self._root, self._skipped)
+        if self._workers is not None:
+            self._stop.subscribe(self._workers.stop)
         try:
             with contextlib.suppress(_Ended):
-                self._take_in(scan)
+                self._look()
                 self._go_on_looking()
             self._drain()
+            self._end_workers()
             self._answers.close_doubts()
             self._settlement.commit()
             self._answers.heed_refusal()
-            self._count_rest(scan)
+            self._count_rest(self._scan)
         except StateError as error:
-            self._ending.abandon(RunEnd.STATE, error)
+            self.ending.abandon(RunEnd.STATE, error)
             if self._intake.store_is_open:
                 self._store.cancel()
         finally:
             self._stop.unsubscribe(self._flight.wake)
+            if self._workers is not None:
+                self._stop.unsubscribe(self._workers.stop)
+                self._workers.conclude(self._settlement)
             if self._news is not None:
                 self._news.unsubscribe(self._flight.wake)
             self._abandon_in_flight()
             self._flight.hand_back_loop()
             self._settlement.abandon()
-        return self._ending.report(
+        return self.ending.report(
             self._settlement.counters,
             base_dir=self._root.base_dir,
             destination=self._store.properties.name,
             started_at=started_at,
             emit=self._emit,
         )
+
+    def _look(self) -> None:
+        """Take in the whole spool: alone, or a share of it while workers take in theirs."""
+        while True:
+            self._scan = self._layout.scan(self._root, self._skipped)
+            try:
+                self._take_in(self._scan)
+                if self._workers is None or not self._wait_for_workers(self._workers):
+                    return
+                # One was lost, and all others are done.
+                self._layout = self._whole
+            except _Divided:
+                self._divide()
+            self._settlement.counters.begin_scan()
+
+    def _divide(self) -> None:
+        """Finish what is under way, let the workers begin, and go on with a share."""
+        assert self._workers is not None
+        self._deferral.failed.clear()
+        self._deferral.unplain = []
+        while len(self._flight):
+            if self.ending.is_due():
+                raise _Ended
+            self._answers.wait()
+        self._settlement.commit()
+        self._answers.heed_refusal()
+        if self.ending.is_due():
+            raise _Ended
+        self._layout = self._workers.begin()
+        self._window.narrow(self._max_in_flight // self._workers.of)
+        self._intake.narrow(self._workers.of)
+
+    def _wait_for_workers(self, workers: Workers) -> bool:
+        """Wait for all workers; whether one of them was lost before it was done."""
+        workers.dismiss_idle()
+        while workers.are_at_work:
+            if self.ending.is_due():
+                raise _Ended
+            self._answers.wait(at_most=_WORKERS_SECONDS)
+        return workers.have_lost_one()
+
+    def _end_workers(self) -> None:
+        """See that no worker is at work any more, after a bounded time."""
+        if self._workers is None or not self._workers.are_at_work:
+            return
+        if not self._stop.requests:
+            self._workers.stop()
+        if self.ending.reason is RunEnd.DESTINATION:
+            self._workers.stop()
+        until = self._clock.monotonic() + self._drain_seconds + 2 * _CANCEL_SECONDS
+        while self._workers.are_at_work and self._clock.monotonic() < until:
+            self._answers.wait(at_most=_WORKERS_SECONDS)
+
+    def _and_workers(self, beat: Callable[[], None]) -> Callable[[], None]:
+        """``beat``, at which what workers have said is taken, too."""
+        assert self._workers is not None
+        turn = self._workers.turn
+
+        def beat_and_turn() -> None:
+            beat()
+            turn(self.ending)
+
+        return beat_and_turn
 
     def _take_in(self, scan: Iterator[Found]) -> None:
         self._deferral.is_scanning = True
@@ -209,7 +295,7 @@ class Pipeline:
         :raises _Ended: if no more files are to be taken in.
         """
         while self._news is not None and len(self._flight):
-            if self._ending.is_due():
+            if self.ending.is_due():
                 raise _Ended
             pause = self._seconds_until_look(self._news)
             if pause > 0:
@@ -222,7 +308,7 @@ class Pipeline:
         now = self._clock.monotonic()
         began = self._flight.oldest() or now
         # A run that is fed all the time has to end at last, so that it is reported; one large upload it waits for.
-        is_too_long = now - self._ending.began > _LONG_RUN_SECONDS and now - began < _LONG_RUN_SECONDS
+        is_too_long = now - self.ending.began > _LONG_RUN_SECONDS and now - began < _LONG_RUN_SECONDS
         if is_too_long or self._breaker.is_in_doubt or not news.are_due(seconds_since_look=now - self._looked_at):
             return 1.0
         return max(0.0, max(began, self._looked_at) + _SOON_SECONDS - now)
@@ -247,17 +333,19 @@ class Pipeline:
             self._answers.take()
             if self._settlement.open_files and self._intake.has_many_open():
                 self._settlement.commit()
-            while not self._ending.is_due() and self._intake.is_full():
+            while not self.ending.is_due() and self._intake.is_full():
                 self._answers.wait()
-        if self._ending.is_due():
+        if self.ending.is_due():
             raise _Ended
+        if self._workers is not None and self._workers.are_due() and not self._breaker.is_in_doubt:
+            raise _Divided
 
     def _skipped(self, names: Names, name: str, reason: Left, detail: str) -> None:
         self._settlement.leftovers.skip(names, name, reason, detail)
         if not self._is_counting:
             self._beat()
             self._flight.keep_turning()
-            if self._ending.is_due():
+            if self.ending.is_due():
                 raise _Ended
 
     # ---------------------------------------------------------------------------------------------- one file
@@ -287,9 +375,9 @@ class Pipeline:
         cancel_until: float | None = None
         while len(self._flight):
             now = self._clock.monotonic()
-            self._ending.is_due()
-            if self._ending.reason is not None and drain_until is None:
-                drain_seconds = 0.0 if self._ending.reason is RunEnd.DESTINATION else self._drain_seconds
+            self.ending.is_due()
+            if self.ending.reason is not None and drain_until is None:
+                drain_seconds = 0.0 if self.ending.reason is RunEnd.DESTINATION else self._drain_seconds
                 drain_until = now + drain_seconds
             if cancel_until is None and (self._stop.requests > 1 or (drain_until is not None and now >= drain_until)):
                 self._store.cancel()
@@ -308,7 +396,7 @@ class Pipeline:
 
     def _count_rest(self, scan: Iterator[Found]) -> None:
         """Count what a run that was ended did not reach, for a moment at most."""
-        if self._ending.reason in (None, RunEnd.SIGNAL):
+        if self.ending.reason in (None, RunEnd.SIGNAL):
             return
         self._is_counting = True
         until = self._clock.monotonic() + _COUNT_SECONDS

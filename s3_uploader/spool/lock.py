@@ -64,6 +64,15 @@ class Lock:
         self._note = note
         self.holder = holder
 
+    @property
+    def lock_file(self) -> int:
+        """Descriptor of the spool's lock file, -1 without one."""
+        return self._locks.lock_file
+
+    def descriptors(self) -> list[int]:
+        """What is locked; a process that inherits these has the lock together with this one."""
+        return self._locks.descriptors()
+
     def confirm(self) -> None:
         """Make sure that the lock is held still; where somebody has removed its file it is taken anew.
 
@@ -120,6 +129,15 @@ class _Locks:
     def are_released(self) -> bool:
         """Whether :meth:`release` was called."""
         return self._directory < 0
+
+    @property
+    def lock_file(self) -> int:
+        """See :attr:`Lock.lock_file`."""
+        return self._file
+
+    def descriptors(self) -> list[int]:
+        """See :meth:`Lock.descriptors`."""
+        return [each for each in (self._directory, self._file, self._state) if each >= 0]
 
     def take(self) -> _Blocked | None:
         """Take all of them, or none: then it is said who has the spool.

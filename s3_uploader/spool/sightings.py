@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 
 import msgspec
 
@@ -98,6 +99,12 @@ class Sightings:
             f"{found} does not tell of writers elsewhere: it has to be seen unchanged for {self._settle_seconds:g} s, "
             f"by one run and by another"
         )
+
+    def absorb(self, dumped: str, unseen: Mapping[str, str]) -> None:
+        """Add what another process has seen in the same run."""
+        self._now.update(_load(dumped))
+        for reason, path in unseen.items():
+            self.unseen.setdefault(reason, path)
 
     def dump(self) -> str:
         """For the next run: what was seen and is not shipped yet."""

@@ -1,0 +1,125 @@
+"""When a run is divided among processes, among how many, and what each of them gets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from s3_uploader.config.schema import Config, S3Destination
+from s3_uploader.config.share import share_of
+from s3_uploader.core.processors import Effort, allowed
+from s3_uploader.core.shares import Share
+from s3_uploader.run.assembly import build_layout
+from s3_uploader.run.context import RunContext
+from s3_uploader.run.place import Place
+from s3_uploader.run.worker_pipe import Task
+from s3_uploader.spool.layouts.base import Layout
+from s3_uploader.spool.root import Names, SpoolRoot
+
+MOST_BY_ITSELF = 4
+"""More processes than this are started only if the configuration says so."""
+WORTH_FILES = 6000
+"""So many files have to wait for each further process: it takes as long to start as to ship one or two thousand."""
+_BOUND = 0.8
+_COUNT_SECONDS = 0.1
+
+
+def may_be_divided(config: Config, context: RunContext) -> bool:
+    """Whether the run may use more than one process at all.
+
+    Not where files are claimed, where the line has a limit of its own, or where a server takes few connections; and not
+    in a rehearsal.
+    """
+    return (
+        config.processes != 1
+        and context.may_be_divided
+        and isinstance(config.destination, S3Destination)
+        and config.destination.max_bandwidth is None
+        and config.claim_dir is None
+        and not context.is_rehearsal
+    )
+
+
+class Division:
+    """Decides when a run is divided, and makes the parts; see :class:`s3_uploader.run.workers.Plan`.
+
+    :param run: the number of the run in the ledger.
+    :param lock_file: descriptor of the spool's lock file, -1 without one.
+    :param seconds_left: of the time budget, ``None`` without one.
+    """
+
+    def __init__(
+        self, place: Place, *, run: int, lock_file: int, seconds_left: Callable[[], float | None], retries: bool
+    ) -> None:
+        self._place = place
+        self._run = run
+        self._lock_file = lock_file
+        self._seconds_left = seconds_left
+        self._retries = retries
+        self._effort = Effort()
+
+    def want(self) -> int:
+        """How many processes the run should have now, itself included."""
+        processes = self._place.config.processes
+        if processes == "auto":
+            most = min(MOST_BY_ITSELF, allowed())
+            if most < 2 or self._effort.share() < _BOUND:
+                return 1
+        else:
+            most = processes
+        waiting = count_names(self._place.root, most=WORTH_FILES * (most - 1), seconds=_COUNT_SECONDS)
+        return min(most, 1 + waiting // WORTH_FILES)
+
+    def share(self, number: int, of: int) -> Share:
+        """The part of a process; of a run that itself has a share, a part of that."""
+        own = share_of(self._place.config) or Share(0, 1)
+        return Share(own.index * of + number, own.count * of)
+
+    def config(self, number: int, of: int) -> Config:
+        """The configuration of a process."""
+        config = self._place.config
+        destination = config.destination
+        connections = max(1, destination.max_concurrency // of)
+        return msgspec.structs.replace(
+            config,
+            share=str(self.share(number, of)),
+            destination=msgspec.structs.replace(destination, max_concurrency=connections),
+        )
+
+    def layout(self, of: int) -> Layout:
+        """What the leader sees of the spool."""
+        return build_layout(self.config(0, of))
+
+    def task(self, number: int, of: int) -> Task:
+        """What a worker has to do."""
+        return Task(
+            config=self.config(number, of),
+            run=self._run,
+            state_dir=self._place.state_dir,
+            lock_file=self._lock_file,
+            of=of,
+            max_runtime_seconds=self._seconds_left(),
+            retries=self._retries,
+        )
+
+
+def count_names(root: SpoolRoot, *, most: int, seconds: float) -> int:
+    """How many files are in a spool, as far as their names tell in so many seconds; counts no further than ``most``."""
+    until = time.monotonic() + seconds
+    waiting: list[Names] = [()]
+    found = 0
+    while waiting and found < most and time.monotonic() < until:
+        names = waiting.pop()
+        try:
+            for entry in root.entries(names):
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((*names, entry.name))
+                elif not entry.name.startswith("."):
+                    found += 1
+                    if found >= most or (found % 1000 == 0 and time.monotonic() >= until):
+                        return found
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,149 @@
+"""A worker: a process that ships a share of a run's files, and tells the run's leader everything.
+
+It begins when the leader says so, has the leader's lock together with it, writes to the leader's ledger, and prints
+nothing. When there is no leader any more it finishes what is under way, and ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from s3_uploader.core.control import StopRequest
+from s3_uploader.core.counters import RunEnd
+from s3_uploader.core.errors import StateError, StoreError
+from s3_uploader.core.events import Event, Notice
+from s3_uploader.ledger import Ledger
+from s3_uploader.run.assembly import SIGHTINGS, build_layout, store_maker
+from s3_uploader.run.context import RunContext
+from s3_uploader.run.locked_run import limits_of, make_settlement, make_store, ship
+from s3_uploader.run.place import Place
+from s3_uploader.run.worker_pipe import GO, READY, Frames, Outcome, Task, send
+from s3_uploader.spool import lock_file
+from s3_uploader.spool.root import SpoolRoot
+from s3_uploader.spool.sightings import Sightings
+
+_BYTES_IN_FLIGHT = 64 * 2**20
+_EVENTS = 64
+_TELL_SECONDS = 0.05
+_GRACE_SECONDS = 15.0
+_ENDS = {end.value for end in RunEnd}
+
+
+class Telling:
+    """Sends events to the leader, some at a time."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._events: list[Event] = []
+        self._told_at = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Take an event. That the run ends is the leader's to say."""
+        if isinstance(event, Notice) and event.about in _ENDS:
+            return
+        self._events.append(event)
+        if len(self._events) >= _EVENTS:
+            self.flush()
+
+    def beat(self) -> None:
+        """Send what has waited for long enough."""
+        if self._events and time.monotonic() - self._told_at >= _TELL_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what there is. Without a leader nobody wants to know."""
+        events, self._events = self._events, []
+        self._told_at = time.monotonic()
+        with contextlib.suppress(BrokenPipeError):
+            send(self._descriptor, events)
+
+
+def main(read_from: int, write_to: int) -> None:
+    """Work for the leader at the other ends of the pipes."""
+    # The terminal and the service manager tell all processes to stop, and the leader tells its workers.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: None)
+    task = Frames(read_from).next()
+    assert isinstance(task, Task)
+    stop, begun = StopRequest(), threading.Event()
+    threading.Thread(target=_obey, args=(read_from, task, stop, begun), name="leader", daemon=True).start()
+    with contextlib.suppress(BrokenPipeError):
+        send(write_to, _work(task, Telling(write_to), stop, lambda: _wait(write_to, begun)))
+
+
+def _wait(write_to: int, begun: threading.Event) -> None:
+    # What takes long to import is there when the work begins.
+    from s3_uploader.stores.s3 import store as store
+    from s3_uploader.stores.s3.engines import native as native
+
+    send(write_to, READY)
+    begun.wait()
+
+
+def _obey(read_from: int, task: Task, stop: StopRequest, begun: threading.Event) -> None:
+    while True:
+        said = os.read(read_from, 1)
+        if said != GO:
+            stop.request(signal.SIGTERM)
+        begun.set()
+        if not said:
+            # Nobody can tell it to hurry any more.
+            time.sleep(task.config.drain_seconds + _GRACE_SECONDS)
+            os._exit(1)
+
+
+def _work(task: Task, tell: Telling, stop: StopRequest, wait: Callable[[], None]) -> Outcome:
+    config = task.config
+    root = SpoolRoot(config.base_dir)
+    place = Place(config, root, build_layout(config), task.state_dir)
+    context = RunContext(
+        emit=tell,
+        stop=stop,
+        beat=tell.beat,
+        make_store=store_maker(0.0, bytes_in_flight=_BYTES_IN_FLIGHT // task.of),
+        retries=task.retries,
+    )
+    try:
+        with Ledger.open(place.ledger_path, notice=lambda sentence: tell(Notice("warning", sentence))) as ledger:
+            store = make_store(place, context, ledger)
+            settlement = make_settlement(place, context, ledger, store, task.run, confirm_lock=_confirmed(task, root))
+            sightings = Sightings(
+                root, settle_seconds=config.settle_seconds, known=ledger.recall(SIGHTINGS, now=context.clock.now())
+            )
+            limits = limits_of(config, task.max_runtime_seconds, of=task.of)
+            wait()
+            _, ending = ship(place, context, store, settlement, sightings, limits)
+            tell.flush()
+            error = ending.error
+            return Outcome(
+                counters=settlement.counters,
+                failures=dict(settlement.failures.counted),
+                sightings=sightings.dump(),
+                unseen=dict(sightings.unseen),
+                ended_by=(ending.reason or RunEnd.DONE).name,
+                error="" if error is None else getattr(error, "message", str(error)),
+                code=error.code if isinstance(error, (StoreError, StateError)) else "",
+                hint=getattr(error, "hint", ""),
+            )
+    finally:
+        root.close()
+
+
+def _confirmed(task: Task, root: SpoolRoot) -> Callable[[], None]:
+    """Makes sure that the lock file is the one that the leader has locked."""
+
+    def confirm() -> None:
+        if task.lock_file >= 0 and not lock_file.is_in_place(task.lock_file, root.descriptor):
+            raise StateError("The lock file was removed or replaced while the run was at work.")
+
+    return confirm
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

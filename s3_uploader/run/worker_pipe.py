@@ -1,0 +1,102 @@
+"""What the leader of a run and its workers say to each other, in frames over pipes.
+
+Both are the same program on the same host, started by one another; so values are pickled, names that are no text
+included.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+from typing import Any
+
+import msgspec
+
+from s3_uploader.config.schema import Config
+from s3_uploader.core.model import FailureBucket
+
+GO, STOP = b"g", b"s"
+"""What the leader says after the task; the end of the pipe says that there is no leader any more."""
+READY = "ready"
+_LENGTH = struct.Struct("!I")
+_PIECE = 1 << 18
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker has to do.
+
+    :param config: of the run, with the worker's share.
+    :param run: the number of the run in the ledger.
+    :param state_dir: of the run; its ledger is there.
+    :param lock_file: descriptor of the spool's lock file, which stays locked as long as it is open; -1 without one.
+    :param of: how many processes the run has: each has so much less of what is the run's.
+    :param max_runtime_seconds: what is left of the time budget.
+    :param retries: see :class:`~s3_uploader.run.context.RunContext`.
+    """
+
+    config: Config
+    run: int
+    state_dir: str
+    lock_file: int
+    of: int
+    max_runtime_seconds: float | None
+    retries: bool
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a worker's share.
+
+    :param counters: :class:`~s3_uploader.core.counters.RunCounters`.
+    :param failures: uploads that failed, by kind.
+    :param sightings: what was seen of files whose writers may be elsewhere, and ``unseen`` what is to be said of that.
+    :param ended_by: the name of the :class:`~s3_uploader.core.counters.RunEnd`, with the ``error`` that made it.
+    """
+
+    counters: Any
+    failures: dict[FailureBucket, int]
+    sightings: str
+    unseen: dict[str, str]
+    ended_by: str
+    error: str = ""
+    code: str = ""
+    hint: str = ""
+
+
+def send(descriptor: int, value: object) -> None:
+    """Write a frame; waits until there is room.
+
+    :raises BrokenPipeError: if nobody reads any more.
+    """
+    data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    rest = memoryview(_LENGTH.pack(len(data)) + data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+class Frames:
+    """Takes frames out of a pipe."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._rest = b""
+
+    def next(self) -> Any:
+        """The value of the next frame; waits for it.
+
+        :raises EOFError: if the pipe ends before it.
+        """
+        (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
+        return pickle.loads(self._read(length))
+
+    def _read(self, size: int) -> bytes:
+        parts, missing = [self._rest[:size]], size - len(self._rest)
+        self._rest = self._rest[size:]
+        while missing > 0:
+            part = os.read(self._descriptor, max(_PIECE, missing))
+            if not part:
+                raise EOFError
+            parts.append(part[:missing])
+            self._rest = part[missing:]
+            missing -= len(part)
+        return b"".join(parts)

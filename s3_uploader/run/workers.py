@@ -1,0 +1,306 @@
+"""The workers of a run: processes that ship shares of its files, so that it uses more than one processor.
+
+A run begins alone. Where it is bound by its processor, more of them are allowed and many files wait, it starts workers,
+and goes on alone until all of them are ready. Then it finishes what is under way, tells each worker to begin with its
+share, and looks at the spool anew for its own. What workers do, the leader tells as if it had done it itself.
+
+A worker that dies has done no harm: what it had under way is as after a run that was killed. When all others are done,
+the leader looks at the whole spool once more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from s3_uploader.core.counters import RunCounters, RunEnd
+from s3_uploader.core.errors import Scope, StateError, StoreError
+from s3_uploader.core.events import Emit, Event, Notice, Uploaded
+from s3_uploader.run.ending import Ending
+from s3_uploader.run.settlement import Settlement
+from s3_uploader.run.worker_pipe import GO, READY, STOP, Frames, Outcome, Task, send
+from s3_uploader.spool.layouts.base import Layout
+from s3_uploader.spool.sightings import Sightings
+
+FIRST_QUESTION = 1500
+"""So many files a run ships before it asks whether more processes would help."""
+MOST_IN_A_ROUND = 256
+"""So many messages are taken at once, so that the leader's own uploads are not left alone for long."""
+_MOST_MESSAGES = 64
+_PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); from s3_uploader.run.worker import main; "
+    "main(int(sys.argv[1]), int(sys.argv[2]))"
+)
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_START_SECONDS = 30.0
+_LAST_SECONDS = 5.0
+
+
+class Worker:
+    """One worker, as the leader sees it.
+
+    :ivar is_ready: it waits for the word to begin.
+    :ivar outcome: what came of its share; ``None`` until it is done.
+    :ivar is_over: nothing more is to be expected of it.
+    """
+
+    def __init__(self, task: Task, *, locks: Sequence[int], wake: Callable[[], None]) -> None:
+        self.share = task.config.share
+        self.is_ready = self.is_over = False
+        self.outcome: Outcome | None = None
+        self.counters = RunCounters()
+        self.messages: queue.Queue[list[Event] | Outcome | str | None] = queue.Queue(_MOST_MESSAGES)
+        self._wake = wake
+        to_worker, self._orders = os.pipe()
+        self._answers, from_worker = os.pipe()
+        try:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]
+                    "-c",
+                    _PROGRAM,
+                    *(_ROOT, str(to_worker), str(from_worker)),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                # As long as any process has them open the spool is locked.
+                pass_fds=(to_worker, from_worker, *locks),
+            )
+        except OSError:
+            for descriptor in (self._orders, self._answers):
+                os.close(descriptor)
+            raise
+        finally:
+            os.close(to_worker)
+            os.close(from_worker)
+        self._thread = threading.Thread(target=self._listen, args=(task,), name="worker", daemon=True)
+        self._thread.start()
+
+    def order(self, what: bytes) -> None:
+        """Tell it something; may be called from a signal handler."""
+        with contextlib.suppress(OSError):
+            os.write(self._orders, what)
+
+    def end(self) -> None:
+        """Let go of it, which is over, or is ended here."""
+        try:
+            self.process.wait(_LAST_SECONDS if self.is_over else 0)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        orders, self._orders = self._orders, -1
+        if orders >= 0:
+            os.close(orders)
+        # What it has said before it was ended is of no interest; its thread must not wait for somebody to take it.
+        while self._thread.is_alive():
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    self.messages.get_nowait()
+            self._thread.join(0.01)
+
+    def _listen(self, task: Task) -> None:
+        """Runs on a thread of its own, so that a worker does not wait for a leader that waits for the network."""
+        try:
+            with contextlib.suppress(OSError):
+                send(self._orders, task)
+            frames = Frames(self._answers)
+            while True:
+                self.messages.put(frames.next())
+                self._wake()
+        except Exception:  # the end of the pipe, or of what was written to it
+            self.messages.put(None)
+            self._wake()
+        finally:
+            os.close(self._answers)
+
+
+class Plan(Protocol):
+    """What a leader knows of its run."""
+
+    def want(self) -> int:
+        """How many processes the run should have now, itself included; at most 1 for none but itself."""
+
+    def task(self, number: int, of: int) -> Task:
+        """What the process of this number has to do, from 1 on; 0 is the leader."""
+
+    def layout(self, of: int) -> Layout:
+        """What the leader sees of the spool while workers see the rest."""
+
+
+class Workers:
+    """The workers of a run. Belongs to the thread that leads it; only :meth:`stop` may be called from elsewhere.
+
+    :param plan: when to start how many.
+    :param locks: descriptors of the run's locks.
+    :param emit: told what workers do.
+    :ivar wake: ends the leader's waiting; whoever leads puts something here.
+    """
+
+    def __init__(self, plan: Plan, *, locks: Sequence[int], emit: Emit, counters: RunCounters) -> None:
+        self._plan = plan
+        self.of = 1
+        self._locks = locks
+        self._emit = emit
+        self._counters = counters
+        self.wake: Callable[[], None] = lambda: None
+        self._workers: list[Worker] = []
+        self._said: set[str] = set()
+        self._asked_at = FIRST_QUESTION
+        self._is_over = False
+        self._begun = False
+        self._start_until = 0.0
+        self.lost: list[Worker] = []
+
+    # ---------------------------------------------------------------------------------------------- the begin
+
+    def are_due(self) -> bool:
+        """Whether they are ready to begin; asked between any two files, and starts them when it is time."""
+        if self._is_over or self._begun:
+            return False
+        if not self._workers:
+            shipped = self._counters.shipped
+            if shipped >= self._asked_at:
+                # The next question costs less than what is done until then.
+                self._asked_at = shipped + max(500, shipped // 4)
+                self._start()
+            return False
+        if all(worker.is_ready or worker.is_over for worker in self._workers):
+            return True
+        if time.monotonic() > self._start_until:
+            self._give_up("Worker processes were not ready in time; the run goes on with one process.")
+        return False
+
+    def _start(self) -> None:
+        of = self.of = self._plan.want()
+        if of <= 1:
+            return
+        self._start_until = time.monotonic() + _START_SECONDS
+        try:
+            for number in range(1, of):
+                worker = Worker(self._plan.task(number, of), locks=self._locks, wake=lambda: self.wake())
+                self._workers.append(worker)
+        except (OSError, ValueError, RuntimeError) as error:
+            self._give_up(f"No worker process could be started ({error}); the run goes on with one process.")
+
+    def _give_up(self, sentence: str) -> None:
+        for worker in self._workers:
+            worker.end()
+        self._workers.clear()
+        self._is_over = True
+        self._emit(Notice("warning", sentence))
+
+    def begin(self) -> Layout:
+        """Let all of them begin; nothing of their shares may be under way here. Returns what is left for the leader."""
+        self._begun = True
+        self.lost += [worker for worker in self._workers if worker.is_over]
+        for worker in self._workers:
+            worker.order(GO)
+        return self._plan.layout(self.of)
+
+    def dismiss_idle(self) -> None:
+        """Everything is shipped: those that were about to begin are not needed any more."""
+        if not self._begun:
+            self._is_over = True
+            for worker in self._workers:
+                worker.end()
+            self._workers.clear()
+
+    # ---------------------------------------------------------------------------------------------- what they say
+
+    @property
+    def are_at_work(self) -> bool:
+        """Whether anything is to be expected of any of them."""
+        return any(not worker.is_over for worker in self._workers)
+
+    def turn(self, ending: Ending) -> None:
+        """Take what they have said."""
+        for worker in self._workers:
+            for _ in range(MOST_IN_A_ROUND):
+                if worker.is_over:
+                    break
+                try:
+                    message = worker.messages.get_nowait()
+                except queue.Empty:
+                    break
+                self._take(worker, message, ending)
+
+    def _take(self, worker: Worker, message: list[Event] | Outcome | str | None, ending: Ending) -> None:
+        if isinstance(message, list):
+            for event in message:
+                self._tell(worker, event)
+        elif isinstance(message, Outcome):
+            worker.outcome, worker.is_over = message, True
+            end = RunEnd[message.ended_by]
+            if end is RunEnd.DESTINATION:
+                error = StoreError(message.error, code=message.code, scope=Scope.DESTINATION, hint=message.hint)
+                ending.abandon(end, error)
+            elif end is RunEnd.STATE:
+                ending.abandon(end, StateError(message.error, code=message.code, hint=message.hint))
+        elif message == READY:
+            worker.is_ready = True
+        else:
+            worker.is_over = True
+            self._lose(worker)
+
+    def _tell(self, worker: Worker, event: Event) -> None:
+        if isinstance(event, Notice):
+            if event.message in self._said:
+                return
+            self._said.add(event.message)
+        elif isinstance(event, Uploaded):
+            worker.counters.count_shipped(event.receipt)
+        self._emit(event)
+
+    def _lose(self, worker: Worker) -> None:
+        code = worker.process.wait()
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        self._emit(
+            Notice(
+                "warning",
+                f"The worker process {worker.process.pid} {how} before it had shipped its share {worker.share} of the "
+                "files; this run ships the rest of them itself.",
+            )
+        )
+        if self._begun:
+            self.lost.append(worker)
+
+    # ---------------------------------------------------------------------------------------------- the end
+
+    def stop(self) -> None:
+        """Tell all of them to finish what is under way; a second time, to cancel it. For signal handlers, too."""
+        for worker in self._workers:
+            worker.order(STOP)
+
+    def have_lost_one(self) -> bool:
+        """Whether one died, so that the spool is looked at once more; what workers have left is counted there."""
+        if not self.lost:
+            return False
+        for worker in self._workers:
+            if worker.outcome is not None:
+                worker.outcome.counters.begin_scan()
+        self.lost.clear()
+        return True
+
+    def conclude(self, settlement: Settlement) -> None:
+        """End those that still are, and count what all have done; what they had under way stays in the spool."""
+        for worker in self._workers:
+            worker.end()
+            outcome = worker.outcome
+            self._counters.absorb(worker.counters if outcome is None else outcome.counters)
+            for bucket, uploads in ({} if outcome is None else outcome.failures).items():
+                settlement.failures.counted[bucket] = settlement.failures.counted.get(bucket, 0) + uploads
+
+    def tell_sightings(self, sightings: Sightings) -> None:
+        """Add what workers have seen of files whose writers may be elsewhere."""
+        for worker in self._workers:
+            if worker.outcome is not None:
+                sightings.absorb(worker.outcome.sightings, worker.outcome.unseen)

@@ -1,0 +1,15 @@
+"""The command, as it is, but that it takes few files for many: so a run of some hundred is divided among processes."""
+
+from __future__ import annotations
+
+import sys
+
+from s3_uploader.cli.commands import command_line
+from s3_uploader.run import division, workers
+
+FIRST_QUESTION, WORTH_FILES = 20, 40
+
+if __name__ == "__main__":
+    workers.FIRST_QUESTION = FIRST_QUESTION
+    division.WORTH_FILES = WORTH_FILES
+    sys.exit(command_line(sys.argv[1:]))

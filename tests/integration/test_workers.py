@@ -1,0 +1,333 @@
+"""A run that is divided among processes: it ships what one process ships, and tells it as one run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.divided_run import FIRST_QUESTION, WORTH_FILES
+from tests.servers.fault_script import error
+from tests.servers.fault_server import FaultServer
+from tests.servers.fixtures import *  # noqa: F403
+
+FILES = 400
+FEW_KILLS, KILLS = 8, 100
+SLOW = 0.06
+
+
+class Site:
+    """A spool with files, and the divided run of it."""
+
+    def __init__(self, place: Path, server: FaultServer) -> None:
+        self.place, self.server = place, server
+        self.spool = place / "spool"
+        self.made: dict[str, bytes] = {}
+        self.settings: dict[str, Any] = {
+            "base_dir": str(self.spool),
+            "bucket": server.endpoint.bucket,
+            "processes": 2,
+            "state_dir": str(place / "state"),
+            "drain_seconds": 5,
+            # Slow enough for workers to take part, whatever else this machine has to do.
+            "max_concurrency": 8,
+        }
+        self.environment = {"PATH": os.environ["PATH"], "HOME": str(place), **server.environment()}
+        self.started: list[subprocess.Popen[bytes]] = []
+        self.spool.mkdir()
+
+    def fill(self, count: int = FILES) -> None:
+        """Producers write so many more files."""
+        begin, old = len(self.made), time.time() - 7200
+        for number in range(begin, begin + count):
+            path = f"den/2020/11/{number % 28 + 1:02}/20/{number % 60:02}-topic{number}.dat"
+            full = self.spool / path
+            while True:
+                with contextlib.suppress(FileNotFoundError):  # a run has pruned it
+                    full.parent.mkdir(parents=True, exist_ok=True)
+                    full.write_bytes(f"content {number}\n".encode())
+                    break
+            os.utime(full, (old, old))
+            self.made[path] = f"content {number}\n".encode()
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a command."""
+        config = self.place / "config.json"
+        config.write_text(json.dumps(self.settings))
+        command, *others = arguments
+        self.told = self.place / f"told-{len(self.started)}"
+        with self.told.with_suffix(".out").open("wb") as output, self.told.with_suffix(".err").open("wb") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.integration.divided_run", command, str(config), *others],
+                env=self.environment,
+                stdout=output,
+                stderr=errors,
+            )
+        self.started.append(process)
+        return process
+
+    def wait(self, process: subprocess.Popen[bytes], *, seconds: float = 100) -> tuple[int, str]:
+        """Wait for the end of what was started last; returns the exit code and standard error."""
+        process.wait(seconds)
+        return process.returncode, self.told.with_suffix(".err").read_text()
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        """Run a command to its end; returns the exit code, standard output and standard error."""
+        code, errors = self.wait(self.start(*arguments))
+        return code, self.told.with_suffix(".out").read_text(), errors
+
+    def left(self) -> dict[str, bytes]:
+        """What is in the spool."""
+        found = {}
+        for below, _, names in os.walk(self.spool):
+            for name in names:
+                path = Path(below, name)
+                with contextlib.suppress(FileNotFoundError):
+                    found[str(path.relative_to(self.spool))] = path.read_bytes()
+        return {path: content for path, content in found.items() if not path.endswith(".lock")}
+
+    def history(self) -> set[str]:
+        """What the ledger knows to be shipped."""
+        _, output, _ = self.run("history", "--json")
+        return {json.loads(line)["path"] for line in output.splitlines()}
+
+    def check_nothing_lost(self) -> None:
+        """Each file is on the disk, under its own name or a private one, or it is the object."""
+        objects, left = self.server.objects(), self.left()
+        for path, content in self.made.items():
+            directory, _, name = path.rpartition("/")
+            assert content in (objects.get(path), left.get(path), left.get(f"{directory}/.{name}.s3u")), path
+        assert self.server.replacements == []
+
+    def check_all_shipped(self) -> None:
+        """Everything is an object, nothing is left."""
+        assert self.left() == {}
+        assert self.server.objects() == self.made
+        assert self.server.replacements == []
+        assert self.history() == set(self.made)
+
+
+@pytest.fixture
+def site(tmp_path: Path, fault_server: FaultServer) -> Iterator[Site]:
+    """A spool in which enough files wait for a run to be divided."""
+    made = Site(tmp_path, fault_server)
+    made.fill()
+    yield made
+    for process in made.started:
+        process.kill()
+        process.wait()
+
+
+def workers_of(pid: int) -> list[int]:
+    """The processes that a run has started."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, task.read_text().split())
+    return found
+
+
+def at_work(site: Site, process: subprocess.Popen[bytes]) -> list[int]:
+    """Wait until the workers of a run have begun; returns them."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        workers = workers_of(process.pid)
+        # A worker is the one process besides the leader that has files of the spool open.
+        if workers and all(_has_open(worker, site.spool) for worker in workers):
+            return workers
+        assert process.poll() is None, site.wait(process)
+        time.sleep(0.002)
+    raise AssertionError("no worker has begun")
+
+
+def _has_open(pid: int, directory: Path) -> bool:
+    with contextlib.suppress(OSError):
+        for each in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                path = os.readlink(f"/proc/{pid}/fd/{each}")
+                if path.startswith(f"{directory}/") and ".dat" in path:
+                    return True
+    return False
+
+
+def are_gone(pids: list[int], *, within: float) -> bool:
+    """Whether processes have ended after so many seconds."""
+    until = time.monotonic() + within
+    while any(Path(f"/proc/{pid}/fd").exists() and _is_alive(pid) for pid in pids):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _is_alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_one_run_to_everybody(site: Site, processes: int) -> None:
+    """Several processes ship everything once; log, summary, history and metrics are those of one run."""
+    site.settings |= {"processes": processes, "metrics_file": str(site.place / "m.prom")}
+    site.server.latency_seconds = SLOW
+    process = site.start("run", "--log-format", "json")
+    assert len(at_work(site, process)) == processes - 1
+    code, errors = site.wait(process, seconds=100)
+    assert code == 0, errors
+    records = [json.loads(line) for line in errors.splitlines()]
+    told = [record["path"] for record in records if record["event"] == "uploaded"]
+    assert sorted(told) == sorted(str(site.spool / path) for path in site.made)
+    (finished,) = [record for record in records if record["event"] == "run_finished"]
+    report = finished["report"]
+    assert (report["shipped"], report["exit_code"]) == (FILES, 0)
+    site.check_all_shipped()
+    status = json.loads(site.run("status", "--json")[1])
+    assert [(run["shipped"], run["ended_by"]) for run in status["runs"]] == [(FILES, "done")]
+    assert status["totals"]["shipped_files"] == FILES
+    assert status["totals"]["already_there"] == 0
+    assert f'last_run_shipped_files{{spool="{site.spool}"}} {FILES}\n' in (site.place / "m.prom").read_text()
+    assert not list(site.place.glob("state/*/share-*"))
+
+
+def test_few_files_are_shipped_by_one_process(site: Site, tmp_path: Path) -> None:
+    """Where few files wait, no process is started for them."""
+    site.made.clear()
+    for path in sorted(site.spool.rglob("*.dat"))[FIRST_QUESTION + WORTH_FILES // 2 :]:
+        path.unlink()
+    site.server.latency_seconds = SLOW
+    process = site.start("run", "--quiet")
+    seen: set[int] = set()
+    while process.poll() is None:
+        seen.update(workers_of(process.pid))
+        time.sleep(0.005)
+    assert (process.returncode, seen) == (0, set())
+
+
+def test_a_worker_that_is_killed(site: Site) -> None:
+    """It is named, and the run ships its share itself."""
+    site.server.latency_seconds = SLOW
+    process = site.start("run", "--quiet")
+    (worker,) = at_work(site, process)
+    os.kill(worker, signal.SIGKILL)
+    code, errors = site.wait(process, seconds=100)
+    assert code == 0, errors
+    (line,) = errors.splitlines()
+    assert f"The worker process {worker} was killed by SIGKILL" in line
+    site.check_all_shipped()
+
+
+def test_a_leader_that_is_killed_takes_its_workers_with_it(site: Site) -> None:
+    """They finish what is under way and end, and until then no other run has the spool; the next one ends clean."""
+    site.server.latency_seconds = SLOW
+    process = site.start("run", "--quiet")
+    workers = at_work(site, process)
+    process.kill()
+    process.wait()
+    assert are_gone(workers, within=site.settings["drain_seconds"] + 10)
+    site.check_nothing_lost()
+    site.server.latency_seconds = 0.0
+    code, _, errors = site.run("run", "--quiet")
+    assert (code, errors) == (0, "")
+    site.check_all_shipped()
+
+
+def test_the_spool_is_locked_as_long_as_a_worker_lives(site: Site) -> None:
+    """A run that begins in the moment after the leader's death meets nobody."""
+    site.server.latency_seconds = SLOW
+    process = site.start("run", "--quiet")
+    (worker,) = at_work(site, process)
+    os.kill(worker, signal.SIGSTOP)
+    process.kill()
+    process.wait()
+    code, _, errors = site.run("run", "--wait-for-lock", "0.2", "--quiet")
+    assert code == 75, errors
+    os.kill(worker, signal.SIGCONT)
+    assert are_gone([worker], within=20)
+    site.check_nothing_lost()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_is_one_for_all(site: Site, number: int) -> None:
+    """All processes finish what is under way; the exit code is the signal's, and the rest stays."""
+    site.server.latency_seconds = SLOW
+    process = site.start("run", "--quiet")
+    workers = at_work(site, process)
+    process.send_signal(number)
+    code, errors = site.wait(process, seconds=30)
+    assert code == 128 + number, errors
+    assert "Traceback" not in errors
+    assert are_gone(workers, within=1)
+    site.check_nothing_lost()
+    assert site.left()
+    assert not any(name.endswith(".s3u") for name in site.left())
+    assert len(site.history()) + len(site.left()) == FILES
+
+
+def test_failures_are_counted_in_one_report(site: Site) -> None:
+    """Files that fail with any process are failing files of the run, and make its exit code."""
+    site.server.latency_seconds = SLOW
+    refused = sorted(site.made)[:: FILES // 10]
+    site.server.faults.add(*[error("KeyTooLongError").only(key=path, times=None) for path in refused])
+    process = site.start("run", "--quiet")
+    at_work(site, process)
+    code, errors = site.wait(process)
+    assert code == 1, errors
+    assert set(site.left()) == set(refused)
+    status = json.loads(site.run("status", "--json")[1])
+    assert status["failing_files"] == len(refused)
+    assert status["runs"][0]["failed"] == len(refused)
+    assert status["runs"][0]["backlog"] == len(refused)
+    _, output, _ = site.run("history", "--failed", "--json")
+    assert sum(json.loads(line).get("failed_uploads", 0) for line in output.splitlines()) == len(refused)
+
+
+def test_a_destination_that_refuses_ends_all_processes(site: Site) -> None:
+    """One bad credential ends the run with exit code 3, whichever process meets it."""
+    site.server.latency_seconds = SLOW
+    process = site.start("run", "--quiet")
+    workers = at_work(site, process)
+    site.server.faults.add(error("InvalidAccessKeyId").repeated())
+    code, errors = site.wait(process, seconds=60)
+    assert code == 3, errors
+    assert errors.count("The run was abandoned") == 1
+    assert are_gone(workers, within=1)
+    site.check_nothing_lost()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(550)
+def test_killed_at_any_instant(site: Site, effort: Callable[[int, int], int]) -> None:
+    """Whichever process is killed, and when: nothing is lost or replaced, and the next run ends clean."""
+    seed = int(os.environ.get("UPLOADER_TEST_SEED") or random.SystemRandom().randrange(2**32))
+    print(f"UPLOADER_TEST_SEED={seed}")
+    chance = random.Random(seed)
+    site.settings["processes"] = 3
+    site.server.latency_seconds = SLOW
+    for _ in range(effort(FEW_KILLS, KILLS)):
+        if len(site.left()) < FILES:
+            site.fill()
+        process = site.start("run", "--quiet", "--wait-for-lock", "30")
+        time.sleep(chance.uniform(0.2, 1.6))
+        victims = [*workers_of(process.pid), process.pid]
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(chance.choice(victims), signal.SIGKILL)
+        if chance.random() < 0.5:
+            time.sleep(chance.uniform(0.0, 0.5))
+            process.kill()
+        process.wait(100)
+        site.check_nothing_lost()
+    site.server.latency_seconds = 0.0
+    code, _, errors = site.run("run", "--quiet", "--wait-for-lock", "30")
+    assert (code, errors) == (0, "")
+    site.check_all_shipped()
