@@ -60,7 +60,8 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     def described(self, *, now: float) -> str:
         """The holder in words, for a message on one line."""
         if not self.pid:
-            return "a process that cannot be seen from here"
+            share = f" with the share {shown_text(self.share)}" if self.share else ""
+            return "a process that cannot be seen from here" + share
         text = f"process {self.pid}"
         if self.uid is not None:
             text += f" of user {_user_name(self.uid)}"

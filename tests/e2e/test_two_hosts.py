@@ -148,3 +148,62 @@ def test_the_holder_on_another_host_is_named(hosts: TwoHosts) -> None:
     # The kernel has to tell the file system of the end of the process.
     assert hosts.run("a", COMMAND, "run", "--wait-for-lock", "10", config).returncode == 0
     assert len(archived(hosts)) == FILES
+
+
+def test_two_hosts_ship_a_share_each(hosts: TwoHosts) -> None:
+    """Shares go side by side on two hosts, ship everything once, and are told of as one."""
+    fill(hosts, "first")
+    home = str(hosts.seen / "home")
+    configs = {name: configure(hosts, name) for name in NAMES}
+    started = [
+        hosts.start(name, COMMAND, "run", "--share", f"{index}/2", configs[name], XDG_STATE_HOME=home)
+        for index, name in enumerate(NAMES)
+    ]
+    outputs = [process.communicate(timeout=120)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0], outputs
+    assert all("has been uploaded" in output for output in outputs)
+    assert sum(output.count("has been uploaded") for output in outputs) == FILES
+    assert len(archived(hosts)) == FILES
+    assert waiting(hosts) == []
+    history = hosts.run("a", COMMAND, "history", "--format", "csv", configs["a"], XDG_STATE_HOME=home)
+    assert len(history.stdout.splitlines()) == FILES + 1
+    status = json.loads(hosts.run("b", COMMAND, "status", "--json", configs["b"], XDG_STATE_HOME=home).stdout)
+    assert [each["share"] for each in status["shares"]] == ["0/2", "1/2"]
+    assert status["totals"]["shipped_files"] == FILES
+
+
+def test_shares_of_two_hosts_that_meet(hosts: TwoHosts) -> None:
+    """What another host ships is left to it, and a share of another division is refused by name."""
+    fill(hosts, "first")
+    config = configure(hosts, "a", state_dir=f"/var/tmp/{hosts.seen.parent.name}-a")
+    script = (
+        "import os, sys, time\n"
+        "from s3_uploader.core.shares import parse\n"
+        "from s3_uploader.spool.extent import Extent\n"
+        "from s3_uploader.spool.lock import acquire\n"
+        "spool = os.open(sys.argv[1], os.O_RDONLY)\n"
+        "lock = acquire(spool, base_dir=sys.argv[1], state_dir=sys.argv[2], wait_seconds=0, clock=time.monotonic,\n"
+        "               sleep=time.sleep, now=time.time, extent=Extent(share=parse('0/2')))\n"
+        "print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    holding = hosts.start("b", COMMAND.with_name("python"), "-c", script, hosts.seen / "spool", "/nonexistent")
+    try:
+        assert holding.stdout is not None
+        assert holding.stdout.readline() == "held\n"
+        refused = hosts.run("a", COMMAND, "run", "--share", "1/3", config)
+        assert refused.returncode == 75, refused.stdout
+        assert "The share 1/3 of the spool" in refused.stdout
+        assert "share 0/2" in refused.stdout
+        assert hosts.run("a", COMMAND, "run", "--share", "0/2", config).returncode == 0
+        assert hosts.run("a", COMMAND, "run", config).returncode == 0
+        assert hosts.run("a", COMMAND, "run", "--wait-for-lock", "0.5", config).returncode == 75
+        assert archived(hosts) == {}
+        assert hosts.run("a", COMMAND, "run", "--share", "1/2", config).returncode == 0
+        assert 0 < len(archived(hosts)) < FILES
+    finally:
+        holding.kill()
+        holding.communicate()
+    assert hosts.run("a", COMMAND, "run", "--wait-for-lock", "10", config).returncode == 0
+    assert len(archived(hosts)) == FILES
+    assert waiting(hosts) == []

@@ -305,6 +305,77 @@ def test_a_destination_that_refuses_ends_all_processes(site: Site) -> None:
     site.check_nothing_lost()
 
 
+def test_a_watch_is_divided_too(site: Site) -> None:
+    """A pass over many files uses several processes, and the next pass begins with one again."""
+    site.server.latency_seconds = SLOW
+    process = site.start("watch", "--quiet", "--interval", "0.5")
+    workers = at_work(site, process)
+    until = time.monotonic() + 60
+    while site.left() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert are_gone(workers, within=10)
+    process.send_signal(signal.SIGTERM)
+    code, errors = site.wait(process)
+    assert (code, errors) == (143, "")
+    site.check_all_shipped()
+
+
+def test_inside_another_program(site: Site) -> None:
+    """A program that has no main guard may be divided: its own code does not run a second time."""
+    site.server.latency_seconds = SLOW
+    program = (
+        "import os, sys; from s3_uploader import upload_once; from s3_uploader.run import division, workers\n"
+        f"workers.FIRST_QUESTION, division.WORTH_FILES = {FIRST_QUESTION}, {WORTH_FILES}\n"
+        "print('begun', flush=True)\n"
+        "report = upload_once(sys.argv[1])\n"
+        "print(report.shipped, report.exit_code)\n"
+    )
+    (site.place / "config.json").write_text(json.dumps(site.settings))
+    (site.place / "program.py").write_text(program)
+    with (site.place / "told").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, str(site.place / "program.py"), str(site.place / "config.json")],
+            env=site.environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    site.started.append(process)
+    at_work(site, process)
+    process.wait(100)
+    assert (site.place / "told").read_text() == f"begun\n{FILES} 0\n"
+    site.check_all_shipped()
+
+
+def test_a_full_disk_under_the_ledger(site: Site, tmp_path: Path) -> None:
+    """What cannot be recorded is not removed, by any process; with room again the next run ends clean."""
+    state = tmp_path / "small"
+    state.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(state)], check=False).returncode:
+        pytest.skip("this user may not mount anything here")
+    try:
+        site.settings["state_dir"] = str(state)
+        site.server.latency_seconds = SLOW
+        process = site.start("run", "--quiet")
+        at_work(site, process)
+        code, errors = site.wait(process)
+        assert code == 1, errors
+        assert "Traceback" not in errors
+        site.check_nothing_lost()
+        assert site.left()
+        subprocess.run(["mount", "-o", "remount,size=50m", str(state)], check=True)
+        site.server.latency_seconds = 0.0
+        code, _, errors = site.run("run", "--quiet")
+        assert code == 0, errors
+        assert site.left() == {}
+        assert site.server.objects() == site.made
+        assert site.server.replacements == []
+    finally:
+        for each in site.started:
+            each.kill()
+            each.wait()
+        subprocess.run(["umount", "--lazy", str(state)], check=True)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(550)
 def test_killed_at_any_instant(site: Site, effort: Callable[[int, int], int]) -> None:
