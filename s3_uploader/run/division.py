@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from s3_uploader.config.schema import Config, S3Destination
+from s3_uploader.config.destinations import S3Destination
+from s3_uploader.config.schema import Config
 from s3_uploader.config.share import share_of
 from s3_uploader.core.processors import Effort, allowed
 from s3_uploader.core.shares import Share

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 _CANCEL_SECONDS = 5.0
 _COUNT_SECONDS = 1.0
 _SOON_SECONDS = 0.25
-_WORKERS_SECONDS = 0.2
 _LONG_RUN_SECONDS = 60.0
 
 
@@ -102,7 +101,7 @@ class Pipeline:
     ) -> None:
         self._workers = workers
         if workers is not None:
-            beat = self._and_workers(beat)
+            beat = workers.and_turn(beat, lambda: self.ending)
         self._root = root
         self._layout = self._whole = layout
         self._scan: Iterator[Found] = iter(())
@@ -177,7 +176,8 @@ class Pipeline:
                 self._look()
                 self._go_on_looking()
             self._drain()
-            self._end_workers()
+            if self._workers is not None and self._workers.are_at_work:
+                self._end_workers(self._workers)
             self._answers.close_doubts()
             self._settlement.commit()
             self._answers.heed_refusal()
@@ -238,34 +238,19 @@ class Pipeline:
     def _wait_for_workers(self, workers: Workers) -> bool:
         """Wait for all workers; whether one of them was lost before it was done."""
         workers.dismiss_idle()
-        while workers.are_at_work:
-            if self.ending.is_due():
-                raise _Ended
-            self._answers.wait(at_most=_WORKERS_SECONDS)
+        workers.finish(self._answers.wait, go_on=lambda: not self.ending.is_due())
+        if self.ending.is_due():
+            raise _Ended
         return workers.have_lost_one()
 
-    def _end_workers(self) -> None:
+    def _end_workers(self, workers: Workers) -> None:
         """See that no worker is at work any more, after a bounded time."""
-        if self._workers is None or not self._workers.are_at_work:
-            return
         if not self._stop.requests:
-            self._workers.stop()
+            workers.stop()
         if self.ending.reason is RunEnd.DESTINATION:
-            self._workers.stop()
+            workers.stop()
         until = self._clock.monotonic() + self._drain_seconds + 2 * _CANCEL_SECONDS
-        while self._workers.are_at_work and self._clock.monotonic() < until:
-            self._answers.wait(at_most=_WORKERS_SECONDS)
-
-    def _and_workers(self, beat: Callable[[], None]) -> Callable[[], None]:
-        """``beat``, at which what workers have said is taken, too."""
-        assert self._workers is not None
-        turn = self._workers.turn
-
-        def beat_and_turn() -> None:
-            beat()
-            turn(self.ending)
-
-        return beat_and_turn
+        workers.finish(self._answers.wait, go_on=lambda: self._clock.monotonic() < until)
 
     def _take_in(self, scan: Iterator[Found]) -> None:
         self._deferral.is_scanning = True

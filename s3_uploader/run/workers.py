@@ -42,6 +42,7 @@ _PROGRAM = (
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _START_SECONDS = 30.0
 _LAST_SECONDS = 5.0
+_WAIT_SECONDS = 0.2
 
 
 class Worker:
@@ -220,6 +221,26 @@ class Workers:
     def are_at_work(self) -> bool:
         """Whether anything is to be expected of any of them."""
         return any(not worker.is_over for worker in self._workers)
+
+    def and_turn(self, beat: Callable[[], None], ending: Callable[[], Ending]) -> Callable[[], None]:
+        """``beat``, at which what workers have said is taken, too.
+
+        :param ending: gives what ends the run if a worker meets something that does.
+        """
+
+        def beat_and_turn() -> None:
+            beat()
+            self.turn(ending())
+
+        return beat_and_turn
+
+    def finish(self, wait: Callable[..., None], *, go_on: Callable[[], bool]) -> None:
+        """Wait until all are done, as long as ``go_on`` says so.
+
+        :param wait: waits for something to happen, ``at_most`` so many seconds.
+        """
+        while self.are_at_work and go_on():
+            wait(at_most=_WAIT_SECONDS)
 
     def turn(self, ending: Ending) -> None:
         """Take what they have said."""

@@ -24,15 +24,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-import msgspec
-
-from s3_uploader.core.errors import LockHeld, StateError
+from s3_uploader.core.errors import StateError
 from s3_uploader.core.procfs import command_line, file_system_at, is_local, start_ticks
 from s3_uploader.core.range_lock import belongs_to_process
 from s3_uploader.core.text import shown_name
 from s3_uploader.spool import holder as holders
 from s3_uploader.spool import lock_file
-from s3_uploader.spool.extent import Extent, InTheWay
+from s3_uploader.spool.blocked import Blocked
+from s3_uploader.spool.extent import Extent
 from s3_uploader.spool.flock import try_flock, unlock
 from s3_uploader.spool.holder import NOTE_NAME, Holder, note_about
 from s3_uploader.spool.state_lock import try_state_lock
@@ -96,18 +95,6 @@ class Lock:
         self.release()
 
 
-class _Blocked(msgspec.Struct, frozen=True):
-    """Somebody else has the spool.
-
-    :param is_stranger: it is no run of this program, as far as can be seen.
-    :param other: which lock is in the way, where that is known.
-    """
-
-    holder: Holder
-    is_stranger: bool = False
-    other: InTheWay | None = None
-
-
 class _Locks:
     """The locks of a spool, which are taken together and let go together."""
 
@@ -139,7 +126,7 @@ class _Locks:
         """See :meth:`Lock.descriptors`."""
         return [each for each in (self._directory, self._file, self._state) if each >= 0]
 
-    def take(self) -> _Blocked | None:
+    def take(self) -> Blocked | None:
         """Take all of them, or none: then it is said who has the spool.
 
         :raises SpoolError: if something else lies in the place of the lock file.
@@ -154,7 +141,7 @@ class _Locks:
             self._let_go()
         return blocked
 
-    def _take(self) -> _Blocked | None:
+    def _take(self) -> Blocked | None:
         self.strangers, self.why_no_file = [], ""
         # Who may not write in the spool takes nothing out of it, and keeps nobody out who does.
         if not os.access(".", os.W_OK | os.X_OK, dir_fd=self._directory, effective_ids=True):
@@ -170,7 +157,7 @@ class _Locks:
             return self._take_directory(alone=True)
         return None if self._has_directory else self._take_in_state_directory()
 
-    def _take_directory(self, *, alone: bool = False) -> _Blocked | None:
+    def _take_directory(self, *, alone: bool = False) -> Blocked | None:
         locked = try_flock(self._directory, shared=self._extent.shares_directory and not alone)
         self._has_directory = locked is True
         if locked is not False:
@@ -186,9 +173,9 @@ class _Locks:
         note = note_about(respected, self._state_dir)
         holder = holders.identify(respected, note)
         is_known = holder == note or holder.has_our_name or holders.lock_file_is_held(self._directory, self._by_process)
-        return _Blocked(holder, is_stranger=not is_known)
+        return Blocked(holder, is_stranger=not is_known)
 
-    def _take_file(self) -> _Blocked | None:
+    def _take_file(self) -> Blocked | None:
         file_system = file_system_at(self._directory)
         self._is_local = is_local(file_system)
         self._by_process = belongs_to_process(file_system)
@@ -197,7 +184,7 @@ class _Locks:
                 descriptor = lock_file.open_lock_file(self._directory, base_dir=self._base_dir)
             except OSError as error:
                 if error.errno in _STALE:
-                    return _Blocked(Holder(pid=0))
+                    return Blocked(Holder(pid=0))
                 if error.errno not in _NOT_OPENED:
                     raise
                 self.why_no_file = error.strerror or str(error)
@@ -215,9 +202,9 @@ class _Locks:
             finally:
                 if descriptor >= 0:
                     os.close(descriptor)
-        return _Blocked(Holder(pid=0))
+        return Blocked(Holder(pid=0))
 
-    def _blocked_by_range(self, descriptor: int) -> _Blocked:
+    def _blocked_by_range(self, descriptor: int) -> Blocked:
         other = self._extent.in_the_way(descriptor, by_process=self._by_process)
         note = holders.decoded(lock_file.read_note(descriptor))
         if other is not None and other.share is not None:
@@ -225,9 +212,9 @@ class _Locks:
         holder = holders.identify(None, note or note_about(None, self._state_dir))
         if other is not None and other.share is not None and holder.share != str(other.share):
             holder = Holder(pid=0, share=str(other.share))
-        return _Blocked(holder, other=other)
+        return Blocked(holder, other=other)
 
-    def _take_in_state_directory(self) -> _Blocked | None:
+    def _take_in_state_directory(self) -> Blocked | None:
         if self._extent.claims:
             return None  # There is nothing to keep apart, as long as all of them claim.
         self._state, is_locked = try_state_lock(self._state_dir, self._extent, base_dir=self._base_dir)
@@ -235,7 +222,7 @@ class _Locks:
             return None
         pids = holders.pids_in_kernel_table(self._state)
         other = self._extent.in_the_way(self._state, by_process=False)
-        return _Blocked(holders.identify(pids, note_about(pids, self._state_dir)), other=other)
+        return Blocked(holders.identify(pids, note_about(pids, self._state_dir)), other=other)
 
     def notices(self, *, now: float) -> list[str]:
         """What should be said of the locks that were taken, one sentence each."""
@@ -366,7 +353,7 @@ def acquire(
         while (blocked := locks.take()) is not None:
             left = timeout_at - clock()
             if left <= 0:
-                raise _held(blocked, extent, base_dir, now())
+                raise blocked.error(extent, base_dir, now=now())
             sleep(min(pause, left))
             pause = min(pause * 2, _LONGEST_SLEEP)
         for sentence in locks.notices(now=now()):
@@ -388,26 +375,3 @@ def acquire(
         holders.write_note(note, holder)
     locks.note(None if extent.shares_directory else holder)
     return Lock(locks, note, holder)
-
-
-def _held(blocked: _Blocked, extent: Extent, base_dir: str, now: float) -> LockHeld:
-    holder = blocked.holder
-    words = holder.described(now=now)
-    if extent.is_refused_by(blocked.other):
-        return LockHeld(
-            f"The share {extent.share} of the spool {shown_name(base_dir)} has files in common with another run: "
-            f"{words}.",
-            hint="Give all runs of a spool shares of one number, as in 0/2 and 1/2.",
-            holder=words,
-            pid=holder.pid,
-            held_since=holder.since,
-            is_refusal=True,
-        )
-    if blocked.is_stranger:
-        sentence = (
-            f"The spool {shown_name(base_dir)} is locked by {words}, which does not look like a run of this program; "
-            "nothing is shipped until it lets go. Find out what it is, and end it."
-        )
-    else:
-        sentence = f"Another run has the spool {shown_name(base_dir)}: {words}."
-    return LockHeld(sentence, holder=words, pid=holder.pid, held_since=holder.since, is_stranger=blocked.is_stranger)
