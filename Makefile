@@ -8,6 +8,8 @@
 # make generated    write the tables of docs/configuration.md anew from the types
 # make bench        the benchmarks, for an hour; peers are installed, results go to benchmarks/results/
 # make bench-quick  under a minute: does a file cost more CPU than it used to?
+# make deb          a Debian package in build/deb, with debhelper and dh-virtualenv
+# make release      what is published of this version, in dist: sdist, wheel, checksums, and the notes from the changelog
 # make clean        remove what the above made
 #
 # All that is needed is Python 3.10 or newer, with its venv module. Packages go into .venv beside this file.
@@ -75,8 +77,27 @@ bench: $(VENV)/.test
 bench-quick: $(VENV)/.test
 	$(BIN)/python -m benchmarks quick
 
+# The changelog of the package has one entry: which version it is. What changed stands in CHANGELOG.md.
+deb:
+	@for each in dh dh_virtualenv dpkg-buildpackage; do command -v $$each >/dev/null || \
+	  { echo "$$each is missing: apt install build-essential debhelper dh-virtualenv python3-venv" >&2; exit 69; }; done
+	rm -rf build/deb
+	mkdir -p build/deb
+	git archive --prefix s3-uploader/ HEAD | tar -x -C build/deb
+	cp -r build/deb/s3-uploader/deploy/debian build/deb/s3-uploader/debian
+	printf 's3-uploader (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- %s  %s\n' \
+	  "$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' s3_uploader/_version.py)" \
+	  "The s3_uploader authors <s3-uploader@localhost>" "$$(git log -1 --format=%aD)" \
+	  >build/deb/s3-uploader/debian/changelog
+	cd build/deb/s3-uploader && dpkg-buildpackage --build=binary --unsigned-changes --no-check-builddeps
+	@ls build/deb/*.deb
+
+release: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "build>=1.2"
+	$(BIN)/python docs/release.py
+
 clean:
-	rm -rf $(VENV) $(DOCS_VENV) .cache build dist s3_uploader.egg-info .coverage .coverage.* htmlcov
+	rm -rf $(VENV) $(DOCS_VENV) .cache build dist *.egg-info .coverage .coverage.* htmlcov
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find s3_uploader tests docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -107,4 +128,4 @@ $(DOCS_VENV)/.docs: $(METADATA)
 	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@
 
-.PHONY: help demo test test-all lint docs linkcheck pictures generated bench bench-quick clean
+.PHONY: help demo test test-all lint docs linkcheck pictures generated bench bench-quick deb release clean

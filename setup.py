@@ -8,12 +8,12 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 
 
-def version() -> str:
-    """The version that the package states, read as text: importing it would need what is not installed yet."""
+def stated(name: str) -> str:
+    """What the package states of itself, read as text: importing it would need what is not installed yet."""
     text = (HERE / "s3_uploader" / "_version.py").read_text(encoding="utf-8")
-    found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    found = re.search(rf'^{name} = "([^"]+)"$', text, re.MULTILINE)
     if found is None:
-        raise RuntimeError("s3_uploader/_version.py states no __version__")
+        raise RuntimeError(f"s3_uploader/_version.py states no {name}")
     return found[1]
 
 
@@ -53,8 +53,8 @@ DEVELOPMENT = [
 ]
 
 setup(
-    name="s3_uploader",
-    version=version(),
+    name=stated("DISTRIBUTION"),
+    version=stated("__version__"),
     description="Empties a spool directory into object storage without ever losing a byte",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

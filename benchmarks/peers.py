@@ -90,7 +90,7 @@ def _install(source: Path, place: Path) -> None:
 
 def versions(programs: dict[str, Path]) -> dict[str, str]:
     """What the programs say of their versions."""
-    told = "from importlib.metadata import version; print(version('s3_uploader'), version('boto3'))"
+    told = "from importlib.metadata import version; print(version('s3-spool-uploader'), version('boto3'))"
     ours = subprocess.run([programs[BOTO3_LOOP], "-c", told], capture_output=True, text=True, check=True).stdout.split()
     found = dict(zip(("s3_uploader", "boto3"), ours, strict=True))
     for name, program in programs.items():

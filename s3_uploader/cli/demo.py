@@ -15,6 +15,7 @@ import msgspec
 from s3_uploader.cli.exit_codes import OK, SOME_FAILED
 from s3_uploader.cli.output import print_lines
 from s3_uploader.core.errors import EngineUnavailable
+from s3_uploader.core.extras import installing
 
 _BUCKET = "demo-bucket"
 _LOCATIONS = ("bathroom", "bedroom", "kitchen")
@@ -41,7 +42,7 @@ def _start_server() -> Any:
     except ImportError:
         raise EngineUnavailable(
             "The demo needs an embedded S3 server, which is not installed.",
-            hint="Install it with: pip install 's3-uploader[demo]'.",
+            hint=f"Install it: {installing('demo')}.",
         ) from None
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -56,6 +57,36 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequenc
         ]
         lines.append("  ".join(padded).rstrip())
     return lines
+
+
+def columns() -> int | None:
+    """How wide the terminal is; ``None`` where it is none, so that nothing has to be broken or cut."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def cut(line: str, width: int | None) -> str:
+    """The line, or what of it has room in ``width`` columns."""
+    return line if width is None or len(line) <= width else line[: width - 1] + "…"
+
+
+def wrapped(line: str, width: int | None, *, indent: int) -> list[str]:
+    """The line, broken between words where it is wider than the terminal; paths and URLs stay whole.
+
+    :param indent: of all lines but the first.
+    """
+    if width is None or len(line) <= width:
+        return [line]
+    import textwrap
+
+    start = line[: len(line) - len(line.lstrip())]
+    return textwrap.wrap(
+        line.strip(),
+        max(width, 20),
+        initial_indent=start,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def print_json(value: Any) -> None:

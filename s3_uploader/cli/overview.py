@@ -14,7 +14,7 @@ import msgspec
 from s3_uploader.cli import status
 from s3_uploader.cli.directory import AT_ONCE, files_in, worst
 from s3_uploader.cli.exit_codes import explain, to_whoever_reads
-from s3_uploader.cli.output import print_lines
+from s3_uploader.cli.output import columns, cut, print_lines
 from s3_uploader.cli.settings import load_together
 from s3_uploader.cli.verdict import ATTENTION, OK, STUCK, UNKNOWN, WORST_FIRST
 from s3_uploader.cli.verdict import verdict as verdict_of
@@ -79,15 +79,10 @@ def overview(directory: str, *, exit_by_verdict: bool) -> int:
     """Print a summary and a line for each spool."""
     seen = look_at_all(directory)
     with to_whoever_reads():
-        print_lines(overview_lines(seen, columns=_columns()))
+        print_lines(overview_lines(seen, columns=columns()))
     if exit_by_verdict:
         return status.exit_code_of(seen[0].verdict)
     return worst([each.exit_code for each in seen])
-
-
-def _columns() -> int | None:
-    """How wide the terminal is; ``None`` where it is none, so that nothing has to be cut."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def overview_lines(seen: Sequence[Seen], *, columns: int | None) -> list[str]:
@@ -100,11 +95,11 @@ def overview_lines(seen: Sequence[Seen], *, columns: int | None) -> list[str]:
         figures = _figures(each)
         sentence = shown_text(each.sentence)
         if columns is not None and columns < _NARROW:
-            lines.append(_cut(f"{start}{name}{'  ' if figures else ''}{figures}", columns))
-            lines += [_cut(f"  {sentence}", columns)] if sentence else []
+            lines.append(cut(f"{start}{name}{'  ' if figures else ''}{figures}", columns))
+            lines += [cut(f"  {sentence}", columns)] if sentence else []
         else:
             lines.append(
-                _cut(f"{start}{name:{width}}  {'; '.join(filter(None, (figures, sentence)))}".rstrip(), columns)
+                cut(f"{start}{name:{width}}  {'; '.join(filter(None, (figures, sentence)))}".rstrip(), columns)
             )
     return lines
 
@@ -153,10 +148,6 @@ def _figures(each: Seen) -> str:
     return "; ".join(parts)
 
 
-def _cut(line: str, columns: int | None) -> str:
-    return line if columns is None or len(line) <= columns else line[: columns - 1] + "…"
-
-
 def live(lines: Callable[[], list[str]]) -> int:
     """Show lines again and again until somebody presses Ctrl-C.
 
@@ -167,12 +158,12 @@ def live(lines: Callable[[], list[str]]) -> int:
     try:
         while True:
             began = time.monotonic()
-            columns, rows = shutil.get_terminal_size()
-            shown = [_cut(line, columns) for line in lines()]
+            width, rows = shutil.get_terminal_size()
+            shown = [cut(line, width) for line in lines()]
             if len(shown) > rows - 2:
                 shown = [*shown[: rows - 3], f"… and {len(shown) - rows + 3:,} lines more"]
             clock = time.strftime("%H:%M:%S %Z")
-            print_lines([f"\x1b[H\x1b[2J{_cut(f'{clock}, every 2 s; Ctrl-C ends it', columns)}", *shown])
+            print_lines([f"\x1b[H\x1b[2J{cut(f'{clock}, every 2 s; Ctrl-C ends it', width)}", *shown])
             sys.stdout.flush()
             # A look that takes long must not keep the machine busy.
             time.sleep(max(_SHORTEST_PAUSE, 3 * (time.monotonic() - began)))
@@ -182,12 +173,12 @@ def live(lines: Callable[[], list[str]]) -> int:
 
 def watch_directory(directory: str) -> int:
     """The overview, live."""
-    return live(lambda: overview_lines(look_at_all(directory), columns=_columns()))
+    return live(lambda: overview_lines(look_at_all(directory), columns=columns()))
 
 
 def watch_file(config_file: str) -> int:
     """One spool, live."""
-    return live(lambda: status.for_people(status.look_at(config_file)))
+    return live(lambda: status.for_people(status.look_at(config_file), width=columns()))
 
 
 # -------------------------------------------------------------------------------------------------- for plugins

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s3_uploader.cli.exit_codes import explain, to_whoever_reads
-from s3_uploader.cli.output import local_time, print_json, print_lines, table, zone_name
+from s3_uploader.cli.output import columns, cut, local_time, print_json, print_lines, table, wrapped, zone_name
 from s3_uploader.cli.settings import load
 from s3_uploader.cli.status_json import for_machines
 from s3_uploader.cli.verdict import ATTENTION, OK, STUCK, UNKNOWN, calm, first_line, since, verdict
@@ -29,7 +29,7 @@ def status(config_file: str, *, as_json: bool, exit_by_verdict: bool = False) ->
         if as_json:
             print_json(for_machines(standing))
         else:
-            print_lines(for_people(standing))
+            print_lines(for_people(standing, width=columns()))
     if exit_by_verdict:
         return exit_code_of(verdict(standing))
     error = standing.spool_error or standing.ledger_error
@@ -48,14 +48,30 @@ def look_at(config_file: str, starters: Starters | None = None) -> SpoolStatus:
 # -------------------------------------------------------------------------------------------------- for people
 
 
-def for_people(standing: SpoolStatus) -> list[str]:
-    """All of it as lines: the verdict first, then what to do, then the details."""
-    lines = [_with_stop(first_line(standing))]
+def for_people(standing: SpoolStatus, *, width: int | None = None) -> list[str]:
+    """All of it as lines: the verdict first, then what to do, then the details.
+
+    :param width: of the terminal, which sentences are broken for and tables are cut to; ``None`` leaves them as they
+        are.
+    """
+    lines = wrapped(_with_stop(first_line(standing)), width, indent=2)
     for number, problem in enumerate(standing.problems):
         if number or verdict(standing) == UNKNOWN:
-            lines.append(_with_stop(f"  Also{since(problem, standing.now)}: {problem.sentence}"))
-        lines.append(f"  Next:  {problem.next}")
-        lines.append(f"  To do: {shown_text(problem.remedy)}")
+            also = _with_stop(f"  Also{since(problem, standing.now)}: {problem.sentence}")
+            lines += wrapped(also, width, indent=4)
+        lines += wrapped(f"  Next:  {problem.next}", width, indent=9)
+        lines += wrapped(f"  To do: {shown_text(problem.remedy)}", width, indent=9)
+    return lines + [part for line in _details(standing) for part in _fitted(line, width)]
+
+
+def _fitted(line: str, width: int | None) -> list[str]:
+    """A row of a table is cut, since what is wrong stands above; of a sentence nothing is lost."""
+    is_row = line.startswith("  ") and "  " in line.strip()
+    return [cut(line, width)] if is_row else wrapped(line, width, indent=4)
+
+
+def _details(standing: SpoolStatus) -> list[str]:
+    lines: list[str] = []
     lines += ["", f"Spool {shown_name(standing.base_dir)}", *_running_lines(standing)]
     lines += _share_lines(standing)
     if standing.writers_unseen_on:

@@ -138,7 +138,7 @@ class FtpDestination(
 class SftpDestination(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="sftp", tag_field="type"
 ):
-    """A server that is reached over SSH; needs `s3_uploader[sftp]`."""
+    """A server that is reached over SSH; needs the extra `sftp`."""
 
     host: Annotated[str, Meta(min_length=1, description="Name or address of the server.")]
     port: Annotated[int, Meta(ge=1, le=65535, description="Port.")] = 22

@@ -53,7 +53,7 @@ ALREADY_COMPRESSED = (
 class Compress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Compress files on their way."""
 
-    format: Annotated[Literal["gzip", "zstd"], Meta(description="How; zstd needs `s3_uploader[zstd]`.")]
+    format: Annotated[Literal["gzip", "zstd"], Meta(description="How; zstd needs the extra `zstd`.")]
     level: Annotated[
         Annotated[int, Meta(ge=1, le=22)] | None,
         Meta(description="How hard: 1 to 9 with gzip (default 6), 1 to 22 with zstd (default 3)."),

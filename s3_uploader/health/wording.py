@@ -7,7 +7,7 @@ from s3_uploader.core.text import counted, shown_name
 from s3_uploader.health.observations import Observations
 
 _REMEDY = {
-    Cause.CREDENTIALS: "Renew or correct them; `check` tells which right is missing.",
+    Cause.CREDENTIALS: "Renew or correct the credentials; `check` tells which right is missing.",
     Cause.DESTINATION: "Look at the network and at the destination; `check` tries each step.",
     Cause.DISK_FULL: "Make room there, or make it writable for the user that runs this program.",
     Cause.CLOCK: "Set this machine's clock and let it be kept right (NTP).",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from s3_uploader.core.errors import ConfigError, EngineUnavailable
+from s3_uploader.core.extras import installing
 from s3_uploader.core.text import quoted, shown_name, without_passwords
 from s3_uploader.remote_store import headers as header_rules
 from s3_uploader.remote_store.connection import S3Connection
@@ -86,7 +87,7 @@ class RemoteStore(ObjectMethods):
             import yaml
         except ImportError:
             raise EngineUnavailable(
-                "Settings in YAML need PyYAML, which is not installed.", hint="pip install 's3_uploader[yaml]'"
+                "Settings in YAML need PyYAML, which is not installed.", hint=f"Install it: {installing('yaml')}."
             ) from None
         try:
             with open(path, "rb") as file:

@@ -283,7 +283,7 @@ def test_the_demo(site: Site) -> None:
 def test_version(site: Site) -> None:
     """--version prints the version of the package that is installed."""
     installed = subprocess.run(
-        [COMMAND.with_name("python"), "-c", "import importlib.metadata as m; print(m.version('s3_uploader'))"],
+        [COMMAND.with_name("python"), "-c", "import importlib.metadata as m; print(m.version('s3-spool-uploader'))"],
         capture_output=True,
         text=True,
         check=True,

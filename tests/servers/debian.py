@@ -55,6 +55,10 @@ REQUIREMENTS = {
         services=("nginx.service",),
     ),
     "systemd": Requirement(packages=("systemd", "util-linux"), programs=("systemd-analyze", "nsenter", "unshare")),
+    "debhelper": Requirement(
+        packages=("build-essential", "debhelper", "dh-virtualenv", "python3-venv"),
+        programs=("dh", "dh_virtualenv", "dpkg-buildpackage"),
+    ),
     "cron": Requirement(packages=("cron",), programs=("cron",), services=("cron.service",)),
     "bash": Requirement(packages=("bash",), programs=("bash",)),
     "zsh": Requirement(packages=("zsh",), programs=("zsh",)),

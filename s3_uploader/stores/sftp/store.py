@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from s3_uploader.core.errors import EngineUnavailable, ObjectGone, StoreError
+from s3_uploader.core.extras import installing
 from s3_uploader.core.model import Finding, Proof, Receipt, Severity
 from s3_uploader.stores.base import Memory, PutOptions, Source, StoreProperties, ignore
 from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
@@ -29,7 +30,7 @@ try:
 except ImportError as missing:
     raise EngineUnavailable(
         f"Files cannot be sent by SFTP: the library for it is not installed ({missing}).",
-        hint="Install it: pip install 's3_uploader[sftp]'.",
+        hint=f"Install it: {installing('sftp')}.",
     ) from None
 
 

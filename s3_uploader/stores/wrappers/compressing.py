@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import msgspec
 
 from s3_uploader.core.errors import EngineUnavailable, SourceChanged, StoreError, UploadCancelled
+from s3_uploader.core.extras import installing
 from s3_uploader.core.files import write_all
 from s3_uploader.core.model import Finding, Receipt
 from s3_uploader.core.origins import Origin
@@ -311,5 +312,5 @@ def _zstd() -> Any:
             continue
     raise EngineUnavailable(
         "Files cannot be compressed with zstd: the library for it is not installed.",
-        hint="Install it (pip install 's3_uploader[zstd]'), or let compress be gzip.",
+        hint=f"Install it ({installing('zstd')}), or let compress be gzip.",
     )
