@@ -42,7 +42,7 @@ TEST = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.5",
 ]
-DOCS = ["furo>=2024.8.6", "myst-parser>=4.0", "sphinx>=8.1"]
+DOCS = ["furo>=2024.8.6", "myst-parser>=4.0", "sphinx>=8.1", "sphinx-copybutton>=0.5.2"]
 DEVELOPMENT = [
     *TEST,
     "boto3-stubs[s3]",

@@ -21,7 +21,10 @@ author = "The s3_uploader authors"
 copyright = author  # noqa: A001  (Sphinx wants this name)
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
+# What is copied is what is typed: no prompt, and nothing of what is printed.
+copybutton_prompt_text = "$ "
+copybutton_only_copy_prompt_lines = True
 root_doc = "docs/index"
 include_patterns = ["docs/**.md", "examples/*/README.md", "benchmarks/results/README.md", "CHANGELOG.md"]
 exclude_patterns = [".*", "build", "s3_uploader", "tests"]

@@ -39,8 +39,11 @@ TABLES: dict[str, Any] = {
 BLOCK = re.compile(r"(<!-- keys of ([a-z0-9_ ]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
 
-def table(kind: Any) -> str:
-    """One row for each key: what it takes, its default, what it is for."""
+def table(kind: Any, *, of: str = "") -> str:
+    """One row for each key: what it takes, its default, what it is for; and an anchor, so that a key can be linked to.
+
+    :param of: what the keys belong to, where they are not those of the run.
+    """
     hints = get_type_hints(kind, include_extras=True)
     rows = ["| key | takes | default | meaning |", "| --- | --- | --- | --- |"]
     for field in msgspec.structs.fields(kind):
@@ -48,7 +51,8 @@ def table(kind: Any) -> str:
             takes = "an object with a `type`"
         else:
             takes = re.sub(r'("[^"]*"|\{.*\}|\^\S+)', r"`\1`", expected(hints[field.name]))
-        cells = [f"`{field.name}`", takes, default(field), description(hints[field.name])]
+        anchor = "-".join(["key", *([of] if of else []), field.name])
+        cells = [f'<a id="{anchor}"></a>`{field.name}`', takes, default(field), description(hints[field.name])]
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows) + "\n"
 
@@ -69,7 +73,12 @@ def description(hint: Any) -> str:
 
 def generated(page: str) -> str:
     """The page with its tables written anew."""
-    return BLOCK.sub(lambda found: f"{found[1]}\n{table(TABLES[found[2]])}\n{found[3]}", page)
+
+    def tables(found: re.Match[str]) -> str:
+        of = "" if found[2] == "the run" else found[2]
+        return f"{found[1]}\n{table(TABLES[found[2]], of=of)}\n{found[3]}"
+
+    return BLOCK.sub(tables, page)
 
 
 def main(arguments: list[str]) -> int:

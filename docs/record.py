@@ -116,10 +116,20 @@ def run(studio: Studio) -> str:
     return terminal.moving(screen, title="A run with its progress bar, and its history")
 
 
+def first(studio: Studio) -> str:
+    """All of it at a glance, without a movement: files go, they are remembered, and all is well."""
+    studio.produce(minutes=1, size=80_000)
+    screen = terminal.Terminal(columns=100, rows=20)
+    studio.type(screen, "run -v config.json")
+    studio.type(screen, "history config.json")
+    return terminal.still(screen, title="A run, and what it has shipped")
+
+
 STATUS_EXIT_CODE = 0
 SCENES: dict[str, Callable[[Studio], str]] = {
     "check.svg": check,
     "dry-run.svg": dry_run,
+    "first.svg": first,
     "run.svg": run,
     "status.svg": status,
 }

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import pytest
 
 import s3_uploader
@@ -124,6 +125,26 @@ def test_every_page_is_on_the_site() -> None:
     assert not pages - listed, "write it into a toctree of docs/index.md"
 
 
+SOUGHT = ["wrong secret", "exit code 3", "file is not uploaded", "stopped timer", "container", "debian package"]
+
+
+@pytest.mark.parametrize("words", SOUGHT)
+def test_what_people_look_for_is_found(words: str) -> None:
+    """The site's search takes pages that hold all words, and leaves numbers and the smallest words out."""
+    sought = {word for word in words.split() if len(word) > 2 and word not in ("not",)}
+    found = [page for page in PAGES if sought <= set(re.findall(r"\w+", page.read_text().lower()))]
+    assert any("docs" in page.parts for page in found)
+
+
+def test_each_key_can_be_linked_to() -> None:
+    """Every key of the configuration has an anchor of its own on the page."""
+    anchors = re.findall(r'<a id="(key-[^"]+)"></a>', generate.PAGE.read_text())
+    assert len(anchors) == len(set(anchors))
+    names = {field.name for kind in generate.TABLES.values() for field in msgspec.structs.fields(kind)}
+    assert {"key-base_dir", "key-s3-bucket", "key-ftp-host"} <= set(anchors)
+    assert len(anchors) >= len(names)
+
+
 def _blocks(page: Path, language: str) -> list[str]:
     """The contents of the fenced blocks of a language, those within lists included."""
     found = re.findall(rf"^( *)```{re.escape(language)}\n(.*?)^\1```$", page.read_text(), re.DOTALL | re.MULTILINE)
@@ -200,7 +221,8 @@ def test_the_policy_allows_what_the_documentation_says() -> None:
 
 def _anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    given = set(re.findall(r'<a id="([^"]+)"></a>', page.read_text()))
+    return given | {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.skipif(shutil.which("mandoc") is None, reason="mandoc is not here")
