@@ -9,13 +9,14 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from s3_uploader.cli.directory import Named, files_in, is_directory, refuse_shared
 from s3_uploader.cli.output import print_json, print_lines
 from s3_uploader.cli.settings import load, load_together, settings_given
-from s3_uploader.config import Config, FtpDestination
+from s3_uploader.config import Config
 from s3_uploader.core.errors import UsageProblem
 from s3_uploader.core.text import shown_name
 from s3_uploader.deployment import account as accounts
@@ -127,18 +128,18 @@ def _plans(config_file: str, options: UnitOptions) -> list[Plan]:
     load_together(paths)
     loaded = [Named(path, load(path)) for path in paths]
     refuse_shared(loaded)
-    groups: dict[tuple[str | None, ...], list[Named]] = {}
+    groups: dict[tuple[Any, ...], list[Named]] = {}
     for named in loaded:
         account = _account([named.config], options)
         destination = named.config.destination
-        password_file = destination.password_file if isinstance(destination, FtpDestination) else None
-        groups.setdefault((account.user, account.group, password_file), []).append(named)
+        secrets = (getattr(destination, key, None) for key in ("password_file", "private_key_file"))
+        groups.setdefault((account.user, account.group, *secrets), []).append(named)
     name = _checked_name(options.name) if options.name else name_of(source)
     if len(groups) == 1:
         return [_plan(source, loaded, options, name=name)]
     names: dict[str, int] = {}
     plans = []
-    for (user, group, _), members in groups.items():
+    for (user, group, *_), members in groups.items():
         own = f"{name}-{re.sub(r'[^A-Za-z0-9_-]+', '-', user or group or 'any')}"
         names[own] = names.get(own, 0) + 1
         own += f"-{names[own]}" if names[own] > 1 else ""

@@ -39,6 +39,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     leaves: bool
     uses_aws: bool
     password_file: str | None
+    private_key_file: str | None
     is_local: bool
     addresses: tuple[str, ...] | None
     drain_seconds: float
@@ -76,7 +77,8 @@ def needs_of(configurations: Sequence[Config], *, home: str | None) -> Needs:
         takes=any(_takes(each) for each in configurations),
         leaves=state is None or any(_leaves(each) for each in configurations),
         uses_aws=any(isinstance(each, S3Destination) for each in destinations),
-        password_file=_password_file(configurations),
+        password_file=_secret_file(configurations, "password_file"),
+        private_key_file=_secret_file(configurations, "private_key_file"),
         is_local=all(isinstance(each, LocalDestination) for each in destinations),
         addresses=_addresses(configurations),
         drain_seconds=max(each.drain_seconds for each in configurations),
@@ -125,11 +127,8 @@ def _read(config: Config) -> list[str]:
     if isinstance(destination, FtpDestination) and destination.ca_file is not None:
         return [_absolute(destination.ca_file, "destination.ca_file")]
     if isinstance(destination, SftpDestination):
-        files = {
-            "destination.private_key_file": destination.private_key_file,
-            "destination.known_hosts_file": destination.known_hosts_file,
-        }
-        return [_absolute(path, key) for key, path in files.items() if path is not None]
+        file = destination.known_hosts_file
+        return [] if file is None else [_absolute(file, "destination.known_hosts_file")]
     return []
 
 
@@ -143,14 +142,11 @@ def _leaves(config: Config) -> bool:
     return moves or is_local or config.claim_dir is not None or config.metrics_file is not None
 
 
-def _password_file(configurations: Sequence[Config]) -> str | None:
-    files = {
-        _absolute(each.destination.password_file, "destination.password_file")
-        for each in configurations
-        if isinstance(each.destination, (FtpDestination, SftpDestination))
-        and each.destination.password_file is not None
-    }
-    return next(iter(files)) if len(files) == 1 else None
+def _secret_file(configurations: Sequence[Config], key: str) -> str | None:
+    """The one file that a key of the destination names, ``None`` if there is none, or several."""
+    paths = {getattr(each.destination, key, None) for each in configurations}
+    files = [_absolute(path, f"destination.{key}") for path in paths if path is not None]
+    return files[0] if len(files) == 1 else None
 
 
 def _addresses(configurations: Sequence[Config]) -> tuple[str, ...] | None:

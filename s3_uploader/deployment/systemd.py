@@ -145,6 +145,12 @@ def _secrets(plan: Plan) -> list[str]:
             f"LoadCredential=ftp:{literal(plan.needs.password_file)}",
             "Environment=S3_UPLOADER_DESTINATION__PASSWORD_FILE=%d/ftp",
         ]
+    if plan.needs.private_key_file is not None:
+        lines += [
+            "# The private key for the server, from a file that only root need be able to read.",
+            f"LoadCredential=sftp:{literal(plan.needs.private_key_file)}",
+            "Environment=S3_UPLOADER_DESTINATION__PRIVATE_KEY_FILE=%d/sftp",
+        ]
     return [
         *lines,
         "# AWS_REGION, AWS_ENDPOINT_URL, proxies and the like; no secrets, unless only root can read it.",

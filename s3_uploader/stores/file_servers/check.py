@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
 from s3_uploader.core.errors import DestinationBusy, StoreError
@@ -38,6 +39,7 @@ def check_file_server(
     now: float,
     stored: Callable[[str], None] = ignore,
     release: Callable[[_Session], None],
+    link: Callable[[_Session, str, str], None] | None = None,
 ) -> list[Finding]:
     """Findings about a file server.
 
@@ -47,6 +49,7 @@ def check_file_server(
     :param now: wall-clock time in seconds since the epoch.
     :param stored: called with the name of the small file while it is there.
     :param release: takes the session back.
+    :param link: gives a file a second name, which must be free, where the protocol has that.
     """
     begun = time.monotonic()
     try:
@@ -57,7 +60,8 @@ def check_file_server(
     findings: list[Finding] = []
     try:
         findings += login(session)
-        for finding in _round_trip(server, session, temporary_names, learned, now - begun, stored):
+        safely = None if link is None else functools.partial(link, session)
+        for finding in _round_trip(server, session, temporary_names, learned, now - begun, stored, safely):
             findings.append(_judged(finding, minimum_proof))
         if minimum_proof > Proof.SIZE and not any(finding.fact.startswith(_COMPUTES) for finding in findings):
             findings += _reading(server, session)
@@ -114,6 +118,7 @@ def _round_trip(
     learned: Learned,
     clock_offset: float,
     stored: Callable[[str], None],
+    link: Callable[[str, str], None] | None,
 ) -> Iterator[Finding]:
     """What an upload does: store, look, prove, rename, look, delete."""
     probes = _Probes(session)
@@ -137,7 +142,7 @@ def _round_trip(
         stored(path.rpartition("/")[2])
         yield from _after_storing(server, session, probes, path, content, clock_offset)
         if temporary_names != "none":
-            yield from _renames(server, session, probes, path, content)
+            yield from _naming(server, session, probes, path, content, link)
         yield from _directories(server, session, probes, renames=temporary_names != "none")
     finally:
         with contextlib.suppress(Lost):
@@ -213,6 +218,39 @@ def _after_storing(
         yield Finding(Severity.OK, server, "a file was written and its size confirmed")
         yield from _proof(server, session, path, content)
         yield from _clock(server, session, path, clock_offset)
+
+
+def _naming(
+    server: str,
+    session: FileSession,
+    probes: _Probes,
+    path: str,
+    content: bytes,
+    link: Callable[[str, str], None] | None,
+) -> Iterator[Finding]:
+    if link is not None and (yield from _links(server, session, probes, path, content, link)):
+        return
+    yield from _renames(server, session, probes, path, content)
+
+
+def _links(
+    server: str, session: FileSession, probes: _Probes, path: str, content: bytes, link: Callable[[str, str], None]
+) -> Generator[Finding, None, bool]:
+    """Whether a file gets its name by a hard link, which replaces nothing."""
+    other = probes.name()
+    try:
+        link(path, other)
+        if session.size(other, thoroughly=True) != len(content):
+            return False
+        try:
+            link(path, other)
+        except Refused:
+            session.remove(path)
+            yield Finding(Severity.OK, server, "a file gets its name by a hard link, which replaces nothing")
+            return True
+    except Refused:
+        yield Finding(Severity.NOTE, server, "has no hard links", "Files are renamed, after a look.")
+    return False
 
 
 def _renames(server: str, session: FileSession, probes: _Probes, path: str, content: bytes) -> Iterator[Finding]:

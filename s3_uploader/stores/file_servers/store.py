@@ -22,7 +22,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.model import Finding, Proof, Receipt
@@ -32,11 +32,11 @@ from s3_uploader.stores.file_servers.attempts import Attempts
 from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
 from s3_uploader.stores.file_servers.conflict import Site
 from s3_uploader.stores.file_servers.directories import KnownDirectories
-from s3_uploader.stores.file_servers.learned import Learned
 from s3_uploader.stores.file_servers.lock import Create, RemoteLock
 from s3_uploader.stores.file_servers.naming import NamingLocks
 from s3_uploader.stores.file_servers.parts import PartNames
 from s3_uploader.stores.file_servers.pool import SessionPool
+from s3_uploader.stores.file_servers.server import FileServer
 from s3_uploader.stores.file_servers.upload import FileUpload
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.workers import UploadTask, Workers
@@ -51,36 +51,6 @@ _WORKERS_SECONDS = 1.5
 _OPENING_SECONDS = 1.0
 
 _Session = TypeVar("_Session", bound=FileSession)
-_Made = TypeVar("_Made", bound=FileSession, covariant=True)
-
-
-class FileServer(Protocol[_Made]):
-    """A server as the configuration names it."""
-
-    @property
-    def name(self) -> str:
-        """Host and path, as messages and the ledger have them."""
-
-    @property
-    def learned(self) -> Learned:
-        """What is known of it, shared by all sessions."""
-
-    @property
-    def silence(self) -> float:
-        """Longest silence of the server, in seconds."""
-
-    @property
-    def opening(self) -> float:
-        """Longest time until a first session has logged in, in seconds."""
-
-    def new_session(self, remaining: Callable[[], float]) -> _Made:
-        """A session that is not connected yet."""
-
-    def connect(self, remaining: Callable[[], float]) -> _Made:
-        """A session that has logged in."""
-
-    def login_error(self, error: Refused | Lost) -> StoreError:
-        """What a failure to log in means."""
 
 
 class FileServerStore(ABC, Generic[_Session]):
@@ -102,6 +72,8 @@ class FileServerStore(ABC, Generic[_Session]):
     """
 
     loop: Loop | None = None
+    _link: Callable[[_Session, str, str], None] | None = None
+    """Gives a file a second name, which must be free, where the protocol has that."""
 
     def __init__(
         self,
@@ -310,6 +282,7 @@ class FileServerStore(ABC, Generic[_Session]):
             now=now,
             stored=stored,
             release=release,
+            link=self._link,
         )
 
     def inventory(self) -> FileInventory:

@@ -123,7 +123,8 @@ async def log_in(
 ) -> asyncssh.SSHClientConnection:
     """Log in over a TCP connection."""
     is_checked_by_files = trusted.is_known and not trusted.fingerprints
-    has_own_key = settings.private_key_file is not None
+    # The keys of an agent would use up the attempts that a server allows before our own credentials get their turn.
+    may_look_around = settings.private_key_file is None and not settings.password
     return await asyncssh.connect(
         settings.host,
         settings.port,
@@ -138,8 +139,8 @@ async def log_in(
         password_auth=bool(settings.password),
         kbdint_auth=bool(settings.password),
         client_keys=keys,
-        # The agent's keys would use up the attempts that a server allows before ours gets its turn.
-        **({"agent_path": None} if has_own_key else {"ignore_encrypted": True}),
+        public_key_auth=may_look_around or settings.private_key_file is not None,
+        **({"ignore_encrypted": True} if may_look_around else {"agent_path": None}),
         gss_auth=False,
         gss_kex=False,
         disable_trivial_auth=True,

@@ -49,6 +49,8 @@ class SftpStore(FileServerStore[Session]):
     :param settings: the other arguments of :class:`~s3_uploader.stores.file_servers.store.FileServerStore`.
     """
 
+    _link = staticmethod(Session.link)
+
     def __init__(
         self,
         *,

@@ -266,6 +266,15 @@ class TestServices:
         ftp = {"type": "ftp", "host": "h", "password_file": "/etc/secret 100%"}
         assert "\nLoadCredential=ftp:/etc/secret 100%%\n" in run_service(plan(destination=ftp))
 
+    def test_a_private_key_is_handed_over(self) -> None:
+        """The key for an SFTP server need be readable by root only; the file of known hosts is public."""
+        sftp = {"type": "sftp", "host": "192.0.2.1", "user": "u", "private_key_file": "/etc/key", "password_file": "/p"}
+        text = run_service(plan(destination={**sftp, "known_hosts_file": "/home/pi/known"}))
+        assert "\nLoadCredential=sftp:/etc/key\n" in text
+        assert "\nEnvironment=S3_UPLOADER_DESTINATION__PRIVATE_KEY_FILE=%d/sftp\n" in text
+        assert "\nLoadCredential=ftp:/p\n" in text
+        assert "/home/pi/known" in text
+
     def test_homes_are_hidden(self) -> None:
         """A spool in a home is bound into an empty one."""
         text = run_service(plan(base_dir="/home/pi/spool"))

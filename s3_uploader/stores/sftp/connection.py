@@ -1,0 +1,276 @@
+"""A connection to an SFTP server that has logged in: one request at a time, its time limits, and how it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import os
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import asyncssh
+
+from s3_uploader.core.errors import StoreError
+from s3_uploader.core.text import quoted
+from s3_uploader.stores.file_servers.base import Lost
+from s3_uploader.stores.file_servers.learned import Learned
+from s3_uploader.stores.sftp.errors import NO_SUCH_FILE, LoginRefused, Refused
+from s3_uploader.stores.sftp.login import (
+    Client,
+    Settings,
+    load_keys,
+    log_in,
+    open_socket,
+    reason_of,
+    refusal,
+    trust_for,
+)
+from s3_uploader.stores.sftp.loop import LoopThread
+from s3_uploader.stores.sftp.transfers import TooMuch
+
+_Result = TypeVar("_Result")
+
+
+class SftpConnection:
+    """One connection, used by one thread at a time; only :meth:`interrupt` may come from another one.
+
+    :param loop: where the connection lives.
+    :param remaining: seconds that the current user of the session has left; no single wait is longer than that, nor
+        than ``settings.timeout_seconds``.
+    :param learned: what is known of the server, shared by all its sessions.
+    """
+
+    protocol = "SFTP"
+
+    def __init__(
+        self, settings: Settings, *, loop: LoopThread, remaining: Callable[[], float], learned: Learned | None = None
+    ) -> None:
+        self.remaining = remaining
+        self.learned = Learned(protocol="sftp") if learned is None else learned
+        self.last_used = time.monotonic()
+        self.step = "connect"
+        """How far the login came: ``connect``, ``sftp``, ``path`` or ``ready``."""
+        self.welcome = ""
+        """What the server says that it is."""
+        self.host_key = ""
+        """The key by which it was known, and its fingerprint."""
+        self.base = "/"
+        self._settings = settings
+        self._loop = loop
+        self._connection: asyncssh.SSHClientConnection | None = None
+        self.sftp: Any = None
+        self._client: Client | None = None
+        self._current: concurrent.futures.Future[Any] | None = None
+        self._interrupted = False
+        self._answers = 0
+
+    # ------------------------------------------------------------------------------------------ the connection
+
+    def connect(self) -> None:
+        """Connect, log in and enter the directory.
+
+        :raises Refused, LoginRefused: if the server refuses the login or the path, or is not the one that is known.
+        :raises Lost: if there is no connection to be had.
+        """
+        given = self.remaining
+        ends_at = time.monotonic() + self._settings.connect_timeout_seconds
+        self.remaining = lambda: min(given(), ends_at - time.monotonic())
+        try:
+            self._log_in()
+            self.step = "sftp"
+            connection = self._connection
+            assert connection is not None
+            self.sftp = self.run(_start(connection), "sftp")
+            self.step = "path"
+            self.base = self._entered(self._settings.path)
+            self.step = "ready"
+        except Refused as refused:
+            refused.step = self.step
+            self.close()
+            if self.step == "sftp":
+                lost = Lost(refused.text)
+                lost.step = "sftp"
+                raise lost from None
+            raise
+        except (LoginRefused, Lost) as error:
+            error.step = self.step
+            self.close()
+            raise
+        except BaseException:
+            self.close()
+            raise
+        self.remaining = given
+
+    @property
+    def usable(self) -> bool:
+        """Whether the connection is still of use."""
+        client = self._client
+        return self._connection is not None and client is not None and not (client.is_lost or self._interrupted)
+
+    def alive(self) -> bool:
+        """Whether the server still answers, after a pause in which it may have hung up."""
+        try:
+            self.run(self.sftp.realpath(b"."), "realpath")
+        except Refused:
+            return True
+        except Lost:
+            return False
+        return True
+
+    def interrupt(self) -> None:
+        """Make every blocking call of the session fail now, and every later one; from any thread."""
+        self._interrupted = True
+        current, connection = self._current, self._connection
+        if connection is not None:
+            self._loop.call(connection.abort)
+        if current is not None:
+            current.cancel()
+
+    def quit(self, *, seconds: float = 1.0) -> None:
+        """Take leave and close."""
+        connection = self._connection
+        if connection is not None and self.usable:
+            self.remaining = lambda: seconds
+            with contextlib.suppress(Refused, Lost):
+                self.run(_farewell(connection), "close")
+        self.close()
+
+    def close(self) -> None:
+        """Close without a word."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._loop.call(connection.abort)
+
+    # For what is asked over it.
+
+    def attributes(self, path: str) -> asyncssh.SFTPAttrs | None:
+        """What the server tells of ``path``, links followed; ``None`` if there is nothing."""
+        try:
+            found: asyncssh.SFTPAttrs = self.run(self.sftp.stat(os.fsencode(path)), "stat")
+        except Refused as refused:
+            if refused.is_absence:
+                return None
+            raise
+        return found
+
+    def tick(self) -> None:
+        """Note that the server has answered something, so that what goes slowly is not taken for silence."""
+        self._answers += 1
+
+    def run(self, work: Coroutine[Any, Any, _Result], request: str, *, extra_seconds: float = 0.0) -> _Result:
+        """Wait for a request, and put its failure into one of two.
+
+        :raises Refused: if the server says no.
+        :raises Lost: if it says nothing, or nothing that makes sense, or the connection has ended.
+        """
+        if not self.usable:
+            work.close()
+            raise Lost("it was closed")
+        try:
+            return self._wait(work, extra_seconds=extra_seconds)
+        except asyncssh.SFTPError as error:
+            if isinstance(error, (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection)):
+                is_closed = "bytes read on a total of" in error.reason  # the words of asyncio
+                raise self._gone("the server closed it" if is_closed else str(error.reason)) from None
+            raise Refused(error.code, error.reason, request) from None
+        except Lost:
+            # Who is silent now may answer later, and then to another question.
+            self.close()
+            raise
+        except TooMuch:
+            raise self._gone("the server sends more than it was asked for") from None
+        except StoreError:
+            raise
+        except Exception as error:
+            # Whatever the library makes of nonsense: it costs this connection, and no more.
+            raise self._gone(reason_of(error)) from None
+
+    # ------------------------------------------------------------------------------------------ inside
+
+    def _log_in(self) -> None:
+        settings = self._settings
+        keys = load_keys(settings)
+        peer = open_socket(settings, seconds=self._limit())
+        try:
+            trusted = trust_for(settings, peer)
+            client = self._client = Client(trusted)
+        except BaseException:
+            peer.close()
+            raise
+        try:
+            self._connection = self._wait(log_in(settings, client, trusted, keys, peer))
+        except (asyncssh.Error, OSError, ValueError, EOFError) as error:
+            peer.close()
+            refused = refusal(error, settings, client, trusted)
+            if refused is not None:
+                raise refused from None
+            # So many servers (`MaxStartups` of OpenSSH) part with one login too many.
+            hung_up = isinstance(error, (asyncssh.ConnectionLost, ConnectionResetError))
+            raise Lost(reason_of(error), is_for_now=hung_up) from None
+        except BaseException:
+            peer.close()
+            raise
+        self.welcome = quoted(str(self._connection.get_extra_info("server_version", "")))
+        key = self._connection.get_server_host_key()
+        if key is not None:
+            self.host_key = f"{key.get_algorithm()} {key.get_fingerprint()}"
+
+    def _entered(self, path: str) -> str:
+        """The directory under which files are stored, absolute."""
+        if path.startswith("/"):
+            base = "/" + path.strip("/")
+        else:
+            login = os.fsdecode(bytes(self.run(self.sftp.realpath(b"."), "realpath")))
+            base = "/" + "/".join(step for step in (login.strip("/"), path.strip("/")) if step not in ("", "."))
+        found = self.attributes(base)
+        if found is None or found.type not in (asyncssh.FILEXFER_TYPE_DIRECTORY, asyncssh.FILEXFER_TYPE_UNKNOWN):
+            reason = "there is no such directory" if found is None else "it is no directory"
+            raise Refused(NO_SUCH_FILE, reason, "stat")
+        return base
+
+    def _gone(self, reason: str) -> Lost:
+        self.close()
+        return Lost(reason)
+
+    def _wait(self, work: Coroutine[Any, Any, _Result], *, extra_seconds: float = 0.0) -> _Result:
+        future = self._loop.begin(self._watched(work, extra_seconds))
+        self._current = future
+        if self._interrupted:
+            future.cancel()
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            raise self._gone("it was closed") from None
+        finally:
+            self._current = None
+            self.last_used = time.monotonic()
+
+    async def _watched(self, work: Coroutine[Any, Any, _Result], extra_seconds: float) -> _Result:
+        """Let ``work`` go on as long as answers come."""
+        task = asyncio.ensure_future(work)
+        try:
+            while True:
+                seen = self._answers
+                limit = self._limit(extra_seconds)
+                done, _ = await asyncio.wait({task}, timeout=limit)
+                if done:
+                    return task.result()
+                if self._answers == seen or self.remaining() <= 0:
+                    raise Lost(f"no answer for {limit:.0f} s")
+        finally:
+            task.cancel()
+
+    def _limit(self, extra_seconds: float = 0.0) -> float:
+        return max(0.05, min(self._settings.timeout_seconds + extra_seconds, self.remaining()))
+
+
+async def _start(connection: asyncssh.SSHClientConnection) -> asyncssh.SFTPClient:
+    # Names are bytes, and so are paths.
+    return await connection.start_sftp_client(path_encoding=None, sftp_version=3)
+
+
+async def _farewell(connection: asyncssh.SSHClientConnection) -> None:
+    connection.close()
+    await connection.wait_closed()
