@@ -27,7 +27,7 @@ from s3_uploader.spool.layouts.dated import DatedLayout, utc_epoch
 from s3_uploader.spool.layouts.tree import TreeLayout
 from s3_uploader.spool.removable import Removable
 from s3_uploader.spool.root import Names, SpoolRoot
-from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties, ignore
+from s3_uploader.stores.base import Loop, PutOptions, Source, ignore
 
 NOW = 1_600_000_000.0
 """2020-09-13 12:26:40 UTC: what the fake clock begins with."""
@@ -179,7 +179,7 @@ class FakeStore:
         self.deaf_to_cancel = False
         self.looks: list[str] = []
 
-    properties = StoreProperties(name="bucket", scheme="fake", strongest_proof=Proof.MD5, conditional_put=True)
+    name = "bucket"
     loop: Loop | None = None
 
     def open(self) -> None:

@@ -41,7 +41,7 @@ def report(config_file: str, *, output: str | None, since: str | None, until: st
         numbers = gather(
             ledger,
             base_dir=configuration.base_dir,
-            destination=store.properties.name,
+            destination=store.name,
             since=begin,
             until=end,
             now=now,

@@ -67,7 +67,7 @@ def _report_of(run: RunRow, config: Config) -> RunReport:
 
 def look(place: Place, *, ledger: LedgerReader | None, clock: Clock, skip: Skip) -> Iterator[Decision]:
     """What a run would do with each file, one after the other."""
-    destination = build_store(place.config, notice=lambda level, sentence: None, memory=None).properties.name
+    destination = build_store(place.config, notice=lambda level, sentence: None, memory=None).name
     keeps = place.config.on_success == "keep"
 
     def is_remembered(file: OpenFile) -> bool:

@@ -95,7 +95,7 @@ def build_store(
 
             return LocalStore(path=directory.path, max_concurrency=directory.max_concurrency)
 
-        return LazyStore(name=directory.path, scheme="file", make=make_local)
+        return LazyStore(name=directory.path, make=make_local)
     return _file_server(config, destination, notice=notice, memory=memory)
 
 
@@ -124,7 +124,7 @@ def _s3(
             memory=memory,
         )
 
-    return LazyStore(name=bucket.bucket, scheme="s3", make=make)
+    return LazyStore(name=bucket.bucket, make=make)
 
 
 def _file_server(
@@ -149,8 +149,8 @@ def _file_server(
 
     name = f"{server.host}:{server.port}"
     if isinstance(server, SftpDestination):
-        return LazyStore(name=name, scheme="sftp", make=make_sftp)
-    return LazyStore(name=name, scheme="ftps" if server.tls else "ftp", make=make_ftp)
+        return LazyStore(name=name, make=make_sftp)
+    return LazyStore(name=name, make=make_ftp)
 
 
 def store_maker(simulated_failure_rate: float, *, bytes_in_flight: int | None = None) -> MakeStore:

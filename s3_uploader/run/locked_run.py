@@ -61,9 +61,9 @@ def locked_run(place: Place, context: RunContext, max_runtime_seconds: float | N
             context = msgspec.structs.replace(context, emit=Telling(emit, sayings))
         store = make_store(place, context, ledger)
         run = ledger.begin_run(
-            started_at=clock.now(), pid=os.getpid(), host=os.uname().nodename, destination=store.properties.name
+            started_at=clock.now(), pid=os.getpid(), host=os.uname().nodename, destination=store.name
         )
-        context.emit(RunStarted(config.base_dir, store.properties.name))
+        context.emit(RunStarted(config.base_dir, store.name))
         _warn_of_deletion(config, context)
         settlement = make_settlement(place, context, ledger, store, run, confirm_lock=lock.confirm)
         sightings = Sightings(

@@ -199,7 +199,7 @@ class Pipeline:
         return self.ending.report(
             self._settlement.counters,
             base_dir=self._root.base_dir,
-            destination=self._store.properties.name,
+            destination=self._store.name,
             started_at=started_at,
             emit=self._emit,
         )

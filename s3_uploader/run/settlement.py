@@ -113,7 +113,7 @@ class Settlement:
     def is_remembered(self, file: OpenFile) -> bool:
         """Whether files are kept and this very file was shipped before."""
         return self._on_success.keep and self._records.remembers(
-            file.candidate.path, file.fingerprint, destination=self._store.properties.name
+            file.candidate.path, file.fingerprint, destination=self._store.name
         )
 
     # ---------------------------------------------------------------------------------------------- what was proven
@@ -169,7 +169,7 @@ class Settlement:
         unsettled = {id(upload): upload for upload, _ in proven}
         try:
             unchanged = self._unchanged(proven, unsettled)
-            now, monotonic, destination = self._clock.now(), self._clock.monotonic(), self._store.properties.name
+            now, monotonic, destination = self._clock.now(), self._clock.monotonic(), self._store.name
             self._records.commit_batch(
                 shipped=[
                     upload.shipped_row(
@@ -323,7 +323,7 @@ class Settlement:
             Uploaded(
                 self._root.shown(candidate.directory, original_name(candidate.name)),
                 candidate.location,
-                self._store.properties.name,
+                self._store.name,
                 self._store.address(receipt.key),
                 receipt,
                 seconds,

@@ -30,26 +30,6 @@ def ignore(key: str) -> None:
     """Nobody wants to know."""
 
 
-class StoreProperties(msgspec.Struct, frozen=True, kw_only=True):
-    """What a store can do, as data.
-
-    :param name: how the store is called in messages, e.g. the bucket.
-    :param scheme: the first part of :meth:`Store.address`, e.g. ``"s3"``.
-    :param strongest_proof: the best proof this kind of store can give; the endpoint at hand may give less.
-    :param conditional_put: ``True``: the store refuses to replace an object atomically; ``False``: it looks first and
-        then writes, so a second writer can slip in between; ``None``: not known before the first upload.
-    :param maximum_key_bytes: length limit of an encoded key, or ``None``.
-    :param maximum_size: largest object in bytes, or ``None``.
-    """
-
-    name: str
-    scheme: str
-    strongest_proof: Proof
-    conditional_put: bool | None
-    maximum_key_bytes: int | None = None
-    maximum_size: int | None = None
-
-
 class Source(msgspec.Struct, frozen=True):
     """The bytes of one object: ``size`` bytes from offset 0 of ``descriptor``.
 
@@ -144,8 +124,8 @@ class Store(Protocol):
     """
 
     @property
-    def properties(self) -> StoreProperties:
-        """What this store can do; the value may become more precise after the first upload."""
+    def name(self) -> str:
+        """How the store is called in messages and in the ledger, e.g. the bucket."""
 
     @property
     def loop(self) -> Loop | None:

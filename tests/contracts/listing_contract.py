@@ -158,7 +158,7 @@ class InventoryContract:
     def test_its_name_is_that_of_the_store(self, place: Place, inventory: Inventory) -> None:
         """The ledger knows the destination by the store's name."""
         store = place.new_store()
-        assert inventory.name == store.properties.name
+        assert inventory.name == store.name
         assert inventory.address("a/b.dat") == store.address("a/b.dat")
 
     def test_close_twice(self, place: Place) -> None:

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 
 from s3_uploader.core.errors import ConflictError, ObjectGone, SourceChanged
 from s3_uploader.core.model import Finding, OnConflict, Proof, Receipt, Severity
-from s3_uploader.stores.base import PutOptions, Source, StoreProperties, ignore
+from s3_uploader.stores.base import PutOptions, Source, ignore
 from s3_uploader.stores.keys import derived_key, path_segments
 from s3_uploader.stores.workers import UploadTask, Workers
 
@@ -22,9 +22,7 @@ class MemoryStore:
     def __init__(self, objects: dict[str, bytes]) -> None:
         self._objects = objects
         self._workers = Workers(name="memory", count=4)
-        self.properties = StoreProperties(
-            name="memory", scheme="mem", strongest_proof=Proof.CHECKSUM, conditional_put=True
-        )
+        self.name = "memory"
 
     def open(self) -> None:
         """Nothing has to be got ready."""

@@ -81,6 +81,7 @@ class Stage(msgspec.Struct, kw_only=True):
     :param reads_back: whether the store reads back what it was not told enough of, so that it can prove everything.
     :param forbid_reading: let nobody read at the destination from now on; given where the store reads back.
     :param large_size: size of a file that this store handles in its way for large files.
+    :param maximum_key_bytes: length limit of a key, ``None`` for none.
     :param races: whether two stores can be trusted to have one winner for one key.
     """
 
@@ -92,6 +93,7 @@ class Stage(msgspec.Struct, kw_only=True):
     reads_back: bool = False
     forbid_reading: Callable[[], None] = lambda: None
     large_size: int = 300_000
+    maximum_key_bytes: int | None = None
     races: bool = True
 
 
@@ -147,7 +149,7 @@ class StoreContract:
     def test_a_receipt_carries_the_proof(self, stage: Stage, store: Store, put: Callable[..., Receipt]) -> None:
         """A receipt says how we know that the bytes are there, and never less than was asked for."""
         receipt = put("key", b"content")
-        assert stage.expected_proof <= receipt.proof <= store.properties.strongest_proof
+        assert stage.expected_proof <= receipt.proof
 
     def test_a_stronger_proof_than_there_is_fails(
         self, stage: Stage, store: Store, put: Callable[..., Receipt]
@@ -247,7 +249,7 @@ class StoreContract:
 
     def test_a_key_that_is_too_long(self, stage: Stage, store: Store, put: Callable[..., Receipt]) -> None:
         """A key one byte over the limit is refused before anything is sent; one at the limit is tried."""
-        limit = store.properties.maximum_key_bytes
+        limit = stage.maximum_key_bytes
         if limit is None:
             pytest.skip("this store knows no limit")
         with pytest.raises(KeyRefused) as caught:
@@ -361,12 +363,10 @@ class StoreContract:
         """The address that messages show contains the key as it is."""
         assert store.address("bedroom/2020/11/29/20/46-topic.dat").endswith("bedroom/2020/11/29/20/46-topic.dat")
 
-    def test_properties_fit_together(self, store: Store) -> None:
-        """A store has a name and a scheme, and limits that make sense."""
-        properties = store.properties
-        assert properties.name
-        assert properties.scheme
-        assert properties.maximum_size is None or properties.maximum_size > 0
+    def test_a_store_has_a_name(self, store: Store) -> None:
+        """Messages and the ledger call a store by its name, which its addresses begin with."""
+        assert store.name
+        assert store.address("key").startswith(store.name)
 
     def test_what_is_there_can_be_confirmed(self, stage: Stage, store: Store, put: Callable[..., Receipt]) -> None:
         """An object that was stored is there when it is asked for once more, be it empty; one that never was is not."""
@@ -434,8 +434,6 @@ def begin(
     path.write_bytes(content)
     descriptor = os.open(path, os.O_RDONLY)
     descriptors.callback(os.close, descriptor)
-    if minimum_proof is None:
-        minimum_proof = min(Proof.MD5, store.properties.strongest_proof)
-    options = PutOptions(on_conflict=on_conflict, minimum_proof=minimum_proof, metadata=metadata or {})
+    options = PutOptions(on_conflict=on_conflict, minimum_proof=minimum_proof or Proof.MD5, metadata=metadata or {})
     source = Source(descriptor, len(content) if promised is None else promised)
     return store.put(key, source, options=options, deadline=soon() if deadline is None else deadline)

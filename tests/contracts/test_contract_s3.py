@@ -81,6 +81,7 @@ def dialect_stage(server: FaultServer, engine: str, **arguments: Any) -> Stage:
         write=server.put,
         keys=lambda: sorted([*server.objects(), *server.pending_uploads]),
         large_size=LARGE,
+        maximum_key_bytes=1024,
         reads_back=True,
         forbid_reading=forbid_reading,
         **arguments,

@@ -32,6 +32,12 @@ ENGINES = ("native", "boto3")
 QUICK = RetryPolicy(base_pause=0.02, max_pause=0.2)
 
 
+def conditional(store: S3Store) -> str:
+    """What an open store has found out about conditional writes: ``yes``, ``ignored``, ``refused``, or nothing yet."""
+    assert store._context is not None
+    return store._context.capabilities.conditional
+
+
 class Known:
     """A memory in which every endpoint honours conditional writes, so that nothing is asked but what is tested."""
 

@@ -127,7 +127,7 @@ def test_nothing_to_export(root: Path) -> None:
     """A store that is not opened makes no connection."""
     with py_ftp_server(root) as server:
         store = new_store(server, lock_file="write")
-        assert store.properties.conditional_put is False
+        assert store.address("key").startswith(store.name)
         store.close(timeout=1)
         assert server.commands == []
 

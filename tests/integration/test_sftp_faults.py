@@ -155,7 +155,6 @@ def test_a_server_without_extensions(scripted_sftp: ScriptedSftpServer, bench: B
         scripted_sftp.always(name, UNSUPPORTED)
     store = bench.opened()
     bench.put(store, "key", b"old")
-    assert not store.properties.conditional_put
     with pytest.raises(ConflictError):
         bench.put(store, "key", CONTENT)
     bench.put(store, "key", CONTENT, on_conflict=OnConflict.OVERWRITE)

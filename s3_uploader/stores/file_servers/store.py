@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.model import Finding, Proof, Receipt
 from s3_uploader.core.text import shown_name
-from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties, ignore
+from s3_uploader.stores.base import Loop, PutOptions, Source, ignore
 from s3_uploader.stores.file_servers.attempts import Attempts
 from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
 from s3_uploader.stores.file_servers.conflict import Site
@@ -119,9 +119,9 @@ class FileServerStore(ABC, Generic[_Session]):
         self._told: set[str] = set()
 
     @property
-    @abstractmethod
-    def properties(self) -> StoreProperties:
-        """What the server can do."""
+    def name(self) -> str:
+        """The server and the path on it."""
+        return self._server.name
 
     # ------------------------------------------------------------------------------------------ the protocol's part
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from s3_uploader.core.errors import KeyRefused, StoreError
-from s3_uploader.core.model import Finding, Proof, Receipt
+from s3_uploader.core.model import Finding, Receipt
 from s3_uploader.core.text import shown_name
-from s3_uploader.stores.base import Memory, PutOptions, Source, StoreProperties
+from s3_uploader.stores.base import Memory, PutOptions, Source
 from s3_uploader.stores.file_servers import base
 from s3_uploader.stores.file_servers.conflict import Site
 from s3_uploader.stores.file_servers.password import find_password
@@ -70,17 +70,6 @@ class FtpStore(FileServerStore[Session]):
             FtpLearned(memory, key=f"{user}@{host}:{port}/{path}"),
         )
         super().__init__(self._ftp, create_lock=append_line, **settings)
-
-    @property
-    def properties(self) -> StoreProperties:
-        """What the server can do."""
-        return StoreProperties(
-            name=self._server.name,
-            scheme="ftps" if self._ftp.settings.tls else "ftp",
-            # Reading everything back, at the worst.
-            strongest_proof=Proof.CHECKSUM,
-            conditional_put=False,
-        )
 
     def new_upload(
         self, task: UploadTask, key: str, source: Source, options: PutOptions, replaces: str, *, site: Site

@@ -25,10 +25,10 @@ from concurrent.futures import Future
 
 from s3_uploader.core.errors import ConflictError, Scope, StoreError
 from s3_uploader.core.files import sync_directory
-from s3_uploader.core.model import Finding, Proof, Receipt
+from s3_uploader.core.model import Finding, Receipt
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
-from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties, ignore
+from s3_uploader.stores.base import Loop, PutOptions, Source, ignore
 from s3_uploader.stores.keys import path_segments
 from s3_uploader.stores.local.copying import FileCopy
 from s3_uploader.stores.local.errors import code_of, origin_of, reason_of, translated
@@ -49,22 +49,10 @@ class LocalStore:
     loop: Loop | None = None
 
     def __init__(self, *, path: str, max_concurrency: int = 8) -> None:
-        self._path = path
+        self._path = self.name = path
         self._max_concurrency = max_concurrency
         self._root: int | None = None
         self._workers: Workers | None = None
-
-    @property
-    def properties(self) -> StoreProperties:
-        """What a directory can do."""
-        return StoreProperties(
-            name=self._path,
-            scheme="file",
-            strongest_proof=Proof.CHECKSUM,
-            conditional_put=True,
-            maximum_key_bytes=None,
-            maximum_size=None,
-        )
 
     def open(self) -> None:
         """Open the root.

@@ -51,7 +51,7 @@ class S3Inventory:
     @property
     def name(self) -> str:
         """The bucket."""
-        return self._store.properties.name
+        return self._store.name
 
     @property
     def concurrency(self) -> int:

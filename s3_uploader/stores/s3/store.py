@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from s3_uploader.core.errors import StoreError, UploadCancelled
-from s3_uploader.core.model import Finding, Proof, Receipt, Severity
+from s3_uploader.core.model import Finding, Receipt, Severity
 from s3_uploader.core.text import shown_name
-from s3_uploader.stores.base import Loop, PutOptions, Source, StoreProperties, ignore
+from s3_uploader.stores.base import Loop, PutOptions, Source, ignore
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.access import Access, resolve
@@ -30,7 +30,6 @@ from s3_uploader.stores.s3.upload import Context, ObjectUpload, Put
 from s3_uploader.stores.threads import ByteBudget, ThreadPool, TimerThread
 
 AnyStore = TypeVar("AnyStore", bound="S3Store")
-MAXIMUM_SIZE = 5 * 2**40
 _SMALL = b"s3_uploader was here to see whether parts can be joined.\n"
 _CHECK_SECONDS = 30.0
 _LARGEST_SINGLE = 5 * 2**30
@@ -42,6 +41,7 @@ class S3Store:
     def __init__(
         self, where: BucketAddress, objects: ObjectSettings, transfer: Transfer, surroundings: Surroundings
     ) -> None:
+        self.name = where.bucket
         self._where = where
         self._objects = objects
         self._transfer = transfer
@@ -72,19 +72,6 @@ class S3Store:
         if unknown:
             raise TypeError(f"S3Store has no settings {', '.join(sorted(unknown))}")
         return cls(*parts)
-
-    @property
-    def properties(self) -> StoreProperties:
-        """What the bucket can do; whether it honours conditional writes may be known only after an upload."""
-        conditional = None if self._context is None else self._context.capabilities.conditional
-        return StoreProperties(
-            name=self._where.bucket,
-            scheme="s3",
-            strongest_proof=Proof.CHECKSUM,
-            conditional_put={"yes": True, "ignored": False, "refused": False}.get(conditional or ""),
-            maximum_key_bytes=requests.MAXIMUM_KEY_BYTES,
-            maximum_size=MAXIMUM_SIZE,
-        )
 
     @property
     def engine_name(self) -> str:
@@ -123,7 +110,7 @@ class S3Store:
         if access.endpoint.doubled_bucket:
             around.notice(
                 "warning",
-                f"The name of the bucket {self._where.bucket} stands in the endpoint, where it is left out: set "
+                f"The name of the bucket {self.name} stands in the endpoint, where it is left out: set "
                 f"endpoint_url (or AWS_ENDPOINT_URL) to {access.endpoint.url}.",
             )
         self._renew = access.renew
@@ -248,7 +235,7 @@ class S3Store:
 
     def address(self, key: str) -> str:
         """``bucket/key``."""
-        return f"{self._where.bucket}/{key}"
+        return f"{self.name}/{key}"
 
     def close(self, *, timeout: float) -> None:
         """Give up what is in flight, wait for it to be cleaned up, and stop the engine."""

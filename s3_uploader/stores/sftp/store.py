@@ -11,8 +11,8 @@ from typing import Any
 
 from s3_uploader.core.errors import EngineUnavailable, ObjectGone, StoreError
 from s3_uploader.core.extras import installing
-from s3_uploader.core.model import Finding, Proof, Receipt, Severity
-from s3_uploader.stores.base import Memory, PutOptions, Source, StoreProperties, ignore
+from s3_uploader.core.model import Finding, Receipt, Severity
+from s3_uploader.stores.base import Memory, PutOptions, Source, ignore
 from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
 from s3_uploader.stores.file_servers.conflict import Site
 from s3_uploader.stores.file_servers.learned import Learned
@@ -26,7 +26,7 @@ try:
     from s3_uploader.stores.sftp.login import Settings
     from s3_uploader.stores.sftp.server import Server
     from s3_uploader.stores.sftp.session import Session
-    from s3_uploader.stores.sftp.upload import NO_LINKS, SftpUpload
+    from s3_uploader.stores.sftp.upload import SftpUpload
 except ImportError as missing:
     raise EngineUnavailable(
         f"Files cannot be sent by SFTP: the library for it is not installed ({missing}).",
@@ -85,17 +85,6 @@ class SftpStore(FileServerStore[Session]):
             Learned(memory, key=f"{user}@{host}:{port}/{path}", protocol="sftp"),
         )
         super().__init__(self._sftp, create_lock=create_lock_file, **settings)
-
-    @property
-    def properties(self) -> StoreProperties:
-        """What the server can do."""
-        return StoreProperties(
-            name=self._server.name,
-            scheme="sftp",
-            # Reading everything back, at the worst.
-            strongest_proof=Proof.CHECKSUM,
-            conditional_put=None if self._pool is None else NO_LINKS not in self._server.learned.lacks,
-        )
 
     def new_upload(
         self, task: UploadTask, key: str, source: Source, options: PutOptions, replaces: str, *, site: Site

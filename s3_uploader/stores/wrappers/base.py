@@ -1,4 +1,4 @@
-"""A store that is made, with everything that its kind imports, only when there is something to ship."""
+"""Stores that stand before another one: until it is needed, while it is kept open, or for a wrapper to begin with."""
 
 from __future__ import annotations
 
@@ -6,11 +6,58 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from s3_uploader.core.model import Finding, Proof, Receipt
-from s3_uploader.stores.base import Loop, Memory, PutOptions, Source, Store, StoreProperties, ignore
+from s3_uploader.core.model import Finding, Receipt
+from s3_uploader.stores.base import Loop, Memory, PutOptions, Source, Store, ignore
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+
+
+class PassingStore:
+    """Passes everything on to another store; a wrapper overrides what it does otherwise."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @property
+    def name(self) -> str:
+        """See :class:`Store`."""
+        return self._store.name
+
+    @property
+    def loop(self) -> Loop | None:
+        """See :class:`Store`."""
+        return self._store.loop
+
+    def open(self) -> None:
+        """See :meth:`Store.open`."""
+        self._store.open()
+
+    def put(
+        self, key: str, source: Source, *, options: PutOptions, deadline: float, replaces: str = ""
+    ) -> Future[Receipt]:
+        """See :meth:`Store.put`."""
+        return self._store.put(key, source, options=options, deadline=deadline, replaces=replaces)
+
+    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+        """See :meth:`Store.confirm`."""
+        return self._store.confirm(receipt, deadline=deadline)
+
+    def cancel(self) -> None:
+        """See :meth:`Store.cancel`."""
+        self._store.cancel()
+
+    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
+        """See :meth:`Store.check`."""
+        return self._store.check(now=now, stored=stored)
+
+    def address(self, key: str) -> str:
+        """See :meth:`Store.address`."""
+        return self._store.address(key)
+
+    def close(self, *, timeout: float) -> None:
+        """See :meth:`Store.close`."""
+        self._store.close(timeout=timeout)
 
 
 class LazyStore:
@@ -20,20 +67,10 @@ class LazyStore:
     :param make: makes it; called at most once.
     """
 
-    def __init__(self, *, name: str, scheme: str, make: Callable[[], Store]) -> None:
-        self._name = name
-        self._scheme = scheme
+    def __init__(self, *, name: str, make: Callable[[], Store]) -> None:
+        self.name = name
         self._make = make
         self._store: Store | None = None
-
-    @property
-    def properties(self) -> StoreProperties:
-        """Of the store itself once there is one."""
-        if self._store is None:
-            return StoreProperties(
-                name=self._name, scheme=self._scheme, strongest_proof=Proof.NONE, conditional_put=None
-            )
-        return self._store.properties
 
     @property
     def loop(self) -> Loop | None:
@@ -66,7 +103,7 @@ class LazyStore:
 
     def address(self, key: str) -> str:
         """See :meth:`Store.address`."""
-        return f"{self._name}/{key}" if self._store is None else self._store.address(key)
+        return f"{self.name}/{key}" if self._store is None else self._store.address(key)
 
     def close(self, *, timeout: float) -> None:
         """Close the store if it was ever made."""
@@ -76,29 +113,20 @@ class LazyStore:
     def _made(self) -> Store:
         if self._store is None:
             self._store = self._make()
+            self.name = self._store.name
         return self._store
 
 
-class KeptStore:
+class KeptStore(PassingStore):
     """Passes everything on to ``store`` but keeps it open: ``open`` opens it once, ``close`` does nothing.
 
     :param store: not open yet.
     """
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        super().__init__(store)
         self._is_open = False
         self._opening = threading.Lock()
-
-    @property
-    def properties(self) -> StoreProperties:
-        """See :class:`Store`."""
-        return self._store.properties
-
-    @property
-    def loop(self) -> Loop | None:
-        """See :class:`Store`."""
-        return self._store.loop
 
     def open(self) -> None:
         """Open the store, unless it is open.
@@ -109,28 +137,6 @@ class KeptStore:
             if not self._is_open:
                 self._store.open()
                 self._is_open = True
-
-    def put(
-        self, key: str, source: Source, *, options: PutOptions, deadline: float, replaces: str = ""
-    ) -> Future[Receipt]:
-        """See :meth:`Store.put`."""
-        return self._store.put(key, source, options=options, deadline=deadline, replaces=replaces)
-
-    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
-        """See :meth:`Store.confirm`."""
-        return self._store.confirm(receipt, deadline=deadline)
-
-    def cancel(self) -> None:
-        """See :meth:`Store.cancel`."""
-        self._store.cancel()
-
-    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
-        """See :meth:`Store.check`."""
-        return self._store.check(now=now, stored=stored)
-
-    def address(self, key: str) -> str:
-        """See :meth:`Store.address`."""
-        return self._store.address(key)
 
     def close(self, *, timeout: float) -> None:
         """Leave it open; :meth:`really_close` closes it."""

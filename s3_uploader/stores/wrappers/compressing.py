@@ -23,10 +23,11 @@ import msgspec
 from s3_uploader.core.errors import EngineUnavailable, SourceChanged, StoreError, UploadCancelled
 from s3_uploader.core.extras import installing
 from s3_uploader.core.files import write_all
-from s3_uploader.core.model import Finding, Receipt
+from s3_uploader.core.model import Receipt
 from s3_uploader.core.origins import Origin
-from s3_uploader.stores.base import Compression, Loop, PutOptions, Source, Store, StoreProperties, ignore
+from s3_uploader.stores.base import Compression, PutOptions, Source, Store
 from s3_uploader.stores.threads import ThreadPool
+from s3_uploader.stores.wrappers.base import PassingStore
 
 ORIGINAL_SHA256 = "original-sha256"
 ORIGINAL_SIZE = "original-size"
@@ -97,7 +98,7 @@ class _Job:
             raise UploadCancelled("The upload was cancelled because its deadline passed.", code="DeadlineExceeded")
 
 
-class CompressingStore:
+class CompressingStore(PassingStore):
     """Passes on to ``store`` what is not to be compressed, and the rest compressed, on threads of its own.
 
     ``put`` of ``store`` is called on these threads too, but never by two at once.
@@ -107,22 +108,12 @@ class CompressingStore:
     """
 
     def __init__(self, store: Store, *, directory: str, formats: Collection[str]) -> None:
-        self._store = store
+        super().__init__(store)
         self._directory = directory
         self._formats = formats
         self._crew = ThreadPool(name="compress", count=max(2, min(4, os.cpu_count() or 2)))
         self._jobs: set[_Job] = set()
         self._turn = threading.RLock()
-
-    @property
-    def properties(self) -> StoreProperties:
-        """Those of the store."""
-        return self._store.properties
-
-    @property
-    def loop(self) -> Loop | None:
-        """See :class:`Store`."""
-        return self._store.loop
 
     def open(self) -> None:
         """Open the store.
@@ -154,24 +145,12 @@ class CompressingStore:
         self._crew.do(work)
         return job.future
 
-    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
-        """See :meth:`Store.confirm`."""
-        return self._store.confirm(receipt, deadline=deadline)
-
     def cancel(self) -> None:
         """Give up all uploads in flight, and what is being compressed."""
         for job in list(self._jobs):
             job.cancelled = True
         with self._turn:
             self._store.cancel()
-
-    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
-        """Those of the store."""
-        return self._store.check(now=now, stored=stored)
-
-    def address(self, key: str) -> str:
-        """That of the store."""
-        return self._store.address(key)
 
     def close(self, *, timeout: float) -> None:
         """Give up what is in flight and close the store."""

@@ -16,9 +16,10 @@ from s3_uploader.core.errors import (
     StoreError,
     UploadCancelled,
 )
-from s3_uploader.core.model import Finding, Receipt
+from s3_uploader.core.model import Receipt
 from s3_uploader.core.origins import Origin
-from s3_uploader.stores.base import Loop, PutOptions, Source, Store, StoreProperties, ignore
+from s3_uploader.stores.base import PutOptions, Source, Store
+from s3_uploader.stores.wrappers.base import PassingStore
 
 KINDS: tuple[Callable[[str], StoreError], ...] = (
     lambda address: ConflictError(f"{address} is there already with other content {SIMULATED}."),
@@ -63,7 +64,7 @@ KINDS: tuple[Callable[[str], StoreError], ...] = (
 """Every kind of error that the program knows. The last ones end a run, as the real ones do."""
 
 
-class UnreliableStore:
+class UnreliableStore(PassingStore):
     """Passes uploads on to ``store``, but lets a share of them fail without having touched the destination.
 
     :param rate: share of the uploads that fail, 0 to 1.
@@ -71,23 +72,9 @@ class UnreliableStore:
     """
 
     def __init__(self, store: Store, *, rate: float, random: Callable[[], float] = random_module.random) -> None:
-        self._store = store
+        super().__init__(store)
         self._rate = rate
         self._random = random
-
-    @property
-    def properties(self) -> StoreProperties:
-        """See :class:`Store`."""
-        return self._store.properties
-
-    @property
-    def loop(self) -> Loop | None:
-        """See :class:`Store`."""
-        return self._store.loop
-
-    def open(self) -> None:
-        """See :meth:`Store.open`."""
-        self._store.open()
 
     def put(
         self, key: str, source: Source, *, options: PutOptions, deadline: float, replaces: str = ""
@@ -98,23 +85,3 @@ class UnreliableStore:
         failed: Future[Receipt] = Future()
         failed.set_exception(KINDS[int(self._random() * len(KINDS))](self.address(key)))
         return failed
-
-    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
-        """See :meth:`Store.confirm`."""
-        return self._store.confirm(receipt, deadline=deadline)
-
-    def cancel(self) -> None:
-        """See :meth:`Store.cancel`."""
-        self._store.cancel()
-
-    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
-        """See :meth:`Store.check`."""
-        return self._store.check(now=now, stored=stored)
-
-    def address(self, key: str) -> str:
-        """See :meth:`Store.address`."""
-        return self._store.address(key)
-
-    def close(self, *, timeout: float) -> None:
-        """See :meth:`Store.close`."""
-        self._store.close(timeout=timeout)

@@ -465,11 +465,9 @@ def test_close_leaves_no_threads_and_descriptors(archive: Path, tmp_path: Path) 
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
-def test_properties_and_address(store: LocalStore, archive: Path) -> None:
-    """The store says what it can do, and writes a key as a path."""
-    assert store.properties.scheme == "file"
-    assert store.properties.conditional_put is True
-    assert store.properties.strongest_proof is Proof.CHECKSUM
+def test_name_and_address(store: LocalStore, archive: Path) -> None:
+    """The store is called by its directory, and writes a key as a path."""
+    assert store.name == str(archive)
     assert store.address("a/b") == f"{archive}/a/b"
 
 

@@ -42,7 +42,7 @@ def unpacked(data: bytes, form: str) -> bytes:
 class Recording:
     """A store that keeps what it gets; it answers when told to."""
 
-    properties: Any = None
+    name = "recording"
     loop = None
 
     def __init__(self) -> None:

@@ -53,7 +53,7 @@ def test_passed_on() -> None:
     assert future.exception() is not None
     assert kept.address("x") == "bucket/x"
     assert kept.check(now=0.0) == []
-    assert kept.properties is store.properties
+    assert kept.name == store.name
 
 
 def test_memory() -> None:

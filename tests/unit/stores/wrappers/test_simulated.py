@@ -59,7 +59,7 @@ def test_passed_on() -> None:
     store.cancel()
     store.close(timeout=3)
     assert (inner.opened, inner.cancelled, closed) == (1, 1, [3])
-    assert store.properties is inner.properties
+    assert store.name == inner.name
     assert store.check(now=0.0) == []
     assert store.address("x") == "bucket/x"
 
