@@ -31,10 +31,12 @@ if TYPE_CHECKING:
         S3Name,
         StorageError,
     )
+    from s3_uploader.remote_store.aio import AsyncRemoteStore
     from s3_uploader.service.embedded import process, upload_once
     from s3_uploader.service.results import FileOutcome, FileResult
 
 __all__ = [
+    "AsyncRemoteStore",
     "FileOutcome",
     "FileResult",
     "Left",
@@ -60,6 +62,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncRemoteStore": "remote_store.aio",
     "FileOutcome": "service.results",
     "FileResult": "service.results",
     "Left": "core.model",

@@ -237,14 +237,17 @@ class ObjectMethods:
         :raises RemoteStoreError: while it is iterated, if they cannot be listed.
         :raises ValueError: if there is no bucket.
         """
-        pages = self._pages(bucket, prefix, start_after)
+        pages = self.pages(prefix, bucket=bucket, start_after=start_after)
         return itertools.islice(itertools.chain.from_iterable(pages), limit)
 
     def __iter__(self) -> Iterator[ObjectInfo]:
         """Every object of the default bucket."""
         return self.list()
 
-    def _pages(self, bucket: str | None, prefix: str, start_after: str) -> Iterator[Sequence[ObjectInfo]]:
+    def pages(
+        self, prefix: str = "", *, bucket: str | None = None, start_after: str = ""
+    ) -> Iterator[Sequence[ObjectInfo]]:
+        """The same as :meth:`list`, page by page."""
         from s3_uploader.remote_store import objects
 
         name, _ = self.connection.resolve(S3Name(prefix, bucket))

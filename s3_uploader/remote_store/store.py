@@ -58,7 +58,7 @@ class RemoteStore(ObjectMethods):
         super().__init__(connection, multipart_threshold=multipart_threshold, part_size=part_size)
         self._copy_threshold = copy_threshold
         self._copy_part_size = copy_part_size
-        self._raise_errors = raise_errors
+        self.raises_errors = raise_errors
         self._last = _Last()
 
     def __enter__(self) -> RemoteStore:
@@ -222,7 +222,7 @@ class RemoteStore(ObjectMethods):
         try:
             work()
         except RemoteStoreError as error:
-            if self._raise_errors:
+            if self.raises_errors:
                 raise
             # Without what it holds on to: the frames of this call, files and bodies among them.
             self._last.error = error.with_traceback(None)
