@@ -1,0 +1,175 @@
+"""What the commands say of a destination that cannot be used: status, exit code, monitoring plugin, advice.
+
+Each case is one mistake that people make; what is said of it is held together here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.site import Site
+from tests.servers.certificates import make_certificates
+from tests.servers.fault_script import error
+from tests.servers.fault_server import FaultServer
+from tests.servers.fixtures import MakeFaultServer
+from tests.servers.odd_ftp import Oddities, odd_ftp_server
+
+HOUR = 3600.0
+Offset = Callable[[float], dict[str, str]]
+Refuse = Callable[..., None]
+
+
+@pytest.fixture
+def spool(site: Site, fault_server: FaultServer, engine: str) -> Site:
+    """A spool with one file that waits for the fault server."""
+    site.ship_to(fault_server, engine=engine)
+    site.files(1)
+    return site
+
+
+@pytest.fixture
+def to_ftp(site: Site, tmp_path: Path) -> Iterator[Refuse]:
+    """Lets a spool with one file go to an FTP server that refuses some commands."""
+    (tmp_path / "ftp").mkdir()
+    with contextlib.ExitStack() as servers:
+
+        def ship(refuses: dict[str, str], **settings: Any) -> None:
+            server = servers.enter_context(odd_ftp_server(tmp_path / "ftp", Oddities(refuses=refuses)))
+            address = {"type": "ftp", "host": "127.0.0.1", "port": server.port, "tls": False}
+            site.settings["destination"] = {**address, "user": "u", "password": "p", **settings}
+            site.files(1)
+
+        yield ship
+
+
+def said(site: Site, *, run: int, cause: str, severity: str, remedy: str, **options: Any) -> dict[str, Any]:
+    """The one problem after a run, as each command tells it."""
+    finished = site.run(**options)
+    assert finished.code == run, finished.stderr
+    assert len(site.left()) == 1
+    status = json.loads(site.run("status", "--json", **options).stdout)
+    (problem,) = status["problems"]
+    assert (problem["cause"], problem["severity"]) == (cause, severity)
+    assert remedy in problem["remedy"]
+    assert status["verdict"] == {"error": "stuck", "warning": "attention"}[severity]
+    assert f"To do: {problem['remedy']}" in site.run("status", **options).stdout
+    level = {"error": 2, "warning": 1}[severity]
+    assert site.run("status", "--exit-code", **options).code == level
+    plugin = site.run("status", "--plugin", **options)
+    assert plugin.code == level
+    assert plugin.stdout.startswith(f"S3_UPLOADER {['OK', 'WARNING', 'CRITICAL'][level]} - {cause}")
+    assert isinstance(problem, dict)
+    return problem
+
+
+def stuck(site: Site, *, cause: str, remedy: str, **options: Any) -> dict[str, Any]:
+    """A run that was abandoned, for a reason that does not pass by itself."""
+    return said(site, run=3, cause=cause, severity="error", remedy=remedy, **options)
+
+
+def test_bucket_missing(spool: Site) -> None:
+    """A bucket that does not exist is no matter of the network."""
+    spool.settings["bucket"] = "no-such-bucket"
+    problem = stuck(spool, cause="destination", remedy="bucket, region and endpoint_url")
+    assert "network" not in problem["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "settings"),
+    [
+        ("InvalidStorageClass", 400, {"storage_class": "GLACIER_OF_OLD"}),
+        ("AccessControlListNotSupported", 400, {"acl": "public-read"}),
+    ],
+    ids=["storage-class", "acl"],
+)
+def test_wrong_setting(
+    spool: Site, fault_server: FaultServer, code: str, status: int, settings: dict[str, str]
+) -> None:
+    """A storage class that there is not, and an ACL where the bucket has none, are settings to correct."""
+    fault_server.faults.add(error(code, status=status, message="The bucket does not allow it").only(times=None))
+    spool.settings.update(settings)
+    problem = stuck(spool, cause="destination", remedy="Correct the setting that the message names")
+    assert next(iter(settings)) in problem["sentence"]
+
+
+def test_wrong_region(spool: Site, fault_server: FaultServer) -> None:
+    """A bucket in another region names it."""
+    fault_server.faults.add(error("PermanentRedirect").only(operations=None, times=None))
+    problem = stuck(spool, cause="destination", remedy="bucket, region and endpoint_url")
+    assert "eu-central-1" in problem["sentence"]
+
+
+def test_wrong_key(spool: Site) -> None:
+    """An access key that does not exist is one to correct."""
+    spool.environment["AWS_ACCESS_KEY_ID"] = "AKIDOESNOTEXIST00000"
+    problem = stuck(spool, cause="credentials", remedy="Renew or correct them")
+    assert "AWS_ACCESS_KEY_ID" in problem["sentence"]
+
+
+def test_wrong_secret(spool: Site, fault_server: FaultServer) -> None:
+    """So is a secret that does not fit the key."""
+    fault_server.faults.add(error("SignatureDoesNotMatch").only(operations=None, times=None))
+    problem = stuck(spool, cause="credentials", remedy="Renew or correct them")
+    assert "secret" in problem["sentence"]
+
+
+def test_expired_token(spool: Site, fault_server: FaultServer) -> None:
+    """Temporary credentials that have expired are to be renewed."""
+    fault_server.faults.add(error("ExpiredToken").only(operations=None, times=None))
+    spool.environment["AWS_SESSION_TOKEN"] = "expired"
+    stuck(spool, cause="credentials", remedy="Renew or correct them")
+
+
+@pytest.mark.parametrize("hours", [-5, 5], ids=["behind", "ahead"])
+def test_clock_wrong(spool: Site, clock_offset: Offset, hours: int) -> None:
+    """A clock that is hours off is to be set."""
+    spool.files(1)
+    problem = stuck(spool, cause="clock", remedy="Set this machine's clock", environment=clock_offset(hours * HOUR))
+    assert ("behind" if hours < 0 else "ahead of") in problem["sentence"]
+
+
+def test_no_network(spool: Site, clock_offset: Offset) -> None:
+    """A server that is not there is a warning, since it may be back in a moment; after ten minutes nothing goes."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        spool.settings["endpoint_url"] = f"http://127.0.0.1:{reserved.getsockname()[1]}"
+        said(spool, run=3, cause="destination", severity="warning", remedy="Look at the network")
+        stuck(spool, cause="destination", remedy="Look at the network", environment=clock_offset(0.25 * HOUR))
+
+
+def test_tls_refused(site: Site, make_fault_server: MakeFaultServer, engine: str, tmp_path: Path) -> None:
+    """A certificate that is not trusted does not become so by waiting."""
+    server = make_fault_server(tls=True)
+    site.ship_to(server, engine=engine)
+    site.environment["AWS_CA_BUNDLE"] = str(make_certificates(tmp_path).authority)
+    site.files(1)
+    stuck(site, cause="destination", remedy="Look at the server's certificate")
+    assert not server.counts()
+
+
+def test_ftp_530(site: Site, to_ftp: Refuse) -> None:
+    """A login that is refused is a matter of user and password."""
+    to_ftp({"PASS": "530 Login incorrect."})
+    problem = stuck(site, cause="credentials", remedy="Renew or correct them")
+    assert "530 Login incorrect" in problem["sentence"]
+
+
+def test_ftp_550_of_the_directory(site: Site, to_ftp: Refuse) -> None:
+    """A directory that is not there holds everything up."""
+    to_ftp({"CWD": "550 No such directory."}, path="in")
+    stuck(site, cause="destination", remedy="Look at path, at the directory it names")
+
+
+def test_ftp_550_of_a_file(site: Site, to_ftp: Refuse) -> None:
+    """A file that may not be written there is that file's trouble, and a right that is missing."""
+    to_ftp({"STOR": "550 Permission denied."})
+    problem = said(site, run=1, cause="credentials", severity="warning", remedy="write where this file goes")
+    assert problem["files"] == 1
+    assert problem["path"] is not None
