@@ -36,7 +36,7 @@ nitpicky = True
 # Whatever is not this package's own: links to it would need the network.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!s3_uploader).*"),
-    ("py:.*", r"s3_uploader\.(config|core\.model|remote_store\.connection)\..*"),
+    ("py:.*", r"s3_uploader\.(config|core\.(ends|model|origins)|remote_store\.connection)\..*"),
 ]
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"

@@ -1,9 +1,10 @@
-"""The examples, as written: each configuration is used unchanged but for the FTP server's port."""
+"""The examples: each command as it is printed, each configuration unchanged but for the FTP server's port."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -46,23 +47,40 @@ def s3(moto_server: MotoServer) -> S3Endpoint:
 
 def environment(place: Path, server: S3Endpoint | None = None, **more: str) -> dict[str, str]:
     """What a program needs to find the server, with a state directory of its own."""
-    found = {"PATH": "/usr/bin:/bin", "HOME": str(place), "XDG_STATE_HOME": str(place / "state"), **more}
+    found = {
+        "PATH": f"{COMMAND.parent}:/usr/bin:/bin",
+        "HOME": str(place),
+        "XDG_STATE_HOME": str(place / "state"),
+        **more,
+    }
     return found if server is None else {**found, **server.environment()}
 
 
-def ship(place: Path, variables: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in the example's directory."""
-    return subprocess.run(
-        [COMMAND, *arguments, "config.json"], cwd=place, env=variables, capture_output=True, text=True, timeout=60
-    )
+def printed(place: Path) -> list[str]:
+    """The commands that the example's page tells people to type, in its order."""
+    blocks = re.findall(r"^```console\n(.*?)^```$", (place / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    return [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
+
+
+def type_in(place: Path, variables: dict[str, str], command: str) -> subprocess.CompletedProcess[str]:
+    """Type a command in the example's directory."""
+    return subprocess.run(["bash", "-c", command], cwd=place, env=variables, capture_output=True, text=True, timeout=60)
+
+
+def prepare(place: Path, variables: dict[str, str]) -> list[str]:
+    """Type what comes before the program is started; returns the commands that are left."""
+    commands = printed(place)
+    while "s3-uploader-cli" not in commands[0]:
+        done = type_in(place, variables, commands.pop(0))
+        assert done.returncode == 0, done.stderr
+    return commands
 
 
 @contextmanager
-def watching(place: Path, variables: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def watching(place: Path, variables: dict[str, str], command: str) -> Iterator[subprocess.Popen[bytes]]:
     """``watch`` at work; it is told to stop at the end, and has to end well."""
-    process = subprocess.Popen(
-        [COMMAND, "watch", "--interval", "1", "config.json"], cwd=place, env=variables, stderr=subprocess.PIPE
-    )
+    assert command.split()[:2] == ["s3-uploader-cli", "watch"]
+    process = subprocess.Popen(["bash", "-c", f"exec {command}"], cwd=place, env=variables, stderr=subprocess.PIPE)
     try:
         yield process
         process.send_signal(signal.SIGTERM)
@@ -100,22 +118,25 @@ def objects(server: S3Endpoint, bucket: str) -> dict[str, bytes]:
 def test_s3_uploader(example: Callable[[str], Path], s3: S3Endpoint) -> None:
     """Files of a dated spool arrive under their paths, and the spool is empty afterwards."""
     place = example("s3-uploader")
+    (command,) = prepare(place, environment(place, s3))
     path = place / "base_dir/bedroom/2020/13/29/6/46-topic.dat"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"measured")
     os.utime(path, (time.time() - 60, time.time() - 60))
-    done = ship(place, environment(place, s3))
+    done = type_in(place, environment(place, s3), command)
     assert done.returncode == 0, done.stderr
     assert "INFO - base_dir/bedroom/2020/13/29/6/46-topic.dat has been uploaded to bucket." in done.stderr
-    assert objects(s3, "bucket") == {"bedroom/2020/13/29/6/46-topic.dat": b"measured"}
+    found = objects(s3, "bucket")
+    assert found.pop("bedroom/2020/13/29/6/46-topic.dat") == b"measured"
+    assert list(found) == ["bedroom/2020/11/29/20/46-topic.dat"]
     assert list((place / "base_dir").iterdir()) == []
 
 
 def test_zc_s3uploadqueue(example: Callable[[str], Path], s3: S3Endpoint) -> None:
     """A queue's URL-encoded names become keys, by the daemon and inside another program."""
     place = example("zc.s3uploadqueue")
-    (place / "test").mkdir()
-    with watching(place, environment(place, s3)):
+    (command,) = prepare(place, environment(place, s3))
+    with watching(place, environment(place, s3), command):
         put(place / "test/2012-06-14%2F01.txt", b"first")
         wait_until(lambda: list((place / "test").iterdir()) == [])
     assert objects(s3, "testbucket")["2012-06-14/01.txt"] == b"first"
@@ -137,18 +158,25 @@ def test_zc_s3uploadqueue(example: Callable[[str], Path], s3: S3Endpoint) -> Non
 def test_jollyae(example: Callable[[str], Path], s3: S3Endpoint) -> None:
     """A file goes from incoming through working to completed, over an older object; a failure goes to failed."""
     place = example("jollyae")
-    (place / "incoming").mkdir()
+    command, rehearsal = prepare(place, environment(place, s3))
     for key in ("doodad", "taken"):
         s3.client().put_object(Bucket="doodad-results", Key=key, Body=b"somebody else's")
-    with watching(place, environment(place, s3)):
+    with watching(place, environment(place, s3), command):
         put(place / "incoming/doodad", b"result")
         put(place / "incoming/unfinished.part", b"half")
         wait_until((place / "completed/doodad").exists)
     config = json.loads((place / "config.json").read_text())
     (place / "config.json").write_text(json.dumps({**config, "on_conflict": "fail"}))
-    with watching(place, environment(place, s3)):
+    with watching(place, environment(place, s3), command):
         put(place / "incoming/taken", b"ours")
         wait_until((place / "failed/taken").exists)
+    with watching(place, environment(place, s3), rehearsal) as process:
+        put(place / "incoming/rehearsed", b"shipped sooner or later")
+        time.sleep(1)
+        assert process.poll() is None
+    (place / "completed/rehearsed").unlink(missing_ok=True)
+    (place / "incoming/rehearsed").unlink(missing_ok=True)
+    s3.client().delete_object(Bucket="doodad-results", Key="rehearsed")
     assert (place / "completed/doodad").read_bytes() == b"result"
     assert (place / "failed/taken").read_bytes() == b"ours"
     assert [path.name for path in (place / "incoming").iterdir()] == ["unfinished.part"]
@@ -161,18 +189,17 @@ def test_jollyae(example: Callable[[str], Path], s3: S3Endpoint) -> None:
 def test_zeit_cds(example: Callable[[str], Path], tmp_path: Path) -> None:
     """New files of a filestore reach the FTP server and move to cur; a foreign lock file stops the export."""
     place = example("zeit.cds")
-    for name in ("tmp", "new", "cur"):
-        (place / "store" / name).mkdir(parents=True)
+    (command,) = prepare(place, environment(place))
     (tmp_path / "ftp").mkdir()
     server = PyFtpServer(tmp_path / "ftp")
     try:
         config = json.loads((place / "config.json").read_text())
         config["destination"]["port"] = server.port
         (place / "config.json").write_text(json.dumps(config))
-        variables = environment(place, CDS_PASSWORD="testpw")
+        variables = environment(place)
         put(place / "store/new/a-file", b"This is the A file")
         put(place / "store/new/b-file", b"This is the B file")
-        done = ship(place, variables)
+        done = type_in(place, variables, command)
         assert done.returncode == 0, done.stderr
         assert server.files() == {"a-file": b"This is the A file", "b-file": b"This is the B file"}
         assert sorted(path.name for path in (place / "store/cur").iterdir()) == ["a-file", "b-file"]
@@ -180,7 +207,7 @@ def test_zeit_cds(example: Callable[[str], Path], tmp_path: Path) -> None:
 
         (server.root / "write").write_bytes(b"Lock file")
         put(place / "store/new/new-file", b"some new file")
-        locked = ship(place, variables)
+        locked = type_in(place, variables, command)
         assert locked.returncode == 0, locked.stderr
         assert "'write' lockfile exists" in locked.stderr
         assert (place / "store/new/new-file").exists()
@@ -189,22 +216,17 @@ def test_zeit_cds(example: Callable[[str], Path], tmp_path: Path) -> None:
         server.stop()
 
 
-@pytest.mark.parametrize("program", ["round_trip.py", "metadata.py"])
-def test_s3(example: Callable[[str], Path], s3: S3Endpoint, program: str) -> None:
+def test_s3(example: Callable[[str], Path], s3: S3Endpoint) -> None:
     """The two programs of the object library's document run as they are printed."""
     place = example("s3")
-    (place / "example").write_bytes(b"content of the example")
     settings = (place / "s3.yaml").read_text()
     settings = settings.replace("s3-us-west-2.amazonaws.com", s3.endpoint_url.removeprefix("http://"))
     settings = settings.replace("XXXXX", s3.access_key).replace("YYYYYYY", s3.secret_key)
     (place / "s3.yaml").write_text(settings + "    tls: false\n")
-    done = subprocess.run(
-        [sys.executable, program],
-        cwd=place,
-        env=environment(place, AWS_DEFAULT_REGION="us-east-1", NO_PROXY="127.0.0.1"),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    assert (place / "example-from-s3").read_bytes() == b"content of the example"
+    variables = environment(place, AWS_DEFAULT_REGION="us-east-1", NO_PROXY="127.0.0.1")
+    commands = printed(place)
+    assert commands[1:] == ["python round_trip.py", "python metadata.py"]
+    for command in commands:
+        done = type_in(place, variables, command)
+        assert done.returncode == 0, done.stderr
+    assert (place / "example-from-s3").read_bytes() == b"content\n"

@@ -1,4 +1,4 @@
-"""The quick start, with its commands as they are printed, on a machine that has nothing of ours."""
+"""The quick start, and the page for small machines, with their commands as printed, where nothing of ours is."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.ceph_rgw import CephServer
+from tests.servers.namespaces import need_namespaces
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "quick-start.md"
@@ -19,9 +20,22 @@ BUCKET = "my-bucket"
 MOST_COMMANDS = 5
 
 
-def printed_commands() -> list[str]:
+PI = ROOT / "docs" / "how-to" / "raspberry-pi.md"
+IN_PLACES_OF_ITS_OWN = """\
+set -e
+mkdir -p /opt/s3-uploader "$1/opt" "$1/local"
+cp -a /usr/local/bin/. "$1/local"
+mount --bind "$1/opt" /opt/s3-uploader
+mount --bind "$1/local" /usr/local/bin
+cd "$2"
+exec sh -exc "$3"
+"""
+"""Lets an installation write into directories of this machine, and nobody else notices."""
+
+
+def printed_commands(page: Path = PAGE) -> list[str]:
     """What the page tells people to type, in its order."""
-    blocks = re.findall(r"^```console\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```console\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
     return [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
 
 
@@ -49,6 +63,35 @@ def test_the_commands_of_the_quick_start_work_as_printed(tmp_path: Path, ceph_se
     endpoint = ceph_server.endpoint.replace(bucket=BUCKET)
     assert endpoint.objects() == {"first/hostname": Path("/etc/hostname").read_bytes()}
     assert not (copy / "spool" / "first" / "hostname").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+def test_the_commands_of_the_page_for_small_machines_work_as_printed(tmp_path: Path) -> None:
+    """Whoever types them, as a user that may become root, has the command where everybody finds it."""
+    need_namespaces()
+    copy = _copy_of_the_repository(tmp_path / "s3_uploader")
+    environment = _clean_machine(tmp_path)
+    for name, script in (("sudo", 'exec "$@"'), ("apt", 'test "$*" = "install python3-venv"')):
+        program = tmp_path / "bin" / name
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+    was_there = Path("/opt/s3-uploader").exists()
+    script = "\n".join([*printed_commands(PI), "/usr/local/bin/s3-uploader-cli --version"])
+    try:
+        finished = subprocess.run(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", IN_PLACES_OF_ITS_OWN, "sh", str(tmp_path),
+             str(copy), script],
+            env={**environment, "PATH": f"{environment['PATH']}:/usr/sbin:/sbin"},
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )  # fmt: skip
+    finally:
+        if not was_there:
+            Path("/opt/s3-uploader").rmdir()
+    assert finished.returncode == 0, finished.stdout[-2000:] + finished.stderr[-2000:]
+    assert finished.stdout.splitlines()[-1].startswith("s3-uploader-cli, version ")
 
 
 def _copy_of_the_repository(place: Path) -> Path:
