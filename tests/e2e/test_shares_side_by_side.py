@@ -22,8 +22,9 @@ def start_all(site: Site, count: int, *arguments: str) -> list[Running]:
 
 
 def made_by(paths: list[Path], site: Site) -> dict[str, bytes]:
-    """What producers wrote, by its path below the spool."""
-    return {str(path.relative_to(site.spool)): path.read_bytes() for path in paths}
+    """What producers wrote, by its path below the spool; some of it may be shipped already."""
+    names = [str(path.relative_to(site.spool)) for path in paths]
+    return {name: f"{name} ".encode().ljust(16, b".") for name in names}
 
 
 def test_all_shares_ship_everything_once(site: Site, fault_server: FaultServer) -> None:
