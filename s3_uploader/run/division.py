@@ -11,7 +11,7 @@ from s3_uploader.config.destinations import S3Destination
 from s3_uploader.config.schema import Config
 from s3_uploader.config.share import share_of
 from s3_uploader.core.processors import Effort, allowed
-from s3_uploader.core.shares import Share
+from s3_uploader.core.shares import MOST_SHARES, Share
 from s3_uploader.run.assembly import build_layout
 from s3_uploader.run.context import RunContext
 from s3_uploader.run.place import Place
@@ -70,8 +70,11 @@ class Division:
                 return 1
         else:
             most = processes
-        waiting = count_names(self._place.root, most=WORTH_FILES * (most - 1), seconds=_COUNT_SECONDS)
-        return min(most, 1 + waiting // WORTH_FILES)
+        own = share_of(self._place.config) or Share(0, 1)
+        most = min(most, MOST_SHARES // own.count)
+        wanted = WORTH_FILES * own.count
+        waiting = count_names(self._place.root, most=wanted * (most - 1), seconds=_COUNT_SECONDS)
+        return min(most, 1 + waiting // wanted)
 
     def share(self, number: int, of: int) -> Share:
         """The part of a process; of a run that itself has a share, a part of that."""

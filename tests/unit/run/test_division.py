@@ -113,6 +113,18 @@ def test_parts_of_a_share(spool: Path) -> None:
     assert parts[1] == Share(4, 12)
 
 
+def test_a_share_that_is_too_small_for_parts(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are only so many shares, and a run of one of very many has one process; foreign files do not count."""
+    monkeypatch.setattr(division, "WORTH_FILES", 10)
+    with open_place(configured(spool, share="0/2")) as place:
+        assert divided(place).want() == 2
+    monkeypatch.setattr(division, "count_names", lambda root, *, most, seconds: most)
+    with open_place(configured(spool, share="0/4000")) as place:
+        assert divided(place).want() == 2
+    with open_place(configured(spool, share="0/9000")) as place:
+        assert divided(place).want() == 1
+
+
 def test_names_are_counted_as_far_as_it_matters(spool: Path) -> None:
     """A spool of millions is not counted to its end."""
     root = SpoolRoot(str(spool))
