@@ -196,6 +196,26 @@ def test_given_up_while_the_server_forgets_the_upload() -> None:
         play.store.close(timeout=0)
 
 
+def test_two_parts_learn_at_once_that_the_upload_is_lost() -> None:
+    """An upload that the server has forgotten is begun once more, however many of its parts are told so."""
+    play = Play(multipart_threshold=1, part_size=4)
+    with play.file:
+        play.engine.answers = [Answer(status=200, headers={}, body=b"<R><UploadId>id</UploadId></R>")]
+        play.put()
+        until = time.monotonic() + 30
+        while [request.operation for request in play.engine.requests].count("UploadPart") < 2:
+            assert time.monotonic() < until
+            time.sleep(0.001)
+        (upload,) = play.store._uploads
+        assert isinstance(upload, MultipartUpload)
+        generation = upload._generation
+        next(under for under in play.engine.under_way if under.done is not None).finish(error("NoSuchUpload", 404))
+        # On the thread that has brought the same answer to another part at the same moment.
+        upload.start_again(generation)
+        assert [request.operation for request in play.engine.requests].count("CreateMultipartUpload") == 2
+        play.store.close(timeout=0)
+
+
 @pytest.mark.parametrize("looks", [1, 3])
 def test_a_completion_that_is_still_at_work(looks: int) -> None:
     """A server that joins parts in silence knows the upload no more: the object is waited for, and sent once."""
