@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def ignore(key: str) -> None:
-    """Nobody wants to know."""
+    """Do nothing."""
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -90,27 +90,28 @@ class Memory(Protocol):
 
 
 class Loop(Protocol):
-    """The loop in which a store deals with its sockets, for a caller who would otherwise only wait for it.
+    """The event loop of a store's sockets, for a caller that would otherwise only wait for it.
 
-    In Python two threads that both have little to do for each of many files mostly wait for each other. Who has called
-    :meth:`take_over` runs the loop on his own thread, between his own steps, until he calls :meth:`hand_back`. Should
-    he not come to it for long, the store stands in for him; so all other methods of the store stay as they are.
+    Two Python threads that each do little work per file spend most of their time waiting for each other. A caller of
+    :meth:`take_over` runs the loop on its own thread, between its other steps, until it calls :meth:`hand_back`. If the
+    caller does not run it for a while, the store runs it instead. The other methods of the store work the same way in
+    both cases.
     """
 
     def take_over(self) -> None:
-        """Let the calling thread run the loop from now on."""
+        """From now on the calling thread runs the loop."""
 
     def turn(self, timeout: float) -> bool:
-        """Deal with what the sockets have; wait for at most ``timeout`` seconds for it. May return sooner, for nothing.
+        """Handle the events of the sockets. Waits at most ``timeout`` seconds, and may return earlier without an event.
 
-        :returns: whether the loop goes on; ``False`` once there is nothing that turns any more, without having waited.
+        :returns: whether the loop is still running; once it has ended, returns ``False`` without waiting.
         """
 
     def wake(self) -> None:
         """End a wait in :meth:`turn`. May be called on any thread, and from a signal handler."""
 
     def hand_back(self) -> None:
-        """Let the store run its loop itself again. Without :meth:`take_over` it does nothing."""
+        """From now on the store runs its loop itself. Without :meth:`take_over` this does nothing."""
 
 
 class Store(Protocol):

@@ -5,8 +5,8 @@ Terms
 entry
     One object, as far as the destination tells of it.
 listing
-    Many entries at once, cheap but short of words. Its order is that of the keys' bytes, as far as the server keeps to
-    that; who relies on it looks.
+    Many entries at once: cheap, with few details. Entries come in the order of the keys' bytes if the server sorts them
+    so; callers that rely on the order check it.
 look
     A question for one key. It may tell more than a listing: checksums, the version.
 """

@@ -14,12 +14,12 @@ import msgspec
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of retrying one request. Times are seconds.
 
-    :param max_attempts: how often it is sent at the most.
-    :param base_pause: limit of the first pause; each further limit is twice the one before.
-    :param max_pause: no limit of a pause is higher than this.
-    :param max_total: so long after its first failure a request is not sent again.
-    :param max_total_connection: the same where no connection could be made at all; every other file would wait too.
-    :param max_corrupted: how often a request is sent at the most whose bytes the server says arrived damaged.
+    :param max_attempts: the maximum number of attempts.
+    :param base_pause: upper limit of the first pause; it doubles with each further one.
+    :param max_pause: the highest limit of a pause.
+    :param max_total: after this time since its first failure a request is not retried.
+    :param max_total_connection: the same if no connection could be made; all other files would wait as well.
+    :param max_corrupted: the maximum number of attempts if the server says that the bytes arrived damaged.
     """
 
     max_attempts: int = 5
@@ -51,9 +51,9 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         no_connection: bool = False,
         corrupted: bool = False,
     ) -> float | None:
-        """Seconds to wait before the request is sent again, ``None`` if it is not.
+        """Seconds to wait before the next attempt, ``None`` if there is none.
 
-        :param attempts: how often it was sent.
+        :param attempts: how many attempts there were.
         :param remaining: seconds until the deadline.
         :param random: returns a number between 0 and 1.
         :param retry_after: seconds that the server asked us to wait.

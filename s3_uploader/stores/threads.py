@@ -16,7 +16,7 @@ from s3_uploader.core.errors import Scope, StoreError
 
 
 def no_thread(error: RuntimeError) -> StoreError:
-    """The error of a store that may start no thread, and without one would wait for ever."""
+    """The error of a store that cannot start a thread, without which it would wait forever."""
     return StoreError(
         f"No thread can be started on this machine: {error}.",
         code="OutOfThreads",
@@ -26,7 +26,7 @@ def no_thread(error: RuntimeError) -> StoreError:
 
 
 class ThreadPool:
-    """A few daemon threads that do jobs in order; started when there is something to do."""
+    """A few daemon threads that run jobs in order. They start when the first jobs arrive."""
 
     def __init__(self, *, name: str, count: int) -> None:
         self._name = name
@@ -38,13 +38,13 @@ class ThreadPool:
 
     @property
     def is_busy(self) -> bool:
-        """Whether there is a job that is not done."""
+        """Whether any job is queued or running."""
         return self._busy > 0 or not self._jobs.empty()
 
     def do(self, job: Callable[[], None]) -> None:
-        """Have a job done; what it raises is lost, so it deals with its errors itself.
+        """Run a job on one of the threads. Exceptions of the job are dropped, so the job handles its own errors.
 
-        :raises StoreError: if there may be no thread; then the job is not done, now or later.
+        :raises StoreError: if no thread can be started; then the job never runs.
         """
         with self._lock:
             if len(self._threads) < self._count and self._busy + self._jobs.qsize() >= len(self._threads):
@@ -62,7 +62,7 @@ class ThreadPool:
             self._threads.append(thread)
 
     def close(self, *, timeout: float) -> None:
-        """Let the threads end after the jobs at hand."""
+        """Let the threads finish the queued jobs and end."""
         with self._lock:
             threads = list(self._threads)
         for _ in threads:
@@ -83,7 +83,7 @@ class ThreadPool:
 
 
 class ByteBudget:
-    """Lets go ahead who has room for his bytes, in order; one who needs more than there is goes alone."""
+    """Limits the bytes in memory. Requests are granted in order; one larger than the limit is granted alone."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -92,7 +92,7 @@ class ByteBudget:
         self._waiting: collections.deque[tuple[int, Callable[[], None]]] = collections.deque()
 
     def try_acquire(self, count: int) -> bool:
-        """Take room if there is some and nobody waits."""
+        """Reserve bytes if they are free and no earlier request is waiting; returns whether they were reserved."""
         with self._lock:
             if self._waiting or (self._used and self._used + count > self._limit):
                 return False
@@ -100,7 +100,7 @@ class ByteBudget:
             return True
 
     def acquire(self, count: int, go: Callable[[], None]) -> None:
-        """Take room, now or later, and call ``go`` then, on whatever thread it is."""
+        """Reserve bytes, now or later, and then call ``go``, on any thread."""
         with self._lock:
             if self._waiting or (self._used and self._used + count > self._limit):
                 self._waiting.append((count, go))
@@ -109,7 +109,7 @@ class ByteBudget:
         go()
 
     def release(self, count: int) -> None:
-        """Give room back."""
+        """Release reserved bytes."""
         ready = []
         with self._lock:
             self._used -= count
@@ -129,7 +129,7 @@ class Timer(Protocol):
 
 
 class TimerThread:
-    """A :class:`Timer`. Its thread, a daemon, starts with the first call; what is due runs one after the other."""
+    """A :class:`Timer`. Its daemon thread starts with the first call; calls that are due run in sequence."""
 
     def __init__(self, *, name: str) -> None:
         self._name = name
@@ -140,9 +140,9 @@ class TimerThread:
         self._closed = False
 
     def call_at(self, when: float, call: Callable[[], None]) -> None:
-        """Call ``call`` at ``when``; after :meth:`close` it is not called at all.
+        """Call ``call`` at ``when``; after :meth:`close` it is never called.
 
-        :raises StoreError: if there may be no thread.
+        :raises StoreError: if no thread can be started.
         """
         with self._changed:
             if self._closed:
@@ -159,7 +159,7 @@ class TimerThread:
                 self._changed.notify()
 
     def close(self, *, timeout: float = 0.5) -> None:
-        """Forget what is not due yet, end the thread, and wait a moment for its end."""
+        """Discard the calls that are not due yet, end the thread, and wait briefly for it."""
         with self._changed:
             self._closed = True
             self._due.clear()

@@ -183,7 +183,7 @@ class Capabilities:
             return True
 
     def look_again(self) -> bool:
-        """Whether it is yours to see if conditional writes still do not work: once in a run; nobody waits for it."""
+        """Whether the caller is to find out if conditional writes work by now: once a run; no upload waits for it."""
         if not self._may_look_again:
             return False
         with self._lock:
@@ -222,6 +222,6 @@ class Capabilities:
 
 
 def fewer_part_checksums(checksums: PartChecksums) -> PartChecksums | None:
-    """What to ask for where so many checksums are refused; ``None`` if there is no less."""
+    """What to ask for if these checksums are refused; ``None`` if there is nothing less."""
     fewer: dict[PartChecksums, PartChecksums] = {"full": "composite", "composite": "none"}
     return fewer.get(checksums)

@@ -30,7 +30,7 @@ _REDIRECT_STATUSES = frozenset((301, 302, 307, 308, 400))
 class PendingRequest:
     """A request under way. When it is finished either ``answer`` or ``error`` is set.
 
-    :param expected: statuses that are no errors to whoever asks.
+    :param expected: statuses that are not errors for the caller.
     :param finished: called once, on any thread.
     :param look: makes a request that asks whether this one was carried out; after a lost answer it is sent first.
     :ivar was_found: ``answer`` is that of the look: there is something.
@@ -72,7 +72,7 @@ class PendingRequest:
         self._sending: Sending | None = None
 
     def cancel(self, reason: UploadCancelled) -> None:
-        """Give it up; it finishes with ``reason``, at once or when a pause is over."""
+        """Cancel it; it finishes with ``reason``, at once or when its pause is over."""
         if self.cancelled is None:
             self.cancelled = reason
         sending = self._sending
@@ -175,7 +175,7 @@ class S3Client:
         self._send(call)
 
     def wake(self) -> None:
-        """Finish at once what was cancelled while it paused before a retry."""
+        """Finish at once the requests that were cancelled while they waited for a retry."""
         for call in list(self._waiting):
             if call.cancelled is not None:
                 self._send_again(call)
@@ -215,7 +215,7 @@ class S3Client:
             else:
                 self._judge(call, outcome)
         except Exception as error:
-            # An answer that nobody has thought of may cost its request, never the engine's thread.
+            # An unforeseen answer may fail its request, but must not end the engine's thread.
             call.error = StoreError(
                 f"The {call.request.operation} operation failed: {error!r}.", code="Unexpected", origin=Origin.OURS
             )
@@ -294,7 +294,7 @@ class S3Client:
                 try:
                     self._timer.call_at(monotonic + pause, lambda: self._send_again(call))
                 except StoreError:
-                    # Nobody can wait for it.
+                    # Without a timer there is no retry.
                     self._waiting.discard(call)
                 else:
                     return
@@ -309,7 +309,7 @@ class S3Client:
         self._send(call)
 
     def _follow(self, call: PendingRequest, region: str) -> bool:
-        """Go where the bucket is; whatever else was sent astray meanwhile goes there too."""
+        """Send further requests to the region of the bucket; those already redirected are sent there again."""
         if not region or call.redirected:
             return False
         call.redirected = True

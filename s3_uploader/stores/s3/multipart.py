@@ -16,7 +16,7 @@ from s3_uploader.stores.s3.upload import Context, Put
 
 _ABORT_SECONDS = 10.0
 _GRACE_SECONDS = 3.0
-"""So long a cancelled upload waits for the name of what it has just begun."""
+"""How long a cancelled upload waits for the ID of an upload that it has just asked the server to begin."""
 _MAXIMUM_STARTS = 3
 
 
@@ -34,11 +34,11 @@ class MultipartUpload(CompletingUpload):
         self._after_abort: list[Callable[[], None]] = []
 
     def prepare(self) -> None:
-        """Begin, on a thread of the crew: a large file's digest may be needed before anything is sent."""
+        """Begin, on a thread of the pool: the digest of a large file may be needed before anything is sent."""
         self.on_crew(self.begin)
 
     def set_out(self) -> None:
-        """Amazon honours a condition when the parts are joined; of others that is not known, so we look first, too."""
+        """Amazon honours a condition on completion. Other servers may not, so look for the object first."""
         if self.over:
             return
         if self.context.capabilities.trusted or self.options.on_conflict is OnConflict.OVERWRITE:
@@ -80,9 +80,9 @@ class MultipartUpload(CompletingUpload):
     def _created(self, call: PendingRequest, generation: int) -> None:
         upload_id = call.answer.field("UploadId") if call.answer is not None else ""
         with self._lock:
-            # Known from here on to whoever cleans up.
+            # From here on the clean-up knows it.
             self._upload_id = upload_id
-            # It was cancelled while the server was asked; whoever did so waits for us.
+            # It was cancelled while the server was asked, and the cancellation waits for this answer.
             late = self._error is not None
             if not upload_id:
                 self.enter(NOTHING)
@@ -134,12 +134,12 @@ class MultipartUpload(CompletingUpload):
         self.clean_up(lambda: self.succeed(receipt))
 
     def cancel(self, reason: UploadCancelled) -> None:
-        """Give the upload up; its parts are removed."""
+        """Cancel the upload; its parts are removed."""
         with self._lock:
             creating = self._stage is CREATING
             calls = list(self._calls)
         if creating:
-            # Cancelling it would leave an upload behind whose name nobody knows.
+            # Cancelling the request would leave an upload behind whose ID is not known.
             self.fail(reason)
             call = self._call
             if call is not None:
@@ -192,7 +192,7 @@ class MultipartUpload(CompletingUpload):
         self._gone()
 
     def _gone(self) -> None:
-        """Nothing is left at the server; who has waited for that goes on."""
+        """Nothing is left at the server; run the callbacks that waited for that."""
         with self._lock:
             waiting, self._after_abort = self._after_abort, []
         for done in waiting:

@@ -81,14 +81,14 @@ def twin_of(key: str) -> str:
 
 
 class NamesUnderWay:
-    """Lets uploads whose names may be one to the server go one after the other. Any thread may use it."""
+    """Serialises uploads whose names the server may take for the same. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: dict[str, collections.deque[ObjectUpload]] = {}
 
     def enter(self, upload: ObjectUpload, go: Callable[[ObjectUpload], None]) -> None:
-        """Have ``go`` called once no other of these names is under way, at once if there is none."""
+        """Call ``go`` once no other upload of these names is under way, at once if there is none."""
         name = upload.common_name = folded(upload.key)
         with self._lock:
             waiting = self._waiting.get(name)
@@ -99,7 +99,7 @@ class NamesUnderWay:
         go(upload)
 
     def leave(self, upload: ObjectUpload, go: Callable[[ObjectUpload], None]) -> None:
-        """The upload is over; the next of its names goes."""
+        """The upload is over; start the next one of its names."""
         next_one = None
         with self._lock:
             name = upload.common_name

@@ -30,9 +30,9 @@ _PARTS_AT_ONCE = 8
 
 
 class PartsUpload(ContestedUpload):
-    """An upload that sends parts. Its subclass begins it, and goes on when all of them are there.
+    """An upload that sends parts. Its subclass begins it, and completes it once all parts are stored.
 
-    Each start has a generation; what an earlier one still brings is ignored.
+    Each start has a generation; answers that belong to an earlier one are ignored.
     """
 
     _stage = NOTHING
@@ -69,7 +69,7 @@ class PartsUpload(ContestedUpload):
         raise NotImplementedError
 
     def abandon_parts(self) -> None:
-        """Have the upload that was begun removed, and begin another."""
+        """Abort the upload that was begun, and begin another."""
         raise NotImplementedError
 
     def all_parts_ended(self) -> None:
@@ -87,7 +87,7 @@ class PartsUpload(ContestedUpload):
         return self._generation
 
     def send_parts(self, generation: int) -> None:
-        """Have as many parts under way as may be."""
+        """Send as many parts at once as allowed."""
         while True:
             with self._lock:
                 if self.over or generation != self._generation:
@@ -151,7 +151,7 @@ class PartsUpload(ContestedUpload):
             self._part_over(part)
 
     def _part_over(self, part: Part) -> None:
-        """A part holds memory no longer."""
+        """A part has ended; release its memory."""
         with self._lock:
             self._in_flight -= 1
         self.context.budget.release(part.size)

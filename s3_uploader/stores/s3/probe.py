@@ -1,7 +1,7 @@
 """What the server says to a plain name of ours: tells a refused name from refused credentials, and S3 from a web page.
 
-The question is a GET of a key that nobody has. GET and not HEAD, because only its refusal has a document that says why;
-and a page that stands in for the server (a proxy's, the login page of a network) answers as if the key were there.
+The request is a GET of a key that does not exist. GET and not HEAD, because only its refusal has a document that says
+why; and a page that stands in for the server (a proxy's, the login page of a network) answers as if the key were there.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class PlainProbe:
-    """Asks at most once in a few seconds, however many uploads want to know.
+    """Asks at most once in a few seconds, however many uploads need the answer.
 
     :param prefix: what all keys begin with, since rights may be limited to it; left out if it is not plain itself.
     :param url: of the endpoint, for messages.
@@ -102,7 +102,7 @@ class PlainProbe:
 
 
 def not_s3(url: str) -> StoreError:
-    """The error for an endpoint that answers to a key that nobody has as if it were there."""
+    """The error for an endpoint that answers for a missing key as if it existed."""
     return StoreError(
         f"{NOT_S3}{url} answers every request with a page of its own.",
         code="NotS3",

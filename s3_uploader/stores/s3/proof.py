@@ -29,7 +29,7 @@ class ProvenUpload(RefusableUpload):
         self.succeed(receipt)
 
     def room_to_compare(self, count: int) -> int:
-        """Bytes of memory to wait for before so many bytes are compared."""
+        """Bytes of memory to reserve before ``count`` bytes are compared."""
         return 2 * count
 
     @property

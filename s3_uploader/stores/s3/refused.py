@@ -97,7 +97,7 @@ class RefusableUpload(ObjectUpload):
             self.fail(error)
 
     def sure_it_is_s3(self, then: Callable[[], None]) -> None:
-        """Go on, unless whatever answers would have answered so to a key that nobody has."""
+        """Call ``then``, unless the endpoint gives the same answer for a key that does not exist."""
         if self.context.caller.proven_useful or self.context.capabilities.trusted:
             then()
             return

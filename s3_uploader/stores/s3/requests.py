@@ -19,7 +19,7 @@ MAXIMUM_KEY_BYTES = 1024
 MAXIMUM_PARTS = 10_000
 _MEBIBYTE = 1024 * 1024
 _LISTING_BYTES = 16 * _MEBIBYTE
-"""A page has a thousand keys of a thousand bytes, which may be encoded, at the most."""
+"""A page has at most a thousand keys of a thousand bytes each, which may be percent-encoded."""
 
 _WHOLE_BYTES = 64 * _MEBIBYTE
 """A larger object is read by ranges or not at all."""

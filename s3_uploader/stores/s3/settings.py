@@ -49,7 +49,7 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     """How objects are sent.
 
     :param multipart_threshold: largest file in bytes that is sent in one request.
-    :param bytes_in_flight: so many bytes of files may be in memory at once.
+    :param bytes_in_flight: the most bytes of files in memory at once.
     :param key_prefix: what all keys begin with.
     :param requester_pays: it is said with every request that we pay for it.
     :param variants: the options of the uploads to come, for :meth:`S3Store.check`.
@@ -88,11 +88,11 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _say_nothing(level: str, message: str) -> None:
-    """Nobody wants to know."""
+    """Do nothing."""
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a store has around it: who remembers, who is told, the environment, time and chance.
+    """What a store is given from outside: memory, notices, environment, clocks and randomness.
 
     :param memory: what earlier runs learned of the endpoint.
     :param timer: a timer of the caller's; the store makes its own without one.

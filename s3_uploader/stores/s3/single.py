@@ -17,10 +17,9 @@ from s3_uploader.stores.s3.refusals import Blame, blame
 from s3_uploader.stores.s3.requests import UNLESS_THERE
 
 READ_AT_ONCE = 64 * 1024
-"""A file up to this size is read and digested in passing, a larger one on another thread,"""
+"""A file up to this size is read and digested on the calling thread, a larger one on another thread,"""
 READ_BESIDE = 1024 * 1024
-"""or up to this size in passing too, while another thread does so with another file: all of them queueing for that
-thread, this one would only wait."""
+"""or up to this size on the calling thread too while the other threads are busy: it would only wait for them."""
 
 
 class SingleUpload(ContestedUpload):
@@ -85,7 +84,7 @@ class SingleUpload(ContestedUpload):
             self.set_out()
 
     def let_go(self) -> None:
-        """Give the memory back."""
+        """Release the memory."""
         reserved, self._reserved = self._reserved, 0
         if reserved:
             self._body = b""
@@ -101,7 +100,7 @@ class SingleUpload(ContestedUpload):
         return self._body[first : last + 1]
 
     def room_to_compare(self, count: int) -> int:
-        """None to wait for: who holds memory and waits for more would block others who do the same."""
+        """Nothing to reserve: uploads that hold memory and wait for more could block each other."""
         return 0
 
     def content_sha256(self) -> str:

@@ -164,7 +164,7 @@ class S3Store:
     def _begin(self, upload: SingleUpload | MultipartUpload) -> None:
         """Have an upload under way.
 
-        :raises StoreError: if nobody can look after its deadline.
+        :raises StoreError: if no timer can watch its deadline.
         """
         if upload.deadline < self._look_at:
             self._watch(upload.deadline)

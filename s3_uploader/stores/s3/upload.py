@@ -1,6 +1,6 @@
 """One upload to S3, whatever its size and its conflicts: its life and its end.
 
-The steps of an upload run as callbacks, one after the other, on whatever thread brings the answer. Nothing here waits.
+The steps of an upload are callbacks. They run in sequence, on the thread that brings the answer, and never wait.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class ObjectUpload:
         raise NotImplementedError
 
     def begin(self) -> None:
-        """Set out."""
+        """Begin."""
         raise NotImplementedError
 
     def write(self) -> None:
@@ -123,11 +123,11 @@ class ObjectUpload:
         raise NotImplementedError
 
     def clean_up(self, done: Callable[[], None]) -> None:
-        """Remove what was begun, then call ``done``."""
+        """Abort what was begun, then call ``done``."""
         done()
 
     def let_go(self) -> None:
-        """The upload is over: give back what it holds."""
+        """The upload is over: release what it holds."""
 
     def read_again(self, first: int, last: int) -> bytes:
         """Bytes of the content, both ends included. May block."""
@@ -161,11 +161,11 @@ class ObjectUpload:
             call.cancel(self._error)
 
     def on_crew(self, step: Callable[[], None]) -> None:
-        """Have a step that may block done on a thread of the crew."""
+        """Run a step that may block on a thread of the pool."""
         self.guard(self.context.crew.do, functools.partial(self.guard, step))
 
     def guard(self, step: Callable[..., None], *arguments: object) -> None:
-        """Do a step. What it raises, be it for want of memory, ends this upload and not the thread that it is on."""
+        """Run a step. An exception, even for lack of memory, fails this upload and does not end the thread."""
         try:
             step(*arguments)
         except StoreError as error:
@@ -181,8 +181,8 @@ class ObjectUpload:
             )
 
     def cancel(self, reason: UploadCancelled) -> None:
-        """Give the upload up."""
-        # Before the upload ends, for then it lets go of its call.
+        """Cancel the upload."""
+        # Read before the upload ends, which drops its call.
         call = self._call
         self.fail(reason)
         if call is not None:
@@ -215,7 +215,7 @@ class ObjectUpload:
         self._settle()
 
     def abandon(self) -> None:
-        """The store is gone: whatever is still under way, the future is done now."""
+        """The store is closed: complete the future, whatever is still under way."""
         with self._lock:
             if not self.over:
                 self.over = True
@@ -226,7 +226,7 @@ class ObjectUpload:
                 self._settle()
 
     def start_reading(self) -> bool:
-        """Tell that the source's descriptor is in use on another thread; ``False`` if it may not be used any more."""
+        """Mark the source's descriptor as in use on another thread; ``False`` if it must not be used any more."""
         with self._lock:
             if self.over:
                 return False

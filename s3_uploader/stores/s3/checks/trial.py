@@ -17,7 +17,7 @@ from s3_uploader.stores.s3.engines.base import Request
 from s3_uploader.stores.s3.requests import Condition
 
 SECONDS = 30.0
-"""So long one request may take."""
+"""Timeout of one request."""
 OK, NOTE, WARNING, ERROR = Severity.OK, Severity.NOTE, Severity.WARNING, Severity.ERROR
 USUAL = PutOptions()
 

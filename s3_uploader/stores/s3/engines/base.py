@@ -123,7 +123,7 @@ class Sending(Protocol):
     """A request under way."""
 
     def cancel(self) -> None:
-        """Give it up; ``done`` is still called, if not yet, soon and once. May be called at any time."""
+        """Cancel it; ``done`` is still called soon, unless it has been. May be called at any time."""
 
 
 class Engine(Protocol):

@@ -206,7 +206,7 @@ class Boto3Engine:
         events.register("before-call.s3", _add_headers)
         events.register("before-send.s3", _on_wire)
         events.register("before-parse.s3", self._received.keep)
-        # Who is answered 412 to "Expect: 100-continue" sends no body, and botocore goes on to use the connection:
+        # After a 412 to "Expect: 100-continue" no body is sent, and botocore keeps using the connection:
         # behind a proxy (HAProxy before Swift) the next request is then taken for that body.
         events.unregister("before-call.s3", add_expect_header)
 

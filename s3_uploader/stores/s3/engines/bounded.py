@@ -27,7 +27,7 @@ class Bounds(threading.local):
 
     :ivar body: most bytes of its body.
     :ivar silence: seconds without a byte; the head has to be complete in that time too. ``None``: as the socket has it.
-    :ivar is_over: whether nobody waits for it any more.
+    :ivar is_over: whether the request was cancelled.
     :ivar is_cut: the answer was longer, and ended here.
     """
 

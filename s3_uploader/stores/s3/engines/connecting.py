@@ -19,7 +19,7 @@ from s3_uploader.stores.transitions import step
 
 RECEIVE = 64 * 1024
 _ADDRESS_SECONDS = 2.5
-"""So long an address has to answer while there is another one to try."""
+"""Timeout of one address while there are others to try."""
 
 
 class Dialler(Protocol):
@@ -204,7 +204,7 @@ class ConnectingSocket:
     # To be provided.
 
     def on_ready(self, now: float) -> None:
-        """It is connected."""
+        """Called once the connection is up."""
         raise NotImplementedError
 
     def on_event(self, mask: int, now: float) -> None:

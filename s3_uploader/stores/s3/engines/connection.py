@@ -76,7 +76,7 @@ class ConnectionOwner(Dialler, Protocol):
 
 
 class Connection(ConnectingSocket):
-    """One socket and what goes over it."""
+    """One socket and the exchanges on it."""
 
     __slots__ = (
         "_left",
@@ -111,13 +111,13 @@ class Connection(ConnectingSocket):
         self.engine.connected(self, now)
 
     def on_bug(self, error: Exception) -> None:
-        """A bug costs one exchange."""
+        """A bug fails one exchange."""
         self.engine.broke(self, error)
 
     # Exchanges; start() on any thread, the rest on the loop's.
 
     def start(self, exchange: Exchange, now: float) -> None:
-        """Send a request on this idle connection, which nobody else has hold of."""
+        """Send a request on this idle connection, which belongs to the caller."""
         with self.lock:
             exchange.connection = self
             self.exchange = exchange
@@ -236,7 +236,7 @@ class Connection(ConnectingSocket):
                     return parser.answer
                 return Failure(TransportFailure.CLOSED, "by the server")
             if self.exchange is None:
-                # Bytes that nobody asked for: 408 Request Timeout on an idle connection, for one.
+                # Bytes without a request, such as 408 Request Timeout on an idle connection.
                 return Failure(TransportFailure.CLOSED, "by the server")
             before = parser.heads
             if parser.feed(data):
@@ -267,7 +267,7 @@ class Connection(ConnectingSocket):
         self.watch(READ | WRITE)
 
     def close(self) -> None:
-        """Close the connection for good; the exchange on it is the caller's concern."""
+        """Close the connection; the caller deals with the exchange on it."""
         self.enter(CLOSED)
         self._out = []
         self.drop_socket()

@@ -39,11 +39,11 @@ class Exchange:
         self.repeated = False
 
     def cancel(self) -> None:
-        """Give it up."""
+        """Cancel it."""
         self._engine.cancel(self)
 
     def finish(self, outcome: Outcome) -> None:
-        """Tell what came of it, once. What was held is dropped, so that no body waits for the garbage collector."""
+        """Report the outcome, once, and drop the body, so that it does not wait for the garbage collector."""
         if not self.finished:
             self.finished = True
             done, self.done = self.done, _nothing

@@ -1,4 +1,4 @@
-"""The loop of the native engine: which thread runs it, what wakes it, and who is told of events on sockets.
+"""The event loop of the native engine: which thread runs it, what wakes it, and which sockets it watches.
 
 The loop has a thread of its own, unless a caller runs it (:class:`~s3_uploader.stores.base.Loop`).
 """
@@ -23,7 +23,7 @@ _GATHERING_SECONDS = 0.002
 """so long they gather. Taken in one by one, each would take the interpreter away from the thread that reads files; a
 fifth of all CPU time went into that. While anything is to be written nothing waits."""
 _STAND_IN_SECONDS = 0.5
-"""A caller who has taken the loop over and does not turn it for so long is stood in for."""
+"""If a caller has taken over the loop and has not run it for this time, the loop's own thread runs it."""
 
 
 class Handler(Protocol):
@@ -44,7 +44,7 @@ class EventLoop:
 
     :param work: what else is to be done in a turn, given the time; returns seconds until the next one at the latest.
     :param shut_down: called once, on the last thread that had the loop, when it ends.
-    :ivar lock: whoever leaves something for ``work`` holds it and looks whether the loop is ``closed``.
+    :ivar lock: held while something is added for ``work``, after a check whether the loop is ``closed``.
     :ivar bug: why it broke down, if it did.
     """
 
@@ -60,7 +60,7 @@ class EventLoop:
         self._calls: collections.deque[Callable[[], None]] = collections.deque()
         self._awake = False
         self._is_hurried = False
-        """Something was left by the caller who runs the loop: his next turn does not wait."""
+        """The caller that runs the loop has added something: its next turn does not wait."""
         self._thread: threading.Thread | None = None
         self._turning = threading.RLock()
         """Held by the thread that runs the loop at the moment."""
@@ -82,7 +82,7 @@ class EventLoop:
         self._selector.register(self._wake_receiver, READ, None)
 
     def ensure_thread(self) -> str:
-        """Start the loop's thread if there is none; returns why there is nobody to run the loop. Holds ``lock``."""
+        """Start the loop's thread if there is none; returns why no thread can run the loop. Needs ``lock`` held."""
         if self._thread is not None:
             return ""
         thread = threading.Thread(target=self._run, name="s3-native", daemon=True)
@@ -103,14 +103,14 @@ class EventLoop:
             self.wake()
 
     def hurry(self) -> None:
-        """Have what was left for the loop looked at: at once, or in the next turn of a caller who runs it himself."""
+        """Have the loop handle what was added: at once, or in the next turn if the caller runs the loop."""
         if self._lender == threading.get_ident():
             self._is_hurried = True
         else:
             self.wake()
 
     def wake(self) -> None:
-        """Have the loop look at what was left for it."""
+        """Have the loop handle what was added for it."""
         if not self._awake:
             self._awake = True
             with contextlib.suppress(OSError):
@@ -149,7 +149,7 @@ class EventLoop:
     def turn(self, timeout: float) -> bool:
         """See :class:`~s3_uploader.stores.base.Loop`."""
         if not self._turning.acquire(blocking=False):
-            # Our own thread is in the middle of a turn; it lasts as long as there is nothing to do.
+            # Our own thread is in the middle of a turn, which waits as long as there is nothing to do.
             self.wake()
             self._turning.acquire()
         try:
@@ -193,7 +193,7 @@ class EventLoop:
         """Wait for events and deal with them; returns them."""
         assert self._selector is not None
         ready = self._selector.select(0.0 if self._is_hurried else timeout)
-        # Only now: whoever finds it still set has left something that is looked at in this turn.
+        # Reset only now: what was added while it was still set is handled in this turn.
         self._is_hurried = False
         now = time.monotonic()
         self.turner = threading.get_ident()
@@ -203,7 +203,7 @@ class EventLoop:
                 if handler is None:
                     with contextlib.suppress(OSError):
                         self._wake_receiver.recv(4096)
-                    # Only now: whoever finds it still set has left something that is looked at below.
+                    # Reset only now: what was added while it was still set is handled below.
                     self._awake = False
                     continue
                 try:
@@ -245,11 +245,11 @@ class EventLoop:
                 time.sleep(_GATHERING_SECONDS)
 
     def _must_stand_in(self) -> bool:
-        """Who has the loop is busy with something else for long, a copy of a large file or a disk that hangs."""
+        """Whether the caller that has the loop has been busy for long, with a large copy or a disk that hangs."""
         return time.monotonic() - self._turned_at > _STAND_IN_SECONDS
 
     def _break_down(self, error: Exception) -> None:
-        """A bug. Who waits for an answer is told that there will be none, and so is who asks later."""
+        """Handle a bug: all requests under way fail, and so do later ones."""
         self.bug = error
         with self.lock:
             self.closed = True

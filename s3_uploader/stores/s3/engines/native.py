@@ -156,7 +156,7 @@ class NativeEngine:
         return Failure(TransportFailure.BROKEN, f"{type(bug).__name__}: {bug}")
 
     def cancel(self, exchange: Exchange) -> None:
-        """Give up one exchange."""
+        """Cancel one exchange."""
         self.events.call(lambda: self._cancel(exchange))
 
     def leave_to_parent(self) -> None:
@@ -186,7 +186,7 @@ class NativeEngine:
         return 0.0 if self._has_more else pause
 
     def broke(self, connection: Connection, error: Exception) -> None:
-        """A bug: it costs what was on the connection."""
+        """Handle a bug: the exchange on the connection fails."""
         exchange = self._drop(connection)
         if exchange is not None:
             exchange.finish(Failure(TransportFailure.OTHER, f"{type(error).__name__}: {error}"))
@@ -238,7 +238,7 @@ class NativeEngine:
             return
         others = len(self._connections) - self._connecting
         if others and failure.kind is not TransportFailure.TLS:
-            # The server takes no more of them for now; those there are will serve who waits.
+            # The server accepts no more connections for now; the existing ones serve the waiting requests.
             self._connect_after = time.monotonic() + 1.0
             return
         self._addresses.forget()

@@ -83,7 +83,7 @@ class Addresses:
         """What to say of a name that is looked up for longer than that; empty if none is."""
         if self._looking_since is None or now - self._looking_since < seconds:
             return ""
-        # The thread cannot be stopped. Who comes from now on waits for it anew.
+        # The thread cannot be stopped. Later requests wait for it again.
         self._looking_since = now
         return f"{self._host}: no answer in {seconds:g} s"
 
@@ -114,7 +114,7 @@ class Addresses:
 
 
 def _literal(host: str, port: int) -> list[Address]:
-    """The address that a host is already, for which nobody need be asked; empty if it is a name."""
+    """The address if the host is a literal one and needs no lookup; empty if it is a name."""
     if not (host[-1:].isdigit() or ":" in host):
         return []
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

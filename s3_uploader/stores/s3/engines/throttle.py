@@ -37,9 +37,9 @@ class Pace:
             self._tokens += count
 
     def delay(self, wanted: int) -> float:
-        """Seconds until about so many bytes may be sent, or as many as ever at once."""
+        """Seconds until about ``wanted`` bytes, or the largest burst, may be sent."""
         with self._lock:
-            # What has come since the last look counts, or all who wait for this would wait for good.
+            # Includes the tokens since the last call; otherwise all waiting connections would wait forever.
             tokens = self._tokens + (self._clock() - self._at) * self._rate
             missing = min(float(wanted), self._burst) - tokens
         return max(0.0, missing / self._rate)
