@@ -119,8 +119,8 @@ def run(studio: Studio) -> str:
 def first(studio: Studio) -> str:
     """All of it at a glance, without a movement: files go, they are remembered, and all is well."""
     studio.produce(minutes=1, size=80_000)
-    screen = terminal.Terminal(columns=100, rows=20)
-    studio.type(screen, "run -v config.json")
+    screen = terminal.Terminal(columns=84, rows=20)
+    studio.type(screen, "config.json")
     studio.type(screen, "history config.json")
     return terminal.still(screen, title="A run, and what it has shipped")
 
