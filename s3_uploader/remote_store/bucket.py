@@ -259,7 +259,8 @@ class Bucket:
 
     def _interrupted(self, error: BaseException) -> None:
         """A signal, most likely, has ended a wait, and perhaps a step of the engine in its middle."""
-        self.is_broken = self.is_broken or not isinstance(error, Exception)
+        has_broken_down = getattr(self.engine.loop, "bug", None) is not None
+        self.is_broken = self.is_broken or has_broken_down or not isinstance(error, Exception)
 
     def failed(self, error: StoreError, *, status: int) -> RemoteStoreError:
         """The error as this package has it."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
 import weakref
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -154,12 +155,14 @@ class S3Connection:
                 self._client = self._make_client()
             return self._client
 
-    def bucket(self, name: str) -> AbstractContextManager[Bucket]:
-        """The open bucket of that name, for as long as it is used."""
+    @contextlib.contextmanager
+    def bucket(self, name: str) -> Iterator[Bucket]:
+        """The open bucket of that name, for as long as it is used; so long this object lives, too."""
         pool = self._pool
         if pool is None:
             pool = self._make_pool()
-        return pool.bucket(name)
+        with pool.bucket(name) as bucket:
+            yield bucket
 
     def close(self) -> None:
         """Close all connections. What is asked afterwards opens them again."""

@@ -136,6 +136,11 @@ class Turns:
                 if seconds <= 0:
                     return
                 if not loop.turn(min(seconds, _LOOK_SECONDS)):
+                    bug: Exception | None = getattr(loop, "bug", None)
+                    if bug is not None:
+                        # What a handler of a signal has raised in the middle of the turn, a time-out for one, is meant
+                        # for this thread's caller.
+                        raise bug
                     # It has ended; who was waiting has been told, on whatever thread that was.
                     waiter.sleep(0.01)
                     return

@@ -318,3 +318,28 @@ def test_a_call_that_is_interrupted(fault_server: FaultServer, large: Path) -> N
     fault_server.faults.clear()
     assert sorted(fault_server.objects()) == ["before"]
     assert store.write(large, "after")
+
+
+def test_a_signal_handler_that_raises(fault_server: FaultServer, example: Path) -> None:
+    """What a handler of a signal raises comes out of the call that it interrupts, and the store works on."""
+
+    class Alarm(Exception):
+        pass
+
+    def alarm(*_: object) -> None:
+        raise Alarm
+
+    store = s3.RemoteStore(connect(fault_server.endpoint))
+    assert store.write(example, "before")
+    fault_server.faults.add(hang(seconds=20).only(operations="PutObject"))
+    before = signal.signal(signal.SIGALRM, alarm)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        with pytest.raises(Alarm):
+            store.write(example, "key")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    fault_server.faults.clear()
+    assert store.write(example, "after")
+    assert store.exists("before")[0]

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import chart, launch, quick, results, table
+from benchmarks import chart, launch, objects, quick, results, table
 from benchmarks.arrival import Pieces, missing_or_wrong
 from benchmarks.cases import CASES, Case, Goal
 from benchmarks.contestants import AwsCli, Boto3Loop, Contestant, Job, Ours, Rclone, S5cmd, label
@@ -311,3 +311,16 @@ class TestPage:
         again = read.with_case(read.cases[0], ["other", "small"])
         assert again == read
         assert results.load(tmp_path / "nothing.json").cases == []
+
+
+class TestObjects:
+    def test_every_operation_has_to_be_cheap(self) -> None:
+        """One operation that takes more than it may is named, and spoils the verdict."""
+        cheap = objects.Timing(operation="write", milliseconds={"s3_uploader": 0.2, "boto3": 1.4})
+        dear = objects.Timing(operation="read", milliseconds={"s3_uploader": 0.5, "boto3": 1.4})
+        good, table_of_one = objects.verdict([cheap])
+        assert good
+        assert "0.200 ms" in table_of_one
+        good, sentences = objects.verdict([cheap, dear])
+        assert not good
+        assert sentences.endswith("More than 0.2 of what boto3 takes: read.")
