@@ -18,7 +18,7 @@ def verdict(standing: SpoolStatus) -> str:
     severities = {problem.severity for problem in standing.problems}
     if Severity.ERROR in severities:
         return STUCK
-    if standing.ledger_error is not None and standing.ledger_error.code != "Damaged":
+    if standing.ledger_error is not None and not standing.ledger_error.is_damaged:
         return UNKNOWN
     return ATTENTION if severities or standing.ledger_error is not None else OK
 

@@ -80,6 +80,21 @@ class StateError(UploaderError):
         super().__init__(message, hint=hint)
         self.code = code
 
+    @property
+    def is_full(self) -> bool:
+        """There is no room for it."""
+        return self.code == "DiskFull"
+
+    @property
+    def is_denied(self) -> bool:
+        """It is not for this user to read, or to write."""
+        return self.code == "Denied"
+
+    @property
+    def is_damaged(self) -> bool:
+        """What is there is of no use any more; the next run begins anew."""
+        return self.code == "Damaged"
+
 
 class LockHeld(UploaderError):
     """Another run has the spool. ``holder`` describes it as far as it is known.

@@ -45,8 +45,9 @@ def prevented(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
 def _cause_of_prevented(error: UploaderError) -> Cause:
     if isinstance(error, SpoolError):
         return Cause.UNREADABLE
-    code = error.code if isinstance(error, StateError) else ""
-    return {"DiskFull": Cause.DISK_FULL, "Denied": Cause.UNREADABLE}.get(code, Cause.NOT_RUN)
+    if isinstance(error, StateError) and (error.is_full or error.is_denied):
+        return Cause.DISK_FULL if error.is_full else Cause.UNREADABLE
+    return Cause.NOT_RUN
 
 
 def full(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:

@@ -100,7 +100,7 @@ class Database:
         try:
             return work()
         except StateError as error:
-            if error.code != "DiskFull" or not reserve.give_up(self._directory):
+            if not error.is_full or not reserve.give_up(self._directory):
                 raise
         return work()
 

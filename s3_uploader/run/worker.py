@@ -130,6 +130,7 @@ def _work(task: Task, tell: Telling, stop: StopRequest, wait: Callable[[], None]
                 error="" if error is None else getattr(error, "message", str(error)),
                 code=error.code if isinstance(error, (StoreError, StateError)) else "",
                 hint=getattr(error, "hint", ""),
+                origin=error.origin.value if isinstance(error, StoreError) else "",
             )
     finally:
         root.close()

@@ -24,6 +24,7 @@ from typing import Protocol
 from s3_uploader.core.counters import RunCounters, RunEnd
 from s3_uploader.core.errors import Scope, StateError, StoreError
 from s3_uploader.core.events import Emit, Event, Notice, Uploaded
+from s3_uploader.core.origins import Origin, recalled
 from s3_uploader.run.ending import Ending
 from s3_uploader.run.settlement import Settlement
 from s3_uploader.run.worker_pipe import GO, READY, STOP, Frames, Outcome, Task, send
@@ -262,7 +263,10 @@ class Workers:
             worker.outcome, worker.is_over = message, True
             end = RunEnd[message.ended_by]
             if end is RunEnd.DESTINATION:
-                error = StoreError(message.error, code=message.code, scope=Scope.DESTINATION, hint=message.hint)
+                origin = recalled(message.origin, Origin.UNREACHABLE)
+                error = StoreError(
+                    message.error, code=message.code, scope=Scope.DESTINATION, hint=message.hint, origin=origin
+                )
                 ending.abandon(end, error)
             elif end is RunEnd.STATE:
                 ending.abandon(end, StateError(message.error, code=message.code, hint=message.hint))

@@ -303,6 +303,8 @@ def test_a_destination_that_refuses_ends_all_processes(site: Site) -> None:
     assert errors.count("The run was abandoned") == 1
     assert are_gone(workers, within=1)
     site.check_nothing_lost()
+    problems = json.loads(site.run("status", "--json")[1])["problems"]
+    assert [problem["cause"] for problem in problems] == ["credentials"]
 
 
 def test_a_watch_is_divided_too(site: Site) -> None:
