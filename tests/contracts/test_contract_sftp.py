@@ -13,6 +13,7 @@ from tests.contracts.store_contract import Stage, StoreContract
 from tests.contracts.test_contract_local import directory_stage
 from tests.servers.fixtures import *  # noqa: F403
 from tests.servers.openssh import OpensshServer
+from tests.servers.proftpd_sftp import ProftpdSftpServer
 from tests.servers.scripted_sftp import ScriptedSftpServer
 
 
@@ -49,3 +50,18 @@ class TestSftpStoreOnAScriptedServer(StoreContract):
                 expected_proof=Proof.CHECKSUM,
                 large_size=3_000_000,
             )
+
+
+class TestSftpStoreOnProftpd(StoreContract):
+    """A server with hashes, where a password logs in, and with ways of its own."""
+
+    @pytest.fixture
+    def stage(self, proftpd_sftp_server: ProftpdSftpServer) -> Iterator[Stage]:
+        """A store in a directory of its own."""
+        server = proftpd_sftp_server
+        root = server.root / "here"
+        root.mkdir()
+        shutil.chown(root, server.root.stat().st_uid, server.root.stat().st_gid)
+        settings = {**server.settings(), "path": f"{server.settings()['path'].rstrip('/')}/here"}
+        yield directory_stage(root, lambda: SftpStore(**settings), expected_proof=Proof.CHECKSUM, large_size=3_000_000)
+        shutil.rmtree(root)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import random
 import socket
 import subprocess
@@ -152,6 +153,22 @@ def test_an_agent(bench: Bench, here: Here, monkeypatch: pytest.MonkeyPatch, tmp
         finally:
             agent.terminate()
     assert here.files() == {"key": b"content"}
+
+
+def test_a_user_without_a_name(bench: Bench, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container with a user of any number, who has neither a name nor a home, files are shipped as elsewhere."""
+
+    def nobody(number: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    for name in ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LOGNAME", "")
+    bench.put(bench.opened(), "key", b"content")
+    assert here.files() == {"key": b"content"}
+    with pytest.raises(StoreError):
+        bench.new_store(private_key_file=None).open()
 
 
 def test_a_password(scripted_sftp: ScriptedSftpServer, tmp_path: Path) -> None:
@@ -475,16 +492,9 @@ def test_what_a_killed_run_leaves(bench: Bench, here: Here, tmp_path: Path) -> N
 # ---------------------------------------------------------------------------------------------- ProFTPD
 
 
-@pytest.fixture(scope="module")
-def proftpd_sftp() -> Iterator[ProftpdSftpServer]:
-    """ProFTPD with mod_sftp."""
-    server = or_skip(ProftpdSftpServer().start)
-    yield server
-    server.stop()
-
-
-def test_a_server_with_hashes(proftpd_sftp: ProftpdSftpServer, tmp_path: Path) -> None:
+def test_a_server_with_hashes(proftpd_sftp_server: ProftpdSftpServer, tmp_path: Path) -> None:
     """Where the server computes hashes they are the proof, and nothing is read back; its `check` says so."""
+    proftpd_sftp = proftpd_sftp_server
     with bench_on(proftpd_sftp, tmp_path) as bench:
         store = bench.opened()
         content = os.urandom(300_000)

@@ -16,6 +16,7 @@ fixture                what it is
 `make_fault_server`    a function that starts further ones: ``make_fault_server(dialect=OLD, tls=True)``
 `make_fault_proxy`     a function that puts HAProxy before a server or an endpoint
 `proftpd_server`       the FTP server
+`proftpd_sftp_server`   ProFTPD's SFTP server
 `openssh_servers`      a function: way to serve -> OpenSSH's server, running
 `scripted_sftp`        a fresh SFTP server that does what a test tells it
 `nginx_sink`           the benchmarks' sink
@@ -43,6 +44,7 @@ from tests.servers.moto_server import MotoServer
 from tests.servers.nginx_sink import NginxSink
 from tests.servers.openssh import OpensshServer
 from tests.servers.proftpd import ProftpdServer
+from tests.servers.proftpd_sftp import ProftpdSftpServer
 from tests.servers.rclone_s3 import RcloneServer
 from tests.servers.swift_s3 import SwiftServer
 
@@ -58,6 +60,7 @@ __all__ = [
     "nginx_sink",
     "openssh_servers",
     "proftpd_server",
+    "proftpd_sftp_server",
     "rclone_s3",
     "rclone_server",
     "real_s3",
@@ -135,6 +138,12 @@ def moto_server() -> Iterator[MotoServer]:
 def proftpd_server() -> Iterator[ProftpdServer]:
     """The FTP server."""
     yield from _running(ProftpdServer())
+
+
+@pytest.fixture(scope="session")
+def proftpd_sftp_server() -> Iterator[ProftpdSftpServer]:
+    """ProFTPD's SFTP server."""
+    yield from _running(ProftpdSftpServer())
 
 
 @pytest.fixture(scope="session")

@@ -201,7 +201,11 @@ class SftpConnection:
             raise
         try:
             self._connection = self._wait(log_in(settings, client, trusted, keys, peer))
-        except (asyncssh.Error, OSError, ValueError, EOFError) as error:
+        except (Lost, StoreError):
+            peer.close()
+            raise
+        except Exception as error:
+            # Whatever the library makes of nonsense, from the server or on this machine.
             peer.close()
             refused = refusal(error, settings, client, trusted)
             if refused is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import os
 import socket
 from typing import Any
@@ -122,6 +123,7 @@ async def log_in(
     settings: Settings, client: Client, trusted: Trust, keys: Any, peer: socket.socket
 ) -> asyncssh.SSHClientConnection:
     """Log in over a TCP connection."""
+    _make_sure_of_a_name()
     is_checked_by_files = trusted.is_known and not trusted.fingerprints
     # The keys of an agent would use up the attempts that a server allows before our own credentials get their turn.
     may_look_around = settings.private_key_file is None and not settings.password
@@ -154,6 +156,20 @@ async def log_in(
         login_timeout=settings.connect_timeout_seconds,
         utf8_decode_errors="replace",
     )
+
+
+def _make_sure_of_a_name() -> None:
+    """Let asyncssh know who runs it, and where that one is at home.
+
+    It insists on both, for files that are not read here. In a container with a user of any number there is neither,
+    unless variables have them (:func:`getpass.getuser`, :func:`os.path.expanduser`).
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = str(os.getuid())
+    if os.path.expanduser("~") == "~":
+        os.environ["HOME"] = "/"
 
 
 def refusal(error: BaseException, settings: Settings, client: Client, trusted: Trust) -> LoginRefused | None:

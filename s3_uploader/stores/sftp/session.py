@@ -69,7 +69,14 @@ class Session(SftpConnection):
     def is_directory(self, path: str) -> bool:
         """Whether ``path`` is a directory."""
         found = self.attributes(path)
-        return found is not None and found.type == _DIRECTORY
+        if found is None or found.type != asyncssh.FILEXFER_TYPE_UNKNOWN:
+            return found is not None and found.type == _DIRECTORY
+        # A server that tells no more than a size.
+        try:
+            self.listing(path, lambda _: None, most=0)
+        except Refused:
+            return False
+        return True
 
     def make_directory(self, path: str) -> None:
         """Make one directory; its parent must exist."""
