@@ -13,7 +13,11 @@ import pytest
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.stores.s3 import helpers
 from s3_uploader.stores.s3.access import Access, resolve
+from tests.integration.s3_support import PART, Station
 from tests.servers.credential_services import FAILURES, Asked, CredentialServices, Mode
+from tests.servers.dialects import WEAK
+from tests.servers.fault_script import error
+from tests.servers.fixtures import MakeFaultServer
 
 Use = Callable[[dict[str, str]], dict[str, str]]
 """Sets the variables of a row; returns all that are set."""
@@ -243,6 +247,42 @@ def test_the_metadata_service_by_ipv6(profile: str, use: Use) -> None:
     assert provider._role_fetcher._base_url == "http://[fd00:ec2::254]/"
 
 
+@pytest.mark.rotated("operation")
+@pytest.mark.parametrize(
+    "operation", ["HeadObject", "PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"]
+)
+def test_a_token_that_expires_in_the_middle(
+    operation: str,
+    engine: str,
+    use: Use,
+    services: CredentialServices,
+    station: Station,
+    make_fault_server: MakeFaultServer,
+) -> None:
+    """Whatever request has a token that the server calls expired, it gets a new one and is sent once more."""
+    server = make_fault_server(dialect=WEAK)
+    services.keys, services.renews = (server.access_key, server.secret_key), True
+    environment = use({**CONTAINER, "AWS_ENDPOINT_URL": server.endpoint_url})
+    store = station.store(environment, engine, bucket=server.bucket)
+    station.put(store, "before.dat", b"content")
+    assert {request.headers["x-amz-security-token"] for request in server.requests} == {"token-1"}
+    server.faults.add(error("ExpiredToken").only(operations=operation))
+    if operation == "HeadObject":
+        # Its refusal has no document, so a GET is asked why.
+        server.faults.add(error("ExpiredToken").only(operations="GetObject"))
+    content = b"x" * (10 if operation in ("HeadObject", "PutObject") else 2 * PART + 1)
+    station.put(store, "after.dat", content)
+    assert server.objects()["after.dat"] == content
+    assert server.requests[-1].headers["x-amz-security-token"] == "token-2"
+    assert services.given == 2
+    # A server that calls every token expired is asked once more, not for ever.
+    server.faults.add(error("ExpiredToken").repeated())
+    asked = len(server.requests)
+    assert station.error(store, "never.dat", b"content").code == "ExpiredToken"
+    assert len(server.requests) - asked <= 6
+    assert services.given <= 3
+
+
 @pytest.mark.rotated("source", "mode")
 @pytest.mark.parametrize("mode", FAILURES)
 @pytest.mark.parametrize("source", SOURCES)
@@ -256,12 +296,15 @@ def test_a_service_that_fails(
     services.mode = mode
     with pytest.raises(StoreError) as caught:
         ours(environment)
-    error = caught.value
-    assert (error.scope, error.code[:11]) in ((Scope.DESTINATION, "Credentials"), (Scope.DESTINATION, "NoCredentia"))
-    assert error.hint
-    assert "credentials" in error.message
-    assert "\n" not in error.message
-    assert len(error.message) < 600
+    refusal = caught.value
+    assert (refusal.scope, refusal.code[:11]) in (
+        (Scope.DESTINATION, "Credentials"),
+        (Scope.DESTINATION, "NoCredentia"),
+    )
+    assert refusal.hint
+    assert "credentials" in refusal.message
+    assert "\n" not in refusal.message
+    assert len(refusal.message) < 600
 
 
 def test_the_table_names_what_is_tested() -> None:

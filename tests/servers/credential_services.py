@@ -47,12 +47,15 @@ class Asked(tuple[str, str, tuple[tuple[str, str], ...]]):
 class CredentialServices:
     """A context manager; `requests` is what was asked, in its order.
 
-    `keys` are what all services give; without them each gives its own, so that they can be told apart.
+    `keys` are what all services give; without them each gives its own, so that they can be told apart. With `renews`
+    the tokens of a container are numbered.
     """
 
     def __init__(self) -> None:
         self.mode: Mode = "good"
         self.keys: tuple[str, str] | None = None
+        self.renews = False
+        self.given = 0
         self.requests: list[Asked] = []
         self._stopping = threading.Event()
         outer = self
@@ -135,7 +138,8 @@ class CredentialServices:
         if path == "/latest/meta-data/iam/security-credentials/the-role":
             return self._json("INSTANCE", Code="Success", Type="AWS-HMAC")
         if path == "/container":
-            return self._json("CONTAINER")
+            self.given += 1
+            return self._json("CONTAINER", **({"Token": f"token-{self.given}"} if self.renews else {}))
         if path == "/federation/credentials":
             key, secret = self._pair("SSO")
             credentials = {"accessKeyId": key, "secretAccessKey": secret, "sessionToken": "token-SSO"}
