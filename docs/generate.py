@@ -18,7 +18,7 @@ from msgspec import Meta
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from docs import deploy, ledger_tables, manual_page, speed_table
+from docs import deploy, ledger_tables, manual_page, servers_page, speed_table
 from docs.metrics_table import PAGE as METRICS_PAGE
 from docs.metrics_table import generated as metrics_page
 from s3_uploader import config
@@ -99,7 +99,12 @@ def main(arguments: list[str]) -> int:
         print(f"{ledger_tables.PAGE.name} has {problem}", file=sys.stderr)
         stale = True
     schema = json.dumps(config.json_schema(), indent=2) + "\n"
-    for path, text in {**deploy.generated(), manual_page.PAGE: manual_page.generated(), SCHEMA: schema}.items():
+    whole_pages = {
+        manual_page.PAGE: manual_page.generated(),
+        servers_page.PAGE: servers_page.generated(),
+        SCHEMA: schema,
+    }
+    for path, text in {**deploy.generated(), **whole_pages}.items():
         stale |= _write(path, text, checking=checking)
     return int(stale)
 

@@ -1,0 +1,110 @@
+"""Every S3 server that can be installed: the promises hold there, and it does what the documentation says of it.
+
+The quick suite has the servers that come with the project's own environment, the exhaustive one all that
+``python -m tests.servers install all`` has installed. ``python -m tests.survey`` records anew what is observed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers.base import S3Server
+from tests.servers.debian import Unavailable
+from tests.survey import record
+from tests.survey.names import odd_names
+from tests.survey.observe import Observation, Survey
+from tests.survey.servers import ALWAYS_THERE, SERVERS, survey_of, version_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.rotated("server"), pytest.mark.timeout(600)]
+
+KILLS = (3, 12)
+"""In the quick suite, and in the long one."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=() if name in ALWAYS_THERE else pytest.mark.exhaustive, id=name) for name in SERVERS
+    ],
+)
+def server(request: pytest.FixtureRequest) -> Iterator[S3Server]:
+    """Each server in turn; one that is not installed is skipped in sight, in CI too."""
+    server = SERVERS[request.param]()
+    try:
+        server.start()
+    except Unavailable as missing:
+        pytest.skip(str(missing))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def survey(server: S3Server, engine: str, tmp_path: Path, installed_command: None) -> Survey:
+    """The installed command, before a server."""
+    return survey_of(server, engine, tmp_path)
+
+
+AsRecorded = Callable[[Callable[[Observation], object], object], None]
+
+
+@pytest.fixture
+def as_recorded(server: S3Server, engine: str) -> AsRecorded:
+    """Hold what was seen against what the documentation says; of another version it says nothing."""
+    known = record.read()[server.name]
+
+    def hold(part: Callable[[Observation], object], seen: object) -> None:
+        if known.version == version_of(server.name):
+            assert seen == part(known.engines[engine])
+
+    return hold
+
+
+def test_check(survey: Survey, as_recorded: AsRecorded) -> None:
+    """`check` says what the documentation shows, and leaves nothing behind."""
+    as_recorded(lambda known: (known.ready, known.check), survey.check())
+
+
+def test_odd_names(survey: Survey, as_recorded: AsRecorded) -> None:
+    """Each of three hundred odd names is stored with its own bytes, or its file is kept; plain ones always go."""
+    as_recorded(lambda known: known.names.numbers, survey.names().numbers)
+
+
+def test_sizes(survey: Survey, as_recorded: AsRecorded) -> None:
+    """Files of every size around the borders arrive, byte for byte, and the audit finds them as they were shipped."""
+    as_recorded(lambda known: known.sizes.proofs, survey.sizes().proofs)
+
+
+def test_second_files(survey: Survey, as_recorded: AsRecorded) -> None:
+    """A second file of the same content is recognised, one of other content is treated as `on_conflict` says."""
+    as_recorded(lambda known: known.second, survey.second_files())
+
+
+@pytest.mark.exhaustive
+def test_compressed(survey: Survey) -> None:
+    """What is shipped compressed is there compressed, and the audit knows it."""
+    survey.compressed()
+
+
+def test_killed(survey: Survey, exhaustive: bool) -> None:
+    """After SIGKILL in the middle of it each file is here or there, and the next run finishes the work."""
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    survey.killed(kills=KILLS[exhaustive], chance=random.Random(seed))
+
+
+def test_three_hundred_names() -> None:
+    """The odd names are at least three hundred, of every kind, and no two are the same."""
+    names = [name for each in odd_names().values() for name in each]
+    assert len(names) == len(set(names)) >= 300
+    assert max(len(name.encode()) for name in names) == 1024
+
+
+def test_the_record_is_whole() -> None:
+    """Every server of the survey is in the record, through each engine, and none other."""
+    known = record.read()
+    assert set(known) == set(SERVERS)
+    assert all(set(each.engines) == {"native", "boto3"} for each in known.values())
