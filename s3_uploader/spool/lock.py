@@ -23,6 +23,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.procfs import command_line, file_system_at, is_local, start_ticks
@@ -30,11 +31,12 @@ from s3_uploader.core.range_lock import belongs_to_process
 from s3_uploader.core.text import shown_name
 from s3_uploader.spool import holder as holders
 from s3_uploader.spool import lock_file
-from s3_uploader.spool.blocked import Blocked
-from s3_uploader.spool.extent import Extent
+from s3_uploader.spool.extent import Extent, InTheWay
 from s3_uploader.spool.flock import try_flock, unlock
 from s3_uploader.spool.holder import NOTE_NAME, Holder, note_about
-from s3_uploader.spool.state_lock import try_state_lock
+
+if TYPE_CHECKING:
+    from s3_uploader.spool.blocked import Blocked
 
 _SECOND_LOOK = 0.05
 _LONGEST_SLEEP = 0.5
@@ -173,7 +175,7 @@ class _Locks:
         note = note_about(respected, self._state_dir)
         holder = holders.identify(respected, note)
         is_known = holder == note or holder.has_our_name or holders.lock_file_is_held(self._directory, self._by_process)
-        return Blocked(holder, is_stranger=not is_known)
+        return _blocked(holder, is_stranger=not is_known)
 
     def _take_file(self) -> Blocked | None:
         file_system = file_system_at(self._directory)
@@ -184,7 +186,7 @@ class _Locks:
                 descriptor = lock_file.open_lock_file(self._directory, base_dir=self._base_dir)
             except OSError as error:
                 if error.errno in _STALE:
-                    return Blocked(Holder(pid=0))
+                    return _blocked(Holder(pid=0))
                 if error.errno not in _NOT_OPENED:
                     raise
                 self.why_no_file = error.strerror or str(error)
@@ -202,7 +204,7 @@ class _Locks:
             finally:
                 if descriptor >= 0:
                     os.close(descriptor)
-        return Blocked(Holder(pid=0))
+        return _blocked(Holder(pid=0))
 
     def _blocked_by_range(self, descriptor: int) -> Blocked:
         other = self._extent.in_the_way(descriptor, by_process=self._by_process)
@@ -212,9 +214,11 @@ class _Locks:
         holder = holders.identify(None, note or note_about(None, self._state_dir))
         if other is not None and other.share is not None and holder.share != str(other.share):
             holder = Holder(pid=0, share=str(other.share))
-        return Blocked(holder, other=other)
+        return _blocked(holder, other=other)
 
     def _take_in_state_directory(self) -> Blocked | None:
+        from s3_uploader.spool.state_lock import try_state_lock
+
         if self._extent.claims:
             return None  # There is nothing to keep apart, as long as all of them claim.
         self._state, is_locked = try_state_lock(self._state_dir, self._extent, base_dir=self._base_dir)
@@ -222,7 +226,7 @@ class _Locks:
             return None
         pids = holders.pids_in_kernel_table(self._state)
         other = self._extent.in_the_way(self._state, by_process=False)
-        return Blocked(holders.identify(pids, note_about(pids, self._state_dir)), other=other)
+        return _blocked(holders.identify(pids, note_about(pids, self._state_dir)), other=other)
 
     def notices(self, *, now: float) -> list[str]:
         """What should be said of the locks that were taken, one sentence each."""
@@ -375,3 +379,10 @@ def acquire(
         holders.write_note(note, holder)
     locks.note(None if extent.shares_directory else holder)
     return Lock(locks, note, holder)
+
+
+def _blocked(holder: Holder, *, is_stranger: bool = False, other: InTheWay | None = None) -> Blocked:
+    # Most runs have the spool at once, and need not know what is said otherwise.
+    from s3_uploader.spool.blocked import Blocked
+
+    return Blocked(holder, is_stranger=is_stranger, other=other)
