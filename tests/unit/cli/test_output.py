@@ -1,0 +1,32 @@
+"""What commands print for people fits their terminal, and nothing that matters is lost for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from s3_uploader.cli.output import cut, wrapped
+
+SENTENCE = "  To do: Look at /a/very/long/path/that/is/wider/than/the/whole/terminal and make room there."
+
+
+def test_sentences_are_broken_between_words() -> None:
+    """A path stays whole, so that it can be copied, however narrow the terminal is."""
+    lines = wrapped(SENTENCE, 40, indent=9)
+    assert lines == [
+        "  To do: Look at",
+        "         /a/very/long/path/that/is/wider/than/the/whole/terminal",
+        "         and make room there.",
+    ]
+    assert " ".join(line.strip() for line in lines) == SENTENCE.strip()
+
+
+@pytest.mark.parametrize("width", [None, 200])
+def test_what_fits_stays_as_it_is(width: int | None) -> None:
+    """A program that reads the output, or a wide terminal, gets each sentence on one line."""
+    assert wrapped(SENTENCE, width, indent=9) == [SENTENCE]
+    assert cut(SENTENCE, width) == SENTENCE
+
+
+def test_rows_of_tables_are_cut() -> None:
+    """A row that is too wide ends in an ellipsis, within the terminal."""
+    assert cut("2026-11-28  destination unusable", 20) == "2026-11-28  destina…"
