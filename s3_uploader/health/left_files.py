@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from s3_uploader.core.counters import RunEnd
+from s3_uploader.core.meanings import meaning_of, of_one_file
 from s3_uploader.core.model import Cause, Left, Problem
-from s3_uploader.core.origins import Origin, of_one_file, recalled
+from s3_uploader.core.origins import Origin, recalled
 from s3_uploader.core.text import counted, shown_duration, shown_name, shown_text
 from s3_uploader.health.observations import Observations
 from s3_uploader.health.run_history import alike_since, finished, pace_of
@@ -33,7 +34,7 @@ def failing(facts: Observations) -> Iterator[Problem]:
     """Files that fail again and again, by cause."""
     by_cause: dict[Cause, list[FailingGroup]] = {}
     for kind in facts.failing:
-        cause = _origin(kind).meaning.cause
+        cause = meaning_of(_origin(kind)).cause
         if kind.attempts >= _AGAIN or cause is not Cause.FAILING_FILE:
             by_cause.setdefault(cause, []).append(kind)
     for cause, kinds in by_cause.items():
@@ -59,7 +60,7 @@ def _failing_problem(facts: Observations, cause: Cause, kinds: list[FailingGroup
         then="It is tried again at the next run."
         if wait <= 0
         else f"It is tried again in {shown_duration(wait)}; the pauses grow to six hours.",
-        remedy=origin.meaning.remedy,
+        remedy=meaning_of(origin).remedy,
         since=oldest.first_failed_at,
         path=absolute(facts, oldest.path),
         files=files,

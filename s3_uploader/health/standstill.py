@@ -7,6 +7,7 @@ from itertools import takewhile
 
 from s3_uploader.core.counters import RunEnd
 from s3_uploader.core.errors import SpoolError, StateError, UploaderError
+from s3_uploader.core.meanings import meaning_of
 from s3_uploader.core.model import Cause, Problem, Severity
 from s3_uploader.core.origins import Origin, recalled
 from s3_uploader.core.text import shown_duration, shown_name, shown_text
@@ -97,7 +98,7 @@ def abandoned(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
 
 
 def _unusable(facts: Observations, last: RunRow, since: float) -> Problem:
-    meaning = recalled(last.origin, Origin.UNREACHABLE).meaning
+    meaning = meaning_of(recalled(last.origin, Origin.UNREACHABLE))
     what = {
         Cause.CREDENTIALS: "the destination refuses the credentials",
         Cause.CLOCK: "this machine's clock is wrong, so that the destination refuses every request",

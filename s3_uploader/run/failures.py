@@ -108,7 +108,9 @@ class Failures:
         candidate = upload.file.candidate
         row = self._failing_row(upload, error)
         disposition = "kept"
-        if error.origin.meaning.blames_file:
+        from s3_uploader.core.meanings import meaning_of
+
+        if meaning_of(error.origin).blames_file:
             disposition = self._dispose(upload, row.attempts, is_conflict=isinstance(error, ConflictError))
         if disposition == "kept":
             self._counters.count_waiting(candidate)

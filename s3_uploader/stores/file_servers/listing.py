@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError
-from s3_uploader.core.origins import of_one_file
+from s3_uploader.core.meanings import of_one_file
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.file_servers.base import FileSession, Listed, Lost, Refused
 from s3_uploader.stores.keys import path_segments

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError
-from s3_uploader.core.origins import Origin, of_one_file
+from s3_uploader.core.meanings import of_one_file
+from s3_uploader.core.origins import Origin
 from s3_uploader.stores.ftp.replies import FULL, Lost, Refused
 
 

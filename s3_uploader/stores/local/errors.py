@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 
 from s3_uploader.core.errors import ConflictError, KeyRefused, Scope, StoreError
-from s3_uploader.core.origins import Origin, of_one_file
+from s3_uploader.core.meanings import of_one_file
+from s3_uploader.core.origins import Origin
 
 _DESTINATION_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.ENODEV, errno.ENOTCONN}
 _ORIGINS = {
