@@ -21,7 +21,7 @@ def stated(name: str) -> str:
 ZSTD = ["backports.zstd>=1.0; python_version < '3.14'"]
 
 YAML = ["PyYAML>=6.0"]
-SFTP = ["asyncssh>=2.22"]  # from there on a server's text that is no UTF-8 does no harm
+SFTP = ["asyncssh[bcrypt]>=2.22"]  # from there on a server's text that is no UTF-8 does no harm
 DEMO = ["moto[server,s3]>=5.0.20"]
 TEST = [
     "awscrt>=0.23.1",  # the scripted server's CRC-32C and CRC-64/NVME, which take seconds in Python

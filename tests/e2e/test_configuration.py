@@ -95,7 +95,6 @@ def test_a_configuration_file_that_cannot_be_read(site: Site, command: str) -> N
         ("run", "--max-runtime", "0", "c.json"),
         ("run", "-v", "-q", "c.json"),
         ("run", "--log-format", "xml", "c.json"),
-        ("c.json", "d.json"),
         ("history", "--format", "pdf", "c.json"),
         ("status", "--interval", "3", "c.json"),
     ],

@@ -106,7 +106,10 @@ class Attempts(Generic[_Session]):
                     remaining=task.remaining,
                     random=self._random,
                 )
-                if not error.retryable or pause is None:
+                if not error.retryable:
+                    raise
+                if pause is None:
+                    task.check()  # the deadline is what ended it, whatever the last attempt ran into
                     raise
             task.pause(pause)
 
