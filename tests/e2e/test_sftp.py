@@ -124,7 +124,7 @@ def test_without_the_library(full: Site, tmp_path: Path) -> None:
     for arguments in ((), ("check",)):
         finished = full.run(*arguments, environment={"PYTHONPATH": str(tmp_path)})
         assert finished.code == 2, finished.stderr
-        assert "pip install 's3_uploader[sftp]'" in finished.stderr + finished.stdout
+        assert "pip install 's3-spool-uploader[sftp]'" in finished.stderr + finished.stdout
         assert "Traceback" not in finished.stderr
     assert len(full.left()) == len(FILES)
 

@@ -109,14 +109,14 @@ def test_wrong_region(spool: Site, fault_server: FaultServer) -> None:
 def test_wrong_key(spool: Site) -> None:
     """An access key that does not exist is one to correct."""
     spool.environment["AWS_ACCESS_KEY_ID"] = "AKIDOESNOTEXIST00000"
-    problem = stuck(spool, cause="credentials", remedy="Renew or correct them")
+    problem = stuck(spool, cause="credentials", remedy="Renew or correct the credentials")
     assert "AWS_ACCESS_KEY_ID" in problem["sentence"]
 
 
 def test_wrong_secret(spool: Site, fault_server: FaultServer) -> None:
     """So is a secret that does not fit the key."""
     fault_server.faults.add(error("SignatureDoesNotMatch").only(operations=None, times=None))
-    problem = stuck(spool, cause="credentials", remedy="Renew or correct them")
+    problem = stuck(spool, cause="credentials", remedy="Renew or correct the credentials")
     assert "secret" in problem["sentence"]
 
 
@@ -124,7 +124,7 @@ def test_expired_token(spool: Site, fault_server: FaultServer) -> None:
     """Temporary credentials that have expired are to be renewed."""
     fault_server.faults.add(error("ExpiredToken").only(operations=None, times=None))
     spool.environment["AWS_SESSION_TOKEN"] = "expired"
-    stuck(spool, cause="credentials", remedy="Renew or correct them")
+    stuck(spool, cause="credentials", remedy="Renew or correct the credentials")
 
 
 @pytest.mark.parametrize("hours", [-5, 5], ids=["behind", "ahead"])
@@ -157,7 +157,7 @@ def test_tls_refused(site: Site, make_fault_server: MakeFaultServer, engine: str
 def test_ftp_530(site: Site, to_ftp: Refuse) -> None:
     """A login that is refused is a matter of user and password."""
     to_ftp({"PASS": "530 Login incorrect."})
-    problem = stuck(site, cause="credentials", remedy="Renew or correct them")
+    problem = stuck(site, cause="credentials", remedy="Renew or correct the credentials")
     assert "530 Login incorrect" in problem["sentence"]
 
 

@@ -137,13 +137,13 @@ def workers_of(pid: int) -> list[int]:
     return found
 
 
-def at_work(site: Site, process: subprocess.Popen[bytes]) -> list[int]:
-    """Wait until the workers of a run have begun; returns them."""
+def at_work(site: Site, process: subprocess.Popen[bytes], *, count: int = 1) -> list[int]:
+    """Wait until so many workers of a run have begun; returns them."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
         workers = workers_of(process.pid)
         # A worker is the one process besides the leader that has files of the spool open.
-        if workers and all(_has_open(worker, site.spool) for worker in workers):
+        if len(workers) >= count and all(_has_open(worker, site.spool) for worker in workers):
             return workers
         assert process.poll() is None, site.wait(process)
         time.sleep(0.002)
@@ -182,7 +182,7 @@ def test_one_run_to_everybody(site: Site, processes: int) -> None:
     site.settings |= {"processes": processes, "metrics_file": str(site.place / "m.prom")}
     site.server.latency_seconds = SLOW
     process = site.start("run", "--log-format", "json")
-    assert len(at_work(site, process)) == processes - 1
+    assert len(at_work(site, process, count=processes - 1)) == processes - 1
     code, errors = site.wait(process, seconds=100)
     assert code == 0, errors
     records = [json.loads(line) for line in errors.splitlines()]
