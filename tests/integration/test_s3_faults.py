@@ -38,6 +38,7 @@ from tests.servers.fault_script import (
     error,
     error_after_storing,
     error_in_success,
+    hang,
     hang_up,
     lose_object,
     no_proof,
@@ -362,6 +363,18 @@ class TestLies:
             assert server.objects() == {"key.dat": content}
         else:
             assert server.objects() == {"key.dat": b"theirs", future.result().key: content}
+
+    def test_an_abort_without_an_answer(
+        self, engine: str, station: Station, make_fault_server: MakeFaultServer
+    ) -> None:
+        """An upload whose time is over does not wait for a server that is silent when it is told so."""
+        server = make_fault_server()
+        store = station.store(server.endpoint, engine, memory=Known())
+        server.faults.add(hang().only(operations="UploadPart"), hang().only(operations="AbortMultipartUpload"))
+        began = time.monotonic()
+        exception = station.begin(store, "key", pattern(2 * PART), seconds=2).exception(PATIENCE)
+        assert isinstance(exception, UploadCancelled)
+        assert time.monotonic() - began < 12
 
     def test_somebody_else_s_object_is_not_ours_after_a_lost_answer(
         self, engine: str, station: Station, make_fault_server: MakeFaultServer

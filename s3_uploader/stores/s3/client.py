@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 import time
@@ -157,6 +158,23 @@ class S3Client:
         call = self.prepare(request, finished, deadline=deadline, expected=expected, look=look)
         self._send(call)
         return call
+
+    def call_in_time(
+        self,
+        request: Request,
+        finished: Finished,
+        *,
+        deadline: float,
+        expected: frozenset[int] = NOTHING_EXPECTED,
+    ) -> None:
+        """Like :meth:`call`, for a request that no upload watches: it is over at its deadline, answered or not."""
+        call = self.call(request, finished, deadline=deadline, expected=expected)
+        if call.finished is None:
+            return
+        late = UploadCancelled(f"The server did not answer {request.operation} in time.", code="DeadlineExceeded")
+        # Without a thread for the timer it takes until the silence has lasted too long.
+        with contextlib.suppress(StoreError):
+            self._timer.call_at(deadline, lambda: call.cancel(late))
 
     def prepare(
         self,

@@ -15,6 +15,8 @@ from s3_uploader.stores.s3.proof import LOOKED
 from s3_uploader.stores.s3.upload import Context, Put
 
 _ABORT_SECONDS = 10.0
+_LATE_ABORT_SECONDS = 1.5
+"""The same for an upload whose time is over, or that of the run: it was asked for, and is not waited for long."""
 _GRACE_SECONDS = 3.0
 """How long a cancelled upload waits for the ID of an upload that it has just asked the server to begin."""
 _MAXIMUM_STARTS = 3
@@ -179,10 +181,13 @@ class MultipartUpload(CompletingUpload):
         self._abort(self._upload_id)
 
     def _abort(self, upload_id: str) -> None:
-        self.context.caller.call(
+        now = self.context.clock()
+        is_late = isinstance(self._error, UploadCancelled)
+        seconds = max(_LATE_ABORT_SECONDS, min(_ABORT_SECONDS, 0.0 if is_late else self.deadline - now))
+        self.context.caller.call_in_time(
             requests.abort_multipart_upload(self.key, self.path, upload_id=upload_id),
             lambda call: self._aborted(),
-            deadline=self.context.clock() + _ABORT_SECONDS,
+            deadline=now + seconds,
             expected=LOOKED,
         )
 

@@ -37,13 +37,13 @@ class Look:
         if size:
             # A server that knows no ranges sends the whole object.
             request = requests.get_object(receipt.key, self._path, first=size - 1, last=size - 1, etag="", size=size)
-            self._client.call(request, self._read, deadline=self._deadline, expected=_GONE | {_DENIED})
+            self._client.call_in_time(request, self._read, deadline=self._deadline, expected=_GONE | {_DENIED})
         else:
             self._ask()
 
     def _ask(self) -> None:
         request = requests.head_object(self._receipt.key, self._path)
-        self._client.call(request, self._conclude, deadline=self._deadline, expected=_GONE | {_DENIED})
+        self._client.call_in_time(request, self._conclude, deadline=self._deadline, expected=_GONE | {_DENIED})
 
     def _read(self, call: PendingRequest) -> None:
         if call.error is None and call.status == _DENIED:

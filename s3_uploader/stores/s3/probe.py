@@ -75,7 +75,7 @@ class PlainProbe:
             then(reply)
             return
         key = f"{self._prefix}{DIRECTORY}{secrets.token_hex(8)}"
-        self._caller.call(
+        self._caller.call_in_time(
             requests.get_object(key, requests.encode_key(key), first=0, last=0, etag=""),
             self._answered,
             deadline=self._clock() + _SECONDS,
