@@ -132,6 +132,25 @@ def test_cancelling_does_not_wait_for_the_server(
     assert time.monotonic() - begun < 8
 
 
+def test_a_server_that_stays_silent_gets_no_second_chance_at_the_end(
+    scripted_sftp: ScriptedSftpServer, bench: Bench
+) -> None:
+    """Where an upload was cut for silence, one new connection that meets the same is enough: the lock file stays."""
+    store = bench.opened(timeout_seconds=60, lock_file="write")
+    scripted_sftp.always("stat", hang)
+    looks = scripted_sftp.requests.count("stat")
+    upload = bench.begin(store, "key", CONTENT)
+    ends_at = time.monotonic() + 30
+    while scripted_sftp.requests.count("stat") == looks and time.monotonic() < ends_at:
+        time.sleep(0.02)
+    store.cancel()
+    with pytest.raises(UploadCancelled):
+        upload.result(5)
+    store.close(timeout=5)
+    assert scripted_sftp.connections == 2
+    assert "write" in scripted_sftp.files()
+
+
 def test_the_deadline_of_an_upload(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
     """A deadline ends an upload, however the server behaves."""
     scripted_sftp.always("open", hang)

@@ -19,6 +19,11 @@ _GRACE_SECONDS = 1.0
 """How long an upload that was cancelled may take to tidy up before its connection is cut."""
 
 _SILENCE_SECONDS = 0.9
+"""So long an answer is waited for at the end."""
+
+_PATIENCE_SECONDS = 1.5
+"""A server that was silent for longer since it was to end is given no further chance: who stops a run waits for it."""
+
 _QUIT_SECONDS = 0.3
 
 _IDLE_SECONDS = 15.0
@@ -52,6 +57,7 @@ class SessionPool(Generic[_Session]):
         self._idle: list[_Session] = []
         self._free = threading.Condition()
         self._closed = False
+        self._cut_at = -_GRACE_SECONDS
         self._parts = parts
 
     def add(self, session: _Session) -> None:
@@ -72,8 +78,12 @@ class SessionPool(Generic[_Session]):
         session = self._take(task)
         timers: list[threading.Timer] = []
 
+        def cut() -> None:
+            self._cut_at = time.monotonic()
+            session.interrupt()
+
         def interrupt() -> None:
-            timer = threading.Timer(_GRACE_SECONDS, session.interrupt)
+            timer = threading.Timer(_GRACE_SECONDS, cut)
             timer.daemon = True
             timers.append(timer)
             timer.start()
@@ -108,6 +118,9 @@ class SessionPool(Generic[_Session]):
 
         :param ends_at: ``time.monotonic()`` at which to stop trying.
         """
+        begun = time.monotonic()
+        # The silence in which uploads were cut just now counts.
+        patient_until = begun + _PATIENCE_SECONDS - (_GRACE_SECONDS if begun - self._cut_at < _GRACE_SECONDS else 0.0)
         # An idle session may have died without a word; the second attempt is with a new one.
         for _ in range(2):
             if on_shutdown is None and not self._parts.leftovers:
@@ -125,6 +138,8 @@ class SessionPool(Generic[_Session]):
             except (Refused, Lost):
                 if session is not None:
                     session.close()
+                if time.monotonic() > patient_until:
+                    break
                 continue
             session.quit(seconds=_QUIT_SECONDS)
             break
@@ -132,8 +147,14 @@ class SessionPool(Generic[_Session]):
             # A worker that hangs still has its session, and closes it when it lets go.
             self._closed = True
             idle, self._idle = self._idle, []
+        # They take leave in that time together: where one gets no answer, the others would hardly get one.
+        leave_until = min(ends_at, time.monotonic() + _QUIT_SECONDS)
         for session in idle:
-            session.quit(seconds=max(0.0, min(_QUIT_SECONDS, ends_at - time.monotonic())))
+            remaining = leave_until - time.monotonic()
+            if remaining > 0:
+                session.quit(seconds=remaining)
+            else:
+                session.close()
 
     def _until(self, ends_at: float) -> Callable[[], float]:
         # A server that says nothing for so long at the end does not hold up who waits for the end.
