@@ -60,15 +60,13 @@ class EventLoop:
         self._calls: collections.deque[Callable[[], None]] = collections.deque()
         self._awake = False
         self._is_hurried = False
-        """The caller that runs the loop has added something: its next turn does not wait."""
+        """Something was added while nobody waited for events: the next turn does not wait."""
         self._thread: threading.Thread | None = None
         self._turning = threading.RLock()
         """Held by the thread that runs the loop at the moment."""
         self._returned = threading.Event()
         """Set while the loop is not lent."""
         self._returned.set()
-        self._lender = 0
-        """The thread that has taken the loop over, if one has."""
         self._turned_at = 0.0
         self._pause = LONGEST_WAIT
         self._stopped = False
@@ -103,9 +101,10 @@ class EventLoop:
             self.wake()
 
     def hurry(self) -> None:
-        """Have the loop handle what was added: at once, or in the next turn if the caller runs the loop."""
-        if self._lender == threading.get_ident():
+        """Have the loop handle what was added: at once if a thread is in a turn, else in the next turn, without a wait."""
+        if self._turning.acquire(blocking=False):
             self._is_hurried = True
+            self._turning.release()
         else:
             self.wake()
 
@@ -143,7 +142,6 @@ class EventLoop:
         """See :class:`~s3_uploader.stores.base.Loop`."""
         self._turned_at = time.monotonic()
         if not self.closed:
-            self._lender = threading.get_ident()
             self._returned.clear()
 
     def turn(self, timeout: float) -> bool:
@@ -165,7 +163,6 @@ class EventLoop:
 
     def hand_back(self) -> None:
         """See :class:`~s3_uploader.stores.base.Loop`."""
-        self._lender = 0
         self._returned.set()
         self.wake()
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import selectors
 import socket
+import threading
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from s3_uploader.stores.s3.engines.loop import EventLoop
 
@@ -43,3 +46,27 @@ def test_what_its_caller_leaves_waits_for_no_event() -> None:
     loop.close(timeout=1)
     assert len(turns) == 2
     assert turns[1] - turns[0] < 20
+
+
+def test_what_is_left_while_another_thread_waits_wakes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several threads may run the loop in turn: what the one that took it over leaves does not wait for the other's."""
+    waits = threading.Event()
+
+    class Selector(selectors.SelectSelector):
+        def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+            if timeout:
+                waits.set()
+            return super().select(timeout)
+
+    monkeypatch.setattr(selectors, "DefaultSelector", Selector)
+    loop = EventLoop(work=lambda now: 60.0, shut_down=lambda: None)
+    loop.open()
+    loop.take_over()
+    assert loop.turn(0.0)
+    other = threading.Thread(target=loop.turn, args=(60.0,), daemon=True)
+    other.start()
+    assert waits.wait(20)
+    loop.hurry()
+    other.join(20)
+    assert not other.is_alive()
+    loop.close(timeout=1)
