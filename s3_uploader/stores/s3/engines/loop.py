@@ -101,7 +101,7 @@ class EventLoop:
             self.wake()
 
     def hurry(self) -> None:
-        """Have the loop handle what was added: at once if a thread is in a turn, else in the next turn, without a wait."""
+        """Have the loop handle what was added: at once if a thread is in a turn, else in the next one, without a wait."""
         if self._turning.acquire(blocking=False):
             self._is_hurried = True
             self._turning.release()
@@ -127,12 +127,20 @@ class EventLoop:
         self._returned.set()
         if thread is not None:
             thread.join(timeout)
-        else:
+            return
+        # There could be none: a caller may be in the middle of a turn.
+        is_between_turns = self._turning.acquire(timeout=timeout)
+        try:
             self._shut_down()
+        finally:
+            if is_between_turns:
+                self._turning.release()
 
     def leave_to_parent(self) -> None:
         """In a forked child: close the copies of the descriptors. The thread and what is under way are the parent's."""
         self.closed = self._stopped = True
+        # Threads that are not here may have held them.
+        self.lock, self._turning = threading.Lock(), threading.RLock()
         if self._selector is not None:
             self._close_descriptors()
 

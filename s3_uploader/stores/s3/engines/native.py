@@ -160,11 +160,15 @@ class NativeEngine:
         self.events.call(lambda: self._cancel(exchange))
 
     def leave_to_parent(self) -> None:
-        """In a forked child: close the copies of the descriptors, and nothing that the parent waits on."""
+        """In a forked child: close the copies of the descriptors, and nothing that the parent waits on.
+
+        What is sent afterwards fails at once.
+        """
         for connection in list(self._connections):
             if connection.sock is not None:
                 # Not through the selector: the kernel's part of it is shared with the parent.
                 connection.sock.close()
+        self._idle.clear()
         self.events.leave_to_parent()
 
     def close(self, *, timeout: float) -> None:

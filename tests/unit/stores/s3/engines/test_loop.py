@@ -70,3 +70,55 @@ def test_what_is_left_while_another_thread_waits_wakes_it(monkeypatch: pytest.Mo
     other.join(20)
     assert not other.is_alive()
     loop.close(timeout=1)
+
+
+def test_it_is_not_closed_in_the_middle_of_a_turn() -> None:
+    """Where no thread could be started a caller runs the loop alone; another one who closes it waits for his turn."""
+    is_turning, goes_on = threading.Event(), threading.Event()
+    closed_at: list[int] = []
+
+    def work(now: float) -> float:
+        is_turning.set()
+        goes_on.wait(20)
+        return 60.0
+
+    loop = EventLoop(work=work, shut_down=lambda: closed_at.append(loop.turner))
+    loop.open()
+    loop.take_over()
+    caller = threading.Thread(target=loop.turn, args=(0.0,), daemon=True)
+    caller.start()
+    assert is_turning.wait(20)
+    closer = threading.Thread(target=loop.close, kwargs={"timeout": 20}, daemon=True)
+    closer.start()
+    closer.join(0.05)
+    goes_on.set()
+    for thread in (caller, closer):
+        thread.join(20)
+    assert closed_at == [0]
+    assert not loop.turn(0.0)
+
+
+def test_a_forked_child_waits_for_no_thread_of_its_parent() -> None:
+    """What a thread held that is not in the child is held by nobody there: the loop has ended, and says so."""
+    loop = EventLoop(work=lambda now: 0.0, shut_down=lambda: None)
+    loop.open()
+    holds, ends = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with loop._turning, loop.lock:
+            holds.set()
+            ends.wait(20)
+
+    parents = threading.Thread(target=hold, daemon=True)
+    parents.start()
+    assert holds.wait(20)
+    loop.leave_to_parent()
+    answers: list[bool] = []
+    childs = threading.Thread(target=lambda: answers.append(loop.turn(0.0)), daemon=True)
+    childs.start()
+    childs.join(5)
+    in_time = list(answers)
+    ends.set()
+    parents.join(20)
+    assert in_time == [False]
+    assert not loop.lock.locked()
