@@ -179,13 +179,12 @@ class NativeEngine:
 
     def _work(self, now: float) -> float:
         """What is to be done in each turn beside the events; returns seconds until the next one at the latest."""
-        self._has_more = False
         if now >= self._look_at:
             self._look_at = now + LONGEST_WAIT
             self._look_for_silence(now)
         pause = LONGEST_WAIT if self.pace is None else self._resume_throttled(self.pace)
+        self._has_more = False
         if self._pending:
-            self._has_more = False
             self._serve_pending(now)
         return 0.0 if self._has_more else pause
 
@@ -197,17 +196,9 @@ class NativeEngine:
 
     def _serve_pending(self, now: float) -> None:
         while self._pending and self._idle:
+            # Another thread may have taken the last one.
             with contextlib.suppress(IndexError):
-                connection = self._idle.pop()
-                if connection.generation != self.generation:
-                    self._drop(connection)
-                    continue
-                try:
-                    exchange = self._pending.popleft()
-                except IndexError:
-                    self._idle.append(connection)
-                else:
-                    connection.start(exchange, now)
+                self._pass_on(self._idle.pop(), now)
         wanted = min(len(self._pending) - self._connecting, self._max_connections - len(self._connections))
         if wanted <= 0 or now < self._connect_after:
             return
