@@ -101,7 +101,7 @@ class EventLoop:
             self.wake()
 
     def hurry(self) -> None:
-        """Have the loop handle what was added: at once if a thread is in a turn, else in the next one, without a wait."""
+        """Have the loop handle what was added: at once if a thread turns it, else in the next turn, without a wait."""
         if self._turning.acquire(blocking=False):
             self._is_hurried = True
             self._turning.release()
