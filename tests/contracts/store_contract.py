@@ -423,7 +423,7 @@ def begin(
     promised: int | None = None,
     deadline: float | None = None,
     on_conflict: OnConflict = OnConflict.FAIL,
-    minimum_proof: Proof | None = None,
+    minimum_proof: Proof = Proof.MD5,
     metadata: Mapping[str, str] | None = None,
 ) -> Future[Receipt]:
     """Start an upload; the file stays open until ``descriptors`` is closed.
@@ -434,6 +434,6 @@ def begin(
     path.write_bytes(content)
     descriptor = os.open(path, os.O_RDONLY)
     descriptors.callback(os.close, descriptor)
-    options = PutOptions(on_conflict=on_conflict, minimum_proof=minimum_proof or Proof.MD5, metadata=metadata or {})
+    options = PutOptions(on_conflict=on_conflict, minimum_proof=minimum_proof, metadata=metadata or {})
     source = Source(descriptor, len(content) if promised is None else promised)
     return store.put(key, source, options=options, deadline=soon() if deadline is None else deadline)

@@ -61,6 +61,7 @@ class TestS3StoreOnMoto(StoreContract):
             write=write,
             keys=endpoint.keys,
             large_size=LARGE,
+            maximum_key_bytes=1024,
             expected_proof=Proof.CHECKSUM,
             # moto's threads look and then write.
             races=False,
