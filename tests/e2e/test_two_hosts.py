@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -51,6 +51,30 @@ def configure(hosts: TwoHosts, name: str, **settings: object) -> Path:
     path = hosts.mount_of(name).with_name(f"{name}.json")
     path.write_text(json.dumps(config))
     return path
+
+
+@contextmanager
+def held_by_b(hosts: TwoHosts, how: str) -> Iterator[None]:
+    """Another program on the second host has the lock of the spool, or of a share, meanwhile."""
+    script = (
+        "import os, sys, time\n"
+        "from s3_uploader.core.shares import parse\n"
+        "from s3_uploader.spool.extent import Extent\n"
+        "from s3_uploader.spool.lock import acquire\n"
+        "spool = os.open(sys.argv[1], os.O_RDONLY)\n"
+        "lock = acquire(spool, base_dir=sys.argv[1], state_dir=sys.argv[2], wait_seconds=0, clock=time.monotonic,\n"
+        f"               sleep=time.sleep, now=time.time, {how})\n"
+        "print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    holding = hosts.start("b", COMMAND.with_name("python"), "-c", script, hosts.seen / "spool", "/nonexistent")
+    try:
+        assert holding.stdout is not None
+        assert holding.stdout.readline() == "held\n"
+        yield
+    finally:
+        holding.kill()
+        holding.communicate()
 
 
 def archived(hosts: TwoHosts) -> dict[str, str]:
@@ -119,20 +143,7 @@ def test_two_hosts_write_one_ledger(hosts: TwoHosts, older: bool) -> None:
 def test_the_holder_on_another_host_is_named(hosts: TwoHosts) -> None:
     """The second host says at once who has the spool and where; the lock of a killed run is free."""
     config = configure(hosts, "a", state_dir="/var/tmp/does-not-matter")
-    script = (
-        "import os, sys, time\n"
-        "from s3_uploader.spool.lock import acquire\n"
-        "spool = os.open(sys.argv[1], os.O_RDONLY)\n"
-        "lock = acquire(spool, base_dir=sys.argv[1], state_dir=sys.argv[2], wait_seconds=0, clock=time.monotonic,\n"
-        "               sleep=time.sleep, now=time.time, command=['s3-uploader-cli', 'theirs.json'])\n"
-        "print('held', flush=True)\n"
-        "sys.stdin.read()\n"
-    )
-    python = COMMAND.with_name("python")
-    holding = hosts.start("b", python, "-c", script, hosts.seen / "spool", "/nonexistent")
-    try:
-        assert holding.stdout is not None
-        assert holding.stdout.readline() == "held\n"
+    with held_by_b(hosts, "command=['s3-uploader-cli', 'theirs.json']"):
         refused = hosts.run("a", COMMAND, "run", "--verbose", config)
         assert refused.returncode == 0
         assert "Another run has the spool" in refused.stdout
@@ -141,9 +152,6 @@ def test_the_holder_on_another_host_is_named(hosts: TwoHosts) -> None:
         assert hosts.run("a", COMMAND, "run", "--wait-for-lock", "0.5", config).returncode == 75
         status = json.loads(hosts.run("a", COMMAND, "status", "--json", config).stdout)
         assert "host-b" in status["lock_holder"]
-    finally:
-        holding.kill()
-        holding.communicate()
     fill(hosts, "first")
     # The kernel has to tell the file system of the end of the process.
     assert hosts.run("a", COMMAND, "run", "--wait-for-lock", "10", config).returncode == 0
@@ -176,21 +184,7 @@ def test_shares_of_two_hosts_that_meet(hosts: TwoHosts) -> None:
     """What another host ships is left to it, and a share of another division is refused by name."""
     fill(hosts, "first")
     config = configure(hosts, "a", state_dir=f"/var/tmp/{hosts.seen.parent.name}-a")
-    script = (
-        "import os, sys, time\n"
-        "from s3_uploader.core.shares import parse\n"
-        "from s3_uploader.spool.extent import Extent\n"
-        "from s3_uploader.spool.lock import acquire\n"
-        "spool = os.open(sys.argv[1], os.O_RDONLY)\n"
-        "lock = acquire(spool, base_dir=sys.argv[1], state_dir=sys.argv[2], wait_seconds=0, clock=time.monotonic,\n"
-        "               sleep=time.sleep, now=time.time, extent=Extent(share=parse('0/2')))\n"
-        "print('held', flush=True)\n"
-        "sys.stdin.read()\n"
-    )
-    holding = hosts.start("b", COMMAND.with_name("python"), "-c", script, hosts.seen / "spool", "/nonexistent")
-    try:
-        assert holding.stdout is not None
-        assert holding.stdout.readline() == "held\n"
+    with held_by_b(hosts, "extent=Extent(share=parse('0/2'))"):
         refused = hosts.run("a", COMMAND, "run", "--share", "1/3", config)
         assert refused.returncode == 75, refused.stdout
         assert "The share 1/3 of the spool" in refused.stdout
@@ -201,9 +195,6 @@ def test_shares_of_two_hosts_that_meet(hosts: TwoHosts) -> None:
         assert archived(hosts) == {}
         assert hosts.run("a", COMMAND, "run", "--share", "1/2", config).returncode == 0
         assert 0 < len(archived(hosts)) < FILES
-    finally:
-        holding.kill()
-        holding.communicate()
     assert hosts.run("a", COMMAND, "run", "--wait-for-lock", "10", config).returncode == 0
     assert len(archived(hosts)) == FILES
     assert waiting(hosts) == []
