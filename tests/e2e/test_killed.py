@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.e2e.site import ENGINES, Site
+from tests.e2e.site import ENGINES, Site, untraced
 from tests.servers.fault_server import FaultServer
 
 FILES = 3000
@@ -40,7 +40,7 @@ def test_killed_at_any_instant(
     kills = effort(FEW_KILLS[engine], KILLS[engine])
     site.ship_to(fault_server, engine=engine)
     # Nothing of a killed process can be measured, and it would leave its half-written data behind.
-    site.environment = {name: value for name, value in site.environment.items() if not name.startswith("COVERAGE_")}
+    untraced(site)
     made = {str(path.relative_to(site.spool)): path.read_bytes() for path in site.files(FILES, location="bedroom")}
     fault_server.latency_seconds = 0.002
     start_up = duration_of_an_idle_start(site)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.site import Running, Site
+from tests.e2e.site import Running, Site, untraced
 from tests.servers.fault_server import FaultServer
 
 FEW_KILLS, KILLS = 12, 120
@@ -142,7 +142,7 @@ def test_killed_at_any_instant_beside_others(
 ) -> None:
     """Whichever share is killed, and when: nothing is lost or replaced, and the next runs end clean."""
     site.ship_to(fault_server)
-    site.environment = {name: value for name, value in site.environment.items() if not name.startswith("COVERAGE_")}
+    untraced(site)
     made = made_by(site.files(900), site)
     fault_server.latency_seconds = 0.003
     running: list[Running] = []

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.site import COMMAND, Site
+from tests.servers.process import wait_until
 
 
 class Terminal:
@@ -126,9 +127,6 @@ def test_nohup_outlives_its_terminal(site: Site, at_terminal: Callable[..., Term
     assert terminal.process.wait(20) == 143
 
 
-def wait_for(log: Path, text: str, seconds: float = 20.0) -> None:
+def wait_for(log: Path, text: str) -> None:
     """Wait until a text stands in a file."""
-    until = time.monotonic() + seconds
-    while not log.exists() or text not in log.read_text():
-        assert time.monotonic() < until, text
-        time.sleep(0.02)
+    wait_until(lambda: log.exists() and text in log.read_text(), what=text)

@@ -7,49 +7,27 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.site import COMMAND, Running, Site, in_its_directory, settle
+from tests.e2e.config_directory import Directory, put
+from tests.e2e.site import COMMAND, Running, Site
 from tests.servers.fault_server import FaultServer
+from tests.servers.process import wait_until
 
-Destination = dict[str, Any]
 
-
-class Spools:
-    """A directory of configurations, each with a spool of its own that is shipped to a directory."""
-
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self.path = site.place / "conf.d"
-        self.path.mkdir()
-
-    def add(self, name: str, **settings: Any) -> Path:
-        """Add a configuration; returns its spool."""
-        spool, archive = self.site.place / name, self.site.place / f"{name}-archive"
-        spool.mkdir(exist_ok=True)
-        archive.mkdir(exist_ok=True)
-        raw = {"base_dir": str(spool), "layout": "tree", "destination": {"type": "local", "path": str(archive)}}
-        (self.path / f"{name}.json").write_text(json.dumps({**raw, **settings}))
-        return spool
+class Spools(Directory):
+    """A directory of configurations that is watched."""
 
     def put(self, name: str, file: str = "a.dat") -> None:
         """A file that is ready to be shipped."""
-        path = self.site.place / name / file
-        in_its_directory(path, lambda: path.write_bytes(b"a reading\n"))
-        settle(path)
-
-    def archived(self, name: str) -> list[str]:
-        """What was shipped from a spool."""
-        archive = self.site.place / f"{name}-archive"
-        return sorted(str(path.relative_to(archive)) for path in archive.rglob("*") if path.is_file())
+        put(self.site.place / name, file)
 
     def watch(self, *arguments: str) -> Running:
         """Watch all of them."""
-        return self.site.start(command=[str(COMMAND), "watch", str(self.path), "--interval", "0.3", *arguments])
+        return self.start("watch", "--interval", "0.3", *arguments)
 
 
 @pytest.fixture
@@ -77,14 +55,6 @@ def is_there(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def until(holds: Callable[[], object], what: str, seconds: float = 20.0) -> None:
-    """Wait for something."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def test_each_spool_is_watched_whatever_is_wrong_with_others(spools: Spools) -> None:
@@ -163,7 +133,7 @@ def test_a_process_that_does_not_answer_does_not_hold_up_the_end(spools: Spools)
     running.send(signal.SIGTERM)
     assert running.wait(20).code == 143
     assert time.monotonic() - began < 12
-    until(lambda: not is_there(stopped), "it is killed")
+    wait_until(lambda: not is_there(stopped), what="it was killed")
 
 
 def test_no_process_outlives_the_one_above(spools: Spools) -> None:
@@ -174,7 +144,7 @@ def test_no_process_outlives_the_one_above(spools: Spools) -> None:
     running.wait_until(lambda: len(processes_below(running.pid)) == 2, "both are watched")
     pids = list(processes_below(running.pid).values())
     running.kill()
-    until(lambda: not any(map(is_there, pids)), "they have ended")
+    wait_until(lambda: not any(map(is_there, pids)), what="they ended")
 
 
 def test_a_signal_to_all_processes_lets_uploads_end(spools: Spools, fault_server: FaultServer) -> None:
