@@ -174,19 +174,20 @@ def eventually(condition: Callable[[], bool], *, seconds: float = 10.0) -> bool:
     return True
 
 
+def own_threads() -> set[threading.Thread]:
+    """The threads of stores, but for those of stores that an earlier test has left to the garbage collector."""
+    gc.collect()
+    return {thread for thread in threading.enumerate() if thread.name.startswith("s3-")}
+
+
 @contextlib.contextmanager
 def nothing_leaks() -> Iterator[None]:
     """In the end there are no more descriptors and no more threads of a store than in the beginning."""
-
-    def threads() -> int:
-        return sum(thread.name.startswith("s3-") for thread in threading.enumerate())
-
-    gc.collect()
-    descriptors, before = len(os.listdir("/proc/self/fd")), threads()
+    threads = len(own_threads())
+    descriptors = len(os.listdir("/proc/self/fd"))
     yield
 
     def clean() -> bool:
-        gc.collect()
-        return len(os.listdir("/proc/self/fd")) <= descriptors and threads() <= before
+        return len(own_threads()) <= threads and len(os.listdir("/proc/self/fd")) <= descriptors
 
     assert eventually(clean), (descriptors, os.listdir("/proc/self/fd"), threading.enumerate())

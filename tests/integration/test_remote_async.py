@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 import s3_uploader as s3
+from tests.integration.remote_support import connect
+from tests.integration.s3_support import own_threads
 from tests.servers.base import S3Endpoint
 from tests.servers.fault_script import hang
 from tests.servers.fault_server import FaultServer
@@ -29,10 +31,7 @@ def run(endpoint: S3Endpoint, work: Work) -> Any:
     """Do some work with a store on an event loop of its own."""
 
     async def main() -> Any:
-        connection = s3.S3Connection(
-            endpoint.access_key, endpoint.secret_key, endpoint.bucket, endpoint.endpoint_url, region=endpoint.region
-        )
-        store = s3.RemoteStore(connection, multipart_threshold=6 * 2**20, part_size=5 * 2**20, raise_errors=True)
+        store = s3.RemoteStore(connect(endpoint), multipart_threshold=6 * 2**20, part_size=5 * 2**20, raise_errors=True)
         async with s3.AsyncRemoteStore(store) as asynchronous:
             return await work(asynchronous)
 
@@ -124,8 +123,8 @@ def test_progress_on_the_loop(moto_s3: S3Endpoint, tmp_path: Path) -> None:
 
 def test_what_it_is_made_of(fault_server: FaultServer) -> None:
     """A connection will do; a store that returns failures is refused. No thread outlives the block."""
-    endpoint = fault_server.endpoint
-    connection = s3.S3Connection(endpoint.access_key, endpoint.secret_key, endpoint.bucket, endpoint.endpoint_url)
+    threads = own_threads()
+    connection = connect(fault_server.endpoint)
     with pytest.raises(ValueError, match="raise_errors"):
         s3.AsyncRemoteStore(s3.RemoteStore(connection))
 
@@ -134,4 +133,4 @@ def test_what_it_is_made_of(fault_server: FaultServer) -> None:
             await asyncio.gather(*(store.write_bytes(b"x", f"{number}") for number in range(6)))
 
     asyncio.run(main())
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("s3-")]
+    assert own_threads() <= threads

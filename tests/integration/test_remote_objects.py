@@ -16,6 +16,8 @@ import pytest
 from botocore.exceptions import BotoCoreError
 
 import s3_uploader as s3
+from tests.integration.remote_support import connect
+from tests.integration.s3_support import own_threads
 from tests.servers.base import S3Endpoint
 from tests.servers.fault_script import no_proof
 from tests.servers.fault_server import FaultServer
@@ -34,16 +36,9 @@ def endpoint(request: pytest.FixtureRequest) -> S3Endpoint:
 
 def new_store(endpoint: S3Endpoint, *, engine: Any = "auto", **settings: Any) -> s3.RemoteStore:
     """A store that works in parts early."""
-    connection = s3.S3Connection(
-        endpoint.access_key,
-        endpoint.secret_key,
-        endpoint.bucket,
-        endpoint.endpoint_url,
-        region=endpoint.region,
-        ca_file=str(endpoint.ca_bundle) if endpoint.ca_bundle else None,
-        engine=engine,
+    return s3.RemoteStore(
+        connect(endpoint, engine=engine), multipart_threshold=6 * 2**20, part_size=5 * 2**20, **settings
     )
-    return s3.RemoteStore(connection, multipart_threshold=6 * 2**20, part_size=5 * 2**20, **settings)
 
 
 @pytest.fixture(params=["native", "boto3"])
@@ -312,7 +307,8 @@ def test_bytes_are_proven(fault_server: FaultServer) -> None:
 
 def test_a_store_in_a_with_block(fault_server: FaultServer) -> None:
     """A store closes its connection at the end of its block."""
+    threads = own_threads()
     with new_store(fault_server.endpoint) as store:
         store.write_bytes(b"x", "key")
-        assert any(thread.name == "s3-native" for thread in threading.enumerate())
-    assert not any(thread.name == "s3-native" for thread in threading.enumerate())
+        assert [thread.name for thread in own_threads() - threads] == ["s3-native"]
+    assert own_threads() <= threads

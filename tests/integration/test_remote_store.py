@@ -16,6 +16,7 @@ import pytest
 from botocore.exceptions import BotoCoreError, EndpointConnectionError
 
 import s3_uploader as s3
+from tests.integration.remote_support import connect
 from tests.servers.base import S3Endpoint, random_name
 from tests.servers.dialects import OLD
 from tests.servers.fault_script import cut_answer, error, error_after_storing, hang_up, lose_object, wrong_etag
@@ -77,19 +78,6 @@ def example(tmp_path: Path) -> Path:
     path = tmp_path / "example"
     path.write_bytes(hashlib.shake_128(b"example").digest(100_000))
     return path
-
-
-def connect(endpoint: S3Endpoint, **options: Any) -> s3.S3Connection:
-    """A connection to the endpoint's bucket."""
-    return s3.S3Connection(
-        endpoint.access_key,
-        endpoint.secret_key,
-        endpoint.bucket,
-        endpoint.endpoint_url,
-        region=endpoint.region,
-        ca_file=str(endpoint.ca_bundle) if endpoint.ca_bundle else None,
-        **options,
-    )
 
 
 def new_store(endpoint: S3Endpoint, **options: Any) -> s3.RemoteStore:
