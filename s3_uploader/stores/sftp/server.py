@@ -30,7 +30,8 @@ class Server:
         settings = self.settings
         port = "" if settings.port == 22 else f":{settings.port}"
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        return f"{host}{port}/{settings.path.strip('/').removeprefix('./').strip('.')}".rstrip("/")
+        path = settings.path.strip("/").removeprefix("./")
+        return f"{host}{port}/{'' if path == '.' else path}".rstrip("/")
 
     @property
     def silence(self) -> float:
