@@ -1,41 +1,82 @@
-"""A file server as the configuration names it: the ``FileServer`` protocol."""
+"""A file server as the configuration names it: its name in messages, its time limits, and sessions with it."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import ClassVar, Generic, TypeVar
+
+import msgspec
 
 from s3_uploader.core.errors import StoreError
 from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
 from s3_uploader.stores.file_servers.learned import Learned
 
-_Made = TypeVar("_Made", bound=FileSession, covariant=True)
+_Session = TypeVar("_Session", bound=FileSession)
 
 
-class FileServer(Protocol[_Made]):
-    """A server as the configuration names it."""
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How to reach a server, whatever it speaks."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    path: str
+    timeout_seconds: float
+    connect_timeout_seconds: float = 30
+
+    def __repr__(self) -> str:
+        return f"Settings({self.user}@{self.host}:{self.port} {self.path})"
+
+
+class FileServer(ABC, Generic[_Session]):
+    """A server.
+
+    :cvar default_port: the protocol's; a name does without it.
+    :ivar learned: what is known of it, shared by all sessions.
+    """
+
+    default_port: ClassVar[int]
+
+    def __init__(self, settings: Settings, learned: Learned) -> None:
+        self.settings = settings
+        self.learned = learned
 
     @property
     def name(self) -> str:
         """Host and path, as messages and the ledger have them."""
-
-    @property
-    def learned(self) -> Learned:
-        """What is known of it, shared by all sessions."""
+        settings = self.settings
+        port = "" if settings.port == self.default_port else f":{settings.port}"
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        return f"{host}{port}/{self._shown_path()}".rstrip("/")
 
     @property
     def silence(self) -> float:
         """Longest silence of the server, in seconds."""
+        return self.settings.timeout_seconds
 
     @property
     def opening(self) -> float:
         """Longest time until a first session has logged in, in seconds."""
+        return self.settings.connect_timeout_seconds + 2 * self.settings.timeout_seconds
 
-    def new_session(self, remaining: Callable[[], float]) -> _Made:
+    def connect(self, remaining: Callable[[], float]) -> _Session:
+        """A session that has logged in.
+
+        :raises Refused, Lost: if there is none to be had.
+        """
+        session = self.new_session(remaining)
+        session.connect()
+        return session
+
+    @abstractmethod
+    def new_session(self, remaining: Callable[[], float]) -> _Session:
         """A session that is not connected yet."""
 
-    def connect(self, remaining: Callable[[], float]) -> _Made:
-        """A session that has logged in."""
-
+    @abstractmethod
     def login_error(self, error: Refused | Lost) -> StoreError:
         """What a failure to log in means."""
+
+    def _shown_path(self) -> str:
+        return self.settings.path.strip("/")

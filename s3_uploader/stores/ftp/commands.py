@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from s3_uploader.stores.file_servers import server as file_servers
 from s3_uploader.stores.ftp.control import Control, raise_for
 from s3_uploader.stores.ftp.learned import FtpLearned
 from s3_uploader.stores.ftp.replies import (
@@ -23,21 +24,11 @@ from s3_uploader.stores.ftp.replies import (
 )
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(file_servers.Settings, frozen=True, kw_only=True):
     """How to reach a server."""
 
-    host: str
-    port: int
-    user: str
-    password: str
-    path: str
     tls: bool
     ca_file: str | None
-    timeout_seconds: float
-    connect_timeout_seconds: float = 30
-
-    def __repr__(self) -> str:
-        return f"Settings({self.user}@{self.host}:{self.port}{self.path})"
 
 
 class CommandConnection:

@@ -1,4 +1,4 @@
-"""An FTP server as the configuration names it: its name in messages, sessions with it, and the errors of a login."""
+"""An FTP server as the configuration names it: sessions with it, and the errors of a login."""
 
 from __future__ import annotations
 
@@ -6,52 +6,23 @@ from collections.abc import Callable
 
 from s3_uploader.core.errors import StoreError
 from s3_uploader.stores.file_servers import base as file_servers
+from s3_uploader.stores.file_servers.server import FileServer
 from s3_uploader.stores.ftp.errors import login_error
 from s3_uploader.stores.ftp.learned import FtpLearned
 from s3_uploader.stores.ftp.replies import Lost, Refused
 from s3_uploader.stores.ftp.session import Session, Settings
 
 
-class Server:
-    """A server.
+class Server(FileServer[Session]):
+    """A server."""
 
-    :ivar learned: what is known of it, shared by all sessions.
-    """
-
-    def __init__(self, settings: Settings, learned: FtpLearned) -> None:
-        self.settings = settings
-        self.learned = learned
-
-    @property
-    def name(self) -> str:
-        """Host and path, as messages and the ledger have them."""
-        settings = self.settings
-        port = "" if settings.port == 21 else f":{settings.port}"
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        return f"{host}{port}/{settings.path.strip('/')}".rstrip("/")
-
-    @property
-    def silence(self) -> float:
-        """Longest silence of the server, in seconds."""
-        return self.settings.timeout_seconds
-
-    @property
-    def opening(self) -> float:
-        """Longest time until a first session has logged in, in seconds."""
-        return self.settings.connect_timeout_seconds + 2 * self.settings.timeout_seconds
+    default_port = 21
+    settings: Settings
+    learned: FtpLearned
 
     def new_session(self, remaining: Callable[[], float]) -> Session:
         """A session that is not connected yet."""
         return Session(self.settings, remaining=remaining, learned=self.learned)
-
-    def connect(self, remaining: Callable[[], float]) -> Session:
-        """A session that has logged in.
-
-        :raises Refused, Lost: if there is none to be had.
-        """
-        session = self.new_session(remaining)
-        session.connect()
-        return session
 
     def login_error(self, error: file_servers.Refused | Lost) -> StoreError:
         """What a failure to log in means."""

@@ -9,11 +9,11 @@ import socket
 from typing import Any
 
 import asyncssh
-import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import quoted, shown_name
+from s3_uploader.stores.file_servers import server as file_servers
 from s3_uploader.stores.file_servers.base import Lost
 from s3_uploader.stores.sftp.errors import LoginRefused
 from s3_uploader.stores.sftp.known_hosts import PLAIN_ALGORITHMS, Trust, trust, untrusted
@@ -23,27 +23,17 @@ _KEPT_ALIVE = 1000
 """Unanswered words are no end: a server that is silent for too long is found out by the request that waits for it."""
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(file_servers.Settings, frozen=True, kw_only=True):
     """How to reach a server.
 
     :param password: empty for none.
     :param passphrase: of the private key, empty for none.
     """
 
-    host: str
-    port: int
-    user: str
-    password: str
-    path: str
     private_key_file: str | None
     passphrase: str
     known_hosts_file: str | None
     host_key_fingerprints: tuple[str, ...]
-    timeout_seconds: float
-    connect_timeout_seconds: float
-
-    def __repr__(self) -> str:
-        return f"Settings({self.user}@{self.host}:{self.port} {self.path})"
 
 
 class Client(asyncssh.SSHClient):
