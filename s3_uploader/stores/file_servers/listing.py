@@ -14,6 +14,7 @@ from s3_uploader.core.errors import KeyRefused, Scope, StoreError
 from s3_uploader.core.meanings import of_one_file
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.file_servers.base import FileSession, Listed, Lost, Refused
+from s3_uploader.stores.file_servers.server import FileServer
 from s3_uploader.stores.keys import path_segments
 from s3_uploader.stores.listing import CannotList, Entry
 
@@ -34,8 +35,7 @@ class FileInventory:
     Memory is bounded by the largest directory of it, and that by a limit. Each thread that looks has its own
     connection, or takes turns with others where the server wants no further one.
 
-    :param connect: makes a logged-in session.
-    :param login_error: puts a failure to connect into words.
+    :param concurrency: most connections at once.
     """
 
     looks_are_cheap = False
@@ -43,17 +43,9 @@ class FileInventory:
     has_line_breaks = False
     """Whether the protocol can have a name with a line break."""
 
-    def __init__(
-        self,
-        *,
-        connect: Callable[[], FileSession],
-        login_error: Callable[[Refused | Lost], StoreError],
-        name: str,
-        concurrency: int,
-    ) -> None:
-        self._connect = connect
-        self._login_error = login_error
-        self._name = name
+    def __init__(self, server: FileServer[FileSession], *, concurrency: int) -> None:
+        self._server = server
+        self._name = server.name
         # One connection is the listing's, and some servers allow few.
         self._concurrency = max(1, concurrency - 1)
         self._mine = threading.local()
@@ -151,11 +143,11 @@ class FileInventory:
             if self._closed:
                 raise StoreError("The inventory is closed.", code="Closed", scope=Scope.DESTINATION)
             try:
-                session = self._connect()
+                session = self._server.connect(lambda: self._server.silence)
             except (Refused, Lost) as error:
                 session = self._somebody_elses(error)
                 if session is None:
-                    raise self._login_error(error) from None
+                    raise self._server.login_error(error) from None
             self._mine.session = session
             self._sessions.setdefault(session, threading.Lock())
         return session

@@ -12,7 +12,7 @@ from s3_uploader.core.errors import StoreError
 from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
 from s3_uploader.stores.file_servers.learned import Learned
 
-_Session = TypeVar("_Session", bound=FileSession)
+_Made = TypeVar("_Made", bound=FileSession, covariant=True)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +30,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return f"Settings({self.user}@{self.host}:{self.port} {self.path})"
 
 
-class FileServer(ABC, Generic[_Session]):
+class FileServer(ABC, Generic[_Made]):
     """A server.
 
     :cvar default_port: the protocol's; a name does without it.
@@ -61,7 +61,7 @@ class FileServer(ABC, Generic[_Session]):
         """Longest time until a first session has logged in, in seconds."""
         return self.settings.connect_timeout_seconds + 2 * self.settings.timeout_seconds
 
-    def connect(self, remaining: Callable[[], float]) -> _Session:
+    def connect(self, remaining: Callable[[], float]) -> _Made:
         """A session that has logged in.
 
         :raises Refused, Lost: if there is none to be had.
@@ -71,7 +71,7 @@ class FileServer(ABC, Generic[_Session]):
         return session
 
     @abstractmethod
-    def new_session(self, remaining: Callable[[], float]) -> _Session:
+    def new_session(self, remaining: Callable[[], float]) -> _Made:
         """A session that is not connected yet."""
 
     @abstractmethod

@@ -289,12 +289,7 @@ class FileServerStore(ABC, Generic[_Session]):
         """What reads the same directory; it takes no lock, and needs the store neither open nor closed."""
         from s3_uploader.stores.file_servers.listing import FileInventory
 
-        return FileInventory(
-            connect=lambda: self._server.connect(lambda: self._server.silence),
-            login_error=self._server.login_error,
-            name=self._server.name,
-            concurrency=self._max_concurrency,
-        )
+        return FileInventory(self._server, concurrency=self._max_concurrency)
 
     def _tell(self, sentence: str) -> None:
         """Tell a person, once a run for each kind of sentence."""

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from s3_uploader.core.errors import EngineUnavailable, ObjectGone, StoreError
+from s3_uploader.core.errors import EngineUnavailable, StoreError
 from s3_uploader.core.extras import installing
 from s3_uploader.core.model import Finding, Receipt, Severity
 from s3_uploader.stores.base import Memory, PutOptions, Source, ignore
 from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
 from s3_uploader.stores.file_servers.conflict import Site
 from s3_uploader.stores.file_servers.learned import Learned
-from s3_uploader.stores.file_servers.listing import FileInventory
 from s3_uploader.stores.file_servers.password import find_password
 from s3_uploader.stores.file_servers.store import FileServerStore
 from s3_uploader.stores.workers import UploadTask
@@ -32,6 +31,9 @@ except ImportError as missing:
         f"Files cannot be sent by SFTP: the library for it is not installed ({missing}).",
         hint=f"Install it: {installing('sftp')}.",
     ) from None
+
+if TYPE_CHECKING:
+    from s3_uploader.stores.sftp.listing import SftpInventory
 
 
 class SftpStore(FileServerStore[Session]):
@@ -122,6 +124,8 @@ class SftpStore(FileServerStore[Session]):
 
     def inventory(self) -> SftpInventory:
         """What reads the same directory; it takes no lock, and needs the store neither open nor closed."""
+        from s3_uploader.stores.sftp.listing import SftpInventory
+
         server = Server(self._sftp.settings, self._sftp.learned)
         return SftpInventory(server, concurrency=self._max_concurrency)
 
@@ -129,6 +133,8 @@ class SftpStore(FileServerStore[Session]):
         """Nothing is tried before the first file."""
 
     def _look_again(self, session: Session, path: str, receipt: Receipt, *, address: str) -> Receipt:
+        from s3_uploader.stores.sftp.presence import confirm
+
         return confirm(session, path, receipt, address=address)
 
     def _of_the_login(self, session: Session) -> Iterator[Finding]:
@@ -140,26 +146,6 @@ class SftpStore(FileServerStore[Session]):
             yield Finding(Severity.WARNING, name, f"only {free / 2**20:.0f} MiB are free", "Make room there soon.")
 
 
-class SftpInventory(FileInventory):
-    """A directory on an SFTP server; ends its loop when it is closed."""
-
-    has_line_breaks = True
-
-    def __init__(self, server: Server, *, concurrency: int) -> None:
-        super().__init__(
-            connect=lambda: server.connect(lambda: server.silence),
-            login_error=server.login_error,
-            name=server.name,
-            concurrency=concurrency,
-        )
-        self._server = server
-
-    def close(self) -> None:
-        """Hang up."""
-        super().close()
-        self._server.stop()
-
-
 def create_lock_file(session: FileSession, path: str, content: bytes) -> None:
     """Create the lock file, which the server does only if there is none (``SSH_FXF_EXCL``)."""
     try:
@@ -168,30 +154,6 @@ def create_lock_file(session: FileSession, path: str, content: bytes) -> None:
         if session.size(path) is not None:
             raise FileExistsError from None
         raise
-
-
-def confirm(session: Session, path: str, receipt: Receipt, *, address: str) -> Receipt:
-    """Ask for the size, and read the last byte of the file.
-
-    :raises ObjectGone: if it is not there, has another size, or cannot be read.
-    """
-    size = receipt.size if receipt.stored_size is None else receipt.stored_size
-    if session.size(path) != size:
-        raise ObjectGone(f"{address} is not there any more, or has another size.")
-    received = 0
-
-    def count(chunk: bytes) -> None:
-        nonlocal received
-        received += len(chunk)
-
-    if size:
-        try:
-            session.retrieve(path, count, begin=size - 1, most=1)
-        except Refused as refused:
-            raise ObjectGone(f"{address} cannot be read: {refused.text}.") from None
-        if not received:
-            raise ObjectGone(f"{address} is shorter now.")
-    return receipt
 
 
 def create(

@@ -1,0 +1,21 @@
+"""What is on an SFTP server, over a loop of its own."""
+
+from __future__ import annotations
+
+from s3_uploader.stores.file_servers.listing import FileInventory
+from s3_uploader.stores.sftp.server import Server
+
+
+class SftpInventory(FileInventory):
+    """A directory on an SFTP server; ends the server's loop when it is closed."""
+
+    has_line_breaks = True
+
+    def __init__(self, server: Server, *, concurrency: int) -> None:
+        super().__init__(server, concurrency=concurrency)
+        self._sftp = server
+
+    def close(self) -> None:
+        """Hang up."""
+        super().close()
+        self._sftp.stop()
