@@ -245,6 +245,7 @@ class Pipeline:
 
     def _end_workers(self, workers: Workers) -> None:
         """See that no worker is at work any more, after a bounded time."""
+        workers.dismiss_idle()
         if not self._stop.requests:
             workers.stop()
         if self.ending.reason is RunEnd.DESTINATION:

@@ -209,7 +209,10 @@ class Workers:
         return self._plan.layout(self.of)
 
     def dismiss_idle(self) -> None:
-        """Everything is shipped: those that were about to begin are not needed any more."""
+        """Everything is shipped, or the run ends: those that were about to begin are not needed any more.
+
+        They are not told to stop: an order that comes before their task is lost.
+        """
         if not self._begun:
             self._is_over = True
             for worker in self._workers:

@@ -274,6 +274,21 @@ def test_a_stop_is_one_for_all(site: Site, number: int) -> None:
     assert len(site.history()) + len(site.left()) == FILES
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_before_workers_are_ready(site: Site, number: int) -> None:
+    """Workers that are only being started are not waited for when the run is told to stop."""
+    site.server.latency_seconds = SLOW
+    site.settings["drain_seconds"] = 60
+    process = site.start("run", "--quiet")
+    while not workers_of(process.pid):
+        assert process.poll() is None, site.wait(process)
+        time.sleep(0.001)
+    process.send_signal(number)
+    code, errors = site.wait(process, seconds=40)
+    assert (code, errors) == (128 + number, "")
+    site.check_nothing_lost()
+
+
 def test_failures_are_counted_in_one_report(site: Site) -> None:
     """Files that fail with any process are failing files of the run, and make its exit code."""
     site.server.latency_seconds = SLOW
