@@ -6,7 +6,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterable
 
-from s3_uploader.core.ends import RunEnd as RunEnd
+from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.model import OTHER_LOCATIONS, Candidate, Left, Receipt, RunReport, Waiting
 
 _MOST_LOCATIONS = 500

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from s3_uploader.core.counters import RunEnd
+from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.meanings import meaning_of, of_one_file
 from s3_uploader.core.model import Cause, Left, Problem
 from s3_uploader.core.origins import Origin, recalled

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from s3_uploader.config.schema import Config
-from s3_uploader.core.counters import RunCounters, RunEnd, overdue
+from s3_uploader.core.counters import RunCounters, overdue
+from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import LockHeld, StateError, UploaderError
 from s3_uploader.core.events import Emit, Notice, StrangersFound
 from s3_uploader.core.model import Candidate, Cause, Left, Problem, RunReport, Strangers

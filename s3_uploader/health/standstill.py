@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import takewhile
 
-from s3_uploader.core.counters import RunEnd
+from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import SpoolError, StateError, UploaderError
 from s3_uploader.core.meanings import meaning_of
 from s3_uploader.core.model import Cause, Problem, Severity

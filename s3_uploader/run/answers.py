@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from s3_uploader.core.control import Clock, StopRequest
-from s3_uploader.core.counters import RunEnd
+from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import ConflictError, Scope, SourceChanged, StoreError, UploadCancelled
 from s3_uploader.core.model import Left, Receipt
 from s3_uploader.run import second_copy

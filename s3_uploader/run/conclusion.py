@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from s3_uploader.core.control import Clock
-from s3_uploader.core.counters import RunCounters, RunEnd
+from s3_uploader.core.counters import RunCounters
+from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.events import Emit, Notice, RunFinished
 from s3_uploader.core.model import Problem, RunReport, Strangers

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from s3_uploader.core.control import Clock, StopRequest
-from s3_uploader.core.counters import RunCounters, RunEnd
+from s3_uploader.core.counters import RunCounters
+from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import StateError, StoreError
 from s3_uploader.core.events import Emit, Notice
 from s3_uploader.core.model import RunReport

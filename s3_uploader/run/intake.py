@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from s3_uploader.core.control import Clock
-from s3_uploader.core.counters import RunEnd
 from s3_uploader.core.descriptors import OUT_OF_DESCRIPTORS
+from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import DestinationBusy, StoreError
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.core.text import is_plain

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from s3_uploader.core.control import Clock, ScanTrigger, StopRequest
-from s3_uploader.core.counters import RunEnd
+from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.events import Emit, UploadStarted
 from s3_uploader.core.model import Left, RunReport

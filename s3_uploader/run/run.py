@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from s3_uploader.config.schema import Config
 from s3_uploader.config.share import share_of
 from s3_uploader.core.control import Clock, StopRequest
-from s3_uploader.core.counters import RunCounters, RunEnd
+from s3_uploader.core.counters import RunCounters
+from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import LockHeld, SpoolError, StateError, UploaderError
 from s3_uploader.core.events import (
     Emit,

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 from s3_uploader.core.control import StopRequest
-from s3_uploader.core.counters import RunEnd
+from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import StateError, StoreError
 from s3_uploader.core.events import Event, Notice
 from s3_uploader.ledger import Ledger

@@ -50,7 +50,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     :param counters: :class:`~s3_uploader.core.counters.RunCounters`.
     :param failures: uploads that failed, by kind.
     :param sightings: what was seen of files whose writers may be elsewhere, and ``unseen`` what is to be said of that.
-    :param ended_by: the name of the :class:`~s3_uploader.core.counters.RunEnd`, with the ``error`` that made it and
+    :param ended_by: the name of the :class:`~s3_uploader.core.ends.RunEnd`, with the ``error`` that made it and
         what that comes from (``origin``).
     """
 

@@ -21,7 +21,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from s3_uploader.core.counters import RunCounters, RunEnd
+from s3_uploader.core.counters import RunCounters
+from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import Scope, StateError, StoreError
 from s3_uploader.core.events import Emit, Event, Notice, Uploaded
 from s3_uploader.core.origins import Origin, recalled

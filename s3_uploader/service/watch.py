@@ -17,7 +17,7 @@ from collections.abc import Callable
 from s3_uploader.config.destinations import S3Destination
 from s3_uploader.config.schema import Config
 from s3_uploader.core.control import Clock, ScanTrigger, StopRequest
-from s3_uploader.core.counters import RunEnd
+from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import ConfigError, UploaderError
 from s3_uploader.core.events import Emit, Event, LocalTrouble, Measure, Notice, RunFinished, UploadFailed, fan_out
 from s3_uploader.core.model import Left, RunReport

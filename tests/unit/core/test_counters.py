@@ -6,7 +6,8 @@ import signal
 
 import pytest
 
-from s3_uploader.core.counters import RunCounters, RunEnd, exit_code
+from s3_uploader.core.counters import RunCounters, exit_code
+from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.model import OTHER_LOCATIONS, Left, Proof, Receipt, Waiting
 from tests.fakes import NOW, candidate
 

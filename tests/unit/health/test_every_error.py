@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import s3_uploader
-from s3_uploader.core.counters import RunEnd
+from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.model import Cause, Problem, Severity
 from s3_uploader.core.origins import of_every_file

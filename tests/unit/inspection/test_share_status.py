@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.core.counters import RunEnd
+from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.model import Cause, Problem, Severity
 from s3_uploader.core.shares import Share, parse
 from s3_uploader.health.observations import FullDisk, Observations
