@@ -42,6 +42,11 @@ _PROGRAM = (
     "main(int(sys.argv[1]), int(sys.argv[2]))"
 )
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_OF_ONE_PROCESS = (
+    "No worker process is started: the spool lies on a file system in user space, where the lock ends with the process "
+    "that took it, and if that were killed another run would begin beside its workers. The run goes on with one "
+    "process; set processes to 1."
+)
 _START_SECONDS = 30.0
 _LAST_SECONDS = 5.0
 _WAIT_SECONDS = 0.2
@@ -143,12 +148,12 @@ class Workers:
     """The workers of a run. Belongs to the thread that leads it; only :meth:`stop` may be called from elsewhere.
 
     :param plan: when to start how many.
-    :param locks: descriptors of the run's locks.
+    :param locks: descriptors of the run's locks; ``None`` if workers cannot have these together with their leader.
     :param emit: told what workers do.
     :ivar wake: ends the leader's waiting; whoever leads puts something here.
     """
 
-    def __init__(self, plan: Plan, *, locks: Sequence[int], emit: Emit, counters: RunCounters) -> None:
+    def __init__(self, plan: Plan, *, locks: Sequence[int] | None, emit: Emit, counters: RunCounters) -> None:
         self._plan = plan
         self.of = 1
         self._locks = locks
@@ -185,6 +190,9 @@ class Workers:
     def _start(self) -> None:
         of = self.of = self._plan.want()
         if of <= 1:
+            return
+        if self._locks is None:
+            self._give_up(_OF_ONE_PROCESS)
             return
         self._start_until = time.monotonic() + _START_SECONDS
         try:

@@ -70,8 +70,11 @@ class Lock:
         """Descriptor of the spool's lock file, -1 without one."""
         return self._locks.lock_file
 
-    def descriptors(self) -> list[int]:
-        """What is locked; a process that inherits these has the lock together with this one."""
+    def descriptors(self) -> list[int] | None:
+        """What is locked; a process that inherits these has the lock together with this one.
+
+        ``None`` where the lock belongs to this process, and ends with it whoever else has them open.
+        """
         return self._locks.descriptors()
 
     def confirm(self) -> None:
@@ -124,8 +127,10 @@ class _Locks:
         """See :attr:`Lock.lock_file`."""
         return self._file
 
-    def descriptors(self) -> list[int]:
+    def descriptors(self) -> list[int] | None:
         """See :meth:`Lock.descriptors`."""
+        if self._file >= 0 and self._by_process:
+            return None
         return [each for each in (self._directory, self._file, self._state) if each >= 0]
 
     def take(self) -> Blocked | None:

@@ -436,6 +436,18 @@ def test_a_file_that_cannot_be_made(spool: int, state: str, monkeypatch: pytest.
     assert "uploaders on other hosts are not kept out" in said[0]
 
 
+def test_what_a_worker_may_inherit(spool: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock is held as long as any process has its descriptors open, but for FUSE, where it is the process's."""
+    with take(spool, state) as lock:
+        inherited = lock.descriptors()
+        assert inherited is not None
+        assert lock.lock_file in inherited
+    monkeypatch.setattr(lock_module, "file_system_at", lambda descriptor: "fuse.sshfs")
+    with take(spool, state) as lock:
+        assert lock.lock_file >= 0
+        assert lock.descriptors() is None
+
+
 def test_a_name_that_is_in_a_stale_cache_is_waited_for(spool: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that another host has just removed is still in the cache of this one for a moment."""
     real, answers = lock_file.open_lock_file, [errno.ENOENT, errno.ESTALE]
