@@ -129,9 +129,7 @@ class _Locks:
 
     def descriptors(self) -> list[int] | None:
         """See :meth:`Lock.descriptors`."""
-        if self._file >= 0 and self._by_process:
-            return None
-        return [each for each in (self._directory, self._file, self._state) if each >= 0]
+        return None if self._by_process else [each for each in (self._directory, self._file, self._state) if each >= 0]
 
     def take(self) -> Blocked | None:
         """Take all of them, or none: then it is said who has the spool.
@@ -226,11 +224,13 @@ class _Locks:
 
         if self._extent.claims:
             return None  # There is nothing to keep apart, as long as all of them claim.
-        self._state, is_locked = try_state_lock(self._state_dir, self._extent, base_dir=self._base_dir)
+        self._state, is_locked, self._by_process = try_state_lock(
+            self._state_dir, self._extent, base_dir=self._base_dir
+        )
         if is_locked:
             return None
         pids = holders.pids_in_kernel_table(self._state)
-        other = self._extent.in_the_way(self._state, by_process=False)
+        other = self._extent.in_the_way(self._state, by_process=self._by_process)
         return _blocked(holders.identify(pids, note_about(pids, self._state_dir)), other=other)
 
     def notices(self, *, now: float) -> list[str]:

@@ -6,14 +6,16 @@ import errno
 import os
 
 from s3_uploader.core.errors import StateError
+from s3_uploader.core.procfs import file_system_at
+from s3_uploader.core.range_lock import belongs_to_process
 from s3_uploader.core.text import shown_name
 from s3_uploader.spool.extent import Extent
 from s3_uploader.spool.flock import try_flock
 from s3_uploader.spool.holder import LOCK_FILE_NAME
 
 
-def try_state_lock(state_dir: str, extent: Extent, *, base_dir: str) -> tuple[int, bool]:
-    """A descriptor of the lock file, and whether it is locked or somebody else has it.
+def try_state_lock(state_dir: str, extent: Extent, *, base_dir: str) -> tuple[int, bool, bool]:
+    """A descriptor of the lock file, whether it is locked or somebody else has it, and whether it is a process's lock.
 
     Shares have ``flock(2)`` together, and each its range; where there are no ranges, one after the other has it.
 
@@ -21,6 +23,7 @@ def try_state_lock(state_dir: str, extent: Extent, *, base_dir: str) -> tuple[in
     """
     path = os.path.join(state_dir, LOCK_FILE_NAME)
     descriptor = _open(path)
+    by_process = belongs_to_process(file_system_at(descriptor))
     try:
         locked = try_flock(descriptor, shared=extent.share is not None)
         if locked is None:
@@ -29,12 +32,12 @@ def try_state_lock(state_dir: str, extent: Extent, *, base_dir: str) -> tuple[in
                 hint="Put the state directory (state_dir) on a local file system.",
             )
         if locked and extent.share is not None:
-            in_range = extent.try_lock(descriptor, by_process=False)
+            in_range = extent.try_lock(descriptor, by_process=by_process)
             locked = try_flock(descriptor) is True if in_range is None else in_range
     except BaseException:
         os.close(descriptor)
         raise
-    return descriptor, locked
+    return descriptor, locked, by_process
 
 
 def _open(path: str) -> int:

@@ -11,7 +11,7 @@ import pytest
 
 from s3_uploader.core.errors import LockHeld
 from s3_uploader.core.shares import parse
-from s3_uploader.spool import lock_file
+from s3_uploader.spool import lock_file, state_lock
 from s3_uploader.spool.extent import Extent
 from s3_uploader.spool.holder import holder_of
 from s3_uploader.spool.lock import Lock, acquire
@@ -161,6 +161,24 @@ def test_a_lock_in_the_state_directory(place: Place, monkeypatch: pytest.MonkeyP
         assert place.refuses("1/3").is_refusal
     with place.take():
         place.refuses("1/2")
+
+
+def test_a_state_directory_on_fuse(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There a share's lock is its process's, so that a killed run leaves none, and no worker may rely on it."""
+    monkeypatch.setattr(os, "access", lambda *arguments, **options: False)
+    with place.take("0/2") as lock:
+        assert _kinds_of_locks(place.state / "lock") == {"FLOCK", "OFDLCK"}
+        assert lock.descriptors()
+    monkeypatch.setattr(state_lock, "file_system_at", lambda descriptor: "fuse.ceph")
+    with place.take("0/2") as lock:
+        assert _kinds_of_locks(place.state / "lock") == {"FLOCK", "POSIX"}
+        assert lock.descriptors() is None
+
+
+def _kinds_of_locks(path: Path) -> set[str]:
+    """What kinds of locks there are on a file, as the kernel calls them."""
+    lines = Path("/proc/locks").read_text().splitlines()
+    return {line.split()[1] for line in lines if line.split()[5].endswith(f":{path.stat().st_ino}")}
 
 
 def test_who_ships_which_share(place: Place) -> None:
