@@ -17,6 +17,7 @@ import msgspec
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.columns import SHIPPED_COLUMNS, int64, restored, shipped_row, stored
+from s3_uploader.ledger.connection import COMPANIONS, uri
 from s3_uploader.ledger.journal import Journal, alone, journal_of, look_anew
 from s3_uploader.ledger.pages import pages
 from s3_uploader.ledger.read_only import ReadOnlyDatabase
@@ -74,13 +75,12 @@ class _Source:
         """Whether nobody writes to it."""
         if self.journal is not Journal.WAL:
             return self.is_unchanging
-        return not any(os.path.exists(self.path + ending) for ending in ("-wal", "-shm", "-journal"))
+        return not any(os.path.exists(self.path + companion) for companion in COMPANIONS)
 
     @property
     def address(self) -> str:
         """Where SQLite finds it. Without a WAL nobody is writing, and it must not create one merely to read."""
-        quoted = os.path.abspath(self.path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-        return f"file:{quoted}?mode=ro{'&immutable=1' * self.is_quiet}"
+        return uri(self.path, f"mode=ro{'&immutable=1' * self.is_quiet}")
 
 
 class Snapshot:
