@@ -58,10 +58,6 @@ class Share(msgspec.Struct, frozen=True, order=True):
         """Whether the file belongs to it whose producer calls it ``path``, relative to the spool."""
         return self.owns_hash(zlib.crc32(os.fsencode(path)))
 
-    def overlaps(self, first: int, length: int) -> bool:
-        """Whether any of these hashes is its own."""
-        return first < self.first + self.length and self.first < first + length
-
     def select(self, directory: Sequence[str], names: Iterable[str]) -> list[bool]:
         """For each name of a directory whether it belongs to the share."""
         start = zlib.crc32(os.fsencode("".join(f"{name}/" for name in directory)))

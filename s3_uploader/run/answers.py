@@ -147,10 +147,7 @@ class Answers:
         if error.may_pass:
             self._window.struggled()
         self._settlement.directories.settle(upload.file.candidate.directory, removed=False)
-        self._settlement.failures.record(
-            upload,
-            error,
-        )
+        self._settlement.failures.record(upload, error)
         upload.file.close()
 
     def _blame_destination(self) -> None:

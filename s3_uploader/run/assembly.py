@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 ENDPOINT_MEMORY = "endpoint:"
 """What a store learned of its endpoint stands in the ledger under names that begin so."""
+SIGHTINGS = "sightings"
+"""Under which name the ledger keeps what runs have seen of files whose writers may be elsewhere."""
 _COMPRESSION_DEFAULTS = {"gzip": (".gz", 6), "zstd": (".zst", 3)}
 
 
@@ -110,9 +112,7 @@ def _s3(
     def make() -> Store:
         from s3_uploader.stores.s3 import store as s3
 
-        settings = msgspec.structs.asdict(bucket)
-        for name in ("on_conflict", "minimum_proof"):
-            del settings[name]
+        settings = _settings(bucket)
         if bytes_in_flight is not None:
             settings["bytes_in_flight"] = bytes_in_flight
         # Rights may be limited to the prefix: the probe of `check` goes there too.
@@ -295,10 +295,6 @@ def failure_policy(config: Config) -> FailurePolicy:
 def move_directory(policy: MoveTo) -> str:
     """The directory of a ``move_to``, absolute; a relative one is taken from where the program was started."""
     return os.path.abspath(policy.move_to)
-
-
-SIGHTINGS = "sightings"
-"""Under which name the ledger keeps what runs have seen of files whose writers may be elsewhere."""
 
 
 def build_inventory(config: Config, *, notice: Callable[[str, str], None]) -> Inventory:

@@ -105,11 +105,11 @@ class Failures:
         It does not where the error says nothing about the file, because it is uploaded already, or this machine or
         program is what failed.
         """
+        from s3_uploader.core.meanings import meaning_of
+
         candidate = upload.file.candidate
         row = self._failing_row(upload, error)
         disposition = "kept"
-        from s3_uploader.core.meanings import meaning_of
-
         if meaning_of(error.origin).blames_file:
             disposition = self._dispose(upload, row.attempts, is_conflict=isinstance(error, ConflictError))
         if disposition == "kept":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from s3_uploader.config.schema import Config
 from s3_uploader.config.share import share_of
@@ -11,10 +10,7 @@ from s3_uploader.core.control import Clock, StopRequest
 from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import LockHeld, SpoolError, StateError, UploaderError
-from s3_uploader.core.events import (
-    Emit,
-    Notice,
-)
+from s3_uploader.core.events import Emit, Notice
 from s3_uploader.core.model import Problem, RunReport
 from s3_uploader.health import notices
 from s3_uploader.ledger import create_state_directory
@@ -24,9 +20,6 @@ from s3_uploader.run.place import Place, open_place, verify_mounts
 from s3_uploader.spool.extent import Extent
 from s3_uploader.spool.lock import Lock, acquire
 from s3_uploader.spool.removable import refuse_read_only
-
-if TYPE_CHECKING:
-    pass
 
 _LONG_HELD_SECONDS = 60.0
 """Seconds for which a lock may be held before anybody wonders; when it is too long is found out then."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -144,7 +143,3 @@ def _confirmed(task: Task, root: SpoolRoot) -> Callable[[], None]:
             raise StateError("The lock file was removed or replaced while the run was at work.")
 
     return confirm
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
