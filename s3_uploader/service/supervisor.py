@@ -69,6 +69,7 @@ class Supervisor:
         self._status = status
         self._clock = clock
         self._children: dict[str, Child] = {}
+        self._wanted: frozenset[str] = frozenset()
         self._selector = selectors.DefaultSelector()
         self._wakeup, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._wakeup, selectors.EVENT_READ)
@@ -118,12 +119,13 @@ class Supervisor:
 
     def _follow(self, files: Iterable[str]) -> None:
         wanted = list(files)
+        self._wanted = frozenset(wanted)
         for path in wanted:
             child = self._children.setdefault(path, Child(path=path))
-            if child.state in (State.UNUSABLE, State.GONE):
+            if child.state is State.UNUSABLE:
                 child.state, child.due_at = State.PAUSED, 0.0
         for path, child in self._children.items():
-            if path not in wanted:
+            if path not in self._wanted:
                 self._leave(child)
 
     def _reloaded(self) -> None:
@@ -156,7 +158,10 @@ class Supervisor:
             self._watch_over(child, now)
             return
         if child.state is State.GONE:
-            self._children.pop(child.path, None)
+            if child.path in self._wanted:  # its file came back while the process was ending
+                self._start(child, now)
+            else:
+                self._children.pop(child.path, None)
         elif child.state is State.UNUSABLE:
             if identity_of(child.path) not in (child.changed, (0, 0)):
                 self._start(child, now)
@@ -221,7 +226,7 @@ class Supervisor:
                 os.close(descriptor)
             self._say("error", f"{shown_name(child.name)}: no process can be started: {error.strerror}.")
             child.failures += 1
-            child.due_at = now + _LONGEST_PAUSE
+            child.state, child.due_at = State.PAUSED, now + _LONGEST_PAUSE
             return
         if not pid:
             os.close(report)

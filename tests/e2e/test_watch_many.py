@@ -103,6 +103,28 @@ def test_configurations_come_are_mended_and_go(spools: Spools) -> None:
     assert running.wait(10).code == 130
 
 
+def test_a_configuration_that_is_back_is_watched_again(spools: Spools) -> None:
+    """One whose file is back before its process has stopped is watched by a new process when that is gone."""
+    for name in ("attic", "cellar"):
+        spools.add(name)
+    running = spools.watch()
+    running.wait_until(lambda: {"attic.json", "cellar.json"} == set(processes_below(running.pid)), "both")
+    old = processes_below(running.pid)["cellar.json"]
+    os.kill(old, signal.SIGSTOP)
+    (spools.path / "cellar.json").unlink()
+    running.send(signal.SIGHUP)
+    running.wait_until(lambda: "cellar.json is gone" in running.stderr, "the old one is to stop")
+    spools.add("cellar")
+    running.send(signal.SIGHUP)
+    running.wait_until(lambda: running.stderr.count("All configurations are read anew.") == 2, "the second look")
+    os.kill(old, signal.SIGCONT)
+    spools.put("cellar")
+    running.wait_until(lambda: spools.archived("cellar"), "a new process")
+    running.wait_until(lambda: processes_below(running.pid).get("cellar.json") not in (None, old), "the new process")
+    running.send(signal.SIGTERM)
+    assert running.wait(10).code == 143
+
+
 def test_a_process_that_dies_is_started_anew(spools: Spools) -> None:
     """A crash costs one spool a second, and the others nothing."""
     for name in ("attic", "kitchen"):
