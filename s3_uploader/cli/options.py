@@ -12,6 +12,8 @@ from s3_uploader.cli.exit_codes import Form
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from s3_uploader.monitoring.log import Verbosity
+
 
 def configurations(incomplete: str) -> list[CompletionItem]:
     """What stands for every configuration here, until the shell looks for them."""
@@ -68,6 +70,20 @@ shared = click.option(
 )
 """The option that says which share of the files a run ships."""
 
+since_option = click.option(
+    "--since", metavar="TIME", help="At or after: yesterday, monday, 2026-11-20, 2026-11-20T15:04, or 2h, 3d ago."
+)
+until_option = click.option("--until", metavar="TIME", help="Before that time.")
+match_option = click.option("--match", metavar="GLOB", help="Only paths or keys that match, e.g. 'bedroom/*'.")
+location_option = click.option("--location", metavar="NAME", help="Only this location.")
+
+simulating = click.option(
+    "--simulate-failures",
+    type=click.FloatRange(0, 1),
+    metavar="RATE",
+    help="Rehearsal: make this share of the uploads (0 to 1) fail, with every kind of error there is.",
+)
+
 
 def configured(command: Callable[..., int]) -> Callable[..., int]:
     """The argument CONFIG_FILE, and the option that says what comes over the file."""
@@ -84,3 +100,12 @@ def several_configured(command: Callable[..., int]) -> Callable[..., int]:
 def form_of(as_json: bool) -> Form:
     """In which form a command that has ``--json`` tells of an error."""
     return Form.JSON if as_json else Form.TEXT
+
+
+def verbosity_of(*, verbose: bool, quiet: bool) -> Verbosity:
+    """What ``--verbose`` and ``--quiet`` ask for."""
+    from s3_uploader.monitoring.log import Verbosity
+
+    if verbose and quiet:
+        raise click.UsageError("--verbose and --quiet contradict each other.")
+    return Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL

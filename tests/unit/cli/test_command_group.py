@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import subprocess
 import sys
@@ -32,8 +33,8 @@ def help_of(name: str, columns: int) -> str:
 
 
 def test_every_command_has_a_name_that_is_no_file() -> None:
-    """No command is taken for a configuration file, and none is announced that there is not."""
-    assert set(COMMANDS) == set(commands._MODULES)
+    """No command is taken for a configuration file, none is announced that there is not, and each has a module."""
+    assert sorted(COMMANDS) == [module.name for module in pkgutil.iter_modules(commands.__path__)]
     context = click.Context(group)
     assert group.list_commands(context) == sorted(COMMANDS)
     assert [name for name in COMMANDS if group.get_command(context, name) is not command(name)] == []
@@ -44,8 +45,8 @@ def test_a_command_does_not_pay_for_the_others() -> None:
     """What is called every minute loads the options of no other command."""
     script = "import sys; from s3_uploader.cli.commands import command; command('run'); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    loaded = {name for name in done.stdout.split() if name.startswith("s3_uploader.cli.") and "_commands" in name}
-    assert loaded == {"s3_uploader.cli.running_commands"}
+    loaded = {name for name in done.stdout.split() if name.startswith("s3_uploader.cli.commands.")}
+    assert loaded == {"s3_uploader.cli.commands.run"}
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

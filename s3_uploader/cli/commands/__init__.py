@@ -1,4 +1,7 @@
-"""The command line as click sees it. Each command, and all that it needs, is imported when it is called."""
+"""The command line as click sees it: a module for each command, named like it.
+
+Each is imported when it is called: a run, which a timer starts every minute, does not pay for the others' options.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,6 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 
-_MODULES = {
-    **dict.fromkeys(("run", "watch"), "running_commands"),
-    **dict.fromkeys(("check", "status", "schema", "demo"), "looking_commands"),
-    **dict.fromkeys(("history", "report", "audit"), "ledger_commands"),
-    **dict.fromkeys(("init", "units", "completion"), "deployment_commands"),
-    "forget": "failing_commands",
-}
-"""Where each command is. A run, which a timer starts every minute, does not pay for the options of the others."""
-
-
 class _RunByDefault(click.Group):
     """A group whose first argument, if it names no command, is the configuration file of ``run``."""
 
@@ -36,7 +29,7 @@ class _RunByDefault(click.Group):
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return command(cmd_name) if cmd_name in _MODULES else None
+        return command(cmd_name) if cmd_name in COMMANDS else None
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own = {"--help", "-h", "--version"}
@@ -62,8 +55,8 @@ class _RunByDefault(click.Group):
 
 
 def command(name: str) -> click.Command:
-    """The command of that name, from the module that has it."""
-    found = getattr(importlib.import_module(f"s3_uploader.cli.{_MODULES[name]}"), name)
+    """The command of that name, from its module."""
+    found = getattr(importlib.import_module(f"{__name__}.{name}"), name)
     assert isinstance(found, click.Command)
     return found
 

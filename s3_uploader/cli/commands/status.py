@@ -1,4 +1,4 @@
-"""The commands that look at spool and destination, as click sees them: ``check``, ``status``, ``schema``, ``demo``."""
+"""The command ``status`` as click sees it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,6 @@ import click
 
 from s3_uploader.cli.exit_codes import guarded
 from s3_uploader.cli.options import configured, form_of
-
-
-@click.command(short_help="Prove that spool and destination can do what is needed.")
-@configured
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def check(config_file: str, as_json: bool) -> int:
-    """Prove, before the first delete, that spool and destination can do what is needed.
-
-    Stores a small object of its own at the destination and removes it again.
-
-    \b
-    Example:
-      s3-uploader-cli check /etc/s3-uploader/config.json
-    """
-    from s3_uploader.cli.check import check as work
-    from s3_uploader.cli.directory import each
-
-    return each(config_file, lambda path: work(path, as_json=as_json), headings=not as_json, form=form_of(as_json))
 
 
 @click.command(short_help="Whether it is stuck: since when, why, and what comes next.")
@@ -70,33 +52,3 @@ def status(config_file: str, as_json: bool, as_plugin: bool, exit_code: bool, de
         headings=not as_json,
         form=form_of(as_json),
     )
-
-
-@click.command()
-def schema() -> int:
-    """The JSON Schema of the configuration file.
-
-    \b
-    Example, for an editor that knows schemas:
-      s3-uploader-cli schema > s3-uploader.schema.json
-    """
-    import msgspec
-
-    from s3_uploader import config
-
-    print(msgspec.json.format(msgspec.json.encode(config.json_schema()), indent=2).decode())
-    return 0
-
-
-@click.command(short_help="Show the main job, with a server of its own.")
-@click.option("--keep", is_flag=True, help="Do not remove the demo's directory at the end.")
-def demo(keep: bool) -> int:
-    """Show the main job: a spool, an S3 server inside this process, and a run. Needs no account.
-
-    \b
-    Example:
-      s3-uploader-cli demo --keep
-    """
-    from s3_uploader.cli.demo import demo as work
-
-    return guarded(lambda: work(keep=keep))

@@ -1,4 +1,4 @@
-"""The command about files that fail, as click sees it: ``forget``."""
+"""The command ``forget`` as click sees it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,27 @@
+"""The command ``completion`` as click sees it."""
+
+from __future__ import annotations
+
+import click
+
+from s3_uploader.cli.exit_codes import guarded
+
+
+@click.command(short_help="Print what lets a shell complete commands and files.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> int:
+    """Print what teaches a shell to complete commands, options and configuration files.
+
+    \b
+    Examples:
+      eval "$(s3-uploader-cli completion bash)"     in ~/.bashrc
+      eval "$(s3-uploader-cli completion zsh)"      in ~/.zshrc, after compinit
+      s3-uploader-cli completion fish | source      in ~/.config/fish/config.fish
+    """
+    from s3_uploader.cli.completion import script
+
+    def work() -> int:
+        print(script(shell), end="")
+        return 0
+
+    return guarded(work)

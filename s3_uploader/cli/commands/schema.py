@@ -1,0 +1,21 @@
+"""The command ``schema`` as click sees it."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+def schema() -> int:
+    """The JSON Schema of the configuration file.
+
+    \b
+    Example, for an editor that knows schemas:
+      s3-uploader-cli schema > s3-uploader.schema.json
+    """
+    import msgspec
+
+    from s3_uploader import config
+
+    print(msgspec.json.format(msgspec.json.encode(config.json_schema()), indent=2).decode())
+    return 0
