@@ -46,7 +46,7 @@ def load(config_file: str) -> config.Config:
         if os.path.isdir(config_file):
             raise UsageProblem(
                 f"{config_file} is a directory, and this command takes one configuration file.",
-                hint="A directory of them is taken by every command but watch, forget and init.",
+                hint="A directory of them is taken by every command but forget and init.",
             ) from None
         nearest = nearest_command(config_file)
         if nearest:

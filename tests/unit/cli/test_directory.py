@@ -14,6 +14,7 @@ import pytest
 from s3_uploader.cli import run as running
 from s3_uploader.cli.directory import AT_ONCE, Named, each, files_in, run_all
 from s3_uploader.cli.settings import load
+from s3_uploader.core.errors import UsageProblem
 
 MANY = 3 * AT_ONCE
 
@@ -130,3 +131,10 @@ def test_each_run_at_the_same_time_has_descriptors(
     monkeypatch.setattr(resource, "setrlimit", lambda which, both: limits.append(both))
     running.raise_descriptor_limit(runs=runs)
     assert limits == [(soft, hard)]
+
+
+def test_a_command_that_takes_one_file_says_which_take_a_directory(tmp_path: Path) -> None:
+    """Whoever gives a directory to `forget` learns that `watch` takes one."""
+    with pytest.raises(UsageProblem) as caught:
+        load(str(tmp_path))
+    assert caught.value.hint == "A directory of them is taken by every command but forget and init."
