@@ -43,6 +43,10 @@ class CannotList(StoreError):
     """The destination gives no listing, but may answer for one key at a time."""
 
 
+class LookDenied(StoreError):
+    """These credentials may not look at a key, and are told the same of a key that is not there."""
+
+
 class Inventory(Protocol):
     """Reads a destination. One thread calls the methods, but :meth:`look`, which any thread may call.
 
@@ -79,6 +83,7 @@ class Inventory(Protocol):
         """What is under a key, ``None`` if there is nothing.
 
         :param content: with everything that tells what its content is, even if it has to be read for that.
+        :raises LookDenied: if that leaves open whether there is anything.
         """
 
     def address(self, key: str) -> str:

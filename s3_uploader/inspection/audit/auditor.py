@@ -13,9 +13,8 @@ from s3_uploader.inspection.audit.discrepancies import Discrepancy, Judgement, K
 from s3_uploader.inspection.audit.merging import Unordered, Wanted, common_directory, pairs, sorted_on_disk
 from s3_uploader.ledger import ShippedRow
 from s3_uploader.ledger.snapshot import Bounds
-from s3_uploader.stores.listing import CannotList, Entry, Inventory
+from s3_uploader.stores.listing import CannotList, Entry, Inventory, LookDenied
 
-_DENIED = ("AccessDenied", "403")
 _MOST_DENIALS = 100
 
 Tell = Callable[[Discrepancy], None]
@@ -56,7 +55,7 @@ class Audit:
         self._notice = notice
         self._progress = progress
         self._queue: deque[_Looking] = deque()
-        self._denied: list[tuple[ShippedRow, StoreError]] | None = []
+        self._denied: list[tuple[ShippedRow, LookDenied]] | None = []
         self._listed = True
         self.summary = Summary()
 
@@ -170,9 +169,9 @@ class Audit:
         if entry is not None and not self._deep:
             # The listing has it, and that is all that can be said.
             self._conclude(row, entry, judge(row, entry))
-        elif self._listed and entry is None and error.code in _DENIED:
+        elif self._listed and entry is None and isinstance(error, LookDenied):
             self._conclude(row, None, Judgement(Kind.MISSING, None))
-        elif error.code in _DENIED and self._denied is not None:
+        elif isinstance(error, LookDenied) and self._denied is not None:
             self._denied.append((row, error))
             self._stop_after_denials(at_least=_MOST_DENIALS)
         else:
@@ -180,7 +179,7 @@ class Audit:
 
     def _tell_unreadable(self, row: ShippedRow, error: StoreError) -> None:
         detail = error.message
-        if error.code in _DENIED and not self._listed:
+        if isinstance(error, LookDenied) and not self._listed:
             detail = f"missing, or not readable; without the right to list the two look alike ({error.message})"
         self._conclude(row, None, Judgement(Kind.UNREADABLE, None), detail)
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError, UploadCancelled
-from s3_uploader.stores.listing import CannotList, Entry, key_order
+from s3_uploader.core.origins import Origin
+from s3_uploader.stores.listing import CannotList, Entry, LookDenied, key_order
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import clean_etag
 from s3_uploader.stores.s3.client import PendingRequest, S3Client
@@ -111,8 +112,11 @@ class S3Inventory:
         except KeyRefused:
             return None  # S3 can have no such key
         call = self._finished(self._begin(requests.head_object(key, path), expected=frozenset((404,))))
-        if call.error is not None:
-            raise call.error
+        error = call.error
+        if error is not None:
+            if error.origin is Origin.FILE_RIGHT:
+                raise LookDenied(error.message, code=error.code, hint=error.hint, origin=error.origin)
+            raise error
         if call.status == 404:
             return None
         headers = call.body.headers

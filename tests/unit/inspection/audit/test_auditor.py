@@ -25,7 +25,7 @@ from s3_uploader.ledger import Ledger, ShippedRow
 from s3_uploader.ledger.schema import APPLICATION_ID, MIGRATIONS
 from s3_uploader.ledger.snapshot import Bounds, Snapshot, SpoolFile
 from s3_uploader.run.place import open_place
-from s3_uploader.stores.listing import CannotList, Entry, key_order
+from s3_uploader.stores.listing import CannotList, Entry, LookDenied, key_order
 from s3_uploader.stores.local.listing import LocalInventory
 from s3_uploader.stores.s3.listing import parse_iso, parse_page
 from tests.fakes import write
@@ -202,7 +202,7 @@ class Result:
 
 def denied(message: str = "Forbidden") -> StoreError:
     """What a HEAD without the right to read is answered."""
-    return StoreError(message, code="403")
+    return LookDenied(message, code="403")
 
 
 def test_a_listing_is_enough() -> None:
