@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from s3_uploader.core.errors import Scope
+from s3_uploader.stores.retry import RetryPolicy
 from tests.integration.s3_support import PART, Station
 from tests.servers.dialects import WEAK
 from tests.servers.fault_script import Exchange, Fault, error
@@ -52,6 +53,17 @@ def test_a_name_that_leads_to_a_web_page(fault_server: FaultServer, engine: str,
     refusal = station.error(store, ODD, b"content")
     assert (refusal.code, refusal.scope) == ("KeyRefused", Scope.FILE)
     assert refusal.message.startswith("The PutObject operation was answered with a web page")
+
+
+def test_a_server_that_cannot_store_is_not_a_name(fault_server: FaultServer, engine: str, station: Station) -> None:
+    """An error that a server calls its own is not said to be the name's, and never once an upload of it was begun."""
+    store = station.store(fault_server.endpoint, engine, retry=RetryPolicy(max_attempts=1))
+    fault_server.faults.add(error("InternalError").only(operations=("PutObject", "UploadPart"), times=None))
+    small, large = (station.error(store, ODD, b"x" * size) for size in (1, PART + 1))
+    assert small.hint.startswith(
+        "This server answers for plain names. It may not take this one, or it can store nothing"
+    )
+    assert (large.code, "name" in large.hint) == ("InternalError", False)
 
 
 @pytest.mark.rotated("code")

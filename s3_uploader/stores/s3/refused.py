@@ -16,6 +16,15 @@ _SLOW = frozenset((408, 429, 503, 504))
 _HUNG_UP = frozenset(("ConnectionLost", "InvalidAnswer"))
 """What some servers do with a name that breaks them."""
 _DENIALS = frozenset(("AccessDenied", "401", "403"))
+_REFUSED = (
+    "This server takes plain names and refuses this one: rename the file, or look at what on the way to the server "
+    "changes such names."
+)
+_MAYBE_REFUSED = (
+    "This server answers for plain names. It may not take this one, or it can store nothing now: look at its log and "
+    "its disk; if files with plain names are taken, rename this one."
+)
+"""Of an error that the server calls its own."""
 _SETTINGS = {
     "x-amz-tagging": "tags",
     "x-amz-storage-class": "storage_class",
@@ -35,13 +44,15 @@ class RefusableUpload(ObjectUpload):
             self.fail(error)
             return
         header = "" if refusal is None else named_header(refusal, call.request.headers)
+        # The name of an upload that was begun is one that the server takes.
+        is_odd = not is_plain(self.key) and not (call.request.operation == "UploadPart" and error.scope is Scope.FILE)
         if header and error.scope is Scope.FILE:
             setting = _SETTINGS.get(header, header)
             error.hint = f"The server does not take {header} as it is sent: change {setting} or leave it out."
-        elif not error.hint and error.scope is Scope.FILE and not is_plain(self.key):
+        elif not error.hint and error.scope is Scope.FILE and is_odd:
             error.hint = "The server may not take this name: rename the file."
         is_bare = error.code in ("400", "401", "403")
-        is_name = not is_plain(self.key) and (error.scope is Scope.DESTINATION or error.retryable or is_bare)
+        is_name = is_odd and (error.scope is Scope.DESTINATION or error.retryable or is_bare)
         if not (header or is_name) and knows_no_parts(call.request, error):
             self.context.probe.ask(lambda reply: self.guard(self._parts_refused, error, reply))
         elif is_name or is_bare:
@@ -118,9 +129,4 @@ def _refused_name(error: StoreError) -> StoreError:
         # It is one: only this name leads to something else there.
         message = message.removeprefix(NOT_S3)
         message = message[:1].upper() + message[1:]
-    return StoreError(
-        message,
-        code="KeyRefused",
-        hint="This server takes plain names and refuses this one: rename the file, or look at what on the way to the "
-        "server changes such names.",
-    )
+    return StoreError(message, code="KeyRefused", hint=_MAYBE_REFUSED if error.retryable else _REFUSED)
