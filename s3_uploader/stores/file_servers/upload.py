@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from s3_uploader.core.errors import ProofError, StoreError
+from s3_uploader.core.errors import ProofError, Scope, StoreError
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.file_servers.base import FileSession, Refused
@@ -295,3 +295,14 @@ class FileUpload(ABC, Generic[_Session]):
             )
         self._leave_scratch(session)
         return self._decision.receipt(renaming.target.key, proof)
+
+
+def no_right_to_rename(session: FileSession, refused: Refused, address: str) -> StoreError:
+    """The error of a server that renames nothing."""
+    return StoreError(
+        f"The {session.protocol} server does not let us rename what was sent for {address}: {refused.text}.",
+        code=refused.error_code,
+        origin=refused.origin,
+        scope=Scope.DESTINATION,
+        hint=f"Give the {session.protocol} user the right to rename, or set temporary_names to none.",
+    )

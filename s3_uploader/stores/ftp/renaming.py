@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.stores.file_servers.upload import no_right_to_rename
 from s3_uploader.stores.ftp.replies import Lost, Refused, wire
 from s3_uploader.stores.ftp.server import Server
 from s3_uploader.stores.ftp.session import Session
@@ -20,20 +20,9 @@ def make_sure_of_rename(session: Session, server: Server) -> None:
         session.command(f"RNFR {wire(path)}")
     except Refused as refused:
         if session.size(path) is not None:
-            raise without_rename(refused, server.name) from None
+            raise no_right_to_rename(session, refused, server.name) from None
     except Lost as lost:
         raise server.login_error(lost) from None
     else:
         session.delete(path)
     server.learned.refused("rename", "")
-
-
-def without_rename(refused: Refused, address: str) -> StoreError:
-    """The error of a server that renames nothing."""
-    return StoreError(
-        f"The FTP server does not let us rename what was sent for {address}: {refused.text}.",
-        code=str(refused.code),
-        origin=refused.origin,
-        scope=Scope.DESTINATION,
-        hint="Give the FTP user the right to rename, or set temporary_names to none.",
-    )

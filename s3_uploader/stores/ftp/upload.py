@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from s3_uploader.core.errors import StoreError
 from s3_uploader.stores.file_servers import base
-from s3_uploader.stores.file_servers.upload import FileUpload
-from s3_uploader.stores.ftp.renaming import without_rename
+from s3_uploader.stores.file_servers.upload import FileUpload, no_right_to_rename
 from s3_uploader.stores.ftp.replies import Refused
 from s3_uploader.stores.ftp.session import Session
 
@@ -27,4 +26,4 @@ class FtpUpload(FileUpload[Session]):
         if refused.verb != "RNFR" or session.size(self.temporary_path, thoroughly=True) is None:
             return refused
         self._site.learned.refused("rename", self.temporary_path)
-        return without_rename(refused, self._site.address(self._key))
+        return no_right_to_rename(session, refused, self._site.address(self._key))

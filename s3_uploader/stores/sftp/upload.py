@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from s3_uploader.core.errors import ConflictError, Scope, StoreError
+from s3_uploader.core.errors import ConflictError, StoreError
 from s3_uploader.stores.file_servers import base
-from s3_uploader.stores.file_servers.upload import FileUpload
+from s3_uploader.stores.file_servers.upload import FileUpload, no_right_to_rename
 from s3_uploader.stores.sftp.errors import UNSUPPORTED, Refused
 from s3_uploader.stores.sftp.session import Session
 
-NO_LINKS = "hardlink"
+_NO_LINKS = "hardlink"
 """Among what a server lacks."""
-NO_REPLACE = "posix-rename"
+_NO_REPLACE = "posix-rename"
 
 
 class SftpUpload(FileUpload[Session]):
@@ -31,13 +31,13 @@ class SftpUpload(FileUpload[Session]):
 
     def _replace(self, session: Session, path: str) -> None:
         lacks = self._site.learned.lacks
-        if NO_REPLACE not in lacks:
+        if _NO_REPLACE not in lacks:
             try:
                 session.replace(self.temporary_path, path)
             except Refused as refused:
                 if refused.code != UNSUPPORTED:
                     raise
-                lacks.add(NO_REPLACE)
+                lacks.add(_NO_REPLACE)
             else:
                 return
         # For a moment there is neither; the local file is still there.
@@ -50,7 +50,7 @@ class SftpUpload(FileUpload[Session]):
         :raises Refused: if something has that name.
         """
         lacks = self._site.learned.lacks
-        if NO_LINKS in lacks:
+        if _NO_LINKS in lacks:
             return False
         try:
             session.link(self.temporary_path, path)
@@ -58,7 +58,7 @@ class SftpUpload(FileUpload[Session]):
             if session.size(path) is not None:
                 raise
             if refused.code == UNSUPPORTED:
-                lacks.add(NO_LINKS)
+                lacks.add(_NO_LINKS)
             # Else it may be this directory only: vfat, for example, has no links.
             return False
         if not session.delete(self.temporary_path):
@@ -74,14 +74,7 @@ class SftpUpload(FileUpload[Session]):
         is_rename = refused.request in ("rename", "posix-rename")
         if not is_rename or session.size(self.temporary_path) is None:
             return refused
-        return StoreError(
-            f"The SFTP server does not let us rename what was sent for {self._site.address(self._key)}: "
-            f"{refused.text}.",
-            code=refused.error_code,
-            origin=refused.origin,
-            scope=Scope.DESTINATION,
-            hint="Give the SFTP user the right to rename, or set temporary_names to none.",
-        )
+        return no_right_to_rename(session, refused, self._site.address(self._key))
 
     def _store_directly(self, session: Session, path: str) -> None:
         # Not before the file is ours: what another has put there meanwhile is not to be removed.
