@@ -11,6 +11,23 @@ Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
 Longer: TypeAlias = Annotated[float, Meta(gt=0)]
 
+# What means the same of several kinds of destination.
+Host: TypeAlias = Annotated[str, Meta(min_length=1, description="Name or address of the server.")]
+Port: TypeAlias = Annotated[int, Meta(ge=1, le=65535, description="Port.")]
+PasswordFile: TypeAlias = Annotated[str | None, Meta(description="File that holds the password, instead.")]
+LockFile: TypeAlias = Annotated[
+    str | None, Meta(description="Name of a remote lock file, created before and removed after the uploads.")
+]
+LockStaleSeconds: TypeAlias = Annotated[
+    Longer | None, Meta(description="Age from which a remote lock file left by others is removed.")
+]
+SilenceSeconds: TypeAlias = Annotated[float, Meta(gt=0, description="Longest silence of the server.")]
+LoginSeconds: TypeAlias = Annotated[float, Meta(gt=0, description="Longest time until a connection has logged in.")]
+OnTakenName: TypeAlias = Annotated[
+    Literal["fail", "overwrite", "keep-both"], Meta(description="What to do where the name is taken.")
+]
+Connections: TypeAlias = Annotated[Positive, Meta(description="Most connections at once.")]
+
 
 class S3Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="s3", tag_field="type"):
     """An S3 bucket. Credentials, region and whatever is not set here come from the standard AWS chain."""
@@ -94,27 +111,21 @@ class FtpDestination(
 ):
     """An FTP or FTPS server."""
 
-    host: Annotated[str, Meta(min_length=1, description="Name or address of the server.")]
-    port: Annotated[int, Meta(ge=1, le=65535, description="Port.")] = 21
+    host: Host
+    port: Port = 21
     user: Annotated[str, Meta(description="User name.")] = "anonymous"
     password_env: Annotated[str, Meta(description="Name of the environment variable that holds the password.")] = (
         "S3_UPLOADER_FTP_PASSWORD"
     )
-    password_file: Annotated[str | None, Meta(description="File that holds the password, instead.")] = None
+    password_file: PasswordFile = None
     password: Annotated[str | None, Meta(description="The password itself; the two keys above are better.")] = None
     path: Annotated[str, Meta(description="Directory on the server under which files are stored.")] = "/"
     tls: Annotated[bool, Meta(description="Use explicit TLS (FTPS) for commands and data.")] = False
     ca_file: Annotated[str | None, Meta(description="Certificates to trust. Default: the system's.")] = None
-    lock_file: Annotated[
-        str | None, Meta(description="Name of a remote lock file, created before and removed after the uploads.")
-    ] = None
-    lock_stale_seconds: Annotated[
-        Longer | None, Meta(description="Age from which a remote lock file left by others is removed.")
-    ] = None
-    timeout_seconds: Annotated[float, Meta(gt=0, description="Longest silence of the server.")] = 30
-    connect_timeout_seconds: Annotated[
-        float, Meta(gt=0, description="Longest time until a connection has logged in.")
-    ] = 30
+    lock_file: LockFile = None
+    lock_stale_seconds: LockStaleSeconds = None
+    timeout_seconds: SilenceSeconds = 30
+    connect_timeout_seconds: LoginSeconds = 30
     temporary_names: Annotated[
         Literal["auto", "hidden", "visible", "none"],
         Meta(
@@ -122,9 +133,7 @@ class FtpDestination(
             "without, `auto` hidden where the server takes such names; `none` sends straight to the final name."
         ),
     ] = "auto"
-    on_conflict: Annotated[
-        Literal["fail", "overwrite", "keep-both"], Meta(description="What to do where the name is taken.")
-    ] = "fail"
+    on_conflict: OnTakenName = "fail"
     minimum_proof: Annotated[
         Literal["checksum", "md5", "size", "none"],
         Meta(
@@ -132,7 +141,7 @@ class FtpDestination(
             "`none`, for a drop box that shows nothing: the server's word is enough."
         ),
     ] = "size"
-    max_concurrency: Annotated[Positive, Meta(description="Most connections at once.")] = 2
+    max_concurrency: Connections = 2
 
 
 class SftpDestination(
@@ -140,8 +149,8 @@ class SftpDestination(
 ):
     """A server that is reached over SSH; needs the extra `sftp`."""
 
-    host: Annotated[str, Meta(min_length=1, description="Name or address of the server.")]
-    port: Annotated[int, Meta(ge=1, le=65535, description="Port.")] = 22
+    host: Host
+    port: Port = 22
     user: Annotated[str, Meta(min_length=1, description="User name.")]
     private_key_file: Annotated[
         str | None,
@@ -157,7 +166,7 @@ class SftpDestination(
         str,
         Meta(description="Name of the environment variable that holds the password, where the server asks for one."),
     ] = "S3_UPLOADER_SFTP_PASSWORD"
-    password_file: Annotated[str | None, Meta(description="File that holds the password, instead.")] = None
+    password_file: PasswordFile = None
     known_hosts_file: Annotated[
         str | None,
         Meta(
@@ -179,16 +188,10 @@ class SftpDestination(
             "begins with a slash."
         ),
     ] = ""
-    lock_file: Annotated[
-        str | None, Meta(description="Name of a remote lock file, created before and removed after the uploads.")
-    ] = None
-    lock_stale_seconds: Annotated[
-        Longer | None, Meta(description="Age from which a remote lock file left by others is removed.")
-    ] = None
-    timeout_seconds: Annotated[float, Meta(gt=0, description="Longest silence of the server.")] = 30
-    connect_timeout_seconds: Annotated[
-        float, Meta(gt=0, description="Longest time until a connection has logged in.")
-    ] = 30
+    lock_file: LockFile = None
+    lock_stale_seconds: LockStaleSeconds = None
+    timeout_seconds: SilenceSeconds = 30
+    connect_timeout_seconds: LoginSeconds = 30
     temporary_names: Annotated[
         Literal["auto", "hidden", "visible", "none"],
         Meta(
@@ -196,9 +199,7 @@ class SftpDestination(
             "without, `auto` hidden where the server takes such names; `none` sends straight to the final name."
         ),
     ] = "auto"
-    on_conflict: Annotated[
-        Literal["fail", "overwrite", "keep-both"], Meta(description="What to do where the name is taken.")
-    ] = "fail"
+    on_conflict: OnTakenName = "fail"
     minimum_proof: Annotated[
         Literal["checksum", "md5", "size"],
         Meta(
@@ -206,7 +207,7 @@ class SftpDestination(
             "read back, unless the server computes hashes."
         ),
     ] = "size"
-    max_concurrency: Annotated[Positive, Meta(description="Most connections at once.")] = 4
+    max_concurrency: Connections = 4
 
 
 class LocalDestination(
@@ -215,9 +216,7 @@ class LocalDestination(
     """A directory of this machine, e.g. a mounted archive."""
 
     path: Annotated[str, Meta(min_length=1, description="Directory under which files are stored; it must exist.")]
-    on_conflict: Annotated[
-        Literal["fail", "overwrite", "keep-both"], Meta(description="What to do where the name is taken.")
-    ] = "fail"
+    on_conflict: OnTakenName = "fail"
     minimum_proof: Annotated[
         Literal["checksum", "md5", "size"],
         Meta(description="The weakest proof with which a local file may be removed."),
