@@ -14,11 +14,13 @@ proof
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from s3_uploader.core.errors import SourceChanged
 from s3_uploader.core.model import Finding, OnConflict, Proof, Receipt
 
 if TYPE_CHECKING:
@@ -41,6 +43,20 @@ class Source(msgspec.Struct, frozen=True):
 
     descriptor: int
     size: int
+
+    def read(self, offset: int, *, most: int) -> bytes:
+        """The bytes from an offset below ``size``, as many as one call gives.
+
+        :raises SourceChanged: if there are none, or they cannot be read.
+        """
+        try:
+            chunk = os.pread(self.descriptor, min(most, self.size - offset), offset)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise SourceChanged(f"The source cannot be read at byte {offset}: {reason}.") from error
+        if not chunk:
+            raise SourceChanged(f"The source ends at byte {offset}, not {self.size}.")
+        return chunk
 
 
 class Compression(msgspec.Struct, frozen=True):

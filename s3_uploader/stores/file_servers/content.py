@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import zlib
 from collections.abc import Iterator
 
-from s3_uploader.core.errors import SourceChanged
 from s3_uploader.core.model import Proof
 from s3_uploader.stores.base import Source
 from s3_uploader.stores.file_servers.base import CHUNK, FileSession
@@ -46,12 +44,7 @@ class Content:
         offset = 0
         while offset < self._source.size:
             self._task.check()
-            try:
-                block = os.pread(self._source.descriptor, min(_READ, self._source.size - offset), offset)
-            except OSError as error:
-                raise SourceChanged(f"The source cannot be read at byte {offset}: {error.strerror}.") from error
-            if not block:
-                raise SourceChanged(f"The source ends at byte {offset}, not {self._source.size}.")
+            block = self._source.read(offset, most=_READ)
             for digest in digests.values():
                 digest.update(block)
             offset += len(block)

@@ -7,15 +7,15 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
 
-from s3_uploader.core.errors import ConflictError, ProofError, SourceChanged
+from s3_uploader.core.errors import ConflictError, ProofError
 from s3_uploader.core.files import sync_directory, write_all
 from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.keys import derived_key
 from s3_uploader.stores.local import files
-from s3_uploader.stores.local.errors import reason_of
 from s3_uploader.stores.workers import UploadTask
 
 _CHUNK = 1 << 20
@@ -151,13 +151,9 @@ class FileCopy:
     def _copy(self, descriptor: int) -> str:
         """Copy the source, make it durable and read it back; returns the SHA-256 of both."""
         sent = hashlib.sha256()
-        offset = 0
-        while offset < self._source.size:
-            self._task.check()
-            chunk = self._read_source(offset)
+        for chunk in self._source_chunks():
             sent.update(chunk)
             write_all(descriptor, chunk)
-            offset += len(chunk)
         # As a copy for the archive the file keeps its time, where the file system has one.
         with contextlib.suppress(OSError):
             status = os.fstat(self._source.descriptor)
@@ -179,22 +175,17 @@ class FileCopy:
 
     def _source_digest(self) -> str:
         digest = hashlib.sha256()
+        for chunk in self._source_chunks():
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    def _source_chunks(self) -> Iterator[bytes]:
         offset = 0
         while offset < self._source.size:
             self._task.check()
-            chunk = self._read_source(offset)
-            digest.update(chunk)
+            chunk = self._source.read(offset, most=_CHUNK)
+            yield chunk
             offset += len(chunk)
-        return digest.hexdigest()
-
-    def _read_source(self, offset: int) -> bytes:
-        try:
-            chunk = os.pread(self._source.descriptor, min(_CHUNK, self._source.size - offset), offset)
-        except OSError as error:
-            raise SourceChanged(f"The source cannot be read at byte {offset}: {reason_of(error)}.") from error
-        if not chunk:
-            raise SourceChanged(f"The source ends at byte {offset}, not {self._source.size}.")
-        return chunk
 
     def _digest_of(self, descriptor: int, size: int) -> str:
         digest = hashlib.sha256()
