@@ -78,6 +78,16 @@ class MultipartUpload(CompletingUpload):
             NOTHING_EXPECTED,
             cancels=False,
         )
+        if isinstance(self._error, UploadCancelled):
+            # While it was sent.
+            self._wait_for_id(self._error)
+
+    def _wait_for_id(self, reason: UploadCancelled) -> None:
+        """It was cancelled while the server was asked to begin: without the ID an upload would be left behind."""
+        call = self._call
+        if call is not None:
+            cancel_call = functools.partial(call.cancel, reason)
+            self.context.timer.call_at(self.context.clock() + _GRACE_SECONDS, cancel_call)
 
     def _created(self, call: PendingRequest, generation: int) -> None:
         upload_id = call.answer.field("UploadId") if call.answer is not None else ""
@@ -141,12 +151,8 @@ class MultipartUpload(CompletingUpload):
             creating = self._stage is CREATING
             calls = list(self._calls)
         if creating:
-            # Cancelling the request would leave an upload behind whose ID is not known.
             self.fail(reason)
-            call = self._call
-            if call is not None:
-                cancel_call = functools.partial(call.cancel, reason)
-                self.context.timer.call_at(self.context.clock() + _GRACE_SECONDS, cancel_call)
+            self._wait_for_id(reason)
             return
         super().cancel(reason)
         for call in calls:

@@ -196,6 +196,30 @@ def test_given_up_while_the_server_forgets_the_upload() -> None:
         play.store.close(timeout=0)
 
 
+def test_cancelled_while_it_is_asked_to_begin() -> None:
+    """An upload in parts that is cancelled while its first request is sent waits only a moment for the answer."""
+    play = Play(multipart_threshold=1, part_size=4)
+    with play.file:
+        send = play.engine.send
+
+        def send_cancelled(request: Request, done: Done) -> PlayedEngine.Under:
+            under = send(request, done)
+            play.store.cancel()
+            return under
+
+        play.engine.send = send_cancelled  # type: ignore[method-assign]
+        future = play.put()
+        now, until = play.timer.now, time.monotonic() + 20
+        while not any(now < when < now + 10 for when, _ in list(play.timer.due)):
+            assert time.monotonic() < until, "nobody watches the request"
+            time.sleep(0.001)
+        assert not future.done()
+        play.timer.pass_until(now + 10)
+        assert isinstance(future.exception(0), UploadCancelled)
+        assert [request.operation for request in play.engine.requests] == ["CreateMultipartUpload"]
+        play.store.close(timeout=0)
+
+
 def test_two_parts_learn_at_once_that_the_upload_is_lost() -> None:
     """An upload that the server has forgotten is begun once more, however many of its parts are told so."""
     play = Play(multipart_threshold=1, part_size=4)
