@@ -18,7 +18,7 @@ from s3_uploader.remote_store.headed_client import HeadedClient, extra_headers
 from s3_uploader.remote_store.translation import from_store_error
 from s3_uploader.remote_store.waiting import Turns, Waiter
 from s3_uploader.stores.retry import RetryPolicy
-from s3_uploader.stores.s3.access import Access
+from s3_uploader.stores.s3.access import Access, checksums_when_required
 from s3_uploader.stores.s3.capabilities import Capabilities, NoMemory
 from s3_uploader.stores.s3.client import NOTHING_EXPECTED, PendingRequest, S3Client
 from s3_uploader.stores.s3.engines.base import Answer, Engine, EngineSettings, Request
@@ -90,7 +90,7 @@ class Bucket:
             trusted=endpoint.is_aws,
             notice=_ignore,
             name=endpoint.url,
-            checksums_when_required=os.environ.get("AWS_REQUEST_CHECKSUM_CALCULATION", "").lower() == "when_required",
+            checksums_when_required=checksums_when_required(access, os.environ),
         )
         self._context = Context(
             caller=self.client,

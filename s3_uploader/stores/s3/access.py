@@ -82,6 +82,14 @@ def resolve(
     return Access(endpoint, lambda: usable)
 
 
+def checksums_when_required(access: Access, environment: Mapping[str, str]) -> bool:
+    """Whether the AWS configuration asks for checksum headers only where an operation requires them."""
+    value = environment.get("AWS_REQUEST_CHECKSUM_CALCULATION")
+    if value is None and access.session is not None:
+        value = access.session.get_config_variable("request_checksum_calculation")
+    return str(value or "").strip().lower() == "when_required"
+
+
 def _special(bucket: str, *, dualstack: str, fips: str, accelerate: str = "") -> str:
     if bucket.startswith("arn:"):
         return "the bucket is an ARN"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import Loop, PutOptions, Source, ignore
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3 import requests
-from s3_uploader.stores.s3.access import Access, resolve
+from s3_uploader.stores.s3.access import checksums_when_required, resolve
 from s3_uploader.stores.s3.capabilities import Capabilities, NoMemory
 from s3_uploader.stores.s3.client import S3Client
 from s3_uploader.stores.s3.endpoint import Endpoint
@@ -130,7 +130,7 @@ class S3Store:
                 trusted=endpoint.is_aws,
                 notice=around.notice,
                 name=endpoint.url,
-                checksums_when_required=_checksums_when_required(access, around.environment),
+                checksums_when_required=checksums_when_required(access, around.environment),
             ),
             headers=headers,
             budget=ByteBudget(transfer.bytes_in_flight),
@@ -308,14 +308,6 @@ class S3Store:
         if self._closed:
             with self._all_over:
                 self._all_over.notify_all()
-
-
-def _checksums_when_required(access: Access, environment: Mapping[str, str]) -> bool:
-    """Whether the AWS configuration asks for checksum headers only where an operation requires them."""
-    value = environment.get("AWS_REQUEST_CHECKSUM_CALCULATION")
-    if value is None and access.session is not None:
-        value = access.session.get_config_variable("request_checksum_calculation")
-    return str(value or "").strip().lower() == "when_required"
 
 
 def _prepare(upload: ObjectUpload) -> None:

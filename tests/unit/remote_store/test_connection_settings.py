@@ -27,6 +27,14 @@ def test_given_credentials_need_nothing_else(monkeypatch: pytest.MonkeyPatch) ->
     assert access.session is None
 
 
+def test_a_configuration_file_may_ask_for_no_checksums(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """That checksum headers are to be sent only where they are required holds in the AWS configuration as in a run."""
+    (tmp_path / "config").write_text("[default]\nrequest_checksum_calculation = when_required\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    with s3.S3Connection("key", "secret", endpoint="localhost:9") as connection, connection.bucket("bucket") as bucket:
+        assert bucket.capabilities.form == "md5"
+
+
 def test_a_configuration_file_adds_to_given_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The region of the AWS configuration holds beside credentials of the program's own; its credentials do not."""
     (tmp_path / "config").write_text(
