@@ -23,7 +23,7 @@ from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.errors import clock_skew
 from s3_uploader.stores.s3.kept_settings import check_kept
 from s3_uploader.stores.s3.probe import DIRECTORY, PlainProbe, Reply, Said
-from s3_uploader.stores.s3.refusals import Blame, blame
+from s3_uploader.stores.s3.refusals import blame, said
 from s3_uploader.stores.s3.requests import UNCONDITIONAL
 from s3_uploader.stores.s3.single import other_form
 
@@ -131,11 +131,11 @@ class Checker:
                 if because:
                     self._trial.capabilities.takes_form(self._trial.form, because)
                 return call
-            reason = Blame.OTHER if call.refusal is None else blame(call.refusal, call.request.headers)
+            reason = blame(call.refusal, call.request.headers)
             form = other_form(self._trial.form, reason, may_guess=True)
             if form is None or form in tried or call.refusal is None:
                 return call
-            because = f"{call.refusal.field('Code')}, {call.refusal.field('Message')[:100]}"
+            because = said(call.refusal)
             self._trial.form = form
 
     def _whose(self, call: PendingRequest, error: StoreError) -> StoreError:

@@ -15,7 +15,7 @@ from s3_uploader.stores.s3.engines.base import Answer, Request
 from s3_uploader.stores.s3.multipart_states import COMPLETING, NOTHING
 from s3_uploader.stores.s3.parts import PartsUpload
 from s3_uploader.stores.s3.proof import LOOKED
-from s3_uploader.stores.s3.refusals import Blame, blame
+from s3_uploader.stores.s3.refusals import Blame, blame, said
 from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE
 
 _MAXIMUM_LOOKS = 7
@@ -150,7 +150,7 @@ class CompletingUpload(PartsUpload):
 
     def ask_for_fewer_checksums(self, call: PendingRequest) -> bool:
         """Begin, or complete, with one checksum of the parts' instead of one of the whole, or with none."""
-        reason = Blame.OTHER if call.refusal is None else blame(call.refusal, call.request.headers)
+        reason = blame(call.refusal, call.request.headers)
         asked = _asked_for(call.request)
         fewer = fewer_part_checksums(asked)
         # Each part has arrived as it was sent, so this server takes the checksum of the whole for another (MiniStack).
@@ -159,7 +159,7 @@ class CompletingUpload(PartsUpload):
             return False
         if call.request.operation == "CompleteMultipartUpload" and not all(part.echoed for part in self._parts):
             return False  # None was sent.
-        self._because = f"{call.refusal.field('Code')}, {call.refusal.field('Message')[:100]}"
+        self._because = said(call.refusal)
         self._checksums = fewer
         self.rewrite()
         return True

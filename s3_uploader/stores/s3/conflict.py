@@ -17,7 +17,7 @@ from s3_uploader.stores.s3.checksums import Comparison, clean_etag, compare, str
 from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.names import NamedUpload
 from s3_uploader.stores.s3.proof import LOOKED
-from s3_uploader.stores.s3.refusals import Blame, blame
+from s3_uploader.stores.s3.refusals import Blame, blame, said
 from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE, if_match
 
 _REFUSED = frozenset(range(300, 500)) - {408, 429}
@@ -99,8 +99,7 @@ class ContestedUpload(NamedUpload):
             self.rewrite()
             return True
         self._sighting = (
-            f"{call.request.operation} with {self.condition.header} was refused and without it taken: "
-            f"{refusal.field('Code')}, {refusal.field('Message')[:100]}"
+            f"{call.request.operation} with {self.condition.header} was refused and without it taken: {said(refusal)}"
         )
         replacing = self.condition.header == "if-match"
         self.condition = UNCONDITIONAL

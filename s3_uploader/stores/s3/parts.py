@@ -21,7 +21,7 @@ from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.conflict import ContestedUpload
 from s3_uploader.stores.s3.engines.base import UNSIGNED_PAYLOAD
 from s3_uploader.stores.s3.multipart_states import COMPLETING, NOTHING, SENDING, TRANSITIONS, WAITING, Stage
-from s3_uploader.stores.s3.refusals import Blame, blame
+from s3_uploader.stores.s3.refusals import blame, said
 from s3_uploader.stores.s3.single import form_of, other_form
 from s3_uploader.stores.s3.upload import Context, Put
 from s3_uploader.stores.transitions import step
@@ -249,12 +249,12 @@ class PartsUpload(ContestedUpload):
 
     def _try_other_part_checksums(self, call: PendingRequest) -> bool:
         """Begin anew with the checksum that the server asks for with each part, or without the one it does not know."""
-        reason = Blame.OTHER if call.refusal is None else blame(call.refusal, call.request.headers)
+        reason = blame(call.refusal, call.request.headers)
         used = form_of(call.request.headers)
         form = other_form(used, reason, may_guess=not self.context.capabilities.form_is_taken)
         if form is None or call.refusal is None or self._form is not None:
             return False
-        self._because = f"{call.refusal.field('Code')}, {call.refusal.field('Message')[:100]}"
+        self._because = said(call.refusal)
         self._form = form
         self.abandon_parts()
         return True

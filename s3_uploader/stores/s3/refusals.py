@@ -71,6 +71,11 @@ def blame(answer: Answer | None, headers: Mapping[str, str]) -> Blame:
     return Blame.UNNAMED if answer.status == 501 or code == "notimplemented" else Blame.OTHER
 
 
+def said(refusal: Answer) -> str:
+    """What the server said, in short: why something is sent in another way from now on."""
+    return f"{refusal.field('Code')}, {refusal.field('Message')[:100]}"
+
+
 def named_header(answer: Answer, headers: Mapping[str, str]) -> str:
     """The header of the request, beside condition and checksums, that the refusal names; empty if it names none."""
     if not answer.field("Code"):

@@ -13,7 +13,7 @@ from s3_uploader.stores.s3.checksums import Digest, digest_of, evidence, read_ex
 from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.conflict import ContestedUpload
 from s3_uploader.stores.s3.engines.base import UNSIGNED_PAYLOAD, Request
-from s3_uploader.stores.s3.refusals import Blame, blame
+from s3_uploader.stores.s3.refusals import Blame, blame, said
 from s3_uploader.stores.s3.requests import UNLESS_THERE
 
 READ_AT_ONCE = 64 * 1024
@@ -141,7 +141,7 @@ class SingleUpload(ContestedUpload):
     def _try_other_checksums(self, call: PendingRequest) -> bool:
         """Send it with the checksum that the server asks for, or without the one that it does not know."""
         capabilities = self.context.capabilities
-        reason = Blame.OTHER if call.refusal is None else blame(call.refusal, call.request.headers)
+        reason = blame(call.refusal, call.request.headers)
         # Another upload may have found the right form since this was sent.
         used = form_of(call.request.headers)
         if used not in self._forms_tried:
@@ -154,7 +154,7 @@ class SingleUpload(ContestedUpload):
             return False
         if self.condition.header and reason is Blame.UNNAMED:
             self._sightings += 1  # What is sent now has nothing unusual but the condition.
-        self._because = f"{call.refusal.field('Code')}, {call.refusal.field('Message')[:100]}"
+        self._because = said(call.refusal)
         self._form = form
         self.write()
         return True

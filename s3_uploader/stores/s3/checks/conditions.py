@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s3_uploader.stores.s3.checks.trial import ERROR, OK, WARNING, Trial
-from s3_uploader.stores.s3.refusals import Blame, blame
+from s3_uploader.stores.s3.refusals import Blame, blame, said
 from s3_uploader.stores.s3.requests import UNLESS_THERE
 
 _OF_CONDITION = (Blame.CONDITION, Blame.UNNAMED)
@@ -34,8 +34,7 @@ def check_condition(trial: Trial, body: bytes) -> None:
         assert call.refusal is not None
         trial.capabilities.found(
             "refused",
-            "PutObject with if-none-match was refused and without it taken: "
-            f"{call.refusal.field('Code')}, {call.refusal.field('Message')[:100]}",
+            f"PutObject with if-none-match was refused and without it taken: {said(call.refusal)}",
         )
     trial.tell(
         WARNING,

@@ -8,7 +8,7 @@ from s3_uploader.core.errors import StoreError
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.capabilities import PartChecksums, fewer_part_checksums
 from s3_uploader.stores.s3.checks.trial import ERROR, OK, USUAL, WARNING, Trial
-from s3_uploader.stores.s3.refusals import NO_PARTS_HINT, Blame, blame, knows_no_parts
+from s3_uploader.stores.s3.refusals import NO_PARTS_HINT, Blame, blame, knows_no_parts, said
 
 _WORDS: dict[PartChecksums, str] = {
     "full": "",
@@ -62,13 +62,13 @@ def _begin(trial: Trial, key: str, path: str) -> tuple[str, PartChecksums] | Non
         call = trial.wait(requests.create_multipart_upload(key, path, headers, checksums=checksums))
         if call.error is None:
             break
-        reason = Blame.OTHER if call.refusal is None else blame(call.refusal, call.request.headers)
+        reason = blame(call.refusal, call.request.headers)
         fewer = fewer_part_checksums(checksums)
         if fewer is None or call.refusal is None or reason not in (Blame.CHECKSUM, Blame.UNNAMED):
             no_parts = knows_no_parts(call.request, call.error)
             trial.tell(ERROR, "large files", call.error.message, NO_PARTS_HINT if no_parts else call.error.hint)
             return None
-        because = f"{call.refusal.field('Code')}, {call.refusal.field('Message')[:100]}"
+        because = said(call.refusal)
         checksums = fewer
     if because:
         trial.capabilities.takes_part_checksums(checksums, because)
