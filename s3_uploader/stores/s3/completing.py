@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 
-from s3_uploader.core.errors import ConflictError, ProofError, StoreError
+from s3_uploader.core.errors import ConflictError, StoreError
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.capabilities import PartChecksums, fewer_part_checksums
@@ -121,12 +121,7 @@ class CompletingUpload(PartsUpload):
         digest = self.digest()
         found = evidence(headers, digest, etag_counts=self.etag_counts)
         if found.contradiction:
-            self.fail(
-                ProofError(
-                    f"{self._address} was accepted, but not as it was sent. {found.contradiction}",
-                    hint="Do not trust what is stored under this key; the file is kept.",
-                )
-            )
+            self.contradicted(found.contradiction)
             return
         proof = found.proof
         if proof is Proof.MD5 and all(part.echoed for part in self._parts):

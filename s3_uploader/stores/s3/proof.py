@@ -146,6 +146,15 @@ class ProvenUpload(RefusableUpload):
             )
         )
 
+    def contradicted(self, contradiction: str) -> None:
+        """The answer to the write says itself that other bytes were stored."""
+        self.fail(
+            ProofError(
+                f"{self._address} was accepted, but not as it was sent. {contradiction}",
+                hint="Do not trust what is stored under this key; the file is kept.",
+            )
+        )
+
     def not_there(self) -> None:
         """The write succeeded, and nothing is under its key."""
         self.fail(

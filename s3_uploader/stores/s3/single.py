@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from s3_uploader.core.errors import ProofError, StoreError
+from s3_uploader.core.errors import StoreError
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.capabilities import ChecksumForm
@@ -186,12 +186,7 @@ class SingleUpload(ContestedUpload):
         suspicious = not capabilities.etags_are_other and self.options.minimum_proof > Proof.SIZE
         found = evidence(headers, digest, etag_counts=suspicious)
         if found.contradiction:
-            self.fail(
-                ProofError(
-                    f"{self._address} was accepted, but not as it was sent. {found.contradiction}",
-                    hint="Do not trust what is stored under this key; the file is kept.",
-                )
-            )
+            self.contradicted(found.contradiction)
             return
         receipt = Receipt(
             key=self.key,
