@@ -14,8 +14,7 @@ from urllib.parse import quote
 from s3_uploader.stores.s3.credentials import Credentials
 from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.engines.base import UNSIGNED_PAYLOAD
-
-LONGEST_SECONDS = 7 * 24 * 3600
+from s3_uploader.stores.s3.engines.sigv4 import signing_key
 
 
 def presigned_url(
@@ -52,9 +51,7 @@ def presigned_url(
     lines = "".join(f"{name}:{' '.join(signed[name].split())}\n" for name in sorted(signed))
     canonical = f"{method}\n{target}\n{query}\n{lines}\n{names}\n{UNSIGNED_PAYLOAD}"
     digest = hashlib.sha256(canonical.encode()).hexdigest()
-    key = f"AWS4{credentials.secret_key}".encode()
-    for part in (stamp[:8], endpoint.region, "s3", "aws4_request"):
-        key = hmac.digest(key, part.encode(), "sha256")
+    key = signing_key(credentials, stamp[:8], endpoint.region)
     signature = hmac.digest(key, f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}".encode(), "sha256").hex()
     scheme = "https" if endpoint.tls else "http"
     return f"{scheme}://{endpoint.host_header}{target}?{query}&X-Amz-Signature={signature}"

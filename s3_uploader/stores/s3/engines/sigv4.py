@@ -73,12 +73,17 @@ class Signer:
         )
 
     def _new_key(self, credentials: Credentials, day: str, region: str) -> tuple[Credentials, str, str, bytes]:
-        """The key that signs with these credentials on that day, kept for the requests to come."""
-        key = f"AWS4{credentials.secret_key}".encode()
-        for part in (day, region, "s3", "aws4_request"):
-            key = hmac.digest(key, part.encode(), "sha256")
-        made = self._key = (credentials, day, region, key)
+        """The key for that day, kept for the requests to come."""
+        made = self._key = (credentials, day, region, signing_key(credentials, day, region))
         return made
+
+
+def signing_key(credentials: Credentials, day: str, region: str) -> bytes:
+    """The key that signs with these credentials on that day (``YYYYMMDD``)."""
+    key = f"AWS4{credentials.secret_key}".encode()
+    for part in (day, region, "s3", "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
 
 
 @functools.lru_cache(maxsize=64)
