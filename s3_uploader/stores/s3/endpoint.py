@@ -115,7 +115,7 @@ def locate(
         if re.match("us-iso|eu-iso|eusc-", region):
             special = special or f"the region {region} is in a partition that only botocore knows"
     server = f"{bucket}.{host}" if virtual else host
-    special = special or strange_proxy(server, port, tls=tls, environment=environment)
+    setting = proxy_setting(server, port, tls=tls, environment=environment)
     url = f"{'https' if tls else 'http'}://{host}" + ("" if port == (443 if tls else 80) else f":{port}") + base
     return Endpoint(
         url=url,
@@ -128,9 +128,9 @@ def locate(
         virtual=virtual,
         given=bool(endpoint_url),
         ca_file=ca_bundle or None,
-        proxy=find_proxy(server, port, tls=tls, environment=environment),
-        only_boto3=special,
-        direct=not proxy_setting(server, port, tls=tls, environment=environment),
+        proxy=find_proxy(setting),
+        only_boto3=special or strange_proxy(setting),
+        direct=not setting,
         doubled_bucket=doubled,
     )
 

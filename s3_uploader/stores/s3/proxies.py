@@ -24,10 +24,9 @@ class Proxy(msgspec.Struct, frozen=True):
     authorization: str = ""
 
 
-def find_proxy(host: str, port: int, *, tls: bool, environment: Mapping[str, str]) -> Proxy | None:
-    """The proxy that the environment names for a host, by the rules that ``urllib.request`` and botocore follow."""
-    value = proxy_setting(host, port, tls=tls, environment=environment)
-    found = URL.match(value) if value else None
+def find_proxy(setting: str) -> Proxy | None:
+    """The proxy of a setting; ``None`` if there is none, or its URL cannot be understood."""
+    found = URL.match(setting)
     if found is None:
         return None
     authorization = ""
@@ -39,12 +38,11 @@ def find_proxy(host: str, port: int, *, tls: bool, environment: Mapping[str, str
     return Proxy(found["host"].strip("[]"), int(found["port"] or 80), authorization)
 
 
-def strange_proxy(host: str, port: int, *, tls: bool, environment: Mapping[str, str]) -> str:
-    """Why only botocore, if anybody, can use the proxy: going past it is not what was asked for."""
-    value = proxy_setting(host, port, tls=tls, environment=environment)
-    if not value or (value.lower().startswith("http://") and URL.match(value)):
+def strange_proxy(setting: str) -> str:
+    """Why only botocore, if anybody, can use the proxy of a setting: going past it is not what was asked for."""
+    if not setting or (setting.lower().startswith("http://") and URL.match(setting)):
         return ""
-    return f"the proxy is of another kind than http ({value.partition('://')[0]})"
+    return f"the proxy is of another kind than http ({setting.partition('://')[0]})"
 
 
 def proxy_setting(host: str, port: int, *, tls: bool, environment: Mapping[str, str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from s3_uploader.stores.s3.proxies import find_proxy
+from s3_uploader.stores.s3.proxies import find_proxy, proxy_setting
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from s3_uploader.stores.s3.proxies import find_proxy
 )
 def test_which_proxy_is_used(environment: dict[str, str], expected: tuple[str, int] | None) -> None:
     """The usual variables count, in the way they do for everybody else."""
-    proxy = find_proxy("s3.example.com", 9000, tls=False, environment=environment)
+    proxy = find_proxy(proxy_setting("s3.example.com", 9000, tls=False, environment=environment))
     assert (proxy and (proxy.host, proxy.port)) == expected
 
 
@@ -47,11 +47,11 @@ def test_which_proxy_is_used(environment: dict[str, str], expected: tuple[str, i
 def test_hosts_that_need_no_proxy(host: str, no_proxy: str, direct: bool) -> None:
     """Names, ports, addresses in any spelling, and networks are known in NO_PROXY, as curl knows them."""
     environment = {"http_proxy": "http://proxy:3128", "no_proxy": no_proxy}
-    assert (find_proxy(host, 9000, tls=False, environment=environment) is None) == direct
+    assert (find_proxy(proxy_setting(host, 9000, tls=False, environment=environment)) is None) == direct
 
 
 def test_a_proxy_may_want_a_password() -> None:
     """Name and password of the proxy's URL become its header."""
-    proxy = find_proxy("h", 80, tls=False, environment={"http_proxy": "http://me:p%40ss@proxy"})
+    proxy = find_proxy(proxy_setting("h", 80, tls=False, environment={"http_proxy": "http://me:p%40ss@proxy"}))
     assert proxy is not None
     assert proxy.authorization == "Basic bWU6cEBzcw=="
