@@ -38,11 +38,8 @@ def sendable(file: BinaryIO | io.BufferedIOBase | io.RawIOBase) -> Iterator[Sour
     if status is not None and stat.S_ISREG(status.st_mode):
         yield Source(file.fileno(), status.st_size)
         return
-    with tempfile.TemporaryFile() as copy:
-        while data := file.read(_READ):
-            copy.write(data)
-        copy.flush()
-        yield Source(copy.fileno(), os.fstat(copy.fileno()).st_size)
+    with _copied(file) as source:
+        yield source
 
 
 @contextlib.contextmanager
@@ -58,6 +55,12 @@ def whole_file(file: Readable) -> Iterator[Source]:
         with sendable(file) as source:
             yield source
         return
+    with _copied(file) as source:
+        yield source
+
+
+@contextlib.contextmanager
+def _copied(file: Readable) -> Iterator[Source]:
     with tempfile.TemporaryFile() as copy:
         while data := file.read(_READ):
             copy.write(data)
