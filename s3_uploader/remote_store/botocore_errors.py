@@ -10,33 +10,29 @@ from s3_uploader.core.text import without_passwords
 from s3_uploader.remote_store.errors import RemoteConnectionError
 
 
-def _prepare(error: Any, message: str, hint: str, code: str) -> None:
-    # Neither base can make the other one: botocore's makes its message of keyword arguments.
-    message = without_passwords(message)
-    Exception.__init__(error, message)
-    error.message, error.hint = message, without_passwords(hint)
-    error.status, error.code, error.kwargs = None, code, {}
+class _NoAnswer(RemoteConnectionError):
+    """One whose other base is botocore's."""
+
+    def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
+        # Neither base can make the other one: botocore's makes its message of keyword arguments.
+        message = without_passwords(message)
+        Exception.__init__(self, message)
+        self.message, self.hint = message, without_passwords(hint)
+        self.status, self.code = None, code
+        made: Any = self
+        made.kwargs = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.message, self.hint, self.code)
 
 
-class NoConnection(RemoteConnectionError, EndpointConnectionError):
+class NoConnection(_NoAnswer, EndpointConnectionError):
     """There is no connection to the server, or it fell silent."""
 
-    def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
-        _prepare(self, message, hint, code)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (type(self), self.message, self.hint, self.code)
-
-
-class NoCredentials(RemoteConnectionError, NoCredentialsError):
+class NoCredentials(_NoAnswer, NoCredentialsError):
     """There is nothing to sign a request with."""
 
-    def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
-        _prepare(self, message, hint, code)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (type(self), self.message, self.hint, self.code)
-
-
-def _again(kind: type[NoConnection | NoCredentials], message: str, hint: str, code: str) -> RemoteConnectionError:
+def _again(kind: type[_NoAnswer], message: str, hint: str, code: str) -> RemoteConnectionError:
     return kind(message, hint=hint, code=code)

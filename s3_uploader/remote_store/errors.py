@@ -29,28 +29,24 @@ class RemoteConnectionError(RemoteStoreError):
     """
 
 
-class ObjectNotFound(RemoteStoreError, FileNotFoundError):
+class _FileError(RemoteStoreError):
+    """One that is an ``OSError`` too."""
+
+    def __init__(self, message: str, *, hint: str = "", status: int | None = None, code: str = "") -> None:
+        super().__init__(message, hint=hint, status=status, code=code)
+        self.filename: str | None = None
+
+    def __str__(self) -> str:
+        # OSError has a form of its own.
+        return RemoteStoreError.__str__(self)
+
+
+class ObjectNotFound(_FileError, FileNotFoundError):
     """There is no such object, or no such bucket."""
 
-    def __init__(self, message: str, *, hint: str = "", status: int | None = None, code: str = "") -> None:
-        super().__init__(message, hint=hint, status=status, code=code)
-        self.filename: str | None = None
 
-    def __str__(self) -> str:
-        # OSError has a form of its own.
-        return RemoteStoreError.__str__(self)
-
-
-class ObjectExists(RemoteStoreError, FileExistsError):
+class ObjectExists(_FileError, FileExistsError):
     """There is such an object already, and it was not to be replaced."""
-
-    def __init__(self, message: str, *, hint: str = "", status: int | None = None, code: str = "") -> None:
-        super().__init__(message, hint=hint, status=status, code=code)
-        self.filename: str | None = None
-
-    def __str__(self) -> str:
-        # OSError has a form of its own.
-        return RemoteStoreError.__str__(self)
 
 
 class ObjectChanged(RemoteStoreError):
