@@ -17,11 +17,10 @@ _FOR_PARTS = ("UploadPart", "UploadPartCopy", "AbortMultipartUpload", "ListParts
 def extra_headers(headers: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """By operation: what of the headers of a write goes with it beside the object's own; empty if there is nothing."""
     for_all = header_rules.for_part(headers)
-    conditions = header_rules.conditions(headers)
     whole = {name: value for name, value in headers.items() if header_rules.concerns_entire_body((name,))}
     extra = {
-        "PutObject": conditions | whole,
-        "CompleteMultipartUpload": for_all | conditions,
+        "PutObject": header_rules.conditions(headers) | whole,
+        "CompleteMultipartUpload": header_rules.for_completion(headers),
         **dict.fromkeys(_FOR_PARTS, for_all),
     }
     return {operation: added for operation, added in extra.items() if added}
