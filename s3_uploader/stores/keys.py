@@ -11,9 +11,6 @@ import posixpath
 from s3_uploader.core.errors import KeyRefused
 from s3_uploader.core.text import shown_name
 
-shown_key = shown_name
-"""A key for a message."""
-
 MAXIMUM_NAME_BYTES = 255
 """Longest name of one file or directory on every file system in wide use (``NAME_MAX``, ``limits.h(0p)``)."""
 
