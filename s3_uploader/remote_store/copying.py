@@ -14,7 +14,7 @@ from s3_uploader.remote_store import copy_requests, documents
 from s3_uploader.remote_store import headers as header_rules
 from s3_uploader.remote_store.bucket import Bucket
 from s3_uploader.remote_store.errors import RemoteStoreError
-from s3_uploader.remote_store.reading import Progress, path_of
+from s3_uploader.remote_store.reading import Progress, length_of, path_of
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import clean_etag, etag_is_md5, strong_etag
 from s3_uploader.stores.s3.client import S3Client
@@ -85,7 +85,7 @@ def copy_object(
         head=head,
         given=headers,
         sent=sent,
-        size=_length(head),
+        size=length_of(head),
         client=there.bucket.client_with(headers),
     )
     if copy.size > threshold:
@@ -136,7 +136,7 @@ def _copy_in_parts(copy: Copy, part_size: int, progress: Progress | None) -> Non
                 progress(last + 1, size)
         _check_parts(copy, upload_id)
         _complete(copy, upload_id, etags)
-    stored = _length(there.bucket.ask(requests.head_object(there.key, there.path), client=copy.client).headers)
+    stored = length_of(there.bucket.ask(requests.head_object(there.key, there.path), client=copy.client).headers)
     if stored != size:
         raise RemoteStoreError(f"The copy has {stored} bytes, the source has {size}.", code="NotProven")
 
@@ -183,7 +183,7 @@ def _complete(copy: Copy, upload_id: str, etags: list[str]) -> None:
         if error.code != "NoSuchUpload" or asked.call.attempts < 2:
             raise
         head = there.bucket.ask(requests.head_object(there.key, there.path), client=copy.client).headers
-        if not clean_etag(head.get("etag", "")).endswith(f"-{len(etags)}") or _length(head) != copy.size:
+        if not clean_etag(head.get("etag", "")).endswith(f"-{len(etags)}") or length_of(head) != copy.size:
             raise
 
 
@@ -244,10 +244,3 @@ def _rights(place: Place) -> dict[str, str]:
         logger.debug("The rights of %s cannot be read: %s", place.address, quoted(str(error)))
         return {}
     return header_rules.for_grants(documents.owner(answer.body), documents.grants(answer.body))
-
-
-def _length(headers: Mapping[str, str]) -> int:
-    length = headers.get("content-length", "")
-    if not length.isascii() or not length.isdigit() or len(length) > 18:
-        raise RemoteStoreError("The server does not say how long the object is.", code="InvalidAnswer")
-    return int(length)

@@ -8,10 +8,9 @@ from contextlib import AbstractContextManager
 
 from s3_uploader.core.errors import StoreError
 from s3_uploader.remote_store.bucket import Bucket
-from s3_uploader.remote_store.errors import RemoteStoreError
 from s3_uploader.remote_store.headers import metadata_of
 from s3_uploader.remote_store.names import S3Name
-from s3_uploader.remote_store.reading import path_of
+from s3_uploader.remote_store.reading import length_of, path_of
 from s3_uploader.remote_store.translation import from_store_error
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import clean_etag
@@ -43,13 +42,10 @@ def look(bucket: Bucket, key: str) -> ObjectInfo:
     :raises RemoteStoreError: if the server says neither yes nor no.
     """
     headers = bucket.ask(requests.head_object(key, path_of(key), checksums=False)).headers
-    length = headers.get("content-length", "")
-    if not (length.isascii() and length.isdigit() and len(length) < 19):
-        raise RemoteStoreError("The server does not say how long the object is.", code="InvalidAnswer")
     return ObjectInfo(
         key=key,
         bucket=bucket.name,
-        size=int(length),
+        size=length_of(headers),
         etag=clean_etag(headers.get("etag", "")),
         modified=_time(parse_http_date(headers.get("last-modified", ""))),
         version_id=headers.get("x-amz-version-id", ""),

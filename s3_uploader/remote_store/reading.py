@@ -61,6 +61,17 @@ def path_of(key: str) -> str:
         raise from_store_error(error) from error
 
 
+def length_of(headers: Mapping[str, str]) -> int:
+    """How long an object is by the answer to a HEAD.
+
+    :raises RemoteStoreError: if that does not say so.
+    """
+    length = headers.get("content-length", "")
+    if not _LENGTH.fullmatch(length):
+        raise RemoteStoreError("The server does not say how long the object is.", code="InvalidAnswer")
+    return int(length)
+
+
 def read_object(bucket: Bucket, key: str, consume: Consume, *, progress: Progress | None = None) -> Mapping[str, str]:
     """Hand the bytes of an object to ``consume``, in order, and return the headers of the answer.
 
