@@ -52,6 +52,14 @@ def test_what_kubernetes_starts(path: Path) -> None:
     assert mounted == {volume["name"] for volume in volumes(manifest)}
 
 
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+def test_the_ledger_lies_in_a_volume(path: Path) -> None:
+    """What a pod remembers is where the next one looks for it, and not in the place that the image has for it."""
+    (container,) = containers(yaml.safe_load(path.read_text()))
+    (state,) = (mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "state")
+    assert {"name": "S3_UPLOADER_STATE_DIR", "value": state} in container["env"]
+
+
 def volumes(value: Any) -> list[dict[str, Any]]:
     """The volumes of a manifest's pod."""
     if not isinstance(value, dict):
