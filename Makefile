@@ -5,7 +5,7 @@
 # make docs         the documentation as a site, in build/site; a warning is an error
 # make linkcheck    do the links that lead out of the documentation still lead somewhere? Asks the network
 # make pictures     the pictures in docs/images anew, from real runs on this machine; takes minutes, faketime and Chromium
-# make generated    write the tables of docs/configuration.md anew from the types
+# make generated    write anew what is made from the types: tables of the documentation, the schema, the manual page
 # make bench        the benchmarks, for an hour; peers are installed, results go to benchmarks/results/
 # make bench-quick  under a minute: does a file cost more CPU than it used to?
 # make deb          a Debian package in build/deb, with debhelper and dh-virtualenv
