@@ -7,7 +7,6 @@ included.
 from __future__ import annotations
 
 import os
-import pickle
 import struct
 from typing import Any
 
@@ -70,6 +69,8 @@ def send(descriptor: int, value: object) -> None:
 
     :raises BrokenPipeError: if nobody reads any more.
     """
+    import pickle
+
     data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     rest = memoryview(_LENGTH.pack(len(data)) + data)
     while rest:
@@ -88,6 +89,8 @@ class Frames:
 
         :raises EOFError: if the pipe ends before it.
         """
+        import pickle
+
         (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
         return pickle.loads(self._read(length))
 
