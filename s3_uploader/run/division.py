@@ -59,6 +59,7 @@ class Division:
         self._lock_file = lock_file
         self._seconds_left = seconds_left
         self._retries = retries
+        self._own = share_of(place.config) or Share(0, 1)
         self._effort = Effort()
 
     def want(self) -> int:
@@ -70,16 +71,14 @@ class Division:
                 return 1
         else:
             most = processes
-        own = share_of(self._place.config) or Share(0, 1)
-        most = min(most, MOST_SHARES // own.count)
-        wanted = WORTH_FILES * own.count
+        most = min(most, MOST_SHARES // self._own.count)
+        wanted = WORTH_FILES * self._own.count
         waiting = count_names(self._place.root, most=wanted * (most - 1), seconds=_COUNT_SECONDS)
         return min(most, 1 + waiting // wanted)
 
     def share(self, number: int, of: int) -> Share:
         """The part of a process; of a run that itself has a share, a part of that."""
-        own = share_of(self._place.config) or Share(0, 1)
-        return Share(own.index * of + number, own.count * of)
+        return Share(self._own.index * of + number, self._own.count * of)
 
     def config(self, number: int, of: int) -> Config:
         """The configuration of a process."""

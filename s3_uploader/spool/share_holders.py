@@ -22,19 +22,23 @@ def holders_of_shares(base_fd: int, state_dir: str) -> dict[Share, Holder]:
     for directory in share_directories(state_dir):
         share = of_directory(os.path.basename(directory))
         note = read_note(os.path.join(directory, NOTE_NAME))
-        if share is None or note is None or not is_current(note):
-            continue
-        if note.host == os.uname().nodename or _is_locked(base_fd, share):
+        if share is not None and note is not None and is_current(note):
             found[share] = note
-    return found
+    elsewhere = {share for share, note in found.items() if note.host != os.uname().nodename}
+    gone = elsewhere - _locked(base_fd, elsewhere) if elsewhere else elsewhere
+    return {share: note for share, note in found.items() if share not in gone}
 
 
-def _is_locked(base_fd: int, share: Share) -> bool:
+def _locked(base_fd: int, shares: set[Share]) -> set[Share]:
+    """Those of the shares whose lock somebody has."""
     descriptor = lock_file.look_at_lock_file(base_fd)
     if descriptor is None:
-        return False
+        return set()
     try:
         by_process = belongs_to_process(file_system_at(base_fd))
-        return Extent(share=share).in_the_way(descriptor, by_process=by_process) is not None
+        extents = {share: Extent(share=share) for share in shares}
+        return {
+            share for share, own in extents.items() if own.in_the_way(descriptor, by_process=by_process) is not None
+        }
     finally:
         os.close(descriptor)
