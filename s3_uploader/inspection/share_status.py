@@ -33,19 +33,26 @@ class ShareStatus(msgspec.Struct, frozen=True, kw_only=True):
     is_watched: bool = False
 
 
+def divided(ledger: LedgerReader | None) -> list[Share]:
+    """The shares of the division that has run last; none if that were runs of all files."""
+    if not isinstance(ledger, LedgerOfShares) or ledger.division == 1:
+        return []
+    # A share that has just begun its very first run has no ledger yet.
+    return [Share(index, ledger.division) for index in range(ledger.division)]
+
+
 def shares_of(
     ledger: LedgerReader | None, holders: Mapping[Share, Holder], watched: Collection[Share] = ()
 ) -> tuple[ShareStatus, ...]:
-    """The shares of the division that has run last; none if that were runs of all files.
+    """How the shares of the division stand that has run last; none if that were runs of all files.
 
     :param holders: who works on which share now.
     :param watched: the shares that are watched.
     """
-    if not isinstance(ledger, LedgerOfShares) or ledger.division == 1:
+    every = divided(ledger)
+    if not every or not isinstance(ledger, LedgerOfShares):
         return ()
     last = {share: next(iter(part.runs(limit=1)), None) for share, part in ledger.current.items()}
-    # A share that has just begun its very first run has no ledger yet.
-    every = (Share(index, ledger.division) for index in range(ledger.division))
     return tuple(
         ShareStatus(share=each, last_run=last.get(each), holder=holders.get(each), is_watched=each in watched)
         for each in every

@@ -22,7 +22,7 @@ from s3_uploader.health.observations import Observations, Starter
 from s3_uploader.health.run_history import next_start
 from s3_uploader.inspection.at_work import AtWork, at_work_on, holder_seen
 from s3_uploader.inspection.observing import full_disks, future_files, open_files
-from s3_uploader.inspection.share_status import ShareStatus, problems_of, shares_of
+from s3_uploader.inspection.share_status import ShareStatus, divided, problems_of, shares_of
 from s3_uploader.inspection.waiting import Waiting, waiting_in
 from s3_uploader.ledger import FailingRow, LedgerReader, RunRow
 from s3_uploader.ledger.state_directory import ledger_path
@@ -154,8 +154,7 @@ def _with_ledger(
 
 def _watched_shares(ledger: LedgerReader | None, state_dir: str) -> dict[Share, Holder]:
     """Who watches which of the shares that have run last."""
-    shares = [each.share for each in shares_of(ledger, {})]
-    found = {share: watcher_of(os.path.join(state_dir, share.name)) for share in shares}
+    found = {share: watcher_of(os.path.join(state_dir, share.name)) for share in divided(ledger)}
     return {share: watcher for share, watcher in found.items() if watcher is not None}
 
 
