@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from s3_uploader.stores.file_servers.base import Listed
 from s3_uploader.stores.ftp.commands import CommandConnection, Settings
@@ -18,6 +18,10 @@ _NO_PASSIVE = (425, 500, 501, 502, 504, 522)
 """Replies after which the other way to a data connection is worth a try."""
 
 
+class _Enough(Exception):
+    """What is wanted of a transfer has come."""
+
+
 class TransferConnection(CommandConnection):
     """A connection that opens others for data."""
 
@@ -29,22 +33,9 @@ class TransferConnection(CommandConnection):
 
     def store(self, path: str, chunks: Iterable[bytes], *, command: str = "STOR") -> None:
         """Send a file. An error raised by ``chunks`` ends the transfer and comes out; what was sent stays there."""
-        data = self._open_data(f"{command} {wire(path)}")
-        words = KeepAlive(self)
-        try:
+        with self._transfer(f"{command} {wire(path)}") as (data, say):
             for chunk in chunks:
-                data.send(chunk, silence=self.limit, meanwhile=words.say)
-            data.end_tls(self.limit)
-        except OSError as error:
-            # A server that runs out of space says so on the control connection and resets this one.
-            self._close_data()
-            raise self._reply_to_failure(error) from error
-        except BaseException:
-            self._close_data()
-            self._skip_reply(words)
-            raise
-        self._close_data()
-        words.end()
+                data.send(chunk, silence=self.limit, meanwhile=say)
 
     def retrieve(
         self,
@@ -62,27 +53,16 @@ class TransferConnection(CommandConnection):
         :returns: whether all was read.
         :raises Refused: with the verb ``REST`` if the server can only begin at the beginning.
         """
-        data = self._open_data(f"{command} {wire(path)}" if path else command, begin=begin)
-        words = KeepAlive(self)
         received = 0
         try:
-            while chunk := data.receive(silence=self.limit, meanwhile=words.say):
-                received += len(chunk)
-                consume(chunk)
-                if most is not None and received > most:
-                    self._close_data()
-                    self._skip_reply(words)
-                    return False
-            data.end_tls(self.limit)
-        except OSError as error:
-            self._close_data()
-            raise self._reply_to_failure(error) from error
-        except BaseException:
-            self._close_data()
-            self._skip_reply(words)
-            raise
-        self._close_data()
-        words.end()
+            with self._transfer(f"{command} {wire(path)}" if path else command, begin=begin) as (data, say):
+                while chunk := data.receive(silence=self.limit, meanwhile=say):
+                    received += len(chunk)
+                    consume(chunk)
+                    if most is not None and received > most:
+                        raise _Enough
+        except _Enough:
+            return False
         return True
 
     def listing(self, directory: str, consume: Callable[[Listed], None], *, most: int) -> bool:
@@ -127,6 +107,25 @@ class TransferConnection(CommandConnection):
         """Close without a word."""
         self._close_data()
         super().close()
+
+    @contextlib.contextmanager
+    def _transfer(self, command: str, *, begin: int = 0) -> Iterator[tuple[DataConnection, Callable[[], None]]]:
+        """A data connection for the bytes, what to call meanwhile, and in the end the reply, whatever became of it."""
+        data = self._open_data(command, begin=begin)
+        words = KeepAlive(self)
+        try:
+            yield data, words.say
+            data.end_tls(self.limit)
+        except OSError as error:
+            # A server that runs out of space says so on the control connection and resets this one.
+            self._close_data()
+            raise self._reply_to_failure(error) from error
+        except BaseException:
+            self._close_data()
+            self._skip_reply(words)
+            raise
+        self._close_data()
+        words.end()
 
     def _open_data(self, command: str, *, begin: int = 0) -> DataConnection:
         control = self.live()
