@@ -164,15 +164,17 @@ class Bucket:
         client: S3Client | None = None,
         expected: frozenset[int] = NOTHING_EXPECTED,
         size: int = 0,
+        seconds: float | None = None,
         tick: Callable[[], object] | None = None,
     ) -> Answer:
         """Send a request and wait for its answer.
 
         :param expected: statuses that are no errors to whoever asks.
         :param size: how many bytes go over the line for it.
+        :param seconds: how long it may take, instead of what follows from the settings and the size.
         :raises RemoteStoreError: if there is none, or another status than a success.
         """
-        return self.begin(request, client=client, expected=expected, size=size).answer(tick)
+        return self.begin(request, client=client, expected=expected, size=size, seconds=seconds).answer(tick)
 
     def begin(
         self,
@@ -181,10 +183,11 @@ class Bucket:
         client: S3Client | None = None,
         expected: frozenset[int] = NOTHING_EXPECTED,
         size: int = 0,
+        seconds: float | None = None,
     ) -> Asked:
         """Send a request; its answer is waited for later, on this same thread."""
         waiter = Waiter()
-        deadline = self.deadline(size)
+        deadline = self.deadline(size) if seconds is None else time.monotonic() + seconds
         sender = client or self.client
         call = sender.call(request, waiter.done, deadline=deadline, expected=expected)
         return Asked(self, sender, call, waiter)

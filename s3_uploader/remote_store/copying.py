@@ -22,6 +22,9 @@ from s3_uploader.stores.s3.requests import UNCONDITIONAL
 
 logger = logging.getLogger("s3_uploader.remote_store")
 
+_ABORT_SECONDS = 10.0
+"""So long whoever waits for a copy that has failed waits for its parts to be removed, too."""
+
 
 class Place(msgspec.Struct, frozen=True):
     """An object: its bucket, its key, and the key as it stands in a URL."""
@@ -154,7 +157,7 @@ def _begun(copy: Copy) -> Iterator[str]:
     except BaseException:
         abort = requests.abort_multipart_upload(there.key, there.path, upload_id=upload_id)
         try:
-            there.bucket.ask(abort, client=copy.client, expected=frozenset((404,)))
+            there.bucket.ask(abort, client=copy.client, expected=frozenset((404,)), seconds=_ABORT_SECONDS)
         except RemoteStoreError as error:
             said = quoted(str(error))
             logger.warning(

@@ -1,0 +1,78 @@
+"""What a copy in parts leaves behind, and how long it may take over that."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+import s3_uploader as s3
+from s3_uploader.remote_store import bucket as bucket_module
+from s3_uploader.remote_store import copying
+from s3_uploader.remote_store.bucket import Bucket, BucketSettings, Shared
+from s3_uploader.stores.s3.engines.base import Answer, Done, Failure, Request, TransportFailure
+
+
+class DeafEngine:
+    """Refuses to copy a part, and does not answer when it is asked to abort."""
+
+    name = "deaf"
+    loop = None
+
+    def __init__(self) -> None:
+        self.given_up = threading.Event()
+
+    def open(self) -> None:
+        """Nothing to do."""
+
+    def send(self, request: Request, done: Done) -> Any:
+        """Answer, or not."""
+        if request.operation == "HeadObject":
+            done(Answer(status=200, headers={"content-length": "10", "etag": '"e"'}))
+        elif request.operation == "CreateMultipartUpload":
+            done(Answer(status=200, headers={}, body=b"<R><UploadId>id</UploadId></R>"))
+        elif request.operation != "AbortMultipartUpload":
+            done(Answer(status=403, headers={}, body=b"<Error><Code>AccessDenied</Code></Error>"))
+        return Unanswered(self, done)
+
+    def close(self, *, timeout: float) -> None:
+        """Nothing to do."""
+
+
+class Unanswered:
+    """A request under way."""
+
+    def __init__(self, engine: DeafEngine, done: Done) -> None:
+        self._engine = engine
+        self._done = done
+
+    def cancel(self) -> None:
+        """Give it up."""
+        self._engine.given_up.set()
+        self._done(Failure(TransportFailure.CANCELLED))
+
+
+def test_an_abort_that_is_not_answered_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy in parts that has failed says so soon, also if the server does not answer that its parts are removed."""
+    engine = DeafEngine()
+    monkeypatch.setattr(bucket_module, "make_engine", lambda *_: engine)
+    monkeypatch.setattr(copying, "_ABORT_SECONDS", 0.05)
+    settings = BucketSettings(
+        engine="native",
+        max_attempts=1,
+        max_connections=1,
+        connect_timeout_seconds=1,
+        read_timeout_seconds=1,
+        timeout_seconds=30,
+    )
+    shared = Shared()
+    access = s3.S3Connection("key", "secret", endpoint="localhost:9").access("bucket")
+    bucket = Bucket(access=access, settings=settings, shared=shared)
+    began = time.monotonic()
+    with pytest.raises(s3.RemoteStoreError, match="AccessDenied"):
+        copying.copy_object((bucket, "a"), (bucket, "b"), {}, threshold=1, part_size=5)
+    assert time.monotonic() - began < 20
+    assert engine.given_up.is_set()
+    shared.close()
