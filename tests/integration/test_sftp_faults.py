@@ -16,6 +16,7 @@ from s3_uploader.core.errors import ConflictError, KeyRefused, ProofError, Scope
 from s3_uploader.core.model import OnConflict, Proof
 from s3_uploader.stores.listing import CannotList
 from tests.integration.sftp_support import Bench, bench_on
+from tests.servers.process import wait_until
 from tests.servers.scripted_sftp import Request, ScriptedSftpServer, hang, hang_up, hang_up_afterwards, refuse
 
 CONTENT = os.urandom(200_000)
@@ -104,9 +105,7 @@ def test_memory_is_bounded_while_a_server_does_not_take_anything(
     scripted_sftp.always("write", hang)
     store = bench.opened(timeout_seconds=60)
     upload = bench.begin(store, "key", os.urandom(8_000_000))
-    ends_at = time.monotonic() + 30
-    while "write" not in scripted_sftp.requests and time.monotonic() < ends_at:
-        time.sleep(0.02)
+    wait_until(lambda: "write" in scripted_sftp.requests, what="the server was written to")
     time.sleep(0.5)
     assert 0 < scripted_sftp.requests.count("write") <= 80
     store.cancel()
@@ -122,8 +121,9 @@ def test_cancelling_does_not_wait_for_the_server(
     store = bench.opened(timeout_seconds=60)
     bench.put(store, "before", b"x")
     scripted_sftp.always(request_name, hang)
+    scripted_sftp.requests.clear()
     upload = bench.begin(store, "key", CONTENT)
-    time.sleep(0.3)
+    wait_until(lambda: request_name in scripted_sftp.requests, what="the server was asked")
     begun = time.monotonic()
     store.cancel()
     with pytest.raises(UploadCancelled):

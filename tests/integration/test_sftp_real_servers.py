@@ -23,6 +23,7 @@ from s3_uploader.core.model import OnConflict, Proof, Severity
 from tests.integration.sftp_support import Bench, bench_on
 from tests.servers.fixtures import or_skip
 from tests.servers.openssh import OpensshServer
+from tests.servers.process import wait_until
 from tests.servers.proftpd_sftp import ProftpdSftpServer
 from tests.servers.scripted_sftp import ScriptedSftpServer
 
@@ -143,9 +144,7 @@ def test_an_agent(bench: Bench, here: Here, monkeypatch: pytest.MonkeyPatch, tmp
     address = tmp_path / "agent"
     with subprocess.Popen(["ssh-agent", "-D", "-a", address], stdout=subprocess.DEVNULL) as agent:
         try:
-            ends_at = time.monotonic() + 10
-            while not address.exists() and time.monotonic() < ends_at:
-                time.sleep(0.02)
+            wait_until(address.exists, what="the agent was there")
             monkeypatch.setenv("SSH_AUTH_SOCK", str(address))
             monkeypatch.setenv("HOME", str(tmp_path))
             subprocess.run(["ssh-add", "-q", here.server.private_key], check=True, capture_output=True)

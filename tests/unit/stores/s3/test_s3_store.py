@@ -156,6 +156,16 @@ class Play:
             deadline=self.timer.now + seconds,
         )
 
+    def upload_in_parts(self) -> MultipartUpload:
+        """The one upload that is under way, once two of its parts are."""
+        until = time.monotonic() + 30
+        while [request.operation for request in self.engine.requests].count("UploadPart") < 2:
+            assert time.monotonic() < until
+            time.sleep(0.001)
+        (upload,) = self.store._uploads
+        assert isinstance(upload, MultipartUpload)
+        return upload
+
 
 @pytest.fixture
 def play() -> Iterator[Play]:
@@ -172,12 +182,7 @@ def test_given_up_while_the_server_forgets_the_upload() -> None:
     with play.file:
         play.engine.answers = [Answer(status=200, headers={}, body=b"<R><UploadId>id</UploadId></R>")]
         future = play.put()
-        until = time.monotonic() + 30
-        while [request.operation for request in play.engine.requests].count("UploadPart") < 2:
-            assert time.monotonic() < until
-            time.sleep(0.001)
-        (upload,) = play.store._uploads
-        assert isinstance(upload, MultipartUpload)
+        upload = play.upload_in_parts()
         parts = [under for under in play.engine.under_way if under.done is not None]
         cancel = parts[0].cancel
 
@@ -226,12 +231,7 @@ def test_two_parts_learn_at_once_that_the_upload_is_lost() -> None:
     with play.file:
         play.engine.answers = [Answer(status=200, headers={}, body=b"<R><UploadId>id</UploadId></R>")]
         play.put()
-        until = time.monotonic() + 30
-        while [request.operation for request in play.engine.requests].count("UploadPart") < 2:
-            assert time.monotonic() < until
-            time.sleep(0.001)
-        (upload,) = play.store._uploads
-        assert isinstance(upload, MultipartUpload)
+        upload = play.upload_in_parts()
         generation = upload._generation
         next(under for under in play.engine.under_way if under.done is not None).finish(error("NoSuchUpload", 404))
         # On the thread that has brought the same answer to another part at the same moment.
