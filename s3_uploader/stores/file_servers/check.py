@@ -351,7 +351,8 @@ def _lock(server: str, session: FileSession, lock_file: str | None, create: Crea
             Severity.WARNING, server, f"the lock file {lock_file} exists", "A run would leave without uploading."
         )
         return
-    lock = RemoteLock(path=path, name=lock_file, server=server, stale_seconds=None, create=create)
+    parts = PartNames(secrets.token_hex(8))
+    lock = RemoteLock(path=path, name=lock_file, server=server, stale_seconds=None, create=create, parts=parts)
     try:
         lock.acquire(session)
         lock.release(session)

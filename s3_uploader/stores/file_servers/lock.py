@@ -17,6 +17,7 @@ from s3_uploader.core.errors import DestinationBusy, Scope, StoreError
 from s3_uploader.stores.file_servers.base import FileSession, Refused
 from s3_uploader.stores.file_servers.holder import Holder
 from s3_uploader.stores.file_servers.learned import GRANTED, Learned
+from s3_uploader.stores.file_servers.parts import PartNames
 
 Create = Callable[[FileSession, str, bytes], None]
 """Makes a file at a path with that content, or adds it to one that another makes in the same moment.
@@ -35,6 +36,7 @@ class RemoteLock:
     :param server: how messages call the server.
     :param stale_seconds: age from which a lock left by anybody is removed, ``None`` for never.
     :param create: makes the file.
+    :param parts: makes the names of files beside the lock, by which another run knows those that a killed one left.
     :param learned: what is known of the server.
     """
 
@@ -46,6 +48,7 @@ class RemoteLock:
         server: str,
         stale_seconds: float | None,
         create: Create,
+        parts: PartNames,
         learned: Learned | None = None,
     ) -> None:
         self._path = path
@@ -53,6 +56,7 @@ class RemoteLock:
         self._server = server
         self._stale_seconds = stale_seconds
         self._create = create
+        self._parts = parts
         self._learned = Learned() if learned is None else learned
         self._line = Holder.current().line(secrets.token_hex(8))
         self._held = False
@@ -106,7 +110,7 @@ class RemoteLock:
         if known == GRANTED:
             return
         if not known or session.size(known) is None:
-            known = f"{self._path}.{secrets.token_hex(6)}"
+            known = self._beside()
             session.store(known, [b"\n"])
         try:
             session.remove(known)
@@ -114,6 +118,9 @@ class RemoteLock:
             self._learned.refused("delete", known)
             raise self._stays(session, refused) from None
         self._learned.refused("delete", GRANTED)
+
+    def _beside(self) -> str:
+        return f"{self._path.rpartition('/')[0]}/{self._parts.new(hidden=False)}"
 
     def _stays(self, session: FileSession, refused: Refused) -> StoreError:
         return StoreError(
@@ -163,7 +170,7 @@ class RemoteLock:
 
     def _take_away(self, session: FileSession, first: str | None) -> bool:
         """Remove the lock with that first line, by renaming it first: a fresh lock of somebody quicker is put back."""
-        aside = f"{self._path}.{secrets.token_hex(6)}"
+        aside = self._beside()
         try:
             session.rename(self._path, aside)
         except Refused:
@@ -183,7 +190,7 @@ class RemoteLock:
 
     def _server_time(self, session: FileSession) -> float | None:
         """The server's clock, by which the lock's time was written: the time of a file made now."""
-        probe = f"{self._path}.{secrets.token_hex(6)}"
+        probe = self._beside()
         try:
             session.store(probe, [b"\n"])
         except Refused:

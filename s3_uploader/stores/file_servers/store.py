@@ -172,13 +172,14 @@ class FileServerStore(ABC, Generic[_Session]):
         self._is_open.clear()
         try:
             session = self._first_session()
+            parts = PartNames(self._identity)
             try:
                 self._prepare(session)
-                self._lock = self._take_lock(session)
+                self._lock = self._take_lock(session, parts)
             except BaseException:
                 session.quit()
                 raise
-            self._pool, self._attempts = self._made_ready(session)
+            self._pool, self._attempts = self._made_ready(session, parts)
             self._workers = Workers(name="file-server-store", count=self._max_concurrency)
         finally:
             self._opening = None
@@ -298,9 +299,8 @@ class FileServerStore(ABC, Generic[_Session]):
             self._told.add(kind)
             self._notice("warning", sentence)
 
-    def _made_ready(self, session: _Session) -> tuple[SessionPool[_Session], Attempts[_Session]]:
+    def _made_ready(self, session: _Session, parts: PartNames) -> tuple[SessionPool[_Session], Attempts[_Session]]:
         """What uploads go through, beginning with this session."""
-        parts = PartNames(self._identity)
         learned = self._server.learned
         site = Site(
             parts=parts,
@@ -345,7 +345,7 @@ class FileServerStore(ABC, Generic[_Session]):
                 return session
         raise AssertionError
 
-    def _take_lock(self, session: _Session) -> RemoteLock | None:
+    def _take_lock(self, session: _Session, parts: PartNames) -> RemoteLock | None:
         if self._lock_file is None:
             return None
         lock = RemoteLock(
@@ -354,6 +354,7 @@ class FileServerStore(ABC, Generic[_Session]):
             server=self._server.name,
             stale_seconds=self._lock_stale_seconds,
             create=self._create_lock,
+            parts=parts,
             learned=self._server.learned,
         )
         try:
