@@ -21,7 +21,11 @@ def _found_content_type(ending: str) -> str:
     if known is None:
         import mimetypes
 
-        kind, encoding = mimetypes.guess_type(f"name{ending}", strict=True)
+        try:
+            kind, encoding = mimetypes.guess_type(f"name{ending}", strict=True)
+        except (OSError, ValueError):
+            # One of the machine's own lists cannot be read, or is not in UTF-8. The one of Python is always there.
+            kind, encoding = mimetypes.MimeTypes().guess_type(f"name{ending}", strict=True)
         # A compressed file is not of the type of what is inside.
         known = "application/octet-stream" if kind is None or encoding else kind
         if len(_CONTENT_TYPES) < 1000:
