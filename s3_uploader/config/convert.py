@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -61,8 +62,8 @@ def convert_fields(
 ) -> dict[str, Any]:
     """Convert every key by itself, so that one wrong value does not hide the next."""
     values: dict[str, Any] = {}
-    hints = get_type_hints(kind, include_extras=True)
-    fields = {field.name: field for field in msgspec.structs.fields(kind) if field.name != skip}
+    hints = hints_of(kind)
+    fields = {field.name: field for field in _fields_of(kind) if field.name != skip}
     for name, value in given.items():
         if name not in fields:
             problems.append(f"{prefix}{name}: {_unknown(name, list(fields), whole=not prefix)}")
@@ -82,6 +83,17 @@ def convert_fields(
         f"{prefix}{name}: is missing" for name, field in fields.items() if field.required and name not in given
     ]
     return values
+
+
+@functools.cache
+def hints_of(kind: Any) -> dict[str, Any]:
+    """The type of each key of a struct, with its limits."""
+    return get_type_hints(kind, include_extras=True)
+
+
+@functools.cache
+def _fields_of(kind: Any) -> tuple[msgspec.structs.FieldInfo, ...]:
+    return msgspec.structs.fields(kind)
 
 
 def _struct_of_values(hint: Any) -> Any:

@@ -12,10 +12,11 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 
+from s3_uploader.config.convert import hints_of
 from s3_uploader.config.destinations import S3Destination
 from s3_uploader.config.schema import DESTINATIONS, SYNONYMS, Config, is_secret
 from s3_uploader.core.text import without_passwords
@@ -163,7 +164,7 @@ def _inner(kind: Any, path: tuple[str, ...]) -> Any:
             if get_origin(member) is dict:
                 found = get_args(member)[1]
             elif isinstance(member, type) and issubclass(member, msgspec.Struct):
-                found = get_type_hints(member, include_extras=True).get(name)
+                found = hints_of(member).get(name)
         if found is None:
             return None
         kind = found

@@ -15,20 +15,19 @@ from s3_uploader.config.schema import Compress, Location
 
 _PING = re.compile(r"https?://([^\s/?#@]*@)?(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(:[0-9]{1,5})?([/?][^\s#]*)?")
 
+_TIME_ZONE = "Europe/Madrid"
+"""One that every database has."""
+
 
 def contradictions(values: dict[str, Any]) -> Iterator[str]:
     """What the type of a key alone does not show. Keys that were not given, or were wrong already, are not there."""
     name = values.get("timezone", "UTC")
-    if name not in ("UTC", "local"):
-        import zoneinfo
-
-        try:
-            zoneinfo.ZoneInfo(name)
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-            if zoneinfo.available_timezones():
-                yield f"timezone: {shown(name)} is not a known time zone; write it like Europe/Madrid"
-            else:
-                yield f"timezone: {shown(name)} cannot be looked up, this machine has no time zones; install tzdata"
+    if name not in ("UTC", "local") and not _is_time_zone(name):
+        # A list of all time zones would tell too whether there are any: by opening each file of the database.
+        if _is_time_zone(_TIME_ZONE):
+            yield f"timezone: {shown(name)} is not a known time zone; write it like {_TIME_ZONE}"
+        else:
+            yield f"timezone: {shown(name)} cannot be looked up, this machine has no time zones; install tzdata"
     for key in ("base_dir", "state_dir", "claim_dir", "metrics_file"):
         if "\0" in (values.get(key) or ""):
             yield f"{key}: holds a NUL character"
@@ -43,6 +42,16 @@ def contradictions(values: dict[str, Any]) -> Iterator[str]:
         yield "claim_dir: cannot be used with on_success: keep, since a file that was moved is not known again"
     yield from _compress_contradictions("compress", values.get("compress"))
     yield from (f"key_prefix: {problem}" for problem in _prefix_problems(values.get("key_prefix", "")))
+
+
+def _is_time_zone(name: str) -> bool:
+    import zoneinfo
+
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
 
 
 def _share_problems(share: str) -> Iterator[str]:

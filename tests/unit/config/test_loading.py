@@ -304,10 +304,15 @@ class TestProblems:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Where the time zone database is missing, the problem says so and what to install."""
-        monkeypatch.setattr("zoneinfo.available_timezones", set)
         monkeypatch.setattr("zoneinfo.ZoneInfo", _no_such_zone)
         (problem,) = problems_of({**SHORTEST, "timezone": "Europe/Madrid"})
         assert problem.endswith("this machine has no time zones; install tzdata")
+
+    def test_a_wrong_time_zone_is_told_without_a_look_at_all_of_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A name that no time zone has costs no walk through the whole database of time zones."""
+        monkeypatch.setattr("zoneinfo.available_timezones", lambda: pytest.fail("every file of the database is opened"))
+        (problem,) = problems_of({**SHORTEST, "timezone": "Europe/Madird"})
+        assert problem == 'timezone: "Europe/Madird" is not a known time zone; write it like Europe/Madrid'
 
 
 def _no_such_zone(name: str) -> None:
