@@ -1,4 +1,4 @@
-"""What holds for every test: no AWS settings, no network for unit tests, and which of the tests are run."""
+"""What holds for every test: no AWS settings, no network for unit tests, which of the tests are run and where."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ for _number, _action in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal
 UNIT_TESTS = Path(__file__).parent / "unit"
 
 EXHAUSTIVE = "--exhaustive"
+
+_TRIED = "tried: "
 
 _FOREIGN_SETTINGS = ("AWS_", "BOTO_", "S3_UPLOADER_", "XDG_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -69,6 +72,29 @@ def _case(item: pytest.Item, ordinals: dict[tuple[str, str], list[int]]) -> Case
     )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let the tests of a file stay together, unless they are shards."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from tests.distribution import ByFile
+
+    return ByFile(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much the tests of chance tried, all shards together: a test that passes shows nothing else."""
+    sums: Counter[str] = Counter()
+    for report in (report for reports in terminalreporter.stats.values() for report in reports):
+        # What a test records before its end stands in the report of its end too.
+        if isinstance(report, pytest.TestReport) and report.when == "call":
+            sums.update({name: count for name, count in report.user_properties if name.startswith(_TRIED)})
+    if sums:
+        terminalreporter.section("tried")
+        for name, count in sorted(sums.items()):
+            terminalreporter.line(f"{name.removeprefix(_TRIED)}: {count:,}")
+
+
 @pytest.fixture(scope="session")
 def exhaustive(pytestconfig: pytest.Config) -> bool:
     """Whether this is the long suite."""
@@ -79,6 +105,12 @@ def exhaustive(pytestconfig: pytest.Config) -> bool:
 def effort(exhaustive: bool) -> Callable[[int, int], int]:
     """Give the budget of a test of chance: the first number in the quick suite, the second in the long one."""
     return lambda quick, long: long if exhaustive else quick
+
+
+@pytest.fixture
+def tally(record_property: Callable[[str, object], None]) -> Callable[[str, int], None]:
+    """Count what a test of chance tried, under a name; the summary shows the sum over all tests."""
+    return lambda what, count: record_property(_TRIED + what, count)
 
 
 @pytest.fixture(autouse=True)

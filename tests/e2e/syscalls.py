@@ -62,6 +62,10 @@ _CHANGES = {
 }
 """Calls after which something outside of the process is another: where they begin, it makes a difference to die."""
 _WITHOUT_PLACE = {"clone", "clone3", "epoll_create1", "eventfd2", "pipe2", "poll", "epoll_wait"}
+_OUTSIDE = re.compile('<socket:|<TCP|AF_INET|[<"]/(proc|etc)/')
+"""What a call has to do with that asks something of the network or of the machine."""
+_CONTENT = re.compile(r'"(?:[^"\\]|\\.)*?\\0(?:[^"\\]|\\.)*"')
+"""A string with bytes that are no text: what stands in a file, not what it is called."""
 _CALL = re.compile(r"(\d+) +(\w+)\((.*)")
 
 
@@ -70,13 +74,19 @@ class Point:
     """One system call of a run, and what happens there: a signal or an error.
 
     `turn`: it is the so-and-so-manieth call of that name in its thread. `role` is alike for calls that do the same to
-    different files.
+    different files; `after` is the role of the call before it in its thread.
     """
 
     call: str
     turn: int
     happens: str
     role: str
+    after: str = ""
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Where in the program the call is made, as far as that can be seen from outside."""
+        return self.after, self.role
 
     def strace(self, log: Path) -> tuple[str, ...]:
         """What lets it happen in a process, whose number is the last argument."""
@@ -102,12 +112,13 @@ def happened(log: Path) -> bool:
 
 
 def points(log: Path, place: Path, begin: str) -> list[Point]:
-    """What can happen in a recorded run: at each call that has to do with `place` or the network.
+    """What can happen in a recorded run: at each call that has to do with `place`, the network or the machine.
 
     What comes before the first call that names `begin` is the interpreter's start.
     """
     found: dict[tuple[str, int, str], Point] = {}
     turns: dict[tuple[str, str], int] = defaultdict(int)
+    last: dict[str, str] = defaultdict(str)
     begun = False
     for line in log.read_text(errors="replace").splitlines():
         match = _CALL.match(line)
@@ -119,13 +130,14 @@ def points(log: Path, place: Path, begin: str) -> list[Point]:
         errors = _errors(call, arguments)
         # The directory that a path is not relative to is of no interest.
         arguments = re.sub("AT_FDCWD<[^>]*>", "AT_FDCWD", arguments)
-        of_ours = str(place) in arguments or call in _WITHOUT_PLACE or re.search("<socket:|<TCP|AF_INET", arguments)
+        of_ours = str(place) in arguments or call in _WITHOUT_PLACE or _OUTSIDE.search(arguments)
         if not begun or errors is None or not of_ours:
             continue
         role = _role(call, arguments.replace(str(place), ""))
         for happens in (*([KILL] if call in _CHANGES or "O_CREAT" in arguments else []), *errors):
-            point = Point(call, turns[thread, call], happens, role)
+            point = Point(call, turns[thread, call], happens, role, after=last[thread])
             found.setdefault((call, point.turn, happens), point)
+        last[thread] = role
     return list(found.values())
 
 
@@ -141,7 +153,28 @@ def _errors(call: str, arguments: str) -> tuple[str, ...] | None:
 def _role(call: str, arguments: str) -> str:
     """The arguments without what tells one file from another."""
     arguments = re.sub(r"<(socket|TCP)[^>]*>", "<socket>", arguments.partition(") = ")[0])
-    return f"{call}({re.sub('[0-9]+', '0', arguments)[:120]}"
+    arguments = _CONTENT.sub('"..."', re.sub("0x[0-9a-f]+|[0-9a-f]{12,}|[0-9]+", "0", arguments))
+    return f"{call}({arguments[:120]}"
+
+
+def distinct(all_points: Iterable[Point]) -> list[Point]:
+    """The points without those that only repeat others: which one of several files it is that meets an error.
+
+    A run may die at every call that changes something, for what it leaves is another thing each time. What it does
+    about an error is written where it makes the call; and calls are made in one place if they, and the calls before
+    them, are alike but for names and numbers. The first and the last call of a place fail in every way that there is,
+    those between in one way each, in turn, so that no call is left out.
+    """
+    all_points = list(all_points)
+    places: dict[tuple[str, str], dict[int, list[Point]]] = defaultdict(lambda: defaultdict(list))
+    for point in all_points:
+        if point.happens != KILL:
+            places[point.place][point.turn].append(point)
+    kept: set[Point] = set()
+    for calls in places.values():
+        for number, failing in enumerate(calls.values()):
+            kept.update(failing if number in (0, len(calls) - 1) else [failing[number % len(failing)]])
+    return [point for point in all_points if point.happens == KILL or point in kept]
 
 
 def spread(all_points: Iterable[Point], chance: random.Random) -> Iterator[Point]:

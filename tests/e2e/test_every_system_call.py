@@ -1,8 +1,10 @@
 """At each system call in turn a run is killed, or the call fails: nothing is lost, and the next runs end clean.
 
-``UPLOADER_TEST_SEED`` repeats the order of the points, which says which of them are tried: a few in the quick suite, as
-many as there is time for in the long one (``UPLOADER_TEST_SECONDS`` for each configuration). ``UPLOADER_TEST_POINT``
-tries one point alone: ``fsync 2 EIO``, for example.
+The quick suite tries a few points of each kind of destination, the long one all of them, in shards that may run side by
+side. Which points there are is recorded from a run; what is left out of them stands at `distinct`.
+
+``UPLOADER_TEST_SEED`` repeats the order of the points, ``UPLOADER_TEST_SECONDS`` is the longest time for a shard, which
+then says how much it left untried. ``UPLOADER_TEST_POINT`` tries one point alone: ``fsync 2 EIO``, for example.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import os
 import random
 import time
+import zlib
 from collections.abc import Callable
 
 import pytest
@@ -17,12 +20,13 @@ import pytest
 from tests.e2e.disturbed import KINDS, Spool, Violation, check_end, check_promises, require_strace, spool_of
 from tests.e2e.preloaded import Preloaded, preloaded
 from tests.e2e.site import Site
-from tests.e2e.syscalls import KILL, Point, happened, points, recording, spread
+from tests.e2e.syscalls import KILL, Point, distinct, happened, points, recording, spread
 
 QUICK_POINTS = 5
 FEWEST_POINTS = 500
 """Of the shortest run; there are thousands. Fewer mean that nothing is tried, not that nothing can happen."""
-LONG_SECONDS = float(os.environ.get("UPLOADER_TEST_SECONDS", "240"))
+SHARDS = 8
+LONG_SECONDS = float(os.environ.get("UPLOADER_TEST_SECONDS", "1200"))
 
 
 def try_point(spool: Spool, command: Preloaded, point: Point, *, idle_run: bool) -> bool:
@@ -43,32 +47,30 @@ def try_point(spool: Spool, command: Preloaded, point: Point, *, idle_run: bool)
 
 
 @pytest.mark.slow
+@pytest.mark.rotated("shard")
 @pytest.mark.timeout(LONG_SECONDS + 300)
+@pytest.mark.parametrize("shard", range(SHARDS), ids=lambda number: f"shard{number}")
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_or_failing_at_every_system_call(
     site: Site,
     kind: str,
+    shard: int,
     chance: random.Random,
-    effort: Callable[[int, int], int],
-    record_property: Callable[[str, object], None],
+    exhaustive: bool,
+    tally: Callable[[str, int], None],
 ) -> None:
     """Wherever a run is killed or a call fails, each byte is on the disk or delivered, and the next runs end clean."""
     require_strace()
-    most, until = effort(QUICK_POINTS, 10**6), time.monotonic() + LONG_SECONDS
     with spool_of(kind, site) as spool, preloaded(site) as command:
-        spool.begin()
-        log = site.place / "recorded"
-        undisturbed = command.run(recording(log))
-        assert undisturbed.code == 0, undisturbed.stderr
-        check_promises(spool, undisturbed, killed=False)
-        all_points = points(log, site.place, str(site.config_file))
-        assert len(all_points) > FEWEST_POINTS, "what the run called was not recorded"
+        all_points = recorded(spool, command)
+        wanted = [point for point in distinct(all_points) if not exhaustive or shard_of(point) == shard]
+        alone = os.environ.get("UPLOADER_TEST_POINT")
+        if alone:
+            wanted = [point for point in wanted if alone == f"{point.call} {point.turn} {point.happens}"]
         tried, reached, violations = 0, 0, []
-        wanted = os.environ.get("UPLOADER_TEST_POINT", "")
-        for point in spread(all_points, chance):
-            if wanted and wanted != f"{point.call} {point.turn} {point.happens}":
-                continue
-            if tried >= most or time.monotonic() > until:
+        until = time.monotonic() + LONG_SECONDS
+        for point in spread(wanted, chance):
+            if (tried >= QUICK_POINTS and not exhaustive) or time.monotonic() > until:
                 break
             tried += 1
             try:
@@ -77,7 +79,27 @@ def test_killed_or_failing_at_every_system_call(
             except (Violation, AssertionError) as violation:
                 violations.append(str(violation) if str(point) in str(violation) else f"{point}\n    {violation}")
                 print(violations[-1][:3000], flush=True)
-        record_property("points", reached)
-        print(f"{kind}: {reached} of {len(all_points)} points tried ({tried - reached} runs did not come to theirs)")
+    tally(f"points at system calls, {kind}", tried)
+    tally(f"points at system calls, {kind}, not reached", tried - reached)
+    if len(wanted) > tried and exhaustive:
+        tally(f"points at system calls, {kind}, no time for", len(wanted) - tried)
+    print(f"{kind}: {tried} of {len(wanted)} points tried ({tried - reached} runs did not come to theirs)")
     assert not violations, f"{len(violations)} of {tried} points\n\n" + "\n\n".join(violations[:20])
     assert reached >= max(1, tried / 4), "most runs did not come to their points: the test proves little"
+
+
+def recorded(spool: Spool, command: Preloaded) -> list[Point]:
+    """The points of an undisturbed run."""
+    spool.begin()
+    log = spool.site.place / "recorded"
+    undisturbed = command.run(recording(log))
+    assert undisturbed.code == 0, undisturbed.stderr
+    check_promises(spool, undisturbed, killed=False)
+    found = points(log, spool.site.place, str(spool.site.config_file))
+    assert len(found) > FEWEST_POINTS, "what the run called was not recorded"
+    return found
+
+
+def shard_of(point: Point) -> int:
+    """Who tries all that can happen at a call; each shard records a run of its own, and those differ a little."""
+    return zlib.crc32(f"{point.call} {point.turn}".encode()) % SHARDS

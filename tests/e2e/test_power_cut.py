@@ -107,7 +107,12 @@ def restore(spool: Spool, files: dict[str, bytes], delivered: Delivered, moment:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_power_is_cut(
-    site: Site, kind: str, chance: random.Random, effort: Callable[[int, int], int], tmp_path: Path
+    site: Site,
+    kind: str,
+    chance: random.Random,
+    effort: Callable[[int, int], int],
+    tally: Callable[[str, int], None],
+    tmp_path: Path,
 ) -> None:
     """Whatever the disk kept of what was not synced, each byte is on it or delivered, and the next runs end clean."""
     require_strace()
@@ -135,6 +140,7 @@ def test_the_power_is_cut(
                 runs -= 1
                 restore(spool, files, delivered, moment)
                 check_end(spool)
+        tally(f"states after a power cut, {kind}", states)
         print(f"{kind}: {states} states after {len(recorded.changes)} changes")
 
 

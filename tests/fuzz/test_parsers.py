@@ -18,9 +18,13 @@ QUICK, LONG = 1_500, 60_000
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
-def test_any_input_is_taken_or_refused(target: Target, effort: Callable[[int, int], int]) -> None:
+def test_any_input_is_taken_or_refused(
+    target: Target, effort: Callable[[int, int], int], tally: Callable[[str, int], None]
+) -> None:
     """A parser makes of any input a value or the error that it names, in time that grows no faster than the input."""
     seed = int(os.environ.get("UPLOADER_TEST_SEED") or random.SystemRandom().randrange(2**32))
     print(f"UPLOADER_TEST_SEED={seed}")
-    faults, _ = campaign(target, inputs=effort(QUICK, LONG), seed=seed)
+    inputs = effort(QUICK, LONG)
+    faults, _ = campaign(target, inputs=inputs, seed=seed)
+    tally(f"inputs, {target.name}", inputs)
     assert not faults, "\n\n".join(map(shown, faults))
