@@ -20,9 +20,23 @@ def reference() -> str:
             if command is None or command.hidden:
                 continue
             own = click.Context(command, info_name=name, parent=context)
-            usage = command.get_usage(own).removeprefix("Usage: ")
-            parts += [f"## {name}", f"```\n{' '.join(usage.split())}\n```", _help_text(command), _options(command, own)]
+            parts += [f"## {name}", *_command(command, own)]
+            for below, context_below in subcommands(command, own):
+                parts += [f"### {name} {context_below.info_name}", *_command(below, context_below)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def subcommands(command: click.Command, context: click.Context) -> list[tuple[click.Command, click.Context]]:
+    """The commands of a command that is a group of them."""
+    if not isinstance(command, click.Group):
+        return []
+    found = [(name, command.get_command(context, name)) for name in command.list_commands(context)]
+    return [(below, click.Context(below, info_name=name, parent=context)) for name, below in found if below is not None]
+
+
+def _command(command: click.Command, context: click.Context) -> list[str]:
+    usage = command.get_usage(context).removeprefix("Usage: ")
+    return [f"```\n{' '.join(usage.split())}\n```", _help_text(command), _options(command, context)]
 
 
 def _help_text(command: click.Command) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 import s3_uploader
-from docs.commands import PROGRAM
+from docs.commands import PROGRAM, subcommands
 from s3_uploader.cli.commands import group
 
 PAGE = Path(__file__).with_name("man") / f"{PROGRAM}.1"
@@ -63,15 +63,21 @@ def _commands() -> Iterator[str]:
             if command is None or command.hidden:
                 continue
             own = click.Context(command, info_name=name, parent=context)
-            yield f".SS {name}"
-            yield f".B {_escaped(PROGRAM)} {name}"
-            yield _escaped(" ".join(command.collect_usage_pieces(own)))
-            yield ".PP"
-            yield from _paragraphs(command.help or "")
-            for parameter in command.get_params(own):
-                record = parameter.get_help_record(own)
-                if record is not None and isinstance(parameter, click.Option) and "--help" not in parameter.opts:
-                    yield from _item(record[0], record[1])
+            yield from _command(name, command, own)
+            for below, context_below in subcommands(command, own):
+                yield from _command(f"{name} {context_below.info_name}", below, context_below)
+
+
+def _command(name: str, command: click.Command, context: click.Context) -> Iterator[str]:
+    yield f".SS {name}"
+    yield f".B {_escaped(PROGRAM)} {name}"
+    yield _escaped(" ".join(command.collect_usage_pieces(context)))
+    yield ".PP"
+    yield from _paragraphs(command.help or "")
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record is not None and isinstance(parameter, click.Option) and "--help" not in parameter.opts:
+            yield from _item(record[0], record[1])
 
 
 def _paragraphs(text: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,11 +17,14 @@ from s3_uploader.cli.output import print_json_line, print_lines, utc_time, zoned
 from s3_uploader.cli.settings import load
 from s3_uploader.config import Config
 from s3_uploader.config.share import whole
+from s3_uploader.core.errors import StateError
 from s3_uploader.core.text import counted, shown_duration, shown_name, shown_text
 from s3_uploader.inspection.audit import Audit, Discrepancy, Kind, Summary
 from s3_uploader.inspection.audit.discrepancies import size_there
 from s3_uploader.inspection.audit.spool import audit_spool
 from s3_uploader.ledger import ShippedRow
+from s3_uploader.ledger.audits import note_audit
+from s3_uploader.ledger.coverage import LastAudit
 from s3_uploader.ledger.snapshot import Snapshot
 from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.run import assembly
@@ -64,6 +67,7 @@ def audit(config_file: str, selection: Selection, options: AuditOptions) -> int:
     tell_of_missing_shares(path)
     try:
         with Snapshot(path, destination=inventory.name) as snapshot:
+            reach = snapshot.reach()
             summary = _audited(configuration, inventory, snapshot, selection, options, told)
             elsewhere = snapshot.elsewhere()
             # The bucket has another name now, or it is another's ledger. That nothing is missing would be no news.
@@ -74,11 +78,30 @@ def audit(config_file: str, selection: Selection, options: AuditOptions) -> int:
         return SOME_FAILED if told else OK
     finally:
         inventory.close()
+    _note_in_ledgers(reach, inventory.name, selection, summary)
     if is_in_vain:
         _note(f"Nothing was audited: the ledger knows of no file at {shown_name(inventory.name)}.")
     with to_whoever_reads():
         _print_summary(summary, inventory.name, elsewhere, time.monotonic() - began, as_json=options.as_json)
     return SOME_FAILED if summary.problems or is_in_vain else OK
+
+
+def _note_in_ledgers(reach: Mapping[str, float], destination: str, selection: Selection, summary: Summary) -> None:
+    """Let the ledgers remember what was audited of them, unless it was a choice of their files."""
+    if selection.match is not None or selection.location is not None:
+        return
+    for path, until in reach.items():
+        last = LastAudit(
+            destination=destination,
+            at=time.time(),
+            since=selection.since,
+            until=until if selection.until is None else min(until, selection.until),
+            problems=summary.problems,
+        )
+        try:
+            note_audit(path, last)
+        except StateError as error:
+            _note(f"That it was audited is not in the ledger: {error.message}")
 
 
 def _audited(

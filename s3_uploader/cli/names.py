@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 COMMANDS = (
-    *("init", "run", "watch", "check", "status", "forget", "history", "audit", "report", "units"),
+    *("init", "run", "watch", "check", "status", "forget", "history", "audit", "report", "ledger", "units"),
     *("schema", "completion", "demo"),
 )
 """The commands; a first argument that is none of them is a configuration file."""

@@ -13,18 +13,22 @@ from s3_uploader.ledger import columns, runs
 from s3_uploader.ledger import shipped as shipped_files
 from s3_uploader.ledger.columns import restored, stored
 from s3_uploader.ledger.memory import MAX_AGE, EndpointMemory
-from s3_uploader.ledger.queries import LedgerReader, has_failing
+from s3_uploader.ledger.queries import CLOCK, LedgerReader, has_failing
 from s3_uploader.ledger.rows import FailingRow, ShippedRow
 
 if TYPE_CHECKING:
     import sqlite3
 
+    from s3_uploader.ledger.coverage import LastAudit
     from s3_uploader.ledger.database import Database
 
 Result = TypeVar("Result")
 
 _DAY = 86400.0
-_CLOCK = "clock"
+_WARNED = "unaudited"
+"""Noted when somebody was told that files are forgotten which no audit has covered."""
+_WARNED_BEFORE = 14 * _DAY
+"""So long before that."""
 
 
 class Ledger(LedgerReader):
@@ -200,12 +204,40 @@ class Ledger(LedgerReader):
 
     # Upkeep
 
+    def remember_audit(self, audit: LastAudit) -> None:
+        """Note an audit of all files that were shipped to a destination in a span of time."""
+        from s3_uploader.ledger.coverage import NOTED_AS
+
+        noted = self.coverage().with_audit(audit).noted()
+
+        def work(connection: sqlite3.Connection) -> None:
+            _remember(connection, {NOTED_AS: noted}, audit.at)
+            connection.execute("DELETE FROM memory WHERE name = ?", (_WARNED,))
+
+        self._write(work, durable=False)
+
+    def about_to_forget(self, *, now: float, history_days: float, history_max_files: int, destination: str) -> bool:
+        """Whether files are forgotten soon that no audit has covered, and nobody was told since the last audit.
+
+        Costs next to nothing as long as nothing is that old. Whoever calls this tells.
+        """
+        soon = history_days * _DAY - min(_WARNED_BEFORE, history_days * _DAY / 10)
+        begin = self._believed_time(now, history_days * _DAY) - soon
+        end = shipped_files.end_of_old(self._read, begin=begin, most_files=history_max_files - history_max_files // 500)
+        if end is None or self.recall(_WARNED, now=now, max_age=float("inf")) is not None:
+            return False
+        if not self.unaudited(end=end, only=destination):
+            return False
+        self.remember(_WARNED, "said", now=now)
+        return True
+
     def prune(
         self,
         *,
         now: float,
         history_days: float,
         history_max_files: int,
+        trusts_clock: bool = False,
         chunk: int = 2000,
         go_on: Callable[[], bool] = lambda: True,
     ) -> int:
@@ -213,9 +245,9 @@ class Ledger(LedgerReader):
 
         Works in short transactions, as long as ``go_on`` says so; what is left is for the next run. Returns the number
         of rows removed; costs next to nothing if there are none. A clock that has jumped makes nothing old
-        (:mod:`s3_uploader.ledger.ageing`).
+        (:mod:`s3_uploader.ledger.ageing`), unless ``trusts_clock`` says that somebody has seen to it.
         """
-        begin = self._believed_time(now, history_days * _DAY) - history_days * _DAY
+        begin = (now if trusts_clock else self._believed_time(now, history_days * _DAY)) - history_days * _DAY
 
         def step(connection: sqlite3.Connection) -> int:
             return shipped_files.prune(connection, begin=begin, most_files=history_max_files, chunk=chunk)
@@ -228,13 +260,13 @@ class Ledger(LedgerReader):
     def _believed_time(self, now: float, history_seconds: float) -> float:
         from s3_uploader.ledger.ageing import BelievedClock
 
-        noted = self.recall(_CLOCK, now=now, max_age=float("inf"))
+        noted = self.recall(CLOCK, now=now, max_age=float("inf"))
         # A ledger of an older version, or a new one: what was recorded last before this run is a time that was so.
         newest = None if noted else self._last_record()
         before = BelievedClock.recalled(noted, otherwise=now if newest is None else newest)
         clock = before.at(now, history_seconds=history_seconds)
         if not noted or clock is not before:
-            self.remember(_CLOCK, clock.noted(), now=now)
+            self.remember(CLOCK, clock.noted(), now=now)
         return clock.time(now, history_seconds=history_seconds)
 
     # What is known of the endpoint

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from s3_uploader.core.model import Fingerprint, LocationTotals, Totals
@@ -10,13 +10,16 @@ from s3_uploader.ledger import columns
 from s3_uploader.ledger import shipped as shipped_files
 from s3_uploader.ledger.columns import restored, stored
 from s3_uploader.ledger.memory import MAX_AGE, EndpointMemory
-from s3_uploader.ledger.rows import FailingGroup, FailingRow, HistoryTotals, RunRow, ShippedRow
+from s3_uploader.ledger.rows import FailingGroup, FailingRow, Fate, HistoryTotals, RunRow, ShippedRow
 
 if TYPE_CHECKING:
+    from s3_uploader.ledger.coverage import Coverage
     from s3_uploader.ledger.database import Database
     from s3_uploader.ledger.read_only import ReadOnlyDatabase
     from s3_uploader.ledger.survey import Survey
 
+CLOCK = "clock"
+"""Under which name the ledger keeps what it knows of the clock."""
 _PIECE = 500
 
 Self = TypeVar("Self", bound="LedgerReader")
@@ -260,6 +263,42 @@ class LedgerReader:
             f"SELECT {', '.join(names)} FROM locations ORDER BY location LIMIT ?", (-1 if limit is None else limit,)
         )
         return [LocationTotals(**{**dict(zip(names, row, strict=True)), "location": restored(row[0])}) for row in rows]
+
+    # What will be forgotten, what was audited
+
+    def fate(self, *, now: float, history_days: float, history_max_files: int, trusts_clock: bool = False) -> Fate:
+        """What :meth:`Ledger.prune` would forget of the shipped files."""
+        from s3_uploader.ledger.ageing import BelievedClock
+
+        noted = self.recall(CLOCK, now=now, max_age=float("inf"))
+        history = history_days * 86400.0
+        clock = BelievedClock.recalled(noted, otherwise=now)
+        end = (now if trusts_clock else clock.time(now, history_seconds=history)) - history
+        return shipped_files.fate(self._read, begin=end, most_files=history_max_files)
+
+    def coverage(self) -> Coverage:
+        """What audits have covered."""
+        from s3_uploader.ledger.coverage import NOTED_AS, Coverage
+
+        return Coverage.recalled(self.recall(NOTED_AS, now=self._clock(), max_age=float("inf")))
+
+    def unaudited(self, *, end: float, only: str | None = None) -> Mapping[str, int]:
+        """How many files that were shipped before ``end`` no audit has covered, by destination.
+
+        :param only: this destination, and no more than whether there is such a file.
+        """
+        from s3_uploader.ledger.coverage import unaudited
+
+        return unaudited(self._read, self.coverage(), end=end, only=only)
+
+    def bytes_used(self) -> tuple[int, int]:
+        """Bytes of the ledger's pages that hold something, and of those that do not."""
+        rows = self._read(
+            "SELECT page_count, freelist_count, page_size"
+            " FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()"
+        )
+        ((pages, free, size),) = rows
+        return (pages - free) * size, free * size
 
     # What is known of the endpoint
 

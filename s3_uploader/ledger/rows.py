@@ -141,6 +141,14 @@ class HistoryTotals(msgspec.Struct, frozen=True, kw_only=True):
     last_shipped_at: float
 
 
+class Fate(msgspec.Struct, frozen=True, kw_only=True):
+    """How many of the shipped files are to be forgotten: those that were shipped before ``end``."""
+
+    files: int
+    forgotten: int
+    end: float
+
+
 def next_pause(attempts: int, random: Callable[[], float]) -> float:
     """Seconds to wait after the ``attempts``-th failure: doubling, with jitter so that files do not come back together.
 

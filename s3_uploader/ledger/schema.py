@@ -113,6 +113,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             value TEXT NOT NULL,
             noted_at REAL NOT NULL
         ) WITHOUT ROWID""",
+        # By which a ledger is known again when it is merged into another one; older ones have none.
+        "INSERT INTO memory VALUES ('identity', lower(hex(randomblob(16))), 0)",
     ),
     (
         # Uploads that failed, tried again or not, in the hour (of the epoch) in which they did.
@@ -200,11 +202,17 @@ def look_complete(connection: sqlite3.Connection) -> None:
             connection.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {', '.join(missing)} FROM main.{table}")
 
 
+def absent_columns(connection: sqlite3.Connection, table: str, schema: str) -> dict[str, str]:
+    """The columns that a table of an attached ledger does not have yet, with what stands for them in SQL."""
+    present = _columns(connection, table, schema)
+    return {column: value for column, value in _OF_OLDER.get(table, {}).items() if column not in present}
+
+
 def _missing(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
     present = {table: _columns(connection, table) for table in {table for table, _, _ in ADDED_COLUMNS}}
     return [added for added in ADDED_COLUMNS if added[1] not in present[added[0]]]
 
 
-def _columns(connection: sqlite3.Connection, table: str) -> set[str]:
-    rows = connection.execute("SELECT name FROM pragma_table_info(?, 'main')", (table,)).fetchall()
+def _columns(connection: sqlite3.Connection, table: str, schema: str = "main") -> set[str]:
+    rows = connection.execute("SELECT name FROM pragma_table_info(?, ?)", (table, schema)).fetchall()
     return {name for (name,) in rows}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from s3_uploader.ledger.columns import (
     shipped_values,
     stored,
 )
-from s3_uploader.ledger.rows import HistoryTotals, ShippedRow
+from s3_uploader.ledger.rows import Fate, HistoryTotals, ShippedRow
 
 if TYPE_CHECKING:
     import sqlite3
@@ -172,6 +173,33 @@ def has_prunable(
         {"most": most_files, "begin": begin},
     )
     return bool(found)
+
+
+def end_of_old(read: Read, *, begin: float, most_files: int) -> float | None:
+    """Before which moment files were shipped that are old: before ``begin``, or above the number; ``None`` if none are.
+
+    Looks at the ends of the tables only, as long as there are few above the number.
+    """
+    ((rows, first),) = read("SELECT shipped_rows, (SELECT min(shipped_at) FROM shipped) FROM totals", ())
+    end = begin
+    if rows > most_files:
+        end = max(begin, _right_behind(read, rows - most_files))
+    return end if first is not None and first < end else None
+
+
+def fate(read: Read, *, begin: float, most_files: int) -> Fate:
+    """How many files :func:`prune` forgets if it is let go on to the end."""
+    ((files, old),) = read("SELECT count(*), count(*) FILTER (WHERE shipped_at < ?) FROM shipped", (begin,))
+    forgotten = max(old, min(files, files - most_files))
+    if forgotten <= old:
+        return Fate(files=files, forgotten=old, end=begin)
+    return Fate(files=files, forgotten=forgotten, end=_right_behind(read, forgotten))
+
+
+def _right_behind(read: Read, number: int) -> float:
+    """Right behind the time of the last of so many of the oldest files; others may have been shipped in that moment."""
+    rows = read("SELECT shipped_at FROM shipped ORDER BY shipped_at LIMIT 1 OFFSET ?", (number - 1,))
+    return math.nextafter(rows[0][0], math.inf) if rows else math.inf
 
 
 def prune(connection: sqlite3.Connection, *, begin: float, most_files: int, chunk: int) -> int:

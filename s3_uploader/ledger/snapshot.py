@@ -7,6 +7,7 @@ SQLite sorts in a few megabytes of memory and in temporary files (``SQLITE_TMPDI
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -154,6 +155,16 @@ class Snapshot:
             restored(self._read("SELECT whole_key FROM newest WHERE rowid = ?", (row,))[0][0]) for row in (first, last)
         ]
         return Bounds(count, *keys)
+
+    def reach(self) -> dict[str, float]:
+        """Until when an audit of this covers each of the ledgers: right behind the last file in it.
+
+        To be asked before :meth:`select`; what is shipped meanwhile is not covered then.
+        """
+        self._copy("reach", lambda source: "SELECT (SELECT max(shipped_at) FROM ledger.shipped) AS last", ())
+        lasts = self._read("SELECT last FROM reach ORDER BY rowid")
+        pairs = zip(self._sources, lasts, strict=True)
+        return {source.path: math.nextafter(last, math.inf) for source, (last,) in pairs if last is not None}
 
     def rows(self) -> Iterator[ShippedRow]:
         """What was selected, in the order of the keys' bytes."""

@@ -47,6 +47,7 @@ def conclude(
     emit, clock = context.emit, context.clock
     try:
         reserve.keep(place.state_dir)
+        _warn_of_unaudited(ledger, place, report, emit, clock)
         _tidy(ledger, place, clock)
         _note_sightings(ledger, place, sightings, emit, clock)
         delivered = settlement.second_copies.dump()
@@ -104,6 +105,20 @@ def _note_sightings(ledger: Ledger, place: Place, sightings: Sightings, emit: Em
         if ledger.recall(name, now=now, max_age=float("inf")) is None:
             emit(Notice("warning", unseen_in_words(reason, shown_name(place.root.shown((), path)))))
             ledger.remember(name, "said", now=now)
+
+
+def _warn_of_unaudited(ledger: Ledger, place: Place, report: RunReport, emit: Emit, clock: Clock) -> None:
+    """Say, once until the next audit, that the ledger is about to forget files that nobody has audited."""
+    days, files = place.config.history_days, place.config.history_max_files
+    if ledger.about_to_forget(
+        now=clock.now(), history_days=days, history_max_files=files, destination=report.destination
+    ):
+        sentence = (
+            f"The ledger forgets files {days:g} days after they were shipped, and more than {files:,} (history_days, "
+            "history_max_files). No audit has covered those that it forgets next. Run s3-uploader-cli audit before; "
+            "until the next audit this is said once."
+        )
+        emit(Notice("warning", sentence))
 
 
 def _tidy(ledger: Ledger, place: Place, clock: Clock) -> None:

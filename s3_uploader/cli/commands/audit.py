@@ -31,8 +31,8 @@ def audit(
     """Hold the ledger against the destination: what was shipped must be there, unchanged.
 
     Prints what is missing or different. Exit code 0 if nothing is, 1 if something is or nothing was shipped there, 2 if
-    there is no ledger, 3 if the destination cannot be read. Changes nothing; needs the right to list the bucket and to
-    read its objects.
+    there is no ledger, 3 if the destination cannot be read. Changes nothing there; needs the right to list the bucket
+    and to read its objects.
 
     \b
     Examples:

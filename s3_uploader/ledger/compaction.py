@@ -1,0 +1,126 @@
+"""A ledger made smaller: what is old is forgotten as runs forget it, and the room is given back to the disk.
+
+SQLite keeps the pages of rows that were deleted for later rows. What is left is written into a new file that takes the
+place of the old one in one step, so that whatever ends this leaves a whole ledger, and no more room is needed than the
+new file takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from s3_uploader.ledger import offline
+from s3_uploader.ledger.connection import map_no_index, uri
+from s3_uploader.ledger.ledger import Ledger
+from s3_uploader.ledger.trouble import explained
+
+
+class Outlook(msgspec.Struct, frozen=True, kw_only=True):
+    """What a ledger would forget.
+
+    :param files: shipped files in it, ``forgotten`` how many would go.
+    :param end: files that were shipped before this moment would go.
+    :param unaudited: how many of these no audit has covered, by destination.
+    :param size: bytes of the ledger now, ``freed`` about so many would be given back.
+    """
+
+    files: int
+    forgotten: int
+    end: float
+    unaudited: dict[str, int]
+    size: int
+    freed: int
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a ledger stays: the files of the last days, and of these the newest.
+
+    :param trusts_clock: the days were given by somebody who knows what time it is. Otherwise a clock that has jumped
+        makes nothing old (:mod:`s3_uploader.ledger.ageing`).
+    """
+
+    history_days: float
+    history_max_files: int
+    trusts_clock: bool = False
+
+
+def outlook(path: str, limits: Limits, *, now: float) -> Outlook:
+    """Look at what :func:`compact` would do. Changes nothing.
+
+    :raises StateError: if the ledger cannot be read.
+    """
+    with Ledger.open_readonly(path) as ledger:
+        fate = ledger.fate(now=now, **msgspec.structs.asdict(limits))
+        unaudited = ledger.unaudited(end=fate.end) if fate.forgotten else {}
+        used, free = ledger.bytes_used()
+    size = offline.size_of(path)
+    share = fate.forgotten / fate.files if fate.files else 0.0
+    return Outlook(
+        files=fate.files,
+        forgotten=fate.forgotten,
+        end=fate.end,
+        # Some that stay may have been shipped in the very moment of the last that goes.
+        unaudited={name: min(number, fate.forgotten) for name, number in unaudited.items()},
+        size=size,
+        freed=min(size, free + int(used * share) + max(0, size - used - free)),
+    )
+
+
+def compact(
+    path: str,
+    limits: Limits,
+    *,
+    clock: Callable[[], float] = time.time,
+    notice: Callable[[str], None] = lambda sentence: None,
+) -> int:
+    """Forget what is old and give the room back; returns how many bytes that was.
+
+    :raises StateError: if the ledger is in use, belongs to another user, or there is no room for the new file.
+    """
+    offline.refuse_others_ledger(path)
+    before = offline.size_of(path)
+    directory = os.path.dirname(path)
+    with offline.directory_alone(directory):
+        _insist_on_alone(path)
+    with Ledger.open(path, clock=clock, notice=notice) as ledger:
+        ledger.prune(now=clock(), **msgspec.structs.asdict(limits))
+        used, _ = ledger.bytes_used()
+    offline.insist_on_room(directory, used)
+    with offline.directory_alone(directory):
+        _rewrite(path, os.path.join(directory, offline.BUILT))
+    return max(0, before - offline.size_of(path))
+
+
+def _insist_on_alone(path: str) -> None:
+    connection = sqlite3.connect(":memory:", uri=True, isolation_level=None, timeout=0)
+    try:
+        if not offline.attach(connection, path):
+            raise explained(sqlite3.OperationalError("readonly database"), path)
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+
+
+def _rewrite(path: str, built: str) -> None:
+    offline.remove(built)
+    connection = sqlite3.connect(uri(path, "mode=rw"), uri=True, isolation_level=None, timeout=0)
+    try:
+        map_no_index(connection)
+        # In this mode the lock stays after the transaction.
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("COMMIT")
+        offline.rolled_back(connection, path, "main")
+        connection.execute("VACUUM INTO ?", (built,))
+        offline.put_in_place(built, path)
+    except sqlite3.Error as error:
+        raise (offline.in_use(path) if "locked" in str(error) else explained(error, path)) from error
+    finally:
+        connection.close()
+        with contextlib.suppress(OSError):
+            offline.remove(built)

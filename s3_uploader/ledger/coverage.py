@@ -1,0 +1,129 @@
+"""Which of the shipped files an audit has looked at: spans of time for each destination, as the ledger remembers them.
+
+An audit of a part of the files (``--match``, ``--location``) covers nothing, since what it left out is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from s3_uploader.ledger.columns import restored, stored
+from s3_uploader.ledger.pages import Read
+
+NOTED_AS = "audited"
+"""Under which name the ledger keeps it."""
+ALWAYS = float("-inf")
+_MOST_SPANS = 100
+
+Span = tuple[float, float]
+"""From the first moment up to, and without, the second."""
+
+
+class LastAudit(msgspec.Struct, frozen=True, kw_only=True):
+    """The last audit; ``since`` is ``None`` if it began with the first file, ``problems`` are what it found."""
+
+    destination: str
+    at: float
+    since: float | None
+    until: float
+    problems: int
+
+
+class Coverage(msgspec.Struct, frozen=True, kw_only=True):
+    """What audits have covered.
+
+    :param spans: by destination, in order, none of them touching another. JSON knows no infinity: a span that begins
+        with the first file has ``None`` there.
+    """
+
+    spans: dict[str, list[tuple[float | None, float]]] = {}
+    last: LastAudit | None = None
+
+    @classmethod
+    def recalled(cls, text: str | None) -> Coverage:
+        """What was noted; nothing is covered if that is nothing, or damaged."""
+        if text:
+            try:
+                return msgspec.json.decode(text, type=cls)
+            except msgspec.DecodeError:
+                pass
+        return cls()
+
+    def noted(self) -> str:
+        """What :meth:`recalled` understands."""
+        return msgspec.json.encode(self).decode()
+
+    def of(self, destination: str) -> list[Span]:
+        """The spans of a destination."""
+        return [(ALWAYS if begin is None else begin, end) for begin, end in self.spans.get(_named(destination), [])]
+
+    def with_audit(self, audit: LastAudit) -> Coverage:
+        """The same after one more audit."""
+        begin = ALWAYS if audit.since is None else audit.since
+        spans = united([*self.of(audit.destination), (begin, audit.until)])
+        named = msgspec.structs.replace(audit, destination=_named(audit.destination))
+        return Coverage(spans={**self.spans, named.destination: _finite(spans)}, last=named)
+
+    def with_spans(self, destination: str, spans: Sequence[Span]) -> Coverage:
+        """The same with other spans for a destination."""
+        return msgspec.structs.replace(self, spans={**self.spans, _named(destination): _finite(spans)})
+
+
+def united(spans: Iterable[Span]) -> list[Span]:
+    """The spans in order, those that overlap or touch as one; of too many the oldest are left out."""
+    found: list[Span] = []
+    for begin, end in sorted(span for span in spans if span[0] < span[1]):
+        if found and begin <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], end)
+        else:
+            found.append((begin, end))
+    return found[-_MOST_SPANS:]
+
+
+def common(one: Sequence[Span], other: Sequence[Span]) -> list[Span]:
+    """What both cover."""
+    return united((max(a[0], b[0]), min(a[1], b[1])) for a in one for b in other)
+
+
+def gaps(spans: Sequence[Span], end: float) -> list[Span]:
+    """What the spans leave uncovered before ``end``."""
+    found: list[Span] = []
+    at = ALWAYS
+    for begin, until in spans:
+        found.append((at, min(begin, end)))
+        at = max(at, until)
+    found.append((at, end))
+    return [(begin, until) for begin, until in found if begin < until]
+
+
+def unaudited(read: Read, coverage: Coverage, *, end: float, only: str | None = None) -> Mapping[str, int]:
+    """How many files that were shipped before ``end`` no audit has covered, by destination.
+
+    :param only: this destination, and no more than whether there is such a file.
+    """
+    counts: dict[str, int] = {}
+    for number, value in read("SELECT id, name FROM destinations ORDER BY id", ()):
+        name = restored(value)
+        if only not in (None, name):
+            continue
+        for begin, until in gaps(coverage.of(name), end):
+            ((count,),) = read(
+                "SELECT count(*) FROM (SELECT 1 FROM shipped WHERE shipped_at >= ? AND shipped_at < ?"
+                " AND destination = ? LIMIT ?)",
+                (begin, until, number, -1 if only is None else 1),
+            )
+            if count:
+                counts[name] = counts.get(name, 0) + count
+    return counts
+
+
+def _finite(spans: Sequence[Span]) -> list[tuple[float | None, float]]:
+    return [(None if begin == ALWAYS else begin, end) for begin, end in spans]
+
+
+def _named(destination: str) -> str:
+    """The name as JSON can hold it."""
+    value = stored(destination)
+    return value if isinstance(value, str) else value.decode("latin-1")

@@ -1,0 +1,121 @@
+"""Ledgers without a configuration: those of many machines, copied to one place, each with a name of its own.
+
+A directory may hold ledgers at any depth (``host-7/spool-0123456789abcdef/ledger.sqlite3``) and under any name that
+ends in ``.sqlite3``. The ledgers of shares belong to the instance in whose directory theirs lie.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from s3_uploader.core.errors import StateError
+from s3_uploader.core.shares import Share, of_directory
+from s3_uploader.core.text import shown_name
+from s3_uploader.ledger.offline import BUILT
+from s3_uploader.ledger.schema import APPLICATION_ID
+from s3_uploader.ledger.state_directory import LEDGER_NAME
+
+_ENDING = ".sqlite3"
+_MAGIC = b"SQLite format 3\x00"
+_AT_APPLICATION_ID = 68
+_DEEPEST = 6
+_MOST = 100_000
+
+
+class Instance(msgspec.Struct, frozen=True):
+    """One uploader: its name, and its ledgers, several where it has shares (``None`` is that of all files)."""
+
+    name: str
+    ledgers: dict[Share | None, str]
+
+    @property
+    def paths(self) -> list[str]:
+        """Where its ledgers are."""
+        return list(self.ledgers.values())
+
+
+def ledgers_in(place: str) -> list[Instance]:
+    """The ledgers that a path names: a ledger itself, or all in a directory. Links to directories are not followed.
+
+    :raises StateError: if a directory cannot be read, or holds more than anybody has.
+    """
+    if not os.path.isdir(place):
+        if not is_ledger(place):
+            return []
+        directory, name = os.path.split(os.path.abspath(place))
+        return [Instance(os.path.basename(directory) if name == LEDGER_NAME else name, {None: place})]
+    found: dict[str, dict[Share | None, str]] = {}
+    for number, path in enumerate(_walk(place)):
+        if number >= _MOST:
+            raise StateError(f"{shown_name(place)} holds more than {_MOST:,} ledgers.", hint="Name parts of it.")
+        directory, name = os.path.split(path)
+        share = of_directory(os.path.basename(directory)) if name == LEDGER_NAME else None
+        if share is not None:
+            directory = os.path.dirname(directory)
+        of = os.path.relpath(directory if name == LEDGER_NAME else path.removesuffix(_ENDING), place)
+        found.setdefault(of, {})[share] = path
+    return [Instance(_named(of, place), ledgers) for of, ledgers in sorted(found.items())]
+
+
+def instances_in(places: Sequence[str]) -> list[Instance]:
+    """The same for several paths. Of names that two have, the later ones get a number.
+
+    :raises StateError: if one of them has no ledger.
+    """
+    found: list[Instance] = []
+    names: set[str] = set()
+    for place in places:
+        here = ledgers_in(place)
+        if not here:
+            raise StateError(
+                f"{shown_name(place)} is no ledger, and there is none in it.",
+                hint="Name a file ledger.sqlite3, or a directory that holds such.",
+            )
+        for each in here:
+            name, number = each.name, 2
+            while name in names:
+                name, number = f"{each.name} ({number})", number + 1
+            names.add(name)
+            found.append(Instance(name, each.ledgers))
+    return found
+
+
+def is_ledger(path: str) -> bool:
+    """Whether it is a file that a run has written, by its head; to open it with SQLite might write beside it.
+
+    What it has in a write-ahead log may be all that it has. Then its name has to do.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_AT_APPLICATION_ID + 4)
+        if path.endswith(_ENDING) and os.path.exists(path + "-wal") and os.stat(path + "-wal").st_size:
+            return not head or head.startswith(_MAGIC)
+    except OSError:
+        return False
+    return head.startswith(_MAGIC) and head[_AT_APPLICATION_ID:] == APPLICATION_ID.to_bytes(4, "big")
+
+
+def _named(relative: str, place: str) -> str:
+    return os.path.basename(os.path.abspath(place)) if relative == "." else relative
+
+
+def _walk(place: str) -> Iterator[str]:
+    depth = os.path.abspath(place).count(os.sep)
+
+    def refuse(error: OSError) -> None:
+        raise StateError(
+            f"{shown_name(error.filename or place)} cannot be read: {error.strerror}.",
+            hint="Make it readable for this user.",
+        ) from error
+
+    for directory, names, files in os.walk(place, onerror=refuse):
+        names.sort()
+        if os.path.abspath(directory).count(os.sep) - depth >= _DEEPEST:
+            names.clear()
+        for name in sorted(files):
+            path = os.path.join(directory, name)
+            if name.endswith(_ENDING) and not name.startswith(BUILT) and ".corrupt-" not in name and is_ledger(path):
+                yield path

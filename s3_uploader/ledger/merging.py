@@ -1,0 +1,304 @@
+"""Several ledgers become one: rows in the order of time, each once, however often the same ledgers are merged.
+
+The one is built anew beside the target, and takes its place in one step. So a merge that is killed has changed nothing,
+or is done. A row is known again by everything that it holds but the number of its run, so that a ledger may be merged
+with a later copy of itself; rows that are alike in one ledger stay as many as they are.
+
+In the order of time: who audits takes the last row of a key for what must be there, and what is pruned are the first.
+Each ledger's own order stays, even where its clock was set back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+
+from s3_uploader.core.errors import StateError
+from s3_uploader.core.text import shown_name
+from s3_uploader.ledger import counts, offline
+from s3_uploader.ledger.columns import SHIPPED_COLUMNS
+from s3_uploader.ledger.counts import Input
+from s3_uploader.ledger.coverage import NOTED_AS as COVERAGE
+from s3_uploader.ledger.reserve import NAME as RESERVE
+from s3_uploader.ledger.schema import absent_columns, migrate
+from s3_uploader.ledger.trouble import explained
+
+_OWN = ("identity", "clock", counts.NOTED_AS, COVERAGE, "sweep_kept", "unaudited")
+"""What a ledger notes of itself, and not of its spool or destination."""
+_RUN = ("run", "destination")
+_FILE = [name.strip() for name in SHIPPED_COLUMNS.split(",") if name.strip() not in _RUN]
+_CACHE_KIBIBYTES = 16_384
+
+
+class FromOne(msgspec.Struct, frozen=True, kw_only=True):
+    """What one ledger brought: the files in it, and how many of them no other had."""
+
+    path: str
+    files: int
+    new: int
+
+
+class Merged(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of it: the files in the ledger before and now, and where they are from."""
+
+    files_before: int
+    files: int
+    runs: int
+    sources: list[FromOne]
+
+
+def merge(
+    target: str, sources: Sequence[str], *, owned: Sequence[str] = (), clock: Callable[[], float] = time.time
+) -> Merged:
+    """Bring everything that the ledgers know into one. Afterwards those in ``owned`` are removed.
+
+    :param target: the ledger that becomes the one; it need not be there.
+    :param sources: other ledgers; they are only read.
+    :param owned: those of them that are parts of the target's spool, and would be counted twice if they stayed.
+    :raises StateError: if one is in use or cannot be read, or there is no room; then nothing was changed.
+    """
+    paths = [path for path in dict.fromkeys([target, *sources]) if path != target or os.path.exists(target)]
+    for path in (target, *owned):
+        offline.refuse_others_ledger(path)
+    directory = os.path.dirname(target)
+    offline.insist_on_room(directory, 5 * sum(map(offline.size_of, paths)) // 2)
+    places = dict.fromkeys(os.path.dirname(path) for path in (target, *owned))
+    with contextlib.ExitStack() as held:
+        for place in places:
+            held.enter_context(offline.directory_alone(place))
+        with _Merger(target, clock) as merger:
+            merged = merger.merge(paths)
+        for path in owned:
+            _retire(path)
+    return merged
+
+
+class _Merger:
+    """A ledger that is being built out of others."""
+
+    def __init__(self, target: str, clock: Callable[[], float]) -> None:
+        self._target = target
+        self._built = os.path.join(os.path.dirname(target), offline.BUILT)
+        self._scratch = os.path.join(os.path.dirname(target), offline.SCRATCH)
+        self._clock = clock
+        self._inputs: list[Input] = []
+        self._connection: sqlite3.Connection
+
+    def __enter__(self) -> _Merger:
+        for path in (self._built, self._scratch):
+            offline.remove(path)
+        try:
+            os.close(os.open(self._built, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            os.close(os.open(self._scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            self._connection = sqlite3.connect(self._built, uri=True, isolation_level=None, timeout=0)
+            self._connection.execute("ATTACH ? AS scratch", (self._scratch,))
+            for name in ("main", "scratch"):
+                # Whatever ends this, the file is thrown away then.
+                for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIBIBYTES}"):
+                    self._connection.execute(f"PRAGMA {name}.{setting}").fetchall()
+            migrate(self._connection)
+        except (sqlite3.Error, OSError) as error:
+            raise explained(error, self._built) from error
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+        for path in (self._built, self._scratch):
+            offline.remove(path)
+
+    def merge(self, paths: Sequence[str]) -> Merged:
+        """Do all of it."""
+        # Where two know of the same file that waits, or of the same server, the one that has run last is right.
+        for path in sorted(paths, key=self._last_run, reverse=True):
+            with self._attached(path):
+                self._copy(path)
+        try:
+            self._write_runs()
+            merged = self._write_files()
+            counts.write(self._connection, self._inputs, self._target, columns=[*_FILE, "destination"])
+            self._connection.execute("DETACH scratch")
+        except sqlite3.Error as error:
+            raise explained(error, self._built) from error
+        if os.path.exists(self._target):
+            with self._attached(self._target, is_target=True):
+                # Until now others may have read it.
+                self._connection.execute("COMMIT")
+                offline.rolled_back(self._connection, self._target)
+                offline.put_in_place(self._built, self._target)
+        else:
+            offline.put_in_place(self._built, self._target)
+        return merged
+
+    # Reading
+
+    @contextlib.contextmanager
+    def _attached(self, path: str, *, is_target: bool = False) -> Iterator[None]:
+        try:
+            if path == self._target and offline.attach(self._connection, path) is False:
+                raise explained(sqlite3.OperationalError("readonly database"), path)
+            if path != self._target:
+                offline.attach(self._connection, path)
+            yield
+        except sqlite3.Error as error:
+            raise explained(error, path, reading=not is_target) from error
+        finally:
+            with contextlib.suppress(sqlite3.Error):
+                if self._connection.in_transaction:
+                    self._connection.execute("COMMIT")
+                self._connection.execute("DETACH ledger")
+
+    def _last_run(self, path: str) -> float:
+        with self._attached(path):
+            rows = self._connection.execute(
+                "SELECT coalesce(finished_at, started_at) FROM ledger.runs ORDER BY id DESC LIMIT 1"
+            ).fetchall()
+        return float(rows[0][0]) if rows else float("-inf")
+
+    def _copy(self, path: str) -> None:
+        number = len(self._inputs)
+        if not number:
+            self._make_scratch()
+        execute = self._connection.execute
+        execute("INSERT OR IGNORE INTO main.destinations (name) SELECT name FROM ledger.destinations ORDER BY id")
+        self._copy_files(number)
+        self._copy_runs(number)
+        failing = self._columns("failing")
+        execute(
+            f"INSERT INTO main.failing ({', '.join(failing)}) SELECT {self._selected('failing', failing)}"
+            " FROM ledger.failing WHERE true ON CONFLICT (path) DO UPDATE SET "
+            + ", ".join(f"{name} = excluded.{name}" for name in failing if name != "path")
+            + " WHERE excluded.last_failed_at > last_failed_at"
+        )
+        kept = "path, {}, inode, size, mtime_ns, ctime_ns"
+        execute(
+            f"INSERT OR IGNORE INTO main.kept ({kept.format('destination')}) SELECT {kept.format('new.id')}"
+            " FROM ledger.kept JOIN ledger.destinations AS old ON old.id = kept.destination"
+            " JOIN main.destinations AS new ON new.name = old.name ORDER BY kept.id"
+        )
+        execute(
+            f"INSERT OR IGNORE INTO main.memory SELECT name, value, noted_at FROM ledger.memory"
+            f" WHERE name NOT IN ({', '.join('?' * len(_OWN))})",
+            _OWN,
+        )
+        self._inputs.append(counts.read(self._connection, path))
+
+    def _make_scratch(self) -> None:
+        file = ", ".join([*_FILE, "destination"])
+        run = ", ".join(self._columns("runs"))
+        self._connection.execute(f"CREATE TABLE scratch.files (source, id, moment, run, alike, {file})")
+        self._connection.execute(f"CREATE TABLE scratch.runs (source, id, moment, alike, {run})")
+
+    def _copy_files(self, number: int) -> None:
+        names = ", ".join([*_FILE, "destination"])
+        self._connection.execute(
+            f"INSERT INTO scratch.files SELECT {number}, id, max(shipped_at) OVER (ORDER BY id), run,"
+            f" row_number() OVER (PARTITION BY {names} ORDER BY id), {names} FROM ("
+            f"SELECT shipped.id AS id, run, {self._selected('shipped', _FILE)},"
+            " coalesce(destinations.name, '') AS destination"
+            " FROM ledger.shipped LEFT JOIN ledger.destinations ON destinations.id = shipped.destination)"
+        )
+
+    def _copy_runs(self, number: int) -> None:
+        names = self._columns("runs")
+        # A row of ticks goes on in a later copy: what it began with tells which one it is.
+        self._connection.execute(
+            f"INSERT INTO scratch.runs SELECT {number}, id, max(coalesce(finished_at, started_at)) OVER (ORDER BY id),"
+            " row_number() OVER (PARTITION BY started_at, host, destination ORDER BY id),"
+            f" {self._selected('runs', names)} FROM ledger.runs"
+        )
+
+    def _columns(self, table: str) -> list[str]:
+        rows = self._connection.execute("SELECT name FROM pragma_table_info(?, 'main')", (table,)).fetchall()
+        return [f'"{name}"' for (name,) in rows if name != "id"]
+
+    def _selected(self, table: str, names: Sequence[str]) -> str:
+        """The columns of a table of the attached ledger, with what stands for those that an older one does not have."""
+        absent = absent_columns(self._connection, table, "ledger")
+        return ", ".join(
+            f"{absent[name.strip(chr(34))]} AS {name}" if name.strip('"') in absent else f"{table}.{name}"
+            for name in names
+        )
+
+    # Writing
+
+    def _write_runs(self) -> None:
+        names = ", ".join(self._columns("runs"))
+        known_by = ("started_at", "host", "destination", "alike")
+        execute = self._connection.execute
+        # Of a group SQLite gives the row that has the max().
+        execute(
+            "CREATE TABLE scratch.ordered AS SELECT row_number() OVER (ORDER BY moment, source, id) AS number, *"
+            f" FROM (SELECT max(coalesce(finished_at, started_at)) AS last, source, id, moment, alike, {names}"
+            f" FROM scratch.runs GROUP BY {', '.join(known_by)})"
+        )
+        execute(f"INSERT INTO main.runs (id, {names}) SELECT number, {names} FROM scratch.ordered ORDER BY number")
+        execute("CREATE INDEX scratch.ordered_by_start ON ordered (started_at)")
+        execute("CREATE TABLE scratch.numbers (source, id, number, PRIMARY KEY (source, id)) WITHOUT ROWID")
+        same = " AND ".join(f"ordered.{name} = runs.{name}" for name in known_by)
+        execute(
+            "INSERT INTO scratch.numbers SELECT runs.source, runs.id, ordered.number FROM scratch.runs AS runs"
+            f" JOIN scratch.ordered AS ordered ON {same}"
+        )
+
+    def _write_files(self) -> Merged:
+        alike = ", ".join([*_FILE, "destination", "alike"])
+        target = next((each for each, one in enumerate(self._inputs) if one.path == self._target), -1)
+        execute = self._connection.execute
+        names = ", ".join(_FILE)
+        execute(
+            f"INSERT INTO main.shipped ({names}, destination, run)"
+            f" SELECT {', '.join(f'files.{name}' for name in _FILE)}, destinations.id, numbers.number"
+            f" FROM (SELECT min(source) AS source, id, moment, run, {names}, destination"
+            f" FROM scratch.files GROUP BY {alike}) AS files"
+            " JOIN main.destinations ON destinations.name = files.destination"
+            " LEFT JOIN scratch.numbers AS numbers ON numbers.source = files.source AND numbers.id = files.run"
+            " ORDER BY files.moment, files.source, files.id"
+        )
+        ((groups,),) = execute(f"SELECT count(*) FROM (SELECT 1 FROM scratch.files GROUP BY {alike})").fetchall()
+        ((files, runs),) = execute(
+            "SELECT (SELECT count(*) FROM main.shipped), (SELECT count(*) FROM main.runs)"
+        ).fetchall()
+        if files != groups:
+            raise StateError(
+                f"Of {groups:,} files {files:,} are in the new ledger for {shown_name(self._target)}.",
+                hint="A ledger is damaged; nothing was changed.",
+                code="Damaged",
+            )
+        only = dict(
+            execute(
+                "SELECT only_in, count(*) FROM (SELECT min(source) AS only_in, max(source) AS last FROM scratch.files"
+                f" GROUP BY {alike}) WHERE only_in = last GROUP BY only_in"
+            ).fetchall()
+        )
+        held = dict(execute("SELECT source, count(*) FROM scratch.files GROUP BY source").fetchall())
+        return Merged(
+            files_before=held.get(target, 0),
+            files=files,
+            runs=runs,
+            sources=[
+                FromOne(path=one.path, files=held.get(each, 0), new=only.get(each, 0))
+                for each, one in enumerate(self._inputs)
+                if each != target
+            ],
+        )
+
+
+def _retire(path: str) -> None:
+    """Remove a ledger whose rows are in another one now, and its directory if nothing else is in that."""
+    try:
+        offline.remove(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(os.path.dirname(path), RESERVE))
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(path))
+    except OSError as error:
+        raise StateError(
+            f"The ledger {shown_name(path)} is merged and cannot be removed: {error.strerror}.",
+            hint="Remove it, or its files are counted twice; to merge it once more changes nothing.",
+        ) from error

@@ -1,0 +1,218 @@
+"""A ledger that is written anew while nobody else has it: had alone, built beside it, put in its place in one step.
+
+Whoever opens a ledger locks its directory for that moment (:func:`s3_uploader.ledger.journal.directory_locked`). So who
+has the directory for longer keeps new ones out, and SQLite's own lock tells of those that have the ledger open already:
+with a write-ahead log as long as it is open, with a rollback journal while it is read or written. A run that is between
+two of its transactions is kept out by the lock of its spool, which is the caller's to take.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+
+from s3_uploader.core.errors import StateError
+from s3_uploader.core.files import sync_directory
+from s3_uploader.core.text import shown_name
+from s3_uploader.ledger.connection import COMPANIONS, uri
+from s3_uploader.ledger.journal import Journal, alone, journal_of, look_anew
+from s3_uploader.ledger.schema import APPLICATION_ID, VERSION, ForeignFile
+from s3_uploader.ledger.trouble import explained
+
+BUILT = "ledger.new"
+"""The name under which a ledger is built; what a killed process has left of one is overwritten by the next."""
+SCRATCH = "ledger.scratch"
+_WAIT_SECONDS = 5.0
+_PAUSE = 0.05
+_SPARE_ROOM = 2**20
+
+
+@contextlib.contextmanager
+def directory_alone(directory: str) -> Iterator[None]:
+    """Keep everybody from opening the ledger of a directory; who has it open already is not seen by this.
+
+    :raises StateError: if another process has the directory for longer than a moment.
+    """
+    if journal_of(directory) is Journal.CAUTIOUS:
+        with alone(directory, seconds=_WAIT_SECONDS):
+            yield
+        return
+    descriptor = -1
+    try:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        until = time.monotonic() + _WAIT_SECONDS
+        while descriptor >= 0:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise in_use(directory) from None
+                time.sleep(_PAUSE)
+            except OSError:
+                break  # no such locks here
+        yield
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def attach(connection: sqlite3.Connection, path: str, name: str = "ledger") -> bool:
+    """Attach a ledger under a name, and have it alone until it is detached; returns whether it may be written.
+
+    What this user may not write is read as a file that nobody changes. Begins a transaction.
+
+    :raises StateError: if somebody has it open, or it is no ledger that this program can read.
+    """
+    is_writable = os.access(path, os.W_OK) and os.access(os.path.dirname(path) or ".", os.W_OK)
+    if not is_writable and not _is_quiet(path):
+        raise StateError(
+            f"The ledger {shown_name(path)} has changes beside it that this user cannot bring in.",
+            hint="Run this as the user that runs its uploads, or copy it, with the files beside it, to a directory "
+            "that this user may write to.",
+        )
+    look_anew(path)
+    try:
+        query = "mode=rw" if is_writable else "mode=ro&immutable=1"
+        connection.execute(f"ATTACH ? AS {name}", (uri(path, query),))
+        # Before anything is read, so that no index of a write-ahead log is mapped (connection.map_no_index).
+        connection.execute(f"PRAGMA {name}.locking_mode = EXCLUSIVE").fetchall()
+        connection.execute("BEGIN EXCLUSIVE" if is_writable else "BEGIN")
+        _insist_on_ledger(connection, path, name)
+    except (sqlite3.Error, ForeignFile) as error:
+        if "locked" in str(error):
+            raise in_use(path) from error
+        raise explained(error, path, reading=True) from error
+    return is_writable
+
+
+def rolled_back(connection: sqlite3.Connection, path: str, name: str = "ledger") -> None:
+    """Bring everything that lies in the files beside an attached ledger into it, and remove them.
+
+    To be called outside a transaction. Afterwards another file may take its name: SQLite finds what belongs to a ledger
+    by its name, and would take the old one's for that of the new one.
+
+    :raises StateError: if that is not possible, because somebody has it open.
+    """
+    ((mode,),) = connection.execute(f"PRAGMA {name}.journal_mode = DELETE").fetchall()
+    if mode != "delete":
+        raise in_use(path)
+    for companion in COMPANIONS:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + companion)
+
+
+def put_in_place(built: str, path: str) -> None:
+    """Let what was built take the place of a ledger, or be it where there is none; durable when this returns.
+
+    It gets the owner and the mode of the one that was there.
+
+    :raises StateError: if that is not possible; then the old one is still there.
+    """
+    try:
+        descriptor = os.open(built, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                before = os.stat(path)
+                if os.geteuid() == 0:
+                    os.fchown(descriptor, before.st_uid, before.st_gid)
+                os.fchmod(descriptor, before.st_mode & 0o777)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(built, path)
+        directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            sync_directory(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise StateError(
+            f"The new ledger cannot take the place of {shown_name(path)}: {error.strerror}.",
+            hint="The old one is still there, and nothing of it was changed.",
+        ) from error
+
+
+def remove(path: str) -> None:
+    """Remove a file of SQLite's and what belongs to it."""
+    for ending in ("", *COMPANIONS):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + ending)
+
+
+def refuse_others_ledger(path: str) -> None:
+    """What is written anew belongs to who writes it, and the uploads could not use it any more.
+
+    :raises StateError: if the ledger belongs to another user, and this is not root.
+    """
+    try:
+        owner = os.stat(path).st_uid
+    except FileNotFoundError:
+        return
+    if owner != os.geteuid() and os.geteuid() != 0:
+        raise StateError(
+            f"The ledger {shown_name(path)} belongs to another user.",
+            hint="Run this as the user that runs the uploads.",
+        )
+
+
+def insist_on_room(directory: str, size: int) -> None:
+    """Make sure that there is room before anything is written.
+
+    :raises StateError: if there is not.
+    """
+    status = os.statvfs(directory or ".")
+    room, wanted = status.f_bavail * status.f_frsize, size + _SPARE_ROOM
+    if room < wanted:
+        raise StateError(
+            f"There is no room for a new ledger in {shown_name(directory)}: {wanted:,} bytes are needed, {room:,} are "
+            "free.",
+            hint="Free space for it; nothing was changed.",
+            code="DiskFull",
+        )
+
+
+def size_of(path: str) -> int:
+    """Bytes of a ledger, with what lies beside it."""
+    total = 0
+    for ending in ("", *COMPANIONS):
+        with contextlib.suppress(FileNotFoundError):
+            total += os.stat(path + ending).st_size
+    return total
+
+
+def in_use(path: str) -> StateError:
+    """That somebody else has it."""
+    return StateError(
+        f"The ledger {shown_name(path)} is in use by another process.",
+        hint="Call this again when that has ended; nothing was changed.",
+        code="InUse",
+    )
+
+
+def _insist_on_ledger(connection: sqlite3.Connection, path: str, name: str) -> None:
+    ((application,),) = connection.execute(f"PRAGMA {name}.application_id").fetchall()
+    ((version,),) = connection.execute(f"PRAGMA {name}.user_version").fetchall()
+    if application != APPLICATION_ID or not version:
+        raise ForeignFile("it is a database of another program")
+    if version > VERSION:
+        raise StateError(
+            f"The ledger {shown_name(path)} was written by a newer version of this program (schema {version}, this one "
+            f"knows {VERSION}).",
+            hint="Call this with that version.",
+        )
+
+
+def _is_quiet(path: str) -> bool:
+    """Whether nothing that belongs to a ledger lies beside it."""
+    with contextlib.suppress(OSError):
+        if os.stat(path + "-wal").st_size:
+            return False
+    with contextlib.suppress(OSError), open(path + "-journal", "rb") as journal:
+        return not any(journal.read(8))
+    return True

@@ -1,0 +1,60 @@
+"""Ledgers that were copied to one place are found, each with a name of its own."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from s3_uploader.core.errors import StateError
+from s3_uploader.core.shares import Share
+from s3_uploader.ledger import Ledger, found
+from s3_uploader.ledger.found import instances_in, ledgers_in
+
+
+def made(path: Path) -> str:
+    """An empty ledger."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Ledger.open(str(path)):
+        return str(path)
+
+
+def test_each_has_a_name(tmp_path: Path) -> None:
+    """Directories name the instances; a ledger of another name is one too, and shares belong to theirs."""
+    made(tmp_path / "host-1" / "spool-1" / "ledger.sqlite3")
+    made(tmp_path / "host-2" / "share-0-of-2" / "ledger.sqlite3")
+    made(tmp_path / "host-2" / "share-1-of-2" / "ledger.sqlite3")
+    made(tmp_path / "host-3.sqlite3")
+    (tmp_path / "notes.sqlite3").write_text("no ledger")
+    with closing(sqlite3.connect(tmp_path / "other.sqlite3")) as connection:
+        connection.execute("CREATE TABLE pets (name)")
+    names = {each.name: sorted(map(str, each.ledgers)) for each in ledgers_in(str(tmp_path))}
+    assert names == {"host-1/spool-1": ["None"], "host-2": ["0/2", "1/2"], "host-3": ["None"]}
+    (host,) = ledgers_in(str(tmp_path / "host-2"))
+    assert (host.name, set(host.ledgers)) == ("host-2", {Share(0, 2), Share(1, 2)})
+    (file,) = ledgers_in(str(tmp_path / "host-1" / "spool-1" / "ledger.sqlite3"))
+    assert file.name == "spool-1"
+
+
+def test_names_are_told_apart(tmp_path: Path) -> None:
+    """Of two instances with one name the later one has a number; a place without a ledger is named."""
+    for place in ("a", "b"):
+        made(tmp_path / place / "spool" / "ledger.sqlite3")
+    places = [str(tmp_path / place / "spool") for place in ("a", "b")]
+    assert [each.name for each in instances_in(places)] == ["spool", "spool (2)"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StateError, match="is no ledger, and there is none in it"):
+        instances_in([*places, str(tmp_path / "empty")])
+
+
+def test_what_is_left_of_others_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Damaged ledgers that were set aside are none; a directory with more than anybody has is refused."""
+    path = made(tmp_path / "ledger.sqlite3")
+    os.link(path, tmp_path / "ledger.corrupt-20261120T150405Z.sqlite3")
+    assert [each.paths for each in ledgers_in(str(tmp_path))] == [[path]]
+    monkeypatch.setattr(found, "_MOST", 0)
+    with pytest.raises(StateError, match="more than 0 ledgers"):
+        ledgers_in(str(tmp_path))
