@@ -58,6 +58,7 @@ lint: $(VENV)/.dev
 
 docs: $(DOCS_VENV)/.docs
 	$(SPHINX) --fresh-env --write-all -b html -c docs . build/site
+	$(DOCS_VENV)/bin/python -m docs.site_search build/site/searchindex.js
 	@echo "build/site/index.html"
 
 linkcheck: $(DOCS_VENV)/.docs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.printed import typed
 from tests.e2e.site import COMMAND
 from tests.servers.base import S3Endpoint
 from tests.servers.moto_server import MotoServer
@@ -58,8 +58,7 @@ def environment(place: Path, server: S3Endpoint | None = None, **more: str) -> d
 
 def printed(place: Path) -> list[str]:
     """The commands that the example's page tells people to type, in its order."""
-    blocks = re.findall(r"^```console\n(.*?)^```$", (place / "README.md").read_text(), re.DOTALL | re.MULTILINE)
-    return [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    return [command.text for command in typed(f"examples/{place.name}/README.md")]
 
 
 def type_in(place: Path, variables: dict[str, str], command: str) -> subprocess.CompletedProcess[str]:

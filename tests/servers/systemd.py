@@ -51,9 +51,11 @@ class Systemd:
     """A running systemd.
 
     :param place: a directory for its units and its log.
+    :param before: what a shell does in the namespaces before it becomes systemd.
     """
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, *, before: str = "") -> None:
+        self._before = before
         self._units = place / "units"
         self._log = place / "systemd.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -64,7 +66,7 @@ class Systemd:
         """Start it and wait until it answers. Raises `Unavailable` where it cannot run."""
         if os.geteuid() != 0 or not _PROGRAM.exists() or shutil.which("nsenter") is None:
             raise Unavailable("systemd in a namespace needs root, and the Debian packages systemd and util-linux")
-        self._units.mkdir()
+        self._units.mkdir(parents=True)
         if not _CONFIGURATIONS.exists():
             _CONFIGURATIONS.mkdir()
             self._leftovers.append(_CONFIGURATIONS)
@@ -76,7 +78,18 @@ class Systemd:
         namespaces = ["--fork", "--pid", "--mount", "--uts", "--ipc", "--cgroup", "--kill-child"]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                ["unshare", *namespaces, "--propagation", "private", "sh", "-c", _BOOT, "boot", self._units, _PROGRAM],
+                [
+                    "unshare",
+                    *namespaces,
+                    "--propagation",
+                    "private",
+                    "sh",
+                    "-c",
+                    f"set -e\n{self._before}\n{_BOOT}",
+                    "boot",
+                    self._units,
+                    _PROGRAM,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -107,10 +120,14 @@ class Systemd:
         """What its services have said."""
         return self.inside("sh", "-c", "cat /run/services.log || true")
 
+    def entrance(self) -> list[str]:
+        """What stands before a command that is to run in its namespaces."""
+        return ["nsenter", "--target", str(self._pid), "--mount", "--pid", "--uts", "--ipc"]
+
     def inside(self, *command: str | os.PathLike[str], check: bool = True, **options: object) -> str:
         """Run a command in its namespaces; returns what it printed."""
         finished = subprocess.run(
-            ["nsenter", "--target", str(self._pid), "--mount", "--pid", "--uts", "--ipc", *command],
+            [*self.entrance(), *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -1,0 +1,329 @@
+"""Every page, with its commands as printed: each works on a machine as the page has it, or says here why it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.machine import Machine, at, clean_machine, copy_of_the_repository, overlays
+from tests.e2e.printed import CRON, PAGES, SCRIPTS, SHOWN, TYPED, Command, blocks, commands, in_sentences
+from tests.e2e.site import COMMAND
+from tests.servers.base import S3Endpoint
+from tests.servers.fixtures import or_skip
+from tests.servers.moto_server import MotoServer
+from tests.servers.namespaces import need_namespaces
+from tests.servers.systemd import Systemd
+
+TYPED_ELSEWHERE = {
+    "docs/quick-start.md": "test_quick_start.py",
+    "examples/jollyae/README.md": "test_examples.py",
+    "examples/s3-uploader/README.md": "test_examples.py",
+    "examples/s3/README.md": "test_examples.py",
+    "examples/zc.s3uploadqueue/README.md": "test_examples.py",
+    "examples/zeit.cds/README.md": "test_examples.py",
+}
+"""Pages whose typed commands a test of their own runs, which looks closer at what comes of them."""
+
+CANNOT_RUN = {
+    "make test": "these are the tests",
+    "make lint": "it is a gate of its own, and takes a minute",
+    "make deb": "it takes minutes; test_debian_package.py builds the package and runs what is in it",
+    "apt install": "it changes the machine; test_debian_package.py unpacks the package instead",
+    ".venv/bin/pip install pre-commit": "it installs a hook into the repository of whoever runs the tests",
+    "radosgw-admin user create": "it takes a cluster of Ceph",
+    "podman": "it takes podman, and images from the network",
+    "docker": "it takes docker, and images from the network",
+    "mc admin": "it takes MinIO's client and server",
+    "aws s3 mv": "another program, whose options are translated",
+    "s5cmd": "another program, whose options are translated",
+    "rclone": "another program, whose options are translated",
+    "journalctl": "systemd runs without its journal in a namespace",
+}
+"""How commands begin that no test can run, and why."""
+
+INSTALLED = "/opt/s3-uploader"
+"""Commands that name this install the program there, which takes time; the quick suite uses the one that is here."""
+
+EXIT_CODES = {"systemctl status s3-uploader": 3}
+"""What else than 0 a command ends with; of systemctl 3 is a service that is not at work."""
+
+CRON_MAILS = {"examples/s3-uploader/README.md"}
+"""Pages whose line for cron is that of an older program, which told of each file; of the others cron has no mail."""
+
+SPOOL = "/var/spool/sensors"
+BUCKETS = ("my-bucket", "readings", "sensors", "sensors-of-mine")
+SYSTEMD = "docs/how-to/systemd.md"
+WHERE = {"docs/reference/ledger.md": '"$(dirname "$(s3-uploader-cli status config.json --json | jq -r .ledger)")"'}
+"""Pages whose commands are typed elsewhere than beside the configuration."""
+
+SHIPPED_BEFORE = {"docs/audit.md", "docs/reference/ledger.md"}
+"""Pages about what was shipped: a run was there before, started by hand and by systemd."""
+
+PREPARED = r"""
+mkdir -p /etc/s3-uploader/conf.d /var/www/html /var/lib/prometheus/node-exporter
+for each in sensors attic cellar; do mkdir -p "/var/spool/$each"; done
+cd /etc/s3-uploader
+printf '{"base_dir": "/var/spool/sensors", "bucket": "my-bucket"}' > config.json
+for each in attic cellar; do
+    printf '{"base_dir": "/var/spool/%s", "bucket": "my-bucket", "key_prefix": "%s/"}' $each $each > conf.d/$each.json
+done
+ln -s "$PROGRAMS/python3" /usr/local/bin/python3
+printf '#!/bin/sh\nexec "$@"\n' > /usr/local/bin/sudo
+printf '#!/bin/sh\ntest "$*" = "install python3-venv"\n' > /usr/local/bin/apt
+chmod +x /usr/local/bin/sudo /usr/local/bin/apt
+"""
+FILLED = r"""
+for each in sensors attic cellar; do
+    mkdir -p "/var/spool/$each/den/2020/11/29/20"
+    echo "$each" > "/var/spool/$each/den/2020/11/29/20/46-topic.dat"
+    touch -d 2020-11-29T20:46 "/var/spool/$each/den/2020/11/29/20/46-topic.dat"
+    chown -R daemon "/var/spool/$each"
+done
+"""
+"""There is something to ship for each command."""
+
+
+def _reason(command: Command) -> str:
+    return next((why for begins, why in CANNOT_RUN.items() if command.text.startswith(begins)), "")
+
+
+def _commands_to_run(page: str) -> list[Command]:
+    found = commands(page)
+    if page in TYPED_ELSEWHERE:
+        found = [each for each in found if each.shell == CRON]
+    return [each for each in (*found, *in_sentences(page)) if not _reason(each)]
+
+
+def _pages() -> list[Any]:
+    """The pages with something to run; those that print only what a page before them prints are for the long suite."""
+    found: list[Any] = []
+    printed: set[str] = set()
+    for page in PAGES:
+        here = {re.sub(r"\s+# .*", "", command.text) for command in _commands_to_run(page)}
+        if here:
+            found.append(pytest.param(page, marks=() if here - printed else pytest.mark.exhaustive))
+        printed |= here
+    return found
+
+
+def test_blocks_say_what_they_are() -> None:
+    """Each block of a page is typed, a script, or only shown: so no command is overlooked."""
+    for page in PAGES:
+        for block in blocks(page):
+            known = block.language in {TYPED, *SCRIPTS, *SHOWN} or block.language.startswith("{")
+            assert known, f"{page}:{block.line}: begin the block with ```{TYPED}, or with ```text if nothing is typed"
+            if block.language == TYPED:
+                assert re.search(r"^\$ ", block.text, re.MULTILINE), f"{page}:{block.line}: what is typed begins with $"
+            else:
+                shown = re.search(r"^(\$ |[\w./-]*s3-uploader-cli )", block.text, re.MULTILINE)
+                assert block.language in SCRIPTS or not shown, f"{page}:{block.line}: begin the block with ```{TYPED}"
+
+
+def test_no_reason_outlives_its_command() -> None:
+    """What is said to be run elsewhere, or not at all, is on a page."""
+    printed = [command.text for page in PAGES for command in commands(page)]
+    for begins in (*CANNOT_RUN, *EXIT_CODES):
+        assert any(text.startswith(begins) for text in printed), begins
+    for page, test in TYPED_ELSEWHERE.items():
+        assert commands(page)
+        assert (Path(__file__).parent / test).exists()
+
+
+@pytest.fixture(scope="module")
+def server(moto_server: MotoServer) -> S3Endpoint:
+    """A server with the buckets of the pages."""
+    for bucket in BUCKETS:
+        moto_server.client().create_bucket(Bucket=bucket)
+    return moto_server.endpoint
+
+
+class Desk:
+    """Where somebody sits who follows a page: a machine, a directory in it, and an environment."""
+
+    def __init__(self, entrance: list[str], place: Path, environment: dict[str, str]) -> None:
+        self.entrance = entrance
+        self.place = place
+        self.environment = environment
+
+    def type(self, script: str, *, shell: str = "bash", timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+        """Type something; returns what came of it."""
+        return subprocess.run(
+            [*self.entrance, *_interpreter(shell), at(self.place, script)],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+        )
+
+    def answer(self, script: str, answers: str) -> tuple[int, str]:
+        """Type something that asks, and answer; returns its exit code and what was on the terminal."""
+        leader, follower = pty.openpty()
+        process = subprocess.Popen(
+            [*self.entrance, "bash", "-c", at(self.place, script)],
+            env={**self.environment, "TERM": "dumb"},
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+            start_new_session=True,
+        )
+        os.close(follower)
+        os.write(leader, answers.encode())
+        shown = b""
+        until = time.monotonic() + 60
+        try:
+            while time.monotonic() < until and select.select([leader], [], [], 60)[0]:
+                shown += os.read(leader, 65536)
+        except OSError:  # EIO: the program has ended
+            pass
+        finally:
+            os.close(leader)
+        return process.wait(20), shown.decode()
+
+
+def _interpreter(shell: str) -> list[str]:
+    """What reads a command; zsh's own file calls compinit before."""
+    if shell == CRON:
+        return ["sh", "-c"]
+    return ["zsh", "-fc", 'autoload -Uz compinit; compinit -u; eval "$0"'] if shell == "zsh" else [shell, "-c"]
+
+
+@pytest.fixture
+def desk(page: str, tmp_path: Path, server: S3Endpoint, exhaustive: bool) -> Iterator[Desk]:
+    """A desk with everything that the page takes for granted."""
+    need_namespaces()
+    machine: Machine | Systemd = Machine(tmp_path / "machine")
+    if page == SYSTEMD:
+        machine = Systemd(tmp_path / "machine", before=overlays(tmp_path / "layers"))
+    or_skip(machine.start)
+    try:
+        yield _furnished(page, machine, tmp_path, server, exhaustive=exhaustive)
+    finally:
+        machine.stop()
+
+
+def _furnished(page: str, machine: Machine | Systemd, tmp_path: Path, server: S3Endpoint, *, exhaustive: bool) -> Desk:
+    clean = clean_machine(tmp_path)
+    place = copy_of_the_repository(tmp_path / "s3_uploader")
+    environment = {
+        **clean,
+        **server.environment(),
+        "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+        "PROGRAMS": str(tmp_path / "bin"),
+        "SLURM_ARRAY_TASK_ID": "0",
+    }
+    made = Desk(machine.entrance(), place, environment)
+    (place / "config.json").write_text(json.dumps(_configuration(page, server)))
+    _developers_environment(place)
+    here = any(INSTALLED in each.text for each in commands(page)) and exhaustive
+    script = PREPARED if here else f"{PREPARED}ln -sf {shlex.quote(str(COMMAND))} /usr/local/bin/s3-uploader-cli\n"
+    prepared = made.type(f"set -e\n{script}\n{FILLED}")
+    assert prepared.returncode == 0, prepared.stdout
+    _credentials(Path(clean["HOME"]), server)
+    for state in ("", "STATE_DIRECTORY=/var/lib/s3-uploader ") if page in SHIPPED_BEFORE else ():
+        shipped = made.type(f"{FILLED}{state}s3-uploader-cli /etc/s3-uploader/config.json")
+        assert shipped.returncode == 0, shipped.stdout
+    return made
+
+
+def _configuration(page: str, server: S3Endpoint) -> dict[str, Any]:
+    """The configuration that the page shows, if it is one for S3, with a server of this machine."""
+    for block in blocks(page):
+        if block.language == "json" and '"bucket"' in block.text and '"base_dir"' in block.text:
+            shown: dict[str, Any] = json.loads(block.text)
+            return {
+                **shown,
+                **({"endpoint_url": server.endpoint_url} if "endpoint_url" in shown else {}),
+                "base_dir": SPOOL,
+            }
+    return {"base_dir": SPOOL, "bucket": "my-bucket"}
+
+
+def _developers_environment(place: Path) -> None:
+    """`make` finds what it would install."""
+    (place / ".venv").mkdir()
+    (place / "venv").mkdir()
+    for name in (".venv", "venv"):
+        (place / name / "bin").symlink_to(Path(sys.executable).parent)
+    (place / ".venv" / ".demo").touch()
+
+
+def _credentials(home: Path, server: S3Endpoint) -> None:
+    """What cron's environment does not have stands in files."""
+    (home / ".aws").mkdir()
+    (home / ".aws" / "credentials").write_text(
+        f"[default]\naws_access_key_id = {server.access_key}\naws_secret_access_key = {server.secret_key}\n"
+    )
+    (home / ".aws" / "config").write_text(
+        f"[default]\nregion = {server.region}\nendpoint_url = {server.endpoint_url}\n"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("page", _pages())
+def test_commands_work_as_printed(page: str, desk: Desk, exhaustive: bool) -> None:
+    """Whoever types what a page prints, in its order, is never told that it does not work."""
+    to_run = _commands_to_run(page)
+    installing = [each for each in to_run if INSTALLED in each.text]
+    # Somebody who comes to a page with an installation on it has the program from then on.
+    for command in [*(installing if exhaustive else []), *(each for each in to_run if each not in installing)]:
+        _run(desk, command)
+
+
+def _run(desk: Desk, command: Command) -> None:
+    desk.type(FILLED)
+    where = f"cd {WHERE[command.page]} && " if command.page in WHERE else ""
+    if re.search(r"s3-uploader-cli init\b", command.text):
+        named = re.findall(r"\S+\.json", command.text)[0]
+        desk.type(f"rm -f {named}")
+        code, said = desk.answer(command.text, f"{SPOOL}\nmy-bucket\n\ny\nn\n")
+        expected = 0
+    elif re.search(r"s3-uploader-cli watch\b", command.text):
+        port = re.search(r"--metrics-listen (\d+)", command.text)
+        if port is not None and _is_taken(int(port[1])):
+            return
+        stopped = f"timeout --preserve-status --signal TERM 2 bash -c {shlex.quote('exec ' + command.text)}"
+        done = desk.type(stopped)
+        code, said, expected = done.returncode, done.stdout, 143
+    elif command.shell == CRON:
+        code, said = _as_cron(desk, command)
+        expected = 0
+    else:
+        done = desk.type(where + command.text, shell=command.shell, timeout=280 if INSTALLED in command.text else 60)
+        code, said = done.returncode, done.stdout
+        expected = next((code for begins, code in EXIT_CODES.items() if command.text.startswith(begins)), 0)
+    assert code == expected, f"{command.place}: {command.text}\nended with {code}:\n{said[-3000:]}"
+    assert "Traceback" not in said, f"{command.place}: {command.text}\n{said[-3000:]}"
+
+
+def _as_cron(desk: Desk, command: Command) -> tuple[int, str]:
+    """What cron would mail: it has next to no environment, and reads ``%`` as the end of the command."""
+    bare = {"HOME": desk.environment["HOME"], "PATH": "/usr/bin:/bin", "AWS_EC2_METADATA_DISABLED": "true"}
+    done = Desk(desk.entrance, Path(bare["HOME"]), bare).type(command.text, shell=CRON)
+    if command.page not in CRON_MAILS:
+        assert done.stdout == "", f"{command.place}: cron would mail:\n{done.stdout}"
+    return done.returncode, done.stdout
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
