@@ -69,8 +69,12 @@ SYSTEMD = "docs/how-to/systemd.md"
 WHERE = {"docs/reference/ledger.md": '"$(dirname "$(s3-uploader-cli status config.json --json | jq -r .ledger)")"'}
 """Pages whose commands are typed elsewhere than beside the configuration."""
 
-SHIPPED_BEFORE = {"docs/audit.md", "docs/reference/ledger.md"}
-"""Pages about what was shipped: a run was there before, started by hand and by systemd."""
+SHIPPED_BEFORE = {
+    "docs/audit.md": ("s3-uploader-cli run", "STATE_DIRECTORY=/var/lib/s3-uploader s3-uploader-cli run"),
+    "docs/ledgers.md": ("s3-uploader-cli run", "s3-uploader-cli run --share 0/2", "s3-uploader-cli run --share 1/2"),
+    "docs/reference/ledger.md": ("s3-uploader-cli run",),
+}
+"""Pages about what was shipped, and the runs that were there before."""
 
 PREPARED = r"""
 mkdir -p /etc/s3-uploader/conf.d /var/www/html /var/lib/prometheus/node-exporter
@@ -85,6 +89,14 @@ printf '#!/bin/sh\nexec "$@"\n' > /usr/local/bin/sudo
 printf '#!/bin/sh\ntest "$*" = "install python3-venv"\n' > /usr/local/bin/apt
 chmod +x /usr/local/bin/sudo /usr/local/bin/apt
 """
+RETIRED = r"""
+for each in host-7 host-8; do
+    mkdir -p /srv/retired/$each
+    cp -r "$HOME"/.local/state/s3-uploader/* /srv/retired/$each
+done
+"""
+"""Machines that were given up have left copies of their ledgers."""
+
 FILLED = r"""
 for each in sensors attic cellar; do
     mkdir -p "/var/spool/$each/den/2020/11/29/20"
@@ -234,9 +246,10 @@ def _furnished(page: str, machine: Machine | Systemd, tmp_path: Path, server: S3
     prepared = made.type(f"set -e\n{script}\n{FILLED}")
     assert prepared.returncode == 0, prepared.stdout
     _credentials(Path(clean["HOME"]), server)
-    for state in ("", "STATE_DIRECTORY=/var/lib/s3-uploader ") if page in SHIPPED_BEFORE else ():
-        shipped = made.type(f"{FILLED}{state}s3-uploader-cli /etc/s3-uploader/config.json")
+    for run in SHIPPED_BEFORE.get(page, ()):
+        shipped = made.type(f"{FILLED}{run} /etc/s3-uploader/config.json")
         assert shipped.returncode == 0, shipped.stdout
+        made.type(RETIRED)
     return made
 
 
