@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from s3_uploader.cli.exit_codes import OK, SOME_FAILED, finish_output, to_whoeve
 from s3_uploader.cli.history import Selection
 from s3_uploader.cli.missing_shares import tell_of_missing_shares
 from s3_uploader.cli.output import print_json_line, print_lines, utc_time, zoned_time
-from s3_uploader.cli.settings import load
+from s3_uploader.cli.settings import load_destination
 from s3_uploader.config import Config
 from s3_uploader.config.share import whole
 from s3_uploader.core.errors import StateError
@@ -25,6 +26,7 @@ from s3_uploader.inspection.audit.spool import audit_spool
 from s3_uploader.ledger import ShippedRow
 from s3_uploader.ledger.audits import note_audit
 from s3_uploader.ledger.coverage import LastAudit
+from s3_uploader.ledger.found import instances_in
 from s3_uploader.ledger.snapshot import Snapshot
 from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.run import assembly
@@ -48,27 +50,43 @@ _IN_SUMMARY = {
 
 
 class AuditOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How it is done; ``progress`` is ``None`` for a bar where somebody watches."""
+    """How it is done; ``progress`` is ``None`` for a bar where somebody watches.
 
+    :param ledgers: audit these and not the configuration's own.
+    """
+
+    ledgers: tuple[str, ...] = ()
     deep: bool = False
     spool: bool = False
     as_json: bool = False
     progress: bool | None = None
 
 
-def audit(config_file: str, selection: Selection, options: AuditOptions) -> int:
+class InstanceSummary(msgspec.Struct, frozen=True):
+    """What came of one of several uploaders."""
+
+    name: str
+    keys: int
+    problems: int
+
+
+def audit(config_file: str | None, selection: Selection, options: AuditOptions) -> int:
     """Print each finding and a summary; exit code 1 if anything is missing or different, or nothing was audited."""
-    configuration = whole(load(config_file))
+    configuration = whole(load_destination(config_file))
+    instances = instances_in(options.ledgers)
     began = time.monotonic()
     inventory = assembly.build_inventory(configuration, notice=lambda level, sentence: _note(sentence))
     # It outlives its spool: without --spool the ledger can be audited when base_dir is gone.
-    path = ledger_path(configuration, environ=os.environ)
+    path = "" if instances else ledger_path(configuration, environ=os.environ)
     told: list[Discrepancy] = []
-    tell_of_missing_shares(path)
+    if not instances:
+        tell_of_missing_shares(path)
     try:
-        with Snapshot(path, destination=inventory.name) as snapshot:
+        with Snapshot(path, destination=inventory.name, instances=instances) as snapshot:
             reach = snapshot.reach()
-            summary = _audited(configuration, inventory, snapshot, selection, options, told)
+            problems: Counter[str] = Counter()
+            summary = _audited(configuration, inventory, snapshot, selection, options, told, problems)
+            counts = snapshot.counts() if instances else {}
             elsewhere = snapshot.elsewhere()
             # The bucket has another name now, or it is another's ledger. That nothing is missing would be no news.
             is_in_vain = bool(elsewhere) and not summary.keys and not snapshot.knows_destination()
@@ -82,7 +100,9 @@ def audit(config_file: str, selection: Selection, options: AuditOptions) -> int:
     if is_in_vain:
         _note(f"Nothing was audited: the ledger knows of no file at {shown_name(inventory.name)}.")
     with to_whoever_reads():
-        _print_summary(summary, inventory.name, elsewhere, time.monotonic() - began, as_json=options.as_json)
+        of_each = [InstanceSummary(name, files, problems[name]) for name, files in counts.items()]
+        seconds = time.monotonic() - began
+        _print_summary(summary, inventory.name, elsewhere, of_each, seconds, as_json=options.as_json)
     return SOME_FAILED if summary.problems or is_in_vain else OK
 
 
@@ -111,6 +131,7 @@ def _audited(
     selection: Selection,
     options: AuditOptions,
     told: list[Discrepancy],
+    problems: Counter[str],
 ) -> Summary:
     bounds = snapshot.select(
         since=selection.since, until=selection.until, match=selection.match, location=selection.location
@@ -118,7 +139,7 @@ def _audited(
     inventory.open()
     watched = sys.stderr.isatty() if options.progress is None else options.progress
     bar = _bar(bounds.rows) if watched else None
-    tell = _teller(bar, as_json=options.as_json, told=told)
+    tell = _teller(bar, snapshot.instance_of, problems, as_json=options.as_json, told=told)
     try:
         work = Audit(
             inventory,
@@ -147,19 +168,29 @@ def _note(sentence: str) -> None:
     print(shown_text(sentence), file=sys.stderr)
 
 
-def _teller(bar: Counting | None, *, as_json: bool, told: list[Discrepancy]) -> Callable[[Discrepancy], None]:
+def _teller(
+    bar: Counting | None,
+    instance_of: Callable[[ShippedRow], str],
+    problems: Counter[str],
+    *,
+    as_json: bool,
+    told: list[Discrepancy],
+) -> Callable[[Discrepancy], None]:
     """What prints a finding.
 
+    :param problems: those of each of several uploaders are counted there.
     :param told: the first is put there that is no mere note.
     """
 
     def write(finding: Discrepancy) -> None:
         if not told and not finding.kind.is_note:
             told.append(finding)
+        instance = instance_of(finding.row)
+        problems[instance] += not finding.kind.is_note
         if as_json:
-            print_json_line(_record(finding))
+            print_json_line(({"instance": instance} if instance else {}) | _record(finding))
         else:
-            print_lines([_line(finding)])
+            print_lines([_line(finding, instance)])
 
     # Only a terminal shows the bar and the lines in one place.
     if bar is None or not sys.stdout.isatty():
@@ -170,9 +201,10 @@ def _teller(bar: Counting | None, *, as_json: bool, told: list[Discrepancy]) -> 
 # -------------------------------------------------------------------------------------------------- forms
 
 
-def _line(finding: Discrepancy) -> str:
+def _line(finding: Discrepancy, instance: str) -> str:
     row = finding.row
-    words = [f"{finding.kind.value + ':':11} {shown_name(row.path)} ({shown_name(finding.address)}):"]
+    of = f"{shown_name(instance)}: " if instance else ""
+    words = [f"{finding.kind.value + ':':11} {of}{shown_name(row.path)} ({shown_name(finding.address)}):"]
     expected = f"expected {_expected(row)}, shipped {zoned_time(row.shipped_at)}"
     if finding.kind in (Kind.STILL_THERE, Kind.LOCAL):
         words.append(f"shipped {zoned_time(row.shipped_at)}; {shown_text(finding.detail)}")
@@ -239,7 +271,13 @@ def _record(finding: Discrepancy) -> dict[str, Any]:
 
 
 def _print_summary(
-    summary: Summary, destination: str, elsewhere: dict[str, int], seconds: float, *, as_json: bool
+    summary: Summary,
+    destination: str,
+    elsewhere: dict[str, int],
+    of_each: list[InstanceSummary],
+    seconds: float,
+    *,
+    as_json: bool,
 ) -> None:
     if as_json:
         print_json_line(
@@ -254,6 +292,7 @@ def _print_summary(
                 "looks": summary.looks,
                 "local_files": summary.local_files,
                 "elsewhere": elsewhere,
+                **({"instances": of_each} if of_each else {}),
                 "seconds": round(seconds, 3),
             }
         )
@@ -261,6 +300,9 @@ def _print_summary(
     if elsewhere:
         names = ", ".join(f"{files:,} at {shown_name(name)}" for name, files in elsewhere.items())
         _note(f"Not audited, since they were shipped elsewhere: {names}.")
+    for each in of_each:
+        found = f"{each.problems:,} missing or different" if each.problems else "nothing missing or different"
+        print_lines([f"{shown_name(each.name)}: {counted(each.keys, 'file')}, {found}"])
     print_lines([_summary_line(summary, destination, seconds)])
 
 

@@ -90,6 +90,24 @@ def configured(command: Callable[..., int]) -> Callable[..., int]:
     return click.argument("config_file", type=ConfigFile())(_SET(command))
 
 
+def configured_or_ledgers(command: Callable[..., int]) -> Callable[..., int]:
+    """The same for a command that can do without a file, where it is given ledgers; these as ``ledgers``."""
+    ledgers = click.option(
+        "--ledgers",
+        metavar="PATH",
+        multiple=True,
+        type=click.Path(),
+        help="These ledgers, of any uploaders: files, or directories in which such are; may be repeated.",
+    )
+    return click.argument("config_file", type=ConfigFile(), required=False)(_SET(ledgers(command)))
+
+
+def insist_on_one(config_file: str | None, ledgers: tuple[str, ...]) -> None:
+    """Refuse a command line that names neither a configuration nor ledgers."""
+    if config_file is None and not ledgers:
+        raise click.UsageError("Missing argument 'CONFIG_FILE', or --ledgers.", click.get_current_context())
+
+
 def several_configured(command: Callable[..., int]) -> Callable[..., int]:
     """The same for a command that takes several files, or directories of them, at once."""
     return click.argument("config_files", type=ConfigFile(), nargs=-1, required=True, metavar="CONFIG_FILE...")(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -14,44 +16,74 @@ from s3_uploader.cli.settings import load
 from s3_uploader.cli.times import parse_time
 from s3_uploader.core.errors import UsageProblem
 from s3_uploader.core.files import replace_file
-from s3_uploader.core.text import shown_name
+from s3_uploader.core.text import counted, shown_name
 from s3_uploader.inspection.report.data import gather
 from s3_uploader.inspection.report.page import page
+from s3_uploader.inspection.share_status import unheard_in_words
+from s3_uploader.ledger import LedgerReader
+from s3_uploader.ledger.found import instances_in
 from s3_uploader.ledger.state_directory import ledger_path
-from s3_uploader.ledger.together import open_together
+from s3_uploader.ledger.together import open_instances, open_together
 from s3_uploader.run.assembly import build_store
 
 STANDARD_OUTPUT = "-"
 
 
-def report(config_file: str, *, output: str | None, since: str | None, until: str | None, as_json: bool) -> int:
-    """Write the report to a file, or to standard output."""
+_DESTINATIONS_NAMED = 3
+
+
+def report(
+    config_file: str | None,
+    *,
+    ledgers: Sequence[str] = (),
+    output: str | None,
+    since: str | None,
+    until: str | None,
+    as_json: bool,
+) -> int:
+    """Write the report to a file, or to standard output.
+
+    :param ledgers: make it of these and not of the configuration's own.
+    """
     if output is None and not as_json and sys.stdout.isatty():
         raise UsageProblem("A terminal cannot show the page.", hint="Name a file for it with -o.")
-    configuration = load(config_file)
     now = time.time()
     begin = None if since is None else parse_time(since, now=now)
     end = None if until is None else parse_time(until, now=now)
     if begin is not None and begin >= (now if end is None else min(end, now)):
         raise UsageProblem("The report's time ends before it begins.", hint="Let --since be earlier than --until.")
-    store = build_store(configuration, notice=lambda level, sentence: None, memory=None)
-    # The ledger outlives its spool: the report must be there when base_dir is gone.
-    with open_together(ledger_path(configuration, environ=os.environ)) as ledger:
-        tell_of_missing_shares(ledger)
-        numbers = gather(
-            ledger,
-            base_dir=configuration.base_dir,
-            destination=store.name,
-            since=begin,
-            until=end,
-            now=now,
-        )
+    with _opened(config_file, ledgers) as (ledger, base_dir, destination):
+        numbers = gather(ledger, base_dir=base_dir, destination=destination, since=begin, until=end, now=now)
     # Names are escaped in the page, so that it is UTF-8 whatever they are.
     _write(
         json_bytes(with_source(msgspec.to_builtins(numbers))) + b"\n" if as_json else page(numbers).encode(),
         output or STANDARD_OUTPUT,
     )
     return 0
+
+
+@contextlib.contextmanager
+def _opened(config_file: str | None, ledgers: Sequence[str]) -> Iterator[tuple[LedgerReader, str, str]]:
+    """The ledger, and what the report calls the spool and the destination."""
+    if ledgers:
+        instances = instances_in(ledgers)
+        with open_instances(instances) as of_all:
+            for name, each in of_all.instances.items():
+                unheard = unheard_in_words(each)
+                if unheard:
+                    print(f"{shown_name(name)}: {unheard}", file=sys.stderr)
+            names = of_all.destinations()
+            more = len(names) - _DESTINATIONS_NAMED
+            shown = ", ".join(names[:_DESTINATIONS_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+            yield of_all, counted(len(instances), "uploader"), shown
+        return
+    assert config_file is not None
+    configuration = load(config_file)
+    store = build_store(configuration, notice=lambda level, sentence: None, memory=None)
+    # The ledger outlives its spool: the report must be there when base_dir is gone.
+    with open_together(ledger_path(configuration, environ=os.environ)) as ledger:
+        tell_of_missing_shares(ledger)
+        yield ledger, configuration.base_dir, store.name
 
 
 def output_in(directory: str | None, config_file: str) -> str:

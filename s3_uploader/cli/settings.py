@@ -56,6 +56,11 @@ def load(config_file: str) -> config.Config:
         raise
 
 
+def load_destination(config_file: str | None) -> config.Config:
+    """The configuration for a command that may do without a file, where ``--set`` names the destination."""
+    return config.without_file(settings_given()) if config_file is None else load(config_file)
+
+
 def nearest_command(word: str) -> str:
     """The command that a word is a misspelling of; empty if there is none, or if it names a file."""
     if os.path.lexists(word) or os.sep in word or "." in word:

@@ -6,7 +6,7 @@ may be given in the short form, its keys beside ``base_dir``, or as ``"destinati
 
 from s3_uploader.config.describe import json_schema
 from s3_uploader.config.destinations import FtpDestination, LocalDestination, S3Destination, SftpDestination
-from s3_uploader.config.loading import decode, from_mapping, load, password_variables
+from s3_uploader.config.loading import decode, from_mapping, load, password_variables, without_file
 from s3_uploader.config.schema import Compress, Config, Destination, Location, MoveTo
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "json_schema",
     "load",
     "password_variables",
+    "without_file",
 ]

@@ -54,6 +54,21 @@ def load(
     return _configured(raw, source=path, problems=problems, places=places)
 
 
+def without_file(settings: Sequence[str], *, environ: Mapping[str, str] | None = None) -> Config:
+    """A configuration that only names a destination: that of ``settings`` and of the environment.
+
+    :raises ConfigError: with every problem that was found.
+    """
+    from s3_uploader.config.overrides import lay_over, of_command_line, of_environment
+
+    # There is no spool; what asks for a destination only looks at none.
+    raw: dict[str, Any] = {"base_dir": "/nonexistent"}
+    problems: list[str] = []
+    environ = os.environ if environ is None else environ
+    places = lay_over(raw, [of_environment(environ), of_command_line(settings, problems)], problems, ())
+    return _configured(raw, source="the command line", problems=problems, places=places)
+
+
 def password_variables(paths: Sequence[str]) -> set[str]:
     """The environment variables in which configuration files expect passwords; of those files that can be read."""
     found: set[str] = set()

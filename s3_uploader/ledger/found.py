@@ -14,7 +14,6 @@ import msgspec
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.shares import Share, of_directory
 from s3_uploader.core.text import shown_name
-from s3_uploader.ledger.offline import BUILT
 from s3_uploader.ledger.schema import APPLICATION_ID
 from s3_uploader.ledger.state_directory import LEDGER_NAME
 
@@ -117,5 +116,5 @@ def _walk(place: str) -> Iterator[str]:
             names.clear()
         for name in sorted(files):
             path = os.path.join(directory, name)
-            if name.endswith(_ENDING) and not name.startswith(BUILT) and ".corrupt-" not in name and is_ledger(path):
+            if name.endswith(_ENDING) and ".corrupt-" not in name and is_ledger(path):
                 yield path

@@ -264,6 +264,10 @@ class LedgerReader:
         )
         return [LocationTotals(**{**dict(zip(names, row, strict=True)), "location": restored(row[0])}) for row in rows]
 
+    def destinations(self) -> list[str]:
+        """The destinations to which anything was shipped, in the order of their first time."""
+        return [restored(name) for (name,) in self._read("SELECT name FROM destinations ORDER BY id")]
+
     # What will be forgotten, what was audited
 
     def fate(self, *, now: float, history_days: float, history_max_files: int, trusts_clock: bool = False) -> Fate:

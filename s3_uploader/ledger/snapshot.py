@@ -11,7 +11,7 @@ import math
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -26,6 +26,9 @@ from s3_uploader.ledger.rows import ShippedRow
 from s3_uploader.ledger.shipped import narrow
 from s3_uploader.ledger.together import ledgers_of_shares
 from s3_uploader.ledger.trouble import explained
+
+if TYPE_CHECKING:
+    from s3_uploader.ledger.found import Instance
 
 _PIECE = 1000
 _WAIT_SECONDS = 30.0
@@ -59,10 +62,11 @@ class SpoolFile(msgspec.Struct, frozen=True):
 
 
 class _Source:
-    """A ledger that is copied from."""
+    """A ledger that is copied from; ``instance`` is the name of the uploader that writes it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, instance: str = "") -> None:
         self.path = path
+        self.instance = instance
         self.journal = journal_of(os.path.dirname(path))
         # Whether it is a ledger, and one that this program and this user may read.
         database = ReadOnlyDatabase(path)
@@ -88,15 +92,19 @@ class Snapshot:
     """What the ledgers of a spool said when they were copied.
 
     :param ledger_path: the ledger of runs that ship all files; it need not be there where those of shares are.
+    :param instances: the ledgers of several uploaders, instead of that one.
     :param destination: name of the store whose files are wanted.
     :raises StateError: if there is no ledger or one cannot be read, or there is no room for the copy.
     """
 
-    def __init__(self, ledger_path: str, *, destination: str) -> None:
+    def __init__(self, ledger_path: str, *, destination: str, instances: Sequence[Instance] = ()) -> None:
         self._destination = destination
-        paths = [ledger_path, *ledgers_of_shares(ledger_path).values()]
-        # To others a ledger that is not there is an empty one. Here that would read as if nothing were missing.
-        self._sources = [_Source(path) for path in paths if path != ledger_path or os.path.exists(path)]
+        if instances:
+            self._sources = [_Source(path, each.name) for each in instances for path in each.paths]
+        else:
+            paths = [ledger_path, *ledgers_of_shares(ledger_path).values()]
+            # To others a ledger that is not there is an empty one. Here that would read as if nothing were missing.
+            self._sources = [_Source(path) for path in paths if path != ledger_path or os.path.exists(path)]
         if not self._sources:
             _Source(ledger_path)  # perhaps it is there, and this user may not see it
             raise StateError(f"There is no ledger {shown_name(ledger_path)}.", hint=_WHERE_IT_MAY_BE)
@@ -133,8 +141,8 @@ class Snapshot:
         self._copy(
             "newest" if is_one else "newest_of_each",
             lambda source: (
-                f"SELECT CAST(coalesce(key, path) AS BLOB) AS whole_key, {self._columns(source, _NOT_NEEDED)},"
-                " max(id) AS id FROM ledger.shipped"
+                "SELECT CAST(coalesce(key, path) AS BLOB) AS whole_key,"
+                f" {self._columns(source, self._literals(source))}, max(id) AS id FROM ledger.shipped"
                 " WHERE destination = (SELECT id FROM ledger.destinations WHERE name = ?)"
                 " AND id >= coalesce((SELECT min(id) FROM ledger.shipped WHERE shipped_at >= ?), 0)"
                 f" GROUP BY whole_key {selected if is_one else ''}"
@@ -170,6 +178,30 @@ class Snapshot:
         """What was selected, in the order of the keys' bytes."""
         sql = f"SELECT {SHIPPED_COLUMNS}, rowid FROM newest WHERE rowid > ? ORDER BY rowid LIMIT ?"
         yield from map(self._row, pages(self._read, sql, after=(0,), size=_PIECE))
+
+    def instance_of(self, row: ShippedRow) -> str:
+        """The name of the uploader that shipped a file of :meth:`rows`; empty if it is not about several."""
+        return self._sources[row.run].instance if row.run is not None and self._sources[0].instance else ""
+
+    def counts(self) -> dict[str, int]:
+        """How many of the rows are of each uploader."""
+        counts = {source.instance: 0 for source in self._sources}
+        for number, files in self._read("SELECT run, count(*) FROM newest GROUP BY run"):
+            counts[self._sources[number].instance] += files
+        return counts
+
+    def later(self, moment: float) -> int:
+        """How many files were shipped to the destination at this moment or later."""
+        self._copy(
+            "later",
+            lambda source: (
+                "SELECT count(*) AS files FROM ledger.shipped WHERE shipped_at >= ?"
+                " AND destination = (SELECT id FROM ledger.destinations WHERE name = ?)"
+            ),
+            (moment, stored(self._destination)),
+        )
+        ((files,),) = self._read("SELECT sum(files) FROM later")
+        return int(files or 0)
 
     def elsewhere(self) -> dict[str, int]:
         """How many rows belong to other destinations, by their names."""
@@ -223,6 +255,10 @@ class Snapshot:
             row = self._row(tuple(values))
             size, mtime_ns, note = values[len(_NAMES) : len(_NAMES) + 3]
             yield SpoolFile(row.path, size, mtime_ns, note), row
+
+    def _literals(self, source: _Source) -> dict[str, str]:
+        # The number of a run is good for nothing here, so the number of the ledger takes its place.
+        return {**_NOT_NEEDED, "run": str(self._sources.index(source))} if source.instance else _NOT_NEEDED
 
     def _columns(self, source: _Source, literals: Mapping[str, str]) -> str:
         """The columns of a row, some as literals: those that are not needed, and those that an older ledger has not."""

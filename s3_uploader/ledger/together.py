@@ -1,4 +1,4 @@
-"""The ledgers of all shares of a spool, read as if they were one.
+"""Several ledgers read as if they were one: those of all shares of a spool, or of many uploaders.
 
 Every share writes a ledger of its own, in a directory of its own beside the ledger of runs that ship all files. What
 people ask is asked of all of them, and the answers are merged in the order of time; memory stays bounded as in one.
@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import chain, groupby, islice
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -27,6 +28,9 @@ from s3_uploader.ledger.queries import LedgerReader
 from s3_uploader.ledger.rows import FailingGroup, FailingRow, HistoryTotals, RunRow, ShippedRow
 from s3_uploader.ledger.state_directory import LEDGER_NAME
 from s3_uploader.ledger.survey import Delivery, PastRun, Survey
+
+if TYPE_CHECKING:
+    from s3_uploader.ledger.found import Instance
 
 
 def ledgers_of_shares(path: str) -> dict[Share, str]:
@@ -59,31 +63,47 @@ def open_together(path: str, *, clock: Callable[[], float] = time.time) -> Ledge
     of_shares = ledgers_of_shares(path)
     if not of_shares:
         return Ledger.open_readonly(path, clock=clock)
-    of_all = [(None, path)] if os.path.exists(path) else []
+    paths: dict[Share | None, str] = {None: path} if os.path.exists(path) else {}
+    paths.update(of_shares.items())
+    return _opened(paths, clock)
+
+
+def open_instances(instances: Sequence[Instance], *, clock: Callable[[], float] = time.time) -> LedgerOfInstances:
+    """Open the ledgers of several uploaders for queries.
+
+    :raises StateError: see :meth:`Ledger.open_readonly`.
+    """
+    with contextlib.ExitStack() as opened:
+        ledgers: dict[str, LedgerReader] = {}
+        for each in instances:
+            ledgers[each.name] = opened.enter_context(_opened(each.ledgers, clock))
+        together = LedgerOfInstances(ledgers)
+        opened.pop_all()
+    return together
+
+
+def _opened(paths: Mapping[Share | None, str], clock: Callable[[], float]) -> LedgerReader:
+    if len(paths) == 1 and None in paths:
+        return Ledger.open_readonly(paths[None], clock=clock)
     with contextlib.ExitStack() as opened:
         ledgers = {
-            share: opened.enter_context(Ledger.open_readonly(each, clock=clock))
-            for share, each in (*of_all, *of_shares.items())
+            share: opened.enter_context(Ledger.open_readonly(path, clock=clock)) for share, path in paths.items()
         }
         together = LedgerOfShares(ledgers)
         opened.pop_all()
     return together
 
 
-class LedgerOfShares(LedgerReader):
+class SeveralLedgers(LedgerReader):
     """Several ledgers, for reading. The number of a run or a file says in which of them it is.
 
-    :ivar current: the ledgers of the division that ran last: of the shares of one number, or of all files (``None``).
-    :ivar division: how many shares that division has; 1 for all files.
+    :param ledgers: all of them.
+    :param live: those that know what waits and what fails now.
     """
 
-    def __init__(self, ledgers: Mapping[Share | None, LedgerReader]) -> None:
-        self._ledgers = list(ledgers.values())
-        last = max(ledgers, key=lambda share: max(map(_moment, ledgers[share].runs(limit=1)), default=0.0))
-        self.division = 1 if last is None else last.count
-        self.current = {
-            share: ledger for share, ledger in ledgers.items() if (share.count if share else 1) == self.division
-        }
+    def __init__(self, ledgers: Sequence[LedgerReader], live: Sequence[LedgerReader]) -> None:
+        self._ledgers = ledgers
+        self._live = live
 
     def close(self) -> None:
         """See :meth:`LedgerReader.close`."""
@@ -94,33 +114,33 @@ class LedgerOfShares(LedgerReader):
 
     def failing_count(self, *, attempts: int = 0) -> int:
         """See :meth:`LedgerReader.failing_count`."""
-        return sum(ledger.failing_count(attempts=attempts) for ledger in self.current.values())
+        return sum(ledger.failing_count(attempts=attempts) for ledger in self._live)
 
     def failing(self, path: str) -> FailingRow | None:
         """See :meth:`LedgerReader.failing`."""
-        return next((row for ledger in self.current.values() if (row := ledger.failing(path)) is not None), None)
+        return next((row for ledger in self._live if (row := ledger.failing(path)) is not None), None)
 
     def failing_rows(self, *, overdue_at: float | None = None) -> Iterator[FailingRow]:
         """See :meth:`LedgerReader.failing_rows`."""
         return heapq.merge(
-            *(ledger.failing_rows(overdue_at=overdue_at) for ledger in self.current.values()),
+            *(ledger.failing_rows(overdue_at=overdue_at) for ledger in self._live),
             key=lambda row: (row.next_try_at, row.path),
         )
 
     def failing_kinds(self) -> list[FailingGroup]:
         """See :meth:`LedgerReader.failing_kinds`."""
-        groups = chain.from_iterable(ledger.failing_kinds() for ledger in self.current.values())
+        groups = chain.from_iterable(ledger.failing_kinds() for ledger in self._live)
         groups_by_code = groupby(sorted(groups, key=lambda one: one.code), key=lambda one: one.code)
         return [reduce(_both_groups, alike) for _, alike in groups_by_code]
 
     @property
     def any_failing(self) -> bool:
         """See :attr:`LedgerReader.any_failing`."""
-        return any(ledger.any_failing for ledger in self.current.values())
+        return any(ledger.any_failing for ledger in self._live)
 
     def remembers(self, path: str, fingerprint: Fingerprint, *, destination: str | None = None) -> bool:
         """See :meth:`LedgerReader.remembers`."""
-        return any(ledger.remembers(path, fingerprint, destination=destination) for ledger in self.current.values())
+        return any(ledger.remembers(path, fingerprint, destination=destination) for ledger in self._live)
 
     # Runs
 
@@ -173,7 +193,7 @@ class LedgerOfShares(LedgerReader):
 
     def survey(self, *, since: float = float("-inf"), until: float = float("inf")) -> Survey:
         """See :meth:`LedgerReader.survey`."""
-        return SurveyOfShares([ledger.survey(since=since, until=until) for ledger in self._ledgers])
+        return SurveyOfSeveral([ledger.survey(since=since, until=until) for ledger in self._ledgers])
 
     def history_totals(
         self,
@@ -206,23 +226,54 @@ class LedgerOfShares(LedgerReader):
         grouped = groupby(rows, key=lambda row: row.location)
         return list(islice((reduce(_both_locations, alike) for _, alike in grouped), limit))
 
+    def destinations(self) -> list[str]:
+        """See :meth:`LedgerReader.destinations`."""
+        return list(dict.fromkeys(chain.from_iterable(ledger.destinations() for ledger in self._ledgers)))
+
     # What was noted
 
     def recall(self, name: str, *, now: float, max_age: float = MAX_AGE) -> str | None:
         """See :meth:`LedgerReader.recall`."""
-        found = (ledger.recall(name, now=now, max_age=max_age) for ledger in self.current.values())
+        found = (ledger.recall(name, now=now, max_age=max_age) for ledger in self._live)
         return reduce(_both_notes, (text for text in found if text is not None), None)
 
     def endpoint_memory(self, *, prefix: str = "", max_age: float = MAX_AGE) -> EndpointMemory:
         """See :meth:`LedgerReader.endpoint_memory`; what is added to it is not kept."""
         known: dict[str, str] = {}
-        for ledger in self.current.values():
+        for ledger in self._live:
             for name, text in ledger.endpoint_memory(prefix=prefix, max_age=max_age).all().items():
                 known[name] = _both_notes(known.get(name), text)
         return EndpointMemory(known, prefix=prefix)
 
 
-class SurveyOfShares(Survey):
+class LedgerOfShares(SeveralLedgers):
+    """The ledgers of the shares of one spool.
+
+    :ivar current: the ledgers of the division that ran last: of the shares of one number, or of all files (``None``).
+    :ivar division: how many shares that division has; 1 for all files.
+    """
+
+    def __init__(self, ledgers: Mapping[Share | None, LedgerReader]) -> None:
+        last = max(ledgers, key=lambda share: max(map(_moment, ledgers[share].runs(limit=1)), default=0.0))
+        self.division = 1 if last is None else last.count
+        self.current = {
+            share: ledger for share, ledger in ledgers.items() if (share.count if share else 1) == self.division
+        }
+        super().__init__(list(ledgers.values()), list(self.current.values()))
+
+
+class LedgerOfInstances(SeveralLedgers):
+    """The ledgers of several uploaders, each of a spool of its own.
+
+    :ivar instances: each by its name.
+    """
+
+    def __init__(self, instances: Mapping[str, LedgerReader]) -> None:
+        self.instances = instances
+        super().__init__(list(instances.values()), list(instances.values()))
+
+
+class SurveyOfSeveral(Survey):
     """Surveys of several ledgers as one."""
 
     def __init__(self, surveys: Sequence[Survey]) -> None:

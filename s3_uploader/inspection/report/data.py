@@ -14,6 +14,7 @@ from s3_uploader.inspection.report.deliveries import Deliveries, Location
 from s3_uploader.inspection.report.levels import HOUR, Level, levels
 from s3_uploader.ledger import FailingRow, LedgerReader, RunRow, ShippedRow
 from s3_uploader.ledger.survey import Survey
+from s3_uploader.ledger.together import LedgerOfInstances
 
 MOST_LOCATIONS = 10
 """Locations with a series of their own; the others are added up."""
@@ -77,12 +78,28 @@ class Summary(msgspec.Struct, kw_only=True):
     last_run_at: float | None = None
 
 
+class Instance(msgspec.Struct, kw_only=True):
+    """One of several uploaders: what it shipped in the time that is shown, and how it stood after its last run."""
+
+    name: str
+    files: int
+    bytes: int
+    last_shipped_at: float | None
+    last_run_at: float | None
+    exit_code: int | None
+    backlog: int | None
+    backlog_bytes: int | None
+    oldest_waiting: float | None
+    failing_files: int
+
+
 class Report(msgspec.Struct, kw_only=True):
     """Everything that the page shows.
 
     :param since: begin of the time that is shown, ``until`` its end; bins of the levels may reach beyond both.
     :param series: the locations of the levels; the last one may be :data:`OTHERS`, which is several.
     :param kinds: the kinds of failures of the levels.
+    :param instances: where it is about several uploaders, each of them.
     """
 
     generated_at: float
@@ -93,6 +110,7 @@ class Report(msgspec.Struct, kw_only=True):
     summary: Summary
     series: list[str | None]
     kinds: list[str]
+    instances: list[Instance] = []
     locations: list[Location]
     other_locations: int
     failures: list[Failures]
@@ -128,8 +146,16 @@ def gather(
     summary.failing_files = ledger.failing_count(attempts=1)
     strangers = Seen.recalled(ledger.endpoint_memory(prefix=MEMORY_PREFIX)).strangers
     summary.unmatched_files = 0 if strangers is None else strangers.files
+    instances = _instances(ledger, since=since, until=end)
     recorded_since = min(kind.hour for kind in failures) * HOUR if failures else end
     endings = _take_runs(survey, grids, summary, recorded_since=recorded_since)
+    if instances:
+        # Not what the last run of one of them has left.
+        summary.backlog = sum(each.backlog or 0 for each in instances)
+        summary.backlog_bytes = sum(each.backlog_bytes or 0 for each in instances)
+        summary.oldest_waiting = max(
+            (e.oldest_waiting for e in instances if e.oldest_waiting is not None), default=None
+        )
     _take_failures(failures, grids, kinds)
     summary.failed_uploads += sum(failures.values())
     return Report(
@@ -141,6 +167,7 @@ def gather(
         summary=summary,
         series=series,
         kinds=[*kinds, OTHER_KINDS, UNKNOWN_KIND],
+        instances=instances,
         locations=locations[:_MOST_ROWS],
         other_locations=max(len(locations) - _MOST_ROWS, 0),
         failures=_failure_rows(failures)[:_FAILURE_ROWS],
@@ -152,6 +179,33 @@ def gather(
         latest=survey.files(deliveries.latest.numbers()),
         levels=grids,
     )
+
+
+def _instances(ledger: LedgerReader, *, since: float | None, until: float) -> list[Instance]:
+    """Each of several uploaders, by name."""
+    if not isinstance(ledger, LedgerOfInstances):
+        return []
+    found = []
+    for name, each in sorted(ledger.instances.items()):
+        sums = next(each.history_totals(by_day=False, by_location=False, since=since, until=until), None)
+        last = next(iter(each.runs(limit=1)), None)
+        ended = None if last is None or last.finished_at is None else last
+        waiting_since = None if ended is None else ended.oldest_waiting
+        found.append(
+            Instance(
+                name=name,
+                files=0 if sums is None else sums.files,
+                bytes=0 if sums is None else sums.bytes,
+                last_shipped_at=None if sums is None else sums.last_shipped_at,
+                last_run_at=None if last is None else last.finished_at or last.started_at,
+                exit_code=None if ended is None else ended.exit_code,
+                backlog=None if ended is None else ended.backlog,
+                backlog_bytes=None if ended is None else ended.backlog_bytes,
+                oldest_waiting=None if waiting_since is None else max(until - waiting_since, 0.0),
+                failing_files=each.failing_count(attempts=1),
+            )
+        )
+    return found
 
 
 def _series(ledger: LedgerReader) -> list[str | None]:

@@ -25,6 +25,7 @@ def tables(report: Report) -> str:
     return "\n".join(
         card
         for card in (
+            _instances(report),
             _locations(report),
             _failing(report),
             _failures(report),
@@ -36,6 +37,28 @@ def tables(report: Report) -> str:
         )
         if card
     )
+
+
+def _instances(report: Report) -> str:
+    rows = [
+        (
+            shown_name(each.name),
+            f"{each.files:,}",
+            shown_size(each.bytes),
+            _DASH if each.last_shipped_at is None else _moment(each.last_shipped_at),
+            _DASH if each.last_run_at is None else _moment(each.last_run_at),
+            _DASH if each.exit_code is None else str(each.exit_code),
+            _DASH if each.backlog is None else f"{each.backlog:,}",
+            _duration(each.oldest_waiting),
+            f"{each.failing_files:,}",
+        )
+        for each in report.instances
+    ]
+    columns = (
+        ("Uploader", _TEXT), ("Files", _NUMBER), ("Size", _NUMBER), ("Last arrival", _NUMBER), ("Last run", _NUMBER),
+        ("Exit", _NUMBER), ("Waiting", _NUMBER), ("Oldest", _NUMBER), ("Failing", _NUMBER),
+    )  # fmt: skip
+    return _card("instances", "Uploaders", "By name, as each stood after its last run.", columns, rows)
 
 
 def _locations(report: Report) -> str:

@@ -1,0 +1,91 @@
+"""``report`` and ``audit`` over the ledgers of many uploaders that were copied to one place, without configurations."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.site import COMMAND, Finished, Site
+from tests.servers.fault_server import FaultServer
+
+FILES = {"berlin": 3, "oslo": 2, "quito": 4}
+
+
+@pytest.fixture
+def collected(site: Site, make_site: Callable[[], Site], fault_server: FaultServer) -> Path:
+    """Three uploaders with one bucket, one of them with two shares; their state directories in one place."""
+    place = site.place / "ledgers"
+    site.ship_to(fault_server)
+    for name, count in FILES.items():
+        other = make_site()
+        other.ship_to(fault_server, state_dir=str(other.place / "state"))
+        for number in range(count):
+            other.file(f"{name}/2020/11/29/20/{number:02}-topic.dat")
+        shares = [("--share", f"{each}/2") for each in range(2)] if name == "oslo" else [()]
+        for share in shares:
+            assert other.run("run", *share).code == 0
+        shutil.copytree(other.place / "state", place / name)
+    return place
+
+
+def call(site: Site, command: str, place: Path, *arguments: str) -> Finished:
+    """A command about the ledgers, with no configuration."""
+    return site.start(command=[str(COMMAND), command, "--ledgers", str(place), *arguments]).wait()
+
+
+def test_one_report_of_all(site: Site, collected: Path) -> None:
+    """The numbers of all are added up, and each uploader is named with its own; the page shows both."""
+    told = json.loads(call(site, "report", collected, "--json").stdout)
+    assert told["summary"]["files"] == 9
+    assert told["base_dir"] == "3 uploaders"
+    each = {one["name"].split("/")[0]: one["files"] for one in told["instances"]}
+    assert each == FILES
+    page = call(site, "report", collected, "-o", "-").stdout
+    assert 'data-table="instances"' in page
+    assert all(name in page for name in FILES)
+    alone = json.loads(call(site, "report", collected / "oslo", "--json").stdout)
+    assert alone["summary"]["files"] == 2
+
+
+def test_one_audit_of_all(site: Site, collected: Path, fault_server: FaultServer) -> None:
+    """The destination comes from a configuration or from --set; each uploader has its line, and all have one total."""
+    site.write_config()
+    fine = call(site, "audit", collected, str(site.config_file))
+    assert fine.code == 0, fine.stderr
+    *lines, summary = fine.stdout.splitlines()
+    assert summary.startswith("Nothing is missing or different. 9 files audited at ")
+    assert [line.split("/")[0] for line in lines] == sorted(FILES)
+    assert all(line.endswith(", nothing missing or different") for line in lines)
+
+    del fault_server.store.buckets[fault_server.bucket]["quito/2020/11/29/20/01-topic.dat"]
+    settings = [f"--set={key}={value}" for key, value in site.settings.items() if key in ("bucket", "endpoint_url")]
+    found = call(site, "audit", collected, *settings, "--json")
+    assert found.code == 1, found.stderr
+    missing, total = map(json.loads, found.stdout.splitlines())
+    assert (missing["kind"], missing["instance"].split("/")[0]) == ("missing", "quito")
+    assert {one["name"].split("/")[0]: (one["keys"], one["problems"]) for one in total["instances"]} == {
+        "berlin": (3, 0),
+        "oslo": (2, 0),
+        "quito": (4, 1),
+    }
+    assert "quito" in call(site, "audit", collected, *settings).stdout.splitlines()[0]
+
+
+def test_what_is_missing_on_the_command_line(site: Site, collected: Path) -> None:
+    """Without a destination, without a ledger, or with the spool of a configuration there is a sentence."""
+    nowhere = call(site, "audit", collected)
+    assert nowhere.code == 2
+    assert "bucket" in nowhere.stderr
+    (site.place / "empty").mkdir()
+    empty = call(site, "report", site.place / "empty", "--json")
+    assert empty.code == 2
+    assert "there is none in it" in json.loads(empty.stdout)["message"]
+    spool = call(site, "audit", collected, "--spool", "--set", "bucket=b")
+    assert (spool.code, "--spool is about the spool" in spool.stderr) == (2, True)
+    for command in ("report", "audit"):
+        neither = site.start(command=[str(COMMAND), command]).wait()
+        assert (neither.code, "Missing argument 'CONFIG_FILE', or --ledgers." in neither.stderr) == (2, True)
