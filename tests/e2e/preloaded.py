@@ -6,6 +6,7 @@ arguments, environment and streams; nothing of the package is loaded in the test
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -17,6 +18,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -175,7 +177,20 @@ def _child(request: dict[str, Any], gate: mmap.mmap) -> int | str | None:
     while gate[0] != _GOES:
         time.sleep(_GLANCE_SECONDS)
     main: Callable[[], int | str | None] = importlib.import_module("s3_uploader.cli").main
-    return main()
+    code = main()
+    if isinstance(code, int):
+        _end(code)
+    return code
+
+
+def _end(code: int) -> None:
+    """End as the interpreter does, but do not take it apart: that takes as long as ten runs, and nobody sees it."""
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for the threads that are not daemons
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _say(**answer: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import re
 from collections import defaultdict
@@ -55,12 +56,15 @@ _FCNTL = {
 """What a call of ``fcntl`` does, and with it what can go wrong, stands in its second argument."""
 
 _CHANGES = {
-    *("write", "pwrite64", "writev", "copy_file_range", "sendfile", "fallocate", "ftruncate", "fsync", "fdatasync"),
+    *("write", "pwrite64", "writev", "copy_file_range", "sendfile", "fallocate", "ftruncate"),
     *("rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat", "rmdir", "mkdir", "mkdirat"),
-    *("chown", "fchown", "fchownat", "chmod", "fchmod", "utimensat", "close", "flock", "fcntl", "clone", "clone3"),
+    *("chown", "fchown", "fchownat", "chmod", "fchmod", "utimensat"),
     *("connect", "sendto", "sendmsg", "recvfrom", "recvmsg"),
 }
-"""Calls after which something outside of the process is another: where they begin, it makes a difference to die."""
+"""Calls that change something outside of the process, or wait for a server that does: a run is killed where each of
+them begins, and at its last call. A kill anywhere between them leaves the same: descriptors and locks end with the
+process, and what was written is in the kernel, whether it was synced or not (that is what `power` is for).
+"""
 _WITHOUT_PLACE = {"clone", "clone3", "epoll_create1", "eventfd2", "pipe2", "poll", "epoll_wait"}
 _OUTSIDE = re.compile('<socket:|<TCP|AF_INET|[<"]/(proc|etc)/')
 """What a call has to do with that asks something of the network or of the machine."""
@@ -138,6 +142,9 @@ def points(log: Path, place: Path, begin: str) -> list[Point]:
             point = Point(call, turns[thread, call], happens, role, after=last[thread])
             found.setdefault((call, point.turn, happens), point)
         last[thread] = role
+    if found:
+        end = next(reversed(found.values()))
+        found.setdefault((end.call, end.turn, KILL), dataclasses.replace(end, happens=KILL))
     return list(found.values())
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.distribution import unit_of
-from tests.e2e.syscalls import KILL, Point, distinct
+from tests.e2e.syscalls import KILL, Point, distinct, points
 
 FILE = "tests/e2e/test_every_system_call.py"
 
@@ -41,3 +43,30 @@ def test_calls_after_other_calls_are_other_calls() -> None:
     """The same call stands in several places of a program: those before it tell which."""
     everything = [*opened(1, 2), *opened(3, after="fstat"), *opened(4, after="rename")]
     assert distinct(everything) == everything
+
+
+def test_a_run_dies_where_it_is_about_to_change_something_and_at_its_end(tmp_path: Path) -> None:
+    """Between two changes it makes no difference when a run dies; after the last one it has to die once more."""
+    log = tmp_path / "log"
+    log.write_text(
+        f"""7 openat(AT_FDCWD</home>, "{tmp_path}/config.json", O_RDONLY) = 3<{tmp_path}/config.json>
+7 close(3<{tmp_path}/config.json>) = 0
+7 openat(AT_FDCWD</home>, "/proc/self/mountinfo", O_RDONLY) = 3</proc/7/mountinfo>
+7 write(4<{tmp_path}/ledger>, "abc", 3) = 3
+8 unlinkat(5<{tmp_path}/spool>, "46-topic.dat", 0 <unfinished ...>
+7 fsync(4<{tmp_path}/ledger> <unfinished ...>
+8 <... unlinkat resumed>) = 0
+7 read(6</usr/lib/python3/abc.py>, "", 4096) = 0
+7 close(4<{tmp_path}/ledger>) = 0
+"""
+    )
+    found = points(log, tmp_path, "config.json")
+    assert [(point.call, point.turn) for point in found if point.happens == KILL] == [
+        ("write", 1),
+        ("unlinkat", 1),
+        ("close", 2),
+    ]
+    failing = [(point.call, point.turn) for point in found if point.happens == "EIO"]
+    assert failing == [
+        *(("openat", 1), ("close", 1), ("openat", 2), ("write", 1), ("unlinkat", 1), ("fsync", 1), ("close", 2)),
+    ]
