@@ -169,8 +169,8 @@ def distinct(all_points: Iterable[Point]) -> list[Point]:
 
     A run may die at every call that changes something, for what it leaves is another thing each time. What it does
     about an error is written where it makes the call; and calls are made in one place if they, and the calls before
-    them, are alike but for names and numbers. The first and the last call of a place fail in every way that there is,
-    those between in one way each, in turn, so that no call is left out.
+    them, are alike but for names and numbers. The first call of a place fails in every way that there is, the others
+    in one way each, in turn, so that no call is left out.
     """
     all_points = list(all_points)
     places: dict[tuple[str, str], dict[int, list[Point]]] = defaultdict(lambda: defaultdict(list))
@@ -180,7 +180,7 @@ def distinct(all_points: Iterable[Point]) -> list[Point]:
     kept: set[Point] = set()
     for calls in places.values():
         for number, failing in enumerate(calls.values()):
-            kept.update(failing if number in (0, len(calls) - 1) else [failing[number % len(failing)]])
+            kept.update([failing[number % len(failing)]] if number else failing)
     return [point for point in all_points if point.happens == KILL or point in kept]
 
 
