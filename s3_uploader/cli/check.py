@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 import msgspec
 
 from s3_uploader.cli.exit_codes import DESTINATION_UNUSABLE, OK, USAGE, to_whoever_reads
-from s3_uploader.cli.output import print_json, print_lines
+from s3_uploader.cli.output import columns, print_json, print_lines, wrapped
 from s3_uploader.cli.settings import load
 from s3_uploader.config import Config
 from s3_uploader.core.errors import EngineUnavailable, NotMounted, StateError, UploaderError
@@ -175,13 +175,15 @@ def _check_compression(formats: Collection[str]) -> list[Finding]:
 
 def _print(findings: list[Finding]) -> None:
     colourful = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    width = columns()
     for finding in findings:
         mark = f"{_MARKS[finding.severity]:7}"
+        lines = wrapped(f"{mark}  {finding.subject}: {shown_text(finding.fact)}", width, indent=9)
         if colourful:
-            mark = f"\x1b[{_COLOURS[finding.severity]}m{mark}\x1b[0m"
-        print_lines([f"{mark}  {finding.subject}: {shown_text(finding.fact)}"])
+            lines[0] = f"\x1b[{_COLOURS[finding.severity]}m{lines[0][:7]}\x1b[0m{lines[0][7:]}"
         if finding.meaning:
-            print_lines([f"         {shown_text(finding.meaning)}"])
+            lines += wrapped(f"         {shown_text(finding.meaning)}", width, indent=9)
+        print_lines(lines)
     errors = sum(finding.severity is Severity.ERROR for finding in findings)
     warnings = sum(finding.severity is Severity.WARNING for finding in findings)
     if errors:

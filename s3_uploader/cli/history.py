@@ -15,6 +15,7 @@ import msgspec
 
 from s3_uploader.cli.missing_shares import tell_of_missing_shares
 from s3_uploader.cli.output import (
+    columns,
     local_time,
     print_json_line,
     print_lines,
@@ -43,6 +44,9 @@ FAILED_FIELDS = (
     "next_try_at", "run", "failed_files", "exit_code", "ended_by", "code", "message",
 )  # fmt: skip
 TOTALS_FIELDS = ("day", "location", "files", "bytes", "already_there", "first_shipped_at", "last_shipped_at")
+
+_NARROW = 72
+"""Columns of a terminal below which a key has a line of its own."""
 
 GROUPINGS = ("day", "location", "day,location")
 
@@ -142,12 +146,14 @@ def shipped_for_machines(row: ShippedRow) -> dict[str, Any]:
 
 def _print_shipped_table(rows: Iterator[ShippedRow]) -> None:
     files = size = 0
+    width = columns()
+    between = "\n  " if width is not None and width < _NARROW else "  "
     for row in rows:
         if not files:
-            print_lines([f"{f'shipped ({zone_name()})':19}  {'size':>8}  {'proof':8}  key"])
+            print_lines([f"{f'shipped ({zone_name()})':19}  {'size':>8}  {'proof':8}{between}key"])
         files, size = files + 1, size + row.size
         key = shown_name(f"{row.destination}/{row.key}")
-        print_lines([f"{local_time(row.shipped_at)}  {shown_size(row.size):>8}  {row.proof.label:8}  {key}"])
+        print_lines([f"{local_time(row.shipped_at)}  {shown_size(row.size):>8}  {row.proof.label:8}{between}{key}"])
     print(f"{counted(files, 'file')}, {shown_size(size)}.", file=sys.stderr)
 
 

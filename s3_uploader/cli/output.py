@@ -45,18 +45,39 @@ def sources() -> Sources | None:
     return _sources
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
-    """Rows under their heads in columns as wide as they need; the columns in ``right`` are flush right."""
+def table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = (), width: int | None = None
+) -> list[str]:
+    """Rows under their heads in columns as wide as they need; the columns in ``right`` are flush right.
+
+    :param width: of the terminal. Where the columns have no room side by side, each row becomes a few lines; only the
+        last column may be cut, if it is not flush right.
+    """
     cells = [list(heads), *(list(row) for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
+    may_be_cut = len(heads) - 1 not in right
+    needed = sum(widths[:-1]) + 2 * (len(heads) - 1) + (len(heads[-1]) if may_be_cut else widths[-1])
+    if width is not None and needed > width:
+        return [line for row in cells[1:] for line in _stacked(heads, row, width)]
     lines = []
     for row in cells:
         padded = [
             cell.rjust(width) if column in right else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        lines.append("  ".join(padded).rstrip())
+        lines.append(cut("  ".join(padded).rstrip(), width))
     return lines
+
+
+def _stacked(heads: Sequence[str], row: Sequence[str], width: int) -> list[str]:
+    """A row as a line for its first cell, and the others below it, each with its head."""
+    first, *others = [(head.strip(), cell.strip()) for head, cell in zip(heads, row, strict=True)]
+    begin = " " * (len(heads[0]) - len(heads[0].lstrip()))
+    rest = ", ".join(f"{head} {cell}" for head, cell in others if cell)
+    return [
+        *wrapped(f"{begin}{first[0]} {first[1]}", width, indent=len(begin) + 2),
+        *wrapped(f"{begin}  {rest}", width, indent=len(begin) + 2),
+    ]
 
 
 def columns() -> int | None:

@@ -14,7 +14,7 @@ import msgspec
 from s3_uploader.cli import status
 from s3_uploader.cli.directory import AT_ONCE, files_in, worst
 from s3_uploader.cli.exit_codes import explain, to_whoever_reads
-from s3_uploader.cli.output import columns, cut, print_lines
+from s3_uploader.cli.output import columns, cut, print_lines, wrapped
 from s3_uploader.cli.settings import load_together
 from s3_uploader.cli.verdict import ATTENTION, OK, STUCK, UNKNOWN, WORST_FIRST
 from s3_uploader.cli.verdict import verdict as verdict_of
@@ -23,7 +23,6 @@ from s3_uploader.core.text import counted, shown_duration, shown_name, shown_siz
 from s3_uploader.inspection.starter import Starters
 from s3_uploader.inspection.status import SpoolStatus
 
-_NARROW = 72
 _SHORTEST_PAUSE = 2.0
 _WORDS = {STUCK: "stuck", UNKNOWN: "unknown", ATTENTION: "attention", OK: "ok"}
 
@@ -86,21 +85,21 @@ def overview(directory: str, *, exit_by_verdict: bool) -> int:
 
 
 def overview_lines(seen: Sequence[Seen], *, columns: int | None) -> list[str]:
-    """The summary, and then a line for each spool; two for one that is not well, where the terminal is narrow."""
-    lines = [summary(seen), ""]
+    """The summary, and then a line for each spool; several for one for which the terminal is too narrow."""
+    lines = [*wrapped(summary(seen), columns, indent=2), ""]
     width = max(len(shown_name(each.name)) for each in seen)
     for each in seen:
         start = f"{_WORDS[each.verdict].upper() if each.verdict == STUCK else _WORDS[each.verdict]:9}  "
         name = shown_name(each.name)
         figures = _figures(each)
         sentence = shown_text(each.sentence)
-        if columns is not None and columns < _NARROW:
-            lines.append(cut(f"{start}{name}{'  ' if figures else ''}{figures}", columns))
-            lines += [cut(f"  {sentence}", columns)] if sentence else []
-        else:
-            lines.append(
-                cut(f"{start}{name:{width}}  {'; '.join(filter(None, (figures, sentence)))}".rstrip(), columns)
-            )
+        line = f"{start}{name:{width}}  {'; '.join(filter(None, (figures, sentence)))}".rstrip()
+        if columns is None or len(line) <= columns:
+            lines.append(line)
+            continue
+        # What is wrong is what somebody has come for: it is never cut.
+        lines += wrapped(f"{start}{name}{'  ' if figures else ''}{figures}", columns, indent=2)
+        lines += wrapped(f"  {sentence}", columns, indent=2) if sentence else []
     return lines
 
 

@@ -51,8 +51,7 @@ def look_at(config_file: str, starters: Starters | None = None) -> SpoolStatus:
 def for_people(standing: SpoolStatus, *, width: int | None = None) -> list[str]:
     """All of it as lines: the verdict first, then what to do, then the details.
 
-    :param width: of the terminal, which sentences are broken for and tables are cut to; ``None`` leaves them as they
-        are.
+    :param width: of the terminal, to which sentences and tables are fitted; ``None`` leaves them as they are.
     """
     lines = wrapped(_with_stop(first_line(standing)), width, indent=2)
     for number, problem in enumerate(standing.problems):
@@ -61,7 +60,7 @@ def for_people(standing: SpoolStatus, *, width: int | None = None) -> list[str]:
             lines += wrapped(also, width, indent=4)
         lines += wrapped(f"  Next:  {problem.next}", width, indent=9)
         lines += wrapped(f"  To do: {shown_text(problem.remedy)}", width, indent=9)
-    return lines + [part for line in _details(standing) for part in _fitted(line, width)]
+    return lines + [part for line in _details(standing, width) for part in _fitted(line, width)]
 
 
 def _fitted(line: str, width: int | None) -> list[str]:
@@ -70,15 +69,15 @@ def _fitted(line: str, width: int | None) -> list[str]:
     return [cut(line, width)] if is_row else wrapped(line, width, indent=4)
 
 
-def _details(standing: SpoolStatus) -> list[str]:
+def _details(standing: SpoolStatus, width: int | None) -> list[str]:
     lines: list[str] = []
     lines += ["", f"Spool {shown_name(standing.base_dir)}", *_running_lines(standing)]
-    lines += _share_lines(standing)
+    lines += _share_lines(standing, width)
     if standing.writers_unseen_on:
         lines.append(f"Writers on other hosts are not seen ({standing.writers_unseen_on}): two runs look at each file.")
-    lines += ["", *_backlog_lines(standing)]
+    lines += ["", *_backlog_lines(standing, width)]
     if standing.ledger_error is None:
-        lines += ["", *_failing_lines(standing), "", *_run_lines(standing)]
+        lines += ["", *_failing_lines(standing), "", *_run_lines(standing, width)]
     elif standing.problems:
         lines += ["", shown_text(str(standing.ledger_error))]
     lines += ["", f"Ledger: {shown_name(standing.ledger) or 'none'}"]
@@ -107,7 +106,7 @@ def _running_lines(standing: SpoolStatus) -> list[str]:
     return lines
 
 
-def _share_lines(standing: SpoolStatus) -> list[str]:
+def _share_lines(standing: SpoolStatus, width: int | None) -> list[str]:
     """A line for each share."""
     if not standing.shares:
         return []
@@ -122,7 +121,8 @@ def _share_lines(standing: SpoolStatus) -> list[str]:
             doing = shown_text(last.ended_by) or "did not finish, or is still running"
         exit_code = "-" if last is None or last.exit_code is None else str(last.exit_code)
         rows.append((f"  {each.share}", "-" if last is None else local_time(last.started_at), exit_code, doing))
-    return ["Shares:", *table(("  share", f"last run ({zone_name()})", "exit", "state"), rows, right=(2,))]
+    heads = ("  share", f"last run ({zone_name()})", "exit", "state")
+    return ["Shares:", *table(heads, rows, right=(2,), width=width)]
 
 
 def _progress(at_work: AtWork, now: float) -> list[str]:
@@ -147,7 +147,7 @@ def _next_run(standing: SpoolStatus) -> str:
     return f"; the next run is expected in {shown_duration(wait)}{by}" if wait > 0 else f"; the next run is due{by}"
 
 
-def _backlog_lines(standing: SpoolStatus) -> list[str]:
+def _backlog_lines(standing: SpoolStatus, width: int | None) -> list[str]:
     waiting, now = standing.waiting, standing.now
     if waiting is None:
         return ["Waiting: unknown"]
@@ -166,7 +166,7 @@ def _backlog_lines(standing: SpoolStatus) -> list[str]:
         ]
         lines = [
             "Waiting:" if waiting.is_complete else f"Waiting: more than {counted(waiting.files, 'file')}, of these:",
-            *table(("  location", "files", "ready", "size", "oldest"), rows, right=(1, 2, 3, 4)),
+            *table(("  location", "files", "ready", "size", "oldest"), rows, right=(1, 2, 3, 4), width=width),
         ]
     if waiting.foreign:
         left = ", ".join(f"{number:,} {reason}" for reason, number in waiting.foreign.items())
@@ -188,7 +188,7 @@ def _failing_lines(standing: SpoolStatus) -> list[str]:
     return lines
 
 
-def _run_lines(standing: SpoolStatus) -> list[str]:
+def _run_lines(standing: SpoolStatus, width: int | None) -> list[str]:
     if not standing.runs:
         return ["Runs: none yet"]
     rows = []
@@ -208,7 +208,7 @@ def _run_lines(standing: SpoolStatus) -> list[str]:
             )
         )
     heads = (f"  started ({zone_name()})", "times", "took", "shipped", "size", "failed", "exit", "outcome")
-    return ["Last runs:", *table(heads, rows, right=(1, 2, 3, 4, 5, 6))]
+    return ["Last runs:", *table(heads, rows, right=(1, 2, 3, 4, 5, 6), width=width)]
 
 
 # -------------------------------------------------------------------------------------------------- for plugins

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from s3_uploader.cli.output import cut, wrapped
+from s3_uploader.cli.output import cut, table, wrapped
 
 SENTENCE = "  To do: Look at /a/very/long/path/that/is/wider/than/the/whole/terminal and make room there."
 
@@ -30,3 +30,24 @@ def test_what_fits_stays_as_it_is(width: int | None) -> None:
 def test_rows_of_tables_are_cut() -> None:
     """A row that is too wide ends in an ellipsis, within the terminal."""
     assert cut("2026-11-28  destination unusable", 20) == "2026-11-28  destina…"
+
+
+ROWS = [("  bedroom", "3", "200 B", "done: " + "x" * 40), ("  attic", "1", "", "done")]
+HEADS = ("  location", "files", "size", "outcome")
+
+
+def test_the_last_column_of_a_table_may_be_cut() -> None:
+    """A long outcome leaves the figures before it side by side."""
+    assert table(HEADS, ROWS, right=(1, 2), width=40) == [
+        "  location  files   size  outcome",
+        "  bedroom       3  200 B  done: xxxxxxx…",
+        "  attic         1         done",
+    ]
+
+
+def test_a_row_that_has_no_room_becomes_lines() -> None:
+    """In a terminal that is narrower than the figures each of them is still there, with its head."""
+    lines = table(HEADS, ROWS, right=(1, 2), width=30)
+    assert lines[:2] == ["  location bedroom", "    files 3, size 200 B,"]
+    assert lines[-2:] == ["  location attic", "    files 1, outcome done"]
+    assert table(HEADS, ROWS, right=(1, 2))[1].endswith("x" * 40)

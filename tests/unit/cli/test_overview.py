@@ -1,0 +1,24 @@
+"""``status`` of a directory tells of each spool what is wrong, however narrow the terminal is."""
+
+from __future__ import annotations
+
+from s3_uploader.cli.overview import Seen, overview_lines
+from s3_uploader.cli.verdict import OK, UNKNOWN
+
+SEEN = [
+    Seen(name="kitchen", verdict=UNKNOWN, error="The configuration cannot be read: no such file or directory."),
+    Seen(name="attic", verdict=OK),
+]
+
+
+def test_one_line_where_there_is_room() -> None:
+    """In a pipe, and in a wide terminal, each spool has one line."""
+    assert len(overview_lines(SEEN, columns=None)) == len(overview_lines(SEEN, columns=200)) == 4
+
+
+def test_what_is_wrong_is_broken_between_words() -> None:
+    """In a narrow one what is wrong goes on below, and nothing of it is left out."""
+    lines = overview_lines(SEEN, columns=30)
+    assert max(map(len, lines)) <= 30
+    assert SEEN[0].error in " ".join(line.strip() for line in lines)
+    assert lines[-1] == "ok         attic"
