@@ -43,6 +43,7 @@ def test_the_commands_of_the_quick_start_work_as_printed(tmp_path: Path, ceph_se
         assert finished.returncode == 0, f"{command}: {finished.stdout[-2000:]}{finished.stderr[-2000:]}"
         told = finished.stderr
     assert "INFO - spool/first/hostname has been uploaded to my-bucket." in told
+    assert re.search(r"INFO - 1 file \(\d+ B\) shipped to my-bucket in ", told)
     endpoint = ceph_server.endpoint.replace(bucket=BUCKET)
     assert endpoint.objects() == {"first/hostname": Path("/etc/hostname").read_bytes()}
     assert not (copy / "spool" / "first" / "hostname").exists()
