@@ -91,6 +91,7 @@ setup(
     extras_require={
         "yaml": YAML,
         "zstd": ZSTD,
+        "inventory": ["pyarrow>=14"],
         "sftp": SFTP,
         "demo": DEMO,
         "test": TEST,

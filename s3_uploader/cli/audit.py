@@ -53,9 +53,11 @@ class AuditOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How it is done; ``progress`` is ``None`` for a bar where somebody watches.
 
     :param ledgers: audit these and not the configuration's own.
+    :param inventory: an S3 Inventory in place of a listing.
     """
 
     ledgers: tuple[str, ...] = ()
+    inventory: str | None = None
     deep: bool = False
     spool: bool = False
     as_json: bool = False
@@ -75,7 +77,15 @@ def audit(config_file: str | None, selection: Selection, options: AuditOptions) 
     configuration = whole(load_destination(config_file))
     instances = instances_in(options.ledgers)
     began = time.monotonic()
-    inventory = assembly.build_inventory(configuration, notice=lambda level, sentence: _note(sentence))
+    inventory: Inventory = assembly.build_inventory(configuration, notice=lambda level, sentence: _note(sentence))
+    taken_at = None
+    if options.inventory is not None:
+        from s3_uploader.stores.s3.inventory_report import InventoryReport, ReportedInventory
+
+        reported = InventoryReport(options.inventory)
+        inventory, taken_at = ReportedInventory(inventory, reported), reported.taken_at
+        if selection.until is None or selection.until > taken_at:
+            selection = msgspec.structs.replace(selection, until=taken_at)
     # It outlives its spool: without --spool the ledger can be audited when base_dir is gone.
     path = "" if instances else ledger_path(configuration, environ=os.environ)
     told: list[Discrepancy] = []
@@ -87,9 +97,11 @@ def audit(config_file: str | None, selection: Selection, options: AuditOptions) 
             problems: Counter[str] = Counter()
             summary = _audited(configuration, inventory, snapshot, selection, options, told, problems)
             counts = snapshot.counts() if instances else {}
+            later = 0 if taken_at is None else snapshot.later(taken_at)
             elsewhere = snapshot.elsewhere()
             # The bucket has another name now, or it is another's ledger. That nothing is missing would be no news.
             is_in_vain = bool(elsewhere) and not summary.keys and not snapshot.knows_destination()
+            is_too_old = bool(later) and not summary.keys
     except BrokenPipeError:
         # The reader has seen enough (`| head`): that something is wrong is true all the same.
         finish_output()
@@ -99,11 +111,16 @@ def audit(config_file: str | None, selection: Selection, options: AuditOptions) 
     _note_in_ledgers(reach, inventory.name, selection, summary)
     if is_in_vain:
         _note(f"Nothing was audited: the ledger knows of no file at {shown_name(inventory.name)}.")
+    if taken_at is not None and later:
+        _note(
+            f"The inventory is of {zoned_time(taken_at)} and cannot know of {counted(later, 'file')} shipped since. "
+            f"Audit what came later with a listing: --since {int(taken_at)}."
+        )
     with to_whoever_reads():
         of_each = [InstanceSummary(name, files, problems[name]) for name, files in counts.items()]
         seconds = time.monotonic() - began
         _print_summary(summary, inventory.name, elsewhere, of_each, seconds, as_json=options.as_json)
-    return SOME_FAILED if summary.problems or is_in_vain else OK
+    return SOME_FAILED if summary.problems or is_in_vain or is_too_old else OK
 
 
 def _note_in_ledgers(reach: Mapping[str, float], destination: str, selection: Selection, summary: Summary) -> None:

@@ -22,6 +22,12 @@ from s3_uploader.cli.options import (
 @until_option
 @match_option
 @location_option
+@click.option(
+    "--inventory",
+    metavar="FILE",
+    type=click.Path(),
+    help="The manifest.json of an S3 Inventory, CSV or Parquet, in place of a listing.",
+)
 @click.option("--deep", is_flag=True, help="Look at every object on its own; read it where nothing else tells.")
 @click.option("--json", "as_json", is_flag=True, help="Print each finding as a line of JSON, and the summary.")
 @click.option("--progress/--no-progress", default=None, help="Show a progress bar. Default: on a terminal only.")
@@ -33,6 +39,7 @@ def audit(
     until: str | None,
     match: str | None,
     location: str | None,
+    inventory: str | None,
     deep: bool,
     as_json: bool,
     progress: bool | None,
@@ -61,7 +68,9 @@ def audit(
         from s3_uploader.cli.history import Selection
 
         selection = Selection.of(since=since, until=until, match=match, location=location)
-        options = auditing.AuditOptions(ledgers=ledgers, deep=deep, spool=spool, as_json=as_json, progress=progress)
+        options = auditing.AuditOptions(
+            ledgers=ledgers, inventory=inventory, deep=deep, spool=spool, as_json=as_json, progress=progress
+        )
         return auditing.audit(path, selection, options)
 
     if config_file is None or ledgers:
