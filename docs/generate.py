@@ -23,6 +23,7 @@ from docs.metrics_table import PAGE as METRICS_PAGE
 from docs.metrics_table import generated as metrics_page
 from s3_uploader import config
 from s3_uploader.config.describe import expected
+from s3_uploader.config.json_schema import json_schema
 
 PAGE = Path(__file__).with_name("configuration.md")
 SCHEMA = Path(__file__).parent / "_static" / "s3-uploader.schema.json"
@@ -98,7 +99,7 @@ def main(arguments: list[str]) -> int:
     for problem in ledger_tables.problems(ledger):
         print(f"{ledger_tables.PAGE.name} has {problem}", file=sys.stderr)
         stale = True
-    schema = json.dumps(config.json_schema(), indent=2) + "\n"
+    schema = json.dumps(json_schema(), indent=2) + "\n"
     whole_pages = {
         manual_page.PAGE: manual_page.generated(),
         servers_page.PAGE: servers_page.generated(),

@@ -14,13 +14,16 @@ from typing import Any
 from s3_uploader.core.control import Clock, ScanTrigger, StopRequest
 from s3_uploader.core.errors import ConflictError, ObjectGone, Scope, StateError, StoreError, UploadCancelled
 from s3_uploader.core.events import Event
-from s3_uploader.core.model import Candidate, Finding, Fingerprint, Left, OnConflict, Proof, Receipt, RunReport
+from s3_uploader.core.findings import Finding
+from s3_uploader.core.model import Candidate, Fingerprint, Left, OnConflict, Proof, Receipt, RunReport
 from s3_uploader.core.origins import Origin
 from s3_uploader.ledger.rows import FailingRow, ShippedRow
 from s3_uploader.run.admission import Admission
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
+from s3_uploader.run.ending import Ending
 from s3_uploader.run.pipeline import Limits, Pipeline
 from s3_uploader.run.routing import Route, Routes
+from s3_uploader.run.scan import SpoolScan
 from s3_uploader.run.settlement import Settlement
 from s3_uploader.spool.layouts.base import Globs, Layout
 from s3_uploader.spool.layouts.dated import DatedLayout, utc_epoch
@@ -468,9 +471,18 @@ class Harness:
         """One run."""
         root = SpoolRoot(str(self.base))
         clock = self.clock.clock()
+        scan = SpoolScan(
+            root,
+            self.layout,
+            settle_seconds=10,
+            prune=self.prune,
+            ending=Ending(self.stop, clock=clock, max_runtime_seconds=self.max_runtime),
+            emit=self.events.append,
+            clock=clock,
+            beat=self.beat,
+        )
         self.settlement = Settlement(
-            root=root,
-            layout=self.layout,
+            scan=scan,
             store=self.store,
             records=self.records,
             run=None,
@@ -478,12 +490,10 @@ class Harness:
             clock=clock,
             on_success=self.on_success,
             on_failure=self.on_failure,
-            prune=self.prune,
             random=lambda: 0.5,
         )
         pipeline = Pipeline(
-            root=root,
-            layout=self.layout,
+            scan=scan,
             store=self.store,
             settlement=self.settlement,
             emit=self.events.append,
@@ -494,7 +504,6 @@ class Harness:
                 settle_seconds=10,
                 upload_timeout_seconds=60,
                 drain_seconds=20,
-                max_runtime_seconds=self.max_runtime,
                 max_in_flight=self.max_in_flight,
                 max_bytes_in_flight=self.max_bytes,
             ),

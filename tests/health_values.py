@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from s3_uploader.core.model import Problem
+from s3_uploader.core.findings import Problem
 from s3_uploader.core.origins import Origin
 from s3_uploader.health.observations import Observations
 from s3_uploader.ledger.rows import FailingGroup, RunRow

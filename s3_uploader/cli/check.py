@@ -15,16 +15,16 @@ from s3_uploader.cli.output import columns, print_json, print_lines, wrapped
 from s3_uploader.cli.settings import load
 from s3_uploader.config import Config
 from s3_uploader.core.errors import EngineUnavailable, NotMounted, StateError, UploaderError
-from s3_uploader.core.model import Finding, Proof, Receipt, Severity
+from s3_uploader.core.findings import Finding, Severity
+from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.core.text import shown_text
 from s3_uploader.ledger import Ledger
-from s3_uploader.ledger.state_directory import check_state_directory
 from s3_uploader.run import assembly
-from s3_uploader.run.needs import check_needs, check_telling
-from s3_uploader.run.place import open_place, verify_mounts
+from s3_uploader.run.needs import check_needs, check_state_directory, check_telling
+from s3_uploader.run.place import build_globs, open_place, verify_mounts
 from s3_uploader.spool import echoes
 from s3_uploader.spool.check import check_layout, check_spool, check_writers, probe_file
-from s3_uploader.spool.removable import ReadOnlySpool, refuse_read_only
+from s3_uploader.spool.root import ReadOnlySpool, refuse_read_only
 from s3_uploader.stores.base import Store
 
 _ECHO_SECONDS = 5.0
@@ -48,7 +48,7 @@ def check(config_file: str, *, as_json: bool) -> int:
                 place.root,
                 place.layout,
                 layout=configuration.layout,
-                globs=assembly.build_globs(configuration),
+                globs=build_globs(configuration),
                 now=time.time(),
                 monotonic=time.monotonic,
             )

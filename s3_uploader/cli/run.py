@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
 import msgspec
 
@@ -19,10 +19,12 @@ from s3_uploader.config.share import resolved, share_name, unasked
 from s3_uploader.core.control import Clock, StopRequest
 from s3_uploader.core.events import Emit, Measure, Notice, RunMeasured, fan_out
 from s3_uploader.monitoring.log import Log, Verbosity, stream_writer
-from s3_uploader.monitoring.monitor import Monitoring
-from s3_uploader.run import assembly
 from s3_uploader.run import run as app
 from s3_uploader.run.context import RunContext
+
+if TYPE_CHECKING:
+    from s3_uploader.monitoring.monitor import Monitoring
+    from s3_uploader.run.assembly import MakeStore
 
 _WANTED_DESCRIPTORS = 4096
 _COUNTING_SECONDS = 2.0
@@ -184,7 +186,7 @@ def _run_loaded(
                 measure=measure,
                 stop=stop,
                 beat=beat,
-                make_store=assembly.store_maker(options.simulate_failures, bytes_in_flight=bytes_in_flight),
+                make_store=_store_maker(options, bytes_in_flight),
                 is_rehearsal=options.simulate_failures > 0,
                 retries=options.retry,
                 # Of several spools each has its processor already.
@@ -196,6 +198,15 @@ def _run_loaded(
             wait_for_lock_seconds=options.wait_for_lock_seconds,
         )
     return report.exit_code
+
+
+def _store_maker(options: RunOptions, bytes_in_flight: int | None) -> MakeStore | None:
+    """What makes the store, where it is not made as always."""
+    if not options.simulate_failures and bytes_in_flight is None:
+        return None
+    from s3_uploader.run.assembly import store_maker
+
+    return store_maker(options.simulate_failures, bytes_in_flight=bytes_in_flight)
 
 
 @contextmanager
@@ -217,17 +228,31 @@ def subscribers(
             closers.append(bar.close)
             if expected is not None:
                 bar.expect(files=expected[0], size=expected[1])
-    monitoring = Monitoring(notice=people, log=log)
+    measure: Measure | None = None
+    beat = log.flush_if_due
+    if configuration.metrics_file is not None or configuration.ping_url is not None:
+        monitoring = _monitoring(configuration, log, people)
+        closers.append(monitoring.close)
+        measure = monitoring.measure
+        people = fan_out([people, monitoring])
+        if configuration.metrics_file is not None:
+            beat = _both(log.flush_if_due, monitoring.beat)
+    try:
+        yield people, measure, beat
+    finally:
+        for close in reversed(closers):
+            close()
+
+
+def _monitoring(configuration: config.Config, log: Log, people: Emit) -> Monitoring:
+    from s3_uploader.monitoring.monitor import Monitoring
 
     def before() -> RunMeasured | None:
         from s3_uploader.inspection.preview import measured_before
 
         return measured_before(configuration)
 
-    def beat() -> None:
-        log.flush_if_due()
-        monitoring.beat()
-
+    monitoring = Monitoring(notice=people, log=log)
     monitoring.configure(
         metrics_file=configuration.metrics_file,
         ping_url=configuration.ping_url,
@@ -235,17 +260,15 @@ def subscribers(
         share=share_name(configuration),
         before=before,
     )
-    closers.append(monitoring.close)
-    try:
-        is_measured = configuration.metrics_file is not None or configuration.ping_url is not None
-        yield (
-            fan_out([people, monitoring]),
-            monitoring.measure if is_measured else None,
-            beat if configuration.metrics_file is not None else log.flush_if_due,
-        )
-    finally:
-        for close in reversed(closers):
-            close()
+    return monitoring
+
+
+def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+    def call() -> None:
+        first()
+        second()
+
+    return call
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import msgspec
 
 from s3_uploader.cli.output import utc_time
 from s3_uploader.cli.verdict import first_line, verdict
-from s3_uploader.core.model import Problem
+from s3_uploader.core.findings import Problem
 from s3_uploader.inspection.at_work import AtWork
 from s3_uploader.inspection.share_status import ShareStatus
 from s3_uploader.inspection.status import SpoolStatus

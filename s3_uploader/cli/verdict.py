@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s3_uploader.cli.output import zoned_time
-from s3_uploader.core.model import Problem, Severity
+from s3_uploader.core.findings import Problem, Severity
 from s3_uploader.core.text import counted, shown_duration
 from s3_uploader.inspection.status import SpoolStatus
 from s3_uploader.ledger import RunRow

@@ -4,7 +4,6 @@ The file is JSON. ``{"base_dir": "...", "bucket": "..."}`` is complete; every ot
 may be given in the short form, its keys beside ``base_dir``, or as ``"destination": {"type": ...}``.
 """
 
-from s3_uploader.config.describe import json_schema
 from s3_uploader.config.destinations import FtpDestination, LocalDestination, S3Destination, SftpDestination
 from s3_uploader.config.loading import decode, from_mapping, load, password_variables, without_file
 from s3_uploader.config.schema import Compress, Config, Destination, Location, MoveTo
@@ -21,7 +20,6 @@ __all__ = [
     "SftpDestination",
     "decode",
     "from_mapping",
-    "json_schema",
     "load",
     "password_variables",
     "without_file",

@@ -1,4 +1,4 @@
-"""Each value by itself: its type, its unit, and what was meant where it is none of those that the key takes."""
+"""Each value by itself, as its key takes it: its type, and its unit."""
 
 from __future__ import annotations
 
@@ -8,53 +8,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from s3_uploader.config.describe import choices, expected, shown
-from s3_uploader.config.destinations import S3Destination
-from s3_uploader.config.schema import SYNONYMS, MoveTo, is_secret
+from s3_uploader.config.schema import MoveTo
 
-_RETIRED = {("engine", "crt"): "crt is no longer an engine; leave the key out for the default, native, which is faster"}
-"""Values that a key took once, and what to write instead."""
 _PATHS = {"base_dir", "claim_dir", "metrics_file", "password_file", "ca_file"}
-_CREDENTIALS = (
-    "is not a key, since no secret of AWS belongs into this file; put it into the environment (AWS_ACCESS_KEY_ID, "
-    "AWS_SECRET_ACCESS_KEY), or into ~/.aws/credentials and name its section with profile"
-)
-_MEANT = {
-    **dict.fromkeys(
-        (
-            *("access_key_id", "secret_access_key", "aws_access_key_id", "aws_secret_access_key", "aws_session_token"),
-            *("access_key", "secret_key", "secret", "session_token", "credentials", "aws_access_key", "aws_secret_key"),
-            *("accesskey", "secretkey"),
-        ),
-        _CREDENTIALS,
-    ),
-    **dict.fromkeys(
-        ("interval", "poll_interval", "poll-interval", "every", "schedule", "cron"),
-        "is not a key; how often runs come is for the timer (`units --every`), or for `watch --interval`",
-    ),
-    **dict.fromkeys(
-        ("log_level", "log-level", "loglevel", "verbose", "debug"),
-        "is not a key; what the log says is for the command line: -v for more, -q for warnings only",
-    ),
-    **{
-        name: f"is not a known key; did you mean {meant}?"
-        for meant, names in {
-            "base_dir": ("directory", "dir", "source", "source_dir", "path", "spool", "spool_dir", "folder"),
-            "bucket": ("bucket_name", "target", "default_bucket"),
-            "key_prefix": ("prefix", "s3_prefix"),
-            "max_concurrency": ("threads", "workers", "concurrency", "parallel", "max_workers"),
-            "region": ("aws_region", "region_name", "default_region"),
-            "endpoint_url": ("endpoint", "url", "host", "s3_endpoint"),
-            "profile": ("aws_profile", "profile_name"),
-            "on_success": ("delete", "delete_after_upload", "remove"),
-            "exclude": ("ignore", "skip"),
-            "max_bandwidth": ("bandwidth", "rate_limit", "bwlimit"),
-            "state_dir": ("ledger", "database", "db", "state"),
-        }.items()
-        for name in names
-    },
-}
-"""What people write who know other programs, and what to say to them."""
 
 
 def convert_fields(
@@ -66,7 +22,9 @@ def convert_fields(
     fields = {field.name: field for field in _fields_of(kind) if field.name != skip}
     for name, value in given.items():
         if name not in fields:
-            problems.append(f"{prefix}{name}: {_unknown(name, list(fields), whole=not prefix)}")
+            from s3_uploader.config.problems import unknown
+
+            problems.append(f"{prefix}{name}: {unknown(name, list(fields), whole=not prefix)}")
             continue
         inner = _struct_of_values(hints[name])
         if inner is not None and isinstance(value, dict) and all(isinstance(each, dict) for each in value.values()):
@@ -78,7 +36,9 @@ def convert_fields(
         try:
             values[name] = _expanded(name, msgspec.convert(_measured(name, value), type=hints[name]), kind)
         except (msgspec.ValidationError, UnicodeError):
-            problems.append(f"{prefix}{name}: {_wrong(name, value, hints[name])}")
+            from s3_uploader.config.problems import wrong
+
+            problems.append(f"{prefix}{name}: {wrong(name, value, hints[name])}")
     problems += [
         f"{prefix}{name}: is missing" for name, field in fields.items() if field.required and name not in given
     ]
@@ -120,48 +80,3 @@ def _expanded(name: str, value: Any, kind: Any) -> Any:
         return msgspec.structs.replace(value, move_to=os.path.expanduser(value.move_to))
     is_path = name in _PATHS or (name == "path" and kind.__struct_config__.tag == "local")
     return os.path.expanduser(value) if is_path and isinstance(value, str) else value
-
-
-def _wrong(name: str, value: Any, hint: Any) -> str:
-    """What is wrong with a value that its key does not take."""
-    if isinstance(value, str) and (name, value) in _RETIRED:
-        return _RETIRED[name, value]
-    got = "" if is_secret(name) else f", not {shown(value)}"
-    sentence = f"must be {expected(hint)}"
-    if isinstance(value, str):
-        sentence += _with_unit(name, value) + got
-        if name == "include" and value.endswith((".json", ".jsonc")):
-            sentence += '; a file with shared defaults is named with "$include"'
-        import difflib
-
-        found = difflib.get_close_matches(value.lower(), choices(hint), n=1, cutoff=0.6)
-        return sentence + (f"; did you mean {shown(found[0])}?" if found else "")
-    return sentence + got
-
-
-def _with_unit(name: str, text: str) -> str:
-    """How a key may be written with a unit, for somebody who wrote text."""
-    from s3_uploader.config.units import is_duration, is_size
-
-    if text.isdigit():
-        return ""
-    if is_duration(name):
-        return ', or a duration such as "30d"' if name == "history_days" else ', or a duration such as "90s" or "6h"'
-    return ', or a size such as "8MB"' if is_size(name) else ""
-
-
-def _unknown(name: str, known: list[str], *, whole: bool) -> str:
-    meant = _MEANT.get(name.lower())
-    if meant is not None and name.lower() not in known:
-        word = meant.partition("did you mean ")[2].rstrip("?")
-        if not word or whole or word in known:
-            return meant
-    return f"is not a known key{_nearest(name, known, whole=whole)}"
-
-
-def _nearest(name: str, known: list[str], *, whole: bool) -> str:
-    import difflib
-
-    names = [*known, *SYNONYMS, "destination", *S3Destination.__struct_fields__] if whole else known
-    found = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"; did you mean {found[0]}?" if found else ""

@@ -105,6 +105,11 @@ class S3Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         float, Meta(ge=0, description="So long after its first failure a request is not sent again.")
     ] = 30
 
+    @property
+    def name(self) -> str:
+        """How it is called in messages and in the ledger; its store has the same name."""
+        return self.bucket
+
 
 class FtpDestination(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="ftp", tag_field="type"
@@ -142,6 +147,11 @@ class FtpDestination(
         ),
     ] = "size"
     max_concurrency: Connections = 2
+
+    @property
+    def name(self) -> str:
+        """How it is called in messages and in the ledger; its store has the same name."""
+        return f"{self.host}:{self.port}"
 
 
 class SftpDestination(
@@ -209,6 +219,11 @@ class SftpDestination(
     ] = "size"
     max_concurrency: Connections = 4
 
+    @property
+    def name(self) -> str:
+        """How it is called in messages and in the ledger; its store has the same name."""
+        return f"{self.host}:{self.port}"
+
 
 class LocalDestination(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="local", tag_field="type"
@@ -226,3 +241,8 @@ class LocalDestination(
         bool | None,
         Meta(description="Whether it has to lie on a disk of its own. Default: the general setting."),
     ] = None
+
+    @property
+    def name(self) -> str:
+        """How it is called in messages and in the ledger; its store has the same name."""
+        return self.path

@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 
 from s3_uploader.config.convert import convert_fields
-from s3_uploader.config.describe import shown
 from s3_uploader.config.destinations import S3Destination
 from s3_uploader.config.schema import DESTINATIONS, SYNONYMS, Config
 from s3_uploader.config.validate import (
@@ -24,6 +23,7 @@ from s3_uploader.config.validate import (
     replacement_contradictions,
 )
 from s3_uploader.core.errors import ConfigError
+from s3_uploader.core.text import shown_value
 
 _MOST_BYTES = 4 * 2**20
 _DEEPEST_INCLUDE = 8
@@ -240,7 +240,8 @@ def _gather_destination(given: dict[str, Any], problems: list[str]) -> tuple[Any
     kind = inner.pop("type", None)
     if not isinstance(kind, str) or kind not in DESTINATIONS:
         wanted = ", ".join(DESTINATIONS)
-        problems.append(f"destination.type: must be one of {wanted}" + ("" if kind is None else f", not {shown(kind)}"))
+        got = "" if kind is None else f", not {shown_value(kind)}"
+        problems.append(f"destination.type: must be one of {wanted}{got}")
         return None, {}
     if kind == "s3":
         inner = _resolve_synonyms(inner, "destination.", problems)

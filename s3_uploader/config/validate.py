@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from s3_uploader.config.describe import shown
 from s3_uploader.config.destinations import FtpDestination, LocalDestination, S3Destination, SftpDestination
 from s3_uploader.config.schema import Compress, Location
+from s3_uploader.core.text import shown_value
 
-_PING = re.compile(r"https?://([^\s/?#@]*@)?(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(:[0-9]{1,5})?([/?][^\s#]*)?")
+_PING = r"https?://([^\s/?#@]*@)?(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(:[0-9]{1,5})?([/?][^\s#]*)?"
 
 _TIME_ZONE = "Europe/Madrid"
 """One that every database has."""
@@ -25,13 +25,14 @@ def contradictions(values: dict[str, Any]) -> Iterator[str]:
     if name not in ("UTC", "local") and not _is_time_zone(name):
         # A list of all time zones would tell too whether there are any: by opening each file of the database.
         if _is_time_zone(_TIME_ZONE):
-            yield f"timezone: {shown(name)} is not a known time zone; write it like {_TIME_ZONE}"
+            yield f"timezone: {shown_value(name)} is not a known time zone; write it like {_TIME_ZONE}"
         else:
-            yield f"timezone: {shown(name)} cannot be looked up, this machine has no time zones; install tzdata"
+            missing = "this machine has no time zones; install tzdata"
+            yield f"timezone: {shown_value(name)} cannot be looked up, {missing}"
     for key in ("base_dir", "state_dir", "claim_dir", "metrics_file"):
         if "\0" in (values.get(key) or ""):
             yield f"{key}: holds a NUL character"
-    if values.get("ping_url") is not None and not _PING.fullmatch(values["ping_url"]):
+    if values.get("ping_url") is not None and not re.fullmatch(_PING, values["ping_url"]):
         yield "ping_url: must name a host, as in https://hc-ping.com/your-uuid, and hold no blanks"
     if values.get("share") is not None:
         yield from _share_problems(values["share"])
@@ -143,7 +144,7 @@ def _header_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
         yield f"tags: an object can have 10 tags, not {len(tags)}"
     for name, value in values.get("metadata", {}).items():
         if not re.fullmatch("[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
-            yield f"metadata: {shown(name)} cannot be the name of an HTTP header"
+            yield f"metadata: {shown_value(name)} cannot be the name of an HTTP header"
         if not _is_header_value(value):
             yield f"metadata: the value of {name} must be printable ASCII, as in every HTTP header"
     for key in ("content_type", "storage_class", "acl", "sse_kms_key_id"):
@@ -172,7 +173,7 @@ def _sftp_contradictions(values: dict[str, Any]) -> Iterator[str]:
     fingerprints = values.get("host_key_fingerprints", [])
     for each in fingerprints:
         if not re.fullmatch(r"SHA256:[A-Za-z0-9+/]{43}=?", each):
-            yield f"host_key_fingerprints: {shown(each)} is none; `ssh-keygen -l` shows them as SHA256:…"
+            yield f"host_key_fingerprints: {shown_value(each)} is none; `ssh-keygen -l` shows them as SHA256:…"
     if fingerprints and values.get("known_hosts_file") is not None:
         yield "host_key_fingerprints: give them or a known_hosts_file, not both"
 

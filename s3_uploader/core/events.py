@@ -7,12 +7,14 @@ absolute, as the user configured ``base_dir``; ``address`` is ``bucket/key``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from s3_uploader.core import model
 from s3_uploader.core.model import Left, LocationTotals, Receipt, RunReport, Totals
+
+if TYPE_CHECKING:
+    from s3_uploader.core.findings import Problem, Strangers
 
 
 class RunStarted(msgspec.Struct, frozen=True):
@@ -110,7 +112,7 @@ class StrangersFound(msgspec.Struct, frozen=True, kw_only=True):
     base_dir: str
     layout: str
     matching: int
-    found: model.Strangers
+    found: Strangers
     level: str = "warning"
 
 
@@ -165,7 +167,7 @@ class ActiveProblem(msgspec.Struct, frozen=True):
     since: float
 
 
-def measured_problems(found: Iterable[model.Problem], *, now: float) -> tuple[ActiveProblem, ...]:
+def measured_problems(found: Iterable[Problem], *, now: float) -> tuple[ActiveProblem, ...]:
     """Of what is wrong that which is counted. What has no known begin is taken to begin now."""
     return tuple(ActiveProblem(each.cause.value, now if each.since is None else each.since) for each in found)
 

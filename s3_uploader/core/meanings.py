@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from s3_uploader.core.model import Cause
+from s3_uploader.core.findings import Cause
 from s3_uploader.core.origins import Origin
 
 

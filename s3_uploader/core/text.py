@@ -12,13 +12,15 @@ import sys
 LONGEST_QUOTE = 500
 """Most characters that a message of somebody else (a server, a helper, a library) takes, wherever it is shown."""
 _LONGEST_CODE = 100
-_PLAIN_PATH = re.compile("[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99})*")
+_PLAIN_PATH = "[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99})*"
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
 
 
 def is_plain(path: str) -> bool:
     """Whether every destination takes this name: short, of unreserved ASCII characters, no empty or dotted steps."""
-    return len(path) <= 200 and _PLAIN_PATH.fullmatch(path) is not None and "./" not in path and not path.endswith(".")
+    return (
+        len(path) <= 200 and re.fullmatch(_PLAIN_PATH, path) is not None and "./" not in path and not path.endswith(".")
+    )
 
 
 def shown_name(name: str) -> str:
@@ -36,6 +38,18 @@ def shown_text(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(character if character == "\\" else _escaped(character) for character in text)
+
+
+def shown_value(value: object) -> str:
+    """A value of a configuration as JSON, cut where it is long."""
+    # Only a problem needs it, and a run without problems need not wait for its import.
+    import json
+
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def quoted(text: str, *, longest: int = LONGEST_QUOTE) -> str:
@@ -63,12 +77,12 @@ def with_hint(message: str, hint: str) -> str:
     return f"{ended(message.rstrip())} {hint}" if hint and message.strip() else message or hint
 
 
-_USER_IN_URL = re.compile(r"://[^\s/?#\"'<>]*@")
+_USER_IN_URL = r"://[^\s/?#\"'<>]*@"
 
 
 def without_passwords(text: str) -> str:
     """A URL, or a text that holds some, without the user and the password in it: ``https://…@host``."""
-    return _USER_IN_URL.sub("://…@", text) if "@" in text else text
+    return re.sub(_USER_IN_URL, "://…@", text) if "@" in text else text
 
 
 def printable_json(text: str) -> str:

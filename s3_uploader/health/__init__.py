@@ -1,1 +1,8 @@
 """Why a spool is stuck, and what of it is told."""
+
+MEMORY_PREFIX = "seen:"
+"""What was noticed stands in the ledger under names that begin so,"""
+MEMORY_NAME = "files"
+"""all of it under this one."""
+NOTHING_SEEN = "{}"
+"""What stands there as long as there is nothing to notice."""

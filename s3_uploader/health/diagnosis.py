@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from s3_uploader.core.model import Cause, Problem, Severity
+from s3_uploader.core.findings import Cause, Problem, Severity
 from s3_uploader.health import left_files, standstill
 from s3_uploader.health.observations import HUNG_SECONDS, Observations
 

@@ -1,8 +1,8 @@
 """What a run notices beside its work: files that are never finished, times in the future, a run that hangs.
 
 It is remembered in the ledger from one run to the next, together with what is written there anyway, so that it is known
-since when it is so, and that a person is told of it once an hour and not once a minute. The rules of
-:mod:`s3_uploader.health.diagnosis` are read only where there is something to notice.
+since when it is so, and that a person is told of it once an hour and not once a minute. A run imports this only where
+there is something to notice.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ import msgspec
 
 from s3_uploader.config.schema import Config
 from s3_uploader.core.counters import RunCounters, overdue
-from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import LockHeld, StateError, UploaderError
 from s3_uploader.core.events import Emit, Notice, StrangersFound
-from s3_uploader.core.model import Candidate, Cause, Left, Problem, RunReport, Strangers
+from s3_uploader.core.findings import Cause, Problem, Strangers
+from s3_uploader.core.model import Candidate, Left, RunReport
+from s3_uploader.core.procfs import state_of
 from s3_uploader.core.text import ended, shown_duration, shown_name
+from s3_uploader.health import MEMORY_NAME, MEMORY_PREFIX, NOTHING_SEEN
+from s3_uploader.health.diagnosis import diagnose, hung_after
 from s3_uploader.health.observations import FutureFiles, HolderSeen, Observations, OpenFileSeen
 from s3_uploader.health.said import Said, Sayings
 from s3_uploader.ledger import LEDGER_NAME, Ledger, RunRow
@@ -27,9 +30,6 @@ from s3_uploader.ledger.state_directory import own_ledger_path
 from s3_uploader.spool.holder import NOTE_NAME
 from s3_uploader.stores.base import Memory
 
-MEMORY_PREFIX = "seen:"
-MEMORY_NAME = "files"
-NOTHING_SEEN = "{}"
 _SAY_AGAIN_SECONDS = 3600.0
 _FUTURE_SECONDS = 6 * 3600.0
 """How long a file from the future is remembered: it is shipped and gone at once, and the clock is still wrong."""
@@ -69,62 +69,6 @@ class Seen(msgspec.Struct, kw_only=True, omit_defaults=True):
             memory.set(MEMORY_NAME, text)
 
 
-class Noticing:
-    """To be made before the run is noted in the ledger, so that what is to be remembered goes with that.
-
-    :param emit: told of what a person should know.
-    :param layout: the name of the layout.
-    :param look: finds out about the entries that the layout did not recognise; called only if there are some.
-    :param memory: the ledger's, under :data:`MEMORY_PREFIX`.
-    :param sayings: what this run has told already.
-    """
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        counters: RunCounters,
-        report: RunReport,
-        *,
-        now: float,
-        emit: Emit,
-        layout: str = "",
-        look: Callable[[], Strangers] | None = None,
-        memory: Memory | None = None,
-        sayings: Sayings | None = None,
-    ) -> None:
-        self._ledger = ledger
-        self._facts: Observations | None = None
-        memory = memory or ledger.endpoint_memory(prefix=MEMORY_PREFIX)
-        if (
-            (sayings is not None and sayings.said)
-            or report.exit_code
-            or report.ended_by != RunEnd.DONE.value
-            or counters.from_future
-            or counters.strangers
-            or overdue(counters.not_finished, now)
-            or (memory.get(MEMORY_NAME) or NOTHING_SEEN) != NOTHING_SEEN
-        ):
-            totals = ledger.totals() if counters.strangers else None
-            self._facts = note(
-                counters,
-                memory,
-                base_dir=report.base_dir,
-                now=now,
-                emit=emit,
-                layout=layout,
-                look=look,
-                is_first=totals is not None and not totals.runs,
-                ever_shipped=totals is None or bool(totals.shipped_files),
-                sayings=sayings,
-            )
-
-    def problems(self) -> tuple[Problem, ...]:
-        """What is wrong; to be asked when the run has been noted in the ledger."""
-        if self._facts is None:
-            return ()
-        return problems_of(self._facts, self._ledger)
-
-
 def note(
     counters: RunCounters,
     memory: Memory,
@@ -137,6 +81,7 @@ def note(
     is_first: bool = False,
     ever_shipped: bool = True,
     sayings: Sayings | None = None,
+    says_again: bool = False,
 ) -> Observations:
     """Take note of what a run has seen, and say what has not been said for a while.
 
@@ -145,6 +90,7 @@ def note(
     :param is_first: no run is recorded yet.
     :param ever_shipped: some run has shipped a file.
     :param sayings: what this run has told already.
+    :param says_again: somebody looks on, and is told all of it.
     """
     seen = Seen.recalled(memory)
     files = not_finished(counters.not_finished, seen.not_finished, now=now)
@@ -162,14 +108,14 @@ def note(
         are_all_strangers=not matching and not ever_shipped,
         layout=layout,
     )
-    problems = _diagnose(facts)
+    problems = diagnose(facts)
     event = None
     if strangers is not None:
         is_wrong = any(problem.cause is Cause.UNMATCHED for problem in problems)
         if is_wrong or is_first or not matching:
             level = "warning" if is_wrong else "info"
             event = StrangersFound(base_dir=base_dir, layout=layout, matching=matching, found=strangers, level=level)
-    _say(problems, seen, sayings or Sayings(seen.said, now=now), emit=emit, strangers=event)
+    _say(problems, seen, sayings or Sayings(seen.said, now=now, says_again=says_again), emit=emit, strangers=event)
     seen.remember(memory)
     return facts
 
@@ -195,9 +141,7 @@ def not_finished(
 
 def problems_of(facts: Observations, ledger: Ledger) -> tuple[Problem, ...]:
     """Everything that is wrong at the end of a run, as the ledger tells it."""
-    return _diagnose(
-        msgspec.structs.replace(facts, runs=ledger.latest_runs(most=_RUNS), failing=ledger.failing_kinds())
-    )
+    return diagnose(msgspec.structs.replace(facts, runs=ledger.latest_runs(most=_RUNS), failing=ledger.failing_kinds()))
 
 
 def step_aside(config: Config, held: LockHeld, *, state_dir: str, now: float, emit: Emit) -> tuple[Problem, ...]:
@@ -205,8 +149,6 @@ def step_aside(config: Config, held: LockHeld, *, state_dir: str, now: float, em
 
     Returns what is wrong, if anything.
     """
-    from s3_uploader.core.procfs import state_of
-
     shipped_at = None
     runs = []
     with contextlib.suppress(StateError), Ledger.open_readonly(os.path.join(state_dir, LEDGER_NAME)) as ledger:
@@ -224,7 +166,7 @@ def step_aside(config: Config, held: LockHeld, *, state_dir: str, now: float, em
         ),
         hung_after=hung_of(config),
     )
-    problems = [problem for problem in _diagnose(facts) if problem.cause is Cause.HUNG_RUN]
+    problems = [problem for problem in diagnose(facts) if problem.cause is Cause.HUNG_RUN]
     if problems:
         is_due = _is_due(os.path.join(state_dir, NOTE_NAME), now)
         emit(Notice("warning" if is_due else "info", in_words(problems[0])))
@@ -238,7 +180,7 @@ def prevented(config: Config, error: UploaderError, *, environ: Mapping[str, str
     runs = []
     with contextlib.suppress(UploaderError), Ledger.open_readonly(own_ledger_path(config, environ=environ)) as ledger:
         runs = ledger.runs(limit=1)
-    return _diagnose(Observations(now=now, base_dir=config.base_dir, runs=runs, prevented=error))
+    return diagnose(Observations(now=now, base_dir=config.base_dir, runs=runs, prevented=error))
 
 
 def is_no_news(config: Config, error: UploaderError, *, environ: Mapping[str, str], now: float) -> bool:
@@ -266,21 +208,12 @@ def problems_without_ledger(report: RunReport) -> tuple[Problem, ...]:
     row = RunRow(
         id=0, pid=os.getpid(), host="", finished_at=finished_at, **{name: getattr(report, name) for name in names}
     )
-    return _diagnose(Observations(now=finished_at, base_dir=report.base_dir, runs=[row]))
+    return diagnose(Observations(now=finished_at, base_dir=report.base_dir, runs=[row]))
 
 
 def hung_of(config: Config) -> float:
     """Seconds after which a run of this configuration is suspected to hang."""
-    from s3_uploader.health.diagnosis import hung_after
-
     return hung_after(max_runtime_seconds=config.max_runtime_seconds, drain_seconds=config.drain_seconds)
-
-
-def _diagnose(facts: Observations) -> tuple[Problem, ...]:
-    # A tick without trouble does not read the rules.
-    from s3_uploader.health.diagnosis import diagnose
-
-    return diagnose(facts)
 
 
 def in_words(problem: Problem) -> str:

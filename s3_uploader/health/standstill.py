@@ -7,8 +7,8 @@ from itertools import takewhile
 
 from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import SpoolError, StateError, UploaderError
+from s3_uploader.core.findings import Cause, Problem, Severity
 from s3_uploader.core.meanings import meaning_of
-from s3_uploader.core.model import Cause, Problem, Severity
 from s3_uploader.core.origins import Origin, recalled
 from s3_uploader.core.text import shown_duration, shown_name, shown_text
 from s3_uploader.health.observations import Observations, Starter

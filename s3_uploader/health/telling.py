@@ -10,7 +10,9 @@ import msgspec
 
 from s3_uploader.core.events import Emit, Event, LocalTrouble, Notice, RunFinished, UploadFailed
 from s3_uploader.core.text import shown_name
+from s3_uploader.health.notices import Seen
 from s3_uploader.health.said import Sayings
+from s3_uploader.stores.base import Memory
 
 _MOST = 200
 
@@ -18,12 +20,21 @@ _MOST = 200
 class Telling:
     """Hands events on. Any thread may call it.
 
-    :param sayings: what was told, by earlier runs and by this one.
+    :ivar sayings: what was told, by earlier runs and by this one.
     """
 
     def __init__(self, emit: Emit, sayings: Sayings) -> None:
         self._emit = emit
-        self._sayings = sayings
+        self.sayings = sayings
+
+    @classmethod
+    def recalled(cls, emit: Emit, memory: Memory, *, now: float, says_again: bool) -> Telling:
+        """One that knows what earlier runs have told.
+
+        :param memory: the ledger's, of what was noticed.
+        :param says_again: somebody looks on, and is told all of it.
+        """
+        return cls(emit, Sayings(Seen.recalled(memory).said, now=now, says_again=says_again))
 
     def __call__(self, event: Event) -> None:
         """Hand an event on, marked if it is no news."""
@@ -48,6 +59,6 @@ class Telling:
 
     def _is_due(self, name: str, words: str) -> bool:
         # What is not remembered is told each time.
-        if name not in self._sayings.said and len(self._sayings.said) >= _MOST:
+        if name not in self.sayings.said and len(self.sayings.said) >= _MOST:
             return True
-        return self._sayings.is_due(name, words)
+        return self.sayings.is_due(name, words)

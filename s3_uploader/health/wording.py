@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from s3_uploader.core.model import Cause, Problem, Severity
+from s3_uploader.core.findings import Cause, Problem, Severity
 from s3_uploader.core.text import counted, shown_name
 from s3_uploader.health.observations import Observations
 

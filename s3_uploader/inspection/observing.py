@@ -9,12 +9,13 @@ import msgspec
 from s3_uploader.config.schema import Config, MoveTo
 from s3_uploader.core import procfs
 from s3_uploader.core.text import shown_name, shown_text
+from s3_uploader.health import MEMORY_PREFIX
 from s3_uploader.health.left_files import LONG_OPEN_SECONDS
-from s3_uploader.health.notices import MEMORY_PREFIX, Seen, not_finished
+from s3_uploader.health.notices import Seen, not_finished
 from s3_uploader.health.observations import FullDisk, FutureFiles, OpenFileSeen
 from s3_uploader.inspection.waiting import Waiting
 from s3_uploader.ledger import LedgerReader
-from s3_uploader.run.assembly import move_directory
+from s3_uploader.run.place import move_directory
 
 _FULL_BYTES = 64 * 1024
 

@@ -13,7 +13,7 @@ from s3_uploader.core.model import RunReport
 from s3_uploader.ledger import Ledger, LedgerReader, RunRow
 from s3_uploader.ledger.state_directory import own_ledger_path
 from s3_uploader.run.admission import Admission, Decision, survey
-from s3_uploader.run.assembly import SIGHTINGS, build_store
+from s3_uploader.run.conclusion import SIGHTINGS
 from s3_uploader.run.place import Place, open_place
 from s3_uploader.spool.layouts.base import Skip
 from s3_uploader.spool.sightings import Sightings
@@ -67,7 +67,7 @@ def _report_of(run: RunRow, config: Config) -> RunReport:
 
 def look(place: Place, *, ledger: LedgerReader | None, clock: Clock, skip: Skip) -> Iterator[Decision]:
     """What a run would do with each file, one after the other."""
-    destination = build_store(place.config, notice=lambda level, sentence: None, memory=None).name
+    destination = place.config.destination.name
     keeps = place.config.on_success == "keep"
 
     def is_remembered(file: OpenFile) -> bool:

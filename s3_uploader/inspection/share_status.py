@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
-from s3_uploader.core.model import Cause, Problem, Severity
+from s3_uploader.core.findings import Cause, Problem, Severity
 from s3_uploader.core.shares import Share
 from s3_uploader.core.text import counted
 from s3_uploader.health.diagnosis import diagnose

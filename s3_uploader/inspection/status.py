@@ -15,7 +15,8 @@ from s3_uploader.config.schema import Config
 from s3_uploader.config.share import whole
 from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import NotMounted, SpoolError, StateError
-from s3_uploader.core.model import Problem, Totals
+from s3_uploader.core.findings import Problem
+from s3_uploader.core.model import Totals
 from s3_uploader.core.shares import Share
 from s3_uploader.health.notices import hung_of
 from s3_uploader.health.observations import Observations, Starter
@@ -29,7 +30,7 @@ from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.ledger.together import open_together
 from s3_uploader.run.place import Place, open_place, verify_mounts
 from s3_uploader.spool.holder import Holder
-from s3_uploader.spool.removable import refuse_read_only
+from s3_uploader.spool.root import refuse_read_only
 from s3_uploader.spool.share_holders import holders_of_shares
 from s3_uploader.spool.sightings import foreign_file_system
 from s3_uploader.spool.watcher import watcher_of

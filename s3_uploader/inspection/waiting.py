@@ -8,13 +8,13 @@ from collections import Counter
 import msgspec
 
 from s3_uploader.core.control import Clock
-from s3_uploader.core.model import Candidate, Left, Strangers
+from s3_uploader.core.findings import Strangers
+from s3_uploader.core.model import Candidate, Left
 from s3_uploader.health.left_files import FUTURE_SECONDS, LONG_READY_SECONDS
 from s3_uploader.health.observations import FutureFiles, ReadyFiles
 from s3_uploader.inspection.preview import look
 from s3_uploader.ledger import LedgerReader
-from s3_uploader.run.assembly import build_globs
-from s3_uploader.run.place import Place
+from s3_uploader.run.place import Place, build_globs
 from s3_uploader.spool.layouts.base import ScanStopped, is_stranger
 from s3_uploader.spool.layouts.strangers import look_at
 from s3_uploader.spool.root import Names

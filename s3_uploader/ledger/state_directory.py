@@ -9,8 +9,7 @@ from collections.abc import Mapping
 
 from s3_uploader.config.schema import Config
 from s3_uploader.config.share import share_of
-from s3_uploader.core.errors import StateError, UploaderError
-from s3_uploader.core.model import Finding, Severity
+from s3_uploader.core.errors import StateError
 from s3_uploader.core.text import shown_name
 
 LEDGER_NAME = "ledger.sqlite3"
@@ -80,24 +79,6 @@ def create_state_directory(path: str) -> None:
             hint=f"{remedy}, or name another one with state_dir; no file is deleted until then.",
             code="DiskFull" if full else "Denied" if denied else "",
         ) from error
-
-
-def check_state_directory(state_dir: str) -> list[Finding]:
-    """Whether the state directory can be made and written."""
-    try:
-        create_state_directory(state_dir)
-    except UploaderError as error:
-        return [Finding(Severity.ERROR, "state", error.message, error.hint)]
-    if not os.access(state_dir, os.W_OK | os.X_OK):
-        return [
-            Finding(
-                Severity.ERROR,
-                "state",
-                f"{state_dir} cannot be written by this user.",
-                "Set state_dir, or correct the rights; what cannot be recorded is not deleted.",
-            )
-        ]
-    return [Finding(Severity.OK, "state", f"{state_dir} can be written.")]
 
 
 def _parent(config_state_dir: str | None, environ: Mapping[str, str], uid: int) -> str:

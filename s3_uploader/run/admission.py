@@ -14,7 +14,7 @@ from s3_uploader.core.text import names_are_utf8
 from s3_uploader.ledger.rows import FailingRow
 from s3_uploader.spool.layouts.base import Layout, NoCandidate, Skip
 from s3_uploader.spool.open_file import OpenFile, open_candidate
-from s3_uploader.spool.readiness import is_being_written, still_settling
+from s3_uploader.spool.readiness import is_being_written, why_settling
 from s3_uploader.spool.removable import Reason, Removable
 from s3_uploader.spool.root import SpoolRoot
 from s3_uploader.spool.sightings import Sightings
@@ -73,12 +73,12 @@ class Admission:
         :attr:`stuck` says more about a file that could not be removed afterwards.
         """
         self.stuck = None
+        detail = why_settling(candidate, candidate.mtime_ns, now, self._settle_seconds)
+        if detail:
+            return Left.FRESH, detail
         if self._only_ascii and not (candidate.path.isascii() and candidate.key.isascii()):
             # Its key would have other bytes than its name.
             return Left.UNDECODABLE, _NOT_UTF8
-        detail = self._settling(candidate, candidate.mtime_ns, now)
-        if detail:
-            return Left.FRESH, detail
         failing = self._known_failure(candidate.path)
         if failing is not None and failing.waits(size=candidate.size, mtime_ns=candidate.mtime_ns, now=now):
             return Left.WAITING, f"failed {failing.attempts} times, last with: {failing.message}"
@@ -134,7 +134,7 @@ class Admission:
     def _second_look(self, file: OpenFile, now: float) -> tuple[Left, str] | None:
         """Why an open file is left after all. The scan's look at it is a moment old by now."""
         if file.fingerprint.mtime_ns != file.candidate.mtime_ns:
-            detail = self._settling(file.candidate, file.fingerprint.mtime_ns, now)
+            detail = why_settling(file.candidate, file.fingerprint.mtime_ns, now, self._settle_seconds)
             if detail:
                 return Left.FRESH, detail
         # A change within the tick of the one before leaves no trace in the times. So no fingerprint is trusted whose
@@ -161,15 +161,6 @@ class Admission:
         if found or not file.writers_are_seen:
             sightings.unseen.setdefault(found, path)
         return None
-
-    def _settling(self, candidate: Candidate, mtime_ns: int, now: float) -> str:
-        return still_settling(
-            period_begin=candidate.period_begin,
-            period_end=candidate.period_end,
-            mtime=mtime_ns / 1e9,
-            now=now,
-            settle_seconds=self._settle_seconds,
-        )
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""The parts that a configuration names: layout, store, options of an upload, what becomes of files afterwards."""
+"""What a configuration says of shipping: the store, options of an upload, what becomes of files afterwards."""
 
 from __future__ import annotations
 
@@ -11,23 +11,20 @@ import msgspec
 
 from s3_uploader.config.destinations import FtpDestination, LocalDestination, S3Destination, SftpDestination
 from s3_uploader.config.schema import ALREADY_COMPRESSED, Compress, Config, Destination, Location, MoveTo
-from s3_uploader.config.share import share_of
 from s3_uploader.core.model import Candidate, OnConflict, Proof
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
+from s3_uploader.run.place import move_directory
 from s3_uploader.run.routing import Route, Routes
-from s3_uploader.spool.layouts.base import Globs, Layout
+from s3_uploader.spool.layouts.base import Globs
 from s3_uploader.spool.removal import MoveTarget
 from s3_uploader.stores.base import Compression, Memory, PutOptions, Store
 from s3_uploader.stores.wrappers.base import LazyStore
 
 if TYPE_CHECKING:
-    from s3_uploader.spool.layouts.sharing import OwnFiles
     from s3_uploader.stores.listing import Inventory
 
 ENDPOINT_MEMORY = "endpoint:"
 """What a store learned of its endpoint stands in the ledger under names that begin so."""
-SIGHTINGS = "sightings"
-"""Under which name the ledger keeps what runs have seen of files whose writers may be elsewhere."""
 _COMPRESSION_DEFAULTS = {"gzip": (".gz", 6), "zstd": (".zst", 3)}
 
 
@@ -36,43 +33,6 @@ class MakeStore(Protocol):
 
     def __call__(self, config: Config, *, notice: Callable[[str, str], None], memory: Memory | None) -> Store:
         """Make it."""
-
-
-def build_globs(config: Config) -> Globs:
-    """Which paths are considered at all."""
-    return Globs(include=config.include, exclude=config.exclude)
-
-
-def build_layout(config: Config) -> Layout:
-    """The layout that the configuration names."""
-    globs = build_globs(config)
-    own = _own_files(config)
-    if config.layout == "tree":
-        from s3_uploader.spool.layouts.tree import TreeLayout
-
-        return TreeLayout(settle_seconds=config.settle_seconds, globs=globs, own=own)
-    if config.layout == "queue":
-        from s3_uploader.spool.layouts.queue import QueueLayout
-
-        return QueueLayout(globs=globs, own=own)
-    from s3_uploader.spool.layouts.dated import DatedLayout, epoch_function, period_function
-
-    return DatedLayout(
-        settle_seconds=config.settle_seconds,
-        globs=globs,
-        epoch_of=epoch_function(config.timezone),
-        period_of=period_function(config.timezone),
-        own=own,
-    )
-
-
-def _own_files(config: Config) -> OwnFiles | None:
-    share = share_of(config)
-    if share is None:
-        return None
-    from s3_uploader.spool.layouts.sharing import OwnFiles
-
-    return OwnFiles(share)
 
 
 def build_store(
@@ -97,7 +57,7 @@ def build_store(
 
             return LocalStore(path=directory.path, max_concurrency=directory.max_concurrency)
 
-        return LazyStore(name=directory.path, make=make_local)
+        return LazyStore(name=directory.name, make=make_local)
     return _file_server(config, destination, notice=notice, memory=memory)
 
 
@@ -124,7 +84,7 @@ def _s3(
             memory=memory,
         )
 
-    return LazyStore(name=bucket.bucket, make=make)
+    return LazyStore(name=bucket.name, make=make)
 
 
 def _file_server(
@@ -147,10 +107,7 @@ def _file_server(
 
         return sftp.create(**settings, identity=config.base_dir, notice=notice, memory=memory)
 
-    name = f"{server.host}:{server.port}"
-    if isinstance(server, SftpDestination):
-        return LazyStore(name=name, make=make_sftp)
-    return LazyStore(name=name, make=make_ftp)
+    return LazyStore(name=server.name, make=make_sftp if isinstance(server, SftpDestination) else make_ftp)
 
 
 def store_maker(simulated_failure_rate: float, *, bytes_in_flight: int | None = None) -> MakeStore:
@@ -290,11 +247,6 @@ def failure_policy(config: Config) -> FailurePolicy:
             return FailurePolicy()  # resubmitted: it stays in the spool, or goes back there from its claim
         return FailurePolicy(move_to=MoveTarget(move_directory(config.on_failure)), attempts=config.on_failure.attempts)
     return FailurePolicy(delete=config.on_failure == "delete")
-
-
-def move_directory(policy: MoveTo) -> str:
-    """The directory of a ``move_to``, absolute; a relative one is taken from where the program was started."""
-    return os.path.abspath(policy.move_to)
 
 
 def build_inventory(config: Config, *, notice: Callable[[str, str], None]) -> Inventory:

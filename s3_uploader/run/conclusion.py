@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from s3_uploader.core.control import Clock
-from s3_uploader.core.counters import RunCounters
+from s3_uploader.core.counters import RunCounters, overdue
 from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.events import Emit, Notice, RunFinished
-from s3_uploader.core.model import Problem, RunReport, Strangers
+from s3_uploader.core.model import FailureBucket, RunReport
 from s3_uploader.core.text import shown_name
-from s3_uploader.health import notices
-from s3_uploader.health.said import Sayings
+from s3_uploader.health import MEMORY_NAME, NOTHING_SEEN
 from s3_uploader.ledger import EndpointMemory, Ledger, reserve
-from s3_uploader.run.assembly import SIGHTINGS, build_globs
 from s3_uploader.run.context import RunContext
 from s3_uploader.run.place import Place
-from s3_uploader.run.settlement import Settlement
-from s3_uploader.spool.sightings import Sightings, unseen_in_words
 
+if TYPE_CHECKING:
+    from s3_uploader.core.findings import Problem
+    from s3_uploader.health.said import Sayings
+
+SIGHTINGS = "sightings"
+"""Under which name the ledger keeps what runs have seen of files whose writers may be elsewhere."""
 DELIVERED = "delivered"
 """Under which name the ledger keeps some of what runs have delivered, to know it again in the spool."""
 _TIDY_SECONDS = 1.0
-_STRANGERS_SECONDS = 0.5
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run has done, and what is to be remembered of it for the next ones.
+
+    :param failures: how many uploads failed, by kind.
+    :param delivered: some of what was delivered (:meth:`s3_uploader.run.second_copy.SecondCopies.dump`).
+    :param sightings: see :meth:`s3_uploader.spool.sightings.Sightings.dump`.
+    :param unseen: see :attr:`s3_uploader.spool.sightings.Sightings.unseen`.
+    """
+
+    report: RunReport
+    failures: Mapping[FailureBucket, int] = {}
+    delivered: str = ""
+    sightings: str = ""
+    unseen: Mapping[str, str] = {}
 
 
 def conclude(
@@ -31,76 +52,70 @@ def conclude(
     context: RunContext,
     ledger: Ledger,
     run: int,
-    report: RunReport,
+    done: Done,
     *,
-    settlement: Settlement,
-    sightings: Sightings,
+    counters: RunCounters,
     memory: EndpointMemory,
-    sayings: Sayings,
+    sayings: Sayings | None,
 ) -> tuple[RunFinished, tuple[Problem, ...]]:
     """Note a run in the ledger; returns what is to be told of its end, and what is wrong with the spool.
 
     :param run: its number in the ledger.
+    :param counters: what it has counted.
     :param memory: the ledger's, of what was noticed.
     :param sayings: what this run has told already.
     """
-    emit, clock = context.emit, context.clock
+    emit, clock, report = context.emit, context.clock, done.report
     try:
         reserve.keep(place.state_dir)
         _warn_of_unaudited(ledger, place, report, emit, clock)
         _tidy(ledger, place, clock)
-        _note_sightings(ledger, place, sightings, emit, clock)
-        delivered = settlement.second_copies.dump()
-        if delivered:
-            ledger.remember(DELIVERED, delivered, now=clock.now())
+        _note_sightings(ledger, place, done, emit, clock)
+        if done.delivered:
+            ledger.remember(DELIVERED, done.delivered, now=clock.now())
         if ledger.any_failing:
             from s3_uploader.run.pauses import note
 
             note(place.config, ledger, environ=context.environ, now=clock.now())
-        noticed = notices.Noticing(
-            ledger,
-            settlement.counters,
-            report,
-            now=clock.now(),
-            emit=emit,
-            layout=place.config.layout,
-            look=lambda: _strangers(place, settlement.counters, clock),
-            memory=memory,
-            sayings=sayings,
-        )
-        ledger.finish_run(run, report, failures=settlement.failures.counted)
-        problems = noticed.problems()
+        problems_found: Callable[[], tuple[Problem, ...]] = tuple
+        told = sayings is not None and bool(sayings.said)
+        if told or _is_noticeable(report, counters, memory, clock.now()):
+            from s3_uploader.run.noticing import notice
+
+            # Before the run is noted in the ledger, so that what is to be remembered goes with that.
+            problems_found = notice(place, context, ledger, report, counters=counters, memory=memory, sayings=sayings)
+        ledger.finish_run(run, report, failures=done.failures)
+        problems = problems_found()
         return RunFinished(report, ledger.totals(), ledger.failing_count(attempts=1)), problems
     except StateError as error:
+        from s3_uploader.health.notices import problems_without_ledger
+
         # A full disk, for one, has been reported by the run already; metrics and ping hear of it all the same.
         if report.ended_by != RunEnd.STATE.value:
             emit(Notice("warning", f"The run is not in the history: {error}"))
-        return RunFinished(report), notices.problems_without_ledger(report)
+        return RunFinished(report), problems_without_ledger(report)
 
 
-def _strangers(place: Place, counters: RunCounters, clock: Clock) -> Strangers:
-    """What the entries are that the layout did not recognise, looked at for a moment at most."""
-    from s3_uploader.spool.layouts.strangers import look_at
-
-    until = clock.monotonic() + _STRANGERS_SECONDS
-    return look_at(
-        place.root,
-        counters.strangers,
-        layout=place.config.layout,
-        globs=build_globs(place.config),
-        now=clock.now(),
-        go_on=lambda: clock.monotonic() < until,
-        is_complete=not counters.more_strangers,
+def _is_noticeable(report: RunReport, counters: RunCounters, memory: EndpointMemory, now: float) -> bool:
+    """Whether there is anything that a person should know, or that was so before: else no rule is read for it."""
+    return bool(
+        report.exit_code
+        or report.ended_by != RunEnd.DONE.value
+        or counters.from_future
+        or counters.strangers
+        or overdue(counters.not_finished, now)
+        or (memory.get(MEMORY_NAME) or NOTHING_SEEN) != NOTHING_SEEN
     )
 
 
-def _note_sightings(ledger: Ledger, place: Place, sightings: Sightings, emit: Emit, clock: Clock) -> None:
+def _note_sightings(ledger: Ledger, place: Place, done: Done, emit: Emit, clock: Clock) -> None:
     """Remember what was seen of files whose writers may be elsewhere; say once that such files are shipped."""
     now = clock.now()
-    seen = sightings.dump()
-    if seen:
-        ledger.remember(SIGHTINGS, seen, now=now)
-    for reason, path in sightings.unseen.items():
+    if done.sightings:
+        ledger.remember(SIGHTINGS, done.sightings, now=now)
+    for reason, path in done.unseen.items():
+        from s3_uploader.spool.sightings import unseen_in_words
+
         name = f"unseen writers:{reason}"
         if ledger.recall(name, now=now, max_age=float("inf")) is None:
             emit(Notice("warning", unseen_in_words(reason, shown_name(place.root.shown((), path)))))

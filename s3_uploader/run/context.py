@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from s3_uploader.core.control import Clock, ScanTrigger, StopRequest
 from s3_uploader.core.events import Emit, Measure
-from s3_uploader.run.assembly import MakeStore, build_store
+
+if TYPE_CHECKING:
+    from s3_uploader.run.assembly import MakeStore
 
 
 def _random() -> float:
@@ -27,7 +30,8 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a run is given from outside beside its configuration; tests and ``watch`` give something else.
 
     :param beat: called often by the thread that leads the run, to show that it is alive.
-    :param make_store: makes the store; the run opens and closes it.
+    :param make_store: makes the store, once there is a file to ship; the run opens and closes it. ``None`` for
+        :func:`~s3_uploader.run.assembly.build_store`.
     :param is_rehearsal: failures are made up, so that no file may be moved or deleted for them.
     :param news: see :class:`~s3_uploader.run.pipeline.Pipeline`.
     :param says_again: somebody looks on: what earlier runs have told of lasting troubles is told again.
@@ -44,7 +48,7 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     environ: Mapping[str, str] = os.environ
     random: Callable[[], float] = _random
     beat: Callable[[], None] = _no_beat
-    make_store: MakeStore = build_store
+    make_store: MakeStore | None = None
     is_rehearsal: bool = False
     news: ScanTrigger | None = None
     measure: Measure | None = None

@@ -8,7 +8,7 @@ from s3_uploader.core.control import Clock
 from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.events import DirectoryPruned, Emit, LocalTrouble
 from s3_uploader.spool.layouts.base import Layout
-from s3_uploader.spool.removal import prune_upwards
+from s3_uploader.spool.prune import prune_upwards
 from s3_uploader.spool.root import Names, SpoolRoot
 
 

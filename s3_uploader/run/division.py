@@ -12,9 +12,8 @@ from s3_uploader.config.schema import Config
 from s3_uploader.config.share import share_of
 from s3_uploader.core.processors import Effort, allowed
 from s3_uploader.core.shares import MOST_SHARES, Share
-from s3_uploader.run.assembly import build_layout
 from s3_uploader.run.context import RunContext
-from s3_uploader.run.place import Place
+from s3_uploader.run.place import Place, build_layout
 from s3_uploader.run.worker_pipe import Task
 from s3_uploader.spool.layouts.base import Layout
 from s3_uploader.spool.root import Names, SpoolRoot

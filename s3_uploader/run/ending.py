@@ -11,10 +11,15 @@ from s3_uploader.core.model import RunReport
 from s3_uploader.core.origins import of_every_file
 
 
+class RunEnded(Exception):
+    """The run takes in no more files."""
+
+
 class Ending:
     """Knows whether a run takes in more files. The first reason to end it stays, but for a stop that was asked for.
 
     :param max_runtime_seconds: the run's time budget, from now on.
+    :ivar began: monotonic time at which the run began, as ``started_at`` in seconds since the epoch.
     :ivar reason: why the run ends; ``None`` while it goes on.
     :ivar error: what made the run be abandoned.
     """
@@ -24,6 +29,7 @@ class Ending:
         self._clock = clock
         self._max_runtime_seconds = max_runtime_seconds
         self.began = clock.monotonic()
+        self.started_at = clock.now()
         self.reason: RunEnd | None = None
         self.error: Exception | None = None
 
@@ -39,6 +45,12 @@ class Ending:
                 self.reason = RunEnd.BUDGET
         return self.reason is not None
 
+    def seconds_left(self) -> float | None:
+        """What is left of the time budget, at least a moment; ``None`` without one."""
+        if self._max_runtime_seconds is None:
+            return None
+        return max(0.01, self._max_runtime_seconds - (self._clock.monotonic() - self.began))
+
     def abandon(self, reason: RunEnd, error: Exception) -> None:
         """End the run for an error; the first one counts."""
         self.is_due()
@@ -48,9 +60,7 @@ class Ending:
             if self.reason is not RunEnd.SIGNAL:
                 self.reason = reason
 
-    def report(
-        self, counters: RunCounters, *, base_dir: str, destination: str, started_at: float, emit: Emit
-    ) -> RunReport:
+    def report(self, counters: RunCounters, *, base_dir: str, destination: str, emit: Emit) -> RunReport:
         """The report of the run, which is over; an error that ended it is said."""
         reason, error = self.reason or RunEnd.DONE, self.error
         if error is not None:
@@ -60,7 +70,7 @@ class Ending:
             reason,
             base_dir=base_dir,
             destination=destination,
-            started_at=started_at,
+            started_at=self.started_at,
             duration=self._clock.monotonic() - self.began,
             message="" if error is None else str(error),
             code=error.code if isinstance(error, (StoreError, StateError)) else "",

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 from s3_uploader.config.schema import Config
 from s3_uploader.core.errors import UploaderError
-from s3_uploader.core.model import Candidate, Finding, Fingerprint, Severity
+from s3_uploader.core.findings import Finding, Severity
+from s3_uploader.core.model import Candidate, Fingerprint
 from s3_uploader.core.text import shown_name
-from s3_uploader.ledger import Ledger
+from s3_uploader.ledger import Ledger, create_state_directory
 from s3_uploader.run.assembly import failure_policy, success_policy
 from s3_uploader.run.place import Place, open_claims
 from s3_uploader.spool.open_file import OpenFile
@@ -34,6 +35,24 @@ def check_needs(place: Place) -> list[Finding]:
         if target is not None:
             findings += _check_move(place.root, key, target)
     return findings
+
+
+def check_state_directory(state_dir: str) -> list[Finding]:
+    """Whether the state directory can be made and written."""
+    try:
+        create_state_directory(state_dir)
+    except UploaderError as error:
+        return [Finding(ERROR, "state", error.message, error.hint)]
+    if not os.access(state_dir, os.W_OK | os.X_OK):
+        return [
+            Finding(
+                ERROR,
+                "state",
+                f"{state_dir} cannot be written by this user.",
+                "Set state_dir, or correct the rights; what cannot be recorded is not deleted.",
+            )
+        ]
+    return [Finding(OK, "state", f"{state_dir} can be written.")]
 
 
 def check_telling(config: Config) -> list[Finding]:

@@ -27,14 +27,14 @@ from s3_uploader.run.admission import Admission
 from s3_uploader.run.answers import Answers
 from s3_uploader.run.circuit_breaker import CircuitBreaker
 from s3_uploader.run.concurrency import AdaptiveLimit
-from s3_uploader.run.ending import Ending
+from s3_uploader.run.ending import RunEnded
 from s3_uploader.run.file_task import FileTask
 from s3_uploader.run.in_flight import UploadsInFlight
 from s3_uploader.run.intake import Deferral, Intake
 from s3_uploader.run.routing import Routes
+from s3_uploader.run.scan import SpoolScan
 from s3_uploader.run.settlement import Settlement
-from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Layout, NoCandidate
-from s3_uploader.spool.root import Names, SpoolRoot
+from s3_uploader.spool.layouts.base import EmptyDirectory, Found, NoCandidate
 from s3_uploader.stores.base import Store
 
 if TYPE_CHECKING:
@@ -42,14 +42,9 @@ if TYPE_CHECKING:
     from s3_uploader.run.workers import Workers
 
 _CANCEL_SECONDS = 5.0
-_COUNT_SECONDS = 1.0
 _SOON_SECONDS = 0.25
 _LONG_RUN_SECONDS = 60.0
 MAX_BYTES_IN_FLIGHT = 64 * 2**20
-
-
-class _Ended(Exception):
-    """The run takes in no more files."""
 
 
 class _Divided(Exception):
@@ -62,7 +57,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     settle_seconds: float
     upload_timeout_seconds: float
     drain_seconds: float
-    max_runtime_seconds: float | None = None
     max_in_flight: int = 256
     max_open_files: int = 2**31
     max_bytes_in_flight: int = MAX_BYTES_IN_FLIGHT
@@ -71,6 +65,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 class Pipeline:
     """Leads the files of one spool to one store. Use once.
 
+    :param scan: finds the files, and knows whether the run goes on.
     :param store: not open yet; it is opened when the first file is ready, and only then.
     :param settlement: takes every file whose upload is done.
     :param news: tells when it is worth to look at the spool again while uploads are under way; ``None`` to look once.
@@ -82,8 +77,7 @@ class Pipeline:
     def __init__(
         self,
         *,
-        root: SpoolRoot,
-        layout: Layout,
+        scan: SpoolScan,
         store: Store,
         settlement: Settlement,
         emit: Emit,
@@ -100,9 +94,9 @@ class Pipeline:
         self._workers = workers
         if workers is not None:
             beat = workers.and_turn(beat, lambda: self.ending)
-        self._root = root
-        self._layout = self._whole = layout
-        self._scan: Iterator[Found] = iter(())
+        self._scan = scan
+        self._whole = scan.layout
+        self._rest: Iterator[Found] = iter(())
         self._store = store
         self._settlement = settlement
         self._emit = emit
@@ -110,13 +104,13 @@ class Pipeline:
         self._stop = stop
         self._beat = beat
         self._news = news
-        self._looked_at = clock.monotonic()
-        self._is_counting = False
+        self.ending = scan.ending
+        self._looked_at = self.ending.began
         self._drain_seconds = limits.drain_seconds
-        self.ending = Ending(stop, clock=clock, max_runtime_seconds=limits.max_runtime_seconds)
         self._breaker: CircuitBreaker[FileTask] = CircuitBreaker()
         self._deferral = Deferral()
         self._flight = UploadsInFlight(store, timeout_seconds=limits.upload_timeout_seconds, make_queue=make_queue)
+        scan.beat = self._beat_and_turn
         if workers is not None:
             workers.wake = self._flight.wake
         settlement.second_copies.is_in_use = lambda path: path in self._flight.paths() or settlement.is_settling(path)
@@ -157,21 +151,21 @@ class Pipeline:
 
     # ---------------------------------------------------------------------------------------------- the run
 
-    def run(self) -> RunReport:
+    def run(self, begun: Iterator[Found] | None = None) -> RunReport:
         """Ship what is ready; returns when everything was considered, or something ended the run before.
 
         Never raises for what happens to files, the destination or the ledger: the report says it.
+
+        :param begun: a look through the spool that was begun, if it is to be gone on with.
         """
-        started_at = self._clock.now()
         self._stop.subscribe(self._flight.wake)
         if self._news is not None:
-            self._news.forget()
             self._news.subscribe(self._flight.wake)
         if self._workers is not None:
             self._stop.subscribe(self._workers.stop)
         try:
-            with contextlib.suppress(_Ended):
-                self._look()
+            with contextlib.suppress(RunEnded):
+                self._look(begun)
                 self._go_on_looking()
             self._drain()
             if self._workers is not None and self._workers.are_at_work:
@@ -179,7 +173,7 @@ class Pipeline:
             self._answers.close_doubts()
             self._settlement.commit()
             self._answers.heed_refusal()
-            self._count_rest(self._scan)
+            self._scan.count_rest(self._rest, (*self._deferral.failed, *self._deferral.unplain))
         except StateError as error:
             self.ending.abandon(RunEnd.STATE, error)
             if self._intake.store_is_open:
@@ -195,26 +189,25 @@ class Pipeline:
             self._flight.hand_back_loop()
             self._settlement.abandon()
         return self.ending.report(
-            self._settlement.counters,
-            base_dir=self._root.base_dir,
+            self._scan.counters,
+            base_dir=self._scan.root.base_dir,
             destination=self._store.name,
-            started_at=started_at,
             emit=self._emit,
         )
 
-    def _look(self) -> None:
+    def _look(self, begun: Iterator[Found] | None) -> None:
         """Take in the whole spool: alone, or a share of it while workers take in theirs."""
         while True:
-            self._scan = self._layout.scan(self._root, self._skipped)
+            self._rest, begun = self._scan.begin() if begun is None else begun, None
             try:
-                self._take_in(self._scan)
+                self._take_in(self._rest)
                 if self._workers is None or not self._wait_for_workers(self._workers):
                     return
                 # One was lost, and all others are done.
-                self._layout = self._whole
+                self._scan.layout = self._whole
             except _Divided:
                 self._divide()
-            self._settlement.counters.begin_scan()
+            self._scan.counters.begin_scan()
 
     def _divide(self) -> None:
         """Finish what is under way, let the workers begin, and go on with a share."""
@@ -223,13 +216,13 @@ class Pipeline:
         self._deferral.unplain = []
         while len(self._flight):
             if self.ending.is_due():
-                raise _Ended
+                raise RunEnded
             self._answers.wait()
         self._settlement.commit()
         self._answers.heed_refusal()
         if self.ending.is_due():
-            raise _Ended
-        self._layout = self._workers.begin()
+            raise RunEnded
+        self._scan.layout = self._workers.begin()
         self._window.narrow(self._max_in_flight // self._workers.of)
         self._intake.narrow(self._workers.of)
 
@@ -238,7 +231,7 @@ class Pipeline:
         workers.dismiss_idle()
         workers.finish(self._answers.wait, go_on=lambda: not self.ending.is_due())
         if self.ending.is_due():
-            raise _Ended
+            raise RunEnded
         return workers.have_lost_one()
 
     def _end_workers(self, workers: Workers) -> None:
@@ -256,7 +249,7 @@ class Pipeline:
         for found in scan:
             if isinstance(found, NoCandidate):
                 if isinstance(found, EmptyDirectory):
-                    self._settlement.directories.prune_upwards(found.names)
+                    self._scan.directories.prune_upwards(found.names)
             else:
                 self._intake.consider(found)
                 if self._breaker.successes:
@@ -276,11 +269,11 @@ class Pipeline:
 
         Where all are done in a moment, the run ends, and it is the next one that looks.
 
-        :raises _Ended: if no more files are to be taken in.
+        :raises RunEnded: if no more files are to be taken in.
         """
         while self._news is not None and len(self._flight):
             if self.ending.is_due():
-                raise _Ended
+                raise RunEnded
             pause = self._seconds_until_look(self._news)
             if pause > 0:
                 self._answers.wait(at_most=pause)
@@ -303,13 +296,13 @@ class Pipeline:
         self._answers.heed_refusal()
         self._looked_at = self._clock.monotonic()
         self._intake.passed_over = self._flight.paths()
-        self._settlement.counters.begin_scan()
-        self._take_in(self._layout.scan(self._root, self._skipped))
+        self._scan.counters.begin_scan()
+        self._take_in(self._scan.begin())
 
     def _pause(self) -> None:
         """Between two files: take what is done, wait until there is room for the next one.
 
-        :raises _Ended: if there is to be no next one.
+        :raises RunEnded: if there is to be no next one.
         """
         self._beat()
         # Before there is a store nothing is under way, and a spool full of fresh files is looked through faster.
@@ -320,17 +313,13 @@ class Pipeline:
             while not self.ending.is_due() and self._intake.is_full():
                 self._answers.wait()
         if self.ending.is_due():
-            raise _Ended
+            raise RunEnded
         if self._workers is not None and self._workers.are_due() and not self._breaker.is_in_doubt:
             raise _Divided
 
-    def _skipped(self, names: Names, name: str, reason: Left, detail: str) -> None:
-        self._settlement.leftovers.skip(names, name, reason, detail)
-        if not self._is_counting:
-            self._beat()
-            self._flight.keep_turning()
-            if self.ending.is_due():
-                raise _Ended
+    def _beat_and_turn(self) -> None:
+        self._beat()
+        self._flight.keep_turning()
 
     # ---------------------------------------------------------------------------------------------- one file
 
@@ -377,18 +366,3 @@ class Pipeline:
             self._settlement.leftovers.leave(upload.file.candidate, Left.POSTPONED, "")
         for upload, _ in self._breaker.take_doubts():
             self._answers.let_go(upload, Left.POSTPONED, "")
-
-    def _count_rest(self, scan: Iterator[Found]) -> None:
-        """Count what a run that was ended did not reach, for a moment at most."""
-        if self.ending.reason in (None, RunEnd.SIGNAL):
-            return
-        self._is_counting = True
-        until = self._clock.monotonic() + _COUNT_SECONDS
-        counters = self._settlement.counters
-        for candidate in (*self._deferral.failed, *self._deferral.unplain):
-            counters.count_left(Left.POSTPONED, candidate)
-        for found in scan:
-            if not isinstance(found, NoCandidate):
-                counters.count_left(Left.POSTPONED, found)
-            if self._clock.monotonic() >= until:
-                return

@@ -1,4 +1,4 @@
-"""The place of a run: the open spool, where its state lies, and that nothing of ours lies where it would be shipped."""
+"""The place of a run: the open spool and its layout, where its state lies, and that nothing of ours is shipped."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from s3_uploader.core.errors import SpoolError
 from s3_uploader.core.text import names_are_utf8
 from s3_uploader.ledger import LEDGER_NAME
 from s3_uploader.ledger.state_directory import ledger_path, own_state_directory
-from s3_uploader.run.assembly import build_layout, move_directory
-from s3_uploader.spool.layouts.base import Layout
+from s3_uploader.spool.layouts.base import Globs, Layout
 from s3_uploader.spool.mounts import Directory, KnownMounts, leads_into
 from s3_uploader.spool.root import SpoolRoot
 
 if TYPE_CHECKING:
     from s3_uploader.spool.claims import Claims
+    from s3_uploader.spool.layouts.sharing import OwnFiles
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -62,6 +62,48 @@ def open_place(config: Config, *, environ: Mapping[str, str] = os.environ) -> It
         yield Place(config, root, build_layout(config), state_dir)
     finally:
         root.close()
+
+
+def build_globs(config: Config) -> Globs:
+    """Which paths are considered at all."""
+    return Globs(include=config.include, exclude=config.exclude)
+
+
+def build_layout(config: Config) -> Layout:
+    """The layout that the configuration names."""
+    globs = build_globs(config)
+    own = _own_files(config)
+    if config.layout == "tree":
+        from s3_uploader.spool.layouts.tree import TreeLayout
+
+        return TreeLayout(settle_seconds=config.settle_seconds, globs=globs, own=own)
+    if config.layout == "queue":
+        from s3_uploader.spool.layouts.queue import QueueLayout
+
+        return QueueLayout(globs=globs, own=own)
+    from s3_uploader.spool.layouts.dated import DatedLayout, epoch_function, period_function
+
+    return DatedLayout(
+        settle_seconds=config.settle_seconds,
+        globs=globs,
+        epoch_of=epoch_function(config.timezone),
+        period_of=period_function(config.timezone),
+        own=own,
+    )
+
+
+def _own_files(config: Config) -> OwnFiles | None:
+    share = share_of(config)
+    if share is None:
+        return None
+    from s3_uploader.spool.layouts.sharing import OwnFiles
+
+    return OwnFiles(share)
+
+
+def move_directory(policy: MoveTo) -> str:
+    """The directory of a ``move_to``, absolute; a relative one is taken from where the program was started."""
+    return os.path.abspath(policy.move_to)
 
 
 def open_claims(place: Place) -> Claims | None:

@@ -9,20 +9,16 @@ from s3_uploader.config.share import share_of
 from s3_uploader.core.control import Clock, StopRequest
 from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.ends import RunEnd
-from s3_uploader.core.errors import LockHeld, SpoolError, StateError, UploaderError
+from s3_uploader.core.errors import LockHeld, SpoolError, StateError
 from s3_uploader.core.events import Emit, Notice
-from s3_uploader.core.model import Problem, RunReport
-from s3_uploader.health import notices
+from s3_uploader.core.model import RunReport
 from s3_uploader.ledger import create_state_directory
 from s3_uploader.run.context import RunContext
 from s3_uploader.run.locked_run import locked_run
 from s3_uploader.run.place import Place, open_place, verify_mounts
 from s3_uploader.spool.extent import Extent
 from s3_uploader.spool.lock import Lock, acquire
-from s3_uploader.spool.removable import refuse_read_only
-
-_LONG_HELD_SECONDS = 60.0
-"""Seconds for which a lock may be held before anybody wonders; when it is too long is found out then."""
+from s3_uploader.spool.root import refuse_read_only
 
 
 def run_once(
@@ -45,9 +41,9 @@ def run_once(
     try:
         return _run_once(config, context, wait_for_lock_seconds, max_runtime_seconds)
     except (SpoolError, StateError, LockHeld) as error:
-        if context.is_one_of_many and isinstance(error, SpoolError):
-            error.is_repeated = notices.is_no_news(config, error, environ=context.environ, now=began_at)
-        _measure_not_begun(config, context, error, at=began_at)
+        from s3_uploader.run.not_begun import tell_not_begun
+
+        tell_not_begun(config, context, error, at=began_at)
         raise
 
 
@@ -70,7 +66,9 @@ def _run_once(
         except LockHeld as held:
             if wait_for_lock_seconds or held.is_refusal:
                 raise
-            _step_aside(place, held, context, started_at)
+            from s3_uploader.run.not_begun import step_aside
+
+            step_aside(place, held, context, started_at)
             return _empty_report(config, RunEnd.LOCKED, started_at, clock.monotonic() - began, message=str(held))
         except _StoppedWaiting:
             seconds = clock.monotonic() - began
@@ -110,27 +108,6 @@ def _lock(place: Place, emit: Emit, clock: Clock, wait_seconds: float) -> Lock:
         extent=Extent(share=share_of(place.config), claims=place.config.claim_dir is not None),
         notice=lambda sentence: emit(Notice("warning", sentence)),
     )
-
-
-def _step_aside(place: Place, held: LockHeld, context: RunContext, at: float) -> None:
-    """Leave the spool to the run that has it, and say so: louder, if it has had it for too long."""
-    problems: tuple[Problem, ...] | None = None
-    if held.is_stranger:
-        context.emit(Notice("warning", str(held)))
-    elif held.held_since is None or at - held.held_since < _LONG_HELD_SECONDS:
-        context.emit(Notice("info", str(held)))
-    else:
-        problems = notices.step_aside(place.config, held, state_dir=place.state_dir, now=at, emit=context.emit)
-    _measure_not_begun(place.config, context, held, at=at, problems=problems or None)
-
-
-def _measure_not_begun(
-    config: Config, context: RunContext, error: UploaderError, *, at: float, problems: tuple[Problem, ...] | None = None
-) -> None:
-    if context.measure is not None:
-        from s3_uploader.run.measuring import not_begun
-
-        context.measure(not_begun(config, error, at=at, environ=context.environ, problems=problems))
 
 
 def _empty_report(

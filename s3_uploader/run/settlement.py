@@ -12,23 +12,20 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from s3_uploader.core.control import Clock
-from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.errors import StateError, StoreError
 from s3_uploader.core.events import Emit, Uploaded
 from s3_uploader.core.model import Left, Receipt
-from s3_uploader.run.directories import Directories
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.run.failures import Failures, Records
 from s3_uploader.run.file_task import FileTask, why_changed
-from s3_uploader.run.leftovers import Leftovers
+from s3_uploader.run.scan import SpoolScan
 from s3_uploader.run.second_copy import SecondCopies
 from s3_uploader.run.superseded import Superseded, is_outdated
-from s3_uploader.spool.layouts.base import Layout, original_name
+from s3_uploader.spool.layouts.base import original_name
 from s3_uploader.spool.open_file import Closing, OpenFile
 from s3_uploader.spool.readiness import FUTURE_TOLERANCE
 from s3_uploader.spool.removal import Detached, give_back
 from s3_uploader.spool.removal_batch import Outcome, RemovalBatch
-from s3_uploader.spool.root import SpoolRoot
 from s3_uploader.stores.base import Store
 
 if TYPE_CHECKING:
@@ -44,6 +41,7 @@ _Proven: TypeAlias = tuple[FileTask, Receipt, float]
 class Settlement:
     """Records, removes, moves, prunes and counts. Belongs to the thread that owns the spool.
 
+    :param scan: looks through the spool; what is done with the files is counted together with what it passes over.
     :param run: the number of the run in the ledger.
     :param random: a float in [0, 1), spreads the tries of files that failed together.
     :param is_rehearsal: whether failures that were made up count.
@@ -57,8 +55,7 @@ class Settlement:
     def __init__(
         self,
         *,
-        root: SpoolRoot,
-        layout: Layout,
+        scan: SpoolScan,
         store: Store,
         records: Records,
         run: int | None,
@@ -66,12 +63,11 @@ class Settlement:
         clock: Clock,
         on_success: SuccessPolicy,
         on_failure: FailurePolicy,
-        prune: bool,
         random: Callable[[], float],
         is_rehearsal: bool = False,
         confirm_lock: Callable[[], None] = lambda: None,
     ) -> None:
-        self._root = root
+        self._root = root = scan.root
         self._store = store
         self._records = records
         self._run = run
@@ -79,9 +75,9 @@ class Settlement:
         self._clock = clock
         self._on_success = on_success
         self._confirm_lock = confirm_lock
-        self.counters = RunCounters()
-        self.leftovers = Leftovers(root, counters=self.counters, emit=emit)
-        self.directories = Directories(root, layout, counters=self.counters, emit=emit, clock=clock, prune=prune)
+        self.counters = scan.counters
+        self.leftovers = scan.leftovers
+        self.directories = scan.directories
         self.failures = Failures(
             root,
             store,

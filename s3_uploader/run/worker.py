@@ -18,14 +18,14 @@ from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import StateError, StoreError
 from s3_uploader.core.events import Event, Notice
 from s3_uploader.ledger import Ledger
-from s3_uploader.run.assembly import SIGHTINGS, build_layout, store_maker
+from s3_uploader.run.assembly import store_maker
 from s3_uploader.run.context import RunContext
-from s3_uploader.run.locked_run import limits_of, make_settlement, make_store, ship
-from s3_uploader.run.place import Place
+from s3_uploader.run.locked_run import scan_of
+from s3_uploader.run.place import Place, build_layout
+from s3_uploader.run.shipping import limits_of, make_settlement, make_store, recalled_sightings, ship
 from s3_uploader.run.worker_pipe import GO, READY, Frames, Outcome, Task, send
 from s3_uploader.spool import lock_file
 from s3_uploader.spool.root import SpoolRoot
-from s3_uploader.spool.sightings import Sightings
 
 _BYTES_IN_FLIGHT = 64 * 2**20
 _EVENTS = 64
@@ -111,17 +111,17 @@ def _work(task: Task, tell: Telling, stop: StopRequest, wait: Callable[[], None]
     try:
         with Ledger.open(place.ledger_path, notice=lambda sentence: tell(Notice("warning", sentence))) as ledger:
             store = make_store(place, context, ledger)
-            settlement = make_settlement(place, context, ledger, store, task.run, confirm_lock=_confirmed(task, root))
-            sightings = Sightings(
-                root, settle_seconds=config.settle_seconds, known=ledger.recall(SIGHTINGS, now=context.clock.now())
-            )
-            limits = limits_of(config, task.max_runtime_seconds, of=task.of)
+            sightings = recalled_sightings(place, context, ledger)
+            limits = limits_of(config, of=task.of)
             wait()
-            _, ending = ship(place, context, store, settlement, sightings, limits)
+            scan = scan_of(place, context, task.max_runtime_seconds)
+            confirm = _confirmed(task, root)
+            settlement = make_settlement(place, context, ledger, store, scan, task.run, confirm_lock=confirm)
+            ship(place, context, store, settlement, sightings, limits, scan=scan)
             tell.flush()
-            error = ending.error
+            ending, error = scan.ending, scan.ending.error
             return Outcome(
-                counters=settlement.counters,
+                counters=scan.counters,
                 failures=dict(settlement.failures.counted),
                 sightings=sightings.dump(),
                 unseen=dict(sightings.unseen),

@@ -8,7 +8,8 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 
-from s3_uploader.core.model import Candidate, Finding, Left, Severity
+from s3_uploader.core.findings import Finding, Severity
+from s3_uploader.core.model import Candidate, Left
 from s3_uploader.core.text import counted, shown_name
 from s3_uploader.spool.layouts.base import Globs, Layout, ScanStopped, is_stranger
 from s3_uploader.spool.layouts.strangers import EXAMPLES, FORMS, in_words, look_at, remedy

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 import threading
@@ -11,10 +10,9 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from s3_uploader.core.descriptors import OUT_OF_DESCRIPTORS
 from s3_uploader.core.model import Candidate, Fingerprint, Left
 from s3_uploader.spool.readiness import is_being_written
-from s3_uploader.spool.root import SpoolRoot
+from s3_uploader.spool.root import SpoolRoot, why_not_opened
 
 _HELPERS = 3
 _WORTH_A_HELPER = 16
@@ -178,21 +176,3 @@ def open_candidate(root: SpoolRoot, candidate: Candidate) -> OpenFile | tuple[Le
     except OSError as error:
         os.close(descriptor)
         return Left.UNREADABLE, error.strerror or str(error)
-
-
-def why_not_opened(error: OSError) -> tuple[Left, str]:
-    """What a failure to open an entry means for it.
-
-    :raises OSError: that very error, if it says nothing about the file: this process has too many open.
-    """
-    if error.errno in OUT_OF_DESCRIPTORS:
-        raise error
-    if error.errno in (errno.ENOENT, errno.ESTALE):
-        return Left.VANISHED, "it is gone"
-    if error.errno in (errno.ELOOP, errno.ENOTDIR):
-        return Left.SPECIAL, "a symbolic link, or below one"
-    if error.errno in (errno.ENXIO, errno.ENODEV):
-        return Left.SPECIAL, "a FIFO, socket or device"
-    if error.errno in (errno.EWOULDBLOCK, errno.ETXTBSY):
-        return Left.BUSY, error.strerror or ""
-    return Left.UNREADABLE, error.strerror or str(error)

@@ -11,6 +11,7 @@ import functools
 import os
 import signal
 
+from s3_uploader.core.model import Candidate
 from s3_uploader.core.procfs import file_system_of
 
 FUTURE_TOLERANCE = 300.0
@@ -37,6 +38,17 @@ def still_settling(
     if age < settle_seconds and age >= -FUTURE_TOLERANCE:
         return f"written {max(age, 0.0):.0f} s ago, less than {settle_seconds:g} s"
     return ""
+
+
+def why_settling(candidate: Candidate, mtime_ns: int, now: float, settle_seconds: float) -> str:
+    """:func:`still_settling` of a candidate that was last written at ``mtime_ns``."""
+    return still_settling(
+        period_begin=candidate.period_begin,
+        period_end=candidate.period_end,
+        mtime=mtime_ns / 1e9,
+        now=now,
+        settle_seconds=settle_seconds,
+    )
 
 
 def is_being_written(descriptor: int) -> bool | None:

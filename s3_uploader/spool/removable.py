@@ -7,7 +7,6 @@ import fcntl
 import os
 import stat
 
-from s3_uploader.core.errors import SpoolError
 from s3_uploader.core.procfs import has_capability
 from s3_uploader.spool.root import Names, SpoolRoot
 
@@ -16,10 +15,6 @@ _GET_FLAGS = 0x80086601
 _FLAGS = {0x10: "immutable (chattr +i)", 0x20: "append-only (chattr +a)"}
 _CAP_FOWNER = 3
 _MOST = 1000
-
-
-class ReadOnlySpool(SpoolError):
-    """The file system of the spool is mounted read-only."""
 
 
 Reason = tuple[str, str]
@@ -51,19 +46,6 @@ class Removable:
                 "Run as the user that writes the files, or take the sticky bit away (chmod -t).",
             )
         return reason
-
-
-def refuse_read_only(root: SpoolRoot) -> None:
-    """A spool from which nothing whatever can be removed is no spool.
-
-    :raises ReadOnlySpool: if its file system is mounted read-only.
-    """
-    if os.fstatvfs(root.descriptor).f_flag & os.ST_RDONLY:
-        raise ReadOnlySpool(
-            f"base_dir {root.base_dir} lies on a file system that is read-only, so nothing can be removed from it.",
-            hint="Mount it writable (a disk with errors is made read-only: look at the kernel's log), or set "
-            "on_success to keep.",
-        )
 
 
 def remedy(error: OSError) -> str:

@@ -30,7 +30,7 @@ import msgspec
 
 from s3_uploader.core.files import rename_without_replacing, sync_directory, write_all
 from s3_uploader.core.model import Fingerprint, Left
-from s3_uploader.spool.layouts.base import Layout, original_name, taken_name, taken_names
+from s3_uploader.spool.layouts.base import original_name, taken_name, taken_names
 from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.spool.readiness import is_being_written, release_lease, take_lease
 from s3_uploader.spool.root import Names, SpoolRoot
@@ -329,40 +329,3 @@ def _copy_into(file: OpenFile, target: int) -> str:
     finally:
         os.close(copy)
     return temporary
-
-
-_NOT_EMPTY = (
-    errno.ENOTEMPTY,
-    errno.EEXIST,
-    errno.ENOENT,
-    errno.ESTALE,
-    errno.EBUSY,
-    errno.ENOTDIR,
-    errno.ELOOP,
-)
-
-
-def prune_upwards(
-    root: SpoolRoot, layout: Layout, names: Names, *, now: float, pruned: Callable[[Names], None]
-) -> OSError | None:
-    """Remove ``names`` if it is empty and may go, then the directory above it, and so on; never the spool itself.
-
-    ``rmdir`` decides what is empty, so a file that a producer creates meanwhile is safe.
-
-    :param pruned: called for each directory that was removed.
-    :returns: the error that stopped it where that was not simply a directory that is not empty.
-    """
-    child: Names | None = None
-    while names:
-        try:
-            parent = root.directory(names[:-1])
-            mtime = os.stat(names[-1], dir_fd=parent, follow_symlinks=False).st_mtime
-            if not layout.may_prune(names, now=now, child=child, mtime=mtime):
-                return None
-            os.rmdir(names[-1], dir_fd=parent)
-        except OSError as error:
-            return None if error.errno in _NOT_EMPTY else error
-        root.forget(names)
-        pruned(names)
-        child, names = names, names[:-1]
-    return None

@@ -14,13 +14,19 @@ import stat
 from collections import OrderedDict
 from collections.abc import Iterator
 
+from s3_uploader.core.descriptors import OUT_OF_DESCRIPTORS
 from s3_uploader.core.errors import SpoolError
+from s3_uploader.core.model import Left
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _CACHED_DIRECTORIES = 64
 
 Names = tuple[str, ...]
+
+
+class ReadOnlySpool(SpoolError):
+    """The file system of the spool is mounted read-only."""
 
 
 class SpoolRoot:
@@ -124,6 +130,37 @@ class SpoolRoot:
             with contextlib.suppress(OSError):
                 os.close(self._descriptor)
             self._descriptor = -1
+
+
+def refuse_read_only(root: SpoolRoot) -> None:
+    """A spool from which nothing whatever can be removed is no spool.
+
+    :raises ReadOnlySpool: if its file system is mounted read-only.
+    """
+    if os.fstatvfs(root.descriptor).f_flag & os.ST_RDONLY:
+        raise ReadOnlySpool(
+            f"base_dir {root.base_dir} lies on a file system that is read-only, so nothing can be removed from it.",
+            hint="Mount it writable (a disk with errors is made read-only: look at the kernel's log), or set "
+            "on_success to keep.",
+        )
+
+
+def why_not_opened(error: OSError) -> tuple[Left, str]:
+    """What a failure to open an entry means for it.
+
+    :raises OSError: that very error, if it says nothing about the file: this process has too many open.
+    """
+    if error.errno in OUT_OF_DESCRIPTORS:
+        raise error
+    if error.errno in (errno.ENOENT, errno.ESTALE):
+        return Left.VANISHED, "it is gone"
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        return Left.SPECIAL, "a symbolic link, or below one"
+    if error.errno in (errno.ENXIO, errno.ENODEV):
+        return Left.SPECIAL, "a FIFO, socket or device"
+    if error.errno in (errno.EWOULDBLOCK, errno.ETXTBSY):
+        return Left.BUSY, error.strerror or ""
+    return Left.UNREADABLE, error.strerror or str(error)
 
 
 def _open_root(base_dir: str) -> int:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from s3_uploader.core.errors import SourceChanged
-from s3_uploader.core.model import Finding, OnConflict, Proof, Receipt
+from s3_uploader.core.findings import Finding
+from s3_uploader.core.model import OnConflict, Proof, Receipt
 
 if TYPE_CHECKING:
     # Importing it costs 15 ms, which a run that has nothing to ship does not pay.

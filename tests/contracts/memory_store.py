@@ -8,7 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from s3_uploader.core.errors import ConflictError, ObjectGone, SourceChanged
-from s3_uploader.core.model import Finding, OnConflict, Proof, Receipt, Severity
+from s3_uploader.core.findings import Finding, Severity
+from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source, ignore
 from s3_uploader.stores.keys import derived_key, path_segments
 from s3_uploader.stores.workers import UploadTask, Workers

@@ -36,7 +36,8 @@ from s3_uploader.core.errors import (
     StoreError,
     UploadCancelled,
 )
-from s3_uploader.core.model import OnConflict, Proof, Receipt, Severity
+from s3_uploader.core.findings import Severity
+from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source, Store
 
 PATIENCE = 60.0

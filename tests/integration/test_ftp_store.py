@@ -26,7 +26,8 @@ from s3_uploader.core.errors import (
     StoreError,
     UploadCancelled,
 )
-from s3_uploader.core.model import OnConflict, Proof, Receipt, Severity
+from s3_uploader.core.findings import Severity
+from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.ftp.store import FtpStore
 from tests.servers.fixtures import *  # noqa: F403

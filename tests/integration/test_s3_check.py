@@ -7,7 +7,8 @@ import time
 import pytest
 
 from s3_uploader.core.errors import ConflictError, Scope
-from s3_uploader.core.model import Finding, OnConflict, Proof, Severity
+from s3_uploader.core.findings import Finding, Severity
+from s3_uploader.core.model import OnConflict, Proof
 from s3_uploader.stores.base import PutOptions
 from tests.contracts.store_contract import pattern
 from tests.integration.s3_support import PART, Known, Station

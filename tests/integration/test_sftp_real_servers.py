@@ -19,7 +19,8 @@ import asyncssh
 import pytest
 
 from s3_uploader.core.errors import ConflictError, DestinationBusy, KeyRefused, Scope, StoreError
-from s3_uploader.core.model import OnConflict, Proof, Severity
+from s3_uploader.core.findings import Severity
+from s3_uploader.core.model import OnConflict, Proof
 from tests.integration.sftp_support import Bench, bench_on
 from tests.servers.fixtures import or_skip
 from tests.servers.openssh import OpensshServer

@@ -15,7 +15,7 @@ def schema() -> int:
     """
     import msgspec
 
-    from s3_uploader import config
+    from s3_uploader.config.json_schema import json_schema
 
-    print(msgspec.json.format(msgspec.json.encode(config.json_schema()), indent=2).decode())
+    print(msgspec.json.format(msgspec.json.encode(json_schema()), indent=2).decode())
     return 0

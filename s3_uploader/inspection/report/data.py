@@ -8,7 +8,8 @@ from itertools import islice
 import msgspec
 
 from s3_uploader.core.model import FailureBucket
-from s3_uploader.health.notices import MEMORY_PREFIX, Seen
+from s3_uploader.health import MEMORY_PREFIX
+from s3_uploader.health.notices import Seen
 from s3_uploader.inspection.report import delays
 from s3_uploader.inspection.report.deliveries import Deliveries, Location
 from s3_uploader.inspection.report.levels import HOUR, Level, levels

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 
 from s3_uploader.core.events import Emit, Measurement, Notice, RunInProgress, RunMeasured
 from s3_uploader.core.files import replace_file
-from s3_uploader.core.model import Finding, Severity
+from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.text import shown_name
 from s3_uploader.monitoring.metrics.samples import exposition, progress_exposition
 

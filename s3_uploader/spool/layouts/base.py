@@ -20,8 +20,7 @@ import msgspec
 
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.spool.lock_file import LOCK_NAME
-from s3_uploader.spool.open_file import why_not_opened
-from s3_uploader.spool.root import Names, SpoolRoot
+from s3_uploader.spool.root import Names, SpoolRoot, why_not_opened
 
 TAKEN_SUFFIX = ".s3u"
 """``.NAME.s3u`` is NAME while this program removes it (:mod:`s3_uploader.spool.removal`)."""
@@ -30,8 +29,7 @@ BLOCK = 20_000
 """Most entries of one directory that are held in memory, and sorted, at once."""
 
 _NOT_LISTED = ("lost+found", LOCK_NAME)
-_TAKEN = re.compile(rf"\.(.+){re.escape(TAKEN_SUFFIX)}[2-9]?", re.DOTALL)
-_TEMPORARY = re.compile(r"\..*|.*(~|\.tmp|\.temp|\.part|\.partial|\.swp|\.crdownload|\.filepart)", re.DOTALL | re.I)
+_TEMPORARY = ("~", ".tmp", ".temp", ".part", ".partial", ".swp", ".crdownload", ".filepart")
 
 
 class NoCandidate(msgspec.Struct, frozen=True):
@@ -91,15 +89,15 @@ def taken_names(name: str) -> Iterator[str]:
 def original_name(name: str) -> str:
     """The name that the producer gave to an entry: a leftover's own, else ``name`` itself."""
     if name.startswith("."):
-        found = _TAKEN.fullmatch(name)
-        if found is not None:
-            return found[1]
+        body = name[1:-1] if name[-1] in "23456789" else name[1:]
+        if body.endswith(TAKEN_SUFFIX) and body != TAKEN_SUFFIX:
+            return body.removesuffix(TAKEN_SUFFIX)
     return name
 
 
 def is_temporary(name: str) -> bool:
     """Whether a name is one that programs give to an unfinished file: ``.x``, ``x.tmp``, ``x~`` and their like."""
-    return _TEMPORARY.fullmatch(name) is not None
+    return name.startswith(".") or name.lower().endswith(_TEMPORARY)
 
 
 def in_blocks(items: Iterable[_T], size: int = BLOCK) -> Iterator[list[_T]]:

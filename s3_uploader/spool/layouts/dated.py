@@ -37,12 +37,8 @@ if TYPE_CHECKING:
 
     from s3_uploader.spool.layouts.sharing import OwnFiles
 
-_LEVELS = (
-    ("year", re.compile(r"[0-9]{4}")),
-    ("month", re.compile(r"[0-9]{1,2}")),
-    ("day", re.compile(r"[0-9]{1,2}")),
-    ("hour", re.compile(r"[0-9]{1,2}")),
-)
+_LEVELS = (("year", (4,)), ("month", (1, 2)), ("day", (1, 2)), ("hour", (1, 2)))
+"""Each level of directories, and how many digits its names have."""
 _FILE = re.compile(r"([0-9]{1,2})-.+\.dat", re.DOTALL)
 _SMALLEST_BLOCK = 500
 _QUIET_DAY = 86400.0
@@ -102,12 +98,12 @@ class DatedLayout:
         if len(numbers) == len(_LEVELS):
             yield from self._hour(root, names, numbers, block, skip)
             return
-        level, pattern = _LEVELS[len(numbers)]
+        level, digits = _LEVELS[len(numbers)]
         below: list[tuple[int, str]] = []
         empty = True
         for name, kind in listed(root, names, skip):
             empty = False
-            if kind == "directory" and pattern.fullmatch(name):
+            if kind == "directory" and len(name) in digits and name.isascii() and name.isdigit():
                 below.append((int(name), name))
             else:
                 skip_entry(skip, names, name, kind, f"not a {level}")

@@ -13,7 +13,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from s3_uploader.core.model import Stranger, Strangers
+from s3_uploader.core.findings import Stranger, Strangers
 from s3_uploader.core.text import counted, shown_name
 from s3_uploader.spool.layouts.base import Globs, is_temporary, kind_of, original_name
 from s3_uploader.spool.root import Names, SpoolRoot

@@ -11,7 +11,8 @@ from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
 from s3_uploader.core.errors import DestinationBusy, StoreError
-from s3_uploader.core.model import Finding, Proof, Severity
+from s3_uploader.core.findings import Finding, Severity
+from s3_uploader.core.model import Proof
 from s3_uploader.stores.base import ignore
 from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
 from s3_uploader.stores.file_servers.learned import Learned, Names

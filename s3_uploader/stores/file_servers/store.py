@@ -25,7 +25,8 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from s3_uploader.core.errors import Scope, StoreError
-from s3_uploader.core.model import Finding, Proof, Receipt
+from s3_uploader.core.findings import Finding
+from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import Loop, PutOptions, Source, ignore
 from s3_uploader.stores.file_servers.attempts import Attempts

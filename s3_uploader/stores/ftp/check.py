@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from s3_uploader.core.model import Finding, Severity
+from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.stores.ftp.session import Session
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from s3_uploader.core.errors import KeyRefused, StoreError
-from s3_uploader.core.model import Finding, Receipt
+from s3_uploader.core.findings import Finding
+from s3_uploader.core.model import Receipt
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import Memory, PutOptions, Source
 from s3_uploader.stores.file_servers import base

@@ -6,7 +6,7 @@ import os
 import secrets
 from collections.abc import Callable
 
-from s3_uploader.core.model import Finding, Severity
+from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.stores.base import ignore
 from s3_uploader.stores.local import files as local_files
 

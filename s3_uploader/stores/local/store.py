@@ -25,7 +25,8 @@ from concurrent.futures import Future
 
 from s3_uploader.core.errors import ConflictError, Scope, StoreError
 from s3_uploader.core.files import sync_directory
-from s3_uploader.core.model import Finding, Receipt
+from s3_uploader.core.findings import Finding
+from s3_uploader.core.model import Receipt
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import Loop, PutOptions, Source, ignore

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from s3_uploader.core.errors import StoreError
-from s3_uploader.core.model import Finding
+from s3_uploader.core.findings import Finding
 from s3_uploader.core.text import is_plain
 from s3_uploader.stores.base import PutOptions, ignore
 from s3_uploader.stores.s3 import requests

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from urllib.parse import parse_qsl
 
-from s3_uploader.core.model import Finding, Severity
+from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.text import quoted
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.client import PendingRequest

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from s3_uploader.core.errors import StoreError, UploadCancelled
-from s3_uploader.core.model import Finding, Receipt, Severity
+from s3_uploader.core.findings import Finding, Severity
+from s3_uploader.core.model import Receipt
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import Loop, PutOptions, Source, ignore
 from s3_uploader.stores.retry import RetryPolicy

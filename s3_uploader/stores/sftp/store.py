@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from s3_uploader.core.errors import EngineUnavailable, StoreError
 from s3_uploader.core.extras import installing
-from s3_uploader.core.model import Finding, Receipt, Severity
+from s3_uploader.core.findings import Finding, Severity
+from s3_uploader.core.model import Receipt
 from s3_uploader.stores.base import Memory, PutOptions, Source, ignore
 from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
 from s3_uploader.stores.file_servers.conflict import Site

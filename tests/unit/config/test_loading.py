@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from s3_uploader import config
 from s3_uploader.config import Config, FtpDestination, LocalDestination, MoveTo, S3Destination
+from s3_uploader.config.json_schema import json_schema
 from s3_uploader.core.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -98,7 +99,7 @@ class TestWhatIsAccepted:
     def test_examples_load_and_match_the_schema(self, path: Path) -> None:
         """Every configuration that we hand out as an example is valid."""
         assert config.load(str(path)).base_dir
-        jsonschema.validate(json.loads(path.read_text()), config.json_schema())
+        jsonschema.validate(json.loads(path.read_text()), json_schema())
 
 
 class TestFiles:
@@ -320,7 +321,7 @@ def _no_such_zone(name: str) -> None:
 
 
 class TestSchema:
-    schema = config.json_schema()
+    schema = json_schema()
 
     def accepts(self, raw: object) -> bool:
         """Whether a configuration satisfies the schema."""
@@ -485,7 +486,7 @@ class TestWrittenByHand:
         """Durations and sizes may be written with a unit, and the schema knows it."""
         loaded = load(**{key: text})
         assert getattr(loaded, key, None) == value or getattr(loaded.destination, key, None) == value
-        jsonschema.validate({**SHORTEST, key: text}, config.json_schema())
+        jsonschema.validate({**SHORTEST, key: text}, json_schema())
 
     @pytest.mark.parametrize(("key", "text"), [("settle_seconds", "10"), ("part_size", "8"), ("history_days", "36h")])
     def test_no_unit_no_number(self, key: str, text: str) -> None:

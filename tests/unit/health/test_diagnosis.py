@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from s3_uploader.core.model import Cause
+from s3_uploader.core.findings import Cause
 from s3_uploader.core.origins import Origin
 from s3_uploader.health.diagnosis import diagnose
 from s3_uploader.health.observations import Observations

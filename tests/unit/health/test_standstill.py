@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from s3_uploader.core.errors import SpoolError, StateError
-from s3_uploader.core.model import Cause, Severity
+from s3_uploader.core.findings import Cause, Severity
 from s3_uploader.core.origins import Origin
 from s3_uploader.health.diagnosis import diagnose, hung_after
 from s3_uploader.health.observations import FullDisk, HolderSeen, Starter

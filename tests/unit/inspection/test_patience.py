@@ -10,7 +10,7 @@ import pytest
 from s3_uploader import config
 from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import SpoolError
-from s3_uploader.core.model import Cause, Severity
+from s3_uploader.core.findings import Cause, Severity
 from s3_uploader.inspection import patience
 
 

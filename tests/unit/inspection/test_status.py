@@ -18,8 +18,10 @@ from s3_uploader.config import Config, from_mapping
 from s3_uploader.core import procfs
 from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import StateError
-from s3_uploader.core.model import Cause, Problem, RunReport, Severity
-from s3_uploader.health.notices import MEMORY_PREFIX, Seen
+from s3_uploader.core.findings import Cause, Problem, Severity
+from s3_uploader.core.model import RunReport
+from s3_uploader.health import MEMORY_PREFIX
+from s3_uploader.health.notices import Seen
 from s3_uploader.inspection.status import SpoolStatus, standing_of
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.state_directory import ledger_path

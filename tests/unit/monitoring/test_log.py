@@ -29,7 +29,8 @@ from s3_uploader.core.events import (
     UploadFailed,
     UploadStarted,
 )
-from s3_uploader.core.model import Left, Proof, Receipt, RunReport, Stranger, Strangers
+from s3_uploader.core.findings import Stranger, Strangers
+from s3_uploader.core.model import Left, Proof, Receipt, RunReport
 from s3_uploader.core.text import ended
 from s3_uploader.monitoring import log as log_module
 from s3_uploader.monitoring.log import ALIKE, Log, Verbosity

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -62,6 +63,30 @@ def test_a_run_with_nothing_to_do_loads_nothing_that_only_looks(tmp_path: Path) 
     only_look = {"inspection", "health.diagnosis", "deployment"}
     assert not {f"s3_uploader.{name}" for name in only_look} & set(done.stdout.split())
     assert not (HEAVY - {"sqlite3"} | {"json", "hashlib", "random", "secrets", "socket"}) & set(done.stdout.split())
+
+
+SHIPS = {"run.shipping", "run.pipeline", "run.settlement", "run.assembly", "stores", "spool.removal", "spool.open_file"}
+EXPLAINS = {"health.notices", "health.diagnosis", "inspection", "run.not_begun", "run.noticing"}
+MOST_MODULES = 75
+"""Each module costs a tick about a five-hundredth of its time."""
+
+
+def test_a_tick_loads_only_what_it_needs_to_find_out_that_there_is_nothing_to_do(tmp_path: Path) -> None:
+    """The command that a timer starts each minute loads what ships files only when there is a file to ship."""
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / "young").touch()
+    settings = {"base_dir": str(tmp_path / "spool"), "bucket": "b", "layout": "tree", "state_dir": str(tmp_path / "s")}
+    (tmp_path / "c.json").write_text(json.dumps(settings))
+    script = (
+        "import sys; from s3_uploader.cli import main\n"
+        f"code = main([{str(tmp_path / 'c.json')!r}])\n"
+        "print(code, *(name for name in sys.modules if name.startswith('s3_uploader.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    code, *loaded = done.stdout.split()
+    assert code == "0", done.stderr
+    assert not {f"s3_uploader.{name}" for name in SHIPS | EXPLAINS} & set(loaded)
+    assert len(loaded) <= MOST_MODULES, sorted(loaded)
 
 
 def modules() -> dict[str, Path]:

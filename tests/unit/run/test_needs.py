@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from s3_uploader import config
-from s3_uploader.core.model import Finding, Severity
+from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.ledger import LEDGER_NAME
 from s3_uploader.run.needs import check_needs, check_telling
 from s3_uploader.run.place import open_place

@@ -13,8 +13,8 @@ import pytest
 
 from s3_uploader.core.model import Left
 from s3_uploader.spool import open_file
-from s3_uploader.spool.open_file import Closing, OpenFile, open_candidate, why_not_opened
-from s3_uploader.spool.root import SpoolRoot
+from s3_uploader.spool.open_file import Closing, OpenFile, open_candidate
+from s3_uploader.spool.root import SpoolRoot, why_not_opened
 from tests.changes import append, overwrite, overwrite_and_put_mtime_back
 from tests.fakes import candidate, write
 

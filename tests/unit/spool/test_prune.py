@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3_uploader.spool.layouts.dated import DatedLayout, utc_epoch
-from s3_uploader.spool.removal import prune_upwards
+from s3_uploader.spool.prune import prune_upwards
 from s3_uploader.spool.root import Names, SpoolRoot
 from tests.fakes import NO_GLOBS, NOW, write
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from s3_uploader.spool import removable
-from s3_uploader.spool.removable import ReadOnlySpool, Removable, refuse_read_only, remedy
-from s3_uploader.spool.root import SpoolRoot
+from s3_uploader.spool.removable import Removable, remedy
+from s3_uploader.spool.root import ReadOnlySpool, SpoolRoot, refuse_read_only
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import threading
 import time
 
 from s3_uploader.core.errors import StoreError, UploadCancelled
-from s3_uploader.core.model import Finding, Severity
+from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.stores.base import PutOptions
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.capabilities import Capabilities

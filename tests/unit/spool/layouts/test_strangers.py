@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader.core.model import Strangers
+from s3_uploader.core.findings import Strangers
 from s3_uploader.spool.layouts.base import Globs, Layout, is_stranger
 from s3_uploader.spool.layouts.dated import DatedLayout, utc_epoch
 from s3_uploader.spool.layouts.queue import QueueLayout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from s3_uploader.core.errors import StoreError
-from s3_uploader.core.model import Severity
+from s3_uploader.core.findings import Severity
 from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.engines.base import Answer, Request
 from s3_uploader.stores.s3.kept_settings import check_kept

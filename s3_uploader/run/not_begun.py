@@ -1,0 +1,57 @@
+"""What is told of a run that could not begin: the spool, its state or the lock stood in the way."""
+
+from __future__ import annotations
+
+from s3_uploader.config.schema import Config
+from s3_uploader.core.errors import LockHeld, SpoolError, UploaderError
+from s3_uploader.core.events import Notice, RunNotBegun, measured_problems
+from s3_uploader.core.findings import Problem
+from s3_uploader.health import notices
+from s3_uploader.run.context import RunContext
+from s3_uploader.run.place import Place
+
+_LONG_HELD_SECONDS = 60.0
+"""Seconds for which a lock may be held before anybody wonders; when it is too long is found out then."""
+
+
+def tell_not_begun(config: Config, context: RunContext, error: UploaderError, *, at: float) -> None:
+    """Tell of an error that is raised on; one that a run before has told not long ago is marked as no news."""
+    if context.is_one_of_many and isinstance(error, SpoolError):
+        error.is_repeated = notices.is_no_news(config, error, environ=context.environ, now=at)
+    _measure(config, context, error, at=at)
+
+
+def step_aside(place: Place, held: LockHeld, context: RunContext, at: float) -> None:
+    """Leave the spool to the run that has it, and say so: louder, if it has had it for too long."""
+    problems: tuple[Problem, ...] | None = None
+    if held.is_stranger:
+        context.emit(Notice("warning", str(held)))
+    elif held.held_since is None or at - held.held_since < _LONG_HELD_SECONDS:
+        context.emit(Notice("info", str(held)))
+    else:
+        problems = notices.step_aside(place.config, held, state_dir=place.state_dir, now=at, emit=context.emit)
+    _measure(place.config, context, held, at=at, problems=problems or None)
+
+
+def _measure(
+    config: Config, context: RunContext, error: UploaderError, *, at: float, problems: tuple[Problem, ...] | None = None
+) -> None:
+    """Tell those who count why a run could not begin.
+
+    :param problems: what is wrong; found out here if it is not given, unless another run has the spool.
+    """
+    if context.measure is None:
+        return
+    is_held = isinstance(error, LockHeld)
+    if problems is None and not is_held:
+        problems = notices.prevented(config, error, environ=context.environ, now=at)
+    context.measure(
+        RunNotBegun(
+            base_dir=config.base_dir,
+            at=at,
+            message=str(error),
+            is_held=is_held,
+            held_since=error.held_since if isinstance(error, LockHeld) else None,
+            problems=None if problems is None else measured_problems(problems, now=at),
+        )
+    )

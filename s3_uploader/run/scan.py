@@ -1,0 +1,111 @@
+"""A look through the spool: what is ready comes out of it, everything else is counted, told and pruned on the way.
+
+A run begins with :meth:`SpoolScan.find`, and most runs end with it: where nothing is old enough there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+
+from s3_uploader.core.control import Clock
+from s3_uploader.core.counters import RunCounters
+from s3_uploader.core.ends import RunEnd
+from s3_uploader.core.events import Emit
+from s3_uploader.core.model import Candidate, Left
+from s3_uploader.run.directories import Directories
+from s3_uploader.run.ending import Ending, RunEnded
+from s3_uploader.run.leftovers import Leftovers
+from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Layout, NoCandidate
+from s3_uploader.spool.readiness import why_settling
+from s3_uploader.spool.root import Names, SpoolRoot
+
+_COUNT_SECONDS = 1.0
+
+
+class SpoolScan:
+    """Looks through one spool, and counts what a run does there. Belongs to the thread that owns the spool.
+
+    :param settle_seconds: how long a file must have been left alone.
+    :param prune: whether directories are removed that became empty.
+    :param ending: knows whether the run goes on.
+    :ivar layout: how the spool is read.
+    :ivar beat: called for each entry that is passed over, to show that the run is alive.
+    :ivar counters: what was counted.
+    :ivar leftovers: takes what stays in the spool.
+    :ivar directories: knows where files are under way.
+    """
+
+    def __init__(
+        self,
+        root: SpoolRoot,
+        layout: Layout,
+        *,
+        settle_seconds: float,
+        prune: bool,
+        ending: Ending,
+        emit: Emit,
+        clock: Clock,
+        beat: Callable[[], None],
+    ) -> None:
+        self.root = root
+        self.layout = layout
+        self._settle_seconds = settle_seconds
+        self.ending = ending
+        self._clock = clock
+        self.beat = beat
+        self.counters = RunCounters()
+        self.leftovers = Leftovers(root, counters=self.counters, emit=emit)
+        self.directories = Directories(root, layout, counters=self.counters, emit=emit, clock=clock, prune=prune)
+        self._is_counting = False
+
+    def begin(self) -> Iterator[Found]:
+        """A new look at the whole spool. Raises :class:`RunEnded` where entries are passed over and the run ends."""
+        return self.layout.scan(self.root, self._skipped)
+
+    def find(self) -> Iterator[Found] | None:
+        """Look for a file that is old enough; returns the look from there on, ``None`` if there is none in the spool.
+
+        Nothing is opened here. Where the run has to end meanwhile, what is left is counted, and that was all.
+        """
+        scan = self.begin()
+        try:
+            for found in scan:
+                if not isinstance(found, NoCandidate):
+                    detail = why_settling(found, found.mtime_ns, self._clock.now(), self._settle_seconds)
+                    if not detail:
+                        return itertools.chain((found,), scan)
+                    self.leftovers.leave(found, Left.FRESH, detail)
+                elif isinstance(found, EmptyDirectory):
+                    self.directories.prune_upwards(found.names)
+                self.beat()
+                if self.ending.is_due():
+                    break
+        except RunEnded:
+            pass
+        self.count_rest(scan)
+        return None
+
+    def count_rest(self, scan: Iterator[Found], others: Iterable[Candidate] = ()) -> None:
+        """Count what a run that was ended did not reach, for a moment at most.
+
+        :param others: what was put off.
+        """
+        if self.ending.reason in (None, RunEnd.SIGNAL):
+            return
+        self._is_counting = True
+        until = self._clock.monotonic() + _COUNT_SECONDS
+        for candidate in others:
+            self.counters.count_left(Left.POSTPONED, candidate)
+        for found in scan:
+            if not isinstance(found, NoCandidate):
+                self.counters.count_left(Left.POSTPONED, found)
+            if self._clock.monotonic() >= until:
+                return
+
+    def _skipped(self, names: Names, name: str, reason: Left, detail: str) -> None:
+        self.leftovers.skip(names, name, reason, detail)
+        if not self._is_counting:
+            self.beat()
+            if self.ending.is_due():
+                raise RunEnded

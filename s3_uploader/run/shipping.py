@@ -1,0 +1,191 @@
+"""The part of a run that ships what the scan finds: store, settlement and pipeline are wired, and led to their end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from s3_uploader.config.schema import Config
+from s3_uploader.core import descriptors
+from s3_uploader.core.events import Notice
+from s3_uploader.core.model import RunReport
+from s3_uploader.ledger import Ledger
+from s3_uploader.run.admission import Admission
+from s3_uploader.run.assembly import ENDPOINT_MEMORY, build_plan, failure_policy, shipping_store, success_policy
+from s3_uploader.run.conclusion import DELIVERED, SIGHTINGS, Done
+from s3_uploader.run.context import RunContext
+from s3_uploader.run.disposition import FailurePolicy
+from s3_uploader.run.pipeline import MAX_BYTES_IN_FLIGHT, Limits, Pipeline
+from s3_uploader.run.place import Place
+from s3_uploader.run.scan import SpoolScan
+from s3_uploader.run.settlement import Settlement
+from s3_uploader.spool.layouts.base import Found
+from s3_uploader.spool.lock import Lock
+from s3_uploader.spool.removable import Removable
+from s3_uploader.spool.sightings import Sightings
+from s3_uploader.stores.base import Store
+
+if TYPE_CHECKING:
+    from s3_uploader.run.workers import Workers
+    from s3_uploader.spool.claims import Claims
+
+_CLOSE_SECONDS = 5.0
+
+
+def ship_as_leader(
+    place: Place,
+    context: RunContext,
+    ledger: Ledger,
+    scan: SpoolScan,
+    begun: Iterator[Found],
+    *,
+    run: int,
+    lock: Lock,
+    claims: Claims | None,
+) -> Done:
+    """Ship what is ready, with worker processes if the configuration says so.
+
+    :param begun: the scan, from the first file on that may be ready.
+    :param run: the number of the run in the ledger.
+    """
+    store = make_store(place, context, ledger)
+    settlement = make_settlement(place, context, ledger, store, scan, run, confirm_lock=lock.confirm)
+    sightings = recalled_sightings(place, context, ledger)
+    workers = _workers(place, context, scan, run, lock)
+    limits = limits_of(place.config)
+    report = ship(
+        place, context, store, settlement, sightings, limits, scan=scan, begun=begun, claims=claims, workers=workers
+    )
+    if workers is not None:
+        workers.tell_sightings(sightings)
+    return Done(
+        report=report,
+        failures=settlement.failures.counted,
+        delivered=settlement.second_copies.dump(),
+        sightings=sightings.dump(),
+        unseen=sightings.unseen,
+    )
+
+
+def make_store(place: Place, context: RunContext, ledger: Ledger) -> Store:
+    """The store of a run, not open yet; it remembers in the ledger."""
+    return shipping_store(
+        place.config,
+        make_store=context.make_store,
+        notice=lambda level, sentence: context.emit(Notice(level, sentence)),
+        memory=ledger.endpoint_memory(prefix=ENDPOINT_MEMORY),
+        state_dir=place.state_dir,
+    )
+
+
+def make_settlement(
+    place: Place,
+    context: RunContext,
+    ledger: Ledger,
+    store: Store,
+    scan: SpoolScan,
+    run: int,
+    *,
+    confirm_lock: Callable[[], None],
+) -> Settlement:
+    """What takes the files that are shipped."""
+    config = place.config
+    settlement = Settlement(
+        scan=scan,
+        store=store,
+        records=ledger,
+        run=run,
+        emit=context.emit,
+        clock=context.clock,
+        on_success=success_policy(config),
+        on_failure=FailurePolicy() if context.is_rehearsal else failure_policy(config),
+        random=context.random,
+        is_rehearsal=context.is_rehearsal,
+        confirm_lock=confirm_lock,
+    )
+    settlement.second_copies.load(ledger.recall(DELIVERED, now=context.clock.now()))
+    return settlement
+
+
+def recalled_sightings(place: Place, context: RunContext, ledger: Ledger) -> Sightings:
+    """What runs have seen of files whose writers may be elsewhere."""
+    known = ledger.recall(SIGHTINGS, now=context.clock.now())
+    return Sightings(place.root, settle_seconds=place.config.settle_seconds, known=known)
+
+
+def _workers(place: Place, context: RunContext, scan: SpoolScan, run: int, lock: Lock) -> Workers | None:
+    if place.config.processes == 1:
+        return None
+    from s3_uploader.run.division import Division, may_be_divided
+    from s3_uploader.run.workers import Workers
+
+    if not may_be_divided(place.config, context):
+        return None
+    division = Division(
+        place, run=run, lock_file=lock.lock_file, seconds_left=scan.ending.seconds_left, retries=context.retries
+    )
+    return Workers(division, locks=lock.descriptors(), emit=context.emit, counters=scan.counters)
+
+
+def ship(
+    place: Place,
+    context: RunContext,
+    store: Store,
+    settlement: Settlement,
+    sightings: Sightings,
+    limits: Limits,
+    *,
+    scan: SpoolScan,
+    begun: Iterator[Found] | None = None,
+    claims: Claims | None = None,
+    workers: Workers | None = None,
+) -> RunReport:
+    """Ship what is ready, with a store that is closed afterwards.
+
+    :param begun: the scan, if it was begun already.
+    """
+    clock = context.clock
+    admission = Admission(
+        place.root,
+        settle_seconds=limits.settle_seconds,
+        known_failure=settlement.failures.known if not context.retries else lambda path: None,
+        is_remembered=settlement.is_remembered,
+        claims=claims,
+        sleep=clock.sleep,
+        removable=None if settlement.keeps else Removable(place.root),
+        sightings=sightings,
+    )
+    pipeline = Pipeline(
+        scan=scan,
+        store=store,
+        settlement=settlement,
+        emit=context.emit,
+        clock=clock,
+        stop=context.stop,
+        beat=context.beat,
+        limits=limits,
+        plan=build_plan(place.config),
+        admission=admission,
+        news=context.news,
+        workers=workers,
+    )
+    try:
+        return pipeline.run(begun)
+    finally:
+        store.close(timeout=_CLOSE_SECONDS)
+
+
+def limits_of(config: Config, *, of: int = 1) -> Limits:
+    """The bounds of a run.
+
+    :param of: how many processes it has, of which this is one.
+    """
+    open_files, connections = descriptors.share(descriptors.room(), connections=config.destination.max_concurrency)
+    return Limits(
+        settle_seconds=config.settle_seconds,
+        upload_timeout_seconds=config.upload_timeout_seconds,
+        drain_seconds=config.drain_seconds,
+        max_in_flight=connections,
+        max_open_files=open_files,
+        max_bytes_in_flight=MAX_BYTES_IN_FLIGHT // of,
+    )

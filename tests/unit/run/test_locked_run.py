@@ -1,0 +1,64 @@
+"""A run that has the lock: whether it ships, and what it needs for that."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3_uploader import config
+from s3_uploader.core.control import ScanTrigger
+from s3_uploader.run.context import RunContext
+from s3_uploader.run.run import run_once
+from tests.fakes import FakeStore
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> config.Config:
+    """A spool of its own."""
+    (tmp_path / "spool").mkdir()
+    return config.from_mapping(
+        {
+            "base_dir": str(tmp_path / "spool"),
+            "bucket": "bucket",
+            "layout": "tree",
+            "state_dir": str(tmp_path / "state"),
+        },
+        source="x",
+    )
+
+
+def test_no_store_is_made_before_there_is_a_file_to_ship(settings: config.Config) -> None:
+    """A run that finds only young files asks nothing of the destination, and is in the history with its name."""
+    (Path(settings.base_dir) / "young").touch()
+
+    def make_store(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a store was made for nothing")
+
+    report = run_once(settings, RunContext(emit=lambda event: None, make_store=make_store))
+    assert (report.exit_code, report.left, report.destination) == (0, {"fresh": 1}, "bucket")
+
+
+def test_what_is_told_while_the_run_looks_for_the_first_file_is_not_forgotten(settings: config.Config) -> None:
+    """A file that appears behind the scan, while the first one is looked for, is worth another look."""
+    base = Path(settings.base_dir)
+    (base / "young").touch()
+    (base / "ready").write_text("content")
+    os.utime(base / "ready", (0, 0))
+    news = ScanTrigger(poll_seconds=3600)
+    news.tell()
+    store = FakeStore()
+    begun: list[bool] = []
+
+    def beat() -> None:
+        if not begun:
+            begun.append(news.are_due(seconds_since_look=0))
+            news.tell()
+
+    context = RunContext(emit=lambda event: None, make_store=lambda *_, **__: store, news=news, beat=beat)
+    assert run_once(settings, context).exit_code == 0
+    assert store.objects == {"ready": b"content"}
+    assert begun == [False], "what came before the look is answered by it"
+    assert news.are_due(seconds_since_look=0)
