@@ -1,6 +1,7 @@
 # make demo         a spool, an S3 server and one run, with no account
 # make test         every promise, each on a sample of engines, servers, sizes and faults; at most 8 minutes on two cores
-# make test-all     every combination of them, with the long budgets for tests of chance; half an hour
+# make test-all     the same, then every combination that it leaves out and the tests of chance with their long budgets
+# make coverage     the tests of `make test`, with how much of the package they reach, branch by branch
 # make lint         format, lint, types, layers, generated documentation
 # make docs         the documentation as a site, in build/site; a warning is an error
 # make linkcheck    do the links that lead out of the documentation still lead somewhere? Asks the network
@@ -30,7 +31,12 @@ DOCS_VENV = .venv-docs
 SPHINX = $(DOCS_VENV)/bin/python -m sphinx --fail-on-warning --keep-going --quiet
 METADATA = setup.py pyproject.toml s3_uploader/_version.py
 # A plain path entry instead of an import hook: the hook would add its milliseconds to each start that a test measures.
-PYTEST = $(BIN)/python -m pytest -q --durations 15 -rsfE
+# What pytest makes of the tests is kept for the next run, whatever the environment says.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q --durations 15 -rsfE
+# In the order of the directories: what waits for servers and clocks begins early, and many small unit tests fill the end.
+SIDE_BY_SIDE = -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m 'not timing'
+# Only the files that have some: collecting them all takes longer than some of these tests.
+ONE_BY_ONE = -m timing $$(grep -rl --include='*.py' 'mark.timing' tests)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat
 SOURCES = s3_uploader tests docs benchmarks setup.py
 
@@ -41,12 +47,16 @@ demo: $(VENV)/.demo
 	@$(BIN)/s3-uploader-cli demo $(DEMO_ARGS)
 
 test: $(VENV)/.test
-	$(PYTEST) -n $(TEST_PROCESSES) --dist loadfile -m 'not timing' $(PYTEST_ARGS)
-	$(PYTEST) -m timing
+	$(PYTEST) $(SIDE_BY_SIDE) $(PYTEST_ARGS)
+	$(PYTEST) $(ONE_BY_ONE)
 
-test-all: $(VENV)/.test
-	$(PYTEST) --exhaustive -n $(TEST_PROCESSES) --dist loadfile -m 'not timing' $(PYTEST_ARGS)
-	$(PYTEST) --exhaustive -m timing
+# `make -o test test-all` takes what `make test` has tried for tried.
+test-all: test
+	$(PYTEST) --unsampled $(SIDE_BY_SIDE) $(PYTEST_ARGS)
+	$(PYTEST) --unsampled $(ONE_BY_ONE)
+
+coverage: $(VENV)/.test
+	$(PYTEST) $(SIDE_BY_SIDE) --cov --cov-report term-missing --cov-report xml:build/coverage.xml $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check $(SOURCES)
@@ -129,4 +139,4 @@ $(DOCS_VENV)/.docs: $(METADATA)
 	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@
 
-.PHONY: help demo test test-all lint docs linkcheck pictures generated bench bench-quick deb release clean
+.PHONY: help demo test test-all coverage lint docs linkcheck pictures generated bench bench-quick deb release clean

@@ -40,7 +40,7 @@ TEST = [
     "pytest-cov>=6.3",
     "coverage>=7.10",
     "pytest-timeout>=2.3",
-    "pytest-xdist>=3.5",
+    "pytest-xdist>=3.7",
 ]
 DOCS = ["furo>=2024.8.6", "myst-parser>=4.0", "sphinx>=8.1", "sphinx-copybutton>=0.5.2"]
 DEVELOPMENT = [

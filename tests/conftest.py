@@ -6,19 +6,20 @@ import os
 import signal
 import socket
 import threading
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from tests.sampling import ALWAYS_ROTATED, Case, sample
+from tests.sampling import ALWAYS_ROTATED, Case, sample, unsampled
 
 # How long one example takes says more about the machine than about the program.
-settings.register_profile("house", deadline=None, print_blob=True)
-settings.load_profile("house")
+settings.register_profile("quick", deadline=None, print_blob=True, max_examples=40)
+settings.register_profile("long", deadline=None, print_blob=True, max_examples=250)
+settings.load_profile("quick")
 
 # Whoever starts the tests with nohup, or a shell that starts them in the background, means the tests: a program that
 # they start would keep to that and ignore the signal by which they tell it to reload, or to stop.
@@ -29,6 +30,7 @@ for _number, _action in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal
 UNIT_TESTS = Path(__file__).parent / "unit"
 
 EXHAUSTIVE = "--exhaustive"
+UNSAMPLED = "--unsampled"
 
 _TRIED = "tried: "
 
@@ -37,8 +39,17 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that turns the quick suite into the long one."""
+    """Add the options that turn the quick suite into the long one, or into what the long one has beside it."""
     parser.addoption(EXHAUSTIVE, action="store_true", help="run every combination of parameters, with the long budgets")
+    parser.addoption(
+        UNSAMPLED, action="store_true", help="run what the quick suite leaves out: the rest of --exhaustive after it"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the tests with generated values their budget, before they are read."""
+    if config.getoption(EXHAUSTIVE) or config.getoption(UNSAMPLED):
+        settings.load_profile("long")
 
 
 @pytest.hookimpl(trylast=True)
@@ -47,7 +58,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption(EXHAUSTIVE) or any("::" in argument for argument in config.args):
         return
     ordinals: dict[tuple[str, str], list[int]] = {}
-    kept = sample(_case(item, ordinals) for item in items)
+    draw = unsampled if config.getoption(UNSAMPLED) else sample
+    kept = draw(_case(item, ordinals) for item in items)
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in kept])
     items[:] = [item for item in items if item.nodeid in kept]
 
@@ -69,6 +81,13 @@ def _case(item: pytest.Item, ordinals: dict[tuple[str, str], list[int]]) -> Case
         values=values,
         rotated=ALWAYS_ROTATED.union(*(mark.args for mark in item.iter_markers("rotated"))),
         only_exhaustive=item.get_closest_marker("exhaustive") is not None,
+        has_two_budgets=_has_two_budgets(item),
+    )
+
+
+def _has_two_budgets(item: pytest.Item) -> bool:
+    return isinstance(item, pytest.Function) and (
+        not {"effort", "exhaustive"}.isdisjoint(item.fixturenames) or hasattr(item.obj, "hypothesis")
     )
 
 
@@ -97,8 +116,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def exhaustive(pytestconfig: pytest.Config) -> bool:
-    """Whether this is the long suite."""
-    return bool(pytestconfig.getoption(EXHAUSTIVE))
+    """Whether the budgets are those of the long suite."""
+    return bool(pytestconfig.getoption(EXHAUSTIVE) or pytestconfig.getoption(UNSAMPLED))
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +130,23 @@ def effort(exhaustive: bool) -> Callable[[int, int], int]:
 def tally(record_property: Callable[[str, object], None]) -> Callable[[str, int], None]:
     """Count what a test of chance tried, under a name; the summary shows the sum over all tests."""
     return lambda what, count: record_property(_TRIED + what, count)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def models_of_aws_are_read_once() -> Iterator[None]:
+    """Let the clients of this process share what botocore reads from its own files: 0.1 s of processor for each."""
+    from botocore.loaders import Loader
+
+    caches: defaultdict[tuple[str, ...], dict[Any, Any]] = defaultdict(dict)
+    initialise = Loader.__init__
+
+    def share(loader: Any, *arguments: Any, **options: Any) -> None:
+        initialise(loader, *arguments, **options)
+        loader._cache = caches[tuple(loader.search_paths)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loader, "__init__", share)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,8 @@
 """What the quick suite runs of the long one: so much of each test that every value of every parameter is tried.
 
-``pytest`` runs the sample, ``pytest --exhaustive`` everything. The sample depends on nothing but the tests' names: it
-is the same on every machine and in every process of one run.
+``pytest`` runs the sample, ``pytest --exhaustive`` everything, ``pytest --unsampled`` what is missing after the sample:
+the other combinations, and whatever has a larger budget in the long suite. The sample depends on nothing but the tests'
+names: it is the same on every machine and in every process of one run.
 
 * A test with several parameters runs once for each value of each of them, not once for each combination.
 * ``@pytest.mark.rotated("dialect", ...)``: these parameters take turns, and `engine` does wherever it is one. Each
@@ -33,6 +34,7 @@ class Case(msgspec.Struct, frozen=True):
     :param file: the file that the test stands in.
     :param values: position of the value of each parameter.
     :param rotated: the parameters that take turns.
+    :param has_two_budgets: it tries more in the long suite than in the quick one.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Case(msgspec.Struct, frozen=True):
     values: Mapping[str, int]
     rotated: frozenset[str] = frozenset()
     only_exhaustive: bool = False
+    has_two_budgets: bool = False
 
 
 def sample(cases: Iterable[Case]) -> set[str]:
@@ -57,13 +60,21 @@ def sample(cases: Iterable[Case]) -> set[str]:
     return kept
 
 
+def unsampled(cases: Iterable[Case]) -> set[str]:
+    """The names of the cases that the long suite has beside the quick one."""
+    everything = list(cases)
+    kept = sample(everything)
+    return {case.name for case in everything if case.name not in kept or case.has_two_budgets}
+
+
 def _covering(group: Sequence[Case], used: Counter[Value]) -> list[Case]:
     """Few cases of one test that have every value that does not take turns; `used` counts those that do."""
     wanted = {value for case in group for value in case.values.items() if value[0] not in case.rotated}
-    left = list(group)
+    # By lot: of those that are worth as much the first is taken.
+    left = sorted(group, key=lambda case: zlib.crc32(case.name.encode()), reverse=True)
     chosen: list[Case] = []
     while left and (wanted or not chosen):
-        best = max(left, key=lambda case: _worth(case, wanted, used))
+        best = max(left, key=lambda case: _worth(case, wanted, used)) if len(wanted) < len(left) else left[0]
         left.remove(best)
         chosen.append(best)
         wanted.difference_update(best.values.items())
@@ -71,7 +82,7 @@ def _covering(group: Sequence[Case], used: Counter[Value]) -> list[Case]:
     return chosen
 
 
-def _worth(case: Case, wanted: set[Value], used: Counter[Value]) -> tuple[int, int, int]:
-    """The most missing values first, then the values that were used least, then by lot."""
+def _worth(case: Case, wanted: set[Value], used: Counter[Value]) -> tuple[int, int]:
+    """The most missing values first, then the values that were used least."""
     fresh = sum(value in wanted for value in case.values.items())
-    return fresh, -sum(used[value] for value in case.values.items()), zlib.crc32(case.name.encode())
+    return fresh, -sum(used[value] for value in case.values.items())

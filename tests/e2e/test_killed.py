@@ -18,7 +18,7 @@ from tests.servers.fault_server import FaultServer
 FILES = 3000
 KILLS = {"native": 140, "boto3": 60}
 """200 in all."""
-FEW_KILLS = {"native": 20, "boto3": 10}
+FEW_KILLS = {"native": 14, "boto3": 6}
 """In the quick suite."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.site import Running, Site, untraced
+from tests.servers.fault_script import run_before_answer
 from tests.servers.fault_server import FaultServer
 
 FEW_KILLS, KILLS = 12, 120
@@ -73,10 +75,11 @@ def test_shares_that_meet(site: Site, fault_server: FaultServer) -> None:
     """Divisions that do not go together are refused; a run of all files waits for shares, or steps aside."""
     site.ship_to(fault_server)
     made = made_by(site.files(60), site)
-    fault_server.latency_seconds = 0.3
     site.settings["max_concurrency"] = 1
+    released = threading.Event()
+    fault_server.faults.add(run_before_answer(lambda: released.wait(60)).repeated())
     working = site.start("run", "--share", "0/2", "--quiet")
-    working.wait_until(lambda: len(fault_server.objects()) > 1, "the share ships")
+    working.wait_until(lambda: fault_server.requests_of("PutObject"), "the share ships")
     refused = site.run("run", "--share", "1/3", "--quiet")
     assert refused.code == 75, refused.stderr
     assert "The share 1/3 of the spool" in refused.stderr
@@ -88,8 +91,8 @@ def test_shares_that_meet(site: Site, fault_server: FaultServer) -> None:
     assert site.run("run", "--share", "0/2", "--quiet").code == 0
     (holder,) = [each["lock_holder"] for each in site.status()["shares"] if each["lock_holder"]]
     assert f"process {working.pid}" in holder
-    fault_server.latency_seconds = 0.0
     whole = site.start("run", "--wait-for-lock", "60", "--quiet")
+    released.set()
     assert working.wait().code == 0
     assert whole.wait().code == 0
     assert site.left() == {}

@@ -210,10 +210,10 @@ def test_watching(machine: Machine) -> None:
     assert f"systemctl enable --now {unit}" in answer["next"]
     machine.systemd.inside("systemctl", "start", unit)
     machine.write("/srv/watched/first", "1")
-    wait_until(lambda: "first" in machine.server.objects(), "the first upload", 8)
+    wait_until(lambda: "first" in machine.server.objects(), "the first upload")
     machine.systemd.inside("systemctl", "reload", unit)
     machine.write("/srv/watched/second", "2")
-    wait_until(lambda: "second" in machine.server.objects(), "the second upload", 8)
+    wait_until(lambda: "second" in machine.server.objects(), "the second upload")
     machine.systemd.inside("systemctl", "stop", unit)
     assert "Result=success" in machine.systemd.inside("systemctl", "show", "-p", "Result", unit)
     assert "polling" not in machine.systemd.services_log

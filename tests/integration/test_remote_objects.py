@@ -23,6 +23,8 @@ from tests.servers.fault_script import no_proof
 from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import *  # noqa: F403
 
+pytestmark = pytest.mark.rotated("endpoint", "store")
+
 LARGE = hashlib.shake_128(b"large").digest(7 * 2**20 + 3)
 
 

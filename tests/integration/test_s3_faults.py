@@ -50,6 +50,8 @@ from tests.servers.fault_script import (
 )
 from tests.servers.fixtures import MakeFaultProxy, MakeFaultServer
 
+pytestmark = pytest.mark.rotated("real_s3", "server")
+
 SIZES = (100, PART + 100)
 
 
@@ -76,7 +78,7 @@ class TestFaultProxy:
         proxy.slow_down(retry_after=1)
         began = time.monotonic()
         futures = {f"key-{number}": station.begin(store, f"key-{number}", pattern(100)) for number in range(3)}
-        time.sleep(0.5)
+        assert eventually(lambda: proxy.refusals() >= len(futures))
         proxy.clear()
         assert outcomes(futures) == dict.fromkeys(futures)
         assert 1.0 <= time.monotonic() - began < 10
@@ -104,19 +106,23 @@ class TestFaultProxy:
         station.put(store, "first", b"x")
         proxy.fail_after_storing()
         future = station.begin(store, "key", pattern(size))
-        time.sleep(0.1)
+        assert eventually(lambda: proxy.refusals() > 0)
         proxy.clear()
         receipt = future.result(PATIENCE)
         assert receipt.proof >= Proof.MD5
         assert real_s3.objects() == {"first": b"x", "key": pattern(size)}
         # An upload in parts whose beginning was answered with 500 stays: nobody has told us its name.
 
+    # One server is enough for the other engine.
+    @pytest.mark.parametrize(
+        ("real_s3", "engine"),
+        [("rclone", "native"), ("swift", "native"), ("ceph", "native"), ("ceph", "boto3")],
+        indirect=["real_s3"],
+    )
     def test_faults_of_all_kinds(
         self, real_s3: S3Endpoint, engine: str, station: Station, make_fault_proxy: MakeFaultProxy
     ) -> None:
         """In a storm every upload ends in time, proven or with an error; what is proven is there, byte for byte."""
-        if engine != "native" and real_s3.server != "ceph":
-            pytest.skip("one server is enough for the other engines")
         chance = random.Random(20201129)
         proxy = make_fault_proxy(real_s3)
         store = station.store(
@@ -248,14 +254,17 @@ LIES: dict[str, Callable[[], Fault]] = {
 class TestLies:
     """A server that fails or lies once, or for good, in each dialect."""
 
-    @pytest.mark.parametrize("dialect", [AWS, NEW, OLD, WEAK], ids=lambda dialect: dialect.name)
+    # What an answer means does not depend on the engine.
+    @pytest.mark.parametrize(
+        ("engine", "dialect"),
+        [("native", AWS), ("native", NEW), ("native", OLD), ("native", WEAK), ("boto3", AWS), ("boto3", OLD)],
+        ids=lambda value: value if isinstance(value, str) else value.name,
+    )
     @pytest.mark.parametrize("times", [1, None], ids=["once", "always"])
     def test_a_receipt_is_never_a_lie(
         self, engine: str, station: Station, make_fault_server: MakeFaultServer, dialect: Dialect, times: int | None
     ) -> None:
         """Whatever goes wrong once or always with a write, a receipt means that the object is there."""
-        if engine != "native" and dialect in (NEW, WEAK):
-            pytest.skip("what an answer means does not depend on the engine")
         for name, fault in LIES.items():
             for size in SIZES if times == 1 else SIZES[:1]:
                 with Station() as station:
@@ -465,6 +474,7 @@ class TestCrashes:
 
 class TestPace:
     @pytest.mark.timing
+    @pytest.mark.rotated("size")
     @pytest.mark.parametrize("engine", ["native", "boto3"])
     @pytest.mark.parametrize("size", [20_000, 400_000])
     def test_max_bandwidth_is_held(

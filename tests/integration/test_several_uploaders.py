@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.fault_script import run_before_answer
 from tests.servers.fault_server import FaultServer
 
 FILES = int(os.environ.get("CLAIMS_TEST_FILES", "2000"))
@@ -188,7 +189,8 @@ def test_one_that_does_not_claim(tmp_path: Path, server: FaultServer) -> None:
     """An uploader without claims keeps out of a spool while others claim files in it."""
     shared = Queue(tmp_path, server)
     shared.fill(4)
-    server.latency_seconds = 3.0
+    released = threading.Event()
+    server.faults.add(run_before_answer(lambda: released.wait(60)).repeated())
     at_work = shared.start()
     until = time.monotonic() + 30
     while not any(shared.working.glob("*/files/*/*/*")) and time.monotonic() < until:
@@ -203,6 +205,7 @@ def test_one_that_does_not_claim(tmp_path: Path, server: FaultServer) -> None:
         text=True,
         timeout=60,
     )
+    released.set()
     at_work.communicate(timeout=60)
     assert done.returncode == 0
     assert "Another run has the spool" in done.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import socket
 from typing import Literal
 
@@ -107,6 +109,11 @@ class HaproxyFault(S3Server):
             while data := control.recv(65536):
                 answer += data
         return answer.decode().strip()
+
+    def refusals(self) -> int:
+        """How many requests were answered with a 5xx so far, by the proxy or by what is behind it."""
+        rows = csv.DictReader(io.StringIO(self.command("show stat").removeprefix("# ")))
+        return sum(int(row["hrsp_5xx"] or 0) for row in rows if row["svname"] == "FRONTEND")
 
     def slow_down(self, share: float = 1.0, *, retry_after: int = 1) -> None:
         """Answer 503 SlowDown with Retry-After; the request does not reach the server."""

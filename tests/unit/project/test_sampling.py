@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from tests.sampling import Case, sample
+from tests.sampling import Case, sample, unsampled
 
 
 def cases(test: str, /, rotated: tuple[str, ...] = (), **parameters: int) -> list[Case]:
@@ -61,3 +61,17 @@ def test_what_is_exhaustive_only_is_left_to_the_long_suite() -> None:
     (case,) = cases("test_long")
     assert sample([case]) == {case.name}
     assert sample([Case(name=case.name, test=case.test, file=case.file, values={}, only_exhaustive=True)]) == set()
+
+
+def test_what_is_left_out_is_the_rest() -> None:
+    """The quick suite and what it leaves out are the long one, and nothing is run twice that does the same in both."""
+    made = [*cases("test_fault", fault=16, size=3), *cases("test_turns", ("engine",), engine=3)]
+    assert sample(made) | unsampled(made) == {case.name for case in made}
+    assert not sample(made) & unsampled(made)
+
+
+def test_what_has_a_larger_budget_runs_again() -> None:
+    """A test of chance is in both: it tries more in the long suite."""
+    (case,) = cases("test_chance")
+    both = Case(name=case.name, test=case.test, file=case.file, values={}, has_two_budgets=True)
+    assert sample([both]) == unsampled([both]) == {case.name}
