@@ -152,9 +152,8 @@ def test_listing(store: s3.RemoteStore, endpoint: S3Endpoint) -> None:
 def test_listing_of_many_pages(moto_s3: S3Endpoint) -> None:
     """Pages are asked for when they are wanted, and a listing outlives the closing of its connection."""
     store = new_store(moto_s3)
-    client = moto_s3.client()
     for number in range(1005):
-        client.put_object(Bucket=moto_s3.bucket, Key=f"{number:04}", Body=b"x")
+        store.write_bytes(b"x", f"{number:04}")
     entries = store.list()
     assert next(entries).key == "0000"
     store.close()
