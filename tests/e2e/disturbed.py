@@ -25,7 +25,10 @@ HOUR = "bedroom/2020/11/29/20"
 MEBIBYTE = 2**20
 PLACES = ("spool", "claims", "done")
 """The directories below a site in which a file may be that is not delivered yet."""
-SIZES = (0, 16, 300_000, 5 * MEBIBYTE + 1)
+SIZES = (0, 16, 300_000)
+IN_PARTS = 5 * MEBIBYTE + 1
+IN_PIECES = MEBIBYTE + 1
+"""The smallest file that goes up in parts, and one of which a file server or a directory gets several pieces."""
 _RUNS = 4
 """So many runs after the one that was disturbed may it take until all is done."""
 
@@ -121,8 +124,9 @@ class InDirectory(Spool):
 
 
 @contextlib.contextmanager
-def spool_of(kind: str, site: Site, sizes: Sequence[int] = SIZES) -> Iterator[Spool]:
-    """One of the configurations, with files of these sizes."""
+def spool_of(kind: str, site: Site, sizes: Sequence[int] = ()) -> Iterator[Spool]:
+    """One of the configurations, with files of these sizes: an empty one, a small one, a middle and a large one."""
+    sizes = sizes or (*SIZES, IN_PIECES if kind in ("local", "ftp") else IN_PARTS)
     if kind == "local":
         yield InDirectory(site, site.ship_to_directory(), sizes=sizes)
     elif kind == "ftp":

@@ -75,8 +75,9 @@ class Preloaded:
         self._process.communicate()
 
     def _start(self) -> subprocess.Popen[bytes]:
+        self._site.write_config()
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.e2e.preloaded"],
+            [sys.executable, "-m", "tests.e2e.preloaded", str(self._site.config_file)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
@@ -132,7 +133,7 @@ def _traced(tracer: Sequence[str], pid: int) -> Iterator[None]:
 
 def serve() -> int | str | None:
     """Take runs from standard input until it ends; in a child, what the command returned."""
-    _load()
+    _load(sys.argv[1])
     while request := sys.stdin.buffer.readline():
         gate = mmap.mmap(-1, 1)
         pid = os.fork()
@@ -148,8 +149,8 @@ def serve() -> int | str | None:
     return 0
 
 
-def _load() -> None:
-    """Import what a run may import."""
+def _load(config_file: str) -> None:
+    """Import what a run may import, and let it be kept what is found out once in a process about the configuration."""
     package = importlib.import_module("s3_uploader")
     for each in pkgutil.walk_packages(package.__path__, "s3_uploader."):
         # What a run without an extra cannot import, no run of these tests needs.
@@ -158,6 +159,7 @@ def _load() -> None:
                 importlib.import_module(each.name)
     for name in ("gzip", "sqlite3", "ssl", "zoneinfo"):
         importlib.import_module(name)
+    importlib.import_module("s3_uploader.config").load(config_file)
     gc.collect()
     gc.freeze()
 

@@ -70,7 +70,7 @@ def composite_checksum(algorithm: str, parts: Iterable[bytes]) -> str:
     return f"{base64.b64encode(_DIGESTS[algorithm](b''.join(digests))).decode()}-{len(digests)}"
 
 
-def multipart_etag(parts: Iterable[bytes]) -> str:
-    """Return the ETag of a multipart object, without quotes: the MD5 of the parts' MD5s, and their number."""
-    digests = [hashlib.md5(part).digest() for part in parts]
+def multipart_etag(parts: Iterable[str]) -> str:
+    """Return the ETag of a multipart object, without quotes: the MD5 of the parts' MD5s, which are given in hex."""
+    digests = list(map(bytes.fromhex, parts))
     return f"{hashlib.md5(b''.join(digests)).hexdigest()}-{len(digests)}"

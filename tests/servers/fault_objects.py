@@ -229,9 +229,8 @@ class ObjectStore:
             size = request.headers.get("x-amz-mp-object-size")
             if size is not None and self.dialect.verifies_checksums and int(size) != len(whole):
                 raise _Refused("InvalidRequest", "The provided 'x-amz-mp-object-size' header value does not match.")
-            stored = self._new_object(whole, upload.headers, checksums, upload.checksum_type)
-            if self.dialect.etags_are_md5:
-                stored = dataclasses.replace(stored, etag=multipart_etag(part.body for part in parts))
+            etag = multipart_etag(part.etag for part in parts) if self.dialect.etags_are_md5 else ""
+            stored = self._new_object(whole, upload.headers, checksums, upload.checksum_type, etag=etag)
             stored = dataclasses.replace(stored, parts=len(parts))
             self._check_conditions(request)
             self._store(request, stored)
@@ -609,11 +608,19 @@ class ObjectStore:
         return {**headers, "x-amz-checksum-type": stored.checksum_type}
 
     def _new_object(
-        self, body: bytes, headers: Mapping[str, str], checksums: Mapping[str, str], checksum_type: str
+        self,
+        body: bytes,
+        headers: Mapping[str, str],
+        checksums: Mapping[str, str],
+        checksum_type: str,
+        *,
+        etag: str = "",
     ) -> StoredObject:
+        if not etag:
+            etag = hashlib.md5(body).hexdigest() if self.dialect.etags_are_md5 else secrets.token_hex(16)
         return StoredObject(
             body=body,
-            etag=hashlib.md5(body).hexdigest() if self.dialect.etags_are_md5 else secrets.token_hex(16),
+            etag=etag,
             headers=_kept_headers(headers),
             checksums=checksums,
             checksum_type=checksum_type,
