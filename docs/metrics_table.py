@@ -12,7 +12,7 @@ from s3_uploader.monitoring.metrics.samples import CAUSES, OUTCOMES
 PAGE = Path(__file__).with_name("metrics.md")
 BLOCK = re.compile(r"(<!-- metrics -->\n).*?(<!-- end -->\n)", re.DOTALL)
 VALUES = {
-    "reason": [reason.name.lower() for reason in Left],
+    "reason": [reason.value for reason in Left],
     "cause": list(CAUSES),
     "outcome": list(OUTCOMES),
 }

@@ -61,7 +61,7 @@ def abandoned(ago: float, origin: Origin, **changes: Any) -> RunRow:
         ago,
         **{
             "exit_code": 3,
-            "ended_by": "destination unusable",
+            "ended_by": "destination",
             "origin": origin.value,
             "message": f"({origin.value})",
             **changes,

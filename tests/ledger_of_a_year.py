@@ -88,7 +88,7 @@ def _run(
     started: float, minute: int, chance: random.Random, *, backlog: int = 0, failed: int = 0, **shipped: int
 ) -> tuple[str, tuple[Any, ...]]:
     duration = chance.lognormvariate(0, 0.3)
-    ended = "destination unusable" if failed else "done"
+    ended = "destination" if failed else "done"
     sql = (
         "INSERT INTO runs (started_at, finished_at, pid, host, destination, duration, exit_code, shipped,"
         ' shipped_bytes, failed, "left", backlog, backlog_bytes, oldest_waiting, ended_by, message)'

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from s3_uploader.cli.arguments import AuditOptions
 from s3_uploader.cli.exit_codes import OK, SOME_FAILED, finish_output, to_whoever_reads
 from s3_uploader.cli.history import Selection
 from s3_uploader.cli.missing_shares import tell_of_missing_shares
@@ -47,21 +48,7 @@ _IN_SUMMARY = {
     Kind.STILL_THERE: "still in the spool",
     Kind.LOCAL: "in the spool with other content",
 }
-
-
-class AuditOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How it is done; ``progress`` is ``None`` for a bar where somebody watches.
-
-    :param ledgers: audit these and not the configuration's own.
-    :param inventory: an S3 Inventory in place of a listing.
-    """
-
-    ledgers: tuple[str, ...] = ()
-    inventory: str | None = None
-    deep: bool = False
-    spool: bool = False
-    as_json: bool = False
-    progress: bool | None = None
+_LABELS = {Kind.STILL_THERE: "still in the spool", Kind.LOCAL: "local file"}
 
 
 class InstanceSummary(msgspec.Struct, frozen=True):
@@ -72,8 +59,9 @@ class InstanceSummary(msgspec.Struct, frozen=True):
     problems: int
 
 
-def audit(config_file: str | None, selection: Selection, options: AuditOptions) -> int:
+def audit(config_file: str | None, options: AuditOptions) -> int:
     """Print each finding and a summary; exit code 1 if anything is missing or different, or nothing was audited."""
+    selection = Selection.of(options)
     configuration = whole(load_destination(config_file))
     instances = instances_in(options.ledgers)
     began = time.monotonic()
@@ -221,7 +209,8 @@ def _teller(
 def _line(finding: Discrepancy, instance: str) -> str:
     row = finding.row
     of = f"{shown_name(instance)}: " if instance else ""
-    words = [f"{finding.kind.value + ':':11} {of}{shown_name(row.path)} ({shown_name(finding.address)}):"]
+    label = _LABELS.get(finding.kind, finding.kind.value) + ":"
+    words = [f"{label:11} {of}{shown_name(row.path)} ({shown_name(finding.address)}):"]
     expected = f"expected {_expected(row)}, shipped {zoned_time(row.shipped_at)}"
     if finding.kind in (Kind.STILL_THERE, Kind.LOCAL):
         words.append(f"shipped {zoned_time(row.shipped_at)}; {shown_text(finding.detail)}")

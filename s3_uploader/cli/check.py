@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 
 import msgspec
 
+from s3_uploader.cli.arguments import CheckOptions
 from s3_uploader.cli.exit_codes import DESTINATION_UNUSABLE, OK, USAGE, to_whoever_reads
 from s3_uploader.cli.output import columns, print_json, print_lines, wrapped
 from s3_uploader.cli.settings import load
@@ -32,7 +33,7 @@ _MARKS = {Severity.OK: "ok", Severity.NOTE: "note", Severity.WARNING: "WARNING",
 _COLOURS = {Severity.OK: "32", Severity.NOTE: "36", Severity.WARNING: "33", Severity.ERROR: "31"}
 
 
-def check(config_file: str, *, as_json: bool) -> int:
+def check(config_file: str, options: CheckOptions) -> int:
     """Print the findings; exit code 0 without errors, 2 for the spool or state, 3 for the destination."""
     configuration = load(config_file)
     local: list[Finding] = []
@@ -57,11 +58,11 @@ def check(config_file: str, *, as_json: bool) -> int:
             if not any(finding.severity is Severity.ERROR for finding in local):
                 local += check_needs(place)
     except NotMounted as error:
-        return _told([], [Finding(Severity.ERROR, "mounts", error.message, error.hint)], as_json=as_json)
+        return _told([], [Finding(Severity.ERROR, "mounts", error.message, error.hint)], as_json=options.as_json)
     except ReadOnlySpool as error:
         local.append(Finding(Severity.ERROR, "spool", error.message, error.hint))
         local.append(Finding(Severity.NOTE, "destination", "not tried, since no run could begin."))
-        return _told(local, [], as_json=as_json)
+        return _told(local, [], as_json=options.as_json)
     except UploaderError as error:
         local.append(Finding(Severity.ERROR, "spool", error.message, error.hint))
     local += check_telling(configuration)
@@ -90,7 +91,7 @@ def check(config_file: str, *, as_json: bool) -> int:
             remote.append(Finding(Severity.ERROR, "destination", error.message, error.hint))
         finally:
             store.close(timeout=5.0)
-    return _told(local, remote, as_json=as_json)
+    return _told(local, remote, as_json=options.as_json)
 
 
 def _told(local: list[Finding], remote: list[Finding], *, as_json: bool) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from s3_uploader.cli.arguments import DemoOptions
 from s3_uploader.cli.exit_codes import OK, SOME_FAILED
 from s3_uploader.cli.output import print_lines
 from s3_uploader.core.errors import EngineUnavailable
@@ -22,15 +23,15 @@ _LOCATIONS = ("bathroom", "bedroom", "kitchen")
 _TOPICS = ("humidity", "temperature")
 
 
-def demo(*, keep: bool) -> int:
+def demo(options: DemoOptions) -> int:
     """Show the main job from the outside; returns the exit code of the run that was shown."""
     server = _start_server()
     home = tempfile.mkdtemp(prefix="s3-uploader-demo-")
     try:
-        return _show(home, server, keep=keep)
+        return _show(home, server, keep=options.keep)
     finally:
         server.stop()
-        if not keep:
+        if not options.keep:
             shutil.rmtree(home, ignore_errors=True)
 
 

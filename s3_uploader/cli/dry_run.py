@@ -11,6 +11,7 @@ from s3_uploader.core.model import Left
 from s3_uploader.core.text import counted, shown_name, shown_size, shown_text
 from s3_uploader.inspection import preview
 from s3_uploader.ledger import Ledger
+from s3_uploader.monitoring.words import left_words
 from s3_uploader.run import assembly
 from s3_uploader.run.place import open_place
 from s3_uploader.spool.root import Names
@@ -35,7 +36,7 @@ def dry_run(configuration: Config, *, as_json: bool) -> int:
             elif reason is None:
                 print_lines([f"would ship   {shown_name(path)} to {shown_name(address or '')} ({shown_size(size)})"])
             else:
-                why = reason.value + (f": {shown_text(detail)}" if detail else "")
+                why = left_words(reason.value) + (f": {shown_text(detail)}" if detail else "")
                 print_lines([f"would leave  {shown_name(path)} ({why})"])
 
         plan = assembly.build_plan(configuration)
@@ -51,7 +52,7 @@ def dry_run(configuration: Config, *, as_json: bool) -> int:
             else:
                 left[verdict.reason.value] += 1
     if not as_json:
-        others = ", ".join(f"{number:,} {reason}" for reason, number in (left + skipped).items())
+        others = ", ".join(f"{number:,} {left_words(reason)}" for reason, number in (left + skipped).items())
         summary = f"Dry run: {counted(files, 'file')} ({shown_size(size)}) would be shipped"
         print_lines([summary + (f"; left: {others}." if others else ".")])
     return 0

@@ -30,13 +30,13 @@ LOCK_TIMEOUT = 75
 
 _EXIT_CODES: tuple[tuple[type[UploaderError], str, int], ...] = (
     (ConfigError, "configuration", USAGE),
-    (NotMounted, "not mounted", DESTINATION_UNUSABLE),
+    (NotMounted, "not_mounted", DESTINATION_UNUSABLE),
     (SpoolError, "spool", USAGE),
     (StateError, "state", USAGE),
     (EngineUnavailable, "engine", USAGE),
     (UsageProblem, "usage", USAGE),
     (LockHeld, "lock", LOCK_TIMEOUT),
-    (DestinationBusy, "destination busy", OK),
+    (DestinationBusy, "destination_busy", OK),
     (StoreError, "destination", DESTINATION_UNUSABLE),
 )
 """Each error with its name for programs and its exit code."""

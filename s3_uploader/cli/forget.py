@@ -6,6 +6,7 @@ import fnmatch
 import os
 from collections.abc import Sequence
 
+from s3_uploader.cli.arguments import ForgetOptions
 from s3_uploader.cli.exit_codes import OK, SOME_FAILED
 from s3_uploader.cli.output import print_json, print_lines
 from s3_uploader.cli.settings import load
@@ -18,12 +19,12 @@ from s3_uploader.ledger.together import ledgers_of_shares
 _CHUNK = 500
 
 
-def forget(config_file: str, paths: Sequence[str], *, everything: bool, as_json: bool) -> int:
+def forget(config_file: str, paths: Sequence[str], options: ForgetOptions) -> int:
     """Forget the failures of these files; exit code 1 if a path names none of them.
 
     :param paths: absolute, or relative to the spool; may hold wildcards.
     """
-    if bool(paths) == everything:
+    if bool(paths) == options.everything:
         raise UsageProblem("Name the files, or give --all, but not both.")
     configuration = load(config_file)
     wanted = [_relative(path, configuration.base_dir) for path in paths]
@@ -36,13 +37,13 @@ def forget(config_file: str, paths: Sequence[str], *, everything: bool, as_json:
             for row in ledger.failing_rows():
                 matching = [pattern for pattern in wanted if _matches(row.path, pattern)]
                 unused -= set(matching)
-                if matching or everything:
+                if matching or options.everything:
                     here.append(row.path)
             for begin in range(0, len(here), _CHUNK):
                 ledger.forget_failed(here[begin : begin + _CHUNK])
             found += here
     found = list(dict.fromkeys(found))
-    if as_json:
+    if options.as_json:
         print_json({"forgotten": found, "not_failing": sorted(unused)})
     else:
         print_lines([f"{shown_name(path)}: forgotten" for path in found])

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from s3_uploader.cli.arguments import AuditOptions, HistoryOptions
 from s3_uploader.cli.missing_shares import tell_of_missing_shares
 from s3_uploader.cli.output import (
     columns,
@@ -34,6 +35,7 @@ from s3_uploader.core.text import counted, shown_duration, shown_name, shown_siz
 from s3_uploader.ledger import FailingRow, HistoryTotals, LedgerReader, RunRow, ShippedRow, matches
 from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.ledger.together import open_together
+from s3_uploader.monitoring.words import end_words
 
 SHIPPED_FIELDS = (
     "shipped_at", "path", "destination", "key", "size", "data_time", "modified_at", "seconds", "proof", "checksum",
@@ -61,31 +63,24 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     limit: int | None = None
 
     @classmethod
-    def of(
-        cls,
-        *,
-        since: str | None,
-        until: str | None,
-        match: str | None,
-        location: str | None,
-        limit: int | None = None,
-    ) -> Selection:
-        """The same with times as people write them.
+    def of(cls, options: HistoryOptions | AuditOptions) -> Selection:
+        """What the options select.
 
-        :raises UsageProblem: if one is no time.
+        :raises UsageProblem: if a time is none.
         """
         now = time.time()
         return cls(
-            since=None if since is None else parse_time(since, now=now),
-            until=None if until is None else parse_time(until, now=now),
-            match=match,
-            location=location,
-            limit=limit,
+            since=None if options.since is None else parse_time(options.since, now=now),
+            until=None if options.until is None else parse_time(options.until, now=now),
+            match=options.match,
+            location=options.location,
+            limit=options.limit if isinstance(options, HistoryOptions) else None,
         )
 
 
-def history(config_file: str, selection: Selection, *, failed: bool, totals: str | None, form: str) -> int:
+def history(config_file: str, options: HistoryOptions) -> int:
     """Print shipped files, failures or sums, the oldest first."""
+    selection, failed, totals, form = Selection.of(options), options.failed, options.totals, options.form
     if failed and totals is not None:
         raise UsageProblem("--failed and --totals contradict each other.", hint="Ask for one after the other.")
     if selection.limit is not None and (failed or totals is not None):
@@ -250,7 +245,7 @@ def _print_failed_table(
             )
         run_count += 1
         code = "-" if run.exit_code is None else str(run.exit_code)
-        outcome = shown_text(run.ended_by + (f": {run.message}" if run.message else ""))
+        outcome = shown_text(end_words(run.ended_by) + (f": {run.message}" if run.message else ""))
         print_lines([f"{local_time(run.started_at)}  {counted(run.failed, 'file'):>9}  {code:>4}  {outcome}"])
     for file in files:
         if not file_count:

@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import click
-import msgspec
 
 from s3_uploader import config
+from s3_uploader.cli.arguments import InitOptions
 from s3_uploader.cli.exit_codes import guarded
 from s3_uploader.cli.output import print_lines
 from s3_uploader.config.older import understood
@@ -47,18 +47,6 @@ _OPTIONAL = (
     ('"exclude": ["*.log"],', "Files that stay, by name or relative path:"),
     ('"metrics_file": "/var/lib/node_exporter/s3-uploader.prom",', "Metrics for Prometheus:"),
 )
-
-
-class InitOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line says."""
-
-    spool: str | None = None
-    to: str | None = None
-    source: str | None = None
-    endpoint_url: str | None = None
-    region: str | None = None
-    yes: bool = False
-    force: bool = False
 
 
 def init(config_file: str, options: InitOptions, *, check: Callable[[str], int], units: Callable[[str], int]) -> int:

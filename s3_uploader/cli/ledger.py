@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
+from s3_uploader.cli.arguments import LedgerCompactOptions, LedgerMergeOptions
 from s3_uploader.cli.exit_codes import OK
 from s3_uploader.cli.output import print_json, print_lines, utc_time
 from s3_uploader.cli.settings import load
@@ -26,7 +27,7 @@ from s3_uploader.spool.lock import acquire
 from s3_uploader.spool.root import SpoolRoot
 
 
-def merge(config_file: str, sources: Sequence[str], *, as_json: bool) -> int:
+def merge(config_file: str, sources: Sequence[str], options: LedgerMergeOptions) -> int:
     """Merge the ledgers of the shares, and those that are named, into the ledger of the configuration.
 
     :raises LockHeld: if a run is at work on the spool.
@@ -46,14 +47,14 @@ def merge(config_file: str, sources: Sequence[str], *, as_json: bool) -> int:
     create_state_directory(os.path.dirname(target))
     with _spool_alone(configuration, target):
         merged = merge_all(target, [*of_shares, *others], owned=of_shares)
-    if as_json:
+    if options.as_json:
         print_json({"ledger": target, "merged": merged})
     else:
         print_lines(_merged_in_words(target, merged))
     return OK
 
 
-def compact(config_file: str, *, keep_days: float | None, keep_files: int | None, dry_run: bool, as_json: bool) -> int:
+def compact(config_file: str, options: LedgerCompactOptions) -> int:
     """Forget what is old in the ledgers of a configuration, and give the room back.
 
     :raises LockHeld: if a run is at work on the spool.
@@ -61,9 +62,9 @@ def compact(config_file: str, *, keep_days: float | None, keep_files: int | None
     """
     configuration = whole(load(config_file))
     limits = Limits(
-        history_days=configuration.history_days if keep_days is None else keep_days,
-        history_max_files=configuration.history_max_files if keep_files is None else keep_files,
-        trusts_clock=keep_days is not None,
+        history_days=configuration.history_days if options.keep_days is None else options.keep_days,
+        history_max_files=configuration.history_max_files if options.keep_files is None else options.keep_files,
+        trusts_clock=options.keep_days is not None,
     )
     common = ledger_path(configuration, environ=os.environ)
     paths = [path for path in (common, *ledgers_of_shares(common).values()) if os.path.exists(path)]
@@ -71,16 +72,18 @@ def compact(config_file: str, *, keep_days: float | None, keep_files: int | None
         raise StateError(
             f"There is no ledger {shown_name(common)}.", hint="Run this as the user that runs the uploads."
         )
-    with contextlib.nullcontext() if dry_run else _spool_alone(configuration, common):
+    with contextlib.nullcontext() if options.dry_run else _spool_alone(configuration, common):
         seen = [(path, outlook(path, limits, now=time.time())) for path in paths]
         for path, each in seen:
             for destination, unaudited in each.unaudited.items():
-                _note(_unaudited_in_words(path, destination, unaudited, is_done=not dry_run))
-        freed = {path: each.freed if dry_run else compact_one(path, limits, notice=_note) for path, each in seen}
-    if as_json:
-        print_json([_record(path, each, freed[path], dry_run) for path, each in seen])
+                _note(_unaudited_in_words(path, destination, unaudited, is_done=not options.dry_run))
+        freed = {
+            path: each.freed if options.dry_run else compact_one(path, limits, notice=_note) for path, each in seen
+        }
+    if options.as_json:
+        print_json([_record(path, each, freed[path], options.dry_run) for path, each in seen])
     else:
-        print_lines(_compacted_in_words(path, each, freed[path], dry_run) for path, each in seen)
+        print_lines(_compacted_in_words(path, each, freed[path], options.dry_run) for path, each in seen)
     return OK
 
 

@@ -1,18 +1,21 @@
-"""Parameters that several commands have."""
+"""Makes click's arguments and options of what the commands declare."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import functools
+from collections.abc import Callable, Mapping
+from types import NoneType
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 import click
+import msgspec
 
+from s3_uploader.cli import parameters
 from s3_uploader.cli.exit_codes import Form
+from s3_uploader.cli.parameters import Parameter
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
-
-    from s3_uploader.monitoring.log import Verbosity
 
 
 def configurations(incomplete: str) -> list[CompletionItem]:
@@ -70,19 +73,55 @@ shared = click.option(
 )
 """The option that says which share of the files a run ships."""
 
-since_option = click.option(
-    "--since", metavar="TIME", help="At or after: yesterday, monday, 2026-11-20, 2026-11-20T15:04, or 2h, 3d ago."
-)
-until_option = click.option("--until", metavar="TIME", help="Before that time.")
-match_option = click.option("--match", metavar="GLOB", help="Only paths or keys that match, e.g. 'bedroom/*'.")
-location_option = click.option("--location", metavar="NAME", help="Only this location.")
 
-simulating = click.option(
-    "--simulate-failures",
-    type=click.FloatRange(0, 1),
-    metavar="RATE",
-    help="Rehearsal: make this share of the uploads (0 to 1) fail, with every kind of error there is.",
-)
+def takes(options: type[msgspec.Struct]) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a command the options that a struct names; it is called with them as one value, ``options``."""
+    hints = get_type_hints(options, localns={"take": parameters}, include_extras=True)
+    fields = list(options.__struct_fields__)
+    defaults = dict(zip(fields, options.__struct_defaults__, strict=True))
+    declared = {name: parameter for name in fields for parameter in getattr(hints[name], "__metadata__", ())}
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(command)
+        def call(**values: Any) -> int:
+            given = {name: values.pop(name) for name in declared}
+            _refuse_contradictions(declared, given)
+            return command(**values, options=options(**given))
+
+        for name, parameter in reversed(declared.items()):
+            kind = hints[name].__origin__
+            click.option(*parameter.names, name, default=defaults[name], **_settings_of(parameter, kind))(call)
+        return call
+
+    return decorate
+
+
+def _settings_of(parameter: Parameter, kind: Any) -> dict[str, Any]:
+    """What click is told of an option besides its names and its default."""
+    told: dict[str, Any] = {"help": parameter.help, "show_default": parameter.shows_default}
+    of = [each for each in (get_args(kind) or (kind,)) if each is not NoneType]
+    if get_origin(kind) is tuple:
+        told["multiple"] = True
+    if of == [bool]:
+        return told if "/" in parameter.names[-1] else told | {"is_flag": True}
+    least = parameter.least if parameter.above is None else parameter.above
+    if parameter.choices:
+        told["type"] = click.Choice(parameter.choices)
+    elif of == [int]:
+        told["type"] = click.IntRange(min=None if least is None else int(least))
+    elif of == [float]:
+        told["type"] = click.FloatRange(min=least, min_open=parameter.above is not None, max=parameter.most)
+    elif parameter.takes:
+        told["type"] = click.Path(file_okay=parameter.takes != "directory")
+    return told | {"metavar": parameter.metavar}
+
+
+def _refuse_contradictions(declared: Mapping[str, Parameter], given: Mapping[str, Any]) -> None:
+    chosen = {parameter.names[-1]: parameter for name, parameter in declared.items() if given[name]}
+    for name, parameter in chosen.items():
+        for other in parameter.not_with:
+            if other in chosen:
+                raise click.UsageError(f"{name} and {other} contradict each other.")
 
 
 def configured(command: Callable[..., int]) -> Callable[..., int]:
@@ -91,15 +130,8 @@ def configured(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def configured_or_ledgers(command: Callable[..., int]) -> Callable[..., int]:
-    """The same for a command that can do without a file, where it is given ledgers; these as ``ledgers``."""
-    ledgers = click.option(
-        "--ledgers",
-        metavar="PATH",
-        multiple=True,
-        type=click.Path(),
-        help="These ledgers, of any uploaders: files, or directories in which such are; may be repeated.",
-    )
-    return click.argument("config_file", type=ConfigFile(), required=False)(_SET(ledgers(command)))
+    """The same for a command that can do without a file if it is given ledgers."""
+    return click.argument("config_file", type=ConfigFile(), required=False)(_SET(command))
 
 
 def insist_on_one(config_file: str | None, ledgers: tuple[str, ...]) -> None:
@@ -118,12 +150,3 @@ def several_configured(command: Callable[..., int]) -> Callable[..., int]:
 def form_of(as_json: bool) -> Form:
     """In which form a command that has ``--json`` tells of an error."""
     return Form.JSON if as_json else Form.TEXT
-
-
-def verbosity_of(*, verbose: bool, quiet: bool) -> Verbosity:
-    """What ``--verbose`` and ``--quiet`` ask for."""
-    from s3_uploader.monitoring.log import Verbosity
-
-    if verbose and quiet:
-        raise click.UsageError("--verbose and --quiet contradict each other.")
-    return Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from s3_uploader.cli.arguments import ReportOptions
 from s3_uploader.cli.missing_shares import tell_of_missing_shares
 from s3_uploader.cli.output import json_bytes, with_source
 from s3_uploader.cli.settings import load
@@ -32,19 +33,9 @@ STANDARD_OUTPUT = "-"
 _DESTINATIONS_NAMED = 3
 
 
-def report(
-    config_file: str | None,
-    *,
-    ledgers: Sequence[str] = (),
-    output: str | None,
-    since: str | None,
-    until: str | None,
-    as_json: bool,
-) -> int:
-    """Write the report to a file, or to standard output.
-
-    :param ledgers: make it of these and not of the configuration's own.
-    """
+def report(config_file: str | None, options: ReportOptions, *, output: str | None) -> int:
+    """Write the report to a file, or to standard output."""
+    since, until, as_json = options.since, options.until, options.as_json
     if output is None and not as_json and sys.stdout.isatty():
         raise UsageProblem("A terminal cannot show the page.", hint="Name a file for it with -o.")
     now = time.time()
@@ -52,7 +43,7 @@ def report(
     end = None if until is None else parse_time(until, now=now)
     if begin is not None and begin >= (now if end is None else min(end, now)):
         raise UsageProblem("The report's time ends before it begins.", hint="Let --since be earlier than --until.")
-    with _opened(config_file, ledgers) as (ledger, base_dir, destination):
+    with _opened(config_file, options.ledgers) as (ledger, base_dir, destination):
         numbers = gather(ledger, base_dir=base_dir, destination=destination, since=begin, until=end, now=now)
     # Names are escaped in the page, so that it is UTF-8 whatever they are.
     _write(

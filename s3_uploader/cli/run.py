@@ -23,6 +23,7 @@ from s3_uploader.run import run as app
 from s3_uploader.run.context import RunContext
 
 if TYPE_CHECKING:
+    from s3_uploader.cli import parameters as take
     from s3_uploader.monitoring.monitor import Monitoring
     from s3_uploader.run.assembly import MakeStore
 
@@ -32,16 +33,28 @@ _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line says about a run."""
+    """The options of ``run``; ``progress`` is ``None`` for a bar where somebody watches."""
 
-    dry_run: bool = False
-    progress: bool | None = None
-    json_log: bool = False
-    verbosity: Verbosity = Verbosity.NORMAL
-    max_runtime_seconds: float | None = None
-    wait_for_lock_seconds: float = 0.0
-    simulate_failures: float = 0.0
-    retry: bool = False
+    # Annotations are text until a command line is parsed, so a run without one does not load what they name.
+    dry_run: take.DryRun = False
+    progress: take.ShowProgress = None
+    log_format: take.LogFormat = "text"
+    verbose: take.Verbose = False
+    quiet: take.Quiet = False
+    max_runtime_seconds: take.MaxRuntime = None
+    wait_for_lock_seconds: take.WaitForLock = 0.0
+    retry: take.Retry = False
+    simulate_failures: take.SimulateFailures = 0.0
+
+    @property
+    def json_log(self) -> bool:
+        """Whether log lines are JSON."""
+        return self.log_format == "json"
+
+    @property
+    def verbosity(self) -> Verbosity:
+        """How much the log says."""
+        return Verbosity.of(verbose=self.verbose, quiet=self.quiet)
 
 
 def run(config_file: str, options: RunOptions, *others: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from s3_uploader.cli.arguments import StatusOptions
 from s3_uploader.cli.exit_codes import explain, to_whoever_reads
 from s3_uploader.cli.output import columns, cut, local_time, print_json, print_lines, table, wrapped, zone_name
 from s3_uploader.cli.settings import load
@@ -14,23 +15,21 @@ from s3_uploader.inspection.at_work import AtWork
 from s3_uploader.inspection.patience import standing_in_time
 from s3_uploader.inspection.starter import Starters
 from s3_uploader.inspection.status import SpoolStatus
+from s3_uploader.monitoring.words import end_words, left_words
 
 _PLUGIN = {OK: (0, "OK"), ATTENTION: (1, "WARNING"), STUCK: (2, "CRITICAL"), UNKNOWN: (3, "UNKNOWN")}
 """Exit code and word of the Monitoring Plugins' guidelines, which Nagios, Icinga and others follow."""
 
 
-def status(config_file: str, *, as_json: bool, exit_by_verdict: bool = False) -> int:
-    """Print how the spool stands.
-
-    :param exit_by_verdict: let the exit code say it too: 0, 1 for attention, 2 if it is stuck, 3 if it is unknown.
-    """
+def status(config_file: str, options: StatusOptions) -> int:
+    """Print the state of the spool; returns the exit code."""
     standing = look_at(config_file)
     with to_whoever_reads():
-        if as_json:
+        if options.as_json:
             print_json(for_machines(standing))
         else:
             print_lines(for_people(standing, width=columns()))
-    if exit_by_verdict:
+    if options.exit_by_verdict:
         return exit_code_of(verdict(standing))
     error = standing.spool_error or standing.ledger_error
     return 0 if error is None else explain(error)[1]
@@ -118,7 +117,7 @@ def _share_lines(standing: SpoolStatus, width: int | None) -> list[str]:
         elif last is None:
             doing = "has not run"
         else:
-            doing = shown_text(last.ended_by) or "did not finish, or is still running"
+            doing = shown_text(end_words(last.ended_by)) or "did not finish, or is still running"
         exit_code = "-" if last is None or last.exit_code is None else str(last.exit_code)
         rows.append((f"  {each.share}", "-" if last is None else local_time(last.started_at), exit_code, doing))
     heads = ("  share", f"last run ({zone_name()})", "exit", "state")
@@ -169,7 +168,7 @@ def _backlog_lines(standing: SpoolStatus, width: int | None) -> list[str]:
             *table(("  location", "files", "ready", "size", "oldest"), rows, right=(1, 2, 3, 4), width=width),
         ]
     if waiting.foreign:
-        left = ", ".join(f"{number:,} {reason}" for reason, number in waiting.foreign.items())
+        left = ", ".join(f"{number:,} {left_words(reason)}" for reason, number in waiting.foreign.items())
         lines.append("Left alone: " + left)
     return lines
 
@@ -194,7 +193,7 @@ def _run_lines(standing: SpoolStatus, width: int | None) -> list[str]:
     rows = []
     for row in standing.runs:
         ended = row.finished_at is not None
-        outcome = row.ended_by if ended else "did not finish, or is still running"
+        outcome = end_words(row.ended_by) if ended else "did not finish, or is still running"
         rows.append(
             (
                 "  " + local_time(row.started_at),

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from s3_uploader.cli.arguments import UnitOptions
 from s3_uploader.cli.directory import Named, files_in, is_directory, refuse_shared
 from s3_uploader.cli.output import print_json, print_lines
 from s3_uploader.cli.settings import load, load_together, settings_given
@@ -30,22 +31,6 @@ from s3_uploader.deployment.systemd import run_service, timer, watch_service
 
 _SYSTEMD = "/etc/systemd/system"
 _CRON = "/etc/cron.d"
-
-
-class UnitOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line says about units."""
-
-    kind: str = "timer"
-    every: str = "1min"
-    name: str | None = None
-    user: str | None = None
-    credentials: str | None = None
-    environment: str | None = None
-    metrics_listen: str | None = None
-    install: bool = False
-    directory: str | None = None
-    force: bool = False
-    as_json: bool = False
 
 
 def units(config_file: str, options: UnitOptions) -> int:

@@ -7,10 +7,9 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-
 from s3_uploader import config
 from s3_uploader.cli import terminal
+from s3_uploader.cli.arguments import WatchOptions
 from s3_uploader.cli.exit_codes import Form, guarded
 from s3_uploader.cli.run import raise_descriptor_limit, stop_on_signals, tell_of_share
 from s3_uploader.cli.settings import load
@@ -21,7 +20,7 @@ from s3_uploader.core.events import Notice
 from s3_uploader.core.text import shown_name
 from s3_uploader.inspection.preview import measured_before
 from s3_uploader.ledger.state_directory import create_state_directory, own_state_directory
-from s3_uploader.monitoring.log import Log, Verbosity
+from s3_uploader.monitoring.log import Log
 from s3_uploader.monitoring.monitor import Monitoring
 from s3_uploader.run import assembly
 from s3_uploader.service.inotify import file_system_events
@@ -31,16 +30,6 @@ from s3_uploader.spool import watcher
 
 if TYPE_CHECKING:
     from s3_uploader.monitoring.metrics.server import MetricsServer
-
-
-class WatchOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line says about a watch."""
-
-    interval: float
-    json_log: bool = False
-    verbosity: Verbosity = Verbosity.NORMAL
-    simulate_failures: float = 0.0
-    metrics_listen: str | None = None
 
 
 class Manager(Protocol):

@@ -9,11 +9,12 @@ import threading
 from collections.abc import Sequence
 
 from s3_uploader.cli import terminal
+from s3_uploader.cli.arguments import WatchOptions
 from s3_uploader.cli.directory import Named, files_of, refuse_shared
 from s3_uploader.cli.exit_codes import SOME_FAILED, Form, guarded
 from s3_uploader.cli.run import raise_descriptor_limit, stop_on_signals
 from s3_uploader.cli.settings import load, load_together
-from s3_uploader.cli.watch import WatchOptions, first_line, log_of, watch_one
+from s3_uploader.cli.watch import first_line, log_of, watch_one
 from s3_uploader.core.errors import UploaderError, UsageProblem
 from s3_uploader.core.events import Notice
 from s3_uploader.core.text import counted

@@ -15,7 +15,7 @@ _MOST_NOT_FINISHED = 100
 _MOST_STRANGERS = 5000
 _STILL_SETTLING_SECONDS = 60.0
 _NOT_FINISHED = (Left.BUSY, Left.FRESH)
-_NOT_WAITING = (Left.VANISHED, Left.SPECIAL, Left.UNDATED, Left.REMEMBERED)
+_NOT_WAITING = (Left.VANISHED, Left.SPECIAL, Left.UNMATCHED, Left.EXCLUDED, Left.REMEMBERED)
 
 
 def overdue(left: Iterable[tuple[Candidate, Left]], now: float) -> list[tuple[Candidate, Left]]:

@@ -6,12 +6,22 @@ import enum
 
 
 class RunEnd(enum.Enum):
-    """What ended a run."""
+    """What ended a run.
+
+    The values are identifiers: the ledger and JSON have them. Their words are in ``monitoring/words.py``.
+    """
 
     DONE = "done"
-    BUDGET = "time budget"
+    """It came to its end."""
+    BUDGET = "budget"
+    """Its time budget was used up."""
     SIGNAL = "signal"
-    DESTINATION = "destination unusable"
-    DESTINATION_BUSY = "destination busy"
-    STATE = "ledger unusable"
-    LOCKED = "another run has the spool"
+    """It was told to stop."""
+    DESTINATION = "destination"
+    """The destination cannot be used."""
+    DESTINATION_BUSY = "destination_busy"
+    """Another client has locked the destination."""
+    STATE = "state"
+    """The ledger cannot be written."""
+    LOCKED = "locked"
+    """Another run has the spool."""

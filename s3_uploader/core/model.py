@@ -149,7 +149,10 @@ and hold no slash."""
 
 
 class Left(enum.Enum):
-    """Why an entry of the spool was left where it is, without that being a failure."""
+    """Why an entry of the spool was left where it is, without that being a failure.
+
+    The values are identifiers: the ledger, JSON and the metrics have them. Their words are in ``monitoring/words.py``.
+    """
 
     FRESH = "fresh"
     """Too young: its settle time is not over."""
@@ -159,19 +162,21 @@ class Left(enum.Enum):
     """It changed while it was being uploaded; the next run ships it anew."""
     WAITING = "waiting"
     """It failed before and its pause is not over."""
-    UNDATED = "not of the layout"
-    """Its path is not one that the layout recognises, or it is excluded."""
-    SPECIAL = "not a regular file"
+    UNMATCHED = "unmatched"
+    """Its path is not one that the layout recognises."""
+    EXCLUDED = "excluded"
+    """``include`` or ``exclude`` keeps it out."""
+    SPECIAL = "special"
     """A link, FIFO, socket or device."""
     VANISHED = "vanished"
     """It was there when its directory was listed and gone when it was opened."""
-    UNDECODABLE = "no key"
+    UNDECODABLE = "undecodable"
     """Its name does not decode to a key (layout ``queue``)."""
     UNREADABLE = "unreadable"
     """Its directory, or the file itself, cannot be read."""
-    REMEMBERED = "already shipped"
+    REMEMBERED = "remembered"
     """``on_success`` is ``keep`` and the ledger knows this very file."""
-    POSTPONED = "not reached"
+    POSTPONED = "postponed"
     """The run ended (budget, signal, unusable destination) before its turn."""
 
 
@@ -195,8 +200,9 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     """What one run did. Counts are files, sizes bytes, times seconds since the epoch, durations seconds.
 
     ``waiting`` is the backlog by location. Where there are very many locations, the last ones are counted together
-    under :data:`OTHER_LOCATIONS`. ``code`` is the name of the error in ``message``, as errors have it, and ``origin``
-    what it comes from (:class:`~s3_uploader.core.origins.Origin`); both are empty if there is none.
+    under :data:`OTHER_LOCATIONS`. ``left`` and ``ended_by`` hold values of :class:`Left` and
+    :class:`~s3_uploader.core.ends.RunEnd`. ``code`` is the name of the error in ``message``, as errors have it, and
+    ``origin`` its cause (:class:`~s3_uploader.core.origins.Origin`); both are empty if there is none.
     """
 
     base_dir: str
@@ -213,7 +219,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     backlog_bytes: int = 0
     oldest_waiting: float | None = None
     pruned_directories: int = 0
-    ended_by: str = "done"
+    ended_by: str = RunEnd.DONE.value
     message: str = ""
     code: str = ""
     origin: str = ""
@@ -222,12 +228,12 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reasons(self) -> dict[Left, int]:
-        """How many files were left, by reason; ``left`` has the same for people."""
+        """How many entries were left, by reason: ``left`` as members of the enumeration."""
         return {reason: self.left[reason.value] for reason in Left if self.left.get(reason.value)}
 
     @property
     def end(self) -> RunEnd:
-        """What ended the run; ``ended_by`` has the same for people."""
+        """What ended the run: ``ended_by`` as a member of the enumeration."""
         return RunEnd(self.ended_by)
 
 

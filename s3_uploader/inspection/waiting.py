@@ -15,7 +15,7 @@ from s3_uploader.health.observations import FutureFiles, ReadyFiles
 from s3_uploader.inspection.preview import look
 from s3_uploader.ledger import LedgerReader
 from s3_uploader.run.place import Place, build_globs
-from s3_uploader.spool.layouts.base import ScanStopped, is_stranger
+from s3_uploader.spool.layouts.base import ScanStopped
 from s3_uploader.spool.layouts.strangers import look_at
 from s3_uploader.spool.root import Names
 
@@ -69,7 +69,7 @@ def waiting_in(place: Place, ledger: LedgerReader | None, clock: Clock) -> Waiti
     strangers: list[tuple[Names, str]] = []
 
     def skip(names: Names, name: str, reason: Left, detail: str) -> None:
-        if is_stranger(reason, detail) and len(strangers) < _MOST_STRANGERS:
+        if reason is Left.UNMATCHED and len(strangers) < _MOST_STRANGERS:
             strangers.append((names, name))
         else:
             foreign[reason.value] += 1
@@ -100,7 +100,7 @@ def waiting_in(place: Place, ledger: LedgerReader | None, clock: Clock) -> Waiti
             go_on=lambda: clock.monotonic() < until,
             is_complete=found.is_complete and len(strangers) < _MOST_STRANGERS,
         )
-        foreign[Left.UNDATED.value] += found.strangers.files
+        foreign[Left.UNMATCHED.value] += found.strangers.files
     found.foreign = {reason: number for reason, number in foreign.items() if number}
     return found
 

@@ -53,12 +53,13 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class SpoolFile(msgspec.Struct, frozen=True):
-    """A file that is in the spool now; ``note`` comes back as it was given."""
+    """A file that is in the spool now. ``reason`` and ``detail`` say why, and come back as they were given."""
 
     path: str
     size: int
     mtime_ns: int
-    note: str
+    reason: str
+    detail: str = ""
 
 
 class _Source:
@@ -231,18 +232,20 @@ class Snapshot:
     def shipped_and_there(self, files: Iterable[SpoolFile]) -> Iterator[tuple[SpoolFile, ShippedRow]]:
         """The files of the spool of which the ledger knows, each with the last row of its path."""
         connection = self._connection
-        connection.execute("CREATE TABLE spool (path NOT NULL PRIMARY KEY, size, mtime_ns, note) WITHOUT ROWID")
+        connection.execute(
+            "CREATE TABLE spool (path NOT NULL PRIMARY KEY, size, mtime_ns, reason, detail) WITHOUT ROWID"
+        )
         connection.execute("BEGIN")
         connection.executemany(
-            "INSERT OR REPLACE INTO spool VALUES (?, ?, ?, ?)",
-            ((stored(file.path), file.size, int64(file.mtime_ns), file.note) for file in files),
+            "INSERT OR REPLACE INTO spool VALUES (?, ?, ?, ?, ?)",
+            ((stored(file.path), file.size, int64(file.mtime_ns), file.reason, stored(file.detail)) for file in files),
         )
         connection.execute("COMMIT")
         self._copy(
             "still",
             lambda source: (
                 f"SELECT {self._columns(source, {})}, spool.size AS size_now,"
-                " spool.mtime_ns AS mtime_now, spool.note, max(shipped.id) FROM ledger.shipped"
+                " spool.mtime_ns AS mtime_now, spool.reason, spool.detail, max(shipped.id) FROM ledger.shipped"
                 " CROSS JOIN spool ON spool.path = shipped.path"
                 " WHERE destination = (SELECT id FROM ledger.destinations WHERE name = ?) GROUP BY shipped.path"
             ),
@@ -250,11 +253,11 @@ class Snapshot:
         )
         for number, _ in self._read("SELECT rowid, max(shipped_at) FROM still GROUP BY path ORDER BY rowid"):
             ((*values,),) = self._read(
-                f"SELECT {SHIPPED_COLUMNS}, size_now, mtime_now, note FROM still WHERE rowid = ?", (number,)
+                f"SELECT {SHIPPED_COLUMNS}, size_now, mtime_now, reason, detail FROM still WHERE rowid = ?", (number,)
             )
             row = self._row(tuple(values))
-            size, mtime_ns, note = values[len(_NAMES) : len(_NAMES) + 3]
-            yield SpoolFile(row.path, size, mtime_ns, note), row
+            size, mtime_ns, reason, detail = values[len(_NAMES) :]
+            yield SpoolFile(row.path, size, mtime_ns, reason, restored(detail)), row
 
     def _literals(self, source: _Source) -> dict[str, str]:
         # The number of a run is good for nothing here, so the number of the ledger takes its place.

@@ -52,6 +52,11 @@ class Verbosity(enum.Enum):
     VERBOSE = "verbose"
     """Also every file that was left and why, every directory removed."""
 
+    @classmethod
+    def of(cls, *, verbose: bool, quiet: bool) -> Verbosity:
+        """What ``--verbose`` and ``--quiet`` ask for."""
+        return cls.VERBOSE if verbose else cls.QUIET if quiet else cls.NORMAL
+
 
 _LOUDEST_HIDDEN = {
     Verbosity.QUIET: Level.INFO,

@@ -10,6 +10,7 @@ import enum
 from collections.abc import Callable
 from typing import Any
 
+from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.events import (
     DirectoryPruned,
     Event,
@@ -25,6 +26,7 @@ from s3_uploader.core.events import (
 )
 from s3_uploader.core.model import Left, RunReport
 from s3_uploader.core.text import counted, ended, shown_duration, shown_name, shown_size, shown_text, with_hint
+from s3_uploader.monitoring.words import LEFT_WORDS, end_words, left_words
 
 
 class Level(enum.IntEnum):
@@ -40,19 +42,7 @@ _NOTICE_LEVELS = {"info": Level.INFO, "warning": Level.WARNING, "error": Level.E
 
 # What the summary counts as failed already.
 _FAILED_TOO = (Left.UNREADABLE, Left.UNDECODABLE)
-
-# One entry, several entries; what it means for them.
-_WHY_LEFT: dict[Left, tuple[str, str]] = {
-    Left.FRESH: ("is too young, so that a later run ships it", "are too young, so that a later run ships them"),
-    Left.BUSY: ("is still open in a program that writes it", "are still open in a program that writes them"),
-    Left.CHANGED: ("changed while it was uploaded", "changed while they were uploaded"),
-    Left.WAITING: ("failed before and waits for its next try", "failed before and wait for their next try"),
-    Left.UNDATED: ("is not of the layout and is not shipped", "are not of the layout and are not shipped"),
-    Left.SPECIAL: ("is no regular file and is not shipped", "are no regular files and are not shipped"),
-    Left.VANISHED: ("was gone before it could be opened", "were gone before they could be opened"),
-    Left.REMEMBERED: ("was shipped before and is kept", "were shipped before and are kept"),
-    Left.POSTPONED: ("was not reached", "were not reached"),
-}
+_NOT_FILES = (Left.UNMATCHED, Left.EXCLUDED, Left.SPECIAL)
 
 
 def level_and_sentence(event: Event) -> tuple[Level, str]:
@@ -62,7 +52,8 @@ def level_and_sentence(event: Event) -> tuple[Level, str]:
 
 def is_idle(report: RunReport) -> bool:
     """Whether a run moved nothing, failed nothing and came to its end."""
-    return not report.shipped and not report.failed and not report.pruned_directories and report.ended_by == "done"
+    is_done = report.ended_by == RunEnd.DONE.value
+    return is_done and not report.shipped and not report.failed and not report.pruned_directories
 
 
 def summary(report: RunReport, *, all_kept: bool = True) -> str:
@@ -79,13 +70,15 @@ def summary(report: RunReport, *, all_kept: bool = True) -> str:
             parts[0] += f", {report.already_there:,} of them {_was(report.already_there)} there already"
     else:
         parts = [f"No file shipped to {destination} in {duration}"]
-    left = [f"{number:,} {reason}" for reason, number in _left_in_order(report) if reason not in _FAILED_VALUES]
+    left = [
+        f"{number:,} {left_words(reason)}" for reason, number in _left_in_order(report) if reason not in _FAILED_VALUES
+    ]
     if left:
         parts.append("left: " + ", ".join(left))
     if report.failed:
         parts.append(f"{report.failed:,} failed" + (", kept for the next run" if all_kept else ""))
-    if report.ended_by != "done":
-        parts.append(f"ended early: {shown_text(report.ended_by)}")
+    if report.ended_by != RunEnd.DONE.value:
+        parts.append(f"ended early: {shown_text(end_words(report.ended_by))}")
     return "; ".join(parts) + "."
 
 
@@ -101,13 +94,13 @@ def why_nothing_moved(
     is_told = False
     for value, number in _left_in_order(report):
         reason = _REASONS.get(value)
-        if reason not in _WHY_LEFT:
+        if reason is None or reason in _FAILED_TOO:
             continue
-        if reason is Left.UNDATED and strangers_told:
+        if reason is Left.UNMATCHED and strangers_told:
             is_told = True
             continue
-        noun = "file" if reason not in (Left.UNDATED, Left.SPECIAL) else "entry"
-        one, several = _WHY_LEFT[reason]
+        noun = "entry" if reason in _NOT_FILES else "file"
+        _, one, several = LEFT_WORDS[reason]
         text = f"{counted(number, noun, 'entries' if noun == 'entry' else '')} {one if number == 1 else several}"
         path, detail = examples.get(reason, ("", ""))
         if path:
@@ -165,7 +158,7 @@ def _upload_failed(event: UploadFailed) -> tuple[Level, str]:
 
 def _file_left(event: FileLeft) -> tuple[Level, str]:
     detail = f" ({shown_text(event.detail)})" if event.detail else ""
-    return Level.DEBUG, f"{shown_name(event.path)} was left: {event.reason.value}{detail}."
+    return Level.DEBUG, f"{shown_name(event.path)} was left: {left_words(event.reason.value)}{detail}."
 
 
 def _local_trouble(event: LocalTrouble) -> tuple[Level, str]:

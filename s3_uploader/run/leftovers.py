@@ -5,7 +5,6 @@ from __future__ import annotations
 from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.events import Emit, FileLeft, LocalTrouble
 from s3_uploader.core.model import Candidate, Left
-from s3_uploader.spool.layouts.base import is_stranger
 from s3_uploader.spool.root import Names, SpoolRoot
 
 _MOST_SAID = 1000
@@ -27,7 +26,7 @@ class Leftovers:
     def skip(self, names: Names, name: str, reason: Left, detail: str) -> None:
         """An entry that the layout does not make a candidate (:data:`~s3_uploader.spool.layouts.base.Skip`)."""
         self._counters.count_left(reason)
-        if is_stranger(reason, detail):
+        if reason is Left.UNMATCHED:
             self._counters.note_stranger(names, name)
         path = self._root.shown(names, name)
         if reason in (Left.UNREADABLE, Left.UNDECODABLE):

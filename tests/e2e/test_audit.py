@@ -300,7 +300,7 @@ class TestSpool:
         path.write_bytes(content[::-1])
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
         findings, _ = records(site.run("audit", "--spool", "--deep", "--json"))
-        assert [finding["kind"] for finding in findings] == ["local file"]
+        assert [finding["kind"] for finding in findings] == ["local_file"]
 
     def test_a_file_that_should_be_gone(self, site: Site, kept: Path) -> None:
         """A file that was shipped and is still there is named with the reason, and is no difference."""

@@ -203,7 +203,7 @@ class TestStatus:
             "bedroom": (2, 2, 200),
             "kitchen": (3, 2, 210),
         }
-        assert before["not_candidates"] == {"not of the layout": 1}
+        assert before["not_candidates"] == {"unmatched": 1}
         assert (before["runs"], before["lock_holder"]) == ([], None)
         waiting.run()
         after = waiting.status()
@@ -323,7 +323,7 @@ class TestLog:
         assert finished.code == 3
         events = objects_in(finished.stderr)
         assert [event["code"] for event in events if event["event"] == "upload_failed"] == ["InvalidAccessKeyId"]
-        assert events[-1]["report"]["ended_by"] == "destination unusable"
+        assert events[-1]["report"]["ended_by"] == "destination"
 
     def test_json_of_an_odd_name(self, site: Site) -> None:
         """A name with newlines, escapes and bytes that are no text stays one line, and says that it is escaped."""

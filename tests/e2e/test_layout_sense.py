@@ -49,7 +49,7 @@ def test_it_is_green_nowhere(misread: Site) -> None:
     misread.run()
     status = misread.status()
     assert (status["verdict"], status["problems"][0]["cause"]) == ("attention", "unmatched")
-    assert status["not_candidates"] == {"not of the layout": 3}
+    assert status["not_candidates"] == {"unmatched": 3}
     plugin = misread.run("status", "--plugin")
     assert (plugin.code, plugin.stdout[:33]) == (1, "S3_UPLOADER WARNING - unmatched s")
     metrics = (misread.place / "metrics.prom").read_text()

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from docs import deploy
-from s3_uploader.cli.units import UnitOptions, units
+from s3_uploader.cli.arguments import UnitOptions
+from s3_uploader.cli.units import units
 from s3_uploader.deployment.systemd import run_service, timer
 from tests.unit.deployment.test_deployment import plan
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
-from s3_uploader.cli.options import configured, form_of
+from s3_uploader.cli.arguments import CheckOptions
+from s3_uploader.cli.options import configured, form_of, takes
 
 
 @click.command(short_help="Prove that spool and destination can do what is needed.")
 @configured
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def check(config_file: str, as_json: bool) -> int:
+@takes(CheckOptions)
+def check(config_file: str, options: CheckOptions) -> int:
     """Prove, before the first delete, that spool and destination can do what is needed.
 
     Stores a small object of its own at the destination and removes it again.
@@ -22,4 +23,6 @@ def check(config_file: str, as_json: bool) -> int:
     from s3_uploader.cli.check import check as work
     from s3_uploader.cli.directory import each
 
-    return each(config_file, lambda path: work(path, as_json=as_json), headings=not as_json, form=form_of(as_json))
+    return each(
+        config_file, lambda path: work(path, options), headings=not options.as_json, form=form_of(options.as_json)
+    )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import click
 
+from s3_uploader.cli.arguments import DemoOptions
 from s3_uploader.cli.exit_codes import guarded
+from s3_uploader.cli.options import takes
 
 
 @click.command(short_help="Show the main job, with a server of its own.")
-@click.option("--keep", is_flag=True, help="Do not remove the demo's directory at the end.")
-def demo(keep: bool) -> int:
+@takes(DemoOptions)
+def demo(options: DemoOptions) -> int:
     """Show the main job: a spool, an S3 server inside this process, and a run. Needs no account.
 
     \b
@@ -18,4 +20,4 @@ def demo(keep: bool) -> int:
     """
     from s3_uploader.cli.demo import demo as work
 
-    return guarded(lambda: work(keep=keep))
+    return guarded(lambda: work(options))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import click
 
+from s3_uploader.cli.arguments import ForgetOptions
 from s3_uploader.cli.exit_codes import guarded
-from s3_uploader.cli.options import configured, form_of
+from s3_uploader.cli.options import configured, form_of, takes
 
 
 @click.command(short_help="Let failing files be tried by the next run.")
 @configured
 @click.argument("paths", nargs=-1, metavar="PATH...")
-@click.option("--all", "everything", is_flag=True, help="All that fail.")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def forget(config_file: str, paths: tuple[str, ...], everything: bool, as_json: bool) -> int:
+@takes(ForgetOptions)
+def forget(config_file: str, paths: tuple[str, ...], options: ForgetOptions) -> int:
     """Forget that files have failed, so that the next run tries them as if they were new.
 
     A path is absolute or relative to the spool; a directory stands for all below it, and wildcards are allowed. To try
@@ -26,7 +26,4 @@ def forget(config_file: str, paths: tuple[str, ...], everything: bool, as_json: 
     """
     from s3_uploader.cli.forget import forget as work
 
-    return guarded(
-        lambda: work(config_file, paths, everything=everything, as_json=as_json),
-        form=form_of(as_json),
-    )
+    return guarded(lambda: work(config_file, paths, options), form=form_of(options.as_json))

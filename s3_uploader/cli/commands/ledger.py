@@ -1,10 +1,11 @@
-"""The commands ``ledger merge`` and ``ledger compact`` as click sees them."""
+"""The commands ``ledger merge`` and ``ledger compact`` on the command line."""
 
 from __future__ import annotations
 
 import click
 
-from s3_uploader.cli.options import configured, form_of
+from s3_uploader.cli.arguments import LedgerCompactOptions, LedgerMergeOptions
+from s3_uploader.cli.options import configured, form_of, takes
 
 
 @click.group(short_help="Make one ledger of several, or a smaller one.")
@@ -24,8 +25,8 @@ def ledger() -> None:
 @ledger.command(short_help="Make one ledger of several.")
 @configured
 @click.argument("sources", nargs=-1, metavar="SOURCE...", type=click.Path())
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def merge(config_file: str, sources: tuple[str, ...], as_json: bool) -> int:
+@takes(LedgerMergeOptions)
+def merge(config_file: str, sources: tuple[str, ...], options: LedgerMergeOptions) -> int:
     """Bring what other ledgers know into the one of the configuration, each row once.
 
     A SOURCE is a ledger, or a directory in which ledgers are, those of machines that are no more for example; it is
@@ -40,26 +41,13 @@ def merge(config_file: str, sources: tuple[str, ...], as_json: bool) -> int:
     from s3_uploader.cli.exit_codes import guarded
     from s3_uploader.cli.ledger import merge as work
 
-    return guarded(lambda: work(config_file, sources, as_json=as_json), form=form_of(as_json))
+    return guarded(lambda: work(config_file, sources, options), form=form_of(options.as_json))
 
 
 @ledger.command(short_help="Forget what is old and give the room back.")
 @configured
-@click.option(
-    "--keep-days",
-    type=click.FloatRange(min=0),
-    metavar="DAYS",
-    help="Forget what was shipped before that. Default: history_days.",
-)
-@click.option(
-    "--keep-files",
-    type=click.IntRange(min=0),
-    metavar="NUMBER",
-    help="Of each ledger, keep at most so many files. Default: history_max_files.",
-)
-@click.option("--dry-run", is_flag=True, help="Only tell what would be forgotten and freed.")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def compact(config_file: str, keep_days: float | None, keep_files: int | None, dry_run: bool, as_json: bool) -> int:
+@takes(LedgerCompactOptions)
+def compact(config_file: str, options: LedgerCompactOptions) -> int:
     """Forget the rows of files that were shipped long ago, and give the room back to the disk.
 
     It says how many of these rows no audit has covered. What is forgotten is the history only, no file and no object.
@@ -72,7 +60,9 @@ def compact(config_file: str, keep_days: float | None, keep_files: int | None, d
     from s3_uploader.cli.directory import each
     from s3_uploader.cli.ledger import compact as work
 
-    def one(path: str) -> int:
-        return work(path, keep_days=keep_days, keep_files=keep_files, dry_run=dry_run, as_json=as_json)
-
-    return each(config_file, one, headings=not as_json, form=form_of(as_json))
+    return each(
+        config_file,
+        lambda path: work(path, options),
+        headings=not options.as_json,
+        form=form_of(options.as_json),
+    )

@@ -33,9 +33,9 @@ class Kind(enum.Enum):
     """The destination did not say what is there."""
     REWRITTEN = "rewritten"
     """A note: the same content was put there once more, for example by a copy into another storage class."""
-    STILL_THERE = "still in the spool"
+    STILL_THERE = "still_there"
     """A note: the local file was shipped with this content, and is still there."""
-    LOCAL = "local file"
+    LOCAL = "local_file"
     """A file in the spool with size and time of what was shipped has other content."""
 
     @property

@@ -15,6 +15,7 @@ from s3_uploader.inspection.preview import look
 from s3_uploader.ledger import ShippedRow
 from s3_uploader.ledger.snapshot import Snapshot, SpoolFile
 from s3_uploader.ledger.together import open_together
+from s3_uploader.monitoring.words import left_words
 from s3_uploader.run.place import Place
 from s3_uploader.spool.root import Names
 
@@ -43,10 +44,10 @@ def audit_spool(
             continue  # a run has just removed it
         kind = Kind.LOCAL
         if not detail:
-            if file.note == Left.REMEMBERED.value:
+            if file.reason == Left.REMEMBERED.value:
                 continue
             kind = Kind.STILL_THERE
-            detail = file.note or "it is ready: the next run finds it shipped, and removes it"
+            detail = _why_there(file)
         summary.count(kind)
         tell(Discrepancy(kind=kind, row=row, address=address(row.key), detail=detail))
 
@@ -61,10 +62,14 @@ def _files(place: Place, summary: Summary) -> Iterator[SpoolFile]:
                 continue
             summary.local_files += 1
             candidate = verdict.candidate
-            note = verdict.reason.value if verdict.reason is not None else ""
-            if verdict.detail:
-                note = f"{note}: {verdict.detail}"
-            yield SpoolFile(candidate.path, candidate.size, candidate.mtime_ns, note)
+            reason = verdict.reason.value if verdict.reason is not None else ""
+            yield SpoolFile(candidate.path, candidate.size, candidate.mtime_ns, reason, verdict.detail)
+
+
+def _why_there(file: SpoolFile) -> str:
+    if not file.reason:
+        return "it is ready: the next run finds it shipped, and deletes it"
+    return left_words(file.reason) + (f": {file.detail}" if file.detail else "")
 
 
 def _difference(place: Place, row: ShippedRow) -> str | None:

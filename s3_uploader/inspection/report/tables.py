@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from s3_uploader.core.text import counted, shown_duration, shown_name, shown_size, shown_text
 from s3_uploader.inspection.report.data import Report
 from s3_uploader.ledger import FailingRow, RunRow, ShippedRow
+from s3_uploader.monitoring.words import end_words
 
 _NUMBER = "n"
 _TEXT = ""
@@ -139,7 +140,7 @@ def _files(name: str, title: str, note: str, files: Sequence[ShippedRow]) -> str
 def _endings(report: Report) -> str:
     rows = [
         (
-            shown_text(each.ended_by + (f": {each.code}" if each.code else "")) or _UNFINISHED,
+            shown_text(end_words(each.ended_by) + (f": {each.code}" if each.code else "")) or _UNFINISHED,
             _DASH if each.exit_code is None else str(each.exit_code),
             f"{each.runs:,}",
             _moment(each.last_at),
@@ -153,7 +154,7 @@ def _endings(report: Report) -> str:
 def _runs(runs: Sequence[RunRow]) -> str:
     def row(each: RunRow) -> Sequence[str]:
         ended = each.finished_at is not None
-        outcome = each.ended_by if ended else _UNFINISHED
+        outcome = end_words(each.ended_by) if ended else _UNFINISHED
         return (
             _moment(each.started_at),
             f"{each.ticks:,}",

@@ -15,8 +15,6 @@ from s3_uploader.monitoring.metrics.exposition import Blocks, Samples, blocks, b
 CAUSES = tuple(cause.value for cause in Cause)
 RAN, STEPPED_ASIDE, COULD_NOT_BEGIN = OUTCOMES = ("ran", "stepped_aside", "could_not_begin")
 
-_REASONS = {reason.value: reason.name.lower() for reason in Left}
-
 
 def exposition(measurement: Measurement, *, before: str = "", now: float | None = None, share: str = "") -> str:
     """All metrics of a spool, in Prometheus's text format.
@@ -113,9 +111,7 @@ def problem_samples(problems: Iterable[ActiveProblem]) -> dict[str, Samples]:
 def _last_run(report: RunReport, now: float | None) -> dict[str, Samples]:
     finished_at = report.started_at + report.duration
     oldest = report.oldest_waiting
-    left = dict.fromkeys(_REASONS.values(), 0)
-    for value, number in report.left.items():
-        left[_REASONS.get(value, value)] = number
+    left = {reason.value: 0 for reason in Left} | report.left
     return {
         "last_run_timestamp_seconds": [((), finished_at)],
         "last_run_duration_seconds": [((), report.duration)],

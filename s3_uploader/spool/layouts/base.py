@@ -191,15 +191,6 @@ def _set(body: str) -> str:
     return f"(?!/)[{'^' if negated else ''}{parts}]"
 
 
-EXCLUDED = "excluded"
-"""The detail of an entry that ``include`` or ``exclude`` keeps out."""
-
-
-def is_stranger(reason: Left, detail: str) -> bool:
-    """Whether a scan passed over an entry because the layout does not know it, and not by the user's wish."""
-    return reason is Left.UNDATED and detail != EXCLUDED
-
-
 def kind_of(entry: os.DirEntry[str]) -> str:
     """``file``, ``directory`` or what else an entry is, without following a link; empty if it is gone already."""
     # Where a file system does not tell the kind with the name, each of these questions is a look that may fail.
@@ -245,7 +236,7 @@ def looked_at(root: SpoolRoot, names: Names, name: str, skip: Skip) -> os.stat_r
 def skip_entry(skip: Skip, names: Names, name: str, kind: str, detail: str) -> None:
     """Report an entry that is no candidate: for its kind if that is special, else for ``detail``."""
     if kind in ("file", "directory"):
-        skip(names, name, Left.UNDATED, detail)
+        skip(names, name, Left.UNMATCHED, detail)
     elif kind.startswith("unreadable"):
         skip(names, name, Left.UNREADABLE, kind)
     else:

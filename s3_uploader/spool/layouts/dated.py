@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.spool.layouts.base import (
     BLOCK,
-    EXCLUDED,
     EmptyDirectory,
     Found,
     Globs,
@@ -130,7 +129,7 @@ class DatedLayout:
                 if kind != "file" or found is None:
                     skip_entry(skip, names, name, kind, "not of the form mm-topic.dat")
                 elif self._globs.are_given and not self._globs.admits(names, original_name(name)):
-                    skip(names, name, Left.UNDATED, EXCLUDED)
+                    skip(names, name, Left.EXCLUDED, "")
                 else:
                     files.append((int(found[1]), name))
             files.sort()

@@ -15,7 +15,6 @@ import msgspec
 
 from s3_uploader.core.model import Left
 from s3_uploader.spool.layouts.base import (
-    EXCLUDED,
     Found,
     Globs,
     NoCandidate,
@@ -70,9 +69,9 @@ class QueueLayout:
         if kind != "file":
             skip_entry(skip, (), name, kind, "a directory; the queue is flat")
         elif is_temporary(original):
-            skip((), name, Left.UNDATED, "a temporary name")
+            skip((), name, Left.UNMATCHED, "a temporary name")
         elif self._globs.are_given and not self._globs.admits((), original):
-            skip((), name, Left.UNDATED, EXCLUDED)
+            skip((), name, Left.EXCLUDED, "")
         else:
             key = decode_key(original)
             if key is None:

@@ -75,7 +75,7 @@ def why_not(layout: str, parts: Sequence[str]) -> str:
         return "in a directory, and a queue is flat"
     if any(map(is_temporary, parts)):
         return "a temporary name"
-    return "not of the layout"
+    return "no path that the layout recognises"
 
 
 def matches(layout: str, parts: Sequence[str]) -> bool:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.spool.layouts.base import (
-    EXCLUDED,
     EmptyDirectory,
     Found,
     Globs,
@@ -75,9 +74,9 @@ class TreeLayout:
         if kind != "file":
             skip_entry(skip, names, name, kind, "a temporary name")
         elif is_temporary(original):
-            skip(names, name, Left.UNDATED, "a temporary name")
+            skip(names, name, Left.UNMATCHED, "a temporary name")
         elif self._globs.are_given and not self._globs.admits(names, original):
-            skip(names, name, Left.UNDATED, EXCLUDED)
+            skip(names, name, Left.EXCLUDED, "")
         else:
             return True
         return False

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from s3_uploader.cli.arguments import CheckOptions
 from s3_uploader.cli.check import check
 
 
@@ -39,7 +40,7 @@ def test_a_library_that_is_missing_is_found(
         return real(name, *arguments)
 
     monkeypatch.setattr(importlib, "import_module", without_zstd)
-    assert check(config_file, as_json=False) == 2
+    assert check(config_file, CheckOptions()) == 2
     told = capsys.readouterr().out
     assert "ok       compress: files can be compressed with gzip." in told
     assert "ERROR    compress: Files cannot be compressed with zstd" in told
@@ -49,5 +50,5 @@ def test_a_library_that_is_missing_is_found(
 
 def test_a_library_that_is_there_is_found_too(config_file: str, capsys: pytest.CaptureFixture[str]) -> None:
     """With everything installed the check ends well, and says what it looked at."""
-    assert check(config_file, as_json=False) == 0
+    assert check(config_file, CheckOptions()) == 0
     assert "ok       compress: files can be compressed with zstd." in capsys.readouterr().out

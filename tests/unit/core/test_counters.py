@@ -43,7 +43,7 @@ def test_counts() -> None:
     undated = candidate("b", size=4, mtime_ns=int(NOW) * 10**9)
     counters.count_left(Left.FRESH, dated)
     counters.count_left(Left.BUSY, undated)
-    for reason in (Left.VANISHED, Left.SPECIAL, Left.UNDATED, Left.REMEMBERED):
+    for reason in (Left.VANISHED, Left.SPECIAL, Left.UNMATCHED, Left.EXCLUDED, Left.REMEMBERED):
         counters.count_left(reason, undated)
     counters.count_left(Left.UNREADABLE)
     counters.pruned = 2
@@ -54,9 +54,10 @@ def test_counts() -> None:
         "fresh": 1,
         "busy": 1,
         "vanished": 1,
-        "not a regular file": 1,
-        "not of the layout": 1,
-        "already shipped": 1,
+        "special": 1,
+        "unmatched": 1,
+        "excluded": 1,
+        "remembered": 1,
         "unreadable": 1,
     }
     assert (report.exit_code, report.ended_by, report.pruned_directories) == (0, "done", 2)

@@ -75,7 +75,7 @@ class TestBehind:
 
     def test_falling_behind(self) -> None:
         """Runs that use up their time and each leave more than the one before."""
-        runs = [run_row(30 + 60 * n, ended_by="time budget", backlog=100 - n) for n in range(4)]
+        runs = [run_row(30 + 60 * n, ended_by="budget", backlog=100 - n) for n in range(4)]
         problem = only(diagnose(facts(runs=runs)))
         assert (problem.cause, problem.since, problem.files) == (Cause.FALLING_BEHIND, NOW - 150, 100)
         assert diagnose(facts(runs=runs[:3])) == ()

@@ -41,8 +41,7 @@ class TestDestination:
     def test_where_nothing_is_known(self, origin: str) -> None:
         """A run that another version has recorded may be over in a moment; that it is not becomes an error."""
         runs = [
-            run_row(ago, exit_code=3, ended_by="destination unusable", message="(X)", origin=origin)
-            for ago in (30, 90, 900)
+            run_row(ago, exit_code=3, ended_by="destination", message="(X)", origin=origin) for ago in (30, 90, 900)
         ]
         assert only(diagnose(facts(runs=runs[:2]))).severity is Severity.WARNING
         problem = only(diagnose(facts(runs=runs)))
@@ -61,7 +60,7 @@ class TestDestination:
 
     def test_busy(self) -> None:
         """A destination that somebody else holds is a problem once it has been so for long."""
-        busy = {"ended_by": "destination busy", "message": "it is locked"}
+        busy = {"ended_by": "destination_busy", "message": "it is locked"}
         assert diagnose(facts(runs=[run_row(30, **busy)])) == ()
         runs = [run_row(30, **busy), run_row(400, **busy), run_row(1000, **busy), run_row(2000)]
         problem = only(diagnose(facts(runs=runs)))
@@ -187,5 +186,5 @@ class TestState:
 
     def test_a_ledger_that_could_not_be_written(self) -> None:
         """A run that the ledger ended, if it could be noted at all."""
-        runs = [run_row(30, exit_code=1, ended_by="ledger unusable", message="full")]
+        runs = [run_row(30, exit_code=1, ended_by="state", message="full")]
         assert only(diagnose(facts(runs=runs))).cause is Cause.DISK_FULL

@@ -457,7 +457,7 @@ def test_a_run_is_recorded(ledger: Ledger) -> None:
         backlog_bytes=40,
         oldest_waiting=NOW - 60,
         pruned_directories=2,
-        ended_by="destination unusable",
+        ended_by="destination",
         message="no such bucket",
     )
     ledger.finish_run(number, outcome)

@@ -180,7 +180,7 @@ def test_the_time_moves_on() -> None:
         ),
         (Notice("info", "Something."), "Something."),
         (FileLeft(PATH, Left.FRESH, "written 3 s ago", 5), f"{PATH} was left: fresh (written 3 s ago)."),
-        (FileLeft(PATH, Left.UNDATED, "", 5), f"{PATH} was left: not of the layout."),
+        (FileLeft(PATH, Left.UNMATCHED, "", 5), f"{PATH} was left: not of the layout."),
         (DirectoryPruned("/base_dir/a"), "Removed the empty directory /base_dir/a."),
         (RunStarted("/base_dir", "bucket"), "Shipping /base_dir to bucket."),
         (UploadStarted(PATH, 4096), f"Uploading {PATH} (4.1 kB)."),
@@ -208,7 +208,7 @@ def test_sentences_end() -> None:
             "1 file (10 B) shipped to bucket in 0.4 s, 1 of them was there already.",
         ),
         (
-            {"shipped": 3, "shipped_bytes": 10, "already_there": 2, "ended_by": "time budget"},
+            {"shipped": 3, "shipped_bytes": 10, "already_there": 2, "ended_by": "budget"},
             "3 files (10 B) shipped to bucket in 0.4 s, 2 of them were there already; ended early: time budget.",
         ),
         (
@@ -294,7 +294,7 @@ def test_a_run_by_hand_explains_why_nothing_moved() -> None:
         FileLeft(PATH, Left.FRESH, "written 1 s ago", 5),
         FileLeft(other, Left.FRESH, "written 2 s ago", 5),
         FileLeft(PATH, Left.SPECIAL, "", 5),
-        finished(left={"not a regular file": 1, "fresh": 2, "unreadable": 1, "not of the layout": 3}),
+        finished(left={"special": 1, "fresh": 2, "unreadable": 1, "unmatched": 3}),
         explain_idle=True,
     ) == [
         f"2 files are too young, so that a later run ships them; the first is {PATH} (written 1 s ago).",

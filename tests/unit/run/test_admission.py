@@ -202,7 +202,7 @@ def test_survey(root: SpoolRoot, tmp_path: Path) -> None:
         for verdict in survey(root, layout, admission(root), now=lambda: NOW, skip=skips)
     }
     assert verdicts == {"a/ready": None, "a/fresh": Left.FRESH}
-    assert skips.reasons() == {"x.tmp": Left.UNDATED}
+    assert skips.reasons() == {"x.tmp": Left.UNMATCHED}
     root.refresh()
     assert open_descriptors() == before
 

@@ -120,7 +120,7 @@ class TestShipping:
         path = harness.write("a/x")
         assert harness.run().shipped == 1
         report = harness.run()
-        assert (report.shipped, report.left, report.exit_code) == (0, {"already shipped": 1}, 0)
+        assert (report.shipped, report.left, report.exit_code) == (0, {"remembered": 1}, 0)
         assert path.exists()
         harness.on_conflict = OnConflict.OVERWRITE
         harness.write("a/x", "other")
@@ -698,13 +698,13 @@ class TestDestination:
             harness.write(f"{number:03}")
         harness.store.any_fault = fault
         report = harness.run()
-        assert (report.exit_code, report.ended_by, report.shipped) == (3, "destination unusable", 0)
+        assert (report.exit_code, report.ended_by, report.shipped) == (3, "destination", 0)
         assert len(harness.store.puts) <= 8
         assert len(harness.told(UploadFailed)) == 1
         (notice,) = harness.told(Notice)
         assert notice.level == "error"
         assert len(harness.names()) == 500
-        assert (report.backlog, report.left) == (500, {"not reached": 500})
+        assert (report.backlog, report.left) == (500, {"postponed": 500})
 
     def test_many_at_once(self, harness: Harness) -> None:
         """The first refusal is enough to send nothing more; what is under way may still answer."""
@@ -742,7 +742,7 @@ class TestDestination:
         assert harness.run().exit_code == 3
         harness.store.open_error = DestinationBusy("locked by another")
         report = harness.run()
-        assert (report.exit_code, report.ended_by, report.message) == (0, "destination busy", "locked by another")
+        assert (report.exit_code, report.ended_by, report.message) == (0, "destination_busy", "locked by another")
         assert [notice.level for notice in harness.told(Notice)] == ["error", "info"]
         assert harness.names() == {"x"}
 
@@ -885,7 +885,7 @@ class TestStop:
         harness.idle = idle
         began = harness.clock.seconds
         report = harness.run()
-        assert (report.exit_code, report.left) == (130, {"not reached": 2})
+        assert (report.exit_code, report.left) == (130, {"postponed": 2})
         assert 20 <= harness.clock.seconds - began <= 22
         assert harness.names() == {"a", "b"}
 
@@ -909,7 +909,7 @@ class TestStop:
 
         harness.idle = idle
         began = harness.clock.seconds
-        assert harness.run().left == {"not reached": 1}
+        assert harness.run().left == {"postponed": 1}
         assert harness.clock.seconds - began < 8
         (put,) = harness.store.pending()
         os.fstat(put.source.descriptor)
@@ -968,8 +968,8 @@ class TestBudget:
 
         harness.store.any_fault = slow
         report = harness.run()
-        assert (report.exit_code, report.ended_by, report.shipped) == (0, "time budget", 10)
-        assert (report.backlog, report.left["not reached"]) == (40, 40)
+        assert (report.exit_code, report.ended_by, report.shipped) == (0, "budget", 10)
+        assert (report.backlog, report.left["postponed"]) == (40, 40)
 
     def test_counting_is_bounded(self, harness: Harness) -> None:
         """Counting the rest takes a moment at most."""
@@ -983,7 +983,7 @@ class TestBudget:
             return read()
 
         harness.clock.read = tick  # type: ignore[method-assign]
-        assert harness.run().left.get("not reached", 0) < 40
+        assert harness.run().left.get("postponed", 0) < 40
 
 
 class TestState:
@@ -997,8 +997,8 @@ class TestState:
 
         harness.store.after_answer["b"] = break_ledger
         report = harness.run()
-        assert (report.exit_code, report.ended_by, report.shipped) == (1, "ledger unusable", 0)
-        assert report.left == {"not reached": 2}
+        assert (report.exit_code, report.ended_by, report.shipped) == (1, "state", 0)
+        assert report.left == {"postponed": 2}
         assert harness.names() == {"a", "b"}
         assert harness.told(Notice)[0].level == "error"
         harness.records.broken = False
@@ -1019,7 +1019,7 @@ class TestState:
 
         harness.idle = idle
         report = harness.run()
-        assert (report.ended_by, report.exit_code) == ("ledger unusable", 1)
+        assert (report.ended_by, report.exit_code) == ("state", 1)
         assert harness.names() == set("abcd")
 
     def test_breaks_before_anything(self, harness: Harness) -> None:
@@ -1029,7 +1029,7 @@ class TestState:
         harness.run()
         harness.records.broken = True
         harness.store.opened = 0
-        assert harness.run().ended_by == "ledger unusable"
+        assert harness.run().ended_by == "state"
         assert (harness.store.opened, harness.store.cancelled) == (0, 0)
 
     def test_breaks_while_removing(self, harness: Harness) -> None:
@@ -1043,7 +1043,7 @@ class TestState:
 
         harness.records.on_commit = on_commit
         report = harness.run()
-        assert (report.ended_by, report.shipped, report.exit_code) == ("ledger unusable", 2, 1)
+        assert (report.ended_by, report.shipped, report.exit_code) == ("state", 2, 1)
         assert harness.names() == {"b"}
         assert {os.path.basename(event.path) for event in harness.told(Uploaded)} == {"a", "c"}
 
@@ -1064,7 +1064,7 @@ def test_directory_swapped_for_a_link(harness: Harness, tmp_path: Path) -> None:
     assert (tmp_path / "outside/x").exists()
     assert report.exit_code == 1
     harness.clock.seconds += 1000
-    assert harness.run().left == {"not a regular file": 1}
+    assert harness.run().left == {"special": 1}
 
 
 def test_hard_links(harness: Harness) -> None:
@@ -1452,7 +1452,7 @@ class TestOddEnds:
         harness.write("a/2019/01/01/03/00-x.dat")
         harness.store.any_fault = DENIED
         report = harness.run()
-        assert (report.backlog, report.left) == (21, {"not reached": 21, "not of the layout": 2})
+        assert (report.backlog, report.left) == (21, {"postponed": 21, "unmatched": 2})
 
     def test_ledger_breaks_in_doubt(self, harness: Harness) -> None:
         """A ledger that breaks while it is in doubt whose error something was: the files stay."""
@@ -1466,7 +1466,7 @@ class TestOddEnds:
 
         harness.idle = idle
         report = harness.run()
-        assert (report.ended_by, report.left) == ("ledger unusable", {"not reached": 3})
+        assert (report.ended_by, report.left) == ("state", {"postponed": 3})
         assert harness.names() == set("abc")
 
     def test_fails_after_the_end(self, harness: Harness) -> None:
@@ -1568,7 +1568,7 @@ class TestNews:
         report = watched.run()
         assert len(scans) == 5
         assert [asked.key for asked in watched.store.puts] == ["large", "bad"]
-        assert report.left == {Left.UNDATED.value: 1, Left.WAITING.value: 1}
+        assert report.left == {Left.UNMATCHED.value: 1, Left.WAITING.value: 1}
         assert (report.shipped, report.failed, report.backlog) == (1, 1, 1)
 
     def test_ends_at_last(self, watched: Harness) -> None:

@@ -468,7 +468,7 @@ def test_files_that_are_still_there(path: str) -> None:
         found = dict(sorted(((file.path, (file, each.size)) for file, each in snapshot.shipped_and_there(files))))
     assert set(found) == {"a", "\udcff"}
     assert found["a"][1] == 2
-    assert found["a"][0].note == "fresh"
+    assert found["a"][0].reason == "fresh"
 
 
 def test_a_file_that_goes_meanwhile(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

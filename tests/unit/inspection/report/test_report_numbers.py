@@ -175,7 +175,7 @@ def test_runs_that_end_badly_show_backlog_age_and_kind(tmp_path: Path) -> None:
     def fill(ledger: Ledger) -> None:
         for number, backlog in enumerate((3, 9, 5)):
             outcome = report(
-                exit_code=3, ended_by="destination unusable", code="InvalidAccessKeyId",
+                exit_code=3, ended_by="destination", code="InvalidAccessKeyId",
                 backlog=backlog, backlog_bytes=backlog * 10,
                 oldest_waiting=NOW - 1000 * backlog,
             )  # fmt: skip
@@ -196,7 +196,7 @@ def test_runs_that_end_badly_show_backlog_age_and_kind(tmp_path: Path) -> None:
         ("InvalidAccessKeyId", "place-1", 2),
     ]
     assert {(each.ended_by, each.code, each.exit_code, each.runs) for each in found.endings} == {
-        ("destination unusable", "InvalidAccessKeyId", 3, 3),
+        ("destination", "InvalidAccessKeyId", 3, 3),
         ("", "", None, 1),
     }
     assert (found.summary.backlog, found.summary.failing_files, len(found.failing)) == (5, 1, 1)

@@ -92,7 +92,7 @@ def test_a_run_is_measured() -> None:
             shipped=5,
             shipped_bytes=50,
             failed=2,
-            left={"fresh": 3, "not of the layout": 4},
+            left={"fresh": 3, "unmatched": 4},
             backlog=9,
             backlog_bytes=90,
             oldest_waiting=NOW - 100,
@@ -100,7 +100,7 @@ def test_a_run_is_measured() -> None:
         )
     )
     left = by_label(text, "left_entries")
-    assert left == {**dict.fromkeys((reason.name.lower() for reason in Left), 0), "fresh": 3, "undated": 4}
+    assert left == {**dict.fromkeys((reason.value for reason in Left), 0), "fresh": 3, "unmatched": 4}
     assert samples(text)["build_info", (("version", __version__),)] == 1
     assert plain(text) == {
         "last_run_timestamp_seconds": NOW + 0.5,

@@ -93,7 +93,7 @@ class TestScan:
         assert reasons.pop("a/2020/01/01/00/01-link.dat") is Left.SPECIAL
         assert reasons.pop("a/2020/01/01/00/02-fifo.dat") is Left.SPECIAL
         assert reasons.pop("link") is Left.SPECIAL
-        assert set(reasons.values()) == {Left.UNDATED}
+        assert set(reasons.values()) == {Left.UNMATCHED}
         assert set(reasons) == {
             "stray.dat",
             "a/readme",
@@ -130,7 +130,7 @@ class TestScan:
         write(tmp_path / "a/2020/01/01/00/.01-y.dat.s3u")
         found, _, skips = scan(tmp_path, using=a_layout(globs=Globs(include=[], exclude=["*-y.dat"])))
         assert [item.name for item in found] == ["00-x.dat"]
-        assert skips.seen == [("a/2020/01/01/00/.01-y.dat.s3u", Left.UNDATED, "excluded")]
+        assert skips.seen == [("a/2020/01/01/00/.01-y.dat.s3u", Left.EXCLUDED, "")]
 
     def test_empty_directories(self, tmp_path: Path) -> None:
         """Empty directories are found at every level; the spool itself is none of them."""

@@ -227,7 +227,7 @@ def test_kind_of_an_entry_that_cannot_be_looked_at() -> None:
     base.skip_entry(skips, ("a",), "z", "a symbolic link", "odd")
     assert skips.seen == [
         ("a/x", Left.UNREADABLE, "unreadable: broken"),
-        ("a/y", Left.UNDATED, "odd"),
+        ("a/y", Left.UNMATCHED, "odd"),
         ("a/z", Left.SPECIAL, "a symbolic link"),
     ]
 

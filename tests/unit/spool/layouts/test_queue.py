@@ -64,9 +64,9 @@ def test_scan(tmp_path: Path) -> None:
     assert [item.key for item in found] == ["a/old", "b/new", "c/left"]
     assert skips.reasons() == {
         "100%": Left.UNDECODABLE,
-        "x.tmp": Left.UNDATED,
-        "dir": Left.UNDATED,
-        "no": Left.UNDATED,
+        "x.tmp": Left.UNMATCHED,
+        "dir": Left.UNMATCHED,
+        "no": Left.EXCLUDED,
         "link": Left.SPECIAL,
     }
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from s3_uploader.core.findings import Strangers
-from s3_uploader.spool.layouts.base import Globs, Layout, is_stranger
+from s3_uploader.core.model import Left
+from s3_uploader.spool.layouts.base import Globs, Layout
 from s3_uploader.spool.layouts.dated import DatedLayout, utc_epoch
 from s3_uploader.spool.layouts.queue import QueueLayout
 from s3_uploader.spool.layouts.strangers import in_words, look_at, matches, proposal, remedy, why_not
@@ -30,7 +31,7 @@ def strangers(spool: Path, layout: str = "dated", *, globs: Globs = NO_GLOBS, st
     """What a scan with the layout passes over, as it is looked at in so many steps at the most."""
     root, entries, left = SpoolRoot(str(spool)), [], iter(range(steps))
     scanned = a_layout(layout, globs).scan(
-        root, lambda names, name, reason, detail: entries.append((names, name)) if is_stranger(reason, detail) else None
+        root, lambda names, name, reason, detail: entries.append((names, name)) if reason is Left.UNMATCHED else None
     )
     list(scanned)
     found = look_at(root, entries, layout=layout, globs=globs, now=NOW, go_on=lambda: next(left, None) is not None)

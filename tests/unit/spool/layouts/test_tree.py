@@ -44,9 +44,9 @@ def test_what_is_no_candidate(tmp_path: Path) -> None:
     found, _, skips = scan(tmp_path)
     assert found == []
     assert skips.reasons() == {
-        "a/x.part": Left.UNDATED,
-        ".rsync-partial": Left.UNDATED,
-        "b/.x.dat.abc123": Left.UNDATED,
+        "a/x.part": Left.UNMATCHED,
+        ".rsync-partial": Left.UNMATCHED,
+        "b/.x.dat.abc123": Left.UNMATCHED,
         "link": Left.SPECIAL,
         "fifo": Left.SPECIAL,
     }
@@ -58,7 +58,7 @@ def test_globs_and_leftovers(tmp_path: Path) -> None:
         write(tmp_path / name)
     found, _, skips = scan(tmp_path, globs=Globs(include=["*.dat"], exclude=[]))
     assert [(item.name, item.key) for item in found] == [(".x.dat.s3u", "x.dat")]
-    assert skips.reasons() == {".y.tmp.s3u": Left.UNDATED, "z.txt": Left.UNDATED}
+    assert skips.reasons() == {".y.tmp.s3u": Left.UNMATCHED, "z.txt": Left.EXCLUDED}
 
 
 def test_empty_directories(tmp_path: Path) -> None:

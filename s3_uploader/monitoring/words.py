@@ -1,0 +1,93 @@
+"""The words of reasons and ends, for people. Everything else has their identifiers."""
+
+from __future__ import annotations
+
+from s3_uploader.core.ends import RunEnd
+from s3_uploader.core.model import Left
+
+LEFT_WORDS: dict[Left, tuple[str, str, str]] = {
+    Left.FRESH: (
+        "fresh",
+        "is too young, so that a later run ships it",
+        "are too young, so that a later run ships them",
+    ),
+    Left.BUSY: (
+        "busy",
+        "is still open in a program that writes it",
+        "are still open in a program that writes them",
+    ),
+    Left.CHANGED: (
+        "changed",
+        "changed while it was uploaded",
+        "changed while they were uploaded",
+    ),
+    Left.WAITING: (
+        "waiting",
+        "failed before and waits for its next try",
+        "failed before and wait for their next try",
+    ),
+    Left.UNMATCHED: (
+        "not of the layout",
+        "is not of the layout and is not shipped",
+        "are not of the layout and are not shipped",
+    ),
+    Left.EXCLUDED: (
+        "excluded",
+        "is excluded by the configuration and is not shipped",
+        "are excluded by the configuration and are not shipped",
+    ),
+    Left.SPECIAL: (
+        "not a regular file",
+        "is no regular file and is not shipped",
+        "are no regular files and are not shipped",
+    ),
+    Left.VANISHED: (
+        "vanished",
+        "was gone before it could be opened",
+        "were gone before they could be opened",
+    ),
+    Left.UNDECODABLE: (
+        "no key",
+        "has a name that is no key",
+        "have names that are no keys",
+    ),
+    Left.UNREADABLE: (
+        "unreadable",
+        "cannot be read",
+        "cannot be read",
+    ),
+    Left.REMEMBERED: (
+        "already shipped",
+        "was shipped before and is kept",
+        "were shipped before and are kept",
+    ),
+    Left.POSTPONED: (
+        "not reached",
+        "was not reached",
+        "were not reached",
+    ),
+}
+"""Why entries were left: in a few words, then as a predicate for one entry and for several."""
+
+END_WORDS: dict[RunEnd, str] = {
+    RunEnd.DONE: "done",
+    RunEnd.BUDGET: "time budget",
+    RunEnd.SIGNAL: "signal",
+    RunEnd.DESTINATION: "destination unusable",
+    RunEnd.DESTINATION_BUSY: "destination busy",
+    RunEnd.STATE: "ledger unusable",
+    RunEnd.LOCKED: "another run has the spool",
+}
+
+_LEFT = {reason.value: words[0] for reason, words in LEFT_WORDS.items()}
+_ENDS = {end.value: words for end, words in END_WORDS.items()}
+
+
+def left_words(identifier: str) -> str:
+    """A reason in a few words; one that this version does not know stays as it is."""
+    return _LEFT.get(identifier, identifier)
+
+
+def end_words(identifier: str) -> str:
+    """What ended a run, in a few words; an end that this version does not know stays as it is."""
+    return _ENDS.get(identifier, identifier)

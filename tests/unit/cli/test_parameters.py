@@ -1,0 +1,103 @@
+"""Options of the command line are stated once."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import click
+import msgspec
+import pytest
+
+from s3_uploader.cli import arguments, commands, parameters
+from s3_uploader.cli.commands import command, group
+from s3_uploader.cli.names import COMMANDS
+from s3_uploader.cli.parameters import Parameter
+from s3_uploader.cli.run import RunOptions
+
+STRUCTS: list[Any] = [RunOptions, *(each for name, each in vars(arguments).items() if name.endswith("Options"))]
+FOR_CONFIGURATIONS = {"--set", "--share", "--help"}
+"""Options that are no field of a command's own: they say what comes over the configuration file."""
+
+
+def stated() -> dict[str, Parameter]:
+    """Every option that is stated, by the name of its statement."""
+    return {
+        name: value.__metadata__[0] for name, value in vars(parameters).items() if getattr(value, "__metadata__", None)
+    }
+
+
+def taken(options: Any) -> list[Parameter]:
+    """The options that a struct names."""
+    hints = get_type_hints(options, localns={"take": parameters}, include_extras=True)
+    return [hints[name].__metadata__[0] for name in options.__struct_fields__]
+
+
+def test_every_option_that_is_stated_is_taken() -> None:
+    """No option is stated for nobody, and every field of a command's options is one that is stated."""
+    used = [parameter for options in STRUCTS for parameter in taken(options)]
+    assert {id(parameter) for parameter in stated().values()} == {id(parameter) for parameter in used}
+    assert all(parameter.help for parameter in used)
+
+
+def test_only_one_place_makes_options() -> None:
+    """A command's module declares no option by itself."""
+    sources = Path(commands.__file__).parent.glob("*.py")
+    assert [path.name for path in sources if re.search(r"click\.option\(", path.read_text(encoding="utf-8"))] == []
+
+
+def every_command() -> list[click.Command]:
+    """The commands, and in place of a group its own."""
+    found = [command(name) for name in sorted(COMMANDS)]
+    return [one for each in found for one in (each.commands.values() if isinstance(each, click.Group) else [each])]
+
+
+def test_a_command_has_the_options_of_its_struct() -> None:
+    """What click offers is what the structs of the commands state, no more and no less."""
+    offered = [
+        {option for each in one.params if isinstance(each, click.Option) for option in each.opts} - FOR_CONFIGURATIONS
+        for one in every_command()
+    ]
+    named = [
+        {part for parameter in taken(options) for name in parameter.names for part in name.split("/")[:1]}
+        for options in STRUCTS
+    ]
+    assert sorted(map(sorted, filter(None, offered))) == sorted(map(sorted, named))
+
+
+def parsed(*words: str) -> Any:
+    """What a command line makes of its options, without the command's work."""
+    with group.make_context("s3-uploader-cli", list(words)) as outer:
+        name, found, rest = group.resolve_command(outer, [words[0], *words[1:]])
+        assert found is not None
+        return found.make_context(name, rest, parent=outer).params
+
+
+def test_defaults_and_limits() -> None:
+    """An option that is not given has the default of its field, and a number out of its range is refused."""
+    assert {name: parsed("run", "c.json")[name] for name in RunOptions.__struct_fields__} == msgspec.structs.asdict(
+        RunOptions()
+    )
+    assert parsed("run", "c.json", "--no-progress", "--max-runtime", "5")["max_runtime_seconds"] == 5.0
+    for words in (("--max-runtime", "0"), ("--wait-for-lock", "-1"), ("--simulate-failures", "2")):
+        with pytest.raises(click.BadParameter):
+            parsed("run", "c.json", *words)
+    with pytest.raises(click.BadParameter):
+        parsed("history", "c.json", "--limit", "0")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "--quiet", "--verbose"),
+        ("watch", "-q", "-v"),
+        ("status", "--json", "--watch"),
+        ("status", "--plugin", "--json"),
+    ],
+    ids=" ".join,
+)
+def test_contradictions(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """Options that contradict each other are refused before anything is done."""
+    assert commands.command_line([words[0], "nowhere.json", *words[1:]]) == 2
+    assert "contradict each other." in capsys.readouterr().err
