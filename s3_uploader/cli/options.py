@@ -63,7 +63,13 @@ def _take_share(context: click.Context, option: click.Parameter, share: str | No
     set_share(share)
 
 
-shared = click.option(
+def _take_share_by(context: click.Context, option: click.Parameter, rule: str | None) -> None:
+    from s3_uploader.cli.settings import set_share_by
+
+    set_share_by(rule)
+
+
+_SHARE = click.option(
     "--share",
     metavar="K/N",
     expose_value=False,
@@ -71,7 +77,19 @@ shared = click.option(
     help="Ship only this part of the files: N runs, from 0/N to N-1/N and on any machines, ship all. /N takes K from "
     "SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX.",
 )
-"""The option that says which share of the files a run ships."""
+_SHARE_BY = click.option(
+    "--share-by",
+    type=click.Choice(["path", "location"]),
+    expose_value=False,
+    callback=_take_share_by,
+    help="With --share: share single files by their paths (the default), or whole locations, so that no run reads the "
+    "directories of the others.",
+)
+
+
+def shared(command: Callable[..., int]) -> Callable[..., int]:
+    """The options that say which share of the files a run ships."""
+    return _SHARE(_SHARE_BY(command))
 
 
 def takes(options: type[msgspec.Struct]) -> Callable[[Callable[..., int]], Callable[..., int]]:

@@ -11,6 +11,7 @@ from s3_uploader.core.errors import ConfigError, UsageProblem
 
 _settings: tuple[str, ...] = ()
 _share: tuple[str, ...] = ()
+_share_by: tuple[str, ...] = ()
 _foreign: frozenset[str] = frozenset()
 
 
@@ -27,9 +28,15 @@ def set_share(share: str | None) -> None:
     _share = () if share is None else (f"share={share}",)
 
 
+def set_share_by(rule: str | None) -> None:
+    """Take note of what ``--share-by`` says; it comes over ``--set`` too."""
+    global _share_by
+    _share_by = () if rule is None else (f"share_by={rule}",)
+
+
 def settings_given() -> tuple[str, ...]:
     """What ``--set`` said, and ``--share`` in the same form."""
-    return (*_settings, *_share)
+    return (*_settings, *_share, *_share_by)
 
 
 def load_together(config_files: Sequence[str]) -> None:

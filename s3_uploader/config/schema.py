@@ -155,6 +155,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "Kubernetes job says which K. N runs side by side, on any machines, ship all of them. Default: all files."
         ),
     ] = None
+    share_by: Annotated[
+        Literal["path", "location"],
+        Meta(
+            description="How files are shared among runs with a `share`: each by its path, or all files of a location, "
+            "the first directory of the path, together. Then no run reads the directories of the others."
+        ),
+    ] = "path"
     processes: Annotated[
         Positive | Literal["auto"],
         Meta(

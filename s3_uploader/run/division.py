@@ -87,6 +87,8 @@ class Division:
         return msgspec.structs.replace(
             config,
             share=str(self.share(number, of)),
+            # Locations may be few; they are only kept together where other runs ship the rest.
+            share_by="path" if config.share is None else config.share_by,
             destination=msgspec.structs.replace(destination, max_concurrency=connections),
         )
 

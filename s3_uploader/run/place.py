@@ -98,7 +98,7 @@ def _own_files(config: Config) -> OwnFiles | None:
         return None
     from s3_uploader.spool.layouts.sharing import OwnFiles
 
-    return OwnFiles(share)
+    return OwnFiles(share, by_location=config.share_by == "location")
 
 
 def move_directory(policy: MoveTo) -> str:

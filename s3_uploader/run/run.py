@@ -105,7 +105,11 @@ def _lock(place: Place, emit: Emit, clock: Clock, wait_seconds: float) -> Lock:
         now=clock.now,
         sleep=clock.sleep,
         # Uploaders that claim files keep apart by that, and share the spool; one that does not must have it alone.
-        extent=Extent(share=share_of(place.config), claims=place.config.claim_dir is not None),
+        extent=Extent(
+            share=share_of(place.config),
+            by_location=place.config.share_by == "location",
+            claims=place.config.claim_dir is not None,
+        ),
         notice=lambda sentence: emit(Notice("warning", sentence)),
     )
 

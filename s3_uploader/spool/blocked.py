@@ -31,7 +31,7 @@ class Blocked(msgspec.Struct, frozen=True):
                 f"The share {extent.share} of the spool {shown_name(base_dir)} has files in common with another run: "
                 f"{words}."
             )
-            hint = "Give all runs of a spool shares of one number, as in 0/2 and 1/2."
+            hint = "Give all runs of a spool shares of one number, as in 0/2 and 1/2, and one share_by."
         elif self.is_stranger:
             sentence = (
                 f"The spool {shown_name(base_dir)} is locked by {words}, which does not look like a run of this "

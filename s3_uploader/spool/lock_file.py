@@ -21,6 +21,8 @@ LOCK_NAME = ".s3-uploader.lock"
 
 FIRST_BYTE = 1 << 32
 RANGE = 1 << 32
+BY_PATH, BY_LOCATION = FIRST_BYTE + RANGE, FIRST_BYTE + RANGE + 1
+"""Bytes behind the range that say by which rule shares own their files; see :mod:`s3_uploader.spool.extent`."""
 MOST_NOTE_BYTES = 16 * 1024
 
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -86,7 +88,7 @@ def try_lock(
 
 def unlock(descriptor: int, *, by_process: bool) -> None:
     """See :func:`s3_uploader.core.range_lock.unlock`."""
-    range_lock.unlock(descriptor, first=FIRST_BYTE, length=RANGE, by_process=by_process)
+    range_lock.unlock(descriptor, first=FIRST_BYTE, length=RANGE + 2, by_process=by_process)
 
 
 def is_held(descriptor: int, *, by_process: bool) -> bool:

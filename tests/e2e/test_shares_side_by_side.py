@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,35 @@ def test_shares_that_meet(site: Site, fault_server: FaultServer) -> None:
     assert site.left() == {}
     assert fault_server.objects() == made
     assert fault_server.replacements == []
+
+
+def test_shares_by_location(site: Site, fault_server: FaultServer) -> None:
+    """Two processes ship whole locations each, side by side and nothing twice; a share by path is refused meanwhile."""
+    site.ship_to(fault_server, max_concurrency=1)
+    made = made_by([site.file(f"device-{n % 20}/2020/11/29/20/{n // 20:02}-topic.dat") for n in range(80)], site)
+    fault_server.latency_seconds = 0.05
+    working = start_all(site, 2, "--share-by", "location")
+    working[0].wait_until(lambda: len(fault_server.objects()) > 4, "both ship")
+    refused = site.run("run", "--share", "1/2", "--quiet")
+    if any(each.poll() is None for each in working):
+        assert refused.code == 75, refused.stderr
+        assert "one share_by" in refused.stderr
+    fault_server.latency_seconds = 0.0
+    assert [each.wait().code for each in working] == [0, 0], [each.stderr for each in working]
+    assert site.left() == {}
+    assert set(fault_server.objects()) == set(made)
+    assert fault_server.replacements == []
+    (place,) = {Path(site.status()["ledger"]).parent}
+    owners = [
+        {path.split("/")[0] for path in _paths(place / f"share-{index}-of-2" / "ledger.sqlite3")} for index in range(2)
+    ]
+    assert owners[0] & owners[1] == set()
+    assert len(owners[0] | owners[1]) == 20
+
+
+def _paths(ledger: Path) -> list[str]:
+    with closing(sqlite3.connect(ledger)) as connection:
+        return [path for (path,) in connection.execute("SELECT path FROM shipped")]
 
 
 @pytest.mark.parametrize(

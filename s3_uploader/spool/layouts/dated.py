@@ -84,6 +84,8 @@ class DatedLayout:
                 locations.append(name)
             else:
                 skip_entry(skip, (), name, kind, "a file beside the locations")
+        if self._own is not None:
+            locations = self._own.locations(locations)
         # One block of each location is in memory.
         block = max(_SMALLEST_BLOCK, BLOCK // max(len(locations), 1))
         walks = [self._walk(root, (location,), (), block, skip) for location in sorted(locations)]

@@ -1,7 +1,8 @@
-"""What a share sees of a spool: its own files, and all directories.
+"""What a share sees of a spool: its own files, and all directories in which such may be.
 
-Foreign names are dropped before anything is asked of their files. An entry that the layout does not recognise belongs
-to a share by its name too, so that it is told once and not by each.
+Files belong to a share by their paths, or by their locations: the first part of the path. Then all below it is the
+share's, and other locations are not even read. Foreign names are dropped before anything is asked of their files. An
+entry that the layout does not recognise belongs to a share by its name too, so that it is told once and not by each.
 """
 
 from __future__ import annotations
@@ -18,26 +19,41 @@ class OwnFiles:
     """Tells the files of a share from all others.
 
     A leftover belongs to whom its file belongs: only its owner may take it for abandoned.
+
+    :param by_location: by the first part of the path, and not by all of it.
     """
 
-    def __init__(self, share: Share) -> None:
+    def __init__(self, share: Share, *, by_location: bool = False) -> None:
         self._share = share
+        self._by_location = by_location
+
+    def locations(self, names: Sequence[str]) -> list[str]:
+        """Of the directories at the top those in which files of the share may be."""
+        picked = self._share.select((), names)
+        return [name for name, mine in zip(names, picked, strict=True) if mine or not self._by_location]
 
     def entries(self, names: Names, entries: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Of the entries of a directory, each a name and its kind, the directories and those of the share."""
+        if self._by_location and names:
+            return list(entries) if self._share.owns(names[0]) else []
         picked = self._share.select(names, [original_name(name) for name, _ in entries])
-        return [entry for entry, mine in zip(entries, picked, strict=True) if mine or entry[1] == "directory"]
+        sees_all = not self._by_location
+        return [
+            entry for entry, mine in zip(entries, picked, strict=True) if mine or (sees_all and entry[1] == "directory")
+        ]
 
     def keys(self, keys: Mapping[str, str]) -> dict[str, str]:
         """Of names and their keys those whose keys belong to the share: two names of one key have one owner."""
-        picked = self._share.select((), keys.values())
+        owners = (key.split("/", 1)[0] for key in keys.values()) if self._by_location else keys.values()
+        picked = self._share.select((), owners)
         return {name: key for (name, key), mine in zip(keys.items(), picked, strict=True) if mine}
 
     def skips(self, skip: Skip) -> Skip:
         """``skip`` for the entries of the share. That a directory cannot be read concerns every share."""
 
         def skip_own(names: Names, name: str, reason: Left, detail: str) -> None:
-            if reason is Left.UNREADABLE or self._share.owns("/".join((*names, original_name(name)))):
+            path = (*names, original_name(name))
+            if reason is Left.UNREADABLE or self._share.owns(path[0] if self._by_location else "/".join(path)):
                 skip(names, name, reason, detail)
 
         return skip_own

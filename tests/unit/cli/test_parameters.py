@@ -17,7 +17,7 @@ from s3_uploader.cli.parameters import Parameter
 from s3_uploader.cli.run import RunOptions
 
 STRUCTS: list[Any] = [RunOptions, *(each for name, each in vars(arguments).items() if name.endswith("Options"))]
-FOR_CONFIGURATIONS = {"--set", "--share", "--help"}
+FOR_CONFIGURATIONS = {"--set", "--share", "--share-by", "--help"}
 """Options that are no field of a command's own: they say what comes over the configuration file."""
 
 

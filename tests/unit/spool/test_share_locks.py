@@ -27,9 +27,9 @@ class Place:
         self.state.mkdir()
         self.descriptor = os.open(self.spool, os.O_RDONLY)
 
-    def take(self, share: str = "", *, claims: bool = False) -> Lock:
+    def take(self, share: str = "", *, claims: bool = False, by_location: bool = False) -> Lock:
         """Take the lock of a share, or of all files."""
-        extent = Extent(share=parse(share) if share else None, claims=claims)
+        extent = Extent(share=parse(share) if share else None, claims=claims, by_location=by_location)
         note_dir = self.state if extent.share is None else self.state / extent.share.name
         note_dir.mkdir(exist_ok=True)
         moment = iter(range(10**6))
@@ -46,10 +46,10 @@ class Place:
             command=["s3-uploader-cli", "config.json"],
         )
 
-    def refuses(self, share: str = "", *, claims: bool = False) -> LockHeld:
+    def refuses(self, share: str = "", *, claims: bool = False, by_location: bool = False) -> LockHeld:
         """The lock cannot be had."""
         with pytest.raises(LockHeld) as caught:
-            self.take(share, claims=claims).release()
+            self.take(share, claims=claims, by_location=by_location).release()
         return caught.value
 
 
@@ -199,3 +199,45 @@ def test_who_ships_which_share(place: Place) -> None:
     assert holders_of_shares(place.descriptor, str(place.state)) == {}
     elsewhere.write_bytes(b'{"pid": 7, "host": "elsewhere", "share": "1/2"}')
     assert holders_of_shares(place.descriptor, str(place.state)) == {}
+
+
+def test_shares_by_location_meet_where_their_ranges_do(place: Place) -> None:
+    """Of one number all go side by side; of another those are refused that have locations in common."""
+    locks = [place.take(f"{index}/3", by_location=True) for index in range(3)]
+    locks[0].release()
+    assert not place.refuses("1/3", by_location=True).is_refusal
+    place.take("0/3", by_location=True).release()
+    assert place.refuses("1/2", by_location=True).is_refusal
+    assert not place.refuses().is_refusal
+    assert not place.refuses(claims=True).is_refusal
+    for lock in locks[1:]:
+        lock.release()
+    assert not (place.spool / lock_file.LOCK_NAME).exists()
+    place.take().release()
+
+
+@pytest.mark.parametrize("first_by_location", [True, False])
+@pytest.mark.parametrize("second", ["0/2", "1/2", "0/2000"])
+def test_shares_of_different_rules_exclude_each_other(place: Place, first_by_location: bool, second: str) -> None:
+    """A share by path beside one by location is refused wherever their ranges are, until the other has ended."""
+    first = place.take("0/2", by_location=first_by_location)
+    beside = place.take("1/2", by_location=first_by_location)
+    if second == "1/2":
+        beside.release()
+    held = place.refuses(second, by_location=not first_by_location)
+    assert held.is_refusal
+    assert "share_by" in held.hint
+    if second != "1/2":
+        beside.release()
+    first.confirm()
+    first.release()
+    place.take(second, by_location=not first_by_location).release()
+
+
+def test_rules_in_the_state_directory(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only the state directory takes a lock the rules exclude each other there."""
+    monkeypatch.setattr(os, "access", lambda *arguments, **options: False)
+    with place.take("0/2", by_location=True):
+        place.take("1/2", by_location=True).release()
+        assert place.refuses("1/2").is_refusal
+    place.take("1/2").release()

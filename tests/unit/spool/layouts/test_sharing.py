@@ -137,3 +137,41 @@ def test_a_directory_of_foreign_files_is_not_empty(tmp_path: Path, make: MakeLay
     path.unlink()
     found, _ = scan(tmp_path, make(foreign))
     assert any(isinstance(item, EmptyDirectory) for item in found)
+
+
+@pytest.mark.parametrize("make", [dated, tree], ids=lambda make: make.__name__)
+def test_by_location(tmp_path: Path, make: MakeLayout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All files of a location have one owner, who alone reads its directories; shares are of about one size."""
+    locations = [f"device-{number}" for number in range(40)]
+    for location in locations:
+        for minute in range(3):
+            write(tmp_path / location / f"2020/11/29/20/{minute:02}-topic.dat")
+    write(tmp_path / "2020.txt")
+    read: list[str] = []
+    entries = SpoolRoot.entries
+
+    def reading(root: SpoolRoot, names: Names) -> object:
+        read.extend(names[:1])
+        return entries(root, names)
+
+    monkeypatch.setattr(SpoolRoot, "entries", reading)
+    seen: Counter[str] = Counter()
+    for index in range(4):
+        read.clear()
+        found, _ = scan(tmp_path, make(OwnFiles(Share(index, 4), by_location=True)))
+        own = {path.split("/")[0] for path in paths(found)}
+        assert set(read) <= own
+        assert 4 <= len(own & set(locations)) <= 18
+        seen.update(paths(found))
+    everything, _ = scan(tmp_path, make(None))
+    assert seen == Counter(paths(everything))
+
+
+def test_by_location_of_keys(tmp_path: Path) -> None:
+    """In the layout ``queue`` a location is the first part of the key."""
+    for number in range(30):
+        write(tmp_path / f"device-{number % 10}%2F{number}")
+    parts = [paths(scan(tmp_path, queue(OwnFiles(Share(index, 3), by_location=True)))[0]) for index in range(3)]
+    assert sorted(path for part in parts for path in part) == sorted(os.listdir(tmp_path))
+    owners = [{path.split("%2F")[0] for path in part} for part in parts]
+    assert sum(map(len, owners)) == 10
