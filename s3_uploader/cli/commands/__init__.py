@@ -15,6 +15,7 @@ import click
 
 import s3_uploader
 from s3_uploader.cli.exit_codes import USAGE, finish_output
+from s3_uploader.cli.help import Context
 from s3_uploader.cli.names import COMMANDS, COMPLETION_VARIABLE
 from s3_uploader.cli.options import configurations
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 class _RunByDefault(click.Group):
     """A group whose first argument, if it names no command, is the configuration file of ``run``."""
+
+    context_class = Context
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
@@ -58,6 +61,8 @@ def command(name: str) -> click.Command:
     """The command of that name, from its module."""
     found = getattr(importlib.import_module(f"{__name__}.{name}"), name)
     assert isinstance(found, click.Command)
+    for each in (found, *(found.commands.values() if isinstance(found, click.Group) else ())):
+        each.context_class = Context
     return found
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 
-@click.command()
+@click.command(short_help="The JSON Schema of the configuration file.")
 def schema() -> int:
     """The JSON Schema of the configuration file.
 
     \b
-    Example, for an editor that knows schemas:
+    Example, for an editor:
       s3-uploader-cli schema > s3-uploader.schema.json
     """
     import msgspec

@@ -9,6 +9,7 @@ import sys
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from s3_uploader.cli import commands
 from s3_uploader.cli.commands import command, group
@@ -75,3 +76,14 @@ def test_every_option_is_explained(name: str) -> None:
     for parameter in command(name).params:
         if isinstance(parameter, click.Option):
             assert parameter.help or isinstance(parameter.type, click.Choice), parameter.opts
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+@pytest.mark.parametrize("columns", [40, 80])
+def test_help_fits_the_terminal(name: str, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sentence is broken by the terminal; what is typed, and is wider, stays on its line to be copied."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown = CliRunner().invoke(group, [name, "--help"] if name else ["--help"]).output
+    wide = [line for line in shown.splitlines() if len(line) > columns]
+    assert not [line for line in wide if columns == 80 or "s3-uploader-cli " not in line]
+    assert "..." not in shown.partition("Commands:")[2]
