@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import click
 
@@ -20,10 +20,10 @@ class HelpFormatter(click.HelpFormatter):
             width = max(columns, _NARROWEST)
         super().__init__(indent_increment, width, max_width)
 
-    def write_dl(self, rows: Sequence[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
         """Write what is explained beside its explanation; in a narrow terminal above it, unless it is short."""
         narrow = self.width < _NARROWEST_OF_CLICK
-        super().write_dl(rows, self.width // 3 if narrow else col_max, col_spacing)
+        super().write_dl(list(rows), self.width // 3 if narrow else col_max, col_spacing)
 
 
 class Context(click.Context):

@@ -115,7 +115,11 @@ def note(
         if is_wrong or is_first or not matching:
             level = "warning" if is_wrong else "info"
             event = StrangersFound(base_dir=base_dir, layout=layout, matching=matching, found=strangers, level=level)
-    _say(problems, seen, sayings or Sayings(seen.said, now=now, says_again=says_again), emit=emit, strangers=event)
+    sayings = sayings or Sayings(seen.said, now=now, says_again=says_again)
+    if strangers is not None:
+        # They are told of at first, and again when they are old; until then they are not gone.
+        sayings.keep(_UNMATCHED)
+    _say(problems, seen, sayings, emit=emit, strangers=event)
     seen.remember(memory)
     return facts
 

@@ -55,6 +55,12 @@ class Sayings:
         self.said[name] = before
         return self._says_again
 
+    def keep(self, name: str) -> None:
+        """Take note of a trouble that lasts, and of which this run has nothing to tell."""
+        before = self._before.get(name)
+        if before is not None:
+            self.said.setdefault(name, before)
+
     def over(self) -> list[Said]:
         """What lasts no longer, of what has words for that."""
         return [said for name, said in self._before.items() if name not in self.said and said.words]

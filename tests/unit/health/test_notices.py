@@ -148,6 +148,26 @@ class TestStrangers:
         (old,) = self.run(Runs(), NOW, self.found(old=1), ever_shipped=True)
         assert (young.level, old.level) == ("info", "warning")
 
+    def test_strangers_that_are_still_there_are_not_over(self) -> None:
+        """A run beside whose own files they are not worth a line does not say that they are gone; one without does."""
+        runs = Runs()
+        assert self.run(runs, NOW, self.found(), is_first=True)
+        for number, found in enumerate((self.found(), None), start=1):
+            counters = RunCounters()
+            counters.count_left(Left.FRESH, candidate("a/b"))
+            if found is not None:
+                counters.note_stranger((), "x.csv")
+            note(
+                counters,
+                runs.memory,
+                base_dir="/spool",
+                now=NOW + 60 * number,
+                emit=runs.told.append,
+                layout="dated",
+                look=lambda found=found: found or Strangers(),  # type: ignore[misc]
+            )
+            assert bool(runs.warnings()) is (found is None)
+
     def test_the_tree_is_not_walked_each_time(self) -> None:
         """What was found out is good for a quarter of an hour; it is forgotten when there are none any more."""
         runs = Runs()
