@@ -87,7 +87,7 @@ def dry_run(studio: Studio) -> str:
     ready = studio.produce(minutes=2, size=300)
     fresh = ready[0].with_name("59-light.dat")
     fresh.write_bytes(b"21.5\n")
-    screen = terminal.Terminal(columns=106)
+    screen = terminal.Terminal(columns=110)
     with ready[1].open("ab"):
         studio.type(screen, "run config.json --dry-run")
     return terminal.still(screen, title="s3-uploader-cli run --dry-run: what would be shipped, and what waits and why")
