@@ -48,6 +48,8 @@ CANNOT_RUN = {
     "docker": "it takes docker, and images from the network",
     "mc admin": "it takes MinIO's client and server",
     "aws s3 mv": "another program, whose options are translated",
+    "aws s3 cp": "another program, and an inventory that Amazon makes",
+    "s3-uploader-cli audit /etc/s3-uploader/config.json --inventory": "it takes an inventory that Amazon makes",
     "s5cmd": "another program, whose options are translated",
     "rclone": "another program, whose options are translated",
     "journalctl": "systemd runs without its journal in a namespace",
@@ -90,6 +92,7 @@ printf '#!/bin/sh\ntest "$*" = "install python3-venv"\n' > /usr/local/bin/apt
 chmod +x /usr/local/bin/sudo /usr/local/bin/apt
 """
 COPIED = r"""
+test -d /srv/ledgers || mount -t tmpfs tmpfs /srv
 for each in retired/host-7 retired/host-8 ledgers/berlin; do
     mkdir -p /srv/$each
     cp -r "$HOME"/.local/state/s3-uploader/* /srv/$each
