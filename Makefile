@@ -1,5 +1,5 @@
 # make demo         a spool, an S3 server and one run, with no account
-# make test         every promise, each on a sample of engines, servers, sizes and faults; at most 8 minutes on two cores
+# make test         every promise, each on a sample of engines, servers, sizes and faults
 # make test-all     the same, then every combination that it leaves out and the tests of chance with their long budgets
 # make coverage     the tests of `make test`, with how much of the package they reach, branch by branch
 # make lint         format, lint, types, layers, generated documentation
