@@ -80,6 +80,9 @@ _LARGE = _movers(
     ("--numworkers", "4"),
     ("--concurrency", "8", "--part-size", "16"),
 )
+_PROCESSES = tuple(
+    Ours(variant=f"processes {wanted}", settings={"processes": wanted}) for wanted in (1, "auto", 2, 3)
+)
 _BIG_MEMORY = Goal(measure="peak", limit=200e6)
 
 CASES: tuple[Case, ...] = (
@@ -189,6 +192,21 @@ CASES: tuple[Case, ...] = (
         plan=Plan(files=20_000, size=4096),
         rounds=3,
         contestants=(Ours(), Ours(variant="engine boto3", settings={"engine": "boto3"})),
+    ),
+    Case(
+        name="processes",
+        title="one run on several processors: 20,000 files of 4 KiB",
+        plan=Plan(files=20_000, size=4096),
+        rounds=5,
+        contestants=(*_PROCESSES, *_FASTEST_SMALL),
+        goals=(Goal(measure="seconds", limit=0.6, against=("s5cmd mv", "rclone move")),),
+    ),
+    Case(
+        name="processes-256k",
+        title="one run on several processors: 20,000 files of 256 KiB",
+        plan=Plan(files=20_000, size=256 * 2**10),
+        rounds=3,
+        contestants=_PROCESSES,
     ),
     Case(
         name="backlog-10k",
