@@ -169,7 +169,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "`max_bandwidth` and `claim_dir`). `auto`: as many as there are processors, at most 4, where one of them "
             "is the limit."
         ),
-    ] = 1
+    ] = "auto"
     must_be_mount: Annotated[
         bool | None,
         Meta(

@@ -17,6 +17,7 @@ from s3_uploader.run.place import Place, build_layout
 from s3_uploader.run.worker_pipe import Task
 from s3_uploader.spool.layouts.base import Layout
 from s3_uploader.spool.root import Names, SpoolRoot
+from s3_uploader.stores.s3.engines.mocked import Mock, active_mock
 
 MOST_BY_ITSELF = 4
 """More processes than this are started only if the configuration says so."""
@@ -64,6 +65,8 @@ class Division:
     def want(self) -> int:
         """How many processes the run should have now, itself included."""
         processes = self._place.config.processes
+        if active_mock() is not Mock.NONE:
+            return 1  # it stands in for S3 in this process alone; another one would write to the real bucket
         if processes == "auto":
             most = min(MOST_BY_ITSELF, allowed())
             if most < 2 or self._effort.share() < _BOUND:

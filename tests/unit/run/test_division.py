@@ -15,6 +15,7 @@ from s3_uploader.run.context import RunContext
 from s3_uploader.run.division import Division, count_names, may_be_divided
 from s3_uploader.run.place import Place, open_place
 from s3_uploader.spool.root import SpoolRoot
+from s3_uploader.stores.s3.engines.mocked import Mock
 from tests.fakes import write
 
 
@@ -68,6 +69,19 @@ def test_who_may_not_be_divided(spool: Path) -> None:
     assert may_be_divided(loaded, RunContext(emit=lambda event: None))
     assert not may_be_divided(loaded, RunContext(emit=lambda event: None, is_rehearsal=True))
     assert not may_be_divided(loaded, RunContext(emit=lambda event: None, may_be_divided=False))
+
+
+def test_what_stands_in_for_s3_does_so_in_one_process(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process would not know of ``mock_aws``, and write to the real bucket."""
+    for mock, processes in ((Mock.BOTOCORE, 1), (Mock.CLIENTS, 1), (Mock.NONE, 3)):
+        monkeypatch.setattr(division, "active_mock", lambda mock=mock: mock)
+        assert divided(place).want() == processes
+
+
+def test_every_processor_by_default(spool: Path) -> None:
+    """Nobody has to ask for what the machine has."""
+    values = {"base_dir": str(spool), "bucket": "b"}
+    assert config.from_mapping(values, source="test").processes == "auto"
 
 
 def test_files_that_wait_decide(place: Place, spool: Path) -> None:
