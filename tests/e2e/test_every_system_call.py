@@ -26,6 +26,8 @@ QUICK_POINTS = 5
 FEWEST_POINTS = 500
 """Of the shortest run; there are thousands. Fewer mean that nothing is tried, not that nothing can happen."""
 SHARDS = 8
+ATTEMPTS = 3
+"""A run that took another way, by its clock and its threads, is tried again."""
 LONG_SECONDS = float(os.environ.get("UPLOADER_TEST_SECONDS", "1200"))
 
 
@@ -75,7 +77,7 @@ def test_killed_or_failing_at_every_system_call(
             tried += 1
             try:
                 # An idle run after each would take a third of the time.
-                reached += try_point(spool, command, point, idle_run=tried % 4 == 1)
+                reached += any(try_point(spool, command, point, idle_run=tried % 4 == 1) for _ in range(ATTEMPTS))
             except (Violation, AssertionError) as violation:
                 violations.append(str(violation) if str(point) in str(violation) else f"{point}\n    {violation}")
                 print(violations[-1][:3000], flush=True)
@@ -83,7 +85,7 @@ def test_killed_or_failing_at_every_system_call(
     tally(f"points at system calls, {kind}, not reached", tried - reached)
     if len(wanted) > tried and exhaustive:
         tally(f"points at system calls, {kind}, no time for", len(wanted) - tried)
-    print(f"{kind}: {tried} of {len(wanted)} points tried ({tried - reached} runs did not come to theirs)")
+    print(f"{kind}: {tried} of {len(wanted)} points tried ({tried - reached} were not reached)")
     assert not violations, f"{len(violations)} of {tried} points\n\n" + "\n\n".join(violations[:20])
     assert reached >= max(1, tried / 4), "most runs did not come to their points: the test proves little"
 
