@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.site import Finished, Site, contents, settle
+from tests.e2e.site import Finished, Site, contents, entries, settle
 from tests.servers.debian import require
 from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import or_skip
@@ -61,6 +61,10 @@ class Spool:
     def delivered(self) -> dict[str, bytes]:
         """What is at the destination, under its path."""
         raise NotImplementedError
+
+    def under_hidden_names(self) -> list[str]:
+        """What is at the destination and has no final name."""
+        return []
 
     def replaced(self) -> list[str]:
         """What was replaced at the destination, or is there under its final name and is not what was made."""
@@ -115,12 +119,12 @@ class InDirectory(Spool):
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
     def delivered(self) -> dict[str, bytes]:
-        """The files under final names."""
-        return {
-            path: content
-            for path, content in contents(self.directory).items()
-            if not path.rpartition("/")[2].startswith(".")
-        }
+        """The files under final names, and not what is tried or on its way under hidden ones."""
+        return {path: content for path, content in contents(self.directory).items() if "/." not in f"/{path}"}
+
+    def under_hidden_names(self) -> list[str]:
+        """Parts of files, and directories in which names were tried."""
+        return [path for path in entries(self.directory) if "/." in f"/{path}"]
 
 
 @contextlib.contextmanager
@@ -203,6 +207,8 @@ def check_end(spool: Spool, *, run_it: Callable[[], Finished] | None = None, idl
             raise Violation(f"a run without work ends with {last.code}: {last.stderr}")
     if spool.delivered() != spool.made:
         raise Violation(f"at the destination: {sorted(spool.delivered())}")
+    if hidden := spool.under_hidden_names():
+        raise Violation(f"nobody has cleared away: {hidden}")
     claimed = [path for path in contents(spool.site.place / "claims") if not path.endswith("lock")]
     if claimed or list(contents(spool.site.spool)):
         raise Violation(f"left over: {claimed} {list(contents(spool.site.spool))}")
