@@ -25,7 +25,7 @@ _MARKS = {"…": "...", "—": "\\(em", "→": "\\(->", "`": ""}
 
 
 def generated() -> str:
-    """The page."""
+    """Make the page."""
     lines = [
         '.\\" Made by docs/generate.py; change the commands instead.',
         f'.TH {PROGRAM.upper()} 1 "{_CHANGED}" "s3_uploader {s3_uploader.__version__}" "User Commands"',

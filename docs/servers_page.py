@@ -62,7 +62,7 @@ because the tests need no network; see [S3-compatible services](../how-to/s3-com
 
 
 def generated() -> str:
-    """The page."""
+    """Make the page."""
     known = record.read()
     names = sorted(known, key=lambda name: _TITLES[name].lower())
     parts = [_INTRODUCTION, _overview({name: known[name] for name in names})]

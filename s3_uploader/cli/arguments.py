@@ -68,7 +68,7 @@ class HistoryOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The options of ``audit``; ``progress`` is ``None`` for a bar where somebody watches."""
+    """The options of ``audit``; ``progress`` is ``None`` for a bar on a terminal only."""
 
     ledgers: take.Ledgers = ()
     spool: take.AlsoSpool = False

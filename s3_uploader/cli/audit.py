@@ -44,7 +44,7 @@ _IN_SUMMARY = {
     Kind.CONTENT: "with other content",
     Kind.REPLACED: "replaced since",
     Kind.UNREADABLE: "unreadable",
-    Kind.REWRITTEN: "written once more with the same content",
+    Kind.REWRITTEN: "written again with the same content",
     Kind.STILL_THERE: "still in the spool",
     Kind.LOCAL: "in the spool with other content",
 }
@@ -181,10 +181,10 @@ def _teller(
     as_json: bool,
     told: list[Discrepancy],
 ) -> Callable[[Discrepancy], None]:
-    """What prints a finding.
+    """Make the function that prints a finding.
 
     :param problems: those of each of several uploaders are counted there.
-    :param told: the first is put there that is no mere note.
+    :param told: gets the first finding that is a problem and not a note.
     """
 
     def write(finding: Discrepancy) -> None:
@@ -305,7 +305,7 @@ def _print_summary(
         return
     if elsewhere:
         names = ", ".join(f"{files:,} at {shown_name(name)}" for name, files in elsewhere.items())
-        _note(f"Not audited, since they were shipped elsewhere: {names}.")
+        _note(f"Not audited, because they were shipped elsewhere: {names}.")
     for each in of_each:
         found = f"{each.problems:,} missing or different" if each.problems else "nothing missing or different"
         print_lines([f"{shown_name(each.name)}: {counted(each.keys, 'file')}, {found}"])

@@ -1,4 +1,4 @@
-"""The command ``check``: prove that spool and destination can do what is needed, before the first delete."""
+"""The command ``check``: prove before the first deletion that spool and destination can do what is needed."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def check(config_file: str, options: CheckOptions) -> int:
         return _told([], [Finding(Severity.ERROR, "mounts", error.message, error.hint)], as_json=options.as_json)
     except ReadOnlySpool as error:
         local.append(Finding(Severity.ERROR, "spool", error.message, error.hint))
-        local.append(Finding(Severity.NOTE, "destination", "not tried, since no run could begin."))
+        local.append(Finding(Severity.NOTE, "destination", "not tried, because no run could begin."))
         return _told(local, [], as_json=options.as_json)
     except UploaderError as error:
         local.append(Finding(Severity.ERROR, "spool", error.message, error.hint))
@@ -107,7 +107,7 @@ def _told(local: list[Finding], remote: list[Finding], *, as_json: bool) -> int:
 
 
 def _look_for_echo(configuration: Config, key: str) -> list[Finding]:
-    """Whether an object that has just been stored is seen in the spool: then the destination leads back there."""
+    """Look in the spool for an object that has just been stored: the destination leads back there if it is found."""
     try:
         with open_place(configuration) as place:
             found = echoes.find(place.root, key, seconds=_ECHO_SECONDS)
@@ -116,11 +116,11 @@ def _look_for_echo(configuration: Config, key: str) -> list[Finding]:
             path = place.root.shown((), found)
     except UploaderError:
         return []  # it has been said already
-    return [_leads_back(f"a test object stored there under {key} appeared as {path}.")]
+    return [_leads_back(f"the test object stored there under {key} appeared as {path}.")]
 
 
 def _look_for_spool(configuration: Config, store: Store) -> list[Finding]:
-    """Whether a file that has just been made in the spool is seen at the destination."""
+    """Look at the destination for a file that has just been made in the spool."""
     prefix = assembly.constant_prefix(configuration)
     try:
         with open_place(configuration) as place, probe_file(place.root) as (name, size):
@@ -128,7 +128,7 @@ def _look_for_spool(configuration: Config, store: Store) -> list[Finding]:
             store.confirm(receipt, deadline=time.monotonic() + _ECHO_SECONDS).result(_ECHO_SECONDS)
     except (UploaderError, OSError, TimeoutError):
         return []  # it is not there, as it should be, or something is amiss that has been said already
-    return [_leads_back(f"a test file in the spool was there at once, under {receipt.key}.")]
+    return [_leads_back(f"a test file in the spool appeared there at once, under {receipt.key}.")]
 
 
 def _leads_back(how: str) -> Finding:
@@ -136,14 +136,14 @@ def _leads_back(how: str) -> Finding:
         Severity.ERROR,
         "destination",
         f"it leads back to the spool: {how}",
-        "Files would be removed as shipped although they are nowhere else, or be delivered again and again. Name a "
-        "destination outside the spool (look at bind mounts, at the directory of the server, at key_prefix).",
+        "Files would be deleted although they are nowhere else, or be shipped again and again. Name a "
+        "destination outside the spool (look at bind mounts, the directory of the server, key_prefix).",
     )
 
 
 @contextlib.contextmanager
 def _ledger(path: str) -> Iterator[Ledger | None]:
-    """The ledger, if a run has made one and it can be written."""
+    """Open the ledger, if there is one that can be written."""
     ledger = None
     if path and os.path.exists(path):
         with contextlib.suppress(StateError):
@@ -156,7 +156,7 @@ def _ledger(path: str) -> Iterator[Ledger | None]:
 
 
 def _check_compression(formats: Collection[str]) -> list[Finding]:
-    """Whether files can be compressed as they are to be: the library for it may be missing."""
+    """Check that files can be compressed as configured: the library may be missing."""
     findings = []
     for name in sorted(formats):
         from s3_uploader.stores.base import Compression, Source

@@ -1,8 +1,8 @@
-"""Shell completion: the scripts that shells read, and the answers to what they ask.
+"""Shell completion: the scripts for the shells, and the answers to their questions.
 
-click finds out what may come next; the scripts are our own, because click's complete every file where only
-configurations make sense. A script asks by starting the program with a variable set, and reads lines of
-kind, value and help, separated by tabs. The kind ``json`` stands for directories and files that end in ``.json``.
+click finds the candidates. The scripts are our own, because click's offer every file where only configurations make
+sense. A script asks by starting the program with a variable set, and reads lines of kind, value and help, separated by
+tabs. The kind ``json`` stands for directories and files that end in ``.json``.
 """
 
 from __future__ import annotations
@@ -81,12 +81,12 @@ _CLASSES: dict[str, Any] = {"bash": BashComplete, "zsh": ZshComplete, "fish": Fi
 
 
 def script(shell: str) -> str:
-    """What a shell has to read to complete our command."""
+    """The completion script of a shell."""
     return SCRIPTS[shell].replace("@VARIABLE@", COMPLETION_VARIABLE)
 
 
 def answer(group: click.Group) -> str:
-    """What may come next where the user is, as the environment describes it; empty for a shell that we do not know."""
+    """The candidates for the command line that the environment describes; empty for an unknown shell."""
     kind = _CLASSES.get(os.environ[COMPLETION_VARIABLE])
     if kind is None:
         return ""

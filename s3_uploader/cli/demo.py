@@ -24,7 +24,7 @@ _TOPICS = ("humidity", "temperature")
 
 
 def demo(options: DemoOptions) -> int:
-    """Show the main job from the outside; returns the exit code of the run that was shown."""
+    """Show a run of the real command; returns its exit code."""
     server = _start_server()
     home = tempfile.mkdtemp(prefix="s3-uploader-demo-")
     try:
@@ -108,7 +108,7 @@ def _client(environment: dict[str, str]) -> Any:
 
 
 def _produce(spool: str) -> None:
-    """Three settled minutes and one that is just being written, for each location."""
+    """Write three settled files and one fresh file for each location."""
     now = time.time()
     for age in (7260, 3660, 180, 0):
         moment = time.gmtime(now - age)

@@ -1,6 +1,6 @@
-"""A directory of configurations: run all its spools at once, or do another command's work for each in turn.
+"""A directory of configurations: run all its spools at once, or apply another command to each in turn.
 
-The exit code is the first of these that any of them has: a signal's (130, 143), 2, 3, 75, 1, 0.
+The exit code is the first of these that occurs: a signal's (130, 143), 2, 3, 75, 1, 0.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from s3_uploader.core.errors import ConfigError
 from s3_uploader.core.text import shown_name
 
 AT_ONCE = 8
-"""How many spools of a directory are run at the same time, at the most."""
+"""Most spools of a directory that run at the same time."""
 
 _BYTES_IN_FLIGHT = 64 * 2**20
 _WORST_FIRST = (130, 143, 129, 2, 3, 75, 1)
 
 
 HUNG_SECONDS = 120.0
-"""After so long without a sign of life a run hangs."""
+"""A run without a sign of life for this long is taken to hang."""
 _LINK_SECONDS = 2.0
-"""How long the links in paths are followed: a disk that does not answer must not hold up the others."""
+"""Timeout for following links in paths: a disk that does not answer must not delay the others."""
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -47,12 +47,12 @@ class Named(msgspec.Struct, frozen=True):
 
 
 def is_directory(config_file: str) -> bool:
-    """Whether what was named is a directory of configurations."""
+    """Whether the path is a directory of configurations."""
     return os.path.isdir(config_file)
 
 
 def files_in(directory: str) -> list[str]:
-    """The configuration files of a directory, in the order of their names.
+    """List the configuration files of a directory, sorted by name.
 
     :raises ConfigError: if there are none.
     """
@@ -61,17 +61,17 @@ def files_in(directory: str) -> list[str]:
     except OSError as error:
         raise ConfigError(directory, [f"cannot be read: {error.strerror}"]) from None
     if not names:
-        raise ConfigError(directory, ["holds no configuration file, whose name would end in .json"])
+        raise ConfigError(directory, ["contains no configuration file: none of its names ends in .json"])
     return [os.path.join(directory, name) for name in names]
 
 
 def is_one_file(config_files: Sequence[str]) -> bool:
-    """Whether what was named is a single file, and no directory."""
+    """Whether a single file was given, and no directory."""
     return len(config_files) == 1 and not is_directory(config_files[0])
 
 
 def files_of(config_files: Sequence[str]) -> list[str]:
-    """The configuration files that were named, and those of the directories that were; each once.
+    """List the given configuration files and those of the given directories, each once.
 
     :raises ConfigError: if a directory holds none.
     """
@@ -80,15 +80,17 @@ def files_of(config_files: Sequence[str]) -> list[str]:
 
 
 def worst(codes: list[int]) -> int:
-    """The exit code of all, from that of each."""
+    """The exit code of all, from those of each."""
     return next((code for code in _WORST_FIRST if code in codes), max(codes, default=OK))
 
 
 def each(config_file: str, work: Callable[[str], int], *, headings: bool = True, form: Form = Form.TEXT) -> int:
-    """Do a command's work for the configuration, or for each of a directory in turn; what fails does not stop others.
+    """Do a command's work for a configuration, or for each one of a directory in turn.
 
-    :param headings: name each file before what is printed about it.
-    :param form: in which errors are told.
+    A failure does not stop the others.
+
+    :param headings: print the name of each file before its output.
+    :param form: the form of error messages.
     """
     if not is_directory(config_file):
         return guarded(lambda: work(config_file), form=form)
@@ -97,7 +99,7 @@ def each(config_file: str, work: Callable[[str], int], *, headings: bool = True,
 
 
 def each_of(paths: Sequence[str], work: Callable[[str], int], *, headings: bool = True, form: Form = Form.TEXT) -> int:
-    """Do a command's work for each of these in turn; what fails does not stop the others."""
+    """Do a command's work for each of these in turn. A failure does not stop the others."""
     codes = []
     load_together(paths)
     with about_several() as sources:
@@ -119,14 +121,14 @@ def run_all(
 ) -> int:
     """Run every spool, a few at the same time, so that a slow one does not hold back the others.
 
-    A file that is no configuration does not stop the others, nor do two that have one spool or one metrics file: only
-    these two are not run.
+    A file that is no configuration does not stop the others. Two with the same spool or metrics file are not run, and
+    the others are.
 
-    One that gives no sign of life any more, as on a disk that does not answer, is left when the others have ended.
+    A run that gives no sign of life, as on a disk that does not answer, is abandoned when the others have ended.
 
-    :param run: runs one, with so many bytes in memory at the most, and returns its exit code; called on threads. It is
-        given a function to call at least every few seconds while it is alive.
-    :param patience_seconds: without a sign of life.
+    :param run: runs one spool within a number of bytes in memory, and returns its exit code; called on threads. Its
+        last argument is a heartbeat, to be called at least every few seconds.
+    :param patience_seconds: timeout for a sign of life.
     """
     loaded, codes = _loaded(paths, form)
     waiting: queue.SimpleQueue[Named] = queue.SimpleQueue()
@@ -157,14 +159,15 @@ def run_all(
     if not _joined(threads, at_work, patience_seconds=patience_seconds, is_work_left=lambda: not waiting.empty()):
         for name in sorted(at_work):
             print(
-                f"{shown_name(name)}: the run hangs, as for a disk that does not answer; it is left.", file=sys.stderr
+                f"{shown_name(name)}: the run hangs, probably on a disk that does not answer. It was abandoned.",
+                file=sys.stderr,
             )
         codes.append(SOME_FAILED)
     return worst(codes)
 
 
 def _loaded(paths: Sequence[str], form: Form) -> tuple[list[Named], list[int]]:
-    """The configurations that can be run, and the exit codes of what cannot."""
+    """Load the configurations; returns those that can be run, and the exit codes of the others."""
     codes: list[int] = []
     loaded: list[Named] = []
     load_together(paths)
@@ -193,7 +196,7 @@ def _joined(
     patience_seconds: float,
     is_work_left: Callable[[], bool],
 ) -> bool:
-    """Wait for the threads; ``False`` if those that are left hang."""
+    """Wait for the threads; returns ``False`` if the remaining ones hang."""
     while alive := [thread for thread in threads if thread.is_alive()]:
         alive[0].join(min(1.0, patience_seconds))
         hung = [at for at in list(at_work.values()) if time.monotonic() - at > patience_seconds]
@@ -204,7 +207,7 @@ def _joined(
 
 
 def _by_itself(name: str, work: Callable[[], int], form: Form) -> int:
-    """Do the work for one configuration; not even what nobody thought of keeps the others from their turn."""
+    """Do the work for one configuration. An unexpected error is printed and does not stop the others."""
     try:
         return guarded(work, form=form, name=os.path.basename(name))
     except Exception as error:
@@ -220,10 +223,10 @@ def _by_itself(name: str, work: Callable[[], int], form: Form) -> int:
 
 
 def refuse_shared(loaded: list[Named], *, follow_links: bool = True) -> None:
-    """Take configurations out of ``loaded`` that would get into each other's way.
+    """Remove configurations from ``loaded`` that conflict with each other.
 
-    :param follow_links: also those whose paths are the same only after links; a disk is asked for that.
-    :raises ConfigError: if there are such.
+    :param follow_links: compare paths after following links, which needs the disk.
+    :raises ConfigError: if there are any.
     """
     problems = []
     refused: set[str] = set()
@@ -236,7 +239,7 @@ def refuse_shared(loaded: list[Named], *, follow_links: bool = True) -> None:
                 continue
             other = first.setdefault(places[named.path], named)
             if other is not named:
-                problems.append(f"{key}: {other.name} and {named.name} have the same, {values[named.path]}")
+                problems.append(f"{key}: {other.name} and {named.name} have the same path, {values[named.path]}")
                 refused |= {other.path, named.path}
     if problems:
         loaded[:] = [named for named in loaded if named.path not in refused]
@@ -244,7 +247,7 @@ def refuse_shared(loaded: list[Named], *, follow_links: bool = True) -> None:
 
 
 def _real_paths(values: dict[str, str]) -> dict[str, str]:
-    """Each path with its links followed; as it stands where that takes too long."""
+    """Follow the links of each path; a path stays as it is where that takes too long."""
     found = {name: os.path.abspath(value) for name, value in values.items()}
 
     def follow() -> None:

@@ -1,4 +1,4 @@
-"""The one table from an exception to what a person reads and what the shell gets."""
+"""The one table from an exception to its message and its exit code."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ _EXIT_CODES: tuple[tuple[type[UploaderError], str, int], ...] = (
     (DestinationBusy, "destination_busy", OK),
     (StoreError, "destination", DESTINATION_UNUSABLE),
 )
-"""Each error with its name for programs and its exit code."""
+"""Each error with its identifier in JSON and its exit code."""
 
 
 class Form(enum.Enum):
-    """In which form an error is told that ends a command."""
+    """The form of the message when an error ends a command."""
 
     TEXT = "text"
     """Sentences on standard error."""
     JSON = "json"
-    """A JSON document on standard output, where the program that asked for one reads."""
+    """A JSON document on standard output."""
     LOG = "log"
     """A line of the JSON log on standard error."""
 
 
 def explain(error: UploaderError) -> tuple[list[str], int]:
-    """The sentences for standard error and the exit code that an error ends the program with."""
+    """The sentences for standard error, and the exit code of an error."""
     _, code = _kind(error)
     if isinstance(error, ConfigError):
         noun = "problem" if len(error.problems) == 1 else "problems"
@@ -68,7 +68,7 @@ def _kind(error: UploaderError) -> tuple[str, int]:
 
 
 def _tell(error: UploaderError, form: Form, name: str) -> int:
-    """Tell what ended the command; returns its exit code."""
+    """Print the error that ended the command; returns its exit code."""
     lines, code = explain(error)
     if error.is_repeated:
         return code
@@ -97,7 +97,7 @@ def _tell(error: UploaderError, form: Form, name: str) -> int:
 
 
 def guarded(work: Callable[[], int], *, form: Form = Form.TEXT, name: str = "") -> int:
-    """Do the work of a command; an error of ours becomes sentences and an exit code, never a traceback.
+    """Do the work of a command. Errors of this program become messages and exit codes, never tracebacks.
 
     :param name: of the configuration that it is about, where there are several.
     """
@@ -119,12 +119,12 @@ def _refused_by_the_system(error: OSError | MemoryError) -> str:
         return "The system has no memory left. Files that were not shipped are kept."
     reason = error.strerror or str(error) or type(error).__name__
     where = f": {shown_name(os.fsdecode(error.filename))}" if isinstance(error.filename, (str, bytes)) else ""
-    return f"The system refuses to go on: {reason}{where}. Files that were not shipped are kept."
+    return f"The system refused an operation: {reason}{where}. Files that were not shipped are kept."
 
 
 @contextmanager
 def to_whoever_reads() -> Iterator[None]:
-    """Print, and let a reader leave early (`| head -1`) without a change of the exit code: it is known already."""
+    """Print; a reader that leaves early (`| head -1`) does not change the exit code."""
     try:
         yield
         sys.stdout.flush()
@@ -133,7 +133,7 @@ def to_whoever_reads() -> Iterator[None]:
 
 
 def finish_output() -> None:
-    """Write what is still buffered. A reader that has seen enough (`| head`) is no failure, and not told at the end."""
+    """Flush standard output. A reader that leaves early (`| head`) is no failure."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,4 +1,4 @@
-"""The command ``forget``: let failing files be as if they had not failed, so that the next run tries them."""
+"""The command ``forget``: forget that files have failed, so that the next run tries them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def forget(config_file: str, paths: Sequence[str], options: ForgetOptions) -> in
 
 
 def _relative(path: str, base_dir: str) -> str:
-    """The path as the ledger has it."""
+    """Convert a path to the form of the ledger."""
     base = os.path.abspath(base_dir)
     if os.path.isabs(path):
         real = os.path.normpath(path)

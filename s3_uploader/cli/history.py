@@ -1,4 +1,4 @@
-"""The command ``history``: what the ledger knows of shipped files, of failures, and of both in sums."""
+"""The command ``history``: shipped files, failures and sums from the ledger."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ GROUPINGS = ("day", "location", "day,location")
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which rows of the ledger: the times in seconds since the epoch, the rest as :meth:`Ledger.history` has it."""
+    """A selection of rows of the ledger. Times are seconds since the epoch; see :meth:`Ledger.history`."""
 
     since: float | None = None
     until: float | None = None
@@ -64,9 +64,9 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, options: HistoryOptions | AuditOptions) -> Selection:
-        """What the options select.
+        """Make the selection of a command's options.
 
-        :raises UsageProblem: if a time is none.
+        :raises UsageProblem: if a time cannot be understood.
         """
         now = time.time()
         return cls(
@@ -82,7 +82,7 @@ def history(config_file: str, options: HistoryOptions) -> int:
     """Print shipped files, failures or sums, the oldest first."""
     selection, failed, totals, form = Selection.of(options), options.failed, options.totals, options.form
     if failed and totals is not None:
-        raise UsageProblem("--failed and --totals contradict each other.", hint="Ask for one after the other.")
+        raise UsageProblem("--failed and --totals contradict each other.", hint="Use one of them.")
     if selection.limit is not None and (failed or totals is not None):
         raise UsageProblem("--limit is for lists of shipped files.", hint="Narrow it with --since and --until.")
     configuration = load(config_file)
@@ -120,7 +120,7 @@ def _print_shipped(ledger: LedgerReader, selection: Selection, form: str) -> Non
 
 
 def shipped_for_machines(row: ShippedRow) -> dict[str, Any]:
-    """A shipped file as a flat record."""
+    """Convert a shipped file to a flat record."""
     return {
         "shipped_at": utc_time(row.shipped_at),
         "path": row.path,
@@ -156,7 +156,7 @@ def _print_shipped_table(rows: Iterator[ShippedRow]) -> None:
 
 
 def _print_failed(ledger: LedgerReader, selection: Selection, form: str) -> None:
-    """Failed uploads by the hour, then the runs in which something failed, then the files that keep failing."""
+    """Print failed uploads by hour, then runs with failures, then files that keep failing."""
     uploads = _failed_uploads(ledger, selection)
     # Of a run it is known how many files failed, not which.
     narrowed = selection.match is not None or selection.location is not None
@@ -171,7 +171,7 @@ def _print_failed(ledger: LedgerReader, selection: Selection, form: str) -> None
 
 
 def _failed_uploads(ledger: LedgerReader, selection: Selection) -> list[tuple[FailureBucket, int]]:
-    """Counted by hour, error and location; of an hour only in part selected all are in it."""
+    """Count failures by hour, error and location. An hour that is selected in part counts as a whole."""
     if selection.match is not None:
         return []  # which files they were is not known
     since = float("-inf") if selection.since is None else selection.since

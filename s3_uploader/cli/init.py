@@ -44,15 +44,15 @@ _ABOUT = {
 }
 _OPTIONAL = (
     ('"on_success": {"move_to": "~/shipped"},', "Shipped files are deleted. To move them instead:"),
-    ('"exclude": ["*.log"],', "Files that stay, by name or relative path:"),
+    ('"exclude": ["*.log"],', "Files that are left, by name or relative path:"),
     ('"metrics_file": "/var/lib/node_exporter/s3-uploader.prom",', "Metrics for Prometheus:"),
 )
 
 
 def init(config_file: str, options: InitOptions, *, check: Callable[[str], int], units: Callable[[str], int]) -> int:
-    """Write the configuration; asks for what is missing, unless nobody is there to answer.
+    """Write the configuration; asks for missing values on a terminal.
 
-    :param check: this command and ``units`` are offered to follow.
+    :param check: runs the command ``check``, which is offered at the end, like ``units``.
     """
     if os.path.lexists(config_file) and not options.force:
         raise UsageProblem(
@@ -83,7 +83,7 @@ def init(config_file: str, options: InitOptions, *, check: Callable[[str], int],
 
 
 def _older(source: str | None) -> tuple[dict[str, Any], list[str]]:
-    """The settings of an older program's file or command line, and what else is to be said about them."""
+    """The settings of an older program's file or command line, with notes for the user."""
     if source is None:
         return {}, []
     text = source
@@ -96,8 +96,8 @@ def _older(source: str | None) -> tuple[dict[str, Any], list[str]]:
     found = understood(text)
     if found is None:
         raise UsageProblem(
-            f"{shown_name(source[:80])} is no configuration that is known.",
-            hint="There are zc.s3uploadqueue's INI file, the YAML file of s3, and the command line of jollyae.",
+            f"{shown_name(source[:80])} is not the configuration of a known program.",
+            hint="Known are the INI file of zc.s3uploadqueue, the YAML file of s3, and the command line of jollyae.",
         )
     print_lines([f"Read as a configuration of {found.program}."])
     return dict(found.settings), found.notes
@@ -122,15 +122,15 @@ def _take_destination(settings: dict[str, Any], options: InitOptions, *, asks: b
         settings |= destination(to)
     elif "bucket" not in settings:
         raise UsageProblem(
-            "There is no destination.",
+            "There is not a destination.",
             hint=f"Name it with --to: {_FORMS}.",
         )
 
 
 def destination(text: str) -> dict[str, Any]:
-    """The keys of the configuration for a destination as people write one.
+    """The configuration keys of a destination that is written as a URL, bucket or path.
 
-    :raises UsageProblem: if it is none.
+    :raises UsageProblem: if it cannot be understood.
     """
     parts = urlsplit(text) if "://" in text else None
     if parts is not None and parts.scheme == "s3" and parts.netloc:
@@ -139,8 +139,8 @@ def destination(text: str) -> dict[str, Any]:
     if parts is not None and parts.scheme in ("ftp", "ftps") and parts.hostname:
         if parts.password is not None:
             raise UsageProblem(
-                "A password does not belong into the configuration.",
-                hint="Leave it out; it comes from S3_UPLOADER_FTP_PASSWORD, or from a file named by password_file.",
+                "A password does not belong in the configuration.",
+                hint="Leave it out. It is read from S3_UPLOADER_FTP_PASSWORD, or from a file named by password_file.",
             )
         made: dict[str, Any] = {"type": "ftp", "host": parts.hostname}
         made |= {"port": parts.port} if parts.port else {}
@@ -156,7 +156,7 @@ def destination(text: str) -> dict[str, Any]:
     if parts is None and (re.fullmatch(r"[A-Za-z0-9._-]{3,255}", text) or text.startswith("arn:")):
         return {"bucket": text}
     raise UsageProblem(
-        f"{shown_name(text)} is no destination.",
+        f"{shown_name(text)} is not a destination.",
         hint=f"Write {_FORMS}.",
     )
 
@@ -164,8 +164,8 @@ def destination(text: str) -> dict[str, Any]:
 def _sftp(parts: SplitResult) -> dict[str, Any]:
     if parts.password is not None:
         raise UsageProblem(
-            "A password does not belong into the configuration.",
-            hint="Leave it out; it comes from S3_UPLOADER_SFTP_PASSWORD, or from a file named by password_file.",
+            "A password does not belong in the configuration.",
+            hint="Leave it out. It is read from S3_UPLOADER_SFTP_PASSWORD, or from a file named by password_file.",
         )
     made: dict[str, Any] = {"type": "sftp", "host": parts.hostname, "user": unquote(parts.username or "")}
     made |= {"port": parts.port} if parts.port else {}
@@ -176,7 +176,7 @@ def _sftp(parts: SplitResult) -> dict[str, Any]:
 
 
 def _take_proposal(settings: dict[str, Any], *, asks: bool) -> dict[str, str]:
-    """Add layout and settle time as they suit the spool; returns the reasons."""
+    """Add the layout and settle time that fit the files in the spool; returns the reasons."""
     try:
         found = proposal_for(settings["base_dir"], monotonic=time.monotonic)
     except SpoolError as error:
@@ -229,6 +229,6 @@ def _print_next(config_file: str) -> None:
             f"  s3-uploader-cli {name}",
             "      ships it",
             f"  s3-uploader-cli units {name}",
-            "      prints a systemd timer that does so each minute",
+            "      prints a systemd timer that does this every minute",
         ]
     )

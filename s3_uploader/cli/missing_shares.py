@@ -1,4 +1,4 @@
-"""What commands say of shares whose ledgers they cannot find."""
+"""The warning about shares whose ledgers cannot be found."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from s3_uploader.ledger.together import ledgers_of_shares, open_together
 
 
 def tell_of_missing_shares(ledger: LedgerReader | str) -> None:
-    """Say on standard error that some share is not in what a command tells.
+    """Print a warning if a command's output lacks some share.
 
     :param ledger: the ledgers of a spool, or the path of the first.
     :raises StateError: if one cannot be read.

@@ -1,4 +1,4 @@
-"""Names that are known before a command-line parser is loaded."""
+"""Names that are needed before a command-line parser is loaded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ COMMANDS = (
     *("init", "run", "watch", "check", "status", "forget", "history", "audit", "report", "ledger", "units"),
     *("schema", "completion", "demo"),
 )
-"""The commands; a first argument that is none of them is a configuration file."""
+"""The commands. Any other first argument is a configuration file."""
 
 COMPLETION_VARIABLE = "_S3_UPLOADER_CLI_COMPLETE"
-"""Set by a shell that asks what may come next."""
+"""Set by a shell that asks for completions."""

@@ -1,4 +1,4 @@
-"""Makes click's arguments and options of what the commands declare."""
+"""Makes click's arguments and options from the declared ones."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 def configurations(incomplete: str) -> list[CompletionItem]:
-    """What stands for every configuration here, until the shell looks for them."""
+    """The completion item that lets the shell offer configuration files."""
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type="json")]
 
 
 class ConfigFile(click.Path):
-    """A configuration file, or a directory of them; completed as such."""
+    """The type of a configuration file or a directory of them, for completion."""
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """What click asks for while a shell completes."""
+        """Return the completion items, for click."""
         return configurations(incomplete)
 
 
@@ -45,7 +45,7 @@ _SET = click.option(
     multiple=True,
     expose_value=False,
     callback=_take_settings,
-    help="Set a key of the configuration, e.g. destination.port=2121; may be repeated.",
+    help="Set a key of the configuration, e.g. destination.port=2121. May be repeated.",
 )
 
 
@@ -74,7 +74,7 @@ _SHARE = click.option(
     metavar="K/N",
     expose_value=False,
     callback=_take_share,
-    help="Ship only this part of the files: N runs, from 0/N to N-1/N and on any machines, ship all. /N takes K from "
+    help="Ship only this part of the files. N runs from 0/N to N-1/N, on any machines, ship all. /N takes K from "
     "SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX.",
 )
 _SHARE_BY = click.option(
@@ -143,7 +143,7 @@ def _refuse_contradictions(declared: Mapping[str, Parameter], given: Mapping[str
 
 
 def configured(command: Callable[..., int]) -> Callable[..., int]:
-    """The argument CONFIG_FILE, and the option that says what comes over the file."""
+    """Add the argument CONFIG_FILE, and the option that overrides its keys."""
     return click.argument("config_file", type=ConfigFile())(_SET(command))
 
 
@@ -159,12 +159,12 @@ def insist_on_one(config_file: str | None, ledgers: tuple[str, ...]) -> None:
 
 
 def several_configured(command: Callable[..., int]) -> Callable[..., int]:
-    """The same for a command that takes several files, or directories of them, at once."""
+    """The same for a command that takes several files or directories."""
     return click.argument("config_files", type=ConfigFile(), nargs=-1, required=True, metavar="CONFIG_FILE...")(
         _SET(command)
     )
 
 
 def form_of(as_json: bool) -> Form:
-    """In which form a command that has ``--json`` tells of an error."""
+    """The form of error messages of a command with ``--json``."""
     return Form.JSON if as_json else Form.TEXT

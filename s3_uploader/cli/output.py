@@ -16,10 +16,10 @@ from s3_uploader.core.text import printable_json
 
 
 class Sources(msgspec.Struct):
-    """Several configurations, about which the same is printed one after the other.
+    """The state of printing the same about several configurations in turn.
 
-    :param now: the name of the one whose turn it is.
-    :param is_headed: whether the head of a table that is about all of them has been printed.
+    :param now: the name of the current one.
+    :param is_headed: whether the head of the common table has been printed.
     """
 
     now: str = ""
@@ -31,7 +31,7 @@ _sources: Sources | None = None
 
 @contextlib.contextmanager
 def about_several() -> Iterator[Sources]:
-    """Let what is printed meanwhile for programs say which configuration it is about."""
+    """Add the name of the configuration to all JSON that is printed meanwhile."""
     global _sources
     _sources = Sources()
     try:
@@ -41,14 +41,14 @@ def about_several() -> Iterator[Sources]:
 
 
 def sources() -> Sources | None:
-    """The configurations that are being printed about; ``None`` if there is only one."""
+    """The state of printing about several configurations; ``None`` if there is only one."""
     return _sources
 
 
 def table(
     heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = (), width: int | None = None
 ) -> list[str]:
-    """Rows under their heads in columns as wide as they need; the columns in ``right`` are flush right.
+    """Format a table with columns as wide as needed; the columns in ``right`` are aligned right.
 
     :param width: of the terminal. Where the columns have no room side by side, each row becomes a few lines; only the
         last column may be cut, if it is not flush right.
@@ -81,17 +81,17 @@ def _stacked(heads: Sequence[str], row: Sequence[str], width: int) -> list[str]:
 
 
 def columns() -> int | None:
-    """How wide the terminal is; ``None`` where it is none, so that nothing has to be broken or cut."""
+    """The width of the terminal; ``None`` without a terminal, so that nothing is wrapped or cut."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def cut(line: str, width: int | None) -> str:
-    """The line, or what of it has room in ``width`` columns."""
+    """Cut the line to ``width`` columns."""
     return line if width is None or len(line) <= width else line[: width - 1] + "…"
 
 
 def wrapped(line: str, width: int | None, *, indent: int) -> list[str]:
-    """The line, broken between words where it is wider than the terminal; paths and URLs stay whole.
+    """Wrap the line between words where it is wider than the terminal; paths and URLs stay whole.
 
     :param indent: of all lines but the first.
     """
@@ -157,7 +157,7 @@ def write_text(text: str) -> None:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Write lines to standard output."""
+    """Print lines on standard output."""
     for line in lines:
         write_text(line + "\n")
 
@@ -173,7 +173,7 @@ def zoned_time(epoch: float) -> str:
 
 
 def zone_name() -> str:
-    """The zone of local times, with its name in summer where it has another then: ``UTC``, ``CET/CEST``."""
+    """The name of the local time zone, with that of summer time if it differs: ``UTC``, ``CET/CEST``."""
     names = time.tzname if time.daylight else time.tzname[:1]
     return "/".join(dict.fromkeys(names))
 

@@ -28,7 +28,7 @@ _WORDS = {STUCK: "stuck", UNKNOWN: "unknown", ATTENTION: "attention", OK: "ok"}
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """One spool of a directory: the name of its configuration, how it stands, or why that cannot be found out."""
+    """One spool of a directory: the name of its configuration, and its state or the error that hides it."""
 
     name: str
     verdict: str
@@ -38,7 +38,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sentence(self) -> str:
-        """What is wrong in words; empty if nothing is."""
+        """What is wrong, as a sentence; empty if nothing is."""
         if self.standing is None:
             return self.error
         if self.verdict == OK:
@@ -49,7 +49,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def look_at_all(directory: str) -> list[Seen]:
-    """Look at each spool, several at the same time; the worst first, and then by name."""
+    """Look at the spools, several at the same time; sorted by verdict, the worst first, then by name."""
     from concurrent.futures import ThreadPoolExecutor
 
     paths = files_in(directory)
@@ -104,7 +104,7 @@ def overview_lines(seen: Sequence[Seen], *, columns: int | None) -> list[str]:
 
 
 def summary(seen: Sequence[Seen]) -> str:
-    """All of them in one sentence."""
+    """Summarise all spools in one sentence."""
     numbers = Counter(each.verdict for each in seen)
     parts = [
         f"{numbers[verdict]:,} {word}"
@@ -148,12 +148,12 @@ def _figures(each: Seen) -> str:
 
 
 def live(lines: Callable[[], list[str]]) -> int:
-    """Show lines again and again until somebody presses Ctrl-C.
+    """Show the lines anew every two seconds until Ctrl-C.
 
-    :raises UsageProblem: where it is no terminal.
+    :raises UsageProblem: without a terminal.
     """
     if not sys.stdout.isatty():
-        raise UsageProblem("--watch needs a terminal.", hint="For programs there is --json.")
+        raise UsageProblem("--watch needs a terminal.", hint="Use --json for programs.")
     try:
         while True:
             began = time.monotonic()
@@ -162,7 +162,7 @@ def live(lines: Callable[[], list[str]]) -> int:
             if len(shown) > rows - 2:
                 shown = [*shown[: rows - 3], f"… and {len(shown) - rows + 3:,} lines more"]
             clock = time.strftime("%H:%M:%S %Z")
-            print_lines([f"\x1b[H\x1b[2J{cut(f'{clock}, every 2 s; Ctrl-C ends it', width)}", *shown])
+            print_lines([f"\x1b[H\x1b[2J{cut(f'{clock}, every 2 s; press Ctrl-C to stop', width)}", *shown])
             sys.stdout.flush()
             # A look that takes long must not keep the machine busy.
             time.sleep(max(_SHORTEST_PAUSE, 3 * (time.monotonic() - began)))
@@ -184,7 +184,7 @@ def watch_file(config_file: str) -> int:
 
 
 def plugin(directory: str) -> int:
-    """Print the line that plugins show, with all figures, and then one for each spool that is not well."""
+    """Print the plugin's line with all figures, then one line for each spool in trouble."""
     try:
         seen = look_at_all(directory)
     except UploaderError as error:
@@ -197,7 +197,7 @@ def plugin(directory: str) -> int:
 
 
 def plugin_lines(seen: Sequence[Seen]) -> list[str]:
-    """The summary with the figures of all, each under a name of its own, and a line for each that is not well."""
+    """The summary with the figures of all spools, each under its own name, and a line for each spool in trouble."""
     bad = [each for each in seen if each.verdict != OK]
     text = summary(seen)
     if bad:

@@ -1,4 +1,4 @@
-"""What the process needs before anything else: its standard streams, and names of files that are read as UTF-8."""
+"""Prepares the process: standard streams, and UTF-8 for the names of files."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from s3_uploader.core.descriptors import raise_limit
 from s3_uploader.core.text import names_are_utf8
 
 _STARTED_ANEW = "_S3_UPLOADER_STARTED_ANEW"
-"""In the environment of a program that was started anew, once: the encoding of what it prints."""
+"""Set in the environment when the program restarts itself: the encoding of its output."""
 
 
 def prepare() -> None:
-    """Make a new process sound. To be called once, before anything is opened; may start the program anew, once."""
+    """Prepare the process. To be called once, before anything is opened; may restart the program once."""
     _open_standard_streams()
     raise_limit()
     encoding = os.environ.pop(_STARTED_ANEW, "")
@@ -29,7 +29,10 @@ def prepare() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Open closed ones as ``/dev/null``: else the ledger could get the number, and a warning be written into it."""
+    """Open closed standard streams as ``/dev/null``.
+
+    Otherwise the ledger could get the number, and a warning be written into it.
+    """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
@@ -40,10 +43,10 @@ def _open_standard_streams() -> None:
 
 
 def _start_anew_in_utf8() -> None:
-    """The same program in Python's UTF-8 mode, which is chosen before a start; what is printed keeps its encoding.
+    """Restart the program in Python's UTF-8 mode, which can only be chosen at the start. Output keeps its encoding.
 
-    With an option, since Python may have been told to ignore its environment (``-E``, ``-I``), and before all others,
-    since the first one counts.
+    The mode is set by an option, because Python may ignore its environment (``-E``, ``-I``), and before all other
+    options, because the first one counts.
     """
     environment = dict(os.environ) | {_STARTED_ANEW: sys.stdout.encoding or "ascii"}
     arguments = [sys.executable, "-X", "utf8=1", *sys.orig_argv[1:]]

@@ -37,12 +37,14 @@ def report(config_file: str | None, options: ReportOptions, *, output: str | Non
     """Write the report to a file, or to standard output."""
     since, until, as_json = options.since, options.until, options.as_json
     if output is None and not as_json and sys.stdout.isatty():
-        raise UsageProblem("A terminal cannot show the page.", hint="Name a file for it with -o.")
+        raise UsageProblem("A terminal cannot show the page.", hint="Name a file with -o.")
     now = time.time()
     begin = None if since is None else parse_time(since, now=now)
     end = None if until is None else parse_time(until, now=now)
     if begin is not None and begin >= (now if end is None else min(end, now)):
-        raise UsageProblem("The report's time ends before it begins.", hint="Let --since be earlier than --until.")
+        raise UsageProblem(
+            "The period of the report ends before it begins.", hint="Let --since be earlier than --until."
+        )
     with _opened(config_file, options.ledgers) as (ledger, base_dir, destination):
         numbers = gather(ledger, base_dir=base_dir, destination=destination, since=begin, until=end, now=now)
     # Names are escaped in the page, so that it is UTF-8 whatever they are.
@@ -78,7 +80,7 @@ def _opened(config_file: str | None, ledgers: Sequence[str]) -> Iterator[tuple[L
 
 
 def output_in(directory: str | None, config_file: str) -> str:
-    """The file for the report of one of several configurations; the directory for them is made if it is missing."""
+    """The report's file for one of several configurations; creates the directory if it is missing."""
     if directory is None or directory == STANDARD_OUTPUT:
         raise UsageProblem("The reports of several spools need a directory.", hint="Name it with -o.")
     try:

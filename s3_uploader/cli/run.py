@@ -1,4 +1,4 @@
-"""The work of ``run``: one pass over the spool, told in log lines, as a progress bar, as metrics and as a ping."""
+"""The work of ``run``: one pass over the spool, with log, progress bar, metrics and ping."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The options of ``run``; ``progress`` is ``None`` for a bar where somebody watches."""
+    """The options of ``run``; ``progress`` is ``None`` for a bar on a terminal only."""
 
     # Annotations are text until a command line is parsed, so a run without one does not load what they name.
     dry_run: take.DryRun = False
@@ -149,7 +149,7 @@ def _run(config_file: str, options: RunOptions) -> int:
 
 
 def tell_of_share(given: config.Config, configuration: config.Config, emit: Emit) -> None:
-    """Say that a run ships a share of the files for which nobody has asked."""
+    """Warn about a run that ships a share of the files that nobody asked for."""
     sentence = unasked(given, configuration)
     if sentence:
         emit(Notice("warning", sentence))
@@ -226,7 +226,10 @@ def _store_maker(options: RunOptions, bytes_in_flight: int | None) -> MakeStore 
 def subscribers(
     configuration: config.Config, log: Log, *, progress: bool, around: Callable[[Emit], Emit] | None = None
 ) -> Iterator[tuple[Emit, Measure | None, Callable[[], None]]]:
-    """What hears of a run: the log (or the bar with the log above it), the metrics file, the ping; and its beat."""
+    """The subscribers of a run: log (or progress bar with the log above it), metrics file and ping.
+
+    And its heartbeat.
+    """
     people: Emit = log if around is None else around(log)
     closers: list[Callable[[], None]] = []
     if progress:
@@ -288,8 +291,7 @@ def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[],
 def stop_on_signals(*, on_hangup: Callable[[], None] | None = None) -> Iterator[StopRequest]:
     """Turn the signals that end a program into a request to stop in good order.
 
-    :param on_hangup: called for SIGHUP instead, unless it says that the terminal is gone that the program was started
-        at.
+    :param on_hangup: called for SIGHUP instead, unless the signal means that the terminal was closed.
     """
     stop = StopRequest()
     had_terminal = on_hangup is not None and terminal.has_terminal()
@@ -314,9 +316,9 @@ def stop_on_signals(*, on_hangup: Callable[[], None] | None = None) -> Iterator[
 
 
 def raise_descriptor_limit(*, runs: int = 1) -> None:
-    """Allow for a descriptor for each file and each connection in flight, where the hard limit lets us.
+    """Raise the limit of open files, so that each file and connection in flight has a descriptor.
 
-    :param runs: how many there are at the same time.
+    :param runs: number of runs at the same time.
     """
     import resource
 

@@ -1,4 +1,4 @@
-"""The configuration as the command line means it: the file, the environment over it, and ``--set`` over both."""
+"""Loads configurations for commands: the file, overridden by the environment, overridden by ``--set``."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _foreign: frozenset[str] = frozenset()
 
 
 def set_over_files(settings: Sequence[str]) -> None:
-    """Take note of what ``--set`` says; like the environment it holds for the whole process."""
+    """Remember the values of ``--set``; like the environment they hold for the whole process."""
     global _settings, _foreign
     _settings = tuple(settings)
     _foreign = frozenset()
 
 
 def set_share(share: str | None) -> None:
-    """Take note of what ``--share`` says; it comes over ``--set``."""
+    """Remember the value of ``--share``; it overrides ``--set``."""
     global _share
     _share = () if share is None else (f"share={share}",)
 
@@ -40,7 +40,7 @@ def settings_given() -> tuple[str, ...]:
 
 
 def load_together(config_files: Sequence[str]) -> None:
-    """Take note that these share one environment, in which each may have a variable of its own for its password."""
+    """Remember that these files share one environment, in which each may name a variable for its password."""
     global _foreign
     _foreign = frozenset(config.password_variables(config_files))
 
@@ -53,7 +53,7 @@ def load(config_file: str) -> config.Config:
         if os.path.isdir(config_file):
             raise UsageProblem(
                 f"{config_file} is a directory, and this command takes one configuration file.",
-                hint="A directory of them is taken by every command but forget and init.",
+                hint="Every command but forget and init takes a directory.",
             ) from None
         nearest = nearest_command(config_file)
         if nearest:
@@ -69,7 +69,7 @@ def load_destination(config_file: str | None) -> config.Config:
 
 
 def nearest_command(word: str) -> str:
-    """The command that a word is a misspelling of; empty if there is none, or if it names a file."""
+    """The command that a word misspells; empty if there is none, or if the word is a path."""
     if os.path.lexists(word) or os.sep in word or "." in word:
         return ""
     import difflib

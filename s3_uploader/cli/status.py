@@ -36,9 +36,9 @@ def status(config_file: str, options: StatusOptions) -> int:
 
 
 def look_at(config_file: str, starters: Starters | None = None) -> SpoolStatus:
-    """How the spool of a configuration stands.
+    """Find out the state of a configuration's spool.
 
-    :param starters: those that several looks share.
+    :param starters: the timers that are known already, shared by several calls.
     """
     configuration = load(config_file)
     return standing_in_time(configuration, clock=Clock(), starter=(starters or Starters()).of(config_file))
@@ -48,7 +48,7 @@ def look_at(config_file: str, starters: Starters | None = None) -> SpoolStatus:
 
 
 def for_people(standing: SpoolStatus, *, width: int | None = None) -> list[str]:
-    """All of it as lines: the verdict first, then what to do, then the details.
+    """The state as lines: the verdict first, then what to do, then the details.
 
     :param width: of the terminal, to which sentences and tables are fitted; ``None`` leaves them as they are.
     """
@@ -63,7 +63,7 @@ def for_people(standing: SpoolStatus, *, width: int | None = None) -> list[str]:
 
 
 def _fitted(line: str, width: int | None) -> list[str]:
-    """A row of a table is cut, since what is wrong stands above; of a sentence nothing is lost."""
+    """Fit a line: a row of a table is cut, a sentence is wrapped."""
     is_row = line.startswith("  ") and "  " in line.strip()
     return [cut(line, width)] if is_row else wrapped(line, width, indent=4)
 
@@ -90,15 +90,15 @@ def _with_stop(sentence: str) -> str:
 def _running_lines(standing: SpoolStatus) -> list[str]:
     at_work = standing.at_work
     if standing.spool_error is not None:
-        return ["Running: unknown, since the spool cannot be used"]
+        return ["Running: unknown, because the spool cannot be used"]
     if at_work is None and standing.watcher is not None:
         watcher = standing.watcher.described(now=standing.now)
-        return [f"Running: watched by {watcher}", "  It is between two looks at the spool."]
+        return [f"Running: watched by {watcher}", "  It is between two passes."]
     if at_work is None:
         return ["Running: no" + _next_run(standing)]
     lines = ["Running: " + at_work.holder.described(now=standing.now)]
     if at_work.is_alive is False:
-        lines.append("  The process is gone; the lock goes with it.")
+        lines.append("  The process has ended, and its lock with it.")
     elif at_work.doing:
         lines.append(f"  The process is {at_work.doing}.")
     lines += [f"  {sentence}" for sentence in _progress(at_work, standing.now)]
@@ -229,17 +229,17 @@ def plugin(config_file: str) -> int:
 
 
 def unknown_line(error: UploaderError) -> str:
-    """The line where nothing can be found out."""
+    """The plugin's line when the state cannot be found out."""
     return f"S3_UPLOADER {plugin_word(UNKNOWN)} - {on_one_line(' '.join(explain(error)[0]))}"
 
 
 def exit_code_of(found: str) -> int:
-    """The exit code that says how it stands: 0, 1, 2, or 3 if that is unknown."""
+    """The exit code of a verdict: 0, 1, 2, or 3 if it is unknown."""
     return _PLUGIN[found][0]
 
 
 def plugin_word(found: str) -> str:
-    """The word of the plugins for how it stands."""
+    """The plugins' word for a verdict."""
     return _PLUGIN[found][1]
 
 
@@ -253,7 +253,7 @@ def plugin_text(standing: SpoolStatus) -> str:
 
 
 def on_one_line(text: str) -> str:
-    """The text as plugins may print it before their figures."""
+    """Make the text fit for a plugin's line, before the figures."""
     # What comes after a bar is taken for figures.
     return shown_text(text).replace("|", "/")
 

@@ -1,4 +1,4 @@
-"""How a spool stands, for programs: the fields that ``status --json`` prints."""
+"""The state of a spool as the fields that ``status --json`` prints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from s3_uploader.spool.holder import Holder
 
 
 def for_machines(standing: SpoolStatus) -> dict[str, Any]:
-    """All of it; the fields stay what they are from version to version."""
+    """All fields. They stay the same from version to version."""
     waiting, at_work = standing.waiting, standing.at_work
     first = standing.problems[0] if standing.problems else None
     return {

@@ -1,4 +1,4 @@
-"""The terminal that a program was started at: whether there is one still, and whether its keys reach the program."""
+"""Finds out whether the program has a terminal, and whether Ctrl-C reaches it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import sys
 
 
 def has_terminal() -> bool:
-    """Whether the program has a controlling terminal now: a service has none, nor has one whose window was closed."""
+    """Whether the program has a controlling terminal now.
+
+    A service has none, and neither has a program whose terminal window was closed.
+    """
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
     except OSError:

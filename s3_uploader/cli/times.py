@@ -15,7 +15,9 @@ _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday",
 
 
 def parse_time(text: str, *, now: float) -> float:
-    """The epoch of ``2026-11-20``, ``2026-11-20T15:04[:05][Z]``, ``3d`` (three days ago), ``now``, or an epoch itself.
+    """Parse a time to seconds since the epoch.
+
+    Forms: ``2026-11-20``, ``2026-11-20T15:04[:05][Z]``, ``3d`` (three days ago), ``now``, or an epoch itself.
 
     ``today``, ``yesterday`` and ``monday`` (the last one, today included) are the beginnings of these days. A time
     without a zone is local.
@@ -49,7 +51,7 @@ def parse_time(text: str, *, now: float) -> float:
 
 
 def _days_back(text: str, now: float) -> int | None:
-    """How many days before today a day lies that is named by a word."""
+    """The number of days between a named day and today."""
     if text in ("today", "yesterday"):
         return int(text == "yesterday")
     matching = [number for number, name in enumerate(_WEEKDAYS) if text in (name, name[:3])]

@@ -1,4 +1,4 @@
-"""The command ``units``: print or install what lets systemd or cron run the program."""
+"""The command ``units``: print or install systemd units or a crontab."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _CRON = "/etc/cron.d"
 
 
 def units(config_file: str, options: UnitOptions) -> int:
-    """Print the files, or write them and say what to do next."""
+    """Print the files, or install them and say what to do next."""
     plans = _plans(config_file, options)
     if len(plans) > 1 and options.kind == "crontab":
         users = ", ".join(shown_name(plan.account.user or accounts.DEFAULT_USER) for plan in plans)
@@ -81,7 +81,7 @@ def units(config_file: str, options: UnitOptions) -> int:
 
 
 def files_of(plan: Plan, *, kind: str, directory: str | None = None) -> list[UnitFile]:
-    """The files of one kind; a user's own crontab has no place of its own."""
+    """Make the files of one kind. A user's own crontab has no path."""
     made = f"# Made by: s3-uploader-cli units --kind {kind}{_given(plan)} {shlex.quote(plan.source)}\n"
     if kind == "crontab":
         return [UnitFile("crontab", made + crontab(plan, user=None))]
@@ -101,15 +101,15 @@ def _given(plan: Plan) -> str:
 
 
 def _plans(config_file: str, options: UnitOptions) -> list[Plan]:
-    """What is to be run: one for all, or one for each user where the spools do not belong to the same."""
+    """Plan the units: one for all spools, or one for each user if the spools belong to different users."""
     source = os.path.abspath(config_file)
     paths = files_in(source) if is_directory(source) else [source]
     if options.metrics_listen is not None and (options.kind != "watch" or is_directory(source)):
         raise UsageProblem(
-            "--metrics-listen is for --kind watch of one configuration file.", hint="Others have metrics_file."
+            "--metrics-listen is for --kind watch of one configuration file.", hint="Use metrics_file otherwise."
         )
     if options.user is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?", options.user):
-        raise UsageProblem(f"--user {shown_name(options.user)}: is not the name of a user.")
+        raise UsageProblem(f"--user {shown_name(options.user)}: this is not a valid user name.")
     load_together(paths)
     loaded = [Named(path, load(path)) for path in paths]
     refuse_shared(loaded)
@@ -181,7 +181,7 @@ def _checked_name(name: str) -> str:
 
 
 def _command() -> str:
-    """The command as a person would call it: the one on PATH if it is this one, as a link to it is."""
+    """The command as a person would call it: the one on PATH if it is this one or a link to it."""
     started = os.path.abspath(sys.argv[0])
     found = shutil.which("s3-uploader-cli")
     is_own = os.path.basename(started) == "s3-uploader-cli" and os.access(started, os.X_OK)
@@ -193,12 +193,12 @@ def _command() -> str:
 
 
 def _seen_by_a_service(command: str) -> str:
-    """The command itself where a link in a home leads to it, as those of pipx and uv do: the home is hidden."""
+    """Follow a link in a home directory, such as those of pipx and uv: the home is hidden from the service."""
     return os.path.realpath(command) if os.path.islink(command) and hides(command) else command
 
 
 def _program() -> tuple[str, ...]:
-    """What the program is made of: its environment, the interpreter under that, and what was installed elsewhere."""
+    """The directories of the program: its environment, the interpreter, and packages installed elsewhere."""
     base = sys.base_prefix
     places = [
         sys.prefix,
@@ -217,9 +217,9 @@ def _print(files: list[UnitFile], *, kind: str) -> None:
 
 
 def _warnings(plan: Plan) -> list[str]:
-    """What would keep the service from working as things are."""
+    """Warn about what would keep the service from working now."""
     missing = [path for path in plan.needs.written if not os.path.isdir(path)]
-    warnings = [f"{shown_name(path)} is not there; no run can begin without it." for path in missing]
+    warnings = [f"{shown_name(path)} does not exist. No run can begin without it." for path in missing]
     user = plan.account.user
     if user is not None and not user.isdecimal() and not _user_exists(user):
         warnings.append(f"There is no user {user}.")
@@ -232,9 +232,9 @@ def _warnings(plan: Plan) -> list[str]:
     if not plan.needs.uses_aws:
         return warnings
     if plan.is_given and not os.path.isfile(plan.credentials):
-        warnings.append(f"{shown_name(plan.credentials)} is not there; nothing can be uploaded without it.")
+        warnings.append(f"{shown_name(plan.credentials)} does not exist. Nothing can be uploaded without it.")
     elif os.path.isfile(plan.credentials) and os.stat(plan.credentials).st_mode & 0o004:
-        warnings.append(f"Everybody can read {shown_name(plan.credentials)}; chmod 600 it.")
+        warnings.append(f"Everybody can read {shown_name(plan.credentials)}. Run chmod 600 on it.")
     return warnings
 
 
@@ -247,7 +247,7 @@ def _user_exists(user: str) -> bool:
 
 
 def _next_steps(plan: Plan, options: UnitOptions) -> list[str]:
-    """The commands that somebody has to give now."""
+    """The commands to run next."""
     steps = []
     user = plan.account.user
     if user is not None and not user.isdecimal() and not _user_exists(user):

@@ -1,4 +1,4 @@
-"""How a spool stands: in one word, and in one sentence."""
+"""The verdict on a spool: one word, and one sentence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORST_FIRST = (STUCK, UNKNOWN, ATTENTION, OK)
 
 
 def verdict(standing: SpoolStatus) -> str:
-    """How it stands, in one word."""
+    """The verdict in one word."""
     severities = {problem.severity for problem in standing.problems}
     if Severity.ERROR in severities:
         return STUCK
@@ -35,7 +35,7 @@ def first_line(standing: SpoolStatus) -> str:
 
 
 def calm(standing: SpoolStatus) -> str:
-    """The sentence for a spool of which nothing is wrong."""
+    """The sentence for a spool without problems."""
     waiting = standing.waiting
     if waiting is None or not waiting.files:
         text = "nothing waits"
@@ -56,7 +56,7 @@ def calm(standing: SpoolStatus) -> str:
 
 
 def since(problem: Problem, now: float) -> str:
-    """Since when a problem is there, as a part of a sentence; empty if that cannot be known."""
+    """Since when a problem lasts, as part of a sentence; empty if unknown."""
     if problem.since is None:
         return ""
     return f" since {zoned_time(problem.since)} ({shown_duration(now - problem.since)})"

@@ -33,19 +33,19 @@ if TYPE_CHECKING:
 
 
 class Manager(Protocol):
-    """Who has started the watch, and hears how it is: a service manager, or the process above those of many spools."""
+    """What started the watch and is told its state: a service manager, or the process that supervises many spools."""
 
     def reloading(self) -> None:
-        """The configuration is being read anew."""
+        """The configuration is being reloaded."""
 
     def stopping(self) -> None:
-        """It was told to stop."""
+        """The watch is stopping."""
 
     def status(self, text: str) -> None:
-        """What it does, in one line."""
+        """Report the state in one line."""
 
     def beat(self) -> None:
-        """A sign of life."""
+        """Report a heartbeat."""
 
 
 def watch(config_file: str, options: WatchOptions) -> int:
@@ -89,8 +89,8 @@ def watch_one(
 ) -> int:
     """Watch one spool; returns the exit code.
 
-    :param configured: called with the configuration that holds from now on.
-    :param watches: the loop is put there, for who wants it to reload.
+    :param configured: called with each configuration when it takes effect.
+    :param watches: gets the loop, so that the caller can reload it.
     """
     monitoring = Monitoring(notice=SaysOnce(log), log=log, watch_interval=options.interval)
     server = None if options.metrics_listen is None else _server(options.metrics_listen, monitoring)
@@ -170,14 +170,14 @@ def _loop(
 
 
 def first_line(what: str) -> str:
-    """For somebody who started it by hand: what is watched, and how that ends."""
+    """The first line for a person who started it by hand: what is watched, and how to stop it."""
     if terminal.is_in_foreground():
         return f"Watching {what}, until Ctrl-C."
     return f"Watching {what}, until it is told to stop: kill {os.getpid()}"
 
 
 def _announce(configuration: config.Config) -> Callable[[], None]:
-    """Let ``status`` know between two passes that the spool is watched."""
+    """Tell ``status`` between two passes that the spool is watched."""
     try:
         state_dir = own_state_directory(configuration, environ=os.environ)
         create_state_directory(state_dir)
@@ -187,7 +187,7 @@ def _announce(configuration: config.Config) -> Callable[[], None]:
 
 
 def log_of(options: WatchOptions) -> Log:
-    """The log as the command line wants it."""
+    """Make the log that the options ask for."""
     return Log(sys.stderr, json=options.json_log, verbosity=options.verbosity)
 
 

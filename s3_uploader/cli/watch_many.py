@@ -1,4 +1,4 @@
-"""The work of ``watch`` for several configurations: the process above them, and what each of them is."""
+"""The work of ``watch`` for several configurations: the supervising process, and the process of each."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from s3_uploader.service.supervisor import Supervisor
 from s3_uploader.service.watch import Watch
 
 _PIECE = 4096
-"""Bytes that a pipe, a terminal and the journal take in one piece, whoever else writes there (``PIPE_BUF``)."""
+"""Bytes that are written to a pipe, a terminal or the journal in one piece (``PIPE_BUF``)."""
 
 
 class _Link:
-    """What a watch tells the process above it, in the words of a service manager."""
+    """Sends the state of a watch to the supervising process, with the methods of a service manager."""
 
     def __init__(self, link: Link) -> None:
         self.status = link.status
         self.beat = link.beat
 
     def reloading(self) -> None:
-        """That one knows: it has asked for it."""
+        """Nothing to send: the supervising process has asked for it."""
 
     def stopping(self) -> None:
-        """That one knows too."""
+        """Nothing to send, for the same reason."""
 
 
 def watch_many(config_files: Sequence[str], options: WatchOptions) -> int:
@@ -93,7 +93,7 @@ def _watch(config_files: Sequence[str], options: WatchOptions, form: Form) -> in
 
 
 def _usable_together(config_files: Sequence[str], form: Form) -> list[str]:
-    """The files, without those that would get into each other's way; what cannot be read says so in its own process."""
+    """The files without those that conflict. A file that cannot be read is reported by its own process."""
     paths = files_of(config_files)
     load_together(paths)
     loaded = []
@@ -147,13 +147,13 @@ def _watch_in_its_process(path: str, link: Link, options: WatchOptions) -> int:
     try:
         return guarded(work, form=form, name=name)
     except Exception as error:
-        log(Notice("error", f"The watch ended by itself: {type(error).__name__}: {error}"))
+        log(Notice("error", f"The watch ended with an error: {type(error).__name__}: {error}"))
         log.flush()
         return SOME_FAILED
 
 
 def _pieces(text: str) -> list[str]:
-    """Lines put together to pieces that nobody else's lines get into."""
+    """Join lines into pieces that are written as a whole."""
     pieces = [""]
     for line in text.splitlines(keepends=True):
         if pieces[-1] and len((pieces[-1] + line).encode("utf-8", "replace")) > _PIECE:

@@ -57,7 +57,7 @@ def _fields_of(kind: Any) -> tuple[msgspec.structs.FieldInfo, ...]:
 
 
 def _struct_of_values(hint: Any) -> Any:
-    """The struct of an object that has one under each name; ``None`` for every other type."""
+    """The struct of the values of an object with free names; ``None`` for every other type."""
     for kind in get_args(hint):
         if get_origin(kind) is dict and issubclass(get_args(kind)[1], msgspec.Struct):
             return get_args(kind)[1]
@@ -65,7 +65,7 @@ def _struct_of_values(hint: Any) -> Any:
 
 
 def _measured(name: str, value: Any) -> Any:
-    """A value that is written with a unit as the number that it means."""
+    """Convert a value with a unit to a number."""
     if not isinstance(value, str) or not value[:1].isdigit():
         return value
     from s3_uploader.config.units import number
@@ -75,7 +75,7 @@ def _measured(name: str, value: Any) -> Any:
 
 
 def _expanded(name: str, value: Any, kind: Any) -> Any:
-    """A local path with the home directory that ``~`` stands for."""
+    """Expand ``~`` in a local path."""
     if isinstance(value, MoveTo):
         return msgspec.structs.replace(value, move_to=os.path.expanduser(value.move_to))
     is_path = name in _PATHS or (name == "path" and kind.__struct_config__.tag == "local")

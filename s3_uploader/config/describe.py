@@ -1,4 +1,4 @@
-"""How the type of a key is said in words, for problems and for the reference page."""
+"""Describes the types of keys in words, for problems and for the reference page."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def expected(kind: Any) -> str:
 
 
 def choices(kind: Any) -> list[str]:
-    """The words among which a key of the type ``kind`` lets choose."""
+    """The strings that a key of the type ``kind`` allows."""
     if get_origin(kind) is Annotated:
         return choices(get_args(kind)[0])
     if get_origin(kind) is Literal:
@@ -46,7 +46,7 @@ def choices(kind: Any) -> list[str]:
 
 
 def _alternatives(kind: Any) -> list[str]:
-    """The members of a union, choices one by one; ``None`` is not said: it is the same as leaving the key out."""
+    """The members of a union, choices one by one, without ``None``: leaving the key out means the same."""
     if get_origin(kind) is Literal:
         return [json.dumps(choice) for choice in get_args(kind)]
     if get_origin(kind) in (Union, types.UnionType):

@@ -14,7 +14,7 @@ Longer: TypeAlias = Annotated[float, Meta(gt=0)]
 # What means the same of several kinds of destination.
 Host: TypeAlias = Annotated[str, Meta(min_length=1, description="Name or address of the server.")]
 Port: TypeAlias = Annotated[int, Meta(ge=1, le=65535, description="Port.")]
-PasswordFile: TypeAlias = Annotated[str | None, Meta(description="File that holds the password, instead.")]
+PasswordFile: TypeAlias = Annotated[str | None, Meta(description="File that holds the password.")]
 LockFile: TypeAlias = Annotated[
     str | None, Meta(description="Name of a remote lock file, created before and removed after the uploads.")
 ]
@@ -42,7 +42,7 @@ class S3Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     profile: Annotated[str | None, Meta(description="Profile of the AWS configuration files to use.")] = None
     addressing_style: Annotated[
         Literal["auto", "virtual", "path"],
-        Meta(description="Bucket in the host name or in the path. `auto`: the AWS configuration, else what fits."),
+        Meta(description="Where the bucket is put: host name or path. `auto`: AWS configuration, else by endpoint."),
     ] = "auto"
     storage_class: Annotated[str | None, Meta(description="Storage class of new objects, e.g. STANDARD_IA.")] = None
     acl: Annotated[str | None, Meta(description="Canned ACL of new objects, e.g. public-read.")] = None
@@ -57,7 +57,7 @@ class S3Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = None
     requester_pays: Annotated[
         bool,
-        Meta(description="Say with each request that we pay for it, for a bucket of others that wants it."),
+        Meta(description="Agree with each request to pay for it, for a requester-pays bucket of another account."),
     ] = False
     on_conflict: Annotated[
         Literal["fail", "overwrite", "keep-both"],
@@ -100,9 +100,9 @@ class S3Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             "a second for every 64 KiB that the server has to deal with before it can answer.",
         ),
     ] = 60
-    max_attempts: Annotated[Positive, Meta(description="How often a request is sent at the most.")] = 5
+    max_attempts: Annotated[Positive, Meta(description="Most attempts for one request.")] = 5
     retry_seconds: Annotated[
-        float, Meta(ge=0, description="So long after its first failure a request is not sent again.")
+        float, Meta(ge=0, description="Time after its first failure until a request is no longer retried.")
     ] = 30
 
     @property
@@ -157,7 +157,7 @@ class FtpDestination(
 class SftpDestination(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="sftp", tag_field="type"
 ):
-    """A server that is reached over SSH; needs the extra `sftp`."""
+    """An SFTP server. Needs the extra `sftp`."""
 
     host: Host
     port: Port = 22
@@ -239,7 +239,7 @@ class LocalDestination(
     max_concurrency: Annotated[Positive, Meta(description="Most copies in flight at once.")] = 8
     must_be_mount: Annotated[
         bool | None,
-        Meta(description="Whether it has to lie on a disk of its own. Default: the general setting."),
+        Meta(description="Whether the directory has to be on a disk of its own. Default: the general setting."),
     ] = None
 
     @property

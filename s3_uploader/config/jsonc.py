@@ -1,6 +1,6 @@
-"""JSON as people write it by hand: with comments and trailing commas, and no key twice.
+"""Reads JSON with comments and trailing commas, and finds keys that occur twice.
 
-Plain JSON comes here only in search of a key that stands twice, which JSON allows and nobody means.
+Plain JSON is read here only to find duplicate keys, which JSON allows and nobody means.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _OPENING = (b"[", b"{", b",", b":", b"")
 
 
 def plain(text: bytes) -> bytes:
-    """The same without comments and trailing commas. What is taken out is blanked, so that every line stays its own."""
+    """The text with comments and trailing commas replaced by blanks, so that line numbers stay the same."""
     pieces: list[bytes] = []
     before = b""  # the token before, comments and blanks aside
     comma: int | None = None  # where in `pieces` a comma stands that may turn out to be a trailing one
@@ -33,7 +33,7 @@ def plain(text: bytes) -> bytes:
 
 
 def doubled_keys(text: bytes) -> list[str]:
-    """Keys that stand twice in one object, dotted; for text that is valid JSON."""
+    """The keys, dotted, that occur twice in one object. The text must be valid JSON."""
     keys = [found[1] for found in _KEY.finditer(text) if found[2]]
     # As a rule none is there twice in the whole file, and the parser that tells where each belongs is not imported.
     if len(set(keys)) == len(keys) and not any(b"\\" in key for key in keys):

@@ -1,4 +1,4 @@
-"""Placeholders in ``key_prefix``: which there are, and the prefix of a file.
+"""The placeholders of ``key_prefix``, and the prefix that they give a file.
 
 What a placeholder stands for is a fact of the file and never the time of the upload, so that a file whose upload is
 tried again gets the same key again. Doubled braces stand for braces.
@@ -16,19 +16,19 @@ NAMES = ("location", "host", "year", "month", "day", "hour", "minute", "date")
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 AGAIN = "b"
-"""Put behind the hour that occurs a second time, when clocks are set back: ``02`` and then ``02b``."""
+"""Appended to the hour that occurs a second time when clocks are set back: ``02`` and then ``02b``."""
 _DIGITS = {"year": 4, "month": 2, "day": 2, "hour": 2, "minute": 2}
 
 _EARLIEST = -62135510400.0  # 0001-01-02 UTC
 _LATEST = 253402128000.0  # 9999-12-30 UTC
 
 TimeIn: TypeAlias = Callable[[float], Sequence[int]]
-"""Year, month, day, hour and minute of a time in seconds since the epoch, in some time zone; and 1 if that minute has
-been once already, because the clocks were set back, else 0."""
+"""Year, month, day, hour and minute of a time in seconds since the epoch, in some time zone; and 1 if that minute
+occurs for the second time because the clocks were set back, else 0."""
 
 
 class Template:
-    """A key prefix, taken apart once.
+    """A parsed key prefix.
 
     :raises ValueError: if it cannot be understood; its text says why.
     """
@@ -58,7 +58,7 @@ class Template:
 
     @property
     def constant_part(self) -> str:
-        """What every key begins with: everything up to the first placeholder."""
+        """The part before the first placeholder, with which every key begins."""
         return self._parts[0][1] if self._parts and not self._parts[0][0] else ""
 
     @property
@@ -67,7 +67,7 @@ class Template:
         return all(not is_placeholder for is_placeholder, _ in self._parts)
 
     def filled(self, *, location: str, host: str, moment: Sequence[int]) -> str:
-        """The prefix with values. A location that is empty takes the slash behind it with it."""
+        """Fill in the placeholders. An empty location also drops the slash after it."""
         values = {name: f"{moment[number]:0{digits}d}" for number, (name, digits) in enumerate(_DIGITS.items())}
         if len(moment) > len(_DIGITS) and moment[len(_DIGITS)]:
             # The second time round the hour has another name: two minutes must not share a key.
@@ -94,12 +94,12 @@ def problem_of(text: str) -> str:
 
 
 def constant_part(text: str) -> str:
-    """What all keys of a prefix begin with."""
+    """The constant part with which all keys of a prefix begin."""
     return Template(text).constant_part
 
 
 def prefix_function(text: str, *, host: str, time_in: Callable[[], TimeIn]) -> Callable[[Candidate], str]:
-    """What gives a file its prefix.
+    """Make the function that gives a file its prefix.
 
     :param host: the name of this machine.
     :param time_in: makes the time zone; called only if the prefix needs it.
@@ -125,8 +125,7 @@ def prefix_function(text: str, *, host: str, time_in: Callable[[], TimeIn]) -> C
 def time_in(timezone: str) -> TimeIn:
     """The time zone of that name, as in the configuration.
 
-    A file can have any time at all, but a year has four digits: what lies before 0001-01-02 or after 9999-12-30 is
-    taken for the beginning of that day (UTC).
+    A year here has four digits: a time before 0001-01-02 or after 9999-12-30 counts as the beginning of that day (UTC).
     """
     import time
 

@@ -1,4 +1,4 @@
-"""How a file becomes a configuration, and how everything that is wrong with it is found in one go.
+"""Turns a file into a configuration, and reports everything that is wrong with it at once.
 
 Unknown keys (with the nearest known one), wrong types, values out of range and keys that contradict each other: each
 is one sentence that begins with the key.
@@ -37,10 +37,10 @@ def load(
     settings: Sequence[str] = (),
     foreign: Collection[str] = (),
 ) -> Config:
-    """Read the configuration file at ``path``, with what else is set laid over it.
+    """Read the configuration file at ``path``; the environment and ``--set`` override it.
 
-    :param environ: its variables ``S3_UPLOADER_…`` come over the file; ``None`` for this process's own.
-    :param settings: each ``key=value``; they come over the environment.
+    :param environ: its variables ``S3_UPLOADER_…`` override the file; ``None`` means this process's environment.
+    :param settings: each ``key=value``; they override the environment.
     :param foreign: variables that need not name a key; see :func:`password_variables`.
     :raises ConfigError: with every problem that was found.
     """
@@ -70,7 +70,7 @@ def without_file(settings: Sequence[str], *, environ: Mapping[str, str] | None =
 
 
 def password_variables(paths: Sequence[str]) -> set[str]:
-    """The environment variables in which configuration files expect passwords; of those files that can be read."""
+    """The environment variables in which the configuration files that can be read expect passwords."""
     found: set[str] = set()
     for path in paths:
         try:
@@ -85,7 +85,7 @@ def password_variables(paths: Sequence[str]) -> set[str]:
 
 
 def _read(path: str, including: tuple[str, ...] = ()) -> tuple[Any, dict[str, str]]:
-    """What a file holds, over the defaults that it includes; and for each key from elsewhere the file it is from."""
+    """A file's content merged over its included defaults, and for each included key the file it comes from."""
     try:
         with open(path, "rb") as file:
             text = file.read(_MOST_BYTES + 1)
@@ -119,7 +119,7 @@ def _read(path: str, including: tuple[str, ...] = ()) -> tuple[Any, dict[str, st
 
 
 def _laid_over(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """``values``, and of ``defaults`` what they do not say; objects are laid over each other key by key."""
+    """Merge ``values`` over ``defaults``. Objects are merged key by key."""
     result = {name: value for name, value in defaults.items() if not _is_replaced(name, values)}
     for name, value in values.items():
         before: Any = result.get(name)
@@ -131,7 +131,7 @@ def _laid_over(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, An
 
 
 def _is_replaced(name: str, values: Mapping[str, Any]) -> bool:
-    """Whether a key of the defaults has another form in the file itself: a bucket has two, and each two spellings."""
+    """Whether the file itself has the same key in another form: a bucket has two forms, each with two spellings."""
     if any({name, *values} >= {synonym, other} and name in (synonym, other) for synonym, other in SYNONYMS.items()):
         return True
     if name == "destination":
@@ -171,7 +171,7 @@ def _decoded(text: bytes, *, source: str) -> Any:
 
 
 def _colons(value: Any) -> int:
-    """How many colons it takes to write a value as JSON."""
+    """Count the colons in the JSON form of a value."""
     if isinstance(value, dict):
         return sum(1 + key.count(":") + _colons(inner) for key, inner in value.items())
     if isinstance(value, list):
@@ -180,7 +180,7 @@ def _colons(value: Any) -> int:
 
 
 def from_mapping(raw: object, *, source: str) -> Config:
-    """The configuration in an already decoded JSON object, or anything shaped like one.
+    """Make a configuration of an already decoded JSON object, or of anything shaped like one.
 
     :raises ConfigError: with every problem that was found.
     """
@@ -207,7 +207,7 @@ def _configured(raw: object, *, source: str, problems: list[str], places: Mappin
 
 
 def _origin(problem: str, places: Mapping[str, str]) -> str:
-    """Where the value came from that a problem is about, unless it stands in the file."""
+    """Say where the value of a problem comes from, unless it is in the file itself."""
     name = problem.partition(":")[0]
     place = next((place for key, place in places.items() if f"{key}.".startswith(f"{name}.")), None)
     return "" if place is None else f" (from {place})"
@@ -226,13 +226,13 @@ def _resolve_synonyms(raw: dict[str, Any], prefix: str, problems: list[str]) -> 
 
 
 def _gather_destination(given: dict[str, Any], problems: list[str]) -> tuple[Any, dict[str, Any]]:
-    """Take the destination's keys out of ``given``; returns its type, ``None`` if there is no telling, and its keys."""
+    """Take the destination's keys out of ``given``; returns its type, or ``None`` if it is unknown, and its keys."""
     short = {name: given.pop(name) for name in S3Destination.__struct_fields__ if name in given}
     if "destination" not in given:
         return S3Destination, short
     destination = given.pop("destination")
     for name in short:
-        problems.append(f"{name}: belongs into the destination, since there is one")
+        problems.append(f"{name}: belongs in the object destination")
     if not isinstance(destination, dict) or not all(isinstance(key, str) for key in destination):
         problems.append("destination: must be an object with a type")
         return None, {}
@@ -249,7 +249,7 @@ def _gather_destination(given: dict[str, Any], problems: list[str]) -> tuple[Any
 
 
 def _where(text: bytes, message: str) -> str:
-    """A decoder's message with the line instead of the byte that it names, and without its own kind of path."""
+    """A decoder's message with a line number instead of a byte offset, and without the decoder's own path."""
     message = message.partition(" - at `$")[0]
     found = re.search(r"\(byte (\d+)\)$", message)
     if found is None:

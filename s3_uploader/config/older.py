@@ -1,6 +1,6 @@
-"""What the configurations of older programs say, in the keys of this one.
+"""Translates the configurations of older programs into the keys of this one.
 
-The INI file of zc.s3uploadqueue, the YAML file of s3, and the command line of jollyae, in a script or as it is.
+The INI file of zc.s3uploadqueue, the YAML file of s3, and the command line of jollyae, in a script or alone.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 
 _AWS_HOST = re.compile(r"s3[.-](?:dualstack\.)?([a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.com")
-_SECRETS = "The credentials stay where they are: put them into the environment or into ~/.aws/credentials."
+_SECRETS = "The credentials were not taken over. Put them into the environment or into ~/.aws/credentials."
 _OF_JOLLYAE = {"-b": "bucket", "-s": "base_dir", "-i": "claim_dir", "-d": "completed", "-f": "failed", "-a": "acl"}
 
 
 class Older(msgspec.Struct, frozen=True):
-    """What was found: which program's it is, keys of this one's configuration, and what else there is to say."""
+    """The program whose configuration was found, the keys for this one, and notes for the user."""
 
     program: str
     settings: dict[str, Any]
@@ -26,7 +26,7 @@ class Older(msgspec.Struct, frozen=True):
 
 
 def understood(text: str) -> Older | None:
-    """What a file, or a command line, of an older program says; ``None`` if it is none that is known."""
+    """Understand a file or command line of an older program; ``None`` if it is of no known program."""
     if re.search(r"\bjollyae(\.py)?\b", text):
         return _jollyae(text)
     if re.search(r"^\s*\[Queue\]", text, re.MULTILINE | re.IGNORECASE):
@@ -73,7 +73,7 @@ def _s3(text: str) -> Older:
     notes = []
     if "secret_access_key" in values or "access_key_id" in values:
         notes.append(_SECRETS)
-    notes.append("It was a library and had no spool; `RemoteStore.from_yaml` still reads its file as it is.")
+    notes.append("It was a library and had no spool. `RemoteStore.from_yaml` reads its file unchanged.")
     settings: dict[str, Any] = {}
     bucket = values.get("default_bucket") or values.get("bucket")
     if bucket:
@@ -113,7 +113,7 @@ def _jollyae(text: str) -> Older:
         settings["on_success"] = {"move_to": os.path.abspath(found["completed"])}
     if "-R" in flags:
         settings["on_failure"] = "delete"
-        notes.append("on_failure is delete, as with -R: a file that cannot be shipped is deleted, and is nowhere else.")
+        notes.append("on_failure is delete, as with -R. A file that cannot be shipped is deleted and lost.")
     elif "failed" in found and found["failed"] != found.get("base_dir"):
         settings["on_failure"] = {"move_to": os.path.abspath(found["failed"])}
     if "-n" in flags:
@@ -125,7 +125,7 @@ def _jollyae(text: str) -> Older:
 
 
 def _words_of_command(text: str) -> list[str]:
-    """The words of the command, over lines that end in a backslash; the comments of its manual may follow those."""
+    """The words of the command. Lines that end in a backslash continue; comments may follow the backslash."""
     begin = re.search(r"\bjollyae(\.py)?\b", text)
     assert begin is not None
     command = ""

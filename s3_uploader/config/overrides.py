@@ -1,10 +1,9 @@
-"""Values that are laid over the file: environment variables, and above them ``--set`` of the command line.
+"""Values that override the file: environment variables, and over these ``--set`` on the command line.
 
 ``S3_UPLOADER_SETTLE_SECONDS=30`` and ``--set settle_seconds=30`` say the same, and so do
 ``S3_UPLOADER_DESTINATION__HOST=h`` and ``--set destination.host=h``. The case of a variable does not matter, except in
 the name of a location: ``S3_UPLOADER_LOCATIONS__Kitchen__KEY_PREFIX``. A value is read by the type of its key: text as
-it is, numbers and truth values as JSON writes them, lists and objects as JSON; nothing at all is ``null`` where a key
-may be without a value.
+it is, numbers, booleans, lists and objects as JSON. An empty value means ``null`` where the key allows it.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _OF_KUBERNETES = re.compile(r"SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP
 class Override(msgspec.Struct, frozen=True):
     """One value from outside the file.
 
-    :param place: how a problem names where it came from.
+    :param place: how a problem names its source.
     """
 
     path: tuple[str, ...]
@@ -42,12 +41,12 @@ class Override(msgspec.Struct, frozen=True):
     place: str
 
     def spelled(self, name: str) -> str:
-        """How another key would be written in the same place."""
+        """The spelling of another key in the same source."""
         return PREFIX + name.upper().replace(".", "__") if self.place.startswith(PREFIX) else name
 
 
 def of_environment(environ: Mapping[str, str]) -> list[Override]:
-    """What the environment sets; those of passwords and of Kubernetes are no keys."""
+    """The keys that the environment sets, without the variables of passwords and of Kubernetes."""
     return [
         Override(_path_of(name), environ[name], name)
         for name in sorted(environ)
@@ -56,7 +55,7 @@ def of_environment(environ: Mapping[str, str]) -> list[Override]:
 
 
 def _path_of(variable: str) -> tuple[str, ...]:
-    """Where a variable leads. Names of keys are lower case, that of a location is what it is."""
+    """The path of the key that a variable names. Keys are lower case; the name of a location keeps its case."""
     names = variable[len(PREFIX) :].split("__")
     path = [name.lower() for name in names]
     if path[0] == "locations":
@@ -65,7 +64,7 @@ def _path_of(variable: str) -> tuple[str, ...]:
 
 
 def of_command_line(settings: Sequence[str], problems: list[str]) -> list[Override]:
-    """What ``--set key=value`` sets."""
+    """The keys that ``--set key=value`` sets."""
     problems += [
         f"{_OPTION} {without_passwords(setting)}: must be written as key=value"
         for setting in settings
@@ -81,7 +80,7 @@ def of_command_line(settings: Sequence[str], problems: list[str]) -> list[Overri
 
 
 def _holds_secret(override: Override) -> bool:
-    """Whether a value is a secret, or the destination with one in it, or holds a URL with a password."""
+    """Whether a value is a secret, a destination that holds one, or a URL with a password."""
     path = override.path[1:] if override.path[0] == "destination" else override.path
     if without_passwords(override.text) != override.text:
         return True
@@ -90,7 +89,7 @@ def _holds_secret(override: Override) -> bool:
 
 
 def _no_secrets(override: Override) -> str:
-    """The problem of a secret behind ``--set``, which names the places that are not open to everybody."""
+    """The problem of a secret given with ``--set``. It names the places where secrets belong."""
     name = override.path[-1]
     variable = PREFIX + "__".join(part if override.path[0] == "locations" else part.upper() for part in override.path)
     instead = {"password": f"{_PASSWORD} (SFTP: {_SECRETS[1]})", "passphrase": _PASSPHRASE}.get(name, variable)
@@ -104,7 +103,7 @@ def _no_secrets(override: Override) -> str:
 def lay_over(
     raw: dict[str, Any], layers: Sequence[Sequence[Override]], problems: list[str], foreign: Collection[str] = ()
 ) -> dict[str, str]:
-    """Change ``raw`` in place, layer by layer; returns for each changed key, dotted, where its value came from.
+    """Change ``raw`` in place, layer by layer; returns the source of each changed key, dotted.
 
     :param foreign: variables that are no problem if they name no key.
     """
@@ -122,13 +121,13 @@ def lay_over(
 
 
 def _outer_first(override: Override) -> tuple[bool, int, bool]:
-    """The destination's type comes first, since it says what other names mean; a whole comes before its parts."""
+    """Sort the destination's type first, because it decides what other names mean, and objects before their members."""
     path = override.path
     return path[0] != "destination", len(path), path[1:] != ("type",)
 
 
 def _settled(path: tuple[str, ...], raw: Mapping[str, Any]) -> tuple[str, ...]:
-    """The path in the form that the file has, in which a bucket can be given in two."""
+    """The path in the form that the file uses: a bucket can be given in two."""
     destination = raw.get("destination")
     is_inside = path[0] == "destination" and len(path) > 1
     names = path[1:] if is_inside else path
@@ -181,7 +180,7 @@ def _members(kind: Any) -> list[Any]:
 
 
 def _read(text: str, hint: Any) -> Any:
-    """The value that a text means; a text that means none stays one, and is found to be of the wrong type later."""
+    """Parse a text as a value of the type. A text that is none stays text; the type check refuses it later."""
     members = _members(hint)
     if not text and type(None) in members:
         return None

@@ -1,7 +1,6 @@
 """The keys of the configuration, as typed structs with their defaults and limits.
 
-Everything that is said about a key anywhere (the JSON Schema, the reference page, the problems that a person reads) is
-made from the types and descriptions here.
+The JSON Schema, the reference page and the problems that a person reads are made from the types and descriptions here.
 """
 
 # Without `from __future__ import annotations`: the annotations are read at each start, and as text they would have to
@@ -26,7 +25,7 @@ _SECRETS = ("password", "passphrase", "secret", "token", "ping_url")
 
 
 def is_secret(key: str) -> bool:
-    """Whether the value of a key is a secret: not so that of ``password_file`` or ``password_env``, which say where."""
+    """Whether the value of a key is a secret. ``password_file`` and ``password_env`` only name its place."""
     return any(word in key for word in _SECRETS) and not key.endswith(("_file", "_env"))
 
 
@@ -35,9 +34,11 @@ class MoveTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     move_to: Annotated[
         str,
-        Meta(min_length=1, description="Directory below which the file is put."),
+        Meta(min_length=1, description="Directory under which the file is put."),
     ]
-    attempts: Annotated[int, Meta(ge=1, description="How many failed attempts it takes (`on_failure` only).")] = 1
+    attempts: Annotated[
+        int, Meta(ge=1, description="Number of failed attempts before the file is moved (`on_failure` only).")
+    ] = 1
 
 
 ALREADY_COMPRESSED = (
@@ -46,38 +47,42 @@ ALREADY_COMPRESSED = (
     *("*.mp3", "*.m4a", "*.aac", "*.ogg", "*.opus", "*.flac", "*.mp4", "*.m4v", "*.mov", "*.mkv", "*.webm", "*.avi"),
     *("*.parquet", "*.orc", "*.avro", "*.jar", "*.docx", "*.xlsx", "*.pptx", "*.odt", "*.ods", "*.epub", "*.pdf"),
 )
-"""Names of files that compressing makes no smaller."""
+"""Names of files that are compressed already."""
 
 
 class Compress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Compress files on their way."""
+    """Compress files during the upload."""
 
-    format: Annotated[Literal["gzip", "zstd"], Meta(description="How; zstd needs the extra `zstd`.")]
+    format: Annotated[Literal["gzip", "zstd"], Meta(description="Compression format. `zstd` needs the extra `zstd`.")]
     level: Annotated[
         Annotated[int, Meta(ge=1, le=22)] | None,
-        Meta(description="How hard: 1 to 9 with gzip (default 6), 1 to 22 with zstd (default 3)."),
+        Meta(description="Level: 1 to 9 for gzip (default 6), 1 to 22 for zstd (default 3)."),
     ] = None
     key_suffix: Annotated[
-        str | None, Meta(description="Put behind the key, may be empty. Default: `.gz` or `.zst`.")
+        str | None, Meta(description="Appended to the key; may be empty. Default: `.gz` or `.zst`.")
     ] = None
-    include: Annotated[list[str], Meta(description="Globs on the key without prefix; only these. Default: all.")] = []
+    include: Annotated[
+        list[str],
+        Meta(description="Globs on the key without prefix; only matching files are compressed. Default: all."),
+    ] = []
     exclude: Annotated[
-        list[str] | None, Meta(description="Globs; these not. Default: names that are of compressed files, see below.")
+        list[str] | None,
+        Meta(description="Globs of keys that are not compressed. Default: names of compressed files, see below."),
     ] = None
 
 
 class Location(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is different for the files of some locations; what is not given here is as for all."""
+    """Settings for the files of some locations. Keys that are not given keep their general value."""
 
-    key_prefix: Annotated[str | None, Meta(description="Instead of the general one.")] = None
-    storage_class: Annotated[str | None, Meta(description="Instead of the destination's (S3).")] = None
-    metadata: Annotated[dict[str, str], Meta(description="User metadata beside the destination's (S3).")] = {}
-    tags: Annotated[dict[str, str], Meta(description="Tags beside the destination's (S3).")] = {}
+    key_prefix: Annotated[str | None, Meta(description="Replaces the general setting.")] = None
+    storage_class: Annotated[str | None, Meta(description="Replaces the destination's setting (S3).")] = None
+    metadata: Annotated[dict[str, str], Meta(description="User metadata in addition to the destination's (S3).")] = {}
+    tags: Annotated[dict[str, str], Meta(description="Tags in addition to the destination's (S3).")] = {}
     on_conflict: Annotated[
-        Literal["fail", "overwrite", "keep-both"] | None, Meta(description="Instead of the destination's.")
+        Literal["fail", "overwrite", "keep-both"] | None, Meta(description="Replaces the destination's setting.")
     ] = None
     compress: Annotated[
-        Literal["none", "gzip", "zstd"] | Compress | None, Meta(description="Instead of the general one.")
+        Literal["none", "gzip", "zstd"] | Compress | None, Meta(description="Replaces the general setting.")
     ] = None
 
 
@@ -92,7 +97,7 @@ SYNONYMS = {"s3_bucket": "bucket"}
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One spool, one destination, and how the one is emptied into the other."""
+    """One spool, one destination, and how files get from one to the other."""
 
     base_dir: Annotated[str, Meta(min_length=1, description="The spool: the directory that producers fill.")]
     destination: Annotated[Destination, Meta(description="Where files go; or give the keys of an S3 bucket directly.")]
@@ -112,7 +117,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     include: Annotated[
         list[str], Meta(description="Globs on the relative path; only what matches one is a candidate. Default: all.")
     ] = []
-    exclude: Annotated[list[str], Meta(description="Globs on the relative path; what matches one is left.")] = []
+    exclude: Annotated[list[str], Meta(description="Globs on the relative path; files that match one are left.")] = []
     key_prefix: Annotated[
         str,
         Meta(
@@ -122,7 +127,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ),
     ] = ""
     compress: Annotated[
-        Literal["none", "gzip", "zstd"] | Compress, Meta(description="Compress files on their way.")
+        Literal["none", "gzip", "zstd"] | Compress, Meta(description="Compress files during the upload.")
     ] = "none"
     locations: Annotated[
         dict[str, Location],
@@ -178,11 +183,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ),
     ] = None
     prune_empty_dirs: Annotated[
-        bool | None, Meta(description="Remove directories that became empty. Default: only with the layout `dated`.")
+        bool | None,
+        Meta(description="Remove directories that have become empty. Default: only with the layout `dated`."),
     ] = None
     max_runtime_seconds: Annotated[Longer | None, Meta(description="Time budget of a run. Default: none.")] = None
     upload_timeout_seconds: Annotated[
-        float, Meta(gt=0, description="Deadline of one upload, to which a second for every 64 KiB is added.")
+        float, Meta(gt=0, description="Deadline of one upload. One second is added for every 64 KiB.")
     ] = 300
     drain_seconds: Annotated[
         Seconds, Meta(description="How long a stopped run waits for uploads in flight before it cancels them.")
@@ -192,13 +198,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(description="Where the ledger lives. Default: STATE_DIRECTORY (systemd), else the XDG state directory."),
     ] = None
     history_days: Annotated[Positive, Meta(description="How long the ledger remembers shipped files and runs.")] = 400
-    history_max_files: Annotated[
-        Positive, Meta(description="How many shipped files the ledger remembers at the most.")
-    ] = 5_000_000
+    history_max_files: Annotated[Positive, Meta(description="Most shipped files that the ledger remembers.")] = (
+        5_000_000
+    )
     metrics_file: Annotated[
         str | None,
         Meta(
-            description="File for node_exporter's textfile collector, rewritten after each run; its name ends in .prom."
+            description="File for node_exporter's textfile collector. Rewritten after each run; its name ends in .prom."
         ),
     ] = None
     ping_url: Annotated[

@@ -1,4 +1,4 @@
-"""The configuration of a run that ships a share of the files: which one it is, and where it tells of itself."""
+"""The configuration of a run that ships a share of the files: its share, and its metrics file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _OF_SLURM = "SLURM_ARRAY_TASK_COUNT"
 
 
 def resolved(config: Config, environ: Mapping[str, str] = os.environ) -> Config:
-    """The configuration with the share that the environment and it make up; the same if there is none.
+    """Resolve the share with the environment's help; the configuration is returned unchanged if it has none.
 
     Shares write metrics files of their own: ``spool.prom`` becomes ``spool-share-0-of-4.prom``.
 
-    :raises UsageProblem: if they make up no share.
+    :raises UsageProblem: if the two give no valid share.
     """
     if config.share is None and _OF_SLURM not in environ:
         return config
@@ -34,9 +34,9 @@ def resolved(config: Config, environ: Mapping[str, str] = os.environ) -> Config:
 
 
 def share_of(config: Config) -> Share | None:
-    """The share of a configuration that is resolved, ``None`` for all files.
+    """The share of a resolved configuration; ``None`` means all files.
 
-    :raises UsageProblem: if it is not.
+    :raises UsageProblem: if it is not resolved.
     """
     if config.share is None:
         return None
@@ -46,19 +46,19 @@ def share_of(config: Config) -> Share | None:
 
 
 def share_name(config: Config) -> str:
-    """The share of a configuration that is resolved as metrics are labelled with it; empty for all files."""
+    """The share of a resolved configuration as the label of metrics; empty for all files."""
     return str(share_of(config) or "")
 
 
 def whole(config: Config) -> Config:
-    """The same for all files of the spool: what commands go by that only look."""
+    """The configuration without a share, for commands that look at the whole spool."""
     return config if config.share is None else msgspec.structs.replace(config, share=None)
 
 
 def unasked(before: Config, now: Config) -> str:
-    """What a person should know of a share that nobody asked for; empty if somebody did.
+    """A warning about a share that nobody asked for; empty if somebody did.
 
-    A task of a Slurm array may have a spool of its own. Then most of it would stay there.
+    A task of a Slurm array may have a spool of its own, and then most of its files would stay.
     """
     if before.share is not None or now.share is None:
         return ""

@@ -1,4 +1,4 @@
-"""Durations and sizes with units: ``"10s"``, ``"6h"``, ``"2MB"``."""
+"""Parses durations and sizes with units: ``"10s"``, ``"6h"``, ``"2MB"``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 DURATION = r"^\s*\d+(\.\d+)?\s*(ms|s|sec|min|m|h|d|w)\s*$"
 SIZE = r"^\s*\d+(\.\d+)?\s*([kKMGT]i?)?B\s*$"
-"""As the schema has them."""
+"""The patterns that the schema names."""
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _BYTES = {"k": 1, "K": 1, "M": 2, "G": 3, "T": 4}
@@ -14,7 +14,7 @@ _SIZES = ("max_bandwidth", "multipart_threshold", "part_size")
 
 
 def is_duration(key: str) -> bool:
-    """Whether a key takes a duration: in seconds, or in days, if it is a plain number."""
+    """Whether a key takes a duration: a plain number is in seconds or in days."""
     return key.endswith("_seconds") or key == "history_days"
 
 
@@ -24,7 +24,7 @@ def is_size(key: str) -> bool:
 
 
 def number(key: str, text: str) -> float | int | None:
-    """The value of a key that is written with a unit; ``None`` if it is not, or the key has none."""
+    """Parse the value of a key with its unit; ``None`` if it has none, or the key takes none."""
     if is_size(key):
         return _bytes(text)
     if not is_duration(key) or re.match(DURATION, text) is None:

@@ -1,4 +1,4 @@
-"""Which keys contradict each other, and which values a type alone does not refuse.
+"""Finds keys that contradict each other, and values that the types alone do not refuse.
 
 Pure functions of the values that could be converted; each problem is one sentence that begins with the key.
 """
@@ -20,7 +20,7 @@ _TIME_ZONE = "Europe/Madrid"
 
 
 def contradictions(values: dict[str, Any]) -> Iterator[str]:
-    """What the type of a key alone does not show. Keys that were not given, or were wrong already, are not there."""
+    """Find the problems that types do not show. Keys that were not given, or were refused already, are missing here."""
     name = values.get("timezone", "UTC")
     if name not in ("UTC", "local") and not _is_time_zone(name):
         # A list of all time zones would tell too whether there are any: by opening each file of the database.
@@ -33,14 +33,14 @@ def contradictions(values: dict[str, Any]) -> Iterator[str]:
         if "\0" in (values.get(key) or ""):
             yield f"{key}: holds a NUL character"
     if values.get("ping_url") is not None and not re.fullmatch(_PING, values["ping_url"]):
-        yield "ping_url: must name a host, as in https://hc-ping.com/your-uuid, and hold no blanks"
+        yield "ping_url: must name a host, as in https://hc-ping.com/your-uuid, and contain no blanks"
     if values.get("share") is not None:
         yield from _share_problems(values["share"])
     on_success = values.get("on_success")
     if getattr(on_success, "attempts", 1) != 1:
         yield "on_success.attempts: is a key of on_failure only"
     if on_success == "keep" and values.get("claim_dir") is not None:
-        yield "claim_dir: cannot be used with on_success: keep, since a file that was moved is not known again"
+        yield "claim_dir: cannot be used with on_success: keep, because a moved file is not recognised"
     yield from _compress_contradictions("compress", values.get("compress"))
     yield from (f"key_prefix: {problem}" for problem in _prefix_problems(values.get("key_prefix", "")))
 
@@ -72,7 +72,7 @@ def _compress_contradictions(key: str, compress: Any) -> Iterator[str]:
 
 
 def replacement_contradictions(values: Mapping[str, Any], *, on_conflict: str) -> Iterator[str]:
-    """A compressed ``x`` and a file that is named ``x.gz`` have one key, under which one would replace the other."""
+    """A compressed ``x`` and a file named ``x.gz`` would have the same key, and one would replace the other."""
     if values.get("layout") not in ("tree", "queue"):
         return
     compress = values.get("compress", "none")
@@ -90,7 +90,7 @@ def replacement_contradictions(values: Mapping[str, Any], *, on_conflict: str) -
 
 
 def _names_some_anew(compress: str | Compress) -> bool:
-    """Whether the keys of some files get a suffix, and those of others do not."""
+    """Whether only some of the files get a suffix on their keys."""
     if isinstance(compress, Compress):
         return compress.key_suffix != "" and (compress.exclude != [] or compress.include != [])
     return compress != "none"
@@ -110,7 +110,7 @@ def _prefix_problems(prefix: str) -> Iterator[str]:
 def location_contradictions(
     locations: Mapping[str, Location], destination: Any, fields: Mapping[str, Any]
 ) -> Iterator[str]:
-    """What is wrong with what is different for some locations."""
+    """The problems of the settings for some locations."""
     for name, location in locations.items():
         key = f"locations.{name}"
         yield from (f"{key}.key_prefix: {problem}" for problem in _prefix_problems(location.key_prefix or ""))
@@ -128,7 +128,7 @@ def location_contradictions(
 def _s3_contradictions(values: dict[str, Any]) -> Iterator[str]:
     bucket = values.get("bucket", "")
     if "/" in bucket and not bucket.startswith("arn:"):
-        yield "bucket: is a name without slashes; a path inside the bucket goes into key_prefix"
+        yield "bucket: is a name without slashes. Put a path inside the bucket into key_prefix"
     sse = values.get("sse")
     if values.get("sse_kms_key_id") is not None and sse not in ("aws:kms", "aws:kms:dsse"):
         yield 'sse_kms_key_id: needs sse to be "aws:kms" or "aws:kms:dsse"'
@@ -154,7 +154,7 @@ def _header_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
 
 def _ftp_contradictions(values: dict[str, Any]) -> Iterator[str]:
     if "/" in values.get("host", ""):
-        yield "host: is a name or an address, without ftp:// before it and a path behind it"
+        yield "host: is a name or an address, without ftp:// and without a path"
     if values.get("password") is not None and values.get("password_file") is not None:
         yield "password: give it directly or in password_file, not both"
     if values.get("ca_file") is not None and not values.get("tls", False):
@@ -162,12 +162,12 @@ def _ftp_contradictions(values: dict[str, Any]) -> Iterator[str]:
     if values.get("lock_stale_seconds") is not None and values.get("lock_file") is None:
         yield "lock_stale_seconds: needs a lock_file"
     if values.get("minimum_proof") == "none" and values.get("on_conflict") != "overwrite":
-        yield "minimum_proof: none needs on_conflict to be overwrite, because nobody can see what is replaced"
+        yield "minimum_proof: none needs on_conflict to be overwrite, because the program cannot see what it replaces"
 
 
 def _sftp_contradictions(values: dict[str, Any]) -> Iterator[str]:
     if "/" in values.get("host", ""):
-        yield "host: is a name or an address, without sftp:// before it and a path behind it"
+        yield "host: is a name or an address, without sftp:// and without a path"
     if values.get("lock_stale_seconds") is not None and values.get("lock_file") is None:
         yield "lock_stale_seconds: needs a lock_file"
     fingerprints = values.get("host_key_fingerprints", [])
@@ -204,5 +204,5 @@ def _is_header_value(text: str) -> bool:
 
 
 def destination_contradictions(kind: Any, values: dict[str, Any]) -> Iterator[str]:
-    """Which keys of a destination contradict each other, or hold what it cannot use."""
+    """Find the problems of a destination's keys."""
     yield from _OF_DESTINATIONS[kind](values)

@@ -1,1 +1,1 @@
-"""What every part speaks: values, events, errors, text. No disk but a few durable writes, no network."""
+"""The vocabulary of all parts: values, events, errors, text. No network, and no disk but a few durable writes."""

@@ -1,4 +1,4 @@
-"""Asking a run to stop, from a signal handler or another thread, and clocks that tests can turn."""
+"""Requests to stop a run, from a signal handler or another thread, and clocks that tests can replace."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StopRequest:
     """A request to stop. The first one lets uploads in flight finish, for a bounded time; the second cancels them.
 
     :meth:`request` may be called from a signal handler: it only sets attributes and calls the subscribers, which must
-    be as careful.
+    be signal-safe too.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class StopRequest:
         self._subscribers.remove(wake)
 
     def request(self, signal_number: int | None = None) -> None:
-        """Ask for a stop; ``signal_number`` is what asked for it, if it was a signal."""
+        """Request a stop; ``signal_number`` is the signal that requested it, if any."""
         self.requests += 1
         if self.signal_number is None:
             self.signal_number = signal_number
@@ -54,12 +54,12 @@ class StopRequest:
 
 
 class ScanTrigger:
-    """Word that something may have appeared in the spool while a run is at work.
+    """Tells a run at work that something may have appeared in the spool.
 
     :meth:`tell` may be called from any thread.
 
-    :param poll_seconds: where no word comes, a look after so many seconds is worth it all the same.
-    :param is_wanted: whether a run that has looked at everything should look once more at all.
+    :param poll_seconds: without news, scan again after this many seconds.
+    :param is_wanted: whether a run that has scanned everything should scan again at all.
     """
 
     def __init__(self, *, poll_seconds: float, is_wanted: Callable[[], bool] = lambda: True) -> None:
@@ -77,15 +77,15 @@ class ScanTrigger:
         self._subscribers.remove(wake)
 
     def tell(self) -> None:
-        """Something may have appeared."""
+        """Tell that something may have appeared."""
         self._has_come = True
         for wake in tuple(self._subscribers):
             wake()
 
     def forget(self) -> None:
-        """What has come so far is being looked at."""
+        """Take note that a scan begins."""
         self._has_come = False
 
     def are_due(self, *, seconds_since_look: float) -> bool:
-        """Whether it is time for another look."""
+        """Whether it is time for another scan."""
         return self._is_wanted() and (self._has_come or seconds_since_look >= self.poll_seconds)

@@ -1,4 +1,4 @@
-"""What a run has done so far, in numbers, and what its end means for the caller."""
+"""The counts of a run, and its exit code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.model import OTHER_LOCATIONS, Candidate, Left, Receipt, RunReport, Waiting
 
 _MOST_LOCATIONS = 500
-"""A spool may have any number of them; what is kept in memory, and told at the end, may not."""
+"""Most locations that are kept in memory and reported; a spool may have any number."""
 _MOST_NOT_FINISHED = 100
 _MOST_STRANGERS = 5000
 _STILL_SETTLING_SECONDS = 60.0
@@ -19,10 +19,10 @@ _NOT_WAITING = (Left.VANISHED, Left.SPECIAL, Left.UNMATCHED, Left.EXCLUDED, Left
 
 
 def overdue(left: Iterable[tuple[Candidate, Left]], now: float) -> list[tuple[Candidate, Left]]:
-    """Of files that were left as fresh or busy those that should be finished by now.
+    """Of files that were left as fresh or busy, select those that should be finished by now.
 
-    That are those that are open, and those that still change although the period in their path is long over. A file
-    without a period may grow as long as it likes.
+    These are files that are open, and files that still change although the period in their path is long over. A file
+    without a period may grow for any time.
     """
     return [
         (candidate, reason)
@@ -51,19 +51,19 @@ class RunCounters:
         self.future_example: tuple[Candidate, float] | None = None
 
     def count_shipped(self, receipt: Receipt) -> None:
-        """A file is at the destination, recorded and disposed of."""
+        """Count a file that is at the destination, recorded and disposed of."""
         self.shipped += 1
         self.shipped_bytes += receipt.size
         self.already_there += receipt.already_there
 
     def count_future(self, candidate: Candidate, seconds: float) -> None:
-        """A file was last written so many seconds in the future, by its time."""
+        """Count a file whose time is this many seconds in the future."""
         self.from_future += 1
         if self.future_example is None:
             self.future_example = candidate, seconds
 
     def absorb(self, other: RunCounters) -> None:
-        """Add what another process has done in the same run."""
+        """Add the counts of another process of the same run."""
         self.shipped += other.shipped
         self.shipped_bytes += other.shipped_bytes
         self.already_there += other.already_there
@@ -85,7 +85,7 @@ class RunCounters:
         self.future_example = self.future_example or other.future_example
 
     def begin_scan(self) -> None:
-        """The spool is scanned anew in the same run: what was left is counted again, what was done is not."""
+        """Prepare for another scan in the same run: files that are left are counted again, shipped files are not."""
         self.troubles = 0
         self.left.clear()
         self.waiting.clear()
@@ -94,7 +94,7 @@ class RunCounters:
         self.more_strangers = False
 
     def count_left(self, reason: Left, candidate: Candidate | None = None) -> None:
-        """An entry was left; a candidate still has to be shipped one day."""
+        """Count an entry that was left; a candidate still has to be shipped later."""
         self.left[reason.value] += 1
         if candidate is not None and reason not in _NOT_WAITING:
             self.count_waiting(candidate)
@@ -103,14 +103,14 @@ class RunCounters:
                 self.not_finished.append((candidate, reason))
 
     def note_stranger(self, directory: tuple[str, ...], name: str) -> None:
-        """An entry is not of the layout; it may be a directory full of files."""
+        """Take note of an entry that is not of the layout; it may be a directory full of files."""
         if len(self.strangers) < _MOST_STRANGERS:
             self.strangers.append((directory, name))
         else:
             self.more_strangers = True
 
     def count_waiting(self, candidate: Candidate) -> None:
-        """A candidate stays in the spool and still has to be shipped."""
+        """Count a candidate that stays in the spool and still has to be shipped."""
         since = candidate.data_time
         waiting = self.waiting.get(candidate.location)
         if waiting is None:
@@ -134,7 +134,7 @@ class RunCounters:
         origin: str = "",
         signal_number: int | None = None,
     ) -> RunReport:
-        """The counts as the report of a run that ended so."""
+        """Make the report of a run with this end."""
         failing = self.failures + self.troubles + self.left[Left.WAITING.value]
         return RunReport(
             base_dir=base_dir,
@@ -162,7 +162,7 @@ class RunCounters:
 def exit_code(end: RunEnd, *, failing: int, signal_number: int | None) -> int:
     """The exit code of a run.
 
-    A file that waits for its next try keeps the code at 1: it is still not shipped.
+    A file that waits for its next try keeps the code at 1, because it is still not shipped.
     """
     if end is RunEnd.SIGNAL:
         return 128 + (signal_number or signal.SIGTERM)

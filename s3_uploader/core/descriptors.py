@@ -1,4 +1,4 @@
-"""How many files and connections this process may have open: the limits of the system, and what is left of them."""
+"""The limits of open files and connections of this process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import errno
 import os
 
 _RESERVE = 48
-"""For the ledger, the spool's directories, the streams and whatever a library opens."""
+"""Reserved for the ledger, the spool's directories, the streams and libraries."""
 _ENOUGH = 65536
 _FEWEST = 2
 
@@ -15,9 +15,9 @@ OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 def raise_limit() -> None:
-    """Take as many descriptors as this process may have: the usual soft limit is there for programs with select().
+    """Raise the soft limit of descriptors to the hard limit: the usual soft limit is for programs that use select().
 
-    To be called by a program about itself, never about one that embeds this package.
+    Only for the command line, never inside a program that embeds this package.
     """
     import resource
 
@@ -29,7 +29,7 @@ def raise_limit() -> None:
 
 
 def room() -> int:
-    """How many descriptors a run may use beside those that are open already, a few at least."""
+    """The number of descriptors that a run may use besides the open ones, at least a few."""
     import resource
 
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -43,11 +43,11 @@ def room() -> int:
 
 
 def share(descriptors: int, *, connections: int) -> tuple[int, int]:
-    """How many files and how many connections so many descriptors are for.
+    """Divide descriptors between files and connections.
 
-    A file stays open until it is removed, longer than its connection works for it; so there are more of them.
+    A file stays open until it is removed, longer than a connection is used for it, so files get more.
 
-    :param connections: as many are wanted at the most.
+    :param connections: most connections that are useful.
     """
     for_connections = min(connections, max(1, descriptors // 3))
     return max(_FEWEST, descriptors - for_connections), for_connections

@@ -1,4 +1,4 @@
-"""The errors of the program: each says what happened, how far it reaches and what a person can do.
+"""The errors of the program: each states what happened, how far it reaches and what a person can do.
 
 Terms
 -----
@@ -7,9 +7,8 @@ scope
     ends instead of failing file by file.
 retryable
     Whether the same request may succeed a moment later. A store retries such an error by itself, bounded in count and
-    time, before it lets it out; one that comes out has used up its retries.
-hint
-    A second sentence for a person: what to do about it. Empty where there is nothing to do.
+    time, before it raises it; a raised one has used up its retries. hint A second sentence that says what a person can
+    do. Empty if there is nothing to do.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import with_hint, without_passwords
 
 DEADLINE_EXCEEDED = "DeadlineExceeded"
-"""The code of an upload that was not done in time."""
+"""The code of an upload that exceeded its deadline."""
 SIMULATED = "(simulated)"
-"""Stands in the message of every error that is made up for a rehearsal."""
+"""Part of the message of every simulated error."""
 
 
 class Scope(enum.Enum):
@@ -38,7 +37,7 @@ class UploaderError(Exception):
     :param message: one sentence that states the fact.
     :param hint: one sentence that says what to do, or empty.
 
-    ``is_repeated`` is set where a run that was started by a timer has told it not long ago.
+    ``is_repeated`` is set if an earlier run has reported it recently.
     """
 
     is_repeated = False
@@ -67,13 +66,13 @@ class SpoolError(UploaderError):
 
 
 class NotMounted(SpoolError):
-    """A directory is not on the file system on which it belongs: its disk is not mounted, or another one is."""
+    """A directory is not on its usual file system: its disk is not mounted, or another one is."""
 
 
 class StateError(UploaderError):
-    """The state directory or the ledger in it cannot be written, so nothing may be deleted on its word.
+    """The state directory or the ledger in it cannot be used, so nothing may be deleted.
 
-    :param code: a short name of ours where it matters: ``DiskFull``, ``Denied`` (this user may not), ``Damaged``.
+    :param code: a short name where it matters: ``DiskFull``, ``Denied`` (this user may not), ``Damaged``.
     """
 
     def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
@@ -82,27 +81,27 @@ class StateError(UploaderError):
 
     @property
     def is_full(self) -> bool:
-        """There is no room for it."""
+        """Whether there is no room for it."""
         return self.code == "DiskFull"
 
     @property
     def is_denied(self) -> bool:
-        """It is not for this user to read, or to write."""
+        """Whether this user may not read or write it."""
         return self.code == "Denied"
 
     @property
     def is_damaged(self) -> bool:
-        """What is there is of no use any more; the next run begins anew."""
+        """Whether the ledger is damaged; the next run starts a new one."""
         return self.code == "Damaged"
 
 
 class LockHeld(UploaderError):
-    """Another run has the spool. ``holder`` describes it as far as it is known.
+    """Another run has the spool. ``holder`` describes it as far as known.
 
     :param pid: its process, 0 if unknown.
     :param held_since: seconds since the epoch, ``None`` if unknown.
-    :param is_stranger: who has it does not look like a run of this program.
-    :param is_refusal: it has a share of another division of the files, so that this is no run for which to wait.
+    :param is_stranger: the holder does not look like a run of this program.
+    :param is_refusal: it has a share of another division of the files, so waiting for it is pointless.
     """
 
     def __init__(
@@ -125,18 +124,17 @@ class LockHeld(UploaderError):
 
 
 class EngineUnavailable(UploaderError):
-    """A part that the configuration asks for by name is not installed or cannot honour another setting."""
+    """A part that the configuration names is not installed or cannot honour another setting."""
 
 
 class StoreError(UploaderError):
-    """A store could not do what it was asked to.
+    """A request to a store failed.
 
-    :param code: the destination's own name of the error (``"SlowDown"``, ``"530"``), or a short name of ours.
+    :param code: the destination's own name of the error (``"SlowDown"``, ``"530"``), or a short name of this program.
     :param retryable: the same request may succeed a moment later.
     :param scope: whether every other file would meet the same error.
-    :param retry_after: seconds that the destination asked us to wait, if it did.
-    :param origin: what it comes from; if it is not given, the file, or where every file would meet it a destination
-        that is out of reach.
+    :param retry_after: seconds that the destination asked to wait, if it did.
+    :param origin: its cause; by default the file, or an unreachable destination if every file would meet it.
     """
 
     def __init__(
@@ -159,14 +157,14 @@ class StoreError(UploaderError):
 
     @property
     def may_pass(self) -> bool:
-        """Whether the same upload may succeed a moment later: it is worth a retry, or only ran out of time."""
+        """Whether the same upload may succeed a moment later: it can be retried, or it only exceeded its deadline."""
         return self.retryable
 
 
 class ConflictError(StoreError):
     """The key is taken by other content, or by content that could not be examined.
 
-    ``existing`` is the ETag of what is there, as a receipt would spell it; empty if it is not known.
+    ``existing`` is its ETag, as a receipt spells it; empty if unknown.
     """
 
     def __init__(self, message: str, *, hint: str = "", existing: str = "") -> None:
@@ -175,28 +173,28 @@ class ConflictError(StoreError):
 
 
 class ProofError(StoreError):
-    """The destination accepted the bytes but its answer does not prove that it holds them."""
+    """The destination accepted the bytes, but its answer does not prove that it has them."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message, code="NotProven", hint=hint)
 
 
 class ObjectGone(StoreError):
-    """What a receipt was given for is not under its key any more, or cannot be read."""
+    """The object of a receipt is no longer under its key, or cannot be read."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="Gone")
 
 
 class SameAsSpool(StoreError):
-    """The destination leads back to the spool: what it shows as stored is the local file itself."""
+    """The destination leads back to the spool: the stored object is the local file itself."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message, code="SameAsSpool", scope=Scope.DESTINATION, hint=hint, origin=Origin.SETTING)
 
 
 class SourceChanged(StoreError):
-    """The source no longer had the bytes that it promised (it shrank, or a read failed half way)."""
+    """The source could not deliver its bytes: it shrank, or a read failed halfway."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="SourceChanged")
@@ -210,25 +208,25 @@ class KeyRefused(StoreError):
 
 
 class UploadCancelled(StoreError):
-    """The upload was cancelled on our side: the run was interrupted or its deadline passed."""
+    """The upload was cancelled by this program: the run was interrupted or the deadline passed."""
 
     def __init__(self, message: str, *, code: str = "Cancelled") -> None:
         super().__init__(message, code=code)
 
     @property
     def is_late(self) -> bool:
-        """Whether the deadline had passed, which is a failure; an interrupted upload is none."""
+        """Whether the deadline had passed, which is a failure; an interruption is not."""
         return self.code == DEADLINE_EXCEEDED
 
     @property
     def may_pass(self) -> bool:
-        """A deadline that has passed says nothing about the next one."""
+        """Whether to try again: a passed deadline says nothing about the next one."""
         return self.is_late
 
 
 class DestinationBusy(UploaderError):
-    """Somebody else holds the destination's own lock; the run leaves without uploading and that is no failure."""
+    """Another client holds the destination's own lock. The run ends without uploading, which is no failure."""
 
 
 class UsageProblem(UploaderError):
-    """A value on the command line makes no sense."""
+    """A value on the command line is invalid."""

@@ -1,6 +1,6 @@
-"""What happens during a run, as small frozen values; log, progress, metrics and the run report subscribe to them.
+"""The events of a run, as small frozen values. Log, progress, metrics and the run report subscribe to them.
 
-A component emits an event and does nothing else about it: it neither logs nor counts nor prints. ``path`` is always
+A component only emits an event: it neither logs nor counts nor prints. ``path`` is always
 absolute, as the user configured ``base_dir``; ``address`` is ``bucket/key``.
 """
 
@@ -25,7 +25,7 @@ class RunStarted(msgspec.Struct, frozen=True):
 
 
 class UploadStarted(msgspec.Struct, frozen=True):
-    """A file was handed to the store. ``data_time``: when its data began, as its path says, else its last change."""
+    """A file was handed to the store. ``data_time``: when its data began, by its path, else its last change."""
 
     path: str
     size: int
@@ -33,9 +33,9 @@ class UploadStarted(msgspec.Struct, frozen=True):
 
 
 class Uploaded(msgspec.Struct, frozen=True):
-    """A file is at the destination, proven and recorded; what ``on_success`` says has been done to the local copy.
+    """A file is at the destination, proven and recorded, and ``on_success`` has been applied to the local copy.
 
-    ``derived_key``: it is not under the key that was asked for, which is taken (``on_conflict: keep-both``).
+    ``derived_key``: it is under another key, because its own is taken (``on_conflict: keep-both``).
     """
 
     path: str
@@ -48,9 +48,9 @@ class Uploaded(msgspec.Struct, frozen=True):
 
 
 class UploadFailed(msgspec.Struct, frozen=True):
-    """A file could not be shipped; unless ``on_failure`` says otherwise it stays and is tried again.
+    """A file could not be shipped. Unless ``on_failure`` says otherwise, it stays and is tried again.
 
-    ``disposition`` says what became of the local file: ``kept``, ``moved to …`` or ``deleted``.
+    ``disposition`` is what was done to the local file: ``kept``, ``moved to …`` or ``deleted``.
     """
 
     path: str
@@ -66,7 +66,7 @@ class UploadFailed(msgspec.Struct, frozen=True):
 
 
 class FileLeft(msgspec.Struct, frozen=True):
-    """An entry was left where it is; ``detail`` says more than the reason where there is more to say."""
+    """An entry was left. ``detail`` adds to the reason, if there is more to say."""
 
     path: str
     reason: Left
@@ -75,7 +75,7 @@ class FileLeft(msgspec.Struct, frozen=True):
 
 
 class LocalTrouble(msgspec.Struct, frozen=True):
-    """Something local went wrong with one entry (unreadable, cannot be removed); it costs only that entry."""
+    """A local problem with one entry, which is unreadable or cannot be removed. Other entries are not affected."""
 
     path: str
     action: str
@@ -91,10 +91,11 @@ class DirectoryPruned(msgspec.Struct, frozen=True):
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """Something a person should know that is about the run as a whole. ``level``: ``info``, ``warning``, ``error``.
+    """Something about the whole run that a person should know. ``level``: ``info``, ``warning``, ``error``.
 
-    :param about: a name for what lasts from run to run, so that it is not told in each; empty for what happens once.
-    :param is_repeated: it was told not long ago.
+    :param about: a name for something that lasts over several runs, so that it is not reported in each; empty for
+        single events.
+    :param is_repeated: it was reported recently.
     """
 
     level: str
@@ -119,7 +120,7 @@ class StrangersFound(msgspec.Struct, frozen=True, kw_only=True):
 class RunFinished(msgspec.Struct, frozen=True):
     """The run is over.
 
-    ``totals`` and ``failing_files`` are what the ledger says after it, ``None`` where it could not be asked.
+    ``totals`` and ``failing_files`` come from the ledger after the run, ``None`` if it could not be read.
     """
 
     report: RunReport
@@ -145,7 +146,7 @@ Emit: TypeAlias = Callable[[Event], None]
 
 
 def fan_out(subscribers: list[Emit]) -> Emit:
-    """One ``emit`` that hands each event to every subscriber in turn."""
+    """Make one ``emit`` that passes each event to every subscriber in turn."""
     if len(subscribers) == 1:
         return subscribers[0]
 
@@ -157,7 +158,7 @@ def fan_out(subscribers: list[Emit]) -> Emit:
 
 
 MOST_LOCATIONS = 50
-"""So many locations have series of their own. Prometheus keeps each of them for ever, whatever becomes of it."""
+"""Most locations with series of their own. Prometheus keeps each series forever."""
 
 
 class ActiveProblem(msgspec.Struct, frozen=True):
@@ -168,15 +169,15 @@ class ActiveProblem(msgspec.Struct, frozen=True):
 
 
 def measured_problems(found: Iterable[Problem], *, now: float) -> tuple[ActiveProblem, ...]:
-    """Of what is wrong that which is counted. What has no known begin is taken to begin now."""
+    """Convert problems for the metrics. A problem without a known beginning is taken to begin now."""
     return tuple(ActiveProblem(each.cause.value, now if each.since is None else each.since) for each in found)
 
 
 class RunMeasured(msgspec.Struct, frozen=True, kw_only=True):
-    """A run came to its end.
+    """A run has finished.
 
-    ``totals``, ``failing_files`` and ``locations``, the first :data:`MOST_LOCATIONS` by name, are what the ledger says
-    after it, ``None`` where it could not be asked.
+    ``totals``, ``failing_files`` and ``locations``, the first :data:`MOST_LOCATIONS` by name, come from the ledger
+    after the run, ``None`` if it could not be read.
     """
 
     report: RunReport
@@ -189,8 +190,8 @@ class RunMeasured(msgspec.Struct, frozen=True, kw_only=True):
 class RunNotBegun(msgspec.Struct, frozen=True, kw_only=True):
     """A run could not begin: another one has the spool, or the spool or the state directory cannot be used.
 
-    :param held_since: since when another run has the spool, where that is known.
-    :param problems: ``None`` where it is not known whether they are still those of the last run.
+    :param held_since: since when another run has the spool, if known.
+    :param problems: ``None`` if it is unknown whether they are still those of the last run.
     """
 
     base_dir: str
@@ -202,11 +203,11 @@ class RunNotBegun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunInProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """A run is at work for long already, or no more.
+    """A run has been at work for long, or has ended.
 
-    :param since: since when, in seconds since the epoch; 0 if it is no more.
-    :param is_news: this was not told of this run before.
-    :param ledger: what the ledger says as of now, ``None`` where it could not be asked.
+    :param since: when it began, in seconds since the epoch; 0 if it has ended.
+    :param is_news: this is the first report about this run.
+    :param ledger: what the ledger says now; ``None`` if it could not be read.
     """
 
     base_dir: str

@@ -1,4 +1,4 @@
-"""How somebody gets a library that only some configurations need."""
+"""How to install a library that only some configurations need."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from s3_uploader._version import DISTRIBUTION
 
 
 def installing(extra: str) -> str:
-    """The command that brings the libraries of an extra."""
+    """The command that installs the libraries of an extra."""
     return f"pip install '{DISTRIBUTION}[{extra}]'"

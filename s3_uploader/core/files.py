@@ -1,4 +1,4 @@
-"""Durable steps on files: write all of it, replace a file, make names durable, rename without replacing."""
+"""Durable steps on files: complete writes, replacing a file, durable names, renaming without overwriting."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def sync_directory(directory: int) -> None:
-    """Make the names in a directory durable, where its file system can (CIFS and some of FUSE cannot, and say so).
+    """Make the names in a directory durable, if its file system can (CIFS and some FUSE file systems cannot).
 
     :raises OSError: if the disk fails.
     """
@@ -35,10 +35,10 @@ def sync_directory(directory: int) -> None:
 
 
 def replace_file(path: str, data: bytes, *, durable: bool = True, mode: int | None = 0o644) -> None:
-    """Replace a file in one step: whoever reads it sees the old content or the new one.
+    """Replace a file in one step: readers see either the old content or the new one.
 
-    :param mode: who may read it, as a rule everybody; ``None`` leaves that to the umask.
-    :raises OSError: if that is not possible; the old file is still there then.
+    :param mode: permissions of the file, by default readable for all; ``None`` leaves them to the umask.
+    :raises OSError: if that is not possible; the old file remains then.
     """
     directory, name = os.path.split(path)
     # The collector reads *.prom only, so it never takes this one. The name is always the same, so that killed runs do
@@ -65,10 +65,10 @@ def replace_file(path: str, data: bytes, *, durable: bool = True, mode: int | No
 def rename_without_replacing(from_directory: int, from_name: str, to_directory: int, to_name: str) -> None:
     """Rename a file, but never over an existing name.
 
-    ``renameat2`` does it in one step, where system and file system know it (NFS does not). ``link`` refuses an existing
-    name atomically too, but whoever is killed before the ``unlink`` leaves two names; it needs hard links, and the
-    right to make one of somebody else's file (``protected_hardlinks`` in ``proc(5)``). Where that is missing too, a
-    look comes first. ``from_name`` must be a name that nobody else knows.
+    ``renameat2`` does it in one step, if system and file system support it (NFS does not). ``link`` refuses an existing
+    name atomically too, but a process that is killed before the ``unlink`` leaves two names. It needs hard links, and
+    the right to link another user's file (``protected_hardlinks`` in ``proc(5)``). Without that, the name is checked
+    first. ``from_name`` must be a name that no other process knows.
 
     :raises FileExistsError: if ``to_name`` is taken.
     :raises OSError: ``EXDEV`` if the two are on different file systems.

@@ -8,7 +8,7 @@ import msgspec
 
 
 class Severity(enum.Enum):
-    """How much a finding of ``check`` matters."""
+    """The severity of a finding of ``check``."""
 
     OK = "ok"
     NOTE = "note"
@@ -17,7 +17,7 @@ class Severity(enum.Enum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that ``check`` found out: the subject, the fact, and what it means for the user's data."""
+    """One finding of ``check``: the subject, the fact, and what it means for the user's data."""
 
     severity: Severity
     subject: str
@@ -26,7 +26,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Cause(enum.Enum):
-    """Why a spool is not emptied as it should be: the words of ``status``, of the metrics and of the alerts."""
+    """Why a spool is not emptied: the identifiers in ``status``, the metrics and the alerts."""
 
     CREDENTIALS = "credentials"
     """They are wrong, have expired, or lack a right."""
@@ -37,33 +37,33 @@ class Cause(enum.Enum):
     CLOCK = "clock"
     """This machine's time is wrong."""
     FAILING_FILE = "failing_file"
-    """Some files fail again and again while others go."""
+    """Some files fail again and again while others are shipped."""
     CONFLICT = "conflict"
     """The key is taken by other content."""
     OPEN_WRITER = "open_writer"
-    """A file is held open, or written to, for long."""
+    """A file has been open or written to for long."""
     HUNG_RUN = "hung_run"
     """Another run has had the lock for too long."""
     UNREADABLE = "unreadable"
-    """The spool, something in it, or the state directory is not for this user to read or write."""
+    """This user may not read or write the spool, something in it, or the state directory."""
     NOT_RUN = "not_run"
-    """There has been no run for too long, or none that could begin, or come to its end."""
+    """There has been no run for too long, or none that could begin or finish."""
     FALLING_BEHIND = "falling_behind"
     """More arrives than the runs ship."""
     UNMATCHED = "unmatched"
-    """Files match nothing that the layout expects, so that no run ever ships them."""
+    """Files do not match the layout, so that no run ever ships them."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that keeps files in the spool, or soon will.
+    """One problem that keeps files in the spool, or soon will.
 
-    :param severity: ``ERROR`` if nothing is shipped, ``WARNING`` if something is not, or soon will not be.
+    :param severity: ``ERROR`` if nothing is shipped, ``WARNING`` if some files are not, or soon will not be.
     :param sentence: what is wrong.
-    :param next: what the program will do about it by itself, and when.
+    :param next: what the program will do about it, and when.
     :param remedy: what a person can do.
-    :param since: seconds since the epoch, ``None`` if it cannot be known.
-    :param path: the file or directory that it is about, absolute; ``None`` where it is about all of them.
-    :param files: how many files it is about, 0 where that is not counted.
+    :param since: seconds since the epoch; ``None`` if unknown.
+    :param path: the affected file or directory, absolute; ``None`` if all are affected.
+    :param files: number of affected files; 0 if not counted.
     """
 
     cause: Cause
@@ -88,12 +88,12 @@ class Strangers(msgspec.Struct, frozen=True, kw_only=True):
     """The files of a spool that the layout does not recognise.
 
     :param files: how many were found.
-    :param is_complete: whether all of them were looked at; there are more if not.
-    :param old: how many of them have been there for more than a day.
+    :param is_complete: whether all were examined; there are more if not.
+    :param old: number of those that are older than a day.
     :param oldest: the one that was written first.
-    :param examples: a few of them, with different reasons where there are several.
-    :param proposal: the members of the configuration that would ship them, as JSON; empty if none would.
-    :param proposed: how many of them it would ship.
+    :param examples: a few of them, with different reasons if there are several.
+    :param proposal: the configuration that would ship them, as members of a JSON object; empty if none would.
+    :param proposed: number of files that it would ship.
     """
 
     files: int = 0

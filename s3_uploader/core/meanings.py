@@ -1,4 +1,4 @@
-"""What the origin of an error means: the cause that ``status`` names, whether it passes, and what a person can do.
+"""The meaning of an error's origin: the cause that ``status`` names, whether it passes, and what a person can do.
 
 A run that meets no error does not read this.
 """
@@ -14,9 +14,9 @@ from s3_uploader.core.origins import Origin
 class Meaning(msgspec.Struct, frozen=True):
     """What an origin means for a spool.
 
-    :param passes: it may be over in a moment without anybody's doing, like a router that restarts.
-    :param remedy: what a person can do; empty for that of the cause in general.
-    :param blames_file: the file itself may be at fault, so that ``on_failure`` holds for it.
+    :param passes: it may pass by itself in a moment, like a router that restarts.
+    :param remedy: what a person can do; empty for the general remedy of the cause.
+    :param blames_file: the file itself may be at fault, so that ``on_failure`` applies.
     """
 
     cause: Cause
@@ -72,12 +72,12 @@ _MEANINGS = {
 
 
 def meaning_of(origin: Origin) -> Meaning:
-    """What it means for a spool."""
+    """The meaning of an origin for a spool."""
     return _MEANINGS[origin]
 
 
 def of_one_file(origin: Origin) -> Origin:
-    """What the same refusal means of one file, while others are taken."""
+    """The meaning of the same refusal for one file, while others are accepted."""
     if origin in (Origin.CREDENTIALS, Origin.DIRECTORY):
         return Origin.FILE_RIGHT
     is_of_all = meaning_of(origin).cause in (Cause.CREDENTIALS, Cause.DESTINATION, Cause.CLOCK)

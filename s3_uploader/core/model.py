@@ -1,17 +1,17 @@
-"""The values that the parts of the program hand to each other.
+"""The values that the parts of the program exchange.
 
 Terms
 -----
 candidate
-    One entry of the spool that its layout recognises.
+    One file of the spool that its layout recognises.
 fingerprint
-    What tells whether a file is unchanged.
+    What shows whether a file is unchanged.
 receipt
     What a store returns for one object.
 proof
     How we know that the store has our bytes.
 
-All names of files are ``str`` in the form of :func:`os.fsdecode`: bytes that are no UTF-8 are kept as lone surrogates,
+All names of files are ``str`` in the form of :func:`os.fsdecode`: bytes that are not UTF-8 are kept as lone surrogates,
 so that ``os.fsencode`` gives back the very same bytes. They are escaped only where they are shown.
 """
 
@@ -30,7 +30,7 @@ class Proof(enum.IntEnum):
     """How we know that the store has our bytes, weakest first."""
 
     NONE = 0
-    """Nothing in the answer says anything about the bytes."""
+    """The answer says nothing about the bytes."""
     SIZE = 1
     """Only the length was confirmed."""
     MD5 = 2
@@ -40,17 +40,17 @@ class Proof(enum.IntEnum):
 
     @property
     def label(self) -> str:
-        """The proof as the log, the ledger and the configuration spell it."""
+        """The name of the proof in the log, the ledger and the configuration."""
         return self.name.lower()
 
     @classmethod
     def of_label(cls, label: str) -> Proof:
-        """The proof of that name."""
+        """The proof with this name."""
         return cls[label.upper()]
 
 
 class OnConflict(enum.Enum):
-    """What to do where the key is taken by other content."""
+    """What to do if the key is taken by other content."""
 
     FAIL = "fail"
     OVERWRITE = "overwrite"
@@ -58,9 +58,9 @@ class OnConflict(enum.Enum):
 
 
 class Fingerprint(msgspec.Struct, frozen=True):
-    """Identity and state of an open file; equal fingerprints mean that nobody changed it in between.
+    """Identity and state of an open file; equal fingerprints mean that it was not changed in between.
 
-    ``ctime_ns`` is what makes it strong: a program can set a file's mtime back, its ctime it cannot (``inode(7)``).
+    ``ctime_ns`` is what makes it strong: a program can set a file's mtime, but not its ctime (``inode(7)``).
     """
 
     device: int
@@ -75,7 +75,7 @@ class Fingerprint(msgspec.Struct, frozen=True):
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
     def same_content_as(self, other: Fingerprint) -> bool:
-        """Equal but for ``ctime_ns``, which a rename of the file changes too."""
+        """Whether both are equal except for ``ctime_ns``, which a rename of the file changes too."""
         return (
             self.inode == other.inode
             and self.size == other.size
@@ -90,10 +90,10 @@ class Candidate(msgspec.Struct, frozen=True):
     :param directory: path of its directory relative to the spool, as a tuple of names.
     :param name: its name in that directory.
     :param key: the object key without the configured prefix.
-    :param period_begin: seconds since the epoch at which the period that its path names begins, ``None`` where the
-        path names none or no real date.
+    :param period_begin: seconds since the epoch at which the period that its path names begins, ``None`` if the path
+        names none or an impossible date.
     :param period_end: end of that period, exclusive.
-    :param location: the producer it belongs to, for reports; empty where the layout has no such thing.
+    :param location: the producer it belongs to, for reports; empty if the layout has none.
     :param mtime_ns: of the file when it was scanned.
     :param size: in bytes, when it was scanned.
     """
@@ -114,7 +114,7 @@ class Candidate(msgspec.Struct, frozen=True):
 
     @property
     def data_time(self) -> float:
-        """When its data began, as its path says; else when it was last changed. Seconds since the epoch."""
+        """When its data began, by its path, else when it was last changed. Seconds since the epoch."""
         return self.mtime_ns / 1e9 if self.period_begin is None else self.period_begin
 
 
@@ -144,8 +144,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 OTHER_LOCATIONS = "/others"
-"""Stands for all locations that are not counted one by one. No location is called so: theirs are names of directories,
-and hold no slash."""
+"""Stands for all locations that are not counted one by one. No location has this name: their names are those of
+directories, and hold no slash."""
 
 
 class Left(enum.Enum):
@@ -181,7 +181,7 @@ class Left(enum.Enum):
 
 
 class FailureBucket(NamedTuple):
-    """What is told apart of uploads that failed: the hour since the epoch, the error's code, the location."""
+    """How failed uploads are counted: by hour since the epoch, error code and location."""
 
     hour: int
     code: str
@@ -189,7 +189,7 @@ class FailureBucket(NamedTuple):
 
 
 class Waiting(msgspec.Struct):
-    """What of one location waits in the spool: files, bytes, and the data time of the oldest one."""
+    """The waiting files of one location: number, bytes, and the data time of the oldest."""
 
     files: int
     bytes: int
@@ -197,9 +197,9 @@ class Waiting(msgspec.Struct):
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run did. Counts are files, sizes bytes, times seconds since the epoch, durations seconds.
+    """The result of one run. Counts are files, sizes bytes, times seconds since the epoch, durations seconds.
 
-    ``waiting`` is the backlog by location. Where there are very many locations, the last ones are counted together
+    ``waiting`` is the backlog by location. If there are very many locations, the last ones are counted together
     under :data:`OTHER_LOCATIONS`. ``left`` and ``ended_by`` hold values of :class:`Left` and
     :class:`~s3_uploader.core.ends.RunEnd`. ``code`` is the name of the error in ``message``, as errors have it, and
     ``origin`` its cause (:class:`~s3_uploader.core.origins.Origin`); both are empty if there is none.
@@ -238,7 +238,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """What the ledger has counted since it began, over all runs; pruning its history takes nothing away.
+    """The totals of the ledger over all runs. Pruning its history does not change them.
 
     ``shipped_files`` includes those that were ``already_there``. A run is a success if its exit code was 0. Times are
     seconds since the epoch, ``None`` if there was none yet.
@@ -255,7 +255,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LocationTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """What one location has shipped since the ledger began, pruned history included."""
+    """The totals of one location since the ledger began, with pruned history."""
 
     location: str
     files: int

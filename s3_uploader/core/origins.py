@@ -1,7 +1,7 @@
-"""What an error comes from; what that means for a spool is said in :mod:`s3_uploader.core.meanings`.
+"""The origins of errors. Their meaning for a spool is in :mod:`s3_uploader.core.meanings`.
 
-Whoever makes an error says where it comes from. From there it is carried: through the run's report and the ledger to
-``status``, the metrics and the alerts. Nothing on the way asks for the error's code, which is only shown.
+The origin is set where the error is made. It is carried through the run's report and the ledger to ``status``, the
+metrics and the alerts. The error's code is only shown and never compared.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import enum
 
 
 class Origin(enum.Enum):
-    """Where an error comes from; the values stand in the ledger and in JSON, and stay as they are."""
+    """Where an error comes from. The values are identifiers in the ledger and in JSON, and stay the same."""
 
     CREDENTIALS = "credentials"
     """They are wrong, have expired, or lack a right that every file needs."""
     CREDENTIAL_SOURCE = "credential_source"
-    """What gives this machine its credentials gives none."""
+    """The source of this machine's credentials provides none."""
     PRIVATE_KEY = "private_key"
     """The key of this user cannot be read or used."""
     CLOCK = "clock"
@@ -23,44 +23,47 @@ class Origin(enum.Enum):
     FULL = "full"
     """There is no room at the destination."""
     UNREACHABLE = "unreachable"
-    """The network, or the server, does not answer as it should; that may be over in a moment."""
+    """The network or the server does not answer as it should; that may pass in a moment."""
     PROXY = "proxy"
-    """The proxy on the way does not let it through."""
+    """The proxy refuses the connection."""
     BUCKET = "bucket"
     """Bucket, region and endpoint do not fit together."""
     DIRECTORY = "directory"
-    """The directory that the destination names is not there, or not for this user."""
+    """The destination's directory does not exist, or this user may not use it."""
     SETTING = "setting"
-    """The destination does not take a setting of the configuration."""
+    """The destination does not accept a setting of the configuration."""
     CERTIFICATE = "certificate"
-    """TLS does not come about."""
+    """The TLS handshake fails."""
     HOST_KEY = "host_key"
-    """The server is not known, or is another one than before."""
+    """The server's host key is unknown, or has changed."""
     SERVER = "server"
-    """It is another kind of server, or lacks what is needed."""
+    """The server is of another kind, or lacks a needed feature."""
     FILE = "file"
-    """This file, its name or its size."""
+    """This file: its name or its size."""
     FILE_RIGHT = "file_right"
-    """A right is missing where this file goes, while others go elsewhere."""
+    """A right is missing for this file's key, while other keys work."""
     CONFLICT = "conflict"
     """The key is taken by other content."""
     NOT_REMOVED = "not_removed"
-    """The file is shipped, and this user may not remove it."""
+    """The file is shipped, but this user may not remove it."""
     NOT_MOVED = "not_moved"
-    """The file is shipped, and finds no place where it should be moved to."""
+    """The file is shipped, but cannot be moved to its target."""
     NO_ROOM_HERE = "no_room_here"
-    """This machine has no room for what is made of the file before it is sent."""
+    """This machine has no room for the compressed file."""
     OURS = "ours"
-    """This program or machine, not the file."""
+    """This program or machine is at fault, not the file."""
 
 
 def of_every_file(origin: Origin) -> Origin:
-    """What an error that seemed to be of one file means where every file meets it."""
+    """The origin of an error that every file meets, although it seemed to be about one file."""
     return Origin.UNREACHABLE if origin in (Origin.FILE, Origin.OURS) else origin
 
 
 def recalled(text: str, otherwise: Origin) -> Origin:
-    """The origin that a record names; ``otherwise`` where it is of a version that has none, or other ones."""
+    """Parse the origin in a record.
+
+    ``otherwise`` if a version without it, or with other origins, has written the record.
+    """
     try:
         return Origin(text)
     except ValueError:

@@ -1,7 +1,7 @@
-"""How names, sizes and times are shown to people.
+"""Shows names, sizes and times to people.
 
-What comes from outside (names of files, answers of servers) may hold newlines, terminal escapes or bytes that are no
-text. Shown, it can neither forge a line of the log nor drive a terminal.
+Text from outside (names of files, answers of servers) may contain newlines, terminal escapes or bytes that are no text.
+Escaped, it can neither forge a line of the log nor control a terminal.
 """
 
 from __future__ import annotations
@@ -10,21 +10,23 @@ import re
 import sys
 
 LONGEST_QUOTE = 500
-"""Most characters that a message of somebody else (a server, a helper, a library) takes, wherever it is shown."""
+"""Most characters of a message from outside (a server, a helper, a library), wherever it is shown."""
 _LONGEST_CODE = 100
 _PLAIN_PATH = "[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99})*"
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
 
 
 def is_plain(path: str) -> bool:
-    """Whether every destination takes this name: short, of unreserved ASCII characters, no empty or dotted steps."""
+    """Whether every destination accepts this name: short, of unreserved ASCII characters, no empty or dotted steps."""
     return (
         len(path) <= 200 and re.fullmatch(_PLAIN_PATH, path) is not None and "./" not in path and not path.endswith(".")
     )
 
 
 def shown_name(name: str) -> str:
-    r"""The name of a file or key on one line: what cannot be printed is escaped, a byte that is no text as ``\xNN``.
+    r"""Show the name of a file or key on one line.
+
+    Unprintable characters are escaped, a byte that is no text as ``\xNN``.
 
     Backslashes are doubled, so that no name looks like the escaped form of another.
     """
@@ -34,7 +36,7 @@ def shown_name(name: str) -> str:
 
 
 def shown_text(text: str) -> str:
-    """A message on one line: like :func:`shown_name`, but backslashes stay, for it may hold names shown already."""
+    """Show a message on one line, like :func:`shown_name`, but keep backslashes: it may contain escaped names."""
     if text.isprintable():
         return text
     return "".join(character if character == "\\" else _escaped(character) for character in text)
@@ -53,9 +55,9 @@ def shown_value(value: object) -> str:
 
 
 def quoted(text: str, *, longest: int = LONGEST_QUOTE) -> str:
-    """What somebody else said, as it may stand in a message of ours: like :func:`shown_text`, and cut where it is long.
+    """Quote text from outside in a message: like :func:`shown_text`, and cut if it is long.
 
-    To be called where the text comes in, so that no log, ledger, ping or page has to think of it.
+    To be called where the text comes in, so that log, ledger, pings and pages need not escape it.
     """
     text = text[: longest + 1] if len(text) > longest else text
     shown = shown_text(text)
@@ -63,17 +65,17 @@ def quoted(text: str, *, longest: int = LONGEST_QUOTE) -> str:
 
 
 def quoted_code(text: str) -> str:
-    """The same for a name of an error, which is short."""
+    """The same for the code of an error, which is short."""
     return quoted(text, longest=_LONGEST_CODE)
 
 
 def ended(sentence: str) -> str:
-    """The sentence with a full stop, unless it ends in one or the like."""
+    """Add a full stop to a sentence, unless it ends with a punctuation mark."""
     return sentence if sentence.endswith((".", "!", "?", "…")) or not sentence else sentence + "."
 
 
 def with_hint(message: str, hint: str) -> str:
-    """A message and what to do about it: two sentences, or the message as it is where there is nothing to do."""
+    """Join a message and its hint as two sentences; the message stays as it is without a hint."""
     return f"{ended(message.rstrip())} {hint}" if hint and message.strip() else message or hint
 
 
@@ -81,14 +83,14 @@ _USER_IN_URL = r"://[^\s/?#\"'<>]*@"
 
 
 def without_passwords(text: str) -> str:
-    """A URL, or a text that holds some, without the user and the password in it: ``https://…@host``."""
+    """Remove users and passwords from the URLs in a text: ``https://…@host``."""
     return re.sub(_USER_IN_URL, "://…@", text) if "@" in text else text
 
 
 def printable_json(text: str) -> str:
-    """A JSON document with every character that cannot be printed as an escape; line breaks between values stay.
+    """Escape every unprintable character of a JSON document; line breaks between values stay.
 
-    It holds the same values as before: outside its strings JSON has no such character.
+    The values stay the same, because JSON has such characters only inside strings.
     """
     if text.isprintable():
         return text
@@ -121,12 +123,12 @@ def _escaped(character: str) -> str:
 
 
 def names_are_utf8() -> bool:
-    """Whether this process reads names of files as UTF-8; a program that embeds this one may have another encoding."""
+    """Whether this process decodes names of files as UTF-8; an embedding program may use another encoding."""
     return sys.getfilesystemencoding().lower() in ("utf-8", "utf8")
 
 
 def shown_size(size: float) -> str:
-    """A number of bytes in decimal units: ``999 B``, ``3.4 MB``, ``120 GB``."""
+    """Show a number of bytes in decimal units: ``999 B``, ``3.4 MB``, ``120 GB``."""
     if size < 1000:
         return f"{size:.0f} B"
     for unit in ("kB", "MB", "GB", "TB"):
@@ -139,7 +141,7 @@ def shown_size(size: float) -> str:
 
 
 def shown_duration(seconds: float) -> str:
-    """A duration in the unit that fits: ``0.4 s``, ``12 s``, ``5 min``, ``3 h``, ``9 days``."""
+    """Show a duration in a fitting unit: ``0.4 s``, ``12 s``, ``5 min``, ``3 h``, ``9 days``."""
     if seconds < 9.95:
         return f"{max(seconds, 0):.1f} s"
     if seconds < 119.5:

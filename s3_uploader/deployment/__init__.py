@@ -1,1 +1,1 @@
-"""Files that let systemd or cron run the program, locked into exactly what a configuration needs."""
+"""Files that let systemd or cron run the program, confined to what a configuration needs."""

@@ -1,4 +1,4 @@
-"""As which user a service runs: one that exists only while it runs, where the spool lets it; else the files' owner."""
+"""Chooses the user of a service: one that exists only while it runs, if the spool allows it, else the files' owner."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ DEFAULT_USER = "s3-uploader"
 
 
 class SpoolFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen of the spools' owners and rights; of a large spool the first entries stand for all.
+    """The observed owners and rights of the spools; of a large spool only the first entries are examined.
 
-    :param owner: user of the topmost directory, as a name or number; ``None`` if a spool is not there.
-    :param owner_owns_all: whether everything seen belongs to that user.
+    :param owner: user of the topmost directory, as a name or number; ``None`` if a spool does not exist.
+    :param owner_owns_all: whether all examined entries belong to that user.
     :param others_read: whether any user may list every directory and read every file.
     :param others_take: whether any user may remove files from every directory.
-    :param group: the one group whose members may do that everywhere and keep that right in new directories.
-    :param entries: what was seen.
+    :param group: the one group whose members may do that everywhere, also in new directories.
+    :param entries: the examined entries.
     """
 
     owner: str | None
@@ -38,10 +38,10 @@ class SpoolFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """As whom the service runs.
+    """The account of a service.
 
-    :param user: ``None`` for one that systemd makes up while the service runs.
-    :param sees_writers: whether it owns all files, and so may ask the kernel about writers without a capability.
+    :param user: ``None`` for a dynamic user of systemd.
+    :param sees_writers: whether it owns all files and so can ask the kernel about writers without a capability.
     """
 
     user: str | None
@@ -53,30 +53,30 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 def choose(
     needs: Needs, facts: SpoolFacts, *, wanted: str | None = None, force: bool = False, is_confined: bool = True
 ) -> Account:
-    """The account for a service, with the reason as one sentence.
+    """Choose the account for a service, and give the reason as a sentence.
 
-    :param force: take the user that is wanted even if its rights do not seem to suffice.
-    :param is_confined: root has no capabilities then, and may do no more than others.
-    :raises UsageProblem: if no user, or not the one that is wanted, may do what is needed.
+    :param force: take the requested user even if its rights do not seem to suffice.
+    :param is_confined: root has no capabilities then, and no more rights than other users.
+    :raises UsageProblem: if no user, or not the requested one, has the rights that are needed.
     """
     if wanted is not None:
         if not force:
             _insist(needs, facts, wanted, is_confined)
         owns_all = facts.owner == wanted and facts.owner_owns_all
-        return Account(user=wanted, sees_writers=owns_all, reason="The user that was asked for.")
+        return Account(user=wanted, sees_writers=owns_all, reason="The requested user.")
     if facts.owner is None:
-        reason = "The spool is not there yet; this user must be able to read its files and write its directories."
+        reason = "The spool does not exist yet. This user must be able to read its files and write its directories."
         return Account(user=DEFAULT_USER, reason=reason)
     if not needs.leaves:
         if not needs.takes and facts.others_read:
-            return Account(user=None, reason="Files are only read, and any user may do that.")
+            return Account(user=None, reason="Files are only read, and any user may read them.")
         if facts.others_take and facts.others_read:
             return Account(user=None, reason="Any user may read and remove the files in the spool.")
         if facts.group is not None:
             reason = f"Members of the group {facts.group} may read and remove the files in the spool."
             return Account(user=None, group=facts.group, reason=reason)
     if needs.leaves:
-        why = "what it writes outside its state directory must belong to somebody who stays"
+        why = "what it writes outside its state directory must belong to a permanent user"
     else:
         why = "only their owner may read and remove the files in the spool"
     owners = dict.fromkeys([facts.owner, *(user_name(entry.status.st_uid) for entry in facts.entries)])
@@ -105,7 +105,7 @@ def _insist(needs: Needs, facts: SpoolFacts, user: str, is_confined: bool) -> No
 
 
 def facts_of(spools: Sequence[str]) -> SpoolFacts:
-    """Look at the spools, following no links."""
+    """Examine the spools, without following links."""
     seen: list[Entry] = []
     tops = []
     for spool in spools:
@@ -138,7 +138,7 @@ def home_of(user: str | None) -> str | None:
 
 
 def may_write(user: str, directory: str) -> bool:
-    """Whether a user may make files in a directory, as far as its owner and mode tell; yes if there is no telling."""
+    """Whether a user may create files in a directory, by its owner and mode; ``True`` if unknown."""
     try:
         entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
         status = os.stat(directory)

@@ -1,4 +1,4 @@
-"""How paths are written in unit files and crontabs, each of which has characters of its own that mean something."""
+"""Escapes paths for unit files and crontabs, which have different special characters."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _PLAIN = re.compile(r"[A-Za-z0-9_./@:,+=%-]+")
 
 
 def checked(path: str) -> str:
-    """The path itself, if a unit or a crontab can hold it at all: in both a line is one setting.
+    """Return the path if a unit or a crontab can hold it: in both a line is one setting.
 
-    :raises UsageProblem: if it holds control characters, or bytes that are no text.
+    :raises UsageProblem: if it contains control characters, or bytes that are not UTF-8.
     """
     if not path.isprintable():
         raise UsageProblem(
@@ -25,24 +25,24 @@ def checked(path: str) -> str:
 
 
 def literal(text: str) -> str:
-    """``text`` where systemd expands specifiers (``%h``) but knows no quotes: credentials, environment files."""
+    """Escape ``text`` where systemd expands specifiers (``%h``) but knows no quotes: credentials, environment files."""
     return checked(text).replace("%", "%%")
 
 
 def word(text: str) -> str:
-    """``text`` as one word of a list of paths or of ``Environment=`` (systemd.syntax(7), Quoting)."""
+    """Quote ``text`` as one word of a list of paths or of ``Environment=`` (systemd.syntax(7), Quoting)."""
     return _quoted(literal(text))
 
 
 def argument(text: str) -> str:
-    """``text`` as one argument of ``ExecStart=``, where ``$`` begins a variable too."""
+    """Quote ``text`` as one argument of ``ExecStart=``, where ``$`` begins a variable too."""
     return _quoted(literal(text).replace("$", "$$"))
 
 
 def bound(path: str) -> str:
-    """``path`` in ``BindPaths=``, where a colon separates source and target and backslashes cannot be written.
+    """Quote ``path`` for ``BindPaths=``, where a colon separates source and target and backslashes cannot be written.
 
-    :raises UsageProblem: if it holds a quote or a backslash.
+    :raises UsageProblem: if it contains a quote or a backslash.
     """
     if re.search(r"[\"'\\]", path):
         raise UsageProblem(
@@ -54,14 +54,14 @@ def bound(path: str) -> str:
 
 
 def shell_word(text: str) -> str:
-    """``text`` as one word of a cron command: quoted for the shell, and ``%``, cron's end of line, escaped."""
+    """Quote ``text`` as one word of a cron command: for the shell, and with ``%``, cron's end of line, escaped."""
     return shlex.quote(checked(text)).replace("%", r"\%")
 
 
 def cron_value(text: str) -> str:
-    """``text`` as the value of a variable in a crontab; cron takes off one pair of quotes and expands nothing.
+    """Quote ``text`` as the value of a variable in a crontab. cron removes one pair of quotes and expands nothing.
 
-    :raises UsageProblem: if it holds both kinds of quotes.
+    :raises UsageProblem: if it contains both kinds of quotes.
     """
     if re.fullmatch(r"[A-Za-z0-9_./@:,+=%-]+", checked(text)):
         return text

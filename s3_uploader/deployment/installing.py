@@ -1,4 +1,4 @@
-"""Writing the files where systemd or cron finds them, never over what somebody has edited."""
+"""Writes the files where systemd or cron finds them, and never overwrites edited ones."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ _SEAL = "# Unchanged as long as this is right: "
 
 
 class UnitFile(msgspec.Struct, frozen=True):
-    """A file and what is to stand in it."""
+    """A file and its content."""
 
     path: str
     content: str
 
 
 def sealed(text: str) -> str:
-    """The text with a last line that tells later whether somebody has edited it."""
+    """Append a line to the text that shows later whether the file was edited."""
     return f"{text}{_SEAL}{_digest(text)}\n"
 
 
 def is_as_written(content: str) -> bool:
-    """Whether a file is one of ours as it was written, by this version or another."""
+    """Whether a file is unedited output of this command, of this version or another."""
     text, seal, digest = content.rpartition(_SEAL)
     return bool(seal) and digest.rstrip("\n") == _digest(text)
 
 
 def install(files: Sequence[UnitFile], *, force: bool) -> dict[str, str]:
-    """Write all files or none; says of each path whether it was ``written`` or is ``unchanged``.
+    """Write all files or none; returns for each path ``written`` or ``unchanged``.
 
-    :param force: also write over what was edited or is not ours.
+    :param force: also overwrite files that were edited or are not from this command.
     :raises UsageProblem: if something would be lost, or a file cannot be written.
     """
     try:
@@ -66,8 +66,8 @@ def _outcome(file: UnitFile, *, force: bool) -> str:
     if force or is_as_written(there):
         return "written"
     raise UsageProblem(
-        f"{shown_name(file.path)} was edited, or is not from this command; nothing was written.",
-        hint="Put your changes into a drop-in (systemctl edit), or write over the file with --force.",
+        f"{shown_name(file.path)} was edited, or is not from this command. Nothing was written.",
+        hint="Put your changes into a drop-in (systemctl edit), or overwrite the file with --force.",
     )
 
 

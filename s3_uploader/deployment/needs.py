@@ -1,4 +1,4 @@
-"""What a configuration needs of the machine: directories to write, files to read, the network."""
+"""Finds what configurations need of the machine: directories to write, files to read, the network."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     """What a run of one or more configurations reads and writes.
 
     :param spools: the directories that are emptied.
-    :param written: every directory that is written to, the spools included; one for all that files are renamed between.
+    :param written: every directory that is written to, with the spools; one common directory for those between which
+        files are renamed.
     :param read: files and directories that are only read.
-    :param metrics: of those that are written, the ones with metrics files.
+    :param metrics: the written directories with metrics files.
     :param state: the state directory below ``/var/lib``, ``None`` if it is elsewhere (then it is in ``written``) and
         empty if the configuration names none.
     :param takes: whether files are removed from the spools, or moved.
-    :param leaves: whether files of the service's user stay behind outside its state directory.
+    :param leaves: whether files of the service's user remain outside its state directory.
     """
 
     spools: tuple[str, ...]
@@ -48,14 +49,14 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def mounts(self) -> tuple[str, ...]:
-        """What must be mounted before a start makes sense."""
+        """The paths that must be mounted before the start."""
         return tuple(dict.fromkeys([*self.spools, *self.written]))
 
 
 def needs_of(configurations: Sequence[Config], *, home: str | None) -> Needs:
-    """The needs of all these configurations together.
+    """Find the needs of all these configurations together.
 
-    :param home: of the user that will run it, for a ``state_dir`` that begins with ``~/``.
+    :param home: of the service's user, for a ``state_dir`` that begins with ``~/``.
     :raises UsageProblem: if a path is relative, or a service could not work with the paths as they are.
     """
     state_dirs = {_expanded(each.state_dir, home) for each in configurations if each.state_dir is not None}
@@ -90,8 +91,8 @@ def needs_of(configurations: Sequence[Config], *, home: str | None) -> Needs:
 def _written(config: Config) -> list[str]:
     """The directories that one configuration writes to.
 
-    Every path in ``ReadWritePaths=`` is a mount of its own, and rename(2) does not work between mounts, not even
-    those of one file system. So the spool and what files are renamed into must be reached through one of them.
+    Every path in ``ReadWritePaths=`` is a mount of its own, and rename(2) does not work between mounts, even on one
+    file system. So the spool and the directories that files are renamed into must be under one of them.
     """
     base = _absolute(config.base_dir, "base_dir")
     renamed = [base]
@@ -143,14 +144,14 @@ def _leaves(config: Config) -> bool:
 
 
 def _secret_file(configurations: Sequence[Config], key: str) -> str | None:
-    """The one file that a key of the destination names, ``None`` if there is none, or several."""
+    """The file that a key of the destination names; ``None`` if there is none, or several."""
     paths = {getattr(each.destination, key, None) for each in configurations}
     files = [_absolute(path, f"destination.{key}") for path in paths if path is not None]
     return files[0] if len(files) == 1 else None
 
 
 def _addresses(configurations: Sequence[Config]) -> tuple[str, ...] | None:
-    """The only addresses that are spoken to, ``None`` if there is no telling: names change their addresses."""
+    """The only addresses that are contacted; ``None`` if they are unknown: host names change their addresses."""
     hosts = []
     for each in configurations:
         destination = each.destination
@@ -175,7 +176,7 @@ def _address(host: str | None) -> str | None:
 
 
 def _below_state_root(path: str) -> str | None:
-    """What ``StateDirectory=`` would call it; its value is split at blanks and colons."""
+    """The name for ``StateDirectory=``, whose value is split at blanks and colons."""
     below = path.removeprefix(_STATE_ROOT)
     return below if below != path and re.fullmatch(r"[A-Za-z0-9._/-]+", below) else None
 
@@ -195,13 +196,13 @@ def _absolute(path: str, key: str) -> str:
     if not os.path.isabs(path):
         raise UsageProblem(
             f"{key} {shown_name(path)} is relative, and a service starts in another directory.",
-            hint="Write it from the root.",
+            hint="Write it as an absolute path.",
         )
     return os.path.normpath(path)
 
 
 def _device(path: str) -> int:
-    """The file system of a path, or of the first directory above it that exists."""
+    """The file system of a path, or of its nearest existing parent."""
     while True:
         try:
             return os.stat(path).st_dev
@@ -212,13 +213,13 @@ def _device(path: str) -> int:
 
 
 def outermost(paths: Iterable[str]) -> tuple[str, ...]:
-    """Without those that lie in others: a mount within a mount would again keep files from being renamed."""
+    """Remove directories that are below others: files cannot be renamed across a nested mount."""
     unique = list(dict.fromkeys(paths))
     return tuple(path for path in unique if not any(path != other and is_within(path, other) for other in unique))
 
 
 def is_within(path: str, directory: str) -> bool:
-    """Whether a path is a directory or lies below it."""
+    """Whether a path is a directory or is below it."""
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 

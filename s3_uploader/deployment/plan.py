@@ -1,4 +1,4 @@
-"""Everything that the text of a unit or crontab depends on, put together."""
+"""Everything that the text of a unit or crontab depends on."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _SETTLE_SLACK = 5
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What is run, as whom, with what, how often.
+    """What is run, as which user, with which files, and how often.
 
     :param name: of the units without a suffix, and of the state directory.
     :param command: the words that start the program.
-    :param program: the directories that the program is made of.
-    :param source: the configuration file or directory that was named, absolute.
-    :param files: those of the directory that this is about; empty for all.
-    :param settings: keys of the configuration that are set over it, each ``key=value``.
+    :param program: the directories that contain the program.
+    :param source: the given configuration file or directory, absolute.
+    :param files: the files of the directory that this plan is for; empty for all.
+    :param settings: values that override the configuration, each ``key=value``.
     :param credentials: a file of AWS credentials, readable by root alone.
-    :param is_given: whether that file was named by the user, or is only where one is expected.
+    :param is_given: whether the user named that file; otherwise it is only expected there.
     :param environment: a file of environment variables.
     :param listen: where ``watch`` serves metrics.
     :param minutes: time between two runs; see :func:`minutes_of`.
@@ -48,22 +48,24 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def subject(self) -> tuple[str, ...]:
-        """The arguments that say what is run."""
+        """The arguments of the command."""
         return (*(word for setting in self.settings for word in ("--set", setting)), *(self.files or (self.source,)))
 
     @property
     def spools(self) -> str:
-        """The spools, as a description names them."""
+        """The spools, for the description of a unit."""
         return ", ".join(self.needs.spools)
 
     @property
     def second(self) -> int:
-        """The second of a minute at which the files that the minute before named have settled."""
+        """The second of a minute at which the files of the minute before have settled."""
         return min(int(self.needs.settle_seconds) + _SETTLE_SLACK, 59) if self.needs.settle_seconds < 60 else 0
 
 
 def minutes_of(text: str) -> int:
-    """``1min``, ``15min``, ``2h``, ``1d`` in minutes; only what divides an hour or a day, so that runs keep their pace.
+    """Parse ``1min``, ``15min``, ``2h``, ``1d`` to minutes.
+
+    The period must divide an hour or a day, so that runs are evenly spaced.
 
     :raises UsageProblem: if it is something else.
     """
@@ -72,13 +74,13 @@ def minutes_of(text: str) -> int:
     if minutes and (60 % minutes == 0 if minutes < 60 else minutes % 60 == 0 and 1440 % minutes == 0):
         return minutes
     raise UsageProblem(
-        f"--every {text}: runs cannot be spread evenly like that.",
+        f"--every {text}: this period does not divide an hour or a day.",
         hint="Take minutes that divide an hour (1min, 5min, 15min), hours that divide a day (2h), or 1d.",
     )
 
 
 def name_of(config_file: str) -> str:
-    """The units' name for a configuration: ``s3-uploader``, and what the file's own name adds to that."""
+    """The name of a configuration's units: ``s3-uploader``, extended by the file's name."""
     stem = os.path.basename(config_file.rstrip("/")).partition(".")[0]
     own = re.sub(r"[^A-Za-z0-9]+", "-", stem).strip("-").lower()
     return "s3-uploader" if own in ("", "config", "conf", "s3-uploader") else f"s3-uploader-{own}"

@@ -1,4 +1,7 @@
-"""What a user may do with the files of a spool, by their owners and modes; a service of its has no other rights."""
+"""Finds out what a user may do with the files of a spool, by their owners and modes.
+
+A confined service has no other rights.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _ACL = "system.posix_acl_access"
 class Entry(msgspec.Struct, frozen=True):
     """A file or directory of a spool.
 
-    :param sticky_for: the owner of the directory above, if that is one in which everybody removes only what is his.
+    :param sticky_for: the owner of the parent directory if that has the sticky bit.
     """
 
     path: str
@@ -31,14 +34,14 @@ class Entry(msgspec.Struct, frozen=True):
 
     @property
     def is_directory(self) -> bool:
-        """Whether it is one."""
+        """Whether it is a directory."""
         return stat.S_ISDIR(self.status.st_mode)
 
 
 def entries_of(spool: str) -> list[Entry]:
-    """The spool's own directory, and what is in it, following no links; of a large one the first entries.
+    """Iterate over the spool's directory and its entries, without following links; of a large spool only the first.
 
-    :raises OSError: if it is not there, or cannot be looked at.
+    :raises OSError: if it does not exist or cannot be read.
     """
     found = [Entry(spool, os.stat(spool), has_acl=_has_acl(spool))]
     waiting = deque(found)
@@ -59,11 +62,11 @@ def entries_of(spool: str) -> list[Entry]:
 
 
 def obstacle(entries: Sequence[Entry], user: str, *, takes: bool) -> str:
-    """The first of the entries that a user without capabilities may not handle, in words; empty if there is none.
+    """Describe the first entry that a user without capabilities may not handle; empty if there is none.
 
-    root is a user like others here: a service that is locked away has not the capability to ignore modes.
+    root is a user like others here: a confined service lacks the capability to ignore modes.
 
-    :param takes: files are to be removed, and not only read.
+    :param takes: whether files are removed, and not only read.
     """
     found = _ids(user)
     if found is None:
@@ -85,7 +88,7 @@ def obstacle(entries: Sequence[Entry], user: str, *, takes: bool) -> str:
 
 
 def user_name(uid: int) -> str:
-    """The name of a user, or the number where it has none."""
+    """The name of a user, or the number if there is no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

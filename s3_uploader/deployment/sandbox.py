@@ -1,4 +1,4 @@
-"""The part of a service that locks it away: what it may see, write, reach and ask of the kernel."""
+"""Makes the part of a service that confines it: what it may see, write, reach and ask of the kernel."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ SystemCallFilter=~@privileged"""
 
 
 def sandbox(plan: Plan) -> list[str]:
-    """The lines of ``[Service]`` that restrict it."""
+    """Make the lines of ``[Service]`` that restrict it."""
     return [*_files(plan), "", *_capabilities(plan), *_network(plan), *_ALWAYS.splitlines(), *_mask(plan)]
 
 
 def hides(path: str) -> bool:
-    """Whether a service sees nothing of that place unless it is told to."""
+    """Whether a path is hidden from the service unless it is listed."""
     return _is_below(path, [*_HOMES, *_TEMPORARY, *_HIDDEN])
 
 
@@ -56,7 +56,7 @@ def _files(plan: Plan) -> list[str]:
         lines += ["ReadWritePaths=" + " ".join(map(word, outside))]
     lines += ["PrivateTmp=yes", f"ProtectHome={'tmpfs' if _any_below(bound_ones, _HOMES) else 'yes'}"]
     if bound_ones:
-        lines += ["# The directories for homes and temporary files are empty but for these."]
+        lines += ["# Home and temporary directories are empty except for these."]
         lines += [f"BindPaths={bound(path)}" for path in bound_ones if path in written]
         lines += [f"BindReadOnlyPaths={bound(path)}" for path in bound_ones if not _is_below(path, written)]
     real = [*used, *map(os.path.realpath, used)]
@@ -65,7 +65,7 @@ def _files(plan: Plan) -> list[str]:
 
 
 def _place(path: str) -> str:
-    """Where a directory is to be made visible: if links lead to it from elsewhere into a home, in that home."""
+    """The path under which to make a directory visible: if links lead into a home directory, the path in that home."""
     real = os.path.realpath(path)
     emptied = [*_HOMES, *_TEMPORARY]
     return real if _is_below(real, emptied) and not _is_below(path, emptied) else path
@@ -79,7 +79,7 @@ def _capabilities(plan: Plan) -> list[str]:
     if plan.account.sees_writers:
         return ["CapabilityBoundingSet=", "PrivateUsers=yes"]
     return [
-        "# With this one capability it can ask the kernel whether somebody writes to a file of another user.",
+        "# With this one capability it can ask the kernel about writers of other users' files.",
         "AmbientCapabilities=CAP_LEASE",
         "CapabilityBoundingSet=CAP_LEASE",
     ]
@@ -101,7 +101,7 @@ def _network(plan: Plan) -> list[str]:
     if needs.addresses:
         allowed = " ".join(needs.addresses)
         return [
-            "# The only addresses that the configuration names.",
+            "# The only addresses in the configuration.",
             f"IPAddressAllow={allowed}",
             "IPAddressDeny=any",
             families,
@@ -111,7 +111,7 @@ def _network(plan: Plan) -> list[str]:
 
 def _mask(plan: Plan) -> list[str]:
     if plan.needs.is_local:
-        return ["# Others may read the copies.", "UMask=0022"]
+        return ["# Other users may read the copies.", "UMask=0022"]
     return ["UMask=0077"]
 
 

@@ -1,4 +1,4 @@
-"""Why a spool is stuck, and what of it is told."""
+"""Why a spool is stuck, and when a person is told."""
 
 MEMORY_PREFIX = "seen:"
 """What was noticed stands in the ledger under names that begin so,"""

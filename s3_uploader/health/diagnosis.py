@@ -1,7 +1,7 @@
-"""From what is known of a spool to why it is not emptied: causes, since when, and what to do about each.
+"""Diagnoses why a spool is not emptied: the causes, since when, and what to do about each.
 
-Pure functions of values. A run asks at its end, for the metrics and the log; ``status`` asks at any time, and knows
-more: what waits now, who has the lock, which disk is full.
+Pure functions of values. A run calls them at its end, for the metrics and the log. ``status`` calls them at any time
+and knows more: what waits now, which run has the lock, which disk is full.
 
 Since when something is wrong comes from what was recorded (the first failure of a file, the first of an unbroken row of
 runs that ended alike, the moment a lock was taken), so that it outlives every process.
@@ -20,7 +20,7 @@ _LOOKED_AT_RUNS = 5000
 
 
 def diagnose(facts: Observations) -> tuple[Problem, ...]:
-    """Everything that is wrong, the worst first; at most one problem of each cause."""
+    """Find everything that is wrong, the worst first, with at most one problem for each cause."""
     runs = list(islice(facts.runs, _LOOKED_AT_RUNS))
     found = [
         *standstill.prevented(facts, runs),
@@ -43,7 +43,7 @@ def diagnose(facts: Observations) -> tuple[Problem, ...]:
 
 
 def hung_after(*, max_runtime_seconds: float | None, drain_seconds: float) -> float:
-    """Seconds after which a run that still has the lock is suspected to hang."""
+    """Seconds after which a run that holds the lock is suspected to hang."""
     if max_runtime_seconds is None:
         return HUNG_SECONDS
     return max_runtime_seconds + drain_seconds + _HUNG_MARGIN

@@ -1,4 +1,4 @@
-"""Why some files stay in the spool while others are shipped."""
+"""Diagnoses why some files stay in the spool while others are shipped."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from s3_uploader.health.wording import absolute, others, problem, shown
 from s3_uploader.ledger.rows import FailingGroup, RunRow
 
 LONG_OPEN_SECONDS = 3600.0
-"""Seconds after which a file that is still open, or still growing, is a problem and not a writer at work."""
+"""Seconds after which a file that is still open or growing is a problem, and no longer a writer at work."""
 FUTURE_SECONDS = 300.0
 """Seconds by which a time must lie in the future to count as wrong."""
 LONG_READY_SECONDS = 3600.0
-"""Seconds after which a file that is ready, and that a run has left, is a problem whatever the reason."""
+"""Seconds after which a ready file that a run has left is a problem, whatever the reason."""
 _UNKNOWN_PACE_SECONDS = 25 * 3600.0
-"""The same while there is no telling how often runs come: they may come once a day."""
+"""The same while the rhythm of runs is unknown: they may come once a day."""
 _AGAIN = 2
-"""Attempts from which on a file fails "again"."""
+"""Number of attempts from which a file counts as failing again and again."""
 _BEHIND_RUNS = 3
-"""Runs in a row that leave more than the one before until the spool counts as falling behind."""
+"""The spool is falling behind when this many runs in a row leave more than the one before."""
 _OLDEST_FIRST = "Each run ships the oldest files first, as many as its time allows."
 
 
 def failing(facts: Observations) -> Iterator[Problem]:
-    """Files that fail again and again, by cause."""
+    """Diagnose files that fail again and again, by cause."""
     by_cause: dict[Cause, list[FailingGroup]] = {}
     for kind in facts.failing:
         cause = meaning_of(_origin(kind)).cause
@@ -47,20 +47,20 @@ def _failing_problem(facts: Observations, cause: Cause, kinds: list[FailingGroup
     origin = _origin(oldest)
     files = sum(kind.files for kind in kinds)
     what = {
-        Cause.CONFLICT: "cannot be shipped, since there is other content under its key",
+        Cause.CONFLICT: "cannot be shipped, because its key is taken by other content",
         Cause.UNREADABLE: "is shipped and cannot be removed",
         Cause.DISK_FULL: "is shipped and cannot be moved away"
         if origin is Origin.NOT_MOVED
-        else "cannot be shipped for want of room",
-        Cause.CREDENTIALS: "is refused for want of a right",
-    }.get(cause, f"has failed {oldest.attempts} times while others go")
+        else "cannot be shipped, because there is no room",
+        Cause.CREDENTIALS: "is refused, because a right is missing",
+    }.get(cause, f"has failed {oldest.attempts} times while others are shipped")
     wait = min(kind.next_try_at for kind in kinds) - facts.now
     return problem(
         cause,
         f"{shown(facts, oldest.path)} {what}{others(files)}: {shown_text(oldest.message)}",
         then="It is tried again at the next run."
         if wait <= 0
-        else f"It is tried again in {shown_duration(wait)}; the pauses grow to six hours.",
+        else f"It is tried again in {shown_duration(wait)}. The pauses grow to six hours.",
         remedy=meaning_of(origin).remedy,
         since=oldest.first_failed_at,
         path=absolute(facts, oldest.path),
@@ -73,7 +73,7 @@ def _origin(kind: FailingGroup) -> Origin:
 
 
 def open_writer(facts: Observations) -> Iterator[Problem]:
-    """Files that their writers do not close."""
+    """Diagnose files that their writers do not close."""
     late = [file for file in facts.not_finished if facts.now - file.since > LONG_OPEN_SECONDS]
     if not late:
         return
@@ -84,7 +84,7 @@ def open_writer(facts: Observations) -> Iterator[Problem]:
     yield problem(
         Cause.OPEN_WRITER,
         f"{shown(facts, oldest.path)} {what}{others(len(late))}",
-        then="It is shipped by the first run after its writer has closed it.",
+        then="The first run after its writer has closed it ships it.",
         since=oldest.since,
         path=absolute(facts, oldest.path),
         files=len(late),
@@ -92,7 +92,7 @@ def open_writer(facts: Observations) -> Iterator[Problem]:
 
 
 def unreadable(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
-    """Entries of the spool that this user may not read."""
+    """Diagnose entries of the spool that this user may not read."""
     ended = finished(runs)
     number = ended[0].left.get(Left.UNREADABLE.value, 0) if ended else 0
     if number:
@@ -107,7 +107,7 @@ def unreadable(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
 
 
 def clock(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
-    """Times in the future."""
+    """Diagnose times in the future."""
     future = facts.future
     if future is not None:
         path: str | None = absolute(facts, future.path)
@@ -124,7 +124,7 @@ def clock(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
     yield problem(
         Cause.CLOCK,
         sentence,
-        then="A time in the future holds no file back; times in reports and in the history are wrong.",
+        then="Files are shipped all the same. Times in reports and in the history are wrong.",
         since=future.since if future is not None else None,
         path=path,
         files=future.files if future is not None else 0,
@@ -132,7 +132,7 @@ def clock(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
 
 
 def falling_behind(runs: list[RunRow]) -> Iterator[Problem]:
-    """Each run leaves more than the one before."""
+    """Diagnose runs that each leave more than the one before."""
     behind = []
     for later, earlier in pairwise(finished(runs)):
         if later.ended_by != RunEnd.BUDGET.value or later.backlog <= earlier.backlog:
@@ -150,7 +150,7 @@ def falling_behind(runs: list[RunRow]) -> Iterator[Problem]:
 
 
 def unmatched(facts: Observations) -> Iterator[Problem]:
-    """Files that the layout does not recognise."""
+    """Diagnose files that the layout does not recognise."""
     found = facts.strangers
     if found is None or found.oldest is None or not (found.old or facts.are_all_strangers):
         return
@@ -162,7 +162,7 @@ def unmatched(facts: Observations) -> Iterator[Problem]:
     yield problem(
         Cause.UNMATCHED,
         f"{shown_text(path)} does not match {layout}{others(files)}: {found.oldest.why}",
-        then="Nothing: no run ships what does not match the layout.",
+        then="Nothing: runs do not ship files that do not match the layout.",
         remedy=remedy(found),
         since=found.oldest.mtime,
         path=path,
@@ -171,7 +171,7 @@ def unmatched(facts: Observations) -> Iterator[Problem]:
 
 
 def left_behind(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
-    """What no other cause explains: files that could have been shipped long ago."""
+    """Diagnose files that could have been shipped long ago, if no other cause explains them."""
     ready = facts.ready
     if ready is None or not runs:
         return
@@ -186,7 +186,7 @@ def left_behind(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
             f"{shown(facts, ready.path)} has been ready for {shown_duration(waited)}{others(ready.files)}, "
             "and no run has shipped it",
             then=_OLDEST_FIRST,
-            remedy="Look at how the last runs ended, and at whether they come often enough and have time enough.",
+            remedy="Look at how the last runs ended, and whether they are frequent enough and have enough time.",
             since=ready.since,
             path=absolute(facts, ready.path),
             files=ready.files,

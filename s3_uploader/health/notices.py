@@ -1,8 +1,7 @@
-"""What a run notices beside its work: files that are never finished, times in the future, a run that hangs.
+"""What a run notices besides its work: files that are never finished, times in the future, a run that hangs.
 
-It is remembered in the ledger from one run to the next, together with what is written there anyway, so that it is known
-since when it is so, and that a person is told of it once an hour and not once a minute. A run imports this only where
-there is something to notice.
+The ledger remembers it from one run to the next, so that it is known since when it lasts, and a person is told once an
+hour and not once a minute. A run imports this only where there is something to notice.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ from s3_uploader.stores.base import Memory
 
 _SAY_AGAIN_SECONDS = 3600.0
 _FUTURE_SECONDS = 6 * 3600.0
-"""How long a file from the future is remembered: it is shipped and gone at once, and the clock is still wrong."""
+"""How long a file from the future is remembered: the file is shipped at once, but the clock stays wrong."""
 _STRANGERS_SECONDS = 900.0
-"""How long what was found out about files that match nothing is good for: a large tree takes a moment to walk."""
+"""How long the findings about unmatched files are valid: a large tree takes a moment to walk."""
 _RUNS = 1000
 _UNMATCHED = "unmatched"
 
 
 class Seen(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What runs have noticed so far. Paths are relative to the spool, in their printable form.
+    """The notices of runs so far. Paths are relative to the spool, in their printable form.
 
-    :param not_finished: since when a file has been seen open, or changing long after its period, without a break.
-    :param future: files from the future, and when the last of them was seen.
-    :param strangers: files that match nothing, and when they were last looked at.
+    :param not_finished: since when a file has continuously been open, or changing long after its period.
+    :param future: files with times in the future, and when the last one was seen.
+    :param strangers: unmatched files, and when they were last examined.
     :param said: what a person was told of.
     """
 
@@ -57,13 +56,13 @@ class Seen(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @classmethod
     def recalled(cls, memory: Memory) -> Seen:
-        """What is remembered; nothing, if that cannot be read."""
+        """Recall the notices; none if they cannot be read."""
         with contextlib.suppress(msgspec.DecodeError):
             return msgspec.json.decode(memory.get(MEMORY_NAME) or NOTHING_SEEN, type=cls)
         return cls()
 
     def remember(self, memory: Memory) -> None:
-        """Let it be written with the next thing that is written, if it is new."""
+        """Store the notices with the ledger's next commit, if they have changed."""
         text = msgspec.json.encode(self).decode()
         if text != (memory.get(MEMORY_NAME) or NOTHING_SEEN):
             memory.set(MEMORY_NAME, text)
@@ -83,13 +82,13 @@ def note(
     sayings: Sayings | None = None,
     says_again: bool = False,
 ) -> Observations:
-    """Take note of what a run has seen, and say what has not been said for a while.
+    """Take note of what a run has seen, and report what has not been reported for a while.
 
-    Returns what it makes known; the ledger's part is for :func:`problems_of` to add.
+    Returns the observations; :func:`problems_of` adds those of the ledger.
 
     :param is_first: no run is recorded yet.
     :param ever_shipped: some run has shipped a file.
-    :param sayings: what this run has told already.
+    :param sayings: what this run has reported already.
     :param says_again: somebody looks on, and is told all of it.
     """
     seen = Seen.recalled(memory)
@@ -127,10 +126,10 @@ def note(
 def not_finished(
     left: Sequence[tuple[Candidate, Left]], before: Mapping[str, float], *, now: float
 ) -> list[OpenFileSeen]:
-    """The files that are not finished although they should be, with since when.
+    """The overdue unfinished files, with since when.
 
     :param left: candidates that were left as busy or fresh.
-    :param before: what earlier runs noted (:attr:`Seen.not_finished`).
+    :param before: what earlier runs saw (:attr:`Seen.not_finished`).
     """
     files = []
     for candidate, reason in overdue(left, now):
@@ -144,14 +143,14 @@ def not_finished(
 
 
 def problems_of(facts: Observations, ledger: Ledger) -> tuple[Problem, ...]:
-    """Everything that is wrong at the end of a run, as the ledger tells it."""
+    """Find the problems at the end of a run from the ledger."""
     return diagnose(msgspec.structs.replace(facts, runs=ledger.latest_runs(most=_RUNS), failing=ledger.failing_kinds()))
 
 
 def step_aside(config: Config, held: LockHeld, *, state_dir: str, now: float, emit: Emit) -> tuple[Problem, ...]:
-    """Say that another run has the spool: quietly, or with a warning now and then if it has had it for too long.
+    """Report that another run has the spool. It is a warning now and then if the run has had it for too long.
 
-    Returns what is wrong, if anything.
+    Returns the problems.
     """
     shipped_at = None
     runs = []
@@ -180,7 +179,7 @@ def step_aside(config: Config, held: LockHeld, *, state_dir: str, now: float, em
 
 
 def prevented(config: Config, error: UploaderError, *, environ: Mapping[str, str], now: float) -> tuple[Problem, ...]:
-    """What is wrong where a run could not begin."""
+    """The problems if a run could not begin."""
     runs = []
     with contextlib.suppress(UploaderError), Ledger.open_readonly(own_ledger_path(config, environ=environ)) as ledger:
         runs = ledger.runs(limit=1)
@@ -188,7 +187,7 @@ def prevented(config: Config, error: UploaderError, *, environ: Mapping[str, str
 
 
 def is_no_news(config: Config, error: UploaderError, *, environ: Mapping[str, str], now: float) -> bool:
-    """Whether a run before has told not long ago why none can begin. Where that cannot be remembered it is news."""
+    """Whether an earlier run has recently reported why none can begin; ``False`` if nothing can be remembered."""
     try:
         path = own_ledger_path(config, environ=environ)
         if not os.path.exists(path):
@@ -206,7 +205,7 @@ def is_no_news(config: Config, error: UploaderError, *, environ: Mapping[str, st
 
 
 def problems_without_ledger(report: RunReport) -> tuple[Problem, ...]:
-    """What is wrong at the end of a run, where all that is known is its report."""
+    """The problems at the end of a run of which only the report is known."""
     names = set(RunRow.__struct_fields__) & set(RunReport.__struct_fields__)
     finished_at = report.started_at + report.duration
     row = RunRow(
@@ -221,7 +220,7 @@ def hung_of(config: Config) -> float:
 
 
 def in_words(problem: Problem) -> str:
-    """A problem as a line of the log."""
+    """Convert a problem to a line of the log."""
     sentence = problem.sentence[:1].upper() + problem.sentence[1:]
     return f"{ended(sentence)} {problem.remedy}".strip()
 
@@ -246,7 +245,7 @@ def _note_strangers(counters: RunCounters, seen: Seen, look: Callable[[], Strang
 
 
 def _matching(counters: RunCounters) -> int:
-    """How many files of this run the layout recognised."""
+    """The number of files that the layout recognised in this run."""
     waiting = sum(waiting.files for waiting in counters.waiting.values())
     return counters.shipped + waiting + counters.left[Left.REMEMBERED.value]
 
@@ -267,10 +266,10 @@ def _say(
 
 
 def _is_due(note: str, now: float) -> bool:
-    """Whether it is time to complain about the holder that the note describes.
+    """Whether to warn about the lock holder that the note describes.
 
-    The note's own time says when that was last done, and at first when it was written. Who may not change it, since it
-    is another user's, complains each time.
+    The modification time of the note says when the last warning was given. A user who may not change the note warns
+    each time.
     """
     try:
         if 0 <= now - os.stat(note).st_mtime < _SAY_AGAIN_SECONDS:

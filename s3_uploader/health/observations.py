@@ -1,4 +1,4 @@
-"""What is known of a spool when somebody asks why it is not emptied, as plain values."""
+"""The observations from which a diagnosis is made, as plain values."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from s3_uploader.core.findings import Strangers
 from s3_uploader.ledger.rows import FailingGroup, RunRow
 
 HUNG_SECONDS = 3600.0
-"""Seconds after which another run is suspected to hang, if its time budget does not say more."""
+"""Seconds after which another run is suspected to hang, unless its time budget is longer."""
 
 
 class OpenFileSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that is not finished although it should be.
+    """An overdue unfinished file.
 
     :param since: seconds since the epoch: when it was first seen so, or last written to if that was earlier.
     :param is_open: a writer has it open; else it is still being changed.
@@ -29,7 +29,7 @@ class OpenFileSeen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReadyFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """Files that have been ready for long: how many, the one that has been so for longest, and since when at most."""
+    """Files that have been ready for long: their number, the oldest, and since when it has been ready."""
 
     files: int
     path: str
@@ -37,12 +37,12 @@ class ReadyFiles(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HolderSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """Who has the lock.
+    """The lock holder.
 
     :param words: the holder described for people.
     :param since: when it took the lock, seconds since the epoch; ``None`` if unknown.
-    :param shipped_at: when it last shipped a file, ``None`` if it has not or there is no telling.
-    :param state: what its process does, in words; empty if there is no telling.
+    :param shipped_at: when it last shipped a file; ``None`` if it has not or if unknown.
+    :param state: what its process does, in words; empty if unknown.
     """
 
     words: str
@@ -54,9 +54,9 @@ class HolderSeen(msgspec.Struct, frozen=True, kw_only=True):
 class Starter(msgspec.Struct, frozen=True, kw_only=True):
     """A unit that starts the runs.
 
-    :param is_active: whether it is at work now; a timer that is not starts nothing.
-    :param next_at: seconds since the epoch; ``None`` if there is no telling.
-    :param is_user: it is a unit of the user's own service manager.
+    :param is_active: whether it is active; an inactive timer starts nothing.
+    :param next_at: seconds since the epoch; ``None`` if unknown.
+    :param is_user: whether it is a unit of the user's own service manager.
     """
 
     unit: str
@@ -66,12 +66,12 @@ class Starter(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def command(self) -> str:
-        """What starts it."""
+        """The command that starts it."""
         return f"systemctl{' --user' if self.is_user else ''} enable --now {self.unit}"
 
 
 class FutureFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """Files whose times lie in the future: how many, one of them, by how many seconds, and since when there are any."""
+    """Files with times in the future: their number, one of them, by how many seconds, and since when there are any."""
 
     files: int
     path: str
@@ -80,7 +80,7 @@ class FutureFiles(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FullDisk(msgspec.Struct, frozen=True, kw_only=True):
-    """A directory that cannot be written to: what it is for, where it is, and why, as in ``is full``."""
+    """A directory that cannot be written to: its purpose, its path and the reason, as in ``is full``."""
 
     purpose: str
     directory: str
@@ -88,7 +88,7 @@ class FullDisk(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Observations(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a spool. Everything but the time may be left out where it is not known.
+    """What is known of a spool. Everything but the time may be missing.
 
     :param now: seconds since the epoch.
     :param base_dir: the spool.
@@ -96,8 +96,8 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     :param failing: the files that fail, by kind of failure.
     :param not_finished: files that are open or still change.
     :param future: files from the future.
-    :param holder: who has the lock, if anybody.
-    :param is_watched: a ``watch`` looks after the spool, between two looks of its own too.
+    :param holder: the lock holder, if there is one.
+    :param is_watched: a ``watch`` is active, at work or between two passes.
     :param starter: the unit that starts the runs, where one is known.
     :param hung_after: seconds after which a holder is suspected to hang.
     :param prevented: why no run can begin, as found now.

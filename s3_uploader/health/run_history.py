@@ -1,4 +1,4 @@
-"""What the ledger's rows of runs tell: how runs come, which came to their end, since when they end alike.
+"""Evaluates the ledger's rows of runs: their rhythm, which ones finished, and since when they end alike.
 
 Rows come with the latest first. A row of ticks stands for many runs.
 """
@@ -16,20 +16,20 @@ from s3_uploader.ledger.rows import RunRow
 _STEADY_GAPS = 4
 _STEADY_FACTOR = 1.5
 _STEADY_SHARE = 0.7
-"""So many gaps between runs, and such a share of them within this factor of the usual one, make a rhythm."""
+"""Runs have a rhythm if there are this many gaps, and this share of them is within this factor of the usual gap."""
 _LONG_ENOUGH_SECONDS = 86400.0
-"""Seconds for which runs must have come until one is missed after the longest gap that there was between them."""
+"""Without a rhythm, a run is missed after the longest gap so far, but only if runs have come for this many seconds."""
 
 
 class Pace(msgspec.Struct, frozen=True):
-    """How runs have come so far: seconds from one to the next, and whether that is a rhythm or only the longest gap."""
+    """The rhythm of runs: seconds from one to the next, and whether that is a steady rhythm or only the longest gap."""
 
     seconds: float
     is_steady: bool
 
 
 def pace_of(runs: Sequence[RunRow]) -> Pace | None:
-    """How runs come; ``None`` while there is no telling, as after a few that somebody started by hand.
+    """Find the rhythm of runs; ``None`` while it is unknown, as after a few runs started by hand.
 
     :param runs: the latest first. A row of ticks stands for many runs.
     """
@@ -53,7 +53,7 @@ def pace_of(runs: Sequence[RunRow]) -> Pace | None:
 
 
 def next_start(runs: Sequence[RunRow], *, now: float) -> float | None:
-    """When the next run is to be expected; ``None`` unless they have come in a steady rhythm up to now.
+    """When the next run is expected; ``None`` without a steady rhythm.
 
     :param runs: the latest first.
     """
@@ -66,7 +66,7 @@ def next_start(runs: Sequence[RunRow], *, now: float) -> float | None:
 
 
 def finished(runs: list[RunRow]) -> list[RunRow]:
-    """The runs that have come to their end."""
+    """The runs that have finished."""
     # A run that is still at work, or was killed, has nothing to say about what is wrong.
     return [row for row in runs if row.finished_at is not None]
 
@@ -77,7 +77,7 @@ def did_not_end(row: RunRow) -> bool:
 
 
 def alike_since(ended: list[RunRow], alike: Callable[[RunRow], bool]) -> float:
-    """When the first of the unbroken row of runs began that ended like the last one."""
+    """When the first run of the latest unbroken series with the same end began."""
     since = ended[0].started_at
     for row in ended:
         if not alike(row):
@@ -87,14 +87,14 @@ def alike_since(ended: list[RunRow], alike: Callable[[RunRow], bool]) -> float:
 
 
 def last_moment(runs: list[RunRow]) -> float | None:
-    """When there was last a run, whatever came of it."""
+    """When the last run was, whatever its result."""
     if not runs:
         return None
     return runs[0].finished_at if runs[0].finished_at is not None else runs[0].started_at
 
 
 def _usual(gaps: Sequence[tuple[float, int]]) -> float | None:
-    """The gap that most of them are alike to; ``None`` if they are too few, or too different."""
+    """The usual gap; ``None`` if there are too few gaps or they differ too much."""
     number = sum(times for _, times in gaps)
     if number < _STEADY_GAPS:
         return None
@@ -108,5 +108,5 @@ def _usual(gaps: Sequence[tuple[float, int]]) -> float | None:
 
 
 def _last_start(row: RunRow) -> float:
-    """When the last of the runs began that a row stands for."""
+    """When the last run of a row began."""
     return row.started_at if row.finished_at is None else max(row.finished_at - row.duration, row.started_at)

@@ -1,7 +1,9 @@
-"""What a person was told of already: when it began, at growing distances while it lasts, and when it is over.
+"""Remembers what a person was told.
 
-The ledger remembers it from one run to the next. Cron mails each line, and a trouble that is mailed every minute is
-read by nobody.
+A problem is reported when it begins, at growing intervals while it lasts, and when it ends.
+
+The ledger remembers it from one run to the next. Cron mails each line, and nobody reads a problem that is mailed every
+minute.
 """
 
 from __future__ import annotations
@@ -9,12 +11,12 @@ from __future__ import annotations
 import msgspec
 
 _DISTANCES = (3600.0, 6 * 3600.0, 86400.0, 7 * 86400.0)
-"""Seconds after which it is told a second time, a third time and so on; the last one repeats."""
+"""Seconds after which a problem is reported a second time, a third time and so on; the last one repeats."""
 _LONGEST = 200
 
 
 class Said(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Of one trouble: since when it lasts, when it was last told, how often, and in which words."""
+    """One problem: since when it lasts, when and how often it was reported, and in which words."""
 
     since: float
     last: float
@@ -22,15 +24,15 @@ class Said(msgspec.Struct, frozen=True, omit_defaults=True):
     words: str = ""
 
     def is_due(self, now: float) -> bool:
-        """Whether it is time to tell it again. Also after a clock was set back."""
+        """Whether to report it again, also after a clock was set back."""
         return not 0 <= now - self.last < _DISTANCES[min(self.times, len(_DISTANCES)) - 1]
 
 
 class Sayings:
-    """What is told in one run.
+    """What is reported in one run.
 
-    :param before: what earlier runs remember.
-    :param says_again: somebody looks on, and is told all of it, whatever others were told before.
+    :param before: what earlier runs have reported.
+    :param says_again: report everything, because a person is watching.
     """
 
     def __init__(self, before: dict[str, Said], *, now: float, says_again: bool = False) -> None:
@@ -40,10 +42,10 @@ class Sayings:
         self.said: dict[str, Said] = {}
 
     def is_due(self, name: str, words: str) -> bool:
-        """Take note of a trouble; whether it is to be told now.
+        """Take note of a problem; returns whether to report it now.
 
-        :param name: tells troubles apart, and is the same in each run.
-        :param words: what is told when it is over.
+        :param name: identifies the problem, and is the same in each run.
+        :param words: reported when it has ended.
         """
         before = self.said.get(name) or self._before.get(name)
         if before is None:
@@ -62,5 +64,5 @@ class Sayings:
             self.said.setdefault(name, before)
 
     def over(self) -> list[Said]:
-        """What lasts no longer, of what has words for that."""
+        """The problems that have ended and whose end is reported."""
         return [said for name, said in self._before.items() if name not in self.said and said.words]

@@ -1,4 +1,4 @@
-"""Why nothing is shipped: the destination, the disk, the ledger, a run that hangs, runs that do not come."""
+"""Diagnoses why nothing is shipped: the destination, a full disk, the ledger, a run that hangs, missing runs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from s3_uploader.health.wording import problem, remedy_of
 from s3_uploader.ledger.rows import RunRow
 
 _PASSING_SECONDS = 600.0
-"""Seconds for which a destination may be out of reach before that counts as stuck: a router restarts in less."""
+"""Seconds for which a destination may be unreachable before the spool counts as stuck: a router restarts in less."""
 _DEAD_RUNS = 3
-"""Runs in a row that did not come to their end until that is no accident."""
+"""Number of unfinished runs in a row that is no accident."""
 _LATE_FACTOR = 3.0
 _LATE_SECONDS = 600.0
 _STOPPED_SECONDS = 120.0
@@ -27,7 +27,7 @@ _ELSEWHERE = " If there were runs, they have another state directory: name it wi
 
 
 def prevented(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
-    """No run can begin."""
+    """Diagnose why no run can begin."""
     error = facts.prevented
     if error is not None:
         yield problem(
@@ -52,7 +52,7 @@ def _cause_of_prevented(error: UploaderError) -> Cause:
 
 
 def full(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
-    """A disk that must be written to has no room."""
+    """Diagnose a full disk that must be written to."""
     for disk in facts.full:
         is_state = disk.purpose == "state directory"
         kept = "what cannot be recorded is not deleted" if is_state else "what cannot be moved stays in the spool"
@@ -70,7 +70,7 @@ def full(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
 
 
 def abandoned(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
-    """The last run came to nothing: for its destination, or for the ledger."""
+    """Diagnose a last run that failed, because of its destination or its ledger."""
     ended = finished(runs)
     if not ended:
         return
@@ -84,7 +84,7 @@ def abandoned(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
             f"the destination has been busy all the time: {shown_text(last.message)}",
             severity=Severity.ERROR,
             then="Each run tries again.",
-            remedy="Look at who holds the destination's lock; set lock_stale_seconds to have old ones removed.",
+            remedy="Look at the holder of the destination's lock. Set lock_stale_seconds to have old locks removed.",
             since=since,
         )
     elif last.ended_by == RunEnd.STATE.value:
@@ -92,7 +92,7 @@ def abandoned(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
             Cause.DISK_FULL,
             f"the ledger could not be written: {shown_text(last.message)}",
             severity=Severity.ERROR,
-            then="Each run tries again; what cannot be recorded is not deleted.",
+            then="Each run tries again. Files that cannot be recorded are not deleted.",
             since=since,
         )
 
@@ -101,7 +101,7 @@ def _unusable(facts: Observations, last: RunRow, since: float) -> Problem:
     meaning = meaning_of(recalled(last.origin, Origin.UNREACHABLE))
     what = {
         Cause.CREDENTIALS: "the destination refuses the credentials",
-        Cause.CLOCK: "this machine's clock is wrong, so that the destination refuses every request",
+        Cause.CLOCK: "this machine's clock is wrong, and the destination refuses every request",
         Cause.DISK_FULL: "the destination's disk is full",
     }.get(meaning.cause, "the destination cannot be used")
     passing = meaning.passes and facts.now - since < _PASSING_SECONDS
@@ -109,14 +109,14 @@ def _unusable(facts: Observations, last: RunRow, since: float) -> Problem:
         meaning.cause,
         f"{what}: {shown_text(last.message)}",
         severity=Severity.WARNING if passing else Severity.ERROR,
-        then="Each run tries again; all files are kept until one succeeds.",
+        then="Each run tries again. All files are kept until one succeeds.",
         remedy=meaning.remedy,
         since=since,
     )
 
 
 def hung(facts: Observations) -> Iterator[Problem]:
-    """Another run has had the spool for too long."""
+    """Diagnose another run that has had the spool for too long."""
     holder = facts.holder
     if holder is None or holder.since is None:
         return
@@ -128,13 +128,13 @@ def hung(facts: Observations) -> Iterator[Problem]:
             Cause.HUNG_RUN,
             f"another run has had the spool for {shown_duration(held)} and ships nothing: {holder.words}{doing}",
             severity=Severity.ERROR,
-            then="Every other run steps aside as long as that one has the spool.",
+            then="Other runs step aside as long as it has the spool.",
             since=holder.since,
         )
 
 
 def not_run(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
-    """No run has come for longer than they used to."""
+    """Diagnose a missing run, by the rhythm so far."""
     if facts.holder is not None or facts.is_watched or facts.prevented is not None:
         return
     last = last_moment(runs)
@@ -166,7 +166,7 @@ def not_run(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
 
 
 def _is_missed(facts: Observations, last: float | None, pace: Pace | None) -> bool:
-    """Whether nothing else starts runs, as cron may beside a unit that nobody has enabled."""
+    """Whether nothing else starts runs: cron may, beside a unit that is not enabled."""
     patience = _STOPPED_SECONDS + (0.0 if pace is None else _LATE_FACTOR * pace.seconds)
     return last is None or facts.now - last > patience
 
@@ -184,7 +184,7 @@ def _stopped(facts: Observations, starter: Starter, last: float | None) -> Probl
 
 
 def dying(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
-    """Runs are killed, one after the other."""
+    """Diagnose runs that are killed one after the other."""
     if facts.holder is not None or facts.prevented is not None:
         return
     dead = list(takewhile(did_not_end, runs))
@@ -202,7 +202,7 @@ def dying(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
         Cause.NOT_RUN,
         f"no run has come to its end: the last {len(dead):,} were killed or interrupted",
         severity=Severity.WARNING if is_harmless else Severity.ERROR,
-        then="Each run begins anew, and ships what it can until it is ended.",
-        remedy="Look at what ends them: the kernel's log (out of memory), the journal (time-outs), a power supply.",
+        then="Each run starts anew, and ships what it can until it is killed.",
+        remedy="Look for what kills them: the kernel's log (out of memory), the journal (timeouts), the power supply.",
         since=since,
     )

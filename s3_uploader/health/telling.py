@@ -1,7 +1,7 @@
-"""What keeps a run from telling again what earlier runs have told: a destination that is out of reach, for one.
+"""Marks events that earlier runs have reported already, such as an unreachable destination.
 
-Events pass through here on their way to everybody. One that was told not long ago is marked, and the log leaves it out;
-metrics and pings hear of it as before.
+All events of a run pass through here. One that was reported recently is marked, and the log leaves it out. Metrics and
+pings get it as before.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MOST = 200
 class Telling:
     """Hands events on. Any thread may call it.
 
-    :ivar sayings: what was told, by earlier runs and by this one.
+    :ivar sayings: what earlier runs and this one have reported.
     """
 
     def __init__(self, emit: Emit, sayings: Sayings) -> None:
@@ -37,7 +37,7 @@ class Telling:
         return cls(emit, Sayings(Seen.recalled(memory).said, now=now, says_again=says_again))
 
     def __call__(self, event: Event) -> None:
-        """Hand an event on, marked if it is no news."""
+        """Pass an event on, marked if it is a repetition."""
         if isinstance(event, Notice):
             if event.about and not self._is_due(f"notice {event.about}", event.message):
                 event = msgspec.structs.replace(event, is_repeated=True)

@@ -1,4 +1,4 @@
-"""A problem in words: the remedy of each cause, the file that is meant, how many there are."""
+"""The words of problems: the remedy of each cause, and the affected file."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _REMEDY = {
     Cause.CREDENTIALS: "Renew or correct the credentials; `check` tells which right is missing.",
     Cause.DESTINATION: "Look at the network and at the destination; `check` tries each step.",
     Cause.DISK_FULL: "Make room there, or make it writable for the user that runs this program.",
-    Cause.CLOCK: "Set this machine's clock and let it be kept right (NTP).",
+    Cause.CLOCK: "Set this machine's clock and keep it right with NTP.",
     Cause.FAILING_FILE: "Look at the file and at its message; `run --retry` tries it at once.",
-    Cause.CONFLICT: "Compare both. If the local file is right set on_conflict to overwrite, if both are to keep-both.",
+    Cause.CONFLICT: "Compare both. Set on_conflict to overwrite if the local file is right, or to keep-both.",
     Cause.OPEN_WRITER: "Let the program that writes it close it, or end that program.",
-    Cause.HUNG_RUN: "Look at what that process waits for; if it does nothing, end it: the next run finishes its work.",
+    Cause.HUNG_RUN: "Look at what that process waits for. If it does nothing, end it. The next run finishes its work.",
     Cause.UNREADABLE: "Let the user that runs this program read the files and write their directories.",
     Cause.NOT_RUN: "Look at the timer, at cron or at the service that starts the runs.",
     Cause.FALLING_BEHIND: "Give runs more time (max_runtime_seconds), a faster line, or look at what is slow.",
@@ -32,7 +32,7 @@ def problem(
     path: str | None = None,
     files: int = 0,
 ) -> Problem:
-    """A problem, with the remedy of its cause unless a better one is known.
+    """Make a problem, with the remedy of its cause unless a better one is given.
 
     :param then: what the program will do by itself.
     """
@@ -49,7 +49,7 @@ def problem(
 
 
 def remedy_of(cause: Cause) -> str:
-    """What a person can do about a cause in general."""
+    """The general remedy for a cause."""
     return _REMEDY.get(cause, "")
 
 
@@ -64,5 +64,5 @@ def shown(facts: Observations, path: str) -> str:
 
 
 def others(files: int) -> str:
-    """How many files there are beside the one that is named."""
+    """The number of files besides the one that is named."""
     return f" ({counted(files - 1, 'other file')} too)" if files > 1 else ""

@@ -1,1 +1,1 @@
-"""What only looks: the status, the preview of a run, the audit, the report."""
+"""Read-only views: the status, the preview of a run, the audit, the report."""

@@ -1,4 +1,4 @@
-"""The run that has a spool now: who it is, what it does, what it has shipped."""
+"""Finds the run that is at work on a spool: its process, its state, and what it has shipped."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _LAST_RUNS = 20
 class AtWork(msgspec.Struct, frozen=True, kw_only=True):
     """The run that has the spool now.
 
-    :param is_alive: whether its process is there; ``None`` where that cannot be seen from here.
-    :param doing: what the process does, in words; empty if there is no telling.
+    :param is_alive: whether its process exists; ``None`` if that cannot be seen from here.
+    :param doing: what the process does, in words; empty if unknown.
     :param open_files: some of the files of the spool that it has open.
-    :param open_count: how many it has open, ``None`` if there is no telling.
+    :param open_count: number of files that it has open; ``None`` if unknown.
     :param shipped: files it has shipped so far, with their bytes and the time of the last; ``None`` if not recorded.
     """
 
@@ -39,7 +39,7 @@ class AtWork(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def at_work_on(place: Place, ledger: LedgerReader | None) -> AtWork | None:
-    """The run that has the spool, ``None`` if none has."""
+    """Find the run that has the spool; ``None`` if there is none."""
     holder = holder_of(place.root.descriptor, place.state_dir)
     if holder is None:
         return None
@@ -66,7 +66,7 @@ def at_work_on(place: Place, ledger: LedgerReader | None) -> AtWork | None:
 
 
 def holder_seen(config: Config, at_work: AtWork | None, now: float) -> HolderSeen | None:
-    """The same, as far as it matters for what is wrong."""
+    """Convert it to what the diagnosis needs."""
     if at_work is None:
         return None
     # Where files are claimed, many have the lock together and none of them says since when.

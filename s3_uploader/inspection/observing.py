@@ -1,4 +1,4 @@
-"""What is observed of a spool beside its ledger: files that are open, times in the future, disks that are full."""
+"""Observes a spool: open files, times in the future, full disks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FULL_BYTES = 64 * 1024
 
 
 def open_files(config: Config, waiting: Waiting | None, ledger: LedgerReader | None, now: float) -> list[OpenFileSeen]:
-    """Files that are not finished although they should be: those seen now, and those that runs have noticed."""
+    """Overdue unfinished files: those seen now, and those that runs have noticed."""
     if waiting is None:
         return []
     before = {} if ledger is None else Seen.recalled(ledger.endpoint_memory(prefix=MEMORY_PREFIX)).not_finished
@@ -43,14 +43,14 @@ def open_files(config: Config, waiting: Waiting | None, ledger: LedgerReader | N
 
 
 def future_files(waiting: Waiting | None, ledger: LedgerReader | None) -> FutureFiles | None:
-    """Files from the future, seen now or by runs."""
+    """Files with times in the future, seen now or by runs."""
     if waiting is not None and waiting.future is not None:
         return waiting.future
     return None if ledger is None else Seen.recalled(ledger.endpoint_memory(prefix=MEMORY_PREFIX)).future
 
 
 def full_disks(config: Config, state_dir: str) -> list[FullDisk]:
-    """Those of the directories that a run writes to whose disks have no room."""
+    """The directories that a run writes to whose disks are full."""
     wanted = [("state directory", state_dir)] if state_dir else []
     for purpose, policy in (("target of on_success", config.on_success), ("target of on_failure", config.on_failure)):
         if isinstance(policy, MoveTo):
@@ -63,7 +63,7 @@ def full_disks(config: Config, state_dir: str) -> list[FullDisk]:
 
 
 def _cannot_be_told(path: str) -> bool:
-    """Whether a file is there of which only others can tell whether it is open: its owner and root."""
+    """Whether there is a file whose open writers only its owner and root can see."""
     try:
         return os.geteuid() not in (0, os.lstat(path).st_uid)
     except OSError:

@@ -1,4 +1,4 @@
-"""How a spool stands, also where its disk does not answer: a look that takes too long is left, and says that."""
+"""The state of a spool within a time limit: if the disk does not answer, the state says so."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from s3_uploader.health.observations import Observations, Starter
 from s3_uploader.inspection.status import SpoolStatus, standing_of
 
 PATIENCE_SECONDS = 15.0
-"""A look takes a few seconds at the most, however large the spool is, as long as the disk answers."""
+"""Timeout. As long as the disk answers, a look takes a few seconds at most, however large the spool is."""
 
 
 def standing_in_time(
     config: Config, *, clock: Clock, seconds: float = PATIENCE_SECONDS, starter: Starter | None = None
 ) -> SpoolStatus:
-    """Look at everything once, for so long at the most.
+    """Find out the state of the spool within the timeout.
 
-    A thread that waits for a disk cannot be ended; it is left, and ends with the process.
+    A thread that waits for a disk cannot be cancelled. It is abandoned and ends with the process.
     """
     found: list[SpoolStatus | BaseException] = []
 
@@ -45,7 +45,7 @@ def _without_answer(config: Config, clock: Clock, seconds: float) -> SpoolStatus
     now = clock.now()
     error = SpoolError(
         f"the disk of {shown_name(config.base_dir)} has not answered for {counted(round(seconds), 'second')}",
-        hint="Look at the mount, the disk (dmesg) or the server of a network file system; runs hang there too.",
+        hint="Look at the mount, the disk (dmesg) or the server of a network file system. Runs hang there too.",
     )
     return SpoolStatus(
         now=now,
@@ -53,5 +53,5 @@ def _without_answer(config: Config, clock: Clock, seconds: float) -> SpoolStatus
         problems=diagnose(Observations(now=now, base_dir=config.base_dir, prevented=error)),
         spool_error=error,
         # Where it lies depends on where the spool really is.
-        ledger_error=StateError("The ledger was not looked for."),
+        ledger_error=StateError("The ledger was not read."),
     )

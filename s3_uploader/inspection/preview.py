@@ -1,4 +1,4 @@
-"""What a run would do now, without doing anything: for ``--dry-run``, ``status`` and a progress bar."""
+"""Previews what a run would do now, for ``--dry-run``, ``status`` and the progress bar."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def count_ready(config: Config, *, clock: Clock, seconds: float) -> tuple[int, int] | None:
-    """How many files and bytes a run would ship now; ``None`` if it takes longer than ``seconds`` to find out."""
+    """Count the files and bytes that a run would ship now; ``None`` if counting takes longer than ``seconds``."""
     until = clock.monotonic() + seconds
     files = size = 0
     with open_place(config) as place, Ledger.open_readonly(place.ledger_path) as ledger:
@@ -36,7 +36,7 @@ def count_ready(config: Config, *, clock: Clock, seconds: float) -> tuple[int, i
 
 
 def measured_before(config: Config) -> RunMeasured | None:
-    """What the ledger knows of the runs so far; ``None`` if it cannot be read."""
+    """Read the measurements of past runs from the ledger; ``None`` if it cannot be read."""
     try:
         with Ledger.open_readonly(own_ledger_path(config)) as ledger:
             runs = ledger.runs(limit=1)
@@ -66,7 +66,7 @@ def _report_of(run: RunRow, config: Config) -> RunReport:
 
 
 def look(place: Place, *, ledger: LedgerReader | None, clock: Clock, skip: Skip) -> Iterator[Decision]:
-    """What a run would do with each file, one after the other."""
+    """Decide for each file what a run would do with it."""
     destination = place.config.destination.name
     keeps = place.config.on_success == "keep"
 

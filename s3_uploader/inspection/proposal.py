@@ -1,4 +1,4 @@
-"""What configuration suits a spool, from the files that are in it now. Looks for a moment and changes nothing."""
+"""Proposes a configuration for a spool from the files in it. Takes a moment and changes nothing."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _USUAL_SETTLE, _LONG_SETTLE = 10, 60
 
 
 class Proposal(msgspec.Struct, frozen=True):
-    """Keys of the configuration, and the reason for each in words."""
+    """Proposed keys of the configuration, with the reason for each."""
 
     settings: dict[str, Any]
     reasons: dict[str, str]
 
 
 def proposal_for(base_dir: str, *, monotonic: Callable[[], float]) -> Proposal:
-    """Look at a spool.
+    """Look at a spool and make a proposal.
 
     :raises SpoolError: if it cannot be used.
     """

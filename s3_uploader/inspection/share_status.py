@@ -1,4 +1,4 @@
-"""How the shares of a spool stand: which have run, which are at work, what is wrong with each."""
+"""The state of a spool's shares: which have run, which are at work, and what is wrong with each."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from s3_uploader.spool.holder import Holder
 _MOST_RUNS = 1000
 _NAMED = 5
 _OTHERS_RAN = 2
-"""So often every other share has run since the last run of one until that one is missed."""
+"""A share is missing when every other share has run this often since its last run."""
 
 
 class ShareStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One share; ``last_run`` is ``None`` if it has none, ``holder`` if nobody works on it.
+    """One share; ``last_run`` is ``None`` if it has not run, ``holder`` is ``None`` if no run is at work on it.
 
-    :param is_watched: a ``watch`` of it is there, at work or between two looks.
+    :param is_watched: whether a ``watch`` of it exists, at work or between two passes.
     """
 
     share: Share
@@ -34,7 +34,7 @@ class ShareStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def divided(ledger: LedgerReader | None) -> list[Share]:
-    """The shares of the division that has run last; none if that were runs of all files."""
+    """The shares of the last division; none if the last runs shipped all files."""
     if not isinstance(ledger, LedgerOfShares) or ledger.division == 1:
         return []
     # A share that has just begun its very first run has no ledger yet.
@@ -44,9 +44,9 @@ def divided(ledger: LedgerReader | None) -> list[Share]:
 def shares_of(
     ledger: LedgerReader | None, holders: Mapping[Share, Holder], watched: Collection[Share] = ()
 ) -> tuple[ShareStatus, ...]:
-    """How the shares of the division stand that has run last; none if that were runs of all files.
+    """The state of the shares of the last division; none if the last runs shipped all files.
 
-    :param holders: who works on which share now.
+    :param holders: the runs at work, by share.
     :param watched: the shares that are watched.
     """
     every = divided(ledger)
@@ -62,7 +62,7 @@ def shares_of(
 def problems_of(
     facts: Observations, ledger: LedgerReader | None, shares: Sequence[ShareStatus], *, most_runs: int = _MOST_RUNS
 ) -> tuple[Problem, ...]:
-    """Everything that is wrong: what is known of all shares, held against the runs of each."""
+    """Find all problems: those of the whole spool, and those of each share's runs."""
     if not shares or not isinstance(ledger, LedgerOfShares):
         return diagnose(facts)
     found: dict[Share, tuple[Problem, ...]] = {}
@@ -92,17 +92,17 @@ def _seen(share: ShareStatus, ledger: LedgerReader, facts: Observations) -> Hold
 
 
 def unheard_in_words(ledger: LedgerReader) -> str:
-    """That shares are not in what is told; empty if all are."""
+    """A warning that shares are missing from the output; empty if all are included."""
     missing = unheard_of(ledger)
     if not missing:
         return ""
     names = _names(missing)
     what = "no ledgers here: what they have" if len(missing) > 1 else "no ledger here: what it has"
-    return f"{names[:1].upper()}{names[1:]} {what} shipped is not told of."
+    return f"{names[:1].upper()}{names[1:]} {what} shipped is not included."
 
 
 def _not_run(ledger: LedgerOfShares, shares: Sequence[ShareStatus]) -> list[Problem]:
-    """That shares are missing, which nobody sees who looks at the others."""
+    """The problem that shares do not run, which the other shares do not show."""
     idle = [each for each in shares if each.holder is None and not each.is_watched]
     never = [each.share for each in idle if each.last_run is None]
     late = [each for each in idle if each.last_run is not None and _others_ran(ledger, each) >= _OTHERS_RAN]
@@ -136,7 +136,7 @@ def _names(shares: Sequence[Share]) -> str:
 
 
 def _others_ran(ledger: LedgerOfShares, one: ShareStatus) -> int:
-    """How often every other share has begun a run since the last run of this one ended."""
+    """How often every other share has started a run since this one's last run ended."""
     assert one.last_run is not None
     since = _moment(one.last_run)
     others = [part for share, part in ledger.current.items() if share != one.share]
@@ -144,7 +144,7 @@ def _others_ran(ledger: LedgerOfShares, one: ShareStatus) -> int:
 
 
 def _begun(run: RunRow, since: float) -> int:
-    """How many of the runs that a row stands for have begun after a moment."""
+    """The number of runs in a row that started after a time."""
     if run.started_at > since:
         return run.ticks
     last = run.started_at if run.finished_at is None else run.finished_at - run.duration

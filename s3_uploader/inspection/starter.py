@@ -1,7 +1,7 @@
-"""Which systemd unit starts the runs of a configuration: whether it is active, and when it does so next.
+"""Finds the systemd unit that starts a configuration's runs, whether it is active, and when the next run starts.
 
-Unit files are read, and systemd is asked about the one that names the configuration. Where there is none, or nobody to
-ask, nothing is known: cron tells nobody.
+Unit files are read, and systemd is asked about the one that names the configuration. Without such a unit nothing is
+known, because cron cannot be asked.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ASK_SECONDS = 2.0
 
 
 class _Service(msgspec.Struct, frozen=True):
-    """A service of ours: its name, the words that it starts, and whether it is one of the user's own manager."""
+    """A service of this program: its name, its command, and whether it belongs to the user's own service manager."""
 
     name: str
     words: list[str]
@@ -35,12 +35,12 @@ class _Service(msgspec.Struct, frozen=True):
 
     @property
     def unit(self) -> str:
-        """What has to be active for it to work: itself if it watches, else its timer."""
+        """The unit that must be active: the service itself if it watches, else its timer."""
         return self.name if "watch" in self.words else self.name.removesuffix(".service") + ".timer"
 
 
 class Starters:
-    """Finds the units that start runs, as they are when it is first asked."""
+    """Finds the units that start runs; reads them once, at the first call."""
 
     def __init__(self, *, environ: Mapping[str, str] = os.environ) -> None:
         self._environ = environ
@@ -48,7 +48,7 @@ class Starters:
         self._known: dict[tuple[str, bool], Starter | None] = {}
 
     def of(self, config_file: str) -> Starter | None:
-        """The unit that starts runs of a configuration, one that is active before others; ``None`` if none is known."""
+        """The unit that starts runs of a configuration, preferably an active one; ``None`` if none is known."""
         if self._services is None:
             self._services = list(_services(self._environ))
         config = os.path.realpath(config_file)
@@ -79,7 +79,7 @@ def _services(environ: Mapping[str, str]) -> Iterator[_Service]:
 
 
 def _started_by(path: str) -> list[str] | None:
-    """The words of the last ``ExecStart=`` of a service of ours; ``None`` if it is another's."""
+    """The words of the last ``ExecStart=`` of a service of this program; ``None`` for other services."""
     try:
         with open(path, "rb") as file:
             content = file.read(_MOST_BYTES)
@@ -96,7 +96,7 @@ def _started_by(path: str) -> list[str] | None:
 
 
 def _stands_for(word: str, config: str) -> bool:
-    """Whether a word is the configuration, or the directory that it lies in."""
+    """Whether a word names the configuration or its directory."""
     return word.startswith("/") and os.path.realpath(word) in (config, os.path.dirname(config))
 
 
@@ -124,6 +124,6 @@ def _asked(unit: str, *, is_user: bool) -> Starter | None:
 
 
 def _moment(text: str) -> float | None:
-    """``Sun 2026-11-29 00:01:35 UTC`` in seconds since the epoch: what systemd writes since long ago."""
+    """``Sun 2026-11-29 00:01:35 UTC`` to seconds since the epoch: the format of systemd."""
     found = _MOMENT.search(text)
     return None if found is None else float(calendar.timegm(tuple(map(int, found.groups()))))

@@ -1,7 +1,7 @@
-"""How a spool stands right now: what waits, what fails, who works on it, and what is wrong.
+"""The state of a spool now: what waits, what fails, which run is at work, and what is wrong.
 
-Everything is looked at that can be, and what cannot (a ledger that is damaged or another user's, a spool that is not
-mounted) is said beside it. Changes nothing, and takes seconds at the most, however much waits.
+Whatever can be read is shown, and what cannot (a damaged ledger, another user's ledger, a spool that is not mounted) is
+reported beside it. Changes nothing, and takes seconds at most, however much waits.
 """
 
 from __future__ import annotations
@@ -42,17 +42,16 @@ _FAILING_LOOKED_AT = 10_000
 
 
 class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it; times are seconds since the epoch.
+    """The state; times are seconds since the epoch.
 
-    :param watcher: the process that watches the spool, at work or between two looks; ``None`` if there is none.
+    :param watcher: the process that watches the spool, at work or between two passes; ``None`` if there is none.
     :param waiting: ``None`` if the spool cannot be looked at.
     :param failing: the first of the failing files in the order of their next try.
     :param runs: the last runs, the latest first.
     :param started_by: the unit that starts the runs; ``None`` if none is known.
-    :param next_run_at: when the next run is to be expected, by the timer or the rhythm so far; ``None`` if there is no
-        telling.
-    :param writers_unseen_on: the type of the spool's file system, if it does not tell of writers on other hosts.
-    :param shares: how the shares stand, where the last runs shipped shares.
+    :param next_run_at: when the next run is expected, by the timer or the rhythm so far; ``None`` if unknown.
+    :param writers_unseen_on: the type of the spool's file system, if it does not show writers on other hosts.
+    :param shares: the state of the shares, where the last runs shipped shares.
     :param spool_error: why the spool cannot be looked at.
     :param ledger_error: why the ledger cannot be read.
     """
@@ -79,7 +78,7 @@ class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
 def standing_of(
     config: Config, *, clock: Clock, environ: Mapping[str, str] = os.environ, starter: Starter | None = None
 ) -> SpoolStatus:
-    """Look at everything once, of all shares together.
+    """Find out the state of all shares together.
 
     :param starter: the unit that starts the runs, where one is known.
     """
@@ -154,7 +153,7 @@ def _with_ledger(
 
 
 def _watched_shares(ledger: LedgerReader | None, state_dir: str) -> dict[Share, Holder]:
-    """Who watches which of the shares that have run last."""
+    """The watching processes of the shares of the last division."""
     found = {share: watcher_of(os.path.join(state_dir, share.name)) for share in divided(ledger)}
     return {share: watcher for share, watcher in found.items() if watcher is not None}
 
@@ -169,7 +168,7 @@ def _next_run(starter: Starter | None, runs: list[RunRow], now: float) -> float 
 
 
 class _Spool(msgspec.Struct):
-    """What a look at the spool itself has told, as far as it came."""
+    """What is known from looking at the spool itself."""
 
     at_work: AtWork | None = None
     shares_at_work: dict[Share, Holder] = {}
@@ -202,9 +201,9 @@ def _look_at_spool(config: Config, ledger: LedgerReader | None, clock: Clock) ->
 
 
 def _failing(place: Place, ledger: LedgerReader) -> tuple[list[FailingRow], int]:
-    """The first of the files that keep failing, and how many there are.
+    """The first files that keep failing, and their number.
 
-    The ledger forgets a file that is gone only when its next try is due; nobody should read of it until then.
+    The ledger forgets a vanished file only when its next try is due. Until then it is left out here.
     """
     shown: list[FailingRow] = []
     count = 0

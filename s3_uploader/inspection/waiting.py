@@ -1,4 +1,4 @@
-"""What waits in a spool: looked at for some seconds, counted by location."""
+"""Counts what waits in a spool, by location, within a few seconds."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Backlog(msgspec.Struct):
 
 
 class Waiting(msgspec.Struct, kw_only=True):
-    """What waits in the spool, and what is left alone there.
+    """What waits in the spool, and what is left there for good.
 
-    :param foreign: how many files, or other entries, are left alone, by reason.
+    :param foreign: number of files or other entries that are not shipped, by reason.
     :param strangers: the files that the layout does not recognise.
-    :param is_complete: whether all of it was looked at in the time there is.
+    :param is_complete: whether the whole spool was scanned in time.
     """
 
     by_location: dict[str, Backlog] = {}
@@ -52,7 +52,7 @@ class Waiting(msgspec.Struct, kw_only=True):
 
     @property
     def files(self) -> int:
-        """How many files wait."""
+        """The number of files that wait."""
         return sum(row.files for row in self.by_location.values())
 
     @property
@@ -62,7 +62,7 @@ class Waiting(msgspec.Struct, kw_only=True):
 
 
 def waiting_in(place: Place, ledger: LedgerReader | None, clock: Clock) -> Waiting:
-    """Look at a spool as a run does; what the ledger remembers is left out."""
+    """Scan the spool as a run does, without files that the ledger remembers as shipped."""
     found = Waiting()
     foreign: Counter[str] = Counter()
     until = clock.monotonic() + _LOOK_SECONDS

@@ -1,20 +1,20 @@
-"""The ledger: which files were shipped, which keep failing, which runs there were.
+"""The ledger: a record of shipped files, failing files and runs.
 
-It saves work and tells history; it is never what makes deleting safe. What it promises is that a file whose row was
-committed by :meth:`Ledger.commit_batch` is remembered after a power cut, and that losing the ledger loses nothing else.
+It saves work and keeps the history, but never makes deleting safe. It promises that a file whose row was committed by
+:meth:`Ledger.commit_batch` is remembered after a power cut, and that losing the ledger loses nothing else.
 
 Terms
 -----
 shipped
     At the destination and proven.
 failing
-    Tried and not shipped, so that it waits for its next try; forgotten once it is shipped or gone.
+    Tried and not shipped, waiting for its next try; forgotten when it is shipped or has vanished.
 kept
-    Shipped with ``on_success: keep``, so that it is still there and must not be shipped again.
+    Shipped with ``on_success: keep``: it is still there and must not be shipped again.
 tick
-    A run that found nothing to do. An unbroken row of them is one row with a count.
+    A run that found nothing to do. An unbroken series of them is one row with a count.
 
-Importing this costs little; SQLite is loaded when a ledger is opened.
+Importing this is cheap; SQLite is loaded when a ledger is opened.
 """
 
 from __future__ import annotations

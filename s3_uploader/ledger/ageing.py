@@ -1,9 +1,9 @@
-"""By which time the history grows old: a clock that is wrong, or jumps, must not empty it.
+"""The time by which the history ages: a clock that is wrong or jumps must not empty it.
 
-What a run records carries the time of its clock, and nothing else tells what time it is. So the clock is believed as
-long as it goes on from where it was: from one day that was noted to the next. One that jumps further is believed when
-it has gone on from there for a while. Until then nothing is forgotten by it. That is too long, and never too short: a
-machine that was off for months keeps its history for some weeks more.
+Records carry the time of the machine's clock, and there is no other source. So the clock is trusted as long as it
+advances from one recorded day to the next. A clock that jumps further is trusted after it has advanced from there for a
+while. Until then nothing is forgotten. This errs on the long side: a machine that was off for months keeps its history
+for some weeks more.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _LONGEST_TRIAL = 30 * _DAY
 
 
 class BelievedClock(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the clock. Times are seconds since the epoch.
+    """The state of trust in the clock. Times are seconds since the epoch.
 
-    :param until: up to here the clock is believed.
+    :param until: the clock is trusted up to this time.
     :param other_from: where a clock that jumped was first seen, ``None`` if there is none.
     :param other_until: where it was last seen.
     """
@@ -29,7 +29,7 @@ class BelievedClock(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def recalled(cls, text: str | None, *, otherwise: float) -> BelievedClock:
-        """What was noted; if that is nothing, or damaged, a clock that is believed up to ``otherwise``."""
+        """Parse a noted state; if there is none or it is damaged, the clock is trusted up to ``otherwise``."""
         if text:
             try:
                 return msgspec.json.decode(text, type=cls)
@@ -38,17 +38,17 @@ class BelievedClock(msgspec.Struct, frozen=True, kw_only=True):
         return cls(until=otherwise)
 
     def noted(self) -> str:
-        """What :meth:`recalled` understands."""
+        """Format the state for :meth:`recalled`."""
         return msgspec.json.encode(self).decode()
 
     def time(self, now: float, *, history_seconds: float) -> float:
-        """The time to count from when the clock says ``now``."""
+        """The time from which ages count, when the clock says ``now``."""
         return now if abs(now - self.until) <= _longest_step(history_seconds) else min(now, self.until)
 
     def at(self, now: float, *, history_seconds: float) -> BelievedClock:
-        """What is known when the clock says ``now``; the same object as long as there is nothing new to note.
+        """The state when the clock says ``now``; the same object as long as nothing new has to be noted.
 
-        :param history_seconds: for how long things are remembered: the shorter, the smaller is a jump that matters.
+        :param history_seconds: how long the history is kept: the shorter, the smaller are jumps that matter.
         """
         step = _longest_step(history_seconds)
         if abs(now - self.until) <= step:

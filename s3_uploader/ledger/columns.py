@@ -1,4 +1,4 @@
-"""How values of Python become values of SQLite and back: names that are no text, integers of 64 bits without sign."""
+"""Converts values between Python and SQLite: names that are no text, unsigned integers of 64 bits."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _PROOF_LABELS = {proof: proof.label for proof in Proof}
 
 
 def stored(name: str) -> str | bytes:
-    """The name as the ledger stores it: as text if it is text, else its bytes."""
+    """The name as the ledger stores it: text if it is valid, else its bytes."""
     if name.isascii():
         return name
     try:
@@ -62,22 +62,22 @@ def restored(value: str | bytes) -> str:
 
 
 def stored_message(text: str) -> str | bytes:
-    """A message, cut to a length that is enough to read."""
+    """A message, cut to a readable length."""
     return stored(text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…")
 
 
 def int64(value: int) -> int:
-    """An integer of 64 bits as SQLite can hold it: inode numbers, and times past 2262, use the sign bit too."""
+    """Convert a 64-bit integer to SQLite's range: inode numbers, and times after 2262, use the sign bit too."""
     return value if -(2**63) <= value < 2**63 else (value + 2**63) % 2**64 - 2**63
 
 
 def kept_values(fingerprint: Fingerprint) -> tuple[int, int, int, int]:
-    """What the ledger compares of a file that was kept."""
+    """The values that identify a kept file in the ledger."""
     return int64(fingerprint.inode), fingerprint.size, int64(fingerprint.mtime_ns), int64(fingerprint.ctime_ns)
 
 
 def shipped_values(row: ShippedRow, destination: int) -> tuple[Any, ...]:
-    """The row in the order of ``SHIPPED_COLUMNS``."""
+    """Convert a row to the order of ``SHIPPED_COLUMNS``."""
     path = stored(row.path)
     return (
         path,
@@ -101,7 +101,7 @@ def shipped_values(row: ShippedRow, destination: int) -> tuple[Any, ...]:
 
 
 def shipped_row(values: tuple[Any, ...]) -> ShippedRow:
-    """The row from ``SHIPPED_COLUMNS``, with the destination's name in place of its number."""
+    """Make a row of ``SHIPPED_COLUMNS``, with the destination's name in place of its number."""
     _check(values, _SHIPPED_TYPES)
     path = restored(values[0])
     return ShippedRow(
@@ -126,7 +126,7 @@ def shipped_row(values: tuple[Any, ...]) -> ShippedRow:
 
 
 def failing_values(row: FailingRow) -> tuple[Any, ...]:
-    """The row in the order of ``FAILING_COLUMNS``."""
+    """Convert a row to the order of ``FAILING_COLUMNS``."""
     return (
         stored(row.path),
         stored(row.key),
@@ -143,7 +143,7 @@ def failing_values(row: FailingRow) -> tuple[Any, ...]:
 
 
 def failing_row(values: tuple[Any, ...]) -> FailingRow:
-    """The row from ``FAILING_COLUMNS``."""
+    """Make a row of ``FAILING_COLUMNS``."""
     _check(values, _FAILING_TYPES)
     path, key, size, mtime_ns, attempts, first, last, next_try, code, message, origin = values
     return FailingRow(
@@ -162,7 +162,7 @@ def failing_row(values: tuple[Any, ...]) -> FailingRow:
 
 
 def run_row(values: tuple[Any, ...]) -> RunRow:
-    """The row from ``RUN_COLUMNS``."""
+    """Make a row of ``RUN_COLUMNS``."""
     fields = dict(zip(RunRow.__struct_fields__, values, strict=True))
     try:
         fields["left"] = msgspec.json.decode(fields["left"])
@@ -189,7 +189,7 @@ def _proof(label: str) -> Proof:
 
 def _damaged(what: str) -> StateError:
     return StateError(
-        f"The ledger is damaged: it holds {what}.",
+        f"The ledger is damaged: it contains {what}.",
         hint="Move ledger.sqlite3 out of the state directory. The next run starts a new one.",
         code="Damaged",
     )

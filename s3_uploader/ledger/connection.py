@@ -1,4 +1,4 @@
-"""How a ledger's file is opened with SQLite: its address, its journal's memory, its rows."""
+"""Opens a ledger's file with SQLite: its address, the index of its journal, its rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Row = tuple[Any, ...]
 Parameters = Sequence[Any] | Mapping[str, Any]
 
 COMPANIONS = ("-wal", "-shm", "-journal")
-"""Endings of the names of the files that SQLite makes beside a ledger."""
+"""Suffixes of the files that SQLite makes beside a ledger."""
 
 
 def uri(path: str, query: str) -> str:
@@ -30,7 +30,9 @@ def identity_of(path: str) -> tuple[int, int] | None:
 
 
 def map_no_index(connection: sqlite3.Connection) -> None:
-    """Before anything is read: so SQLite keeps the index of a write-ahead log in its own memory and maps no file.
+    """Make SQLite keep the index of a write-ahead log in its own memory and map no file.
+
+    To be called before anything is read.
 
     Not by a look at the file's header: to close a file drops all locks that this process has on it, SQLite's included.
     """
@@ -38,7 +40,7 @@ def map_no_index(connection: sqlite3.Connection) -> None:
 
 
 def share_again(connection: sqlite3.Connection) -> None:
-    """The end of :func:`map_no_index`: others may have the ledger, too."""
+    """Undo :func:`map_no_index`, so that other processes may use the ledger too."""
     connection.execute("PRAGMA locking_mode = NORMAL").fetchall()
     # With the next access the lock goes back.
     connection.execute("SELECT count(*) FROM sqlite_master").fetchall()

@@ -1,11 +1,11 @@
-"""The file under the ledger that a run writes: opening, transactions, and what to do when it is damaged.
+"""The ledger's file for a run: opening, transactions, and recovery from damage.
 
 Durability (https://www.sqlite.org/pragma.html#pragma_synchronous): in WAL mode ``FULL`` makes a commit wait until it is
 on the disk; ``NORMAL`` leaves that to later, and a power cut may then take the last commits back but never damages the
-file. What a deletion rests on is committed with ``FULL``, a note that a run began with ``NORMAL``: that costs no
-``fsync``, which a minute's tick on an SD card would feel. With a rollback journal all is committed with ``FULL``, since
-less might damage the file. Its file stays (``PERSIST``): another host that has the state of the directory in its cache
-would miss a journal that was made a moment ago, and take what a killed run has left half written for the ledger.
+file. Rows that deletions depend on are committed with ``FULL``, the note that a run began with ``NORMAL``, which saves
+an ``fsync`` that a tick on an SD card would feel. With a rollback journal everything is committed with ``FULL``,
+because less might damage the file. The journal's file stays (``PERSIST``): another host with a cached directory would
+miss a journal that was made a moment ago, and take a half-written ledger for a whole one.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ Result = TypeVar("Result")
 _LARGE_WAL = 256 * 1024
 _LARGE_JOURNAL = 1024 * 1024
 _CACHES_EXPIRE = 2.0
-"""Seconds after which a file system in user space has looked at a file again."""
+"""Seconds after which a file system in user space has refreshed a file's attributes."""
 
 
 class Database:
     """An open ledger file, for the one thread that opened it; other processes may have it open at the same time.
 
-    :param notice: told in one sentence when a damaged file had to be set aside.
+    :param notice: called with a sentence when a damaged file had to be set aside.
     :param clock: wall-clock time, for the name of a file that is set aside.
-    :param busy_seconds: longest wait for another process's transaction.
+    :param busy_seconds: timeout for another process's transaction.
     :raises StateError: if it cannot be opened, or belongs to a newer version of the program.
     """
 
@@ -60,9 +60,9 @@ class Database:
     def transact(self, work: Callable[[sqlite3.Connection], Result], *, durable: bool) -> Result:
         """Run ``work`` in one transaction; with ``durable`` it is on the disk when this returns.
 
-        ``work`` may be run a second time, on an empty ledger, if the first one turns out to be damaged.
+        ``work`` may be called a second time, on an empty ledger, if the first ledger turns out to be damaged.
 
-        :raises StateError: if it cannot be committed; then nothing of it is.
+        :raises StateError: if it cannot be committed; then nothing is written.
         """
         return self._with_reserve(lambda: self._with_second_chance(lambda: self._transact(work, durable=durable)))
 
@@ -77,8 +77,8 @@ class Database:
         """Close the file; may be called twice.
 
         The last connection to close a WAL database checkpoints it, which takes three ``fsync``, and removes the WAL,
-        which keeps out readers that may not create one. A second connection that can only read prevents both: it is
-        the last one, and cannot do either (https://www.sqlite.org/wal.html#avoiding_excessively_large_wal_files).
+        which keeps out readers that may not create one. A second, read-only connection prevents both: it is closed last
+        and can do neither (https://www.sqlite.org/wal.html#avoiding_excessively_large_wal_files).
         """
         if self._journal is not Journal.WAL:
             self._disconnect()
@@ -96,7 +96,7 @@ class Database:
         self._disconnect()
 
     def _with_reserve(self, work: Callable[[], Result]) -> Result:
-        """Do it once more, with the room that is kept for that, if the disk is full."""
+        """Retry with the reserved room if the disk is full."""
         try:
             return work()
         except StateError as error:
@@ -127,7 +127,7 @@ class Database:
 
     @contextlib.contextmanager
     def _access(self) -> Iterator[None]:
-        """Have an open connection; where that is needed, alone and a new one."""
+        """Provide an open connection; where the journal needs it, exclusively and newly opened."""
         if self._journal is not Journal.CAUTIOUS:
             yield
             return
@@ -229,7 +229,7 @@ class Database:
         connection.execute("SELECT only FROM totals").fetchall()
 
     def _roll_back_from_now_on(self) -> None:
-        """Write with a rollback journal; a ledger that has a write-ahead log loses it, once nobody else has it open."""
+        """Switch to a rollback journal. A write-ahead log is removed once no other process has the ledger open."""
         for statement in ("journal_mode = PERSIST", f"journal_size_limit = {_LARGE_JOURNAL}", "synchronous = FULL"):
             self._connection.execute(f"PRAGMA {statement}").fetchall()
         share_again(self._connection)

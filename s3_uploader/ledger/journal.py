@@ -1,14 +1,14 @@
-"""Which journal a ledger gets, by what its directory lies on; and access to it one at a time, where that is needed.
+"""Chooses the journal of a ledger by its file system, and gives exclusive access where that is needed.
 
 A write-ahead log (WAL) costs one ``fsync`` a commit and lets people read while a run writes. It needs two things. Its
 index is memory that all processes map, so they must be on one host (https://www.sqlite.org/wal.html). And that memory
-is a file: where the file system has no room for a page of it when that is written to, the kernel ends the process with
-SIGBUS. On a file system that writes each block in its place, in blocks of at least a page, SQLite has reserved the room
-before. Everywhere else there is the rollback journal, which maps nothing, and costs more ``fsync``.
+is a file: if the file system has no room for a page of it when the page is written, the kernel kills the process with
+SIGBUS. On a file system that writes blocks in place, in blocks of at least a page, SQLite has reserved the room before.
+Everywhere else the rollback journal is used, which maps nothing and costs more ``fsync``.
 
-Between hosts SQLite's locks are enough where taking a lock makes a client look at the file anew: NFS, SMB, 9p. A file
-system in user space caches content and size on each host, and nothing tells it of a lock. There a lock of our own comes
-first, and after it the file is looked at and opened anew for each access.
+Between hosts SQLite's locks suffice if taking a lock makes a client refresh the file: NFS, SMB, 9p. A file system in
+user space caches content and size on each host and ignores locks. There this program takes its own lock first, and then
+opens the file again for each access.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Journal(enum.Enum):
 
     WAL = "a write-ahead log"
     ROLLBACK = "a rollback journal"
-    CAUTIOUS = "a rollback journal, and one process after the other, each with a fresh look"
+    CAUTIOUS = "a rollback journal with exclusive access, and a fresh open for each"
 
 
 def journal_of(directory: str) -> Journal:
-    """The journal of a ledger in that directory; of a file system that is not known nothing is assumed."""
+    """The journal for a ledger in this directory; the safest one for an unknown file system."""
     try:
         descriptor = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -55,7 +55,7 @@ def journal_of(directory: str) -> Journal:
 
 
 def choose(file_system: str, *, block: int) -> Journal:
-    """:func:`journal_of` by the type of the file system (empty if it is not known) and the size of its blocks."""
+    """:func:`journal_of` by the type of the file system (empty if unknown) and the size of its blocks."""
     if file_system in _WRITES_IN_PLACE and block >= _SMALLEST_BLOCK:
         return Journal.WAL
     if is_local(file_system) or file_system.startswith(_LOCKS_LOOK_ANEW):
@@ -65,10 +65,9 @@ def choose(file_system: str, *, block: int) -> Journal:
 
 @contextlib.contextmanager
 def alone(directory: str, *, seconds: float) -> Iterator[None]:
-    """Have a ledger alone, among the processes of this host and of others.
+    """Get exclusive access to a ledger, among the processes of this host and of others.
 
-    As far as it can be had: who may not lock goes on after all, with SQLite's own locks. So does who has waited for
-    longer than ``seconds``.
+    If locking is not possible, or takes longer than ``seconds``, only SQLite's own locks protect the ledger.
     """
     until = time.monotonic() + seconds
     place = file = -1
@@ -97,7 +96,7 @@ def alone(directory: str, *, seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def directory_locked(directory: str, operation: int) -> Iterator[None]:
-    """Lock the state directory, where that works: only processes that find the ledger damaged at once depend on it."""
+    """Lock the state directory, if possible. It matters only if several processes find the ledger damaged at once."""
     descriptor = -1
     with contextlib.suppress(OSError):
         descriptor = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -110,7 +109,7 @@ def directory_locked(directory: str, operation: int) -> Iterator[None]:
 
 
 def look_anew(path: str) -> None:
-    """Make this host ask for size and times of a file again: the answer to a change of its mode brings them along."""
+    """Make this host fetch size and times of a file again: changing its mode does that."""
     with contextlib.suppress(OSError):
         os.chmod(path, os.stat(path).st_mode & 0o7777)
 

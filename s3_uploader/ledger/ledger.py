@@ -1,4 +1,4 @@
-"""What a run records in the ledger, and what it lets it forget."""
+"""Records runs and files in the ledger, and forgets old ones."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class Ledger(LedgerReader):
     ) -> Ledger:
         """Open the ledger at ``path``, creating it if it is missing; its directory must exist.
 
-        A file that is damaged or of another program is renamed to ``ledger.corrupt-<time>`` and a new ledger begun;
-        ``notice`` is told so in one sentence, now or whenever the damage comes to light.
+        A file that is damaged or of another program is renamed to ``ledger.corrupt-<time>`` and a new ledger is
+        started; ``notice`` is called with a sentence then, now or when the damage is found.
 
         :param clock: wall-clock time in seconds since the epoch.
         :param busy_seconds: longest wait for another process's transaction.
@@ -81,7 +81,7 @@ class Ledger(LedgerReader):
         return LedgerReader(ReadOnlyDatabase(path), clock=clock)
 
     def close(self) -> None:
-        """Write what the endpoint memories learned, if that is possible, and close; may be called twice."""
+        """Write what the endpoint memories learned, if possible, and close; may be called twice."""
         if any(memory.unwritten() for memory in self._memories):
             # What was learned can be learned again; it must not hide what ended the run.
             with contextlib.suppress(StateError):
@@ -100,9 +100,9 @@ class Ledger(LedgerReader):
     ) -> None:
         """Record a batch in one transaction that is on the disk when this returns.
 
-        :param shipped: files that are at the destination now; they are failing no longer.
+        :param shipped: files that are at the destination now; they no longer count as failing.
         :param failed: files that failed, with the row that :func:`after_failure` makes.
-        :param recovered: paths that are failing no longer although this run did not ship them.
+        :param recovered: paths that are no longer failing although this run did not ship them.
         """
         no_longer = [*(row.path for row in shipped), *recovered]
         if not failed and not no_longer:
@@ -124,11 +124,11 @@ class Ledger(LedgerReader):
         self._write(work, durable=True)
 
     def forget_failed(self, paths: Sequence[str]) -> None:
-        """Files that are failing no longer, for example because they are gone."""
+        """Forget files that are no longer failing, for example because they have vanished."""
         self._write(lambda connection: _delete_failing(connection, paths), durable=False)
 
     def end_pauses(self, *, code: str | None, now: float) -> int:
-        """Let failing files be tried by the next run, whose pause would not be over yet; returns how many.
+        """Let the next run retry failing files before their pauses are over; returns their number.
 
         :param code: only those that failed with this code.
         """
@@ -142,12 +142,12 @@ class Ledger(LedgerReader):
         return self._write(work, durable=False)
 
     def sweep_failed(self, exists: Callable[[str], bool], *, now: float, most: int = 20_000) -> int:
-        """Forget failing files that are gone; returns how many.
+        """Forget failing files that have vanished; returns their number.
 
-        To be called at the end of a run: a file that is still there has been tried when its pause was over, so only the
-        overdue ones have to be looked for, which as a rule are a handful. At the most ``most`` are.
+        To be called at the end of a run: an existing file was tried when its pause was over, so only overdue files have
+        to be checked, usually a handful. At most ``most`` are.
 
-        :param exists: whether there is such a path, relative to the spool.
+        :param exists: whether a path, relative to the spool, exists.
         """
         if not self._any_failing:
             return 0
@@ -162,7 +162,7 @@ class Ledger(LedgerReader):
         return len(gone)
 
     def sweep_kept(self, exists: Callable[[str], bool], *, now: float, most: int = 1000) -> int:
-        """Forget kept files that are gone; returns how many. Each call looks at the next ``most`` of them."""
+        """Forget kept files that have vanished; returns their number. Each call checks the next ``most`` files."""
         begin = int(self.recall("sweep_kept", now=now) or 0)
         rows = self._read("SELECT id, path FROM kept WHERE id > ? ORDER BY id LIMIT ?", (begin, most))
         gone = [(number,) for number, path in rows if not exists(restored(path))]
@@ -179,9 +179,9 @@ class Ledger(LedgerReader):
     # Runs
 
     def begin_run(self, *, started_at: float, pid: int, host: str, destination: str = "") -> int:
-        """Note that a run begins; returns its number.
+        """Record that a run begins; returns its number.
 
-        The note survives the death of the process but not a power cut, unless a batch is committed after it.
+        The record survives the death of the process but not a power cut, unless a batch is committed after it.
         """
         begun = (started_at, pid, stored(host), stored(destination))
         number = self._write(lambda connection: runs.insert(connection, begun), durable=False)
@@ -189,9 +189,9 @@ class Ledger(LedgerReader):
         return number
 
     def finish_run(self, run: int, report: RunReport, *, failures: Mapping[FailureBucket, int] | None = None) -> None:
-        """Note how a run ended. One that found nothing to do is added to the ticks before it, of the same day.
+        """Record how a run ended. A run that found nothing to do is added to the preceding ticks of the same day.
 
-        :param failures: how many of its uploads failed, by their kind.
+        :param failures: number of failed uploads, by kind.
         """
         begun = self._begun.pop(run, (report.started_at, 0, "", stored(report.destination)))
 
@@ -243,8 +243,8 @@ class Ledger(LedgerReader):
     ) -> int:
         """Forget shipped files and runs older than ``history_days``, and the oldest files above ``history_max_files``.
 
-        Works in short transactions, as long as ``go_on`` says so; what is left is for the next run. Returns the number
-        of rows removed; costs next to nothing if there are none. A clock that has jumped makes nothing old
+        Works in short transactions while ``go_on`` returns ``True``; the rest is left for the next run. Returns the
+        number of rows removed; costs next to nothing if there are none. A clock that has jumped does not age anything
         (:mod:`s3_uploader.ledger.ageing`), unless ``trusts_clock`` says that somebody has seen to it.
         """
         begin = (now if trusts_clock else self._believed_time(now, history_days * _DAY)) - history_days * _DAY
@@ -272,13 +272,13 @@ class Ledger(LedgerReader):
     # What is known of the endpoint
 
     def endpoint_memory(self, *, prefix: str = "", max_age: float = MAX_AGE) -> EndpointMemory:
-        """See :meth:`LedgerReader.endpoint_memory`; what the store adds goes with the next transaction."""
+        """See :meth:`LedgerReader.endpoint_memory`; what the store adds is written with the next transaction."""
         memory = super().endpoint_memory(prefix=prefix, max_age=max_age)
         self._memories.append(memory)
         return memory
 
     def remember(self, name: str, value: str, *, now: float) -> None:
-        """Note a text under a name."""
+        """Remember a text under a name."""
         self._write(lambda connection: _remember(connection, {name: value}, now), durable=False)
 
     # Inside

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 MAX_AGE = 7 * 86400.0
-"""Seconds after which what was learned about an endpoint has to be learned anew: servers are upgraded."""
+"""Seconds after which knowledge about an endpoint expires: servers are upgraded."""
 
 
 class EndpointMemory:
     """A small mapping of text to text. Any thread may use it.
 
-    Nothing in it touches the ledger: it is filled when it is made, and the ledger writes what is new with its next
-    transaction, so that a store's threads never meet SQLite.
+    It does not touch the ledger: it is filled when it is made, and the ledger writes new values with its next
+    transaction, so that a store's threads never use SQLite.
     """
 
     def __init__(self, known: dict[str, str], *, prefix: str = "") -> None:
@@ -19,11 +19,11 @@ class EndpointMemory:
         self._new: dict[str, str] = {}
 
     def get(self, key: str) -> str | None:
-        """What is known under ``key``, ``None`` if nothing is or it is too old."""
+        """The value of ``key``; ``None`` if there is none or it is too old."""
         return self._known.get(key)
 
     def all(self) -> dict[str, str]:
-        """All that is known."""
+        """All values."""
         return self._known.copy()
 
     def set(self, key: str, value: str) -> None:
@@ -32,11 +32,11 @@ class EndpointMemory:
         self._new[key] = value
 
     def unwritten(self) -> dict[str, str]:
-        """What is to be written. It stays so until :meth:`written` is told that it is durable."""
+        """The values to be written. They stay pending until :meth:`written` is called."""
         return self._new.copy()  # one step for the interpreter, so that no other thread can come in between
 
     def written(self, values: dict[str, str]) -> None:
-        """``values`` are in the ledger now."""
+        """Take note that ``values`` are durable in the ledger."""
         for key, value in values.items():
             if self._new.get(key) == value:
                 self._new.pop(key, None)

@@ -1,4 +1,4 @@
-"""Queries that are read in pieces: in bounded memory, and without holding up those who write."""
+"""Reads queries in pieces: in bounded memory, and without blocking writers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 Read = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
-"""The rows of one query."""
+"""Return the rows of one query."""
 
 
 def pages(
@@ -18,10 +18,10 @@ def pages(
     size: int,
     limit: int | None = None,
 ) -> Iterator[tuple[Any, ...]]:
-    """The rows of a query, each piece by a query of its own that begins after the last row of the one before.
+    """Yield the rows of a query; each piece is read by a query of its own that begins after the last row before.
 
-    The statement selects what it is ordered by once more as its last columns, which are not handed out. Its first
-    parameters are the values of these after which to begin, its last one is that of ``LIMIT``.
+    The statement selects its sort columns once more as its last columns, which are not yielded. Its first parameters
+    are the sort values after which to begin, its last one is that of ``LIMIT``.
 
     :param after: where the first piece begins.
     :param size: rows of a piece.

@@ -1,4 +1,4 @@
-"""A ledger's file opened for queries only, also while a run writes to it."""
+"""Opens a ledger's file for queries only, also while a run writes to it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _READER_SECONDS = 5.0
 
 
 class ReadOnlyDatabase:
-    """A ledger file opened for queries only: nothing is created, changed or waited for.
+    """A ledger file opened for queries only: it creates and changes nothing, and waits for nothing.
 
     :raises StateError: if it is not a ledger or this user may not read it.
     """
@@ -35,7 +35,7 @@ class ReadOnlyDatabase:
             self._connect()
 
     def read(self, sql: str, parameters: Parameters = ()) -> list[Row]:
-        """The rows of one query, as of now.
+        """Read the rows of one query, as of now.
 
         :raises StateError: if it cannot be read.
         """
@@ -46,7 +46,7 @@ class ReadOnlyDatabase:
 
     @contextlib.contextmanager
     def _access(self) -> Iterator[None]:
-        """Where that is needed, have the ledger alone, and no connection open afterwards."""
+        """Get exclusive access if the journal needs it, and close the connection afterwards."""
         if self._journal is not Journal.CAUTIOUS:
             yield
             return
@@ -72,10 +72,11 @@ class ReadOnlyDatabase:
 
     @property
     def is_unchanging(self) -> bool:
-        """Whether it is read as a file that nobody changes.
+        """Whether to read the file as immutable.
 
-        One with a write-ahead log is that while there is none. Where the log cannot be had safely, what is in it is not
-        read, since to map its index might end this process; the next run gives that ledger another journal.
+        A ledger with a write-ahead log is immutable while the log does not exist. If the log cannot be read safely, its
+        content is ignored, because mapping its index might kill this process; the next run gives that ledger another
+        journal.
         """
         return self._immutable
 
@@ -144,7 +145,7 @@ class ReadOnlyDatabase:
 
 
 def _roll_back(path: str) -> None:
-    """Undo what a run was killed in the middle of, if this user may; a reader that may only read cannot."""
+    """Roll back what a killed run left unfinished, if this user may write."""
     with contextlib.suppress(OSError, sqlite3.Error):
         with open(path + "-journal", "rb") as file:
             is_hot = any(file.read(8))
@@ -157,7 +158,7 @@ def _roll_back(path: str) -> None:
 
 
 def _is_absent(path: str) -> bool:
-    """Whether the file is really missing and not only out of this user's sight."""
+    """Whether the file is really missing, and not only invisible to this user."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,8 +1,8 @@
-"""Room that is kept for the ledger on its own disk, so that a disk that the spool has filled can be emptied.
+"""Reserves room for the ledger, so that a disk that the spool has filled can be emptied.
 
-A file is removed only when its row is durable, and a row needs room. Where spool and ledger share a disk that is full,
-neither would ever move. So a small file lies beside the ledger while there is room, and is given up for the rows of
-the first files: their removal makes room for the next ones, and for the reserve.
+A file is removed only when its row is durable, and a row needs room. If spool and ledger share a full disk, no file
+could ever be removed. So a small file is kept beside the ledger while there is room, and deleted for the rows of the
+first files. Their removal makes room for the next ones, and for the reserve.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import os
 
 NAME = "reserve"
 SIZE = 256 * 1024
-"""Enough for a batch of rows, its journal or write-ahead log, and the index of that."""
+"""Enough for a batch of rows, and its journal or write-ahead log with its index."""
 _AMPLE = 8 * SIZE
-"""As long as less than this is free, the rest belongs to whoever needs it now."""
+"""With less free room than this, no reserve is made."""
 _CHUNK = 64 * 1024
 
 
 def keep(directory: str) -> None:
-    """Make the reserve if it is missing and there is ample room; that it cannot be made is no error."""
+    """Make the reserve if it is missing and there is ample room; a failure is ignored."""
     path = os.path.join(directory, NAME)
     with contextlib.suppress(OSError):
         if os.path.exists(path):
@@ -39,7 +39,7 @@ def keep(directory: str) -> None:
 
 
 def give_up(directory: str) -> bool:
-    """Free the room; ``False`` if there is no reserve."""
+    """Free the room; returns ``False`` if there is no reserve."""
     try:
         os.unlink(os.path.join(directory, NAME))
     except OSError:

@@ -9,13 +9,13 @@ import msgspec
 from s3_uploader.core.model import Fingerprint, Proof
 
 FIRST_PAUSE = 60.0
-"""Seconds before a file that failed for the first time is tried again."""
+"""The first pause of a failed file, in seconds."""
 LONGEST_PAUSE = 6 * 3600.0
-"""Seconds at which the pauses stop growing."""
+"""The longest pause, in seconds."""
 
 
 class ShippedRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One file that is at its destination.
+    """One shipped file.
 
     :param path: relative to the spool.
     :param destination: name of the store, e.g. the bucket.
@@ -23,9 +23,9 @@ class ShippedRow(msgspec.Struct, frozen=True, kw_only=True):
     :param period_begin: data time in seconds since the epoch, ``None`` where the path names none.
     :param seconds: how long the upload took.
     :param run: the run that shipped it.
-    :param stored_size: bytes of the object, where they are not those of the file but compressed ones.
-    :param encoding: how they are compressed; empty if they are not.
-    :param kept: fingerprint of the local file where it stays; what makes :meth:`Ledger.remembers` know it.
+    :param stored_size: size of the object, if the file was compressed.
+    :param encoding: the compression; empty if there is none.
+    :param kept: fingerprint of the local file if it stays; used by :meth:`Ledger.remembers`.
     """
 
     path: str
@@ -49,10 +49,10 @@ class ShippedRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FailingRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One file that could not be shipped so far; ``size`` and ``mtime_ns`` tell whether it has other content now.
+    """One file that could not be shipped so far. ``size`` and ``mtime_ns`` show whether its content has changed since.
 
-    :param origin: what its last error came from (:class:`~s3_uploader.core.origins.Origin`); empty where a version of
-        the program has recorded it that did not know.
+    :param origin: the cause of its last error (:class:`~s3_uploader.core.origins.Origin`); empty in records of older
+        versions.
     """
 
     path: str
@@ -68,9 +68,9 @@ class FailingRow(msgspec.Struct, frozen=True, kw_only=True):
     origin: str = ""
 
     def waits(self, *, size: int, mtime_ns: int, now: float) -> bool:
-        """Whether the file, as it is now, has to wait for its next try.
+        """Whether the file, in its present state, has to wait for its next try.
 
-        Other content is tried at once. A next try further away than any pause was set by a clock that was wrong.
+        Changed content is tried at once. A next try further away than the longest pause was set by a wrong clock.
         """
         if size != self.size or mtime_ns != self.mtime_ns:
             return False
@@ -95,7 +95,7 @@ class FailingGroup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One run, or an unbroken row of runs that had nothing to do (then ``ticks`` says how many).
+    """One run, or an unbroken series of ``ticks`` runs that had nothing to do.
 
     ``finished_at`` is ``None`` while it runs, and for ever if it was killed. Of several ticks ``started_at`` belongs to
     the first, everything else to the last.
@@ -126,10 +126,10 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HistoryTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """What was shipped on one day, or by one location, or both; as far as the history reaches back.
+    """The sums of one day, of one location, or of both, within the history.
 
-    :param day: ``2026-11-20`` in local time; empty where days are taken together.
-    :param location: empty where locations are taken together, too.
+    :param day: ``2026-11-20`` in local time; empty if days are summed up.
+    :param location: empty if locations are summed up.
     """
 
     day: str
@@ -150,7 +150,7 @@ class Fate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def next_pause(attempts: int, random: Callable[[], float]) -> float:
-    """Seconds to wait after the ``attempts``-th failure: doubling, with jitter so that files do not come back together.
+    """The pause in seconds after the ``attempts``-th failure: doubling, with jitter to spread files.
 
     :param random: returns a float in [0, 1).
     """
@@ -171,7 +171,10 @@ def after_failure(
     now: float,
     random: Callable[[], float],
 ) -> FailingRow:
-    """The row of a file that failed just now; ``before`` is its row so far. Other content counts from one again."""
+    """Make the row of a file that has just failed; ``before`` is its previous row.
+
+    Changed content counts from one again.
+    """
     same = before is not None and before.size == size and before.mtime_ns == mtime_ns
     attempts = before.attempts + 1 if before is not None and same else 1
     return FailingRow(

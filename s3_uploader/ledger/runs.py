@@ -1,4 +1,4 @@
-"""Runs in the ledger: how one is noted, and how those without work become one row of ticks."""
+"""Records runs in the ledger, and merges runs without work to one row of ticks."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _DAY = 86400.0
 _LONGEST_CODE = 100
 
 Begun = tuple[float, int, str | bytes, str | bytes]
-"""Start, process, host and destination of a run, as they are stored."""
+"""Start, process, host and destination of a run, as stored."""
 
 
 def insert(connection: sqlite3.Connection, begun: Begun) -> int:
-    """Note that a run begins; returns its number."""
+    """Record that a run begins; returns its number."""
     cursor = connection.execute("INSERT INTO runs (started_at, pid, host, destination) VALUES (?, ?, ?, ?)", begun)
     assert cursor.lastrowid is not None
     return cursor.lastrowid
 
 
 def finish(connection: sqlite3.Connection, run: int, begun: Begun, report: RunReport) -> None:
-    """Note how a run ended, in its own row or in that of the ticks before it."""
+    """Record how a run ended, in its own row or in that of the preceding ticks."""
     idle = _is_idle(report)
     outcome = {
         "finished_at": report.started_at + report.duration,
@@ -70,7 +70,7 @@ def finish(connection: sqlite3.Connection, run: int, begun: Begun, report: RunRe
 
 
 def count_failures(connection: sqlite3.Connection, failures: Mapping[FailureBucket, int]) -> None:
-    """Add uploads that failed to the counts of their hours."""
+    """Add failed uploads to the counts of their hours."""
     connection.executemany(
         "INSERT INTO failures (hour, code, location, uploads) VALUES (?, ?, ?, ?)"
         " ON CONFLICT (hour, code, location) DO UPDATE SET uploads = uploads + excluded.uploads",
@@ -87,7 +87,7 @@ def _is_idle(report: RunReport) -> bool:
 
 
 def _tick_before(connection: sqlite3.Connection, run: int, begun: Begun) -> int | None:
-    """The row right before this run's, if it is one of ticks that began less than a day before."""
+    """Find the row right before this run's, if it is one of ticks that began less than a day before."""
     started_at, _, host, destination = begun
     rows = connection.execute(
         "SELECT id, idle AND started_at BETWEEN :at - :day AND :at AND host = :host AND destination = :destination"

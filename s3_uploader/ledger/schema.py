@@ -1,4 +1,4 @@
-"""The tables of the ledger, as the steps that lead from each version of them to the next.
+"""The tables of the ledger, as migrations from each version to the next.
 
 Columns without a type hold names: text where the name is valid UTF-8, else the bytes of the name as a blob.
 Times are seconds since the epoch unless they end in ``_ns``.
@@ -142,24 +142,24 @@ ADDED_COLUMNS = (
     ("runs", "origin", "TEXT NOT NULL DEFAULT ''"),
     ("failing", "origin", "TEXT NOT NULL DEFAULT ''"),
 )
-"""Columns that a run adds without a new version, so that older versions of the program go on with the ledger beside it.
+"""Columns that are added without a new schema version, so that older versions of the program can use the ledger too.
 
-Such a version leaves them at their default, which has to say that nothing is known."""
+Older versions leave them at their default, which must mean that the value is unknown."""
 
 _OF_OLDER = {
     "runs": {"code": "''", "origin": "''"},
     "shipped": {"stored_size": "NULL", "encoding": "''"},
     "failing": {"origin": "''"},
 }
-"""What stands for the columns that a ledger does not have yet, to those who only read it."""
+"""Values of columns that a ledger lacks, for read-only connections."""
 
 
 class ForeignFile(Exception):
-    """A database, but not one of this program."""
+    """The file is a database of another program."""
 
 
 def our_version(connection: sqlite3.Connection, path: str) -> int:
-    """Version of the schema, 0 for an empty file."""
+    """The version of the schema; 0 for an empty file."""
     # One statement, so one moment: another process may just be creating it.
     ((application, version, tables),) = connection.execute(
         "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master)"
@@ -171,13 +171,13 @@ def our_version(connection: sqlite3.Connection, path: str) -> int:
         raise StateError(
             f"The ledger {shown_name(path)} was written by a newer version of this program "
             f"(schema {version}, this one knows {VERSION}).",
-            hint="Install that version again, or move the ledger away; without it no file is lost, only the history.",
+            hint="Install that version again, or move the ledger away. Without it no file is lost, only the history.",
         )
     return int(version)
 
 
 def is_complete(connection: sqlite3.Connection) -> bool:
-    """Whether the ledger, which has this version, has every added column too."""
+    """Whether a ledger of this version also has every added column."""
     return not _missing(connection)
 
 
@@ -194,7 +194,7 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 
 def look_complete(connection: sqlite3.Connection) -> None:
-    """Let a ledger that no run of this version has written yet look like one, to a connection that only reads."""
+    """Make an older ledger look like one of this version, for a read-only connection."""
     for table, values in _OF_OLDER.items():
         present = _columns(connection, table)
         missing = [f"{value} AS {column}" for column, value in values.items() if column not in present]

@@ -1,4 +1,4 @@
-"""Damaged ledgers: moved out of the way for people to look at, the newest few kept."""
+"""Sets damaged ledgers aside for people to examine, and keeps the newest few."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SET_ASIDE_KEPT = 3
 
 
 def set_aside(path: str, *, reason: str, opened: tuple[int, int] | None, now: float) -> str | None:
-    """Give a damaged ledger another name; returns its new path, ``None`` if another process was faster.
+    """Rename a damaged ledger; returns its new path, or ``None`` if another process was faster.
 
     :param opened: the identity of the file that was found damaged.
     :param now: wall-clock time, for the name.
@@ -57,7 +57,7 @@ def _numbered(base: str) -> Iterator[str]:
 
 
 def _forget_oldest(directory: str, stem: str) -> None:
-    """Keep the newest of the ledgers that were set aside: a dying disk must not fill what is left of itself."""
+    """Keep only the newest ledgers that were set aside, so that a failing disk does not fill up."""
     pattern = re.compile(re.escape(stem) + r"\.corrupt-\d{8}T\d{6}Z(-\d+)?")
     found = sorted(name for name in os.listdir(directory) if pattern.fullmatch(name))
     for name in found[:-_SET_ASIDE_KEPT]:

@@ -1,4 +1,4 @@
-"""Shipped files in the ledger: how they are written, read in chunks, and forgotten."""
+"""Writes, reads and forgets shipped files in the ledger."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _CLOCKS_DIFFER = 86400
 
 
 def insert(connection: sqlite3.Connection, rows: Sequence[ShippedRow], *, destinations: dict[str, int]) -> None:
-    """Write shipped files and count them.
+    """Write shipped files, and add them to the totals.
 
-    :param destinations: numbers of the destinations that are known so far; the new ones are added.
+    :param destinations: numbers of the known destinations; new ones are added.
     """
     for name in {row.destination for row in rows}.difference(destinations):
         connection.execute("INSERT OR IGNORE INTO destinations (name) VALUES (?)", (stored(name),))
@@ -80,7 +80,7 @@ def select(
     limit: int | None,
     newest_first: bool,
 ) -> Iterator[ShippedRow]:
-    """Shipped files in the order of time; see :meth:`s3_uploader.ledger.Ledger.history`."""
+    """Yield shipped files in the order of time; see :meth:`s3_uploader.ledger.Ledger.history`."""
     from s3_uploader.ledger.pages import pages
 
     # Where the first piece begins. Numbers of rows begin with 1, so that since is included and until is not.
@@ -101,7 +101,7 @@ def select(
 
 
 def narrow(conditions: list[str], parameters: list[Any], *, match: str | None, location: str | None) -> None:
-    """Add what selects shipped files by location, path and key; see :meth:`s3_uploader.ledger.Ledger.history`."""
+    """Add the conditions for location, path and key; see :meth:`s3_uploader.ledger.Ledger.history`."""
     if location is not None:
         conditions.append("location = ?")
         parameters.append(stored(location))
@@ -113,12 +113,12 @@ def narrow(conditions: list[str], parameters: list[Any], *, match: str | None, l
 
 
 def is_glob(match: str) -> bool:
-    """Whether it is a pattern that has to match as a whole, and not a text that has to be contained."""
+    """Whether ``match`` is a glob pattern for the whole name, and not a text to search for."""
     return any(character in match for character in "*?[")
 
 
 def matches(name: str, match: str) -> bool:
-    """The same rule for a name that is at hand."""
+    """Whether a name matches, by the same rule."""
     import fnmatch
 
     return fnmatch.fnmatchcase(name, match) if is_glob(match) else match in name
@@ -134,7 +134,7 @@ def totals(
     match: str | None,
     location: str | None,
 ) -> Iterator[HistoryTotals]:
-    """Sums over the shipped files; see :meth:`s3_uploader.ledger.Ledger.history_totals`."""
+    """Sum up shipped files; see :meth:`s3_uploader.ledger.Ledger.history_totals`."""
     conditions: list[str] = []
     parameters: list[Any] = []
     for condition, moment in (("shipped_at >= ?", since), ("shipped_at < ?", until)):
@@ -149,22 +149,22 @@ def totals(
         f" max(shipped_at) FROM shipped WHERE {' AND '.join(conditions) or 1} GROUP BY 1, 2 ORDER BY 1, 2",
         parameters,
     )
-    for row in rows:
+    for day_name, place_name, files, size, there, first, last in rows:
         yield HistoryTotals(
-            day=row[0],
-            location=restored(row[1]),
-            files=row[2],
-            bytes=row[3],
-            already_there=row[4],
-            first_shipped_at=row[5],
-            last_shipped_at=row[6],
+            day=day_name,
+            location=restored(place_name),
+            files=files,
+            bytes=size,
+            already_there=there,
+            first_shipped_at=first,
+            last_shipped_at=last,
         )
 
 
 def has_prunable(
     read: Callable[[str, Mapping[str, Any]], list[tuple[Any, ...]]], *, begin: float, most_files: int
 ) -> bool:
-    """Whether :func:`prune` has something to do. Looks at the ends of the tables only."""
+    """Whether :func:`prune` has something to do; reads only the ends of the tables."""
     ((found,),) = read(
         "SELECT (SELECT shipped_rows FROM totals) > :most"
         " OR (SELECT min(shipped_at) FROM shipped) < :begin"
@@ -203,9 +203,9 @@ def _right_behind(read: Read, number: int) -> float:
 
 
 def prune(connection: sqlite3.Connection, *, begin: float, most_files: int, chunk: int) -> int:
-    """Forget some that is from before ``begin``: files, runs, failures; and of the oldest files above ``most_files``.
+    """Forget some files, runs and failures from before ``begin``, and some of the oldest files above ``most_files``.
 
-    Returns the number of rows removed, at the most three times ``chunk``.
+    Returns the number of rows removed, at most three times ``chunk``.
     """
     (excess,) = connection.execute("SELECT shipped_rows - ? FROM totals", (most_files,)).fetchone()
     files = connection.execute(
@@ -236,7 +236,7 @@ def prune(connection: sqlite3.Connection, *, begin: float, most_files: int, chun
 
 
 def _latest(before: str, now: str) -> str:
-    """The later of two times in SQL; one that lies far ahead of now was written by a clock that was wrong."""
+    """The later of two times, in SQL. A time far in the future was written by a wrong clock and is replaced."""
     return f"CASE WHEN {before} <= {now} + {_CLOCKS_DIFFER} THEN max({before}, {now}) ELSE {now} END"
 
 

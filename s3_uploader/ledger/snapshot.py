@@ -1,8 +1,8 @@
-"""A copy of what an audit needs of the ledger, sorted by key, in a temporary file of its own.
+"""A copy of the ledger's rows for an audit, sorted by key, in a temporary file.
 
-Where shares have ledgers of their own, all of them are copied into one. A ledger is read once, from end to end, and
-then let go of: an audit may take hours, and nobody is to wait for it.
-SQLite sorts in a few megabytes of memory and in temporary files (``SQLITE_TMPDIR``, ``TMPDIR``, ``/var/tmp``).
+The ledgers of shares are copied into one. A ledger is read once, from end to end, and then released: an audit may take
+hours, and must not block runs. SQLite sorts in a few megabytes of memory and in temporary files (``SQLITE_TMPDIR``,
+``TMPDIR``, ``/var/tmp``).
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _WAIT_SECONDS = 30.0
 _NAMES = [name.strip() for name in SHIPPED_COLUMNS.split(",")]
 _DESTINATION = _NAMES.index("destination")
 _NOT_NEEDED = {"mtime_ns": "0", "period_begin": "NULL", "seconds": "0", "run": "NULL"}
-"""What is left out when rows are sorted, to save room."""
+"""Columns that are left out when rows are sorted, to save room."""
 _TEXTS = ("encoding",)
-"""Columns that are empty, not NULL, where a ledger does not have them yet."""
+"""Columns whose missing value is the empty text and not NULL."""
 _WHERE_IT_MAY_BE = (
     "Run this as the user that runs the uploads, with their state directory: with --set state_dir=DIRECTORY, or, where "
     "systemd runs them, with STATE_DIRECTORY=/var/lib/s3-uploader (or how else the unit is called) in the environment."
@@ -45,7 +45,7 @@ _WHERE_IT_MAY_BE = (
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """How many rows there are, and the first and the last key."""
+    """The number of rows, and the first and the last key."""
 
     rows: int = 0
     first: str = ""
@@ -53,7 +53,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class SpoolFile(msgspec.Struct, frozen=True):
-    """A file that is in the spool now. ``reason`` and ``detail`` say why, and come back as they were given."""
+    """A file that is in the spool now. ``reason`` and ``detail`` say why, and are returned as given."""
 
     path: str
     size: int
@@ -74,27 +74,27 @@ class _Source:
         self.is_unchanging = database.is_unchanging
         database.close()
         self.present: set[str] | None = None
-        """The columns that its files have."""
+        """The columns that its table of files has."""
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nobody writes to it."""
+        """Whether no process writes to it."""
         if self.journal is not Journal.WAL:
             return self.is_unchanging
         return not any(os.path.exists(self.path + companion) for companion in COMPANIONS)
 
     @property
     def address(self) -> str:
-        """Where SQLite finds it. Without a WAL nobody is writing, and it must not create one merely to read."""
+        """The address for SQLite. Without a WAL no process is writing, and none must be created for reading."""
         return uri(self.path, f"mode=ro{'&immutable=1' * self.is_quiet}")
 
 
 class Snapshot:
-    """What the ledgers of a spool said when they were copied.
+    """The rows of a spool's ledgers at the time of the copy.
 
-    :param ledger_path: the ledger of runs that ship all files; it need not be there where those of shares are.
+    :param ledger_path: the ledger of runs that ship all files; it may be missing if there are ledgers of shares.
     :param instances: the ledgers of several uploaders, instead of that one.
-    :param destination: name of the store whose files are wanted.
+    :param destination: name of the store whose files are selected.
     :raises StateError: if there is no ledger or one cannot be read, or there is no room for the copy.
     """
 
@@ -126,7 +126,7 @@ class Snapshot:
         match: str | None = None,
         location: str | None = None,
     ) -> Bounds:
-        """Copy, of every key, the row that was written last, if it is selected; see :meth:`Ledger.history`."""
+        """Copy the last row of every key, if it is selected; see :meth:`Ledger.history`."""
         conditions: list[str] = []
         parameters: list[Any] = []
         for condition, moment in (("shipped_at >= ?", since), ("shipped_at < ?", until)):
@@ -176,7 +176,7 @@ class Snapshot:
         return {source.path: math.nextafter(last, math.inf) for source, (last,) in pairs if last is not None}
 
     def rows(self) -> Iterator[ShippedRow]:
-        """What was selected, in the order of the keys' bytes."""
+        """Yield the selected rows, sorted by the bytes of their keys."""
         sql = f"SELECT {SHIPPED_COLUMNS}, rowid FROM newest WHERE rowid > ? ORDER BY rowid LIMIT ?"
         yield from map(self._row, pages(self._read, sql, after=(0,), size=_PIECE))
 
@@ -205,7 +205,7 @@ class Snapshot:
         return int(files or 0)
 
     def elsewhere(self) -> dict[str, int]:
-        """How many rows belong to other destinations, by their names."""
+        """Count the rows of other destinations, by name."""
         self._copy(
             "elsewhere",
             lambda source: (
@@ -218,7 +218,7 @@ class Snapshot:
         return {restored(name): files for name, files in counts if files}
 
     def knows_destination(self) -> bool:
-        """Whether there is any row of the destination, selected or not."""
+        """Whether the ledger has any row of the destination, selected or not."""
         self._copy(
             "known",
             lambda source: (
@@ -230,7 +230,7 @@ class Snapshot:
         return bool(self._read("SELECT * FROM known"))
 
     def shipped_and_there(self, files: Iterable[SpoolFile]) -> Iterator[tuple[SpoolFile, ShippedRow]]:
-        """The files of the spool of which the ledger knows, each with the last row of its path."""
+        """Yield the files of the spool that are in the ledger, each with the last row of its path."""
         connection = self._connection
         connection.execute(
             "CREATE TABLE spool (path NOT NULL PRIMARY KEY, size, mtime_ns, reason, detail) WITHOUT ROWID"
@@ -264,7 +264,7 @@ class Snapshot:
         return {**_NOT_NEEDED, "run": str(self._sources.index(source))} if source.instance else _NOT_NEEDED
 
     def _columns(self, source: _Source, literals: Mapping[str, str]) -> str:
-        """The columns of a row, some as literals: those that are not needed, and those that an older ledger has not."""
+        """The columns of a row; unneeded ones, and those that an older ledger lacks, are literals."""
         if source.present is None:
             columns = self._connection.execute("SELECT name FROM pragma_table_info('shipped', 'ledger')")
             source.present = {name for (name,) in columns}
@@ -278,9 +278,9 @@ class Snapshot:
         return shipped_row(tuple(with_name))
 
     def _copy(self, table: str, select: Callable[[_Source], str], parameters: Sequence[Any]) -> None:
-        """Make a table out of the ledgers, of each in one statement, so that it is of one moment.
+        """Copy rows from each ledger into a table, each in one statement, so that a copy is consistent.
 
-        :param select: what is copied of a ledger; asked while that is attached.
+        :param select: the query for a ledger; called while that is attached.
         """
         for number, source in enumerate(self._sources):
             into = f"INSERT INTO {table}" if number else f"CREATE TABLE {table} AS"

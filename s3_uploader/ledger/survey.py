@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from s3_uploader.core.model import FailureBucket
 from s3_uploader.ledger.columns import RUN_COLUMNS, SHIPPED_AND_NAME, SHIPPED_WITH_NAME, restored, run_row, shipped_row
@@ -14,8 +15,22 @@ _PIECE = 5000
 Delivery = tuple[float, int, float, "str | bytes", "float | None", int, int]
 """When it was shipped, the row's number, seconds of the upload, location as stored, data time, mtime_ns, size."""
 
-PastRun = tuple[int, float, "float | None", int, "int | None", int, int, int, int, "float | None", str, str]
-"""Number, start, end, ticks, exit code, shipped, failed, backlog, its bytes, oldest that waits, ended by, code."""
+
+class PastRun(NamedTuple):
+    """A run, or several without work, of which ``ticks`` is the number. Times are seconds since the epoch."""
+
+    number: int
+    started_at: float
+    finished_at: float | None
+    ticks: int
+    exit_code: int | None
+    shipped: int
+    failed: int
+    backlog: int
+    backlog_bytes: int
+    oldest_waiting: float | None
+    ended_by: str
+    code: str
 
 
 class Survey:
@@ -67,9 +82,10 @@ class Survey:
             "SELECT id, started_at, finished_at, ticks, exit_code, shipped, failed, backlog, backlog_bytes,"
             " oldest_waiting, ended_by, code, id FROM runs WHERE id > ? ORDER BY id LIMIT ?"
         )
-        for row in pages(self._read, sql, after=(0,), size=_PIECE):
-            if row[1] < self._until and (row[1] if row[2] is None else row[2]) >= self._since:
-                yield row
+        for run in map(PastRun._make, pages(self._read, sql, after=(0,), size=_PIECE)):
+            last_at = run.started_at if run.finished_at is None else run.finished_at
+            if run.started_at < self._until and last_at >= self._since:
+                yield run
 
     def last_runs(self, limit: int) -> list[RunRow]:
         """The last runs of the span, the latest first."""

@@ -305,7 +305,8 @@ class SurveyOfSeveral(Survey):
     def runs(self) -> Iterator[PastRun]:
         """See :meth:`Survey.runs`."""
         return heapq.merge(
-            *(survey.runs() for survey in self._surveys), key=lambda run: run[1] if run[2] is None else run[2]
+            *(survey.runs() for survey in self._surveys),
+            key=lambda run: run.started_at if run.finished_at is None else run.finished_at,
         )
 
     def last_runs(self, limit: int) -> list[RunRow]:

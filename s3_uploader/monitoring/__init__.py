@@ -1,1 +1,1 @@
-"""What a run tells: log, progress, metrics, pings."""
+"""What a run reports: log, progress, metrics, pings."""

@@ -1,7 +1,7 @@
 """The log: events as lines on standard error, for people or as JSON.
 
-Without the standard library's ``logging``, whose import costs more than a tick without work, and with its format:
-``2020-11-15 20:31:40,717 -   INFO - /base_dir/… has been uploaded to bucket.``
+The format is that of the standard library's ``logging``, which is not used because its import costs more than a tick
+without work: ``2020-11-15 20:31:40,717 -   INFO - /base_dir/… has been uploaded to bucket.``
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from s3_uploader.core.text import counted, printable_json, shown_name
 from s3_uploader.monitoring.messages import Level, is_idle, level_and_sentence, summary, why_nothing_moved
 
 ALIKE = 10
-"""How many local troubles of one kind are told one by one; a spool can hold a hundred thousand of them."""
+"""Most local problems of one kind that are logged one by one; a spool can have a hundred thousand of them."""
 
 _LARGE_BUFFER = 32 * 1024
 _BUFFER_SECONDS = 0.5
@@ -41,16 +41,16 @@ _FULL_PIPE_SECONDS = 1.0
 
 
 class Verbosity(enum.Enum):
-    """How much is told."""
+    """How much the log says."""
 
     QUIET = "quiet"
     """Warnings and errors."""
     SUMMARY = "summary"
-    """Also what a run did in one line: for somebody who sees a bar while it works."""
+    """Also one line that sums up a run: for a person who sees a progress bar."""
     NORMAL = "normal"
-    """Also every upload, and what a run did in one line, unless it had nothing to do."""
+    """Also every upload, and one line that sums up a run, unless it had nothing to do."""
     VERBOSE = "verbose"
-    """Also every file that was left and why, every directory removed."""
+    """Also every file that was left, with the reason, and every removed directory."""
 
     @classmethod
     def of(cls, *, verbose: bool, quiet: bool) -> Verbosity:
@@ -67,17 +67,17 @@ _LOUDEST_HIDDEN = {
 
 
 class Log:
-    """Subscriber that writes lines. A context manager: what is buffered is written at its end.
+    """Subscriber that writes lines. As a context manager it flushes its buffer at the end.
 
-    Lines are written in batches; a warning is written at once. A stream that cannot be written to costs its lines and
-    nothing else.
+    Lines are written in batches, warnings at once. If the stream cannot be written to, lines are lost and nothing else
+    happens.
 
-    :param stream: where lines go; ``None`` (a process without standard error) is nowhere.
+    :param stream: where lines are written; ``None`` (a process without standard error) discards them.
     :param json: one JSON object for each event, instead of sentences.
-    :param explain_idle: say why, if a run moved nothing: for somebody who runs the program by hand.
-    :param explain_exit_code: sum up a run that moved nothing all the same if it does not end with 0, as with files that
-        wait for their next try: a failed unit without a line in its journal is a riddle.
-    :param name: what lines begin with that are about the run as a whole, where several runs share a stream.
+    :param explain_idle: say why a run moved nothing: for a person who runs the program by hand.
+    :param explain_exit_code: also sum up a run that moved nothing if its exit code is not 0, as with files that wait
+        for their next try: otherwise a failed unit would have no line in its journal.
+    :param name: prefix of lines about the whole run, if several runs share a stream.
     :param clock: wall-clock time in seconds since the epoch.
     """
 
@@ -115,7 +115,7 @@ class Log:
         self.flush()
 
     def __call__(self, event: Event) -> None:
-        """Take note of an event."""
+        """Handle an event."""
         if isinstance(event, FileLeft) and self._hidden >= Level.DEBUG:
             # By far the most frequent of the events that are not shown.
             if self._explain_idle:
@@ -146,13 +146,13 @@ class Log:
             self._add(level, sentence, event)
 
     def redirect(self, write: Callable[[str], None]) -> Callable[[str], None]:
-        """From now on hand text to ``write``, as a progress bar needs it; returns what it was handed to before."""
+        """Send text to ``write`` from now on, as a progress bar needs it; returns the previous function."""
         self.flush()
         before, self._write = self._write, write
         return before
 
     def flush(self) -> None:
-        """Write what is buffered."""
+        """Flush the buffer."""
         if not self._buffer:
             return
         text = "".join(self._buffer)
@@ -163,7 +163,7 @@ class Log:
         self._written_at = self._clock()
 
     def flush_if_due(self) -> None:
-        """Write what has been buffered for a while; to be called now and then while nothing happens."""
+        """Flush the buffer if it is due; to be called now and then while nothing happens."""
         if self._buffer and not 0 <= self._clock() - self._written_at < _BUFFER_SECONDS:
             self.flush()
 
@@ -191,7 +191,7 @@ class Log:
             for action, number in self._troubles.items():
                 if number > ALIKE:
                     more = counted(number - ALIKE, "entry", "entries")
-                    self._add(Level.WARNING, f"Could not {action} {more} more; -v names them all.", None)
+                    self._add(Level.WARNING, f"Could not {action} {more} more. Use -v to name them all.", None)
         if event.is_repeated and self._hidden >= Level.DEBUG:
             self._begin_counting()
             self.flush()
@@ -229,7 +229,7 @@ class Log:
             self.flush()
 
     def _moment(self, now: float) -> str:
-        """Local time as ``logging`` writes it, with milliseconds after a comma."""
+        """Format local time as ``logging`` does, with milliseconds after a comma."""
         second = int(now)
         if second != self._second:
             self._second = second
@@ -244,10 +244,10 @@ def _json_line(now: float, level: Level, sentence: str, event: Event | None, nam
 
 
 def stream_writer(stream: TextIO | None, *, encoding: str | None = None) -> Callable[[str], None]:
-    """What writes text to a stream and never fails, in the encoding that is given or in the stream's own.
+    """Make a function that writes text to a stream and never fails, in the given encoding or the stream's own.
 
-    It writes to the descriptor: Python's own buffer would keep what could not be written, try again when the program
-    ends, and then change its exit code.
+    It writes to the descriptor: Python's own buffer would keep what could not be written, retry when the program ends,
+    and then change its exit code.
     """
     if stream is None:
         return lambda text: None
@@ -288,11 +288,11 @@ def _becomes_writable(descriptor: int) -> bool:
 
 
 def json_line(now: float, level: Level, sentence: str, event: Event | None, *, name: str = "") -> str:
-    """The event as one line: ``time`` (RFC 3339, UTC), ``level``, ``event``, and its own fields.
+    """Format the event as one line: ``time`` (RFC 3339, UTC), ``level``, ``event``, and its own fields.
 
-    :param name: of the configuration that it is about, where there are several; the field ``config``.
+    :param name: of the configuration if there are several; the field ``config``.
 
-    :param sentence: for what is no event of its own, as its ``message``.
+    :param sentence: the ``message`` if there is no event.
     """
     fields: dict[str, Any] = {"time": utc(now), "level": level.name.lower()}
     if name:
@@ -315,7 +315,7 @@ def json_line(now: float, level: Level, sentence: str, event: Event | None, *, n
 
 
 def utc(now: float) -> str:
-    """A time in seconds since the epoch as RFC 3339 has it, with milliseconds."""
+    """Format seconds since the epoch as in RFC 3339, with milliseconds."""
     second = int(now // 1)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{int((now - second) * 1000):03d}Z"
 

@@ -1,4 +1,4 @@
-"""The same events as records of the standard library's ``logging``, for programs that use this one as a library."""
+"""Passes events to the standard library's ``logging``, for programs that use this one as a library."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOGGER_NAME = "s3_uploader"
 
 
 class LoggingAdapter:
-    """Subscriber that hands each event to a logger, by default ``s3_uploader``; ``record.event`` is the event."""
+    """Subscriber that passes each event to a logger, by default ``s3_uploader``; ``record.event`` is the event."""
 
     def __init__(self, logger: logging.Logger | None = None) -> None:
         self._logger = logger or logging.getLogger(LOGGER_NAME)

@@ -1,7 +1,6 @@
-"""The events of a run as sentences: what the log says, and how loud.
+"""Turns the events of a run into log messages and their levels.
 
-Pure functions of events. The two lines that the program is known for, an upload and a failed upload, keep their form;
-scripts read them.
+Pure functions of events. The lines of an upload and of a failed upload keep their form, because scripts read them.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from s3_uploader.monitoring.words import LEFT_WORDS, end_words, left_words
 
 
 class Level(enum.IntEnum):
-    """How loud a line is; the values are those of the standard library's ``logging``."""
+    """The level of a line; the values are those of the standard library's ``logging``."""
 
     DEBUG = 10
     INFO = 20
@@ -46,18 +45,18 @@ _NOT_FILES = (Left.UNMATCHED, Left.EXCLUDED, Left.SPECIAL)
 
 
 def level_and_sentence(event: Event) -> tuple[Level, str]:
-    """How loud the line about an event is, and the line, with everything in it escaped that could break it."""
+    """The level and the line of an event, with everything escaped that could break the line."""
     return _WORDING[type(event)](event)
 
 
 def is_idle(report: RunReport) -> bool:
-    """Whether a run moved nothing, failed nothing and came to its end."""
+    """Whether a run finished, moved nothing and failed nothing."""
     is_done = report.ended_by == RunEnd.DONE.value
     return is_done and not report.shipped and not report.failed and not report.pruned_directories
 
 
 def summary(report: RunReport, *, all_kept: bool = True) -> str:
-    """A run in one sentence: ``12 files (3.4 MB) shipped to bucket in 0.4 s; left: 3 fresh; 2 failed, kept …``.
+    """Sum up a run in one sentence: ``12 files (3.4 MB) shipped to bucket in 0.4 s; left: 3 fresh; 2 failed, kept …``.
 
     :param all_kept: whether every file that failed is still in the spool.
     """
@@ -85,10 +84,10 @@ def summary(report: RunReport, *, all_kept: bool = True) -> str:
 def why_nothing_moved(
     report: RunReport, examples: dict[Left, tuple[str, str]], *, strangers_told: bool = False
 ) -> list[str]:
-    """For somebody who runs the program by hand and sees nothing happen: one sentence for each reason.
+    """Explain to a person who runs the program by hand why nothing moved: one sentence for each reason.
 
     :param examples: path and detail of one entry for each reason.
-    :param strangers_told: a line of its own has told of the files that are not of the layout.
+    :param strangers_told: another line has reported the files that are not of the layout.
     """
     sentences = []
     is_told = False

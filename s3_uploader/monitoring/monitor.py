@@ -1,4 +1,4 @@
-"""What watches the program from outside, the metrics file and the health check, as one subscriber."""
+"""The metrics file and the health check as one subscriber."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 _SHORTEST_SILENCE = 60.0
 _INTERVAL = 15.0
-"""Seconds between two writes of the metrics file of a watch: as often as Prometheus usually looks."""
+"""Seconds between two writes of the metrics file of a watch: the usual interval of scrapes."""
 _SHORTEST_INTERVAL = 1.0
 _LONG_RUN_INTERVAL = 60.0
-"""Seconds between two writes of the metrics file of a run, and before the first one; most runs have ended by then."""
+"""Seconds between two writes of the metrics file of a run, and before the first one. Most runs are shorter."""
 
 
 class _Pinger(Protocol):
@@ -24,7 +24,7 @@ class _Pinger(Protocol):
         """Take note of an event."""
 
     def could_not_begin(self, message: str) -> None:
-        """A run could not even begin."""
+        """Take note that a run could not begin."""
 
     def close(self) -> None:
         """Wait for the last ping."""
@@ -32,37 +32,37 @@ class _Pinger(Protocol):
 
 class _File(Protocol):
     def measure(self, measurement: Measurement) -> None:
-        """Write what was measured."""
+        """Write a measurement."""
 
     def progress(self, progress: RunInProgress) -> None:
         """Write that a run is at work."""
 
     def write(self, text: str) -> None:
-        """Write that text."""
+        """Write the text."""
 
 
 class Tail(Protocol):
-    """What has the last lines of the log."""
+    """Something that has the last lines of the log."""
 
     def tail(self) -> str:
         """The lines."""
 
 
 class NoTail:
-    """Stands for a log that belongs to another program."""
+    """The log of an embedding program, whose lines are unknown."""
 
     def tail(self) -> str:
-        """Nothing."""
+        """Return nothing."""
         return ""
 
 
 class Monitoring:
-    """Hands events to what the configuration names; nothing of it is imported before there is one that does.
+    """Passes events to the metrics file and the health check that the configuration names; imports nothing otherwise.
 
-    :param notice: told if the file cannot be written or the health check not be reached.
-    :param log: whose last lines go with a ping.
-    :param watch_interval: of a watch, in seconds; ``None`` where there is one run. In a watch a ping each minute is
-        enough, and one when things change; the metrics file is written now and then.
+    :param notice: called if the file cannot be written or the health check cannot be reached.
+    :param log: its last lines are sent with a ping.
+    :param watch_interval: of a watch, in seconds; ``None`` for a single run. A watch pings each minute and when things
+        change, and writes the metrics file now and then.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Monitoring:
         self._is_progress_told = False
 
     def live(self) -> Live:
-        """The numbers of the watch as of now, for others than the metrics file too. They are kept from now on."""
+        """The live measurements of the watch, which are kept from the first call on."""
         if self._live is None:
             from s3_uploader.monitoring.metrics.live import Live
 
@@ -105,11 +105,11 @@ class Monitoring:
         share: str = "",
         before: Callable[[], RunMeasured | None] = lambda: None,
     ) -> None:
-        """Follow a configuration, from now on.
+        """Follow this configuration from now on.
 
         :param share: the share of the files that runs ship; empty for all.
-        :param before: gives what the ledger knows of the spool; asked where numbers of a watch are kept, and once a
-            minute in a run that is long.
+        :param before: reads what the ledger knows of the spool; called if live measurements are kept, and once a minute
+            in a long run.
         """
         self.close()
         self._pinged = self._began_at = None
@@ -134,7 +134,7 @@ class Monitoring:
             self._ping(event)
 
     def measure(self, measurement: Measurement) -> None:
-        """Take note of what a run measured."""
+        """Handle a measurement of a run."""
         if self._ping is not None and isinstance(measurement, RunNotBegun) and not measurement.is_held:
             self._ping_trouble(self._ping, measurement)
         if self._live is None:
@@ -147,7 +147,7 @@ class Monitoring:
             self._due_at = min(self._due_at, self._written_at + _SHORTEST_INTERVAL)
 
     def beat(self) -> None:
-        """To be called often while a watch or a run is alive."""
+        """Take note of a heartbeat; to be called often while a watch or a run is alive."""
         if self._live is not None:
             self._live.beat()
             if self._file is not None and self._clock.monotonic() >= self._due_at:
@@ -195,7 +195,7 @@ class Monitoring:
         return True
 
     def close(self) -> None:
-        """Wait for the last ping, a few seconds at the most; nothing is told any more."""
+        """Wait for the last ping, a few seconds at most, and stop reporting."""
         self._write()
         if self._is_progress_told and self._file is not None:  # it ended in a way that is not measured
             self._file.progress(RunInProgress(base_dir=self._base_dir, since=0))

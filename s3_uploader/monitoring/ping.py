@@ -1,9 +1,9 @@
-"""Pings to a health check: it alerts when they stop. The protocol is that of healthchecks.io.
+"""Pings a health check, which alerts when pings stop. The protocol is that of healthchecks.io.
 
 ``URL/start`` when a run begins, ``URL`` when it ended with exit code 0, else ``URL/<exit code>``; the body is the
-summary and the last lines of the log. Start and end of a run carry the same ``rid``, so that runs that overlap are told
-apart. See https://healthchecks.io/docs/http_api/. Nothing that happens to a ping can fail or noticeably delay a run:
-requests are made on threads of their own, which the end of the program does not wait for.
+summary and the last lines of the log. Start and end of a run carry the same ``rid``, which distinguishes overlapping
+runs. See https://healthchecks.io/docs/http_api/. A ping cannot fail or noticeably delay a run: requests are made on
+threads of their own, and the end of the program does not wait for them.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from s3_uploader.monitoring.messages import summary
 
 TIMEOUT_SECONDS = 5.0
 LONGEST_BODY = 10_000
-"""Bytes; healthchecks.io keeps as many by default and rejects no more than 100 kB."""
+"""Bytes that healthchecks.io keeps by default. It rejects only more than 100 kB."""
 
 _PAUSES = (0.3, 1.0)
-"""Seconds before each further try, as long as the time-out for all of them is not over."""
+"""Seconds before each retry, within the timeout for all attempts."""
 _COULD_NOT_BEGIN = 2
 
 Send = Callable[[str, bytes, float], None]
@@ -36,14 +36,14 @@ class _Tail(Protocol):
 
 
 class Ping:
-    """Subscriber that pings; :meth:`close` waits for the last one, a few seconds at the most.
+    """Subscriber that pings; :meth:`close` waits for the last ping, a few seconds at most.
 
     :param url: of the check. It is the check's only secret, so it is never shown.
-    :param log: whose last lines become the body.
-    :param notice: told if a ping failed.
-    :param send: makes the request: URL, body, seconds until it times out.
+    :param log: its last lines become the body.
+    :param notice: called if a ping failed.
+    :param send: makes the request: URL, body, timeout in seconds.
     :param clock: monotonic seconds.
-    :param sleep: passes seconds between two tries.
+    :param sleep: waits between two attempts.
     """
 
     def __init__(
@@ -79,11 +79,11 @@ class Ping:
             self._run_id = ""
 
     def could_not_begin(self, message: str) -> None:
-        """A run could not even begin: the spool or the state directory cannot be used."""
+        """Report a run that could not begin: the spool or the state directory cannot be used."""
         self._begin(str(_COULD_NOT_BEGIN), _last_bytes(shown_text(message)))
 
     def close(self) -> None:
-        """Wait for the last ping, but not longer than it may take."""
+        """Wait for the last ping, within its timeout."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
@@ -127,7 +127,7 @@ class Ping:
 
 
 def new_run_id() -> str:
-    """A random UUID. The module of that name is not worth its import."""
+    """Make a random UUID without the cost of importing ``uuid``."""
     digits = bytearray(os.urandom(16))
     digits[6] = digits[6] & 0x0F | 0x40
     digits[8] = digits[8] & 0x3F | 0x80
@@ -136,7 +136,7 @@ def new_run_id() -> str:
 
 
 def signal_url(url: str, signal: str, *, run_id: str = "") -> str:
-    """The check's URL with the signal added to its path and the run to its query."""
+    """Add the signal to the path of the check's URL and the run to its query."""
     address, _, query = url.partition("?")
     if signal:
         address = f"{address.rstrip('/')}/{signal}"
@@ -145,7 +145,7 @@ def signal_url(url: str, signal: str, *, run_id: str = "") -> str:
 
 
 def in_words(error: Exception, *, url: str) -> str:
-    """What is wrong, without the secret that the URL is."""
+    """Describe an error without the URL, which is a secret."""
     status = getattr(error, "code", None)
     if isinstance(status, int):
         return f"it answered with status {status}"
@@ -157,12 +157,12 @@ def in_words(error: Exception, *, url: str) -> str:
 
 
 def host_of(url: str) -> str:
-    """The host in a URL: what may be shown of it."""
+    """The host in a URL, the part of it that may be shown."""
     return url.partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2]
 
 
 def post(url: str, body: bytes, timeout: float) -> None:
-    """Make the request; proxies are taken from the environment."""
+    """Make the request, through the proxies of the environment."""
     import urllib.request
 
     request = urllib.request.Request(

@@ -1,4 +1,4 @@
-"""A progress bar for somebody who watches: files, bytes, rate, time left; log lines are printed above it."""
+"""Progress bars: files, bytes, rate and time left. Log lines are printed above the bar."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _WIDE = 72
 
 
 class Progress:
-    """Subscriber that draws the bar and hands every event on to the log. :meth:`close` takes the bar away.
+    """Subscriber that draws the bar and passes every event on to the log. :meth:`close` removes the bar.
 
-    Before :meth:`expect` is told how much there is, the bar shows what was done and no time left.
+    Before :meth:`expect` is called, the bar shows what was done and no time left.
 
-    :param log: whose lines go above the bar as long as there is one.
+    :param log: its lines are printed above the bar.
     :param console: where the bar is drawn; default: standard error.
     :param clock: monotonic seconds.
     """
@@ -54,7 +54,7 @@ class Progress:
         self._drawn_at = 0.0
 
     def expect(self, *, files: int, size: int) -> None:
-        """There are so many files and bytes to ship, as far as is known now."""
+        """Set the expected number of files and bytes."""
         self._expected_files = files
         self._expected_bytes = size
         self._draw()
@@ -72,7 +72,7 @@ class Progress:
         self._log(event)
 
     def close(self) -> None:
-        """Take the bar away; may be called twice."""
+        """Remove the bar; may be called twice."""
         if self._bar is None:
             return
         self._draw()
@@ -137,7 +137,7 @@ class Progress:
 
 
 class _Raw:
-    """Text that is printed as it is: no markup, no wrapping, no highlighting, and no time spent on them."""
+    """Text that is printed as it is, without markup, wrapping or highlighting."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -147,7 +147,7 @@ class _Raw:
 
 
 class _Forgiving:
-    """A stream whose terminal may go away: then it is silent."""
+    """A stream that ignores errors, because its terminal may be closed."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -167,7 +167,7 @@ class _Forgiving:
 
 
 class Counting:
-    """A bar for work that is counted in rows, on standard error, or on standard output where that is the same terminal.
+    """A bar for work that is counted in rows, on standard error, or on standard output if that is the same terminal.
 
     :param noun: what is counted, in the plural.
     """
@@ -192,21 +192,21 @@ class Counting:
         self._bar.start()
 
     def __call__(self, done: int) -> None:
-        """So many are done."""
+        """Set the number of rows that are done."""
         now = self._clock()
         if now - self._drawn_at >= _UPDATE_SECONDS:
             self._drawn_at = now
             self._bar.update(self._task, completed=done, counted=self._text(done))
 
     def aside(self, write: Callable[[], None]) -> None:
-        """Write something while the bar is out of the way."""
+        """Write something while the bar is hidden."""
         self._bar.stop()
         write()
         sys.stdout.flush()
         self._bar.start()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.stop()
 
     def _text(self, done: int) -> str:
@@ -231,15 +231,15 @@ class SpoolsBar:
         self._bar.start()
 
     def show(self, *, spools: int, files: int) -> None:
-        """So many runs have ended, and so many files are shipped."""
+        """Set the numbers of ended runs and shipped files."""
         self._bar.update(self._task, completed=spools, text=self._text(spools, files))
 
     def print(self, text: str) -> None:
-        """Write lines above it."""
+        """Write lines above the bar."""
         self._bar.console.print(_Raw(text), end="", crop=False)
 
     def close(self) -> None:
-        """Take it away."""
+        """Remove the bar."""
         self._bar.stop()
 
     def _text(self, spools: int, files: int) -> str:

@@ -1,4 +1,4 @@
-"""The runs of several spools as one: a bar for somebody who watches, and a closing line."""
+"""Reports the runs of several spools together: a common bar and a closing line."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Together:
-    """Counts what all runs do. Any thread may use it.
+    """Counts the work of all runs. Any thread may use it.
 
-    :param spools: how many there are.
-    :param bar: shows how far they are, in place of the lines of runs that end well; ``None`` where nobody watches.
+    :param spools: number of spools.
+    :param bar: shows the progress instead of the lines of successful runs; ``None`` without a terminal.
     """
 
     def __init__(self, *, spools: int, bar: SpoolsBar | None = None) -> None:
@@ -28,7 +28,7 @@ class Together:
         self._on_the_way = 0
 
     def around(self, people: Emit) -> Emit:
-        """What hears of one run, on the way to those that tell people of it."""
+        """Make the subscriber of one run, in front of its log."""
 
         def emit(event: Event) -> None:
             self._take(event)
@@ -67,11 +67,11 @@ class Together:
 
     @property
     def is_worth_a_line(self) -> bool:
-        """Whether anything was done. What could not be run has told of itself."""
+        """Whether anything was done. Spools that could not be run have reported that themselves."""
         return bool(self._shipped or self._failed)
 
     def sentence(self) -> str:
-        """All of it in one line, as in ``30 spools: 12 files (3.4 MB) shipped; 1 spool could not be run``."""
+        """Sum up in one line, as in ``30 spools: 12 files (3.4 MB) shipped; 1 spool could not be run``."""
         parts = [f"{counted(self._shipped, 'file')} ({shown_size(self._bytes)}) shipped"]
         if self._failed:
             parts.append(f"{self._failed:,} failed")
@@ -82,9 +82,9 @@ class Together:
 
 
 class AboveBar:
-    """A stream in the place of standard error while a bar is shown: whole lines go above it.
+    """Replaces standard error while a bar is shown: whole lines are written above the bar.
 
-    :param write: what writes them.
+    :param write: writes the lines.
     """
 
     def __init__(self, write: Callable[[str], None]) -> None:
@@ -93,7 +93,7 @@ class AboveBar:
         self._lock = threading.Lock()
 
     def write(self, text: str) -> int:
-        """Take a piece of a line."""
+        """Take a piece of text."""
         with self._lock:
             *whole, self._pending = (self._pending + text).split("\n")
         if whole:
@@ -101,8 +101,8 @@ class AboveBar:
         return len(text)
 
     def flush(self) -> None:
-        """Lines are written when they are whole."""
+        """Nothing to do: lines are written when they are complete."""
 
     def isatty(self) -> bool:
-        """A bar is shown nowhere else."""
+        """Yes: a bar is shown only on a terminal."""
         return True

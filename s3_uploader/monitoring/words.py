@@ -38,8 +38,8 @@ LEFT_WORDS: dict[Left, tuple[str, str, str]] = {
     ),
     Left.SPECIAL: (
         "not a regular file",
-        "is no regular file and is not shipped",
-        "are no regular files and are not shipped",
+        "is not a regular file and is not shipped",
+        "are not regular files and are not shipped",
     ),
     Left.VANISHED: (
         "vanished",

@@ -1,4 +1,4 @@
-"""Whether a candidate is shipped in this run: the one sequence of questions that a run and a rehearsal both ask."""
+"""Decides whether a candidate is shipped in this run, for runs and dry runs alike."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _NOT_UTF8 = (
 class Admission:
     """Decides about candidates and opens those that are ready.
 
-    :param known_failure: the record of a file that failed before, if there is one.
-    :param is_remembered: whether this very file was shipped before and kept.
-    :param sightings: what earlier runs have seen of files whose writers may be elsewhere.
-    :param removable: asked whether a file could be removed afterwards; ``None`` if it is to stay.
-    :param claims: where files that are ready are taken by rename, if several uploaders share the spool.
+    :param known_failure: returns the record of a file that failed before, if there is one.
+    :param is_remembered: returns whether this file was shipped before and kept.
+    :param sightings: what earlier runs have seen of files whose writers may be on other hosts.
+    :param removable: checks whether a file could be removed afterwards; ``None`` if files stay.
+    :param claims: where ready files are taken by rename, if several uploaders share the spool.
     :param reads_utf8: whether names of files are read as UTF-8; ``None``: as this process does.
     """
 
@@ -68,7 +68,7 @@ class Admission:
         self._only_ascii = not (names_are_utf8() if reads_utf8 is None else reads_utf8)
 
     def decide(self, candidate: Candidate, *, now: float) -> OpenFile | tuple[Left, str]:
-        """The open file if it is ready, else why it is left, with a detail for people.
+        """Return the open file if it is ready, else the reason why it is left, with a detail for people.
 
         :attr:`stuck` says more about a file that could not be removed afterwards.
         """
@@ -96,17 +96,17 @@ class Admission:
         return left
 
     def _cannot_go(self, file: OpenFile) -> tuple[Left, str] | None:
-        """What cannot be removed is not sent: it would be again and again."""
+        """Do not send a file that cannot be removed: it would be sent again and again."""
         if self._removable is None:
             return None
         self.stuck = self._removable.why_not(file.candidate.directory, owner=os.fstat(file.descriptor).st_uid)
         return None if self.stuck is None else (Left.UNREADABLE, self.stuck[0])
 
     def _claim(self, file: OpenFile) -> tuple[Left, str] | None:
-        """Take an open file out of the spool, if that is how uploaders keep apart; why not, if it cannot be had.
+        """Claim an open file, if uploaders share the spool by claims; returns why it cannot be claimed.
 
         It is opened first, so that a file that is not ready is left alone: a producer that looks for it by name must
-        not miss it, and a rename there and back would wake every uploader that watches the spool.
+        find it, and a rename there and back would wake every uploader that watches the spool.
         """
         claims, candidate = self._claims, file.candidate
         if claims is None:
@@ -132,7 +132,7 @@ class Admission:
         return None if file.fingerprint.same_content_as(before) else (Left.FRESH, "it is being changed")
 
     def _second_look(self, file: OpenFile, now: float) -> tuple[Left, str] | None:
-        """Why an open file is left after all. The scan's look at it is a moment old by now."""
+        """Why an open file is left after all: the scan has seen it a moment ago."""
         if file.fingerprint.mtime_ns != file.candidate.mtime_ns:
             detail = why_settling(file.candidate, file.fingerprint.mtime_ns, now, self._settle_seconds)
             if detail:
@@ -149,7 +149,7 @@ class Admission:
         return (Left.REMEMBERED, "") if self._is_remembered(file) else self._unseen(file, now)
 
     def _unseen(self, file: OpenFile, now: float) -> tuple[Left, str] | None:
-        """Why a file has to be seen once more, since its writers may be where the kernel does not see them."""
+        """Why a file has to be seen once more, because the kernel may not see its writers."""
         sightings = self._sightings
         if sightings is None:
             return None
@@ -164,7 +164,7 @@ class Admission:
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """What a run would do with a candidate now: ship it (``reason`` is ``None``) or leave it."""
+    """The decision about a candidate: ship it (``reason`` is ``None``) or leave it."""
 
     candidate: Candidate
     reason: Left | None
@@ -174,7 +174,7 @@ class Decision(msgspec.Struct, frozen=True):
 def survey(
     root: SpoolRoot, layout: Layout, admission: Admission, *, now: Callable[[], float], skip: Skip
 ) -> Iterator[Decision]:
-    """What a run would do with each candidate, without doing anything. Reads no content."""
+    """Decide about each candidate without doing anything. Reads no content."""
     for found in layout.scan(root, skip):
         if isinstance(found, NoCandidate):
             continue

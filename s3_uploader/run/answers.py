@@ -1,4 +1,4 @@
-"""The store's answers: waited for, and what each means for its file, the destination and the run."""
+"""Waits for the store's answers, and handles each for its file, the destination and the run."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _LOOK_SECONDS_AFTER_STOP = 1.0
 
 
 class Answers:
-    """Takes the uploads that are answered, and deals with their files.
+    """Takes answered uploads, and deals with their files.
 
-    :param submit: hands a file to the store once more.
-    :param may_be_its_name: whether a failure of a file with that path or key proves nothing yet.
+    :param submit: passes a file to the store again.
+    :param may_be_its_name: whether the failure of a file with this path or key proves nothing yet.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Answers:
         settlement.second_copies.wait = self._wait_for_looks
 
     def take(self) -> None:
-        """Take what is answered, without waiting, and settle a batch that is due."""
+        """Take the answers without waiting, and settle a batch that is due."""
         while self._flight.has_landed():
             self._take_one(timeout=0.0)
         if self._breaker.must_trip(in_flight=len(self._flight), now=self._clock.monotonic()):
@@ -74,20 +74,20 @@ class Answers:
         self.take()
 
     def heed_refusal(self) -> None:
-        """A destination that turned out to be the spool ends the run."""
+        """End the run if the destination turned out to be the spool."""
         refusal = self._settlement.second_copies.refusal
         if refusal is not None:
             self._ending.abandon(RunEnd.DESTINATION, refusal)
 
     def close_doubts(self) -> None:
-        """At the end of the run what is still in doubt is the files' own if any other came through."""
+        """Decide at the end of the run about failures in doubt: they are the files' own if another upload succeeded."""
         if not self._breaker.successes and self._breaker.is_in_doubt:
             self._blame_destination()
         for upload, error in self._breaker.take_doubts():
             self._blame_file(upload, error)
 
     def let_go(self, upload: FileTask, reason: Left, detail: str) -> None:
-        """A file stays, and nothing is wrong with it."""
+        """Release a file that stays without a failure."""
         upload.file.close()
         self._settlement.directories.settle(upload.file.candidate.directory, removed=False)
         self._settlement.leftovers.leave(upload.file.candidate, reason, detail)
@@ -136,7 +136,7 @@ class Answers:
             self._blame_file(upload, error)
 
     def _may_replace(self, upload: FileTask, error: StoreError) -> bool:
-        """Whether all that is in the way is an older state of this file, which we put there ourselves."""
+        """Whether the object in the way is an older state of this file that this program has put there."""
         if self._ending.is_due() or upload.replaces or not isinstance(error, ConflictError):
             return False
         if self._settlement.superseded.has(upload.key, error):

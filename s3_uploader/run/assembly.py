@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from s3_uploader.stores.listing import Inventory
 
 ENDPOINT_MEMORY = "endpoint:"
-"""What a store learned of its endpoint stands in the ledger under names that begin so."""
+"""The prefix of names in the ledger for what a store learned about its endpoint."""
 _COMPRESSION_DEFAULTS = {"gzip": (".gz", 6), "zstd": (".zst", 3)}
 
 
@@ -32,7 +32,7 @@ class MakeStore(Protocol):
     """Makes the store of a configuration; see :func:`build_store`."""
 
     def __call__(self, config: Config, *, notice: Callable[[str, str], None], memory: Memory | None) -> Store:
-        """Make it."""
+        """Make the store."""
 
 
 def build_store(
@@ -42,9 +42,9 @@ def build_store(
     memory: Memory | None,
     bytes_in_flight: int | None = None,
 ) -> Store:
-    """The store that the configuration names; nothing of it is imported before it is opened.
+    """Build the store that the configuration names; its libraries are imported when it is opened.
 
-    :param bytes_in_flight: how much of files may be in memory at once; ``None`` for the store's own measure.
+    :param bytes_in_flight: most bytes of files in memory; ``None`` for the store's default.
     """
     destination = config.destination
     if isinstance(destination, S3Destination):
@@ -111,7 +111,7 @@ def _file_server(
 
 
 def store_maker(simulated_failure_rate: float, *, bytes_in_flight: int | None = None) -> MakeStore:
-    """:func:`build_store`, or with a rate a maker of stores that fail that often, for a rehearsal."""
+    """Return :func:`build_store`, or with a rate a maker of stores with simulated failures, for a rehearsal."""
     if not simulated_failure_rate and bytes_in_flight is None:
         return build_store
 
@@ -138,10 +138,10 @@ def shipping_store(
     memory: Memory | None,
     state_dir: str,
 ) -> Store:
-    """The store that a run ships with, and that ``check`` tries: what compresses before it included.
+    """Build the store of a run and of ``check``, with compression.
 
-    :param make_store: makes the destination's own store, if not :func:`build_store`.
-    :param state_dir: where what is compressed waits if it is large.
+    :param make_store: makes the destination's own store, by default :func:`build_store`.
+    :param state_dir: directory for large compressed files before they are sent.
     """
     store = (make_store or build_store)(config, notice=notice, memory=memory)
     formats = compression_formats(config)
@@ -153,7 +153,7 @@ def shipping_store(
 
 
 def build_plan(config: Config) -> Routes:
-    """How each file is shipped: the general rule, and those of the configuration's locations."""
+    """Build the routes of files: the general one, and those of the configuration's locations."""
     special = [
         (Globs(include=[pattern], exclude=[]), _rule(config, location))
         for pattern, location in config.locations.items()
@@ -205,7 +205,7 @@ def _compress(setting: str | Compress) -> Compress | None:
 
 
 def compression_formats(config: Config) -> set[str]:
-    """What files of a configuration may be compressed with."""
+    """The compression formats that a configuration uses."""
     settings = [config.compress, *(each.compress for each in config.locations.values() if each.compress is not None)]
     return {compress.format for compress in map(_compress, settings) if compress is not None}
 
@@ -221,7 +221,7 @@ def _prefix(text: str, timezone: str) -> str | Callable[[Candidate], str]:
 
 
 def constant_prefix(config: Config) -> str:
-    """What all keys of a configuration begin with, whatever the file and its location."""
+    """The common prefix of all keys of a configuration."""
     prefixes = [
         config.key_prefix,
         *(each.key_prefix for each in config.locations.values() if each.key_prefix is not None),
@@ -234,14 +234,14 @@ def constant_prefix(config: Config) -> str:
 
 
 def success_policy(config: Config) -> SuccessPolicy:
-    """What becomes of a file that was shipped."""
+    """Build the disposition of shipped files."""
     if isinstance(config.on_success, MoveTo):
         return SuccessPolicy(move_to=MoveTarget(move_directory(config.on_success)))
     return SuccessPolicy(keep=config.on_success == "keep")
 
 
 def failure_policy(config: Config) -> FailurePolicy:
-    """What becomes of a file that cannot be shipped."""
+    """Build the disposition of files that cannot be shipped."""
     if isinstance(config.on_failure, MoveTo):
         if os.path.realpath(move_directory(config.on_failure)) == os.path.realpath(config.base_dir):
             return FailurePolicy()  # resubmitted: it stays in the spool, or goes back there from its claim
@@ -250,7 +250,7 @@ def failure_policy(config: Config) -> FailurePolicy:
 
 
 def build_inventory(config: Config, *, notice: Callable[[str, str], None]) -> Inventory:
-    """What reads the destination; it is reached as uploads reach it, with the same credentials."""
+    """Build the inventory that lists the destination, with the connection and credentials of uploads."""
     destination = config.destination
     if isinstance(destination, S3Destination):
         from s3_uploader.stores.s3 import listing

@@ -1,18 +1,18 @@
-"""Tells an error of one file from one of the destination, which every other file would meet too.
+"""Distinguishes an error of one file from one of the destination, which every other file would meet too.
 
-An error hardly ever says so by itself. A refusal may be about one key, a time-out about one large file, and a
-connection that breaks may do so because something on the way dislikes these very bytes. What decides is whether other
-files come through. So an error that could be the destination's is held in doubt. Nothing more is sent until what is
-under way has answered, and then one file at a time:
+An error alone hardly ever shows that. A refusal may be about one key, a timeout about one large file, and a connection
+may break because something on the way rejects these bytes. What decides is whether other files succeed. So an error
+that could be the destination's is held in doubt. Nothing more is sent until the uploads in flight have answered, and
+then one file at a time:
 
-* another file comes through: then it was the file's;
-* so many fail, or it takes so long, that waiting for one is vain: then it is the destination's, and the run ends.
+* another file succeeds: then it was the file's error;
+* too many fail, or it takes too long: then it is the destination's error, and the run ends.
 
 A name that is not plain (accents, blanks, length) may be refused by a destination that takes all others, with whatever
 error. So in doubt the plain names go first, and as long as there are some, the others prove nothing.
 
-A file that an earlier run could not ship proves nothing against a destination that has taken others in this run. That
-is what keeps a handful of bad files, which are the oldest and so come first, from ending every run.
+A file that an earlier run could not ship proves nothing against a destination that has accepted others in this run. So
+a handful of bad files, which are the oldest and come first, cannot end every run.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from s3_uploader.core.errors import Scope, StoreError
 _PROBES = 8
 """Files in a row that fail before the run ends for it, where failing is quick;"""
 _SLOW_PROBES = 4
-"""where it is not, and the destination worked in this run."""
+"""the same where failing is slow, and the destination worked in this run."""
 _DOUBT_SECONDS = 5.0
-"""Seconds after which failing is not quick, and what is under way is no longer waited for."""
+"""Seconds after which failing is slow, and uploads in flight are no longer waited for."""
 
 _T = TypeVar("_T")
 
@@ -43,16 +43,16 @@ class CircuitBreaker(Generic[_T]):
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether it is to be found out whose errors there were."""
+        """Whether failures are in doubt."""
         return bool(self._doubts)
 
     @property
     def has_enough_of_old_failures(self) -> bool:
-        """Whether so many files that failed before have failed again, one after the other, that it is vain to go on."""
+        """Whether too many files in a row that failed before have failed again to go on with such files."""
         return self._old_in_a_row >= _PROBES
 
     def succeeded(self) -> list[tuple[_T, StoreError]]:
-        """An upload came through. Returns the failures that this makes their files' own."""
+        """Take note of a successful upload. Returns the failures that are now known to be their files' own."""
         self.successes += 1
         self._in_a_row = self._old_in_a_row = 0
         return self.take_doubts()
@@ -67,7 +67,7 @@ class CircuitBreaker(Generic[_T]):
         now: float,
         may_be_its_name: bool = False,
     ) -> bool:
-        """An upload failed. Returns whether that is in doubt now; else it is the file's own.
+        """Take note of a failed upload. Returns whether the failure is in doubt; else it is the file's own.
 
         :param successes_before: how many uploads had succeeded when it began.
         :param failed_before: an earlier run could not ship the file.
@@ -89,11 +89,11 @@ class CircuitBreaker(Generic[_T]):
         return True
 
     def must_wait(self, *, in_flight: int, now: float) -> bool:
-        """Whether nothing more is to be sent before one of those under way has answered."""
+        """Whether to send nothing more before an upload in flight has answered."""
         return bool(self._doubts) and in_flight > 0 and now - self._doubts_since < _DOUBT_SECONDS
 
     def must_trip(self, *, in_flight: int, now: float) -> bool:
-        """Whether the destination is to be abandoned."""
+        """Whether to abandon the destination."""
         if not self._doubts or self.must_wait(in_flight=in_flight, now=now):
             return False
         if now - self._doubts_since < _DOUBT_SECONDS:
@@ -101,6 +101,6 @@ class CircuitBreaker(Generic[_T]):
         return self._in_a_row >= _SLOW_PROBES or (self._in_a_row > 0 and not self.successes)
 
     def take_doubts(self) -> list[tuple[_T, StoreError]]:
-        """Take out what is in doubt."""
+        """Take out the failures in doubt."""
         doubts, self._doubts = self._doubts, []
         return doubts

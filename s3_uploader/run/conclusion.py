@@ -1,4 +1,4 @@
-"""What is noted when a run has dealt with its files: what it saw, what is old, how it ended."""
+"""Concludes a run: records what it saw and how it ended, and prunes old history."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SIGHTINGS = "sightings"
 """Under which name the ledger keeps what runs have seen of files whose writers may be elsewhere."""
 DELIVERED = "delivered"
-"""Under which name the ledger keeps some of what runs have delivered, to know it again in the spool."""
+"""The name in the ledger for some deliveries, to recognise them in the spool."""
 _TIDY_SECONDS = 1.0
 
 
@@ -58,12 +58,12 @@ def conclude(
     memory: EndpointMemory,
     sayings: Sayings | None,
 ) -> tuple[RunFinished, tuple[Problem, ...]]:
-    """Note a run in the ledger; returns what is to be told of its end, and what is wrong with the spool.
+    """Record a run in the ledger; returns the event of its end, and the problems of the spool.
 
     :param run: its number in the ledger.
     :param counters: what it has counted.
-    :param memory: the ledger's, of what was noticed.
-    :param sayings: what this run has told already.
+    :param memory: the ledger's memory of notices.
+    :param sayings: what this run has reported already.
     """
     emit, clock, report = context.emit, context.clock, done.report
     try:
@@ -109,7 +109,7 @@ def _is_noticeable(report: RunReport, counters: RunCounters, memory: EndpointMem
 
 
 def _note_sightings(ledger: Ledger, place: Place, done: Done, emit: Emit, clock: Clock) -> None:
-    """Remember what was seen of files whose writers may be elsewhere; say once that such files are shipped."""
+    """Remember what was seen of files whose writers may be on other hosts; report once that such files are shipped."""
     now = clock.now()
     if done.sightings:
         ledger.remember(SIGHTINGS, done.sightings, now=now)
@@ -137,7 +137,7 @@ def _warn_of_unaudited(ledger: Ledger, place: Place, report: RunReport, emit: Em
 
 
 def _tidy(ledger: Ledger, place: Place, clock: Clock) -> None:
-    """Let the ledger forget what is gone and what is old, for a moment at most; the rest is for the next run."""
+    """Let the ledger forget vanished files and old history, for a moment at most; the next run continues."""
 
     def exists(path: str) -> bool:
         try:

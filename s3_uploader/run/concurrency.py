@@ -1,4 +1,4 @@
-"""How many uploads are in flight: few at first, more while more brings more, fewer when fewer bring as much.
+"""Adapts the number of uploads in flight: more while throughput grows, fewer when fewer move as much.
 
 The right number differs by a factor of a hundred between a modem and a data centre, so it is found and not configured.
 At first the window doubles while each round of uploads, as long as the window is wide, moves clearly more per second
@@ -17,49 +17,49 @@ _START = 4
 _CLEARLY_MORE = 1.1
 _HARDLY_LESS = 0.9
 _ROUNDS_TO_COMPARE = 2
-"""Uploads come in bursts and in all sizes, so what is compared lasts longer than one round,"""
+"""Uploads come in bursts and in all sizes, so a comparison lasts longer than one round,"""
 _UPLOADS_TO_COMPARE = 16
-"""and not fewer uploads than this."""
+"""and at least this many uploads."""
 _LONGEST_REST = 32
-"""Comparisons after which another width is tried at the latest."""
+"""Most comparisons before another width is tried."""
 _STOCK_SECONDS = 0.05
-"""The moment: the time of a commit on a slow disk."""
+"""The time of a commit on a slow disk."""
 _COST_OF_A_REQUEST = 16 * 1024
-"""What a request counts for beside its bytes, so that small files weigh in too."""
+"""The weight of a request besides its bytes, so that small files count too."""
 
 
 class AdaptiveLimit:
-    """The number of uploads that may be in flight. Decides by the numbers it is told; has no clock of its own.
+    """The number of uploads that may be in flight. Decides by the numbers it is given; has no clock of its own.
 
-    :param maximum: never more than this.
+    :param maximum: upper limit.
     """
 
     def __init__(self, *, maximum: int) -> None:
         self._maximum = maximum
         self._width = min(_START, maximum)
         self._home = self._width
-        """The width that has proved best; any other is on trial."""
+        """The best width so far; any other is on trial."""
         self._home_rate = 0.0
         self._starting = True
         self._wider_next = True
         self._rest = 1
         self._rested = 0
         self._unsettled = 0
-        """Uploads that still belong to the width before."""
+        """Uploads that still belong to the previous width."""
         self._done = 0
         self._moved = 0
         self._began: float | None = None
         self._stock = 0.0
-        """So many uploads are done in a moment."""
+        """The number of uploads that are done in a moment."""
         self._has_struggled = False
 
     @property
     def width(self) -> int:
-        """How many uploads may be in flight now."""
+        """The number of uploads that may be in flight now."""
         return self._width
 
     def narrow(self, maximum: int) -> None:
-        """There is no room for more than ``maximum`` at once, whatever they would bring."""
+        """Set the upper limit to ``maximum``."""
         self._maximum = max(1, min(self._maximum, maximum))
         self._home = min(self._home, self._maximum)
         self._stock = min(self._stock, self._maximum)
@@ -67,7 +67,7 @@ class AdaptiveLimit:
             self._go(self._maximum)
 
     def succeeded(self, *, size: int, now: float) -> None:
-        """An upload of ``size`` bytes is done at the monotonic time ``now``."""
+        """Take note of an upload of ``size`` bytes, done at the monotonic time ``now``."""
         if self._unsettled > 0:
             self._unsettled -= 1
             return
@@ -135,7 +135,7 @@ class AdaptiveLimit:
             self._done, self._moved, self._began = 0, 0, None
 
     def struggled(self) -> None:
-        """The destination asked for a slower pace, or an upload ran out of time."""
+        """Slow down: the destination asked for it, or an upload exceeded its deadline."""
         self._starting = False
         self._has_struggled = True
         self._stock = 0.0

@@ -1,4 +1,4 @@
-"""What a run is given from outside beside its configuration."""
+"""What a run gets from its caller besides its configuration."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def _no_beat() -> None:
 
 
 class RunContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run is given from outside beside its configuration; tests and ``watch`` give something else.
+    """What a run gets from its caller besides its configuration.
 
-    :param beat: called often by the thread that leads the run, to show that it is alive.
+    :param beat: heartbeat, called often by the thread that leads the run.
     :param make_store: makes the store, once there is a file to ship; the run opens and closes it. ``None`` for
         :func:`~s3_uploader.run.assembly.build_store`.
-    :param is_rehearsal: failures are made up, so that no file may be moved or deleted for them.
+    :param is_rehearsal: failures are simulated, so no file may be moved or deleted for them.
     :param news: see :class:`~s3_uploader.run.pipeline.Pipeline`.
-    :param says_again: somebody looks on: what earlier runs have told of lasting troubles is told again.
-    :param is_one_of_many: a timer starts one after the other: what earlier runs have told is not told by each.
-    :param retries: files that failed are tried although their pauses are not over.
+    :param says_again: report lasting problems again that earlier runs have reported, because a person is watching.
+    :param is_one_of_many: a timer starts the runs: do not repeat what earlier runs have reported.
+    :param retries: try failed files although their pauses are not over.
     :param may_be_divided: the run may start worker processes, if its configuration says so.
-    :param measure: told once what the run measured, or that it could not begin. Where nobody wants to know, the ledger
-        is asked for less.
+    :param measure: called once with the run's measurement, or with the reason why it could not begin. Without it the
+        ledger is read less.
     """
 
     emit: Emit

@@ -1,4 +1,4 @@
-"""Directories of the spool with files under way; the last file to be removed takes the empty directory with it."""
+"""Counts files in flight by directory, and prunes a directory with its last file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from s3_uploader.spool.root import Names, SpoolRoot
 
 
 class Directories:
-    """Counts the files under way in each directory, and prunes what becomes empty.
+    """Counts the files in flight in each directory, and prunes empty directories.
 
     :param prune: whether directories are removed at all.
     """
@@ -30,11 +30,11 @@ class Directories:
         self._files_in: Counter[Names] = Counter()
 
     def begin(self, names: Names) -> None:
-        """A file of that directory is under way."""
+        """Count a file of the directory as in flight."""
         self._files_in[names] += 1
 
     def settle(self, names: Names, *, removed: bool) -> None:
-        """A file of that directory is under way no longer."""
+        """Count a file of the directory as no longer in flight."""
         self._files_in[names] -= 1
         if self._files_in[names] <= 0:
             del self._files_in[names]
@@ -42,7 +42,7 @@ class Directories:
                 self.prune_upwards(names)
 
     def prune_upwards(self, names: Names) -> None:
-        """Remove a directory if it is empty and may go, and what becomes empty by that."""
+        """Remove a directory if it is empty and may be pruned, and then its empty parents."""
         if not self._prune or names in self._files_in:
             return
         error = prune_upwards(self._root, self._layout, names, now=self._clock.now(), pruned=self._pruned)

@@ -1,4 +1,4 @@
-"""What becomes of a file afterwards, whether it was shipped or cannot be: the policies of a run."""
+"""The policies for files that were shipped, and for files that cannot be shipped."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from s3_uploader.spool.removal import MoveTarget
 
 
 class SuccessPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """What becomes of a file that was shipped: it is deleted, kept, or moved."""
+    """The policy for shipped files: delete, keep, or move."""
 
     move_to: MoveTarget | None = None
     keep: bool = False
 
 
 class FailurePolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """What becomes of a file that cannot be shipped: after ``attempts`` it is moved or deleted, else it stays."""
+    """The policy for files that cannot be shipped: after ``attempts`` they are moved or deleted, else they stay."""
 
     move_to: MoveTarget | None = None
     delete: bool = False

@@ -1,4 +1,4 @@
-"""When a run is divided among processes, among how many, and what each of them gets."""
+"""Decides when a run is divided among processes, and how."""
 
 from __future__ import annotations
 
@@ -22,16 +22,15 @@ from s3_uploader.stores.s3.engines.mocked import Mock, active_mock
 MOST_BY_ITSELF = 4
 """More processes than this are started only if the configuration says so."""
 WORTH_FILES = 6000
-"""So many files have to wait for each further process: it takes as long to start as to ship one or two thousand."""
+"""Waiting files needed for each further process: starting one takes as long as shipping one or two thousand."""
 _BOUND = 0.8
 _COUNT_SECONDS = 0.1
 
 
 def may_be_divided(config: Config, context: RunContext) -> bool:
-    """Whether the run may use more than one process at all.
+    """Whether the run may use more than one process.
 
-    Not where files are claimed, where the line has a limit of its own, or where a server takes few connections; and not
-    in a rehearsal.
+    Not with claims, a bandwidth limit, or a server with few connections, and not in a rehearsal.
     """
     return (
         config.processes != 1
@@ -63,7 +62,7 @@ class Division:
         self._effort = Effort()
 
     def want(self) -> int:
-        """How many processes the run should have now, itself included."""
+        """The number of processes that the run should have now, including itself."""
         processes = self._place.config.processes
         if active_mock() is not Mock.NONE:
             return 1  # it stands in for S3 in this process alone; another one would write to the real bucket
@@ -79,7 +78,7 @@ class Division:
         return min(most, 1 + waiting // wanted)
 
     def share(self, number: int, of: int) -> Share:
-        """The part of a process; of a run that itself has a share, a part of that."""
+        """The share of a process; within the run's own share, if it has one."""
         return Share(self._own.index * of + number, self._own.count * of)
 
     def config(self, number: int, of: int) -> Config:
@@ -96,11 +95,11 @@ class Division:
         )
 
     def layout(self, of: int) -> Layout:
-        """What the leader sees of the spool."""
+        """The leader's view of the spool."""
         return build_layout(self.config(0, of))
 
     def task(self, number: int, of: int) -> Task:
-        """What a worker has to do."""
+        """The task of a worker."""
         return Task(
             config=self.config(number, of),
             run=self._run,
@@ -113,7 +112,7 @@ class Division:
 
 
 def count_names(root: SpoolRoot, *, most: int, seconds: float) -> int:
-    """How many files are in a spool, as far as their names tell in so many seconds; counts no further than ``most``."""
+    """Estimate the number of files in a spool by their names, for some seconds; counts up to ``most``."""
     until = time.monotonic() + seconds
     waiting: list[Names] = [()]
     found = 0

@@ -1,4 +1,4 @@
-"""When and why a run ends, and what its report says of that."""
+"""Decides when a run ends, and makes its report."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ class RunEnded(Exception):
 
 
 class Ending:
-    """Knows whether a run takes in more files. The first reason to end it stays, but for a stop that was asked for.
+    """Knows whether a run takes in more files.
 
-    :param max_runtime_seconds: the run's time budget, from now on.
+    The first reason to end it counts, except that a requested stop replaces it.
+
+    :param max_runtime_seconds: the run's time budget, starting now.
     :ivar began: monotonic time at which the run began, as ``started_at`` in seconds since the epoch.
     :ivar reason: why the run ends; ``None`` while it goes on.
-    :ivar error: what made the run be abandoned.
+    :ivar error: the error that ended the run.
     """
 
     def __init__(self, stop: StopRequest, *, clock: Clock, max_runtime_seconds: float | None) -> None:
@@ -61,7 +63,7 @@ class Ending:
                 self.reason = reason
 
     def report(self, counters: RunCounters, *, base_dir: str, destination: str, emit: Emit) -> RunReport:
-        """The report of the run, which is over; an error that ended it is said."""
+        """Make the report of the finished run; an error that ended it is reported."""
         reason, error = self.reason or RunEnd.DONE, self.error
         if error is not None:
             level = "info" if reason is RunEnd.DESTINATION_BUSY else "error"
@@ -83,5 +85,5 @@ def _sentence(reason: RunEnd, error: Exception) -> str:
     if reason is RunEnd.DESTINATION:
         return f"The run was abandoned, all files are kept: {error}"
     if reason is RunEnd.STATE:
-        return f"The run was ended, since what it ships cannot be recorded; files are kept: {error}"
+        return f"The run was ended, because shipped files cannot be recorded. Files are kept: {error}"
     return str(error)

@@ -1,4 +1,4 @@
-"""Files that could not be shipped: recorded with their pause, told, and dealt with as ``on_failure`` says."""
+"""Handles files that could not be shipped: records them with their pause, reports them, and applies ``on_failure``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CANNOT_MOVE = "CannotMove"
 
 
 class Records(FactMemory, Protocol):
-    """What a run needs of the ledger."""
+    """The methods of the ledger that a run needs."""
 
     def commit_batch(
         self,
@@ -42,23 +42,23 @@ class Records(FactMemory, Protocol):
         """Record files in one transaction that is durable when this returns. Raises ``StateError``."""
 
     def failing_count(self) -> int:
-        """How many files keep failing."""
+        """The number of files that keep failing."""
 
     def failing(self, path: str) -> FailingRow | None:
-        """The record of a file that keeps failing."""
+        """The record of a failing file."""
 
     def remembers(self, path: str, fingerprint: Fingerprint, *, destination: str) -> bool:
-        """Whether this very file was shipped to that destination before and kept."""
+        """Whether this file was shipped to that destination before and kept."""
 
 
 class Failures:
-    """Takes every file whose upload failed.
+    """Handles every file whose upload failed.
 
-    :param random: a float in [0, 1), spreads the tries of files that failed together.
-    :param is_rehearsal: whether failures that were made up count.
+    :param random: returns a float in [0, 1), which spreads the retries of files that failed together.
+    :param is_rehearsal: failures are simulated.
     :ivar any: whether any file is failing.
     :ivar unrecorded: rows that the next batch records.
-    :ivar counted: how many uploads failed, by kind.
+    :ivar counted: number of failed uploads, by kind.
     """
 
     def __init__(
@@ -100,10 +100,10 @@ class Failures:
         return row if row is None or self._is_rehearsal or SIMULATED not in row.message else None
 
     def record(self, upload: FileTask, error: StoreError) -> None:
-        """A file of its own kind of trouble: it waits, longer each time, and then meets ``on_failure``.
+        """Record the failure of a file: it waits, longer each time, and then ``on_failure`` applies.
 
-        It does not where the error says nothing about the file, because it is uploaded already, or this machine or
-        program is what failed.
+        ``on_failure`` does not apply if the error is not about the file, because it is uploaded already, or this
+        machine or program failed.
         """
         from s3_uploader.core.meanings import meaning_of
 
@@ -132,7 +132,7 @@ class Failures:
         )
 
     def record_undisposed(self, upload: FileTask, error: OSError) -> None:
-        """A file is at the destination and has to stay here for want of a right, or of room."""
+        """Report a file that was shipped but cannot be removed or moved, because of rights or room."""
         reason = error.strerror or str(error)
         target = self._on_success.move_to
         if target is None:
@@ -146,13 +146,13 @@ class Failures:
             stuck = StoreError(
                 f"it is uploaded, but the local file cannot be moved to {target.path}: {reason}",
                 code=_CANNOT_MOVE,
-                hint="Make room there, and let the user that runs this program write there and here.",
+                hint="Make room there, and let the user that runs this program write to both directories.",
                 origin=Origin.NOT_MOVED,
             )
         self.record(upload, stuck)
 
     def why_still_stuck(self, file: OpenFile) -> OSError | None:
-        """Why a file that failed for it before still cannot be removed, or moved; tried without harm."""
+        """Check, without side effects, whether a file still cannot be removed or moved."""
         row = self.known(file.candidate.path)
         if row is None or row.code not in (_CANNOT_REMOVE, _CANNOT_MOVE) or self._on_success.keep:
             return None
@@ -168,16 +168,16 @@ class Failures:
         return None
 
     def suspect(self, upload: FileTask, error: StoreError) -> None:
-        """An upload failed and so did the run: perhaps it was the file after all, so the next run begins with others.
+        """Mark a file whose upload failed together with the run: the next run begins with others.
 
-        It counts as no attempt and makes no pause.
+        It counts as no attempt and causes no pause.
         """
         row = self._failing_row(upload, error)
         self._note(msgspec.structs.replace(row, attempts=row.attempts - 1, next_try_at=row.last_failed_at))
         self._leftovers.leave(upload.file.candidate, Left.POSTPONED, "")
 
     def tell(self, upload: FileTask, error: StoreError) -> None:
-        """Say that an upload failed, for a reason that is not the file's: it is not recorded as failing."""
+        """Report a failed upload whose cause is not the file: it is not recorded as failing."""
         self._count(upload, error.code)
         self._emit(
             UploadFailed(
@@ -193,7 +193,7 @@ class Failures:
         )
 
     def take_unrecorded(self) -> list[FailingRow]:
-        """The rows of the next batch, which are no longer kept here."""
+        """Take out the rows of the next batch."""
         rows, self.unrecorded = self.unrecorded, []
         return rows
 

@@ -1,4 +1,4 @@
-"""A file under way to the store: open, with its key, and what the ledger will say of it."""
+"""A file in flight: open, with its key and its future row in the ledger."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class FileTask(msgspec.Struct):
-    """A file under way to the store.
+    """A file in flight.
 
-    :param began: monotonic time at which it was handed over.
-    :param successes_before: how many uploads had succeeded by then.
-    :param failed_before: an earlier run could not ship it.
+    :param began: monotonic time of the submission.
+    :param successes_before: number of successful uploads at that time.
+    :param failed_before: whether an earlier run could not ship it.
     :param replaces: see :meth:`s3_uploader.stores.base.Store.put`.
     """
 
@@ -36,7 +36,7 @@ class FileTask(msgspec.Struct):
     def shipped_row(
         self, receipt: Receipt, *, run: int | None, destination: str, now: float, seconds: float, is_kept: bool
     ) -> ShippedRow:
-        """The ledger's row of the file once it is shipped.
+        """Make the ledger's row of the shipped file.
 
         :param now: wall-clock time, in seconds since the epoch; the upload took ``seconds``.
         :param is_kept: the file stays in the spool.
@@ -67,7 +67,7 @@ class FileTask(msgspec.Struct):
 
 
 def why_changed(file: OpenFile) -> Left | None:
-    """:meth:`OpenFile.why_changed`; a file that cannot even be asked counts as changed."""
+    """:meth:`OpenFile.why_changed`; a file that cannot be examined counts as changed."""
     try:
         return file.why_changed()
     except OSError:

@@ -1,4 +1,4 @@
-"""Uploads under way: handed to the store, counted, and taken back from a queue as they are answered."""
+"""The uploads in flight: submitted to the store, counted, and taken from a queue when they are answered."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ if TYPE_CHECKING:
 
 _BYTES_PER_SECOND_AT_LEAST = 64 * 1024
 _MOST_COUNTED = 16 * 2**20
-"""What a file counts for among the bytes in flight at most: a store has no more than some parts of it in memory."""
+"""The most that one file counts among the bytes in flight: a store has only some parts of it in memory."""
 _LOOK_SECONDS = 0.05
 _TURN_SECONDS = 0.005
-"""So long the sockets may go without a look while there is other work."""
+"""Longest time without looking at the sockets while there is other work."""
 
 
 class UploadsInFlight:
-    """The uploads under way. Belongs to the thread that owns the spool; only :meth:`wake` may be called from elsewhere.
+    """The uploads in flight.
 
-    :param timeout_seconds: for each upload, beside the time for its bytes.
-    :param make_queue: makes what the store's threads put their answers into.
+    Belongs to the thread that owns the spool; only :meth:`wake` may be called from other threads.
+
+    :param timeout_seconds: deadline of each upload, without the time for its bytes.
+    :param make_queue: makes the queue for the store's answers.
     """
 
     def __init__(
@@ -52,14 +54,14 @@ class UploadsInFlight:
         self._turned_at = 0.0
 
     def take_over_loop(self) -> None:
-        """Run the store's loop, if it lends one, while waiting; until :meth:`hand_back_loop`. The store is open."""
+        """Run the store's loop while waiting, if it lends one, until :meth:`hand_back_loop`. The store must be open."""
         self._loop = loop = self._store.loop
         if loop is not None:
             self._owner = threading.get_ident()
             loop.take_over()
 
     def hand_back_loop(self) -> None:
-        """Leave the loop to the store."""
+        """Give the loop back to the store."""
         loop, self._loop = self._loop, None
         if loop is not None:
             loop.hand_back()
@@ -68,19 +70,22 @@ class UploadsInFlight:
         return len(self._under_way)
 
     def is_sending(self, key: str) -> bool:
-        """Whether a file is under way to that key. A second one might arrive first, and the older content stay."""
+        """Whether a file is in flight to this key.
+
+        A second one might arrive first, and the older content would remain.
+        """
         return key in self._keys
 
     def oldest(self) -> float | None:
-        """When the upload that has been under way longest began, in monotonic seconds; ``None`` if there is none."""
+        """When the oldest upload in flight began, in monotonic seconds; ``None`` if there is none."""
         return min((upload.began for upload, _ in self._under_way.values()), default=None)
 
     def paths(self) -> set[str]:
-        """The paths of the files under way."""
+        """The paths of the files in flight."""
         return {upload.file.candidate.path for upload, _ in self._under_way.values()}
 
     def launch(self, upload: FileTask) -> None:
-        """Hand a file to the store."""
+        """Submit a file to the store."""
         size = upload.file.fingerprint.size
         try:
             future = self._store.put(
@@ -114,12 +119,12 @@ class UploadsInFlight:
             loop.wake()
 
     def has_landed(self) -> bool:
-        """Whether :meth:`landed` has something without waiting."""
+        """Whether :meth:`landed` returns something without waiting."""
         self.keep_turning()
         return not self._completions.empty()
 
     def keep_turning(self) -> None:
-        """To be called between steps of other work: have the sockets looked at, if that was some time ago."""
+        """To be called between steps of other work: look at the sockets, if that was some time ago."""
         if self._loop is not None and self._under_way and time.monotonic() - self._turned_at > _TURN_SECONDS:
             self._turn(0.0)
 
@@ -131,9 +136,9 @@ class UploadsInFlight:
         self._turned_at = time.monotonic()
 
     def landed(self, timeout: float) -> tuple[FileTask, Receipt | StoreError] | None:
-        """The next upload that was answered, with the answer; ``None`` if there was none, or when woken.
+        """Return the next answered upload with its answer; ``None`` if there is none, or when woken.
 
-        Waits for at most ``timeout`` seconds, and not always so long.
+        Waits for at most ``timeout`` seconds, and sometimes less.
         """
         try:
             if self._loop is not None:
@@ -161,7 +166,7 @@ class UploadsInFlight:
             return upload, StoreError(message, code="InternalError", origin=Origin.OURS)
 
     def wait_for(self, looks: Sequence[Future[Receipt]], *, go_on: Callable[[], bool]) -> None:
-        """Wait for answers of the store that are no uploads, as long as ``go_on`` says so."""
+        """Wait for answers of the store to other requests than uploads, while ``go_on`` returns ``True``."""
         from concurrent.futures import wait
 
         while go_on() and not all(look.done() for look in looks):
@@ -171,7 +176,7 @@ class UploadsInFlight:
                 wait(looks, timeout=_LOOK_SECONDS)
 
     def abandon(self) -> list[FileTask]:
-        """Let go of all uploads; their files are closed when the store is done with them."""
+        """Abandon all uploads; their files are closed when the store is done with them."""
         uploads = []
         for upload, future in self._under_way.values():
             uploads.append(upload)

@@ -1,4 +1,4 @@
-"""Which files go to the store next: each candidate is considered, opened, put off, left or sent."""
+"""Chooses the next files for the store: each candidate is opened, deferred, left or sent."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _MOST_DEFERRED = 1000
 
 
 class Deferral:
-    """The files that are put off.
+    """The deferred files.
 
-    :ivar failed: files that an earlier run could not ship: others go first, to tell whose error it is.
-    :ivar unplain: files whose names a destination may dislike: while its errors are in doubt, plain names go first.
+    :ivar failed: files that an earlier run could not ship: others go first, to show whose error it is.
+    :ivar unplain: files whose names a destination may refuse: while its errors are in doubt, plain names go first.
     :ivar is_scanning: whether plain names may still come.
     """
 
@@ -39,21 +39,21 @@ class Deferral:
         self.is_scanning = False
 
     def has_room_for_failed(self) -> bool:
-        """Whether one more file that failed before can be put off."""
+        """Whether one more file that failed before can be deferred."""
         return len(self.failed) < _MOST_DEFERRED
 
     def may_be_its_name(self, path: str) -> bool:
-        """Whether a failure of this file tells nothing yet, because plain names may still come."""
+        """Whether a failure of this file proves nothing yet, because plain names may still come."""
         return self.is_scanning and len(self.unplain) < _MOST_DEFERRED and not is_plain(path)
 
 
 class Intake:
-    """Takes candidates in, as long as there is room for them.
+    """Takes in candidates while there is room for them.
 
-    :param submit: hands a file to the store.
-    :param max_open_files: fewer are open once the kernel gives out no more descriptors.
-    :ivar store_is_open: the store is opened when the first file is ready, and only then.
-    :ivar passed_over: paths of files that were under way when this scan began.
+    :param submit: submits a file to the store.
+    :param max_open_files: fewer are open once the kernel gives no more descriptors.
+    :ivar store_is_open: the store is opened only when the first file is ready.
+    :ivar passed_over: paths of files that were in flight when this scan began.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Intake:
         self.passed_over: set[str] = set()
 
     def is_full(self) -> bool:
-        """Whether no more files may be under way just now."""
+        """Whether no more files may be in flight now."""
         return (
             len(self._flight) >= self._window.width
             or len(self._flight) >= self._most_open
@@ -103,17 +103,17 @@ class Intake:
         )
 
     def narrow(self, parts: int) -> None:
-        """Other processes take their parts of what may be under way."""
+        """Reduce the limits to this process's part."""
         self._max_bytes_in_flight //= parts
 
     def has_many_open(self) -> bool:
-        """Whether so many files are open that some should be settled first."""
+        """Whether too many files are open, so that some should be settled first."""
         return len(self._flight) + self._settlement.open_files >= self._most_open
 
     def consider(self, candidate: Candidate, *, may_defer: bool = True) -> None:
-        """Send a candidate, put it off, or leave it.
+        """Send, defer or leave a candidate.
 
-        :param may_defer: it may be put off until others have told what the destination does.
+        :param may_defer: it may be deferred until others have shown what the destination does.
         """
         # Most of a spool may be too young: nothing is worked out before it is needed.
         if self.passed_over and candidate.path in self.passed_over:
@@ -121,7 +121,7 @@ class Intake:
         if candidate.name.startswith(".") and self._settlement.is_taken(candidate.path):
             return
         if len(self._flight) and self._flight.is_sending(self._plan(candidate).key):
-            self._settlement.leftovers.leave(candidate, Left.POSTPONED, "an older file of the same key is under way")
+            self._settlement.leftovers.leave(candidate, Left.POSTPONED, "an older file of the same key is in flight")
             return
         file = self._decide(candidate)
         if not isinstance(file, OpenFile):
@@ -168,9 +168,9 @@ class Intake:
         )
 
     def _is_still_stuck(self, file: OpenFile) -> bool:
-        """Whether a file that was shipped and could not be removed, or moved, still cannot be.
+        """Whether a file that was shipped and could not be removed or moved still cannot be.
 
-        It is not sent again to learn that.
+        It is not sent again to find that out.
         """
         try:
             error = self._settlement.failures.why_still_stuck(file)
@@ -185,7 +185,7 @@ class Intake:
         return True
 
     def _may_send(self, file: OpenFile) -> bool:
-        """Whether a file is no delivery of ours that has come back to the spool by way of the destination."""
+        """Whether a file is not a delivery of this program that came back to the spool through the destination."""
         copies = self._settlement.second_copies
         copies.suspect(file)
         self._answers.heed_refusal()
@@ -196,7 +196,7 @@ class Intake:
         return False
 
     def _decide(self, candidate: Candidate) -> OpenFile | tuple[Left, str]:
-        """Ask the admission; where too many files are open for one more, close some first."""
+        """Ask the admission; closes some files first if too many are open."""
         while True:
             try:
                 return self._admission.decide(candidate, now=self._clock.now())
@@ -207,7 +207,7 @@ class Intake:
                     return Left.UNREADABLE, f"{error.strerror}, by this program or on this machine"
 
     def _close_some(self) -> bool:
-        """Have fewer files open from now on; ``False`` if none is."""
+        """Allow fewer open files from now on; returns ``False`` if none is open."""
         count = len(self._flight) + self._settlement.open_files
         self._most_open = max(1, min(self._most_open, count * 3 // 4))
         self._window.narrow(max(1, min(self._window.width, self._most_open // 2)))

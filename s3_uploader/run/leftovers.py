@@ -1,4 +1,4 @@
-"""What stays in the spool without that being a failure of its upload: counted, and told."""
+"""Counts and reports entries that stay in the spool without a failed upload."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MOST_SAID = 1000
 
 
 class Leftovers:
-    """Counts and tells of the entries that a run leaves where they are."""
+    """Counts and reports the entries that a run leaves."""
 
     def __init__(self, root: SpoolRoot, *, counters: RunCounters, emit: Emit) -> None:
         self._root = root
@@ -24,7 +24,7 @@ class Leftovers:
         return self._root.shown(candidate.directory, candidate.name)
 
     def skip(self, names: Names, name: str, reason: Left, detail: str) -> None:
-        """An entry that the layout does not make a candidate (:data:`~s3_uploader.spool.layouts.base.Skip`)."""
+        """Handle an entry that is no candidate (:data:`~s3_uploader.spool.layouts.base.Skip`)."""
         self._counters.count_left(reason)
         if reason is Left.UNMATCHED:
             self._counters.note_stranger(names, name)
@@ -37,23 +37,23 @@ class Leftovers:
             self._emit(FileLeft(path, reason, detail, 0))
 
     def leave(self, candidate: Candidate, reason: Left, detail: str) -> None:
-        """A candidate stays for now, and nothing is wrong with it."""
+        """Handle a candidate that is left without a failure."""
         self._counters.count_left(reason, candidate)
         self._emit(FileLeft(self.shown(candidate), reason, detail, candidate.size))
 
     def cannot_read(self, candidate: Candidate, message: str) -> None:
-        """A candidate that this machine does not let us ship."""
+        """Handle a candidate that cannot be read on this machine."""
         self._counters.count_left(Left.UNREADABLE, candidate)
         self._counters.troubles += 1
         hint = "Let the user that runs this program read and remove it."
         self._emit(LocalTrouble(self.shown(candidate), "read", message, hint))
 
     def cannot_remove(self, candidate: Candidate, why: str, hint: str) -> None:
-        """A candidate that could not be removed after its upload; it is said once for its directory."""
+        """Handle a candidate that could not be removed after its upload; reported once for its directory."""
         self._counters.count_left(Left.UNREADABLE, candidate)
         self._counters.troubles += 1
         if candidate.directory not in self._said_stuck:
             if len(self._said_stuck) < _MOST_SAID:
                 self._said_stuck.add(candidate.directory)
-            message = f"{why}; so it is not uploaded, and neither is what lies beside it"
+            message = f"{why}, so it is not uploaded, and neither are the files beside it"
             self._emit(LocalTrouble(self.shown(candidate), "remove", message, hint))

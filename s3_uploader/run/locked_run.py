@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def locked_run(place: Place, context: RunContext, max_runtime_seconds: float | None, lock: Lock) -> RunReport:
-    """One pass over a spool that nobody else has.
+    """Run one pass over the locked spool.
 
     :raises StateError: if the ledger cannot be opened.
     """
@@ -107,18 +107,14 @@ def _claims(place: Place, emit: Emit) -> Claims | None:
         return None
     recovered = claims.recover()
     if recovered:
-        emit(
-            Notice(
-                "warning", f"{counted(recovered, 'file')} that another uploader left claimed went back to the spool."
-            )
-        )
+        emit(Notice("warning", f"{counted(recovered, 'file')} of an abandoned claim went back to the spool."))
     return claims
 
 
 def _warn_of_deletion(config: Config, context: RunContext) -> None:
     if config.on_failure == "delete" and not context.is_rehearsal:
         sentence = (
-            "on_failure is delete: a file that cannot be shipped is deleted, and is nowhere else. "
+            "on_failure is delete: a file that cannot be shipped is deleted and lost. "
             "A file whose key is taken by other content is kept."
         )
         context.emit(Notice("warning", sentence))

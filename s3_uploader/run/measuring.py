@@ -9,7 +9,7 @@ from s3_uploader.ledger import Ledger
 
 
 def measured(ledger: Ledger, finished: RunFinished, problems: tuple[Problem, ...]) -> RunMeasured:
-    """What a run measured; without the sums of locations where the ledger cannot be read."""
+    """Make the measurement of a run, without the totals of locations if the ledger cannot be read."""
     try:
         locations = tuple(ledger.location_totals(limit=MOST_LOCATIONS))
     except StateError:

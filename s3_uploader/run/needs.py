@@ -1,4 +1,4 @@
-"""What a run needs of this machine, found out by doing what the run does, before the first file is removed."""
+"""Checks what a run needs of this machine by doing what the run does, before the first file is removed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OK, NOTE, ERROR = Severity.OK, Severity.NOTE, Severity.ERROR
 
 
 def check_needs(place: Place) -> list[Finding]:
-    """Whether the ledger can be kept, and whether files can be claimed and moved as the configuration says."""
+    """Check that the ledger can be written, and that files can be claimed and moved as configured."""
     config = place.config
     findings = [_check_ledger(place)]
     if config.claim_dir is not None:
@@ -56,7 +56,7 @@ def check_state_directory(state_dir: str) -> list[Finding]:
 
 
 def check_telling(config: Config) -> list[Finding]:
-    """Whether metrics can be written, and where pings go."""
+    """Check that metrics can be written, and report where pings go."""
     findings = []
     if config.metrics_file is not None:
         from s3_uploader.monitoring.metrics.textfile import check_metrics_file
@@ -70,7 +70,7 @@ def check_telling(config: Config) -> list[Finding]:
 
 
 def _check_ledger(place: Place) -> Finding:
-    """A ledger like the one that a run keeps is made beside it; and the one that is there must be ours to write."""
+    """Make a test ledger beside the real one, and check that this user may write the real one."""
     for suffix in _LEDGER_FILES:
         path = place.ledger_path + suffix
         if os.path.lexists(path) and not os.access(path, os.R_OK | os.W_OK):
@@ -78,7 +78,7 @@ def _check_ledger(place: Place) -> Finding:
                 ERROR,
                 "ledger",
                 f"{shown_name(path)} cannot be read and written by this user.",
-                "Nothing is deleted that cannot be recorded: give the file to the user that runs this program.",
+                "Files that cannot be recorded are not deleted. Give the ledger to the user that runs this program.",
             )
     probe = f"{place.ledger_path}{_PROBE}-{secrets.token_hex(4)}"
     try:
@@ -90,7 +90,7 @@ def _check_ledger(place: Place) -> Finding:
         for suffix in _LEDGER_FILES:
             with contextlib.suppress(OSError):
                 os.unlink(probe + suffix)
-    return Finding(OK, "ledger", "what is shipped can be recorded.")
+    return Finding(OK, "ledger", "shipped files can be recorded.")
 
 
 def _check_claims(place: Place) -> Finding:
@@ -125,7 +125,7 @@ def _check_claims(place: Place) -> Finding:
 
 
 def _check_move(root: SpoolRoot, key: str, target: MoveTarget) -> list[Finding]:
-    """Move a small file there as a run would, and remove it again."""
+    """Move a small test file there as a run would, and remove it again."""
     moved = ""
     try:
         with _as_it_was(target.path), _probe(root) as file:
@@ -152,7 +152,7 @@ def _check_move(root: SpoolRoot, key: str, target: MoveTarget) -> list[Finding]:
                 NOTE,
                 key,
                 f"{shown_name(target.path)} lies on another file system than the spool.",
-                "Files are copied there, slowly; each leaves the spool once its copy is on the disk.",
+                "Files are copied there, which is slow. Each is removed from the spool when its copy is on the disk.",
             )
         )
     return findings
@@ -160,7 +160,7 @@ def _check_move(root: SpoolRoot, key: str, target: MoveTarget) -> list[Finding]:
 
 @contextlib.contextmanager
 def _probe(root: SpoolRoot) -> Iterator[OpenFile]:
-    """A small file at the top of the spool. It is open for writing all the time, so that no run ships it.
+    """Make a small file at the top of the spool. It is open for writing all the time, so that no run ships it.
 
     :raises OSError: if it cannot be made.
     """
@@ -184,7 +184,7 @@ def _probe(root: SpoolRoot) -> Iterator[OpenFile]:
 
 @contextlib.contextmanager
 def _as_it_was(directory: str) -> Iterator[None]:
-    """Remove afterwards what was made of a path meanwhile: made by another user it might not be writable for runs."""
+    """Remove directories of a path that were created meanwhile. Another user's might not be writable for runs."""
     missing = []
     path = directory
     while not os.path.lexists(path) and path != os.path.dirname(path):

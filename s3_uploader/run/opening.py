@@ -1,4 +1,4 @@
-"""Opening a store without waiting for it longer than the run may: connecting and a remote lock take time."""
+"""Opens a store within the run's time: connecting and a remote lock take time."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _LOOK_SECONDS = 0.1
 
 
 def open_store(store: Store, *, must_end: Callable[[], bool], beat: Callable[[], None]) -> bool:
-    """Open ``store``; ``False`` if the run had to end meanwhile. The store is then still to be closed.
+    """Open ``store``; returns ``False`` if the run had to end meanwhile. The store must then still be closed.
 
-    :param must_end: whether the run is to end; asked several times a second.
-    :param beat: called as often, to show that the run is alive.
+    :param must_end: whether the run has to end; called several times a second.
+    :param beat: heartbeat, called as often.
     :raises Exception: what :meth:`Store.open` raises.
     """
     raised: list[BaseException] = []

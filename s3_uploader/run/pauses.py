@@ -1,7 +1,7 @@
-"""A file that failed is tried again after a pause; what was changed to mend it ends that pause at once.
+"""Ends the pauses of failed files when the configuration or the credentials have changed.
 
-What a run goes by is remembered as a few digits, while there are files that fail. If they are others in the next run,
-the configuration or the credentials have changed.
+While files fail, the ledger remembers a short digest of configuration and credentials. A different digest in the next
+run shows that they have changed.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _AWS_FILES = (
 
 
 class Configured(msgspec.Struct, frozen=True):
-    """What a run goes by: digits of how conflicts are met, and of everything else."""
+    """The digests of a run: of ``on_conflict``, and of everything else."""
 
     conflicts: int
     others: int
 
 
 def end_pauses(config: Config, ledger: Ledger, *, environ: Mapping[str, str], now: float, emit: Emit) -> None:
-    """End the pauses of those failing files that a change since the last run concerns."""
+    """End the pauses of failing files that are affected by a change since the last run."""
     current = configured(config, environ)
     before = _recalled(ledger, now)
     if before == current:
@@ -55,14 +55,14 @@ def end_pauses(config: Config, ledger: Ledger, *, environ: Mapping[str, str], no
 
 
 def note(config: Config, ledger: Ledger, *, environ: Mapping[str, str], now: float) -> None:
-    """Remember what a run went by in which files failed."""
+    """Remember the digests of a run in which files failed."""
     current = configured(config, environ)
     if _recalled(ledger, now) != current:
         remember(ledger, current, now=now)
 
 
 def remember(ledger: Ledger, current: Configured, *, now: float) -> None:
-    """Let the next run know."""
+    """Store the digests for the next run."""
     ledger.remember(_NAME, msgspec.json.encode(current).decode(), now=now)
 
 
@@ -74,9 +74,9 @@ def _recalled(ledger: Ledger, now: float) -> Configured | None:
 
 
 def configured(config: Config, environ: Mapping[str, str]) -> Configured:
-    """The digits of a configuration with what the environment adds to it.
+    """The digest of a configuration with the environment's credentials.
 
-    They are few on purpose: they tell that a secret has changed, and nothing about it.
+    It is short on purpose: it shows that a secret has changed, and nothing about it.
     """
     conflicts: list[str] = [config.destination.on_conflict]
     conflicts += [f"{name}={location.on_conflict}" for name, location in config.locations.items()]

@@ -1,11 +1,11 @@
-"""One run: the coordinator that leads every file its way.
+"""The coordinator of a run.
 
 scan → readiness → open, fingerprint, probe → put → receipt → fingerprint and probe again → ledger → disposition → prune
 
 One thread owns the spool: it scans, opens, hands files to the store, takes completions from a queue, and is the only
 one that renames, unlinks and writes the ledger. The store owns the network and its threads. So no file needs a lock,
-and the order of the steps can be read here, in :mod:`s3_uploader.run.intake`, which leads a file to the store, in
-:mod:`s3_uploader.run.answers`, which takes what comes back, and in :mod:`s3_uploader.run.settlement`, which takes over
+and the order of the steps can be read here, in :mod:`s3_uploader.run.intake`, which submits files to the store, in
+:mod:`s3_uploader.run.answers`, which handles the answers, and in :mod:`s3_uploader.run.settlement`, which takes over
 when an upload is done.
 """
 
@@ -48,11 +48,11 @@ MAX_BYTES_IN_FLIGHT = 64 * 2**20
 
 
 class _Divided(Exception):
-    """Workers are ready to take their shares."""
+    """Raised when workers are ready to take their shares."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """The bounds of a run, in seconds, files and bytes."""
+    """The limits of a run, in seconds, files and bytes."""
 
     settle_seconds: float
     upload_timeout_seconds: float
@@ -63,15 +63,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pipeline:
-    """Leads the files of one spool to one store. Use once.
+    """Ships the files of one spool to one store. Use once.
 
     :param scan: finds the files, and knows whether the run goes on.
-    :param store: not open yet; it is opened when the first file is ready, and only then.
-    :param settlement: takes every file whose upload is done.
-    :param news: tells when it is worth to look at the spool again while uploads are under way; ``None`` to look once.
-    :param make_queue: where the pipeline waits for the store; see :class:`s3_uploader.run.in_flight.UploadsInFlight`.
-    :param beat: called between any two files and at least once a second, to show that the run is alive.
-    :param workers: processes that may take shares of the files.
+    :param store: not open yet; it is opened only when the first file is ready.
+    :param settlement: handles every file whose upload is done.
+    :param news: tells when to scan the spool again while uploads are in flight; ``None`` to scan once.
+    :param make_queue: makes the queue in which the pipeline waits for the store; see
+        :class:`s3_uploader.run.in_flight.UploadsInFlight`.
+    :param beat: heartbeat, called between any two files and at least once a second.
+    :param workers: worker processes that may take shares of the files.
     """
 
     def __init__(
@@ -152,9 +153,9 @@ class Pipeline:
     # ---------------------------------------------------------------------------------------------- the run
 
     def run(self, begun: Iterator[Found] | None = None) -> RunReport:
-        """Ship what is ready; returns when everything was considered, or something ended the run before.
+        """Ship the ready files; returns when everything was considered, or when something ended the run.
 
-        Never raises for what happens to files, the destination or the ledger: the report says it.
+        Errors of files, the destination or the ledger are in the report and are not raised.
 
         :param begun: a look through the spool that was begun, if it is to be gone on with.
         """
@@ -196,7 +197,7 @@ class Pipeline:
         )
 
     def _look(self, begun: Iterator[Found] | None) -> None:
-        """Take in the whole spool: alone, or a share of it while workers take in theirs."""
+        """Take in the whole spool alone, or a share of it while workers take in theirs."""
         while True:
             self._rest, begun = self._scan.begin() if begun is None else begun, None
             try:
@@ -210,7 +211,7 @@ class Pipeline:
             self._scan.counters.begin_scan()
 
     def _divide(self) -> None:
-        """Finish what is under way, let the workers begin, and go on with a share."""
+        """Finish the uploads in flight, let the workers begin, and continue with a share."""
         assert self._workers is not None
         self._deferral.failed.clear()
         self._deferral.unplain = []
@@ -227,7 +228,7 @@ class Pipeline:
         self._intake.narrow(self._workers.of)
 
     def _wait_for_workers(self, workers: Workers) -> bool:
-        """Wait for all workers; whether one of them was lost before it was done."""
+        """Wait for all workers; returns whether one of them died before it was done."""
         workers.dismiss_idle()
         workers.finish(self._answers.wait, go_on=lambda: not self.ending.is_due())
         if self.ending.is_due():
@@ -235,7 +236,7 @@ class Pipeline:
         return workers.have_lost_one()
 
     def _end_workers(self, workers: Workers) -> None:
-        """See that no worker is at work any more, after a bounded time."""
+        """Stop all workers within a bounded time."""
         workers.dismiss_idle()
         if not self._stop.requests:
             workers.stop()
@@ -265,9 +266,9 @@ class Pipeline:
         self._deferral.unplain = []
 
     def _go_on_looking(self) -> None:
-        """A large file must not hold back those that appear while it is under way.
+        """Scan again while a large file is in flight, so that it does not hold back new files.
 
-        Where all are done in a moment, the run ends, and it is the next one that looks.
+        If all are done soon, the run ends, and the next one scans.
 
         :raises RunEnded: if no more files are to be taken in.
         """
@@ -281,7 +282,7 @@ class Pipeline:
                 self._look_again(self._news)
 
     def _seconds_until_look(self, news: ScanTrigger) -> float:
-        """Seconds after which to ask again; 0 if it is time to look."""
+        """Seconds until the next check; 0 if it is time to scan."""
         now = self._clock.monotonic()
         began = self._flight.oldest() or now
         # A run that is fed all the time has to end at last, so that it is reported; one large upload it waits for.
@@ -300,7 +301,7 @@ class Pipeline:
         self._take_in(self._scan.begin())
 
     def _pause(self) -> None:
-        """Between two files: take what is done, wait until there is room for the next one.
+        """Between two files: handle answers, and wait until there is room for the next one.
 
         :raises RunEnded: if there is to be no next one.
         """
@@ -324,7 +325,7 @@ class Pipeline:
     # ---------------------------------------------------------------------------------------------- one file
 
     def _consider_deferred(self) -> None:
-        """Turn to the files that failed before: others have shown what the destination does, or there are none."""
+        """Send the files that failed before: others have shown what the destination does, or there are none."""
         while self._deferral.failed:
             self._pause()
             candidate = self._deferral.failed.pop(0)
@@ -343,7 +344,7 @@ class Pipeline:
     # ---------------------------------------------------------------------------------------------- the end
 
     def _drain(self) -> None:
-        """Wait for what is in flight: as long as it takes at the end of a run, for a bounded time when it was ended."""
+        """Wait for the uploads in flight: without limit at the end of a run, for a bounded time if it was ended."""
         drain_until: float | None = None
         cancel_until: float | None = None
         while len(self._flight):
@@ -361,7 +362,7 @@ class Pipeline:
             self._answers.wait()
 
     def _abandon_in_flight(self) -> None:
-        """Let go of uploads that do not even answer a cancellation; their files stay."""
+        """Abandon uploads that do not react to a cancellation; their files stay."""
         for upload in self._flight.abandon():
             self._settlement.leftovers.leave(upload.file.candidate, Left.POSTPONED, "")
         for upload, _ in self._breaker.take_doubts():

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 class Place(msgspec.Struct, frozen=True):
-    """An open spool and where its state lives.
+    """An open spool and its state directory.
 
-    :param state_dir: where a run of the configuration keeps its own; what concerns the whole spool lies in
+    :param state_dir: the state directory of a run; the state of the whole spool is in
         :attr:`common_state_dir`.
     """
 
@@ -39,18 +39,18 @@ class Place(msgspec.Struct, frozen=True):
 
     @property
     def common_state_dir(self) -> str:
-        """Where the state of the spool is, in which each share has a directory of its own."""
+        """The state directory of the spool, in which each share has a directory of its own."""
         return self.state_dir if share_of(self.config) is None else os.path.dirname(self.state_dir)
 
     @property
     def ledger_path(self) -> str:
-        """Where the ledger is, or would be."""
+        """The path of the ledger."""
         return os.path.join(self.state_dir, LEDGER_NAME)
 
 
 @contextmanager
 def open_place(config: Config, *, environ: Mapping[str, str] = os.environ) -> Iterator[Place]:
-    """Open the spool of a configuration and make sure that nothing of our own lies where it would be shipped.
+    """Open the spool of a configuration and make sure that no file of this program would be shipped.
 
     :raises SpoolError: if the spool cannot be used.
     """
@@ -107,7 +107,7 @@ def move_directory(policy: MoveTo) -> str:
 
 
 def open_claims(place: Place) -> Claims | None:
-    """Where files are taken by rename, ``None`` where the configuration has no ``claim_dir``.
+    """Open the claims of a configuration; ``None`` if it has no ``claim_dir``.
 
     :raises SpoolError: if it cannot be used.
     """
@@ -119,7 +119,7 @@ def open_claims(place: Place) -> Claims | None:
 
 
 def directories_of(config: Config) -> list[Directory]:
-    """The directories that must not be mistaken for empty mount points."""
+    """The directories that must not be confused with empty mount points."""
     found = [Directory("base_dir", config.base_dir, config.must_be_mount)]
     if isinstance(config.destination, LocalDestination):
         own = config.destination.must_be_mount
@@ -134,10 +134,10 @@ def directories_of(config: Config) -> list[Directory]:
 
 
 def verify_mounts(config: Config, *, environ: Mapping[str, str] = os.environ, note: bool = False) -> None:
-    """Make sure that the directories of a configuration lie where they lay before.
+    """Make sure that the directories of a configuration are on the same file systems as before.
 
-    :param note: remember what they lie on now.
-    :raises NotMounted: if one does not.
+    :param note: remember the present file systems.
+    :raises NotMounted: if one is not.
     """
     known = KnownMounts(os.path.dirname(ledger_path(config, environ=environ)))
     found = known.verify(directories_of(config))
@@ -146,7 +146,7 @@ def verify_mounts(config: Config, *, environ: Mapping[str, str] = os.environ, no
 
 
 def _refuse_other_bytes(config: Config) -> None:
-    """What the configuration names in UTF-8 must not get other bytes in the encoding of a program that embeds this."""
+    """Make sure that the paths of a configuration have the same bytes in the encoding of an embedding program."""
     if not names_are_utf8() and not repr(config).isascii():
         raise SpoolError(
             "The configuration holds names that are not ASCII, and this program writes names in another encoding than "

@@ -1,4 +1,4 @@
-"""How each file is shipped: under which key and with which options, by its location."""
+"""Gives each file its key and upload options, by its location."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _MOST_LOCATIONS = 10_000
 
 
 class Target(NamedTuple):
-    """Where one file goes, and how."""
+    """The key and options of one file."""
 
     key: str
     options: PutOptions
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """How the files of some locations are shipped.
+    """The rule for the files of some locations.
 
-    :param prefix: what is put before the key, or what finds it for a file.
-    :param compressed: the options, with ``compression``, of those files that are to be compressed.
-    :param is_compressed: whether one is, by its key without prefix.
+    :param prefix: the prefix of the key, or a function that makes it for a file.
+    :param compressed: the options, with ``compression``, of files that are compressed.
+    :param is_compressed: whether a file is compressed, by its key without prefix.
     """
 
     prefix: str | Callable[[Candidate], str]
@@ -37,8 +37,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 class Routes:
     """Gives each file the rule of its location.
 
-    :param general: the rule of every location that no pattern matches.
-    :param special: rules with what says whether one holds for a location; the first that does counts.
+    :param general: the rule of locations that no pattern matches.
+    :param special: rules with their matchers of locations; the first match counts.
     """
 
     def __init__(self, general: Route, special: Sequence[tuple[Callable[[str], bool], Route]] = ()) -> None:
@@ -47,7 +47,7 @@ class Routes:
         self._of_location: dict[str, Route] = {}
 
     def __call__(self, candidate: Candidate) -> Target:
-        """The key and the options of a file; the same each time for a file that did not change."""
+        """Return the key and the options of a file; always the same for an unchanged file."""
         rule = self._rule(candidate.location) if self._special else self._general
         prefix = rule.prefix if isinstance(rule.prefix, str) else rule.prefix(candidate)
         compressed = rule.compressed
@@ -57,7 +57,7 @@ class Routes:
 
     @property
     def options(self) -> list[PutOptions]:
-        """The ways in which files are stored, compressed or not."""
+        """All upload options that occur, compressed or not."""
         routes = [self._general, *(route for _, route in self._special)]
         return [options for route in routes for options in (route.options, route.compressed) if options is not None]
 

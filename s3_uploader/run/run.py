@@ -1,4 +1,4 @@
-"""One run of a configuration: from its spool and the lock to its report."""
+"""One run of a configuration: opens the spool, takes the lock, runs, reports."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def run_once(
     wait_for_lock_seconds: float = 0.0,
     max_runtime_seconds: float | None = None,
 ) -> RunReport:
-    """One pass over the spool.
+    """Run one pass over the spool.
 
-    A spool that another run has is left to it: the report then says ``ended_by: another run has the spool``.
+    If another run has the spool, this one steps aside: the report then says ``ended_by: locked``.
 
-    :param max_runtime_seconds: instead of the configuration's own.
+    :param max_runtime_seconds: replaces the configuration's own.
     :raises SpoolError: if the spool cannot be used.
     :raises StateError: if the ledger cannot be opened, so that nothing may be shipped.
     :raises LockHeld: if another run still has the spool after ``wait_for_lock_seconds``, and that was not zero.
@@ -80,11 +80,11 @@ def _run_once(
 
 
 class _StoppedWaiting(Exception):
-    """The stop was requested while the run waited for the lock."""
+    """Raised if a stop was requested while the run waited for the lock."""
 
 
 def _stoppable(clock: Clock, stop: StopRequest) -> Clock:
-    """The same clock, but its sleep ends in ``_StoppedWaiting`` once a stop is requested."""
+    """The same clock, but its sleep raises ``_StoppedWaiting`` when a stop is requested."""
 
     def sleep(seconds: float) -> None:
         clock.sleep(seconds)

@@ -1,14 +1,14 @@
-"""Whether what the destination has is a second copy of a file, and not the file itself by another way.
+"""Makes sure that the destination's object is a second copy of a file, and not the file itself.
 
-A destination may lead back to the spool: by a bind mount or FUSE, by an FTP server or an S3 gateway over the same disk,
-by a prefix of the keys. It then says of each file that it is there already, truthfully, and the removal that follows
-would take the only copy. Devices and inodes show some of this; what shows all of it is the file's name: while the file
-has another one, the object must still be there. So each object that was there already is looked at once more after its
-file has lost its name, and before the file is removed. If the object goes and comes with the file, it is the file.
+A destination may lead back to the spool: through a bind mount or FUSE, an FTP server or an S3 gateway over the same
+disk, or a prefix of the keys. It then truthfully reports each file as present, and the removal would delete the only
+copy. Devices and inodes show some of these cases. The file's name shows all of them: while the file has another name,
+the object must still be there. So each object that was there already is checked once more after its file was renamed
+and before it is removed. If the object comes and goes with the file, it is the file.
 
 A destination *inside* the spool keeps true copies, which the next scan finds and delivers one directory further down,
-and so on. So what was delivered is also looked for in the spool, and a candidate whose path ends with a key that was
-delivered is held against the destination in the same way before it is sent.
+and so on. So deliveries are also searched in the spool, and a candidate whose path ends with a delivered key is checked
+against the destination in the same way before it is sent.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 SECONDS = 10.0
-"""So long a look at the destination may take before it counts as unanswered."""
+"""Timeout of a request to the destination."""
 
 _SOUGHT = 8
-"""So many new objects of a run are looked for in the spool,"""
+"""Number of new objects of a run that are searched in the spool,"""
 _SUSPECTED = 8
-"""and so many candidates are held against what was delivered before it is clear that they only look like it."""
+"""and number of candidates that are checked against deliveries before they count as mere look-alikes."""
 _KEPT_KEYS = 32
 _MOST_KEYS = 1000
 _CLOCK_TOLERANCE = 5.0
@@ -48,16 +48,16 @@ _HERE = True
 _PROBE = b"s3_uploader looks whether the destination is the spool\n"
 
 Wait = Callable[[Sequence["Future[Receipt]"]], None]
-"""Waits until all are done, for :data:`SECONDS` at the most."""
+"""Waits until all are done, at most :data:`SECONDS`."""
 
 
 class SecondCopies:
     """Finds out about a destination that leads back to the spool. Belongs to the thread that owns the spool.
 
-    :ivar refusal: set once it is certain; nothing may be removed from then on.
+    :ivar refusal: set when it is certain; nothing may be removed from then on.
     :ivar is_apart: an object was seen in this run that is not in the spool.
-    :ivar is_in_use: whether the file of that path is on its way to the store, or back from there.
-    :ivar wait: how to wait for the store; whoever runs the store's loop puts something better here.
+    :ivar is_in_use: whether the file with this path is in flight or being settled.
+    :ivar wait: how to wait for the store; replaced by the owner of the store's loop.
     """
 
     def __init__(self, root: SpoolRoot, store: Store, *, clock: Clock) -> None:
@@ -78,7 +78,7 @@ class SecondCopies:
     # ---------------------------------------------------------------------------------------------- already there
 
     def ask(self, receipt: Receipt) -> Future[Receipt]:
-        """Begin a look at an object whose file has just lost its name."""
+        """Start a request for an object whose file was just renamed."""
         try:
             return self._store.confirm(receipt, deadline=self._clock.monotonic() + SECONDS)
         except Exception as error:
@@ -89,7 +89,7 @@ class SecondCopies:
             return look
 
     def answer(self, look: Future[Receipt]) -> StoreError | None:
-        """What came of a look, after :attr:`wait`: ``None`` if the object is there."""
+        """The result of a request, after :attr:`wait`: ``None`` if the object is there."""
         error = look.exception() if look.done() else TimeoutError("no answer in time")
         if error is None:
             self.is_apart = True
@@ -100,20 +100,20 @@ class SecondCopies:
         )
 
     def judge(self, file: OpenFile, receipt: Receipt) -> None:
-        """A file has its name back, because its object was gone meanwhile; find out whether both are one."""
+        """Find out whether a file and its object are the same, after the object vanished while the file was renamed."""
         if self._is_there(receipt) and self._goes_and_comes(file, receipt):
             self._refuse(shown_name(self._store.address(receipt.key)))
 
     def by_its_own_name(self, file: OpenFile, receipt: Receipt) -> None:
-        """The same question about a file that is to stay: its name is taken away and given back, once in a run."""
+        """The same for a file that stays: it is renamed and given its name back, once in a run."""
         if not self.is_apart and self._goes_and_comes(file, receipt):
             self._refuse(shown_name(self._store.address(receipt.key)))
         self.is_apart = self.refusal is None
 
     def by_a_probe(self, file: OpenFile, receipt: Receipt) -> StoreError | None:
-        """The same question about a file that keeps its name: a small file beside it must not be at the destination.
+        """The same for a file that keeps its name: a small test file beside it must not be at the destination.
 
-        :returns: ``None`` if it is not there, the error else, also where there is no telling.
+        :returns: ``None`` if it is not there, else the error, also if the answer is unknown.
         """
         if self.is_apart:
             return None
@@ -144,7 +144,7 @@ class SecondCopies:
     # ---------------------------------------------------------------------------------------------- new objects
 
     def look_for(self, file: OpenFile, receipt: Receipt, *, changed: bool) -> None:
-        """An object is at the destination: look whether it is in the spool, beside its file or in the place of it.
+        """Look in the spool for a new object, beside its file or in its place.
 
         :param changed: the file itself has changed meanwhile, perhaps because it was written through the destination.
         """
@@ -164,9 +164,9 @@ class SecondCopies:
             self.is_apart = True
 
     def suspect(self, file: OpenFile) -> None:
-        """Hold a candidate against what was delivered, if its path is that of a delivery with directories before it.
+        """Check a candidate against deliveries, if its path is that of a delivery below other directories.
 
-        A file that had to be given back for that is closed afterwards.
+        A file that was renamed for that is closed afterwards.
         """
         candidate = file.candidate
         for receipt in self._delivered.get(candidate.name, ()):
@@ -190,7 +190,7 @@ class SecondCopies:
                 return
 
     def load(self, text: str | None) -> None:
-        """Go on with what an earlier run delivered (:meth:`dump`)."""
+        """Load what an earlier run delivered (:meth:`dump`)."""
         try:
             for key, size in msgspec.json.decode(text or "[]", type=list[tuple[str, int]]):
                 self._note_delivered(Receipt(key=str(key), size=int(size), proof=Proof.NONE))
@@ -198,7 +198,7 @@ class SecondCopies:
             return  # a note of another version
 
     def dump(self) -> str:
-        """Some of what this run delivered, for the next one; empty if there is nothing."""
+        """Serialise some deliveries of this run for the next one; empty if there are none."""
         # A name that is no text has no form in JSON; one of the others will do.
         rows = [[each.key, _stored_size(each)] for each in self._new if each.key.isascii() or _is_text(each.key)]
         return msgspec.json.encode(rows).decode() if rows else ""
@@ -235,10 +235,10 @@ class SecondCopies:
             found.close()
 
     def _goes_and_comes(self, file: OpenFile, receipt: Receipt) -> bool:
-        """Whether the object is gone while the file has another name, and there again with it.
+        """Whether the object vanishes while the file has another name, and reappears with its name.
 
-        A gateway that has lost the file of a name that it remembers may break off in the middle of its answer. That
-        counts only if it happens twice, and never while the file has its name.
+        A gateway that remembers a name whose file has vanished may break off its answer. That counts only if it happens
+        twice, and never while the file has its name.
         """
         for _ in range(2):
             found = self._while_it_is_away(file, receipt)
@@ -249,7 +249,7 @@ class SecondCopies:
         return True
 
     def _while_it_is_away(self, file: OpenFile, receipt: Receipt) -> bool | None:
-        """Look at the object while the file has another name; as if it were there if the file cannot be taken."""
+        """Check the object while the file has another name; counts as present if the file cannot be renamed."""
         try:
             file.look_again()
             taken = take(file.home, file)
@@ -264,7 +264,7 @@ class SecondCopies:
             return _HERE
 
     def _is_there(self, receipt: Receipt) -> bool | None:
-        """Look now; ``None`` if there is no answer."""
+        """Check the object now; ``None`` if there is no answer."""
         look = self.ask(receipt)
         self.wait([look])
         if not look.done():
@@ -289,7 +289,7 @@ def _stored_size(receipt: Receipt) -> int:
 
 
 def _not_confirmed(message: str) -> StoreError:
-    return StoreError(message, code="NotConfirmed", hint="The file is kept, and tried again.", origin=Origin.OURS)
+    return StoreError(message, code="NotConfirmed", hint="The file is kept and tried again.", origin=Origin.OURS)
 
 
 def _candidate(names: Names, name: str, status: os.stat_result) -> Candidate:

@@ -1,8 +1,8 @@
-"""What becomes of a file that the store has proven: looked at again, recorded, removed.
+"""Settles files that the store has proven: checks them again, records them, removes them.
 
 This is the half of the coordinator that changes the spool and the ledger; :mod:`s3_uploader.run.pipeline` is the half
-that keeps uploads in flight. Both run on the same thread. Files whose upload failed, and those that are only left, are
-those of :mod:`s3_uploader.run.failures` and :mod:`s3_uploader.run.leftovers`.
+that keeps uploads in flight. Both run on the same thread. Failed files and files that are left are handled by
+:mod:`s3_uploader.run.failures` and :mod:`s3_uploader.run.leftovers`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _BATCH = 200
 _BATCH_SECONDS = 0.25
 
 _Proven: TypeAlias = tuple[FileTask, Receipt, float]
-"""A file, what it was proven by, and for how long it was under way."""
+"""A file, its receipt, and the duration of its upload."""
 
 
 class Settlement:
@@ -46,10 +46,10 @@ class Settlement:
     :param random: a float in [0, 1), spreads the tries of files that failed together.
     :param is_rehearsal: whether failures that were made up count.
     :param confirm_lock: raises ``StateError`` if another run may have the spool by now; asked before each batch.
-    :ivar counters: what was counted.
-    :ivar failures: takes files whose upload failed.
-    :ivar leftovers: takes files that stay.
-    :ivar directories: knows where files are under way.
+    :ivar counters: the counts of the run.
+    :ivar failures: handles files whose upload failed.
+    :ivar leftovers: handles files that stay.
+    :ivar directories: counts files in flight by directory.
     """
 
     def __init__(
@@ -103,11 +103,11 @@ class Settlement:
 
     @property
     def keeps(self) -> bool:
-        """Whether files stay in the spool when they are shipped."""
+        """Whether shipped files stay in the spool."""
         return self._on_success.keep
 
     def is_remembered(self, file: OpenFile) -> bool:
-        """Whether files are kept and this very file was shipped before."""
+        """Whether files are kept and this file was shipped before."""
         return self._on_success.keep and self._records.remembers(
             file.candidate.path, file.fingerprint, destination=self._store.name
         )
@@ -115,14 +115,14 @@ class Settlement:
     # ---------------------------------------------------------------------------------------------- what was proven
 
     def add(self, upload: FileTask, receipt: Receipt) -> None:
-        """The store has the file and proved it; it is recorded and removed with the next batch."""
+        """Take a file that the store has proven; it is recorded and removed with the next batch."""
         if not self._proven:
             self._due_at = self._clock.monotonic() + _BATCH_SECONDS
         self._proven.append((upload, receipt))
 
     @property
     def open_files(self) -> int:
-        """How many proven files are still open, until they are removed."""
+        """The number of proven files that are still open."""
         return len(self._proven) + len(self._batch)
 
     def seconds_until_due(self) -> float | None:
@@ -134,7 +134,7 @@ class Settlement:
         return max(0.0, self._due_at - self._clock.monotonic())
 
     def commit(self) -> None:
-        """Look at the proven files again, record them durably, and only then remove them.
+        """Check the proven files again, record them durably, and only then remove them.
 
         :raises StateError: if they cannot be recorded; then none is removed.
         """
@@ -143,9 +143,9 @@ class Settlement:
             self.commit_batch()
 
     def commit_batch(self) -> None:
-        """Like :meth:`commit`, but what was recorded is only taken; it is removed and told with the next batch.
+        """Like :meth:`commit`, but recorded files are only renamed; they are removed and reported with the next batch.
 
-        So there is a moment between a file's losing its name and the last look at it. The files of one batch are
+        So there is a moment between the rename of a file and its last check. The files of one batch are
         closed while the next one is recorded.
 
         :raises StateError: as there.
@@ -200,9 +200,9 @@ class Settlement:
     def _unchanged(
         self, proven: list[tuple[FileTask, Receipt]], unsettled: dict[int, FileTask]
     ) -> list[tuple[FileTask, Receipt]]:
-        """Those of a batch that are to be recorded and removed.
+        """Select the files of a batch to be recorded and removed.
 
-        :param unsettled: those of which it is not told yet what becomes of them; the others are taken out.
+        :param unsettled: files without an outcome yet; others are taken out.
         """
         unchanged: list[tuple[FileTask, Receipt]] = []
         now = self._clock.now()
@@ -232,7 +232,7 @@ class Settlement:
         return unchanged
 
     def is_settling(self, path: str) -> bool:
-        """Whether that is a file whose upload is done and that is about to be dealt with."""
+        """Whether the upload of the file is done and its settlement is pending."""
         return any(upload.file.candidate.path == path for upload, _ in (*self._proven, *self._batch))
 
     def is_taken(self, path: str) -> bool:
@@ -242,7 +242,7 @@ class Settlement:
     # ---------------------------------------------------------------------------------------------- second copies
 
     def _withheld(self, upload: FileTask, receipt: Receipt) -> StoreError | None:
-        """Why a file that stays in the spool may not even be recorded: what proves it may be the file itself."""
+        """Why a file that stays in the spool may not be recorded: the object may be the file itself."""
         copies = self.second_copies
         if copies.refusal is None and receipt.already_there and self._on_success.keep:
             copies.by_its_own_name(upload.file, receipt)
@@ -255,7 +255,7 @@ class Settlement:
             self.failures.record(upload, error)
 
     def _look_for_second_copies(self) -> None:
-        """Withhold from removal what turns out not to be at the destination once its file has lost its name."""
+        """Keep files whose objects turn out to be missing after the rename."""
         copies = self.second_copies
         looks, self._looks = self._looks, {}
         if looks:
@@ -285,12 +285,12 @@ class Settlement:
         self._leaving.dispose(changed=lambda what: self._note_outdated(what[0], what[1]))
 
     def _note_outdated(self, upload: FileTask, receipt: Receipt) -> None:
-        """A file has changed: if that was its content, the object that it left behind is out of date."""
+        """Handle a changed file: if its content changed, its object is outdated."""
         if is_outdated(upload.file, receipt):
             self.superseded.add(receipt)
 
     def _conclude_disposed(self) -> None:
-        """Count and tell what became of the last batch; called again after an error it goes on with the next file.
+        """Count and report the outcomes of the last batch; called again after an error it continues with the next file.
 
         :raises StateError: if a file that could not be removed cannot be looked up.
         """
@@ -300,7 +300,7 @@ class Settlement:
     # ---------------------------------------------------------------------------------------------- disposition
 
     def _conclude(self, upload: FileTask, receipt: Receipt, outcome: Outcome, seconds: float) -> None:
-        """Count and tell what became of a file that was proven."""
+        """Count and report the outcome of a proven file."""
         candidate = upload.file.candidate
         if isinstance(outcome, StoreError):
             self.directories.settle(candidate.directory, removed=False)
@@ -333,7 +333,7 @@ class Settlement:
         self.directories.settle(candidate.directory, removed=not self._on_success.keep)
 
     def abandon(self) -> None:
-        """Let go of what was proven but cannot be recorded; the files stay."""
+        """Release proven files that cannot be recorded; the files stay."""
         # What is recorded is removed all the same.
         while self._leaving.has_taken or self._leaving.has_disposed:
             with contextlib.suppress(StateError):

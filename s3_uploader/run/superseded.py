@@ -1,7 +1,8 @@
-"""Objects that we put there ourselves and that are out of date: their file was written to, or replaced, meanwhile.
+"""Remembers outdated objects of this program: their file was changed or replaced during the upload.
 
-Such an object, and no other, may be replaced by the next upload of its key whatever ``on_conflict`` says. It is known
-by its ETag, and forgotten as soon as it is up to date again: from then on it is the only copy of what it holds.
+Such an object, and no other, may be replaced by the next upload of its key whatever ``on_conflict`` says. It is
+identified by its ETag, and forgotten as soon as it is up to date again, because it is then the only copy of its
+content.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ _CHUNK = 2**20
 
 
 class FactMemory(Protocol):
-    """Where small facts are kept for later runs. Both methods raise ``StateError``."""
+    """Keeps small facts for later runs. Both methods raise ``StateError``."""
 
     def remember(self, name: str, value: str, *, now: float) -> None:
         """Keep a small fact for later runs."""
 
     def recall(self, name: str, *, now: float, max_age: float) -> str | None:
-        """A fact that an earlier run kept."""
+        """Return a fact of an earlier run."""
 
 
 class Superseded:
     """The outdated objects of one destination.
 
-    :param address: the key as the destination writes it in full, which tells destinations apart.
+    :param address: the full address of the key, which distinguishes destinations.
     :param now: wall-clock time in seconds since the epoch.
     """
 
@@ -41,17 +42,17 @@ class Superseded:
         self._now = now
 
     def add(self, receipt: Receipt) -> None:
-        """The content of the file, or the file of that name, is another one since this receipt was given."""
+        """Remember an object as outdated: its file has changed since the receipt."""
         if receipt.etag:
             self._facts.remember(self._name(receipt.key), receipt.etag, now=self._now())
 
     def forget(self, key: str) -> None:
-        """The object under the key is what its file holds."""
+        """Forget an outdated object: the object under the key is up to date."""
         if self._etag(key):
             self._facts.remember(self._name(key), "", now=self._now())
 
     def has(self, key: str, conflict: ConflictError) -> bool:
-        """Whether the object that is in the way is one of these."""
+        """Whether the object in the way is an outdated one."""
         return bool(conflict.existing) and self._etag(key) == conflict.existing
 
     def _etag(self, key: str) -> str:
@@ -62,15 +63,13 @@ class Superseded:
 
 
 def is_outdated(file: OpenFile, receipt: Receipt) -> bool:
-    """Whether the object of a file that has changed holds another content than its producer left under that name.
+    """Whether the object of a changed file has other content than its producer left under that name.
 
-    A producer that puts a new file over the old one has done with the old one, and the object that this very upload
-    has made of it is all that is in the new one's way. An object that was there before is somebody's delivery.
-
-    A rename, a removal or new rights change a file too (its ctime), and leave the object as good as it was: another
-    uploader may have delivered the same file by it, and removed it. A ctime that alone has changed may hide a write,
-    where somebody has put the mtime back; then the content is read once more. In doubt the object is not outdated:
-    what is in its way then is a conflict, and nothing is lost.
+    A producer that renames a new file over the old one does not need the old one, and the object of this upload is in
+    the new one's way. An object that was there before is another delivery. A rename, a removal or new rights change
+    only the file's ctime, and the object stays valid: another uploader may have delivered and removed the same file. If
+    only the ctime has changed, a write may be hidden by a reset mtime, so the content is read once more. In doubt the
+    object is not outdated: the result is a conflict, and nothing is lost.
     """
     if file.has_new_content():
         return True
@@ -89,7 +88,7 @@ def is_outdated(file: OpenFile, receipt: Receipt) -> bool:
 
 
 def _looks_like(algorithm: str, digest: str) -> bool:
-    """Whether it is a digest in one of the spellings that :func:`_digests` gives; an ETag may be anything."""
+    """Whether a value is a digest in one of the spellings of :func:`_digests`; an ETag may be anything."""
     if algorithm == "md5":
         return len(digest) == 32 and all(character in "0123456789abcdefABCDEF" for character in digest)
     return bool(digest)

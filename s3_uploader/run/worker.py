@@ -1,7 +1,7 @@
-"""A worker: a process that ships a share of a run's files, and tells the run's leader everything.
+"""A worker: a process that ships a share of a run's files, and reports everything to the leader.
 
-It begins when the leader says so, has the leader's lock together with it, writes to the leader's ledger, and prints
-nothing. When there is no leader any more it finishes what is under way, and ends.
+It starts at the leader's command, shares the leader's lock, writes to the leader's ledger, and prints nothing. If the
+leader dies, it finishes the uploads in flight and ends.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ENDS = {end.value for end in RunEnd}
 
 
 class Telling:
-    """Sends events to the leader, some at a time."""
+    """Sends events to the leader in batches."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -43,7 +43,7 @@ class Telling:
         self._told_at = 0.0
 
     def __call__(self, event: Event) -> None:
-        """Take an event. That the run ends is the leader's to say."""
+        """Handle an event. The end of the run is reported by the leader."""
         if isinstance(event, Notice) and event.about in _ENDS:
             return
         self._events.append(event)
@@ -51,12 +51,12 @@ class Telling:
             self.flush()
 
     def beat(self) -> None:
-        """Send what has waited for long enough."""
+        """Send events that have waited long enough."""
         if self._events and time.monotonic() - self._told_at >= _TELL_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Send what there is. Without a leader nobody wants to know."""
+        """Send all events. Errors are ignored, because the leader has died then."""
         events, self._events = self._events, []
         self._told_at = time.monotonic()
         with contextlib.suppress(BrokenPipeError):
@@ -64,7 +64,7 @@ class Telling:
 
 
 def main(read_from: int, write_to: int) -> None:
-    """Work for the leader at the other ends of the pipes."""
+    """Work for the leader at the other end of the pipes."""
     # The terminal and the service manager tell all processes to stop, and the leader tells its workers.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, frame: None)
@@ -136,7 +136,7 @@ def _work(task: Task, tell: Telling, stop: StopRequest, wait: Callable[[], None]
 
 
 def _confirmed(task: Task, root: SpoolRoot) -> Callable[[], None]:
-    """Makes sure that the lock file is the one that the leader has locked."""
+    """Make a function that checks that the lock file is the one that the leader has locked."""
 
     def confirm() -> None:
         if task.lock_file >= 0 and not lock_file.is_in_place(task.lock_file, root.descriptor):

@@ -1,7 +1,7 @@
-"""What the leader of a run and its workers say to each other, in frames over pipes.
+"""The messages between the leader of a run and its workers, in frames over pipes.
 
-Both are the same program on the same host, started by one another; so values are pickled, names that are no text
-included.
+Both are the same program on the same host, one started by the other, so values are pickled, including names that are no
+text.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from s3_uploader.config.schema import Config
 from s3_uploader.core.model import FailureBucket
 
 GO, STOP = b"g", b"s"
-"""What the leader says after the task; the end of the pipe says that there is no leader any more."""
+"""The leader's commands after the task. The end of the pipe means that the leader has died."""
 READY = "ready"
 _LENGTH = struct.Struct("!I")
 _PIECE = 1 << 18
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker has to do.
+    """The task of a worker.
 
     :param config: of the run, with the worker's share.
     :param run: the number of the run in the ledger.
-    :param state_dir: of the run; its ledger is there.
+    :param state_dir: of the run, with the ledger.
     :param lock_file: descriptor of the spool's lock file, which stays locked as long as it is open; -1 without one.
-    :param of: how many processes the run has: each has so much less of what is the run's.
-    :param max_runtime_seconds: what is left of the time budget.
+    :param of: number of processes of the run, among which its limits are divided.
+    :param max_runtime_seconds: the rest of the time budget.
     :param retries: see :class:`~s3_uploader.run.context.RunContext`.
     """
 
@@ -44,13 +44,13 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a worker's share.
+    """The result of a worker's share.
 
     :param counters: :class:`~s3_uploader.core.counters.RunCounters`.
     :param failures: uploads that failed, by kind.
-    :param sightings: what was seen of files whose writers may be elsewhere, and ``unseen`` what is to be said of that.
-    :param ended_by: the name of the :class:`~s3_uploader.core.ends.RunEnd`, with the ``error`` that made it and
-        what that comes from (``origin``).
+    :param sightings: what was seen of files whose writers may be on other hosts; ``unseen`` is to be reported about
+        that.
+    :param ended_by: the name of the :class:`~s3_uploader.core.ends.RunEnd`, with its ``error`` and ``origin``.
     """
 
     counters: Any
@@ -65,9 +65,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def send(descriptor: int, value: object) -> None:
-    """Write a frame; waits until there is room.
+    """Write a frame; blocks until there is room.
 
-    :raises BrokenPipeError: if nobody reads any more.
+    :raises BrokenPipeError: if the reader has ended.
     """
     import pickle
 
@@ -78,14 +78,14 @@ def send(descriptor: int, value: object) -> None:
 
 
 class Frames:
-    """Takes frames out of a pipe."""
+    """Reads frames from a pipe."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._rest = b""
 
     def next(self) -> Any:
-        """The value of the next frame; waits for it.
+        """Read the next frame; blocks.
 
         :raises EOFError: if the pipe ends before it.
         """

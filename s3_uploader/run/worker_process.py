@@ -1,4 +1,4 @@
-"""One worker of a run, as the leader sees it: a process at the other end of two pipes."""
+"""The leader's end of a worker: a process at the other end of two pipes."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _LAST_SECONDS = 5.0
 
 
 class Worker:
-    """One worker, as the leader sees it.
+    """The leader's end of one worker.
 
-    :ivar is_ready: it waits for the word to begin.
-    :ivar outcome: what came of its share; ``None`` until it is done.
-    :ivar is_over: nothing more is to be expected of it.
+    :ivar is_ready: it waits for the command to begin.
+    :ivar outcome: the result of its share; ``None`` until it is done.
+    :ivar is_over: no more messages will come.
     """
 
     def __init__(self, task: Task, *, locks: Sequence[int], wake: Callable[[], None]) -> None:
@@ -65,12 +65,12 @@ class Worker:
         self._thread.start()
 
     def order(self, what: bytes) -> None:
-        """Tell it something; may be called from a signal handler."""
+        """Send it a command; may be called from a signal handler."""
         with contextlib.suppress(OSError):
             os.write(self._orders, what)
 
     def end(self) -> None:
-        """Let go of it, which is over, or is ended here."""
+        """Release the worker; kills it if it is still at work."""
         try:
             self.process.wait(_LAST_SECONDS if self.is_over else 0)
         except subprocess.TimeoutExpired:
@@ -87,7 +87,7 @@ class Worker:
             self._thread.join(0.01)
 
     def _listen(self, task: Task) -> None:
-        """Runs on a thread of its own, so that a worker does not wait for a leader that waits for the network."""
+        """Read messages on a thread, so that the worker does not block while the leader waits for the network."""
         try:
             with contextlib.suppress(OSError):
                 send(self._orders, task)

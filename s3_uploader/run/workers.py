@@ -1,11 +1,11 @@
-"""The workers of a run: processes that ship shares of its files, so that it uses more than one processor.
+"""The workers of a run: processes that ship shares of its files, to use more than one processor.
 
-A run begins alone. Where it is bound by its processor, more of them are allowed and many files wait, it starts workers,
-and goes on alone until all of them are ready. Then it finishes what is under way, tells each worker to begin with its
-share, and looks at the spool anew for its own. What workers do, the leader tells as if it had done it itself.
+A run begins alone. If its processor is the bottleneck, more processes are allowed and many files wait, it starts
+workers, and continues alone until all are ready. Then it finishes its uploads in flight, tells each worker to begin,
+and scans the spool again for its own share. The leader reports the workers' events as its own.
 
-A worker that dies has done no harm: what it had under way is as after a run that was killed. When all others are done,
-the leader looks at the whole spool once more.
+A worker that dies does no harm: its uploads in flight are as after a killed run. When all others are done, the leader
+scans the whole spool once more.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from s3_uploader.run.worker_process import Worker
 
 FIRST_QUESTION = 1500
-"""So many files a run ships before it asks whether more processes would help."""
+"""Number of files that a run ships before it checks whether more processes would help."""
 MOST_IN_A_ROUND = 256
-"""So many messages are taken at once, so that the leader's own uploads are not left alone for long."""
+"""Most messages that are handled at once, so that the leader's own uploads do not wait for long."""
 _OF_ONE_PROCESS = (
     "No worker process is started: the spool lies on a file system in user space, where the lock ends with the process "
     "that took it, and if that were killed another run would begin beside its workers. The run goes on with one "
@@ -44,25 +44,25 @@ _WAIT_SECONDS = 0.2
 
 
 class Plan(Protocol):
-    """What a leader knows of its run."""
+    """The leader's decisions about its workers."""
 
     def want(self) -> int:
-        """How many processes the run should have now, itself included; at most 1 for none but itself."""
+        """The number of processes that the run should have now, including itself."""
 
     def task(self, number: int, of: int) -> Task:
-        """What the process of this number has to do, from 1 on; 0 is the leader."""
+        """The task of a process by its number, from 1 on; 0 is the leader."""
 
     def layout(self, of: int) -> Layout:
-        """What the leader sees of the spool while workers see the rest."""
+        """The leader's view of the spool while workers have the rest."""
 
 
 class Workers:
-    """The workers of a run. Belongs to the thread that leads it; only :meth:`stop` may be called from elsewhere.
+    """The workers of a run. Belongs to the thread that leads it; only :meth:`stop` may be called from other threads.
 
-    :param plan: when to start how many.
-    :param locks: descriptors of the run's locks; ``None`` if workers cannot have these together with their leader.
-    :param emit: told what workers do.
-    :ivar wake: ends the leader's waiting; whoever leads puts something here.
+    :param plan: decides when to start how many.
+    :param locks: descriptors of the run's locks; ``None`` if workers cannot share them.
+    :param emit: called with the workers' events.
+    :ivar wake: wakes the leader; set by the leader.
     """
 
     def __init__(self, plan: Plan, *, locks: Sequence[int] | None, emit: Emit, counters: RunCounters) -> None:
@@ -83,7 +83,7 @@ class Workers:
     # ---------------------------------------------------------------------------------------------- the begin
 
     def are_due(self) -> bool:
-        """Whether they are ready to begin; asked between any two files, and starts them when it is time."""
+        """Whether they are ready to begin; called between any two files, and starts them when it is time."""
         if self._is_over or self._begun:
             return False
         if not self._workers:
@@ -96,7 +96,7 @@ class Workers:
         if all(worker.is_ready or worker.is_over for worker in self._workers):
             return True
         if time.monotonic() > self._start_until:
-            self._give_up("Worker processes were not ready in time; the run goes on with one process.")
+            self._give_up("Worker processes were not ready in time. The run continues with one process.")
         return False
 
     def _start(self) -> None:
@@ -115,7 +115,7 @@ class Workers:
                 worker = Worker(self._plan.task(number, of), locks=self._locks, wake=lambda: self.wake())
                 self._workers.append(worker)
         except (OSError, ValueError, RuntimeError) as error:
-            self._give_up(f"No worker process could be started ({error}); the run goes on with one process.")
+            self._give_up(f"No worker process could be started ({error}). The run continues with one process.")
 
     def _give_up(self, sentence: str) -> None:
         for worker in self._workers:
@@ -125,7 +125,7 @@ class Workers:
         self._emit(Notice("warning", sentence))
 
     def begin(self) -> Layout:
-        """Let all of them begin; nothing of their shares may be under way here. Returns what is left for the leader."""
+        """Let all workers begin; no file of their shares may be in flight here. Returns the leader's share."""
         self._begun = True
         self.lost += [worker for worker in self._workers if worker.is_over]
         for worker in self._workers:
@@ -133,9 +133,9 @@ class Workers:
         return self._plan.layout(self.of)
 
     def dismiss_idle(self) -> None:
-        """Everything is shipped, or the run ends: those that were about to begin are not needed any more.
+        """Dismiss workers that have not begun: everything is shipped, or the run ends.
 
-        They are not told to stop: an order that comes before their task is lost.
+        They are not told to stop, because a command before their task is lost.
         """
         if not self._begun:
             self._is_over = True
@@ -147,13 +147,13 @@ class Workers:
 
     @property
     def are_at_work(self) -> bool:
-        """Whether anything is to be expected of any of them."""
+        """Whether any worker may still send messages."""
         return any(not worker.is_over for worker in self._workers)
 
     def and_turn(self, beat: Callable[[], None], ending: Callable[[], Ending]) -> Callable[[], None]:
-        """``beat``, at which what workers have said is taken, too.
+        """Wrap ``beat``, so that it also handles the workers' messages.
 
-        :param ending: gives what ends the run if a worker meets something that does.
+        :param ending: returns the ending of the run, in case a worker meets an error that ends it.
         """
 
         def beat_and_turn() -> None:
@@ -163,15 +163,15 @@ class Workers:
         return beat_and_turn
 
     def finish(self, wait: Callable[..., None], *, go_on: Callable[[], bool]) -> None:
-        """Wait until all are done, as long as ``go_on`` says so.
+        """Wait until all are done, while ``go_on`` returns ``True``.
 
-        :param wait: waits for something to happen, ``at_most`` so many seconds.
+        :param wait: waits for something to happen, ``at_most`` this many seconds.
         """
         while self.are_at_work and go_on():
             wait(at_most=_WAIT_SECONDS)
 
     def turn(self, ending: Ending) -> None:
-        """Take what they have said."""
+        """Handle the workers' messages."""
         for worker in self._workers:
             for _ in range(MOST_IN_A_ROUND):
                 if worker.is_over:
@@ -228,12 +228,15 @@ class Workers:
     # ---------------------------------------------------------------------------------------------- the end
 
     def stop(self) -> None:
-        """Tell all of them to finish what is under way; a second time, to cancel it. For signal handlers, too."""
+        """Tell all workers to finish their uploads in flight; a second time, to cancel them.
+
+        May be called from signal handlers.
+        """
         for worker in self._workers:
             worker.order(STOP)
 
     def have_lost_one(self) -> bool:
-        """Whether one died, so that the spool is looked at once more; what workers have left is counted there."""
+        """Whether one died, so that the spool is scanned once more, where files that workers left are counted."""
         if not self.lost:
             return False
         for worker in self._workers:
@@ -243,7 +246,7 @@ class Workers:
         return True
 
     def conclude(self, settlement: Settlement) -> None:
-        """End those that still are, and count what all have done; what they had under way stays in the spool."""
+        """Kill the remaining workers, and add up all results; files in flight stay in the spool."""
         for worker in self._workers:
             worker.end()
             outcome = worker.outcome
@@ -252,7 +255,7 @@ class Workers:
                 settlement.failures.counted[bucket] = settlement.failures.counted.get(bucket, 0) + uploads
 
     def tell_sightings(self, sightings: Sightings) -> None:
-        """Add what workers have seen of files whose writers may be elsewhere."""
+        """Add what workers have seen of files whose writers may be on other hosts."""
         for worker in self._workers:
             if worker.outcome is not None:
                 sightings.absorb(worker.outcome.sightings, worker.outcome.unseen)

@@ -1,1 +1,1 @@
-"""What stays up: ``watch``, and the uploader inside another program."""
+"""Long-running parts: ``watch``, and the uploader inside another program."""

@@ -1,4 +1,4 @@
-"""One configuration that is watched with others: its process, and how it is with it."""
+"""One of several watched configurations, and its process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 
 
 class State(enum.Enum):
-    """How it is with one configuration."""
+    """The state of one configuration."""
 
     STARTED = "started"
     WATCHED = "watched"
@@ -24,7 +24,7 @@ class State(enum.Enum):
 class Child(msgspec.Struct, kw_only=True):
     """One configuration and the process that watches its spool.
 
-    :param changed: what its file was when it was last started, to know when it is worth another try.
+    :param changed: the state of its file at the last start, to know when another try is worthwhile.
     """
 
     path: str
@@ -49,13 +49,13 @@ class Child(msgspec.Struct, kw_only=True):
 
 
 def kill(pid: int) -> None:
-    """End a process; it may be gone already."""
+    """Send a signal to a process that may have ended already."""
     with contextlib.suppress(OSError):
         os.kill(pid, signal.SIGKILL)
 
 
 def identity_of(path: str) -> tuple[int, int]:
-    """Tells one state of a file from another; zeros if it is not there."""
+    """Identifies the state of a file; zeros if it does not exist."""
     try:
         status = os.stat(path)
     except OSError:
@@ -64,6 +64,6 @@ def identity_of(path: str) -> tuple[int, int]:
 
 
 def name_process(name: str) -> None:
-    """Let ``top`` and ``ps -o comm`` tell the processes apart."""
+    """Name the process for ``top`` and ``ps -o comm``."""
     with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="utf-8", errors="replace") as file:
         file.write(name[:15])

@@ -27,11 +27,11 @@ AnyConfig: TypeAlias = Config | Mapping[str, Any] | str | os.PathLike[str]
 
 
 def upload_once(configuration: AnyConfig, *, on_file: OnFile | None = None) -> RunReport:
-    """Run one pass over the spool and return what it did; ``exit_code`` in it is what the command would exit with.
+    """Run one pass over the spool and return its report; ``exit_code`` is the one that the command would have.
 
     Events go to the logger ``s3_uploader``. No signal handler is installed.
 
-    :param on_file: called on this thread with what became of each file that was found.
+    :param on_file: called on this thread with the result of each file that was found.
     :raises s3_uploader.core.errors.ConfigError: with every problem of the configuration.
     :raises s3_uploader.core.errors.SpoolError: if the spool cannot be used.
     :raises s3_uploader.core.errors.StateError: if the ledger cannot be opened.
@@ -67,10 +67,10 @@ def process(
     Works in daemon threads of the calling process; installs no signal handler and configures no logging (events go to
     the logger ``s3_uploader``). Do not fork while it runs.
 
-    :param interval: seconds between two looks at the spool; file-system events make the next one come earlier.
-    :param on_file: called on a thread of the uploader with what became of each file that a look at the spool found.
-    :returns: a callable that stops it: uploads in flight are finished, for as long as ``drain_seconds`` says, then
-        cancelled; it returns once everything has ended, ``True``, or after ``timeout`` seconds, ``False``. Calling it
+    :param interval: seconds between two passes; file-system events start the next one earlier.
+    :param on_file: called on a thread of the uploader with the result of each file that a pass found.
+    :returns: a callable that stops the uploader: uploads in flight may finish within ``drain_seconds`` and are then
+        cancelled. It returns ``True`` when everything has ended, or ``False`` after ``timeout`` seconds. Calling it
         again is harmless, from any thread.
     :raises s3_uploader.core.errors.ConfigError: with every problem of the configuration.
     """
@@ -125,7 +125,7 @@ def _reporters(on_file: OnFile | None) -> list[Emit]:
 
 
 def _plain(value: object) -> object:
-    """A configuration with paths as text, wherever they stand in it."""
+    """Convert all path objects in a configuration to text."""
     if isinstance(value, os.PathLike):
         return os.fsdecode(value)
     if isinstance(value, Mapping):

@@ -1,9 +1,8 @@
 """File-system events: hints that something has appeared in the spool, from ``inotify(7)``.
 
-The system calls are used directly. Libraries for it follow symbolic links, and so watch whatever a link in the spool
-leads to; and they wake up many times a second to see whether there is anything new. Where there are no
-events (another system, no watches left, a file system whose changes are made elsewhere) the scan finds everything too,
-only later.
+The system calls are used directly. Libraries for them follow symbolic links, and so watch whatever a link in the spool
+leads to. They also wake up many times a second to look for news. Where there are no events (another system, no watches
+left, a file system whose changes are made elsewhere) the scan finds everything too, only later.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ Event = tuple[int, int, bytes]
 
 
 def file_system_events(directory: str, wake: Callable[[], None], emit: Emit) -> Callable[[], None]:
-    """Call ``wake`` whenever something appears below ``directory``; returns what ends that.
+    """Call ``wake`` whenever something appears below ``directory``; returns a function that ends this.
 
-    ``wake`` is called on a thread of its own, also once when everything is watched: what appeared before that may have
-    been missed. Where there are no events, or not everywhere, that is said.
+    ``wake`` is called on a thread of its own, and once when everything is watched, because earlier files may have been
+    missed. If there are no events, or not everywhere, a warning says so.
     """
     try:
         inotify = Inotify()
@@ -49,7 +48,7 @@ def file_system_events(directory: str, wake: Callable[[], None], emit: Emit) -> 
         emit(
             Notice(
                 "warning",
-                f"There are no file-system events, new files are found by polling alone: {error.strerror or error}.",
+                f"There are no file-system events. New files are found only by polling: {error.strerror or error}.",
             )
         )
         return lambda: None
@@ -86,7 +85,7 @@ def _is_readable(descriptor: int) -> bool:
 class Inotify:
     """The system calls.
 
-    :raises OSError: if there is no inotify here (``ENOSYS``), or no instance left of it (``EMFILE``).
+    :raises OSError: if there is no inotify (``ENOSYS``), or no instance left (``EMFILE``).
     """
 
     def __init__(self) -> None:
@@ -117,14 +116,14 @@ class Inotify:
         return watch
 
     def close(self) -> None:
-        """End all watches."""
+        """Remove all watches."""
         os.close(self.descriptor)
 
 
 class Follower:
-    """Keeps every directory of a tree watched, and tells of what appears there. Belongs to one thread.
+    """Watches every directory of a tree, and reports what appears there. Belongs to one thread.
 
-    :param inotify: where directories are watched.
+    :param inotify: the inotify instance.
     """
 
     def __init__(self, directory: str, inotify: Inotify, wake: Callable[[], None], emit: Emit) -> None:
@@ -141,7 +140,7 @@ class Follower:
         self._wake()
 
     def take(self, data: bytes) -> None:
-        """Take what was read from inotify."""
+        """Handle data that was read from inotify."""
         is_news = False
         for watch, mask, name in events(data):
             if mask & _OVERFLOW:
@@ -163,7 +162,7 @@ class Follower:
             self._wake()
 
     def _add_tree(self, top: bytes, go_on: Callable[[], bool] = lambda: True) -> None:
-        """Watch a directory and all below it. What vanishes or cannot be read meanwhile is no matter."""
+        """Watch a directory and all below it. Directories that vanish or cannot be read are ignored."""
         waiting = [top]
         while waiting and go_on():
             path = waiting.pop()
@@ -190,7 +189,7 @@ class Follower:
 
 
 def events(data: bytes) -> Iterator[Event]:
-    """What the kernel wrote: a header, and a name that is filled up with zeros."""
+    """Parse the kernel's events: a header, and a name that is padded with zeros."""
     offset = 0
     while offset < len(data):
         watch, mask, _, length = _HEADER.unpack_from(data, offset)

@@ -1,4 +1,4 @@
-"""Between a process that watches one spool and the one above it: orders go down, word of how it is goes up."""
+"""The link between a process that watches one spool and its supervisor: commands go down, the state goes up."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from collections.abc import Callable
 from s3_uploader.core.control import StopRequest
 
 STOP = b"s"
-"""Stop in good order; once more: cancel what is under way. The end of the orders is one too."""
+"""Stop in good order; a second time: cancel uploads in flight. The end of the pipe is such a command too."""
 RELOAD = b"r"
-"""Read the configuration anew."""
+"""Reload the configuration."""
 _BEAT_SECONDS = 5.0
 
 
 class Link:
-    """What a process that watches one spool has of the one above it: it tells how it is, and hears what to do."""
+    """The end of the link in a process that watches one spool: it reports its state and receives commands."""
 
     def __init__(self, *, report: int, orders: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.stop = StopRequest()
@@ -30,7 +30,7 @@ class Link:
         os.set_blocking(report, False)
 
     def listen(self) -> None:
-        """Carry out orders until the process above is gone; to be run on a thread."""
+        """Carry out commands until the supervisor has ended; runs on a thread."""
         asked = 0
         while True:
             try:
@@ -49,20 +49,20 @@ class Link:
                 return
 
     def signalled(self, number: int, frame: object) -> None:
-        """Handle SIGTERM. Who wants uploads to be cancelled tells the process above."""
+        """Handle SIGTERM. To cancel uploads, signal the supervisor."""
         if not self.stop.requests:
             self.stop.request(number)
 
     def ready(self, *, drain_seconds: float) -> None:
-        """It watches, by the configuration as it is now."""
+        """Report that it watches with the current configuration."""
         self._tell(f"ready {drain_seconds!r}")
 
     def status(self, text: str) -> None:
-        """What it does, in one line."""
+        """Report the state in one line."""
         self._tell("status " + " ".join(text.split())[:500])
 
     def beat(self) -> None:
-        """A sign of life; cheap enough to be given often."""
+        """Send a heartbeat; cheap enough to be sent often."""
         now = self._clock()
         if now - self._beaten_at >= _BEAT_SECONDS:
             self._beaten_at = now

@@ -1,4 +1,4 @@
-"""What became of one file, for the program that the uploader runs in."""
+"""The result of one file, for the program that embeds the uploader."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ logger = logging.getLogger("s3_uploader")
 
 
 class FileOutcome(enum.Enum):
-    """What became of a file."""
+    """The outcome of a file."""
 
     SHIPPED = "shipped"
     """It is proven to be at the destination, and ``on_success`` is done."""
     ALREADY_THERE = "already there"
-    """The same, and it was there before, with the same content."""
+    """The same, but the same content was there before."""
     FAILED = "failed"
     """It could not be shipped, and is tried again."""
     LEFT = "left"
-    """It was not its turn; ``reason`` says why."""
+    """It was left; ``reason`` says why."""
     TROUBLE = "trouble"
-    """Something local went wrong with it: it cannot be read, or not be removed after it was shipped."""
+    """Something local went wrong: it cannot be read, or it cannot be removed after it was shipped."""
 
 
 class FileResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one file in one pass.
+    """The result of one file in one pass.
 
-    :param address: where it is, or was to be, e.g. ``bucket/key``; empty if it was not sent.
-    :param receipt: what the destination said of it.
+    :param address: its address at the destination, e.g. ``bucket/key``; empty if it was not sent.
+    :param receipt: the destination's receipt.
     :param reason: why it was left.
-    :param code: the name of the error, as the destination or this program has it. ``message`` and ``hint`` are for
+    :param code: the code of the error, from the destination or this program. ``message`` and ``hint`` are for
         people.
-    :param next_try_at: when it is tried again at the earliest, seconds since the epoch.
+    :param next_try_at: when the next try is due, seconds since the epoch.
     """
 
     path: Path
@@ -56,11 +56,11 @@ class FileResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 OnFile: TypeAlias = Callable[[FileResult], object]
-"""Called with each file, on the thread that ships."""
+"""Called with the result of each file, on the thread that ships."""
 
 
 def result_of(event: Event) -> FileResult | None:
-    """What an event says of a file; ``None`` if it is about something else."""
+    """Convert an event to the result of a file; ``None`` if it is about something else."""
     if isinstance(event, Uploaded):
         receipt = event.receipt
         outcome = FileOutcome.ALREADY_THERE if receipt.already_there else FileOutcome.SHIPPED
@@ -91,14 +91,14 @@ def result_of(event: Event) -> FileResult | None:
 
 
 class FileReporter:
-    """Hands the results of files to a callback. What that raises is told once, and costs the run nothing."""
+    """Passes the results of files to a callback. An exception in it is logged once and does not affect the run."""
 
     def __init__(self, on_file: OnFile) -> None:
         self._on_file = on_file
         self._has_failed = False
 
     def __call__(self, event: Event) -> None:
-        """Take an event."""
+        """Handle an event."""
         result = result_of(event)
         if result is None:
             return

@@ -1,4 +1,4 @@
-"""Telling systemd what a long-running program does: ready, status, reloading, stopping, watchdog (``sd_notify(3)``)."""
+"""Tells systemd the state of the program (``sd_notify(3)``): ready, status, reloading, stopping, watchdog."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 
 
 class ServiceManager:
-    """Speaks ``sd_notify(3)`` with systemd, if that started us.
+    """Speaks ``sd_notify(3)`` with systemd, if systemd started this program.
 
-    :param address: of the socket, from ``NOTIFY_SOCKET``; ``None`` where there is no service manager.
-    :param watchdog_seconds: how often it wants a sign of life, from ``WATCHDOG_USEC``.
+    :param address: of the socket, from ``NOTIFY_SOCKET``; ``None`` without a service manager.
+    :param watchdog_seconds: interval of the watchdog, from ``WATCHDOG_USEC``.
     :param clock: seconds of ``CLOCK_MONOTONIC``, which systemd compares with its own.
     """
 
@@ -35,13 +35,16 @@ class ServiceManager:
 
     @classmethod
     def of(cls, environ: Mapping[str, str], *, pid: int) -> ServiceManager:
-        """The one that the environment names; the watchdog may be meant for another process (``WATCHDOG_PID``)."""
+        """The service manager that the environment names.
+
+        The watchdog may be meant for another process (``WATCHDOG_PID``).
+        """
         wants = environ.get("WATCHDOG_USEC", "")
         is_meant = environ.get("WATCHDOG_PID") in (None, str(pid)) and wants.isdecimal() and int(wants) > 0
         return cls(environ.get("NOTIFY_SOCKET"), watchdog_seconds=int(wants) / 1e6 if is_meant else None)
 
     def tell(self, text: str) -> None:
-        """Send assignments such as ``READY=1``; a service manager that does not listen is no reason to fail."""
+        """Send assignments such as ``READY=1``; errors are ignored."""
         if not self._address:
             return
         path = "\0" + self._address[1:] if self._address.startswith("@") else self._address
@@ -54,23 +57,26 @@ class ServiceManager:
             channel.sendto(text.encode("utf-8", "backslashreplace"), path)
 
     def ready(self) -> None:
-        """The program is at work, with the configuration as it is now."""
+        """Report that the program works with the current configuration."""
         self.tell("READY=1")
 
     def reloading(self) -> None:
-        """The configuration is being read anew until :meth:`ready`; ``Type=notify-reload`` asks since when."""
+        """Report that the configuration is being reloaded until :meth:`ready`.
+
+        ``Type=notify-reload`` needs the time.
+        """
         self.tell(f"RELOADING=1\nMONOTONIC_USEC={int(self._clock() * 1e6)}")
 
     def stopping(self) -> None:
-        """The program was told to stop. May be called from a signal handler."""
+        """Report that the program is stopping. May be called from a signal handler."""
         self.tell("STOPPING=1")
 
     def status(self, text: str) -> None:
-        """One line about what is going on."""
+        """Report the state in one line."""
         self.tell("STATUS=" + " ".join(text.split()))
 
     def beat(self) -> None:
-        """A sign of life, as often as it is wanted."""
+        """Send a heartbeat, as often as the watchdog needs it."""
         if self._every is not None and self._clock() - self._beaten_at >= self._every:
             self._beaten_at = self._clock()
             self.tell("WATCHDOG=1")

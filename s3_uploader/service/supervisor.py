@@ -1,9 +1,9 @@
-"""Several watches at once: a process for each configuration, and one above them that starts, hears and stops them.
+"""Several watches at once: a process for each configuration, and a supervisor that starts, monitors and stops them.
 
-A process of its own is what keeps spools apart: a disk that does not answer, memory that runs out, a crash cost the one
-spool. The process above touches no spool and no destination, so that nothing of theirs can stop it. A configuration
-that cannot be used waits until its file is changed; a process that ends unasked is started anew, with growing pauses;
-one that gives no sign of life is killed, which costs nothing: a watch may be killed anywhere.
+Separate processes isolate spools: a disk that does not answer, memory that runs out, or a crash affect only one spool.
+The supervisor touches no spool and no destination, so that they cannot stop it. A configuration that cannot be used
+waits until its file is changed. A process that ends unexpectedly is restarted, with growing pauses. One without a
+heartbeat is killed, which is harmless: a watch may be killed at any time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from s3_uploader.service.child import Child, State, identity_of, kill, name_proc
 from s3_uploader.service.link import RELOAD, STOP, Link
 
 SILENCE_SECONDS = 120.0
-"""After so long without a sign of life a process hangs; systemd's watchdog of a single watch is as patient."""
+"""A process without a heartbeat for this long hangs; the watchdog of a single watch has the same timeout."""
 DRAIN_SLACK_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
 _KILLED_SECONDS = 2.0
@@ -32,7 +32,7 @@ _LONGEST_PAUSE = 60.0
 _STEADY_SECONDS = 60.0
 _READY_SECONDS = 10.0
 _UNUSABLE = 2
-"""The exit code of a process whose configuration cannot be used; it has said why."""
+"""The exit code of a process whose configuration cannot be used. It has reported the reason."""
 
 Work = Callable[[str, Link], int]
 """Watches the spool of one configuration file until told to stop, and returns the exit code; in its own process."""
@@ -41,11 +41,11 @@ Work = Callable[[str, Link], int]
 class Supervisor:
     """Keeps a process for each configuration until told to stop.
 
-    :param files: gives the configuration files; asked at the start and at each reload.
-    :param emit: told what a person should read.
+    :param files: returns the configuration files; called at the start and at each reload.
+    :param emit: called with what a person should read.
     :param beat: called at least once a second.
-    :param ready: called when every process has begun its work, or a while later.
-    :param status: told in one line how all of them are.
+    :param ready: called when every process has started its work, or a while later.
+    :param status: called with the state of all in one line.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Supervisor:
         self._stops_sent = 0
 
     def reload(self) -> None:
-        """Have every configuration read anew, new ones too. May be called from a signal handler."""
+        """Reload every configuration, new ones too. May be called from a signal handler."""
         self._reload = True
         self._wake()
 
@@ -136,15 +136,15 @@ class Supervisor:
         try:
             self._follow(self._files())
         except Exception as error:
-            self._say("error", f"The configurations were not looked for anew: {error}")
+            self._say("error", f"The list of configurations was not reloaded: {error}")
             return
         new = len(set(self._children) - before)
         more = f" {counted(new, 'new one')} {'is' if new == 1 else 'are'} watched now." if new else ""
-        self._say("info", f"All configurations are read anew.{more}")
+        self._say("info", f"All configurations are reloaded.{more}")
 
     def _leave(self, child: Child) -> None:
         if child.pid and child.state is not State.LEAVING:
-            self._say("info", f"{shown_name(child.name)} is gone; its spool is watched no more.")
+            self._say("info", f"{shown_name(child.name)} does not exist any more. Its spool is no longer watched.")
             child.state = State.LEAVING
             child.due_at = self._clock() + child.drain_seconds + DRAIN_SLACK_SECONDS
             self._order(child, STOP)
@@ -208,7 +208,7 @@ class Supervisor:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         self._say(
             "error",
-            f"{shown_name(child.name)}: the process that watches this spool {how}; it is started anew in {pause:g} s.",
+            f"{shown_name(child.name)}: the process that watches this spool {how}. It is restarted in {pause:g} s.",
         )
 
     def _start(self, child: Child, now: float) -> None:
@@ -240,7 +240,7 @@ class Supervisor:
         self._selector.register(report, selectors.EVENT_READ, child)
 
     def _become(self, path: str, link: Link) -> None:
-        """In the new process: do the work, and never come back."""
+        """In the new process: do the work and exit."""
         code = 1
         try:
             for other in self._children.values():
@@ -304,7 +304,7 @@ class Supervisor:
             self._status(text)
 
     def summary(self) -> str:
-        """How all of them are, in one line."""
+        """The state of all processes in one line."""
         children = list(self._children.values())
         troubled = [child.name for child in children if child.pid and child.said.startswith("in trouble")]
         unusable = [child.name for child in children if child.state is State.UNUSABLE]
@@ -351,7 +351,8 @@ class Supervisor:
             alive = [child for child in alive if not self._has_ended(child)]
         for child in alive:
             self._say(
-                "error", f"{shown_name(child.name)}: the process {child.pid} cannot be ended; it waits for a disk."
+                "error",
+                f"{shown_name(child.name)}: the process {child.pid} cannot be killed, because it waits for a disk.",
             )
 
     def _order(self, child: Child, order: bytes) -> None:

@@ -1,9 +1,9 @@
 """The loop that runs for years: pass after pass, woken by time and by file-system events.
 
-Events are hints and nothing else: they make the next pass come earlier, and the pass finds out by itself what there is
-to do. So the loop works the same, only less promptly, where the file system has no events or the kernel's limit of
-watches is reached. Trouble (no network, expired credentials, a spool that is not mounted) is said once, met with
-growing pauses, and its end is said too.
+Events are only hints: they start the next pass earlier, and the pass finds its work by itself. So the loop also works,
+only less promptly, if the file system has no events or the kernel's limit of watches is reached. A problem (no network,
+expired credentials, a spool that is not mounted) is reported once, followed by growing pauses, and its end is reported
+too.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from s3_uploader.stores.base import Memory, Store
 from s3_uploader.stores.wrappers.base import KeptStore, PassedOnMemory
 
 DEFAULT_INTERVAL = 9.0
-"""Seconds between two passes; what zc.s3uploadqueue polled at."""
+"""Seconds between two passes, as in zc.s3uploadqueue."""
 
 _LONGEST_PAUSE = 60.0
-"""Seconds; no longer than a start by cron would wait."""
+"""Longest pause in seconds: no longer than a start by cron would wait."""
 _SHORTEST_PAUSE = 0.2
 _KEEP_OPEN_SECONDS = 60.0
 _CLOSE_SECONDS = 5.0
 _GATHER_SECONDS = 0.02
-"""Events come in bursts; a pass that begins this much later finds the whole burst."""
+"""Events come in bursts. A pass that begins this much later finds the whole burst."""
 _LONGEST_GATHER_SECONDS = 5.0
 _FORGET_SECONDS = 600.0
 _MOST_SAID = 10_000
@@ -46,7 +46,7 @@ StartEvents = Callable[[str, Callable[[], None], Emit], Callable[[], None]]
 
 
 class Wakeup:
-    """What the loop sleeps on: set by events, stop requests and reloads, from any thread or signal handler."""
+    """Wakes the loop: set by events, stop requests and reloads, from any thread or signal handler."""
 
     def __init__(self) -> None:
         # ``threading.Event.set`` in a signal handler can meet its own lock, held by the thread that was interrupted.
@@ -59,7 +59,7 @@ class Wakeup:
             self._tokens.put(None)
 
     def sleep(self, seconds: float) -> bool:
-        """Sleep until woken, at most so long; whether it was woken."""
+        """Sleep until woken, at most this long; returns whether it was woken."""
         try:
             self._tokens.get(timeout=seconds)
         except queue.Empty:
@@ -72,16 +72,16 @@ class Wakeup:
 class Watch:
     """Passes over a spool until told to stop.
 
-    :param load: gives the configuration; called at the start and at each reload.
-    :param emit: told what a person should read: trouble once, not once in each pass.
-    :param monitor: told everything.
+    :param load: loads the configuration; called at the start and at each reload.
+    :param emit: called with what a person should read: a problem once, not in each pass.
+    :param monitor: called with everything.
     :param measure: see :class:`s3_uploader.run.context.RunContext`.
     :param interval: seconds between two passes when nothing wakes the loop earlier.
-    :param events: see :data:`StartEvents`; ``None`` where there is no such thing.
-    :param status: told in one line what the loop does, for a service manager.
+    :param events: see :data:`StartEvents`; ``None`` if there are no events.
+    :param status: called with the state in one line, for a service manager.
     :param beat: called at least once a second while the loop is alive.
-    :param reloading: called when the configuration is about to be loaded anew.
-    :param configured: called with the configuration that holds from now on, at the start and after each reload.
+    :param reloading: called when the configuration is about to be reloaded.
+    :param configured: called with the new configuration, at the start and after each reload.
     :param make_store: makes the store of a configuration, see :func:`s3_uploader.run.assembly.build_store`.
     :param is_rehearsal: see :class:`s3_uploader.run.context.RunContext`.
     """
@@ -133,7 +133,7 @@ class Watch:
         self._memory = PassedOnMemory()
 
     def reload(self) -> None:
-        """Load the configuration anew before the next pass. May be called from a signal handler."""
+        """Reload the configuration before the next pass. May be called from a signal handler."""
         self._reload = True
         self._wakeup.set()
 
@@ -166,7 +166,7 @@ class Watch:
         return 0 if number is None else 128 + number
 
     def _pass(self, config: Config) -> float:
-        """One pass; returns the seconds until the next."""
+        """Run one pass; returns the seconds until the next."""
         try:
             report = app.run_once(
                 config,
@@ -227,7 +227,7 @@ class Watch:
         return pause
 
     def _sleep(self, config: Config, seconds: float) -> None:
-        """Sleep in pieces, so that a service manager's watchdog sees that the loop is alive."""
+        """Sleep in pieces, with a heartbeat for the service manager's watchdog."""
         until = self._clock.monotonic() + seconds
         while not self._stop.requests and not self._reload:
             self._beat()
@@ -254,7 +254,9 @@ class Watch:
         try:
             config = self._load()
         except ConfigError as error:
-            self._say(Notice("error", f"The configuration was not reloaded, the one before stays: {error}"))
+            self._say(
+                Notice("error", f"The configuration was not reloaded and the previous one remains in use: {error}")
+            )
             config = before
         else:
             self._close_store()
@@ -269,7 +271,7 @@ class Watch:
         self._wakeup.set()
 
     def _follow_spool(self, config: Config) -> None:
-        """Have events of the directory that is ``base_dir`` now: it may have been unmounted, or made anew."""
+        """Watch the directory that is ``base_dir`` now: it may have been unmounted or created again."""
         identity = identity_of(config.base_dir)
         if identity == self._spool:
             return
@@ -303,7 +305,7 @@ SpoolIdentity = tuple[str, int, int]
 
 
 def identity_of(path: str) -> SpoolIdentity | None:
-    """Which directory is at that path, ``None`` if none can be seen there."""
+    """Identify the directory at a path; ``None`` if there is none."""
     try:
         status = os.stat(path, follow_symlinks=False)
     except OSError:
@@ -312,9 +314,9 @@ def identity_of(path: str) -> SpoolIdentity | None:
 
 
 class SaysOnce:
-    """Passes events on, but repeats no trouble that is met again and again: a person has read it.
+    """Passes events on, but does not repeat a problem that persists: a person has read it.
 
-    Trouble that was not met for a while is said again. What happens to single files is paced by the ledger already.
+    A problem that was absent for a while is reported again. Events of single files are paced by the ledger already.
 
     :param clock: monotonic seconds.
     """
@@ -341,12 +343,12 @@ class SaysOnce:
         return before is None or now - before >= _FORGET_SECONDS
 
     def forget(self) -> None:
-        """The trouble is over; if it comes back, it is said again."""
+        """The problem has ended; it is reported again if it comes back."""
         self._met_at.clear()
 
 
 def _trouble(event: Event) -> str | None:
-    """What is wrong, in words that are the same each time it is met; ``None`` if an event tells of something else."""
+    """A key for the problem in an event, the same each time it occurs; ``None`` for other events."""
     if isinstance(event, Notice):
         # Durations, addresses and counts differ from pass to pass.
         return re.sub(r"\d[\d.,:]*", "#", event.message)

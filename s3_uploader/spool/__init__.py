@@ -1,1 +1,1 @@
-"""The local side: which files are candidates, when they are ready, and what becomes of them."""
+"""The local side: which files are candidates, when they are ready, and how they are removed."""

@@ -1,4 +1,4 @@
-"""Why a lock cannot be had: who has it, and what is said of that."""
+"""The holder that keeps a run from the lock, and the error about it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from s3_uploader.spool.holder import Holder
 
 
 class Blocked(msgspec.Struct, frozen=True):
-    """Somebody else has the spool.
+    """Another process has the spool.
 
-    :param is_stranger: it is no run of this program, as far as can be seen.
-    :param other: which lock is in the way, where that is known.
+    :param is_stranger: it does not look like a run of this program.
+    :param other: the lock that is in the way, if known.
     """
 
     holder: Holder
@@ -22,7 +22,7 @@ class Blocked(msgspec.Struct, frozen=True):
     other: InTheWay | None = None
 
     def error(self, extent: Extent, base_dir: str, *, now: float) -> LockHeld:
-        """The same as an error of who wanted that extent."""
+        """Convert it to the error for a run that wanted this extent."""
         holder = self.holder
         words = holder.described(now=now)
         is_refusal, hint = extent.is_refused_by(self.other), ""

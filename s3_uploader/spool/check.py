@@ -1,4 +1,4 @@
-"""What ``check`` finds out about this machine: the spool's file system and rights, and what its layout recognises."""
+"""Checks this machine for ``check``: the spool's file system and rights, and what its layout recognises."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MOST_STRANGERS = 5000
 
 
 def check_spool(root: SpoolRoot, *, layout: str) -> list[Finding]:
-    """Whether files can be removed from the spool, and whether writers can be noticed there."""
+    """Check that files can be removed from the spool, and that writers can be detected there."""
     name = f"{_PROBE}-{os.getpid()}"
     try:
         writer = os.open(
@@ -59,13 +59,13 @@ def check_spool(root: SpoolRoot, *, layout: str) -> list[Finding]:
     if elsewhere:
         findings.append(_unseen(elsewhere))
     elif while_open is True and after is False:
-        findings.append(Finding(Severity.OK, "writers", "a file that somebody still has open for writing is noticed."))
+        findings.append(Finding(Severity.OK, "writers", "a file that is still open for writing is detected."))
     else:
         findings.append(
             Finding(
                 Severity.WARNING,
                 "writers",
-                "this file system does not tell whether somebody has a file open for writing.",
+                "this file system does not show whether a file is open for writing.",
                 "Files are still held back by their age and compared before and after the upload; a producer that "
                 "pauses longer than settle_seconds in the middle of a file may have it shipped in two versions. Raise "
                 "settle_seconds above its longest pause, or let it write elsewhere and rename into the spool.",
@@ -75,7 +75,7 @@ def check_spool(root: SpoolRoot, *, layout: str) -> list[Finding]:
 
 
 def check_writers(root: SpoolRoot, scanned: Layout, *, monotonic: Callable[[], float]) -> list[Finding]:
-    """Of which of the files that are there now, however deep, writers could not be noticed; takes a second or so."""
+    """Check which of the present files, at any depth, have writers that cannot be detected. Takes about a second."""
     until = monotonic() + _SCAN_SECONDS / 3
     reasons: dict[str, str] = {}
     here = os.fstat(root.descriptor).st_dev
@@ -102,8 +102,8 @@ def _of_others(path: str) -> Finding:
     return Finding(
         Severity.WARNING,
         "writers",
-        f"of files of other users (such as {shown_name(path)}) it cannot be known whether somebody writes to them.",
-        "Run as the producer's user, or give the service CAP_LEASE, to have writers noticed.",
+        f"of files of other users (such as {shown_name(path)}) open writers cannot be detected.",
+        "Run as the producer's user, or give the service CAP_LEASE, to detect writers.",
     )
 
 
@@ -112,7 +112,7 @@ def _unseen(file_system: str, path: str = "") -> Finding:
     return Finding(
         Severity.WARNING,
         "writers",
-        f"{where}, where it cannot be seen whether somebody elsewhere has a file open for writing.",
+        f"{where}, where open files of other hosts cannot be seen.",
         "Files wait until two runs have seen them unchanged, settle_seconds apart, or nothing has changed for a minute "
         "more than that. A producer that pauses longer in the middle of a file has it shipped too early: let it write "
         "elsewhere and rename into the spool, or raise settle_seconds above its longest pause.",
@@ -122,7 +122,7 @@ def _unseen(file_system: str, path: str = "") -> Finding:
 def check_layout(
     root: SpoolRoot, scanned: Layout, *, layout: str, globs: Globs, now: float, monotonic: Callable[[], float]
 ) -> list[Finding]:
-    """How many of the files in the spool the layout recognises, and why not the others. Takes seconds at the most.
+    """Check how many files in the spool the layout recognises, and why not the others. Takes seconds at most.
 
     :param scanned: the layout itself, ``layout`` is its name.
     """
@@ -175,7 +175,7 @@ def check_layout(
 
 @contextlib.contextmanager
 def probe_file(root: SpoolRoot) -> Iterator[tuple[str, int]]:
-    """A small file in the spool, for a moment: its name and size. No layout takes a name like that.
+    """Make a small file in the spool for a moment; yields its name and size. No layout recognises the name.
 
     :raises OSError: if it cannot be made.
     """

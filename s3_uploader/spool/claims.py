@@ -1,16 +1,16 @@
-"""Claims: taking a file out of the spool by an atomic rename, so that one of several uploaders has it.
+"""Claims: an uploader takes a file out of the spool by an atomic rename, so that only one of several has it.
 
-``claim_dir`` holds one directory for each uploader at work::
+``claim_dir`` has one directory for each uploader at work::
 
     claim_dir/HOST.PID.RANDOM/lock          locked with flock(2) as long as the uploader lives
-    claim_dir/HOST.PID.RANDOM/files/...     what it has taken, under the paths that the files had in the spool
+    claim_dir/HOST.PID.RANDOM/files/...     the taken files, under their paths in the spool
 
 ``rename(2)`` lets exactly one uploader have a file; the others get ``ENOENT``. The kernel releases the lock when its
-holder dies, however it dies, so the next run on any host can tell a claim that was left behind from one that is in use,
-and puts its files back into the spool. Over NFS the lock lives on the server: a host that vanished keeps its claims
-until the server has given up its lease.
+holder dies, however it dies, so the next run on any host recognises an abandoned claim, and puts its files back into
+the spool. Over NFS the lock lives on the server: a host that vanished keeps its claims until the server has given up
+its lease.
 
-Whatever else lies in ``claim_dir`` is left alone.
+Other entries of ``claim_dir`` are ignored.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from s3_uploader.spool.root import Names, SpoolRoot
 _LOCK = "lock"
 _FILES = "files"
 _UNFINISHED = "."
-"""A claim whose name begins so is just being made, and holds no files."""
+"""The prefix of a claim that is just being made and has no files."""
 _OURS = re.compile(r"\.?.+\.\d+\.[0-9a-f]{8}", re.DOTALL)
 _TRIES = 10
 
 
 class Claims:
-    """The claims of one run. Belongs to the thread that owns the spool, but for :meth:`give_back`.
+    """The claims of one run. Belongs to the thread that owns the spool, except :meth:`give_back`.
 
-    :param spool: where files are taken from and given back to.
-    :param claim_dir: made if it is missing; on the file system of the spool.
+    :param spool: the spool that files are taken from and given back to.
+    :param claim_dir: created if it is missing; must be on the file system of the spool.
     :raises SpoolError: if it cannot be used.
     """
 
@@ -75,9 +75,11 @@ class Claims:
             raise
 
     def take(self, candidate: Candidate) -> bool:
-        """Claim a candidate; ``False`` if somebody else has it, or an earlier file of its name is still under way here.
+        """Claim a candidate.
 
-        :raises OSError: if it can be neither taken nor seen to be gone.
+        Returns ``False`` if another uploader has it, or an earlier file of its name is still in flight here.
+
+        :raises OSError: if it can neither be taken nor be seen to have vanished.
         """
         make_directories(self.root, candidate.directory)
         here = self.root.directory(candidate.directory)
@@ -99,10 +101,10 @@ class Claims:
         return True
 
     def give_back(self, candidate: Candidate) -> None:
-        """Put a claimed file, if it is still there, back into the spool; never over a newer file of its name.
+        """Put a claimed file back into the spool if it still exists; never overwrites a newer file of its name.
 
         Where that fails it stays in the claim, and a later run puts it back. A thread of a store may call this too,
-        when it is done at last with an upload that did not answer its cancellation.
+        when an upload that did not react to its cancellation ends at last.
         """
         with self._guard:
             self._held.discard((candidate.directory, candidate.name))
@@ -113,7 +115,7 @@ class Claims:
             _put_back(self.root, candidate.directory, candidate.name, self._spool)
 
     def recover(self) -> int:
-        """Put the files of claims that were left behind back into the spool; returns how many."""
+        """Put the files of abandoned claims back into the spool; returns their number."""
         recovered = 0
         names: list[str] = []
         with contextlib.suppress(OSError):
@@ -125,10 +127,10 @@ class Claims:
         return recovered
 
     def close(self) -> None:
-        """Give up the claim. May be called twice.
+        """Release the claim. May be called twice.
 
-        What could not be given back is left for a later run. A file whose upload may still be under way stays claimed
-        until that is over: nobody else must ship it meanwhile.
+        Files that could not be given back are left for a later run. A file whose upload may still be in flight stays
+        claimed until the upload ends: no other uploader may ship it meanwhile.
         """
         self.root.close()
         with self._guard:
@@ -149,18 +151,18 @@ class Claims:
 
 
 def is_claimed(claim_dir: str, path: str) -> bool:
-    """Whether any uploader has claimed the file of that path, relative to the spool.
+    """Whether any uploader has claimed the file with this path, relative to the spool.
 
-    :raises OSError: if there is no telling.
+    :raises OSError: if it cannot be found out.
     """
     return any(os.path.lexists(os.path.join(claim_dir, name, _FILES, path)) for name in os.listdir(claim_dir))
 
 
 def make_directories(root: SpoolRoot, names: Names) -> None:
-    """Make a directory below a root, with those above it, through descriptors.
+    """Make a directory and its parents below a root, through descriptors.
 
-    It gets the permissions of the one above it, and its owner where that is allowed: the producer, who may be somebody
-    else and had one here before it was pruned, must be able to write into it.
+    It gets the permissions of its parent, and its owner if possible: the producer, who may be another user, must be
+    able to write into a directory that was pruned before.
     """
     try:
         root.directory(names)
@@ -183,9 +185,9 @@ def make_directories(root: SpoolRoot, names: Names) -> None:
 
 
 def _make(claim_dir: str) -> tuple[str, int]:
-    """Make a claim, which appears under its name only when it is locked; returns name and lock.
+    """Make a claim, which gets its name only when it is locked; returns name and lock.
 
-    Another run may take one that is being made for one that was left so, and remove it.
+    Another run may take an unfinished claim for an abandoned one, and remove it.
 
     :raises OSError: if it cannot be made.
     """
@@ -222,7 +224,7 @@ def _make_one(claim_dir: str, name: str) -> int:
 
 
 def _recover(claim: str, spool: SpoolRoot) -> int:
-    """Put the files of a claim back, if its uploader is gone; returns how many.
+    """Put the files of a claim back if its uploader has died; returns their number.
 
     :raises OSError: if its uploader lives (``EWOULDBLOCK``), or it cannot be taken apart now.
     """
@@ -257,7 +259,7 @@ def _is_at(descriptor: int, path: str) -> bool:
 
 
 def _empty(claim: str, spool: SpoolRoot) -> int:
-    """Put every file of a claim back into the spool and remove the directories that are empty then.
+    """Put every file of a claim back into the spool and remove the directories that become empty.
 
     :raises SpoolError: if the claim has no directory for files.
     """
@@ -286,7 +288,7 @@ def _empty(claim: str, spool: SpoolRoot) -> int:
 
 
 def _put_back(claim: SpoolRoot, names: Names, name: str, spool: SpoolRoot) -> bool:
-    """Put a file back, under a private name if its producer has made a new one of its name; whether that was done."""
+    """Put a file back, under a private name if its producer has made a new one; returns whether that succeeded."""
     try:
         os.stat(name, dir_fd=claim.directory(names), follow_symlinks=False)
     except OSError:
@@ -307,9 +309,9 @@ def _put_back(claim: SpoolRoot, names: Names, name: str, spool: SpoolRoot) -> bo
 
 
 def _dissolve(claim: str, lock: int) -> None:
-    """Remove a claim if it holds no files any more, and let go of its lock (-1 if there is none).
+    """Remove a claim that has no files left, and release its lock (-1 if there is none).
 
-    As long as the lock is there, a claim that still holds files can be recovered, so it goes after them.
+    A claim with files can be recovered only while its lock file exists, so the lock file is deleted after the files.
     """
     with contextlib.suppress(OSError):
         with contextlib.suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Where in the spool an object appears, if its destination leads back to the spool."""
+"""Finds an object in the spool if its destination leads back to the spool."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _TOP_DIRECTORIES = 300
 
 
 def likely_places(root: SpoolRoot, key: str, *, one_deeper: bool) -> Iterator[tuple[Names, str]]:
-    """Directory and name under which an object may be found: its key, or the end of it where the spool lies deeper.
+    """The directories and names under which an object may appear: its key, or the end of it if the spool is deeper.
 
-    :param one_deeper: also below each directory of the spool, where the destination may lie.
+    :param one_deeper: also look below each directory of the spool, where the destination may be.
     """
     names = tuple(key.split("/"))
     for begin in range(len(names)):
@@ -33,7 +33,7 @@ def likely_places(root: SpoolRoot, key: str, *, one_deeper: bool) -> Iterator[tu
 
 
 def find(root: SpoolRoot, key: str, *, seconds: float) -> str | None:
-    """The path in the spool of an object whose last name is like no other; ``None`` if it is not seen in that time."""
+    """Find the path in the spool of an object with a unique name; ``None`` if it does not appear in time."""
     for names, name in likely_places(root, key, one_deeper=True):
         try:
             root.stat(names, name)

@@ -32,12 +32,12 @@ class InTheWay(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The directory of the share's state, empty if it is no share's."""
+        """The state directory of the share; empty if it is no share."""
         return "" if self.share is None else self.share.name
 
 
 class Extent(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be locked.
+    """The extent to be locked.
 
     :param share: ``None`` for all files.
     :param by_location: the share owns locations, and not files by their paths.
@@ -50,7 +50,7 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def shares_directory(self) -> bool:
-        """Whether others may have the directory locked at the same time."""
+        """Whether other processes may lock the directory at the same time."""
         return self.claims or self.share is not None
 
     def try_lock(self, descriptor: int, *, by_process: bool) -> bool | None:
@@ -96,7 +96,7 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _bytes_of(share: Share | None) -> tuple[int, int]:
-    """The first of the bytes that stand for a share's hashes, and their number."""
+    """The first byte of a share's range of hashes, and the number of bytes."""
     if share is None:
         return FIRST_BYTE, RANGE
     return FIRST_BYTE + share.first, share.length

@@ -1,4 +1,4 @@
-"""``flock(2)`` on a directory or a file: taken, taken by another process, or not to be had."""
+"""``flock(2)`` on a directory or a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
 
 
 def try_flock(descriptor: int, *, shared: bool = False) -> bool | None:
-    """``True``: locked; ``False``: another one holds it; ``None``: there are no locks here."""
+    """Try to lock: ``True`` if locked, ``False`` if another process holds it, ``None`` if there are no locks here."""
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
@@ -26,6 +26,6 @@ def try_flock(descriptor: int, *, shared: bool = False) -> bool | None:
 
 
 def unlock(descriptor: int) -> None:
-    """Let go of it; the end of the last copy of the descriptor does the same."""
+    """Release the lock; closing the last copy of the descriptor does the same."""
     with contextlib.suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_UN)

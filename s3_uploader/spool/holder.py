@@ -1,4 +1,4 @@
-"""Who holds the lock of a spool: as it is noted by a run, as the kernel knows it, in words."""
+"""The holder of a spool's lock, from a run's note and from the kernel, and its description."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ _OUR_NAMES = ("s3-uploader", "s3_uploader")
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """Who holds a lock, as far as it can be found out.
+    """The holder of a lock, as far as it can be found out.
 
     :param pid: 0 if unknown, for example a process of another container.
     :param uid: ``None`` if unknown.
-    :param since: seconds since the epoch at which it took the lock or, where only the kernel knows of it, at which the
-        process was started; ``None`` if unknown.
+    :param since: seconds since the epoch when it took the lock or, if only the kernel knows of it, when the process was
+        started; ``None`` if unknown.
     :param share: the share of the files that it ships; empty for all.
-    :param started: when the process was started, in the kernel's clock ticks since boot; tells it from a later one with
-        the same number.
+    :param started: when the process was started, in the kernel's clock ticks since boot; distinguishes it from a later
+        process with the same number.
     """
 
     pid: int
@@ -58,7 +58,7 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     share: str = ""
 
     def described(self, *, now: float) -> str:
-        """The holder in words, for a message on one line."""
+        """Describe the holder for a message on one line."""
         if not self.pid:
             share = f" with the share {shown_text(self.share)}" if self.share else ""
             return "a process that cannot be seen from here" + share
@@ -77,12 +77,12 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def has_our_name(self) -> bool:
-        """Whether its command line looks like one of this program."""
+        """Whether its command line looks like this program's."""
         return any(name in self.command for name in _OUR_NAMES)
 
 
 def identify(pids: Sequence[int] | None, note: Holder | None) -> Holder:
-    """The holder, from the note if that is about one of ``pids`` (or there is no telling), else from ``/proc``."""
+    """Find the holder, from the note if that is about one of ``pids`` (or if they are unknown), else from ``/proc``."""
     if note is not None and is_current(note) and (not pids or note.pid in pids):
         return note
     for pid in pids or ():
@@ -93,14 +93,14 @@ def identify(pids: Sequence[int] | None, note: Holder | None) -> Holder:
 
 
 def is_current(note: Holder) -> bool:
-    """Whether a note is about a process that is still there, as far as that can be known."""
+    """Whether a note is about a process that still exists, as far as that can be known."""
     if note.host != os.uname().nodename:
         return True  # cannot be known from here
     return start_ticks(note.pid) == note.started
 
 
 def from_proc(pid: int) -> Holder | None:
-    """What the kernel knows of a process; ``None`` if that cannot be seen."""
+    """The holder as the kernel knows it; ``None`` if the process cannot be seen."""
     uid = user_of(pid)
     if uid is None:
         return None
@@ -116,12 +116,12 @@ def from_proc(pid: int) -> Holder | None:
 
 
 def encoded(holder: Holder) -> bytes:
-    """A note about a holder."""
+    """Format a note about a holder."""
     return msgspec.json.encode(msgspec.structs.replace(holder, command=shown_text(holder.command)))
 
 
 def decoded(note: bytes) -> Holder | None:
-    """The holder that a note is about; ``None`` if it is none, or damaged."""
+    """Parse a note; ``None`` if it is not a note, or damaged."""
     try:
         return msgspec.json.decode(note, type=Holder)
     except msgspec.DecodeError:
@@ -129,7 +129,7 @@ def decoded(note: bytes) -> Holder | None:
 
 
 def write_note(path: str, holder: Holder) -> None:
-    """Leave a note in the state directory."""
+    """Write a note to the state directory."""
     temporary = f"{path}.{os.getpid()}"
     # What cannot be noted is not worth a failure: the ledger in the same directory says so in better words.
     with contextlib.suppress(OSError):
@@ -144,7 +144,7 @@ def write_note(path: str, holder: Holder) -> None:
 
 
 def read_note(path: str) -> Holder | None:
-    """The note that lies there, if there is one."""
+    """Read the note, if there is one."""
     try:
         with open(path, "rb") as file:
             return decoded(file.read(65536))
@@ -153,7 +153,7 @@ def read_note(path: str) -> Holder | None:
 
 
 def note_about(pids: Sequence[int] | None, state_dir: str) -> Holder | None:
-    """The note of one of these processes, or if there is none that of the run that last had the whole spool."""
+    """The note of one of these processes, or else that of the last run of the whole spool."""
     note = read_note(os.path.join(state_dir, NOTE_NAME))
     if note is not None and is_current(note) and (not pids or note.pid in pids):
         return note
@@ -172,10 +172,12 @@ def share_directories(state_dir: str) -> list[str]:
 
 
 def holder_of(base_fd: int, state_dir: str) -> Holder | None:
-    """Who holds the lock of a spool, ``None`` if nobody does. Waits for nothing and does not disturb a start.
+    """Find the holder of a spool's lock; ``None`` if nobody has it.
 
-    The kernel's table of locks is asked, which names the process, and then the lock file. Only where the table is not
-    readable the lock on the directory is tried, for an instant.
+    Does not wait, and does not disturb a run that starts.
+
+    The kernel's table of locks is asked, which names the process, and then the lock file. The lock on the directory is
+    tried for an instant only if the table is unreadable.
     """
     directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=base_fd)
     try:
@@ -196,7 +198,7 @@ def holder_of(base_fd: int, state_dir: str) -> Holder | None:
 
 
 def lock_file_is_held(directory: int, by_process: bool) -> bool:
-    """Whether anybody has the lock file of a spool's directory locked."""
+    """Whether any process has locked the lock file of a spool."""
     descriptor = lock_file.look_at_lock_file(directory)
     if descriptor is None:
         return False
@@ -233,7 +235,7 @@ def _holder_in_state_directory(state_dir: str, note: Holder | None) -> Holder | 
 
 
 def pids_in_kernel_table(descriptor: int) -> list[int] | None:
-    """Processes that hold a ``flock`` on the file; 0 stands for one that is out of sight. ``None`` without ``/proc``.
+    """The processes that hold a ``flock`` on the file; 0 stands for an invisible one. ``None`` without ``/proc``.
 
     The lines of ``/proc/locks`` are ``1: FLOCK  ADVISORY  WRITE 1234 08:01:131 0 EOF`` (proc_locks(5)). Some file
     systems (btrfs, overlayfs) show another device number to ``stat`` than the kernel knows. There only the inode is
@@ -265,11 +267,11 @@ def pids_of_lock(lines: Sequence[str], *, device: int | None, inode: int) -> lis
 
 
 def may_be_a_run(pid: int, directory: int) -> bool:
-    """Whether a process that has locked a spool's directory can be an uploader of it; in doubt it can.
+    """Whether a process that has locked a spool's directory may be an uploader of it; ``True`` in doubt.
 
-    Anybody who may read a directory can lock it. Only who may write in it can take files out of it. The user is the
-    real one: a program that is installed set-user-ID keeps the locks of who has started it. A process that is gone has
-    left its lock to a child; an uploader leaves it to nobody.
+    Anybody who may read a directory can lock it. Only who may write in it can take files out of it. The real user
+    counts: a set-user-ID program keeps the locks of the user who started it. A process that has ended has left its lock
+    to a child, which an uploader never does.
     """
     if not pid:
         return True
@@ -280,7 +282,7 @@ def may_be_a_run(pid: int, directory: int) -> bool:
 
 
 def may_write(user: Credentials, status: os.stat_result, acl: bytes = b"") -> bool:
-    """Whether a user may write in a directory, or allow himself to."""
+    """Whether a user may write to a directory, or may change its mode so."""
     if user.overrides or user.uid in (0, status.st_uid):
         return True
     if status.st_gid in user.groups and status.st_mode & stat.S_IWGRP:

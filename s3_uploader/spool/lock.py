@@ -3,17 +3,15 @@
 There are two locks, and a run takes both:
 
 * ``flock(2)`` on the spool's directory, as all versions of this program do. It keeps apart what runs on one host.
-  Anybody who may read the directory can take it too, so a holder that cannot be an uploader of the spool is passed
-  over, and said.
-* A byte-range lock on a file in the directory (:mod:`s3_uploader.spool.lock_file`), which only the spool's owner can
-  open, and which network file systems carry from host to host.
+  Anybody who may read the directory can take it too, so a holder that cannot be an uploader of the spool is ignored
+  with a warning. * A byte-range lock on a file in the directory (:mod:`s3_uploader.spool.lock_file`), which only the
+  spool's owner can open, and which network file systems carry from host to host. A run of a share locks its part of the
+  bytes, and shares the lock on the directory: overlapping shares exclude each other, and a run of all files, of any
+  version, excludes all of them.
 
-A run of a share takes its part of the bytes, and the directory together with others: shares keep apart where they have
-files in common, and a run of all files, of whatever version, keeps apart from each of them.
-
-Where neither can be had there is a lock in the state directory. The kernel releases all of them when their holder dies,
-however it dies. Beside them, in the state directory and, where other hosts may look, in the lock file, lies a note that
-describes the holder. The note is only for people: nothing depends on it.
+If neither is possible, there is a lock in the state directory. The kernel releases all of them when their holder dies,
+however it dies. A note describes the holder, in the state directory and, for other hosts, in the lock file. The note is
+only for people: nothing depends on it.
 """
 
 from __future__ import annotations
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
 _SECOND_LOOK = 0.05
 _LONGEST_SLEEP = 0.5
 _REOPENED = 5
-"""How often in a row the lock file may be replaced while it is being locked."""
+"""How many times in a row the lock file may be replaced while it is being locked."""
 _NOT_OPENED = {
     errno.EACCES,
     errno.EPERM,
@@ -58,7 +56,7 @@ _STALE = {errno.ENOENT, errno.ESTALE, errno.EEXIST}
 
 
 class Lock:
-    """A lock that is held, until :meth:`release` or the end of the process. A context manager."""
+    """A lock that is held until :meth:`release` or the end of the process. A context manager."""
 
     def __init__(self, locks: _Locks, note: str, holder: Holder) -> None:
         self._locks = locks
@@ -71,21 +69,21 @@ class Lock:
         return self._locks.lock_file
 
     def descriptors(self) -> list[int] | None:
-        """What is locked; a process that inherits these has the lock together with this one.
+        """The locked descriptors; a process that inherits them shares the lock.
 
-        ``None`` where the lock belongs to this process, and ends with it whoever else has them open.
+        ``None`` if the lock belongs to this process alone and ends with it.
         """
         return self._locks.descriptors()
 
     def confirm(self) -> None:
-        """Make sure that the lock is held still; where somebody has removed its file it is taken anew.
+        """Make sure that the lock is still held; if its file was removed, it is taken again.
 
         :raises StateError: if another run may have the spool by now.
         """
         self._locks.confirm()
 
     def release(self) -> None:
-        """Let go; may be called twice."""
+        """Release the lock; may be called twice."""
         if self._locks.are_released:
             return
         # The note first: after the release it would be that of the next holder.
@@ -101,7 +99,7 @@ class Lock:
 
 
 class _Locks:
-    """The locks of a spool, which are taken together and let go together."""
+    """The locks of a spool, which are taken and released together."""
 
     def __init__(self, base_fd: int, *, base_dir: str, state_dir: str, extent: Extent) -> None:
         self._base_dir = base_dir
@@ -132,9 +130,9 @@ class _Locks:
         return None if self._by_process else [each for each in (self._directory, self._file, self._state) if each >= 0]
 
     def take(self) -> Blocked | None:
-        """Take all of them, or none: then it is said who has the spool.
+        """Take all of them, or none; returns the holder of the spool then.
 
-        :raises SpoolError: if something else lies in the place of the lock file.
+        :raises SpoolError: if something else has the name of the lock file.
         :raises StateError: if nothing can be locked.
         """
         try:
@@ -234,7 +232,7 @@ class _Locks:
         return _blocked(holders.identify(pids, note_about(pids, self._state_dir)), other=other)
 
     def notices(self, *, now: float) -> list[str]:
-        """What should be said of the locks that were taken, one sentence each."""
+        """The warnings about the locks that were taken, one sentence each."""
         said = [
             f"The directory {shown_name(self._base_dir)} is locked by {stranger.described(now=now)}, which may not "
             "write in it and so is no run of this program. The lock is ignored; end that process, since older "
@@ -255,7 +253,7 @@ class _Locks:
         return said
 
     def note(self, holder: Holder | None) -> None:
-        """Write into the lock file what uploaders on other hosts should know of the holder."""
+        """Write a note about the holder into the lock file, for uploaders on other hosts."""
         if self._file >= 0 and not self._is_local:
             lock_file.write_note(self._file, b"" if holder is None else holders.encoded(holder))
 
@@ -280,11 +278,14 @@ class _Locks:
             raise StateError(
                 f"The lock file {shown_name(self._base_dir)}/{lock_file.LOCK_NAME} was removed or replaced, and "
                 "another run may have the spool.",
-                hint="Let nobody remove it while runs are at work; the next run goes on.",
+                hint="Do not remove it while runs are at work. The next run continues.",
             )
 
     def release(self) -> None:
-        """Let go of all; the lock file goes with the last one where no other host can be about to take it."""
+        """Release all locks.
+
+        The lock file is deleted with the last one, unless another host may be about to take it.
+        """
         if self.are_released:
             return
         if self._file >= 0:
@@ -304,7 +305,7 @@ class _Locks:
         self._directory = -1
 
     def close(self) -> None:
-        """Let go of all, without a trace."""
+        """Release all locks without cleaning up."""
         self._let_go()
         os.close(self._directory)
         self._directory = -1
@@ -344,14 +345,14 @@ def acquire(
     :param base_fd: descriptor of the spool's directory; may be closed afterwards.
     :param base_dir: its path, for messages.
     :param state_dir: for the note about the holder and, where nothing in the spool can be locked, for a lock file.
-    :param wait_seconds: how long to wait for another holder, at least a moment: ``status`` may hold it that long.
+    :param wait_seconds: timeout for another holder, at least a moment: ``status`` may hold the lock that long.
     :param clock: monotonic seconds.
     :param now: wall-clock time in seconds since the epoch.
-    :param notice: told in one sentence if the lock holds less than it should, or a stranger has it.
-    :param extent: what of the spool is locked; all of it, and alone, if it is not given.
-    :param note_dir: where the note goes instead.
+    :param notice: called with a warning if the lock protects less than it should, or another program has it.
+    :param extent: the extent to lock; by default the whole spool, exclusively.
+    :param note_dir: another directory for the note.
     :raises LockHeld: if another process has it.
-    :raises SpoolError: if something else lies in the place of the lock file.
+    :raises SpoolError: if something else has the name of the lock file.
     :raises StateError: if neither the spool nor a file in the state directory can be locked.
     """
     extent = extent or Extent()

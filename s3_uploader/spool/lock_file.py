@@ -1,9 +1,9 @@
-"""The lock file in the root of a spool: opened so that only the spool's owner can, locked by bytes, checked, removed.
+"""The lock file in the root of a spool, which only the spool's owner can open and which is locked by bytes.
 
-A byte-range lock is carried to the server by NFSv4, SMB and those file systems in user space that forward locks; a
-lock on a directory never is. The locked bytes begin at :data:`FIRST_BYTE`, behind anything that is written in the file:
-where locks are mandatory (SMB) the note about the holder can still be read. There is one byte for each CRC-32, so that
-a part of the files can be locked by a part of the range; a run that ships all of them takes the whole.
+NFSv4, SMB and those file systems in user space that forward locks carry a byte-range lock to the server, but never a
+lock on a directory. The locked bytes begin at :data:`FIRST_BYTE`, after the content of the file: where locks are
+mandatory (SMB), the note about the holder can still be read. There is one byte for each CRC-32, so that a share of the
+files is locked by a part of the range. A run of all files locks the whole range.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from s3_uploader.core import range_lock
 from s3_uploader.core.errors import SpoolError
 
 LOCK_NAME = ".s3-uploader.lock"
-"""No layout takes it: it is no directory, and its name is one of an unfinished file."""
+"""No layout recognises it: it is no directory, and its name is one of an unfinished file."""
 
 FIRST_BYTE = 1 << 32
 RANGE = 1 << 32
@@ -30,10 +30,10 @@ _NOT_PLAIN = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.ENOTDI
 
 
 def open_lock_file(base_fd: int, *, base_dir: str) -> int:
-    """A new descriptor of the lock file, which is made if it is missing.
+    """Open the lock file; creates it if it is missing.
 
     :raises SpoolError: if something else has its name.
-    :raises OSError: if it can be neither opened nor made.
+    :raises OSError: if it can neither be opened nor created.
     """
     with contextlib.suppress(FileNotFoundError):
         # Not even the opening of a device is without effect.
@@ -55,7 +55,7 @@ def open_lock_file(base_fd: int, *, base_dir: str) -> int:
 
 
 def look_at_lock_file(base_fd: int) -> int | None:
-    """A descriptor of the lock file for reading; ``None`` if there is none, or this user may not look at it."""
+    """Open the lock file for reading; ``None`` if there is none, or if this user may not read it."""
     try:
         if not stat.S_ISREG(os.stat(LOCK_NAME, dir_fd=base_fd, follow_symlinks=False).st_mode):
             return None
@@ -65,7 +65,7 @@ def look_at_lock_file(base_fd: int) -> int | None:
 
 
 def is_in_place(descriptor: int, base_fd: int) -> bool:
-    """Whether the lock file that is open is the one that others would open.
+    """Whether the open lock file is still the one that has the name.
 
     :raises OSError: if there is no telling.
     """
@@ -92,18 +92,18 @@ def unlock(descriptor: int, *, by_process: bool) -> None:
 
 
 def is_held(descriptor: int, *, by_process: bool) -> bool:
-    """Whether anybody holds a lock on the file; takes none."""
+    """Whether any process holds a lock on the file; takes none itself."""
     return range_lock.is_held(descriptor, first=FIRST_BYTE, length=RANGE, by_process=by_process)
 
 
 def remove(base_fd: int) -> None:
-    """Remove the lock file; to be called by who holds all of its lock."""
+    """Remove the lock file; the caller must hold its whole lock."""
     with contextlib.suppress(OSError):
         os.unlink(LOCK_NAME, dir_fd=base_fd)
 
 
 def read_note(descriptor: int) -> bytes:
-    """What is written in the lock file about its holder."""
+    """Read the note about the holder from the lock file."""
     try:
         return os.pread(descriptor, MOST_NOTE_BYTES, 0)
     except OSError:
@@ -111,7 +111,7 @@ def read_note(descriptor: int) -> bytes:
 
 
 def write_note(descriptor: int, note: bytes) -> None:
-    """Write what others are to know of the holder; empty when there is none any more."""
+    """Write the note about the holder, or empty it when there is no holder any more."""
     # What cannot be noted is not worth a failure. A file that holds something else is not ours to write into.
     with contextlib.suppress(OSError):
         before = os.pread(descriptor, MOST_NOTE_BYTES, 0)
@@ -130,12 +130,12 @@ def _planted(base_dir: str) -> SpoolError:
     return SpoolError(
         f"{base_dir}/{LOCK_NAME} is not the lock file that this program makes, but a link, a directory or something "
         "else.",
-        hint="Find out who made it, and remove it; nothing is shipped until then.",
+        hint="Find out who made it, and remove it. Nothing is shipped until then.",
     )
 
 
 def _make_private(descriptor: int, status: os.stat_result, base_fd: int) -> None:
-    """Let nobody but the spool's owner open it: who can open it can keep every run out."""
+    """Allow only the spool's owner to open it: a user who can open it can keep every run out."""
     # Whoever may not change that uses it as it is.
     with contextlib.suppress(OSError):
         if stat.S_IMODE(status.st_mode) != 0o600:

@@ -1,7 +1,7 @@
-"""Disks that are not mounted: what a directory lies on now, and what it lay on when it was last used.
+"""Detects disks that are not mounted: compares the file system of a directory with the one when it was last used.
 
-An empty mount point looks like a directory with nothing in it, and takes everything. Once a directory was seen on a
-file system other than the root's, it is used no more when it lies on the root's, or on another disk.
+An empty mount point looks like an empty directory. Once a directory was seen on a file system other than the root's, it
+is refused when it is on the root's, or on another disk.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ FILE_NAME = "mounts.json"
 _FIND_SECONDS = 1.0
 _UUIDS = "/dev/disk/by-uuid"
 _IDENTIFIED = ("ext2", "ext3", "ext4", "btrfs")
-"""Their ``f_fsid`` (``statfs(2)``) is made from the UUID; that of others (xfs, vfat) is the number of the device."""
+"""File systems whose ``f_fsid`` (``statfs(2)``) is made from the UUID; that of others (xfs, vfat) is the device
+number."""
 _NAMED = ("nfs", "cifs", "smb", "9p", "ceph", "fuse.sshfs", "fuse.glusterfs", "virtiofs")
-"""Their source is what they are, where a disk is ``/dev/sdb1`` today and ``/dev/sdc1`` tomorrow."""
+"""File systems that their source identifies; a disk may be ``/dev/sdb1`` today and ``/dev/sdc1`` tomorrow."""
 
 
 class FileSystem(msgspec.Struct, frozen=True, kw_only=True):
-    """What tells a file system from others.
+    """The identity of a file system.
 
-    :param is_root: it is the one that ``/`` is on, also by way of a bind mount, as in the sandbox of a service.
-    :param device: ``major:minor``; another one after each boot.
-    :param identity: what stays the same and no other has, empty if there is no such thing.
+    :param is_root: it is that of ``/``, also through a bind mount, as in the sandbox of a service.
+    :param device: ``major:minor``, which may change at each boot.
+    :param identity: a lasting unique name; empty if there is none.
     """
 
     type: str
@@ -44,7 +45,7 @@ class FileSystem(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def words(self) -> str:
-        """As a person knows it."""
+        """Describe it for a person."""
         if self.is_root:
             return "the root file system"
         name = self.identity or self.source
@@ -52,10 +53,10 @@ class FileSystem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Directory(msgspec.Struct, frozen=True):
-    """A directory that must not be mistaken for its empty mount point.
+    """A directory that must not be confused with its empty mount point.
 
-    :param key: where the configuration names it.
-    :param must_be_mount: as configured; ``None`` where what was seen before decides.
+    :param key: its key in the configuration.
+    :param must_be_mount: as configured; ``None`` lets the past decide.
     """
 
     key: str
@@ -64,10 +65,10 @@ class Directory(msgspec.Struct, frozen=True):
 
 
 class KnownMounts:
-    """What was seen of a spool's directories, in a small file of the state directory.
+    """The file systems of a spool's directories as last seen, in a small file of the state directory.
 
     :param state_dir: need not exist.
-    :raises StateError: if what is there cannot be read.
+    :raises StateError: if the file cannot be read.
     """
 
     def __init__(self, state_dir: str) -> None:
@@ -82,16 +83,16 @@ class KnownMounts:
             # What was seen would be forgotten for good: this run would note what it sees itself.
             raise StateError(
                 f"{shown_name(self._path)} cannot be read: {error.strerror}.",
-                hint="It holds what base_dir and a local destination lay on. Delete it if it is damaged.",
+                hint="It records the file systems of base_dir and a local destination. Delete it if it is damaged.",
             ) from error
 
     def verify(self, directories: list[Directory]) -> Mapping[str, FileSystem]:
-        """Make sure that each directory lies where it belongs; changes nothing.
+        """Make sure that each directory is on its file system; changes nothing.
 
-        One that is not there is left to whoever opens it, unless it was on a disk of its own.
+        A missing directory is ignored here, unless it was on a disk of its own.
 
-        :returns: what to :meth:`note`.
-        :raises NotMounted: if one does not.
+        :returns: the argument for :meth:`note`.
+        :raises NotMounted: if one is not.
         """
         found = {}
         for directory in directories:
@@ -100,11 +101,11 @@ class KnownMounts:
             if now is None:
                 if before is not None and not before.is_root and directory.must_be_mount is not False:
                     fact = (
-                        "lies on what /proc/self/mountinfo does not tell"
+                        "is on a file system that /proc/self/mountinfo does not show"
                         if os.path.isdir(directory.path)
                         else "is not there"
                     )
-                    raise _refusal(directory, f"{fact}; it lay on {before.words}")
+                    raise _refusal(directory, f"{fact}; it was on {before.words}")
                 continue
             wrong = why_wrong(before, now, must_be_mount=directory.must_be_mount)
             if wrong:
@@ -113,7 +114,7 @@ class KnownMounts:
         return found
 
     def note(self, found: Mapping[str, FileSystem]) -> None:
-        """Remember what was seen, if it is news. Where that is impossible, it is seen again next time."""
+        """Remember the file systems, if they are new. If that is impossible, they are seen again next time."""
         known = {**self._known, **found}
         if known != self._known:
             with contextlib.suppress(OSError):
@@ -121,24 +122,24 @@ class KnownMounts:
 
 
 def why_wrong(before: FileSystem | None, now: FileSystem, *, must_be_mount: bool | None) -> str:
-    """Why a directory may not be used on the file system on which it lies now; empty if it may."""
+    """Why a directory may not be used on its present file system; empty if it may."""
     if must_be_mount is False:
         return ""
     if now.is_root:
         if before is not None and not before.is_root:
-            return f"lies on the root file system now; it lay on {before.words}"
-        return "lies on the root file system" if must_be_mount else ""
+            return f"is on the root file system now; it was on {before.words}"
+        return "is on the root file system" if must_be_mount else ""
     if before is None or before.is_root:
         return ""
     if before.type != now.type:
-        return f"lies on another file system now, {now.words}; it lay on {before.words}"
+        return f"is on another file system now, {now.words}; it was on {before.words}"
     if before.identity and now.identity and before.identity != now.identity:
-        return f"lies on another disk now, {now.words}; it lay on {before.words}"
+        return f"is on another disk now, {now.words}; it was on {before.words}"
     return ""
 
 
 def file_system_of(path: str) -> FileSystem | None:
-    """The file system on which a directory lies; ``None`` if it is not there or ``/proc`` does not tell all of it."""
+    """Find the file system of a directory; ``None`` if it does not exist or ``/proc`` does not show everything."""
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
@@ -163,9 +164,9 @@ def file_system_of(path: str) -> FileSystem | None:
 
 
 def leads_into(path: str, root: SpoolRoot) -> bool:
-    """Whether a directory is the spool or lies in it by way of a mount, though its path does not say so.
+    """Whether a directory is the spool or below it through a mount, though its path does not show that.
 
-    Bind mounts are seen in the table of mounts. What FUSE shows is seen by a file that is made there, for a moment.
+    Bind mounts are found in the table of mounts, and FUSE mounts by a file that is made there for a moment.
     """
     ours = _within_file_system(root.base_dir)
     theirs = _within_file_system(path)
@@ -177,7 +178,7 @@ def leads_into(path: str, root: SpoolRoot) -> bool:
 
 
 def _within_file_system(path: str) -> tuple[str, str, str] | None:
-    """Device, path below the root of the file system, and its type; also of a path that is not there yet."""
+    """Device, path below the root of the file system, and its type; also of a path that does not exist yet."""
     real = os.path.realpath(path)
     there = real
     while not os.path.lexists(there):
@@ -229,5 +230,5 @@ def _name(directory: Directory) -> str:
 def _refusal(directory: Directory, why: str) -> NotMounted:
     return NotMounted(
         f"{directory.key} {shown_name(directory.path)} {why}. Nothing was touched.",
-        hint="Mount what belongs there. If it is right as it is, run once with --set must_be_mount=false.",
+        hint="Mount what belongs there. If nothing is missing, run once with --set must_be_mount=false.",
     )

@@ -1,4 +1,4 @@
-"""Opening a file of the spool, and asking again and again whether it is still the same."""
+"""Opens a file of the spool, and checks whether it is still the same."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from s3_uploader.spool.root import SpoolRoot, why_not_opened
 _HELPERS = 3
 _WORTH_A_HELPER = 16
 _RANGE = 32
-"""So many descriptors are closed in one call at most, so that there is something to do for every helper."""
+"""Most descriptors that are closed in one call, so that every helper has something to do."""
 _ONE_TICK_NS = 10_000_000
-"""The longest clock tick of a file system: what one system call stamps is not further apart."""
+"""The longest clock tick of a file system: times stamped by one system call differ by no more."""
 
 
 class OpenFile(msgspec.Struct):
     """A file of the spool, open from before its upload until after its removal.
 
-    One descriptor for the whole way: what was fingerprinted is what is sent, and what is sent is what is removed,
+    It has one descriptor all the way: what was fingerprinted is what is sent, and what is sent is what is removed,
     whatever happens to the name in between.
     """
 
@@ -33,14 +33,14 @@ class OpenFile(msgspec.Struct):
     descriptor: int
     fingerprint: Fingerprint
     home: SpoolRoot
-    """Where its name is: the spool, or the claim into which it was taken."""
+    """The tree of its name: the spool, or the claim into which it was taken."""
     writers_are_seen: bool = True
-    """Whether the kernel tells if somebody has it open for writing, on this side at least."""
+    """Whether the kernel shows writers of the file, on this host at least."""
     on_close: Callable[[], None] | None = None
-    """What is left to do when nobody needs the file any more: a claimed one that is still there is given back."""
+    """Called when the file is no longer needed: a claimed file that still exists is given back."""
 
     def why_changed(self) -> Left | None:
-        """Whether the file is no longer what was opened: changed, or with a writer at it. ``None`` if it is unchanged.
+        """Say why the file is no longer what was opened: changed, or open for writing. ``None`` if it is unchanged.
 
         :raises OSError: if the file system fails.
         """
@@ -51,10 +51,10 @@ class OpenFile(msgspec.Struct):
         return None
 
     def has_new_content(self) -> bool:
-        """Whether the content is no longer what was opened, or somebody has the file open who may be changing it.
+        """Whether the content has changed since the file was opened, or a writer may be changing it.
 
-        A file that was only renamed or removed, or whose rights changed, has changed too (:meth:`why_changed`), but
-        what was read from it is what it held. A file that cannot be asked counts as such a one.
+        A file that was only renamed or removed, or whose rights changed, has changed too (:meth:`why_changed`), but its
+        content has not. A file that cannot be examined counts as changed.
         """
         try:
             if is_being_written(self.descriptor):
@@ -64,12 +64,12 @@ class OpenFile(msgspec.Struct):
             return False
 
     def was_replaced(self) -> bool:
-        """Whether its producer has put another file in its place, by a rename over its name.
+        """Whether its producer has replaced the file by renaming another over its name.
 
-        Another uploader of the same spool leaves no such trace: it removes a file under a private name, which is the
-        last one that this side's kernel knows of the file then, or else at another moment than the next file comes. A
-        rename over a name stamps both files in one go. In doubt, and where a network file system keeps what was
-        replaced under a name of its own, the answer is no.
+        Another uploader of the same spool leaves no such trace: it removes a file under a private name, which is then
+        its last name for this kernel, or at another time than the next file arrives. A rename over a name stamps both
+        files at once. In doubt, and where a network file system keeps a replaced file under a name of its own, the
+        answer is ``False``.
         """
         name = self.candidate.name
         try:
@@ -85,7 +85,7 @@ class OpenFile(msgspec.Struct):
         return stat.S_ISREG(new.st_mode) and abs(new.st_ctime_ns - gone.st_ctime_ns) < _ONE_TICK_NS
 
     def look_again(self) -> bool:
-        """Take the fingerprint anew; returns whether it is still the same.
+        """Take the fingerprint again; returns whether it is still the same.
 
         :raises OSError: if the file system fails.
         """
@@ -98,9 +98,9 @@ class OpenFile(msgspec.Struct):
 
 
 class Closing:
-    """Many files that are being closed together, those that are closed already left out.
+    """Closes many files together; skips those that are closed already.
 
-    The last close of a file that has no name any more frees its blocks, and a file system may wait for the disk each
+    The last close of a file without a name frees its blocks, and a file system may wait for the disk each
     time (ext4 does, mounted with ``discard`` and without a journal). On a few threads these waits overlap, with each
     other and with whatever the caller does before :meth:`finish`.
     """
@@ -119,7 +119,7 @@ class Closing:
                 self._helpers.append(helper)
 
     def finish(self) -> None:
-        """Return when all are closed, and what was left to do with each is done, on this thread."""
+        """Wait until all are closed, and call their clean-up on this thread."""
         self._work()
         for helper in self._helpers:
             helper.join()
@@ -139,9 +139,9 @@ class Closing:
 
 
 def _ranges(descriptors: list[int]) -> list[tuple[int, int]]:
-    """Descriptors as ranges, both ends included. New files get the lowest free numbers, so that there are few.
+    """Descriptors as ranges, both ends included. New files get the lowest free numbers, so there are few ranges.
 
-    One call closes a range without taking the interpreter from the other threads in between.
+    One call closes a range without holding the interpreter lock.
     """
     ranges: list[tuple[int, int]] = []
     for descriptor in sorted(descriptors):
@@ -153,9 +153,9 @@ def _ranges(descriptors: list[int]) -> list[tuple[int, int]]:
 
 
 def open_candidate(root: SpoolRoot, candidate: Candidate) -> OpenFile | tuple[Left, str]:
-    """Open a candidate that is old enough, or say why it has to be left, with a detail.
+    """Open a candidate that is old enough, or return the reason to leave it, with a detail.
 
-    The writer is asked for first and the fingerprint taken second: a writer that comes and goes between the two has
+    Writers are checked first and the fingerprint is taken second: a writer that comes and goes between the two has
     changed the file's ctime before the fingerprint, so the fingerprint describes what the reader will see.
     """
     try:

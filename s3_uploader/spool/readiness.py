@@ -1,4 +1,4 @@
-"""When is a file ready: the two clocks, and the probe for a writer.
+"""Decides when a file is ready: two clocks, and the probe for a writer.
 
 :func:`still_settling` is a function of values. :func:`is_being_written` asks the kernel.
 """
@@ -15,7 +15,7 @@ from s3_uploader.core.model import Candidate
 from s3_uploader.core.procfs import file_system_of
 
 FUTURE_TOLERANCE = 300.0
-"""Seconds by which an mtime may lie in the future before it counts as wrong and no longer holds a file back."""
+"""Seconds by which an mtime may be in the future before it counts as wrong and no longer holds a file back."""
 
 _DELEGATING = ("nfs", "cifs", "smb")
 _NO_LEASE_HERE = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY)
@@ -24,7 +24,7 @@ _NO_LEASE_HERE = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOLCK, errno.E
 def still_settling(
     *, period_begin: float | None, period_end: float | None, mtime: float, now: float, settle_seconds: float
 ) -> str:
-    """Why a file is too fresh, or an empty string if it is not.
+    """Say why a file is too fresh; empty if it is not.
 
     A period in the path holds a file back only while it runs and until ``settle_seconds`` after its end. One in the
     future (a wrong clock, local time read as UTC) or none at all leaves the decision to ``mtime``; an ``mtime`` that
@@ -52,11 +52,10 @@ def why_settling(candidate: Candidate, mtime_ns: int, now: float, settle_seconds
 
 
 def is_being_written(descriptor: int) -> bool | None:
-    """Whether anybody has the file open for writing, also through a shared mapping; ``None`` if there is no telling.
+    """Whether any process has the file open for writing, also through a shared mapping; ``None`` if unknown.
 
-    A read lease is granted only while there is no writer (``fcntl(2)``, ``F_SETLEASE``). It is given back at once.
-
-    There is no telling on network file systems, and for a user who neither owns the file nor has ``CAP_LEASE``.
+    A read lease is granted only while there is no writer (``fcntl(2)``, ``F_SETLEASE``). It is released at once. The
+    answer is unknown on network file systems, and for a user who neither owns the file nor has ``CAP_LEASE``.
     """
     granted = take_lease(descriptor)
     if not granted:
@@ -66,11 +65,11 @@ def is_being_written(descriptor: int) -> bool | None:
 
 
 def take_lease(descriptor: int) -> bool | None:
-    """Take a read lease: ``True`` if it was granted, ``False`` if somebody writes, ``None`` if there is no telling.
+    """Take a read lease: ``True`` if it was granted, ``False`` if there is a writer, ``None`` if unknown.
 
     Until :func:`release_lease` the next writer's ``open`` waits for us, or fails if it asked not to wait: a matter of
-    microseconds. Should one arrive, the kernel tells us with a signal; the default, ``SIGIO``, would end the process,
-    so another one is asked for whose default is to be ignored.
+    microseconds. If one arrives, the kernel sends a signal. The default, ``SIGIO``, would kill the process, so another
+    one is chosen that is ignored by default.
     """
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
@@ -85,14 +84,14 @@ def take_lease(descriptor: int) -> bool | None:
 
 
 def release_lease(descriptor: int) -> bool:
-    """Give a lease back. Returns whether nobody came meanwhile to open the file for writing."""
+    """Release a lease; returns whether no process tried to open the file for writing meanwhile."""
     # Of a lease that somebody wants broken this tells what it is to become.
     undisturbed = fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_RDLCK
     return _return_lease(descriptor) and undisturbed
 
 
 def _return_lease(descriptor: int) -> bool:
-    """Give a lease back; returns whether it was still ours."""
+    """Release a lease; returns whether this process still had it."""
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError as error:
@@ -105,7 +104,7 @@ def _return_lease(descriptor: int) -> bool:
 
 @functools.lru_cache(maxsize=64)
 def _is_remote(device: int) -> bool:
-    """Whether files of a device lie on a server that has to delegate them before it can tell of writers.
+    """Whether files of a device are on a server that must delegate them before it can show writers.
 
     NFSv4 and SMB refuse a lease with the same ``EAGAIN`` as for a writer where the server has delegated nothing
     (``nfs4_setlease`` and ``cifs_setlease`` in Linux).

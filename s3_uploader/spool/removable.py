@@ -1,4 +1,4 @@
-"""Whether files can be removed from a directory at all: asked before anything is sent from there."""
+"""Checks whether files can be removed from a directory, before anything is sent from there."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _MOST = 1000
 
 
 Reason = tuple[str, str]
-"""Why nothing can be removed, and what to do about it."""
+"""Why nothing can be removed from a directory, and what to do about it."""
 
 
 class Removable:
-    """What is known of the directories of a spool; each is asked once in a run."""
+    """Remembers the directories of a spool; each is examined once in a run."""
 
     def __init__(self, root: SpoolRoot) -> None:
         self._root = root
         self._known: dict[Names, tuple[Reason | None, bool]] = {}
 
     def why_not(self, names: Names, *, owner: int) -> Reason | None:
-        """Why a file of that owner cannot be removed from the directory; ``None`` if nothing speaks against it."""
+        """Why a file of this owner cannot be removed from the directory; ``None`` if no obstacle is known."""
         known = self._known.get(names)
         if known is None:
             if len(self._known) >= _MOST:
@@ -43,22 +43,22 @@ class Removable:
         if reason is None and only_our_own and owner != os.geteuid():
             return (
                 "its directory is sticky, so that only its owner may remove it",
-                "Run as the user that writes the files, or take the sticky bit away (chmod -t).",
+                "Run as the user that writes the files, or remove the sticky bit (chmod -t).",
             )
         return reason
 
 
 def remedy(error: OSError) -> str:
-    """What to do about a file that could not be removed."""
+    """The remedy for a file that could not be removed."""
     if error.errno == errno.EROFS:
         return "Mount its file system writable."
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "Make some room there."
-    return "Let the user that runs this program write to its directory; look at chattr and the sticky bit too."
+    return "Let the user that runs this program write to its directory. Look at chattr and the sticky bit too."
 
 
 def _look(directory: int) -> tuple[Reason | None, bool]:
-    """Why nothing can be removed from a directory, and whether our own files alone can be."""
+    """Find out why nothing can be removed from a directory, and whether at least this user's own files can be."""
     # Asks for the effective user, and knows of read-only mounts and of what chattr has made immutable.
     if not os.access(".", os.W_OK | os.X_OK, dir_fd=directory, effective_ids=True):
         if os.fstatvfs(directory).f_flag & os.ST_RDONLY:
@@ -76,4 +76,4 @@ def _by_flags(directory: int) -> Reason | None:
     except OSError:
         return None  # a file system without such flags
     found = next((words for bit, words in _FLAGS.items() if flags & bit), None)
-    return None if found is None else (f"its directory is {found}", "Take that attribute away.")
+    return None if found is None else (f"its directory is {found}", "Remove that attribute.")

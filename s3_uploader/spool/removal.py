@@ -1,22 +1,21 @@
-"""What becomes of a local file once it has been shipped, or cannot be: delete, move.
+"""Removes or moves a local file that was shipped, or that cannot be shipped.
 
 Removing a name is where data can be lost: between the last look at a file and the ``unlink`` of its name, a producer
 may replace the file by rename, or open it and write more. POSIX has no "remove this name if it is still that file". So
-the file is taken first and looked at second:
+the file is renamed first and checked second:
 
 1. Take a read lease: nobody has the file open for writing, and nobody can open it unnoticed. Is it as it was shipped?
-2. ``rename`` it to a private name, :func:`~s3_uploader.spool.layouts.base.taken_names`. Whoever opens the old name
-   from now on gets a new file.
-3. Is what was taken the file that was shipped, and still as it was? If not, a producer replaced it: give it back.
-4. Give the lease back. Did anybody come to write meanwhile? Then give the file back too.
-5. A moment later, look once more. A writer may have looked the old name up before it went, and been stopped by the
-   kernel's scheduler before its ``open`` was through; by now it has come. Then, too, give the file back.
-6. Only now remove it, or move it to where it is wanted.
+2. ``rename`` it to a private name, :func:`~s3_uploader.spool.layouts.base.taken_names`. A process that opens the old
+name from now on gets a new file. 3. Is the renamed file the one that was shipped, and unchanged? If not, a producer
+replaced it: give it back. 4. Release the lease. Did a writer come meanwhile? Then give the file back too. 5.
+A moment later, check once more. A writer may have resolved the old name before the rename, and been paused by the
+scheduler before its ``open`` was complete. By now it has come. Then, too, give the file back. 6. Only now remove it, or
+move it to its target.
 
-The first four are :func:`take`; how long a moment lasts is the caller's to decide. Where there are no leases the times
-and the size decide alone. A run that is killed in between leaves the private name behind, which every layout knows as a
-candidate. A private name that is there already may hold the only copy of something, so it is never renamed over. What
-remains is described in ``docs/guarantees.md``.
+The first four are :func:`take`; how long a moment lasts is the caller's to decide. Without leases only times and size
+decide. A run that is killed in between leaves the private name behind, which every layout recognises as a candidate. A
+private name that exists already may be the only copy of something, so it is never overwritten. The remaining risk is
+described in ``docs/guarantees.md``.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _TEMPORARY_SUFFIX = ".tmp"
 
 
 class Detached(msgspec.Struct, frozen=True):
-    """A file that has a private name now and was unchanged then.
+    """A file that was renamed to a private name and was unchanged then.
 
     :param fingerprint: as it was after the rename, which changes the ctime.
     """
@@ -51,10 +50,10 @@ class Detached(msgspec.Struct, frozen=True):
 
 
 def take(root: SpoolRoot, file: OpenFile) -> Detached | Left:
-    """Rename the file to a private name if it is still the file that was opened, unchanged and unwatched by any writer.
+    """Rename the file to a private name if it is still the file that was opened, unchanged and without a writer.
 
-    :returns: what :func:`remove_taken` and :func:`move_taken` need, or why it was left.
-    :raises OSError: if it may not be renamed (a read-only directory, for one); it is where it was.
+    :returns: the argument of :func:`remove_taken` and :func:`move_taken`, or why the file was left.
+    :raises OSError: if it may not be renamed, as in a read-only directory; it stays where it was.
     """
     try:
         directory = root.directory(file.candidate.directory)
@@ -90,10 +89,10 @@ def take(root: SpoolRoot, file: OpenFile) -> Detached | Left:
 
 
 def remove_taken(root: SpoolRoot, file: OpenFile, taken: Detached) -> Left | None:
-    """Remove a file that was taken, if nobody has come to write since.
+    """Remove a taken file, if no writer has come since.
 
-    :returns: ``None`` when it is gone, else why it was given back.
-    :raises OSError: if it may not be removed; it has its name back.
+    :returns: ``None`` when it is removed, else why it was given back.
+    :raises OSError: if it may not be removed; it has its old name again.
     """
 
     def unlink(directory: int, name: str) -> None:
@@ -105,10 +104,10 @@ def remove_taken(root: SpoolRoot, file: OpenFile, taken: Detached) -> Left | Non
 
 
 def move_taken(root: SpoolRoot, file: OpenFile, taken: Detached, target: MoveTarget) -> tuple[Left | None, str]:
-    """Move a file that was taken below ``target`` under its path relative to the spool, never over what lies there.
+    """Move a taken file below ``target`` under its path relative to the spool; never overwrites anything.
 
-    :returns: why it was given back, or ``None`` and the path at which it is now.
-    :raises OSError: if it cannot be moved; it has its name back.
+    :returns: why it was given back, or ``None`` and its new path.
+    :raises OSError: if it cannot be moved; it has its old name again.
     """
     moved_to = ""
 
@@ -120,7 +119,7 @@ def move_taken(root: SpoolRoot, file: OpenFile, taken: Detached, target: MoveTar
 
 
 def give_back(root: SpoolRoot, file: OpenFile, taken: Detached) -> None:
-    """Put a file that was taken back under its name, unless its producer has made a new one meanwhile."""
+    """Give a taken file its old name again, unless its producer has made a new one meanwhile."""
     with contextlib.suppress(FileNotFoundError):
         _give_back(root.directory(file.candidate.directory), taken.private, original_name(file.candidate.name))
 
@@ -140,7 +139,7 @@ def move(root: SpoolRoot, file: OpenFile, target: MoveTarget) -> tuple[Left | No
 def _after_a_last_look(
     root: SpoolRoot, file: OpenFile, taken: Detached, act: Callable[[int, str], None]
 ) -> Left | None:
-    """``act`` on the private name if all is as it was; give the file back if not, or if that fails."""
+    """Call ``act`` on the private name if the file is unchanged; otherwise, or if that fails, give the file back."""
     try:
         directory = root.directory(file.candidate.directory)
     except FileNotFoundError:
@@ -167,7 +166,7 @@ def _why_not(directory: int, file: OpenFile, taken: Detached) -> Left | None:
 
 
 def _fingerprint_of_taken(directory: int, private: str, file: OpenFile) -> Fingerprint | None:
-    """The fingerprint after the rename; ``None`` if it is another file, or no longer as it was shipped."""
+    """Take the fingerprint after the rename; ``None`` if it is another file, or has changed since it was shipped."""
     if not _is_same(directory, private, file.fingerprint):
         return None
     # The rename has changed the ctime; what was written since the look before it has changed the mtime too.
@@ -176,7 +175,7 @@ def _fingerprint_of_taken(directory: int, private: str, file: OpenFile) -> Finge
 
 
 def _take(directory: int, name: str) -> str:
-    """Rename a file to a private name, which is returned; a leftover has one, a very long name has no room for one.
+    """Rename a file to a private name and return it. A leftover has one already, and a very long name cannot get one.
 
     :raises OSError: if it may not be renamed.
     """
@@ -212,7 +211,7 @@ def _is_same(directory: int, name: str, fingerprint: Fingerprint) -> bool:
 
 
 def _give_back(directory: int, private: str, name: str) -> None:
-    """Put a taken file back under its name, unless its producer has made a new one meanwhile.
+    """Give a taken file its old name again, unless its producer has made a new one meanwhile.
 
     Where that fails the file stays under its private name, as a candidate of the next run.
     """
@@ -225,14 +224,15 @@ def _give_back(directory: int, private: str, name: str) -> None:
 class MoveTarget:
     """A directory that receives files under their paths relative to the spool.
 
-    :param path: the directory; it is made if it is missing. Links on the way to it are followed, links below it not.
+    :param path: the directory, which is created if it is missing. Links in this path are followed, links below it are
+        not.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
 
     def receive(self, directory: int, name: str, file: OpenFile) -> str:
-        """Move ``name`` of ``directory`` here. Returns the path at which it now is.
+        """Move ``name`` of ``directory`` here; returns its new path.
 
         A name that is taken gets ``~1``, ``~2`` … appended. On another file system: copy, fsync, rename, unlink.
 
@@ -246,7 +246,7 @@ class MoveTarget:
         return "/".join((self.path, *file.candidate.directory, placed))
 
     def try_out(self, file: OpenFile) -> None:
-        """Whether a file could be moved here: its directory can be made and written to, and there is room for it.
+        """Check that a file could be moved here: its directory can be created and written to, and there is room.
 
         :raises OSError: if not.
         """
@@ -263,7 +263,7 @@ class MoveTarget:
             os.close(target)
 
     def _directory_for(self, names: Names) -> int:
-        """A new descriptor of the directory below the target, made as needed."""
+        """Open the directory below the target; creates it if needed."""
         os.makedirs(self.path, exist_ok=True)
         descriptor = os.open(self.path, _DIRECTORY)
         for name in names:
@@ -306,7 +306,7 @@ class MoveTarget:
 
 
 def _copy_into(file: OpenFile, target: int) -> str:
-    """Copy an open file to a temporary name in a directory of another file system; it is on disk when this returns."""
+    """Copy an open file to a temporary name on another file system; it is on disk when this returns."""
     temporary = f".{file.fingerprint.device:x}-{file.fingerprint.inode:x}{_TEMPORARY_SUFFIX}"
     # A copy of that name is one that a killed run left.
     with contextlib.suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Recorded files on their way out of the spool: taken, a moment later looked at once more, disposed of, closed."""
+"""Removes recorded files in batches: take, check once more a moment later, dispose of, close."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ from s3_uploader.spool.removal import Detached, MoveTarget, give_back, move_take
 from s3_uploader.spool.root import SpoolRoot
 
 MOMENT_SECONDS = 0.01
-"""For so long at least a file has had no name that its producer knows when it is looked at for the last time. Who was
-stopped in the middle of opening it by that name, by the scheduler or the machine below, has come by then."""
+"""Least seconds between the rename of a file and its last check. A process that was paused while it opened the file by
+its old name has come by then."""
 
 _What = TypeVar("_What")
 
 Outcome: TypeAlias = Left | OSError | StoreError | None
-"""What became of a file: why it was left, what kept it there, or ``None`` if it was disposed of or is kept."""
+"""The outcome of a file: why it was left, the error, or ``None`` if it was disposed of or is kept on purpose."""
 
 
 class RemovalBatch(Generic[_What]):
-    """One batch after the other leaves: :meth:`take`, a moment later :meth:`dispose`, then :meth:`conclude`.
+    """Removes one batch after the other: :meth:`take`, a moment later :meth:`dispose`, then :meth:`conclude`.
 
-    Belongs to the thread that owns the spool. With each file goes whatever the caller wants to have back with its
-    outcome: ``None`` if it was disposed of or is kept, else why it was left, or the error that kept it there.
+    Belongs to the thread that owns the spool. Each file carries a value that the caller gets back with its outcome.
 
     :param keep: files stay where they are.
-    :param move_to: where they go instead of being removed.
+    :param move_to: the directory to move them to instead of removing them.
     """
 
     def __init__(self, root: SpoolRoot, *, clock: Clock, keep: bool, move_to: MoveTarget | None) -> None:
@@ -48,24 +47,24 @@ class RemovalBatch(Generic[_What]):
 
     @property
     def has_taken(self) -> bool:
-        """Whether there are files that :meth:`dispose` has to turn to."""
+        """Whether there are files for :meth:`dispose`."""
         return bool(self._taken)
 
     @property
     def has_disposed(self) -> bool:
-        """Whether there are outcomes that :meth:`conclude` has to tell."""
+        """Whether there are outcomes for :meth:`conclude`."""
         return bool(self._disposed)
 
     def is_taken(self, path: str) -> bool:
-        """Whether that is the private name of a file that is about to be removed, which a scan may come across."""
+        """Whether this is the private name of a file that is about to be removed, which a scan may meet."""
         return path in self._private
 
     def take(self, files: Iterable[tuple[OpenFile, _What]]) -> list[_What]:
-        """Take the files of a batch from the names that their producers know.
+        """Rename the files of a batch to private names.
 
-        After an exception the files up to it are taken, and those from it on are the caller's still.
+        After an exception the files before it are taken, and the others still belong to the caller.
 
-        :returns: what goes with those that turned out to have changed.
+        :returns: the values of the files that have changed.
         """
         # Paths are resolved anew from here on: nothing is removed through a directory that was moved away.
         self._root.refresh()
@@ -78,17 +77,17 @@ class RemovalBatch(Generic[_What]):
         return [what for _, what, outcome in self._taken if _has_changed(outcome)]
 
     def identities(self) -> set[int]:
-        """``id()`` of each file of the last batch: these are closed here."""
+        """The ``id()`` of each file of the last batch, which are closed here."""
         return {id(file) for file, _, _ in self._taken}
 
     def detached(self) -> Iterator[tuple[OpenFile, _What, bool]]:
-        """The files of the last batch that are to go, and whether each has lost the name that its producer knows."""
+        """The files of the last batch that are to be removed, and whether each was renamed."""
         for file, what, outcome in self._taken:
             if isinstance(outcome, Detached):
                 yield file, what, original_name(outcome.private) != outcome.private
 
     def withhold(self, why_not: Callable[[OpenFile, _What], StoreError | None]) -> None:
-        """Give those files of the last batch back, of which ``why_not`` says so before they are disposed of."""
+        """Give back the files of the last batch for which ``why_not`` returns a reason."""
         for index, (file, what, outcome) in enumerate(self._taken):
             if isinstance(outcome, Detached):
                 reason = why_not(file, what)
@@ -98,11 +97,11 @@ class RemovalBatch(Generic[_What]):
                     self._taken[index] = file, what, reason
 
     def dispose(self, *, changed: Callable[[_What], None] = lambda what: None) -> None:
-        """Look once more at what was taken, remove it or move it away, and begin to close the files.
+        """Check the taken files once more, remove or move them, and start closing them.
 
-        Called again after an exception it goes on where that was.
+        Called again after an exception it continues there.
 
-        :param changed: called with what goes with a file that turned out to have changed, while that is still open.
+        :param changed: called with the value of a file that has changed, while the file is still open.
         """
         if not self._taken:
             return
@@ -122,7 +121,7 @@ class RemovalBatch(Generic[_What]):
         self._closing = Closing(file for file, _, _ in taken)
 
     def conclude(self) -> Iterator[tuple[_What, Outcome]]:
-        """What became of each file that was disposed of, once all of them are closed."""
+        """The outcome of each file that was disposed of, once all are closed."""
         closing, self._closing = self._closing, None
         if closing is not None:
             # Over NFS a file that is open keeps a name, and so its directory.

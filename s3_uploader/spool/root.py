@@ -1,8 +1,8 @@
-"""The spool's root: every look at the spool, and every change to it, starts from the descriptor that this module holds.
+"""The spool's root: every access to the spool starts from its descriptor.
 
 Paths are resolved one name at a time with ``openat(O_NOFOLLOW | O_DIRECTORY)``, so that no link, wherever it appears
-and whenever it was put there, leads out of the spool. The descriptors of directories are cached for moments only: a
-directory that was moved away and replaced by a link is noticed at the next :meth:`SpoolRoot.refresh`.
+and whenever it was put there, leads out of the spool. Descriptors of directories are cached only for moments: a
+directory that was replaced by a link is noticed at the next :meth:`SpoolRoot.refresh`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ReadOnlySpool(SpoolError):
 class SpoolRoot:
     """An open spool. Belongs to one thread.
 
-    :param base_dir: the directory as the user wrote it; used again to show paths.
+    :param base_dir: the directory as the user wrote it; used to show paths.
     :raises SpoolError: if it is missing, unreadable, no directory, a link, or ``/``.
     """
 
@@ -57,7 +57,7 @@ class SpoolRoot:
     def directory(self, names: Names) -> int:
         """Descriptor of a directory below the root. It stays valid until the next call of a method of this object.
 
-        :raises OSError: ``ENOENT`` if it is gone, ``ELOOP`` or ``ENOTDIR`` if something on the way is a link or a file.
+        :raises OSError: ``ENOENT`` if it has vanished, ``ELOOP`` or ``ENOTDIR`` if a link or a file is in the way.
         """
         if not names:
             return self._descriptor
@@ -86,7 +86,7 @@ class SpoolRoot:
         return descriptor
 
     def refresh(self) -> None:
-        """Forget the cached directories: the next look resolves every path anew from the root."""
+        """Forget the cached directories, so that every path is resolved again from the root."""
         while self._cache:
             os.close(self._cache.popitem()[1])
 
@@ -97,10 +97,10 @@ class SpoolRoot:
             os.close(descriptor)
 
     def entries(self, names: Names) -> Iterator[os.DirEntry[str]]:
-        """The entries of a directory, in the order of the file system.
+        """Iterate over the entries of a directory, in the order of the file system.
 
-        An entry is good only until the next one is asked for: it may have to look again through a descriptor that is
-        closed with the last one. That descriptor is not a cached one, which might be closed while the caller pauses.
+        An entry is valid only until the next one: it may need a descriptor that is closed with the last entry. That
+        descriptor is not a cached one, which might be closed while the caller pauses.
 
         :raises OSError: if the directory cannot be opened or read.
         """
@@ -112,7 +112,7 @@ class SpoolRoot:
             os.close(descriptor)
 
     def stat(self, names: Names, name: str) -> os.stat_result:
-        """``lstat`` of an entry."""
+        """``lstat`` an entry."""
         return os.stat(name, dir_fd=self.directory(names), follow_symlinks=False)
 
     def open_file(self, names: Names, name: str) -> int:

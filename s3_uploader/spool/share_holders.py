@@ -1,4 +1,4 @@
-"""Which shares of a spool runs are at work on, on this host and on others."""
+"""Finds the runs at work on the shares of a spool, on this host and on others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from s3_uploader.spool.holder import NOTE_NAME, Holder, is_current, read_note, s
 
 
 def holders_of_shares(base_fd: int, state_dir: str) -> dict[Share, Holder]:
-    """Who ships which share, from the notes of runs; what another host has noted counts as long as it has its lock.
+    """Find the holder of each share from the notes of runs. A note of another host counts while its lock is held.
 
     :param base_fd: descriptor of the spool's directory.
     :param state_dir: of the spool.
@@ -30,7 +30,7 @@ def holders_of_shares(base_fd: int, state_dir: str) -> dict[Share, Holder]:
 
 
 def _locked(base_fd: int, shares: set[Share]) -> set[Share]:
-    """Those of the shares whose lock somebody has."""
+    """The shares whose lock is held."""
     descriptor = lock_file.look_at_lock_file(base_fd)
     if descriptor is None:
         return set()

@@ -1,8 +1,8 @@
-"""Files whose writers may be elsewhere: for how long each has been seen unchanged, over runs.
+"""Remembers over several runs how long files have been unchanged whose writers may be on other hosts.
 
-On FUSE and network file systems a lease tells of writers on this side only. What is left is to look, and to look again:
-a file is shipped when an earlier look, at least ``settle_seconds`` ago, has seen it as it is now. One that has been
-left alone for much longer by the file system's own clock needs no earlier look.
+On FUSE and network file systems a lease shows only writers on this host. So a file is shipped when an earlier look, at
+least ``settle_seconds`` ago, saw it as it is now. A file that has been unchanged for much longer by the file system's
+own clock needs no earlier look.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from s3_uploader.core.procfs import Mount, file_system_at, is_local, mount_of
 from s3_uploader.spool.root import SpoolRoot
 
 LONG_AGO_SECONDS = 60.0
-"""So much longer than ``settle_seconds`` a file must have been left alone to be shipped at the first look."""
+"""Seconds beyond ``settle_seconds`` after which an unchanged file is shipped at the first look."""
 UNKNOWN = "a file system of unknown type"
 _MOST = 5000
 _LAYERS = ("upperdir", "lowerdir")
@@ -27,9 +27,9 @@ _Seen = tuple[list[int], float]
 
 
 def foreign_file_system(descriptor: int) -> str:
-    """The type of the file system of an open file, if others may write there unseen; else empty.
+    """The type of the file system of an open file if other hosts may write there unseen, else empty.
 
-    Of one that ``/proc`` does not tell it is to be feared.
+    If ``/proc`` does not show it, the worst is assumed.
     """
     found = file_system_at(descriptor) or UNKNOWN
     if found == "overlay":
@@ -39,7 +39,7 @@ def foreign_file_system(descriptor: int) -> str:
 
 
 def _foreign_layer(mount: Mount) -> str:
-    """The type of a layer of an overlay that is no disk of this host; empty where that cannot be seen."""
+    """The type of a layer of an overlay that is not a disk of this host; empty if unknown."""
     for option in mount.options.split(","):
         name, _, value = option.partition("=")
         for path in value.split(":") if name in _LAYERS else ():
@@ -55,10 +55,10 @@ def _foreign_layer(mount: Mount) -> str:
 
 
 class Sightings:
-    """What was seen of the files of a spool whose writers may be elsewhere.
+    """What was seen of the files of a spool whose writers may be on other hosts.
 
-    :param known: what an earlier run has seen (:meth:`dump`).
-    :ivar unseen: of what was found ready, a reason why its writers cannot be seen, and the first such path.
+    :param known: what earlier runs have seen (:meth:`dump`).
+    :ivar unseen: reasons why writers of ready files cannot be seen, each with the first such path.
     """
 
     def __init__(self, root: SpoolRoot, *, settle_seconds: float, known: str | None = None) -> None:
@@ -71,14 +71,14 @@ class Sightings:
         self.unseen: dict[str, str] = {}
 
     def file_system(self, device: int, descriptor: int) -> str:
-        """See :func:`foreign_file_system`; each device is asked once."""
+        """See :func:`foreign_file_system`; each device is examined once."""
         found = self._types.get(device)
         if found is None:
             found = self._types[device] = foreign_file_system(descriptor)
         return found
 
     def why_wait(self, path: str, fingerprint: Fingerprint, descriptor: int, *, now: float) -> str:
-        """Why a file that looks ready has to be seen once more; empty if it has not."""
+        """Say why a file that looks ready has to be seen once more; empty if it has not."""
         found = self.file_system(fingerprint.device, descriptor)
         if not found:
             return ""
@@ -96,8 +96,8 @@ class Sightings:
         if len(self._now) < _MOST:
             self._now[path] = state, since
         return (
-            f"{found} does not tell of writers elsewhere: it has to be seen unchanged for {self._settle_seconds:g} s, "
-            f"by one run and by another"
+            f"{found} does not show writers on other hosts: the file has to be seen unchanged for "
+            f"{self._settle_seconds:g} s, by one run and by another"
         )
 
     def absorb(self, dumped: str, unseen: Mapping[str, str]) -> None:
@@ -107,14 +107,14 @@ class Sightings:
             self.unseen.setdefault(reason, path)
 
     def dump(self) -> str:
-        """For the next run: what was seen and is not shipped yet."""
+        """Serialise for the next run what was seen and is not shipped yet."""
         return msgspec.json.encode(self._now).decode() if self._now or self._before else ""
 
     def _is_over(self, seconds: float) -> bool:
         return seconds >= self._settle_seconds and seconds > 0
 
     def _clock_behind(self, now: float) -> float:
-        """By how many seconds the clock of the file system, perhaps another host's, is behind ours."""
+        """The seconds by which the clock of the file system, perhaps another host's, is behind ours."""
         if self._behind is None:
             self._behind = 0.0
             name = f"s3-uploader-clock-{os.urandom(6).hex()}.tmp"

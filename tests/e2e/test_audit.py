@@ -184,7 +184,7 @@ class TestBucket:
             assert "Nothing was audited: the ledger knows of no file at another." in finished.stderr
         finished = site.run("audit")
         assert finished.stdout.startswith("Nothing was audited. 0 files")
-        assert f"Not audited, since they were shipped elsewhere: 20 at {bucket}." in finished.stderr
+        assert f"Not audited, because they were shipped elsewhere: 20 at {bucket}." in finished.stderr
 
     def test_a_ledger_that_is_not_there(self, site: Site, keys: list[str]) -> None:
         """Without the ledger of the uploads nothing can be audited, which is an error that names the place."""

@@ -83,7 +83,7 @@ def test_a_configuration_file_that_cannot_be_read(site: Site, command: str) -> N
     empty = site.place / "empty"
     empty.mkdir()
     reason = refused(site.run(command=[str(COMMAND), command, str(empty)]))[-1]
-    assert "holds no configuration file" in reason or "directory" in reason
+    assert "contains no configuration file" in reason or "directory" in reason
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_status(failing: Site, columns: int) -> None:
 def test_check(failing: Site, columns: int) -> None:
     """Sentences are broken between words, below the mark that they belong to."""
     lines = shown(failing, "check", str(failing.config_file), columns=columns)
-    assert "ok writers: a file that somebody still has open for writing is noticed." in read(lines)
+    assert "ok writers: a file that is still open for writing is detected." in read(lines)
     sentence = next(number for number, line in enumerate(lines) if line.startswith("ok       writers:"))
     assert columns == 80 or lines[sentence + 1].startswith(" " * 9)
     assert "Ready" in read(lines)

@@ -38,11 +38,11 @@ def test_a_destination(site: Site, mounts: Mounts, tmp_path: Path) -> None:
     assert site.run().code == 0
     site.file("bedroom/2020/11/29/20/02-b.dat")
     mounts.unmount(archive)
-    refused(site, "lies on the root file system now")
+    refused(site, "is on the root file system now")
     assert contents(archive) == {}
     assert len(site.left()) == 1
     mounts.image(second, archive)
-    refused(site, "lies on another disk now")
+    refused(site, "is on another disk now")
     mounts.unmount(archive)
     mounts.image(first, archive)
     assert site.run().code == 0
@@ -70,7 +70,7 @@ def test_a_spool(site: Site, mounts: Mounts, tmp_path: Path, below: bool) -> Non
     mounts.unmount(disk)
     if not below:
         site.file("bedroom/2020/11/29/20/02-hidden.dat")
-    refused(site, "it lay on a file system of its own")
+    refused(site, "it was on a file system of its own")
     assert len(contents(archive)) == 1
 
 
@@ -78,7 +78,7 @@ def test_configured(site: Site, mounts: Mounts, tmp_path: Path) -> None:
     """Where it is asked for, a disk that was never there is missed too."""
     archive = site.ship_to_directory(must_be_mount=True)
     site.file("bedroom/2020/11/29/20/01-a.dat")
-    refused(site, "lies on the root file system")
+    refused(site, "is on the root file system")
     mounts.image(disk_image(tmp_path / "image"), archive)
     assert site.run().code == 0
 
@@ -93,7 +93,7 @@ def test_watch(site: Site, mounts: Mounts, tmp_path: Path) -> None:
     running.wait_until(lambda: not site.left(), "the first file was shipped")
     mounts.unmount(archive)
     site.file("bedroom/2020/11/29/20/02-b.dat")
-    running.wait_until(lambda: "lies on the root file system now" in running.stderr, "it was noticed")
+    running.wait_until(lambda: "is on the root file system now" in running.stderr, "it was noticed")
     assert contents(archive) == {}
     mounts.image(image, archive)
     running.wait_until(lambda: not site.left(), "the second file was shipped")

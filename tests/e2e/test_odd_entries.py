@@ -239,7 +239,7 @@ def test_many_unreadable_directories_are_told_in_a_few_lines(
     finished, _ = shipped(prefix=without_privileges())
     assert finished.code == 1
     assert len(finished.sentences("WARNING")) == 11
-    assert finished.sentences("WARNING")[-1] == "Could not read 290 entries more; -v names them all."
+    assert finished.sentences("WARNING")[-1] == "Could not read 290 entries more. Use -v to name them all."
 
 
 def test_empty_files_are_shipped(site: Site, fault_server: FaultServer) -> None:

@@ -169,7 +169,7 @@ def documents_of(text: str) -> Iterator[Any]:
 
 def test_other_commands_say_that_they_take_one_file(directory: Directory) -> None:
     """A command that is about one spool refuses a directory in words, and so does an empty directory."""
-    assert "holds no configuration file" in directory.run("run").stderr
+    assert "contains no configuration file" in directory.run("run").stderr
     directory.add("attic")
     finished = directory.run("forget", "--all")
     assert finished.code == 2

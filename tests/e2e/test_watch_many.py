@@ -116,7 +116,7 @@ def test_a_configuration_that_is_back_is_watched_again(spools: Spools) -> None:
     running.wait_until(lambda: "cellar.json is gone" in running.stderr, "the old one is to stop")
     spools.add("cellar")
     running.send(signal.SIGHUP)
-    running.wait_until(lambda: running.stderr.count("All configurations are read anew.") == 2, "the second look")
+    running.wait_until(lambda: running.stderr.count("All configurations are reloaded.") == 2, "the second look")
     os.kill(old, signal.SIGCONT)
     spools.put("cellar")
     running.wait_until(lambda: spools.archived("cellar"), "a new process")

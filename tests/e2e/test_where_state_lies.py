@@ -113,7 +113,7 @@ def test_a_disk_that_fills_up(waiting: Site, fault_server: FaultServer, small_di
     assert finished.code == 1, finished.stderr[-2000:]
     assert "Traceback" not in finished.stderr
     (sentence,) = finished.sentences("ERROR")
-    assert sentence.startswith("The run was ended, since what it ships cannot be recorded; files are kept: ")
+    assert sentence.startswith("The run was ended, because shipped files cannot be recorded. Files are kept: ")
     assert 0 < len(waiting.left()) < made
     assert made - len(waiting.left()) <= len(waiting.history())
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)

@@ -40,7 +40,7 @@ def test_a_writer_that_pauses(site: Site, real: Path) -> None:
         time.sleep(1.2)
         finished = site.run("run", "-v")
         assert finished.code == 0
-        assert "does not tell of writers elsewhere" in finished.stderr
+        assert "does not show writers on other hosts" in finished.stderr
         assert contents(archive) == {}
     time.sleep(1.2)
     finished = site.run()

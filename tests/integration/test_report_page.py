@@ -46,7 +46,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 @pytest.fixture(scope="module")
 def report_page(told: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page."""
+    """Make the page."""
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(page(told), encoding="utf-8")
     return path

@@ -1,6 +1,6 @@
-"""The command line as click sees it: a module for each command, named like it.
+"""The command line for click: one module for each command, named like it.
 
-Each is imported when it is called: a run, which a timer starts every minute, does not pay for the others' options.
+A command's module is imported when it is called, so that a run started by a timer does not load the others.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _RunByDefault(click.Group):
-    """A group whose first argument, if it names no command, is the configuration file of ``run``."""
+    """A group that takes a first argument that is no command as the configuration file of ``run``."""
 
     context_class = Context
 
@@ -58,7 +58,7 @@ class _RunByDefault(click.Group):
 
 
 def command(name: str) -> click.Command:
-    """The command of that name, from its module."""
+    """Import the command of that name."""
     found = getattr(importlib.import_module(f"{__name__}.{name}"), name)
     assert isinstance(found, click.Command)
     for each in (found, *(found.commands.values() if isinstance(found, click.Group) else ())):
@@ -69,7 +69,7 @@ def command(name: str) -> click.Command:
 @click.group(cls=_RunByDefault, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(s3_uploader.__version__, prog_name="s3-uploader-cli")
 def group() -> None:
-    """Empties a spool directory into object storage, without ever losing a byte.
+    """Empty a spool directory into object storage without losing a byte.
 
     \b
     s3-uploader-cli CONFIG_FILE        one run, the same as `run CONFIG_FILE`
@@ -78,7 +78,7 @@ def group() -> None:
 
 
 def command_line(arguments: Sequence[str]) -> int:
-    """Parse and run; the exit code instead of ``SystemExit``."""
+    """Parse the command line, run the command and return its exit code."""
     if COMPLETION_VARIABLE in os.environ:
         from s3_uploader.cli import completion as completing
 

@@ -1,4 +1,4 @@
-"""The command ``audit`` as click sees it."""
+"""The command line of ``audit``."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from s3_uploader.cli.arguments import AuditOptions
 from s3_uploader.cli.options import configured_or_ledgers, form_of, insist_on_one, takes
 
 
-@click.command(short_help="Hold the ledger against the destination.")
+@click.command(short_help="Compare the ledger with the destination.")
 @configured_or_ledgers
 @takes(AuditOptions)
 def audit(config_file: str | None, options: AuditOptions) -> int:
-    """Hold the ledger against the destination: what was shipped must be there, unchanged.
+    """Compare the ledger with the destination: every shipped file must be there, unchanged.
 
     Prints what is missing or different. Exit code 0 if nothing is, 1 if something is or nothing was shipped there, 2 if
     there is no ledger, 3 if the destination cannot be read. Changes nothing there; needs the right to list the bucket

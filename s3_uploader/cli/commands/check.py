@@ -1,4 +1,4 @@
-"""The command ``check`` as click sees it."""
+"""The command line of ``check``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from s3_uploader.cli.options import configured, form_of, takes
 @configured
 @takes(CheckOptions)
 def check(config_file: str, options: CheckOptions) -> int:
-    """Prove, before the first delete, that spool and destination can do what is needed.
+    """Prove before the first deletion that spool and destination can do what is needed.
 
-    Stores a small object of its own at the destination and removes it again.
+    Stores a small test object at the destination and deletes it again.
 
     \b
     Example:

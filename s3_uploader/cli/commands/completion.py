@@ -1,4 +1,4 @@
-"""The command ``completion`` as click sees it."""
+"""The command line of ``completion``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import click
 from s3_uploader.cli.exit_codes import guarded
 
 
-@click.command(short_help="Print what lets a shell complete commands and files.")
+@click.command(short_help="Print the completion script of a shell.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> int:
-    """Print what teaches a shell to complete commands, options and configuration files.
+    """Print the script with which a shell completes commands, options and configuration files.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""The command ``demo`` as click sees it."""
+"""The command line of ``demo``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from s3_uploader.cli.exit_codes import guarded
 from s3_uploader.cli.options import takes
 
 
-@click.command(short_help="Show the main job, with a server of its own.")
+@click.command(short_help="Show a run with an embedded S3 server.")
 @takes(DemoOptions)
 def demo(options: DemoOptions) -> int:
-    """Show the main job: a spool, an S3 server inside this process, and a run. Needs no account.
+    """Show a run: a spool, an S3 server inside this process, and the real command. Needs no account.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""The command ``forget`` as click sees it."""
+"""The command line of ``forget``."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from s3_uploader.cli.exit_codes import guarded
 from s3_uploader.cli.options import configured, form_of, takes
 
 
-@click.command(short_help="Let failing files be tried by the next run.")
+@click.command(short_help="Let the next run retry failing files.")
 @configured
 @click.argument("paths", nargs=-1, metavar="PATH...")
 @takes(ForgetOptions)
 def forget(config_file: str, paths: tuple[str, ...], options: ForgetOptions) -> int:
-    """Forget that files have failed, so that the next run tries them as if they were new.
+    """Forget that files have failed, so that the next run treats them as new.
 
-    A path is absolute or relative to the spool; a directory stands for all below it, and wildcards are allowed. To try
-    all of them at once, and keep the count of their attempts, there is `run --retry`.
+    A path is absolute or relative to the spool. A directory stands for all files below it, and wildcards are allowed.
+    To retry all failing files at once and keep the count of their attempts, use `run --retry`.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""The command ``history`` as click sees it."""
+"""The command line of ``history``."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from s3_uploader.cli.arguments import HistoryOptions
 from s3_uploader.cli.options import configured, form_of, takes
 
 
-@click.command(short_help="What was shipped, from the ledger.")
+@click.command(short_help="List what was shipped, from the ledger.")
 @configured
 @takes(HistoryOptions)
 def history(config_file: str, options: HistoryOptions) -> int:
-    """What was shipped, from the ledger; the destination is not asked.
+    """List what was shipped, from the ledger. The destination is not asked.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""The command ``init`` as click sees it."""
+"""The command line of ``init``."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from s3_uploader.cli.exit_codes import guarded
 from s3_uploader.cli.options import takes
 
 
-@click.command(short_help="Ask for spool and destination; write a configuration.")
+@click.command(short_help="Ask for spool and destination, write a configuration.")
 @click.argument("config_file", type=click.Path(), default="s3-uploader.json")
 @takes(InitOptions)
 def init(config_file: str, options: InitOptions) -> int:
     """Ask for spool and destination, look at the spool, and write a configuration with comments.
 
     Layout and settle time are proposed from the files that are there. --from reads the INI file of zc.s3uploadqueue,
-    the YAML file of s3, and the command line of jollyae. Nothing is asked where it is no terminal, or with --yes.
+    the YAML file of s3, and the command line of jollyae. Without a terminal, or with --yes, nothing is asked.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""The command ``report`` as click sees it."""
+"""The command line of ``report``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from s3_uploader.cli.arguments import ReportOptions
 from s3_uploader.cli.options import configured_or_ledgers, form_of, insist_on_one, takes
 
 
-@click.command(short_help="What was shipped when, as one HTML page with charts.")
+@click.command(short_help="Make an HTML page with charts of what was shipped.")
 @configured_or_ledgers
 @takes(ReportOptions)
 def report(config_file: str | None, options: ReportOptions) -> int:
-    """What was shipped when, delays, backlog and failures, as one HTML page with charts.
+    """Make an HTML page with charts of shipped files, delays, backlog and failures.
 
-    The page holds all it needs and asks no network. It is made from the ledger; the destination is not asked.
+    The page is one file and needs no network. It is made from the ledger. The destination is not asked.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""The command ``run`` as click sees it."""
+"""The command line of ``run``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from s3_uploader.cli.run import RunOptions
 from s3_uploader.cli.run import run as work
 
 
-@click.command(short_help="Ship what is ready, once.")
+@click.command(short_help="Ship the files that are ready, once.")
 @several_configured
 @shared
 @takes(RunOptions)
 def run(config_files: tuple[str, ...], options: RunOptions) -> int:
-    """Ship what is ready, once. Of several files, or a directory of them, up to eight spools at the same time.
+    """Ship the files that are ready, once.
+
+    With several configuration files or a directory of them, up to eight spools run at the same time.
 
     \b
     Example, for cron:

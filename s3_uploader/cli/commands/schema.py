@@ -1,4 +1,4 @@
-"""The command ``schema`` as click sees it."""
+"""The command line of ``schema``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import click
 
 @click.command(short_help="The JSON Schema of the configuration file.")
 def schema() -> int:
-    """The JSON Schema of the configuration file.
+    """Print the JSON Schema of the configuration file.
 
     \b
     Example, for an editor:

@@ -1,4 +1,4 @@
-"""The command ``status`` as click sees it."""
+"""The command line of ``status``."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from s3_uploader.cli.exit_codes import guarded
 from s3_uploader.cli.options import configured, form_of, takes
 
 
-@click.command(short_help="Whether it is stuck: since when, why, and what comes next.")
+@click.command(short_help="Say whether a spool is stuck, since when, and why.")
 @configured
 @takes(StatusOptions)
 def status(config_file: str, options: StatusOptions) -> int:
-    """Whether it is stuck: since when, on which file, why, and what comes next.
+    """Say whether a spool is stuck: since when, on which file, why, and what happens next.
 
-    Then who has the lock, the backlog by location with its oldest age, failing files and the last runs. Of a directory
-    of configurations: a summary and one line for each spool, the worst first. Changes nothing and may be called at any
-    time, also by another user who may read the ledger.
+    Also prints the lock holder, the backlog by location with the age of its oldest file, failing files and the last
+    runs. For a directory of configurations: a summary and one line for each spool, the worst first. Changes nothing.
+    May be called at any time, also by another user who may read the ledger.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""The command ``units`` as click sees it."""
+"""The command line of ``units``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from s3_uploader.cli.options import configured, form_of, takes
 @configured
 @takes(UnitOptions)
 def units(config_file: str, options: UnitOptions) -> int:
-    """Print systemd units or a crontab for a configuration, locked into what it needs.
+    """Print systemd units or a crontab for a configuration, confined to what it needs.
 
     \b
     Examples:

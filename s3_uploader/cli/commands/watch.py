@@ -1,4 +1,4 @@
-"""The command ``watch`` as click sees it."""
+"""The command line of ``watch``."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from s3_uploader.cli.options import several_configured, shared, takes
 def watch(config_files: tuple[str, ...], options: WatchOptions) -> int:
     """Ship files as they appear, until told to stop.
 
-    Of several files, or a directory of them, each spool is watched by a process of its own, so that none depends on
-    another. SIGTERM and Ctrl-C finish what is in flight and stop, and so does the end of the terminal that it was
-    started at; else SIGHUP reloads the configuration.
+    With several files or a directory of them, each spool is watched by a process of its own, so that none depends on
+    another. SIGTERM and Ctrl-C finish the uploads in flight and stop, and so does closing the terminal. SIGHUP reloads
+    the configuration otherwise.
 
     \b
     Example, for a systemd service of Type=notify:

@@ -1,13 +1,13 @@
-"""Holds the ledger against the destination: what was shipped must be there, and still be the same.
+"""Compares the ledger with the destination: every shipped file must be there, unchanged.
 
 Terms
 -----
 row
-    A file that was shipped, as the ledger has it; of several under one key only the last counts.
+    A shipped file in the ledger. Of several under one key only the last counts.
 entry
     What is at the destination under a key (:class:`~s3_uploader.stores.listing.Entry`).
 finding
-    A difference between the two that somebody has to know of, or a note that is none.
+    A difference between row and entry, or a note.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The audit itself: rows and entries are paired, judged, looked at once more where that tells more, and told."""
+"""The audit: pairs rows with entries, judges each pair, checks single keys again, and reports findings."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _MOST_DENIALS = 100
 
 Tell = Callable[[Discrepancy], None]
 Progress = Callable[[int], None]
-"""Told how many rows are done, often."""
+"""Called often with the number of rows that are done."""
 
 
 class _Looking(msgspec.Struct):
-    """A row on its way: judged, or waiting for the answer to a look."""
+    """A row in progress: judged, or waiting for the answer to a request."""
 
     row: ShippedRow
     judgement: Judgement | None
@@ -32,12 +32,12 @@ class _Looking(msgspec.Struct):
 
 
 class Audit:
-    """Holds rows against an inventory, which is open.
+    """Compares rows with an inventory, which must be open.
 
-    :param deep: look at the content of every key, also where the listing is enough.
-    :param tell: given each finding, in the order of the keys.
-    :param notice: told in a sentence what is out of the ordinary.
-    :param progress: told how far it has come.
+    :param deep: check the content of every key, even where the listing is enough.
+    :param tell: called with each finding, in the order of the keys.
+    :param notice: called with a sentence about anything unusual.
+    :param progress: called with the progress.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Audit:
                 try:
                     yield from pairs(following, self._inventory.entries(prefix, wanted=wanted), wanted)
                 except Unordered:
-                    self._notice("The destination lists its keys in no order; they are sorted on this machine.")
+                    self._notice("The destination lists its keys in no order. They are sorted on this machine.")
                 else:
                     return
             # What had no partner so far was looked at on its own.
@@ -180,7 +180,7 @@ class Audit:
     def _tell_unreadable(self, row: ShippedRow, error: StoreError) -> None:
         detail = error.message
         if isinstance(error, LookDenied) and not self._listed:
-            detail = f"missing, or not readable; without the right to list the two look alike ({error.message})"
+            detail = f"missing or not readable: without the right to list, the two look alike ({error.message})"
         self._conclude(row, None, Judgement(Kind.UNREADABLE, None), detail)
 
     def _tell_denials(self) -> None:
@@ -189,14 +189,14 @@ class Audit:
             self._tell_unreadable(row, error)
 
     def _stop_after_denials(self, *, at_least: int) -> None:
-        """Nothing but refusals: nobody may conclude from that that everything is missing."""
+        """Raise if there were only refusals: they do not show that everything is missing."""
         if self._denied and len(self._denied) >= at_least:
             error = self._denied[0][1]
             raise StoreError(error.message, code=error.code, scope=Scope.DESTINATION, hint=error.hint)
 
 
 class _Following:
-    """Rows one after the other; :meth:`again` begins with the one that was given last."""
+    """Iterates over rows; :meth:`again` starts with the last one again."""
 
     def __init__(self, rows: Iterator[ShippedRow]) -> None:
         self._rows = rows
@@ -215,12 +215,12 @@ class _Following:
         return self._last
 
     def peek(self) -> ShippedRow:
-        """The next one, which stays the next one."""
+        """The next row, without taking it."""
         row = next(self)
         self._pending = True
         return row
 
     def again(self) -> Iterator[ShippedRow]:
-        """From the last one on."""
+        """Iterate from the last row on."""
         self._pending = self._last is not None
         return self

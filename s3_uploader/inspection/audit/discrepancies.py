@@ -1,4 +1,4 @@
-"""What an audit finds, and how a row of the ledger compares to what is at the destination: pure functions."""
+"""The findings of an audit, and pure functions that compare a row of the ledger with an entry of the destination."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from s3_uploader.ledger import ShippedRow
 from s3_uploader.stores.listing import Entry
 
 CLOCKS_DIFFER = 15 * 60.0
-"""Seconds by which the clocks of this machine and of the destination may differ; with more, S3 refuses requests."""
+"""Seconds by which the clocks of this machine and of the destination may differ. S3 refuses requests with more."""
 
 _MD5 = re.compile("[0-9a-f]{32}")
 _MD5_OF_PARTS = re.compile("[0-9a-f]{32}-[0-9]+")
 
 
 class Kind(enum.Enum):
-    """What is wrong; of the notes nothing is."""
+    """The kind of a finding, as JSON has it. Some kinds are notes."""
 
     MISSING = "missing"
     """There is nothing under the key."""
@@ -28,24 +28,24 @@ class Kind(enum.Enum):
     CONTENT = "content"
     """There is other content of the same size."""
     REPLACED = "replaced"
-    """What is there came later, and that it is the same content cannot be told."""
+    """It was put there later, and whether the content is the same is unknown."""
     UNREADABLE = "unreadable"
-    """The destination did not say what is there."""
+    """The destination gave no answer about the key."""
     REWRITTEN = "rewritten"
-    """A note: the same content was put there once more, for example by a copy into another storage class."""
+    """A note: the same content was put there again, for example by a copy into another storage class."""
     STILL_THERE = "still_there"
     """A note: the local file was shipped with this content, and is still there."""
     LOCAL = "local_file"
-    """A file in the spool with size and time of what was shipped has other content."""
+    """A file in the spool has the size and time of the shipped one, but other content."""
 
     @property
     def is_note(self) -> bool:
-        """Whether nothing is missing or different."""
+        """Whether the finding is a note and not a problem."""
         return self in (Kind.REWRITTEN, Kind.STILL_THERE)
 
 
 class Discrepancy(msgspec.Struct, frozen=True, kw_only=True):
-    """One difference; ``entry`` is what is at the destination, ``None`` if there is nothing or nobody knows."""
+    """One finding; ``entry`` is what is at the destination, ``None`` if that is nothing or unknown."""
 
     kind: Kind
     row: ShippedRow
@@ -55,13 +55,13 @@ class Discrepancy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Summary(msgspec.Struct, kw_only=True):
-    """How many keys were audited, and what came of it.
+    """The number of audited keys, and the results.
 
     :ivar same: the content is the one that was shipped, by checksum or ETag.
-    :ivar size_only: there with the recorded size; nothing that both sides know says more.
+    :ivar size_only: there with the recorded size, and nothing else can be compared.
     :ivar findings: by kind.
-    :ivar looks: questions for single keys.
-    :ivar local_files: files of the spool that were looked at.
+    :ivar looks: requests for single keys.
+    :ivar local_files: examined files of the spool.
     """
 
     keys: int = 0
@@ -72,20 +72,20 @@ class Summary(msgspec.Struct, kw_only=True):
     local_files: int = 0
 
     def count(self, kind: Kind) -> None:
-        """One more of that kind."""
+        """Count a finding of that kind."""
         self.findings[kind] = self.findings.get(kind, 0) + 1
 
     @property
     def problems(self) -> int:
-        """How many findings are no notes."""
+        """The number of findings that are problems."""
         return sum(number for kind, number in self.findings.items() if not kind.is_note)
 
 
 class Judgement(msgspec.Struct, frozen=True):
-    """How a row and an entry compare.
+    """The result of comparing a row with an entry.
 
     :param kind: ``None`` if all is well.
-    :param same: the content is known to be the same; ``None`` if that cannot be told.
+    :param same: whether the content is the same; ``None`` if unknown.
     """
 
     kind: Kind | None
@@ -93,7 +93,7 @@ class Judgement(msgspec.Struct, frozen=True):
 
 
 def judge(row: ShippedRow, entry: Entry | None) -> Judgement:
-    """Compare what was shipped to what is there."""
+    """Compare a shipped file with the entry at the destination."""
     if entry is None:
         return Judgement(Kind.MISSING, None)
     if entry.size != size_there(row):
@@ -111,12 +111,12 @@ def judge(row: ShippedRow, entry: Entry | None) -> Judgement:
 
 
 def size_there(row: ShippedRow) -> int:
-    """How many bytes must be at the destination: those of the file, or of what it was compressed to."""
+    """The size that the object must have: that of the file, or of its compressed form."""
     return row.size if row.stored_size is None else row.stored_size
 
 
 def same_content(row: ShippedRow, entry: Entry) -> bool | None:
-    """Whether the content is the same as far as checksums and ETags tell, ``None`` where they do not."""
+    """Compare the content by checksums and ETags; ``None`` if they do not tell."""
     algorithm, _, checksum = row.checksum.partition(":")
     theirs = entry.checksums.get(algorithm)
     if checksum and theirs:
@@ -132,12 +132,12 @@ def same_content(row: ShippedRow, entry: Entry) -> bool | None:
 
 
 def is_comparable(row: ShippedRow) -> bool:
-    """Whether the ledger knows anything by which content can be told."""
+    """Whether the ledger has a checksum or ETag to compare with."""
     return bool(row.checksum or row.etag)
 
 
 def _is_other_etag(ours: str, theirs: str) -> bool:
-    """Whether two ETags are of different objects. Of different forms they may be of the same one.
+    """Whether two ETags belong to different objects. ETags of different forms may belong to the same one.
 
     Some servers answer an upload in parts with one form and show another afterwards.
     """

@@ -1,4 +1,4 @@
-"""Two sorted streams, the ledger's rows and the destination's entries, become pairs; neither is ever held whole."""
+"""Merges the sorted rows of a ledger and the sorted entries of a destination into pairs, in bounded memory."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from s3_uploader.stores.listing import Entry, key_order
 
 
 class Unordered(Exception):
-    """A listing is not in the order of its keys' bytes."""
+    """A listing is not sorted by the bytes of its keys."""
 
 
 class Wanted:
-    """The key that is looked for now; callable, as a listing wants it."""
+    """The key that is needed next; a callable for the listing."""
 
     def __init__(self, key: str = "") -> None:
         self.key = key
 
     def __call__(self) -> str:
-        """The first key that is still of interest."""
+        """Return the first key that is still needed."""
         return self.key
 
 
 def pairs(
     rows: Iterable[ShippedRow], entries: Iterator[Entry], wanted: Wanted
 ) -> Iterator[tuple[ShippedRow, Entry | None]]:
-    """Each row with the entry of its key, or ``None``.
+    """Pair each row with the entry of its key, or with ``None``.
 
-    :raises Unordered: as soon as an entry comes that should have come before; the row then at hand is in no pair yet.
+    :raises Unordered: if an entry comes out of order; the current row is in no pair yet.
     """
     entry: Entry | None = None
     at = b""
@@ -49,7 +49,10 @@ def pairs(
 
 
 def common_directory(first: str, last: str) -> str:
-    """The longest directory, with its slash, that both keys begin with; so does every key that sorts between them."""
+    """The longest common directory of both keys, with its slash.
+
+    Every key that sorts between them begins with it too.
+    """
     length = 0
     for a, b in zip(first, last, strict=False):
         if a != b:
@@ -59,7 +62,7 @@ def common_directory(first: str, last: str) -> str:
 
 
 def sorted_on_disk(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """The same entries in the order of their keys' bytes, through a temporary file."""
+    """Sort the entries by the bytes of their keys, in a temporary file."""
     connection = sqlite3.connect("", isolation_level=None)
     try:
         connection.execute("CREATE TABLE entries (key BLOB PRIMARY KEY, size, etag, modified) WITHOUT ROWID")

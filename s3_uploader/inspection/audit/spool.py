@@ -1,4 +1,4 @@
-"""The spool's side of an audit: files that the ledger calls shipped and that are still there."""
+"""The audit of the spool: files that were shipped and are still there."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ def audit_spool(
     tell: Callable[[Discrepancy], None],
     summary: Summary,
 ) -> None:
-    """Tell of every file that is still there with the content that was shipped, and why.
+    """Report every file that is still there with the content that was shipped, and why it is.
 
-    One that is kept on purpose is no finding. With ``deep`` it is read: its content must be the one that was shipped.
+    A file that is kept on purpose is no finding. With ``deep`` each file is read, and its content must be the shipped
+    one.
     """
     for file, row in snapshot.shipped_and_there(_files(place, summary)):
         if (row.size, row.mtime_ns) != (file.size, file.mtime_ns):
@@ -68,14 +69,14 @@ def _files(place: Place, summary: Summary) -> Iterator[SpoolFile]:
 
 def _why_there(file: SpoolFile) -> str:
     if not file.reason:
-        return "it is ready: the next run finds it shipped, and deletes it"
+        return "it is ready. The next run finds it shipped and deletes it"
     return left_words(file.reason) + (f": {file.detail}" if file.detail else "")
 
 
 def _difference(place: Place, row: ShippedRow) -> str | None:
-    """In what the content of a local file differs from what was shipped of it; empty if it does not, ``None`` if gone.
+    """How the content of a local file differs from the shipped one: empty if it does not, ``None`` if the file is gone.
 
-    Of a file that was compressed the ledger knows no checksum but that of the compressed bytes.
+    Of a compressed file the ledger has only the checksum of the compressed bytes.
     """
     if row.encoding:
         return ""
@@ -96,7 +97,7 @@ def _difference(place: Place, row: ShippedRow) -> str | None:
         return f"it cannot be read: {error.strerror}"
     for algorithm, value in known.items():
         if algorithm in there and there[algorithm] != value:
-            return f"its {algorithm} is {there[algorithm]}, what was shipped has {value}"
+            return f"its {algorithm} is {there[algorithm]}, that of the shipped content is {value}"
     return ""
 
 

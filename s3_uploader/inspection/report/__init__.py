@@ -1,1 +1,1 @@
-"""The report: what a ledger remembers as one HTML page with charts, or as JSON."""
+"""The report: the history in a ledger as an HTML page with charts, or as JSON."""

@@ -1,4 +1,4 @@
-"""The numbers of the report: one pass over the ledger's history, added up in bounded memory."""
+"""The numbers of the report, summed up in one pass over the ledger's history in bounded memory."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from s3_uploader.ledger.survey import Survey
 from s3_uploader.ledger.together import LedgerOfInstances
 
 MOST_LOCATIONS = 10
-"""Locations with a series of their own; the others are added up."""
+"""Most locations with a series of their own. The others share one."""
 OTHERS = None
-"""Stands for all locations that have no series of their own."""
+"""The series of all locations without one of their own."""
 _MOST_KINDS = 8
 _MOST_ROWS = 100
 _FAILURE_ROWS = 30
@@ -42,7 +42,7 @@ class Failures(msgspec.Struct, kw_only=True):
 
 
 class Ending(msgspec.Struct, kw_only=True):
-    """How many runs ended in one way; ``exit_code`` is ``None`` for those that did not end, or not yet.
+    """The number of runs that ended in one way; ``exit_code`` is ``None`` for runs that have not ended.
 
     ``code`` names the error that ended them.
     """
@@ -55,7 +55,7 @@ class Ending(msgspec.Struct, kw_only=True):
 
 
 class Summary(msgspec.Struct, kw_only=True):
-    """The report in a few numbers; sizes in bytes, times in seconds since the epoch, durations in seconds.
+    """The key figures of the report; sizes in bytes, times in seconds since the epoch, durations in seconds.
 
     ``unmatched_files`` are those that the last run found and the layout did not recognise.
     ``undated`` files name no data time in their path: their delay counts from their last modification.
@@ -95,9 +95,9 @@ class Instance(msgspec.Struct, kw_only=True):
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """Everything that the page shows.
+    """Everything on the page.
 
-    :param since: begin of the time that is shown, ``until`` its end; bins of the levels may reach beyond both.
+    :param since: begin of the period, ``until`` its end; bins of the levels may reach beyond both.
     :param series: the locations of the levels; the last one may be :data:`OTHERS`, which is several.
     :param kinds: the kinds of failures of the levels.
     :param instances: where it is about several uploaders, each of them.
@@ -127,9 +127,9 @@ class Report(msgspec.Struct, kw_only=True):
 def gather(
     ledger: LedgerReader, *, base_dir: str, destination: str, since: float | None, until: float | None, now: float
 ) -> Report:
-    """Read the ledger.
+    """Read the numbers from the ledger.
 
-    :param since: only what happened at this time or later; ``until``: only what happened before.
+    :param since: only events at this time or later; ``until``: only events before.
     :raises StateError: if the ledger cannot be read.
     """
     end = now if until is None else min(until, now)
@@ -210,7 +210,7 @@ def _instances(ledger: LedgerReader, *, since: float | None, until: float) -> li
 
 
 def _series(ledger: LedgerReader) -> list[str | None]:
-    """The locations that shipped the most since the ledger began, by name, and one for the others."""
+    """The locations that shipped most, sorted by name, and one series for the others."""
     totals = sorted(ledger.location_totals(), key=lambda each: -each.files)
     named = sorted(each.location for each in totals[:MOST_LOCATIONS])
     return [*named, OTHERS] if len(totals) > MOST_LOCATIONS or not named else [*named]
@@ -230,29 +230,31 @@ def _summary(deliveries: Deliveries, locations: list[Location]) -> Summary:
 
 
 def _take_runs(survey: Survey, grids: list[Level], summary: Summary, *, recorded_since: float) -> list[Ending]:
-    """Put the runs into the bins of the levels; failures from before their kinds were recorded among them."""
+    """Sort the runs into the bins of the levels, with failures from before kinds were recorded."""
     endings: dict[tuple[str, str, int | None], Ending] = {}
-    for _, begin, end, ticks, exit_code, _, failed, backlog, backlog_bytes, oldest, ended_by, code in survey.runs():
-        moment = begin if end is None else end
-        summary.runs += ticks
-        summary.runs_failed += ticks if exit_code else 0
-        ending = endings.get((ended_by, code, exit_code))
+    for run in survey.runs():
+        end = run.finished_at
+        moment = run.started_at if end is None else end
+        summary.runs += run.ticks
+        summary.runs_failed += run.ticks if run.exit_code else 0
+        kind = (run.ended_by, run.code, run.exit_code)
+        ending = endings.get(kind)
         if ending is None:
-            ending = Ending(ended_by=ended_by, code=code, exit_code=exit_code, runs=0, last_at=0.0)
-            endings[ended_by, code, exit_code] = ending
-        ending.runs += ticks
+            ending = Ending(ended_by=run.ended_by, code=run.code, exit_code=run.exit_code, runs=0, last_at=0.0)
+            endings[kind] = ending
+        ending.runs += run.ticks
         ending.last_at = max(ending.last_at, moment)
-        unknown = failed if moment < recorded_since else 0
+        unknown = run.failed if moment < recorded_since else 0
         summary.failed_uploads += unknown
         if end is not None:
-            age = None if oldest is None else max(end - oldest, 0.0)
-            summary.backlog, summary.backlog_bytes, summary.oldest_waiting = backlog, backlog_bytes, age
+            age = None if run.oldest_waiting is None else max(end - run.oldest_waiting, 0.0)
+            summary.backlog, summary.backlog_bytes, summary.oldest_waiting = run.backlog, run.backlog_bytes, age
             summary.last_run_at = end
-            first = begin if ticks > 1 and end - begin < _LONGEST_ROW else end
+            first = run.started_at if run.ticks > 1 and end - run.started_at < _LONGEST_ROW else end
             for level in grids:
-                _fill(level, first, end, backlog, backlog_bytes, age or 0.0)
-        if unknown or (exit_code or 0) > 1:
-            _count(grids, moment, abandoned=(exit_code or 0) > 1, unknown=unknown)
+                _fill(level, first, end, run.backlog, run.backlog_bytes, age or 0.0)
+        if unknown or (run.exit_code or 0) > 1:
+            _count(grids, moment, abandoned=(run.exit_code or 0) > 1, unknown=unknown)
     return sorted(endings.values(), key=lambda each: -each.runs)
 
 

@@ -1,4 +1,4 @@
-"""How long things took, as a histogram of bounded size: any number of values, quantiles within one percent."""
+"""A histogram of durations in bounded size, with quantiles exact to one percent."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ _RESOLUTION = 100.0  # steps for each factor of e, so neighbours are one percent
 
 
 def step_of(seconds: float) -> int:
-    """The step of the histogram that a duration belongs to; below zero there is nothing."""
+    """The step of the histogram for a duration. Negative durations count as zero."""
     return round(math.log1p(seconds) * _RESOLUTION) if seconds > 0 else 0
 
 
 def quantile(counts: Mapping[int, int], share: float) -> float | None:
-    """The smallest duration that at least this share of the values does not exceed; ``None`` without values.
+    """The quantile for a share of the values; ``None`` without values.
 
-    :param counts: how many values each step has.
+    :param counts: number of values in each step.
     """
     wanted = share * sum(counts.values())
     reached = 0
@@ -28,5 +28,5 @@ def quantile(counts: Mapping[int, int], share: float) -> float | None:
 
 
 def rounded(seconds: float) -> float:
-    """Four digits, which is more than the histogram knows."""
+    """Round to four digits, more than the histogram's precision."""
     return float(f"{seconds:.4g}")

@@ -1,4 +1,4 @@
-"""What was shipped, added up: by location, by bin of each level, and the files that stand out."""
+"""Sums up shipped files by location and by bin of each level, and collects the extreme ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OUTSTANDING = 10
 
 
 class Location(msgspec.Struct, kw_only=True):
-    """What one location has shipped; delays in seconds from data time to destination."""
+    """The sums of one location; delays are seconds from data time to arrival."""
 
     location: str
     files: int
@@ -29,7 +29,7 @@ class Location(msgspec.Struct, kw_only=True):
 
 
 class _Sum:
-    """Files, bytes and delays of one location."""
+    """Sums up files, bytes and delays of one location."""
 
     __slots__ = ("bytes", "delays", "files", "last")
 
@@ -41,14 +41,14 @@ class _Sum:
 
 
 class Outstanding:
-    """The rows with the greatest values, by their numbers."""
+    """Keeps the rows with the greatest values."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int]] = []
         self.floor = float("-inf")
 
     def add(self, value: float, number: int) -> None:
-        """Take note of a row; to be called only with values above ``floor``."""
+        """Add a row; to be called only with values above ``floor``."""
         if len(self._heap) < _OUTSTANDING:
             heapq.heappush(self._heap, (value, -number))
         else:
@@ -57,16 +57,16 @@ class Outstanding:
             self.floor = self._heap[0][0]
 
     def numbers(self) -> list[int]:
-        """The rows from the greatest value on; of equal ones the earliest first."""
+        """The rows by descending value; equal ones by age."""
         return [-number for _, number in sorted(self._heap, reverse=True)]
 
 
 class Deliveries:
-    """Adds up rows that come in the order of time.
+    """Sums up rows that come in the order of time.
 
-    Rows go into bins of the finest level that covers their time; a bin that is over is added to all levels.
+    Rows go into bins of the finest level that covers their time; a finished bin is added to all levels.
 
-    :param grids: the levels, from the finest on; they are filled.
+    :param grids: the levels, finest first; they are filled.
     :param series: the locations that have a series of their own, and ``None`` for all others.
     """
 
@@ -79,7 +79,7 @@ class Deliveries:
         self.undated = 0
 
     def take(self, rows: Iterable[Delivery]) -> None:
-        """Add up all rows."""
+        """Sum up all rows."""
         cells: dict[str | bytes, _Sum] = {}
         bin_begin = bin_end = float("-inf")
         slowest, largest, latest = self.slowest, self.largest, self.latest
@@ -110,7 +110,7 @@ class Deliveries:
             each.close()
 
     def locations(self) -> list[Location]:
-        """The locations, from the one with the most files on."""
+        """The locations by descending number of files."""
         found = [
             Location(
                 location=restored(location),

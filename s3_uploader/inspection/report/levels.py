@@ -1,6 +1,6 @@
-"""The time axis at several resolutions: coarse for all of the time, the finer the more recent, in bounded size.
+"""The time axis at several resolutions in bounded size: coarse for the whole period, finer for recent times.
 
-A chart shows the finest level that covers what is zoomed into. Sums of coarse bins could be had from the fine ones, but
+A chart shows the finest level that covers the visible period. Sums of coarse bins could be had from the fine ones, but
 not their quantiles, so each level has its own.
 """
 
@@ -29,8 +29,8 @@ class Level(msgspec.Struct, kw_only=True):
 
     :param step: width of a bin in seconds.
     :param files: files shipped, for each location of the report; ``bytes`` alike.
-    :param delay_median: half of the files were at the destination that many seconds after their data time.
-    :param delay_p95: the same for 95 of 100 files.
+    :param delay_median: median of the seconds from data time to arrival.
+    :param delay_p95: their 95th percentile.
     :param backlog: the most files that a run left waiting; ``None`` where no run ended.
     :param backlog_bytes: the same in bytes.
     :param oldest: the greatest age of a waiting file in seconds.
@@ -52,20 +52,20 @@ class Level(msgspec.Struct, kw_only=True):
 
     @property
     def bins(self) -> int:
-        """How many bins it has."""
+        """The number of bins."""
         return len(self.abandoned)
 
     def index(self, moment: float) -> int:
-        """The bin of a moment; negative before the first."""
+        """The bin of a time; negative before the first."""
         return int((moment - self.begin) // self.step)
 
     def indexes(self, begin: float, end: float) -> Iterator[int]:
-        """The bins that a span touches."""
+        """The bins that a period touches."""
         return iter(range(max(self.index(begin), 0), min(self.index(end) + 1, self.bins)))
 
 
 class Delays:
-    """The delays of a level's present bin. Bins come in the order of time, so that one at a time is enough."""
+    """Collects the delays of a level's current bin. Bins come in the order of time, so that one at a time is enough."""
 
     def __init__(self, level: Level) -> None:
         self._level = level
@@ -73,14 +73,14 @@ class Delays:
         self._counts: Counter[int] = Counter()
 
     def add(self, index: int, counts: Counter[int]) -> None:
-        """Add delays to a bin, which is the present one or a later one."""
+        """Add delays to the current bin or a later one."""
         if index != self._index:
             self.close()
             self._index = index
         self._counts.update(counts)
 
     def close(self) -> None:
-        """Note the quantiles of the present bin."""
+        """Store the quantiles of the current bin."""
         if self._counts:
             self._level.delay_median[self._index] = delays.quantile(self._counts, 0.5)
             self._level.delay_p95[self._index] = delays.quantile(self._counts, 0.95)
@@ -88,9 +88,9 @@ class Delays:
 
 
 def levels(begin: float, end: float, *, locations: int, kinds: int) -> list[Level]:
-    """Empty levels for a span of time, from the finest on.
+    """Make empty levels for a period, finest first.
 
-    :param locations: how many locations each has; ``kinds``, how many kinds of failures.
+    :param locations: number of locations; ``kinds``: number of kinds of failures.
     """
     span = max(end - begin, 1.0)
     whole = [step for step in STEPS if span / step * locations <= _MOST_CELLS] or [STEPS[-1]]

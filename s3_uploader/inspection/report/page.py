@@ -1,8 +1,8 @@
-"""The report as one HTML page that holds all it needs and asks nobody for anything.
+"""The report as one self-contained HTML page that makes no requests.
 
-What comes from outside (names of files, codes and messages of servers) is escaped twice: as everywhere in this program,
-so that nothing is hidden or reordered, and then for HTML. The policy in the page's head lets a browser run the scripts
-that were put there, by their hashes, and nothing else, and forbids every request.
+Text from outside (names of files, codes and messages of servers) is escaped twice: as everywhere in this program, so
+that nothing is hidden or reordered, and then for HTML. The policy in the page's head allows only the page's own
+scripts, by their hashes, and forbids every request.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CHARTS = (
 
 
 def page(report: Report) -> str:
-    """The page."""
+    """Make the page."""
     chart_script, script = _asset("uPlot.iife.min.js"), _asset("page.js")
     chart_style, style = _asset("uPlot.min.css"), _asset("page.css")
     name = shown_name(report.base_dir)
@@ -64,7 +64,7 @@ def _asset(name: str) -> str:
 
 
 def _policy(*, scripts: Iterable[str], styles: Iterable[str]) -> str:
-    """See https://www.w3.org/TR/CSP3/; the icon is an empty one in the page, so that no browser asks for one."""
+    """See https://www.w3.org/TR/CSP3/; the empty icon is in the page, so that browsers do not request one."""
     return "; ".join(
         (
             "default-src 'none'",
@@ -82,7 +82,7 @@ def _source(text: str) -> str:
 
 
 def _chart_data(report: Report) -> str:
-    """What the charts show, as JSON in which nothing can end the script element that it stands in."""
+    """The data of the charts as JSON that cannot end the script element around it."""
     labels = [_OTHERS if name is None else shown_name(name) or _TOP for name in report.series]
     data = {
         "since": report.since,
@@ -97,7 +97,7 @@ def _chart_data(report: Report) -> str:
 
 
 def _lead(report: Report) -> str:
-    """The report in a few sentences."""
+    """Summarise the report in a few sentences."""
     number = report.summary.unmatched_files
     if not number:
         return _arrived(report)
@@ -170,7 +170,7 @@ def _figure(name: str, title: str, text: str, kind: str) -> str:
 
 
 def _percent(part: int, whole: int) -> str:
-    """A share that says 100 % only if it is all, and 0 % only if it is nothing."""
+    """Format a share as a percentage that is 100 % only for all, and 0 % only for none."""
     share = 100 * part / whole
     if 0 < part < whole:
         share = min(max(share, 0.1), 99.9)

@@ -22,7 +22,7 @@ Column = tuple[str, str]
 
 
 def tables(report: Report) -> str:
-    """All of them, one card each; those that would be empty are left out."""
+    """Make all tables, one card each; empty ones are left out."""
     return "\n".join(
         card
         for card in (
@@ -31,7 +31,7 @@ def tables(report: Report) -> str:
             _failing(report),
             _failures(report),
             _files("latest", "Longest on the way", "From data time to arrival.", report.latest),
-            _files("slowest", "Slowest uploads", "From the beginning of the upload to the proof.", report.slowest),
+            _files("slowest", "Slowest uploads", "From the start of the upload to the proof.", report.slowest),
             _files("largest", "Largest files", "", report.largest),
             _endings(report),
             _runs(report.runs),
@@ -171,7 +171,7 @@ def _runs(runs: Sequence[RunRow]) -> str:
         ("Started", _TEXT), ("Times", _NUMBER), ("Took", _NUMBER), ("Shipped", _NUMBER), ("Size", _NUMBER),
         ("Failed", _NUMBER), ("Left", _NUMBER), ("Exit", _NUMBER), ("Outcome", _TEXT),
     )  # fmt: skip
-    note = "Runs that found nothing to do are one row for a day at the most."
+    note = "Runs that found nothing to do share a row, for a day at most."
     return _card("runs", "The last runs", note, columns, [row(each) for each in runs])
 
 

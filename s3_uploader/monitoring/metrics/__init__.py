@@ -1,1 +1,1 @@
-"""Metrics for Prometheus: what is counted, how it is written, where it is served."""
+"""Metrics for Prometheus: their values, their text format, and where they are served."""

@@ -1,7 +1,7 @@
-"""Which metrics there are, and how they are written in Prometheus's text format.
+"""The metrics that exist, and Prometheus's text format for them.
 
-The text is written here and not by ``prometheus_client``, whose import alone takes about 65 ms, as long as a whole tick
-without work; its parser is what the tests hold the text against.
+The text is written here and not by ``prometheus_client``, whose import takes about 65 ms, as long as a tick without
+work. The tests check the text with its parser.
 
 Format: https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
 """
@@ -20,7 +20,7 @@ Samples = list[tuple[Labels, float]]
 
 
 class Family(msgspec.Struct, frozen=True):
-    """Metrics of one name. ``labels`` are those beside ``spool``, which all have."""
+    """The metrics of one name. ``labels`` come in addition to ``spool``, which all have."""
 
     name: str
     kind: str
@@ -30,7 +30,7 @@ class Family(msgspec.Struct, frozen=True):
 
     @property
     def full_name(self) -> str:
-        """As Prometheus has it."""
+        """The type, as Prometheus spells it."""
         return PREFIX + self.name
 
 
@@ -46,7 +46,7 @@ def _watch(name: str, meaning: str, kind: str = "gauge") -> Family:
     return Family(name, kind, meaning, only_in_watch=True)
 
 
-_OTHERS = "Of more than 50 locations the rest are /others; '.' are files of no location."
+_OTHERS = "Beyond 50 locations the rest counts as /others; '.' stands for files without a location."
 
 FAMILIES: tuple[Family, ...] = (
     _gauge("build_info", "The version that wrote this; always 1.", "version"),
@@ -102,24 +102,24 @@ FAMILIES: tuple[Family, ...] = (
     _gauge("problem", "1 while this keeps files from being shipped, else 0, by cause.", "cause"),
     _gauge("problem_since_timestamp_seconds", "Since when this keeps files from being shipped; 0 if not.", "cause"),
     _watch("watch_start_timestamp_seconds", "When the watch was started."),
-    _watch("watch_last_beat_timestamp_seconds", "When the watch last gave a sign of life; it does so each second."),
-    _watch("watch_interval_seconds", "Longest time between two looks at the spool while all is well."),
+    _watch("watch_last_beat_timestamp_seconds", "When the watch last gave a sign of life; it gives one each second."),
+    _watch("watch_interval_seconds", "Longest time between two passes while all is well."),
     _watch("watch_passes_total", "Passes that came to an end since the watch was started.", "counter"),
     _watch("watch_pass_running", "1 while a pass is under way, else 0."),
-    _watch("watch_pass_start_timestamp_seconds", "When the pass that is under way began; 0 if none is."),
+    _watch("watch_pass_start_timestamp_seconds", "When the pass under way began; 0 if none is."),
     _watch("watch_pass_shipped_files", "Files that the pass under way has shipped so far."),
     _watch("watch_pass_shipped_bytes", "Bytes that the pass under way has shipped so far."),
     _watch("watch_pass_failed_files", "Files that failed in the pass under way so far."),
 )
 
 Blocks = dict[str, str]
-"""The text of each family, by its full name."""
+"""The texts of families, by full name."""
 
 
 def blocks(samples: Mapping[str, Samples], *, spool: str, share: str = "") -> Blocks:
-    """The text of the families that there are samples of.
+    """Format the families that have samples.
 
-    :param spool: what all samples are labelled with; and so with ``share``, if that is one.
+    :param spool: the label of all samples; ``share`` is another one, if it is not empty.
     """
     common = (("spool", spool), ("share", share)) if share else (("spool", spool),)
     found: Blocks = {}
@@ -137,13 +137,13 @@ def blocks(samples: Mapping[str, Samples], *, spool: str, share: str = "") -> Bl
 
 
 def joined(*layers: Blocks) -> str:
-    """One text; what an earlier layer has of a family stands for what the later ones have of it."""
+    """Join layers to one text. The first layer that has a family wins."""
     full_names = (family.full_name for family in FAMILIES)
     return "".join(next((layer[name] for layer in layers if name in layer), "") for name in full_names)
 
 
 def blocks_of(text: str, *, spool: str) -> Blocks:
-    """The families in a text that was written here, as far as they are of that spool."""
+    """Parse the families of a spool in a text that was written here."""
     found: Blocks = {}
     for part in ("\n" + text).rstrip("\n").split("\n# HELP ")[1:]:
         lines = part.split("\n")
@@ -154,7 +154,7 @@ def blocks_of(text: str, *, spool: str) -> Blocks:
 
 
 def quoted(text: str) -> str:
-    """The value of a label, as it stands between its quotes."""
+    """Escape the value of a label."""
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 

@@ -1,7 +1,7 @@
-"""What a watch has measured up to this moment: written to its metrics file, served over HTTP.
+"""The measurements of a watch up to now, for its metrics file and over HTTP.
 
-Everything is noted by the thread of the watch and may be read by another one at any time. There are no locks: what
-belongs together is replaced in one step, and what is counted in between is read number by number.
+The thread of the watch writes, and another thread may read at any time. There are no locks: values that belong together
+are replaced in one step, and counters are read one by one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MOST_OLDEST = 1000
 
 
 class _Pass(msgspec.Struct):
-    """Counts of a pass that is under way."""
+    """The counts of the pass under way."""
 
     began_at: float
     shipped: int = 0
@@ -40,13 +40,13 @@ class _Pass(msgspec.Struct):
     last_shipped_at: float | None = None
     locations: dict[str, tuple[int, int]] = {}
     oldest_begun: set[str] = set()
-    """Paths of those files under way that are as old as the oldest one that waited before."""
+    """Paths of files in flight that are as old as the oldest one that waited before."""
     has_shipped_oldest: bool = False
     has_failed_oldest: bool = False
 
 
 class _Known(msgspec.Struct, frozen=True):
-    """What is known of the last pass, of the last attempt at one, and of the one that is under way."""
+    """The last pass, the last attempt, and the pass under way."""
 
     measured: RunMeasured
     attempt: Measurement
@@ -55,9 +55,9 @@ class _Known(msgspec.Struct, frozen=True):
 
 
 class Live:
-    """The numbers of a watch.
+    """The measurements of a watch.
 
-    :param interval: seconds between its looks at the spool.
+    :param interval: seconds between its passes.
     """
 
     def __init__(self, *, interval: float, clock: Clock) -> None:
@@ -69,9 +69,9 @@ class Live:
         self._share = ""
 
     def begin(self, base_dir: str, before: RunMeasured | None, *, share: str = "") -> None:
-        """Measure that spool from now on.
+        """Measure this spool from now on.
 
-        :param before: what the ledger knows of it.
+        :param before: what the ledger knows of the spool.
         :param share: the share of the files that is measured; empty for all.
         """
         self._share = share
@@ -81,12 +81,12 @@ class Live:
             self._known = _before_the_first(base_dir)
 
     def beat(self) -> None:
-        """The watch is alive."""
+        """Take note of a heartbeat."""
         self._beaten_at = self._clock.monotonic()
 
     @property
     def seconds_since_beat(self) -> float:
-        """How long there was no sign of life."""
+        """Seconds since the last heartbeat."""
         return self._clock.monotonic() - self._beaten_at
 
     def __call__(self, event: Event) -> None:
@@ -121,7 +121,7 @@ class Live:
             current.has_failed_oldest |= event.path in current.oldest_begun
 
     def measure(self, measurement: Measurement) -> None:
-        """A pass came to its end, or could not begin."""
+        """Take note of a pass that finished or could not begin."""
         known = self._known
         if isinstance(measurement, RunNotBegun):
             if measurement.problems is None:
@@ -139,7 +139,7 @@ class Live:
         self._known = _Known(measurement, measurement, None, known.passes + 1)
 
     def text(self) -> str:
-        """All metrics as of now, in Prometheus's text format."""
+        """Format all metrics as of now."""
         known, now = self._known, self._clock.now()
         measured = _with_current(known)
         spool = shown_name(measured.report.base_dir)
@@ -168,9 +168,9 @@ class Live:
 
 
 def _oldest(before: float | None, current: _Pass) -> float | None:
-    """Data time of what still waits: files come oldest first, so the one that was taken in last tells it.
+    """The data time of the oldest file that still waits. Files come oldest first, so the last one taken in tells it.
 
-    :param before: of what waited after the last pass. Unless that was shipped since, it waits on.
+    :param before: the oldest file after the last pass. Unless it was shipped since, it still waits.
     """
     if current.has_shipped_oldest and not current.has_failed_oldest:
         return current.data_time
@@ -184,7 +184,7 @@ def _before_the_first(base_dir: str) -> _Known:
 
 
 def _with_current(known: _Known) -> RunMeasured:
-    """What was measured, with what the pass under way has shipped so far."""
+    """The last measurement plus what the pass under way has shipped so far."""
     measured, current = known.measured, known.current
     if current is None or measured.totals is None:
         return measured

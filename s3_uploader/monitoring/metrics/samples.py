@@ -1,4 +1,4 @@
-"""From what a run measured to the values of the metrics."""
+"""Converts the measurements of a run to samples of the metrics."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ RAN, STEPPED_ASIDE, COULD_NOT_BEGIN = OUTCOMES = ("ran", "stepped_aside", "could
 
 
 def exposition(measurement: Measurement, *, before: str = "", now: float | None = None, share: str = "") -> str:
-    """All metrics of a spool, in Prometheus's text format.
+    """Format all metrics of a spool.
 
-    :param before: the text so far. What this measurement knows nothing about is taken from there, so that a run that
-        steps aside, or whose ledger is damaged, does not wipe out what is known.
-    :param now: to which the age of the oldest file is counted; the end of the run if it is not given.
+    :param before: the text so far. Families that this measurement lacks are taken from there, so that a run that steps
+        aside, or whose ledger is damaged, does not erase what is known.
+    :param now: end of the age of the oldest file; by default the end of the run.
     :param share: the share of the files that is measured; empty for all.
     """
     if isinstance(measurement, RunMeasured):
@@ -37,7 +37,7 @@ def exposition(measurement: Measurement, *, before: str = "", now: float | None 
 
 
 def progress_exposition(progress: RunInProgress, *, before: str, share: str = "") -> str:
-    """All metrics of a spool while a run is at work. What only its end can tell stays as it is in the text so far."""
+    """Format all metrics of a spool while a run is at work. Values that only its end can tell stay as they are."""
     spool = shown_name(progress.base_dir)
     samples: dict[str, Samples] = {"run_in_progress_since_timestamp_seconds": [((), progress.since)]}
     if progress.is_news:
@@ -54,7 +54,7 @@ def progress_exposition(progress: RunInProgress, *, before: str, share: str = ""
 
 
 def nothing_yet(spool: str, *, share: str = "") -> Blocks:
-    """Every series before the first run."""
+    """Make every series, as before the first run."""
     report = RunReport(base_dir=spool, destination="", started_at=0, duration=0, exit_code=0)
     empty = RunMeasured(report=report, totals=Totals(), failing_files=0, locations=())
     attempt: dict[str, Samples] = attempt_samples(empty)
@@ -63,7 +63,7 @@ def nothing_yet(spool: str, *, share: str = "") -> Blocks:
 
 
 def run_samples(measured: RunMeasured, *, now: float | None = None) -> dict[str, Samples]:
-    """What a run did, what waits, and what was counted over all runs."""
+    """The samples of a run's result, the backlog and the totals."""
     samples = _last_run(measured.report, now)
     if measured.failing_files is not None:
         samples["failing_files"] = [((), measured.failing_files)]
@@ -75,7 +75,7 @@ def run_samples(measured: RunMeasured, *, now: float | None = None) -> dict[str,
 
 
 def attempt_samples(measurement: Measurement) -> dict[str, Samples]:
-    """What became of the last attempt to run, and which problems there are."""
+    """The samples of the last attempt and of the problems."""
     if isinstance(measurement, RunMeasured):
         samples = _attempt(measurement.report.started_at, RAN)
     else:
@@ -100,7 +100,7 @@ def _attempt(at: float, outcome: str, *, held_since: float | None = None) -> dic
 
 
 def problem_samples(problems: Iterable[ActiveProblem]) -> dict[str, Samples]:
-    """Every cause there is, with 0 for those that are not met."""
+    """The samples of all causes, 0 for those that do not apply."""
     since = {problem.cause: problem.since for problem in problems}
     return {
         "problem": [((("cause", cause),), int(cause in since)) for cause in CAUSES],
@@ -127,7 +127,7 @@ def _last_run(report: RunReport, now: float | None) -> dict[str, Samples]:
 
 
 def oldest_samples(oldest: float | None, *, now: float) -> dict[str, Samples]:
-    """Data time and age of the oldest waiting file. One from the future is of no age."""
+    """The samples of the oldest waiting file. Its age is 0 if its time is in the future."""
     return {
         "oldest_waiting_timestamp_seconds": [((), math.nan if oldest is None else oldest)],
         "oldest_waiting_age_seconds": [((), 0 if oldest is None else max(now - oldest, 0.0))],
@@ -150,7 +150,7 @@ def _totals(totals: Totals) -> dict[str, Samples]:
 
 
 def _locations(totals: Totals, shipped: Sequence[LocationTotals], waiting: Mapping[str, Waiting]) -> dict[str, Samples]:
-    """Series for so many locations, and one of each kind for the rest."""
+    """The samples of the first locations, and of the rest together."""
     # Those that have shipped come first: which locations have series must not change with what waits at the moment.
     names = dict.fromkeys([each.location for each in shipped] + sorted(waiting))
     labels = {name: _label(name) for name in list(names)[:MOST_LOCATIONS]}

@@ -1,8 +1,8 @@
 """Serves metrics over HTTP while a watch is at work: ``/metrics``, ``/healthz``, and ``/`` that points to them.
 
-One thread, non-blocking, for any number of scrapes at once. Each connection answers one request and has a few seconds
-for it; there are only so many, and a new one takes the place of the oldest. So nobody who connects can hold the server
-up, let alone the watch, which knows nothing of it.
+One thread, non-blocking, for any number of scrapes at once. Each connection gets one answer and has a few seconds for
+it. The number of connections is limited, and a new one replaces the oldest. So no client can block the server, and none
+can affect the watch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MOST_CONNECTIONS = 50
 _LONGEST_REQUEST = 8192
 _PAUSE_SECONDS = 0.05
 _LONGEST_SILENCE = 60.0
-"""Seconds without a sign of life after which ``/healthz`` says that the watch hangs. It gives one each second."""
+"""Seconds without a heartbeat after which ``/healthz`` says that the watch hangs. There is one each second."""
 
 _TEXT = "text/plain; charset=utf-8"
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
@@ -44,7 +44,7 @@ _ROOT = (
 
 
 class ListenAddress(msgspec.Struct, frozen=True):
-    """Where to listen. ``port`` 0: a free one."""
+    """Where to listen. ``port`` 0 takes a free one."""
 
     host: str
     port: int
@@ -58,7 +58,7 @@ class _Connection(msgspec.Struct):
 
 
 def parse_address(text: str) -> ListenAddress:
-    """``9105``, ``0.0.0.0:9105``, ``localhost:9105`` or ``[::1]:9105``.
+    """Parse ``9105``, ``0.0.0.0:9105``, ``localhost:9105`` or ``[::1]:9105``.
 
     :raises UsageProblem: if it is none of these.
     """
@@ -69,17 +69,17 @@ def parse_address(text: str) -> ListenAddress:
     is_host = bool(host) and (is_bracketed or ":" not in host) if colon else True
     if not (is_host and port.isascii() and port.isdecimal() and int(port) <= 65535):
         raise UsageProblem(
-            f"--metrics-listen {text!r} is no [ADDRESS:]PORT.",
+            f"--metrics-listen {text!r} is not of the form [ADDRESS:]PORT.",
             hint="Write 9105, 0.0.0.0:9105 for all interfaces, or an IPv6 address in brackets: [::1]:9105.",
         )
     return ListenAddress(host if colon else DEFAULT_ADDRESS, int(port))
 
 
 class MetricsServer:
-    """Listens from the start; serves between :meth:`start` and :meth:`close`.
+    """Listens when it is made; serves between :meth:`start` and :meth:`close`.
 
-    :param metrics: gives the text of ``/metrics``.
-    :param seconds_since_beat: how long the watch has given no sign of life, for ``/healthz``.
+    :param metrics: returns the text of ``/metrics``.
+    :param seconds_since_beat: seconds since the last heartbeat of the watch, for ``/healthz``.
     :raises UploaderError: if it cannot listen there.
     """
 
@@ -102,16 +102,16 @@ class MetricsServer:
 
     @property
     def url(self) -> str:
-        """Where the metrics are."""
+        """The URL of the metrics."""
         host, port = self._listener.getsockname()[:2]
         return f"http://[{host}]:{port}/metrics" if ":" in host else f"http://{host}:{port}/metrics"
 
     def start(self) -> None:
-        """Begin to serve, in a thread of its own."""
+        """Start serving, in a thread of its own."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop. Answers that are under way are cut off."""
+        """Stop. Answers in progress are cut off."""
         with contextlib.suppress(OSError):
             self._wake.send(b".")
         if self._thread.ident is not None:
@@ -199,9 +199,9 @@ class MetricsServer:
     def _answer(self, request: bytes) -> bytes:
         words = request.split(b"\r\n", 1)[0].split(b"\n", 1)[0].split(b" ")
         if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
-            return _response(400, _TEXT, "This is no request of HTTP.\n")
+            return _response(400, _TEXT, "This is not an HTTP request.\n")
         if words[0] not in (b"GET", b"HEAD"):
-            return _response(405, _TEXT, "Only GET and HEAD.\n")
+            return _response(405, _TEXT, "Only GET and HEAD are allowed.\n")
         return _response(*self._page(words[1].partition(b"?")[0]), only_head=words[0] == b"HEAD")
 
     def _page(self, path: bytes) -> tuple[int, str, str]:
@@ -229,9 +229,9 @@ def _response(status: int, kind: str, text: str, *, only_head: bool = False) -> 
 
 
 def _listening(address: ListenAddress) -> socket.socket:
-    """A socket that listens.
+    """Open a listening socket.
 
-    :raises UploaderError: if that is not possible, which may be otherwise a moment later.
+    :raises UploaderError: if that is not possible now.
     """
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

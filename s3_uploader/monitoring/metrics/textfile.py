@@ -1,9 +1,9 @@
-"""The metrics file, for node_exporter's textfile collector: rewritten at the end of each run, and in ``watch`` often.
+"""The metrics file for node_exporter's textfile collector.
 
-A run that goes on for long writes it each minute, so that it is told from one that never began.
+It is rewritten at the end of each run, and often in ``watch``.
 
-What a process of a second cannot count, the files and bytes since the beginning, comes from the ledger. A run that
-cannot begin writes the file too, and changes only what is said about the last attempt and the problems.
+A long run writes it each minute, so that it differs from a run that never began. The totals come from the ledger. A run
+that cannot begin writes the file too, and changes only the last attempt and the problems.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _BLOCK = 512
 
 
 class MetricsFile:
-    """Writes the file. One that cannot be written is a warning.
+    """Writes the file. A failure is a warning.
 
-    :param path: what the collector reads; its name must end in ``.prom`` for that.
-    :param notice: told if the file cannot be written.
+    :param path: the file that the collector reads; its name must end in ``.prom``.
+    :param notice: called if the file cannot be written.
     :param share: the share of the files that is measured; empty for all.
     """
 
@@ -43,18 +43,18 @@ class MetricsFile:
         self._notice = notice
 
     def measure(self, measurement: Measurement) -> None:
-        """Write what was measured, and leave what it says nothing about as it is."""
+        """Write a measurement, and leave the values that it lacks as they are."""
         if isinstance(measurement, RunMeasured) and measurement.report.dry_run:
             return
         knows_all = isinstance(measurement, RunMeasured) and measurement.locations is not None
         self._update(lambda: exposition(measurement, before="" if knows_all else self._before(), share=self._share))
 
     def progress(self, progress: RunInProgress) -> None:
-        """Write that a run is at work, and leave what only its end can tell as it is."""
+        """Write that a run is at work, and leave the values that only its end can tell as they are."""
         self._update(lambda: progress_exposition(progress, before=self._before(), share=self._share), durable=False)
 
     def write(self, text: str) -> None:
-        """Write that text. It may be lost in a power cut, for it will be written again soon."""
+        """Write the text. It is not flushed to the disk, because it will be written again soon."""
         self._update(lambda: text, durable=False)
 
     def _before(self) -> str:
@@ -89,7 +89,7 @@ class MetricsFile:
 
 
 def check_metrics_file(path: str) -> Finding:
-    """Whether the file can be written: a temporary file is made beside it, and the old one must be ours to replace."""
+    """Check that a temporary file can be made beside the metrics file, and that this user may replace the old one."""
     directory = os.path.dirname(path) or "."
     temporary = os.path.join(directory, f".{os.path.basename(path)}.check-{os.getpid()}")
     problem = ""
@@ -99,7 +99,7 @@ def check_metrics_file(path: str) -> Finding:
         if os.path.isdir(path):
             problem = os.strerror(errno.EISDIR)
         elif _belongs_to_another(path, directory):
-            problem = "it belongs to another user, and its directory is sticky"
+            problem = "it belongs to another user, and its directory has the sticky bit"
     except OSError as error:
         problem = error.strerror or str(error)
     if problem:
@@ -133,7 +133,7 @@ def _belongs_to_another(path: str, directory: str) -> bool:
 
 @contextlib.contextmanager
 def _alone_in(directory: str) -> Iterator[None]:
-    """Keep other runs from writing metrics in a directory; for a moment only, and not where that is impossible."""
+    """Lock a directory against other runs that write metrics, for a moment and where possible."""
     descriptor = -1
     with contextlib.suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -156,9 +156,9 @@ def _is_locked(descriptor: int) -> bool:
 
 
 def _overwrite(path: str, data: bytes) -> bool:
-    """Put the content into the blocks that a file has already; says whether they were enough.
+    """Overwrite the file in its own blocks; returns whether they were enough.
 
-    A reader may see half of it, for a moment, and after a crash; replacing it is better where there is room.
+    A reader may see half of it for a moment, or after a crash. Replacing the file is better if there is room.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -1,1 +1,1 @@
-"""How a spool is read: which entries are candidates, which key each gets, which data time it carries."""
+"""Layouts: which entries of a spool are candidates, and their keys and data times."""

@@ -1,11 +1,11 @@
-"""What a layout is, and what all layouts share: names that are never candidates, globs, blocks, leftovers.
+"""The protocol of a layout, and what all layouts share: temporary names, globs, blocks, leftovers.
 
 Terms
 -----
 layout
     How a spool is read: which entries are candidates, which key each gets, which data time it carries.
 leftover
-    A file that a killed run had already taken out of the producer's way (:data:`TAKEN_SUFFIX`) in order to remove it.
+    A file that a killed run had already renamed (:data:`TAKEN_SUFFIX`) in order to remove it.
     It is a candidate like any other, under the key of its original name: shipping it again is harmless.
 """
 
@@ -33,7 +33,7 @@ _TEMPORARY = ("~", ".tmp", ".temp", ".part", ".partial", ".swp", ".crdownload", 
 
 
 class NoCandidate(msgspec.Struct, frozen=True):
-    """Names of other shares were passed over, and there is a moment for whoever scans."""
+    """Yielded after a block of names of other shares, so that the caller can do other work."""
 
 
 class EmptyDirectory(NoCandidate, frozen=True):
@@ -44,11 +44,11 @@ class EmptyDirectory(NoCandidate, frozen=True):
 
 Found: TypeAlias = Candidate | NoCandidate
 Skip: TypeAlias = Callable[[Names, str, Left, str], None]
-"""Called with the directory, the name, the reason and a detail of every entry that is no candidate."""
+"""Called with the directory, name, reason and detail of every entry that is not a candidate."""
 
 
 class ScanStopped(Exception):
-    """Raised by a :data:`Skip` to end a scan whose time is over: among strangers it may find no candidate for long."""
+    """Raised by a :data:`Skip` to end a scan whose time is up: it may meet no candidate for long."""
 
 
 _T = TypeVar("_T")
@@ -57,15 +57,15 @@ _T = TypeVar("_T")
 class Layout(Protocol):
     """How a spool is read.
 
-    Both methods run on the thread that owns the spool. Entries that come and go while the spool is scanned are no
-    errors. A directory that cannot be read is skipped and costs only itself.
+    Both methods run on the thread that owns the spool. Entries that come and go during a scan are no errors. A
+    directory that cannot be read is skipped.
     """
 
     def scan(self, root: SpoolRoot, skip: Skip) -> Iterator[Found]:
-        """Every candidate, oldest first as far as the layout knows, and every empty directory. Memory stays bounded."""
+        """Yield candidates, oldest first as far as the layout knows, and empty directories, in bounded memory."""
 
     def may_prune(self, names: Names, *, now: float, child: Names | None, mtime: float) -> bool:
-        """Whether the directory ``names`` may be removed once it is empty.
+        """Whether the directory ``names`` may be removed when it is empty.
 
         :param child: the directory below it that was just removed, ``None`` if it was found empty.
         :param mtime: of the directory, seconds since the epoch.
@@ -73,13 +73,13 @@ class Layout(Protocol):
 
 
 def taken_name(name: str) -> str | None:
-    """The private name under which ``name`` is removed; ``None`` if that would be longer than a name can be."""
+    """The private name under which ``name`` is removed; ``None`` if it would be too long for a name."""
     private = f".{name}{TAKEN_SUFFIX}"
     return private if len(os.fsencode(private)) <= 255 else None
 
 
 def taken_names(name: str) -> Iterator[str]:
-    """:func:`taken_name`, and then the names for when that is taken by a leftover."""
+    """:func:`taken_name`, then further names in case a leftover has that one."""
     for number in ("", *"23456789"):
         private = f".{name}{TAKEN_SUFFIX}{number}"
         if len(os.fsencode(private)) <= 255:
@@ -87,7 +87,7 @@ def taken_names(name: str) -> Iterator[str]:
 
 
 def original_name(name: str) -> str:
-    """The name that the producer gave to an entry: a leftover's own, else ``name`` itself."""
+    """The name that the producer gave to an entry, also if it is a leftover."""
     if name.startswith("."):
         body = name[1:-1] if name[-1] in "23456789" else name[1:]
         if body.endswith(TAKEN_SUFFIX) and body != TAKEN_SUFFIX:
@@ -96,12 +96,12 @@ def original_name(name: str) -> str:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a name is one that programs give to an unfinished file: ``.x``, ``x.tmp``, ``x~`` and their like."""
+    """Whether a name is one of an unfinished file: ``.x``, ``x.tmp``, ``x~`` and their like."""
     return name.startswith(".") or name.lower().endswith(_TEMPORARY)
 
 
 def in_blocks(items: Iterable[_T], size: int = BLOCK) -> Iterator[list[_T]]:
-    """``items`` in lists of at most ``size``."""
+    """Split ``items`` into lists of at most ``size``."""
     block: list[_T] = []
     for item in items:
         block.append(item)
@@ -115,8 +115,8 @@ def in_blocks(items: Iterable[_T], size: int = BLOCK) -> Iterator[list[_T]]:
 class Globs:
     """Include and exclude patterns on relative paths.
 
-    A pattern without a slash is held against the name alone, one with a slash against the whole relative path, where
-    ``*`` and ``?`` stop at a slash and ``**`` does not.
+    A pattern without a slash is matched against the name, one with a slash against the whole relative path. ``*`` and
+    ``?`` stop at a slash, and ``**`` does not.
     """
 
     def __init__(self, *, include: list[str], exclude: list[str]) -> None:
@@ -125,11 +125,11 @@ class Globs:
 
     @property
     def are_given(self) -> bool:
-        """Whether there is any pattern at all."""
+        """Whether there is any pattern."""
         return bool(self._include or self._exclude)
 
     def admits(self, names: Names, name: str) -> bool:
-        """Whether the entry is to be considered."""
+        """Whether the patterns admit the entry."""
         path = "/".join((*names, name))
         if any(pattern.fullmatch(path if whole else name) for whole, pattern in self._exclude):
             return False
@@ -137,7 +137,10 @@ class Globs:
 
 
 def _compile(glob: str) -> tuple[bool, re.Pattern[str]]:
-    """Whether the pattern is about the whole path, and the pattern; a last slash stands for all that is below."""
+    """Whether the pattern is for the whole path, and the normalised pattern.
+
+    A trailing slash means everything below.
+    """
     whole = "/" in glob
     text, position = "", 0
     glob = glob.lstrip("/")
@@ -165,12 +168,12 @@ def _compile(glob: str) -> tuple[bool, re.Pattern[str]]:
 
 
 def _end_of_set(glob: str, begin: int) -> int:
-    """Where the bracket that closes a set is, -1 if none does; a bracket that comes first belongs to the set."""
+    """Find the bracket that closes a set, or -1. A bracket in the first place belongs to the set."""
     return glob.find("]", begin + (2 if glob[begin : begin + 1] in ("!", "^") else 1))
 
 
 def _set(body: str) -> str:
-    """A set of characters as a regular expression; like every wildcard it stops at a slash."""
+    """Convert a set of characters to a regular expression. Like every wildcard it does not match a slash."""
     negated = body[0] in "!^"
     if negated:
         body = body[1:]
@@ -192,7 +195,10 @@ def _set(body: str) -> str:
 
 
 def kind_of(entry: os.DirEntry[str]) -> str:
-    """``file``, ``directory`` or what else an entry is, without following a link; empty if it is gone already."""
+    """The kind of an entry: ``file``, ``directory`` or a description, without following links.
+
+    Empty if it has vanished.
+    """
     # Where a file system does not tell the kind with the name, each of these questions is a look that may fail.
     try:
         if entry.is_file(follow_symlinks=False):
@@ -208,10 +214,10 @@ def kind_of(entry: os.DirEntry[str]) -> str:
 
 
 def listed(root: SpoolRoot, names: Names, skip: Skip) -> Iterator[tuple[str, str]]:
-    """Name and kind (:func:`kind_of`) of the entries of a directory.
+    """List name and kind (:func:`kind_of`) of the entries of a directory.
 
-    A directory that cannot be read counts as one entry that was left. At the top ``lost+found`` belongs to the file
-    system, and the lock file to this program.
+    A directory that cannot be read counts as one entry that was left. ``lost+found`` and the lock file at the top are
+    ignored.
     """
     try:
         for entry in root.entries(names):
@@ -225,7 +231,7 @@ def listed(root: SpoolRoot, names: Names, skip: Skip) -> Iterator[tuple[str, str
 
 
 def looked_at(root: SpoolRoot, names: Names, name: str, skip: Skip) -> os.stat_result | None:
-    """``lstat`` of an entry; one that cannot be looked at is reported."""
+    """``lstat`` an entry; a failure is reported."""
     try:
         return root.stat(names, name)
     except OSError as error:
@@ -234,7 +240,7 @@ def looked_at(root: SpoolRoot, names: Names, name: str, skip: Skip) -> os.stat_r
 
 
 def skip_entry(skip: Skip, names: Names, name: str, kind: str, detail: str) -> None:
-    """Report an entry that is no candidate: for its kind if that is special, else for ``detail``."""
+    """Report an entry that is not a candidate, with its kind if that is special, else with ``detail``."""
     if kind in ("file", "directory"):
         skip(names, name, Left.UNMATCHED, detail)
     elif kind.startswith("unreadable"):

@@ -1,7 +1,7 @@
 """The layout ``dated``: ``location/YYYY/MM/DD/HH/mm-topic.dat``.
 
-The path names the minute in which the data begins. Numbers may be written without their leading zero, and a path whose
-numbers are no real date (month 13) is a candidate all the same: it only carries no data time.
+The path names the minute in which the data begins. Numbers may lack their leading zero. A path with an impossible date
+(month 13) is a candidate too, without a data time.
 
 Files come out oldest first across all locations, by the numbers in their paths: each location is walked in the order of
 its directories, and the walks are merged. Only the directory lists on the way, and one block of one hour a location,
@@ -41,12 +41,13 @@ _LEVELS = (("year", (4,)), ("month", (1, 2)), ("day", (1, 2)), ("hour", (1, 2)))
 _FILE = re.compile(r"([0-9]{1,2})-.+\.dat", re.DOTALL)
 _SMALLEST_BLOCK = 500
 _QUIET_DAY = 86400.0
-"""A location goes only when nothing happened below it for a day: its producer may be about to use it again."""
+"""A location is pruned only when nothing happened below it for a day, because its producer may use it again."""
 
 EpochOf = Callable[[int, int, int, int], float | None]
-"""The epoch of year, month, day and hour; ``None`` if that is no real date."""
+"""Converts year, month, day and hour to the epoch; ``None`` if there is no such date."""
 PeriodOf = Callable[[int, int, int, int, int], "tuple[float, float] | None"]
-"""When a minute may begin and end, of year, month, day, hour and minute; ``None`` if that is no real time."""
+"""Converts year, month, day, hour and minute to the earliest begin and latest end; ``None`` if there is no such
+time."""
 
 
 class DatedLayout:
@@ -55,7 +56,7 @@ class DatedLayout:
     :param settle_seconds: how long a directory's period must be over before the directory may be pruned.
     :param globs: which of the files are candidates.
     :param epoch_of: the time zone of the paths (:func:`epoch_function`).
-    :param period_of: where clocks are set back and forth there: :func:`period_function`.
+    :param period_of: handles changes of the clocks: :func:`period_function`.
     :param own: the files of a share, which alone are candidates; ``None`` for all.
     """
 
@@ -95,7 +96,7 @@ class DatedLayout:
     def _walk(
         self, root: SpoolRoot, names: Names, numbers: tuple[int, ...], block: int, skip: Skip
     ) -> Iterator[tuple[tuple[int, ...], Found]]:
-        """Everything below one directory, each with the numbers that order it."""
+        """Walk one directory; each item comes with the numbers that order it."""
         if len(numbers) == len(_LEVELS):
             yield from self._hour(root, names, numbers, block, skip)
             return
@@ -169,10 +170,10 @@ class DatedLayout:
         return begin + 60 * minute, begin + 60 * minute + 60
 
     def may_prune(self, names: Names, *, now: float, child: Names | None, mtime: float) -> bool:
-        """A directory of the layout may go when its period has been over for the settle time.
+        """A directory may be pruned when its period has been over for the settle time.
 
-        A location names no period. It may go together with the last year below it once that year has been over for a
-        day, or, if it was found empty, when nothing was made in it for a day.
+        A location has no period. It may be pruned together with the last year below it once that year has been over for
+        a day, or, if it was found empty, when it has been unchanged for a day.
         """
         if len(names) > 1:
             end = self._period_end(names)
@@ -183,7 +184,7 @@ class DatedLayout:
         return end is None or end + _QUIET_DAY <= now
 
     def _period_end(self, names: Names) -> float | None:
-        """When the period of a directory ends; ``None`` if its path names no real date."""
+        """The end of a directory's period; ``None`` if its path names no possible date."""
         try:
             numbers = [int(name) for name in names[1:]]
         except ValueError:
@@ -203,11 +204,11 @@ class DatedLayout:
 
 
 def period_function(timezone: str) -> PeriodOf | None:
-    """When the minutes of a path may begin and end in the named time zone; ``None`` for UTC, where they are as written.
+    """Make the function for the begin and end of minutes in a time zone; ``None`` for UTC, where they are as written.
 
-    Where clocks are set back a minute occurs twice, and where they are set forward a producer may write one that does
-    not occur. Then the period is as long as both readings of it together: which one is meant cannot be known, and a
-    file of the running minute must not be taken for settled.
+    When clocks are set back a minute occurs twice, and when they are set forward a producer may write one that does not
+    exist. The period then spans both readings, because the meant one is unknown and a file of the current minute must
+    not count as settled.
     """
     if timezone == "UTC":
         return None
@@ -236,7 +237,10 @@ def _zone(timezone: str) -> tzinfo | None:
 
 
 def epoch_function(timezone: str) -> EpochOf:
-    """How the numbers of a path become an epoch in the named time zone (``UTC``, ``local``, or an IANA name)."""
+    """Make the function that converts the numbers of a path to the epoch in a time zone.
+
+    The zone is ``UTC``, ``local``, or an IANA name.
+    """
     if timezone == "UTC":
         return utc_epoch
     import datetime
@@ -255,7 +259,7 @@ def epoch_function(timezone: str) -> EpochOf:
 
 
 def utc_epoch(year: int, month: int, day: int, hour: int) -> float | None:
-    """Seconds since the epoch of an hour in UTC, ``None`` if there is no such hour."""
+    """Convert an hour in UTC to seconds since the epoch; ``None`` if there is no such hour."""
     if not (1 <= year <= 9999 and 1 <= month <= 12 and 0 <= hour <= 23 and 1 <= day <= _days_in(year, month)):
         return None
     # Days from civil, after Howard Hinnant's "chrono-compatible low-level date algorithms": years begin in March, so

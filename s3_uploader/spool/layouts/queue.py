@@ -1,7 +1,7 @@
 """The layout ``queue``: one flat directory, the name of a file is its URL-encoded key.
 
 ``2012-06-14%2F01.txt`` is the key ``2012-06-14/01.txt``. A name that does not decode to a valid key (a percent sign
-that begins no escape, bytes that are no UTF-8) is reported and kept.
+without an escape, bytes that are not UTF-8) is reported and kept.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 class QueueLayout:
-    """Reads a flat directory of URL-encoded names, oldest mtime first. Directories in it are left alone.
+    """Reads a flat directory of URL-encoded names, oldest mtime first. Directories in it are ignored.
 
     :param globs: which of the files are candidates.
     :param own: the keys of a share, which alone are candidates; ``None`` for all.
@@ -75,7 +75,7 @@ class QueueLayout:
         else:
             key = decode_key(original)
             if key is None:
-                skip((), name, Left.UNDECODABLE, "its name is no URL-encoded key")
+                skip((), name, Left.UNDECODABLE, "its name is not a URL-encoded key")
             return key
         return None
 
@@ -85,7 +85,7 @@ class QueueLayout:
 
 
 def decode_key(name: str) -> str | None:
-    """The key that a name encodes, ``None`` if it encodes none."""
+    """Decode a name to its key; ``None`` if it encodes none."""
     raw = os.fsencode(name)
     if _STRAY_PERCENT.search(raw):
         return None

@@ -16,7 +16,7 @@ from s3_uploader.spool.root import Names
 
 
 class OwnFiles:
-    """Tells the files of a share from all others.
+    """Selects the files of a share.
 
     A leftover belongs to whom its file belongs: only its owner may take it for abandoned.
 
@@ -49,7 +49,7 @@ class OwnFiles:
         return {name: key for (name, key), mine in zip(keys.items(), picked, strict=True) if mine}
 
     def skips(self, skip: Skip) -> Skip:
-        """``skip`` for the entries of the share. That a directory cannot be read concerns every share."""
+        """Wrap ``skip`` for the entries of the share. An unreadable directory concerns every share."""
 
         def skip_own(names: Names, name: str, reason: Left, detail: str) -> None:
             path = (*names, original_name(name))

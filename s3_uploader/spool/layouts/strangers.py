@@ -1,7 +1,7 @@
-"""Files that the layout does not recognise: how many there are, why, and which configuration would ship them.
+"""Counts and explains files that the layout does not recognise, and proposes a configuration that would ship them.
 
-A scan passes over a directory that is not of the layout as a whole. Here it is walked, within a budget, so that what is
-told is a number of files and not of directories.
+A scan skips a directory that is not of the layout as a whole. Here it is walked, within a budget, so that files are
+counted and not directories.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from s3_uploader.spool.layouts.base import Globs, is_temporary, kind_of, origina
 from s3_uploader.spool.root import Names, SpoolRoot
 
 _OLD_SECONDS = 86400.0
-"""Seconds after which a file that matches nothing is a problem, and not one that its producer is about to rename."""
+"""Seconds after which an unmatched file is a problem, and not one that its producer is about to rename."""
 EXAMPLES = 3
 _KEPT, _KEPT_REASONS = 20, 200
 _MOST_ENTRIES = 20_000
@@ -34,7 +34,7 @@ FORMS = {
     "tree": "any file",
     "queue": "files directly in the spool, named by their URL-encoded key",
 }
-"""What each layout expects."""
+"""The form that each layout expects."""
 
 
 def look_at(
@@ -47,13 +47,13 @@ def look_at(
     go_on: Callable[[], bool],
     is_complete: bool = True,
 ) -> Strangers:
-    """Count the files among and below entries that a scan passed over.
+    """Count the files among and below entries that a scan skipped.
 
-    Hidden files and what ``include`` and ``exclude`` keep out are not counted: somebody meant them to stay.
+    Hidden files and files kept out by ``include`` or ``exclude`` are not counted: they are meant to stay.
 
-    :param layout: the name of the layout, in the words of the configuration.
+    :param layout: the name of the layout in the configuration.
     :param go_on: whether there is time for more.
-    :param is_complete: whether ``entries`` are all that were passed over.
+    :param is_complete: whether ``entries`` are all skipped entries.
     """
     found = _Found(now=now)
     budget = _MOST_ENTRIES
@@ -68,18 +68,18 @@ def look_at(
 
 
 def why_not(layout: str, parts: Sequence[str]) -> str:
-    """Why the path does not match a layout, in a few words."""
+    """Say in a few words why the path does not match a layout."""
     if layout == "dated":
         return _why_not_dated(parts)
     if layout == "queue" and len(parts) > 1:
-        return "in a directory, and a queue is flat"
+        return "in a directory, but a queue is flat"
     if any(map(is_temporary, parts)):
         return "a temporary name"
     return "no path that the layout recognises"
 
 
 def matches(layout: str, parts: Sequence[str]) -> bool:
-    """Whether a layout recognises the path; parts are the names on the way and the name of the file."""
+    """Whether a layout recognises the path. ``parts`` are the names of the directories and of the file."""
     if layout == "dated":
         return not _why_not_dated(parts)
     if any(map(is_temporary, parts)):
@@ -88,9 +88,9 @@ def matches(layout: str, parts: Sequence[str]) -> bool:
 
 
 def proposal(layout: str, paths: Sequence[Sequence[str]], *, base_dir: str) -> tuple[dict[str, object], int]:
-    """What of the configuration to change so that these files are shipped, and how many of them then are.
+    """The changes to the configuration that would ship these files, and how many of them would be shipped.
 
-    Nothing if no other layout takes more than a few of them.
+    Empty if no other layout recognises more than a few of them.
     """
     if layout != "dated" and paths and all(matches("dated", path) for path in paths):
         return {"layout": "dated"}, len(paths)
@@ -111,12 +111,12 @@ def proposal(layout: str, paths: Sequence[Sequence[str]], *, base_dir: str) -> t
 
 
 def as_members(change: dict[str, object]) -> str:
-    """Members of a JSON object as somebody would write them into the file."""
+    """Format members of a JSON object as one would write them into the file."""
     return ", ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in change.items())
 
 
 class _Found:
-    """What is known while the files are walked."""
+    """Collects results while the files are walked."""
 
     def __init__(self, *, now: float) -> None:
         self._now = now
@@ -154,7 +154,7 @@ class _Found:
         )
 
     def _chosen(self) -> Iterator[Stranger]:
-        """One example for each of the most frequent reasons, then more of the first."""
+        """Choose one example for each of the most frequent reasons, then more of the first."""
         by_path = {why: sorted(alike, key=lambda each: each.path) for why, alike in self._examples.items()}
         frequent = [by_path[why] for why, _ in self._reasons.most_common(EXAMPLES) if why in by_path]
         ranked = [each[place] for place in range(EXAMPLES) for each in frequent if place < len(each)]
@@ -162,11 +162,11 @@ class _Found:
 
 
 def files_below(root: SpoolRoot, directory: Names, name: str) -> Iterator[tuple[Names, str, os.stat_result | None]]:
-    """Each regular file that is not hidden, with its ``lstat``.
+    """Walk the regular files that are not hidden, with their ``lstat``.
 
-    ``None`` stands for what is walked over, so that it counts against a budget.
+    ``None`` stands for other entries, which count against the budget.
 
-    What cannot be read is passed over: the scan has told of it.
+    Unreadable entries are skipped: the scan has reported them.
     """
     if _is_hidden(name):
         return
@@ -191,12 +191,12 @@ def files_below(root: SpoolRoot, directory: Names, name: str) -> Iterator[tuple[
 
 
 def _is_hidden(name: str) -> bool:
-    """Whether it is hidden as files are on Unix. What a killed run has left is a producer's file."""
+    """Whether the entry is hidden. A leftover of a killed run is not: it is a producer's file."""
     return original_name(name).startswith(".")
 
 
 def _why_not_dated(parts: Sequence[str]) -> str:
-    """Empty if it matches."""
+    """Say why the path is not of the layout ``dated``; empty if it is."""
     *directories, name = parts
     if len(directories) != 1 + len(_LEVELS):
         number = len(directories)
@@ -219,7 +219,7 @@ def _counted(number: int) -> str:
 
 
 def in_words(found: Strangers, *, layout: str, matching: int, base_dir: str) -> str:
-    """What was found in one sentence, with a few examples."""
+    """Describe the findings in one sentence, with a few examples."""
     form = f"the layout {layout} ({FORMS[layout]})"
     number = f"{'' if found.is_complete else 'more than '}{counted(found.files, 'file')}"
     does = "does" if found.files == 1 and found.is_complete else "do"
@@ -238,10 +238,10 @@ def in_words(found: Strangers, *, layout: str, matching: int, base_dir: str) -> 
 
 
 def remedy(found: Strangers) -> str:
-    """What a person can do about them."""
+    """Say what a person can do about them."""
     leave = "name what is to stay in exclude."
     if not found.proposal:
-        return f"They have names of unfinished files: let their producer rename them when they are done, or {leave}"
+        return f"They have names of unfinished files. Let their producer rename them when they are done, or {leave}"
     if found.proposed >= found.files and found.is_complete:
         which = "it" if found.files == 1 else f"all {found.files:,}"
     else:

@@ -1,8 +1,8 @@
 """The layout ``tree``: every regular file below the spool, its key is its relative path.
 
-Paths carry no time here, so a file's mtime is its data time: within a directory the oldest file comes first (within
-each block, where a directory has more entries than are held in memory at once). Names that programs give to unfinished
-files are never candidates, nor is anything in a directory of such a name (``.rsync-partial``, for one).
+Paths have no time here, so a file's mtime is its data time: within a directory the oldest file comes first (within
+each block, where a directory has more entries than are held in memory at once). Names of unfinished files are never
+candidates, and neither is anything in a directory with such a name (``.rsync-partial``, for example).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class TreeLayout:
     """Reads any tree.
 
-    :param settle_seconds: how long an empty directory must have been left alone before it may be pruned.
+    :param settle_seconds: how long an empty directory must have been unchanged before it may be pruned.
     :param globs: which of the files are candidates.
     :param own: the files of a share, which alone are candidates; ``None`` for all.
     """
@@ -82,12 +82,15 @@ class TreeLayout:
         return False
 
     def may_prune(self, names: Names, *, now: float, child: Names | None, mtime: float) -> bool:
-        """A directory may go when nothing was made in it or removed from it for the settle time."""
+        """A directory may be pruned when it has been unchanged for the settle time."""
         return mtime + self._settle_seconds <= now
 
 
 def candidates(root: SpoolRoot, names: Names, files: list[str], skip: Skip) -> Iterator[Candidate]:
-    """The files of a directory as candidates whose keys are their relative paths; one that vanished is reported."""
+    """Convert the files of a directory to candidates whose keys are their relative paths.
+
+    Vanished ones are reported.
+    """
     for name in files:
         status = looked_at(root, names, name, skip)
         if status is None:

@@ -20,7 +20,7 @@ def test_a_disk_that_fails_is_no_bug(capsys: pytest.CaptureFixture[str]) -> None
     error = OSError(errno.EIO, os.strerror(errno.EIO), b"/spool/\xff")
     assert guarded(lambda: failing(error)) == SOME_FAILED
     assert capsys.readouterr().err == (
-        "The system refuses to go on: Input/output error: /spool/\\xff. Files that were not shipped are kept.\n"
+        "The system refused an operation: Input/output error: /spool/\\xff. Files that were not shipped are kept.\n"
     )
 
 

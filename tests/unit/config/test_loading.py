@@ -156,7 +156,7 @@ class TestProblems:
         assert sorted(problems_of(raw)) == [
             "base_dir: is missing",
             "bse_dir: is not a known key; did you mean base_dir?",
-            "bucket: is a name without slashes; a path inside the bucket goes into key_prefix",
+            "bucket: is a name without slashes. Put a path inside the bucket into key_prefix",
             'engine: must be "auto", "native" or "boto3", not "curl"',
             'on_success: must be "delete", "keep" or {"move_to": …}, not "shred"',
             "settle_seconds: must be a number of at least 0, not -1",
@@ -266,7 +266,7 @@ class TestProblems:
                 with_destination({**LOCAL, "destination": {"type": "s3", "bucket": "a"}}, s3_bucket="b"),
                 "destination.s3_bucket: means the same as bucket; give only one of them",
             ),
-            ({**LOCAL, "region": "x"}, "region: belongs into the destination, since there is one"),
+            ({**LOCAL, "region": "x"}, "region: belongs in the object destination"),
             (
                 {**SHORTEST, "on_success": {"move_to": "x", "attempts": 2}},
                 "on_success.attempts: is a key of on_failure only",
@@ -293,7 +293,7 @@ class TestProblems:
             (with_destination(FTP, lock_stale_seconds=60), "destination.lock_stale_seconds: needs a lock_file"),
             (
                 with_destination(FTP, host="ftp://example.com/"),
-                "destination.host: is a name or an address, without ftp:// before it and a path behind it",
+                "destination.host: is a name or an address, without ftp:// and without a path",
             ),
         ],
     )
@@ -447,7 +447,7 @@ class TestWrittenByHand:
         with pytest.raises(ConfigError) as caught:
             config.decode(text, source="x")
         assert caught.value.problems == [
-            "bucket: is a name without slashes; a path inside the bucket goes into key_prefix"
+            "bucket: is a name without slashes. Put a path inside the bucket into key_prefix"
         ]
         loaded = config.decode(text.replace(b"b/*no*/", b"b"), source="x")
         assert (loaded.base_dir, loaded.exclude) == ("/a//b", ["*.tmp", "x,]"])

@@ -162,7 +162,7 @@ class TestAccount:
         """Without a spool to look at there is a name, and the reason says what that user needs."""
         found = choose(needs(), SpoolFacts(owner=None))
         assert found.user == "s3-uploader"
-        assert "not there yet" in found.reason
+        assert "not exist yet" in found.reason
 
     def test_who_was_asked_for(self) -> None:
         """A user that is named is taken."""
@@ -417,7 +417,7 @@ def test_names() -> None:
 @pytest.mark.parametrize("text", ["7min", "90min", "5h", "2d", "0min", "soon", ""])
 def test_uneven_periods(text: str) -> None:
     """A period that would drift against the clock is refused."""
-    with pytest.raises(UsageProblem, match="spread evenly"):
+    with pytest.raises(UsageProblem, match="does not divide an hour"):
         minutes_of(text)
 
 

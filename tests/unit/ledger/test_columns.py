@@ -50,7 +50,7 @@ def test_a_value_of_another_kind_is_damage(place: int, value: object) -> None:
     values = with_value(columns.shipped_values(SHIPPED, 1), 3, "bucket")
     if isinstance(value, float) and place == 7:
         pytest.skip("a time may have a fraction")
-    with pytest.raises(StateError, match="The ledger is damaged: it holds"):
+    with pytest.raises(StateError, match="The ledger is damaged: it contains"):
         columns.shipped_row(with_value(values, place, value))
 
 

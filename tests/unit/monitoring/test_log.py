@@ -299,7 +299,7 @@ def test_a_run_by_hand_explains_why_nothing_moved() -> None:
     ) == [
         f"2 files are too young, so that a later run ships them; the first is {PATH} (written 1 s ago).",
         "3 entries are not of the layout and are not shipped.",
-        f"1 entry is no regular file and is not shipped; it is {PATH}.",
+        f"1 entry is not a regular file and is not shipped; it is {PATH}.",
     ]
 
 
@@ -321,7 +321,7 @@ def test_troubles_of_one_kind_are_bounded() -> None:
     few = [LocalTrouble(f"/base_dir/{number}", "remove", "no") for number in range(ALIKE)]
     told = sentences(*troubles, *few, finished(failed=1000), troubles[0])
     assert len(told) == ALIKE + ALIKE + 3
-    assert told[-3] == "Could not read 990 entries more; -v names them all."
+    assert told[-3] == "Could not read 990 entries more. Use -v to name them all."
     assert told[-1] == "Could not read /base_dir/0: no."
     assert len(sentences(*troubles, verbosity=Verbosity.VERBOSE)) == 1000
 
@@ -427,7 +427,7 @@ def test_json_counts_what_it_does_not_name() -> None:
     troubles = [LocalTrouble(f"/base_dir/{number}", "read", "no") for number in range(11)]
     told = objects(*troubles, finished(failed=11))
     assert [each["event"] for each in told] == ["local_trouble"] * 10 + ["notice", "run_finished"]
-    assert told[10]["message"] == "Could not read 1 entry more; -v names them all."
+    assert told[10]["message"] == "Could not read 1 entry more. Use -v to name them all."
 
 
 def test_json_marks_names_that_are_no_text() -> None:

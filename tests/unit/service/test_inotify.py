@@ -199,7 +199,7 @@ class TestThread:
         said: list[Any] = []
         file_system_events("/nowhere", lambda: None, said.append)()
         (notice,) = said
-        assert notice.message.startswith("There are no file-system events, new files are found by polling alone: ")
+        assert notice.message.startswith("There are no file-system events. New files are found only by polling: ")
         assert words in notice.message
 
     def test_other_systems(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,10 +33,10 @@ def changed(before: FileSystem, **changes: Any) -> FileSystem:
         (DISK, DISK, ""),
         (DISK, changed(DISK, device="8:33", source="/dev/sdc1"), ""),
         (DISK, changed(DISK, identity=""), ""),
-        (DISK, ROOT, "lies on the root file system now"),
+        (DISK, ROOT, "is on the root file system now"),
         (DISK, changed(DISK, identity="cc"), "another disk"),
         (DISK, changed(DISK, type="xfs"), "another file system"),
-        (changed(DISK, identity=""), ROOT, "lies on the root file system now"),
+        (changed(DISK, identity=""), ROOT, "is on the root file system now"),
     ],
 )
 def test_what_was_seen(before: FileSystem | None, now: FileSystem, wrong: str) -> None:
@@ -62,7 +62,7 @@ def test_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = KnownMounts(str(tmp_path))
     known.note(known.verify([here]))
     lies_on = ROOT
-    with pytest.raises(NotMounted, match="base_dir /spool lies on the root file system now; it lay on"):
+    with pytest.raises(NotMounted, match="base_dir /spool is on the root file system now; it was on"):
         KnownMounts(str(tmp_path)).verify([here])
     KnownMounts(str(tmp_path)).verify([Directory("base_dir", "/other", None)])
     lies_on = None
@@ -114,7 +114,7 @@ def test_a_look_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(asked) == 2
     assert not (tmp_path / FILE_NAME).exists()
     known.note({f"base_dir {tmp_path}": DISK})
-    with pytest.raises(NotMounted, match="does not tell; it lay on"):
+    with pytest.raises(NotMounted, match="does not show; it was on"):
         KnownMounts(str(tmp_path)).verify([here])
     (tmp_path / FILE_NAME).unlink()
     (tmp_path / FILE_NAME).mkdir()

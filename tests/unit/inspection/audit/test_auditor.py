@@ -288,7 +288,7 @@ def test_without_a_listing_what_is_missing_looks_forbidden() -> None:
     inventory.refusals = {"a": denied(), "c": denied()}
     result = Result(inventory, [row("a"), row("b"), row("c")])
     assert result.told == [("a", Kind.UNREADABLE), ("c", Kind.UNREADABLE)]
-    assert "missing, or not readable" in result.findings[0].detail
+    assert "missing or not readable" in result.findings[0].detail
     assert result.summary.problems == 2
 
 

@@ -29,5 +29,5 @@ def test_addresses(text: str, host: str, port: int) -> None:
 )
 def test_no_addresses(text: str) -> None:
     """Anything else is refused with an example of what would do."""
-    with pytest.raises(UsageProblem, match=r"is no \[ADDRESS:\]PORT. Write 9105"):
+    with pytest.raises(UsageProblem, match=r"is not of the form \[ADDRESS:\]PORT. Write 9105"):
         parse_address(text)
