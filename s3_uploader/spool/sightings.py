@@ -130,15 +130,15 @@ class Sightings:
 
 
 def unseen_in_words(reason: str, path: str) -> str:
-    """What a person is told about files that are shipped although their writers cannot be seen.
+    """The warning about files that are shipped although their writers cannot be seen.
 
-    :param reason: the type of the file system, or empty if this user has not the right to see them.
+    :param reason: the type of the file system, or empty if this user lacks the right to see them.
     """
     if reason:
         return (
-            f"The spool lies on {reason}, where it cannot be seen whether somebody elsewhere has a file open for "
-            "writing. Files wait until two runs have seen them unchanged; a producer that pauses longer than that in "
-            "the middle of a file has it shipped too early. Let it write elsewhere and rename into the spool."
+            f"The spool lies on {reason}, where open files of other hosts cannot be seen. Files wait until two runs "
+            "have seen them unchanged. If a producer pauses longer within a file, it is shipped too early. Let it "
+            "write elsewhere and rename into the spool."
         )
     return (
         f"Whether somebody writes to files of other users, such as {path}, cannot be seen by this user. Run as the "

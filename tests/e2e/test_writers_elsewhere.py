@@ -45,7 +45,7 @@ def test_a_writer_that_pauses(site: Site, real: Path) -> None:
     time.sleep(1.2)
     finished = site.run()
     assert contents(archive) == {"file": b"first\nsecond\n"}
-    assert "cannot be seen whether somebody elsewhere" in finished.stderr
+    assert "open files of other hosts cannot be seen" in finished.stderr
     (real / "next").write_bytes(b"x")
     time.sleep(1.2)
     site.run()
@@ -59,8 +59,8 @@ def test_what_is_said(site: Site, real: Path) -> None:
     """Neither the check nor the status claims that writers are noticed there."""
     site.ship_to_directory()
     checked = site.run("check").stdout
-    assert "cannot be seen whether somebody elsewhere" in checked
-    assert "is noticed" not in checked
+    assert "open files of other hosts cannot be seen" in checked
+    assert "is detected" not in checked
     assert "Writers on other hosts are not seen (fuse" in site.run("status").stdout
 
 
