@@ -22,6 +22,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from s3_uploader.core.errors import EngineUnavailable, Scope, StoreError, UsageProblem
+from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.listing import Entry, Inventory
 from s3_uploader.stores.s3.checksums import clean_etag
@@ -314,5 +315,6 @@ def _damaged(path: str, why: str) -> StoreError:
         f"The file {shown_name(path)} of the inventory cannot be used: {why}.",
         code="InvalidInventory",
         scope=Scope.DESTINATION,
+        origin=Origin.SETTING,
         hint=_AS_LISTED_ONLY,
     )
