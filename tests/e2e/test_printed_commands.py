@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.machine import Machine, at, clean_machine, copy_of_the_repository, overlays
-from tests.e2e.printed import CRON, PAGES, SCRIPTS, SHOWN, TYPED, Command, blocks, commands, in_sentences
+from tests.e2e.printed import CRON, PAGES, Command, blocks, commands, in_sentences
 from tests.e2e.site import COMMAND
 from tests.servers.base import S3Endpoint
 from tests.servers.fixtures import or_skip
@@ -132,19 +132,6 @@ def _pages() -> list[Any]:
             found.append(pytest.param(page, marks=() if here - printed else pytest.mark.exhaustive))
         printed |= here
     return found
-
-
-def test_blocks_say_what_they_are() -> None:
-    """Each block of a page is typed, a script, or only shown: so no command is overlooked."""
-    for page in PAGES:
-        for block in blocks(page):
-            known = block.language in {TYPED, *SCRIPTS, *SHOWN} or block.language.startswith("{")
-            assert known, f"{page}:{block.line}: begin the block with ```{TYPED}, or with ```text if nothing is typed"
-            if block.language == TYPED:
-                assert re.search(r"^\$ ", block.text, re.MULTILINE), f"{page}:{block.line}: what is typed begins with $"
-            else:
-                shown = re.search(r"^(\$ |[\w./-]*s3-uploader-cli )", block.text, re.MULTILINE)
-                assert block.language in SCRIPTS or not shown, f"{page}:{block.line}: begin the block with ```{TYPED}"
 
 
 def test_no_reason_outlives_its_command() -> None:

@@ -24,6 +24,7 @@ from s3_uploader import config
 from s3_uploader.cli import commands as click_commands
 from s3_uploader.cli.names import COMMANDS
 from s3_uploader.ledger.schema import MIGRATIONS
+from tests.e2e import printed
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = [
@@ -110,6 +111,25 @@ def test_every_field_of_a_report_is_explained() -> None:
     text = (ROOT / "docs" / "reference" / "python.md").read_text()
     told = {name for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
     assert told == set(s3_uploader.RunReport.__struct_fields__)
+
+
+def test_blocks_say_what_they_are() -> None:
+    """Each block of a page is typed, a script, or only shown: so no command is overlooked."""
+    for page in printed.PAGES:
+        for block in printed.blocks(page):
+            known = block.language in {printed.TYPED, *printed.SCRIPTS, *printed.SHOWN} or block.language.startswith(
+                "{"
+            )
+            assert known, (
+                f"{page}:{block.line}: begin the block with ```{printed.TYPED}, or with ```text if nothing is typed"
+            )
+            if block.language == printed.TYPED:
+                assert re.search(r"^\$ ", block.text, re.MULTILINE), f"{page}:{block.line}: what is typed begins with $"
+            else:
+                shown = re.search(r"^(\$ |[\w./-]*s3-uploader-cli )", block.text, re.MULTILINE)
+                assert block.language in printed.SCRIPTS or not shown, (
+                    f"{page}:{block.line}: begin the block with ```{printed.TYPED}"
+                )
 
 
 def test_every_page_is_on_the_site() -> None:
