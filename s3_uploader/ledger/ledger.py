@@ -104,7 +104,7 @@ class Ledger(LedgerReader):
         :param failed: files that failed, with the row that :func:`after_failure` makes.
         :param recovered: paths that are no longer failing although this run did not ship them.
         """
-        no_longer = [*(row.path for row in shipped), *recovered]
+        no_longer = [*[row.path for row in shipped], *recovered]
         if not failed and not no_longer:
             return
 

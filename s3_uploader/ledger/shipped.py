@@ -55,9 +55,9 @@ def insert(connection: sqlite3.Connection, rows: Sequence[ShippedRow], *, destin
         f" last_shipped_at = {_latest('last_shipped_at', ':latest')}",
         {
             "files": len(rows),
-            "bytes": sum(row.size for row in rows),
-            "there": sum(row.already_there for row in rows),
-            "latest": max(row.shipped_at for row in rows),
+            "bytes": sum([row.size for row in rows]),
+            "there": sum([row.already_there for row in rows]),
+            "latest": max([row.shipped_at for row in rows]),
         },
     )
     connection.executemany(

@@ -86,7 +86,9 @@ class Admission:
         if not isinstance(file, OpenFile):
             return file
         try:
-            left = self._cannot_go(file) or self._second_look(file, now) or self._claim(file)
+            left = self._cannot_go(file) or self._second_look(file, now)
+            if left is None and self._claims is not None:
+                left = self._claim(file, self._claims)
         except BaseException:
             file.close()
             raise
@@ -102,15 +104,13 @@ class Admission:
         self.stuck = self._removable.why_not(file.candidate.directory, owner=os.fstat(file.descriptor).st_uid)
         return None if self.stuck is None else (Left.UNREADABLE, self.stuck[0])
 
-    def _claim(self, file: OpenFile) -> tuple[Left, str] | None:
-        """Claim an open file, if uploaders share the spool by claims; returns why it cannot be claimed.
+    def _claim(self, file: OpenFile, claims: Claims) -> tuple[Left, str] | None:
+        """Claim an open file; returns why it cannot be claimed.
 
         It is opened first, so that a file that is not ready is left alone: a producer that looks for it by name must
         find it, and a rename there and back would wake every uploader that watches the spool.
         """
-        claims, candidate = self._claims, file.candidate
-        if claims is None:
-            return None
+        candidate = file.candidate
         try:
             if not claims.take(candidate):
                 return Left.VANISHED, "another uploader has it"
@@ -153,13 +153,14 @@ class Admission:
         sightings = self._sightings
         if sightings is None:
             return None
+        found = sightings.file_system(file.fingerprint.device, file.descriptor)
+        if not found and file.writers_are_seen:
+            return None
         path = file.candidate.path
         detail = sightings.why_wait(path, file.fingerprint, file.descriptor, now=now)
         if detail:
             return Left.FRESH, detail
-        found = sightings.file_system(file.fingerprint.device, file.descriptor)
-        if found or not file.writers_are_seen:
-            sightings.unseen.setdefault(found, path)
+        sightings.unseen.setdefault(found, path)
         return None
 
 

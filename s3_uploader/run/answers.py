@@ -60,7 +60,9 @@ class Answers:
         """Take the answers without waiting, and settle a batch that is due."""
         while self._flight.has_landed():
             self._take_one(timeout=0.0)
-        if self._breaker.must_trip(in_flight=len(self._flight), now=self._clock.monotonic()):
+        if self._breaker.is_in_doubt and self._breaker.must_trip(
+            in_flight=len(self._flight.under_way), now=self._clock.monotonic()
+        ):
             self._blame_destination()
         if self._settlement.seconds_until_due() == 0.0:
             self._settlement.commit_batch()
@@ -85,12 +87,6 @@ class Answers:
             self._blame_destination()
         for upload, error in self._breaker.take_doubts():
             self._blame_file(upload, error)
-
-    def let_go(self, upload: FileTask, reason: Left, detail: str) -> None:
-        """Release a file that stays without a failure."""
-        upload.file.close()
-        self._settlement.directories.settle(upload.file.candidate.directory, removed=False)
-        self._settlement.leftovers.leave(upload.file.candidate, reason, detail)
 
     def _wait_for_looks(self, looks: Sequence[Future[Receipt]]) -> None:
         until = self._clock.monotonic() + second_copy.SECONDS
@@ -117,14 +113,13 @@ class Answers:
 
     def _take_failure(self, upload: FileTask, error: StoreError) -> None:
         if self._may_replace(upload, error):
-            self._settlement.directories.settle(upload.file.candidate.directory, removed=False)
             self._submit(upload)
             return
         changed = why_changed(upload.file)
         if isinstance(error, SourceChanged) or (changed is not None and error.scope is Scope.FILE):
-            self.let_go(upload, changed or Left.CHANGED, "it changed while it was uploaded")
+            self._settlement.leave(upload, changed or Left.CHANGED, "it changed while it was uploaded")
         elif isinstance(error, UploadCancelled) and not error.is_late:
-            self.let_go(upload, Left.POSTPONED, "")
+            self._settlement.leave(upload, Left.POSTPONED)
         elif not self._breaker.failed(
             upload,
             error,
@@ -146,9 +141,7 @@ class Answers:
     def _blame_file(self, upload: FileTask, error: StoreError) -> None:
         if error.may_pass:
             self._window.struggled()
-        self._settlement.directories.settle(upload.file.candidate.directory, removed=False)
-        self._settlement.failures.record(upload, error)
-        upload.file.close()
+        self._settlement.fail(upload, error)
 
     def _blame_destination(self) -> None:
         doubts = self._breaker.take_doubts()
@@ -156,6 +149,5 @@ class Answers:
             self._settlement.failures.tell(*doubts[0])
             self._ending.abandon(RunEnd.DESTINATION, doubts[0][1])
         for upload, error in doubts:
-            self._settlement.directories.settle(upload.file.candidate.directory, removed=False)
             self._settlement.failures.suspect(upload, error)
-            upload.file.close()
+            upload.end()

@@ -32,19 +32,19 @@ _T = TypeVar("_T")
 
 
 class CircuitBreaker(Generic[_T]):
-    """Holds the failed uploads that are in doubt. Does nothing by itself; times are those of the monotonic clock."""
+    """Holds the failed uploads that are in doubt. Does nothing by itself; times are those of the monotonic clock.
+
+    :ivar successes: how many uploads have succeeded.
+    :ivar is_in_doubt: whether it is to be found out whose errors there were.
+    """
 
     def __init__(self) -> None:
         self.successes = 0
+        self.is_in_doubt = False
         self._in_a_row = 0
         self._old_in_a_row = 0
         self._doubts: list[tuple[_T, StoreError]] = []
         self._doubts_since = 0.0
-
-    @property
-    def is_in_doubt(self) -> bool:
-        """Whether failures are in doubt."""
-        return bool(self._doubts)
 
     @property
     def has_enough_of_old_failures(self) -> bool:
@@ -55,7 +55,7 @@ class CircuitBreaker(Generic[_T]):
         """Take note of a successful upload. Returns the failures that are now known to be their files' own."""
         self.successes += 1
         self._in_a_row = self._old_in_a_row = 0
-        return self.take_doubts()
+        return self.take_doubts() if self.is_in_doubt else []
 
     def failed(
         self,
@@ -86,6 +86,7 @@ class CircuitBreaker(Generic[_T]):
         if not self._doubts:
             self._doubts_since = now
         self._doubts.append((upload, error))
+        self.is_in_doubt = True
         return True
 
     def must_wait(self, *, in_flight: int, now: float) -> bool:
@@ -103,4 +104,5 @@ class CircuitBreaker(Generic[_T]):
     def take_doubts(self) -> list[tuple[_T, StoreError]]:
         """Take out the failures in doubt."""
         doubts, self._doubts = self._doubts, []
+        self.is_in_doubt = False
         return doubts

@@ -32,12 +32,13 @@ class AdaptiveLimit:
     """The number of uploads that may be in flight. Decides by the numbers it is given; has no clock of its own.
 
     :param maximum: upper limit.
+    :ivar width: the number of uploads that may be in flight now.
     """
 
     def __init__(self, *, maximum: int) -> None:
         self._maximum = maximum
-        self._width = min(_START, maximum)
-        self._home = self._width
+        self.width = min(_START, maximum)
+        self._home = self.width
         """The best width so far; any other is on trial."""
         self._home_rate = 0.0
         self._starting = True
@@ -53,17 +54,12 @@ class AdaptiveLimit:
         """The number of uploads that are done in a moment."""
         self._has_struggled = False
 
-    @property
-    def width(self) -> int:
-        """The number of uploads that may be in flight now."""
-        return self._width
-
     def narrow(self, maximum: int) -> None:
         """Set the upper limit to ``maximum``."""
         self._maximum = max(1, min(self._maximum, maximum))
         self._home = min(self._home, self._maximum)
         self._stock = min(self._stock, self._maximum)
-        if self._width > self._maximum:
+        if self.width > self._maximum:
             self._go(self._maximum)
 
     def succeeded(self, *, size: int, now: float) -> None:
@@ -76,9 +72,9 @@ class AdaptiveLimit:
             return
         self._done += 1
         self._moved += size + _COST_OF_A_REQUEST
-        enough = self._width
+        enough = self.width
         if not self._starting:
-            enough = max(_ROUNDS_TO_COMPARE * max(self._width, self._home), _UPLOADS_TO_COMPARE)
+            enough = max(_ROUNDS_TO_COMPARE * max(self.width, self._home), _UPLOADS_TO_COMPARE)
         if self._done < enough or now <= self._began:
             return
         seconds = now - self._began
@@ -92,16 +88,16 @@ class AdaptiveLimit:
             self._compare(rate)
 
     def _start(self, rate: float) -> None:
-        if rate <= self._home_rate * _CLEARLY_MORE and self._width >= self._stock:
+        if rate <= self._home_rate * _CLEARLY_MORE and self.width >= self._stock:
             self._starting = False
             self._go(self._home)
             return
-        self._home, self._home_rate = self._width, rate
-        self._width = min(self._maximum, 2 * self._width)
-        self._starting = self._width != self._home
+        self._home, self._home_rate = self.width, rate
+        self.width = min(self._maximum, 2 * self.width)
+        self._starting = self.width != self._home
 
     def _compare(self, rate: float) -> None:
-        if self._width == self._home:
+        if self.width == self._home:
             self._home_rate = rate
             if self._home < self._stock:
                 self._home = min(self._maximum, 2 * self._home)
@@ -116,22 +112,22 @@ class AdaptiveLimit:
                 elif may_narrow:
                     self._go(self._home // 2)
             return
-        wider = self._width > self._home
+        wider = self.width > self._home
         if rate > self._home_rate * (_CLEARLY_MORE if wider else _HARDLY_LESS):
             # Go on in the same direction.
-            self._home, self._home_rate, self._rest = self._width, rate, 1
+            self._home, self._home_rate, self._rest = self.width, rate, 1
             self._wider_next = wider
-            if wider or self._width // 2 >= self._stock:
-                self._go(2 * self._width if wider else self._width // 2)
+            if wider or self.width // 2 >= self._stock:
+                self._go(2 * self.width if wider else self.width // 2)
         else:
             self._rest = min(_LONGEST_REST, 2 * self._rest)
             self._wider_next = not wider
             self._go(self._home)
 
     def _go(self, width: int) -> None:
-        before, self._width = self._width, max(1, min(self._maximum, width))
-        if self._width != before:
-            self._unsettled = max(self._unsettled, before, self._width)
+        before, self.width = self.width, max(1, min(self._maximum, width))
+        if self.width != before:
+            self._unsettled = max(self._unsettled, before, self.width)
             self._done, self._moved, self._began = 0, 0, None
 
     def struggled(self) -> None:
@@ -139,7 +135,7 @@ class AdaptiveLimit:
         self._starting = False
         self._has_struggled = True
         self._stock = 0.0
-        self._home = max(1, self._width // 2)
+        self._home = max(1, self.width // 2)
         self._rest, self._rested, self._wider_next = 8, 0, True
         self._go(self._home)
         self._done, self._moved, self._began = 0, 0, None

@@ -131,25 +131,23 @@ class Failures:
             )
         )
 
-    def record_undisposed(self, upload: FileTask, error: OSError) -> None:
-        """Report a file that was shipped but cannot be removed or moved, because of rights or room."""
+    def undisposed(self, error: OSError) -> StoreError:
+        """What is wrong with a file that is at the destination and has to stay here for want of a right, or of room."""
         reason = error.strerror or str(error)
         target = self._on_success.move_to
         if target is None:
-            stuck = StoreError(
+            return StoreError(
                 f"it is uploaded, but the local file cannot be removed: {reason}",
                 code=_CANNOT_REMOVE,
                 hint=remedy(error),
                 origin=Origin.NOT_REMOVED,
             )
-        else:
-            stuck = StoreError(
-                f"it is uploaded, but the local file cannot be moved to {target.path}: {reason}",
-                code=_CANNOT_MOVE,
-                hint="Make room there, and let the user that runs this program write to both directories.",
-                origin=Origin.NOT_MOVED,
-            )
-        self.record(upload, stuck)
+        return StoreError(
+            f"it is uploaded, but the local file cannot be moved to {target.path}: {reason}",
+            code=_CANNOT_MOVE,
+            hint="Make room there, and let the user that runs this program write there and here.",
+            origin=Origin.NOT_MOVED,
+        )
 
     def why_still_stuck(self, file: OpenFile) -> OSError | None:
         """Check, without side effects, whether a file still cannot be removed or moved."""

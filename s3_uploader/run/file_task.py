@@ -14,10 +14,13 @@ from s3_uploader.stores.base import PutOptions
 
 if TYPE_CHECKING:
     from s3_uploader.core.model import Fingerprint
+    from s3_uploader.run.directories import Directories
 
 
 class FileTask(msgspec.Struct):
-    """A file in flight.
+    """A file under way to the store. It owns the descriptor, and one place in the count of its directory.
+
+    It has three ends: it is left, it failed, or it is proven and gone (:mod:`s3_uploader.run.settlement`).
 
     :param began: monotonic time of the submission.
     :param successes_before: number of successful uploads at that time.
@@ -32,6 +35,23 @@ class FileTask(msgspec.Struct):
     failed_before: bool = False
     replaces: str = ""
     options: PutOptions = PutOptions()
+    _directories: Directories | None = None
+
+    def begin(self, directories: Directories) -> None:
+        """Count it in its directory until :meth:`end`; one that is sent once more is counted already."""
+        if self._directories is None:
+            self._directories = directories
+            directories.begin(self.file.candidate.directory)
+
+    def end(self, *, removed: bool = False) -> None:
+        """Let go of descriptor and directory. May be called twice.
+
+        :param removed: the file is gone, and an empty directory may go with it.
+        """
+        self.file.close()
+        directories, self._directories = self._directories, None
+        if directories is not None:
+            directories.settle(self.file.candidate.directory, removed=removed)
 
     def shipped_row(
         self, receipt: Receipt, *, run: int | None, destination: str, now: float, seconds: float, is_kept: bool

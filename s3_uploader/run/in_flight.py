@@ -34,6 +34,8 @@ class UploadsInFlight:
 
     :param timeout_seconds: deadline of each upload, without the time for its bytes.
     :param make_queue: makes the queue for the store's answers.
+    :ivar under_way: the uploads with their futures, by the ``id()`` of the upload.
+    :ivar bytes: the bytes that they count for.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class UploadsInFlight:
         self._store = store
         self._timeout_seconds = timeout_seconds
         self._completions = make_queue()
-        self._under_way: dict[int, tuple[FileTask, Future[Receipt]]] = {}
+        self.under_way: dict[int, tuple[FileTask, Future[Receipt]]] = {}
         self._keys: set[str] = set()
         self.bytes = 0
         self._loop: Loop | None = None
@@ -66,9 +68,6 @@ class UploadsInFlight:
         if loop is not None:
             loop.hand_back()
 
-    def __len__(self) -> int:
-        return len(self._under_way)
-
     def is_sending(self, key: str) -> bool:
         """Whether a file is in flight to this key.
 
@@ -78,11 +77,11 @@ class UploadsInFlight:
 
     def oldest(self) -> float | None:
         """When the oldest upload in flight began, in monotonic seconds; ``None`` if there is none."""
-        return min((upload.began for upload, _ in self._under_way.values()), default=None)
+        return min((upload.began for upload, _ in self.under_way.values()), default=None)
 
     def paths(self) -> set[str]:
         """The paths of the files in flight."""
-        return {upload.file.candidate.path for upload, _ in self._under_way.values()}
+        return {upload.file.candidate.path for upload, _ in self.under_way.values()}
 
     def launch(self, upload: FileTask) -> None:
         """Submit a file to the store."""
@@ -100,9 +99,9 @@ class UploadsInFlight:
 
             future = Future()
             future.set_exception(error)
-        self._under_way[id(upload)] = upload, future
+        self.under_way[id(upload)] = upload, future
         self._keys.add(upload.key)
-        self.bytes += _share(upload)
+        self.bytes += min(size, _MOST_COUNTED)
         future.add_done_callback(lambda done: self._put(upload, done))
 
     def _put(self, upload: FileTask, done: Future[Receipt]) -> None:
@@ -120,12 +119,14 @@ class UploadsInFlight:
 
     def has_landed(self) -> bool:
         """Whether :meth:`landed` returns something without waiting."""
-        self.keep_turning()
+        # As in keep_turning: between any two files this is asked twice.
+        if self._loop is not None and self.under_way and time.monotonic() - self._turned_at > _TURN_SECONDS:
+            self._turn(0.0)
         return not self._completions.empty()
 
     def keep_turning(self) -> None:
         """To be called between steps of other work: look at the sockets, if that was some time ago."""
-        if self._loop is not None and self._under_way and time.monotonic() - self._turned_at > _TURN_SECONDS:
+        if self._loop is not None and self.under_way and time.monotonic() - self._turned_at > _TURN_SECONDS:
             self._turn(0.0)
 
     def _turn(self, timeout: float) -> None:
@@ -152,9 +153,9 @@ class UploadsInFlight:
             return None
         upload, future = completion
         # One that was abandoned may be answered all the same.
-        if self._under_way.pop(id(upload), None) is None:
+        if self.under_way.pop(id(upload), None) is None:
             return None
-        self.bytes -= _share(upload)
+        self.bytes -= min(upload.file.fingerprint.size, _MOST_COUNTED)
         self._keys.discard(upload.key)
         try:
             return upload, future.result()
@@ -178,15 +179,11 @@ class UploadsInFlight:
     def abandon(self) -> list[FileTask]:
         """Abandon all uploads; their files are closed when the store is done with them."""
         uploads = []
-        for upload, future in self._under_way.values():
+        for upload, future in self.under_way.values():
             uploads.append(upload)
             # Until then a thread of the store may still read from it.
             future.add_done_callback(lambda done, file=upload.file: file.close())  # type: ignore[misc]
-        self._under_way.clear()
+        self.under_way.clear()
         self._keys.clear()
         self.bytes = 0
         return uploads
-
-
-def _share(upload: FileTask) -> int:
-    return min(upload.file.fingerprint.size, _MOST_COUNTED)

@@ -17,7 +17,7 @@ from s3_uploader.run.concurrency import AdaptiveLimit
 from s3_uploader.run.ending import Ending
 from s3_uploader.run.file_task import FileTask
 from s3_uploader.run.in_flight import UploadsInFlight
-from s3_uploader.run.routing import Routes
+from s3_uploader.run.routing import Routes, Target
 from s3_uploader.run.settlement import Settlement
 from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.stores.base import Store
@@ -95,20 +95,19 @@ class Intake:
 
     def is_full(self) -> bool:
         """Whether no more files may be in flight now."""
-        return (
-            len(self._flight) >= self._window.width
-            or len(self._flight) >= self._most_open
-            or self._flight.bytes >= self._max_bytes_in_flight
-            or self._breaker.must_wait(in_flight=len(self._flight), now=self._clock.monotonic())
-        )
+        count = len(self._flight.under_way)
+        if count >= self._window.width or count >= self._most_open or self._flight.bytes >= self._max_bytes_in_flight:
+            return True
+        return self._breaker.is_in_doubt and self._breaker.must_wait(in_flight=count, now=self._clock.monotonic())
 
     def narrow(self, parts: int) -> None:
         """Reduce the limits to this process's part."""
         self._max_bytes_in_flight //= parts
 
     def has_many_open(self) -> bool:
-        """Whether too many files are open, so that some should be settled first."""
-        return len(self._flight) + self._settlement.open_files >= self._most_open
+        """Whether too many files are open, and some can be settled first."""
+        proven = self._settlement.open_files
+        return proven > 0 and len(self._flight.under_way) + proven >= self._most_open
 
     def consider(self, candidate: Candidate, *, may_defer: bool = True) -> None:
         """Send, defer or leave a candidate.
@@ -120,7 +119,8 @@ class Intake:
             return
         if candidate.name.startswith(".") and self._settlement.is_taken(candidate.path):
             return
-        if len(self._flight) and self._flight.is_sending(self._plan(candidate).key):
+        target = self._plan(candidate) if self._flight.under_way else None
+        if target is not None and self._flight.is_sending(target.key):
             self._settlement.leftovers.leave(candidate, Left.POSTPONED, "an older file of the same key is in flight")
             return
         file = self._decide(candidate)
@@ -135,63 +135,66 @@ class Intake:
             else:
                 self._settlement.leftovers.leave(candidate, reason, detail)
             return
+        task = None
         try:
-            failed_before = self._settlement.failures.known(candidate.path) is not None
-            if failed_before and may_defer and not self._breaker.successes and self._deferral.has_room_for_failed():
-                self._deferral.failed.append(candidate)
+            task = self._task(file, target, may_defer=may_defer)
+        finally:
+            # From here on the descriptor is the task's.
+            if task is None:
                 file.close()
-                return
-            if self._breaker.is_in_doubt and may_defer and self._deferral.may_be_its_name(candidate.path):
-                # Whose error it is, a plain name tells.
-                self._deferral.unplain.append(candidate)
-                file.close()
-                return
-            if not self._ensure_store():
-                file.close()
-                self._settlement.leftovers.leave(candidate, Left.POSTPONED, "")
-                return
-        except BaseException:
-            file.close()
-            raise
-        if (failed_before and self._is_still_stuck(file)) or not self._may_send(file):
-            return
-        shipment = self._plan(candidate)
-        self._submit(
-            FileTask(
-                file,
-                shipment.key,
-                self._clock.monotonic(),
-                successes_before=self._breaker.successes,
-                failed_before=failed_before,
-                options=shipment.options,
-            )
-        )
+        if task is not None:
+            self._submit(task)
 
-    def _is_still_stuck(self, file: OpenFile) -> bool:
-        """Whether a file that was shipped and could not be removed or moved still cannot be.
+    def _task(self, file: OpenFile, target: Target | None, *, may_defer: bool) -> FileTask | None:
+        """What is to be handed to the store; ``None`` if the file is put off, or left.
+
+        :param target: where it goes, if that is known already.
+        """
+        candidate, failures = file.candidate, self._settlement.failures
+        failed_before = failures.any and failures.known(candidate.path) is not None
+        if failed_before and may_defer and not self._breaker.successes and self._deferral.has_room_for_failed():
+            self._deferral.failed.append(candidate)
+            return None
+        if self._breaker.is_in_doubt and may_defer and self._deferral.may_be_its_name(candidate.path):
+            # Whose error it is, a plain name tells.
+            self._deferral.unplain.append(candidate)
+            return None
+        if not self.store_is_open and not self._open_store():
+            self._settlement.leftovers.leave(candidate, Left.POSTPONED, "")
+            return None
+        if target is None:
+            target = self._plan(candidate)
+        task = FileTask(
+            file,
+            target.key,
+            self._clock.monotonic(),
+            successes_before=self._breaker.successes,
+            failed_before=failed_before,
+            options=target.options,
+        )
+        if (failed_before and self._is_still_stuck(task)) or not self._may_send(file):
+            return None
+        return task
+
+    def _is_still_stuck(self, task: FileTask) -> bool:
+        """Whether a file that was shipped and could not be removed, or moved, still cannot be.
 
         It is not sent again to find that out.
         """
-        try:
-            error = self._settlement.failures.why_still_stuck(file)
-            if error is None:
-                return False
-            upload = FileTask(file, self._plan(file.candidate).key, self._clock.monotonic(), 0, failed_before=True)
-            self._settlement.failures.record_undisposed(upload, error)
-        except BaseException:
-            file.close()
-            raise
-        file.close()
+        failures = self._settlement.failures
+        error = failures.why_still_stuck(task.file)
+        if error is None:
+            return False
+        self._settlement.fail(task, failures.undisposed(error))
         return True
 
     def _may_send(self, file: OpenFile) -> bool:
         """Whether a file is not a delivery of this program that came back to the spool through the destination."""
         copies = self._settlement.second_copies
         copies.suspect(file)
-        self._answers.heed_refusal()
         if file.descriptor >= 0 and copies.refusal is None:
             return True
-        file.close()
+        self._answers.heed_refusal()
         self._settlement.leftovers.leave(file.candidate, Left.POSTPONED, "")
         return False
 
@@ -208,28 +211,27 @@ class Intake:
 
     def _close_some(self) -> bool:
         """Allow fewer open files from now on; returns ``False`` if none is open."""
-        count = len(self._flight) + self._settlement.open_files
+        count = len(self._flight.under_way) + self._settlement.open_files
         self._most_open = max(1, min(self._most_open, count * 3 // 4))
         self._window.narrow(max(1, min(self._window.width, self._most_open // 2)))
         if self._settlement.open_files:
             self._settlement.commit()
-        elif len(self._flight):
+        elif len(self._flight.under_way):
             self._answers.wait()
         return count > 0 and not self._ending.is_due()
 
-    def _ensure_store(self) -> bool:
-        if not self.store_is_open:
-            from s3_uploader.run.opening import open_store
+    def _open_store(self) -> bool:
+        from s3_uploader.run.opening import open_store
 
-            try:
-                if not open_store(self._store, must_end=self._ending.is_due, beat=self._beat):
-                    return False
-            except DestinationBusy as error:
-                self._ending.abandon(RunEnd.DESTINATION_BUSY, error)
+        try:
+            if not open_store(self._store, must_end=self._ending.is_due, beat=self._beat):
                 return False
-            except StoreError as error:
-                self._ending.abandon(RunEnd.DESTINATION, error)
-                return False
-            self.store_is_open = True
-            self._flight.take_over_loop()
+        except DestinationBusy as error:
+            self._ending.abandon(RunEnd.DESTINATION_BUSY, error)
+            return False
+        except StoreError as error:
+            self._ending.abandon(RunEnd.DESTINATION, error)
+            return False
+        self.store_is_open = True
+        self._flight.take_over_loop()
         return True

@@ -215,7 +215,7 @@ class Pipeline:
         assert self._workers is not None
         self._deferral.failed.clear()
         self._deferral.unplain = []
-        while len(self._flight):
+        while len(self._flight.under_way):
             if self.ending.is_due():
                 raise RunEnded
             self._answers.wait()
@@ -253,7 +253,7 @@ class Pipeline:
                     self._scan.directories.prune_upwards(found.names)
             else:
                 self._intake.consider(found)
-                if self._breaker.successes:
+                if self._deferral.failed and self._breaker.successes:
                     self._consider_deferred()
             self._pause()
         self._consider_deferred()
@@ -272,7 +272,7 @@ class Pipeline:
 
         :raises RunEnded: if no more files are to be taken in.
         """
-        while self._news is not None and len(self._flight):
+        while self._news is not None and len(self._flight.under_way):
             if self.ending.is_due():
                 raise RunEnded
             pause = self._seconds_until_look(self._news)
@@ -309,9 +309,9 @@ class Pipeline:
         # Before there is a store nothing is under way, and a spool full of fresh files is looked through faster.
         if self._intake.store_is_open:
             self._answers.take()
-            if self._settlement.open_files and self._intake.has_many_open():
+            if self._intake.has_many_open():
                 self._settlement.commit()
-            while not self.ending.is_due() and self._intake.is_full():
+            while self._intake.is_full() and not self.ending.is_due():
                 self._answers.wait()
         if self.ending.is_due():
             raise RunEnded
@@ -335,9 +335,9 @@ class Pipeline:
                 self._intake.consider(candidate, may_defer=False)
 
     def _submit(self, upload: FileTask) -> None:
-        self._settlement.directories.begin(upload.file.candidate.directory)
+        upload.begin(self._scan.directories)
         candidate = upload.file.candidate
-        path = self._settlement.leftovers.shown(candidate)
+        path = self._scan.root.shown(candidate.directory, candidate.name)
         self._emit(UploadStarted(path, upload.file.fingerprint.size, candidate.data_time))
         self._flight.launch(upload)
 
@@ -347,7 +347,7 @@ class Pipeline:
         """Wait for the uploads in flight: without limit at the end of a run, for a bounded time if it was ended."""
         drain_until: float | None = None
         cancel_until: float | None = None
-        while len(self._flight):
+        while len(self._flight.under_way):
             now = self._clock.monotonic()
             self.ending.is_due()
             if self.ending.reason is not None and drain_until is None:
@@ -366,4 +366,4 @@ class Pipeline:
         for upload in self._flight.abandon():
             self._settlement.leftovers.leave(upload.file.candidate, Left.POSTPONED, "")
         for upload, _ in self._breaker.take_doubts():
-            self._answers.let_go(upload, Left.POSTPONED, "")
+            self._settlement.leave(upload, Left.POSTPONED)

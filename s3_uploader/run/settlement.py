@@ -112,6 +112,19 @@ class Settlement:
             file.candidate.path, file.fingerprint, destination=self._store.name
         )
 
+    # ---------------------------------------------------------------------------------------------- two of three ends
+
+    def leave(self, upload: FileTask, reason: Left, detail: str = "") -> None:
+        """A file stays, and nothing is wrong with it."""
+        upload.end()
+        self.leftovers.leave(upload.file.candidate, reason, detail)
+
+    def fail(self, upload: FileTask, error: StoreError) -> None:
+        """A file could not be shipped, for a reason of its own."""
+        # Before the descriptor is let go: what on_failure says is done with what was opened.
+        self.failures.record(upload, error)
+        upload.end()
+
     # ---------------------------------------------------------------------------------------------- what was proven
 
     def add(self, upload: FileTask, receipt: Receipt) -> None:
@@ -119,6 +132,10 @@ class Settlement:
         if not self._proven:
             self._due_at = self._clock.monotonic() + _BATCH_SECONDS
         self._proven.append((upload, receipt))
+        if receipt.already_there or upload.replaces:
+            # At once: until the batch is recorded another file of the same key may come, a leftover and the new file of
+            # its name for two, and must not replace what proves this one.
+            self.superseded.forget(receipt.key)
 
     @property
     def open_files(self) -> int:
@@ -191,7 +208,7 @@ class Settlement:
                     self._looks[id(file)] = self.second_copies.ask(receipt)
         except StateError:
             for upload in unsettled.values():
-                self.leftovers.leave(upload.file.candidate, Left.POSTPONED, "")
+                self.leave(upload, Left.POSTPONED)
             raise
         finally:
             theirs = self._leaving.identities()
@@ -214,11 +231,8 @@ class Settlement:
             withheld = self._withheld(upload, receipt) if reason is None else None
             if withheld is not None:
                 del unsettled[id(upload)]
-                self.directories.settle(upload.file.candidate.directory, removed=False)
                 self._withhold(upload, withheld)
             elif reason is None:
-                if receipt.already_there or upload.replaces:
-                    self.superseded.forget(receipt.key)
                 ahead = upload.file.fingerprint.mtime_ns / 1e9 - now
                 if ahead > FUTURE_TOLERANCE:
                     self.counters.count_future(upload.file.candidate, ahead)
@@ -227,8 +241,7 @@ class Settlement:
                 if is_obstacle:
                     self.superseded.add(receipt)
                 del unsettled[id(upload)]
-                self.directories.settle(upload.file.candidate.directory, removed=False)
-                self.leftovers.leave(upload.file.candidate, reason, "it changed while it was uploaded")
+                self.leave(upload, reason, "it changed while it was uploaded")
         return unchanged
 
     def is_settling(self, path: str) -> bool:
@@ -250,9 +263,9 @@ class Settlement:
 
     def _withhold(self, upload: FileTask, error: StoreError) -> None:
         if error is self.second_copies.refusal:
-            self.leftovers.leave(upload.file.candidate, Left.POSTPONED, "")
+            self.leave(upload, Left.POSTPONED)
         else:
-            self.failures.record(upload, error)
+            self.fail(upload, error)
 
     def _look_for_second_copies(self) -> None:
         """Keep files whose objects turn out to be missing after the rename."""
@@ -303,16 +316,13 @@ class Settlement:
         """Count and report the outcome of a proven file."""
         candidate = upload.file.candidate
         if isinstance(outcome, StoreError):
-            self.directories.settle(candidate.directory, removed=False)
             self._withhold(upload, self.second_copies.refusal or outcome)
             return
         if isinstance(outcome, OSError):
-            self.directories.settle(candidate.directory, removed=False)
-            self.failures.record_undisposed(upload, outcome)
+            self.fail(upload, self.failures.undisposed(outcome))
             return
         if outcome is not None and outcome is not Left.VANISHED:
-            self.directories.settle(candidate.directory, removed=False)
-            self.leftovers.leave(candidate, outcome, "it changed before it was removed")
+            self.leave(upload, outcome, "it changed before it was removed")
             return
         self.counters.count_shipped(receipt)
         self._emit(
@@ -330,7 +340,7 @@ class Settlement:
             # A run that was killed while it looked for a second copy has not given it back.
             with contextlib.suppress(OSError):
                 give_back(upload.file.home, upload.file, Detached(candidate.name, upload.file.fingerprint))
-        self.directories.settle(candidate.directory, removed=not self._on_success.keep)
+        upload.end(removed=not self._on_success.keep)
 
     def abandon(self) -> None:
         """Release proven files that cannot be recorded; the files stay."""
@@ -340,7 +350,6 @@ class Settlement:
                 self._dispose_of_taken()
                 self._conclude_disposed()
         for upload, _ in self._proven:
-            self.leftovers.leave(upload.file.candidate, Left.POSTPONED, "")
-            upload.file.close()
+            self.leave(upload, Left.POSTPONED)
         self._proven.clear()
         self.failures.unrecorded.clear()

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 from collections.abc import Callable
 
@@ -179,9 +180,10 @@ def _take(directory: int, name: str) -> str:
 
     :raises OSError: if it may not be renamed.
     """
-    if original_name(name) != name or taken_name(name) is None:
+    first = taken_name(name)
+    if first is None or original_name(name) != name:
         return name
-    for private in taken_names(name):
+    for private in itertools.chain((first,), taken_names(name)):
         try:
             # Only this program makes such names, and only one run has the spool: what is free now stays so.
             os.stat(private, dir_fd=directory, follow_symlinks=False)

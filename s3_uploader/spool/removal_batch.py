@@ -68,13 +68,16 @@ class RemovalBatch(Generic[_What]):
         """
         # Paths are resolved anew from here on: nothing is removed through a directory that was moved away.
         self._root.refresh()
+        changed = []
         for file, what in files:
             outcome = self._take(file)
             self._taken.append((file, what, outcome))
             if isinstance(outcome, Detached):
                 self._private.add("/".join((*file.candidate.directory, outcome.private)))
+            elif _has_changed(outcome):
+                changed.append(what)
         self._taken_at = self._clock.monotonic()
-        return [what for _, what, outcome in self._taken if _has_changed(outcome)]
+        return changed
 
     def identities(self) -> set[int]:
         """The ``id()`` of each file of the last batch, which are closed here."""
@@ -84,7 +87,9 @@ class RemovalBatch(Generic[_What]):
         """The files of the last batch that are to be removed, and whether each was renamed."""
         for file, what, outcome in self._taken:
             if isinstance(outcome, Detached):
-                yield file, what, original_name(outcome.private) != outcome.private
+                name = file.candidate.name
+                # A leftover of a killed run has lost it already.
+                yield file, what, outcome.private != name or original_name(name) != name
 
     def withhold(self, why_not: Callable[[OpenFile, _What], StoreError | None]) -> None:
         """Give back the files of the last batch for which ``why_not`` returns a reason."""
@@ -113,12 +118,12 @@ class RemovalBatch(Generic[_What]):
             if isinstance(outcome, Detached):
                 then = self._dispose(file, outcome)
                 self._taken[index] = file, what, then
-                if _has_changed(then):
+                if then is not None and _has_changed(then):
                     changed(what)
         taken, self._taken = self._taken, []
         self._private.clear()
-        self._disposed.extend((what, outcome) for _, what, outcome in taken if not isinstance(outcome, Detached))
-        self._closing = Closing(file for file, _, _ in taken)
+        self._disposed.extend([(what, outcome) for _, what, outcome in taken if not isinstance(outcome, Detached)])
+        self._closing = Closing([file for file, _, _ in taken])
 
     def conclude(self) -> Iterator[tuple[_What, Outcome]]:
         """The outcome of each file that was disposed of, once all are closed."""

@@ -89,36 +89,39 @@ class DatedLayout:
             locations = self._own.locations(locations)
         # One block of each location is in memory.
         block = max(_SMALLEST_BLOCK, BLOCK // max(len(locations), 1))
-        walks = [self._walk(root, (location,), (), block, skip) for location in sorted(locations)]
+        walks = [self._walk(root, location, block, skip) for location in sorted(locations)]
         for _, found in heapq.merge(*walks, key=lambda item: item[0]):
             yield found
 
-    def _walk(
-        self, root: SpoolRoot, names: Names, numbers: tuple[int, ...], block: int, skip: Skip
-    ) -> Iterator[tuple[tuple[int, ...], Found]]:
-        """Walk one directory; each item comes with the numbers that order it."""
-        if len(numbers) == len(_LEVELS):
-            yield from self._hour(root, names, numbers, block, skip)
-            return
-        level, digits = _LEVELS[len(numbers)]
-        below: list[tuple[int, str]] = []
-        empty = True
-        for name, kind in listed(root, names, skip):
-            empty = False
-            if kind == "directory" and len(name) in digits and name.isascii() and name.isdigit():
-                below.append((int(name), name))
-            else:
-                skip_entry(skip, names, name, kind, f"not a {level}")
-        below.sort()
-        for number, name in below:
-            yield from self._walk(root, (*names, name), (*numbers, number), block, skip)
-        if empty:
-            yield numbers, EmptyDirectory(names)
+    def _walk(self, root: SpoolRoot, location: str, block: int, skip: Skip) -> Iterator[tuple[tuple[int, ...], Found]]:
+        """Everything below one location, each with the numbers that order it."""
+        # Directories that are still to be walked, the next one last: of generators in one another, one for each level,
+        # every file would pass through all.
+        ahead: list[tuple[Names, tuple[int, ...]]] = [((location,), ())]
+        while ahead:
+            names, numbers = ahead.pop()
+            if len(numbers) == len(_LEVELS):
+                yield from self._hour(root, names, numbers, block, skip)
+                continue
+            level, digits = _LEVELS[len(numbers)]
+            below: list[tuple[int, str]] = []
+            empty = True
+            for name, kind in listed(root, names, skip):
+                empty = False
+                if kind == "directory" and len(name) in digits and name.isascii() and name.isdigit():
+                    below.append((int(name), name))
+                else:
+                    skip_entry(skip, names, name, kind, f"not a {level}")
+            if empty:
+                yield numbers, EmptyDirectory(names)
+            below.sort(reverse=True)
+            ahead += [((*names, name), (*numbers, number)) for number, name in below]
 
     def _hour(
         self, root: SpoolRoot, names: Names, numbers: tuple[int, ...], block: int, skip: Skip
     ) -> Iterator[tuple[tuple[int, ...], Found]]:
         begin = self._epoch_of(*numbers)
+        is_filtered = self._globs.are_given
         empty = True
         for entries in in_blocks(listed(root, names, skip), block):
             empty = False
@@ -126,26 +129,33 @@ class DatedLayout:
                 entries = self._own.entries(names, entries)
                 if not entries:
                     yield numbers, NoCandidate()
-            files: list[tuple[int, str]] = []
+            files: list[tuple[int, str, str]] = []
             for name, kind in entries:
-                found = _FILE.fullmatch(original_name(name))
+                original = original_name(name)
+                found = _FILE.fullmatch(original)
                 if kind != "file" or found is None:
                     skip_entry(skip, names, name, kind, "not of the form mm-topic.dat")
-                elif self._globs.are_given and not self._globs.admits(names, original_name(name)):
+                elif is_filtered and not self._globs.admits(names, original):
                     skip(names, name, Left.EXCLUDED, "")
                 else:
-                    files.append((int(found[1]), name))
+                    files.append((int(found[1]), name, original))
             files.sort()
-            for minute, name in files:
+            for minute, name, original in files:
                 period = self._period(numbers, begin, minute)
-                candidate = self._candidate(root, names, name, period, skip)
+                candidate = self._candidate(root, names, name, original, period, skip)
                 if candidate is not None:
                     yield (*numbers, minute), candidate
         if empty:
             yield numbers, EmptyDirectory(names)
 
     def _candidate(
-        self, root: SpoolRoot, names: Names, name: str, period: tuple[float | None, float | None], skip: Skip
+        self,
+        root: SpoolRoot,
+        names: Names,
+        name: str,
+        original: str,
+        period: tuple[float | None, float | None],
+        skip: Skip,
     ) -> Candidate | None:
         status = looked_at(root, names, name, skip)
         if status is None:
@@ -153,7 +163,7 @@ class DatedLayout:
         return Candidate(
             directory=names,
             name=name,
-            key="/".join((*names, original_name(name))),
+            key="/".join((*names, original)),
             period_begin=period[0],
             period_end=period[1],
             location=names[0],

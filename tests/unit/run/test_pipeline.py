@@ -415,6 +415,16 @@ class TestSuperseded:
         assert harness.run().shipped == 1
         assert harness.store.replaced == ["x"]
 
+    def test_an_outdated_object_that_is_up_to_date_again_is_protected_at_once(self, harness: Harness) -> None:
+        """What proves a file that is about to be removed is not replaced by another file of the same key."""
+        harness.write("a/.1.s3u", b"old", age=7200)
+        harness.write("a/1", b"new", age=3600)
+        harness.store.objects["a/1"] = b"old"
+        harness.records.facts["superseded:bucket/a/1"] = fakes.etag_of(b"old")
+        harness.run()
+        on_disk = {path.read_bytes() for path in harness.base.rglob("*") if path.is_file()}
+        assert {b"old", b"new"} <= {*on_disk, *harness.store.objects.values()}
+
     def test_not_after_the_end(self, harness: Harness) -> None:
         """A run that was asked to stop begins no second upload."""
         harness.write("x", "new")
@@ -1142,11 +1152,11 @@ class TestFlight:
         assert flight.landed(5) is None
         upload = self.upload(root, "x")
         flight.launch(upload)
-        assert (len(flight), flight.bytes) == (1, 4)
+        assert (len(flight.under_way), flight.bytes) == (1, 4)
         landed = flight.landed(5)
         assert landed is not None
         assert isinstance(landed[1], Receipt)
-        assert (len(flight), flight.bytes) == (0, 0)
+        assert (len(flight.under_way), flight.bytes) == (0, 0)
         upload.file.close()
         root.close()
 
