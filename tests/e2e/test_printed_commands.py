@@ -277,7 +277,7 @@ def _credentials(home: Path, server: S3Endpoint) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", _pages())
 def test_commands_work_as_printed(page: str, desk: Desk, exhaustive: bool) -> None:
     """Whoever types what a page prints, in its order, is never told that it does not work."""
