@@ -52,6 +52,7 @@ CANNOT_RUN = {
     "s3-uploader-cli audit /etc/s3-uploader/config.json --inventory": "it takes an inventory that Amazon makes",
     "s5cmd": "another program, whose options are translated",
     "rclone": "another program, whose options are translated",
+    "ansible-playbook": "it takes Ansible; test_ansible_role.py plays the role where that is installed",
     "journalctl": "systemd runs without its journal in a namespace",
 }
 """How commands begin that no test can run, and why."""
