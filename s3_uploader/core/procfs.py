@@ -83,6 +83,21 @@ def is_zombie(pid: int) -> bool:
     return bool(fields) and fields[0] == b"Z"
 
 
+def descendants_of(pid: int) -> list[int]:
+    """The processes that a process has started, and those that these have started; not those whose parent is gone."""
+    children: dict[bytes, list[int]] = {}
+    for each in _pids():
+        fields = _stat(each)
+        if len(fields) > 1:
+            children.setdefault(fields[1], []).append(each)
+    found: list[int] = []
+    generation = [pid]
+    while generation:
+        generation = [child for parent in generation for child in children.pop(b"%d" % parent, ())]
+        found += generation
+    return found
+
+
 def open_files_below(pid: int, directory: str) -> list[str]:
     """The files below a directory that a process has open, each once."""
     real = os.path.realpath(directory).rstrip("/") + "/"

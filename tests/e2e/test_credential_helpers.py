@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
 import pytest
@@ -17,6 +18,7 @@ NONSENSE = {
     "never stops printing": "/usr/bin/yes",
     "prints a list": "/bin/echo []",
     "gives no key": '/bin/echo {"Version": 1}',
+    "leaves a process that holds its output open": "/bin/sh -c '/bin/sleep 20 & exit 0'",
     "gives numbers": '/bin/echo {"Version":1,"AccessKeyId":1,"SecretAccessKey":2}',
 }
 
@@ -33,13 +35,38 @@ def ask(site: Site, fault_server: FaultServer, program: str) -> None:
 
 @pytest.mark.parametrize("what", NONSENSE)
 def test_a_program_that_gives_no_credentials(site: Site, fault_server: FaultServer, what: str) -> None:
-    """Whatever it does instead, every file is kept and the reason is told."""
+    """Whatever it does instead, every file is kept and the reason is told, by `status` too."""
     ask(site, fault_server, NONSENSE[what])
     finished, _, peak_memory = measured(site, timeout=30)
     assert finished.code == 3
     assert "credentials" in finished.sentences("ERROR")[0]
     assert all(len(sentence) < 1000 for _, sentence in finished.log)
     assert peak_memory < 150 * 2**20
+    assert len(site.left()) == 2
+    assert [problem["cause"] for problem in site.status()["problems"]] == ["credentials"]
+
+
+def test_a_program_that_leaves_something_running(site: Site, fault_server: FaultServer) -> None:
+    """Credentials are used as soon as the program that gives them has ended, whatever it has started beside."""
+    keys = {"Version": 1, "AccessKeyId": fault_server.access_key, "SecretAccessKey": fault_server.secret_key}
+    ask(site, fault_server, f"/bin/sh -c '/bin/sleep 40 & cat {site.home}/keys'")
+    (site.home / "keys").write_text(json.dumps(keys))
+    finished = site.run(timeout=60)
+    assert finished.code == 0, finished.stderr
+    assert finished.seconds < 30
+    assert site.left() == {}
+
+
+@pytest.mark.exhaustive
+def test_a_program_that_hangs(site: Site, fault_server: FaultServer) -> None:
+    """After a minute without an answer the run ends with exit code 3; `status` and the metrics say of what."""
+    ask(site, fault_server, "/bin/sh -c '/bin/sleep 200; exit'")
+    site.settings["metrics_file"] = str(site.place / "metrics.prom")
+    finished = site.run(timeout=110)
+    assert finished.code == 3
+    assert "did not end in 60 s" in finished.sentences("ERROR")[0]
+    assert [problem["cause"] for problem in site.status()["problems"]] == ["credentials"]
+    assert 'cause="credentials"} 1' in (site.place / "metrics.prom").read_text()
     assert len(site.left()) == 2
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
+from s3_uploader.core import procfs
 from s3_uploader.stores.s3 import helpers
 from s3_uploader.stores.s3.helpers import BoundedProcess
+from tests.integration.s3_support import eventually
 
 
 def program(code: str) -> list[str]:
@@ -41,6 +47,32 @@ def test_a_helper_that_hangs(code: str, monkeypatch: pytest.MonkeyPatch) -> None
     process = BoundedProcess(program(code))
     with pytest.raises(OSError, match="did not end"):
         process.communicate()
+    assert process._process.poll() is not None
+
+
+def test_a_helper_that_leaves_something_running() -> None:
+    """When it has ended what it printed counts, though a process that it started holds its output open, and goes on."""
+    process = BoundedProcess(
+        program("import subprocess; print(subprocess.Popen(['/bin/sleep', '60']).pid, flush=True)")
+    )
+    began = time.monotonic()
+    printed, _ = process.communicate()
+    assert time.monotonic() - began < 20
+    assert process.returncode == 0
+    assert procfs.is_alive(int(printed))
+    os.kill(int(printed), signal.SIGKILL)
+
+
+def test_a_helper_that_hangs_in_a_process_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a helper waits for ends with it."""
+    monkeypatch.setattr(helpers, "HELPER_SECONDS", 3.0)
+    note = tmp_path / "pid"
+    process = BoundedProcess(["/bin/sh", "-c", f"sh -c 'echo $$ > {note}; sleep 60; :'; :"])
+    with pytest.raises(OSError, match="did not end"):
+        process.communicate()
+    shell = int(note.read_text())
+    assert eventually(lambda: not procfs.is_alive(shell) or procfs.is_zombie(shell))
+    assert procfs.descendants_of(shell) == []
     assert process._process.poll() is not None
 
 

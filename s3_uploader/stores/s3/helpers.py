@@ -12,19 +12,25 @@ import atexit
 import contextlib
 import datetime
 import functools
+import os
 import selectors
+import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from s3_uploader.core import procfs
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.origins import Origin
 from s3_uploader.stores.s3.credentials import Credentials, unavailable
 
 HELPER_SECONDS = 60.0
 """So long a helper has, a person who has to confirm something included."""
+_AFTER_END_SECONDS = 1.0
+"""So long its output is read once it has ended: what it left running may hold that open for ever."""
+_LOOK_SECONDS = 0.1
 _WAIT_SECONDS = 1.5
 """So long a request waits for credentials that are being renewed and have expired; then it is sent again later."""
 _RENEW_BEFORE_SECONDS = 15 * 60
@@ -261,7 +267,8 @@ class BoundedProcess:
         except subprocess.TimeoutExpired:
             raise self._took_too_long() from None
         finally:
-            process.kill()
+            if self.returncode is None:
+                _kill(process)
             for stream in (process.stdout, process.stderr):
                 if stream is not None:
                     stream.close()
@@ -273,15 +280,20 @@ class BoundedProcess:
     def _read(self, until: float) -> tuple[bytes, bytes]:
         streams = (self._process.stdout, self._process.stderr)
         outputs = (bytearray(), bytearray())
+        ended: float | None = None
         with selectors.DefaultSelector() as selector:
             for stream, output in zip(streams, outputs, strict=True):
                 assert stream is not None
                 selector.register(stream, selectors.EVENT_READ, output)
             while selector.get_map():
-                remaining = until - time.monotonic()
-                if remaining <= 0:
+                now = time.monotonic()
+                if ended is None and self._process.poll() is not None:
+                    ended = now
+                if ended is not None and now - ended > _AFTER_END_SECONDS:
+                    break
+                if now >= until:
                     raise self._took_too_long()
-                for key, _ in selector.select(remaining):
+                for key, _ in selector.select(min(until - now, _LOOK_SECONDS)):
                     data = key.fileobj.read1(64 * 1024)  # type: ignore[union-attr]
                     if not data:
                         selector.unregister(key.fileobj)
@@ -296,5 +308,13 @@ class BoundedProcess:
 
 def _kill_all() -> None:
     for process in list(_RUNNING):
+        _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a helper with all that it has started."""
+    for pid in procfs.descendants_of(process.pid) if process.poll() is None else ():
         with contextlib.suppress(OSError):
-            process.kill()
+            os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        process.kill()
