@@ -18,7 +18,6 @@ from s3_uploader.stores.s3.access import Access
 from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
 from s3_uploader.stores.s3.engines.choose import make_engine
 from s3_uploader.stores.s3.engines.loop import EventLoop
-from s3_uploader.stores.s3.engines.native import NativeEngine
 from tests.contracts.store_contract import pattern
 from tests.integration.s3_raw_server import RawRequest, RawServer
 from tests.integration.s3_support import MEBIBYTE, PATIENCE, Known, Station, nothing_leaks
@@ -37,18 +36,18 @@ def settings(**changes: float) -> Callable[..., Engine]:
     return make
 
 
-def with_addresses(*addresses: tuple[str, int], **changes: float) -> Callable[..., Engine]:
-    """Make native engines for which every name has these addresses."""
+SetAddresses = Callable[..., None]
 
-    def make(access: Access, name: str, given: EngineSettings, notice: Callable[[str, str], None]) -> Engine:
-        return NativeEngine(
-            access=access,
-            max_connections=given.max_connections,
-            connect_timeout_seconds=changes.get("connect_timeout_seconds", given.connect_timeout_seconds),
-            resolve=lambda host, port: [(socket.AF_INET, address) for address in addresses],
-        )
 
-    return make
+@pytest.fixture
+def addresses(monkeypatch: pytest.MonkeyPatch) -> SetAddresses:
+    """Gives every name these addresses."""
+
+    def give(*found: tuple[str, int]) -> None:
+        entries = [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address) for address in found]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
+
+    return give
 
 
 def etag_of(request: RawRequest) -> bytes:
@@ -375,24 +374,38 @@ class TestConnections:
             assert station.put(store, "key", b"content").proof is Proof.MD5
             assert server.requests[0].headers["host"] == f"[::1]:{server.port}"
 
-    def test_one_of_several_addresses_refuses(self, station: Station) -> None:
+    def test_one_of_several_addresses_refuses(self, engine: str, station: Station, addresses: SetAddresses) -> None:
         """Where one address of a name refuses connections, the next one is taken."""
         (dead,) = free_ports()
         with RawServer(lambda request, connection: request.good()) as server:
-            engines = with_addresses(("127.0.0.1", dead), ("127.0.0.1", server.port), ("127.0.0.1", dead))
-            store = station.store(server.endpoint_at("s3.example.com"), "native", memory=Known(), make_engine=engines)
+            addresses(("127.0.0.1", dead), ("127.0.0.1", server.port), ("127.0.0.1", dead))
+            store = station.store(server.endpoint_at("s3.example.com"), engine, memory=Known())
             futures = [station.begin(store, f"key-{number}", b"content") for number in range(9)]
             assert [future.exception(PATIENCE) for future in futures] == [None] * 9
 
-    def test_one_of_several_addresses_does_not_answer(self, station: Station) -> None:
-        """Where one address of a name does not answer at all, the next one is taken after the connect timeout."""
+    def test_one_of_several_addresses_does_not_answer(
+        self, engine: str, station: Station, addresses: SetAddresses
+    ) -> None:
+        """Where one address of a name does not answer at all, the next one is tried long before the connect timeout."""
         with black_hole() as dead, RawServer(lambda request, connection: request.good()) as server:
-            engines = with_addresses(dead, ("127.0.0.1", server.port), dead, connect_timeout_seconds=1.0)
-            store = station.store(server.endpoint_at("s3.example.com"), "native", memory=Known(), make_engine=engines)
+            addresses(dead, ("127.0.0.1", server.port), dead)
+            endpoint = server.endpoint_at("s3.example.com")
+            store = station.store(endpoint, engine, memory=Known(), connect_timeout_seconds=20)
             began = time.monotonic()
             futures = [station.begin(store, f"key-{number}", b"content") for number in range(9)]
             assert [future.exception(PATIENCE) for future in futures] == [None] * 9
-            assert time.monotonic() - began < 8
+            assert time.monotonic() - began < 15
+
+    def test_none_of_several_addresses_answers(self, engine: str, station: Station, addresses: SetAddresses) -> None:
+        """All addresses of a name together have one connect timeout."""
+        with black_hole() as one, black_hole() as two, black_hole() as three, RawServer(lambda *_: None) as server:
+            addresses(one, two, three)
+            endpoint = server.endpoint_at("s3.example.com")
+            store = station.store(endpoint, engine, connect_timeout_seconds=4)
+            began = time.monotonic()
+            error = station.error(store, "key", b"content")
+            assert (error.code, error.scope) == ("ConnectTimeout", Scope.DESTINATION)
+            assert time.monotonic() - began < 10
 
     def test_no_address_answers(self, engine: str, station: Station) -> None:
         """A server behind a firewall that drops packets is everybody's problem after one connect timeout."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import http.client
 import io
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,10 @@ from s3_uploader.stores.s3.engines.base import DOCUMENT_BYTES
 from s3_uploader.stores.s3.engines.http1 import MAXIMUM_HEAD
 
 _SLICE = 256 * 1024
+_ADDRESS_SECONDS = 2.5
+"""Timeout of one address while there are others to try."""
+_DEAD_SECONDS = 60.0
+_MOST_DEAD = 256
 _FRAMING = 512 * 1024
 """Bytes for the head, and for what the chunked coding adds to a body."""
 
@@ -110,6 +115,71 @@ def send(connection: Any, data: Any, otherwise: Callable[[Any], object]) -> None
         rest = rest[connection.sock.send(rest[:_SLICE]) :]
 
 
+_DEAD: dict[object, float] = {}
+"""Addresses that did not answer, and when; others are tried before them for a while."""
+
+
+def connect(host: str, port: int, *, seconds: float, options: Any = None) -> socket.socket:
+    """Connect to one of the addresses of a host. Together they have the time that urllib3 gives to each of them.
+
+    :raises OSError: if none of them answers.
+    """
+    until = time.monotonic() + seconds
+    found = [(*each[:3], each[4]) for each in socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)]
+    found.sort(key=lambda each: _is_dead(each[3]))
+    error: OSError = OSError("it has no address")
+    for number, (family, kind, protocol, address) in enumerate(found, 1):
+        remaining = until - time.monotonic()
+        if remaining <= 0:
+            error = TimeoutError("no answer in time")
+            break
+        sock = None
+        try:
+            sock = socket.socket(family, kind, protocol)
+            for option in options or ():
+                sock.setsockopt(*option)
+            sock.settimeout(remaining if number == len(found) else min(_ADDRESS_SECONDS, remaining / 2))
+            sock.connect(address)
+        except OSError as failure:
+            error = failure
+            _note_dead(address)
+            if sock is not None:
+                sock.close()
+        else:
+            _DEAD.pop(address, None)
+            sock.settimeout(seconds)
+            return sock
+    raise error
+
+
+def _is_dead(address: object) -> bool:
+    return time.monotonic() - _DEAD.get(address, float("-inf")) < _DEAD_SECONDS
+
+
+def _note_dead(address: object) -> None:
+    if len(_DEAD) >= _MOST_DEAD:
+        _DEAD.clear()
+    _DEAD[address] = time.monotonic()
+
+
+def _new_socket(connection: Any, otherwise: Callable[[], socket.socket]) -> socket.socket:
+    """The socket of a connection of urllib3, with urllib3's errors."""
+    from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+    if not isinstance(connection.timeout, (int, float)):
+        return otherwise()
+    try:
+        return connect(
+            connection._dns_host, connection.port, seconds=connection.timeout, options=connection.socket_options
+        )
+    except TimeoutError as error:
+        raise ConnectTimeoutError(connection, f"no answer in {connection.timeout:g} s") from error
+    except socket.gaierror as error:
+        raise NewConnectionError(connection, f"Failed to resolve {connection.host!r} ({error})") from error
+    except OSError as error:
+        raise NewConnectionError(connection, str(error)) from error
+
+
 def bound(session: Any) -> None:
     """Have one of botocore's HTTP sessions read bounded answers."""
     # In place: the managers, those of proxies too, hold this very dictionary.
@@ -125,6 +195,9 @@ def _pool_classes() -> dict[str, Any]:
 
         response_class = BoundedResponse  # type: ignore[assignment]
 
+        def _new_conn(self) -> socket.socket:
+            return _new_socket(self, super()._new_conn)
+
         def send(self, data: Any) -> None:
             """Send the head, or the body."""
             send(self, data, super().send)
@@ -133,6 +206,9 @@ def _pool_classes() -> dict[str, Any]:
         """The same with TLS."""
 
         response_class = BoundedResponse  # type: ignore[assignment]
+
+        def _new_conn(self) -> socket.socket:
+            return _new_socket(self, super()._new_conn)
 
         def send(self, data: Any) -> None:
             """Send the head, or the body."""
