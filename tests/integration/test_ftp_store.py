@@ -732,14 +732,32 @@ def test_check(server: PyFtpServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("permissions", "expected"),
-    [("elr", "cannot be written"), ("elrwd", "cannot be renamed"), ("elrwf", "cannot be deleted")],
+    ("letter", "right"),
+    [
+        ("w", "write"),
+        ("f", "rename"),
+        ("d", "delete"),
+        ("m", "make directories"),
+        ("r", "read"),
+        ("l", "list"),
+    ],
 )
-def test_check_of_missing_rights(root: Path, permissions: str, expected: str) -> None:
-    """``check`` names the right that is missing."""
-    with py_ftp_server(root, permissions=permissions) as server:
+def test_check_of_missing_rights(root: Path, letter: str, right: str) -> None:
+    """``check`` names each right that is missing, and no other."""
+    with py_ftp_server(root, permissions="elradfmw".replace(letter, "")) as server:
         findings = new_store(server).check(now=time.time())
-    assert expected in " | ".join(finding.fact for finding in findings)
+    advice = " | ".join(finding.meaning for finding in findings)
+    assert f"right to {right}" in advice
+    if letter not in "lw":
+        assert advice.count("right to ") == 1
+
+
+def test_check_of_a_right_that_proof_needs(root: Path) -> None:
+    """Without the right to read nothing can be shipped where more than the length is to be proven."""
+    with py_ftp_server(root, permissions="eladfmw") as server:
+        findings = new_store(server, minimum_proof="checksum").check(now=time.time())
+    (found,) = (finding for finding in findings if "right to read" in finding.meaning)
+    assert found.severity is Severity.ERROR
 
 
 def test_check_of_an_unreachable_server(server: PyFtpServer) -> None:

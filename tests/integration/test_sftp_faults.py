@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -342,6 +342,36 @@ def test_a_listing_without_end(scripted_sftp: ScriptedSftpServer, bench: Bench) 
     with pytest.raises(CannotList, match="does not end"):
         list(inventory.entries("", wanted=lambda: ""))
     inventory.close()
+
+
+# ---------------------------------------------------------------------------------------------- rights
+
+
+@pytest.mark.parametrize(
+    ("requests", "right"),
+    [
+        (("open",), "write"),
+        (("link", "rename"), "rename"),
+        (("remove",), "delete"),
+        (("mkdir",), "make directories"),
+        (("read",), "read"),
+        (("scandir",), "list"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_check_of_missing_rights(
+    scripted_sftp: ScriptedSftpServer, bench: Bench, requests: tuple[str, ...], right: str
+) -> None:
+    """``check`` names each right that is missing."""
+
+    async def nothing() -> AsyncIterator[asyncssh.SFTPName]:
+        raise asyncssh.SFTPPermissionDenied("Permission denied")
+        yield
+
+    for name in requests:
+        scripted_sftp.always(name, (lambda _: nothing()) if name == "scandir" else DENIED)
+    findings = bench.new_store().check(now=time.time())
+    assert f"right to {right}" in " | ".join(finding.meaning for finding in findings)
 
 
 # ---------------------------------------------------------------------------------------------- names

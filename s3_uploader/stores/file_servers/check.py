@@ -23,6 +23,7 @@ from s3_uploader.stores.file_servers.parts import PartNames
 _Session = TypeVar("_Session", bound=FileSession)
 
 _LIMIT_SECONDS = 60.0
+_LISTED_BYTES = 64 * 1024
 _WORTH_A_NOTE_SECONDS = 60.0
 
 
@@ -64,8 +65,9 @@ def check_file_server(
         safely = None if link is None else functools.partial(link, session)
         for finding in _round_trip(server, session, temporary_names, learned, now - begun, stored, safely):
             findings.append(_judged(finding, minimum_proof))
-        if minimum_proof > Proof.SIZE and not any(finding.fact.startswith(_COMPUTES) for finding in findings):
-            findings += _reading(server, session)
+        computes = any(finding.fact.startswith(_COMPUTES) for finding in findings)
+        findings += _reading(server, session, is_proof=minimum_proof > Proof.SIZE and not computes)
+        findings += _listing(server, session)
         findings += _lock(server, session, lock_file, create_lock)
     except Refused as refused:
         findings.append(Finding(Severity.ERROR, server, f"it refuses what an upload needs: {refused.text}"))
@@ -89,27 +91,50 @@ def _judged(finding: Finding, minimum_proof: Proof) -> Finding:
     return finding
 
 
-def _reading(server: str, session: FileSession) -> Iterator[Finding]:
-    """Whether what was stored can be read back, where only that proves enough."""
+def _reading(server: str, session: FileSession, *, is_proof: bool) -> Iterator[Finding]:
+    """Whether what was stored can be read back.
+
+    :param is_proof: nothing else proves enough.
+    """
     path = f"{session.base.rstrip('/')}/s3-uploader-check-{secrets.token_hex(8)}"
     content = secrets.token_bytes(64)
     received = bytearray()
     try:
         session.store(path, [content])
+    except Refused:
+        return  # That is told by what comes before.
+    try:
         session.retrieve(path, received.extend, most=len(content))
     except Refused as refused:
-        yield Finding(
-            Severity.ERROR,
-            server,
-            f"a file cannot be read back, and no checksum is computed: {refused.text}",
-            "Give the user the right to read, or set minimum_proof to size if the length is proof enough.",
-        )
+        if is_proof:
+            fact = "a file cannot be read back, and no checksum is computed"
+            advice = "Give the user the right to read, or set minimum_proof to size if the length is proof enough."
+        else:
+            fact = "a file cannot be read back"
+            advice = (
+                "A file whose content is there already is taken for another one, and the audit cannot compare: for "
+                "these give the user the right to read."
+            )
+        yield Finding(Severity.ERROR if is_proof else Severity.NOTE, server, f"{fact}: {refused.text}", advice)
     else:
         if received != content:
             yield Finding(Severity.ERROR, server, "gives back other bytes than were stored", "Nothing is proven there.")
     finally:
         if session.usable:
             session.delete(path)
+
+
+def _listing(server: str, session: FileSession) -> Iterator[Finding]:
+    """Whether a directory can be listed, for what needs that."""
+    try:
+        session.listing(session.base, lambda _: None, most=_LISTED_BYTES)
+    except Refused as refused:
+        yield Finding(
+            Severity.NOTE,
+            server,
+            f"the directory cannot be listed: {refused.text}",
+            "For the audit, and to remove what killed runs have left, give the user the right to list.",
+        )
 
 
 def _round_trip(
@@ -152,7 +177,8 @@ def _round_trip(
                     Severity.WARNING,
                     server,
                     f"the test file {one} cannot be deleted: {refusal}",
-                    "Give the user the right to delete: parts of failed uploads would stay, and a lock file too.",
+                    "Give the user the right to delete: parts of failed uploads would stay, and a lock file too. With "
+                    "on_conflict: overwrite nothing is replaced where a rename does not replace.",
                 )
 
 
@@ -294,7 +320,7 @@ def _directories(server: str, session: FileSession, probes: _Probes, *, renames:
             Severity.WARNING,
             server,
             f"a directory cannot be made: {refused.text}",
-            "Only files whose directory is there already can be shipped.",
+            "Only files whose directory is there already can be shipped: give the user the right to make directories.",
         )
         return
     with contextlib.suppress(Refused):
