@@ -2,8 +2,36 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import unquote
+
+
+def _without_dotted_steps(key: str) -> str:
+    kept: list[str] = []
+    for step in key.split("/"):
+        if step == "..":
+            del kept[-1:]
+        elif step != ".":
+            kept.append(step)
+    return "/".join(kept)
+
+
+FOLDS: dict[str, Callable[[str], str]] = {
+    "": str,
+    "case": str.lower,
+    "upper case": str.upper,
+    "composed": lambda key: unicodedata.normalize("NFC", key),
+    "decomposed": lambda key: unicodedata.normalize("NFD", key),
+    "slashes": lambda key: re.sub("/+", "/", key).strip("/"),
+    "dots": _without_dotted_steps,
+    "ends": lambda key: "/".join(step.rstrip(" .") for step in key.split("/")),
+    "escapes": unquote,
+}
+"""What servers make of the name of an object."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +55,9 @@ class Dialect:
     * `knows_whole_checksums`: a checksum of the whole is held against the whole; otherwise against that of the parts'
       checksums, so that it is refused (BadDigest).
     * `minimum_part_bytes`: the smallest part but the last.
+    * `folds`: one of `FOLDS`, by which names are changed where objects are stored.
+    * `looks`: names are changed so too where an object is looked for, or they are not; or it is remembered under which
+      names something was stored, so that each looks as if it were kept, while the bytes are those that came last.
     """
 
     name: str
@@ -44,6 +75,12 @@ class Dialect:
     stores_truncated_bodies: bool = False
     knows_whole_checksums: bool = True
     minimum_part_bytes: int = 5 * 1024 * 1024
+    folds: str = ""
+    looks: Literal["folded", "exact", "remembered"] = "folded"
+
+    def folded(self, key: str) -> str:
+        """The name under which an object is stored."""
+        return FOLDS[self.folds](key)
 
 
 AWS = Dialect(name="aws", repeats_completion=True)

@@ -114,6 +114,7 @@ class ObjectStore:
         self.buckets: dict[str, dict[str, StoredObject]] = {}
         self.replacements: list[Replacement] = []
         self.uploads: dict[str, _Upload] = {}
+        self._remembered: dict[tuple[str, str], StoredObject] = {}
         self._completed: dict[str, tuple[str, Answer]] = {}
         self._operations: dict[str, Callable[[Request, bytes], Answer]] = {
             "ListBuckets": self._list_buckets,
@@ -343,7 +344,7 @@ class ObjectStore:
     def _get_object(self, request: Request, body: bytes) -> Answer:
         self._bucket(request)
         with self.lock:
-            stored = self.buckets[request.bucket].get(request.key)
+            stored = self._found(request)
         if stored is None:
             raise _Refused("NoSuchKey")
         headers = {
@@ -369,7 +370,7 @@ class ObjectStore:
     def _delete_object(self, request: Request, body: bytes) -> Answer:
         self._bucket(request)
         with self.lock:
-            self.buckets[request.bucket].pop(request.key, None)
+            self.buckets[request.bucket].pop(self.dialect.folded(request.key), None)
         return Answer(status=204)
 
     def _delete_objects(self, request: Request, body: bytes) -> Answer:
@@ -553,7 +554,8 @@ class ObjectStore:
             raise _Refused("XAmzContentSHA256Mismatch")
 
     def _check_conditions(self, request: Request) -> None:
-        existing = self.buckets[request.bucket].get(request.key)
+        # Where looks know no changed names a write still meets what is stored under its own.
+        existing = self._found(request, writing=True)
         if "if-none-match" in request.headers and self.dialect.conditional_put != "ignored":
             if self.dialect.conditional_put == "not-implemented":
                 raise _Refused("NotImplemented")
@@ -638,10 +640,20 @@ class ObjectStore:
 
     def _store(self, request: Request, stored: StoredObject) -> None:
         bucket = self.buckets[request.bucket]
-        old = bucket.get(request.key)
+        key = self.dialect.folded(request.key)
+        old = bucket.get(key)
         if old is not None and old.body != stored.body:
-            self.replacements.append(Replacement(bucket=request.bucket, key=request.key, old=old, new=stored))
-        bucket[request.key] = stored
+            self.replacements.append(Replacement(bucket=request.bucket, key=key, old=old, new=stored))
+        bucket[key] = self._remembered[request.bucket, request.key] = stored
+
+    def _found(self, request: Request, *, writing: bool = False) -> StoredObject | None:
+        looks = self.dialect.looks
+        exactly = looks == "exact" and not writing
+        stored = self.buckets[request.bucket].get(request.key if exactly else self.dialect.folded(request.key))
+        if stored is None or looks != "remembered":
+            return stored
+        remembered = self._remembered.get((request.bucket, request.key))
+        return None if remembered is None else dataclasses.replace(remembered, body=stored.body)
 
 
 def _claimed_checksums(request: Request) -> dict[str, str]:

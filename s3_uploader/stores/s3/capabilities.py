@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
+from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import Memory
 
 Conditional: TypeAlias = Literal["yes", "ignored", "refused", ""]
@@ -88,8 +89,11 @@ class Capabilities:
         self.part_checksums: PartChecksums = _PARTS.get(self._recall("part-checksums")[0], "full")
         self.form_is_taken = False
         """A write with the present checksum headers has been taken, so a refusal is about something else."""
-        self.kept_names = frozenset(self._recall("kept-names")[0].split())
-        """The kinds of unusual names (:mod:`s3_uploader.stores.s3.names`) that the server keeps apart from others."""
+        self.kept_names = frozenset(self._recall("names-kept")[0].split())
+        """The kinds of unusual names (:mod:`s3_uploader.stores.s3.folding`) that the server keeps apart from others."""
+        self.merged_names = frozenset(self._recall("names-merged")[0].split())
+        """The kinds of which two names are one object, and no look tells."""
+        self._told_of_names = False
         self.only_reading_proves = False
         """In this run neither answers nor looks proved anything, so what was stored is read back at once."""
         self.completes_conditionally = self._recall("conditional-complete")[0] != "refused"
@@ -129,9 +133,38 @@ class Capabilities:
 
     def keeps_names(self, kinds: frozenset[str]) -> None:
         """Names of these kinds are kept as they are, and apart from those that they resemble."""
+        self._merged(self.merged_names - kinds)
         if not kinds <= self.kept_names:
             self.kept_names |= kinds
-            self._note("kept-names", " ".join(sorted(self.kept_names)))
+            self._note("names-kept", " ".join(sorted(self.kept_names)))
+
+    def forgets_names(self, kinds: frozenset[str]) -> None:
+        """Names of these kinds were found not to be kept apart, whatever was seen before."""
+        if kinds & self.kept_names:
+            self.kept_names -= kinds
+            self._note("names-kept", " ".join(sorted(self.kept_names)))
+
+    def merges_names(self, kinds: frozenset[str]) -> None:
+        """Two names of these kinds each look as if they were kept, and the second takes the place of the first."""
+        self.forgets_names(kinds)
+        self._merged(self.merged_names | kinds)
+
+    def _merged(self, kinds: frozenset[str]) -> None:
+        if kinds != self.merged_names:
+            self.merged_names = kinds
+            self._note("names-merged", " ".join(sorted(kinds)))
+
+    def takes_for_one(self, kind: str, key: str, twin: str) -> None:
+        """An object is there under two names, as far as looks tell."""
+        self.forgets_names(frozenset((kind,)))
+        if not self._told_of_names:
+            self._told_of_names = True
+            self._notice(
+                "warning",
+                f"{self._name} takes different names for one: what is there as {shown_name(key)} is there as "
+                f"{shown_name(twin)}, too. Of two such files the second is kept and fails; with on_conflict: overwrite "
+                "it replaces the first.",
+            )
 
     # Which checksums are taken.
 

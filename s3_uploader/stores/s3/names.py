@@ -9,7 +9,6 @@ after an unusual name is written; what was seen once is remembered.
 from __future__ import annotations
 
 import collections
-import re
 import threading
 from collections.abc import Callable
 
@@ -18,66 +17,13 @@ from s3_uploader.core.model import Receipt
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.client import PendingRequest
+from s3_uploader.stores.s3.folding import ALL, SIGNS, folded, kinds_of, twins_of
 from s3_uploader.stores.s3.proof import ProvenUpload
 from s3_uploader.stores.s3.upload import ObjectUpload
 
-_USUAL = re.compile("[a-z0-9_-][a-z0-9_.-]*(/[a-z0-9_-][a-z0-9_.-]*)*")
-_STEPS = re.compile(r"[/\\]+")
 _LOOKED = frozenset(range(400, 500)) - {408, 429}
-
-
-def is_usual(key: str) -> bool:
-    """Whether no server takes this name for another: lower case, no accents, no empty or dotted steps."""
-    return _USUAL.fullmatch(key) is not None and "./" not in key and not key.endswith(".")
-
-
-def folded(key: str) -> str:
-    """The name that all those have in common which some server takes for one."""
-    if is_usual(key):
-        return key
-    import unicodedata
-    from urllib.parse import unquote
-
-    steps = (step.strip(" .") for step in _STEPS.split(unicodedata.normalize("NFKC", unquote(key)).casefold()))
-    return "/".join(step for step in steps if step)
-
-
-def kinds_of(key: str) -> frozenset[str]:
-    """In which ways a name is unusual.
-
-    They are ``case``, ``path``, ``escapes``, and ``composed`` and ``decomposed`` (Unicode's NFC and NFD).
-
-    That a server keeps a name in the form that it gives all names says nothing of its other forms.
-    """
-    if is_usual(key):
-        return frozenset()
-    import unicodedata
-
-    kinds = set()
-    if key != key.casefold():
-        kinds.add("case")
-    if not key.isascii():
-        if key != unicodedata.normalize("NFC", key):
-            kinds.add("decomposed")
-        if key != unicodedata.normalize("NFD", key) or not kinds & {"decomposed"}:
-            kinds.add("composed")
-    if not re.fullmatch(r"[^/\\ .](?:[^/\\]*[^/\\ .])?(?:/[^/\\ .](?:[^/\\]*[^/\\ .])?)*", key):
-        kinds.add("path")
-    if "%" in key:
-        kinds.add("escapes")
-    return frozenset(kinds)
-
-
-def twin_of(key: str) -> str:
-    """Another name that a server may take for this one; empty if there is none to look for."""
-    import unicodedata
-
-    twin = folded(key)
-    if twin in ("", key):
-        twin = unicodedata.normalize("NFD", key)
-    if twin == key:
-        twin = key.replace("%", "%25")
-    return "" if twin == key or len(twin.encode("utf-8", "replace")) > requests.MAXIMUM_KEY_BYTES else twin
+_IDENTITY = ("etag", "last-modified", "content-length")
+"""Headers of which two objects have not all alike, unless they were made of the same bytes in the same second."""
 
 
 class NamesUnderWay:
@@ -119,73 +65,120 @@ class NamesUnderWay:
 class NamedUpload(ProvenUpload):
     """An upload that makes sure of an unusual name: that it replaces no other, and that it is the object's name."""
 
-    _twin = ""
     _unsure: frozenset[str] = frozenset()
     """In which ways the name is unusual, and not known to be kept."""
+    _twins: dict[str, str] = {}  # noqa: RUF012  # It is replaced, never changed.
+    """Other names under which the object may lie, by the kind for which it would."""
 
     def doubt_name(self) -> None:
         """Make sure of the name, since it is no usual one at this endpoint."""
         self._unsure = kinds_of(self.key) - self.context.capabilities.kept_names
-        self._twin = twin_of(self.key) if self._unsure else ""
+        self._twins = twins_of(self.key, self._unsure)
 
     def sure_of_name(self, then: Callable[[], None], there: Callable[[PendingRequest], None]) -> None:
         """Go on if no object of another name can be meant by this one.
 
         :param there: called with the answer to a HEAD if there is something under both names.
         """
-        if not self._twin:
-            then()
-            return
+        twins: list[tuple[str, str]] = []
 
-        def looked_at_twin(call: PendingRequest) -> None:
+        def begin() -> None:
             if self.over:
                 return
-            if call.error is None and call.status == 200:
-                self.head(looked_at_name, _LOOKED)
+            merged = self._unsure & self.context.capabilities.merged_names
+            if merged:
+                self.fail(
+                    KeyRefused(
+                        f"{self._address} was not uploaded: this server has one object for it and for other names, "
+                        f"and says of each that it is there ({', '.join(sorted(merged))}).",
+                        hint="Rename the file.",
+                    )
+                )
+                return
+            # A kind may have been learned meanwhile.
+            self.doubt_name()
+            twins.extend(self._twins.items())
+            look_at_next()
+
+        def look_at_next() -> None:
+            if twins:
+                kind, twin = twins.pop(0)
+                self._head_twin(twin, lambda call: looked_at_twin(kind, twin, call))
             else:
                 then()
 
-        def looked_at_name(call: PendingRequest) -> None:
+        def looked_at_twin(kind: str, twin: str, call: PendingRequest) -> None:
             if self.over:
                 return
             if call.error is None and call.status == 200:
-                there(call)
-            elif call.error is None and call.status == 404:
+                self.head(lambda own: looked_at_name(kind, twin, call, own), _LOOKED)
+            else:
+                look_at_next()
+
+        def looked_at_name(kind: str, twin: str, call: PendingRequest, own: PendingRequest) -> None:
+            if self.over:
+                return
+            if own.error is None and own.status == 200:
+                if _is_one(call, own):
+                    self.context.capabilities.takes_for_one(kind, self.key, twin)
+                there(own)
+            elif own.error is None and own.status == 404:
                 self.fail(
                     KeyRefused(
-                        f"{self._address} was not uploaded: {shown_name(self._twin)} is there, and it is not known "
+                        f"{self._address} was not uploaded: {shown_name(twin)} is there, and it is not known "
                         "whether this server keeps the two names apart.",
                         hint="The command check finds that out; or rename the file.",
                     )
                 )
             else:
-                then()
+                look_at_next()
 
-        self._head_twin(looked_at_twin)
+        if self.context.names is None:
+            begin()
+        else:
+            self.context.names.ask(self._unsure, lambda: self.guard(begin))
 
-    def _head_twin(self, finished: Callable[[PendingRequest], None]) -> None:
-        request = requests.head_object(self._twin, requests.encode_key(self._twin))
-        self.call(request, finished, _LOOKED)
+    def _head_twin(self, twin: str, finished: Callable[[PendingRequest], None]) -> None:
+        self.call(requests.head_object(twin, requests.encode_key(twin)), finished, _LOOKED)
 
     def succeed(self, receipt: Receipt) -> None:
         """The content is there and proven; under its own name, too."""
         if not self._unsure or receipt.already_there or self.over:
             super().succeed(receipt)
             return
+        twins = [(kind, twin) for kind, twin in self._twins.items() if kind != ALL]
+        kept = set(self._unsure & {SIGNS})
 
-        def looked_at_twin(call: PendingRequest) -> None:
-            if call.error is None and call.status == 404:
-                self.context.capabilities.keeps_names(self._unsure)
-            super(NamedUpload, self).succeed(receipt)
-
-        def looked_at_name(call: PendingRequest) -> None:
+        def looked_at_name(own: PendingRequest) -> None:
             if self.over:
                 return
-            if call.error is None and call.status == 404:
+            if own.error is None and own.status == 404:
                 self.not_there()
-            elif call.error is None and call.status == 200 and self._twin:
-                self._head_twin(looked_at_twin)
+            elif own.error is None and own.status == 200:
+                look_at_next(own)
             else:
                 super(NamedUpload, self).succeed(receipt)
 
+        def look_at_next(own: PendingRequest) -> None:
+            if twins:
+                kind, twin = twins.pop(0)
+                self._head_twin(twin, lambda call: looked_at_twin(own, kind, twin, call))
+                return
+            self.context.capabilities.keeps_names(frozenset(kept))
+            super(NamedUpload, self).succeed(receipt)
+
+        def looked_at_twin(own: PendingRequest, kind: str, twin: str, call: PendingRequest) -> None:
+            if self.over:
+                return
+            if call.error is None and call.status == 404:
+                kept.add(kind)
+            elif call.error is None and call.status == 200 and _is_one(call, own):
+                self.context.capabilities.takes_for_one(kind, self.key, twin)
+            look_at_next(own)
+
         self.head(looked_at_name, _LOOKED)
+
+
+def _is_one(one: PendingRequest, other: PendingRequest) -> bool:
+    """Whether two answers to a HEAD are about one object, as far as they tell."""
+    return all(one.body.headers.get(name) == other.body.headers.get(name) for name in _IDENTITY)

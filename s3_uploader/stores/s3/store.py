@@ -22,8 +22,10 @@ from s3_uploader.stores.s3.capabilities import Capabilities, NoMemory
 from s3_uploader.stores.s3.client import S3Client
 from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.engines.base import Engine
+from s3_uploader.stores.s3.folding import is_usual
 from s3_uploader.stores.s3.multipart import MultipartUpload
-from s3_uploader.stores.s3.names import NamesUnderWay, is_usual
+from s3_uploader.stores.s3.name_trial import NameTrial
+from s3_uploader.stores.s3.names import NamesUnderWay
 from s3_uploader.stores.s3.probe import PlainProbe
 from s3_uploader.stores.s3.settings import BucketAddress, ObjectSettings, Surroundings, Transfer
 from s3_uploader.stores.s3.single import SingleUpload
@@ -122,17 +124,26 @@ class S3Store:
             self._timer = self._own_timer = TimerThread(name="s3-timer")
         endpoint = self._endpoint = access.endpoint
         caller = self._caller(engine, endpoint, transfer.policy)
+        capabilities = Capabilities(
+            memory=NoMemory() if around.memory is None else around.memory,
+            key=endpoint.memory_key,
+            trusted=endpoint.is_aws,
+            notice=around.notice,
+            name=endpoint.url,
+            checksums_when_required=checksums_when_required(access, around.environment),
+        )
         self._context = Context(
             caller=caller,
             probe=PlainProbe(caller, prefix=transfer.key_prefix, url=endpoint.url, clock=around.clock),
-            capabilities=Capabilities(
-                memory=NoMemory() if around.memory is None else around.memory,
-                key=endpoint.memory_key,
-                trusted=endpoint.is_aws,
-                notice=around.notice,
-                name=endpoint.url,
-                checksums_when_required=checksums_when_required(access, around.environment),
+            names=NameTrial(
+                caller,
+                capabilities=capabilities,
+                headers=headers,
+                prefix=transfer.key_prefix,
+                tls=endpoint.payload_is_unsigned,
+                clock=around.clock,
             ),
+            capabilities=capabilities,
             headers=headers,
             budget=ByteBudget(transfer.bytes_in_flight),
             crew=self._crew,

@@ -24,6 +24,7 @@ from s3_uploader.stores.s3.capabilities import Capabilities, Conditional
 from s3_uploader.stores.s3.checksums import Digest
 from s3_uploader.stores.s3.client import PendingRequest, S3Client
 from s3_uploader.stores.s3.engines.base import Request
+from s3_uploader.stores.s3.name_trial import NameTrial
 from s3_uploader.stores.s3.probe import PlainProbe
 from s3_uploader.stores.s3.requests import UNLESS_THERE
 from s3_uploader.stores.threads import ByteBudget, ThreadPool, Timer
@@ -34,6 +35,7 @@ class Context(msgspec.Struct, kw_only=True):
 
     :param address: the key as a person writes it.
     :param over: called with an upload whose future is done.
+    :param names: tries unusual names where they are not to be taken for others.
     """
 
     caller: S3Client
@@ -47,6 +49,7 @@ class Context(msgspec.Struct, kw_only=True):
     address: Callable[[str], str]
     over: Callable[[ObjectUpload], None]
     probe: PlainProbe
+    names: NameTrial | None = None
     clock: Callable[[], float] = time.monotonic
 
     @property

@@ -2,42 +2,63 @@
 
 from __future__ import annotations
 
+from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checks.trial import NOTE, OK, WARNING, Trial
-from s3_uploader.stores.s3.names import kinds_of
+from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.requests import UNCONDITIONAL
 
-_UNUSUAL = (
-    ("upper case", "-Name", "-name"),
-    ("accents", "-\u00e9", "-e\u0301"),
-    ("combining accents", "-ae\u0301", "-a\u00e9"),
-    ("empty steps", "-steps//name", "-steps/name"),
-    ("escapes", "-100%25", "-100%"),
+UNUSUAL = (
+    ("case", "upper case", "-Name", "-name"),
+    ("letters", "upper case beyond ASCII", "-\u0416", "-\u0436"),
+    ("composed", "accents", "-\u00e9", "-e\u0301"),
+    ("decomposed", "combining accents", "-ae\u0301", "-a\u00e9"),
+    ("look-alikes", "signs that resemble others", "-\u2460", "-1"),
+    ("empty-steps", "empty steps", "-steps//name", "-steps/name"),
+    ("last-slash", "a slash at the end", "-ends/", "-ends"),
+    ("dotted-steps", "dotted steps", "-dots/./name", "-dots/name"),
+    ("ends", "a dot at the end", "-end.", "-end"),
+    ("first-dots", "a dot at the beginning", "-hidden/.name", "-hidden/name"),
+    ("backslashes", "backslashes", "-back\\slash", "-back/slash"),
+    ("escapes", "escapes", "-100%25", "-100%"),
 )
-"""What is unusual about a name, its ending, and that of another which some server takes for it."""
+"""A kind of names, in words; the ending of one, and that of another which some server takes for it."""
+_LOOKED = frozenset((403, 404))
 
 
 def check_names(trial: Trial, body: bytes) -> None:
     """Whether names are kept as they are, and apart from those that they resemble."""
-    refused, changed = [], []
-    for words, ending, twin in _UNUSUAL:
+    refused, changed, merged = [], [], []
+    for kind, words, ending, twin in UNUSUAL:
         key = trial.key + ending
         if trial.put(key, body, UNCONDITIONAL, caller=trial.impatient).error is not None:
             refused.append(words)
             continue
         trial.left_behind.append(key)
-        mine, other = (trial.wait(trial.head(name), expected=frozenset((404,))) for name in (key, trial.key + twin))
-        if mine.error is not None or other.error is not None:
+        kinds, verdict = frozenset((kind,)), _verdict(trial, key, trial.key + twin, body)
+        if not verdict:
             return  # Looking is not permitted, which is said elsewhere.
-        if mine.status == 200 and other.status == 404:
-            trial.capabilities.keeps_names(kinds_of("name" + ending))
+        if verdict == "kept":
+            trial.capabilities.keeps_names(kinds)
+        elif verdict == "merged":
+            trial.capabilities.merges_names(kinds)
+            merged.append(words)
         else:
+            trial.capabilities.forgets_names(kinds)
             changed.append(words)
+    if merged:
+        trial.tell(
+            WARNING,
+            "names that merge",
+            f"two are one object, and each seems to be there: names with {', '.join(merged)}",
+            "Files with such names are kept and fail: rename them.",
+        )
     if changed:
         trial.tell(
             WARNING,
             "names",
             f"not kept apart from others that they resemble: names with {', '.join(changed)}",
-            "Of two files whose names differ in nothing else only one is uploaded; the other is kept, and fails.",
+            "Of two files whose names differ in nothing else only one is uploaded; the other is kept, and fails. With "
+            "on_conflict: overwrite it replaces the first.",
         )
     if refused:
         trial.tell(
@@ -46,5 +67,31 @@ def check_names(trial: Trial, body: bytes) -> None:
             f"names with {', '.join(refused)}",
             "Files with such names are kept and fail; the others go.",
         )
-    if not changed and not refused:
+    if not changed and not refused and not merged:
         trial.tell(OK, "names", "upper and lower case, accents, empty steps and escapes are kept as they are")
+
+
+def _verdict(trial: Trial, key: str, twin: str, body: bytes) -> str:
+    """Whether an object is under its own name alone, and stays what it is when the other name is written to.
+
+    :returns: ``kept``, ``changed``, ``merged`` if only the second write has shown it; empty if it cannot be told.
+    """
+    mine, other = (trial.wait(trial.head(name), expected=_LOOKED) for name in (key, twin))
+    if {mine.status, other.status} - {200, 404}:
+        return ""
+    if mine.status != 200 or other.status != 404:
+        return "changed"
+    if trial.capabilities.trusted:
+        return "kept"
+    if trial.put(twin, body[::-1], UNCONDITIONAL, caller=trial.impatient).error is not None:
+        return "kept"  # No file can have that name, so none can replace this one.
+    trial.left_behind.append(twin)
+    read = _read(trial, key, len(body))
+    if read.error is not None or read.status not in (200, 206, 404):
+        return ""
+    return "kept" if read.status != 404 and read.body.body == body else "merged"
+
+
+def _read(trial: Trial, key: str, size: int) -> PendingRequest:
+    request = requests.get_object(key, requests.encode_key(key), first=0, last=size - 1, etag="", size=size)
+    return trial.wait(request, expected=_LOOKED)
