@@ -1,4 +1,4 @@
-"""The page `docs/reference/servers.md`: what each S3 server does, from the record of `python -m tests.survey`."""
+"""The page `docs/reference/servers.md`: what each server does, from the record of `python -m tests.survey`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.survey import record
 from tests.survey.names import odd_names
-from tests.survey.observe import Finding, Observation
+from tests.survey.observation import Finding, Observation
 from tests.survey.record import Recorded
 
 PAGE = Path(__file__).parent / "reference" / "servers.md"
@@ -19,17 +19,22 @@ _TITLES = {
     "ministack": "MiniStack",
     "moto": "moto",
     "nanio": "nanio",
+    "openssh": "OpenSSH, SFTP",
+    "proftpd": "ProFTPD, FTP",
+    "proftpd-sftp": "ProFTPD, SFTP",
+    "pure-ftpd": "Pure-FTPd",
     "pys3local": "pys3local",
     "rclone": "rclone serve s3",
     "s3rver": "s3rver",
     "swift": "OpenStack Swift, s3api",
+    "vsftpd": "vsftpd",
 }
 
 _REMARKS = {
     "pys3local": (
         "It makes a path of whatever it is told: an object `/etc/x` is that file on its machine. Let it run as a user "
-        "who may write nowhere else. Names that differ in nothing but empty steps (`in//side` and `in///side`) are one "
-        "file to it, of which it says under each name that it is there: the second replaces the first unseen."
+        "who may write nowhere else. Names that differ in nothing but empty or dotted steps are one file to it, of "
+        "which it says under each name that it is there. That is found out, and no file with such a name is sent there."
     ),
     "rclone": (
         "Names with control characters, and some with blanks of other kinds, are known under the name that they were "
@@ -40,20 +45,23 @@ _REMARKS = {
 """What was seen by hand."""
 
 _INTRODUCTION = """\
-# S3 servers, one by one
+# Servers, one by one
 
 What each of these servers does, and what the program says and does there. The installed command shipped to each of
-them, with both engines, and the objects were read back with boto3 and compared byte for byte. `python -m tests.survey`
-writes the record from which this page is made; the tests hold every server that is installed against it.
+them, to the S3 servers with both engines. What was there afterwards was read with boto3, or from the server's disk, and
+compared byte for byte. `python -m tests.survey` writes the record from which this page is made; the tests hold every
+server that is installed against it.
 
-What holds on all of them, unless a server's own section says otherwise:
+What was shown on each of them, and holds unless a server's own section says otherwise:
 
 * Each file arrives byte for byte or stays in the spool, and the log says why.
 * Files that are refused keep no other file from going.
+* Files of 0 and 1 bytes and of every size around one and two parts arrive, proven.
 * A second file of other content replaces the first only with `on_conflict: overwrite`; one of the same content is
   recognised, and counted as shipped.
+* What is compressed is stored as it was compressed, small or large.
 * After SIGKILL at any instant the next run finishes the work.
-* `audit` and `audit --deep` find everything as it was shipped; what is compressed is stored as it was compressed.
+* `audit` and `audit --deep` find everything as it was shipped.
 
 `check` says the same of your own server. Services (Amazon's own, Cloudflare R2, Backblaze B2 and others) are not here,
 because the tests need no network; see [S3-compatible services](../how-to/s3-compatible.md).
@@ -65,20 +73,23 @@ def generated() -> str:
     """Make the page."""
     known = record.read()
     names = sorted(known, key=lambda name: _TITLES[name].lower())
-    parts = [_INTRODUCTION, _overview({name: known[name] for name in names})]
-    parts += [_section(name, known[name]) for name in names]
+    with_buckets = {name: known[name] for name in names if "native" in known[name].engines}
+    with_files = {name: known[name] for name in names if name not in with_buckets}
+    parts = [_INTRODUCTION, _overview(with_buckets), _overview_of_files(with_files)]
+    parts += [_section(name, known[name]) for name in (*with_buckets, *with_files)]
     return "\n".join(parts)
 
 
 def _overview(known: dict[str, Recorded]) -> str:
     total = sum(map(len, odd_names().values()))
     rows = [
-        "## At a glance",
+        "## S3 at a glance",
         "",
         f"Names: how many of {total} odd ones were stored as they are. Proof: of a file in one piece, and in parts.",
+        "Killed: how many runs were ended by SIGKILL while they were at work, with either engine.",
         "",
-        "| server | a damaged upload | a second write to a key | proof | names |",
-        "| --- | --- | --- | --- | --- |",
+        "| server | a damaged upload | a second write to a key | proof | names | killed |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, each in known.items():
         seen = each.engines["native"]
@@ -90,13 +101,43 @@ def _overview(known: dict[str, Recorded]) -> str:
             _fact(seen.check, "conflicts").partition(":")[0],
             proof,
             str(sum(seen.names.stored.values())),
+            _kills(each),
         ]
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows) + "\n"
 
 
+def _overview_of_files(known: dict[str, Recorded]) -> str:
+    rows = [
+        "## FTP and SFTP at a glance",
+        "",
+        "Proof: without `minimum_proof`. Names with empty or dotted steps are no paths, and are refused.",
+        "",
+        "| server | proof | how a file gets its name | names | killed |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, each in known.items():
+        (seen,) = each.engines.values()
+        naming = next(
+            (found.fact for found in seen.check if "a rename" in found.fact or "hard link" in found.fact), "by a rename"
+        )
+        cells = [
+            f"[{_TITLES[name]}](#{_anchor(_TITLES[name])}) {each.version}",
+            seen.sizes.proofs["1"],
+            naming,
+            str(sum(seen.names.stored.values())),
+            _kills(each),
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def _kills(known: Recorded) -> str:
+    return ", ".join(str(seen.killed) for seen in known.engines.values())
+
+
 def _section(name: str, known: Recorded) -> str:
-    seen = known.engines["native"]
+    seen, *further = known.engines.values()
     lines = [f"## {_TITLES[name]}", "", f"Version {known.version}.", ""]
     if name in _REMARKS:
         lines += [_REMARKS[name], ""]
@@ -105,9 +146,11 @@ def _section(name: str, known: Recorded) -> str:
         lines += ["What is said of a file that would go in parts:", "", _quote(seen.sizes.in_parts), ""]
     kept = ", ".join(f"`{policy}`: {result}" for policy, result in seen.second.items())
     lines += [f"A second file of other content, by `on_conflict`: {kept}.", ""]
+    lines += [f"Compressed files were proven by: {', '.join(seen.compressed)}.", ""]
     lines += _names(seen)
-    others = _differences(seen, known.engines["boto3"])
-    lines += [f"The engine `boto3` differs in: {others}." if others else "Both engines alike.", ""]
+    for other in further:
+        others = _differences(seen, other)
+        lines += [f"The engine `boto3` differs in: {others}." if others else "Both engines alike.", ""]
     return "\n".join(lines)
 
 
@@ -144,6 +187,7 @@ def _differences(one: Observation, other: Observation) -> str:
         "names": (one.names.numbers, other.names.numbers),
         "proof": (one.sizes.proofs, other.sizes.proofs),
         "second files": (one.second, other.second),
+        "compressed files": (one.compressed, other.compressed),
     }
     return ", ".join(subject for subject, (left, right) in subjects.items() if left != right)
 

@@ -1,1 +1,1 @@
-"""What each S3 server can do, and what the program says and does there: observed, recorded, held against the record."""
+"""What each server can do, and what the program says and does there: observed, recorded, held against the record."""

@@ -1,4 +1,4 @@
-"""One server, from outside: the installed command ships to it, and the objects are read with boto3 and compared.
+"""One server, from outside: the installed command ships to it, and what is there afterwards is read and compared.
 
 Whatever a server does, the program keeps its promises there; a broken one is an `AssertionError`. What differs from
 server to server is an :class:`Observation`.
@@ -18,14 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.e2e.site import Finished, Site, untraced
-from tests.servers.base import S3Endpoint
 from tests.survey.names import kind_of, odd_names
+from tests.survey.observation import Finding, Names, Observation, Refused, Sizes
+from tests.survey.places import PART, Place
 
-PART = 5 * 2**20
-"""The smallest part that S3 takes; a larger file goes in parts."""
+PARTS = ("check", "names", "sizes", "second", "compressed", "killed")
+"""What is observed, in that order."""
+
+KILLS = 4
+"""How often runs are killed for the record."""
 
 SIZES = (0, 1, PART - 1, PART, PART + 1, 2 * PART - 1, 2 * PART, 2 * PART + 1)
 _LONGEST_FILE_NAME = 255
@@ -34,124 +37,77 @@ _OF_THIS_RUN = (
     (re.compile(r"http://127\.0\.0\.1:\d+"), "http://127.0.0.1:9000"),
     (re.compile(r"bucket-[0-9a-f]{10}"), "bucket"),
     (re.compile(r"\.s3-uploader-check/[0-9a-f]{16}"), ".s3-uploader-check/0123456789abcdef"),
-    (re.compile(r"/tmp/s3u-\w+"), "/srv"),
+    (re.compile(r"/tmp/s3u-[\w-]+"), "/srv"),
+    (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:9000"),
+    (re.compile(r"SHA256:[\w+/]{43}"), "SHA256:..."),
+    (re.compile(r"s3-uploader-check-[0-9a-f]{16}"), "s3-uploader-check-0123456789abcdef"),
+    (re.compile(r"survey-[0-9a-f]{8}"), "incoming"),
 )
 _LOCAL_SUBJECTS = frozenset(
     ("spool", "writers", "layout", "state", "ledger", "transport", "endpoint", "clock", "destination")
 )
 
 
-class Refused(msgspec.Struct, frozen=True):
-    """Names of one kind that a server did not take, with one of them and what was said of it."""
-
-    count: int
-    example: str
-    said: str
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """What `check` says of one subject."""
-
-    severity: str
-    subject: str
-    fact: str
-    meaning: str
-
-
-class Names(msgspec.Struct, frozen=True):
-    """What became of the odd names, by kind.
-
-    :param stored: how many were stored as they are.
-    :param renamed: how many are in the bucket under another name now.
-    :param refused: how many were not stored, and what was said.
-    """
-
-    stored: dict[str, int]
-    renamed: dict[str, int]
-    refused: dict[str, Refused]
-
-    @property
-    def numbers(self) -> dict[str, tuple[int, int, int]]:
-        """By kind: how many were stored, renamed and refused."""
-        return {
-            kind: (stored, self.renamed.get(kind, 0), self.refused[kind].count if kind in self.refused else 0)
-            for kind, stored in self.stored.items()
-        }
-
-
-class Sizes(msgspec.Struct, frozen=True):
-    """How files of each size were proven.
-
-    :param proofs: by size.
-    :param in_parts: what was said to the first large file, where the server takes none in parts.
-    """
-
-    proofs: dict[str, str]
-    in_parts: str
-
-
-class Observation(msgspec.Struct, frozen=True, kw_only=True):
-    """What one server does, seen through one engine.
-
-    :param check: what `check` says about the server.
-    :param ready: its exit code.
-    :param second: what became of a second file, of the same and of other content, for each value of `on_conflict`.
-    """
-
-    check: tuple[Finding, ...]
-    ready: int
-    names: Names
-    sizes: Sizes
-    second: dict[str, str]
-
-
 class Survey:
-    """Ships to one bucket after the other of one server with one engine.
+    """Ships to one place after the other of one server.
 
-    :param new_bucket: makes a bucket.
-    :param place: an empty directory.
+    :param new_place: makes an empty bucket or directory there.
+    :param directory: an empty directory of this machine.
     :param whole: the server takes nothing in parts, so that large files go as a whole.
     :param refresh: has the server forget what it has in memory of the names.
-    :param known_losses: names whose objects this server gives to others, which the documentation says.
     """
 
     def __init__(
         self,
         *,
-        new_bucket: Callable[[], S3Endpoint],
-        engine: str,
-        place: Path,
+        new_place: Callable[[], Place],
+        directory: Path,
         whole: bool = False,
         refresh: Callable[[], object] = lambda: None,
-        known_losses: Collection[str] = (),
     ) -> None:
-        self._new_bucket = new_bucket
-        self._engine = engine
-        self._place = place
+        self._new_place = new_place
+        self._directory = directory
         self._whole = whole
         self._refresh = refresh
-        self._known_losses = known_losses
         self._sites = 0
 
-    def observe(self) -> Observation:
-        """Do everything that is recorded.
+    def observe(self, known: Observation | None, parts: Collection[str]) -> Observation:
+        """Do what is recorded.
 
+        :param known: what is in the record already; then only ``parts`` are done.
         :raises AssertionError: if a promise was broken.
         """
-        ready, check = self.check()
-        return Observation(check=check, ready=ready, names=self.names(), sizes=self.sizes(), second=self.second_files())
+        seen: dict[str, Any] = {} if known is None else msgspec.structs.asdict(known)
+        for part in PARTS:
+            if known is None or part in parts:
+                seen.update(self._part(part))
+        return Observation(**seen)
+
+    def _part(self, part: str) -> dict[str, Any]:
+        if part == "check":
+            ready, check = self.check()
+            return {"ready": ready, "check": check}
+        if part == "killed":
+            return {part: self.killed(kills=KILLS, chance=random.Random(KILLS))}
+        actions = {
+            "names": self.names,
+            "sizes": self.sizes,
+            "second": self.second_files,
+            "compressed": self.compressed,
+        }
+        return {part: actions[part]()}
 
     # What is asked first
 
     def check(self) -> tuple[int, tuple[Finding, ...]]:
-        """Exit code of `check` and what it says about the server; it leaves nothing in the bucket."""
-        site, bucket = self._site()
+        """Exit code of `check` and what it says about the server; it leaves nothing there."""
+        site, place = self._site()
         finished = self._run(site, "check", "--json")
         found = [each for each in json.loads(finished.stdout) if each["subject"] not in _LOCAL_SUBJECTS]
-        left = [key for key in bucket.keys() if not key.endswith("/")]  # noqa: SIM118
+        left = place.names()
         assert left == [], f"check left {left} behind"
         return finished.code, tuple(
-            Finding(each["severity"], each["subject"], _anonymous(each["fact"]), _anonymous(each["meaning"]))
+            Finding(each["severity"], *(_anonymous(each[name]) for name in ("subject", "fact", "meaning")))
             for each in found
         )
 
@@ -167,7 +123,7 @@ class Survey:
         flat = {name: path for name in kind if len(path := encoded(name)) <= _LONGEST_FILE_NAME}
         deep = {name: name for name in kind if name not in flat}
         for layout, paths in (("queue", flat), ("tree", deep)):
-            site, bucket = self._site(layout=layout)
+            site, place = self._site(layout=layout)
             for name, path in paths.items():
                 site.file(path, content_of(name))
             plain = site.file("plain.dat", b"plain")
@@ -180,12 +136,11 @@ class Survey:
                 if path in left:
                     assert left[path] == content_of(name)
                     refusals.setdefault(kind[name], []).append((name, _said_of(said, site.spool / path)))
-                elif _read(bucket, name) == content_of(name):
+                elif place.read(name) == content_of(name):
                     stored[kind[name]] += 1
                 else:
-                    if name not in self._known_losses:
-                        elsewhere = elsewhere or {_read(bucket, key): key for key in bucket.keys()}  # noqa: SIM118
-                        assert content_of(name) in elsewhere, f"{name!r} was shipped and is nowhere"
+                    elsewhere = elsewhere or {place.read(key): key for key in place.names()}
+                    assert content_of(name) in elsewhere, f"{name!r} was shipped and is nowhere"
                     renamed[kind[name]] += 1
         return Names(
             dict(stored),
@@ -212,7 +167,7 @@ class Survey:
         Where the server takes nothing in parts, that is said, with the setting that lets large files go all the same.
         """
         said = ""
-        site, bucket = self._site(layout="tree")
+        site, place = self._site(layout="tree")
         for size in SIZES:
             site.file(f"size-{size}.dat", pattern(size))
         finished = self._run(site, "run")
@@ -222,14 +177,14 @@ class Survey:
             said = _said_of(finished.stderr, site.spool / f"size-{SIZES[-1]}.dat")
             assert "multipart_threshold" in said, finished.stderr
             self._whole = True
-            site.settings["multipart_threshold"] = SIZES[-1] + 1
+            site.settings["multipart_threshold"] = 3 * PART
             finished = self._run(site, "run", "--retry")
         assert finished.code == 0, finished.stderr
         assert site.left() == {}
         for size in SIZES:
-            assert _read(bucket, f"size-{size}.dat") == pattern(size), size
+            assert place.read(f"size-{size}.dat") == pattern(size), size
         proofs = {row["path"][len("size-") : -len(".dat")]: row["proof"] for row in site.history()}
-        assert set(proofs.values()) <= {"checksum", "md5"}, proofs
+        assert set(proofs.values()) <= place.proofs, proofs
         self._audit(site)
         return Sizes({str(size): proofs[str(size)] for size in SIZES}, _anonymous(said))
 
@@ -249,7 +204,7 @@ class Survey:
         return {policy: self._second_file(policy) for policy in ("fail", "overwrite", "keep-both")}
 
     def _second_file(self, policy: str) -> str:
-        site, bucket = self._site(layout="tree", on_conflict=policy)
+        site, place = self._site(layout="tree", on_conflict=policy)
         sizes = {"small.dat": 100, "large.dat": PART + 100}
         first = {name: pattern(size, "first") for name, size in sizes.items()}
         second = {name: pattern(size, "second") for name, size in sizes.items()}
@@ -258,14 +213,14 @@ class Survey:
                 site.file(name, content)
             finished = self._run(site, "run")
             assert finished.code == 0, f"{round_of_runs}: {finished.stderr}"
-            assert {name: _read(bucket, name) for name in sizes} == first
+            assert {name: place.read(name) for name in sizes} == first
         again = {row["already_there"] for row in site.history()[-len(sizes) :]}
         if policy != "overwrite":
             assert again == {True}, "what is there already was sent again"
         for name, content in second.items():
             site.file(name, content)
         finished = self._run(site, "run")
-        there = {name: _read(bucket, name) for name in sizes}
+        there = {name: place.read(name) for name in sizes}
         if policy == "fail":
             assert finished.code == 1, finished.stderr
             assert site.left() == second
@@ -278,58 +233,68 @@ class Survey:
             return "replaced"
         assert there == first
         others = {row["path"]: row["key"] for row in site.history() if row["key"] != row["path"]}
-        assert {name: _read(bucket, key) for name, key in others.items()} == second
+        assert {name: place.read(key) for name, key in others.items()} == second
         return "under a name of its own"
 
     # Compressed
 
-    def compressed(self) -> None:
+    def compressed(self) -> tuple[str, str]:
         """Ship compressed files: what is stored is the compressed form, and the audit knows it."""
-        site, bucket = self._site(layout="tree", compress="gzip")
-        content = b"20:46 21.5 C\n" * 20_000
-        site.file("readings.dat", content)
+        site, place = self._site(layout="tree", compress="gzip")
+        made = {"small.dat": b"20:46 21.5 C\n" * 20_000, "large.dat": pattern(2 * PART + 9)}
+        for name, content in made.items():
+            site.file(name, content)
         finished = self._run(site, "run")
         assert finished.code == 0, finished.stderr
         assert site.left() == {}
-        (key,) = {row["key"] for row in site.history()}
-        assert gzip.decompress(_read(bucket, key) or b"") == content
+        rows = {row["path"]: row for row in site.history()}
+        for name, content in made.items():
+            assert gzip.decompress(place.read(rows[name]["key"]) or b"") == content
+        proofs = tuple(rows[name]["proof"] for name in made)
+        assert set(proofs) <= place.proofs, proofs
         self._audit(site)
+        return (proofs[0], proofs[1])
 
     # Killed
 
-    def killed(self, *, kills: int, chance: random.Random) -> None:
-        """Kill runs at random instants: each file is here or there, and the next run finishes the work."""
-        site, bucket = self._site(layout="tree")
+    def killed(self, *, kills: int, chance: random.Random) -> int:
+        """Kill runs at random instants: each file is here or there, and the next run finishes the work.
+
+        :returns: how many of them were at work.
+        """
+        site, place = self._site(layout="tree")
         untraced(site)
         made = {f"{number:03d}.dat": pattern(4096, str(number)) for number in range(60)}
         made |= {f"large-{number}.dat": pattern(2 * PART + 9, str(number)) for number in range(2)}
         for name, content in made.items():
             site.file(name, content)
+        at_work = 0
         for _ in range(kills):
             running = site.start("run", "--quiet", "--retry")
             time.sleep(0.25 + chance.expovariate(1 / 0.4))
+            at_work += running.poll() is None
             running.kill()
             left = site.left()
             for name, content in made.items():
                 here = content in (left.get(name), left.get(f".{name}.s3u"))
-                assert here or _read(bucket, name) == content, f"{name} is lost"
+                assert here or place.read(name) == content, f"{name} is lost"
         finished = self._run(site, "run", "--retry")
         assert finished.code == 0, finished.stderr[-3000:]
         assert site.left() == {}
         for name, content in made.items():
-            assert _read(bucket, name) == content, name
+            assert place.read(name) == content, name
         assert {row["path"] for row in site.history()} == set(made)
+        return at_work
 
     # Tools
 
-    def _site(self, **settings: Any) -> tuple[Site, S3Endpoint]:
+    def _site(self, **settings: Any) -> tuple[Site, Place]:
         self._sites += 1
-        place = self._place / f"{self._engine}-{self._sites}"
-        place.mkdir(parents=True)
-        site, bucket = Site(place), self._new_bucket()
-        threshold = SIZES[-1] + 1 if self._whole else PART
-        site.ship_to(bucket, engine=self._engine, multipart_threshold=threshold, part_size=PART, **settings)
-        return site, bucket
+        directory = self._directory / str(self._sites)
+        directory.mkdir(parents=True)
+        site, place = Site(directory), self._new_place()
+        place.point(site, whole=3 * PART if self._whole else None, **settings)
+        return site, place
 
     @staticmethod
     def _run(site: Site, *arguments: str) -> Finished:
@@ -354,13 +319,6 @@ def content_of(name: str) -> bytes:
 def pattern(size: int, seed: str = "") -> bytes:
     """Bytes that look random and are always the same for the same arguments."""
     return hashlib.shake_128(f"{seed}:{size}".encode()).digest(size)
-
-
-def _read(bucket: S3Endpoint, key: str) -> bytes | None:
-    try:
-        return bucket.read(key)
-    except (ClientError, BotoCoreError):
-        return None
 
 
 def _said_of(stderr: str, path: Path) -> str:

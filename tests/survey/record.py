@@ -7,13 +7,13 @@ from pathlib import Path
 
 import msgspec
 
-from tests.survey.observe import Observation
+from tests.survey.observation import Observation
 
 PATH = Path(__file__).with_name("record.json")
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """What was observed of one server, by engine, and the version of it."""
+    """What was observed of one server, by engine or protocol, and the version of it."""
 
     version: str
     engines: dict[str, Observation]

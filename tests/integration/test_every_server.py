@@ -1,6 +1,6 @@
-"""Every S3 server that can be installed: the promises hold there, and it does what the documentation says of it.
+"""Every server that can be installed: the promises hold there, and it does what the documentation says of it.
 
-The quick suite has the servers that come with the project's own environment, the exhaustive one all that
+The quick suite has the S3 servers that come with the project's own environment, the exhaustive one all that
 ``python -m tests.servers install all`` has installed. ``python -m tests.survey`` records anew what is observed.
 """
 
@@ -12,28 +12,39 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.base import S3Server
+from tests.servers.base import Server
 from tests.servers.debian import Unavailable
 from tests.survey import record
 from tests.survey.names import odd_names
-from tests.survey.observe import Observation, Survey
-from tests.survey.servers import ALWAYS_THERE, SERVERS, survey_of, version_of
+from tests.survey.observation import Observation
+from tests.survey.observe import Survey
+from tests.survey.servers import ALWAYS_THERE, NAMES, started, survey_of, version_of, ways_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.rotated("server"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.rotated("case"), pytest.mark.timeout(600)]
 
 KILLS = (3, 12)
 """In the quick suite, and in the long one."""
+
+CASES = [(name, way) for name in NAMES for way in ways_of(name)]
 
 
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(name, marks=() if name in ALWAYS_THERE else pytest.mark.exhaustive, id=name) for name in SERVERS
+        pytest.param(case, marks=() if case[0] in ALWAYS_THERE else pytest.mark.exhaustive, id="-".join(case))
+        for case in CASES
     ],
 )
-def server(request: pytest.FixtureRequest) -> Iterator[S3Server]:
-    """Each server in turn; one that is not installed is skipped in sight, in CI too."""
-    server = SERVERS[request.param]()
+def case(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """A server, and the engine or protocol through which it is seen."""
+    name, way = request.param
+    return name, way
+
+
+@pytest.fixture(scope="module")
+def server(case: tuple[str, str]) -> Iterator[Server]:
+    """The server, running; one that is not installed is skipped in sight, in CI too."""
+    server = started(case[0])
     try:
         server.start()
     except Unavailable as missing:
@@ -43,22 +54,24 @@ def server(request: pytest.FixtureRequest) -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def survey(server: S3Server, engine: str, tmp_path: Path, installed_command: None) -> Survey:
+def survey(server: Server, case: tuple[str, str], tmp_path: Path, installed_command: None) -> Survey:
     """The installed command, before a server."""
-    return survey_of(server, engine, tmp_path)
+    name, way = case
+    return survey_of(name, server, way, tmp_path)
 
 
 AsRecorded = Callable[[Callable[[Observation], object], object], None]
 
 
 @pytest.fixture
-def as_recorded(server: S3Server, engine: str) -> AsRecorded:
+def as_recorded(server: Server, case: tuple[str, str]) -> AsRecorded:
     """Hold what was seen against what the documentation says; of another version it says nothing."""
-    known = record.read()[server.name]
+    name, way = case
+    known = record.read()[name]
 
     def hold(part: Callable[[Observation], object], seen: object) -> None:
-        if known.version == version_of(server.name):
-            assert seen == part(known.engines[engine])
+        if known.version == version_of(name):
+            assert seen == part(known.engines[way])
 
     return hold
 
@@ -84,9 +97,9 @@ def test_second_files(survey: Survey, as_recorded: AsRecorded) -> None:
 
 
 @pytest.mark.exhaustive
-def test_compressed(survey: Survey) -> None:
+def test_compressed(survey: Survey, as_recorded: AsRecorded) -> None:
     """What is shipped compressed is there compressed, and the audit knows it."""
-    survey.compressed()
+    as_recorded(lambda known: known.compressed, survey.compressed())
 
 
 def test_killed(survey: Survey, exhaustive: bool) -> None:
@@ -104,7 +117,8 @@ def test_three_hundred_names() -> None:
 
 
 def test_the_record_is_whole() -> None:
-    """Every server of the survey is in the record, through each engine, and none other."""
+    """Every server of the survey is in the record, through each engine, with every part, and none other."""
     known = record.read()
-    assert set(known) == set(SERVERS)
-    assert all(set(each.engines) == {"native", "boto3"} for each in known.values())
+    assert set(known) == set(NAMES)
+    assert {(name, way) for name, each in known.items() for way in each.engines} == set(CASES)
+    assert all(seen.killed for each in known.values() for seen in each.engines.values())
