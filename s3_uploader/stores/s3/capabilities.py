@@ -87,6 +87,8 @@ class Capabilities:
             self.form = "md5"
             self.form_evidence = "the AWS configuration says request_checksum_calculation = when_required"
         self.part_checksums: PartChecksums = _PARTS.get(self._recall("part-checksums")[0], "full")
+        self.asks_for_checksums = True
+        """In this run no look was refused that asked for a checksum."""
         self.form_is_taken = False
         """A write with the present checksum headers has been taken, so a refusal is about something else."""
         self.kept_names = frozenset(self._recall("names-kept")[0].split())

@@ -18,6 +18,8 @@ from s3_uploader.stores.s3.refused import RefusableUpload
 LOOKED = frozenset((403, 404))
 _LOOKED = frozenset((400, 403, 404, 405, 501))
 _READ = LOOKED | {412, 416}
+_KNOWS_NO_MODE = frozenset((400, 501))
+"""Statuses of a HEAD that may be about the question for a checksum: it has no document that says so."""
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 
@@ -38,16 +40,33 @@ class ProvenUpload(RefusableUpload):
         return self.context.capabilities.etags_are_md5 and self.options.minimum_proof > Proof.SIZE
 
     def head(self, finished: Callable[[PendingRequest], None], expected: frozenset[int]) -> None:
-        """Look at what is under the key."""
-        self.call(self.head_request(), finished, expected)
+        """Look at what is under the key, if need be without asking for its checksum: a server may know none."""
+        request = self.head_request()
+        if "x-amz-checksum-mode" not in request.headers:
+            self.call(request, finished, expected)
+            return
 
-    def head_request(self) -> Request:
-        """The request that looks at what is under the key."""
+        def answered(call: PendingRequest) -> None:
+            if call.error is None and call.status in _KNOWS_NO_MODE and not self.over:
+                self.call(self.head_request(checksums=False), answered_plainly, expected)
+            else:
+                finished(call)
+
+        def answered_plainly(call: PendingRequest) -> None:
+            if call.error is None and call.status not in _KNOWS_NO_MODE:
+                self.context.capabilities.asks_for_checksums = False
+            finished(call)
+
+        self.call(request, answered, expected | _KNOWS_NO_MODE)
+
+    def head_request(self, *, checksums: bool = True) -> Request:
+        """The request that looks at what is under the key; for its checksum too where that is known there."""
+        known = self.context.capabilities
         return requests.head_object(
             self.key,
             self.path,
             encoding=self.options.content_encoding,
-            checksums=self.context.capabilities.form != "md5",
+            checksums=checksums and known.form != "md5" and known.asks_for_checksums,
         )
 
     def look_for_proof(self, receipt: Receipt, *, doubt: str = "") -> None:

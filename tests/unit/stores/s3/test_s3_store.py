@@ -544,6 +544,39 @@ def test_content_md5_is_sent_where_it_is_demanded(stranger: Play) -> None:
     assert {"content-md5", "x-amz-checksum-crc32", "if-none-match"} <= set(last)
 
 
+def test_checksums_only_where_they_are_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the AWS configuration wants no checksum headers, Content-MD5 goes along instead, and proves as much."""
+    monkeypatch.setitem(ENVIRONMENT, "AWS_REQUEST_CHECKSUM_CALCULATION", "WHEN_required")
+    play = Play()
+    play.engine.answers = [STORED]
+    assert play.put().result(0).proof is Proof.CHECKSUM
+    headers = play.engine.requests[0].headers
+    assert "content-md5" in headers
+    assert "x-amz-checksum-crc32" not in headers
+    play.store.close(timeout=1)
+
+
+@pytest.mark.parametrize("status", [400, 501])
+def test_a_look_that_may_not_ask_for_a_checksum(stranger: Play, status: int) -> None:
+    """A server that refuses a look for the question after a checksum is asked without, and from then on at once."""
+    stranger.engine.answers = [Answer(status=status, headers={}), NOT_THERE, STORED, REFUSED]
+    stranger.put().result(0)
+    stranger.engine.answers = [NOT_THERE, STORED, Answer(status=200, headers={}), NOT_THERE]
+    stranger.put("A.dat").result(0)
+    looks = [request.headers for request in stranger.engine.requests if request.operation == "HeadObject"]
+    assert [headers.get("x-amz-checksum-mode") for headers in looks] == ["ENABLED", *[None] * 4]
+
+
+def test_a_look_that_is_refused_for_something_else(stranger: Play) -> None:
+    """Where the look is refused all the same, later ones ask for a checksum as before."""
+    refused = Answer(status=400, headers={})
+    stranger.engine.answers = [refused, refused, STORED, REFUSED]
+    stranger.put().result(0)
+    stranger.engine.answers = [STORED, Answer(status=200, headers={})]
+    stranger.put("日本").result(0)
+    assert stranger.engine.requests[-1].headers["x-amz-checksum-mode"] == "ENABLED"
+
+
 def test_a_web_page_is_no_s3_server(stranger: Play) -> None:
     """What answers to a key that nobody has as if it were there ends the run, and is no conflict."""
     stranger.engine.answers = [PAGE, PAGE]
