@@ -110,7 +110,7 @@ def _overview_of_files(known: dict[str, Recorded]) -> str:
         "## FTP and SFTP at a glance",
         "",
         "Proof: without `minimum_proof`. Names with empty or dotted steps are no paths, and are refused.",
-        "Pure-FTPd, ProFTPD's SFTP, drop boxes and users without rights have tests of their own ([FTP](../how-to/ftp.md)).",
+        "Pure-FTPd, ProFTPD's SFTP, drop boxes and users without rights have tests of their own.",
         "",
         "| server | proof | how a file gets its name | names | killed |",
         "| --- | --- | --- | --- | --- |",
