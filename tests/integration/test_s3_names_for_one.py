@@ -10,7 +10,8 @@ from concurrent.futures import wait
 import pytest
 
 from s3_uploader.core.errors import ConflictError, KeyRefused, StoreError
-from s3_uploader.core.model import OnConflict, Severity
+from s3_uploader.core.findings import Severity
+from s3_uploader.core.model import OnConflict
 from s3_uploader.stores.s3.capabilities import NoMemory
 from tests.integration.s3_support import PATIENCE, Station
 from tests.servers.dialects import NEW, WEAK, Dialect

@@ -369,7 +369,8 @@ def test_check_of_missing_rights(
         yield
 
     for name in requests:
-        scripted_sftp.always(name, (lambda _: nothing()) if name == "scandir" else DENIED)
+        action: Any = (lambda _: nothing()) if name == "scandir" else DENIED
+        scripted_sftp.always(name, action)
     findings = bench.new_store().check(now=time.time())
     assert f"right to {right}" in " | ".join(finding.meaning for finding in findings)
 

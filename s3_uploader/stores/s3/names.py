@@ -85,15 +85,8 @@ class NamedUpload(ProvenUpload):
         def begin() -> None:
             if self.over:
                 return
-            merged = self._unsure & self.context.capabilities.merged_names
-            if merged:
-                self.fail(
-                    KeyRefused(
-                        f"{self._address} was not uploaded: this server has one object for it and for other names, "
-                        f"and says of each that it is there ({', '.join(sorted(merged))}).",
-                        hint="Rename the file.",
-                    )
-                )
+            if merged := self._unsure & self.context.capabilities.merged_names:
+                self._refuse_merged(merged)
                 return
             # A kind may have been learned meanwhile.
             self.doubt_name()
@@ -123,13 +116,7 @@ class NamedUpload(ProvenUpload):
                     self.context.capabilities.takes_for_one(kind, self.key, twin)
                 there(own)
             elif own.error is None and own.status == 404:
-                self.fail(
-                    KeyRefused(
-                        f"{self._address} was not uploaded: {shown_name(twin)} is there, and it is not known "
-                        "whether this server keeps the two names apart.",
-                        hint="The command check finds that out; or rename the file.",
-                    )
-                )
+                self._refuse_for(twin)
             else:
                 look_at_next()
 
@@ -137,6 +124,24 @@ class NamedUpload(ProvenUpload):
             begin()
         else:
             self.context.names.ask(self._unsure, lambda: self.guard(begin))
+
+    def _refuse_merged(self, merged: frozenset[str]) -> None:
+        self.fail(
+            KeyRefused(
+                f"{self._address} was not uploaded: this server has one object for it and for other names, and says of "
+                f"each that it is there ({', '.join(sorted(merged))}).",
+                hint="Rename the file.",
+            )
+        )
+
+    def _refuse_for(self, twin: str) -> None:
+        self.fail(
+            KeyRefused(
+                f"{self._address} was not uploaded: {shown_name(twin)} is there, and it is not known whether this "
+                "server keeps the two names apart.",
+                hint="The command check finds that out; or rename the file.",
+            )
+        )
 
     def _head_twin(self, twin: str, finished: Callable[[PendingRequest], None]) -> None:
         self.call(requests.head_object(twin, requests.encode_key(twin), checksums=False), finished, _LOOKED)

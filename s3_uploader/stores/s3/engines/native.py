@@ -22,7 +22,7 @@ from s3_uploader.stores.s3.engines.connection import Connection
 from s3_uploader.stores.s3.engines.exchange import Exchange
 from s3_uploader.stores.s3.engines.http1 import request_head
 from s3_uploader.stores.s3.engines.loop import LONGEST_WAIT, EventLoop
-from s3_uploader.stores.s3.engines.resolver import Address, Addresses, make_tls_context
+from s3_uploader.stores.s3.engines.resolver import Address, Addresses, LookUp, make_tls_context
 from s3_uploader.stores.s3.engines.sigv4 import SignedRequests
 from s3_uploader.stores.s3.engines.states import BUSY, CONNECTING, HANDSHAKE, PROXY, THROTTLED, UNREADY
 from s3_uploader.stores.s3.engines.throttle import Pace
@@ -57,13 +57,14 @@ class NativeEngine:
         silence_seconds: float = 60.0,
         max_bandwidth: int | None = None,
         wall_clock: Callable[[], float] = time.time,
+        resolve: LookUp | None = None,
     ) -> None:
         self._requests = SignedRequests(access, wall_clock=wall_clock)
         self._max_connections = max_connections
         self._connect_timeout = connect_timeout_seconds
         self._silence = silence_seconds
         self.events = EventLoop(work=self._work, shut_down=self._shut_down)
-        self._addresses = Addresses(call=self.events.call, failed=self._no_addresses, look_up=None)
+        self._addresses = Addresses(call=self.events.call, failed=self._no_addresses, look_up=resolve)
         self.pace = None if max_bandwidth is None else Pace(max_bandwidth)
         self.tls_context: ssl.SSLContext | None = None
         self._pending: collections.deque[Exchange] = collections.deque()
