@@ -219,7 +219,7 @@ def test_a_directory_that_may_not_be_written(site: Site) -> None:
     assert finished.code == 1
     assert stuck.read_bytes() == b"stuck"
     (warning,) = finished.sentences("WARNING")
-    assert warning.startswith(f"Could not remove {stuck}: this user may not write to its directory; ")
+    assert warning.startswith(f"Could not remove {stuck}: this user may not write to its directory, ")
     assert "it is not uploaded" in warning
     assert list(site.left()) == [f"{HOUR}/46-topic.dat"]
     assert contents(archive) == {"kitchen/2020/11/29/20/46-topic.dat": b"free"}
