@@ -113,7 +113,7 @@ def test_a_configuration_that_is_back_is_watched_again(spools: Spools) -> None:
     os.kill(old, signal.SIGSTOP)
     (spools.path / "cellar.json").unlink()
     running.send(signal.SIGHUP)
-    running.wait_until(lambda: "cellar.json is gone" in running.stderr, "the old one is to stop")
+    running.wait_until(lambda: "cellar.json does not exist any more" in running.stderr, "the old one is to stop")
     spools.add("cellar")
     running.send(signal.SIGHUP)
     running.wait_until(lambda: running.stderr.count("All configurations are reloaded.") == 2, "the second look")
