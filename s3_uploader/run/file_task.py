@@ -48,7 +48,8 @@ class FileTask(msgspec.Struct):
 
         :param removed: the file is gone, and an empty directory may go with it.
         """
-        self.file.close()
+        if self.file.descriptor >= 0:  # what is removed was closed with its batch
+            self.file.close()
         directories, self._directories = self._directories, None
         if directories is not None:
             directories.settle(self.file.candidate.directory, removed=removed)
