@@ -152,7 +152,7 @@ def spool_of(kind: str, site: Site, sizes: Sequence[int] = ()) -> Iterator[Spool
     else:
         with FaultServer(small_buffers=False) as s3:
             if kind == "compress":
-                yield Compressed(site, s3, sizes=sizes, compress="gzip")
+                yield Compressed(site, s3, sizes=sizes, compress={"format": "gzip", "level": 1})
             elif kind == "claim":
                 places = {"claim_dir": str(site.place / "claims"), "on_success": {"move_to": str(site.place / "done")}}
                 yield OnServer(site, s3, sizes=sizes, **places)
