@@ -390,6 +390,11 @@ class FakeRecords:
         self._check()
         return self.facts.get(name)
 
+    def knows_any(self, prefix: str) -> bool:
+        """See ``Records``."""
+        self._check()
+        return any(value and name.startswith(prefix) for name, value in self.facts.items())
+
 
 # -------------------------------------------------------------------------------------------------- a run
 

@@ -313,6 +313,14 @@ class LedgerReader:
         )
         return str(rows[0][0]) if rows else None
 
+    def knows_any(self, prefix: str) -> bool:
+        """Whether there is a text that is not empty under a name that begins with ``prefix``, however old."""
+        behind = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        found = self._read(
+            "SELECT 1 FROM memory WHERE name >= ? AND name < ? AND value != '' LIMIT 1", (prefix, behind)
+        )
+        return bool(found)
+
     def endpoint_memory(self, *, prefix: str = "", max_age: float = MAX_AGE) -> EndpointMemory:
         """What is remembered under names that begin with ``prefix``, for a store to read and add to.
 

@@ -132,9 +132,10 @@ class Settlement:
         if not self._proven:
             self._due_at = self._clock.monotonic() + _BATCH_SECONDS
         self._proven.append((upload, receipt))
-        if receipt.already_there or upload.replaces:
+        if self.superseded.any is not False:
             # At once: until the batch is recorded another file of the same key may come, a leftover and the new file of
-            # its name for two, and must not replace what proves this one.
+            # its name for two, and must not replace what proves this one. A new object counts too: somebody may have
+            # deleted the outdated one, and a file of the same content has come back.
             self.superseded.forget(receipt.key)
 
     @property

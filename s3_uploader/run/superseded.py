@@ -15,12 +15,13 @@ from s3_uploader.core.errors import ConflictError
 from s3_uploader.core.model import Receipt
 from s3_uploader.spool.open_file import OpenFile
 
+_NAMES = "superseded:"
 _MOST_READ = 64 * 2**20
 _CHUNK = 2**20
 
 
 class FactMemory(Protocol):
-    """Keeps small facts for later runs. Both methods raise ``StateError``."""
+    """Keeps small facts for later runs. All methods raise ``StateError``."""
 
     def remember(self, name: str, value: str, *, now: float) -> None:
         """Keep a small fact for later runs."""
@@ -28,27 +29,35 @@ class FactMemory(Protocol):
     def recall(self, name: str, *, now: float, max_age: float) -> str | None:
         """Return a fact of an earlier run."""
 
+    def knows_any(self, prefix: str) -> bool:
+        """Whether there is a fact that is not empty under a name that begins with ``prefix``."""
+
 
 class Superseded:
     """The outdated objects of one destination.
 
     :param address: the full address of the key, which distinguishes destinations.
     :param now: wall-clock time in seconds since the epoch.
+    :ivar any: whether any object may be outdated, ``None`` until it was asked; if not, there is nothing to forget.
     """
 
     def __init__(self, facts: FactMemory, *, address: Callable[[str], str], now: Callable[[], float]) -> None:
         self._facts = facts
         self._address = address
         self._now = now
+        self.any: bool | None = None
 
     def add(self, receipt: Receipt) -> None:
         """Remember an object as outdated: its file has changed since the receipt."""
         if receipt.etag:
+            self.any = True
             self._facts.remember(self._name(receipt.key), receipt.etag, now=self._now())
 
     def forget(self, key: str) -> None:
         """Forget an outdated object: the object under the key is up to date."""
-        if self._etag(key):
+        if self.any is None:
+            self.any = self._facts.knows_any(_NAMES)
+        if self.any and self._etag(key):
             self._facts.remember(self._name(key), "", now=self._now())
 
     def has(self, key: str, conflict: ConflictError) -> bool:
@@ -59,7 +68,7 @@ class Superseded:
         return self._facts.recall(self._name(key), now=self._now(), max_age=float("inf")) or ""
 
     def _name(self, key: str) -> str:
-        return f"superseded:{self._address(key)}"
+        return f"{_NAMES}{self._address(key)}"
 
 
 def is_outdated(file: OpenFile, receipt: Receipt) -> bool:

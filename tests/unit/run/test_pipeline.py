@@ -425,6 +425,16 @@ class TestSuperseded:
         on_disk = {path.read_bytes() for path in harness.base.rglob("*") if path.is_file()}
         assert {b"old", b"new"} <= {*on_disk, *harness.store.objects.values()}
 
+    def test_an_outdated_object_that_was_deleted_and_has_come_back_is_protected(self, harness: Harness) -> None:
+        """A new object with the content of an outdated one proves the file that it is from, as any other does."""
+        harness.records.facts["superseded:bucket/x"] = fakes.etag_of(b"old")
+        harness.write("x", b"old")
+        assert harness.run().shipped == 1
+        harness.write("x", b"other")
+        harness.run()
+        assert harness.store.objects["x"] == b"old"
+        assert harness.store.replaced == []
+
     def test_not_after_the_end(self, harness: Harness) -> None:
         """A run that was asked to stop begins no second upload."""
         harness.write("x", "new")
