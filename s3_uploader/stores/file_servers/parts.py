@@ -60,8 +60,17 @@ class PartNames:
     def remove_leftovers(self, session: FileSession) -> None:
         """Remove what could not be removed before."""
         while self.leftovers and session.usable:
-            with contextlib.suppress(KeyError, Refused, Lost):
-                remove(session, self.leftovers.pop())
+            try:
+                path = self.leftovers.pop()
+            except KeyError:
+                return  # another thread was quicker
+            try:
+                remove(session, path)
+            except Refused:
+                pass
+            except Lost:
+                self.leave_behind(path)
+                return
 
     def is_left_over(self, name: str, *, modified: float | None = None) -> bool:
         """Whether ``name`` was made by a run of the same spool, on this machine, that has ended."""

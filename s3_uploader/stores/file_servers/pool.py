@@ -135,6 +135,8 @@ class SessionPool(Generic[_Session]):
                 self._parts.remove_leftovers(session)
                 if on_shutdown is not None:
                     on_shutdown(session)
+                elif not session.usable:
+                    raise Lost("it was lost while leftovers were removed")
             except (Refused, Lost):
                 if session is not None:
                     session.close()

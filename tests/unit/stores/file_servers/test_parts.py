@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from s3_uploader.core import procfs
 from s3_uploader.stores.file_servers import parts as module
+from s3_uploader.stores.file_servers.base import FileSession, Lost
 from s3_uploader.stores.file_servers.names import is_plain
 from s3_uploader.stores.file_servers.parts import NAMES, PartNames
 
@@ -49,6 +52,34 @@ def test_after_the_machine_was_started_anew(monkeypatch: pytest.MonkeyPatch) -> 
         name = PartNames("/spool").new(hidden=True)
     assert not PartNames("/spool").is_left_over(name)
     assert PartNames("/spool", now=lambda: 1_000_000.0).is_left_over(name, modified=1.0)
+
+
+class Losing:
+    """A session that is lost at its first request, or none that is."""
+
+    def __init__(self, *, is_lost: bool) -> None:
+        self.usable = True
+        self.deleted: list[str] = []
+        self._is_lost = is_lost
+
+    def delete(self, path: str) -> bool:
+        """Delete a file."""
+        if self._is_lost:
+            self.usable = False
+            raise Lost("it was closed")
+        self.deleted.append(path)
+        return True
+
+
+def test_what_was_to_be_removed_when_the_connection_was_lost() -> None:
+    """It is removed over the next connection."""
+    parts = PartNames("/spool")
+    parts.leave_behind("/archive/part")
+    parts.remove_leftovers(cast(FileSession, Losing(is_lost=True)))
+    assert parts.leftovers == {"/archive/part"}
+    living = Losing(is_lost=False)
+    parts.remove_leftovers(cast(FileSession, living))
+    assert (living.deleted, parts.leftovers) == (["/archive/part"], set())
 
 
 def test_of_another_container(monkeypatch: pytest.MonkeyPatch) -> None:
