@@ -309,7 +309,7 @@ class TestSpool:
         assert finished.code == 0
         lines = finished.stdout.splitlines()
         assert len(lines) == 4
-        assert all(line.startswith("still in the spool: ") and "the next run" in line for line in lines[:3])
+        assert all(line.startswith("still in the spool: ") and "The next run" in line for line in lines[:3])
         assert "3 still in the spool" in lines[3]
 
     def test_content_of_a_directory(self, site: Site, kept: Path) -> None:

@@ -85,7 +85,7 @@ def test_what_is_missing_on_the_command_line(site: Site, collected: Path) -> Non
     assert empty.code == 2
     assert "there is none in it" in json.loads(empty.stdout)["message"]
     spool = call(site, "audit", collected, "--spool", "--set", "bucket=b")
-    assert (spool.code, "--spool is about the spool" in spool.stderr) == (2, True)
+    assert (spool.code, "--spool and --ledgers contradict each other." in spool.stderr) == (2, True)
     for command in ("report", "audit"):
         neither = site.start(command=[str(COMMAND), command]).wait()
         assert (neither.code, "Missing argument 'CONFIG_FILE', or --ledgers." in neither.stderr) == (2, True)

@@ -155,7 +155,7 @@ class S3Client:
         look: Callable[[], Request] | None = None,
     ) -> PendingRequest:
         """Send a request; ``finished`` is called with the call when it is over, possibly before this returns."""
-        call = PendingRequest(request, deadline=deadline, expected=expected, finished=finished, look=look)
+        call = self.prepare(request, finished, deadline=deadline, expected=expected, look=look)
         self._send(call)
         return call
 
