@@ -78,6 +78,9 @@ def scratch_directory(session: FileSession, directory: str, parts: PartNames, *,
     except Refused:
         yield None
         return
+    except Lost:
+        parts.leave_behind(path)  # it may have been made, and only the answer is lost
+        raise
     try:
         yield path
     finally:

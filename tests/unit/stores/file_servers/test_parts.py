@@ -9,7 +9,7 @@ import pytest
 from s3_uploader.core import procfs
 from s3_uploader.stores.file_servers import parts as module
 from s3_uploader.stores.file_servers.base import FileSession, Lost
-from s3_uploader.stores.file_servers.names import is_plain
+from s3_uploader.stores.file_servers.names import is_plain, scratch_directory
 from s3_uploader.stores.file_servers.parts import NAMES, PartNames
 
 
@@ -62,6 +62,11 @@ class Losing:
         self.deleted: list[str] = []
         self._is_lost = is_lost
 
+    def make_directory(self, path: str) -> None:
+        """Make a directory; the answer does not come."""
+        self.usable = False
+        raise Lost("it was closed")
+
     def delete(self, path: str) -> bool:
         """Delete a file."""
         if self._is_lost:
@@ -80,6 +85,17 @@ def test_what_was_to_be_removed_when_the_connection_was_lost() -> None:
     living = Losing(is_lost=False)
     parts.remove_leftovers(cast(FileSession, living))
     assert (living.deleted, parts.leftovers) == (["/archive/part"], set())
+
+
+def test_a_directory_whose_answer_was_lost() -> None:
+    """A directory for trying names may have been made though nobody said so; the next connection removes it."""
+    parts = PartNames("/spool")
+    session = cast(FileSession, Losing(is_lost=True))
+    with pytest.raises(Lost), scratch_directory(session, "/archive", parts, hidden=True):
+        pass
+    (left,) = parts.leftovers
+    assert left.startswith("/archive/.")
+    assert left.endswith(NAMES)
 
 
 def test_of_another_container(monkeypatch: pytest.MonkeyPatch) -> None:
