@@ -76,13 +76,11 @@ def alone(directory: str, *, seconds: float) -> Iterator[None]:
         with contextlib.suppress(OSError):
             place = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             # First this: to close the other file may drop the lock of another process on this host.
-            _wait_for(lambda: _try_flock(place), until)
+            wait_for(lambda: try_flock(place), until)
             by_process = belongs_to_process(file_system_at(place))
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             file = os.open(LOCK_NAME, flags, 0o600, dir_fd=place)
-            _wait_for(
-                lambda: try_lock(file, first=0, length=1, shared=False, by_process=by_process) is not False, until
-            )
+            wait_for(lambda: try_lock(file, first=0, length=1, shared=False, by_process=by_process) is not False, until)
         yield
     finally:
         if file >= 0:
@@ -114,14 +112,22 @@ def look_anew(path: str) -> None:
         os.chmod(path, os.stat(path).st_mode & 0o7777)
 
 
-def _wait_for(attempt: Callable[[], bool], until: float) -> None:
+def wait_for(attempt: Callable[[], bool], until: float) -> bool:
+    """Attempt something until it succeeds, or until this moment of the monotonic clock; returns whether it has."""
     pause = _FIRST_PAUSE
-    while not attempt() and time.monotonic() < until:
+    while not attempt():
+        if time.monotonic() >= until:
+            return False
         time.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
+    return True
 
 
-def _try_flock(descriptor: int) -> bool:
+def try_flock(descriptor: int) -> bool:
+    """Take the exclusive lock of an open file without waiting; returns whether it was free.
+
+    :raises OSError: if its file system has no such locks.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

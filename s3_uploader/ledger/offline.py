@@ -9,7 +9,6 @@ two of its transactions is kept out by the lock of its spool, which is the calle
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sqlite3
 import time
@@ -19,7 +18,7 @@ from s3_uploader.core.errors import StateError
 from s3_uploader.core.files import sync_directory
 from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.connection import COMPANIONS, uri
-from s3_uploader.ledger.journal import Journal, alone, journal_of, look_anew
+from s3_uploader.ledger.journal import Journal, alone, journal_of, look_anew, try_flock, wait_for
 from s3_uploader.ledger.schema import APPLICATION_ID, VERSION, ForeignFile
 from s3_uploader.ledger.trouble import explained
 
@@ -27,7 +26,6 @@ BUILT = "ledger.new"
 """The name under which a ledger is built; what a killed process has left of one is overwritten by the next."""
 SCRATCH = "ledger.scratch"
 _WAIT_SECONDS = 5.0
-_PAUSE = 0.05
 _SPARE_ROOM = 2**20
 
 
@@ -43,19 +41,10 @@ def directory_alone(directory: str) -> Iterator[None]:
         return
     descriptor = -1
     try:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # no such locks here
             descriptor = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        until = time.monotonic() + _WAIT_SECONDS
-        while descriptor >= 0:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise in_use(directory) from None
-                time.sleep(_PAUSE)
-            except OSError:
-                break  # no such locks here
+            if not wait_for(lambda: try_flock(descriptor), time.monotonic() + _WAIT_SECONDS):
+                raise in_use(directory)
         yield
     finally:
         if descriptor >= 0:
