@@ -34,7 +34,7 @@ _CHUNK = 2**20
 _ROWS_AT_ONCE = 10_000
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z?", re.ASCII)
 _SIZE = re.compile("[0-9]{1,18}", re.ASCII)
-_AS_LISTED_ONLY = "Copy the inventory once more, the manifest and all its data files."
+_COPY_AGAIN = "Copy the inventory once more, the manifest and all its data files."
 
 
 class DataFile(msgspec.Struct, frozen=True):
@@ -316,5 +316,5 @@ def _damaged(path: str, why: str) -> StoreError:
         code="InvalidInventory",
         scope=Scope.DESTINATION,
         origin=Origin.SETTING,
-        hint=_AS_LISTED_ONLY,
+        hint=_COPY_AGAIN,
     )
