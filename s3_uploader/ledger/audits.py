@@ -1,4 +1,4 @@
-"""The note in a ledger that an audit was made, for those who let it forget."""
+"""Notes in a ledger that it was audited, so that rows that were not can be kept."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _WAIT_SECONDS = 5.0
 def note_audit(path: str, audit: LastAudit) -> None:
     """Note an audit in the ledger that was audited.
 
-    :raises StateError: if that is not possible, or would bring the ledger of an older version forward, which that
-        version could not use any more.
+    :raises StateError: if that is not possible, or if it would migrate the ledger of an older version, which
+        that version could no longer use.
     """
     for place in (path, os.path.dirname(path) or "."):
         if not os.access(place, os.W_OK):

@@ -1,4 +1,4 @@
-"""Converts values between Python and SQLite: names that are no text, unsigned integers of 64 bits."""
+"""Converts values between Python and SQLite: names that are not valid text, unsigned 64-bit integers."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""A ledger made smaller: what is old is forgotten as runs forget it, and the room is given back to the disk.
+"""Makes a ledger smaller: forgets old rows by the rules of a run and returns the room to the disk.
 
-SQLite keeps the pages of rows that were deleted for later rows. What is left is written into a new file that takes the
-place of the old one in one step, so that whatever ends this leaves a whole ledger, and no more room is needed than the
-new file takes.
+SQLite keeps the pages of deleted rows for later rows. So the remaining rows are written to a new file, which replaces
+the old one in one step. An interruption at any point leaves a complete ledger, and only the new file needs room.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from s3_uploader.ledger.trouble import explained
 class Outlook(msgspec.Struct, frozen=True, kw_only=True):
     """What a ledger would forget.
 
-    :param files: shipped files in it, ``forgotten`` how many would go.
-    :param end: files that were shipped before this moment would go.
+    :param files: shipped files in it; ``forgotten`` is how many would be deleted.
+    :param end: files that were shipped before this moment would be deleted.
     :param unaudited: how many of these no audit has covered, by destination.
-    :param size: bytes of the ledger now, ``freed`` about so many would be given back.
+    :param size: bytes of the ledger now; ``freed`` is about how many would be returned to the disk.
     """
 
     files: int
@@ -39,9 +38,9 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a ledger stays: the files of the last days, and of these the newest.
+    """Which rows of a ledger stay: the files of the last days, and of these the newest.
 
-    :param trusts_clock: the days were given by somebody who knows what time it is. Otherwise a clock that has jumped
+    :param trusts_clock: whether to trust the clock because a person chose the days. Otherwise a clock that jumped
         makes nothing old (:mod:`s3_uploader.ledger.ageing`).
     """
 
@@ -51,7 +50,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def outlook(path: str, limits: Limits, *, now: float) -> Outlook:
-    """Look at what :func:`compact` would do. Changes nothing.
+    """Predict what :func:`compact` would do. Changes nothing.
 
     :raises StateError: if the ledger cannot be read.
     """
@@ -79,7 +78,7 @@ def compact(
     clock: Callable[[], float] = time.time,
     notice: Callable[[str], None] = lambda sentence: None,
 ) -> int:
-    """Forget what is old and give the room back; returns how many bytes that was.
+    """Forget old rows and return the room to the disk; returns the number of bytes freed.
 
     :raises StateError: if the ledger is in use, belongs to another user, or there is no room for the new file.
     """

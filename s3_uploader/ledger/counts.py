@@ -1,7 +1,7 @@
-"""What ledgers have counted since they began, as the counts of the one that they are merged into.
+"""Merges the counts that ledgers have kept since they began.
 
-Rows are known again, counts are not. So a ledger has a name, its identity, and one that others were merged into
-remembers what each had counted by then: of a later copy only the difference is added.
+A row that was merged before is recognized; a count is not. So each ledger has an identity, and a merged ledger
+remembers what each of its inputs had counted. When a later copy of an input is merged, only the difference is added.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Known(msgspec.Struct, frozen=True):
 
 
 class Input(msgspec.Struct, frozen=True, kw_only=True):
-    """A ledger that is merged, without its rows.
+    """A ledger to merge, without its rows.
 
-    :param merged: what had been merged into it.
+    :param merged: what was merged into it before.
     :param spans: first and last moment at which a file was shipped, by destination.
     """
 
@@ -52,7 +52,7 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def known(self) -> Known:
-        """What the one that it is merged into remembers of it."""
+        """What the merged ledger remembers of this one."""
         return Known(self.counted, max((hour for hour, *_ in self.failures), default=0))
 
 
@@ -85,9 +85,9 @@ def read(connection: sqlite3.Connection, path: str) -> Input:
 
 
 def write(connection: sqlite3.Connection, inputs: Sequence[Input], target: str, *, columns: Sequence[str]) -> None:
-    """Count together what the ledgers have counted, into the new one, whose rows are all there.
+    """Write the combined counts of the ledgers to the new one, which already has all rows.
 
-    :param columns: those by which a file in ``scratch.files`` is known again.
+    :param columns: the columns that identify a file in ``scratch.files``.
     """
     own = next((each for each in inputs if each.path == target), None)
     known: dict[str, Known] = {} if own is None else dict(own.merged)
@@ -134,7 +134,7 @@ def write(connection: sqlite3.Connection, inputs: Sequence[Input], target: str, 
 
 
 def _covered_by_all(inputs: Sequence[Input], own: Input | None) -> Coverage:
-    """What an audit has covered of every ledger. Where one has no files there is nothing to cover."""
+    """The spans that audits have covered in every ledger. A ledger without files has nothing to cover."""
     last = max((each.covered.last for each in inputs if each.covered.last), key=lambda audit: audit.at, default=None)
     together = Coverage(last=last)
     end = max((last for each in inputs for _, last in each.spans.values()), default=0.0)
@@ -163,7 +163,7 @@ def _later(before: Known | None, now: Known) -> Known:
 def _new_rows(
     connection: sqlite3.Connection, number: int, own: int, columns: Sequence[str]
 ) -> list[tuple[object, int, int, float, float | None]]:
-    """By location, the files of a ledger that neither the target nor one before it had."""
+    """Count, by location, the files of a ledger that neither the target nor an earlier input had."""
     names = ", ".join([*columns, "alike"])
     return connection.execute(
         "SELECT location, count(*), sum(size), max(shipped_at), max(period_begin) FROM (SELECT location, size,"
@@ -198,7 +198,7 @@ def _identity_of(connection: sqlite3.Connection) -> str:
 
 
 def _likely_identity(connection: sqlite3.Connection) -> str:
-    """What stands for the identity of a ledger that an older version has made: its first run and its first file."""
+    """A substitute for the identity of a ledger made by an older version: its first run and its first file."""
     import hashlib
 
     first = connection.execute(

@@ -1,6 +1,7 @@
-"""Which of the shipped files an audit has looked at: spans of time for each destination, as the ledger remembers them.
+"""Remembers which shipped files were audited: spans of time for each destination.
 
-An audit of a part of the files (``--match``, ``--location``) covers nothing, since what it left out is not known here.
+An audit of part of the files (``--match``, ``--location``) covers nothing, because the ledger cannot tell which files
+it left out.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Span = tuple[float, float]
 
 
 class LastAudit(msgspec.Struct, frozen=True, kw_only=True):
-    """The last audit; ``since`` is ``None`` if it began with the first file, ``problems`` are what it found."""
+    """The last audit. ``since`` is ``None`` if it began with the first file; ``problems`` counts what it found."""
 
     destination: str
     at: float
@@ -34,8 +35,8 @@ class LastAudit(msgspec.Struct, frozen=True, kw_only=True):
 class Coverage(msgspec.Struct, frozen=True, kw_only=True):
     """What audits have covered.
 
-    :param spans: by destination, in order, none of them touching another. JSON knows no infinity: a span that begins
-        with the first file has ``None`` there.
+    :param spans: by destination, in order; no two touch. JSON has no infinity, so a span that begins with the first
+        file begins with ``None``.
     """
 
     spans: dict[str, list[tuple[float | None, float]]] = {}
@@ -43,7 +44,7 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def recalled(cls, text: str | None) -> Coverage:
-        """What was noted; nothing is covered if that is nothing, or damaged."""
+        """Parse a note. If there is none or it is damaged, nothing is covered."""
         if text:
             try:
                 return msgspec.json.decode(text, type=cls)
@@ -52,7 +53,7 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
         return cls()
 
     def noted(self) -> str:
-        """What :meth:`recalled` understands."""
+        """Format this for :meth:`recalled`."""
         return msgspec.json.encode(self).decode()
 
     def of(self, destination: str) -> list[Span]:
@@ -60,19 +61,19 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
         return [(ALWAYS if begin is None else begin, end) for begin, end in self.spans.get(_named(destination), [])]
 
     def with_audit(self, audit: LastAudit) -> Coverage:
-        """The same after one more audit."""
+        """A copy with one more audit."""
         begin = ALWAYS if audit.since is None else audit.since
         spans = united([*self.of(audit.destination), (begin, audit.until)])
         named = msgspec.structs.replace(audit, destination=_named(audit.destination))
         return Coverage(spans={**self.spans, named.destination: _finite(spans)}, last=named)
 
     def with_spans(self, destination: str, spans: Sequence[Span]) -> Coverage:
-        """The same with other spans for a destination."""
+        """A copy with other spans for a destination."""
         return msgspec.structs.replace(self, spans={**self.spans, _named(destination): _finite(spans)})
 
 
 def united(spans: Iterable[Span]) -> list[Span]:
-    """The spans in order, those that overlap or touch as one; of too many the oldest are left out."""
+    """The spans in order, with overlapping or touching spans joined. If there are too many, the oldest are dropped."""
     found: list[Span] = []
     for begin, end in sorted(span for span in spans if span[0] < span[1]):
         if found and begin <= found[-1][1]:
@@ -83,12 +84,12 @@ def united(spans: Iterable[Span]) -> list[Span]:
 
 
 def common(one: Sequence[Span], other: Sequence[Span]) -> list[Span]:
-    """What both cover."""
+    """The spans that both cover."""
     return united((max(a[0], b[0]), min(a[1], b[1])) for a in one for b in other)
 
 
 def gaps(spans: Sequence[Span], end: float) -> list[Span]:
-    """What the spans leave uncovered before ``end``."""
+    """The spans before ``end`` that are not covered."""
     found: list[Span] = []
     at = ALWAYS
     for begin, until in spans:
@@ -99,9 +100,9 @@ def gaps(spans: Sequence[Span], end: float) -> list[Span]:
 
 
 def unaudited(read: Read, coverage: Coverage, *, end: float, only: str | None = None) -> Mapping[str, int]:
-    """How many files that were shipped before ``end`` no audit has covered, by destination.
+    """Count the files shipped before ``end`` that no audit has covered, by destination.
 
-    :param only: this destination, and no more than whether there is such a file.
+    :param only: look only at this destination, and only for whether there is such a file.
     """
     counts: dict[str, int] = {}
     for number, value in read("SELECT id, name FROM destinations ORDER BY id", ()):
@@ -124,6 +125,6 @@ def _finite(spans: Sequence[Span]) -> list[tuple[float | None, float]]:
 
 
 def _named(destination: str) -> str:
-    """The name as JSON can hold it."""
+    """The name in a form that JSON can hold."""
     value = stored(destination)
     return value if isinstance(value, str) else value.decode("latin-1")

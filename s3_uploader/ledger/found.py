@@ -1,4 +1,4 @@
-"""Ledgers without a configuration: those of many machines, copied to one place, each with a name of its own.
+"""Finds ledgers without a configuration: those of many machines, copied to one place, and names each.
 
 A directory may hold ledgers at any depth (``host-7/spool-0123456789abcdef/ledger.sqlite3``) and under any name that
 ends in ``.sqlite3``. The ledgers of shares belong to the instance in whose directory theirs lie.
@@ -25,7 +25,7 @@ _MOST = 100_000
 
 
 class Instance(msgspec.Struct, frozen=True):
-    """One uploader: its name, and its ledgers, several where it has shares (``None`` is that of all files)."""
+    """One uploader: its name and its ledgers, one for each share (``None`` is the ledger of all files)."""
 
     name: str
     ledgers: dict[Share | None, str]
@@ -37,9 +37,9 @@ class Instance(msgspec.Struct, frozen=True):
 
 
 def ledgers_in(place: str) -> list[Instance]:
-    """The ledgers that a path names: a ledger itself, or all in a directory. Links to directories are not followed.
+    """Find the ledgers at a path: a ledger itself, or all in a directory. Links to directories are not followed.
 
-    :raises StateError: if a directory cannot be read, or holds more than anybody has.
+    :raises StateError: if a directory cannot be read, or holds more ledgers than are plausible.
     """
     if not os.path.isdir(place):
         if not is_ledger(place):
@@ -60,7 +60,7 @@ def ledgers_in(place: str) -> list[Instance]:
 
 
 def instances_in(places: Sequence[str]) -> list[Instance]:
-    """The same for several paths. Of names that two have, the later ones get a number.
+    """Find the ledgers at several paths. If two have one name, the later one gets a number.
 
     :raises StateError: if one of them has no ledger.
     """
@@ -83,9 +83,9 @@ def instances_in(places: Sequence[str]) -> list[Instance]:
 
 
 def is_ledger(path: str) -> bool:
-    """Whether it is a file that a run has written, by its head; to open it with SQLite might write beside it.
+    """Whether a run wrote this file, judged by its head. Opening it with SQLite might write beside it.
 
-    What it has in a write-ahead log may be all that it has. Then its name has to do.
+    If everything is still in its write-ahead log, only the name can tell.
     """
     try:
         with open(path, "rb") as file:

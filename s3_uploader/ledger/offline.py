@@ -1,9 +1,10 @@
-"""A ledger that is written anew while nobody else has it: had alone, built beside it, put in its place in one step.
+"""Rewrites a ledger while no other process has it open: locks it, builds a new one, and replaces it in one step.
 
-Whoever opens a ledger locks its directory for that moment (:func:`s3_uploader.ledger.journal.directory_locked`). So who
-has the directory for longer keeps new ones out, and SQLite's own lock tells of those that have the ledger open already:
-with a write-ahead log as long as it is open, with a rollback journal while it is read or written. A run that is between
-two of its transactions is kept out by the lock of its spool, which is the caller's to take.
+A process that opens a ledger locks its directory for that moment
+(:func:`s3_uploader.ledger.journal.directory_locked`). Holding that lock for longer keeps new processes out. SQLite's
+own lock shows the processes that have the ledger open already: with a write-ahead log for as long as it is open, with a
+rollback journal while it is read or written. A run between two of its transactions holds neither, so the caller must
+hold the lock of its spool.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from s3_uploader.ledger.schema import APPLICATION_ID, VERSION, ForeignFile
 from s3_uploader.ledger.trouble import explained
 
 BUILT = "ledger.new"
-"""The name under which a ledger is built; what a killed process has left of one is overwritten by the next."""
+"""The name under which a new ledger is built. The next process overwrites what a killed one left."""
 SCRATCH = "ledger.scratch"
 _WAIT_SECONDS = 5.0
 _SPARE_ROOM = 2**20
@@ -31,7 +32,7 @@ _SPARE_ROOM = 2**20
 
 @contextlib.contextmanager
 def directory_alone(directory: str) -> Iterator[None]:
-    """Keep everybody from opening the ledger of a directory; who has it open already is not seen by this.
+    """Keep other processes from opening the ledger of a directory. Does not see those that have it open already.
 
     :raises StateError: if another process has the directory for longer than a moment.
     """
@@ -52,11 +53,11 @@ def directory_alone(directory: str) -> Iterator[None]:
 
 
 def attach(connection: sqlite3.Connection, path: str, name: str = "ledger") -> bool:
-    """Attach a ledger under a name, and have it alone until it is detached; returns whether it may be written.
+    """Attach a ledger under a name, exclusively until it is detached; returns whether it may be written.
 
-    What this user may not write is read as a file that nobody changes. Begins a transaction.
+    A ledger that this user may not write is read as an immutable file. Begins a transaction.
 
-    :raises StateError: if somebody has it open, or it is no ledger that this program can read.
+    :raises StateError: if another process has it open, or this program cannot read it.
     """
     is_writable = os.access(path, os.W_OK) and os.access(os.path.dirname(path) or ".", os.W_OK)
     if not is_writable and not _is_quiet(path):
@@ -69,7 +70,7 @@ def attach(connection: sqlite3.Connection, path: str, name: str = "ledger") -> b
     try:
         query = "mode=rw" if is_writable else "mode=ro&immutable=1"
         connection.execute(f"ATTACH ? AS {name}", (uri(path, query),))
-        # Before anything is read, so that no index of a write-ahead log is mapped (connection.map_no_index).
+        # Must come before the first read, so that no index of a write-ahead log is mapped (connection.map_no_index).
         connection.execute(f"PRAGMA {name}.locking_mode = EXCLUSIVE").fetchall()
         connection.execute("BEGIN EXCLUSIVE" if is_writable else "BEGIN")
         _insist_on_ledger(connection, path, name)
@@ -81,12 +82,12 @@ def attach(connection: sqlite3.Connection, path: str, name: str = "ledger") -> b
 
 
 def rolled_back(connection: sqlite3.Connection, path: str, name: str = "ledger") -> None:
-    """Bring everything that lies in the files beside an attached ledger into it, and remove them.
+    """Move the content of the files beside an attached ledger into it, and remove them.
 
-    To be called outside a transaction. Afterwards another file may take its name: SQLite finds what belongs to a ledger
-    by its name, and would take the old one's for that of the new one.
+    Call this outside a transaction. Afterwards another file may take its name. SQLite finds the files of a ledger by
+    its name, and would take those of the old ledger for those of the new one.
 
-    :raises StateError: if that is not possible, because somebody has it open.
+    :raises StateError: if another process has it open.
     """
     ((mode,),) = connection.execute(f"PRAGMA {name}.journal_mode = DELETE").fetchall()
     if mode != "delete":
@@ -97,11 +98,11 @@ def rolled_back(connection: sqlite3.Connection, path: str, name: str = "ledger")
 
 
 def put_in_place(built: str, path: str) -> None:
-    """Let what was built take the place of a ledger, or be it where there is none; durable when this returns.
+    """Replace a ledger, or put the first one in place; durable when this returns.
 
-    It gets the owner and the mode of the one that was there.
+    The new file gets the owner and the mode of the old one.
 
-    :raises StateError: if that is not possible; then the old one is still there.
+    :raises StateError: if that is not possible; the old ledger is then unchanged.
     """
     try:
         descriptor = os.open(built, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -128,14 +129,14 @@ def put_in_place(built: str, path: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove a file of SQLite's and what belongs to it."""
+    """Remove a database and the files that SQLite keeps beside it."""
     for ending in ("", *COMPANIONS):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path + ending)
 
 
 def refuse_others_ledger(path: str) -> None:
-    """What is written anew belongs to who writes it, and the uploads could not use it any more.
+    """Refuse to rewrite the ledger of another user: the new file would be ours, and the uploads could not use it.
 
     :raises StateError: if the ledger belongs to another user, and this is not root.
     """

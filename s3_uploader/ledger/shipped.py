@@ -176,9 +176,9 @@ def has_prunable(
 
 
 def end_of_old(read: Read, *, begin: float, most_files: int) -> float | None:
-    """Before which moment files were shipped that are old: before ``begin``, or above the number; ``None`` if none are.
+    """The moment before which shipped files are old: older than ``begin``, or above the number; ``None`` if none is.
 
-    Looks at the ends of the tables only, as long as there are few above the number.
+    Reads only the ends of the tables, unless there are many more than the number.
     """
     ((rows, first),) = read("SELECT shipped_rows, (SELECT min(shipped_at) FROM shipped) FROM totals", ())
     end = begin
@@ -188,7 +188,7 @@ def end_of_old(read: Read, *, begin: float, most_files: int) -> float | None:
 
 
 def fate(read: Read, *, begin: float, most_files: int) -> Fate:
-    """How many files :func:`prune` forgets if it is let go on to the end."""
+    """Count the files that :func:`prune` forgets when called until nothing is left to do."""
     ((files, old),) = read("SELECT count(*), count(*) FILTER (WHERE shipped_at < ?) FROM shipped", (begin,))
     forgotten = max(old, min(files, files - most_files))
     if forgotten <= old:
@@ -197,7 +197,7 @@ def fate(read: Read, *, begin: float, most_files: int) -> Fate:
 
 
 def _right_behind(read: Read, number: int) -> float:
-    """Right behind the time of the last of so many of the oldest files; others may have been shipped in that moment."""
+    """The moment right after the last of the ``number`` oldest files; more files may have been shipped at that time."""
     rows = read("SELECT shipped_at FROM shipped ORDER BY shipped_at LIMIT 1 OFFSET ?", (number - 1,))
     return math.nextafter(rows[0][0], math.inf) if rows else math.inf
 

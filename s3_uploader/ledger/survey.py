@@ -17,7 +17,7 @@ Delivery = tuple[float, int, float, "str | bytes", "float | None", int, int]
 
 
 class PastRun(NamedTuple):
-    """A run, or several without work, of which ``ticks`` is the number. Times are seconds since the epoch."""
+    """A run, or ``ticks`` runs without work. Times are seconds since the epoch."""
 
     number: int
     started_at: float
@@ -34,7 +34,7 @@ class PastRun(NamedTuple):
 
 
 class Survey:
-    """Reads the rows of a span of time; what other processes write meanwhile may or may not be among them.
+    """Reads the rows of a span of time. Rows that other processes write meanwhile may be missing.
 
     Every method raises :class:`~s3_uploader.core.errors.StateError` if the ledger cannot be read.
 
@@ -48,7 +48,7 @@ class Survey:
         self._until = until
 
     def first_moment(self) -> float | None:
-        """When the first file of the span was shipped or its first run began, ``None`` if there was neither."""
+        """When the span's first file was shipped or its first run began; ``None`` if there was neither."""
         ((shipped, run),) = self._read(
             "SELECT (SELECT min(shipped_at) FROM shipped WHERE shipped_at >= ? AND shipped_at < ?),"
             " (SELECT started_at FROM runs WHERE coalesce(finished_at, started_at) >= ? AND started_at < ?"
@@ -59,7 +59,7 @@ class Survey:
         return max(min(moments), self._since) if moments else None
 
     def deliveries(self) -> Iterator[Delivery]:
-        """What was shipped, in the order of time."""
+        """The shipped files, in the order of time."""
         sql = (
             "SELECT shipped_at, id, seconds, location, period_begin, mtime_ns, size, shipped_at, id FROM shipped"
             " WHERE (shipped_at, id) > (?, ?) AND shipped_at < ? ORDER BY shipped_at, id LIMIT ?"
@@ -77,7 +77,7 @@ class Survey:
         return [found[number] for number in numbers if number in found]
 
     def runs(self) -> Iterator[PastRun]:
-        """The runs, in the order in which they were noted; several without work may be one row, see ``ticks``."""
+        """The runs, in the order in which they were recorded. Several without work may be one row; see ``ticks``."""
         sql = (
             "SELECT id, started_at, finished_at, ticks, exit_code, shipped, failed, backlog, backlog_bytes,"
             " oldest_waiting, ended_by, code, id FROM runs WHERE id > ? ORDER BY id LIMIT ?"
@@ -97,7 +97,7 @@ class Survey:
         return [run_row(row) for row in rows]
 
     def failures(self) -> dict[FailureBucket, int]:
-        """How many uploads failed, by kind, in the hours that overlap with the span; from the oldest on."""
+        """Count the failed uploads by kind, in the hours that overlap with the span, oldest first."""
         if not self._read("SELECT 1 FROM sqlite_master WHERE name = 'failures'", ()):
             return {}  # opened for reading only, and no run of this version has been there
         rows = self._read(

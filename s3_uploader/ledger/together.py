@@ -1,10 +1,10 @@
-"""Several ledgers read as if they were one: those of all shares of a spool, or of many uploaders.
+"""Reads several ledgers as one: those of all shares of a spool, or of many uploaders.
 
-Every share writes a ledger of its own, in a directory of its own beside the ledger of runs that ship all files. What
-people ask is asked of all of them, and the answers are merged in the order of time; memory stays bounded as in one.
+Every share writes its own ledger, in its own directory beside the ledger of runs that ship all files. A query goes to
+all of them, and the answers are merged in the order of time. Memory stays as bounded as with one ledger.
 
-How many shares there are may change from one day to the next. What was shipped stays true; which files fail, and what
-was noted of files that wait, is known to those only that have run last.
+The number of shares may change from one day to the next. Records of shipped files stay true. Which files fail and which
+wait, only the ledgers of the last division know.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def ledgers_of_shares(path: str) -> dict[Share, str]:
-    """Where the shares of a spool have ledgers.
+    """Find the ledgers of a spool's shares.
 
     :param path: the ledger of runs that ship all files; it need not be there.
     """
@@ -49,7 +49,7 @@ def ledgers_of_shares(path: str) -> dict[Share, str]:
 
 
 def unheard_of(ledger: LedgerReader) -> list[Share]:
-    """The shares of the division that ran last that have no ledger here: what they shipped is in no answer."""
+    """The shares of the last division that have no ledger here. The answers do not contain what they shipped."""
     if not isinstance(ledger, LedgerOfShares) or ledger.division == 1:
         return []
     return [share for index in range(ledger.division) if (share := Share(index, ledger.division)) not in ledger.current]
@@ -95,10 +95,10 @@ def _opened(paths: Mapping[Share | None, str], clock: Callable[[], float]) -> Le
 
 
 class SeveralLedgers(LedgerReader):
-    """Several ledgers, for reading. The number of a run or a file says in which of them it is.
+    """Several ledgers, for reading. The number of a run or a file tells its ledger.
 
     :param ledgers: all of them.
-    :param live: those that know what waits and what fails now.
+    :param live: the ledgers that know which files wait and fail now.
     """
 
     def __init__(self, ledgers: Sequence[LedgerReader], live: Sequence[LedgerReader]) -> None:
@@ -249,7 +249,7 @@ class SeveralLedgers(LedgerReader):
 class LedgerOfShares(SeveralLedgers):
     """The ledgers of the shares of one spool.
 
-    :ivar current: the ledgers of the division that ran last: of the shares of one number, or of all files (``None``).
+    :ivar current: the ledgers of the last division: its shares, or the ledger of all files (``None``).
     :ivar division: how many shares that division has; 1 for all files.
     """
 
@@ -265,7 +265,7 @@ class LedgerOfShares(SeveralLedgers):
 class LedgerOfInstances(SeveralLedgers):
     """The ledgers of several uploaders, each of a spool of its own.
 
-    :ivar instances: each by its name.
+    :ivar instances: the ledgers by the names of their uploaders.
     """
 
     def __init__(self, instances: Mapping[str, LedgerReader]) -> None:
@@ -377,7 +377,7 @@ def _both_locations(one: LocationTotals, other: LocationTotals) -> LocationTotal
 
 
 def _both_notes(one: str | None, other: str) -> str:
-    """Two notes as one: of JSON objects the members of both, else the later."""
+    """Merge two notes: the members of both if they are JSON objects, else the later note."""
     if one is None:
         return other
     try:
