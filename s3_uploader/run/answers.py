@@ -28,6 +28,7 @@ class Answers:
 
     :param submit: passes a file to the store again.
     :param may_be_its_name: whether the failure of a file with this path or key proves nothing yet.
+    :ivar beat: heartbeat, called whenever it waits.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Answers:
         self._ending = ending
         self._clock = clock
         self._stop = stop
-        self._beat = beat
+        self.beat = beat
         self._submit = submit
         self._may_be_its_name = may_be_its_name
         settlement.second_copies.wait = self._wait_for_looks
@@ -70,7 +71,7 @@ class Answers:
 
     def wait(self, *, at_most: float = 1.0) -> None:
         """Wait for an answer, but no longer than until the next thing is due."""
-        self._beat()
+        self.beat()
         due = self._settlement.seconds_until_due()
         self._take_one(timeout=at_most if due is None else min(at_most, due))
         self.take()
@@ -93,7 +94,7 @@ class Answers:
         stopped_until = self._clock.monotonic() + _LOOK_SECONDS_AFTER_STOP
 
         def go_on() -> bool:
-            self._beat()
+            self.beat()
             return self._clock.monotonic() < (stopped_until if self._stop.requests else until)
 
         self._flight.wait_for(looks, go_on=go_on)

@@ -12,6 +12,7 @@ when an upload is done.
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -45,6 +46,8 @@ _CANCEL_SECONDS = 5.0
 _SOON_SECONDS = 0.25
 _LONG_RUN_SECONDS = 60.0
 MAX_BYTES_IN_FLIGHT = 64 * 2**20
+WORKERS_FROM = 500
+"""Number of files that a run ships before worker processes are considered at all; most runs import nothing for them."""
 
 
 class _Divided(Exception):
@@ -72,7 +75,8 @@ class Pipeline:
     :param make_queue: makes the queue in which the pipeline waits for the store; see
         :class:`s3_uploader.run.in_flight.UploadsInFlight`.
     :param beat: heartbeat, called between any two files and at least once a second.
-    :param workers: worker processes that may take shares of the files.
+    :param make_workers: makes the worker processes that may take shares of the files; called at most once, after
+        :data:`WORKERS_FROM` files. It returns ``None`` if the run must not be divided.
     """
 
     def __init__(
@@ -90,11 +94,11 @@ class Pipeline:
         admission: Admission,
         news: ScanTrigger | None = None,
         make_queue: Callable[[], Completions] = queue.SimpleQueue,
-        workers: Workers | None = None,
+        make_workers: Callable[[], Workers | None] | None = None,
     ) -> None:
-        self._workers = workers
-        if workers is not None:
-            beat = workers.and_turn(beat, lambda: self.ending)
+        self._workers: Workers | None = None
+        self._make_workers = make_workers
+        self._workers_from = math.inf if make_workers is None else WORKERS_FROM
         self._scan = scan
         self._whole = scan.layout
         self._rest: Iterator[Found] = iter(())
@@ -112,8 +116,6 @@ class Pipeline:
         self._deferral = Deferral()
         self._flight = UploadsInFlight(store, timeout_seconds=limits.upload_timeout_seconds, make_queue=make_queue)
         scan.beat = self._beat_and_turn
-        if workers is not None:
-            workers.wake = self._flight.wake
         settlement.second_copies.is_in_use = lambda path: path in self._flight.paths() or settlement.is_settling(path)
         self._max_in_flight = limits.max_in_flight
         self._window = window = AdaptiveLimit(maximum=limits.max_in_flight)
@@ -162,8 +164,6 @@ class Pipeline:
         self._stop.subscribe(self._flight.wake)
         if self._news is not None:
             self._news.subscribe(self._flight.wake)
-        if self._workers is not None:
-            self._stop.subscribe(self._workers.stop)
         try:
             with contextlib.suppress(RunEnded):
                 self._look(begun)
@@ -209,6 +209,20 @@ class Pipeline:
             except _Divided:
                 self._divide()
             self._scan.counters.begin_scan()
+
+    def _workers_are_due(self) -> bool:
+        """Whether workers are ready to take their shares; makes them when it is called first."""
+        workers = self._workers
+        if workers is None:
+            assert self._make_workers is not None
+            workers = self._workers = self._make_workers()
+            if workers is None:
+                self._workers_from = math.inf
+                return False
+            workers.wake = self._flight.wake
+            self._beat = self._answers.beat = workers.and_turn(self._beat, lambda: self.ending)
+            self._stop.subscribe(workers.stop)
+        return workers.are_due() and not self._breaker.is_in_doubt
 
     def _divide(self) -> None:
         """Finish the uploads in flight, let the workers begin, and continue with a share."""
@@ -315,7 +329,7 @@ class Pipeline:
                 self._answers.wait()
         if self.ending.is_due():
             raise RunEnded
-        if self._workers is not None and self._workers.are_due() and not self._breaker.is_in_doubt:
+        if self._scan.counters.shipped >= self._workers_from and self._workers_are_due():
             raise _Divided
 
     def _beat_and_turn(self) -> None:

@@ -51,12 +51,32 @@ def ship_as_leader(
     store = make_store(place, context, ledger)
     settlement = make_settlement(place, context, ledger, store, scan, run, confirm_lock=lock.confirm)
     sightings = recalled_sightings(place, context, ledger)
-    workers = _workers(place, context, scan, run, lock)
-    limits = limits_of(place.config)
+    made: list[Workers] = []
+
+    def make_workers() -> Workers | None:
+        try:
+            workers = _workers(place, context, scan, run, lock)
+        except (ImportError, OSError) as error:  # for example because too many files are open
+            sentence = f"No worker process can be started ({error}). The run continues with one process."
+            context.emit(Notice("warning", sentence))
+            return None
+        if workers is not None:
+            made.append(workers)
+        return workers
+
     report = ship(
-        place, context, store, settlement, sightings, limits, scan=scan, begun=begun, claims=claims, workers=workers
+        place,
+        context,
+        store,
+        settlement,
+        sightings,
+        limits_of(place.config),
+        scan=scan,
+        begun=begun,
+        claims=claims,
+        make_workers=None if place.config.processes == 1 else make_workers,
     )
-    if workers is not None:
+    for workers in made:
         workers.tell_sightings(sightings)
     return Done(
         report=report,
@@ -114,8 +134,8 @@ def recalled_sightings(place: Place, context: RunContext, ledger: Ledger) -> Sig
 
 
 def _workers(place: Place, context: RunContext, scan: SpoolScan, run: int, lock: Lock) -> Workers | None:
-    if place.config.processes == 1:
-        return None
+    """The workers of a run; ``None`` if it must not be divided."""
+    # Most runs ship few files, and never get here.
     from s3_uploader.run.division import Division, may_be_divided
     from s3_uploader.run.workers import Workers
 
@@ -138,7 +158,7 @@ def ship(
     scan: SpoolScan,
     begun: Iterator[Found] | None = None,
     claims: Claims | None = None,
-    workers: Workers | None = None,
+    make_workers: Callable[[], Workers | None] | None = None,
 ) -> RunReport:
     """Ship what is ready, with a store that is closed afterwards.
 
@@ -167,7 +187,7 @@ def ship(
         plan=build_plan(place.config),
         admission=admission,
         news=context.news,
-        workers=workers,
+        make_workers=make_workers,
     )
     try:
         return pipeline.run(begun)

@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from s3_uploader.core.errors import SourceChanged
-from s3_uploader.core.findings import Finding
 from s3_uploader.core.model import OnConflict, Proof, Receipt
 
 if TYPE_CHECKING:
     # Importing it costs 15 ms, which a run that has nothing to ship does not pay.
     from concurrent.futures import Future
+
+    from s3_uploader.core.findings import Finding
 
 
 def ignore(key: str) -> None:

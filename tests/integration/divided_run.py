@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 
 from s3_uploader.cli.commands import command_line
-from s3_uploader.run import division, workers
+from s3_uploader.run import division, pipeline, workers
 
-FIRST_QUESTION, WORTH_FILES = 20, 40
+WORKERS_FROM, FIRST_QUESTION, WORTH_FILES = 5, 20, 40
 
 if __name__ == "__main__":
+    pipeline.WORKERS_FROM = WORKERS_FROM
     workers.FIRST_QUESTION = FIRST_QUESTION
     division.WORTH_FILES = WORTH_FILES
     sys.exit(command_line(sys.argv[1:]))

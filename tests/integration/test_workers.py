@@ -343,8 +343,8 @@ def test_inside_another_program(site: Site) -> None:
     """A program that has no main guard may be divided: its own code does not run a second time."""
     site.server.latency_seconds = SLOW
     program = (
-        "import os, sys; from s3_uploader import upload_once; from s3_uploader.run import division, workers\n"
-        f"workers.FIRST_QUESTION, division.WORTH_FILES = {FIRST_QUESTION}, {WORTH_FILES}\n"
+        "import os, sys; from s3_uploader import upload_once; from s3_uploader.run import division, pipeline, workers\n"
+        f"pipeline.WORKERS_FROM, workers.FIRST_QUESTION, division.WORTH_FILES = 5, {FIRST_QUESTION}, {WORTH_FILES}\n"
         "print('begun', flush=True)\n"
         "report = upload_once(sys.argv[1])\n"
         "print(report.shipped, report.exit_code)\n"

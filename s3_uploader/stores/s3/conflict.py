@@ -11,7 +11,6 @@ from s3_uploader.core.errors import ConflictError, Scope, StoreError
 from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import is_plain
-from s3_uploader.stores.keys import derived_key
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import Comparison, clean_etag, compare, strong_etag
 from s3_uploader.stores.s3.client import PendingRequest
@@ -270,6 +269,8 @@ class ContestedUpload(NamedUpload):
         if not self.start_reading():
             return
         try:
+            from s3_uploader.stores.keys import derived_key
+
             key = derived_key(self.requested_key, self.content_sha256())
             path = requests.encode_key(key)
         except StoreError as error:

@@ -7,7 +7,7 @@ that each is there, while both are one file. Only a second write shows it: what 
 from __future__ import annotations
 
 import functools
-import secrets
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -93,7 +93,7 @@ class NameTrial:
     def names(self, kind: str) -> tuple[str, str]:
         """Two names that differ in that kind alone, and that nobody has."""
         begin, one, other = KINDS[kind]
-        key = f"{self._prefix}{DIRECTORY}{secrets.token_hex(8)}"
+        key = f"{self._prefix}{DIRECTORY}{os.urandom(8).hex()}"
         return f"{begin}{key}{one}", f"{key}{other}"
 
     def put(self, key: str, body: bytes, then: Callable[[PendingRequest], None]) -> None:
@@ -123,7 +123,7 @@ class _Pair:
         self._trial = trial
         self._kind = kind
         self._one, self._other = trial.names(kind)
-        self._body = f"s3_uploader was here to see whether names are kept apart. {secrets.token_hex(8)}\n".encode()
+        self._body = f"s3_uploader was here to see whether names are kept apart. {os.urandom(8).hex()}\n".encode()
         self._stored: list[str] = []
 
     def begin(self) -> None:

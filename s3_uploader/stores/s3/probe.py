@@ -7,7 +7,7 @@ why; and a page that stands in for the server (a proxy's, the login page of a ne
 from __future__ import annotations
 
 import enum
-import secrets
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -74,7 +74,7 @@ class PlainProbe:
         if reply is not None:
             then(reply)
             return
-        key = f"{self._prefix}{DIRECTORY}{secrets.token_hex(8)}"
+        key = f"{self._prefix}{DIRECTORY}{os.urandom(8).hex()}"
         self._caller.call_in_time(
             requests.get_object(key, requests.encode_key(key), first=0, last=0, etag=""),
             self._answered,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import re
+import socket
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
+
+if TYPE_CHECKING:
+    import ipaddress
 
 URL = re.compile(
     r"(?P<scheme>https?)://(?:(?P<user>[^/@]*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^/:?#@\s]+)"
@@ -59,6 +63,8 @@ def proxy_setting(host: str, port: int, *, tls: bool, environment: Mapping[str, 
 
 
 def _bypasses(host: str, port: int, environment: Mapping[str, str]) -> bool:
+    import ipaddress  # only a run with a proxy pays for it
+
     value = environment.get("no_proxy", environment.get("NO_PROXY", ""))
     if value.strip() == "*":
         return True
@@ -92,6 +98,8 @@ def _host_and_port(entry: str) -> tuple[str, str]:
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    import ipaddress
+
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -100,8 +108,12 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 def is_address(host: str) -> bool:
     """Whether a host is an IP address, in brackets or not."""
+    bare = host.strip("[]")
     try:
-        ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
+        if ":" in bare:
+            socket.inet_pton(socket.AF_INET6, bare.partition("%")[0])
+        else:
+            socket.inet_pton(socket.AF_INET, bare)
+    except (OSError, ValueError):
         return False
     return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random as random_module
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
@@ -87,6 +86,12 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+def _random() -> float:
+    import random  # needed only before something is sent again
+
+    return random.random()
+
+
 def _say_nothing(level: str, message: str) -> None:
     """Do nothing."""
 
@@ -101,7 +106,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     memory: Memory | None = None
     notice: Notice = _say_nothing
     environment: Mapping[str, str] = os.environ
-    random: Callable[[], float] = random_module.random
+    random: Callable[[], float] = _random
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
     timer: Timer | None = None

@@ -6,13 +6,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from s3_uploader.core.errors import StoreError, UploadCancelled
-from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.model import Receipt
+from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import Loop, PutOptions, Source, ignore
 from s3_uploader.stores.retry import RetryPolicy
@@ -23,7 +23,6 @@ from s3_uploader.stores.s3.client import S3Client
 from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.engines.base import Engine
 from s3_uploader.stores.s3.folding import is_usual
-from s3_uploader.stores.s3.multipart import MultipartUpload
 from s3_uploader.stores.s3.name_trial import NameTrial
 from s3_uploader.stores.s3.names import NamesUnderWay
 from s3_uploader.stores.s3.probe import PlainProbe
@@ -31,6 +30,10 @@ from s3_uploader.stores.s3.settings import BucketAddress, ObjectSettings, Surrou
 from s3_uploader.stores.s3.single import SingleUpload
 from s3_uploader.stores.s3.upload import Context, ObjectUpload, Put
 from s3_uploader.stores.threads import ByteBudget, ThreadPool, TimerThread
+
+if TYPE_CHECKING:
+    from s3_uploader.core.findings import Finding
+    from s3_uploader.stores.s3.multipart import MultipartUpload
 
 AnyStore = TypeVar("AnyStore", bound="S3Store")
 _SMALL = b"s3_uploader was here to see whether parts can be joined.\n"
@@ -166,9 +169,9 @@ class S3Store:
         if context is None or self._closed:
             future.set_exception(StoreError("The store is not open.", code="Closed"))
             return future
-        kind = SingleUpload if source.size <= self._threshold else MultipartUpload
+        put = Put(key, source, options, deadline, replaces, future)
         try:
-            self._begin(kind(context, Put(key, source, options, deadline, replaces, future)))
+            self._begin(SingleUpload(context, put) if source.size <= self._threshold else _in_parts(context, put))
         except StoreError as error:
             future.set_exception(error)
         return future
@@ -205,6 +208,7 @@ class S3Store:
 
     def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
         """Prove what the bucket can do with a small object of our own; see ``s3_check``."""
+        from s3_uploader.core.findings import Finding, Severity
         from s3_uploader.stores.s3.check import Checker
 
         context, engine, endpoint = self._context, self._engine, self._endpoint
@@ -242,7 +246,7 @@ class S3Store:
             file.flush()
             source = Source(file.fileno(), len(_SMALL))
             put = Put(key, source, options, self._around.clock() + _CHECK_SECONDS, "", future)
-            self._begin(MultipartUpload(self._context, put))
+            self._begin(_in_parts(self._context, put))
             future.result()
 
     def address(self, key: str) -> str:
@@ -325,6 +329,21 @@ class S3Store:
 def _prepare(upload: ObjectUpload) -> None:
     if not upload.over:
         upload.guard(upload.prepare)
+
+
+def _in_parts(context: Context, put: Put) -> MultipartUpload:
+    """An upload in parts; what it needs is imported with the first large file, since most runs have none.
+
+    :raises StoreError: if that cannot be imported now, for example because too many files are open.
+    """
+    try:
+        from s3_uploader.stores.s3.multipart import MultipartUpload
+    except (ImportError, OSError) as error:
+        raise StoreError(
+            f"The upload in parts cannot be imported: {error}.", code="Unexpected", origin=Origin.OURS, retryable=True
+        ) from error
+
+    return MultipartUpload(context, put)
 
 
 def create(**settings: object) -> S3Store:

@@ -6,12 +6,13 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from s3_uploader.core.findings import Finding
 from s3_uploader.core.model import Receipt
 from s3_uploader.stores.base import Loop, Memory, PutOptions, Source, Store, ignore
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+
+    from s3_uploader.core.findings import Finding
 
 
 class PassingStore:

@@ -11,7 +11,7 @@ import ssl
 import struct
 import termios
 import threading
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from s3_uploader.stores.s3.engines.base import Answer, Failure, Outcome, TransportFailure
 from s3_uploader.stores.s3.engines.connecting import RECEIVE, ConnectingSocket, Dialler
@@ -29,8 +29,10 @@ from s3_uploader.stores.s3.engines.states import (
     TRANSITIONS,
     UNREADY,
 )
-from s3_uploader.stores.s3.engines.throttle import Pace
 from s3_uploader.stores.transitions import illegal
+
+if TYPE_CHECKING:
+    from s3_uploader.stores.s3.engines.throttle import Pace
 
 _JOIN_BELOW = 32 * 1024
 """A body up to this size is copied behind its head, so that both leave in one system call and one packet."""

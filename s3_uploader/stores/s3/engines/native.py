@@ -12,6 +12,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from s3_uploader.core.errors import StoreError
 from s3_uploader.stores.base import Loop
@@ -25,7 +26,9 @@ from s3_uploader.stores.s3.engines.loop import LONGEST_WAIT, EventLoop
 from s3_uploader.stores.s3.engines.resolver import Address, Addresses, LookUp, make_tls_context
 from s3_uploader.stores.s3.engines.sigv4 import SignedRequests
 from s3_uploader.stores.s3.engines.states import BUSY, CONNECTING, HANDSHAKE, PROXY, THROTTLED, UNREADY
-from s3_uploader.stores.s3.engines.throttle import Pace
+
+if TYPE_CHECKING:
+    from s3_uploader.stores.s3.engines.throttle import Pace
 
 _RESUMED_AT_ONCE = 8
 _UNSUSPICIOUS_SECONDS = 1.0
@@ -65,7 +68,7 @@ class NativeEngine:
         self._silence = silence_seconds
         self.events = EventLoop(work=self._work, shut_down=self._shut_down)
         self._addresses = Addresses(call=self.events.call, failed=self._no_addresses, look_up=resolve)
-        self.pace = None if max_bandwidth is None else Pace(max_bandwidth)
+        self.pace = None if max_bandwidth is None else _pace(max_bandwidth)
         self.tls_context: ssl.SSLContext | None = None
         self._pending: collections.deque[Exchange] = collections.deque()
         self._idle: collections.deque[Connection] = collections.deque()
@@ -384,3 +387,9 @@ class NativeEngine:
     def _no_addresses(self, detail: str) -> None:
         while self._pending:
             self._pending.popleft().finish(Failure(TransportFailure.NAME, detail))
+
+
+def _pace(max_bandwidth: int) -> Pace:
+    from s3_uploader.stores.s3.engines.throttle import Pace
+
+    return Pace(max_bandwidth)
