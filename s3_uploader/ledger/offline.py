@@ -21,7 +21,7 @@ from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.connection import COMPANIONS, uri
 from s3_uploader.ledger.journal import Journal, alone, journal_of, look_anew, try_flock, wait_for
 from s3_uploader.ledger.schema import APPLICATION_ID, VERSION, ForeignFile
-from s3_uploader.ledger.trouble import explained
+from s3_uploader.ledger.trouble import explained, has_changes_beside_it
 
 BUILT = "ledger.new"
 """The name under which a new ledger is built. The next process overwrites what a killed one left."""
@@ -61,11 +61,7 @@ def attach(connection: sqlite3.Connection, path: str, name: str = "ledger") -> b
     """
     is_writable = os.access(path, os.W_OK) and os.access(os.path.dirname(path) or ".", os.W_OK)
     if not is_writable and not _is_quiet(path):
-        raise StateError(
-            f"The ledger {shown_name(path)} has changes beside it that this user cannot bring in.",
-            hint="Run this as the user that runs its uploads, or copy it, with the files beside it, to a directory "
-            "that this user may write to.",
-        )
+        raise has_changes_beside_it(path)
     look_anew(path)
     try:
         query = "mode=rw" if is_writable else "mode=ro&immutable=1"

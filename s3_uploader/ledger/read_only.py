@@ -13,7 +13,7 @@ from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.connection import COMPANIONS, Parameters, Row, fetched, map_no_index, share_again, uri
 from s3_uploader.ledger.journal import Journal, alone, journal_of, look_anew
 from s3_uploader.ledger.schema import ForeignFile, look_complete, migrate, our_version
-from s3_uploader.ledger.trouble import explained
+from s3_uploader.ledger.trouble import explained, has_changes_beside_it
 
 Result = TypeVar("Result")
 
@@ -74,9 +74,7 @@ class ReadOnlyDatabase:
     def is_unchanging(self) -> bool:
         """Whether to read the file as immutable.
 
-        A ledger with a write-ahead log is immutable while the log does not exist. If the log cannot be read safely, its
-        content is ignored, because mapping its index might kill this process; the next run gives that ledger another
-        journal.
+        A ledger with a write-ahead log is immutable while the log does not exist or is empty.
         """
         return self._immutable
 
@@ -103,7 +101,7 @@ class ReadOnlyDatabase:
         # Without a WAL nobody is writing. SQLite would create one merely to read; "immutable" makes it leave that.
         self._immutable = self._journal is Journal.WAL and self._is_quiet()
         if self._journal is not Journal.WAL:
-            _roll_back(self._path)
+            _recover(self._path)
         try:
             version = self._open_and_ask()
             assert self._connection is not None
@@ -133,8 +131,11 @@ class ReadOnlyDatabase:
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
                 raise
-            # It has a write-ahead log, from an older version or another place, that only its writer may look into.
+            # Its write-ahead log came from an older version or another place, and mapping its index might kill this
+            # process.
             self.close()
+            if _has_log(self._path):
+                raise has_changes_beside_it(self._path) from error
             self._immutable = True
             self._connection = self._opened("mode=ro&immutable=1")
             return our_version(self._connection, self._path)
@@ -144,17 +145,36 @@ class ReadOnlyDatabase:
         return sqlite3.connect(uri(self._path, query), uri=True, timeout=_READER_SECONDS, isolation_level=None)
 
 
-def _roll_back(path: str) -> None:
-    """Roll back what a killed run left unfinished, if this user may write."""
-    with contextlib.suppress(OSError, sqlite3.Error):
+def _recover(path: str) -> None:
+    """Finish what a killed run left in the files beside a ledger, if this user may write.
+
+    A half-written transaction is rolled back. A write-ahead log, which a copied ledger may bring along, is moved into
+    the ledger without mapping its index.
+    """
+    if not (_has_log(path) or _is_hot(path)):
+        return
+    with contextlib.suppress(sqlite3.Error):
+        connection = sqlite3.connect(uri(path, "mode=rw"), uri=True, timeout=_READER_SECONDS, isolation_level=None)
+        try:
+            map_no_index(connection)
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+        finally:
+            connection.close()  # the last connection moves the log
+
+
+def _has_log(path: str) -> bool:
+    try:
+        return os.path.getsize(path + "-wal") > 0
+    except OSError:
+        return False
+
+
+def _is_hot(path: str) -> bool:
+    try:
         with open(path + "-journal", "rb") as file:
-            is_hot = any(file.read(8))
-        if is_hot:
-            connection = sqlite3.connect(uri(path, "mode=rw"), uri=True, timeout=_READER_SECONDS, isolation_level=None)
-            try:
-                connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
-            finally:
-                connection.close()
+            return any(file.read(8))
+    except OSError:
+        return False
 
 
 def _is_absent(path: str) -> bool:

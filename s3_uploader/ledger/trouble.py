@@ -47,6 +47,15 @@ def explained(error: Exception, path: str, *, reading: bool = False) -> StateErr
     return StateError(f"The ledger {shown_name(path)} cannot be {action}: {fact}.", hint=hint, code=code)
 
 
+def has_changes_beside_it(path: str) -> StateError:
+    """The error of a ledger whose write-ahead log this user may not move into it."""
+    return StateError(
+        f"The ledger {shown_name(path)} has changes beside it that this user cannot bring in.",
+        hint="Run this as the user that runs its uploads, or copy it, with the files beside it, to a directory "
+        "that this user may write to.",
+    )
+
+
 def is_damage(error: Exception) -> bool:
     """Whether the file is of no use any more, as a ledger."""
     if isinstance(error, ForeignFile):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,7 +115,7 @@ def test_a_ledger_with_a_log_is_given_another_journal(tmp_path: Path, lies_on: C
     assert journal_mode(path) == "wal"
     lies_on(journal)
     with Ledger.open_readonly(str(path)) as reader:
-        list(reader.history())
+        assert [row.path for row in reader.history()] == ["old"]
         assert not maps_an_index()
     with Ledger.open(str(path)) as ledger:
         ledger.commit_batch(shipped=[shipped(path="new")])
@@ -122,6 +123,44 @@ def test_a_ledger_with_a_log_is_given_another_journal(tmp_path: Path, lies_on: C
     with Ledger.open_readonly(str(path)) as reader:
         assert [row.path for row in reader.history()] == ["old", "new"]
     assert not (tmp_path / "ledger.sqlite3-wal").exists()
+
+
+@pytest.mark.parametrize("journal", [Journal.ROLLBACK, Journal.CAUTIOUS])
+def test_a_copied_ledger_is_read_with_its_log(tmp_path: Path, lies_on: Choose, journal: Journal) -> None:
+    """A copy with its log is read as a whole, to queries and to audits, wherever it was copied to."""
+    path, copy = tmp_path / "ledger.sqlite3", tmp_path / "copy/ledger.sqlite3"
+    copy.parent.mkdir()
+    with Ledger.open(str(path)) as ledger:
+        ledger.commit_batch(shipped=[shipped(path="kitchen/a")])
+        for name in ("ledger.sqlite3", "ledger.sqlite3-wal"):
+            (copy.parent / name).write_bytes((tmp_path / name).read_bytes())
+    lies_on(journal)
+    with Snapshot(str(copy), destination=shipped().destination) as snapshot:
+        snapshot.select()
+        assert [row.path for row in snapshot.rows()] == ["kitchen/a"]
+        assert not maps_an_index()
+    with Ledger.open_readonly(str(copy)) as reader:
+        assert [row.path for row in reader.history()] == ["kitchen/a"]
+
+
+@pytest.mark.parametrize("journal", [Journal.ROLLBACK, Journal.CAUTIOUS])
+def test_a_log_that_cannot_be_read_is_said(
+    tmp_path: Path, lies_on: Choose, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is only in a log is never left out in silence: a user who may not move it into the ledger is told."""
+    path = tmp_path / "ledger.sqlite3"
+    with Ledger.open(str(path)) as ledger:
+        ledger.commit_batch(shipped=[shipped(path="old")])
+    lies_on(journal)
+    connect = sqlite3.connect
+
+    def read_only(address: str, **options: Any) -> sqlite3.Connection:
+        return connect(address.replace("mode=rw", "mode=ro"), **options)
+
+    monkeypatch.setattr(sqlite3, "connect", read_only)
+    with pytest.raises(StateError, match="has changes beside it") as caught:
+        Ledger.open_readonly(str(path))
+    assert "to a directory that this user may write to" in caught.value.hint
 
 
 @pytest.mark.parametrize("journal", [Journal.ROLLBACK, Journal.CAUTIOUS])
