@@ -8,8 +8,8 @@
     store = s3.RemoteStore(connection)
     assert store.write("example", "example-in-s3", headers={"x-amz-meta-state": "unprocessed"})
 
-It keeps the promises of the package ``s3`` and adds to them: nothing is held in memory as a whole, what was written or
-read is verified, and a download appears under its name only when it is complete. One store may be used by many threads.
+It keeps the promises of the package ``s3`` and adds more: no object is held in memory as a whole, everything written
+or read is verified, and a download gets its name only when it is complete. Many threads may share one store.
 """
 
 from __future__ import annotations

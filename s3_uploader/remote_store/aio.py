@@ -1,6 +1,6 @@
 """The object API for asyncio: the same methods, awaited, on the same client and connections.
 
-Local files have no other form than one that blocks, so each call has a thread for as long as it lasts.
+Access to local files always blocks, so each call occupies a thread while it runs.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ _Parameters = ParamSpec("_Parameters")
 class AsyncRemoteStore:
     """Objects in S3, for coroutines. Its methods are those of :class:`RemoteStore`; every failure is raised.
 
-    A call whose task is cancelled is given up: its parts are removed, and no file comes of it. Callbacks of progress
-    run on the event loop.
+    A call is cancelled together with its task: its parts are removed, and no file is left. Progress callbacks run on
+    the
+    event loop.
 
-    :param store: made with ``raise_errors``; or a connection, of which such a store is made.
-    :param max_calls: so many calls may be under way at once; others wait.
+    :param store: a store with ``raise_errors``, or a connection to make one from.
+    :param max_calls: the maximum number of concurrent calls; further calls wait.
     """
 
     def __init__(self, store: RemoteStore | S3Connection, *, max_calls: int = 32) -> None:
@@ -59,7 +60,7 @@ class AsyncRemoteStore:
         return self._store.connection
 
     async def close(self) -> None:
-        """Wait for the calls under way, close the connections, and end the threads. Nothing can be called then."""
+        """Wait for the calls in flight, close the connections and end the threads. No call is possible afterwards."""
         await asyncio.to_thread(self._executor.shutdown)
         await asyncio.to_thread(self._store.close)
 
@@ -181,7 +182,7 @@ class AsyncRemoteStore:
 
 
 def _on_loop(progress: Progress | None) -> Progress | None:
-    """The callback on the event loop's thread, where a program's own state is."""
+    """Wrap a callback so that it runs on the event loop's thread, where the program's own state lives."""
     if progress is None:
         return None
     loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Errors of a request without an answer, in a form that programs written for boto3 catch. botocore is imported here."""
+"""Errors of requests without an answer, which programs written for boto3 can catch. Imports botocore."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from s3_uploader.remote_store.errors import RemoteConnectionError
 
 
 class _NoAnswer(RemoteConnectionError):
-    """One whose other base is botocore's."""
+    """Base of the errors that also inherit from botocore's."""
 
     def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
-        # Neither base can make the other one: botocore's makes its message of keyword arguments.
+        # Neither base can initialize the other: botocore's builds its message from keyword arguments.
         message = without_passwords(message)
         Exception.__init__(self, message)
         self.message, self.hint = message, without_passwords(hint)
@@ -27,11 +27,11 @@ class _NoAnswer(RemoteConnectionError):
 
 
 class NoConnection(_NoAnswer, EndpointConnectionError):
-    """There is no connection to the server, or it fell silent."""
+    """The server cannot be reached, or it stopped answering."""
 
 
 class NoCredentials(_NoAnswer, NoCredentialsError):
-    """There is nothing to sign a request with."""
+    """There are no credentials to sign a request with."""
 
 
 def _again(kind: type[_NoAnswer], message: str, hint: str, code: str) -> RemoteConnectionError:

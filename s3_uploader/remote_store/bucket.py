@@ -1,4 +1,4 @@
-"""One bucket: its engine, its client, what is known of its endpoint, and how a thread asks it something and waits."""
+"""One bucket: its engine, its client, what is known about its endpoint, and requests that a thread waits for."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ logger = logging.getLogger("s3_uploader.remote_store")
 
 _NO_HEADERS: Mapping[str, str] = {}
 _SLOWEST = 16 * 1024
-"""Bytes per second below which a transfer is given up."""
+"""Bytes per second; a slower transfer is given up."""
 _CLEAN_UP_SECONDS = 12.0
-"""So long an upload that was cancelled has to remove its parts."""
+"""How long a cancelled upload may take to remove its parts."""
 _BYTES_IN_FLIGHT = 64 * 2**20
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
 class Shared:
-    """What all buckets of a connection share: the threads beside the engine's own, and the memory for bodies."""
+    """What all buckets of a connection share: the threads besides the engine's own, and the memory for bodies."""
 
     def __init__(self) -> None:
         self.timer = TimerThread(name="s3-timer")
@@ -59,9 +59,9 @@ class Shared:
 
 
 class BucketSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How requests to a bucket are made.
+    """Settings of the requests to a bucket.
 
-    :param timeout_seconds: for one request with its retries, beside what its bytes take.
+    :param timeout_seconds: for one request with its retries, not counting the time for its bytes.
     """
 
     engine: EngineName
@@ -73,7 +73,7 @@ class BucketSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bucket:
-    """Asks one bucket. Any number of threads may use it at once."""
+    """Sends requests to one bucket. Any number of threads may use it at once."""
 
     def __init__(self, *, access: Access, settings: BucketSettings, shared: Shared) -> None:
         endpoint = access.endpoint
@@ -108,12 +108,12 @@ class Bucket:
             over=_forget,
         )
         self.users = 0
-        """How many calls are at it; the pool's to count."""
+        """How many calls use it now. The pool counts them."""
         self.used_at = 0.0
         self.is_broken = False
-        """Its engine has ended by a fault of its own, or was interrupted in the middle of its work."""
+        """Its engine failed, or was interrupted in the middle of a step."""
         self.is_retired = False
-        """Another one has taken its place; the last call that is at it closes it."""
+        """Another one has replaced it. The last call that uses it closes it."""
 
     def _open_engine(self) -> Engine:
         settings = self._settings
@@ -143,7 +143,7 @@ class Bucket:
         )
 
     def client_with(self, headers: Mapping[str, str]) -> S3Client:
-        """A client that sends along what of a caller's headers belongs to requests beside the first one."""
+        """A client that adds the caller's headers to the other requests that need them, not only to the first."""
         extra = extra_headers(headers)
         return self._headed(extra) if extra else self.client
 
@@ -152,7 +152,7 @@ class Bucket:
         return f"{self.name}/{key}"
 
     def deadline(self, size: int = 0) -> float:
-        """Until when a request with so many bytes has to be over, on the monotonic clock."""
+        """The deadline of a request with this many bytes, on the monotonic clock."""
         return time.monotonic() + self._settings.timeout_seconds + size / _SLOWEST
 
     # Requests.
@@ -169,10 +169,10 @@ class Bucket:
     ) -> Answer:
         """Send a request and wait for its answer.
 
-        :param expected: statuses that are no errors to whoever asks.
-        :param size: how many bytes go over the line for it.
-        :param seconds: how long it may take, instead of what follows from the settings and the size.
-        :raises RemoteStoreError: if there is none, or another status than a success.
+        :param expected: statuses that are not errors for the caller.
+        :param size: how many bytes are transferred.
+        :param seconds: the timeout, instead of the one that follows from the settings and the size.
+        :raises RemoteStoreError: if there is no answer, or its status is not a success.
         """
         return self.begin(request, client=client, expected=expected, size=size, seconds=seconds).answer(tick)
 
@@ -185,7 +185,7 @@ class Bucket:
         size: int = 0,
         seconds: float | None = None,
     ) -> Asked:
-        """Send a request; its answer is waited for later, on this same thread."""
+        """Send a request. The same thread waits for the answer later."""
         waiter = Waiter()
         deadline = self.deadline(size) if seconds is None else time.monotonic() + seconds
         sender = client or self.client
@@ -193,7 +193,7 @@ class Bucket:
         return Asked(self, sender, call, waiter)
 
     def wait(self, asked: Asked, tick: Callable[[], object] | None) -> None:
-        """Wait for the end of a request, which comes soon after its deadline at the latest."""
+        """Wait until a request is over, which is at the latest shortly after its deadline."""
         call, waiter = asked.call, asked.waiter
         try:
             in_time = self._turns.wait(waiter, call.deadline, tick=tick)
@@ -202,20 +202,20 @@ class Bucket:
             call.cancel(UploadCancelled("The request was given up."))
             raise
         if not in_time:
-            call.cancel(UploadCancelled("The server took too long over it.", code="DeadlineExceeded"))
+            call.cancel(UploadCancelled("The server did not answer before the deadline.", code="DeadlineExceeded"))
             asked.client.wake()
             self._turns.wait(waiter, time.monotonic() + 1.0)
 
     # Uploads.
 
     def context(self, *, headers: ObjectHeaders, client: S3Client, part_size: int) -> Context:
-        """What an upload needs beside its bytes."""
+        """What an upload needs besides its bytes."""
         return msgspec.structs.replace(self._context, headers=headers, caller=client, part_size=part_size)
 
     def finish(self, upload: ObjectUpload, *, tick: Callable[[], object] | None = None) -> Receipt:
-        """Begin an upload and wait for its end.
+        """Start an upload and wait until it is over.
 
-        :raises RemoteStoreError: if the object is not there, or not proven.
+        :raises RemoteStoreError: if the object was not stored, or its content is not proven.
         """
         waiter = Waiter()
         future: Future[Receipt] = upload.future
@@ -228,7 +228,7 @@ class Bucket:
             self._cancel(upload, waiter, UploadCancelled("The upload was given up."))
             raise
         if not in_time:
-            reason = "The upload was cancelled because it took longer than it may."
+            reason = "The upload was cancelled because its deadline passed."
             self._cancel(upload, waiter, UploadCancelled(reason, code="DeadlineExceeded"))
         try:
             receipt = future.result(timeout=0)
@@ -244,7 +244,7 @@ class Bucket:
             upload.abandon()
 
     def presign(self, key: str, *, method: str, seconds: int, headers: Mapping[str, str]) -> str:
-        """A URL with which anybody can make one request for so long; where the bucket is by now."""
+        """A URL that allows anybody one request for ``seconds``. It names the bucket's current endpoint."""
         from s3_uploader.stores.s3.engines.presign import presigned_url
 
         try:
@@ -261,28 +261,28 @@ class Bucket:
             raise from_store_error(error) from error
 
     def _interrupted(self, error: BaseException) -> None:
-        """A signal, most likely, has ended a wait, and perhaps a step of the engine in its middle."""
+        """Note that a wait was interrupted, most likely by a signal, possibly in the middle of a step of the engine."""
         has_broken_down = getattr(self.engine.loop, "bug", None) is not None
         self.is_broken = self.is_broken or has_broken_down or not isinstance(error, Exception)
 
     def failed(self, error: StoreError, *, status: int) -> RemoteStoreError:
-        """The error as this package has it."""
+        """Convert an error to one of this package."""
         self.is_broken = self.is_broken or error.code == "EngineFailed"
         return from_store_error(error, status=status)
 
     def close(self, *, timeout: float) -> None:
-        """End what is under way and close the connections."""
+        """End what is in flight and close the connections."""
         self.engine.close(timeout=timeout)
 
     def leave_to_parent(self) -> None:
-        """In a forked child: let go of what is the parent's."""
+        """In a forked child: drop what belongs to the parent."""
         leave = getattr(self.engine, "leave_to_parent", None)
         if leave is not None:
             leave()
 
 
 class Asked:
-    """A request that was sent, and the thread that will wait for its answer."""
+    """A request that was sent, with the thread that will wait for its answer."""
 
     __slots__ = ("_bucket", "call", "client", "waiter")
 
@@ -293,9 +293,9 @@ class Asked:
         self.waiter = waiter
 
     def answer(self, tick: Callable[[], object] | None = None) -> Answer:
-        """Wait for it.
+        """Wait for the answer.
 
-        :raises RemoteStoreError: if there is none, or another status than a success.
+        :raises RemoteStoreError: if there is no answer, or its status is not a success.
         """
         call = self.call
         if not self.waiter.is_done:
@@ -312,17 +312,17 @@ class Asked:
         return answer
 
     def give_up(self) -> None:
-        """Nobody wants the answer any more."""
+        """Cancel the request: its answer is no longer wanted."""
         if not self.call.over:
             self.call.cancel(UploadCancelled("The request was given up."))
 
 
 def _forget(upload: ObjectUpload) -> None:
-    """Whoever waits for the upload has it."""
+    """Do nothing: the caller who waits for the upload holds it."""
 
 
 def _ignore(level: str, message: str) -> None:
-    """What an endpoint can do is the uploader's to tell."""
+    """Do nothing: the capabilities of an endpoint are reported by runs."""
 
 
 def _notice(level: str, message: str) -> None:

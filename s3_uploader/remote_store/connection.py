@@ -1,4 +1,4 @@
-"""Where objects are: settings of the connection, names of objects, and the open buckets behind them."""
+"""A connection to objects: its settings, the resolution of names, and its open buckets."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """What ``endpoint`` means: a URL to go to, or AWS itself (``None``); and the region that its name tells."""
+    """The meaning of ``endpoint``: a URL, or AWS itself (``None``), and the region in its name."""
 
     url: str | None
     region: str | None
 
 
 def parse_endpoint(endpoint: str | None, *, tls: bool) -> Endpoint:
-    """Understand ``s3-us-west-2.amazonaws.com``, ``localhost:9000`` and ``https://s3.example.org`` alike.
+    """Parse an endpoint such as ``s3-us-west-2.amazonaws.com``, ``localhost:9000`` or ``https://s3.example.org``.
 
     :raises ValueError: if it is none of these.
     """
@@ -50,9 +50,9 @@ def parse_endpoint(endpoint: str | None, *, tls: bool) -> Endpoint:
         raise ValueError(f"the endpoint {shown!r} must begin with http:// or https://, or be a host name")
     host = rest.rstrip("/")
     if not re.fullmatch(r"[^\s/?#@]+(/[^\s?#]*)?", host):
-        raise ValueError(f"the endpoint {shown!r} is no host name")
+        raise ValueError(f"the endpoint {shown!r} is not a host name")
     if not separator:
-        # The plain names of AWS: its own rules give a better address for each bucket, and find its region.
+        # For AWS's plain names, AWS's own rules give a better address for each bucket and find its region.
         if host in ("s3.amazonaws.com", "s3-external-1.amazonaws.com"):
             return Endpoint(None, "us-east-1")
         found = re.fullmatch(r"s3[.-]([a-z]{2}(?:-[a-z]+)+-\d+)\.amazonaws\.com(?:\.cn)?", host)
@@ -62,22 +62,22 @@ def parse_endpoint(endpoint: str | None, *, tls: bool) -> Endpoint:
 
 
 class S3Connection:
-    """The settings of a connection; nothing is connected before the first request.
+    """The settings of a connection. Nothing is connected before the first request.
 
-    :param access_key_id: and ``secret_access_key``, the credentials; without them the standard AWS chain applies.
-    :param default_bucket: bucket of every name that has none; ``bucket`` is another word for it.
+    :param access_key_id: with ``secret_access_key``, the credentials. Default: the standard AWS chain.
+    :param default_bucket: the bucket of every name without one; ``bucket`` is an alias.
     :param endpoint: host name or URL of the service. Default: AWS.
-    :param tls: ``https`` or ``http``, where the endpoint does not say.
-    :param region: default: the one that the endpoint's name tells, else that of the environment, else us-east-1.
+    :param tls: whether to use ``https`` or ``http`` if the endpoint does not say.
+    :param region: default: the region in the endpoint's name, else that of the environment, else us-east-1.
     :param ca_file: certificates to trust. Default: the system's.
     :param addressing_style: ``virtual`` (bucket in the host name), ``path``, or ``auto``.
-    :param max_attempts: most attempts of one request.
-    :param timeout_seconds: most time of one request with all its attempts; large ones get more, by their size.
-    :param max_connections: most connections to one bucket at once.
-    :param engine: ``native``, the program's own; ``boto3``; ``auto`` takes boto3 only where nothing else can do it.
+    :param max_attempts: the maximum number of attempts of one request.
+    :param timeout_seconds: timeout of one request with all its attempts; large ones get more, depending on their size.
+    :param max_connections: the maximum number of connections to one bucket.
+    :param engine: ``native``, the program's own; ``boto3``; ``auto`` uses boto3 only for what the native one cannot do.
 
-    Connections are kept and used again, by any number of threads; a forked child opens its own. They are closed by
-    :meth:`close`, at the end of a ``with`` block, or when the object is gone.
+    Connections are kept and reused by any number of threads; a forked child opens its own. They are closed by
+    :meth:`close`, at the end of a ``with`` block, or when the object is garbage-collected.
     """
 
     def __init__(
@@ -102,9 +102,9 @@ class S3Connection:
         engine: EngineName = "auto",
     ) -> None:
         if default_bucket is not None and bucket is not None and default_bucket != bucket:
-            raise ValueError("default_bucket and bucket mean the same; give one of them")
+            raise ValueError("default_bucket and bucket mean the same; give only one of them")
         if (access_key_id is None) != (secret_access_key is None):
-            raise ValueError("access_key_id and secret_access_key go together")
+            raise ValueError("access_key_id and secret_access_key must be given together")
         self.default_bucket = default_bucket if default_bucket is not None else bucket
         self.endpoint = parse_endpoint(endpoint, tls=tls)
         self._endpoint_given = endpoint is not None
@@ -132,7 +132,7 @@ class S3Connection:
         self.close()
 
     def __repr__(self) -> str:
-        # Without the credentials: a repr ends up in logs.
+        # The credentials are left out, because a repr ends up in logs.
         where = self.endpoint.url or f"AWS {self._region or ''}".rstrip()
         return f"S3Connection(endpoint={where!r}, default_bucket={self.default_bucket!r})"
 
@@ -144,12 +144,12 @@ class S3Connection:
         key, bucket = (name.key, name.bucket) if isinstance(name, S3Name) else (str(name), None)
         bucket = self.default_bucket if bucket is None else bucket
         if bucket is None:
-            raise ValueError(f"there is no bucket for {key!r}: the name has none and the connection no default_bucket")
+            raise ValueError(f"there is no bucket for {key!r}; put one into the name, or set default_bucket")
         return bucket, key
 
     @property
     def client(self) -> S3Client:
-        """A boto3 client with the same settings, for what this package does not do; it may be used by many threads."""
+        """A boto3 client with the same settings, for what this package does not do. Many threads may use it."""
         with self._lock:
             if self._client is None:
                 self._client = self._make_client()
@@ -157,7 +157,7 @@ class S3Connection:
 
     @contextlib.contextmanager
     def bucket(self, name: str) -> Iterator[Bucket]:
-        """The open bucket of that name, for as long as it is used; so long this object lives, too."""
+        """Lend the open bucket of that name. Meanwhile this object stays alive."""
         pool = self._pool
         if pool is None:
             pool = self._make_pool()
@@ -165,7 +165,7 @@ class S3Connection:
             yield bucket
 
     def close(self) -> None:
-        """Close all connections. What is asked afterwards opens them again."""
+        """Close all connections. A later request opens them again."""
         pool = self._pool
         if pool is not None:
             pool.close()
@@ -179,17 +179,18 @@ class S3Connection:
 
         with self._lock:
             if self._pool is None:
-                # The pool may know the settings, but not this object, which is to close it when it goes.
+                # The pool may refer to the settings but not to this object, or the object would never be
+                # garbage-collected.
                 settings = weakref.proxy(self)
                 self._pool = Pool(lambda name, shared: S3Connection._open(settings, name, shared))
                 weakref.finalize(self, self._pool.close)
             return self._pool
 
     def _open(self, name: str, shared: Shared) -> Bucket:
-        """Find the bucket's endpoint and the credentials, and start an engine.
+        """Find the bucket's endpoint and credentials, and start an engine.
 
-        :raises RemoteStoreError: if no request can be made.
-        :raises EngineUnavailable: if the engine that is asked for by name cannot do what else is asked for.
+        :raises RemoteStoreError: if no request is possible.
+        :raises EngineUnavailable: if the engine named in the settings does not support the other settings.
         """
         from s3_uploader.remote_store.bucket import Bucket, BucketSettings
 
@@ -209,9 +210,9 @@ class S3Connection:
             raise from_store_error(error) from error
 
     def access(self, bucket: str) -> Access:
-        """Where a bucket is, and the credentials for it.
+        """The endpoint of a bucket, and the credentials for it.
 
-        :raises StoreError: if there are none, or the settings make no sense.
+        :raises StoreError: if there are none, or the settings are invalid.
         """
         from s3_uploader.stores.s3.access import resolve
 
@@ -233,10 +234,10 @@ class S3Connection:
         return msgspec.structs.replace(access, endpoint=msgspec.structs.replace(access.endpoint, ca_file=self._ca_file))
 
     def _where(self, bucket: str) -> tuple[str | None, str]:
-        """The URL to go to, ``None`` for what the environment says, and the addressing style."""
+        """The URL to use, ``None`` for the environment's, and the addressing style."""
         if self.endpoint.url is not None or (self._tls and not self._endpoint_given):
             return self.endpoint.url, self._addressing_style
-        # AWS itself, whatever AWS_ENDPOINT_URL says; and in virtual style, as without a URL, where the name allows.
+        # AWS itself, whatever AWS_ENDPOINT_URL says; in virtual style if the name allows it, as without a URL.
         region = self._region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
         suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
         style = "virtual" if self._addressing_style == "auto" and "." not in bucket else self._addressing_style
@@ -261,11 +262,12 @@ class S3Connection:
             "connect_timeout": connect_timeout,
             "read_timeout": read_timeout,
             "tcp_keepalive": True,
-            # We send checksums in headers by ourselves. What boto3 adds otherwise is a trailer, which older servers
-            # refuse or store as a part of the object.
+            # This program sends checksums in headers. boto3 would add a trailer, which older servers refuse or store as
+            # a
+            # part of the object.
             "request_checksum_calculation": "when_required",
             "response_checksum_validation": "when_supported",
-            # An endpoint in the program's own settings wins over AWS_ENDPOINT_URL.
+            # An endpoint in the program's own settings takes precedence over AWS_ENDPOINT_URL.
             "ignore_configured_endpoint_urls": self._endpoint_given,
         }
         return session.client(

@@ -1,4 +1,4 @@
-"""The requests of a copy, a pure function each."""
+"""The requests of a copy, each made by a pure function."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from s3_uploader.stores.s3.engines.base import Request
 
 
 def source_header(bucket: str, path: str) -> str:
-    """The value of ``x-amz-copy-source``; ``path`` is the key, encoded."""
+    """The value of ``x-amz-copy-source``; ``path`` is the encoded key."""
     return f"{bucket}/{path}"
 
 
 def copy_object(key: str, path: str, *, source: str, etag: str, headers: Mapping[str, str], size: int) -> Request:
-    """Copy an object at once, as long as it is the one with that ETag."""
+    """Copy an object in one request, provided that it still has that ETag."""
     return Request(
         operation="CopyObject",
         method="PUT",
@@ -37,7 +37,7 @@ def upload_part_copy(
     first: int,
     last: int,
 ) -> Request:
-    """Make bytes of an object a part of another one."""
+    """Copy a range of an object as a part of another one."""
     return Request(
         operation="UploadPartCopy",
         method="PUT",
@@ -55,7 +55,7 @@ def upload_part_copy(
 
 
 def list_parts(key: str, path: str, *, upload_id: str, after: str) -> Request:
-    """Ask which parts there are."""
+    """Ask which parts exist."""
     query = {"part-number-marker": after, "uploadId": upload_id}
     return Request(
         operation="ListParts",
@@ -68,7 +68,7 @@ def list_parts(key: str, path: str, *, upload_id: str, after: str) -> Request:
 
 
 def subresource(operation: str, key: str, path: str, name: str) -> Request:
-    """Ask for something that belongs to an object: its tags, its rights."""
+    """Ask for a subresource of an object: its tags or its ACL."""
     return Request(operation=operation, method="GET", key=key, path=path, query=((name, ""),), answer_limit=2**20)
 
 

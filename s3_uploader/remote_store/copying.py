@@ -1,4 +1,4 @@
-"""Copying an object within the remote store: in one request, in parts where it is too large for that, onto itself."""
+"""Copies within the remote store: in one request, in parts if the object is too large, or onto itself."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from s3_uploader.stores.s3.requests import UNCONDITIONAL
 logger = logging.getLogger("s3_uploader.remote_store")
 
 _ABORT_SECONDS = 10.0
-"""So long whoever waits for a copy that has failed waits for its parts to be removed, too."""
+"""How long the caller of a failed copy also waits until its parts are removed."""
 
 
 class Place(msgspec.Struct, frozen=True):
-    """An object: its bucket, its key, and the key as it stands in a URL."""
+    """An object: its bucket, its key, and the key encoded for a URL."""
 
     bucket: Bucket
     key: str
@@ -35,12 +35,12 @@ class Place(msgspec.Struct, frozen=True):
 
     @property
     def address(self) -> str:
-        """As a person writes it."""
+        """The object's address for people."""
         return shown_name(self.bucket.address(self.key))
 
 
 class Copy(msgspec.Struct, frozen=True, kw_only=True):
-    """One copy. ``head`` are the headers of the source, ``given`` those of the caller, ``sent`` what comes of both."""
+    """One copy. ``head``: headers of the source. ``given``: headers of the caller. ``sent``: the result of both."""
 
     source: Place
     target: Place
@@ -52,12 +52,12 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def etag(self) -> str:
-        """The source's ETag, without its quotes."""
+        """The source's ETag without quotes."""
         return clean_etag(self.head.get("etag", ""))
 
     @property
     def copied_from(self) -> str:
-        """The source as a header names it."""
+        """The source in the form of the header."""
         return copy_requests.source_header(self.source.bucket.name, self.source.path)
 
 
@@ -70,10 +70,10 @@ def copy_object(
     part_size: int,
     progress: Progress | None = None,
 ) -> None:
-    """Copy ``source`` to ``target``, both as bucket and key.
+    """Copy ``source`` to ``target``, both given as bucket and key.
 
-    :param threshold: size in bytes above which the copy is made in parts; S3's limit for one request is 5 GiB.
-    :raises RemoteStoreError: if the copy is not what the source was.
+    :param threshold: size in bytes above which the copy is made in parts. S3's limit for one request is 5 GiB.
+    :raises RemoteStoreError: if the copy failed, or differs from the source.
     """
     here = Place(*source, path_of(source[1]))
     there = Place(*target, path_of(target[1]))
@@ -106,9 +106,9 @@ def _copy_at_once(copy: Copy) -> None:
     )
     answer = there.bucket.ask(request, client=copy.client, size=copy.size)
     before, after = copy.etag, clean_etag(answer.field("ETag"))
-    # Where both are MD5s they are MD5s of the content; other forms say nothing about it.
+    # If both are MD5s, they are MD5s of the content. Other forms say nothing about it.
     if etag_is_md5(before, copy.head) and etag_is_md5(after, answer.headers) and before.lower() != after.lower():
-        raise RemoteStoreError(f"The copy has the MD5 {after}, the source has {before}.", code="NotProven")
+        raise RemoteStoreError(f"The copy has the MD5 {after}, but the source has {before}.", code="NotProven")
 
 
 def _copy_in_parts(copy: Copy, part_size: int, progress: Progress | None) -> None:
@@ -132,7 +132,7 @@ def _copy_in_parts(copy: Copy, part_size: int, progress: Progress | None) -> Non
             answer = there.bucket.ask(request, client=copy.client, size=last - first + 1)
             etag = clean_etag(answer.field("ETag"))
             if not etag:
-                # rclone takes the request for an ordinary part, whose body is empty.
+                # rclone treats the request as an ordinary part with an empty body.
                 raise RemoteStoreError("The server does not copy objects in parts.", code="NotImplemented")
             etags.append(strong_etag(etag))
             if progress is not None:
@@ -141,17 +141,17 @@ def _copy_in_parts(copy: Copy, part_size: int, progress: Progress | None) -> Non
         _complete(copy, upload_id, etags)
     stored = length_of(there.bucket.ask(requests.head_object(there.key, there.path), client=copy.client).headers)
     if stored != size:
-        raise RemoteStoreError(f"The copy has {stored} bytes, the source has {size}.", code="NotProven")
+        raise RemoteStoreError(f"The copy has {stored} bytes, but the source has {size}.", code="NotProven")
 
 
 @contextlib.contextmanager
 def _begun(copy: Copy) -> Iterator[str]:
-    """A multipart upload that is aborted if anything goes wrong: its parts are invisible and cost money for ever."""
+    """Create a multipart upload. It is aborted if anything fails, because its parts are invisible and cost money."""
     there = copy.target
     request = requests.create_multipart_upload(there.key, there.path, _headers_of_parts(copy), checksums="none")
     upload_id = there.bucket.ask(request, client=copy.client).field("UploadId")
     if not upload_id:
-        raise RemoteStoreError("The server began an upload in parts but did not name it.", code="InvalidAnswer")
+        raise RemoteStoreError("The server created a multipart upload but did not name it.", code="InvalidAnswer")
     try:
         yield upload_id
     except BaseException:
@@ -167,7 +167,7 @@ def _begun(copy: Copy) -> Iterator[str]:
 
 
 def _complete(copy: Copy, upload_id: str, etags: list[str]) -> None:
-    """Put the parts together. An error may come after the work was done, so the object itself has the last word."""
+    """Complete the upload. An error may come after the work was done, so the object itself decides."""
     there = copy.target
     request = requests.complete_multipart_upload(
         there.key,
@@ -191,7 +191,7 @@ def _complete(copy: Copy, upload_id: str, etags: list[str]) -> None:
 
 
 def _check_parts(copy: Copy, upload_id: str) -> None:
-    """Look at the sizes before the parts take the place of what is there, which may be the source itself."""
+    """Compare the size before the parts replace the existing object, which may be the source itself."""
     there = copy.target
     copied, after = 0, ""
     while True:
@@ -199,7 +199,7 @@ def _check_parts(copy: Copy, upload_id: str) -> None:
         try:
             answer = there.bucket.ask(request, client=copy.client)
         except RemoteStoreError as error:
-            # It needs a right of its own, s3:ListMultipartUploadParts.
+            # That needs the permission s3:ListMultipartUploadParts.
             logger.debug("The parts of %s cannot be listed: %s", there.address, quoted(str(error)))
             return
         size, following = documents.part_sizes(answer.body)
@@ -209,12 +209,12 @@ def _check_parts(copy: Copy, upload_id: str) -> None:
         after = following
     if copied != copy.size:
         raise RemoteStoreError(
-            f"The parts of the copy have {copied} bytes, the source has {copy.size}.", code="NotProven"
+            f"The parts of the copy have {copied} bytes, but the source has {copy.size}.", code="NotProven"
         )
 
 
 def _headers_of_parts(copy: Copy) -> dict[str, str]:
-    """A copy in parts is a new object: metadata and tags do not come along by themselves."""
+    """The headers of a copy in parts, which is a new object: metadata and tags are not copied by themselves."""
     given = {name: value for name, value in copy.given.items() if not name.endswith("-directive")}
     headers = header_rules.for_copy(given, copy.head, onto_itself=True)
     headers |= {name: value for name, value in copy.sent.items() if name.startswith("x-amz-grant-")}
@@ -227,7 +227,7 @@ def _headers_of_parts(copy: Copy) -> dict[str, str]:
 
 
 def _tags(place: Place) -> str:
-    """Tags as a header; none where there is no right to read them or the server has no such thing."""
+    """The tags as a header; empty without the permission to read them, or if the server does not support tags."""
     request = copy_requests.subresource("GetObjectTagging", place.key, place.path, "tagging")
     try:
         answer = place.bucket.ask(request)
@@ -238,12 +238,12 @@ def _tags(place: Place) -> str:
 
 
 def _rights(place: Place) -> dict[str, str]:
-    """An object's own rights as headers: a copy, even one onto itself, begins with those of a new object."""
+    """The object's ACL as headers, because every copy, even one onto itself, begins with the ACL of a new object."""
     request = copy_requests.subresource("GetObjectAcl", place.key, place.path, "acl")
     try:
         answer = place.bucket.ask(request)
     except RemoteStoreError as error:
-        # Without the right to look (s3:GetObjectAcl), or on a server without ACLs.
+        # The permission s3:GetObjectAcl is missing, or the server has no ACLs.
         logger.debug("The rights of %s cannot be read: %s", place.address, quoted(str(error)))
         return {}
     return header_rules.for_grants(documents.owner(answer.body), documents.grants(answer.body))

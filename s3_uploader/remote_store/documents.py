@@ -1,4 +1,4 @@
-"""XML documents with repeated elements, which S3 answers some questions with: tags, rights, parts."""
+"""S3's XML documents with repeated elements: tags, grants, parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TYPE = re.compile(rb"<(?:\w+:)?Grantee[^>]*?type=\"(\w{1,40})\"")
 
 
 def elements(body: bytes, name: str) -> Iterator[bytes]:
-    """What stands in each element of that name; such an element holds none of its own name."""
+    """The content of each element of that name. Such an element contains none of the same name."""
     tag = re.compile(rb"<(/?)(?:\w+:)?" + name.encode() + rb"(?:\s[^>]*)?>")
     begin: re.Match[bytes] | None = None
     for found in tag.finditer(body):
@@ -35,7 +35,7 @@ def owner(body: bytes) -> str:
 
 
 def grants(body: bytes) -> list[dict[str, object]]:
-    """The rights in the answer to GetObjectAcl, in the form in which botocore has them."""
+    """The grants in the answer to GetObjectAcl, in botocore's form."""
     found: list[dict[str, object]] = []
     for element in elements(body, "Grant"):
         leaves = xml_leaves(element)
@@ -48,7 +48,7 @@ def grants(body: bytes) -> list[dict[str, object]]:
 
 
 def part_sizes(body: bytes) -> tuple[int, str]:
-    """What the parts on a page of ListParts have in all, and where the next page begins; empty if this is the last."""
+    """The total size of the parts on a page of ListParts, and the marker of the next page, empty on the last one."""
     total = 0
     for element in elements(body, "Part"):
         size = xml_leaves(element).get("Size", "")

@@ -6,14 +6,14 @@ from s3_uploader.core.errors import UploaderError
 
 
 class StorageError(UploaderError):
-    """Root of the errors of this package."""
+    """Base class of the errors of this package."""
 
 
 class RemoteStoreError(StorageError):
-    """The remote store answered with a failure, or with something that cannot be right.
+    """The remote store answered with a failure, or with an invalid answer.
 
-    :param status: of the HTTP answer, ``None`` if it was none.
-    :param code: S3's name of the error.
+    :param status: the HTTP status, ``None`` without an answer.
+    :param code: S3's error code.
     """
 
     def __init__(self, message: str, *, hint: str = "", status: int | None = None, code: str = "") -> None:
@@ -23,30 +23,30 @@ class RemoteStoreError(StorageError):
 
 
 class RemoteConnectionError(RemoteStoreError):
-    """There is no answer: no name, no connection, no credentials, or it took too long.
+    """There is no answer: the name, the connection or the credentials failed, or the timeout passed.
 
-    What is raised is a ``botocore.exceptions.BotoCoreError`` too, because programs catch that.
+    The raised error is also a ``botocore.exceptions.BotoCoreError``, because programs catch that.
     """
 
 
 class _FileError(RemoteStoreError):
-    """One that is an ``OSError`` too."""
+    """Base of the errors that are also an ``OSError``."""
 
     def __init__(self, message: str, *, hint: str = "", status: int | None = None, code: str = "") -> None:
         super().__init__(message, hint=hint, status=status, code=code)
         self.filename: str | None = None
 
     def __str__(self) -> str:
-        # OSError has a form of its own.
+        # OSError would format it differently.
         return RemoteStoreError.__str__(self)
 
 
 class ObjectNotFound(_FileError, FileNotFoundError):
-    """There is no such object, or no such bucket."""
+    """The object or the bucket does not exist."""
 
 
 class ObjectExists(_FileError, FileExistsError):
-    """There is such an object already, and it was not to be replaced."""
+    """The object exists already and was not to be replaced."""
 
 
 class ObjectChanged(RemoteStoreError):

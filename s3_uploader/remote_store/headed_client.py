@@ -1,4 +1,4 @@
-"""An S3 client that adds a caller's headers to the requests that they belong to, as they are."""
+"""An S3 client that adds a caller's headers, unchanged, to the requests that need them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FOR_PARTS = ("UploadPart", "UploadPartCopy", "AbortMultipartUpload", "ListParts
 
 
 def extra_headers(headers: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """By operation: what of the headers of a write goes with it beside the object's own; empty if there is nothing."""
+    """The headers of a write by operation, besides those of the object itself; empty if there are none."""
     for_all = header_rules.for_part(headers)
     whole = {name: value for name, value in headers.items() if header_rules.concerns_entire_body((name,))}
     extra = {
@@ -42,7 +42,7 @@ class HeadedClient(S3Client):
         expected: frozenset[int] = NOTHING_EXPECTED,
         look: Callable[[], Request] | None = None,
     ) -> PendingRequest:
-        """A call that :meth:`begin` sends."""
+        """Prepare a call that :meth:`begin` sends."""
         if self._extra:
             request = self._added(request)
             if look is not None:
@@ -54,7 +54,7 @@ class HeadedClient(S3Client):
         added = self._extra.get(request.operation)
         if added:
             if any(name.startswith(_CHECKSUM) for name in added):
-                # Two checksums of different algorithms are refused.
+                # S3 refuses two checksums of different algorithms.
                 for name in _OWN_CHECKSUM:
                     request.headers.pop(name, None)
             request.headers.update(added)

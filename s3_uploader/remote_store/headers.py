@@ -1,6 +1,6 @@
 """Headers of requests and metadata of objects, as pure functions.
 
-Metadata are the headers that begin with ``x-amz-meta-``. Names are in lower case throughout, as S3 returns them.
+Metadata are the headers that begin with ``x-amz-meta-``. Names are always in lower case, as S3 returns them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SYSTEM_METADATA = (
     "expires",
     "x-amz-website-redirect-location",
 )
-"""What an object carries besides its metadata; S3 drops all of it when the metadata is replaced."""
+"""What an object has besides its metadata. S3 drops all of it when the metadata is replaced."""
 
 _OURS = {
     "authorization",
@@ -48,9 +48,9 @@ _GRANT_HEADERS = {
 
 
 def normalised(headers: Mapping[str, object] | None) -> dict[str, str]:
-    """The headers of a caller: names in lower case, values as text that a header can hold.
+    """The headers of a caller: names in lower case, values encoded for a header.
 
-    :raises ValueError: if one cannot be sent, or is not the caller's to set.
+    :raises ValueError: if a header cannot be sent, or must not be set by the caller.
     """
     result: dict[str, str] = {}
     for name, value in (headers or {}).items():
@@ -58,25 +58,25 @@ def normalised(headers: Mapping[str, object] | None) -> dict[str, str]:
         if not _TOKEN.fullmatch(name):
             raise ValueError(f"{name!r} cannot be the name of a header")
         if lower in _OURS:
-            raise ValueError(f"the header {name} belongs to the request itself and cannot be given")
+            raise ValueError(f"the header {name} is set by the program and cannot be given")
         result[lower] = encoded_value(str(value))
     return result
 
 
 def encoded_value(value: str) -> str:
-    """A value as it goes into a header: RFC 2047, which is how S3 returns such a value, where plain text would not do.
+    """The value in the form of a header: plain text if possible, else RFC 2047, which is also how S3 returns it.
 
-    That is for more than ASCII, for spaces around it, which HTTP takes away, and for what looks encoded already.
+    RFC 2047 is used for non-ASCII text, for surrounding spaces, which HTTP strips, and for text that looks encoded.
     """
     if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value):
-        raise ValueError(f"{value!r} cannot be the value of a header: it holds a control character")
+        raise ValueError(f"{value!r} cannot be the value of a header: it has a control character")
     if value.isascii() and value == value.strip() and "=?" not in value:
         return value
     return f"=?UTF-8?B?{base64.b64encode(value.encode()).decode()}?="
 
 
 def decoded_value(value: str) -> str:
-    """The value of a header as a person wrote it, the reverse of :func:`encoded_value`."""
+    """The value of a header as the user wrote it, the reverse of :func:`encoded_value`."""
     if "=?" not in value:
         return value
     from email.errors import HeaderParseError
@@ -98,36 +98,38 @@ def metadata_of(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def concerns_entire_body(headers: Iterable[str]) -> bool:
-    """Whether one of the headers is about the body as a whole, so that it cannot be sent in parts."""
+    """Whether one of the headers describes the body as a whole, so that it cannot be sent in parts."""
     return any(name.startswith(_ENTIRE_BODY) for name in headers)
 
 
 def conditions(headers: Mapping[str, str]) -> dict[str, str]:
-    """What of the headers says on what the write depends."""
+    """The headers that make the write conditional."""
     return {name: value for name, value in headers.items() if name in _CONDITIONS}
 
 
 def for_create(headers: Mapping[str, str]) -> dict[str, str]:
-    """What of the headers goes with the beginning of a multipart upload."""
+    """The headers that are sent with the creation of a multipart upload."""
     return {name: value for name, value in headers.items() if name not in _CONDITIONS}
 
 
 def for_part(headers: Mapping[str, str]) -> dict[str, str]:
-    """What of the headers goes with every part."""
+    """The headers that are sent with every part."""
     return {name: value for name, value in headers.items() if name.startswith(_CUSTOMER_KEY) or name in _EVERY_REQUEST}
 
 
 def for_completion(headers: Mapping[str, str]) -> dict[str, str]:
-    """What of the headers goes with the end of a multipart upload: the conditions among others."""
+    """The headers that are sent with the completion of a multipart upload, the conditions among them."""
     return for_part(headers) | conditions(headers)
 
 
 def for_copy(given: Mapping[str, str], source: Mapping[str, str], *, onto_itself: bool) -> dict[str, str]:
     """The headers of a copy.
 
-    S3 copies either everything that the source carries or nothing of it. So as soon as one thing is to differ, the rest
-    is taken from the source and sent along. A copy onto itself has to change something, else S3 refuses it; and it
-    falls back to the storage class and the encryption of new objects, unless they are named again.
+    S3 copies either all attributes of the source or none. So if one is to differ, the others are taken from the source
+    and
+    sent explicitly. A copy onto itself has to change something, else S3 refuses it. It also falls back to the storage
+    class
+    and the encryption of new objects unless they are sent explicitly.
 
     :param given: normalised headers of the caller.
     :param source: headers of the answer to HEAD on the source.
@@ -158,12 +160,12 @@ def for_copy(given: Mapping[str, str], source: Mapping[str, str], *, onto_itself
 
 
 def sets_rights(headers: Mapping[str, str]) -> bool:
-    """Whether the headers say who may do what."""
+    """Whether the headers set an ACL."""
     return any(name == "x-amz-acl" or name.startswith("x-amz-grant-") for name in headers)
 
 
 def for_grants(owner: str, grants: list[dict[str, object]]) -> dict[str, str]:
-    """The headers that give an object the rights of an ACL; empty if those are what every new object has."""
+    """The headers for the grants of an ACL; empty if it is the ACL of every new object."""
     values: dict[str, list[str]] = {}
     beyond_the_owner = False
     for grant in grants:

@@ -1,4 +1,4 @@
-"""A local file that has its name only when everything is in it, and downloads that are not on the disk yet."""
+"""Local files that get their name only when complete, and downloads that are not durable yet."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ class Readable(Protocol):
     """A file object that is read."""
 
     def read(self, size: int, /) -> bytes:
-        """At most so many bytes; none at the end."""
+        """Return at most this many bytes; none at the end."""
 
 
 class Writable(Protocol):
     """A file object that is written to."""
 
     def write(self, data: bytes, /) -> object:
-        """Take all of the bytes."""
+        """Take all the bytes."""
 
 
 _MOST_NOTED = 4096
 
 
 class MadeFile(NamedTuple):
-    """A file as it was when it got its name."""
+    """A file at the time when it got its name."""
 
     path: str
     device: int
@@ -44,22 +44,23 @@ class MadeFile(NamedTuple):
 
 
 class Downloads:
-    """Which downloads may still be in the kernel's memory alone.
+    """Downloads that may not be on the disk yet.
 
-    To wait for the disk costs several times what the download itself does. It matters where the object goes: then the
-    file is the only copy. So that is when it is waited for.
+    Waiting for the disk takes several times as long as the download itself. It only matters when the object is deleted
+    or
+    replaced, because then the file is the only copy. So the wait comes then.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._noted: dict[tuple[str, str], MadeFile] = {}
         self._names: dict[str, tuple[str, str]] = {}
-        """By path: the object of which the file was made last. An earlier one's file has lost its name to it."""
+        """By path: the object that the file was last downloaded from. An earlier download has lost its name to it."""
 
     def note(self, bucket: str, key: str, file: MadeFile) -> None:
-        """A file has just been made of an object.
+        """Note a file that has just been downloaded.
 
-        :raises OSError: if an earlier one, for which there is no room any more, cannot be brought to the disk.
+        :raises OSError: if the oldest noted file had to be written to the disk to make room, and that failed.
         """
         path, oldest = file.path, None
         with self._lock:
@@ -73,9 +74,9 @@ class Downloads:
             _sync(oldest)
 
     def secure(self, bucket: str, key: str) -> None:
-        """An object is about to go or to be replaced: have what was downloaded of it on the disk before.
+        """Write the download of an object to the disk, because the object is about to be deleted or replaced.
 
-        :raises OSError: if it cannot be brought there.
+        :raises OSError: if that fails.
         """
         if not self._noted:
             return
@@ -95,12 +96,12 @@ class Downloads:
 
 
 def _sync(file: MadeFile) -> None:
-    """Bring a file and its name to the disk, unless another one has its name by now."""
+    """Write a file and its name to the disk, unless another file has its name by now."""
     try:
         descriptor = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            return  # moved, removed or replaced, which is its owner's concern
+            return  # moved, removed or replaced by the user, so there is nothing to protect
         raise
     try:
         status = os.fstat(descriptor)
@@ -120,10 +121,11 @@ def _sync(file: MadeFile) -> None:
 def written_whole(
     local_name: LocalName, *, made: Callable[[MadeFile], None] | None = None
 ) -> Iterator[Callable[[bytes], object]]:
-    """Write a file so that it has its name only when everything is in it; on failure nothing is left.
+    """Write a file that gets its name only when it is complete. On failure nothing is left.
 
-    A file that is there is replaced and keeps its permissions; a link is followed, as ``open()`` does. What is no
-    regular file (``/dev/stdout``, a pipe) is written as it is.
+    An existing file is replaced and its permissions are kept. A link is followed, as ``open()`` does. If the name is
+    not a
+    regular file (``/dev/stdout``, a pipe), it is written to directly.
 
     :param made: called with the file when it has its name.
     """
@@ -137,7 +139,7 @@ def written_whole(
             yield file.write
         return
     directory, name = os.path.split(path)
-    # Cut to what still fits into a name of 255 bytes.
+    # Cut so that it fits into a name of 255 bytes.
     temporary = os.path.join(directory, f".{os.fsdecode(os.fsencode(name)[:200])}.{secrets.token_hex(6)}.part")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(os.open(temporary, flags, 0o666), "wb", buffering=0) as file:

@@ -1,4 +1,4 @@
-"""What a store does with objects beyond files: bytes, file objects, streams, listings, URLs. Failures are raised."""
+"""The methods that raise their failures: bytes, file objects, streams, listings, URLs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LONGEST_SECONDS = 7 * 24 * 3600
 
 
 class ObjectMethods:
-    """The methods of a store that raise what goes wrong, as a :class:`RemoteStoreError`.
+    """The methods of a store that raise every failure, as a :class:`RemoteStoreError`.
 
     :param connection: where the objects are.
     """
@@ -46,9 +46,9 @@ class ObjectMethods:
     # Bytes and file objects.
 
     def write_bytes(self, data: ReadableBuffer, remote_name: RemoteName, headers: Headers = None) -> Receipt:
-        """Make an object of bytes; returns what the server said of it, when it is proven to hold them.
+        """Write bytes to an object. Returns the receipt when the object is proven to have them.
 
-        :raises RemoteStoreError: if it is not there, or not proven.
+        :raises RemoteStoreError: if the object was not stored, or its content is not proven.
         """
         from s3_uploader.remote_store import writing
 
@@ -69,10 +69,10 @@ class ObjectMethods:
         *,
         progress: Progress | None = None,
     ) -> Receipt:
-        """Make an object of what there is in an open file from its position on.
+        """Write the rest of an open file, from its position, to an object.
 
-        :param progress: called on this thread with the bytes that the server has taken, and all that there are.
-        :raises RemoteStoreError: if it is not there, or not proven.
+        :param progress: called on this thread with the number of bytes that the server has received, and the total.
+        :raises RemoteStoreError: if the object was not stored, or its content is not proven.
         """
         from s3_uploader.remote_store.writing import whole_file
 
@@ -82,10 +82,10 @@ class ObjectMethods:
             return self._write_source(name, key, source, sent, progress)
 
     def read_bytes(self, remote_name: RemoteName, *, start: int = 0, length: int | None = None) -> bytes:
-        """The bytes of an object, or ``length`` of them from ``start`` on, fewer at its end.
+        """Read an object, or ``length`` bytes of it from ``start``, fewer at its end.
 
-        :raises ObjectNotFound: if there is none.
-        :raises RemoteStoreError: if they cannot be read, or the whole is not what the server says that it is.
+        :raises ObjectNotFound: if it does not exist.
+        :raises RemoteStoreError: if it cannot be read, or a complete read does not match the server's checksum.
         """
         if start < 0 or (length is not None and length < 0):
             raise ValueError("start and length cannot be negative")
@@ -98,13 +98,13 @@ class ObjectMethods:
         return content.getvalue()
 
     def read_file(self, remote_name: RemoteName, file: Writable, *, progress: Progress | None = None) -> dict[str, str]:
-        """Write the bytes of an object into an open file and return its metadata.
+        """Write the bytes of an object to an open file and return its metadata.
 
-        If it is raised that they are not the right ones, they are in the file already.
+        If the verification at the end fails, the file has the wrong bytes already.
 
-        :param progress: called on this thread with the bytes that have come, and all that there are.
-        :raises ObjectNotFound: if there is none.
-        :raises RemoteStoreError: if they cannot be read, or are not what the server says.
+        :param progress: called on this thread with the number of bytes received, and the total.
+        :raises ObjectNotFound: if it does not exist.
+        :raises RemoteStoreError: if it cannot be read, or does not match the server's checksum.
         """
         from s3_uploader.remote_store.reading import read_object
 
@@ -155,19 +155,22 @@ class ObjectMethods:
     ) -> io.BufferedReader | io.TextIOWrapper | ObjectWriter | TextObjectWriter:
         """Open an object as a file.
 
-        To read (``rb``, ``r``): every byte can be sought; only what is read is asked for. If the object is replaced
-        meanwhile, reading raises :class:`ObjectChanged`.
+        For reading (``rb``, ``r``): any position can be sought, and only the bytes that are read are requested. If the
+        object
+        is replaced meanwhile, reading raises :class:`ObjectChanged`.
 
-        To write (``wb``, ``w``; ``xb``, ``x`` only if there is none): the object is there when the stream was closed
-        without an error, and its ``receipt`` says how. If the ``with`` block ends by an exception, or the stream is
-        aborted or forgotten, nothing is written.
+        For writing (``wb``, ``w``; ``xb``, ``x`` only if it does not exist): the object is stored when the stream is
+        closed
+        without an error; ``receipt`` has the details. If the ``with`` block ends with an exception, or the stream is
+        aborted
+        or garbage-collected, nothing is written.
 
         :raises ObjectNotFound: if there is no such object to read.
-        :raises ObjectExists: by closing, if it was not to be replaced.
-        :raises RemoteStoreError: if it cannot be read, or by closing, if it cannot be written.
+        :raises ObjectExists: on closing, if the object was not to be replaced.
+        :raises RemoteStoreError: if it cannot be read, or on closing, if it cannot be written.
         """
         if mode not in ("rb", "r", "rt", "wb", "w", "wt", "xb", "x", "xt"):
-            raise ValueError(f"an object cannot be opened in the mode {mode!r}")
+            raise ValueError(f"an object cannot be opened with the mode {mode!r}")
         text = {"encoding": encoding, "errors": errors, "newline": newline}
         if mode.startswith("r"):
             reader = self._reader(remote_name)
@@ -212,13 +215,13 @@ class ObjectMethods:
 
         return ObjectWriter(store, name=key)
 
-    # Looking.
+    # Lookups.
 
     def stat(self, remote_name: RemoteName) -> ObjectInfo:
-        """What is known of an object.
+        """The properties of an object.
 
-        :raises ObjectNotFound: if there is none.
-        :raises RemoteStoreError: if the server says neither yes nor no.
+        :raises ObjectNotFound: if it does not exist.
+        :raises RemoteStoreError: if the server does not say whether it exists.
         """
         from s3_uploader.remote_store import objects
 
@@ -229,12 +232,12 @@ class ObjectMethods:
     def list(
         self, prefix: str = "", *, bucket: str | None = None, start_after: str = "", limit: int | None = None
     ) -> Iterator[ObjectInfo]:
-        """The objects whose keys begin with ``prefix``, in the server's order, a page at a time as they are wanted.
+        """The objects whose keys begin with ``prefix``, in the server's order. Pages are requested as needed.
 
         :param bucket: instead of the default one.
-        :param start_after: only keys behind this one.
-        :param limit: at most so many.
-        :raises RemoteStoreError: while it is iterated, if they cannot be listed.
+        :param start_after: only keys after this one.
+        :param limit: the maximum number of objects.
+        :raises RemoteStoreError: during iteration, if the objects cannot be listed.
         :raises ValueError: if there is no bucket.
         """
         pages = self.pages(prefix, bucket=bucket, start_after=start_after)
@@ -261,14 +264,14 @@ class ObjectMethods:
         expires_seconds: int = 3600,
         headers: Mapping[str, str] | None = None,
     ) -> str:
-        """A URL with which anybody can make one request without credentials, for a while. Nothing is asked for it.
+        """A URL that allows anybody one request without credentials, for a limited time. No request is sent.
 
-        :param expires_seconds: at most seven days; it ends earlier if the credentials in use do.
-        :param headers: what that request has to send just so, its content type for example.
-        :raises ValueError: if it cannot hold so long.
+        :param expires_seconds: at most seven days. It expires earlier if the credentials do.
+        :param headers: headers that the request must send unchanged, for example its content type.
+        :raises ValueError: if the time is out of range.
         """
         if not 1 <= expires_seconds <= _LONGEST_SECONDS:
-            raise ValueError(f"a URL can hold for 1 to {_LONGEST_SECONDS} seconds, not for {expires_seconds}")
+            raise ValueError(f"a URL can be valid for 1 to {_LONGEST_SECONDS} seconds, not for {expires_seconds}")
         sent = header_rules.normalised(headers)
         name, key = self.connection.resolve(remote_name)
         with self.connection.bucket(name) as bucket:
@@ -278,7 +281,7 @@ class ObjectMethods:
             f"{method.lower()}_object", Params={"Bucket": name, "Key": key}, ExpiresIn=expires_seconds
         )
 
-    # Shared with the methods that return.
+    # Shared with the methods that return failures.
 
     def _write_source(
         self, name: str, key: str, source: Source, sent: Mapping[str, str], progress: Progress | None

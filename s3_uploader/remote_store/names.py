@@ -9,11 +9,11 @@ import msgspec
 
 
 class S3Name(msgspec.Struct, frozen=True):
-    """The name of an object: a key, and a bucket unless it is the default one of the connection."""
+    """The name of an object: a key, and a bucket if it is not the connection's default."""
 
     key: str
     bucket: str | None = None
 
 
 RemoteName: TypeAlias = "str | S3Name | PurePosixPath"
-"""A key, the pure path that a key can be written as, or a key with its bucket."""
+"""A key, a pure path that stands for a key, or a key with its bucket."""

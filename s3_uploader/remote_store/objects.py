@@ -1,4 +1,4 @@
-"""What is known of an object: where it is, how long it is, when it was written; and the objects of a bucket."""
+"""The properties of objects: address, size, time. And the listing of a bucket."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from s3_uploader.stores.s3.errors import parse_http_date
 
 
 class ObjectInfo(S3Name, frozen=True, kw_only=True):
-    """What is known of one object; a name too, so that it can be given to every method that takes one.
+    """The properties of one object. It is also a name, so every method that takes a name accepts it.
 
     :param size: in bytes.
-    :param etag: without its quotes.
-    :param modified: when it was written, in UTC; ``None`` if the server does not say so.
-    :param metadata: the headers that begin with ``x-amz-meta-``; a listing does not tell them.
+    :param etag: without quotes.
+    :param modified: when it was written, in UTC; ``None`` if the server does not say.
+    :param metadata: the headers that begin with ``x-amz-meta-``; always empty in a listing.
     :param content_type: empty in a listing.
     """
 
@@ -36,10 +36,10 @@ class ObjectInfo(S3Name, frozen=True, kw_only=True):
 
 
 def look(bucket: Bucket, key: str) -> ObjectInfo:
-    """Ask for what is known of an object.
+    """Ask for the properties of an object.
 
-    :raises ObjectNotFound: if there is none.
-    :raises RemoteStoreError: if the server says neither yes nor no.
+    :raises ObjectNotFound: if it does not exist.
+    :raises RemoteStoreError: if the server does not say whether it exists.
     """
     headers = bucket.ask(requests.head_object(key, path_of(key), checksums=False)).headers
     return ObjectInfo(
@@ -57,10 +57,10 @@ def look(bucket: Bucket, key: str) -> ObjectInfo:
 def pages(
     lease: Callable[[], AbstractContextManager[Bucket]], prefix: str, *, after: str
 ) -> Iterator[list[ObjectInfo]]:
-    """The objects of a bucket, page by page, each asked for when it is wanted.
+    """The objects of a bucket, page by page. Each page is requested when it is needed.
 
-    :param lease: has the bucket open for as long as it is used.
-    :raises RemoteStoreError: if they cannot be listed, or the listing does not get on.
+    :param lease: keeps the bucket open while it is used.
+    :raises RemoteStoreError: if they cannot be listed, or the listing makes no progress.
     """
     from s3_uploader.stores.s3.listing import ListingProgress, parse_page
 
@@ -84,7 +84,7 @@ def pages(
                 modified=_time(entry.modified),
             )
             for entry in page.entries
-            # A server that knows no start-after begins at the beginning.
+            # A server without support for start-after begins with the first key.
             if not after or entry.key > after
         ]
         token = page.token

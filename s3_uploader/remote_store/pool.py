@@ -1,4 +1,4 @@
-"""The buckets that a connection has to do with, opened when first asked, closed when others need the room."""
+"""The buckets of a connection, opened on first use and closed when there are too many."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from s3_uploader.remote_store.bucket import Bucket, Shared
 from s3_uploader.stores.s3.engines.mocked import Mock, active_mock
 
 MOST_BUCKETS = 16
-"""Each has a thread, and connections; so many that nobody uses at the moment are kept open."""
+"""How many unused buckets stay open. Each has a thread and connections."""
 _CLOSE_SECONDS = 5.0
 
 Key = tuple[str, Mock]
@@ -22,7 +22,7 @@ _POOLS: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
 class Pool:
-    """Open buckets by name. Any number of threads may use it; a forked child begins with none.
+    """Open buckets by name. Any number of threads may use it; a forked child starts with none.
 
     :param make: opens a bucket.
     """
@@ -40,7 +40,7 @@ class Pool:
 
     @contextlib.contextmanager
     def bucket(self, name: str) -> Iterator[Bucket]:
-        """The bucket, open, for as long as it is used."""
+        """Lend an open bucket."""
         key = (name, active_mock())
         bucket = self._take(key)
         try:
@@ -60,7 +60,7 @@ class Pool:
                 bucket.users += 1
                 return bucket
         with self._opening:
-            # Another thread may have opened it meanwhile; looking for credentials can take long.
+            # Another thread may have opened it meanwhile, because the search for credentials can take long.
             with self._lock:
                 bucket = self._buckets.get(key)
                 if bucket is not None and not bucket.is_broken:
@@ -88,7 +88,7 @@ class Pool:
         return [self._buckets.pop(key) for key, _ in surplus]
 
     def close(self) -> None:
-        """Close all connections. What is asked afterwards opens them again."""
+        """Close all connections. A later request opens them again."""
         with self._lock:
             buckets, self._buckets = list(self._buckets.values()), {}
             shared, self._shared = self._shared, None
@@ -99,7 +99,7 @@ class Pool:
             shared.close()
 
     def forked(self) -> None:
-        """We are in a child now: threads are gone, and locks may be held by nobody."""
+        """Start anew in a forked child: the threads do not exist there, and nobody would release the locks."""
         buckets = list(self._buckets.values())
         self._begin_anew()
         for bucket in buckets:

@@ -1,6 +1,6 @@
-"""Reading an object: by ranges of the very same object, the next one under way while one is used, and verified.
+"""Reading an object by ranges. All come from one version of it, the next is requested early, and all is verified.
 
-Every range is a request with retries of its own, so that a download goes on where its connection broke.
+Every range is a request with its own retries, so a download continues where its connection broke.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from s3_uploader.stores.s3.checksums import clean_etag, strong_etag
 from s3_uploader.stores.s3.engines.base import Answer, Request
 
 FIRST_PIECE = 2**20
-"""So many bytes are asked for while it is not known how many there are,"""
+"""Bytes requested first, while the size of the object is unknown."""
 PIECE = 8 * 2**20
-"""and so many then. Two pieces are in memory at the most."""
+"""Bytes of each further request. At most two pieces are in memory."""
 _WHOLE = 64 * 2**20
-"""A server without ranges may send so much at once instead."""
+"""Most bytes that a server without support for ranges may send at once instead."""
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 _LENGTH = re.compile("[0-9]{1,18}")
 _FIRST = frozenset((416,))
@@ -34,14 +34,14 @@ _FURTHER = frozenset((412, 416))
 
 Consume: TypeAlias = Callable[[bytes], object]
 Progress: TypeAlias = Callable[[int, int], object]
-"""Called with the bytes that are done and the bytes that there are."""
+"""Called with the number of bytes done, and the total."""
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True):
-    """An object whose first bytes are there.
+    """An object whose first bytes have arrived.
 
     :param headers: of the answer about the object as a whole.
-    :param data: its bytes from the first one on, all of them if there are ``size``.
+    :param data: its first bytes; all of them if there are ``size``.
     """
 
     headers: Mapping[str, str]
@@ -51,9 +51,9 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def path_of(key: str) -> str:
-    """The key as it stands in a URL.
+    """The key encoded for a URL.
 
-    :raises RemoteStoreError: if S3 cannot have such a key.
+    :raises RemoteStoreError: if S3 does not support such a key.
     """
     try:
         return requests.encode_key(key)
@@ -62,9 +62,9 @@ def path_of(key: str) -> str:
 
 
 def length_of(headers: Mapping[str, str]) -> int:
-    """How long an object is by the answer to a HEAD.
+    """The length of an object in the answer to a HEAD.
 
-    :raises RemoteStoreError: if that does not say so.
+    :raises RemoteStoreError: if the answer does not have it.
     """
     length = headers.get("content-length", "")
     if not _LENGTH.fullmatch(length):
@@ -73,9 +73,9 @@ def length_of(headers: Mapping[str, str]) -> int:
 
 
 def read_object(bucket: Bucket, key: str, consume: Consume, *, progress: Progress | None = None) -> Mapping[str, str]:
-    """Hand the bytes of an object to ``consume``, in order, and return the headers of the answer.
+    """Pass the bytes of an object to ``consume``, in order, and return the headers of the answer.
 
-    :raises RemoteStoreError: if there is no such object, or it is incomplete, or not what its ETag or its checksum say.
+    :raises RemoteStoreError: if there is no such object, it is incomplete, or it does not match its ETag or checksum.
     """
     path = path_of(key)
     opened = open_object(bucket, key, path)
@@ -92,24 +92,24 @@ def read_object(bucket: Bucket, key: str, consume: Consume, *, progress: Progres
 
 
 def open_object(bucket: Bucket, key: str, path: str) -> Opened:
-    """Read the first bytes of an object; a small one is there as a whole, with one request.
+    """Read the first bytes of an object. A small object is read completely, with one request.
 
-    :raises RemoteStoreError: if there is none, or it cannot be read.
+    :raises RemoteStoreError: if it does not exist or cannot be read.
     """
     answer = bucket.ask(_piece(key, path, 0, FIRST_PIECE, etag=""), expected=_FIRST, size=FIRST_PIECE)
     if answer.status == 416:
-        # There is no first byte.
+        # The object is empty.
         answer = bucket.ask(_whole(key, path), size=FIRST_PIECE)
     headers, data = answer.headers, answer.body
     etag = clean_etag(headers.get("etag", ""))
     size = _total(answer)
     if size is None and len(data) != FIRST_PIECE:
         size = len(data)
-    # rclone names the length of the piece for that of the whole.
+    # rclone gives the length of the piece as the length of the whole.
     is_plausible = size is not None and (size > len(data) or len(data) != FIRST_PIECE)
     if size is not None and is_plausible and has_proof(headers, etag_counts=not bucket.capabilities.etags_are_other):
         return Opened(headers=headers, size=size, etag=etag, data=data)
-    # A HEAD tells of the object as a whole: its length, its checksums.
+    # A HEAD describes the object as a whole: its length, its checksums.
     head = bucket.ask(requests.head_object(key, path, checksums=bucket.capabilities.form != "md5")).headers
     length = head.get("content-length", "")
     if not _LENGTH.fullmatch(length):
@@ -122,9 +122,9 @@ def open_object(bucket: Bucket, key: str, path: str) -> Opened:
 
 
 def read_range(bucket: Bucket, key: str, path: str, first: int, count: int, *, etag: str) -> bytes:
-    """Some bytes of an object that is longer, as long as it is the one with that ETag.
+    """A range of a larger object, provided that it still has that ETag.
 
-    :raises RemoteStoreError: if they are not to be had.
+    :raises RemoteStoreError: if it cannot be read.
     """
     asked = bucket.begin(_piece(key, path, first, count, etag=etag), expected=_FURTHER, size=count)
     return _checked(bucket, key, asked.answer(), first, count, etag)
@@ -133,7 +133,7 @@ def read_range(bucket: Bucket, key: str, path: str, first: int, count: int, *, e
 def _pieces(bucket: Bucket, key: str, path: str, opened: Opened) -> Iterator[bytes]:
     size, position = opened.size, len(opened.data)
     if position > size:
-        raise RemoteStoreError(f"{position} bytes came, not {size}.", code="InvalidAnswer")
+        raise RemoteStoreError(f"{position} bytes were received instead of {size}.", code="InvalidAnswer")
     asked: tuple[Asked, int, int] | None = None
     data = opened.data
     try:
@@ -166,25 +166,25 @@ def _whole(key: str, path: str) -> Request:
 
 
 def _total(answer: Answer) -> int | None:
-    """How long the whole object is, as far as the answer to a range says."""
+    """The length of the whole object, if the answer to a range has it."""
     found = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
     return None if found is None or found[3] == "*" else int(found[3])
 
 
 def _checked(bucket: Bucket, key: str, answer: Answer, first: int, count: int, etag: str) -> bytes:
-    """The bytes of an answer to a range, if they are those that were asked for."""
+    """The bytes of an answer to a range, after a check that they are the requested ones."""
     found = clean_etag(answer.headers.get("etag", ""))
     if answer.status in _FURTHER or (etag and found and strong_etag(found) != strong_etag(etag)):
         raise _changed(bucket, key)
     data = answer.body
     place = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
     if place is None and len(data) >= first + count:
-        # A server without ranges sends the whole.
+        # A server without support for ranges sends the whole object.
         return data[first : first + count]
     if (place is not None and int(place[1]) != first) or len(data) != count:
         raise RemoteStoreError(
-            f"The server sends other bytes of {shown_name(bucket.address(key))} than it was asked for: "
-            f"{len(data)} instead of {count} from {first} on.",
+            f"The server sent other bytes of {shown_name(bucket.address(key))} than requested: "
+            f"{len(data)} instead of {count} from byte {first} on.",
             code="InvalidAnswer",
         )
     return data

@@ -1,4 +1,4 @@
-"""The object API: its six oldest methods have the return values and the error rules of the package ``s3``."""
+"""The object API. Its six oldest methods have the return values and the error rules of the package ``s3``."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ _NOT_THERE = frozenset((404,))
 class RemoteStore(ObjectMethods):
     """Objects in S3.
 
-    A name is a key, or an :class:`S3Name` where the bucket is not the default one. ``headers`` are sent along; those
-    that begin with ``x-amz-meta-`` are the object's metadata. One store may be used by many threads.
+    A name is a key, or an :class:`S3Name` if the bucket is not the default one. ``headers`` are sent with the request;
+    those that begin with ``x-amz-meta-`` are the object's metadata. Many threads may use one store.
 
-    There are two kinds of failure: the server says no, or there is no connection. The six methods of the package ``s3``
+    A remote failure is a refusal by the server, or a missing connection. The six methods of the package ``s3``
     (:meth:`write`, :meth:`read`, :meth:`copy`, :meth:`update_metadata`, :meth:`delete`, :meth:`exists`) catch both, log
-    them to ``s3_uploader.remote_store`` and return ``False``, but for :meth:`exists`; :attr:`last_error` has the cause.
-    All others raise them, and so do these with ``raise_errors``. What is wrong on this side is raised as always:
+    them to ``s3_uploader.remote_store`` and return ``False``; only :meth:`exists` raises. :attr:`last_error` has the
+    cause. All other methods raise failures, and with ``raise_errors`` these do too. Local errors are always raised:
     ``OSError`` for the local file, ``ValueError`` for a name without a bucket or a header that cannot be sent.
 
     :param multipart_threshold: size in bytes above which a file is written in parts of ``part_size`` bytes.
     :param copy_threshold: size in bytes above which an object is copied in parts of ``copy_part_size`` bytes; S3 copies
-        at most 5 GiB at once.
-    :param raise_errors: every failure is raised, none is returned.
+        at most 5 GiB in one request.
+    :param raise_errors: raise every failure instead of returning it.
     """
 
     def __init__(
@@ -68,19 +68,19 @@ class RemoteStore(ObjectMethods):
         self.close()
 
     def close(self) -> None:
-        """Close the connections; what is asked afterwards opens them again."""
+        """Close the connections. A later request opens them again."""
         self.connection.close()
 
     @property
     def last_error(self) -> RemoteStoreError | None:
-        """Why the last of the six methods that this thread has called returned ``False``; ``None`` if it did not."""
+        """Why this thread's last call of the six methods returned ``False``; ``None`` if it did not."""
         return self._last.error
 
     @classmethod
     def from_yaml(cls, path: str | os.PathLike[str], *, section: str = "s3") -> RemoteStore:
-        """A store with the settings of a YAML file, whose ``section`` holds the arguments of :class:`S3Connection`.
+        """A store with the settings of a YAML file. Its ``section`` has the arguments of :class:`S3Connection`.
 
-        :raises ConfigError: if the file cannot be read or does not fit.
+        :raises ConfigError: if the file cannot be read or has invalid settings.
         :raises EngineUnavailable: if PyYAML is not installed.
         """
         try:
@@ -95,7 +95,7 @@ class RemoteStore(ObjectMethods):
         except OSError as error:
             raise ConfigError(os.fspath(path), [f"cannot be read: {error.strerror}"]) from None
         except yaml.YAMLError as error:
-            raise ConfigError(os.fspath(path), [f"is no valid YAML: {error}"]) from None
+            raise ConfigError(os.fspath(path), [f"is not valid YAML: {error}"]) from None
         settings = settings.get(section) if isinstance(settings, dict) else None
         if not isinstance(settings, dict):
             raise ConfigError(os.fspath(path), [f"has no section {section}"])
@@ -112,9 +112,9 @@ class RemoteStore(ObjectMethods):
         *,
         progress: Progress | None = None,
     ) -> bool:
-        """Upload a file, and possibly set its metadata; ``True`` when the object is proven to hold its bytes.
+        """Upload a file, optionally with metadata. Returns ``True`` when the object is proven to have its bytes.
 
-        :param progress: called on this thread with the bytes that the server has taken, and all that there are.
+        :param progress: called on this thread with the number of bytes that the server has received, and the total.
         """
         from s3_uploader.remote_store.writing import sendable
 
@@ -126,12 +126,12 @@ class RemoteStore(ObjectMethods):
     def read(
         self, remote_name: RemoteName, local_name: LocalName, *, progress: Progress | None = None
     ) -> tuple[bool, dict[str, str]]:
-        """Download an object; returns whether that worked, and the object's metadata.
+        """Download an object. Returns whether that succeeded, and the object's metadata.
 
-        The file appears under its name only when it is complete; on failure what was there before is untouched. Before
-        the same connection deletes or replaces the object, the file is brought to the disk.
+        The file gets its name only when it is complete; on failure an existing file is unchanged. Before the same
+        connection deletes or replaces the object, the file is synced to the disk.
 
-        :param progress: called on this thread with the bytes that have come, and all that there are.
+        :param progress: called on this thread with the number of bytes received, and the total.
         """
         from s3_uploader.remote_store.local_files import written_whole
         from s3_uploader.remote_store.reading import read_object
@@ -157,9 +157,9 @@ class RemoteStore(ObjectMethods):
     ) -> bool:
         """Copy an object. Without metadata in ``headers`` the copy has the metadata of the source.
 
-        A copy onto itself updates the metadata; it keeps storage class, encryption and rights.
+        A copy onto itself updates the metadata and keeps storage class, encryption and ACL.
 
-        :param progress: called on this thread with the bytes that are copied, and all that there are.
+        :param progress: called on this thread with the number of bytes copied, and the total.
         """
         from s3_uploader.remote_store.copying import copy_object
 
@@ -187,7 +187,7 @@ class RemoteStore(ObjectMethods):
         return self.copy(remote_name, remote_name, headers)
 
     def delete(self, remote_name: RemoteName) -> bool:
-        """Delete an object; ``True`` also if there was none, as S3 makes no difference."""
+        """Delete an object. Returns ``True`` also if it did not exist, because S3 does not say."""
         from s3_uploader.remote_store.reading import path_of
         from s3_uploader.stores.s3.requests import delete_object
 
@@ -203,10 +203,10 @@ class RemoteStore(ObjectMethods):
         return self._succeeds("delete", name, key, delete)
 
     def exists(self, remote_name: RemoteName) -> tuple[bool, dict[str, str]]:
-        """Whether there is such an object, and its metadata.
+        """Whether the object exists, and its metadata.
 
-        :raises RemoteStoreError: if the server says neither yes nor no; if there is no connection it is a
-            :class:`RemoteConnectionError`, which is a ``botocore.exceptions.BotoCoreError`` too.
+        :raises RemoteStoreError: if the server does not say whether it exists. Without a connection it is a
+            :class:`RemoteConnectionError`, which is also a ``botocore.exceptions.BotoCoreError``.
         """
         from s3_uploader.remote_store.reading import path_of
         from s3_uploader.stores.s3.requests import head_object
@@ -217,14 +217,14 @@ class RemoteStore(ObjectMethods):
         return (True, header_rules.metadata_of(answer.headers)) if answer.status != 404 else (False, {})
 
     def _succeeds(self, action: str, bucket: str, key: str, work: Callable[[], object]) -> bool:
-        """Do the work; failures of the remote side are logged."""
+        """Do the work. Log remote failures, or raise them with ``raise_errors``."""
         self._last.error = None
         try:
             work()
         except RemoteStoreError as error:
             if self.raises_errors:
                 raise
-            # Without what it holds on to: the frames of this call, files and bodies among them.
+            # The traceback would keep alive the frames of this call, with files and bodies.
             self._last.error = error.with_traceback(None)
             said = quoted(without_passwords(str(error)))
             logger.error("Failed to %s %s: %s", action, shown_name(f"{bucket}/{key}"), said)
@@ -233,6 +233,6 @@ class RemoteStore(ObjectMethods):
 
 
 class _Last(threading.local):
-    """Of each thread: why its last call failed."""
+    """For each thread, why its last call failed."""
 
     error: RemoteStoreError | None = None

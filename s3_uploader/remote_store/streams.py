@@ -1,4 +1,4 @@
-"""Objects as files: read by ranges, with ``seek``; written by streams whose object is there after a clean close."""
+"""Objects as file objects: seekable readers, and writers that store the object when they are closed."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ BUFFER = 128 * 1024
 
 
 class ObjectReader(io.RawIOBase):
-    """An object that is read where it is, as long as it is the same. Use it on one thread at a time.
+    """Reads an object by ranges, provided that it does not change. Only one thread may use it at a time.
 
-    Pieces grow while it is read on and on. Whoever reads it from its beginning to its end has it verified.
+    Sequential reads use growing pieces. An object that is read from beginning to end is verified.
 
-    :param fetch: returns so many bytes from a position.
+    :param fetch: returns a number of bytes from a position.
     """
 
     def __init__(self, opened: Opened, fetch: Callable[[int, int], bytes], *, name: str, etag_counts: bool) -> None:
@@ -44,11 +44,11 @@ class ObjectReader(io.RawIOBase):
         self._note_piece()
 
     def readable(self) -> bool:
-        """It is there to be read."""
+        """Return ``True``."""
         return True
 
     def seekable(self) -> bool:
-        """Every byte can be asked for."""
+        """Return ``True``: any position can be read."""
         return True
 
     def tell(self) -> int:
@@ -56,7 +56,7 @@ class ObjectReader(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a position; nothing is read for that."""
+        """Set the position; this reads nothing."""
         if self.closed:
             raise ValueError("I/O operation on closed file")
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}.get(whence)
@@ -70,7 +70,7 @@ class ObjectReader(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Read into ``buffer``.
 
-        :raises RemoteStoreError: if the object was replaced, or has other bytes than the server says.
+        :raises RemoteStoreError: if the object was replaced, or does not match the server's checksum.
         """
         if self.closed:
             raise ValueError("I/O operation on closed file")
@@ -95,7 +95,7 @@ class ObjectReader(io.RawIOBase):
         self._note_piece()
 
     def _note_piece(self) -> None:
-        """Digest what comes in order."""
+        """Digest the piece if it follows the digested bytes."""
         if self._verification is None or self._piece_first != self._verified:
             return
         self._verification.update(self._piece)
@@ -106,11 +106,11 @@ class ObjectReader(io.RawIOBase):
 
 
 class ObjectWriter(io.BufferedIOBase):
-    """A stream whose bytes become an object when it is closed, and only then. After an exception there is none.
+    """A stream that stores its bytes as an object when it is closed, and only then. An exception prevents it.
 
-    Until then they are kept in memory, and beyond some MiB in a temporary file (``TMPDIR``).
+    The bytes are buffered in memory, and beyond some MiB in a temporary file (``TMPDIR``).
 
-    :param store: makes the object of the bytes or of the file that holds them.
+    :param store: stores the bytes, or the content of the file.
     """
 
     def __init__(self, store: Callable[[bytes | IO[bytes]], Receipt], *, name: str) -> None:
@@ -120,18 +120,18 @@ class ObjectWriter(io.BufferedIOBase):
         self._kept: IO[bytes] = io.BytesIO()
         self._in_memory = True
         self.receipt: Receipt | None = None
-        """What the server has said, after it was closed."""
+        """The receipt, once the stream is closed."""
 
     def writable(self) -> bool:
-        """It is there to be written."""
+        """Return ``True``."""
         return True
 
     def tell(self) -> int:
-        """How many bytes were written."""
+        """The number of bytes written."""
         return self._open().tell()
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Take bytes."""
+        """Buffer bytes."""
         kept = self._open()
         view = memoryview(data).cast("B")
         if self._in_memory and kept.tell() + len(view) > _IN_MEMORY:
@@ -140,9 +140,9 @@ class ObjectWriter(io.BufferedIOBase):
         return len(view)
 
     def close(self) -> None:
-        """Write the object.
+        """Store the object.
 
-        :raises RemoteStoreError: if it is not there, or not proven.
+        :raises RemoteStoreError: if the object was not stored, or its content is not proven.
         """
         if self.closed:
             return
@@ -157,7 +157,7 @@ class ObjectWriter(io.BufferedIOBase):
                 self.receipt = self._store(kept)
 
     def abort(self) -> None:
-        """Throw away what was written; there will be no object, and what was there stays."""
+        """Discard the bytes. No object is stored, and an existing one stays."""
         if not self.closed:
             super().close()
             self._kept.close()
@@ -174,7 +174,7 @@ class ObjectWriter(io.BufferedIOBase):
             self.abort()
 
     def __del__(self) -> None:
-        # Forgotten is not closed.
+        # A stream that was not closed stores nothing.
         self.abort()
 
     def _open(self) -> IO[bytes]:
@@ -183,7 +183,7 @@ class ObjectWriter(io.BufferedIOBase):
         return self._kept
 
     def _move_to_disk(self, kept: IO[bytes]) -> IO[bytes]:
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - it is the stream's own from here on.
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - the stream owns and closes it.
         assert isinstance(kept, io.BytesIO)
         with kept.getbuffer() as view:
             file.write(view)
@@ -193,7 +193,7 @@ class ObjectWriter(io.BufferedIOBase):
 
 
 class TextObjectWriter(io.TextIOWrapper):
-    """The same for text."""
+    """An :class:`ObjectWriter` for text."""
 
     def __init__(self, writer: ObjectWriter, **settings: Any) -> None:
         super().__init__(writer, **settings)
@@ -201,11 +201,11 @@ class TextObjectWriter(io.TextIOWrapper):
 
     @property
     def receipt(self) -> Receipt | None:
-        """What the server has said, after it was closed."""
+        """The receipt, once the stream is closed."""
         return self._writer.receipt
 
     def abort(self) -> None:
-        """Throw away what was written."""
+        """Discard the text."""
         self._writer.abort()
 
     def __enter__(self) -> TextObjectWriter:
@@ -220,5 +220,5 @@ class TextObjectWriter(io.TextIOWrapper):
             self.abort()
 
     def __del__(self) -> None:
-        # Forgotten is not closed.
+        # A stream that was not closed stores nothing.
         self.abort()

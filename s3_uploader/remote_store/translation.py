@@ -1,4 +1,4 @@
-"""How what a store says becomes an error of the object API."""
+"""The translation of a store's errors into those of the object API."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _NOT_FOUND = ("NoSuchKey", "NoSuchBucket", "404")
 
 
 def from_store_error(error: StoreError, *, status: int = 0) -> RemoteStoreError:
-    """What a store says as an error of this package.
+    """Convert a store's error to one of this package.
 
-    :param status: of the HTTP answer, 0 if there was none.
+    :param status: the HTTP status, 0 without an answer.
     """
     code = error.code
     if status == 404 or code in _NOT_FOUND:
@@ -27,5 +27,5 @@ def from_store_error(error: StoreError, *, status: int = 0) -> RemoteStoreError:
 
 
 def _is_silence(error: StoreError) -> bool:
-    """Whether an error without an answer is about the way to the server, and not about this side or the content."""
+    """Whether an error without an answer concerns the way to the server, not this side or the content."""
     return not isinstance(error, (ConflictError, KeyRefused, ProofError, SourceChanged))

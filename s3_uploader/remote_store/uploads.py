@@ -1,6 +1,6 @@
-"""Uploads as a program asks for them: they replace what is there, under the very name, unless a header says otherwise.
+"""Uploads of the object API: they replace an existing object of the same name, unless a header forbids it.
 
-How bytes are sent, in parts or not, and what proves them, is the S3 store's and the same as in a run.
+The S3 store decides how bytes are sent, in parts or not, and how they are proven, exactly as in a run.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ _WRITES = ("PutObject", "CompleteMultipartUpload")
 
 
 class GivenHeaders(ObjectHeaders):
-    """The object's headers as a program gives them, and nothing else: no content type is guessed."""
+    """The object's headers exactly as given; no content type is guessed."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         self._given = headers
 
     def of(self, key: str, options: PutOptions) -> dict[str, str]:
-        """The headers of the object, in a dictionary of the caller's own."""
+        """The headers of the object, as a new dictionary."""
         return dict(self._given)
 
 
 class PlainUpload(ContestedUpload):
-    """An upload that neither looks before it writes nor makes sure of its name."""
+    """An upload that looks for no existing object, and does not make sure of its name."""
 
     looks_for_lost = False
-    """Should the answer to a write be lost, it is sent again. A look would not tell: the same content may have been
-    there before with other metadata."""
+    """A write whose answer was lost is sent again. A look would not help: the same content may have been there before,
+    with other metadata."""
     condition = UNCONDITIONAL
     last_status = 0
-    """The status of the answer that refused it."""
+    """The HTTP status of the refusal."""
 
     def set_out(self) -> None:
-        """Write."""
+        """Write the object."""
         if not self.over:
             self.write()
 
     def refuse(self, call: PendingRequest, error: StoreError) -> None:
-        """The upload fails with ``error``, unless it is an earlier attempt of its own that it met."""
+        """Fail with ``error``, unless the conflict is with an earlier attempt of the same write."""
         self.last_status = 0 if call.refusal is None else call.refusal.status
         if error.code == "PreconditionFailed" and call.attempts > 1 and call.request.operation in _WRITES:
             self.taken(ours=True)
@@ -61,18 +61,18 @@ class PlainUpload(ContestedUpload):
 
 
 class PlainSingle(PlainUpload, SingleUpload):
-    """One PutObject, of a file or of bytes that are in memory."""
+    """One PutObject, of a file or of bytes in memory."""
 
     largest_light = 2**63
-    """The source is read on the thread of the caller, who waits for it anyway."""
+    """The source is read on the caller's thread, which waits anyway."""
     _data: bytes | None = None
 
     def send_bytes(self, data: bytes) -> None:
-        """Send these instead of what the source's descriptor leads to."""
+        """Send these bytes instead of those of the source's descriptor."""
         self._data = data
 
     def prepare(self) -> None:
-        """Take the bytes that are given, or read the source, and begin."""
+        """Take the given bytes, or read the source, and start."""
         if self._data is not None:
             self._ready(self._data)
         else:
@@ -80,7 +80,7 @@ class PlainSingle(PlainUpload, SingleUpload):
 
     @property
     def sent(self) -> int:
-        """Bytes that the server has taken."""
+        """How many bytes the server has received."""
         return self.source.size if self._receipt is not None else 0
 
 
@@ -89,7 +89,7 @@ class PlainMultipart(PlainUpload, MultipartUpload):
 
     @property
     def sent(self) -> int:
-        """Bytes that the server has taken."""
+        """How many bytes the server has received."""
         return sum(part.size for part in self._parts if part.done)
 
 

@@ -1,4 +1,4 @@
-"""Whether the bytes of an object that was read are those that the server says it has."""
+"""The verification of downloaded bytes against the checksums of the server."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _HASHES: dict[str, Callable[[], hashlib._Hash]] = {
 
 
 def has_proof(headers: Mapping[str, str], *, etag_counts: bool) -> bool:
-    """Whether there is anything in the headers of an object by which its bytes can be verified."""
+    """Whether the headers of an object have a checksum that its bytes can be verified with."""
     return (etag_counts and _md5(headers) != "") or any(_checksum(headers, name) for name in (_CRC32, *_HASHES))
 
 
 class Verification:
-    """Digests the bytes of an object as they come, and compares at their end.
+    """Digests the bytes of an object as they arrive, and compares the result at the end.
 
-    :param headers: of an answer about the object as a whole: its ETag, and checksums where the server has some.
-    :param etag_counts: an ETag that looks like an MD5 is one here.
+    :param headers: of an answer about the object as a whole: its ETag, and checksums if the server has any.
+    :param etag_counts: whether an ETag that looks like an MD5 is one here.
     """
 
     def __init__(self, headers: Mapping[str, str], *, etag_counts: bool) -> None:
@@ -38,7 +38,7 @@ class Verification:
         self._hashes = {name: (text, make()) for name, make in _HASHES.items() if (text := _checksum(headers, name))}
 
     def update(self, data: bytes | memoryview) -> None:
-        """Take the next bytes."""
+        """Digest the next bytes."""
         if self._md5 is not None:
             self._md5.update(data)
         if self._crc_text:
@@ -47,9 +47,9 @@ class Verification:
             digest.update(data)
 
     def conclude(self) -> None:
-        """That were all.
+        """Compare the digests after the last bytes.
 
-        :raises RemoteStoreError: if they are others than the server says.
+        :raises RemoteStoreError: if the bytes are not those of the object.
         """
         proven = False
         pairs = [("CRC32", self._crc_text, crc32_text(self._crc))] if self._crc_text else []
@@ -59,14 +59,14 @@ class Verification:
             if expected != found:
                 raise _is_other(kind, found, expected)
             proven = True
-        # Where a checksum has said so already, an ETag cannot say otherwise: it need not be an MD5.
+        # A matching checksum is decisive. The ETag need not be an MD5.
         if not proven and self._md5 is not None and self._md5.hexdigest() != self._md5_text:
             raise _is_other("MD5", self._md5.hexdigest(), self._md5_text)
 
 
 def _is_other(kind: str, found: str, expected: str) -> RemoteStoreError:
     return RemoteStoreError(
-        f"What came has the {kind} {found}, the object has {quoted_code(expected)}.", code="NotProven"
+        f"The received bytes have the {kind} {found}, but the object has {quoted_code(expected)}.", code="NotProven"
     )
 
 
@@ -76,6 +76,6 @@ def _md5(headers: Mapping[str, str]) -> str:
 
 
 def _checksum(headers: Mapping[str, str], name: str) -> str:
-    """A checksum of the whole; one of the parts' checksums says nothing about bytes whose parts are not known."""
+    """A checksum of the whole object. A checksum of checksums is useless without the sizes of the parts."""
     value = headers.get(name, "")
     return "" if "-" in value or headers.get("x-amz-checksum-type", "").upper() == "COMPOSITE" else value

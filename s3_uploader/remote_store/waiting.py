@@ -1,7 +1,7 @@
-"""Waiting for answers on the caller's own thread: one of those who wait runs the engine's loop for all of them.
+"""Waiting for answers on the callers' own threads: one of the waiting threads runs the engine's loop for all.
 
-Handed over to another thread, each answer would cost the interpreter twice, which is more than the request itself does.
-Whoever has its answer lets the next one run the loop. While nobody waits, the engine stands in for us.
+Passing each answer to another thread would switch threads twice, which costs more than the request itself.
+A thread that has its answer lets the next one run the loop. While no thread waits, the engine runs the loop itself.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _LOOK_SECONDS = 0.25
 
 
 class CallAbandoned(Exception):
-    """Whoever wanted the result of a call does not want it any more."""
+    """The caller no longer wants the result of the call."""
 
 
 class _Wanted(threading.local):
-    """Of each thread: set once nobody wants the result of its call any more."""
+    """For each thread, an event that is set when the result of its call is no longer wanted."""
 
     given_up: threading.Event | None = None
 
@@ -31,7 +31,7 @@ _WANTED = _Wanted()
 
 @contextlib.contextmanager
 def until_given_up(given_up: threading.Event) -> Iterator[None]:
-    """Let what this thread does within end soon after the event is set, with :class:`CallAbandoned`."""
+    """Within this context, end this thread's calls with :class:`CallAbandoned` soon after the event is set."""
     _WANTED.given_up = given_up
     try:
         yield
@@ -42,13 +42,13 @@ def until_given_up(given_up: threading.Event) -> Iterator[None]:
 def _look_whether_wanted() -> None:
     given_up = _WANTED.given_up
     if given_up is not None and given_up.is_set():
-        # What is done to clean up is wanted all the same.
+        # Cleaning up must not be interrupted again.
         _WANTED.given_up = None
         raise CallAbandoned
 
 
 class Waiter:
-    """One thread that waits for one thing. :meth:`done` may be called on any thread, and more than once."""
+    """One thread that waits for one result. :meth:`done` may be called on any thread, and more than once."""
 
     __slots__ = ("_lock", "_thread", "is_done", "wake_loop")
 
@@ -61,7 +61,7 @@ class Waiter:
         """Set while this thread runs the loop."""
 
     def done(self, _: object = None) -> None:
-        """What it waits for is there."""
+        """Report that the result is there."""
         self.is_done = True
         if threading.get_ident() == self._thread:
             return
@@ -76,14 +76,14 @@ class Waiter:
             self._lock.release()
 
     def sleep(self, seconds: float) -> None:
-        """Wait until somebody rouses it, or so long."""
+        """Wait until another thread rouses this one, or until the time has passed."""
         self._lock.acquire(timeout=max(0.0, seconds))
 
 
 class Turns:
-    """Who runs the loop of an engine. Any number of threads may wait at once.
+    """Decides which waiting thread runs the loop of an engine. Any number of threads may wait at once.
 
-    :param loop: ``None`` for an engine that has only threads of its own.
+    :param loop: ``None`` for an engine that uses only threads of its own.
     """
 
     def __init__(self, loop: Loop | None) -> None:
@@ -91,14 +91,14 @@ class Turns:
         self._lock = threading.Lock()
         self._is_led = False
         self._followers: dict[Waiter, None] = {}
-        """Those who wait for their turn, in order."""
+        """The threads that wait for their turn, in order."""
         if loop is not None:
             loop.take_over()
 
     def wait(self, waiter: Waiter, until: float, *, tick: Callable[[], object] | None = None) -> bool:
-        """Wait until it is done, or until that time of the monotonic clock; returns whether it is done.
+        """Wait until the waiter is done, or until that time of the monotonic clock. Returns whether it is done.
 
-        :param tick: called from time to time on this thread meanwhile.
+        :param tick: called from time to time on this thread while it waits.
         """
         loop = self._loop
         while not waiter.is_done:
@@ -138,10 +138,10 @@ class Turns:
                 if not loop.turn(min(seconds, _LOOK_SECONDS)):
                     bug: Exception | None = getattr(loop, "bug", None)
                     if bug is not None:
-                        # What a handler of a signal has raised in the middle of the turn, a time-out for one, is meant
+                        # A signal handler raised it in the middle of the turn, for example as a timeout. It is meant
                         # for this thread's caller.
                         raise bug
-                    # It has ended; who was waiting has been told, on whatever thread that was.
+                    # The loop has ended. The waiters were told already, on any thread.
                     waiter.sleep(0.01)
                     return
                 _look_whether_wanted()

@@ -1,4 +1,4 @@
-"""Writing an object from a file or from bytes: which way it is sent, and what a caller hears of it meanwhile."""
+"""Writing an object from a file or from bytes: how it is sent, and its progress."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _PLAIN = (io.FileIO, io.BufferedReader, io.BufferedRandom)
 
 @contextlib.contextmanager
 def sendable(file: BinaryIO | io.BufferedIOBase | io.RawIOBase) -> Iterator[Source]:
-    """Descriptor and size of a file; what is no regular file is copied to a temporary one first."""
+    """The descriptor and size of a file. Anything but a regular file is copied to a temporary one first."""
     try:
         status = os.fstat(file.fileno())
     except OSError:
-        # io.UnsupportedOperation is one: a file in memory, or one of another library.
+        # Such as io.UnsupportedOperation, for a file in memory or of another library.
         status = None
     if status is not None and stat.S_ISREG(status.st_mode):
         yield Source(file.fileno(), status.st_size)
@@ -44,10 +44,11 @@ def sendable(file: BinaryIO | io.BufferedIOBase | io.RawIOBase) -> Iterator[Sour
 
 @contextlib.contextmanager
 def whole_file(file: Readable) -> Iterator[Source]:
-    """What there is in an open file from its position on.
+    """The content of an open file from its position on.
 
-    A plain file at its beginning is read where it is. Others are copied: the descriptor of a file that decompresses
-    leads to other bytes than it reads.
+    A plain file at its beginning is read directly. Others are copied: the descriptor of a decompressing file object,
+    for
+    example, has other bytes than the object returns.
     """
     if isinstance(file, _PLAIN) and type(file) in _PLAIN and file.tell() == 0:
         if file.writable():
@@ -80,7 +81,7 @@ def write_object(
 ) -> Receipt:
     """Store the bytes of an open file.
 
-    :raises RemoteStoreError: if what is stored is not what was sent, or nothing is stored.
+    :raises RemoteStoreError: if the object was not stored, or its content is not proven.
     """
     large = source.size > multipart_threshold
     if large and "content-md5" in headers:
@@ -98,7 +99,7 @@ def write_object(
 def write_bytes(bucket: Bucket, key: str, data: bytes, headers: Mapping[str, str]) -> Receipt:
     """Store bytes that are in memory, in one request.
 
-    :raises RemoteStoreError: if what is stored is not what was sent, or nothing is stored.
+    :raises RemoteStoreError: if the object was not stored, or its content is not proven.
     """
     try:
         upload = single(bucket, key, Source(-1, len(data)), headers)
@@ -109,7 +110,7 @@ def write_bytes(bucket: Bucket, key: str, data: bytes, headers: Mapping[str, str
 
 
 def _verified(source: Source, headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers without a Content-MD5 that the file has: in parts it cannot be sent, and each part has a proof.
+    """Check a Content-MD5 against the file and remove it: it cannot be sent in parts, and each part has a proof.
 
     :raises RemoteStoreError: if the file has another one.
     """
@@ -118,12 +119,12 @@ def _verified(source: Source, headers: Mapping[str, str]) -> dict[str, str]:
         digest.update(read_exactly(source.descriptor, first, min(_READ, source.size - first)))
     found = base64.b64encode(digest.digest()).decode()
     if found != headers["content-md5"].strip():
-        raise RemoteStoreError(f"The file has the Content-MD5 {found}, which is not the given one.", code="BadDigest")
+        raise RemoteStoreError(f"The file has the Content-MD5 {found}, not the given one.", code="BadDigest")
     return {name: value for name, value in headers.items() if name != "content-md5"}
 
 
 def _ticking(upload: PlainSingle | PlainMultipart, progress: Progress) -> Callable[[], None]:
-    """Tells of bytes that were sent, on the thread of the caller."""
+    """Make a function that reports the bytes sent, on the caller's thread."""
     told = -1
 
     def tick() -> None:

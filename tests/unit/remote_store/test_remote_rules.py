@@ -82,7 +82,7 @@ def test_settings_that_contradict() -> None:
     """Settings that cannot both be meant are refused."""
     with pytest.raises(ValueError, match="mean the same"):
         s3.S3Connection(default_bucket="a", bucket="b")
-    with pytest.raises(ValueError, match="go together"):
+    with pytest.raises(ValueError, match="must be given together"):
         s3.S3Connection(access_key_id="a")
     assert s3.S3Connection(bucket="a").default_bucket == "a"
 
@@ -111,8 +111,8 @@ def test_settings_from_yaml(tmp_path: Path) -> None:
         ("other: {}", "has no section s3"),
         ("- a", "has no section s3"),
         ("s3: {colour: blue}", "colour"),
-        ("s3: {access_key_id: a}", "go together"),
-        ("s3: [", "is no valid YAML"),
+        ("s3: {access_key_id: a}", "must be given together"),
+        ("s3: [", "is not valid YAML"),
     ],
 )
 def test_wrong_yaml(tmp_path: Path, text: str, problem: str) -> None:

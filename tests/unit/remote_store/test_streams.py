@@ -84,7 +84,7 @@ def test_an_empty_object() -> None:
 
 def test_reading_to_the_end_verifies() -> None:
     """Whoever reads everything in order is not given the last bytes of other content."""
-    with pytest.raises(s3.RemoteStoreError, match="What came has the MD5"):
+    with pytest.raises(s3.RemoteStoreError, match="The received bytes have the MD5"):
         io.BufferedReader(Server().reader(etag="0" * 32)).read()
 
 

@@ -42,7 +42,7 @@ def test_the_right_bytes(headers: dict[str, str]) -> None:
 @pytest.mark.parametrize("headers", RIGHT)
 def test_other_bytes(headers: dict[str, str]) -> None:
     """Other bytes are refused, by each of them."""
-    with pytest.raises(s3.RemoteStoreError, match="What came has the"):
+    with pytest.raises(s3.RemoteStoreError, match="The received bytes have the"):
         verify(headers, CONTENT[:-1] + b"x")
 
 
