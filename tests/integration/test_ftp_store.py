@@ -442,7 +442,7 @@ def test_refused_directory(server: PyFtpServer, opened: Callable[..., FtpStore],
     """A directory that the server does not let us make costs the files in it, not the others."""
     store = opened()
     server.fault("MKD", "reply", "550 Permission denied.")
-    with pytest.raises(StoreError, match=r"550 Permission denied\. Look at the rights") as caught:
+    with pytest.raises(StoreError, match=r"550 Permission denied\. Check the rights") as caught:
         put(store, tmp_path, "d/a", b"x")
     assert caught.value.scope is Scope.FILE
     put(store, tmp_path, "b", b"x")
@@ -683,7 +683,7 @@ def test_names_of_an_old_server(root: Path, tmp_path: Path) -> None:
 
 def test_name_that_is_no_utf8(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path) -> None:
     """A server that speaks UTF-8 gets no name that is none."""
-    with pytest.raises(KeyRefused, match="is no UTF-8"):
+    with pytest.raises(KeyRefused, match="is not UTF-8"):
         put(opened(), tmp_path, "caf\udce9", b"x")
 
 

@@ -219,7 +219,7 @@ def test_rename_that_is_answered_and_not_done(root: Path, begin: Begin) -> None:
 
     (root / "status").write_bytes(b"old one")
     with odd_ftp_server(root, Oddities(before=pretend)) as server, opened(server) as store:
-        with pytest.raises(StoreError, match="nothing under that name"):
+        with pytest.raises(StoreError, match="no file under that name"):
             begin(store, "new", b"content").result(60)
         with pytest.raises(StoreError, match="not what was sent"):
             begin(store, "status", b"new one", on_conflict=OnConflict.OVERWRITE).result(60)
@@ -369,7 +369,7 @@ def test_lock_that_could_not_be_removed(root: Path) -> None:
     known = memory()
     with odd_ftp_server(root, Oddities(refuses={"DELE": "550 Permission denied."})) as server:
         for _ in range(2):
-            with pytest.raises(StoreError, match="may not delete files") as caught:
+            with pytest.raises(StoreError, match="has no right to delete files") as caught:
                 new_store(server, lock_file="write", memory=known).open()
             assert caught.value.scope is Scope.DESTINATION
         assert len(server.files()) == 1

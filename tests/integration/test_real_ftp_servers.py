@@ -132,7 +132,7 @@ def test_pure_ftpd_without_deletes(put: Put) -> None:
     """Where nothing can be deleted no lock is made; without one files are shipped."""
     server = PureFtpd("-K")
     with running(server):
-        with pytest.raises(StoreError, match="may not delete files"):
+        with pytest.raises(StoreError, match="has no right to delete files"):
             new_store(server, lock_file="write").open()
         assert "write" not in server.files()
         with opened(server) as store:
@@ -173,7 +173,7 @@ def test_vsftpd_drop_box(put: Put) -> None:
         with opened(server, temporary_names="none") as store:
             options = {"minimum_proof": Proof.NONE, "on_conflict": OnConflict.OVERWRITE}
             assert put(store, "a b", b"x", **options).proof is Proof.NONE
-        with opened(server, temporary_names="none") as store, pytest.raises(StoreError, match="does not let us look"):
+        with opened(server, temporary_names="none") as store, pytest.raises(StoreError, match="does not report"):
             put(store, "b", b"x")
         assert server.files()["upload/a b"] == b"x"
         assert "upload/b" not in server.files()

@@ -98,7 +98,7 @@ def test_another_host_key(tmp_path: Path) -> None:
             with pytest.raises(StoreError, match="another host key than is known") as caught:
                 bench.new_store().open()
             assert caught.value.code == "HostKeyChanged"
-            assert "in between" in caught.value.hint
+            assert "intercepting the connection" in caught.value.hint
     finally:
         server.stop()
 
@@ -199,7 +199,7 @@ def test_a_read_only_server(openssh_servers: OpensshServers, tmp_path: Path) -> 
 def test_a_server_that_runs_something_else(openssh_servers: OpensshServers, tmp_path: Path) -> None:
     """A login whose other end is a shell, or no SFTP at all, ends the run with a sentence."""
     with bench_on(openssh_servers("shell"), tmp_path) as bench:
-        with pytest.raises(StoreError, match="speaks no SFTP") as caught:
+        with pytest.raises(StoreError, match="does not offer SFTP") as caught:
             bench.new_store().open()
         assert (caught.value.code, caught.value.scope) == ("NotSftp", Scope.DESTINATION)
 

@@ -1,1 +1,1 @@
-"""What destinations have in common that are servers with files, directories and renames: FTP and SFTP."""
+"""The common part of destinations that are servers with files, directories and renames: FTP and SFTP."""

@@ -1,4 +1,4 @@
-"""One upload to a file server, attempt after attempt, and what is tidied up after each."""
+"""One upload to a file server with its retries, and the cleanup after each attempt."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ _Session = TypeVar("_Session", bound=FileSession)
 
 
 class Manner(Protocol[_Session]):
-    """How uploads are made by one protocol."""
+    """What a protocol contributes to uploads."""
 
     def new_upload(
         self, task: UploadTask, key: str, source: Source, options: PutOptions, replaces: str, *, site: Site
     ) -> FileUpload[_Session]:
-        """The upload of one file."""
+        """Make the upload of one file."""
 
     def check_key(self, session: _Session, key: str) -> None:
-        """Make sure that the protocol and the server can have such a key.
+        """Check that the protocol and the server support such a key.
 
-        :raises KeyRefused: if they cannot.
+        :raises KeyRefused: if they do not.
         """
 
     def transfer_error(self, error: Refused | Lost, *, address: str) -> StoreError:
-        """The error of an upload on a connection that had come up."""
+        """The error of an upload that failed after the connection was established."""
 
     def may_be_full(self, refused: Refused) -> bool:
-        """Whether a refusal may mean that there is no room."""
+        """Whether a refusal may mean that the disk is full."""
 
     def without_room(self, error: StoreError) -> StoreError:
-        """The error of such a refusal where not even a byte finds room."""
+        """The error of such a refusal if there is no room for even one byte."""
 
 
 class Attempts(Generic[_Session]):
-    """Makes uploads, each in as many attempts as are worth while.
+    """Makes uploads, each in as many attempts as are useful.
 
-    :param manner: how the protocol at hand does it.
+    :param manner: the protocol's part.
     :param retry: bounds of the attempts for one file.
-    :param random: a number between 0 and 1.
+    :param random: returns a number between 0 and 1.
     :param server_name: the server's name in messages.
-    :param tell: takes a sentence that a person should read.
+    :param tell: takes a sentence for the user.
     """
 
     def __init__(
@@ -86,13 +86,13 @@ class Attempts(Generic[_Session]):
         try:
             return self._persist(task, upload, key, self._site.address(key))
         finally:
-            # What could not be removed, since the connection was lost, is for the next one.
+            # Remove what could not be removed before because the connection was lost.
             for path in (upload.temporary_path, upload.scratch):
                 if path:
                     self._site.parts.leave_behind(path)
 
     def _persist(self, task: UploadTask, upload: FileUpload[_Session], key: str, address: str) -> Receipt:
-        """Try until it works or is not worth trying, bounded in number and time."""
+        """Retry until the upload succeeds or a retry is useless, bounded in number and time."""
         begun = time.monotonic()
         attempts = 0
         while True:
@@ -109,7 +109,7 @@ class Attempts(Generic[_Session]):
                 if not error.retryable:
                     raise
                 if pause is None:
-                    task.check()  # the deadline is what ended it, whatever the last attempt ran into
+                    task.check()  # a passed deadline is the reason, whatever error the last attempt had
                     raise
             task.pause(pause)
 
@@ -131,12 +131,12 @@ class Attempts(Generic[_Session]):
                 self._tidy_up(session, upload)
 
     def _tidy_up(self, session: _Session, upload: FileUpload[_Session]) -> None:
-        """Remove what lies under the temporary name; on a lost connection the next attempt does it, or the next run."""
+        """Remove the temporary file. If the connection was lost, the next attempt or the next run does it."""
         with contextlib.suppress(Refused, Lost):
             if upload.temporary_path and session.usable:
                 if not session.delete(upload.temporary_path) and session.size(upload.temporary_path) is not None:
                     self._tell(
-                        f"What was sent to {self._server_name} for an upload that failed cannot be deleted there "
+                        f"The temporary file of a failed upload to {self._server_name} cannot be deleted "
                         f"({shown_name(upload.temporary_path)}). Give the {session.protocol} user the right to delete."
                     )
                 upload.temporary_path = ""
@@ -145,7 +145,7 @@ class Attempts(Generic[_Session]):
                 upload.scratch = ""
 
     def _is_full(self, session: _Session, upload: FileUpload[_Session]) -> bool:
-        """Whether even one byte finds no room: 552 may also mean that this one file is too large for the account."""
+        """Whether there is no room for even one byte: 552 may also mean that this file is too large for the account."""
         if not upload.probe_path:
             return True
         try:

@@ -1,11 +1,11 @@
-"""What uploads ask of a file server, whatever it speaks: the ``FileSession`` protocol, and how it fails.
+"""The ``FileSession`` protocol: what uploads need from a file server, and how it fails.
 
 Terms
 -----
 refused
-    The server said no to a request; the connection is fine.
+    The server refused a request; the connection still works.
 lost
-    The connection is of no use any more: cut, silent for too long, or out of step.
+    The connection no longer works: it was cut, silent for too long, or out of step.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from s3_uploader.core.text import quoted
 from s3_uploader.stores.file_servers.learned import Learned
 
 CHUNK = 1 << 16
-"""So many bytes are handed to a session at once."""
+"""How many bytes are passed to a session at once."""
 
 
 class Refused(Exception):
-    """The server said no.
+    """The server refused a request.
 
-    :ivar text: what it said, as it may stand in a message of ours.
-    :ivar step: how far the login came (:attr:`FileSession.step`).
+    :ivar text: the server's text, safe to use in messages.
+    :ivar step: how far the login got (:attr:`FileSession.step`).
     """
 
     def __init__(self, text: str) -> None:
@@ -37,45 +37,45 @@ class Refused(Exception):
 
     @property
     def is_one_too_many(self) -> bool:
-        """Whether it may mean that the server wants no further connection."""
+        """Whether it may mean that the server accepts no further connection."""
         return False
 
     @property
     def is_for_now(self) -> bool:
-        """Whether the server says that it is busy, to somebody whom it would take at another time."""
+        """Whether the server is temporarily busy and would accept the request later."""
         return False
 
     @property
     def is_absence(self) -> bool:
-        """Whether it may mean that there is nothing of that name."""
+        """Whether it may mean that the file does not exist."""
         return False
 
     @property
     def may_be_the_name(self) -> bool:
-        """Whether it may be about the name, or about a directory on the way to it."""
+        """Whether it may be caused by the name, or by a directory in the path."""
         return False
 
     @property
     def lists_nothing(self) -> bool:
-        """Whether the server has no way to list directories."""
+        """Whether the server cannot list directories at all."""
         return False
 
     @property
     def error_code(self) -> str:
-        """What a :class:`~s3_uploader.core.errors.StoreError` has as its code."""
+        """The code for a :class:`~s3_uploader.core.errors.StoreError`."""
         return ""
 
     @property
     def origin(self) -> Origin:
-        """What it comes from, where every file would meet it."""
+        """The origin of the error, if every file would meet it."""
         return Origin.UNREACHABLE
 
 
 class Lost(Exception):
     """The connection is lost.
 
-    :ivar data: whether it was a data connection that could not be opened.
-    :ivar is_for_now: whether it is how a server turns away one connection too many without a word.
+    :ivar data: whether a data connection could not be opened.
+    :ivar is_for_now: whether a server may have silently turned away one connection too many.
     """
 
     def __init__(self, reason: str, *, data: bool = False, is_for_now: bool = False) -> None:
@@ -87,7 +87,7 @@ class Lost(Exception):
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """One line of a listing: the name in the form of :func:`os.fsdecode`; ``kind`` is ``file`` or ``dir`` or other."""
+    """One line of a listing. ``name`` is in the form of :func:`os.fsdecode`; ``kind`` is ``file``, ``dir`` or other."""
 
     name: str
     kind: str
@@ -96,14 +96,14 @@ class Listed(msgspec.Struct, frozen=True):
 
 
 class FileSession(Protocol):
-    """One connection, used by one thread at a time; only :meth:`interrupt` may come from another one.
+    """One connection. One thread uses it at a time; only :meth:`interrupt` may be called from another one.
 
     Every request may raise :class:`Refused` or :class:`Lost`. Paths are ``str`` in the form of :func:`os.fsdecode`.
 
-    :ivar protocol: ``FTP``, for example, for messages.
+    :ivar protocol: the name in messages, for example ``FTP``.
     :ivar remaining: seconds that the current user of the session has left; no wait is longer.
-    :ivar base: the directory under which files are stored, absolute.
-    :ivar step: how far the login came: ``connect`` first, ``ready`` in the end.
+    :ivar base: the absolute path of the directory that files are stored in.
+    :ivar step: how far the login got: ``connect`` first, ``ready`` at the end.
     """
 
     protocol: str
@@ -114,45 +114,45 @@ class FileSession(Protocol):
 
     @property
     def usable(self) -> bool:
-        """Whether the connection is still of use."""
+        """Whether the connection still works."""
 
     @property
     def learned(self) -> Learned:
-        """What is known of the server, shared by all its sessions."""
+        """What is known about the server, shared by all its sessions."""
 
     @property
     def algorithm(self) -> str:
-        """What :meth:`digest` computes, in :mod:`hashlib`'s words, or ``crc32``; empty if the server has none."""
+        """The algorithm of :meth:`digest` as :mod:`hashlib` names it, or ``crc32``; empty if the server has none."""
 
     def connect(self) -> None:
         """Connect, log in and enter the directory."""
 
     def alive(self) -> bool:
-        """Whether the server still answers, after a pause in which it may have hung up."""
+        """Whether the server still answers after a pause, in which it may have closed the connection."""
 
     def interrupt(self) -> None:
-        """Make every blocking call of the session fail now, and every later one; from any thread."""
+        """Make every current and later blocking call of the session fail. May be called on any thread."""
 
     def quit(self, *, seconds: float = 1.0) -> None:
-        """Take leave and close."""
+        """Log out and close."""
 
     def close(self) -> None:
-        """Close without a word."""
+        """Close without logging out."""
 
     def size(self, path: str, *, thoroughly: bool = False) -> int | None:
-        """Size of the file at ``path``, ``None`` if there is none.
+        """The size of the file at ``path``, ``None`` if it does not exist.
 
-        :param thoroughly: do not believe one command alone that there is none.
+        :param thoroughly: do not trust a single command that says it does not exist.
         """
 
     def other_size(self, path: str) -> int | None:
-        """Size of the file at ``path`` by another way than :meth:`size` asks first, ``None`` if none tells."""
+        """The size by another command than :meth:`size` uses first, ``None`` if none reports it."""
 
     def modified(self, path: str) -> float | None:
-        """Time of the last change by the server's clock, in seconds since the epoch, if it tells."""
+        """The time of the last change by the server's clock, in seconds since the epoch, if the server reports it."""
 
     def digest(self, path: str, size: int) -> str:
-        """The server's own digest in :attr:`algorithm`, in hexadecimal; empty if it gives none."""
+        """The server's own digest by :attr:`algorithm`, in hexadecimal; empty if it reports none."""
 
     def is_directory(self, path: str) -> bool:
         """Whether ``path`` is a directory that can be entered."""
@@ -164,7 +164,7 @@ class FileSession(Protocol):
         """Remove one directory, which must be empty."""
 
     def delete(self, path: str) -> bool:
-        """Delete a file; ``False`` if the server refuses, mostly because there is none."""
+        """Delete a file. Returns ``False`` if the server refuses, mostly because the file does not exist."""
 
     def remove(self, path: str) -> None:
         """Delete a file.
@@ -173,23 +173,23 @@ class FileSession(Protocol):
         """
 
     def rename(self, old: str, new: str) -> None:
-        """Rename a file; some servers replace a file that is there already, without a word."""
+        """Rename a file. Some servers silently overwrite an existing file."""
 
     def store(self, path: str, chunks: Iterable[bytes]) -> None:
-        """Send a file. An error raised by ``chunks`` ends the transfer and comes out; what was sent stays there."""
+        """Send a file. An error from ``chunks`` ends the transfer and is raised; the bytes already sent stay."""
 
     def retrieve(self, path: str, consume: Callable[[bytes], None], *, begin: int = 0, most: int | None = None) -> bool:
-        """Read a file and hand the bytes to ``consume``.
+        """Read a file and pass the bytes to ``consume``.
 
-        :param begin: bytes to pass over at the beginning.
-        :param most: bytes after which to stop; the last piece may be a little longer.
-        :returns: whether all was read.
+        :param begin: bytes to skip at the beginning.
+        :param most: bytes to stop after; the last piece may be a little longer.
+        :returns: whether everything was read.
         """
 
     def listing(self, directory: str, consume: Callable[[Listed], None], *, most: int) -> bool:
-        """Hand every entry of a directory to ``consume``.
+        """Pass every entry of a directory to ``consume``.
 
-        :param most: bytes of the listing after which to stop.
-        :returns: whether all was read.
+        :param most: bytes of the listing to stop after.
+        :returns: whether everything was read.
         :raises Refused: if the server lists nothing.
         """

@@ -1,4 +1,4 @@
-"""What ``check`` finds out about a file server, by doing it with small files of its own."""
+"""``check`` for a file server: it performs each step of an upload with small test files."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def check_file_server(
 ) -> list[Finding]:
     """Findings about a file server.
 
-    :param connect: makes a logged-in session, given what says how many seconds are left.
-    :param login_error: puts a failure to connect into words.
-    :param login: what there is to say of a session that has logged in.
+    :param connect: makes a logged-in session, given a function that returns the seconds left.
+    :param login_error: describes a failure to connect.
+    :param login: findings about a logged-in session.
     :param now: wall-clock time in seconds since the epoch.
-    :param stored: called with the name of the small file while it is there.
+    :param stored: called with the name of the test file while it exists.
     :param release: takes the session back.
-    :param link: gives a file a second name, which must be free, where the protocol has that.
+    :param link: gives a file a second, free name, if the protocol supports that.
     """
     begun = time.monotonic()
     try:
@@ -83,18 +83,21 @@ _COMPUTES = "computes checksums"
 
 
 def _judged(finding: Finding, minimum_proof: Proof) -> Finding:
-    """What a drop box does not show is no error where the configuration asks for no proof."""
+    """Downgrade a finding about a drop box that shows nothing, if the configuration asks for no proof."""
     if finding.fact == _BLIND and minimum_proof is Proof.NONE:
         return Finding(
-            Severity.WARNING, finding.subject, finding.fact, "Nothing is proven: its word is taken for each upload."
+            Severity.WARNING,
+            finding.subject,
+            finding.fact,
+            "Nothing is proven: the server's answer to each upload is trusted.",
         )
     return finding
 
 
 def _reading(server: str, session: FileSession, *, is_proof: bool) -> Iterator[Finding]:
-    """Whether what was stored can be read back.
+    """Whether a stored file can be read back.
 
-    :param is_proof: nothing else proves enough.
+    :param is_proof: whether nothing else proves enough.
     """
     path = f"{session.base.rstrip('/')}/s3-uploader-check-{secrets.token_hex(8)}"
     content = secrets.token_bytes(64)
@@ -102,7 +105,7 @@ def _reading(server: str, session: FileSession, *, is_proof: bool) -> Iterator[F
     try:
         session.store(path, [content])
     except Refused:
-        return  # That is told by what comes before.
+        return  # an earlier finding reports that
     try:
         session.retrieve(path, received.extend, most=len(content))
     except Refused as refused:
@@ -112,20 +115,22 @@ def _reading(server: str, session: FileSession, *, is_proof: bool) -> Iterator[F
         else:
             fact = "a file cannot be read back"
             advice = (
-                "A file whose content is there already is taken for another one, and the audit cannot compare: for "
-                "these give the user the right to read."
+                "Existing files with the same content count as conflicts, and the audit cannot compare. To avoid "
+                "that, give the user the right to read."
             )
         yield Finding(Severity.ERROR if is_proof else Severity.NOTE, server, f"{fact}: {refused.text}", advice)
     else:
         if received != content:
-            yield Finding(Severity.ERROR, server, "gives back other bytes than were stored", "Nothing is proven there.")
+            yield Finding(
+                Severity.ERROR, server, "returns other bytes than were stored", "No upload can be proven there."
+            )
     finally:
         if session.usable:
             session.delete(path)
 
 
 def _listing(server: str, session: FileSession) -> Iterator[Finding]:
-    """Whether a directory can be listed, for what needs that."""
+    """Whether a directory can be listed, which some features need."""
     try:
         session.listing(session.base, lambda _: None, most=_LISTED_BYTES)
     except Refused as refused:
@@ -146,7 +151,7 @@ def _round_trip(
     stored: Callable[[str], None],
     link: Callable[[str, str], None] | None,
 ) -> Iterator[Finding]:
-    """What an upload does: store, look, prove, rename, look, delete."""
+    """Perform the steps of an upload: store, look, prove, rename, look, delete."""
     probes = _Probes(session)
     content = secrets.token_bytes(64)
     try:
@@ -183,7 +188,7 @@ def _round_trip(
 
 
 class _Probes:
-    """The small files that ``check`` makes."""
+    """The test files of ``check``."""
 
     def __init__(self, session: FileSession) -> None:
         self._session = session
@@ -192,14 +197,14 @@ class _Probes:
         self.hidden = True
 
     def name(self) -> str:
-        """A path that nobody has used, to be removed in the end if something is there."""
+        """A new path. What is stored there is removed at the end."""
         dot = "." if self.hidden else ""
         path = f"{self.base}/{dot}s3-uploader-check-{secrets.token_hex(8)}"
         self._made.append(path)
         return path
 
     def store(self, content: bytes, temporary_names: str, learned: Learned) -> str:
-        """Store a first file under a name as uploads have it."""
+        """Store a first file under a temporary name like those of uploads."""
         self.hidden = temporary_names in ("auto", "hidden")
         path = self.name()
         try:
@@ -217,7 +222,7 @@ class _Probes:
         return path
 
     def remove(self) -> dict[str, str]:
-        """Remove them; what stays, and why."""
+        """Remove the files. Returns those that remain, and why."""
         stays = {}
         for path in self._made:
             if self._session.size(path) is not None:
@@ -263,7 +268,7 @@ def _naming(
 def _links(
     server: str, session: FileSession, probes: _Probes, path: str, content: bytes, link: Callable[[str, str], None]
 ) -> Generator[Finding, None, bool]:
-    """Whether a file gets its name by a hard link, which replaces nothing."""
+    """Whether a file gets its name by a hard link, which overwrites nothing."""
     other = probes.name()
     try:
         link(path, other)

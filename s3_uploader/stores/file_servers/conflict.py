@@ -1,4 +1,4 @@
-"""Under which key a file is stored at a file server: what is there already, is it the same content, and what now."""
+"""The key that a file is stored under: whether it exists already, with which content, and what follows from that."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     """What all uploads of a store share.
 
     :param temporary_names: ``auto``, ``hidden``, ``visible`` or ``none``; see the configuration.
-    :param address: writes a key for a message.
-    :param naming: holds off other uploads to names that the server may take for the same.
+    :param address: formats a key for messages.
+    :param naming: holds off other uploads to names that the server may treat as the same.
     """
 
     parts: PartNames
@@ -37,10 +37,10 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """Under which key the file is to be stored.
+    """The key to store the file under.
 
-    :param was: the length of what is there and may be replaced, ``None`` if the name is free.
-    :param is_readable: whether that could be read.
+    :param was: the length of an existing file that may be replaced, ``None`` if the name is free.
+    :param is_readable: whether that file could be read.
     """
 
     key: str
@@ -49,12 +49,12 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Existing(msgspec.Struct, frozen=True):
-    """What is at a path already, held against the source.
+    """A file that exists at a path, compared with the source.
 
-    :param same: whether the content is the source's; ``None`` if it could not be examined.
-    :param proof: how we know, if it is.
+    :param same: whether the content is the source's; ``None`` if it could not be read.
+    :param proof: how we know, if it is the same.
     :param checksum: as a receipt spells it.
-    :param etag: ``sha256:…`` of what is there, empty if that is not known.
+    :param etag: ``sha256:…`` of the existing file, empty if unknown.
     """
 
     same: bool | None
@@ -64,7 +64,7 @@ class Existing(msgspec.Struct, frozen=True):
 
 
 class KeyDecision:
-    """Decides for one file. Asks the server each time."""
+    """Decides about one file. Asks the server each time."""
 
     def __init__(
         self, key: str, source: Source, options: PutOptions, replaces: str, *, content: Content, site: Site
@@ -77,9 +77,9 @@ class KeyDecision:
         self._site = site
 
     def decide(self, session: FileSession) -> Receipt | Target:
-        """The key to store under, or the receipt of what is there already.
+        """The key to store under, or the receipt of the existing file.
 
-        :raises ConflictError: if other content is in the way.
+        :raises ConflictError: if the key is taken by other content.
         """
         on_conflict = self._options.on_conflict
         for key in self._keys():
@@ -103,7 +103,7 @@ class KeyDecision:
         )
 
     def _is_broken_off(self, session: FileSession, path: str, size: int) -> bool:
-        """Whether what is there is the beginning of the file: a killed run left it, and nothing is lost with it."""
+        """Whether an existing file is the beginning of ours: a killed run left it, and overwriting it loses nothing."""
         if size >= self._source.size:
             return False
         with contextlib.suppress(Refused):
@@ -111,15 +111,15 @@ class KeyDecision:
         return False
 
     def _make_sure_of_name(self, session: FileSession, key: str) -> None:
-        """What is found under a name may be a file of another name, for a server to which the two are one."""
+        """Check that a file found under a name has exactly this name, because some servers treat two names as one."""
         if self._site.learned.names is Names.KEPT and all(map(is_plain, key.split("/"))):
             return
         exactly = stands_exactly(session, key)
         if exactly is False or (exactly is None and self._options.on_conflict is OnConflict.OVERWRITE):
             raise KeyRefused(
-                f"The {session.protocol} server takes {self._site.address(key)} for a file of another "
-                "name that is there already.",
-                hint="Give one of the two another name.",
+                f"The {session.protocol} server treats {self._site.address(key)} as the name of another file "
+                "that exists already.",
+                hint="Rename one of the two files.",
             )
 
     def _keys(self) -> Iterator[str]:
@@ -128,7 +128,7 @@ class KeyDecision:
             yield derived_key(self._key, self._content.digest("sha256"))
 
     def examine(self, session: FileSession, path: str, size: int) -> Existing:
-        """Compare what is at ``path`` with the source: by the server's hash, else by reading it."""
+        """Compare the file at ``path`` with the source, by the server's hash or by reading the file."""
         algorithm = session.algorithm
         strong_enough = proof_of(algorithm) >= max(self._options.minimum_proof, Proof.MD5)
         if size == self._source.size and algorithm not in ("", "crc32") and strong_enough:
@@ -139,13 +139,13 @@ class KeyDecision:
                     return Existing(True, proof_of(algorithm), f"{algorithm}:{theirs}", etag)
                 if etag or not self._replaces:
                     return Existing(False, etag=etag)
-        # A length that the server tells wrongly must not make a second content of the first.
+        # A wrong length from the server must not make one content look like two.
         if size != self._source.size and not self._replaces and session.other_size(path) != self._source.size:
             return Existing(False)
         try:
             theirs = self._content.read_back(session, path, most=max(size, self._source.size))
         except Refused:
-            # A server that lets us write but not read: there is no telling.
+            # A server that allows writing but not reading: the content is unknown.
             return Existing(False if size != self._source.size else None)
         etag = f"sha256:{theirs}"
         if theirs == self._content.digest("sha256"):
@@ -164,5 +164,5 @@ class KeyDecision:
         )
 
     def path(self, session: FileSession, key: str) -> str:
-        """The absolute path of a key at the server."""
+        """The absolute path of a key on the server."""
         return f"{session.base.rstrip('/')}/{key}"

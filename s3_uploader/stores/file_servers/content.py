@@ -1,4 +1,4 @@
-"""The bytes of one file on their way out, and back to be compared, with their digests."""
+"""The bytes of one file: sent with their digests, and read back for comparison."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class Content:
         return self._source.size
 
     def digest(self, algorithm: str) -> str:
-        """Its digest in hexadecimal; taken from the bytes that were sent, if any were."""
+        """Its hexadecimal digest, of the bytes that were sent, if any were."""
         if algorithm not in self._digests:
             for _ in self.chunks(algorithm):
                 pass
         return self._digests[algorithm]
 
     def chunks(self, algorithm: str) -> Iterator[bytes]:
-        """The bytes, with their digests taken on the way.
+        """The bytes. Their digests are computed on the way.
 
-        :raises SourceChanged: if the source has become shorter.
+        :raises SourceChanged: if the source has shrunk.
         """
         names = {"sha256", algorithm} - {""}
         digests = {name: _Crc32() if name == "crc32" else hashlib.new(name, usedforsecurity=False) for name in names}
@@ -62,7 +62,7 @@ class Content:
         return digest.hexdigest()
 
     def read_back(self, session: FileSession, path: str, *, most: int) -> str:
-        """The SHA-256 of what the server gives back of ``path``; empty if that is longer than ``most`` bytes."""
+        """The SHA-256 of the file at ``path`` as the server returns it; empty if it has more than ``most`` bytes."""
         digest = hashlib.sha256()
 
         def consume(chunk: bytes) -> None:
@@ -86,7 +86,7 @@ class _Crc32:
 
 
 def proof_of(algorithm: str) -> Proof:
-    """How much an equal digest proves."""
+    """How strong a proof a matching digest is."""
     if not algorithm:
         return Proof.NONE
     return Proof.MD5 if algorithm == "md5" else Proof.CHECKSUM

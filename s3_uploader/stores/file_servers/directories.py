@@ -1,4 +1,4 @@
-"""The directories on the server that are known to exist, and what is found out when one is first used."""
+"""The known directories on the server, and the checks when a directory is first used."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_LISTED_BYTES = 1 << 20
 
 
 class KnownDirectories:
-    """Shared by all uploads of a store; any thread may use it."""
+    """The directories that are known to exist. All uploads of a store share them, on any thread."""
 
     def __init__(self, *, parts: PartNames, learned: Learned) -> None:
         self._parts = parts
@@ -36,10 +36,10 @@ class KnownDirectories:
         self._swept: set[str] = set()
         self._kept: set[str] = set()
         self.took_a_file = False
-        """Whether the server has taken a file of ours, so that a refusal is not about temporary names as such."""
+        """Whether the server has accepted a file of ours, so that a refusal is not about temporary names in general."""
 
     def ensure(self, session: FileSession, path: str, *, hidden: bool) -> bool:
-        """Make ``path`` with all its parents; ``False`` if it was known already, so that nothing was asked.
+        """Make ``path`` with all its parents. Returns ``False`` if it was known already, so that nothing was requested.
 
         :raises KeyRefused: if the server gives one of them another name.
         """
@@ -58,19 +58,19 @@ class KnownDirectories:
                 self._check_name(session, parent or "/", name, hidden=hidden)
                 self._make(session, path)
         with self._lock:
-            # Bounded: a spool of many years has a directory for every hour.
+            # Bounded, because a spool of many years has a directory for every hour.
             if len(self._known) > _MOST_KNOWN:
                 self._known = set()
             self._known.add(path)
         return True
 
     def forget(self, path: str) -> None:
-        """``path``, and perhaps its parents, have gone, it seems."""
+        """Note that ``path``, and perhaps its parents, seem to be deleted."""
         with self._lock:
             self._known = {known for known in self._known if known == "/" or not f"{path}/".startswith(f"{known}/")}
 
     def learn_names(self, session: FileSession, directory: str, *, hidden: bool, renames: bool) -> None:
-        """Find out what the server makes of plain names, unless that is known."""
+        """Find out how the server stores plain names, unless that is known."""
         if self._tried_names:
             return
         with self._learning:
@@ -80,13 +80,13 @@ class KnownDirectories:
                 with contextlib.suppress(Refused):
                     self._learned.names = learn_names(session, directory, self._parts, hidden=hidden, renames=renames)
             finally:
-                # Also where the connection does not survive it: then the next attempt does without.
+                # Noted also if the connection breaks over it, so that the next attempt skips the test.
                 self._tried_names = True
 
     def try_name(self, session: FileSession, directory: str, name: str, *, hidden: bool) -> None:
-        """Make sure that a file can have that name, by storing a byte under it where nothing can be replaced.
+        """Check that a file can have that name, by storing a byte under it where nothing can be overwritten.
 
-        :raises KeyRefused: if the server gives it another one.
+        :raises KeyRefused: if the server gives it another name.
         """
         with scratch_directory(session, directory, self._parts, hidden=hidden) as scratch:
             if scratch is not None:
@@ -95,7 +95,7 @@ class KnownDirectories:
                     raise name_changed(shown_name(name))
                 return
         if self._learned.refusing("delete").startswith("/"):
-            return  # each try would stay there
+            return  # the test files could not be deleted
         word = self._parts.new(hidden=False)[:8]
         for tried in (f"{word}-{name}", f"{name}-{word}"):
             path = f"{directory.rstrip('/')}/{tried}"
@@ -105,14 +105,14 @@ class KnownDirectories:
             session.delete(path)
 
     def make_sure_of_looks(self, session: FileSession, directory: str) -> None:
-        """Before anything is sent straight to its name: a server that denies what is there would let us replace it.
+        """Check before a direct upload that the server reports existing files, so that none is overwritten.
 
-        :raises ProofError: if the server does not tell of a file that is there.
+        :raises ProofError: if the server does not report a file that exists.
         """
         with self._learning:
             if self._learned.sees or _has_no_files(session, directory):
                 return
-            # One that could not be deleted does for the next runs too.
+            # A file that could not be deleted serves the next runs, too.
             path = self._learned.refusing("delete")
             if not path.startswith("/") or session.size(path, thoroughly=True) is None:
                 path = f"{directory.rstrip('/')}/{self._parts.new(hidden=False)}"
@@ -121,7 +121,7 @@ class KnownDirectories:
             self._learned.refused("delete", GRANTED if session.delete(path) else path)
         if not is_seen:
             raise ProofError(
-                "The server does not let us look at what is there, so that nothing could be proven.",
+                "The server does not report existing files, so nothing could be proven.",
                 hint="Give the user the right to list, or for a drop box set minimum_proof to none.",
             )
 
@@ -131,7 +131,7 @@ class KnownDirectories:
                 return
             if len(self._swept) > _MOST_KNOWN:
                 self._swept = set()
-            # Before it is done: a connection that does not survive a listing is not to be tried with it again.
+            # Noted before the listing, so that a connection that breaks over it is not tried with it again.
             self._swept.add(path)
         self._parts.sweep(session, path)
 
@@ -148,13 +148,13 @@ class KnownDirectories:
         try:
             session.make_directory(path)
         except Refused:
-            # Another session of ours, or somebody else, may have made it meanwhile; servers say 550 or 521 to that.
+            # Another session or client may have made it meanwhile; servers answer 550 or 521 to that.
             if not session.is_directory(path):
                 raise
 
 
 def _has_no_files(session: FileSession, directory: str) -> bool:
-    """Whether a listing says that there is no file; ``False`` also where there is none, or where nobody can tell."""
+    """Whether a listing shows no file; ``False`` also if there is no directory, or no listing."""
     files: list[str] = []
 
     def collect(listed: Listed) -> None:
@@ -166,6 +166,6 @@ def _has_no_files(session: FileSession, directory: str) -> bool:
     except Refused:
         return False
     if files:
-        # If the server tells of it, its word counts (`sees`) from now on.
+        # If the server reports this file, its later answers can be trusted (`sees`).
         return session.size(f"{directory.rstrip('/')}/{files[0]}") is not None
     return whole

@@ -1,4 +1,4 @@
-"""The process that made a file at the server, named so that a later one can tell whether it still exists."""
+"""The identity of the process that made a file at the server, so that a later process can tell whether it exists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNKNOWN = "-"
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """A process; what is not known of it is a hyphen."""
+    """A process. Unknown fields are a hyphen."""
 
     host: str
     machine: str
@@ -24,7 +24,7 @@ class Holder(msgspec.Struct, frozen=True):
 
     @classmethod
     def current(cls) -> Holder:
-        """The process that runs this."""
+        """The current process."""
         return cls(
             host=socket.gethostname().replace(" ", "") or _UNKNOWN,
             machine=machine_id() or _UNKNOWN,
@@ -35,12 +35,12 @@ class Holder(msgspec.Struct, frozen=True):
         )
 
     def line(self, nonce: str) -> str:
-        """The line in the lock file."""
+        """The holder as a line of the lock file."""
         return f"s3-uploader {self.host} {self.machine} {self.boot} {self.pids} {self.pid} {self.started} {nonce}"
 
     @classmethod
     def of_line(cls, line: str) -> Holder | None:
-        """The holder in a line of a lock file, ``None`` if it is none of ours."""
+        """Parse a line of a lock file; ``None`` if this program did not write it."""
         words = line.split(" ")
         if len(words) != 8 or words[0] != "s3-uploader" or not (words[5].isascii() and words[5].isdigit()):
             return None
@@ -49,27 +49,27 @@ class Holder(msgspec.Struct, frozen=True):
         return cls(words[1], words[2], words[3], words[4], int(words[5]), words[6])
 
     def is_gone(self) -> bool:
-        """Whether the process is known to have ended; ``False`` where there is no telling from here."""
+        """Whether the process is known to have ended; ``False`` if that cannot be told from this machine."""
         here = Holder.current()
         if _UNKNOWN in (self.machine, self.boot) or (self.host, self.machine) != (here.host, here.machine):
             return False
         if self.boot != here.boot:
-            # No process outlives its machine. Two machines with one name have two identifiers (machine-id(5)).
+            # No process survives a reboot. Two machines with one host name have different identifiers (machine-id(5)).
             return here.boot != _UNKNOWN
         if _UNKNOWN in (self.pids, self.started) or self.pids != here.pids:
             return False
-        # A pid comes round again; together with the start time it does not.
+        # A pid is reused, but not together with the start time.
         return start_of(self.pid) != self.started
 
 
 def start_of(pid: int) -> str:
-    """Start of a process in clock ticks since boot; empty if there is no such process, or only its zombie."""
+    """The start of a process in clock ticks since boot; empty if it does not exist or is a zombie."""
     ticks = procfs.start_ticks(pid)
     return str(ticks) if ticks and not procfs.is_zombie(pid) else ""
 
 
 def machine_id() -> str:
-    """What tells this installation of a system from every other (``machine-id(5)``); empty if it is not known."""
+    """The identifier of this installation of an operating system (``machine-id(5)``); empty if unknown."""
     try:
         with open("/etc/machine-id", encoding="ascii", errors="replace") as file:
             found = file.read(64).strip()

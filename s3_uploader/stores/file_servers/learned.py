@@ -1,7 +1,7 @@
-"""What was learned of a server: what it lacks, what it refuses and what it makes of names, for all its sessions.
+"""What was learned about a server: what it lacks, what it refuses and how it stores names. All its sessions share it.
 
-What costs something to find out is remembered from one run to the next. Whatever makes uploads worse is asked anew as
-soon as there is a cheap way to: a right that was missing may have been given.
+Results of expensive tests are remembered from one run to the next. A limitation is tested again as soon as that is
+cheap, because a missing right may have been granted.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ import enum
 from s3_uploader.stores.base import Memory
 
 GRANTED = "granted"
-"""Instead of a path, which begins with a slash: the right is there."""
+"""Stands for "not refused" instead of a path, which begins with a slash."""
 
 
 class Names(enum.Enum):
-    """What a server makes of plain names."""
+    """How a server stores plain names."""
 
     UNKNOWN = ""
     KEPT = "kept"
-    """They are stored as they are, and two that differ are two."""
+    """Names are stored unchanged, and different names are different files."""
     FOLDED = "folded"
-    """They are stored as they are, but upper and lower case are the same."""
+    """Names are stored unchanged, but case is ignored."""
     CHANGED = "changed"
-    """Some are stored under other names."""
+    """Some names are changed."""
 
 
 class Learned:
-    """Any thread may use it.
+    """What is known about one server. Any thread may use it.
 
-    :param key: what tells this server, user and directory from others in ``memory``.
-    :param protocol: what the server speaks, as names in ``memory`` begin.
+    :param key: distinguishes this server, user and directory from others in ``memory``.
+    :param protocol: the prefix of names in ``memory``.
     """
 
     def __init__(self, memory: Memory | None = None, *, key: str = "", protocol: str = "ftp") -> None:
@@ -39,13 +39,13 @@ class Learned:
         self._key = key
         self._known: dict[str, str] = {}
         self.lacks: set[str] = set()
-        """Commands that this server does not know, or answers without sense; for this run."""
+        """Commands that this server does not know or answers incorrectly; for this run."""
         self.sees = False
-        """Whether the server has told of a file that is there, so that its silence means something; for this run."""
+        """Whether the server has reported an existing file, so that "not found" can be trusted; for this run."""
 
     @property
     def names(self) -> Names:
-        """What becomes of plain names."""
+        """How plain names are stored."""
         found = self.get("names")
         return Names(found) if found in {each.value for each in Names} else Names.UNKNOWN
 
@@ -55,7 +55,7 @@ class Learned:
 
     @property
     def takes_no_hidden_names(self) -> bool:
-        """Whether the server refused a name with a dot at its beginning and took the same name without."""
+        """Whether the server refused a name with a leading dot and accepted the same name without it."""
         return self.get("hidden-names") == "refused"
 
     @takes_no_hidden_names.setter
@@ -63,23 +63,23 @@ class Learned:
         self.put("hidden-names", "refused" if refused else "")
 
     def refusing(self, right: str) -> str:
-        """The path of a file of ours at which ``rename`` or ``delete`` was refused; ``GRANTED`` if not; or empty."""
+        """The path of our file where a right was refused; ``GRANTED`` if it was not refused; empty if unknown."""
         return self.get(f"refuses-{right}")
 
     def refused(self, right: str, path: str) -> None:
-        """Note that a right is missing, or with an empty path that it is not."""
+        """Note that a right is missing, or with an empty path that it is granted."""
         if self.refusing(right) != path:
             self.put(f"refuses-{right}", path)
 
     def get(self, name: str) -> str:
-        """What is known under a name, empty if nothing is."""
+        """The value of a name, empty if there is none."""
         if name not in self._known:
             found = None if self._memory is None else self._memory.get(f"{self._protocol}-{name} {self._key}")
             self._known[name] = found or ""
         return self._known[name]
 
     def put(self, name: str, value: str) -> None:
-        """Note it."""
+        """Note a value."""
         if self.get(name) != value:
             self._known[name] = value
             if self._memory is not None:

@@ -1,4 +1,4 @@
-"""What is on a file server: listed directory by directory, and asked for file by file."""
+"""The inventory of a file server: listed directory by directory, and looked up file by file."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from s3_uploader.stores.listing import CannotList, Entry
 
 _ATTEMPTS = 3
 _MOST_LISTED_BYTES = 32 << 20
-"""Of one directory: some 300,000 names."""
+"""For one directory: about 300,000 names."""
 _MOST_LISTED_SECONDS = 120.0
 _MOST_READ_SECONDS = 60.0
 _BYTES_A_SECOND = 100_000
-"""A file that is read more slowly than that takes too long."""
+"""Reading a file more slowly than this takes too long."""
 
 _Result = TypeVar("_Result")
 
@@ -32,21 +32,21 @@ _Result = TypeVar("_Result")
 class FileInventory:
     """A directory on a file server as :class:`~s3_uploader.stores.listing.Inventory`.
 
-    Memory is bounded by the largest directory of it, and that by a limit. Each thread that looks has its own
-    connection, or takes turns with others where the server wants no further one.
+    Memory is bounded by the largest directory, and that by a limit. Each thread that looks has its own connection, or
+    shares one if the server accepts no further one.
 
-    :param concurrency: most connections at once.
+    :param concurrency: the maximum number of connections.
     """
 
     looks_are_cheap = False
     lists_in_order = True
     has_line_breaks = False
-    """Whether the protocol can have a name with a line break."""
+    """Whether the protocol supports names with a line break."""
 
     def __init__(self, server: FileServer[FileSession], *, concurrency: int) -> None:
         self._server = server
         self._name = server.name
-        # One connection is the listing's, and some servers allow few.
+        # The listing uses one connection, and some servers allow few.
         self._concurrency = max(1, concurrency - 1)
         self._mine = threading.local()
         self._sessions: dict[FileSession, threading.Lock] = {}
@@ -59,7 +59,7 @@ class FileInventory:
 
     @property
     def concurrency(self) -> int:
-        """As many connections as the store would have."""
+        """As many lookups at once as the store has connections."""
         return self._concurrency
 
     def open(self) -> None:
@@ -67,7 +67,7 @@ class FileInventory:
         self._session()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connections."""
         self._closed = True
         while self._sessions:
             self._sessions.popitem()[0].quit()
@@ -77,11 +77,11 @@ class FileInventory:
         return f"{self._name.rstrip('/')}/{key}"
 
     def entries(self, prefix: str, *, wanted: Callable[[], str]) -> Iterator[Entry]:
-        """Walk from the directory that ``prefix`` names."""
+        """Walk the tree from the directory that ``prefix`` names."""
         yield from self._walk(prefix[: prefix.rfind("/") + 1], wanted)
 
     def look(self, key: str, *, content: bool) -> Entry | None:
-        """Size and time; with ``content`` the server's own digest, or the SHA-256 of what it gives back."""
+        """Size and time; with ``content`` also the server's own digest, or the SHA-256 of the bytes read back."""
         try:
             path_segments(key)
         except KeyRefused:
@@ -92,7 +92,7 @@ class FileInventory:
 
     def _walk(self, path: str, wanted: Callable[[], str]) -> Iterator[Entry]:
         listed = self._persist(lambda session: _list(session, path, self.address(path)), path)
-        # A directory's keys come where its name with a slash does: "a.b" is before "a/b".
+        # Sort a directory by its name with a slash: "a.b" comes before "a/b".
         listed.sort()
         listed.reverse()
         while listed:
@@ -109,7 +109,7 @@ class FileInventory:
                 yield Entry(key=path + each.name, size=each.size, modified=each.modified)
 
     def _persist(self, ask: Callable[[FileSession], _Result], key: str) -> _Result:
-        """Ask, with a new connection where the old one is lost."""
+        """Ask the server. If the connection is lost, ask again on a new one."""
         for attempt in range(_ATTEMPTS):
             session = self._session()
             try:
@@ -129,7 +129,7 @@ class FileInventory:
                         f"The {session.protocol} server {self._name} lists nothing: {refused.text}.", code="502"
                     ) from None
                 raise StoreError(
-                    f"The {session.protocol} server refuses to tell of {shown_name(self.address(key))}: "
+                    f"The {session.protocol} server refuses to look up {shown_name(self.address(key))}: "
                     f"{refused.text}.",
                     code=refused.error_code,
                     scope=Scope.DESTINATION if refused.is_one_too_many else Scope.FILE,
@@ -155,12 +155,12 @@ class FileInventory:
     def _somebody_elses(self, error: Refused | Lost) -> FileSession | None:
         """A session to share, if the server turned away one connection too many."""
         is_one_too_many = error.is_one_too_many if isinstance(error, Refused) else error.step == "connect"
-        # A copy: other threads add theirs.
+        # A copy, because other threads add theirs.
         return next((each for each in list(self._sessions) if each.usable and is_one_too_many), None)
 
 
 def _list(session: FileSession, path: str, address: str) -> list[bytes]:
-    """The files and directories in one directory, each packed: of such there may be very many."""
+    """The files and directories in one directory, each packed, because there may be very many."""
     packed: list[bytes] = []
 
     def collect(listed: Listed) -> None:
@@ -172,7 +172,7 @@ def _list(session: FileSession, path: str, address: str) -> list[bytes]:
             whole = session.listing(_absolute(session, path.rstrip("/")), collect, most=_MOST_LISTED_BYTES)
     except Refused as refused:
         if refused.is_absence:
-            return []  # removed since its parent was listed, or never there
+            return []  # removed since its parent was listed, or it never existed
         raise
     if not whole:
         raise CannotList(
@@ -182,7 +182,7 @@ def _list(session: FileSession, path: str, address: str) -> list[bytes]:
 
 
 def _packed(listed: Listed) -> bytes:
-    # No name holds a NUL, so that names come in the order in which whole keys do.
+    # No name contains a NUL, so names sort in the order of whole keys.
     name = os.fsencode(listed.name) + (b"/" if listed.kind == "dir" else b"")
     size = "" if listed.size is None else str(listed.size)
     modified = "" if listed.modified is None else str(listed.modified)
@@ -202,7 +202,7 @@ def _unpacked(packed: bytes) -> Listed:
 
 @contextlib.contextmanager
 def _for_seconds(session: FileSession, seconds: float) -> Iterator[None]:
-    """However slowly it comes, it ends."""
+    """Limit the time of a transfer, however slowly its bytes arrive."""
     given = session.remaining
     ends_at = time.monotonic() + seconds
     session.remaining = lambda: min(given(), ends_at - time.monotonic())
@@ -224,7 +224,7 @@ def _look(session: FileSession, key: str, *, content: bool) -> Entry | None:
         if not digest:
             read = hashlib.sha256()
             with _for_seconds(session, _MOST_READ_SECONDS + size / _BYTES_A_SECOND):
-                # One byte more than it should have is enough to tell that it is another file.
+                # One byte more than expected is enough to show that it is another file.
                 session.retrieve(path, read.update, most=size)
             algorithm, digest = "sha256", read.hexdigest()
         checksums = {algorithm: digest}

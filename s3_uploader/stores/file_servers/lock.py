@@ -1,10 +1,10 @@
-"""The remote lock file: while it is there, nobody else is to touch the directory (zeit.cds calls it ``write``).
+"""The remote lock file: while it exists, nobody else may touch the directory (zeit.cds calls it ``write``).
 
-How it is made is the protocol's affair. It holds one line that says whose it is, and whoever finds its own line *first*
-in the file has the lock.
+The protocol decides how the file is made. It has one line that names its owner. Whoever finds its own line *first* in
+the file holds the lock.
 
 A lock is removed only if its first line is ours, if it is older than ``stale_seconds`` by the server's clock, or if it
-was left by a process of this program that ran on this very machine and does not exist any more.
+was left by a process of this program on this machine that has ended.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from s3_uploader.stores.file_servers.learned import GRANTED, Learned
 from s3_uploader.stores.file_servers.parts import PartNames
 
 Create = Callable[[FileSession, str, bytes], None]
-"""Makes a file at a path with that content, or adds it to one that another makes in the same moment.
+"""Makes a file at a path with that content, or appends it to a file that another process makes at the same moment.
 
-:raises FileExistsError: if there is one already.
-:raises Refused: if the server does not let us.
+:raises FileExistsError: if the file exists already.
+:raises Refused: if the server refuses it.
 """
 
 _LONGEST = 4096
@@ -33,11 +33,11 @@ _HINT = "Give that right, or leave out lock_file."
 class RemoteLock:
     """The lock file at ``path``.
 
-    :param server: how messages call the server.
-    :param stale_seconds: age from which a lock left by anybody is removed, ``None`` for never.
+    :param server: the server's name in messages.
+    :param stale_seconds: age after which anybody's lock is removed, ``None`` for never.
     :param create: makes the file.
-    :param parts: makes the names of files beside the lock, by which another run knows those that a killed one left.
-    :param learned: what is known of the server.
+    :param parts: makes the names of files beside the lock. A later run recognises those of a killed one.
+    :param learned: what is known about the server.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class RemoteLock:
     def acquire(self, session: FileSession) -> None:
         """Create the lock file.
 
-        :raises DestinationBusy: if somebody else has it.
-        :raises Refused: if the server does not let us create it.
-        :raises StoreError: if it could not be removed again.
+        :raises DestinationBusy: if another client holds it.
+        :raises Refused: if the server refuses to create it.
+        :raises StoreError: if it could not be deleted later.
         """
         self._make_sure_of_delete(session)
         if session.size(self._path) is not None and not self._clear_away(session):
@@ -82,9 +82,9 @@ class RemoteLock:
         self._held = True
 
     def release(self, session: FileSession, *, tell: Callable[[str], None] = lambda _: None) -> bool:
-        """Remove the lock file if it is still ours; ``False`` if it was not.
+        """Remove the lock file if it is still ours. Returns ``False`` if it was not.
 
-        :param tell: takes the sentence that it cannot be removed.
+        :param tell: takes a message if it cannot be removed.
         """
         if not self._held:
             return False
@@ -97,12 +97,12 @@ class RemoteLock:
             except Refused as refused:
                 self._learned.refused("delete", self._path)
                 tell(self._stays(session, refused).message + " " + _HINT)
-        # Not before: with the connection lost on the way the caller tries again.
+        # Only now: if the connection was lost meanwhile, the caller tries again.
         self._held = False
         return removed
 
     def _make_sure_of_delete(self, session: FileSession) -> None:
-        """A lock that nobody can remove would keep everybody out, so find out before there is one.
+        """Check that files can be deleted before a lock exists that nobody could remove.
 
         :raises StoreError: if files cannot be deleted there.
         """
@@ -124,8 +124,8 @@ class RemoteLock:
 
     def _stays(self, session: FileSession, refused: Refused) -> StoreError:
         return StoreError(
-            f"The {session.protocol} user may not delete files on {self._server}, so that the lock file "
-            f"{self._name} would stay: {refused.text}.",
+            f"The {session.protocol} user has no right to delete files on {self._server}, so the lock file "
+            f"{self._name} could not be removed: {refused.text}.",
             code=refused.error_code,
             origin=refused.origin,
             scope=Scope.DESTINATION,
@@ -135,15 +135,15 @@ class RemoteLock:
     def _busy(self) -> DestinationBusy:
         hint = ""
         if self._stale_seconds is None:
-            hint = "If whoever made it is gone, remove it by hand, or set lock_stale_seconds."
+            hint = "If its owner no longer runs, remove it by hand, or set lock_stale_seconds."
         return DestinationBusy(f"Cannot access {self._server} as '{self._name}' lockfile exists.", hint=hint)
 
     def _first_line(self, session: FileSession) -> str | None:
-        """First line of the lock file; ``None`` if the server does not let us read, empty if the file has gone."""
+        """First line of the lock file; ``None`` if it cannot be read, empty if the file was deleted."""
         content = bytearray()
 
         def consume(chunk: bytes) -> None:
-            # Somebody else's lock file may be anything.
+            # Another program's lock file may have any content.
             content.extend(chunk[: _LONGEST - len(content)])
 
         try:
@@ -153,7 +153,7 @@ class RemoteLock:
         return content.split(b"\n", 1)[0].decode("utf-8", "replace")
 
     def _clear_away(self, session: FileSession) -> bool:
-        """Remove a lock that nobody holds any more; ``False`` if it has to stay."""
+        """Remove a stale lock. Returns ``False`` if the lock has to stay."""
         first = self._first_line(session)
         holder = Holder.of_line(first or "")
         if holder is not None and holder.is_gone():
@@ -169,12 +169,12 @@ class RemoteLock:
         return self._take_away(session, first)
 
     def _take_away(self, session: FileSession, first: str | None) -> bool:
-        """Remove the lock with that first line, by renaming it first: a fresh lock of somebody quicker is put back."""
+        """Remove the lock with that first line. It is renamed first, and put back if it turns out to be a fresh one."""
         aside = self._beside()
         try:
             session.rename(self._path, aside)
         except Refused:
-            # Without the right to rename there is a moment in which a fresh lock would be taken for the old one.
+            # Without the right to rename, a fresh lock could be removed by mistake for a moment.
             return self._first_line(session) == first and session.delete(self._path)
         taken, self._path = self._path, aside
         try:
@@ -189,7 +189,7 @@ class RemoteLock:
         return True
 
     def _server_time(self, session: FileSession) -> float | None:
-        """The server's clock, by which the lock's time was written: the time of a file made now."""
+        """The time on the server's clock, which the lock's time refers to: that of a file made now."""
         probe = self._beside()
         try:
             session.store(probe, [b"\n"])

@@ -1,8 +1,8 @@
-"""Whether a server stores a name as it is given: tried in a directory of its own, where nothing can be replaced.
+"""Whether a server stores a name unchanged: tried in a new directory, where nothing can be overwritten.
 
-Servers write names in their own way: pure-ftpd replaces characters, others fold case, compose accents or cut after so
-many bytes. Where two names become one, the second file would replace the first. What becomes of plain names is found
-out once for a server; every other name is tried before its file gets it.
+Some servers change names: pure-ftpd replaces characters, others fold case, compose accents or truncate long names.
+If two names become one, the second file would overwrite the first. How plain names are stored is found out once for
+each server; every other name is tried before its file gets it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _MOST_LISTED_BYTES = 8 << 20
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name has only letters, digits, dots, hyphens and underscores, inside, and is not long."""
+    """Whether a name is short and has only letters, digits and, inside, dots, hyphens and underscores."""
     return _PLAIN.fullmatch(name) is not None
 
 
 def learn_names(session: FileSession, directory: str, parts: PartNames, *, hidden: bool, renames: bool) -> Names:
-    """Find out what the server makes of plain names, by storing one in a new directory below ``directory``.
+    """Find out how the server stores plain names, by storing one in a new directory below ``directory``.
 
     :param renames: whether files get their names by a rename.
     """
@@ -46,16 +46,16 @@ def learn_names(session: FileSession, directory: str, parts: PartNames, *, hidde
                 return Names.CHANGED
             return Names.KEPT if session.size(f"{scratch}/{_SAMPLE.swapcase()}") is None else Names.FOLDED
         finally:
-            # By their names, in case that nothing is listed there.
+            # By their names, in case the server lists nothing.
             with contextlib.suppress(Lost):
                 if not session.delete(path):
                     session.delete(first)
 
 
 def try_directory_name(session: FileSession, directory: str, name: str, parts: PartNames, *, hidden: bool) -> None:
-    """Make sure that a directory can have that name.
+    """Check that a directory can have that name.
 
-    :raises KeyRefused: if the server gives it another one.
+    :raises KeyRefused: if the server gives it another name.
     """
     with scratch_directory(session, directory, parts, hidden=hidden) as scratch:
         if scratch is None:
@@ -71,7 +71,7 @@ def try_directory_name(session: FileSession, directory: str, name: str, parts: P
 
 @contextlib.contextmanager
 def scratch_directory(session: FileSession, directory: str, parts: PartNames, *, hidden: bool) -> Iterator[str | None]:
-    """A new directory, removed afterwards with all that is in it; ``None`` if none can be made."""
+    """A new directory, removed afterwards with its content; ``None`` if none can be made."""
     path = f"{directory.rstrip('/')}/{parts.new(hidden=hidden, kind=NAMES)}"
     try:
         session.make_directory(path)
@@ -79,7 +79,7 @@ def scratch_directory(session: FileSession, directory: str, parts: PartNames, *,
         yield None
         return
     except Lost:
-        parts.leave_behind(path)  # it may have been made, and only the answer is lost
+        parts.leave_behind(path)  # it may have been made even though the answer was lost
         raise
     try:
         yield path
@@ -89,10 +89,10 @@ def scratch_directory(session: FileSession, directory: str, parts: PartNames, *,
 
 
 def is_stored_as(session: FileSession, scratch: str, name: str) -> bool:
-    """Whether the one thing in a directory has exactly that name.
+    """Whether the only entry in a directory has exactly that name.
 
-    Where nothing may be listed it is asked for by the name: then no other can be replaced, because each is looked for
-    before it is stored.
+    Without listings the name itself is looked up. That is enough there, because each name is looked up before it is
+    stored, so no file can be overwritten.
     """
     found = _has_name(session, scratch, name)
     if found is None:
@@ -101,7 +101,7 @@ def is_stored_as(session: FileSession, scratch: str, name: str) -> bool:
 
 
 def stands_exactly(session: FileSession, key: str) -> bool | None:
-    """Whether what is found under ``key`` has exactly that name, directories included; ``None`` if nobody can tell."""
+    """Whether the file found under ``key`` has exactly that name, directories included; ``None`` if unknown."""
     directory = session.base.rstrip("/")
     for name in key.split("/"):
         found = _has_name(session, directory or "/", name)
@@ -112,7 +112,7 @@ def stands_exactly(session: FileSession, key: str) -> bool | None:
 
 
 def _has_name(session: FileSession, directory: str, name: str) -> bool | None:
-    """Whether a directory lists exactly that name; ``None`` if it cannot be listed to its end."""
+    """Whether a directory lists exactly that name; ``None`` if it cannot be listed completely."""
     found: list[str] = []
 
     def compare(listed: Listed) -> None:
@@ -127,8 +127,8 @@ def _has_name(session: FileSession, directory: str, name: str) -> bool | None:
 
 
 def name_changed(address: str) -> KeyRefused:
-    """The error of a name that the server does not keep."""
+    """The error for a name that the server changes."""
     return KeyRefused(
-        f"The server stores {address} under another name, where another file may be.",
-        hint="Give the file a name of plain letters and digits, or change the server's rules for names.",
+        f"The server stores {address} under another name, which may be that of another file.",
+        hint="Rename the file to plain letters and digits, or change the server's rules for names.",
     )

@@ -1,4 +1,4 @@
-"""Holds uploads off one another whose names some servers take for one."""
+"""Locks that separate uploads whose names some servers treat as one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LOOK_SECONDS = 0.05
 
 
 class NamingLocks:
-    """A lock for each name, as long as somebody has or wants it."""
+    """A lock for each name that is in use or waited for."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -20,11 +20,11 @@ class NamingLocks:
 
     @contextlib.contextmanager
     def hold(self, task: UploadTask, key: str) -> Iterator[None]:
-        """Hold the lock of a key while files are looked for and renamed.
+        """Hold the lock of a key during lookup and rename.
 
         :raises UploadCancelled: if the task is cancelled meanwhile.
         """
-        # Servers that write names in other ways than this are found out before a file gets its name.
+        # Servers that change names in other ways are recognised before a file gets its name.
         folded = key.casefold()
         with self._changed:
             while folded in self._held:

@@ -1,4 +1,4 @@
-"""The names under which bytes lie at the server until they are proven, and what dead runs left under such names."""
+"""Temporary names on the server, and the removal of what killed runs left under such names."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ _OURS = re.compile(
 _MOST_LISTED_BYTES = 1 << 20
 _MOST_REMOVED = 1000
 _OLD_SECONDS = 2 * 86400.0
-"""Nothing was written to for so long that is on its way; no clock of a server is wrong by as much."""
+"""A file that has not changed for so long is not in flight. No server's clock is wrong by as much."""
 
 
 class PartNames:
-    """Makes a new name for each upload, from which the next run can tell whose it is and whether that one lives.
+    """Makes a new name for each upload. The next run can tell from it who made it, and whether that process still runs.
 
-    A name is never used twice, so the length of what lies under it is that of what was sent under it: a server may
-    store a file beside one that is there already, a killed run's for example, and tell the size of that.
+    A name is never used twice, so the file has the length of what this upload sent. Otherwise a server might store a
+    file beside an existing one, for example a killed run's, and report the size of that one.
 
-    :param identity: what tells this uploader from others that write to the same directory, e.g. its spool.
+    :param identity: distinguishes this uploader from others that write to the same directory, e.g. its spool.
     """
 
     def __init__(self, identity: str, *, now: Callable[[], float] = time.time) -> None:
         self.leftovers: set[str] = set()
-        """Files and directories that could not be removed, because the connection was lost; for the next one."""
+        """Files and directories whose removal failed because the connection was lost; the next connection removes
+        them."""
         self._now = now
         self._knows_machine = bool(machine_id())
         self._owner = _digest(f"{os.uname().nodename} {machine_id()} {identity}", 8)
@@ -46,14 +47,14 @@ class PartNames:
         self._process = f"{os.getpid():x}-{procfs.start_ticks(os.getpid()):x}"
 
     def new(self, *, hidden: bool, kind: str = PART) -> str:
-        """A name that nobody has used before. It is plain but for the dot that hides it."""
+        """A name that was never used before. Apart from the dot that hides it, it is plain."""
         dot = "." if hidden else ""
         nonce = secrets.token_hex(4)
         return f"{dot}{nonce}-{self._owner}-{self._boot}{self._namespace}-{self._process}{kind}"
 
     def leave_behind(self, path: str) -> None:
         """Remember what could not be removed."""
-        # Bounded; what is not remembered is found by the next run.
+        # Bounded. The next run finds the rest.
         if len(self.leftovers) < _MOST_REMOVED:
             self.leftovers.add(path)
 
@@ -63,7 +64,7 @@ class PartNames:
             try:
                 path = self.leftovers.pop()
             except KeyError:
-                return  # another thread was quicker
+                return  # another thread removes them
             try:
                 remove(session, path)
             except Refused:
@@ -73,23 +74,23 @@ class PartNames:
                 return
 
     def is_left_over(self, name: str, *, modified: float | None = None) -> bool:
-        """Whether ``name`` was made by a run of the same spool, on this machine, that has ended."""
+        """Whether ``name`` was made by a run of the same spool on this machine that has ended."""
         found = _OURS.fullmatch(name)
         if found is None or found[1] != self._owner:
             return False
         if modified is not None and modified < self._now() - _OLD_SECONDS:
             return True
         if found[2] != self._boot:
-            return self._knows_machine  # which was started anew since; else it may be another one of that name
+            return self._knows_machine  # rebooted since then; without an identifier it may be another machine
         if found[3] != self._namespace:
-            return False  # another container; there is no telling from here
-        # A pid comes round again; together with the start time it does not.
+            return False  # another container, whose processes are not visible here
+        # A pid is reused, but not together with the start time.
         return start_of(int(found[4], 16)) != str(int(found[5], 16))
 
     def sweep(self, session: FileSession, directory: str) -> None:
-        """Remove from a directory what dead runs of ours left there.
+        """Remove the files that killed runs of this uploader left in a directory.
 
-        It comes before anything is uploaded there: a server may still be about to give an old part its name.
+        This comes before any upload there: a server may still be about to rename an old part to its final name.
         """
         found: list[str] = []
 
@@ -104,7 +105,7 @@ class PartNames:
 
 
 def remove(session: FileSession, path: str) -> None:
-    """Remove what lies under a name of ours: a part, or a directory in which a name was tried."""
+    """Remove a temporary file of ours, or a directory in which a name was tried."""
     if not path.endswith(NAMES):
         session.delete(path)
         return

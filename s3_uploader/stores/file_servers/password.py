@@ -1,4 +1,4 @@
-"""Where the password of a user is found: in the configuration, in a file, or in the environment."""
+"""Finds a user's password in the configuration, a file, or the environment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from s3_uploader.core.origins import Origin
 def find_password(
     user: str, *, variable: str, file_name: str | None, password: str | None, protocol: str = "FTP"
 ) -> str:
-    """The password itself if it is given, else what the file or the environment variable holds.
+    """The given password, else the content of the file or the environment variable.
 
     :raises StoreError: if there is none.
     """
@@ -38,5 +38,5 @@ def find_password(
         code="NoPassword",
         origin=Origin.CREDENTIALS,
         scope=Scope.DESTINATION,
-        hint=f"Put it into the environment variable {variable}, or name a file that holds it in password_file.",
+        hint=f"Put it into the environment variable {variable}, or into a file named in password_file.",
     )

@@ -1,4 +1,4 @@
-"""The connections to a file server: one for each upload in flight, kept for the next, fewer where it says so."""
+"""The connections to a file server: one for each upload in flight, reused, and fewer if the server limits them."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
     from s3_uploader.stores.file_servers.parts import PartNames
 
 _GRACE_SECONDS = 1.0
-"""How long an upload that was cancelled may take to tidy up before its connection is cut."""
+"""How long a cancelled upload may take to clean up before its connection is cut."""
 
 _SILENCE_SECONDS = 0.9
-"""So long an answer is waited for at the end."""
+"""How long to wait for an answer while the pool closes."""
 
 _PATIENCE_SECONDS = 1.5
-"""A server that was silent for longer since it was to end is given no further chance: who stops a run waits for it."""
+"""A server that was silent for longer while the pool closes is not tried again, because the user is waiting."""
 
 _QUIT_SECONDS = 0.3
 
 _IDLE_SECONDS = 15.0
-"""A session that was idle for longer is asked whether it still lives: many servers hang up silently."""
+"""A session that was idle for longer is tested before use, because many servers close idle connections silently."""
 
 
 _Session = TypeVar("_Session", bound=FileSession)
 
 
 class SessionPool(Generic[_Session]):
-    """Sessions for flights.
+    """Sessions for uploads in flight.
 
-    :param make: makes a session that is not connected yet, given what says how many seconds are left.
-    :param login_error: puts a failure to connect into words.
-    :param most: most sessions at once.
+    :param make: makes an unconnected session, given a function that returns the seconds left.
+    :param login_error: describes a failure to connect.
+    :param most: the maximum number of sessions.
     :param parts: knows what could not be removed.
     """
 
@@ -61,19 +61,19 @@ class SessionPool(Generic[_Session]):
         self._parts = parts
 
     def add(self, session: _Session) -> None:
-        """Take in a session that was made elsewhere."""
+        """Add a session that was made elsewhere."""
         with self._free:
             self._open += 1
         self._give(session)
 
     @contextlib.contextmanager
     def session(self, task: UploadTask) -> Iterator[_Session]:
-        """A session for the time of an attempt.
+        """A session for one attempt.
 
-        When the task is cancelled, the attempt has a moment to tidy up; then its connection is cut, in case the server
+        When the task is cancelled, the attempt has a moment to clean up. Then its connection is cut, in case the server
         hangs.
 
-        :raises StoreError: if none is to be had.
+        :raises StoreError: if no session is available.
         """
         session = self._take(task)
         timers: list[threading.Timer] = []
@@ -94,12 +94,12 @@ class SessionPool(Generic[_Session]):
         finally:
             for timer in timers:
                 timer.cancel()
-                # It may be at work this very moment, and the session is about to become somebody else's.
+                # The interrupt may be running just now, and the session is about to be used by another task.
                 timer.join()
             self._give(session)
 
     def borrow(self, remaining: Callable[[], float]) -> _Session | None:
-        """A session that nobody uses, if there is one; :meth:`give_back` takes it again."""
+        """An idle session, if there is one; return it with :meth:`give_back`."""
         with self._free:
             session = self._idle.pop() if self._idle else None
         if session is not None:
@@ -114,14 +114,14 @@ class SessionPool(Generic[_Session]):
         self._give(session)
 
     def close(self, *, ends_at: float, on_shutdown: Callable[[_Session], None] | None) -> None:
-        """Remove leftovers, do ``on_shutdown`` with a session that lives, and hang up.
+        """Remove leftovers, call ``on_shutdown`` with a working session, and close the connections.
 
         :param ends_at: ``time.monotonic()`` at which to stop trying.
         """
         begun = time.monotonic()
-        # The silence in which uploads were cut just now counts.
+        # The silence of the uploads that were cut just now counts, too.
         patient_until = begun + _PATIENCE_SECONDS - (_GRACE_SECONDS if begun - self._cut_at < _GRACE_SECONDS else 0.0)
-        # An idle session may have died without a word; the second attempt is with a new one.
+        # An idle session may have died silently; the second attempt uses a new one.
         for _ in range(2):
             if on_shutdown is None and not self._parts.leftovers:
                 break
@@ -146,10 +146,10 @@ class SessionPool(Generic[_Session]):
             session.quit(seconds=_QUIT_SECONDS)
             break
         with self._free:
-            # A worker that hangs still has its session, and closes it when it lets go.
+            # A hanging worker still has its session, and closes it when it returns.
             self._closed = True
             idle, self._idle = self._idle, []
-        # They take leave in that time together: where one gets no answer, the others would hardly get one.
+        # They log out at the same time: if one gets no answer, the others would hardly get one.
         leave_until = min(ends_at, time.monotonic() + _QUIT_SECONDS)
         for session in idle:
             remaining = leave_until - time.monotonic()
@@ -159,11 +159,11 @@ class SessionPool(Generic[_Session]):
                 session.close()
 
     def _until(self, ends_at: float) -> Callable[[], float]:
-        # A server that says nothing for so long at the end does not hold up who waits for the end.
+        # A server that is silent for so long does not delay the end of the run.
         return lambda: min(_SILENCE_SECONDS, ends_at - time.monotonic())
 
     def _take(self, task: UploadTask) -> _Session:
-        """An idle session, a new one, or the next to become free."""
+        """An idle session, a new one, or the next one that is returned."""
         while True:
             with self._free:
                 while not self._idle and self._open >= self._most:
@@ -183,7 +183,7 @@ class SessionPool(Generic[_Session]):
             self._drop(session)
 
     def _make(self, task: UploadTask) -> _Session | None:
-        """A new session; ``None`` if the server wants no more than there are."""
+        """A new session; ``None`` if the server accepts no more than there are."""
         session = self._make_session(_time_of(task))
         try:
             with task.interrupted_by(session.interrupt):
@@ -191,7 +191,7 @@ class SessionPool(Generic[_Session]):
         except (Refused, Lost) as error:
             with self._free:
                 self._open -= 1
-                # Some turn away one connection too many with a reply, others hang up or do not answer.
+                # Some servers turn away one connection too many with a reply, others close it or do not answer.
                 is_one_too_many = error.is_one_too_many if isinstance(error, Refused) else error.step == "connect"
                 if is_one_too_many and self._open:
                     self._most = self._open

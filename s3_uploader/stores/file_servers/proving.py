@@ -1,4 +1,4 @@
-"""What a server has of a file that was sent to it: its hash, its length by every way to ask, at last the bytes."""
+"""Proof that a server has a sent file: by its hash, by its length, or by reading the bytes back."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _MOST_SECONDS = 60.0
 
 
 class Prover:
-    """Proves one file, before and after it has its name.
+    """Proves one file, before and after its final rename.
 
-    :param minimum: with less the upload fails; with ``NONE`` the server's word is enough.
-    :param address: the file's, for messages.
+    :param minimum: the upload fails with a weaker proof; with ``NONE`` the server's answer is trusted.
+    :param address: the file's address in messages.
     """
 
     def __init__(self, task: UploadTask, content: Content, *, minimum: Proof, address: str) -> None:
@@ -29,11 +29,11 @@ class Prover:
         self._address = address
 
     def prove(self, session: FileSession, path: str, *, was: int | None = None) -> tuple[Proof, str]:
-        """The proof that what lies at ``path`` is the file, and its checksum as a receipt spells it.
+        """The proof that the file at ``path`` is the source, and its checksum as a receipt spells it.
 
-        :param was: the length of what may have lain there before, which then proves nothing.
-        :raises StoreError: if it is not.
-        :raises ProofError: if that cannot be told.
+        :param was: the length of an earlier file that may still be there; the same length then proves nothing.
+        :raises StoreError: if it is not the source.
+        :raises ProofError: if that cannot be found out.
         """
         length = self._length(session, path)
         if length is None and self._minimum is Proof.NONE:
@@ -52,19 +52,19 @@ class Prover:
     def confirm(
         self, session: FileSession, path: str, proof: tuple[Proof, str], *, was: int | None
     ) -> tuple[Proof, str]:
-        """The same after the rename, for a file that was proven under its temporary name."""
+        """Repeat the proof after the rename, for a file that was proven under its temporary name."""
         if proof[1].partition(":")[0] == session.algorithm and (found := self._by_hash(session, path)):
             return found
         length = self._length(session, path)
         if length is None and self._minimum is not Proof.NONE:
             raise StoreError(
-                f"The {session.protocol} server renamed what was sent to {self._address}, but has nothing under "
+                f"The {session.protocol} server reported the rename to {self._address}, but has no file under "
                 "that name.",
                 code="NameChanged",
-                hint="Look what it makes of names, and whether something takes the files away at once.",
+                hint="Find out whether the server changes names, and whether another program removes the files.",
             )
         if length not in (None, self._content.size) or (length is not None and length == was):
-            # What was there before has the same length, or the server tells lengths wrongly.
+            # An earlier file has the same length, or the server reports lengths incorrectly.
             return self._by_reading(session, path)
         return proof
 
@@ -83,7 +83,7 @@ class Prover:
         return proof_of(algorithm), f"{algorithm}:{theirs}"
 
     def _length(self, session: FileSession, path: str) -> int | None:
-        """The length that the server tells, asked again where it is not the right one: some write behind."""
+        """The length that the server reports. A wrong one is asked for again, because some servers write late."""
         ends_at = time.monotonic() + _MOST_SECONDS
         last: int | None = -1
         pauses = iter(_PAUSES)
@@ -106,7 +106,7 @@ class Prover:
         return last
 
     def _despite_length(self, session: FileSession, path: str, length: int) -> tuple[Proof, str]:
-        """What is wrong may be the length that is told: of a text, for example, as other systems would store it."""
+        """Handle a wrong length. Only the report may be wrong, for example that of a text on another system."""
         other = session.other_size(path)
         if other == self._content.size and self._minimum <= Proof.SIZE:
             return Proof.SIZE, ""
@@ -125,18 +125,17 @@ class Prover:
     def _missing(self, session: FileSession) -> StoreError:
         if session.learned.sees:
             return StoreError(
-                f"The {session.protocol} server has nothing of the {self._content.size} bytes sent to {self._address}.",
+                f"The {session.protocol} server has none of the {self._content.size} bytes sent to {self._address}.",
                 code="Truncated",
                 retryable=True,
             )
         return ProofError(
-            f"The {session.protocol} server took {self._address}, but does not let us look at it, so nothing is "
-            "proven.",
+            f"The {session.protocol} server accepted {self._address}, but does not report it, so nothing is proven.",
             hint="Give the user the right to list, or for a drop box set minimum_proof to none.",
         )
 
     def _by_reading(self, session: FileSession, path: str) -> tuple[Proof, str]:
-        """Where the server computes no hash but one is asked for, read everything back."""
+        """Read everything back, if a hash is required and the server computes none."""
         try:
             theirs = self._content.read_back(session, path, most=self._content.size)
         except Refused as refused:
@@ -147,7 +146,7 @@ class Prover:
             ) from None
         if theirs != self._content.digest("sha256"):
             raise StoreError(
-                f"What the {session.protocol} server gives back of {self._address} is not what was sent.",
+                f"The {session.protocol} server returned other bytes of {self._address} than were sent.",
                 code="BadDigest",
                 retryable=True,
             )

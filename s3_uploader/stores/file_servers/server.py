@@ -1,4 +1,4 @@
-"""A file server as the configuration names it: its name in messages, its time limits, and sessions with it."""
+"""A file server of the configuration: its name in messages, its timeouts, and its sessions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Made = TypeVar("_Made", bound=FileSession, covariant=True)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How to reach a server, whatever it speaks."""
+    """How to reach a server with any protocol."""
 
     host: str
     port: int
@@ -33,8 +33,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 class FileServer(ABC, Generic[_Made]):
     """A server.
 
-    :cvar default_port: the protocol's; a name does without it.
-    :ivar learned: what is known of it, shared by all sessions.
+    :cvar default_port: the protocol's port; the server's name omits it.
+    :ivar learned: what is known about it, shared by all sessions.
     """
 
     default_port: ClassVar[int]
@@ -45,7 +45,7 @@ class FileServer(ABC, Generic[_Made]):
 
     @property
     def name(self) -> str:
-        """Host and path, as messages and the ledger have them."""
+        """Host and path for messages and the ledger."""
         settings = self.settings
         port = "" if settings.port == self.default_port else f":{settings.port}"
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -58,13 +58,13 @@ class FileServer(ABC, Generic[_Made]):
 
     @property
     def opening(self) -> float:
-        """Longest time until a first session has logged in, in seconds."""
+        """Longest time until the first session is logged in, in seconds."""
         return self.settings.connect_timeout_seconds + 2 * self.settings.timeout_seconds
 
     def connect(self, remaining: Callable[[], float]) -> _Made:
-        """A session that has logged in.
+        """A logged-in session.
 
-        :raises Refused, Lost: if there is none to be had.
+        :raises Refused, Lost: if there is none.
         """
         session = self.new_session(remaining)
         session.connect()
@@ -76,7 +76,7 @@ class FileServer(ABC, Generic[_Made]):
 
     @abstractmethod
     def login_error(self, error: Refused | Lost) -> StoreError:
-        """What a failure to log in means."""
+        """The error for a failed login."""
 
     def _shown_path(self) -> str:
         return self.settings.path.strip("/")

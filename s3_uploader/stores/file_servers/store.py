@@ -1,16 +1,17 @@
-"""A store on a file server, whatever it speaks: its sessions, its uploads, its lock, its end.
+"""A store on a file server of any protocol: its sessions, its uploads, its lock, its end.
 
 Terms
 -----
 session
-    A logged-in connection. There is one for each upload in flight, at most ``max_concurrency``, and fewer where the
-    server refuses that many.
-temporary name
-    Where the bytes lie until they are proven, in the directory of the target. It is new for each upload, and tells the
-    next run whose it is, so that it removes what a killed one left.
-proof
-    The server's hash where it offers one. Else the length, unless a stronger proof is asked for: then everything is
-    read back and compared.
+    A logged-in connection. There is one for each upload in flight, at most ``max_concurrency``, and fewer if the
+        server refuses that many.
+    temporary name
+        The name of the bytes until they are proven, in the directory of the target. It is new for each upload. The next
+        run can tell from it who made it, and removes those of killed runs.
+    proof
+        The server's hash if it offers one. Otherwise the length, unless a stronger proof is required: then everything
+        is
+        read back and compared.
 """
 
 from __future__ import annotations
@@ -55,26 +56,26 @@ _Session = TypeVar("_Session", bound=FileSession)
 
 
 class FileServerStore(ABC, Generic[_Session]):
-    """A file server as :class:`~s3_uploader.stores.base.Store`; and how uploads are made there.
+    """A file server as :class:`~s3_uploader.stores.base.Store`, and how uploads are made there.
 
-    :param create_lock: how the lock file comes to be.
+    :param create_lock: creates the lock file.
     :param lock_file: name, relative to the path, of a file that exists while files are uploaded.
-    :param lock_stale_seconds: age from which such a file left by others is removed.
-    :param temporary_names: under what names files are sent: ``hidden`` (with a dot), ``visible``, ``auto`` (hidden
-        where the server takes such names), or ``none``: straight to their own names.
-    :param minimum_proof: the weakest proof that uploads will ask for; only :meth:`check` looks at it.
-    :param max_concurrency: most connections at once.
-    :param identity: what tells this uploader from others of this machine that write to the same directory, e.g. the
-        spool. Default: random, which means that temporary files of killed runs stay behind.
-    :param retry_attempts: most attempts for one file.
-    :param retry_seconds: no new attempt is begun when that many seconds have passed since the first.
-    :param jitter: a random number between 0 and 1.
-    :param notice: takes a level and a sentence that a person should read.
+    :param lock_stale_seconds: age after which such a file of others is removed.
+    :param temporary_names: the names under which files are sent: ``hidden`` (with a dot), ``visible``, ``auto`` (hidden
+        if the server accepts such names), or ``none``: directly to their final names.
+    :param minimum_proof: the weakest proof that uploads ask for; only :meth:`check` uses it.
+    :param max_concurrency: the maximum number of connections.
+    :param identity: distinguishes this uploader from others of this machine that write to the same directory, e.g. the
+        spool. Default: random; then temporary files of killed runs are never removed.
+    :param retry_attempts: the maximum number of attempts for one file.
+    :param retry_seconds: no attempt begins when this many seconds have passed since the first.
+    :param jitter: returns a random number between 0 and 1.
+    :param notice: takes a level and a sentence for the user.
     """
 
     loop: Loop | None = None
     _link: Callable[[_Session, str, str], None] | None = None
-    """Gives a file a second name, which must be free, where the protocol has that."""
+    """Gives a file a second, free name, if the protocol supports that."""
 
     def __init__(
         self,
@@ -130,38 +131,38 @@ class FileServerStore(ABC, Generic[_Session]):
     def new_upload(
         self, task: UploadTask, key: str, source: Source, options: PutOptions, replaces: str, *, site: Site
     ) -> FileUpload[_Session]:
-        """The upload of one file."""
+        """Make the upload of one file."""
 
     @abstractmethod
     def check_key(self, session: _Session, key: str) -> None:
-        """Make sure that the protocol and the server can have such a key.
+        """Check that the protocol and the server support such a key.
 
-        :raises KeyRefused: if they cannot.
+        :raises KeyRefused: if they do not.
         """
 
     @abstractmethod
     def transfer_error(self, error: Refused | Lost, *, address: str) -> StoreError:
-        """The error of an upload on a connection that had come up."""
+        """The error of an upload that failed after the connection was established."""
 
     @abstractmethod
     def may_be_full(self, refused: Refused) -> bool:
-        """Whether a refusal may mean that there is no room."""
+        """Whether a refusal may mean that the disk is full."""
 
     def without_room(self, error: StoreError) -> StoreError:
-        """The error of such a refusal where not even a byte finds room."""
+        """The error of such a refusal if there is no room for even one byte."""
         return error
 
     @abstractmethod
     def _prepare(self, session: _Session) -> None:
-        """What has to be made sure of before the first upload."""
+        """Do what is needed before the first upload."""
 
     @abstractmethod
     def _look_again(self, session: _Session, path: str, receipt: Receipt, *, address: str) -> Receipt:
-        """Look once more for the file of a receipt; see :meth:`confirm`."""
+        """Look again for the file of a receipt; see :meth:`confirm`."""
 
     @abstractmethod
     def _of_the_login(self, session: _Session) -> Iterator[Finding]:
-        """What :meth:`check` has to say of a session that has logged in."""
+        """The findings of :meth:`check` about a logged-in session."""
 
     # ------------------------------------------------------------------------------------------ the store
 
@@ -191,8 +192,8 @@ class FileServerStore(ABC, Generic[_Session]):
     ) -> Future[Receipt]:
         """Send the bytes of ``source`` to ``key`` below the path; see :meth:`Store.put`.
 
-        ``receipt.etag``, and so ``replaces``, is ``sha256:`` and the hexadecimal SHA-256 of the content. Where the
-        server does not compute that itself, a file to be replaced is read to see whether it is the one.
+        ``receipt.etag``, and so ``replaces``, is ``sha256:`` and the hexadecimal SHA-256 of the content. If the server
+        does not compute it, a file to be replaced is read first, to see whether it is the right one.
         """
         attempts = self._attempts
         if self._workers is None or attempts is None:
@@ -216,7 +217,7 @@ class FileServerStore(ABC, Generic[_Session]):
                 raise self.transfer_error(error, address=address) from None
 
     def cancel(self) -> None:
-        """Give up all uploads in flight."""
+        """Cancel all uploads in flight."""
         if self._workers is not None:
             self._workers.cancel()
 
@@ -225,10 +226,10 @@ class FileServerStore(ABC, Generic[_Session]):
         return f"{self._server.name.rstrip('/')}/{key}"
 
     def close(self, *, timeout: float) -> None:
-        """End the uploads, remove the remote lock and hang up; see :meth:`Store.close`."""
+        """End the uploads, remove the remote lock and close the connections; see :meth:`Store.close`."""
         ends_at = time.monotonic() + timeout
         self._closed = True
-        # Somebody may still be opening it on another thread, whose lock must not stay.
+        # Another thread may still be opening the store. Its lock must not stay.
         if not self._is_open.wait(min(timeout, _OPENING_SECONDS)):
             opening = self._opening
             if opening is not None:
@@ -245,7 +246,7 @@ class FileServerStore(ABC, Generic[_Session]):
                 if lock is not None:
                     lock.release(session, tell=self._tell)
 
-            # A moment even with no time left at all: a lock left behind keeps everybody out.
+            # A moment even if no time is left: a remaining lock would block all uploads.
             ends_at = max(ends_at, time.monotonic() + _SHUTDOWN_SECONDS)
             pool.close(ends_at=ends_at, on_shutdown=on_shutdown if lock is not None else None)
 
@@ -253,7 +254,7 @@ class FileServerStore(ABC, Generic[_Session]):
         """Connect, log in and try everything that an upload needs; see :meth:`Store.check`."""
         from s3_uploader.stores.file_servers.check import check_file_server
 
-        # Some servers take one connection only.
+        # Some servers accept one connection only.
         pool = self._pool
         borrowed: list[_Session] = []
 
@@ -275,7 +276,7 @@ class FileServerStore(ABC, Generic[_Session]):
             self._server.login_error,
             self._of_the_login,
             server=self._server.name,
-            # Once the store is open the lock file is our own.
+            # In an open store the lock file is our own.
             lock_file=None if self._lock is not None else self._lock_file,
             create_lock=self._create_lock,
             temporary_names=self._temporary_names,
@@ -288,20 +289,20 @@ class FileServerStore(ABC, Generic[_Session]):
         )
 
     def inventory(self) -> FileInventory:
-        """What reads the same directory; it takes no lock, and needs the store neither open nor closed."""
+        """The inventory of the same directory. It takes no lock, and works whether the store is open or closed."""
         from s3_uploader.stores.file_servers.listing import FileInventory
 
         return FileInventory(self._server, concurrency=self._max_concurrency)
 
     def _tell(self, sentence: str) -> None:
-        """Tell a person, once a run for each kind of sentence."""
+        """Tell the user, once in a run for each kind of sentence."""
         kind = sentence[:40]
         if kind not in self._told and self._notice is not None:
             self._told.add(kind)
             self._notice("warning", sentence)
 
     def _made_ready(self, session: _Session, parts: PartNames) -> tuple[SessionPool[_Session], Attempts[_Session]]:
-        """What uploads go through, beginning with this session."""
+        """Make the pool, with this session in it, and the uploads that use it."""
         learned = self._server.learned
         site = Site(
             parts=parts,
@@ -330,7 +331,7 @@ class FileServerStore(ABC, Generic[_Session]):
         return pool, attempts
 
     def _first_session(self) -> _Session:
-        """Connect. Only "too many connections" is tried again: the server is there and knows us."""
+        """Connect. Only "too many connections" is retried, because then the server is there and accepts the login."""
         ends_at = time.monotonic() + self._server.opening
         for attempt in range(3):
             session = self._opening = self._server.new_session(lambda: ends_at - time.monotonic())

@@ -1,6 +1,6 @@
-"""One file's way to a file server: look, send under a temporary name, prove, try the name, name it, look.
+"""One upload to a file server: look, send under a temporary name, prove, try the name, rename, look again.
 
-How a file gets its name is the protocol's affair (:meth:`FileUpload._give_name`).
+The protocol decides how a file gets its name (:meth:`FileUpload._give_name`).
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ _Session = TypeVar("_Session", bound=FileSession)
 
 
 class Renaming(msgspec.Struct, frozen=True):
-    """A rename whose answer was lost with the connection; a retry may find it done."""
+    """A rename whose answer was lost with the connection. A retry may find it done."""
 
     origin: str
     target: Target
 
 
 class FileUpload(ABC, Generic[_Session]):
-    """The upload of one file; :meth:`run` is called again for every retry, each time with a session that works."""
+    """The upload of one file. :meth:`run` is called again for every retry, each time with a working session."""
 
     def __init__(
         self, task: UploadTask, key: str, source: Source, options: PutOptions, replaces: str, *, site: Site
     ) -> None:
         self.temporary_path = ""
-        """Where bytes of ours may lie that are not the finished file; empty if there is none."""
+        """Where unfinished bytes of ours may be; empty if there are none."""
         self.scratch = ""
         """The directory in which the name is tried; empty if there is none."""
         self.probe_path = ""
-        """Where a byte can be written to see whether there is room; empty before the directory is known."""
+        """Where to write a byte to find out whether there is room; empty while the directory is unknown."""
         self._task = task
         self._key = key
         self._source = source
@@ -58,11 +58,11 @@ class FileUpload(ABC, Generic[_Session]):
         self._renaming: Renaming | None = None
 
     def run(self, session: _Session) -> Receipt:
-        """Upload the file, or find out that it is there already.
+        """Upload the file, or find that it is there already.
 
-        :raises Refused: if the server says no.
+        :raises Refused: if the server refuses.
         :raises Lost: if the connection is lost.
-        :raises StoreError: if the content, a conflict or the proof is in the way.
+        :raises StoreError: if the content, a conflict or a missing proof prevents it.
         """
         found = self._after_lost_rename(session)
         if found is not None:
@@ -82,7 +82,7 @@ class FileUpload(ABC, Generic[_Session]):
         if self._needs_trial(self._key):
             self._try_name(session, directory)
         with self._site.naming(self._task, self._key):
-            # One more look, so that the moment in which a second writer can slip in is short.
+            # Look again, so that the moment in which another writer can interfere is short.
             decision = self._decision.decide(session)
             if isinstance(decision, Receipt):
                 return decision
@@ -98,8 +98,8 @@ class FileUpload(ABC, Generic[_Session]):
     def _send(self, session: _Session, directory: str) -> None:
         """Send the file under a new name."""
         if self.temporary_path:
-            # The partial file of the attempt before. Removed, not written over: its server process may still be
-            # emptying the old connection's buffers into it.
+            # Remove the partial file of the previous attempt. It is not overwritten, because its server process may
+            # still be writing the old connection's buffers to it.
             session.delete(self.temporary_path)
             self.temporary_path = ""
         made = self._site.directories.ensure(session, directory, hidden=self._is_hidden())
@@ -109,11 +109,11 @@ class FileUpload(ABC, Generic[_Session]):
             if not refused.may_be_the_name:
                 raise
             if self._site.temporary_names == "auto" and self._is_hidden() and not self._site.directories.took_a_file:
-                # Many servers forbid names that begin with a dot.
+                # Many servers forbid names with a leading dot.
                 self._send_as(session, directory, hidden=False)
                 self._site.learned.takes_no_hidden_names = True
             elif not made:
-                # Somebody may have tidied up: the directory was there in an earlier upload.
+                # Another program may have removed the directory of an earlier upload.
                 self._site.directories.forget(directory)
                 self._site.directories.ensure(session, directory, hidden=self._is_hidden())
                 self._send_as(session, directory, hidden=self._is_hidden())
@@ -130,11 +130,11 @@ class FileUpload(ABC, Generic[_Session]):
 
     def _all_chunks(self, session: _Session) -> Iterator[bytes]:
         yield from self._content.chunks(session.algorithm)
-        # From here on the server may have everything, also if its answer never comes.
+        # From here on the server may have everything, even if its answer never arrives.
         self._has_sent = True
 
     def _sent_before(self, session: _Session) -> tuple[Proof, str] | None:
-        """The proof that an attempt, whose answer was lost with the connection, came through all the same."""
+        """The proof that an attempt succeeded although its answer was lost with the connection."""
         if not self._has_sent or not self.temporary_path:
             return None
         self._has_sent = False
@@ -146,10 +146,10 @@ class FileUpload(ABC, Generic[_Session]):
             return None
 
     def _send_directly(self, session: _Session, directory: str, target: Target) -> Receipt:
-        """Send the file straight to its name, because the configuration says so.
+        """Send the file directly to its final name, as configured.
 
-        What stands there is removed before, so that no length is that of an older file, and so that a server that does
-        not replace does not store it beside.
+        An existing file is removed first, so that its length is not taken for ours, and because a server that does not
+        overwrite would store the file beside it.
         """
         self._site.directories.ensure(session, directory, hidden=False)
         if self._options.minimum_proof is not Proof.NONE:
@@ -169,7 +169,7 @@ class FileUpload(ABC, Generic[_Session]):
         session.store(path, self._content.chunks(session.algorithm))
 
     def _look_before(self, session: _Session, directory: str, key: str) -> None:
-        """Whether the server tells what is there, and keeps the name."""
+        """Check that the server reports existing files, and keeps the name."""
         directories = self._site.directories
         directories.make_sure_of_looks(session, directory)
         directories.learn_names(session, directory, hidden=False, renames=False)
@@ -183,9 +183,9 @@ class FileUpload(ABC, Generic[_Session]):
         return not is_plain(name) or self._site.learned.names is Names.CHANGED
 
     def _try_name(self, session: _Session, directory: str) -> None:
-        """Give the file its name in a directory of its own, and look what it is called there.
+        """Rename the file in a directory of its own, and check its name there.
 
-        :raises KeyRefused: if it is called otherwise.
+        :raises KeyRefused: if it has another name.
         """
         name = self._key.rpartition("/")[2]
         scratch = f"{directory.rstrip('/')}/{self._site.parts.new(hidden=self._is_hidden(), kind=NAMES)}"
@@ -200,11 +200,11 @@ class FileUpload(ABC, Generic[_Session]):
         self.scratch = scratch
         self._move(session, f"{scratch}/{name}")
         if not is_stored_as(session, scratch, name):
-            self.temporary_path = ""  # the directory goes with what is in it
+            self.temporary_path = ""  # removed together with the directory
             raise name_changed(self._site.address(self._key))
 
     def _try_name_beside(self, session: _Session, directory: str, name: str) -> None:
-        """The same where no directory can be made: the name with a word before it, and with one behind it."""
+        """The same if no directory can be made: the name with a prefix, and with a suffix."""
         word = self._site.parts.new(hidden=False)[:8]
         for tried in (f"{word}-{name}", f"{name}-{word}"):
             self._move(session, f"{directory.rstrip('/')}/{tried}")
@@ -220,11 +220,11 @@ class FileUpload(ABC, Generic[_Session]):
             raise self._without_rename(session, refused) from None
 
     def _name_it(self, session: _Session, target: Target, proof: tuple[Proof, str]) -> Receipt:
-        """Give the finished file its name, and look whether it has it."""
+        """Rename the finished file, and check that it has its name."""
         path = self._decision.path(session, target.key)
         was = target.was
         if was == self._source.size and not target.is_readable and session.delete(path):
-            # Afterwards nothing would tell the new from the old.
+            # Afterwards the new file could not be told from the old one.
             was = None
         self._renaming = Renaming(self.temporary_path, target)
         try:
@@ -233,7 +233,7 @@ class FileUpload(ABC, Generic[_Session]):
             self._renaming = None
             if session.size(path) is None:
                 raise self._without_rename(session, refused) from None
-            # IIS and FileZilla Server do not replace. If we are not to either, somebody was quicker after our look.
+            # IIS and FileZilla Server do not overwrite. If we must not either, another writer was first.
             decision = self._decision.decide(session)
             if isinstance(decision, Receipt):
                 return decision
@@ -257,20 +257,20 @@ class FileUpload(ABC, Generic[_Session]):
 
     @abstractmethod
     def _give_name(self, session: _Session, path: str, *, replaces: bool) -> None:
-        """Give what lies at :attr:`temporary_path` its name.
+        """Rename the file at :attr:`temporary_path` to its name.
 
-        :param replaces: there is a file of that name, and it may go.
-        :raises Refused: if the server does not do it, because of a file that is there, for example.
+        :param replaces: a file of that name exists, and may be overwritten.
+        :raises Refused: if the server refuses, for example because a file exists.
         """
 
     @abstractmethod
     def _without_rename(self, session: _Session, refused: Refused) -> Refused | StoreError:
-        """What a refused rename means, though nothing has that name."""
+        """The meaning of a refused rename when no file has that name."""
 
     def _after_lost_rename(self, session: _Session) -> Receipt | None:
-        """The receipt if a rename, whose answer was lost with the connection, was done.
+        """The receipt if a rename was done although its answer was lost with the connection.
 
-        An equal length does not prove that where the name was taken before.
+        If the name was taken before, an equal length does not prove that.
         """
         renaming, self._renaming = self._renaming, None
         if renaming is None or session.size(renaming.origin, thoroughly=True) is not None:
@@ -290,15 +290,15 @@ class FileUpload(ABC, Generic[_Session]):
             proof = (Proof.SIZE, "")
         else:
             raise ProofError(
-                f"Whether {self._site.address(self._key)} is the new file cannot be told, because it cannot be read.",
-                hint="Let the user read what it has written.",
+                f"It is unknown whether {self._site.address(self._key)} is the new file, because it cannot be read.",
+                hint="Give the user the right to read.",
             )
         self._leave_scratch(session)
         return self._decision.receipt(renaming.target.key, proof)
 
 
 def no_right_to_rename(session: FileSession, refused: Refused, address: str) -> StoreError:
-    """The error of a server that renames nothing."""
+    """The error for a server that refuses every rename."""
     return StoreError(
         f"The {session.protocol} server does not let us rename what was sent for {address}: {refused.text}.",
         code=refused.error_code,

@@ -1,4 +1,4 @@
-"""What ``check`` says of a session with an FTP server before anything is tried: who answers, and is it encrypted."""
+"""The findings of ``check`` about a login to an FTP server: the server's identity and the encryption."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from s3_uploader.stores.ftp.session import Session
 
 
 def of_the_login(server: str, session: Session) -> Iterator[Finding]:
-    """Findings about a session that has logged in."""
+    """Findings about a logged-in session."""
     yield Finding(Severity.OK, server, f"logged in; the server says: {session.welcome}")
     if session.tls_version:
         yield Finding(Severity.OK, server, f"commands and data are encrypted ({session.tls_version})")
@@ -18,5 +18,5 @@ def of_the_login(server: str, session: Session) -> Iterator[Finding]:
             Severity.WARNING,
             server,
             "nothing is encrypted",
-            "Password and files can be read on the way; use tls if you can.",
+            "Password and files can be read on the network. Use tls if you can.",
         )

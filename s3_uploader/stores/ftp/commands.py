@@ -1,4 +1,4 @@
-"""A control connection that has logged in to an FTP server: its commands, their replies and their time limits."""
+"""A logged-in control connection to an FTP server: its commands, their replies and their timeouts."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from s3_uploader.stores.ftp.replies import (
 
 
 class Settings(file_servers.Settings, frozen=True, kw_only=True):
-    """How to reach a server."""
+    """How to reach an FTP server."""
 
     tls: bool
     ca_file: str | None
 
 
 class CommandConnection:
-    """One connection, used by one thread at a time; only :meth:`interrupt` may come from another one.
+    """One connection. One thread uses it at a time; only :meth:`interrupt` may be called from another one.
 
     :param remaining: seconds that the current user of the session has left; no single wait is longer than that, nor
         than ``settings.timeout_seconds``.
-    :param learned: what is known of the server, shared by all its sessions.
+    :param learned: what is known about the server, shared by all its sessions.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class CommandConnection:
         self.learned = FtpLearned() if learned is None else learned
         self.last_used = time.monotonic()
         self.step = "connect"
-        """How far the login came: ``connect``, ``tls``, ``login``, ``path`` or ``ready``."""
+        """How far the login got: ``connect``, ``tls``, ``login``, ``path`` or ``ready``."""
         self.welcome = ""
-        """What the server said when we connected."""
+        """The server's greeting."""
         self.base = "/"
-        """The directory under which files are stored, absolute."""
+        """The absolute path of the directory that files are stored in."""
         self.features = Features(utf8=False, mlst=False, mdtm=False, hash_command="", algorithm="")
         self._settings = settings
         self._control: Control | None = None
@@ -61,7 +61,7 @@ class CommandConnection:
         """Connect, log in and enter the directory.
 
         :raises Refused: if the server refuses the login, TLS or the path.
-        :raises Lost: if there is no connection to be had.
+        :raises Lost: if no connection is possible.
         """
         given = self.remaining
         ends_at = time.monotonic() + self._settings.connect_timeout_seconds
@@ -79,7 +79,7 @@ class CommandConnection:
 
     @property
     def usable(self) -> bool:
-        """Whether the connection is still of use."""
+        """Whether the connection still works."""
         return self._control is not None and self._control.usable
 
     @property
@@ -90,20 +90,20 @@ class CommandConnection:
 
     @property
     def algorithm(self) -> str:
-        """What the server computes of a file when it is asked for a digest."""
+        """The algorithm of the server's digests."""
         return self.features.algorithm
 
     def command(self, line: str, *, extra_seconds: float = 0.0) -> str:
         """Send one command and return its reply.
 
-        :param extra_seconds: seconds to wait beyond the usual limit, for a command that takes the server long.
+        :param extra_seconds: seconds to wait beyond the usual timeout, for a command that takes the server long.
         """
         control = self.live()
         control.send(line, seconds=self.limit())
         return self.reply(line.partition(" ")[0], extra_seconds=extra_seconds)
 
     def alive(self) -> bool:
-        """Whether the server still answers, after a pause in which it may have hung up."""
+        """Whether the server still answers after a pause, in which it may have closed the connection."""
         try:
             self.command("NOOP")
         except Refused:
@@ -113,14 +113,14 @@ class CommandConnection:
         return True
 
     def interrupt(self) -> None:
-        """Make every blocking call of the session fail now, and every later one; from any thread."""
+        """Make every current and later blocking call of the session fail. May be called on any thread."""
         self._interrupted = True
         control = self._control
         if control is not None:
             control.interrupt()
 
     def quit(self, *, seconds: float = 1.0) -> None:
-        """Take leave and close."""
+        """Log out and close."""
         if self.usable:
             self.remaining = lambda: seconds
             with contextlib.suppress(Refused, Lost):
@@ -128,14 +128,14 @@ class CommandConnection:
         self.close()
 
     def close(self) -> None:
-        """Close without a word."""
+        """Close without logging out."""
         if self._control is not None:
             self._control.close()
 
-    # For what else goes on beside it.
+    # For transfers that use another connection.
 
     def live(self) -> Control:
-        """The connection, as long as it is of use.
+        """The connection, if it is open.
 
         :raises Lost: if it was closed.
         """
@@ -152,13 +152,13 @@ class CommandConnection:
         reply = self.live().reply(seconds=limit if at_most is None else min(limit, at_most))
         self.last_used = time.monotonic()
         if reply[:3] == "421":
-            # It announces that the server hangs up.
+            # The server announces that it closes the connection.
             self.live().usable = False
         return raise_for(reply, verb)
 
     def limit(self, extra_seconds: float = 0.0) -> float:
-        """How long the next wait may take."""
-        # Never 0, which would mean a socket that does not block.
+        """The timeout of the next wait."""
+        # Never 0, which would make the socket non-blocking.
         return max(0.05, min(self._settings.timeout_seconds + extra_seconds, self.remaining()))
 
     # The login.
@@ -180,7 +180,7 @@ class CommandConnection:
         if reply[0] == "3":
             reply = self.command(f"PASS {wire(settings.password)}")
         if reply[0] != "2":
-            # 332 asks for an account, which nobody has had for decades.
+            # 332 asks for an account, which no server has needed for decades.
             raise Refused(reply, "PASS")
         if settings.tls:
             self.step = "tls"
@@ -192,7 +192,7 @@ class CommandConnection:
         self.step = "path"
         if settings.path not in ("", "/"):
             self.command(f"CWD {wire(settings.path)}")
-        # Absolute from here on: relative to the directory of the login where the path was relative.
+        # Absolute from here on: a relative path is relative to the login directory.
         base = settings.path if settings.path.startswith("/") else self._working_directory()
         self.base = "/" + base.strip("/")
         self.step = "ready"
@@ -201,7 +201,7 @@ class CommandConnection:
         try:
             features = parse_features(self.command("FEAT"))
         except Refused:
-            # Servers without FEAT may know MLST all the same: it is tried when it is needed.
+            # Servers without FEAT may support MLST: it is tried when it is needed.
             return Features(utf8=False, mlst=False, mdtm=False, hash_command="", algorithm="")
         if features.utf8:
             with contextlib.suppress(Refused):

@@ -1,10 +1,10 @@
-"""The control connection to an FTP server: a command out, a reply in, both bounded in bytes and in time.
+"""The control connection to an FTP server: commands and replies, both bounded in bytes and in time.
 
-Text is read and written as Latin-1, which maps every byte to one character, because names are bytes. The connection is
-one of Telnet (RFC 959, 3.1): a byte 255 is its escape, so that one in a name goes doubled and comes doubled.
+Text is read and written as Latin-1, which maps every byte to one character, because names are bytes. The connection
+follows Telnet (RFC 959, 3.1): the byte 255 is its escape, so it is doubled in names in both directions.
 
-:mod:`ftplib` is not used: it reads lines of a reply without end, each with a time limit of its own, asks for the
-address of a data connection in one way only, and starts TLS with what an attacker put before it.
+:mod:`ftplib` is not used: its replies have any number of lines, each with its own timeout, it supports only one way to
+ask for the address of a data connection, and after the start of TLS it uses bytes that an attacker sent before.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from s3_uploader.stores.ftp.replies import Lost, Refused, os_reason, shown_reply
 
 MOST_REPLY_BYTES = 1 << 16
-"""A longer reply is none: the longest in use, the list of features of ProFTPD, has about 1 KiB."""
+"""A longer reply is invalid. The longest in use, ProFTPD's list of features, has about 1 KiB."""
 
 _ESCAPE = b"\xff"
 _CODE = re.compile("[1-5][0-9]{2}")
@@ -28,7 +28,7 @@ _KEEPALIVE_PROBES = 6
 
 
 class Control:
-    """A connection on which commands and replies go; only :meth:`interrupt` may be called from another thread.
+    """A connection for commands and replies. Only :meth:`interrupt` may be called from another thread.
 
     :raises OSError: if the server cannot be reached.
     """
@@ -38,7 +38,7 @@ class Control:
         self._socket = _connect(host, port, seconds)
         self._received = bytearray()
         with contextlib.suppress(OSError):
-            # What keeps a firewall from forgetting the connection while a large file goes on another one.
+            # Keeps firewalls from dropping the idle connection while a large file is sent over another one.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for option, value in (
                 ("TCP_KEEPIDLE", _KEEPALIVE_IDLE_SECONDS),
@@ -66,7 +66,7 @@ class Control:
     def send(self, line: str, *, seconds: float) -> None:
         """Send one command.
 
-        :raises Lost: if it cannot be sent in that time.
+        :raises Lost: if it cannot be sent before the timeout.
         """
         if "\r" in line or "\n" in line:
             raise Lost("no command can hold a line break")
@@ -76,14 +76,14 @@ class Control:
             self._socket.settimeout(max(0.05, seconds))
             self._socket.sendall(line.encode("latin-1").replace(_ESCAPE, _ESCAPE * 2) + b"\r\n")
         except (OSError, ValueError) as error:
-            # ValueError: what ssl says of a socket that was shut down by interrupt().
+            # ValueError is raised by ssl for a socket that was shut down by interrupt().
             raise self._lost(os_reason(error)) from error
 
     def reply(self, *, seconds: float) -> str:
-        """The next reply, whatever it says; lines of a longer one are separated by newlines.
+        """The next reply of any kind. The lines of a longer one are separated by newlines.
 
-        :param seconds: until the whole of it must have come.
-        :raises Lost: if it does not come in that time, or is none.
+        :param seconds: timeout for the whole reply.
+        :raises Lost: if it does not arrive in time, or is invalid.
         """
         ends_at = time.monotonic() + seconds
         room = MOST_REPLY_BYTES
@@ -101,12 +101,12 @@ class Control:
                 return "\n".join(lines)
 
     def start_tls(self, context: ssl.SSLContext, host: str, *, seconds: float) -> None:
-        """Encrypt what goes from here on.
+        """Encrypt everything from here on.
 
         :raises Lost: if that fails.
         """
         if self._received:
-            # Whoever sits between could have put words into the server's mouth.
+            # An attacker on the network could have inserted a plain-text reply.
             raise self.out_of_step(self._received[:100].decode("latin-1"))
         try:
             self._socket.settimeout(max(0.05, seconds))
@@ -116,16 +116,16 @@ class Control:
             raise self._lost(os_reason(error)) from error
 
     def out_of_step(self, reply: str) -> Lost:
-        """The error of an answer that makes no sense; the connection is of no use any more."""
+        """The error for an invalid answer; the connection is no longer usable."""
         return self._lost(f"it does not speak FTP as expected ({shown_reply(reply)[:200]})")
 
     def interrupt(self) -> None:
-        """Make every blocking call fail now; from any thread."""
+        """Make every blocking call fail now. May be called on any thread."""
         shut_down(self._socket)
         self.usable = False
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self.usable = False
         with contextlib.suppress(OSError):
             self._socket.close()
@@ -164,9 +164,9 @@ class Control:
 
 
 def raise_for(reply: str, verb: str) -> str:
-    """The reply, unless it is a refusal.
+    """Return the reply, unless it is a refusal.
 
-    :raises Refused: if it is.
+    :raises Refused: if it is a refusal.
     """
     if reply[0] in "45":
         raise Refused(reply, verb)
@@ -174,19 +174,20 @@ def raise_for(reply: str, verb: str) -> str:
 
 
 def shut_down(connection: socket.socket) -> None:
-    """End a connection under whoever waits for it."""
+    """End a connection that another thread may be waiting for."""
     with contextlib.suppress(OSError):
-        # Of the plain class: an SSLSocket's own shutdown() takes its TLS state away under the other thread.
+        # Of the plain class, because an SSLSocket's own shutdown() removes its TLS state while the other thread uses
+        # it.
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 def _connect(host: str, port: int, seconds: float) -> socket.socket:
-    """Connect to the first address that answers; all of them together have that time."""
+    """Connect to the first address that answers. The timeout is for all addresses together."""
     ends_at = time.monotonic() + seconds
     addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     failed: OSError = OSError("the host name has no address")
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
-        # A dead first address leaves time for the others.
+        # An unreachable first address leaves time for the others.
         share = max(0.05, (ends_at - time.monotonic()) / (len(addresses) - number))
         connection = None
         try:

@@ -1,4 +1,4 @@
-"""The connection on which the bytes of one file, or of one listing, go."""
+"""A data connection, which transfers one file or one listing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Result = TypeVar("_Result")
 
 
 class DataConnection:
-    """One data connection; only :meth:`interrupt` may be called from another thread.
+    """One data connection. Only :meth:`interrupt` may be called from another thread.
 
     :raises OSError: if it cannot be opened.
     """
@@ -31,10 +31,10 @@ class DataConnection:
     def start_tls(self, context: ssl.SSLContext, host: str, session: ssl.SSLSession | None, seconds: float) -> None:
         """Encrypt, resuming the session of the control connection.
 
-        vsftpd, ProFTPD and FileZilla Server demand that by default, as proof that both come from the same client;
-        :mod:`ftplib` does not do it (bpo-19500).
+        vsftpd, ProFTPD and FileZilla Server require that by default, as proof that both connections are from the same
+        client. :mod:`ftplib` does not do it (bpo-19500).
         """
-        # The handshake comes when interrupt() can find the socket.
+        # The handshake begins when interrupt() can find the socket.
         wrapped = context.wrap_socket(
             self._socket, server_hostname=host, session=session, do_handshake_on_connect=False
         )
@@ -43,9 +43,9 @@ class DataConnection:
         wrapped.do_handshake()
 
     def send(self, data: bytes, *, silence: Callable[[], float], meanwhile: Callable[[], None]) -> None:
-        """Send all of it.
+        """Send all bytes.
 
-        :param silence: seconds that the other side may take nothing.
+        :param silence: how many seconds the server may accept nothing.
         :param meanwhile: called at least once a second.
         """
         rest = memoryview(data)
@@ -57,9 +57,9 @@ class DataConnection:
         return self._persist(lambda: self._socket.recv(CHUNK), silence(), meanwhile)
 
     def end_tls(self, limit: Callable[[], float]) -> None:
-        """Say that the data end here: some servers take a TLS connection that just stops for a cut one."""
+        """Announce the end of the data, because some servers treat a TLS connection without that as cut off."""
         if isinstance(self._socket, ssl.SSLSocket):
-            # What the server answers to it does not matter: the size, and the hash if there is one, decide.
+            # The server's answer does not matter: the size and the hash, if there is one, decide.
             with contextlib.suppress(OSError, ValueError):
                 self._socket.settimeout(max(0.05, min(limit(), 5.0)))
                 self._socket = self._socket.unwrap()
@@ -70,7 +70,7 @@ class DataConnection:
         shut_down(self._socket)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         with contextlib.suppress(OSError):
             self._socket.close()
 
@@ -86,5 +86,5 @@ class DataConnection:
                 if time.monotonic() >= ends_at:
                     raise
             except ValueError as error:
-                # What ssl says of a socket that was shut down by interrupt().
+                # Raised by ssl for a socket that was shut down by interrupt().
                 raise OSError(str(error)) from error

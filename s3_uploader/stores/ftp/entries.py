@@ -1,4 +1,4 @@
-"""The entries of a directory at an FTP server, as ``MLSD`` and ``LIST`` show them, taken apart line by line."""
+"""Parses the lines of a directory listing (``MLSD``, ``LIST``) of an FTP server."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _DOS_LINE = re.compile(
 
 
 def parse_listed(line: bytes) -> Listed | None:
-    """One line of what ``MLSD`` sent (RFC 3659, 7.2) or ``LIST``, ``None`` if it is of no kind that is known.
+    """Parse one line of ``MLSD`` (RFC 3659, 7.2) or ``LIST``; ``None`` if its form is unknown.
 
-    ``LIST`` has no standard; nearly all servers do as ``ls -l`` does, those of Windows as ``dir``.
+    ``LIST`` has no standard: nearly all servers format it like ``ls -l``, those on Windows like ``dir``.
     """
     facts, space, name = line.partition(b" ")
     if b"=" in facts:
@@ -40,7 +40,7 @@ def parse_listed(line: bytes) -> Listed | None:
     found = _DOS_LINE.fullmatch(line)
     if found:
         size = None if found[1] == b"<DIR>" else int(found[1])
-        # The size stands at the right of its column, the name after one blank, behind <DIR> after more.
+        # The size is right-aligned in its column, with one blank before the name; <DIR> has more blanks.
         name = found[2].lstrip() if size is None else found[2]
         return Listed(os.fsdecode(name), "dir" if size is None else "file", size, None)
     return None
@@ -61,7 +61,7 @@ def _from_facts(facts: str, name: str) -> Listed:
 
 
 class Lines:
-    """Takes a listing apart as it comes."""
+    """Splits a listing into lines while it arrives."""
 
     def __init__(self, consume: Callable[[Listed], None]) -> None:
         self._consume = consume
@@ -69,15 +69,15 @@ class Lines:
         self._is_whole = True
 
     def take(self, chunk: bytes) -> None:
-        """Take the next piece."""
-        # By the bytes: a name may hold what str.splitlines takes for the end of a line.
+        """Process the next piece."""
+        # Split as bytes, because str.splitlines also splits at characters that a name may contain.
         *lines, rest = (bytes(self._rest) + chunk).split(b"\n")
         self._rest = bytearray(rest[:_LONGEST_LINE])
         for line in lines:
             self._one(line)
 
     def end(self) -> bool:
-        """Take what is left; whether every line was one that could be."""
+        """Process the rest. Returns whether every line was valid."""
         if self._rest:
             self._one(bytes(self._rest))
         return self._is_whole

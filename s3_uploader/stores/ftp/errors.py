@@ -1,4 +1,4 @@
-"""What goes wrong with an FTP server, in the words of the program: which error, how far it reaches, what to do."""
+"""The program's errors for the failures of an FTP server: cause, scope and advice."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from s3_uploader.stores.ftp.replies import FULL, Lost, Refused
 
 
 def login_error(error: Refused | Lost, *, server: str, user: str, path: str, tls: bool) -> StoreError:
-    """The error of a connection that did not come up; ``server`` is ``host:port``."""
+    """The error for a failed login; ``server`` is ``host:port``."""
     if isinstance(error, Refused):
         return _refused_login(error, server=server, user=user, path=path)
     origin = Origin.UNREACHABLE
     what = f"Cannot connect to the FTP server {server}: {error.reason}."
-    hint = "Look at the host and the port, and whether the server runs."
+    hint = "Check the host and the port, and whether the server runs."
     if error.step == "tls":
         origin = Origin.CERTIFICATE if "certificate" in error.reason else Origin.UNREACHABLE
-        hint = "Name the authority that signed its certificate in ca_file." if "certificate" in error.reason else ""
+        hint = "Name the certificate authority that signed it in ca_file." if "certificate" in error.reason else ""
     elif "does not speak FTP" in error.reason or (error.step == "connect" and "no answer" in error.reason):
-        hint = "Look at the host and the port" + ("; implicit FTPS (port 990) is not supported." if tls else ".")
+        hint = "Check the host and the port" + ("; implicit FTPS (port 990) is not supported." if tls else ".")
     return StoreError(what, code="ConnectionFailed", retryable=True, scope=Scope.DESTINATION, hint=hint, origin=origin)
 
 
@@ -29,16 +29,16 @@ def _refused_login(error: Refused, *, server: str, user: str, path: str) -> Stor
         message = f"The FTP server {server} turns us away: {error.text}."
     elif error.step == "tls":
         message = f"The FTP server {server} does not offer TLS: {error.text}."
-        hint = "Set tls to false only where nobody can listen: the password goes over the wire as it is."
+        hint = "Set tls to false only on a trusted network, because the password is then sent in plain text."
     elif error.step == "login":
         message = f"The FTP server {server} refuses the user {user}: {error.text}."
-        hint = "Look at the user name and the password."
+        hint = "Check the user name and the password."
     elif error.step == "path":
         message = f"The directory {path} on the FTP server {server} cannot be entered: {error.text}."
-        hint = "Look at the path; the directory must exist."
+        hint = "Check the path; the directory must exist."
     else:
         message = f"The FTP server {server} refuses what every upload needs: {error.text}."
-    # 4xx is for now; 421 in particular means too many connections.
+    # 4xx is temporary; 421 means too many connections.
     retryable = 400 <= error.code < 500 and error.step != "login"
     return StoreError(
         message,
@@ -51,7 +51,7 @@ def _refused_login(error: Refused, *, server: str, user: str, path: str) -> Stor
 
 
 def transfer_error(error: Refused | Lost, *, address: str) -> StoreError:
-    """The error of an upload to ``address`` on a connection that had come up."""
+    """The error of an upload to ``address`` that failed after the connection was established."""
     if isinstance(error, Lost):
         if error.data:
             return StoreError(
@@ -59,7 +59,7 @@ def transfer_error(error: Refused | Lost, *, address: str) -> StoreError:
                 code="DataConnectionFailed",
                 retryable=True,
                 scope=Scope.DESTINATION,
-                hint="Look at the firewalls between here and the server's passive ports.",
+                hint="Check the firewalls between this machine and the server's passive ports.",
             )
         return StoreError(
             f"The FTP connection was lost during the upload to {address}: {error.reason}.",
@@ -77,13 +77,13 @@ def _refused_transfer(error: Refused, address: str) -> StoreError:
     if code == 421:
         return StoreError(message, code="421", retryable=True, scope=Scope.DESTINATION)
     if code in (425, 522):
-        # 522 (and 425 by ProFTPD) is also what servers say that want TLS sessions resumed.
+        # Servers that require resumed TLS sessions also answer 522 (ProFTPD: 425).
         return StoreError(
             message,
             code=str(code),
             retryable=code == 425,
             scope=Scope.DESTINATION,
-            hint="Look at the firewalls between here and the server's passive ports, and at its TLS settings.",
+            hint="Check the firewalls between this machine and the server's passive ports, and its TLS settings.",
             origin=error.origin,
         )
     if 400 <= code < 500:
@@ -94,7 +94,7 @@ def _refused_transfer(error: Refused, address: str) -> StoreError:
         hint = "The server lacks a needed command."
         return StoreError(message, code=str(code), scope=Scope.DESTINATION, hint=hint, origin=Origin.SERVER)
     if code in (500, 501):
-        # Here the command was known, so its argument was at fault: too long, or bytes that the server cannot decode.
+        # The command was known, so its argument is at fault: too long, or bytes that the server cannot decode.
         return KeyRefused(message)
-    hint = "Look at the rights of the FTP user there." if code in (550, 553) else ""
+    hint = "Check the rights of the FTP user there." if code in (550, 553) else ""
     return StoreError(message, code=str(code), hint=hint, origin=of_one_file(error.origin))

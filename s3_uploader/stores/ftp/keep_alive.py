@@ -1,4 +1,4 @@
-"""What is said on the control connection while data go on another one, and the replies that it brings."""
+"""Keeps the control connection alive during a transfer, and reads the replies that this causes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from s3_uploader.stores.ftp.control import raise_for
 from s3_uploader.stores.ftp.replies import Refused
 
 KEEP_ALIVE_SECONDS = 20.0
-"""So often the control connection gets a word while data go: what carries it on the way forgets the silent."""
+"""Interval of NOOP on the control connection during a transfer, because firewalls drop idle connections."""
 
 _NO_ANSWER = (500, 501, 502, 503)
-"""What servers say to NOOP that do not know it."""
+"""Replies of servers that do not support NOOP."""
 
 
 class KeepAlive:
-    """The words on the control connection while data go on another one, and the replies that are still to come.
+    """The NOOPs on the control connection during a transfer, and the replies that are still expected.
 
-    Servers answer them at once, or all after the transfer, or some never. So at the end the working directory is asked
-    for: its 257 is the reply of nothing else, and whatever comes before it is not.
+    Some servers answer each at once, some answer all after the transfer, some never answer. So at the end the program
+    asks for the working directory: only that is answered with 257, and all replies before it belong to the NOOPs.
     """
 
     def __init__(self, connection: CommandConnection) -> None:
@@ -29,7 +29,7 @@ class KeepAlive:
         self._next = time.monotonic() + KEEP_ALIVE_SECONDS
 
     def say(self) -> None:
-        """Say something, if it is time."""
+        """Send a NOOP if it is due."""
         now = time.monotonic()
         if now >= self._next:
             self._next = now + KEEP_ALIVE_SECONDS
@@ -37,9 +37,9 @@ class KeepAlive:
             self._said += 1
 
     def end(self, *, at_most: float | None = None) -> None:
-        """Take the reply to the transfer.
+        """Read the reply to the transfer.
 
-        :raises Refused: if the server refuses what it received, or to have sent all.
+        :raises Refused: if the server refuses what it received, or says that it could not send everything.
         """
         reply = self._first_of_transfer(at_most)
         if self._said:

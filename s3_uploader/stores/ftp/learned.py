@@ -1,4 +1,4 @@
-"""What was learned of an FTP server beside what every file server may teach: the way to a data connection."""
+"""What was learned about an FTP server beyond other file servers: how to open a data connection."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from s3_uploader.stores.file_servers.learned import Learned
 
 
 class FtpLearned(Learned):
-    """Any thread may use it."""
+    """What is known about one FTP server. Any thread may use it."""
 
     @property
     def passive(self) -> str:
-        """The command by which data connections came up: ``PASV``, ``EPSV``, or empty."""
+        """The command that opens data connections: ``PASV``, ``EPSV``, or empty if unknown."""
         return self.get("passive")
 
     @passive.setter

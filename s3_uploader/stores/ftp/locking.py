@@ -1,12 +1,12 @@
-"""How the remote lock file comes to be by FTP, which has no way to create a file only if it is missing.
+"""The creation of the remote lock file by FTP, which cannot create a file only if it does not exist.
 
-The next best is ``APPE``: everybody appends one unique line, and whoever finds its own line *first* in the file has the
-lock. Among uploaders of this kind that is exact on every server whose ``APPE`` appends. Two limits remain:
+``APPE`` replaces that: everybody appends one unique line, and whoever finds its own line *first* in the file holds the
+lock. Among instances of this program that is exact on every server whose ``APPE`` appends. Two limits remain:
 
-* A program of another kind that creates the file with ``STOR`` between our look and our ``APPE`` destroys no data of
-  ours, but both may believe that the lock is theirs.
-* A server that refuses ``APPE`` or reading back gets a plain ``STOR`` after the look: two uploaders that look in the
-  same moment both go on.
+* Another program that creates the file with ``STOR`` between our look and our ``APPE`` destroys none of our data, but
+  both may believe that they hold the lock.
+* On a server that refuses ``APPE`` or reading back, the file is created with ``STOR`` after a look: two uploaders that
+  look at the same moment both hold the lock.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def append_line(session: FileSession, path: str, content: bytes) -> None:
     try:
         session.store(path, [content], command="APPE")
     except Refused:
-        # Some servers refuse APPE as a whole, others only to a file that is there.
+        # Some servers refuse APPE in general, others only for an existing file.
         if session.size(path) is not None:
             raise FileExistsError from None
         session.store(path, [content])

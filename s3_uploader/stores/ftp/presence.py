@@ -1,4 +1,4 @@
-"""One more look at a file that was found on the server, by reading its last byte."""
+"""Another look at a file that was found on the server, by reading its last byte."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from s3_uploader.stores.ftp.replies import Refused
 from s3_uploader.stores.ftp.session import Session
 
 _WHOLE_BYTES = 256 * 1024
-"""Of a file up to this size the whole is read where the server cannot begin at its last byte (``REST``)."""
+"""A file of up to this size is read completely if the server cannot start at its last byte (``REST``)."""
 
 
 def confirm(session: Session, path: str, receipt: Receipt, *, address: str) -> Receipt:
     """Ask for the size, and read the last byte of the file.
 
-    A server that remembers names (a gateway with a cache) tells the size of what has gone; it cannot give its bytes.
+    A gateway with a cache may report the size of a deleted file, but it cannot return its bytes.
 
-    :raises ObjectGone: if it is not there, has another size, or cannot be read.
+    :raises ObjectGone: if it does not exist, has another size, or cannot be read.
     """
     size = receipt.size if receipt.stored_size is None else receipt.stored_size
     if session.size(path, thoroughly=True) != size and session.other_size(path) != size:
-        raise ObjectGone(f"{address} is not there any more, or has another size.")
+        raise ObjectGone(f"{address} no longer exists, or has another size.")
     if not size:
         return receipt
     try:

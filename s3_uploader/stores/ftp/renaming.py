@@ -1,4 +1,4 @@
-"""Whether an FTP server lets us rename what was sent, which every upload under a temporary name needs."""
+"""Whether an FTP server lets us rename our files, which every upload with a temporary name needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from s3_uploader.stores.ftp.session import Session
 
 
 def make_sure_of_rename(session: Session, server: Server) -> None:
-    """Where a rename was refused in an earlier run, try that one again before anything is sent.
+    """If an earlier run was refused a rename, try it again before anything is sent.
 
     :raises StoreError: if it is refused again.
     """

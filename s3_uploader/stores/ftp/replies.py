@@ -1,11 +1,11 @@
-"""What FTP servers answer: replies, features, digests, times and names, as values. No network in here.
+"""Parses the answers of FTP servers: replies, features, digests, times and names. Does not use the network.
 
 Terms
 -----
 refused
-    The server answered a command with a 4xx or 5xx reply; the connection is fine.
+    The server answered a command with a 4xx or 5xx reply; the connection still works.
 lost
-    The connection is of no use any more: cut, silent for too long, or out of step.
+    The connection no longer works: it was cut, silent for too long, or out of step.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from s3_uploader.stores.file_servers.base import Lost
 __all__ = ["Lost", "Refused"]
 
 UNKNOWN_COMMAND = (500, 502, 504)
-"""Codes of the reply to a command that the server does not know."""
+"""Reply codes for a command that the server does not know."""
 FULL = (452, 552)
-"""Replies that say that there is no room: 452 for now, 552 for the account or for one file."""
+"""Reply codes for a full disk: 452 is temporary, 552 concerns the account or one file."""
 _ORIGINS = {
     **dict.fromkeys((530, 532), Origin.CREDENTIALS),
     **dict.fromkeys((550, 553), Origin.DIRECTORY),
@@ -36,7 +36,7 @@ _ORIGINS = {
 
 
 class Refused(file_servers.Refused):
-    """The server said no: ``code`` is the reply's number, ``verb`` the command's first word."""
+    """The server refused a command: ``code`` is the number of its reply, ``verb`` the command's first word."""
 
     def __init__(self, reply: str, verb: str = "") -> None:
         self.code = int(reply[:3]) if reply[:3].isascii() and reply[:3].isdigit() else 0
@@ -56,17 +56,17 @@ class Refused(file_servers.Refused):
 
     @property
     def is_absence(self) -> bool:
-        """What servers answer to MLSD of a directory that is not there; to pyftpdlib it is a wrong argument (501)."""
+        """The replies to MLSD for a missing directory; pyftpdlib uses 501, as for a wrong argument."""
         return self.code in (450, 501, 550, 553)
 
     @property
     def may_be_the_name(self) -> bool:
-        """550 and its like."""
+        """550 and similar codes."""
         return self.code in (450, 501, 550, 551, 553)
 
     @property
     def lists_nothing(self) -> bool:
-        """Whether the command was one that lists, and is unknown."""
+        """Whether a command for listings is unknown."""
         return self.verb in ("MLSD", "LIST") and self.code in UNKNOWN_COMMAND
 
     @property
@@ -76,17 +76,17 @@ class Refused(file_servers.Refused):
 
     @property
     def origin(self) -> Origin:
-        """By the reply's number (RFC 959, RFC 4217); one in the four hundreds is for now."""
+        """The origin by the number of the reply (RFC 959, RFC 4217). 4xx is temporary."""
         if self.code in FULL:
             return Origin.FULL
         return _ORIGINS.get(self.code, Origin.UNREACHABLE)
 
 
 class Features(msgspec.Struct, frozen=True, kw_only=True):
-    """What the server says that it can do (``FEAT``, RFC 2389).
+    """The server's features as it reports them (``FEAT``, RFC 2389).
 
     :param hash_command: ``HASH`` (draft-bryan-ftpext-hash), one of the ``X…`` commands, or empty.
-    :param algorithm: what that computes, as :func:`hashlib.new` spells it, or ``crc32``.
+    :param algorithm: the algorithm of that command as :func:`hashlib.new` spells it, or ``crc32``.
     """
 
     utf8: bool
@@ -109,8 +109,8 @@ _DIGITS = {"sha256": 64, "sha512": 128, "sha1": 40, "md5": 32, "crc32": 8}
 
 
 def parse_features(reply: str) -> Features:
-    """Read the reply to ``FEAT``; the strongest hash wins."""
-    # RFC 2389 wants a blank before each; some servers repeat the code.
+    """Parse the reply to ``FEAT``. The strongest hash is chosen."""
+    # RFC 2389 requires a blank before each; some servers repeat the code.
     lines = [line.removeprefix("211-").strip() for line in reply.split("\n")[1:-1]]
     names = {line.partition(" ")[0].upper(): line.partition(" ")[2] for line in lines}
     hash_command, algorithm = "", ""
@@ -136,13 +136,13 @@ def parse_features(reply: str) -> Features:
 def parse_digest(reply: str, algorithm: str) -> str:
     """The digest in a reply, in lower case; empty if there is none.
 
-    The commands have no common form: ProFTPD answers ``213 SHA-256 0-5 <digest> name`` or ``250 <DIGEST>``, others put
-    quotes, the command or the name around it. A name of hexadecimal digits could come after the digest, not before it,
-    in every form known.
+    The commands have no common form. ProFTPD answers ``213 SHA-256 0-5 <digest> name`` or ``250 <DIGEST>``; others add
+    quotes, the command or the name. A name of hexadecimal digits follows the digest in every known form, so the first
+    match is the digest.
     """
     length = _DIGITS[algorithm]
     last = reply.split("\n")[-1]
-    # Some servers leave out a CRC's leading zeros.
+    # Some servers omit a CRC's leading zeros.
     pattern = r"[0-9a-fA-F]{1,8}" if algorithm == "crc32" else rf"[0-9a-fA-F]{{{length}}}"
     for word in re.split(r"[\s\"']+", last[4:]):
         if re.fullmatch(pattern, word):
@@ -169,17 +169,17 @@ _TIME = re.compile(
 
 
 def wire(path: str) -> str:
-    """A path as the control connection carries it."""
+    """Encode a path for the control connection."""
     return os.fsencode(path).decode("latin-1")
 
 
 def unwire(text: str) -> str:
-    """A path from the control connection."""
+    """Decode a path from the control connection."""
     return os.fsdecode(text.encode("latin-1"))
 
 
 def shown_reply(reply: str) -> str:
-    """A reply for a message: on one line, without the full stop at its end, and cut where it is long."""
+    """A reply for a message: on one line, without the final full stop, and shortened."""
     text = " ".join(reply[: 2 * LONGEST_QUOTE].split()).rstrip(".")
     return quoted(text.encode("latin-1", "replace").decode("utf-8", "replace"))
 

@@ -1,4 +1,4 @@
-"""An FTP server as the configuration names it: sessions with it, and the errors of a login."""
+"""An FTP server of the configuration: its sessions, and the errors of a login."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from s3_uploader.stores.ftp.session import Session, Settings
 
 
 class Server(FileServer[Session]):
-    """A server."""
+    """An FTP server."""
 
     default_port = 21
     settings: Settings
@@ -25,7 +25,7 @@ class Server(FileServer[Session]):
         return Session(self.settings, remaining=remaining, learned=self.learned)
 
     def login_error(self, error: file_servers.Refused | Lost) -> StoreError:
-        """What a failure to log in means."""
+        """The error for a failed login."""
         assert isinstance(error, (Refused, Lost))
         settings = self.settings
         return login_error(

@@ -1,4 +1,4 @@
-"""One logged-in session with an FTP server: what it says of its files, and what it does with them."""
+"""One logged-in session with an FTP server: file properties and file operations."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ _SIZE = re.compile(r"213[ -]\s*([0-9]{1,19})\s*", re.ASCII)
 
 
 class Session(TransferConnection):
-    """One session: what the server says of its files, and what it does with them."""
+    """One session: file properties and file operations."""
 
     protocol = "FTP"
 
     def size(self, path: str, *, thoroughly: bool = False) -> int | None:
-        """Size of the file at ``path``, ``None`` if there is none.
+        """The size of the file at ``path``, ``None`` if it does not exist.
 
-        It is asked for with ``SIZE``; where that is unknown or answered without sense, with ``MLST``, at last with a
-        listing of the directory.
+        It is asked for with ``SIZE``; if that is unknown or answered incorrectly, with ``MLST``, and finally with a
+        listing
+        of the directory.
 
-        :param thoroughly: do not believe one command alone that there is none.
+        :param thoroughly: do not trust a single command that says it does not exist.
         """
         denied: list[str] = []
         for command in ("SIZE", "MLST"):
@@ -50,7 +51,7 @@ class Session(TransferConnection):
             if found is None and fact(reply, "type").lower().endswith("dir"):
                 return None
             if found is not None:
-                # SIZE denied what MLST can see.
+                # MLST sees a file that SIZE did not find.
                 self.learned.lacks.update(denied)
                 self.learned.sees = True
                 return found
@@ -61,14 +62,14 @@ class Session(TransferConnection):
         return found
 
     def other_size(self, path: str) -> int | None:
-        """Size of the file at ``path`` by another command than :meth:`size` asks first, ``None`` if none tells."""
+        """The size by another command than :meth:`size` uses first, ``None`` if none reports it."""
         if "SIZE" not in self.learned.lacks and "MLST" not in self.learned.lacks:
             with contextlib.suppress(Refused):
                 return _size_in(self.command(f"MLST {wire(path)}"), "MLST")
         return self._size_by_listing(path)
 
     def modified(self, path: str) -> float | None:
-        """Time of the last change of ``path`` by the server's clock, in seconds since the epoch, if it tells."""
+        """The time of the last change by the server's clock, in seconds since the epoch, if the server reports it."""
         with contextlib.suppress(Refused):
             return parse_time(self.command(f"MDTM {wire(path)}")[4:])
         if self.features.mlst:
@@ -77,7 +78,7 @@ class Session(TransferConnection):
         return None
 
     def digest(self, path: str, size: int) -> str:
-        """The server's own digest of ``path`` in ``features.algorithm``; empty if it gives none."""
+        """The server's own digest of ``path`` by ``features.algorithm``; empty if it reports none."""
         command = self.features.hash_command
         if not command:
             return ""
@@ -105,7 +106,7 @@ class Session(TransferConnection):
         self.command(f"RMD {wire(path)}")
 
     def delete(self, path: str) -> bool:
-        """Delete a file; ``False`` if the server refuses, mostly because there is none."""
+        """Delete a file. Returns ``False`` if the server refuses, mostly because the file does not exist."""
         try:
             self.command(f"DELE {wire(path)}")
         except Refused:
@@ -120,7 +121,7 @@ class Session(TransferConnection):
         self.command(f"DELE {wire(path)}")
 
     def rename(self, old: str, new: str) -> None:
-        """Rename a file; most servers replace a file that is there already, without a word."""
+        """Rename a file. Most servers silently overwrite an existing file."""
         self.command(f"RNFR {wire(old)}")
         self.command(f"RNTO {wire(new)}")
 
@@ -144,7 +145,7 @@ class Session(TransferConnection):
 
 
 def _size_in(reply: str, command: str) -> int | None:
-    """The size in a reply to ``SIZE`` or ``MLST``, ``None`` if there is no number that could be one."""
+    """The size in a reply to ``SIZE`` or ``MLST``, ``None`` without a valid number."""
     if command == "SIZE":
         found = _SIZE.fullmatch(reply)
         return int(found[1]) if found else None

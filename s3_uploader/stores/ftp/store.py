@@ -1,6 +1,6 @@
 """The FTP store: an FTP server, with or without TLS (explicit FTPS), as destination.
 
-What it shares with other file servers is in :mod:`s3_uploader.stores.file_servers.store`.
+The part shared with other file servers is :mod:`s3_uploader.stores.file_servers.store`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ from s3_uploader.stores.workers import UploadTask
 class FtpStore(FileServerStore[Session]):
     """An FTP server as :class:`~s3_uploader.stores.base.Store`.
 
-    :param path: directory under which files are stored; it must exist. Relative to the login directory without a
-        slash at its beginning.
-    :param tls: explicit FTPS for commands and data; the certificate must be trusted and fit the host.
+    :param path: the directory that files are stored in; it must exist. Without a leading slash it is relative to the
+        login
+        directory.
+    :param tls: explicit FTPS for commands and data; the certificate must be trusted and match the host.
     :param ca_file: certificates to trust instead of the system's.
     :param timeout_seconds: longest silence of the server.
-    :param connect_timeout_seconds: longest time until a connection has logged in.
-    :param memory: what earlier runs learned of the server.
+    :param connect_timeout_seconds: longest time until a connection is logged in.
+    :param memory: what earlier runs learned about the server.
     :param settings: the other arguments of :class:`~s3_uploader.stores.file_servers.store.FileServerStore`.
     """
 
@@ -75,23 +76,23 @@ class FtpStore(FileServerStore[Session]):
     def new_upload(
         self, task: UploadTask, key: str, source: Source, options: PutOptions, replaces: str, *, site: Site
     ) -> FtpUpload:
-        """The upload of one file."""
+        """Make the upload of one file."""
         if "\n" in key or "\r" in key:
-            raise KeyRefused(f"The key {shown_name(key)} holds a line break, which no FTP command can.")
+            raise KeyRefused(f"The key {shown_name(key)} has a line break, which FTP commands cannot contain.")
         return FtpUpload(task, key, source, options, replaces, site=site)
 
     def check_key(self, session: Session, key: str) -> None:
-        """Make sure that the server can have such a key."""
+        """Check that the server supports such a key."""
         if session.features.utf8 and not _is_utf8(key):
-            raise KeyRefused(f"The key {shown_name(key)} is no UTF-8, which the FTP server insists on.")
+            raise KeyRefused(f"The key {shown_name(key)} is not UTF-8, which the FTP server requires.")
 
     def transfer_error(self, error: base.Refused | Lost, *, address: str) -> StoreError:
-        """The error of an upload on a connection that had come up."""
+        """The error of an upload that failed after the connection was established."""
         assert isinstance(error, (Refused, Lost))
         return transfer_error(error, address=address)
 
     def may_be_full(self, refused: base.Refused) -> bool:
-        """Whether a refusal may mean that there is no room."""
+        """Whether a refusal may mean that the disk is full."""
         return isinstance(refused, Refused) and refused.code in FULL
 
     def _prepare(self, session: Session) -> None:
@@ -126,7 +127,7 @@ def create(
     password: str | None = None,
     **settings: Any,
 ) -> FtpStore:
-    """An FTP store from the keys of the configuration; the rest of them are the arguments of :class:`FtpStore`.
+    """Make an FTP store from the keys of the configuration. The others are the arguments of :class:`FtpStore`.
 
     :raises StoreError: if there is no password.
     """

@@ -1,4 +1,4 @@
-"""Data connections to an FTP server: a file or a listing on its way, and the reply to it."""
+"""Transfers over data connections to an FTP server: files and listings, and the replies to them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from s3_uploader.stores.ftp.learned import FtpLearned
 from s3_uploader.stores.ftp.replies import UNKNOWN_COMMAND, Lost, Refused, os_reason, parse_passive, wire
 
 _NO_PASSIVE = (425, 500, 501, 502, 504, 522)
-"""Replies after which the other way to a data connection is worth a try."""
+"""Replies after which the other way to open a data connection is tried."""
 
 
 class _Enough(Exception):
-    """What is wanted of a transfer has come."""
+    """Enough of a transfer has arrived."""
 
 
 class TransferConnection(CommandConnection):
-    """A connection that opens others for data."""
+    """A control connection that opens data connections."""
 
     def __init__(
         self, settings: Settings, *, remaining: Callable[[], float], learned: FtpLearned | None = None
@@ -32,7 +32,7 @@ class TransferConnection(CommandConnection):
         self._data: DataConnection | None = None
 
     def store(self, path: str, chunks: Iterable[bytes], *, command: str = "STOR") -> None:
-        """Send a file. An error raised by ``chunks`` ends the transfer and comes out; what was sent stays there."""
+        """Send a file. An error from ``chunks`` ends the transfer and is raised; the bytes already sent stay."""
         with self._transfer(f"{command} {wire(path)}") as (data, say):
             for chunk in chunks:
                 data.send(chunk, silence=self.limit, meanwhile=say)
@@ -46,12 +46,12 @@ class TransferConnection(CommandConnection):
         begin: int = 0,
         most: int | None = None,
     ) -> bool:
-        """Read a file, or what another command sends of it, and hand the bytes to ``consume``.
+        """Read a file, or the output of another command, and pass the bytes to ``consume``.
 
-        :param begin: bytes to pass over at the beginning.
-        :param most: bytes after which to stop; the last piece may be a little longer.
-        :returns: whether all was read.
-        :raises Refused: with the verb ``REST`` if the server can only begin at the beginning.
+        :param begin: bytes to skip at the beginning.
+        :param most: bytes to stop after; the last piece may be a little longer.
+        :returns: whether everything was read.
+        :raises Refused: with the verb ``REST`` if the server can only start at the beginning.
         """
         received = 0
         try:
@@ -66,10 +66,10 @@ class TransferConnection(CommandConnection):
         return True
 
     def listing(self, directory: str, consume: Callable[[Listed], None], *, most: int) -> bool:
-        """Hand every entry of a directory to ``consume``: by ``MLSD``, or else what ``LIST`` shows.
+        """Pass every entry of a directory to ``consume``, by ``MLSD`` or else by ``LIST``.
 
-        :param most: bytes of the listing after which to stop.
-        :returns: whether all was read.
+        :param most: bytes of the listing to stop after.
+        :returns: whether everything was read.
         :raises Refused: if the server lists nothing.
         """
         lines = Lines(consume)
@@ -85,39 +85,40 @@ class TransferConnection(CommandConnection):
         if "LIST" in self.learned.lacks:
             raise Refused("502 it lists nothing", "LIST")
         self.command(f"CWD {wire(directory)}")
-        # With -a also what begins with a dot; entered first, because a path behind it is one in few servers.
+        # -a includes names with a leading dot. The directory is entered first, because few servers accept a path after
+        # it.
         return self._is_end(lines, self.retrieve("", lines.take, command="LIST -a", most=most))
 
     def _is_end(self, lines: Lines, whole: bool) -> bool:
         if not whole and not self.usable:
-            # A listing without end that cannot be stopped either is asked for once in a run.
+            # An endless listing that cannot be stopped is requested only once in a run.
             self.learned.lacks.update(("MLSD", "LIST"))
         return lines.end() and whole
 
     def interrupt(self) -> None:
-        """Make every blocking call of the session fail now, and every later one; from any thread."""
+        """Make every current and later blocking call of the session fail. May be called on any thread."""
         data = self._data
-        # First of all, or what fails on the data connection would wait for a reply.
+        # First of all, because a failed data connection would otherwise wait for a reply.
         self._interrupted = True
         if data is not None:
             data.interrupt()
         super().interrupt()
 
     def close(self) -> None:
-        """Close without a word."""
+        """Close without logging out."""
         self._close_data()
         super().close()
 
     @contextlib.contextmanager
     def _transfer(self, command: str, *, begin: int = 0) -> Iterator[tuple[DataConnection, Callable[[], None]]]:
-        """A data connection for the bytes, what to call meanwhile, and in the end the reply, whatever became of it."""
+        """A data connection, and a function to call while it is used. At the end the reply is read in any case."""
         data = self._open_data(command, begin=begin)
         words = KeepAlive(self)
         try:
             yield data, words.say
             data.end_tls(self.limit)
         except OSError as error:
-            # A server that runs out of space says so on the control connection and resets this one.
+            # A server without space says so on the control connection and resets this one.
             self._close_data()
             raise self._reply_to_failure(error) from error
         except BaseException:
@@ -132,7 +133,7 @@ class TransferConnection(CommandConnection):
         self._data = self._passive(control)
         try:
             if begin:
-                # Right before the command that it is for (RFC 959, 4.1.3).
+                # REST comes directly before the command that it applies to (RFC 959, 4.1.3).
                 self.command(f"REST {begin}")
             reply = self.command(command)
             if reply[0] == "2":
@@ -152,7 +153,7 @@ class TransferConnection(CommandConnection):
         return self._data
 
     def _passive(self, control: Control) -> DataConnection:
-        """A data connection, in one way or the other: behind some firewalls only one of them works."""
+        """Open a data connection by ``PASV`` or ``EPSV``, because behind some firewalls only one of them works."""
         ways = ["EPSV", "PASV"] if control.is_ipv6 else ["PASV", "EPSV"]
         if self.learned.passive in ways:
             ways.sort(key=lambda way: way != self.learned.passive)
@@ -161,7 +162,7 @@ class TransferConnection(CommandConnection):
             try:
                 reply = self.command(way)
             except Refused as refused:
-                # What the first way met is what is told.
+                # The error of the first way is the one that is reported.
                 failed = failed or refused
                 if refused.code not in _NO_PASSIVE:
                     raise
@@ -171,7 +172,7 @@ class TransferConnection(CommandConnection):
             try:
                 if port is None:
                     raise OSError(f"the answer to {way} makes no sense")
-                # Not the address of the answer: behind address translation it is wrong, and it may be anybody's.
+                # Not the address in the answer: behind NAT it is wrong, and it could be any host's.
                 connection = DataConnection(control.peer, port, limit if number else limit / len(ways))
             except OSError as error:
                 failed = failed or Lost(os_reason(error), data=True)
@@ -190,7 +191,7 @@ class TransferConnection(CommandConnection):
             data.close()
 
     def _reply_to_failure(self, error: OSError) -> Refused | Lost:
-        """What the server says about a failed transfer, or that the connection is lost if it says nothing soon."""
+        """The server's reply to a failed transfer; without one soon, the loss of the connection."""
         if not isinstance(error, TimeoutError) and self.usable:
             with contextlib.suppress(Lost):
                 reply = self.live().reply(seconds=min(self.limit(), 5.0))

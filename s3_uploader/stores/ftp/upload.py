@@ -1,8 +1,8 @@
-"""What is particular about an upload by FTP: how a file gets its name.
+"""The FTP part of an upload: how a file gets its name.
 
-FTP has no conditional rename: RNTO replaces what is there on most servers, without a word. So the upload looks right
-before it renames, and a second writer that comes between the two loses its file. That is what
-``conditional_put=False`` of the store says.
+FTP has no conditional rename: on most servers RNTO silently overwrites an existing file. So the upload looks directly
+before the rename. A file that another writer stores between the two is lost. That is the meaning of
+``conditional_put=False`` of the store.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class FtpUpload(FileUpload[Session]):
         session.rename(self.temporary_path, path)
 
     def _without_rename(self, session: Session, refused: base.Refused) -> base.Refused | StoreError:
-        """What a refused rename means: one at RNFR, of a file that is there, would meet every file."""
+        """The meaning of a refused rename. If RNFR of an existing file is refused, it is refused for all files."""
         assert isinstance(refused, Refused)
         if refused.verb != "RNFR" or session.size(self.temporary_path, thoroughly=True) is None:
             return refused

@@ -1,4 +1,4 @@
-"""What ``check`` finds out about a local directory, by doing it with a small file of its own."""
+"""``check`` for a local directory: it performs each step of an upload with a small test file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _WORTH_A_NOTE_SECONDS = 60.0
 
 
 def check_directory(path: str, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
-    """Findings about the directory at ``path``; ``now`` is wall-clock time in seconds since the epoch.
+    """Findings about the directory at ``path``. ``now`` is wall-clock time in seconds since the epoch.
 
-    :param stored: called with the name of a small file while it is there.
+    :param stored: called with the name of a test file while it exists.
     """
     try:
         root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -69,7 +69,7 @@ def _round_trip(path: str, root: int, now: float, stored: Callable[[str], None])
         finally:
             os.close(descriptor)
         if not same:
-            return [_problem(path, "gives back other bytes than were written", "It must not be used.")]
+            return [_problem(path, "returns other bytes than were written", "It must not be used.")]
         findings.append(Finding(Severity.OK, path, "a file was written and read back", "The proof is a checksum."))
         if local_files.move_without_replacing(root, other, name):
             findings.append(_problem(path, "a file was replaced by a rename", "Two uploaders could lose a file there."))
@@ -99,7 +99,7 @@ def _round_trip(path: str, root: int, now: float, stored: Callable[[str], None])
 def _space(path: str, root: int) -> Finding:
     status = os.fstatvfs(root)
     free = status.f_bavail * status.f_frsize
-    # Some network file systems report no sizes at all.
+    # Some network file systems report no sizes.
     if status.f_blocks and free < _WORTH_A_NOTE_BYTES:
         return Finding(Severity.WARNING, path, f"only {free / 2**20:.0f} MiB are free", "Make room there soon.")
     return Finding(

@@ -1,4 +1,4 @@
-"""One file's way into the archive directory: copy, sync, read back, and give it its name without replacing another."""
+"""One copy to the archive directory: copy, sync, read back, and rename without overwriting."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CHUNK = 1 << 20
 
 
 class FileCopy:
-    """One file's way into its directory."""
+    """The copy of one file."""
 
     def __init__(
         self,
@@ -46,9 +46,9 @@ class FileCopy:
         self._temporary = f".{hashlib.sha256(os.fsencode(key)).hexdigest()[:16]}.s3-uploader-part"
 
     def run(self) -> Receipt:
-        """Store the file, or find out that it is there already."""
+        """Store the file, or find that it is there already."""
         if self._taken(self._name):
-            # Worth a look before copying: after a crash between upload and removal this is the normal case.
+            # Checked before copying, because this is the normal case after a crash between upload and removal.
             digest = self._source_digest()
             existing = self._digest_at(self._name)
             if existing == digest:
@@ -65,7 +65,7 @@ class FileCopy:
             return self._name_it(digest)
 
     def _name_it(self, digest: str) -> Receipt:
-        """Give the finished file its name, as the conflict policy says."""
+        """Give the finished file its name, according to the conflict policy."""
         if self._move_to(self._name):
             return self._stored(self._key, digest)
         existing = self._digest_at(self._name)
@@ -98,7 +98,7 @@ class FileCopy:
         return Receipt(key=key, size=size, proof=Proof.CHECKSUM, checksum=f"sha256:{digest}", etag=digest)
 
     def _already_there(self, key: str, digest: str) -> Receipt:
-        """Whoever put it there may have been killed before it was safe on the disk, so make it safe now."""
+        """The receipt of an existing file. Sync it first: its writer may have been killed before it was durable."""
         name = key.rpartition("/")[2]
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory)
         try:
@@ -131,9 +131,9 @@ class FileCopy:
         return True
 
     def _digest_at(self, name: str) -> str | None:
-        """SHA-256 of the regular file ``name``; ``None`` if there is none or it cannot be read."""
+        """SHA-256 of the regular file ``name``; ``None`` if it does not exist or cannot be read."""
         try:
-            # Without O_NONBLOCK a FIFO of that name would keep us waiting for a writer.
+            # Without O_NONBLOCK the open of a FIFO would wait for a writer.
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             descriptor = os.open(name, flags, dir_fd=self._directory)
         except OSError as error:
@@ -149,28 +149,28 @@ class FileCopy:
             os.close(descriptor)
 
     def _copy(self, descriptor: int) -> str:
-        """Copy the source, make it durable and read it back; returns the SHA-256 of both."""
+        """Copy the source, sync it and read it back. Returns the SHA-256 of both."""
         sent = hashlib.sha256()
         for chunk in self._source_chunks():
             sent.update(chunk)
             write_all(descriptor, chunk)
-        # As a copy for the archive the file keeps its time, where the file system has one.
+        # The copy keeps the file's time, if the file system supports that.
         with contextlib.suppress(OSError):
             status = os.fstat(self._source.descriptor)
             os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
         os.fsync(descriptor)
-        # Now clean, the pages can go, so that what is read back comes from the disk or the server, where the file
-        # system heeds the advice.
+        # The pages are clean now and can be dropped, so that the bytes read back come from the disk or the server, if
+        # the file system follows the advice.
         with contextlib.suppress(OSError):
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         fresh = os.open(self._temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory)
         try:
-            # One byte more than there should be, to see that there are no more.
+            # One byte more than expected, to see that there are no more.
             stored = self._digest_of(fresh, self._source.size + 1)
         finally:
             os.close(fresh)
         if stored != sent.hexdigest():
-            raise ProofError(f"What was read back of {self._address} is not what was written.")
+            raise ProofError(f"The bytes read back of {self._address} are not those written.")
         return stored
 
     def _source_digest(self) -> str:

@@ -1,4 +1,4 @@
-"""What the kernel's errors below the archive directory mean, in the words of the program."""
+"""The meaning of the kernel's errors below the archive directory."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _KEY_ERRORS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 
 
 def translated(error: OSError, address: str) -> StoreError:
-    """The error of an operation below the root, in the words of the program."""
+    """Convert the error of an operation below the root."""
     message = f"{address} cannot be written: {reason_of(error)}."
     if error.errno in _KEY_ERRORS:
-        # vfat and CIFS mounts refuse names that hold a colon, say, with EINVAL.
-        return KeyRefused(f"{address} is no name that this file system takes: {reason_of(error)}.")
+        # vfat and CIFS mounts refuse names with a colon, for example, with EINVAL.
+        return KeyRefused(f"{address} is not a name that this file system accepts: {reason_of(error)}.")
     if error.errno == errno.EISDIR:
         return ConflictError(f"{address} is a directory.")
     hint = "Make room there." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
@@ -32,15 +32,15 @@ def translated(error: OSError, address: str) -> StoreError:
 
 
 def origin_of(error: OSError) -> Origin:
-    """What an error of the kernel comes from, where every file would meet it."""
+    """The origin of a kernel error, if every file would meet it."""
     return _ORIGINS.get(error.errno or 0, Origin.UNREACHABLE)
 
 
 def code_of(error: OSError) -> str:
-    """The kernel's name of an error, ``ENOSPC`` for example."""
+    """The symbolic name of a kernel error, for example ``ENOSPC``."""
     return errno.errorcode.get(error.errno or 0, "OSError")
 
 
 def reason_of(error: OSError) -> str:
-    """The kernel's words for an error, as the end of a sentence."""
+    """The kernel's text of an error, as the end of a sentence."""
     return (error.strerror or str(error)).lower()

@@ -1,4 +1,4 @@
-"""What the local store asks of the kernel: exclusive temporary files, moves that never replace, durable directories."""
+"""File operations of the local store: exclusive temporary files, renames that never overwrite, durable directories."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from s3_uploader.core.files import rename_without_replacing
 
 @contextlib.contextmanager
 def exclusive_file(directory: int, name: str, *, pause: Callable[[float], None]) -> Iterator[int]:
-    """A new file ``name`` for writing, ours alone; removed afterwards if it still has that name.
+    """Make a new file ``name`` for writing that only we use. It is removed afterwards if it still has that name.
 
-    What a killed process left under the name is removed. While another uploader, thread or process, works on it, wait:
-    a kernel lock (``flock(2)``) tells the two apart, since it ends with its process.
+    The leftover of a killed process is removed. While another uploader, thread or process, works on the file, this
+    waits. A kernel lock (``flock(2)``) tells the two cases apart, because it ends with its process.
 
-    :param pause: sleeps for some seconds; it raises when there is no more time to wait.
+    :param pause: sleeps for some seconds; raises when no time is left.
     """
     wait = 0.005
     while True:
@@ -30,7 +30,7 @@ def exclusive_file(directory: int, name: str, *, pause: Callable[[float], None])
                 pause(wait)
                 wait = min(wait * 2, 0.5)
             continue
-        # Between our open and our flock another uploader may have taken the file for abandoned and removed it.
+        # Between our open and our flock another uploader may have taken the file for a leftover and removed it.
         if _lock(descriptor) and _is_named(descriptor, directory, name):
             break
         os.close(descriptor)
@@ -45,7 +45,7 @@ def exclusive_file(directory: int, name: str, *, pause: Callable[[float], None])
 
 
 def remove_abandoned(directory: int, name: str) -> bool:
-    """Remove the temporary file ``name`` unless somebody works on it; ``True`` if the name is free now."""
+    """Remove the temporary file ``name`` unless another process works on it. Returns whether the name is free now."""
     try:
         descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
@@ -61,7 +61,7 @@ def remove_abandoned(directory: int, name: str) -> bool:
 
 
 def move_without_replacing(directory: int, old: str, new: str) -> bool:
-    """Rename ``old`` to ``new`` within a directory; ``False``, and nothing done, if ``new`` is taken."""
+    """Rename ``old`` to ``new`` within a directory. Returns ``False``, with nothing done, if ``new`` is taken."""
     try:
         rename_without_replacing(directory, old, directory, new)
     except FileExistsError:
@@ -73,7 +73,7 @@ def _lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        # A file system without locks (some FUSE, NFS without its lock daemon) is taken to have one uploader.
+        # On a file system without locks (some FUSE, NFS without its lock daemon) only one uploader is assumed.
         return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
     return True
 

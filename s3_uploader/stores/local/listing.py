@@ -1,4 +1,4 @@
-"""What is in a directory of this machine: walked in the order of the keys' bytes, links not followed."""
+"""The inventory of a local directory: walked in the order of the keys' bytes, without following links."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR)
 _OUT_OF_SIGHT = (*_ABSENT, errno.EACCES, errno.EPERM, errno.EIO)
-"""Of a part of the tree. The rest is listed all the same, and what is expected in there is looked at on its own."""
+"""Errors of one part of the tree. The rest is listed anyway, and expected files in that part are looked up singly."""
 
 
 class LocalInventory:
     """A directory as :class:`~s3_uploader.stores.listing.Inventory`.
 
-    Memory is bounded by the largest directory of it.
+    Memory is bounded by the largest directory.
     """
 
     looks_are_cheap = False
@@ -36,23 +36,23 @@ class LocalInventory:
 
     @property
     def name(self) -> str:
-        """The directory, as the configuration names it."""
+        """The directory of the configuration."""
         return self._path
 
     @property
     def concurrency(self) -> int:
-        """As many as there may be copies."""
+        """As many lookups at once as copies."""
         return self._max_concurrency
 
     def open(self) -> None:
         """Open the root.
 
-        :raises StoreError: if that is not possible.
+        :raises StoreError: if that fails.
         """
         try:
             self._root = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            hint = "Mount what belongs there." if error.errno == errno.ENOENT else ""
+            hint = "Mount the file system that belongs there." if error.errno == errno.ENOENT else ""
             raise self._failed(error, self._path, Scope.DESTINATION, hint) from error
 
     def close(self) -> None:
@@ -66,7 +66,7 @@ class LocalInventory:
         return f"{self._path.rstrip('/')}/{key}"
 
     def entries(self, prefix: str, *, wanted: Callable[[], str]) -> Iterator[Entry]:
-        """Walk from the directory that ``prefix`` names."""
+        """Walk the tree from the directory that ``prefix`` names."""
         names = [name for name in prefix.split("/")[:-1] if name]
         try:
             top = self._directory(names)
@@ -77,7 +77,7 @@ class LocalInventory:
         yield from self._walk(top, "".join(f"{name}/" for name in names), wanted)
 
     def look(self, key: str, *, content: bool) -> Entry | None:
-        """The file's size and time, and with ``content`` the SHA-256 of its bytes as they are read now."""
+        """The file's size and time, and with ``content`` the SHA-256 of its current bytes."""
         try:
             *names, name = path_segments(key)
             directory = self._directory(names)
@@ -111,10 +111,10 @@ class LocalInventory:
         )
 
     def _walk(self, directory: int, path: str, wanted: Callable[[], str]) -> Iterator[Entry]:
-        """The files below an open directory, which is closed in the end."""
+        """The files below an open directory, which is closed at the end."""
         try:
             with os.scandir(directory) as found:
-                # A directory's keys come where its name with a slash does: "a.b" is before "a/b".
+                # Sort a directory by its name with a slash: "a.b" comes before "a/b".
                 names = sorted(
                     os.fsencode(entry.name) + (b"/" if entry.is_dir(follow_symlinks=False) else b"") for entry in found
                 )
@@ -146,7 +146,7 @@ class LocalInventory:
 
     @staticmethod
     def _may_hold(directory: str, wanted: str) -> bool:
-        """Whether keys at or after the wanted one can begin with this directory."""
+        """Whether keys at or after ``wanted`` can begin with this directory."""
         return os.fsencode(directory) >= os.fsencode(wanted)[: len(os.fsencode(directory))]
 
     def _directory(self, names: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""One more look at a file that was found in the directory, by reading its last byte."""
+"""Another look at a file that was found in the directory, by reading its last byte."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE, errno.EISDIR)
 def confirm(root: int, receipt: Receipt, *, address: str) -> Receipt:
     """Open the file below an open directory, ask for its size, and read its last byte.
 
-    A look at the name alone would not do: FUSE and NFS remember names for seconds after they have gone.
+    A look at the name alone is not enough, because FUSE and NFS cache names for seconds after their removal.
 
-    :raises ObjectGone: if it is not there, has another size, or cannot be read.
+    :raises ObjectGone: if it does not exist, has another size, or cannot be read.
     :raises OSError: if the file system fails.
     """
     *names, name = path_segments(receipt.key)
@@ -40,7 +40,7 @@ def confirm(root: int, receipt: Receipt, *, address: str) -> Receipt:
             os.close(descriptor)
     except OSError as error:
         if error.errno in _GONE:
-            raise ObjectGone(f"{address} is not there any more.") from None
+            raise ObjectGone(f"{address} no longer exists.") from None
         raise
     finally:
         os.close(directory)

@@ -1,18 +1,18 @@
-"""The local store: a directory of this machine as destination, an archive on a mount for example.
+"""The local store: a directory of this machine as destination, for example an archive on a mount.
 
 Terms
 -----
 root
-    The directory that the configuration names. Links on the way to it are followed, links below it never.
-temporary name
-    Where the bytes lie until they are proven, in the same directory as the target. It is derived from the key, so that
-    what a killed run left there is found and removed by the next upload of that key.
-proof
-    The SHA-256 of what was read back through a new descriptor, after ``fsync`` and after the kernel was asked to drop
-    its cached pages: always :attr:`~s3_uploader.core.model.Proof.CHECKSUM`.
+    The directory in the configuration. Links in its own path are followed, links below it never.
+    temporary name
+        The name of the bytes until they are proven, in the directory of the target. It is derived from the key, so the
+        next upload of that key finds and removes what a killed run left.
+    proof
+        The SHA-256 of the bytes that were read back through a new descriptor, after ``fsync`` and after the kernel was
+        asked to drop its cached pages: always :attr:`~s3_uploader.core.model.Proof.CHECKSUM`.
 
-A mount that hangs (NFS with the server gone) blocks its threads in the kernel, where neither a deadline nor a signal
-reaches them; ``close`` leaves such threads behind.
+A mount that hangs (NFS without its server) blocks its threads in the kernel, where neither a deadline nor a signal
+reaches them. ``close`` leaves such threads behind.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from s3_uploader.stores.workers import UploadTask, Workers
 class LocalStore:
     """A directory as :class:`~s3_uploader.stores.base.Store`.
 
-    Nothing is ever replaced but with ``on_conflict: overwrite``: the finished file gets its name by ``link(2)``, which
-    refuses a taken one. On file systems without hard links ``renameat2(RENAME_NOREPLACE)`` does the same, and where
-    that is missing too (some FUSE file systems) the store looks first and then renames.
+    Nothing is ever overwritten except with ``on_conflict: overwrite``: the finished file gets its name by ``link(2)``,
+    which refuses a taken one. On file systems without hard links ``renameat2(RENAME_NOREPLACE)`` does the same. If that
+    is missing too (some FUSE file systems), the store looks first and then renames.
 
     :param path: the root; it must exist when the store is opened.
-    :param max_concurrency: most copies at once.
+    :param max_concurrency: the maximum number of concurrent copies.
     """
 
     loop: Loop | None = None
@@ -58,14 +58,14 @@ class LocalStore:
     def open(self) -> None:
         """Open the root.
 
-        :raises StoreError: with scope ``DESTINATION`` if it is missing, no directory, or cannot be written.
+        :raises StoreError: with scope ``DESTINATION`` if it is missing, not a directory, or not writable.
         """
         if self._root is not None:
             return
         try:
             root = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            hint = "Create it, or mount what belongs there." if error.errno == errno.ENOENT else ""
+            hint = "Create it, or mount the file system that belongs there." if error.errno == errno.ENOENT else ""
             raise StoreError(
                 f"The directory {self._path} cannot be opened: {reason_of(error)}.",
                 code=code_of(error),
@@ -73,7 +73,7 @@ class LocalStore:
                 scope=Scope.DESTINATION,
                 hint=hint,
             ) from error
-        # Asks for the effective user, and knows of read-only mounts; mode bits alone would not tell.
+        # Checks the effective user and read-only mounts, which mode bits alone do not show.
         if not os.access(".", os.W_OK | os.X_OK, dir_fd=root, effective_ids=True):
             os.close(root)
             raise StoreError(
@@ -81,7 +81,7 @@ class LocalStore:
                 code="EACCES",
                 origin=Origin.CREDENTIALS,
                 scope=Scope.DESTINATION,
-                hint="Give the user of this program the right to write there, or mount it writable.",
+                hint="Give this program's user the right to write there, or mount it writable.",
             )
         self._root = root
         self._workers = Workers(name="local-store", count=self._max_concurrency)
@@ -114,7 +114,7 @@ class LocalStore:
             raise translated(error, address) from error
 
     def cancel(self) -> None:
-        """Give up all copies in flight."""
+        """Cancel all copies in flight."""
         if self._workers is not None:
             self._workers.cancel()
 
@@ -126,12 +126,12 @@ class LocalStore:
         """End the threads and close the root; see :meth:`Store.close`."""
         workers, self._workers = self._workers, None
         root, self._root = self._root, None
-        # With a thread still stuck in the kernel the descriptor stays open: its number must not become another file's.
+        # While a thread hangs in the kernel, the descriptor stays open: its number must not be reused for another file.
         if (workers is None or workers.close(timeout=timeout)) and root is not None:
             os.close(root)
 
     def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
-        """Write, prove, refuse to replace and remove a small file of our own; see :meth:`Store.check`."""
+        """Write, prove, refuse to overwrite and remove a test file; see :meth:`Store.check`."""
         from s3_uploader.stores.local.check import check_directory
 
         return check_directory(self._path, now=now, stored=stored)
@@ -151,23 +151,23 @@ class LocalStore:
                 raise translated(error, self.address(shown_name(key))) from error
 
     def _refuse_another_root(self, root: int) -> None:
-        """What is mounted or unmounted there meanwhile makes the path another directory than the one that is open."""
+        """Refuse to go on if a mount or unmount has made the path another directory than the open one."""
         try:
             is_the_same = os.path.samestat(os.stat(self._path), os.fstat(root))
         except OSError:
             is_the_same = False
         if not is_the_same:
             raise StoreError(
-                f"{shown_name(self._path)} is not the directory any more that it was when the run began: something was "
+                f"{shown_name(self._path)} is no longer the directory that it was when the run began. Something was "
                 "mounted or unmounted there.",
                 code="NotMounted",
                 origin=Origin.DIRECTORY,
                 scope=Scope.DESTINATION,
-                hint="Mount what belongs there.",
+                hint="Mount the file system that belongs there.",
             )
 
     def _open_directory(self, names: list[str], key: str) -> int:
-        """A descriptor of the directory below the root, made as needed, reached without following a link."""
+        """Open the directory below the root, without following a link. It is made if necessary."""
         assert self._root is not None
         self._refuse_another_root(self._root)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -185,7 +185,7 @@ class LocalStore:
                     os.close(current)
                     current = below
             except FileNotFoundError:
-                # Somebody tidies up and removed a directory between our mkdir and open: begin again.
+                # Another program removed a directory between our mkdir and open: begin again.
                 os.close(current)
                 continue
             except OSError as error:
@@ -199,5 +199,5 @@ class LocalStore:
                 raise
             return current
         raise StoreError(
-            f"The directory of {self.address(shown_name(key))} vanishes as soon as it is made.", code="ENOENT"
+            f"The directory of {self.address(shown_name(key))} is removed as soon as it is made.", code="ENOENT"
         )

@@ -1,4 +1,4 @@
-"""A connection to an SFTP server that has logged in: one request at a time, its time limits, and how it fails."""
+"""A logged-in connection to an SFTP server: its requests, their timeouts, and their failures."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _Result = TypeVar("_Result")
 
 
 class SftpConnection:
-    """One connection, used by one thread at a time; only :meth:`interrupt` may come from another one.
+    """One connection. One thread uses it at a time; only :meth:`interrupt` may be called from another one.
 
-    :param loop: where the connection lives.
+    :param loop: the loop that the connection runs on.
     :param remaining: seconds that the current user of the session has left; no single wait is longer than that, nor
         than ``settings.timeout_seconds``.
-    :param learned: what is known of the server, shared by all its sessions.
+    :param learned: what is known about the server, shared by all its sessions.
     """
 
     protocol = "SFTP"
@@ -51,11 +51,11 @@ class SftpConnection:
         self.learned = Learned(protocol="sftp") if learned is None else learned
         self.last_used = time.monotonic()
         self.step = "connect"
-        """How far the login came: ``connect``, ``sftp``, ``path`` or ``ready``."""
+        """How far the login got: ``connect``, ``sftp``, ``path`` or ``ready``."""
         self.welcome = ""
-        """What the server says that it is."""
+        """The server's own name for its software."""
         self.host_key = ""
-        """The key by which it was known, and its fingerprint."""
+        """The trusted host key, and its fingerprint."""
         self.base = "/"
         self._settings = settings
         self._loop = loop
@@ -71,8 +71,8 @@ class SftpConnection:
     def connect(self) -> None:
         """Connect, log in and enter the directory.
 
-        :raises Refused, LoginRefused: if the server refuses the login or the path, or is not the one that is known.
-        :raises Lost: if there is no connection to be had.
+        :raises Refused, LoginRefused: if the server refuses the login or the path, or its host key is not trusted.
+        :raises Lost: if no connection is possible.
         """
         given = self.remaining
         ends_at = time.monotonic() + self._settings.connect_timeout_seconds
@@ -105,12 +105,12 @@ class SftpConnection:
 
     @property
     def usable(self) -> bool:
-        """Whether the connection is still of use."""
+        """Whether the connection still works."""
         client = self._client
         return self._connection is not None and client is not None and not (client.is_lost or self._interrupted)
 
     def alive(self) -> bool:
-        """Whether the server still answers, after a pause in which it may have hung up."""
+        """Whether the server still answers after a pause, in which it may have closed the connection."""
         try:
             self.run(self.sftp.realpath(b"."), "realpath")
         except Refused:
@@ -120,7 +120,7 @@ class SftpConnection:
         return True
 
     def interrupt(self) -> None:
-        """Make every blocking call of the session fail now, and every later one; from any thread."""
+        """Make every current and later blocking call of the session fail. May be called on any thread."""
         self._interrupted = True
         current, connection = self._current, self._connection
         if connection is not None:
@@ -129,7 +129,7 @@ class SftpConnection:
             current.cancel()
 
     def quit(self, *, seconds: float = 1.0) -> None:
-        """Take leave and close."""
+        """Log out and close."""
         connection = self._connection
         if connection is not None and self.usable:
             self.remaining = lambda: seconds
@@ -138,15 +138,15 @@ class SftpConnection:
         self.close()
 
     def close(self) -> None:
-        """Close without a word."""
+        """Close without logging out."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._loop.call(connection.abort)
 
-    # For what is asked over it.
+    # For requests over the connection.
 
     def attributes(self, path: str) -> asyncssh.SFTPAttrs | None:
-        """What the server tells of ``path``, links followed; ``None`` if there is nothing."""
+        """The server's attributes of ``path``, links followed; ``None`` if it does not exist."""
         try:
             found: asyncssh.SFTPAttrs = self.run(self.sftp.stat(os.fsencode(path)), "stat")
         except Refused as refused:
@@ -156,14 +156,14 @@ class SftpConnection:
         return found
 
     def tick(self) -> None:
-        """Note that the server has answered something, so that what goes slowly is not taken for silence."""
+        """Note that the server has answered something, so that a slow answer is not mistaken for silence."""
         self._answers += 1
 
     def run(self, work: Coroutine[Any, Any, _Result], request: str, *, extra_seconds: float = 0.0) -> _Result:
-        """Wait for a request, and put its failure into one of two.
+        """Wait for a request, and convert its failure to one of two errors.
 
-        :raises Refused: if the server says no.
-        :raises Lost: if it says nothing, or nothing that makes sense, or the connection has ended.
+        :raises Refused: if the server refuses.
+        :raises Lost: if it does not answer, or answers incorrectly, or the connection has ended.
         """
         if not self.usable:
             work.close()
@@ -172,19 +172,19 @@ class SftpConnection:
             return self._wait(work, extra_seconds=extra_seconds)
         except asyncssh.SFTPError as error:
             if isinstance(error, (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection)):
-                is_closed = "bytes read on a total of" in error.reason  # the words of asyncio
+                is_closed = "bytes read on a total of" in error.reason  # asyncio's text
                 raise self._gone("the server closed it" if is_closed else str(error.reason)) from None
             raise Refused(error.code, error.reason, request) from None
         except Lost:
-            # Who is silent now may answer later, and then to another question.
+            # A late answer could be taken for the answer to another request.
             self.close()
             raise
         except TooMuch:
-            raise self._gone("the server sends more than it was asked for") from None
+            raise self._gone("the server sent more than was requested") from None
         except StoreError:
             raise
         except Exception as error:
-            # Whatever the library makes of nonsense: it costs this connection, and no more.
+            # Any error of the library from invalid input: it costs this connection, and no more.
             raise self._gone(reason_of(error)) from None
 
     # ------------------------------------------------------------------------------------------ inside
@@ -205,12 +205,12 @@ class SftpConnection:
             peer.close()
             raise
         except Exception as error:
-            # Whatever the library makes of nonsense, from the server or on this machine.
+            # Any error of the library from invalid input, of the server or of this machine.
             peer.close()
             refused = refusal(error, settings, client, trusted)
             if refused is not None:
                 raise refused from None
-            # So many servers (`MaxStartups` of OpenSSH) part with one login too many.
+            # Many servers (`MaxStartups` of OpenSSH) end one login too many like this.
             hung_up = isinstance(error, (asyncssh.ConnectionLost, ConnectionResetError))
             raise Lost(reason_of(error), is_for_now=hung_up) from None
         except BaseException:
@@ -222,7 +222,7 @@ class SftpConnection:
             self.host_key = f"{key.get_algorithm()} {key.get_fingerprint()}"
 
     def _entered(self, path: str) -> str:
-        """The directory under which files are stored, absolute."""
+        """Enter the directory that files are stored in, and return its absolute path."""
         if path.startswith("/"):
             base = "/" + path.strip("/")
         else:
@@ -230,7 +230,7 @@ class SftpConnection:
             base = "/" + "/".join(step for step in (login.strip("/"), path.strip("/")) if step not in ("", "."))
         found = self.attributes(base)
         if found is None or found.type not in (asyncssh.FILEXFER_TYPE_DIRECTORY, asyncssh.FILEXFER_TYPE_UNKNOWN):
-            reason = "there is no such directory" if found is None else "it is no directory"
+            reason = "there is no such directory" if found is None else "it is not a directory"
             raise Refused(NO_SUCH_FILE, reason, "stat")
         return base
 
@@ -252,7 +252,7 @@ class SftpConnection:
             self.last_used = time.monotonic()
 
     async def _watched(self, work: Coroutine[Any, Any, _Result], extra_seconds: float) -> _Result:
-        """Let ``work`` go on as long as answers come."""
+        """Let ``work`` continue while answers arrive."""
         task = asyncio.ensure_future(work)
         try:
             while True:

@@ -1,4 +1,4 @@
-"""What goes wrong with an SFTP server, in the words of the program: which error, how far it reaches, what to do."""
+"""The program's errors for the failures of an SFTP server: cause, scope and advice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NO_SPACE = 14
 _QUOTA = 15
 _INVALID_NAME = 20
 
-# The status codes of draft-ietf-secsh-filexfer-13, 9.1. A server of version 3 has the first eight; some send the rest.
+# The status codes of draft-ietf-secsh-filexfer-13, 9.1. A version 3 server has the first eight; some send the others.
 _NAMES = {
     NO_SUCH_FILE: "NoSuchFile",
     PERMISSION_DENIED: "PermissionDenied",
@@ -47,7 +47,7 @@ class Refused(base.Refused):
     """The server answered a request with a status other than OK.
 
     :ivar code: the status code.
-    :ivar request: what it was asked: ``open``, ``write``, ``rename`` and so on.
+    :ivar request: the refused request: ``open``, ``write``, ``rename`` and so on.
     """
 
     def __init__(self, code: int, reason: str, request: str) -> None:
@@ -58,17 +58,17 @@ class Refused(base.Refused):
 
     @property
     def is_absence(self) -> bool:
-        """Whether it says that there is nothing of that name."""
+        """Whether the status says that the file does not exist."""
         return self.code in (NO_SUCH_FILE, _NO_SUCH_PATH)
 
     @property
     def may_be_the_name(self) -> bool:
-        """Whether opening failed, for whatever reason: version 3 has one code for most of them."""
+        """Whether opening failed, for any reason: version 3 has one code for most of them."""
         return self.request == "open" and self.code not in (NO_SPACE, _QUOTA, _WRITE_PROTECTED)
 
     @property
     def lists_nothing(self) -> bool:
-        """Whether the server has no listings."""
+        """Whether the server cannot list directories at all."""
         return self.request == "opendir" and self.code == UNSUPPORTED
 
     @property
@@ -78,12 +78,12 @@ class Refused(base.Refused):
 
     @property
     def origin(self) -> Origin:
-        """By the status."""
+        """The origin by the status."""
         return _ORIGINS.get(self.code, Origin.UNREACHABLE)
 
 
 class LoginRefused(base.Refused):
-    """There is no session, and why; ``problem`` is the whole of it."""
+    """No session is possible; ``problem`` says why."""
 
     def __init__(self, problem: StoreError) -> None:
         self.problem = problem
@@ -91,7 +91,7 @@ class LoginRefused(base.Refused):
 
 
 def login_error(error: base.Refused | Lost, *, server: str, user: str, path: str) -> StoreError:
-    """The error of a session that did not come up; ``server`` is ``host:port``."""
+    """The error for a failed login; ``server`` is ``host:port``."""
     if isinstance(error, LoginRefused):
         return error.problem
     if isinstance(error, Refused):
@@ -100,29 +100,29 @@ def login_error(error: base.Refused | Lost, *, server: str, user: str, path: str
             code="NoSuchDirectory" if error.is_absence else error.error_code,
             scope=Scope.DESTINATION,
             origin=error.origin,
-            hint=f"Look at the path, which must be a directory, and at the rights of the user {user}.",
+            hint=f"Check the path, which must be a directory, and the rights of the user {user}.",
         )
     assert isinstance(error, Lost)
     if error.step == "sftp":
         return StoreError(
-            f"The SSH server {server} lets {user} in, but speaks no SFTP: {error.reason}.",
+            f"The SSH server {server} accepts the user {user}, but does not offer SFTP: {error.reason}.",
             code="NotSftp",
             origin=Origin.SERVER,
             scope=Scope.DESTINATION,
-            hint="Look at its Subsystem line and at forced commands; a shell that prints something at a login is in "
-            "the way too.",
+            hint="Check its Subsystem line and forced commands. A shell that prints something at login also prevents "
+            "SFTP.",
         )
     return StoreError(
         f"Cannot connect to the SFTP server {server}: {error.reason}.",
         code="ConnectionFailed",
         retryable=True,
         scope=Scope.DESTINATION,
-        hint="Look at the host and the port, and whether the server runs.",
+        hint="Check the host and the port, and whether the server runs.",
     )
 
 
 def transfer_error(error: base.Refused | Lost, *, address: str) -> StoreError:
-    """The error of an upload to ``address`` on a connection that had come up."""
+    """The error of an upload to ``address`` that failed after the connection was established."""
     if isinstance(error, Lost):
         return StoreError(
             f"The SFTP connection was lost during the upload to {address}: {error.reason}.",
@@ -132,16 +132,16 @@ def transfer_error(error: base.Refused | Lost, *, address: str) -> StoreError:
     assert isinstance(error, Refused)
     message = f"The SFTP server refuses the upload to {address}: {error.text}."
     if error.code == _INVALID_NAME or (error.code == BAD_MESSAGE and error.request in ("open", "mkdir")):
-        # OpenSSH says "bad message" to EINVAL and ENAMETOOLONG.
+        # OpenSSH answers "bad message" for EINVAL and ENAMETOOLONG.
         return KeyRefused(message)
     scope = Scope.DESTINATION if error.code in _OF_THE_DESTINATION else Scope.FILE
     hint = ""
     if error.code in (NO_SPACE, _QUOTA):
         hint = "Make room there."
     elif error.code in (PERMISSION_DENIED, _WRITE_PROTECTED):
-        hint = "Look at the rights of the SFTP user there, and whether the server is read-only."
+        hint = "Check the rights of the SFTP user there, and whether the server is read-only."
     elif error.code == UNSUPPORTED:
-        hint = "The server lacks what is needed."
+        hint = "The server lacks a needed operation."
     origin = error.origin if scope is Scope.DESTINATION else of_one_file(error.origin)
     if error.is_absence and scope is Scope.FILE:
         origin = Origin.FILE
@@ -149,7 +149,7 @@ def transfer_error(error: base.Refused | Lost, *, address: str) -> StoreError:
 
 
 def may_be_full(refused: base.Refused) -> bool:
-    """Whether a refusal may mean that there is no room: OpenSSH has "failure" for it, and for much else."""
+    """Whether a refusal may mean that the disk is full: OpenSSH answers "failure" for that and for other causes."""
     if not isinstance(refused, Refused):
         return False
     if refused.code in (NO_SPACE, _QUOTA):
@@ -158,7 +158,7 @@ def may_be_full(refused: base.Refused) -> bool:
 
 
 def without_room(error: StoreError) -> StoreError:
-    """The error of such a refusal where not even a byte finds room."""
+    """The error of such a refusal if there is no room for even one byte."""
     code = error.code if error.code in ("DiskFull", "QuotaExceeded") else "DiskFull"
     return StoreError(
         error.message,

@@ -1,7 +1,7 @@
 """The server's own hash of a file: the extension ``check-file`` (draft-ietf-secsh-filexfer-extensions-00, 3).
 
-ProFTPD and some commercial servers have it, OpenSSH has not. asyncssh has no function for it, so its handler is asked
-by a name that is not public; without that there are no hashes, and nothing else changes.
+ProFTPD and some commercial servers support it, OpenSSH does not. asyncssh has no function for it, so a private name of
+its handler is used. If that is missing, there are no hashes; everything else works.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _REQUEST = b"check-file-name"
 
 
 async def check_file(client: Any, path: bytes) -> str:
-    """The SHA-256 of a file in hexadecimal; empty if the answer makes no sense, or cannot be asked for.
+    """The SHA-256 of a file in hexadecimal; empty if the answer is invalid, or the request is impossible.
 
     :raises asyncssh.SFTPError: if the server refuses.
     """
     try:
         handler = client._handler
         make_request = handler._make_request
-        # Otherwise the handler would not take the answer for one.
+        # Otherwise the handler would not accept the answer.
         handler._return_types = {**handler._return_types, _REQUEST: _REPLY}
     except AttributeError:
         return ""
@@ -36,7 +36,7 @@ async def check_file(client: Any, path: bytes) -> str:
 
 
 def parse_answer(payload: bytes) -> str:
-    """The digest in an answer: the name of the extension comes first with some servers, and is left out by others."""
+    """The digest in an answer. Some servers put the name of the extension first, others omit it."""
     words: list[bytes] = []
     while len(payload) >= 4 and len(words) < 2:
         size = int.from_bytes(payload[:4], "big")

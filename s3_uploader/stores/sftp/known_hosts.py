@@ -1,6 +1,6 @@
-"""Which host keys are trusted: those of known_hosts files (``sshd(8)``), or those whose fingerprints are configured.
+"""The trusted host keys: those of known_hosts files (``sshd(8)``), or those with a configured fingerprint.
 
-Nothing is trusted because it is seen for the first time.
+No key is trusted on first sight.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ PLAIN_ALGORITHMS = (
     *("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
     *("rsa-sha2-512", "rsa-sha2-256"),
 )
-"""Without certificates: an unknown authority would hide the key that could be trusted."""
+"""Without certificates, because an unknown authority would hide a key that could be trusted."""
 
 _MOST_BYTES = 16 << 20
 _LONGEST_LINE = 1200
 
 
 class Trust(msgspec.Struct, frozen=True, kw_only=True):
-    """What is trusted of one host.
+    """The trust in one host.
 
-    :param known: keys, authorities and revoked keys as asyncssh takes them.
-    :param fingerprints: of keys that are trusted whatever the files say.
+    :param known: keys, authorities and revoked keys in asyncssh's form.
+    :param fingerprints: of keys that are trusted regardless of the files.
     :param is_known: whether the files have a key or an authority of this host.
     """
 
@@ -42,9 +42,9 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load(file_name: str | None) -> asyncssh.SSHKnownHosts:
-    """The content of a file, or without one of the usual files as far as they are there.
+    """Read a file, or without a name the usual files that exist.
 
-    :raises StoreError: if the file that is named cannot be read.
+    :raises StoreError: if the named file cannot be read.
     """
     known = asyncssh.import_known_hosts("")
     for each in DEFAULT_FILES if file_name is None else (file_name,):
@@ -69,15 +69,15 @@ def _take(known: asyncssh.SSHKnownHosts, lines: Iterable[str]) -> None:
         try:
             known.load(line)
         except ValueError:
-            continue  # as ssh does
+            continue  # ssh skips it, too
 
 
 def trust(
     *, file_name: str | None, fingerprints: Sequence[str], host: str, address: str, port: int, default_port: int = 22
 ) -> Trust:
-    """What is trusted of a host. With fingerprints the files do not count."""
+    """The trust in a host. Fingerprints replace the files."""
     if fingerprints:
-        # OpenSSH leaves out the padding, others do not.
+        # OpenSSH omits the padding, others do not.
         wanted = frozenset(each.strip().rstrip("=") for each in fingerprints)
         return Trust(known=([], [], [], [], [], [], []), fingerprints=wanted, is_known=False)
     known = load(file_name).match(host, address, None if port == default_port else port)
@@ -89,8 +89,8 @@ def untrusted(
 ) -> StoreError:
     """The error of a host key that is not trusted.
 
-    :param key: the key, ``None`` if it was not looked at for itself.
-    :param reason: the library's words.
+    :param key: the key, ``None`` if the key itself was not checked.
+    :param reason: the library's text.
     """
     server = f"{host}:{port}"
     if key is None:
@@ -99,7 +99,7 @@ def untrusted(
             code="HostKeyRefused",
             origin=Origin.HOST_KEY,
             scope=Scope.DESTINATION,
-            hint="Look at the lines of this host in the known hosts file, and at the server's certificate.",
+            hint="Check the lines of this host in the known hosts file, and the server's certificate.",
         )
     shown = f"{key.get_algorithm()} {key.get_fingerprint()}"
     if trusted.is_known or trusted.fingerprints:
@@ -109,13 +109,13 @@ def untrusted(
             code="HostKeyChanged",
             origin=Origin.HOST_KEY,
             scope=Scope.DESTINATION,
-            hint="Somebody may listen in between. Ask who runs the server, and only if it was given a new key, replace "
-            "the old one.",
+            hint="Another machine may be intercepting the connection. Ask the operator of the server. Replace the old "
+            "key only if the server was given a new one.",
         )
     name = host if port == 22 else f"[{host}]:{port}"
     file = shown_name(DEFAULT_FILES[0] if file_name is None else file_name)
     line = f"{name} {_public_line(key)}"
-    way = f"put this line into {file}: {line}" if len(line) < _LONGEST_LINE else "put that into host_key_fingerprints"
+    way = f"put this line into {file}: {line}" if len(line) < _LONGEST_LINE else "put it into host_key_fingerprints"
     return StoreError(
         f"The host key of the SFTP server {server} is not known: {shown}.",
         code="HostKeyUnknown",

@@ -1,4 +1,4 @@
-"""What is on an SFTP server, over a loop of its own."""
+"""The inventory of an SFTP server, on a loop of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from s3_uploader.stores.sftp.server import Server
 
 
 class SftpInventory(FileInventory):
-    """A directory on an SFTP server; ends the server's loop when it is closed."""
+    """A directory on an SFTP server. Closing it also ends the server's loop."""
 
     has_line_breaks = True
 
@@ -16,6 +16,6 @@ class SftpInventory(FileInventory):
         self._sftp = server
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connections."""
         super().close()
         self._sftp.stop()

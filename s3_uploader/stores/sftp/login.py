@@ -1,4 +1,4 @@
-"""How an SSH connection is made: who we are, whom we trust, and what each way to fail means."""
+"""The login to an SSH server: our credentials, the trusted keys, and the meaning of each failure."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from s3_uploader.stores.sftp.known_hosts import PLAIN_ALGORITHMS, Trust, trust, 
 
 _KEEP_ALIVE_SECONDS = 20
 _KEPT_ALIVE = 1000
-"""Unanswered words are no end: a server that is silent for too long is found out by the request that waits for it."""
+"""Missing answers to keep-alive messages are ignored, because each request has its own timeout."""
 
 
 class Settings(file_servers.Settings, frozen=True, kw_only=True):
-    """How to reach a server.
+    """How to reach an SFTP server.
 
     :param password: empty for none.
     :param passphrase: of the private key, empty for none.
@@ -37,28 +37,28 @@ class Settings(file_servers.Settings, frozen=True, kw_only=True):
 
 
 class Client(asyncssh.SSHClient):
-    """What asyncssh tells of one connection."""
+    """Receives asyncssh's calls for one connection."""
 
     def __init__(self, trusted: Trust) -> None:
         self.key: asyncssh.SSHKey | None = None
-        """The host key that was shown and is in no file; ``None`` if there was none such."""
+        """The server's host key if it is in no file, else ``None``."""
         self.is_lost = False
         self._trusted = trusted
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        """Whether a key that is in no file is trusted all the same."""
+        """Whether a key that is in no file is trusted by its fingerprint."""
         self.key = key
         return key.get_fingerprint().rstrip("=") in self._trusted.fingerprints
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended."""
+        """Note that the connection has ended."""
         self.is_lost = True
 
 
 def open_socket(settings: Settings, *, seconds: float) -> socket.socket:
-    """A TCP connection, made on the calling thread: a resolver that hangs must not hold up the loop.
+    """Open a TCP connection on the calling thread, so that a hanging resolver does not block the loop.
 
-    :raises Lost: if there is none to be had.
+    :raises Lost: if no connection is possible.
     """
     try:
         return socket.create_connection((settings.host, settings.port), timeout=seconds)
@@ -67,7 +67,7 @@ def open_socket(settings: Settings, *, seconds: float) -> socket.socket:
 
 
 def load_keys(settings: Settings) -> Any:
-    """The private key that the configuration names, else what asyncssh finds by itself.
+    """The private key of the configuration, else what asyncssh finds by itself.
 
     :raises LoginRefused: if it cannot be used.
     """
@@ -85,13 +85,13 @@ def load_keys(settings: Settings) -> Any:
                 code="PrivateKeyUnusable",
                 origin=Origin.PRIVATE_KEY,
                 scope=Scope.DESTINATION,
-                hint="Its passphrase, if it has one, comes from the environment variable that passphrase_env names.",
+                hint="If it has a passphrase, set it in the environment variable named in passphrase_env.",
             )
         ) from None
 
 
 def trust_for(settings: Settings, peer: socket.socket) -> Trust:
-    """Whom to trust at the other end of a connection.
+    """The trusted keys for the other end of a connection.
 
     :raises LoginRefused: if the known hosts file cannot be read.
     """
@@ -115,13 +115,13 @@ async def log_in(
     """Log in over a TCP connection."""
     _make_sure_of_a_name()
     is_checked_by_files = trusted.is_known and not trusted.fingerprints
-    # The keys of an agent would use up the attempts that a server allows before our own credentials get their turn.
+    # An agent's keys would use up the allowed attempts before our own credentials are tried.
     may_look_around = settings.private_key_file is None and not settings.password
     return await asyncssh.connect(
         settings.host,
         settings.port,
         sock=peer,
-        # No ~/.ssh/config: what a run does stands in one place.
+        # No ~/.ssh/config, because all settings of a run are in its own configuration.
         config=None,
         client_factory=lambda: client,
         known_hosts=trusted.known,
@@ -137,9 +137,9 @@ async def log_in(
         gss_kex=False,
         disable_trivial_auth=True,
         x509_trusted_certs=None,
-        # A small packet that unpacks to a large one would not be bounded.
+        # No compression, because a small packet that unpacks to a large one would not be bounded.
         compression_algs=["none"],
-        # Twice as fast as asyncssh's first choice, which computes in Python what these have in one call.
+        # Twice as fast as asyncssh's first choice, which does in Python what these do in one call.
         encryption_algs="^aes128-gcm@openssh.com,aes256-gcm@openssh.com",
         keepalive_interval=_KEEP_ALIVE_SECONDS,
         keepalive_count_max=_KEPT_ALIVE,
@@ -149,10 +149,10 @@ async def log_in(
 
 
 def _make_sure_of_a_name() -> None:
-    """Let asyncssh know who runs it, and where that one is at home.
+    """Tell asyncssh the user's name and home directory, if the system has none.
 
-    It insists on both, for files that are not read here. In a container with a user of any number there is neither,
-    unless variables have them (:func:`getpass.getuser`, :func:`os.path.expanduser`).
+    asyncssh requires both, for files that are not read here. In a container with an arbitrary user number there is
+    neither, unless variables set them (:func:`getpass.getuser`, :func:`os.path.expanduser`).
     """
     try:
         getpass.getuser()
@@ -163,12 +163,12 @@ def _make_sure_of_a_name() -> None:
 
 
 def refusal(error: BaseException, settings: Settings, client: Client, trusted: Trust) -> LoginRefused | None:
-    """What a login that failed means, ``None`` if it is that there was no connection."""
+    """The meaning of a failed login; ``None`` if there was no connection at all."""
     server = f"{settings.host}:{settings.port}"
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
         return LoginRefused(
             untrusted(
-                # A key that is revoked, or vouched for by an authority, was not asked for.
+                # For a revoked key, or one with a certificate, asyncssh does not call the client.
                 client.key,
                 reason=str(error.reason),
                 host=settings.host,
@@ -184,17 +184,17 @@ def refusal(error: BaseException, settings: Settings, client: Client, trusted: T
                 code="AuthenticationFailed",
                 origin=Origin.CREDENTIALS,
                 scope=Scope.DESTINATION,
-                hint=f"Look at the user name and {_credentials(settings)}.",
+                hint=f"Check the user name and {_credentials(settings)}.",
             )
         )
     if isinstance(error, asyncssh.KeyExchangeFailed):
         return LoginRefused(
             StoreError(
-                f"The SFTP server {server} and this program know no method in common: {quoted(str(error.reason))}.",
+                f"The SFTP server {server} and this program have no common method: {quoted(str(error.reason))}.",
                 code="NoCommonAlgorithm",
                 origin=Origin.SERVER,
                 scope=Scope.DESTINATION,
-                hint="The server is very old, or only another kind of host key is known here.",
+                hint="The server is very old, or only a host key of another type is known here.",
             )
         )
     return None
@@ -207,7 +207,7 @@ def _credentials(settings: Settings) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """Why a connection is of no use, as the end of a sentence."""
+    """Why a connection failed, as the end of a sentence."""
     if isinstance(error, (asyncio.IncompleteReadError, asyncssh.ConnectionLost)):
         return "the server closed it"
     if isinstance(error, asyncssh.DisconnectError):

@@ -1,4 +1,4 @@
-"""The event loop of the SSH library on a thread of its own, for callers who wait for what it does."""
+"""The SSH library's event loop on a thread of its own, for callers who wait for its results."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class LoopThread:
         self._thread: threading.Thread | None = None
 
     def begin(self, work: Coroutine[Any, Any, _Result]) -> concurrent.futures.Future[_Result]:
-        """Begin ``work`` on the loop; cancelling the future cancels it.
+        """Start ``work`` on the loop. Cancelling the future cancels it.
 
-        :raises s3_uploader.core.errors.StoreError: if there may be no thread.
+        :raises s3_uploader.core.errors.StoreError: if no thread can be started.
         """
         with self._lock:
             try:
@@ -37,14 +37,14 @@ class LoopThread:
             return asyncio.run_coroutine_threadsafe(work, loop)
 
     def call(self, function: Callable[[], object]) -> None:
-        """Have a function called on the loop soon, if it runs."""
+        """Have a function called on the loop soon, if the loop runs."""
         loop = self._loop
         if loop is not None:
-            with contextlib.suppress(RuntimeError):  # it has just been closed
+            with contextlib.suppress(RuntimeError):  # it was closed just now
                 loop.call_soon_threadsafe(function)
 
     def stop(self, *, timeout: float) -> None:
-        """End the loop and its thread, waiting a moment for it. A later call starts a new one."""
+        """End the loop and its thread, and wait briefly for it. A later call starts a new one."""
         with self._lock:
             loop, self._loop = self._loop, None
             thread, self._thread = self._thread, None
@@ -56,7 +56,7 @@ class LoopThread:
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             loop = asyncio.new_event_loop()
-            # What the library leaves undone when a connection breaks is no news to anybody.
+            # The library reports unfinished work when a connection breaks, which is of no interest.
             loop.set_exception_handler(lambda _, context: None)
             thread = threading.Thread(target=_run, args=(loop,), name=self._name, daemon=True)
             try:

@@ -1,4 +1,4 @@
-"""One more look at a file that was found on the server, by reading its last byte."""
+"""Another look at a file that was found on the server, by reading its last byte."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from s3_uploader.stores.sftp.session import Session
 def confirm(session: Session, path: str, receipt: Receipt, *, address: str) -> Receipt:
     """Ask for the size, and read the last byte of the file.
 
-    :raises ObjectGone: if it is not there, has another size, or cannot be read.
+    :raises ObjectGone: if it does not exist, has another size, or cannot be read.
     """
     size = receipt.size if receipt.stored_size is None else receipt.stored_size
     if session.size(path) != size:
-        raise ObjectGone(f"{address} is not there any more, or has another size.")
+        raise ObjectGone(f"{address} no longer exists, or has another size.")
     received = 0
 
     def count(chunk: bytes) -> None:

@@ -1,4 +1,4 @@
-"""An SFTP server as the configuration names it: sessions with it, the loop they live on, and the errors of a login."""
+"""An SFTP server of the configuration: its sessions, their loop, and the errors of a login."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from s3_uploader.stores.sftp.session import Session
 
 
 class Server(FileServer[Session]):
-    """A server, and the loop on which its sessions live."""
+    """An SFTP server, and the loop of its sessions."""
 
     default_port = 22
     settings: Settings
@@ -29,12 +29,12 @@ class Server(FileServer[Session]):
         return Session(self.settings, loop=self._loop, remaining=remaining, learned=self.learned)
 
     def login_error(self, error: Refused | Lost) -> StoreError:
-        """What a failure to log in means."""
+        """The error for a failed login."""
         settings = self.settings
         return login_error(error, server=f"{settings.host}:{settings.port}", user=settings.user, path=settings.path)
 
     def stop(self) -> None:
-        """End the thread on which the sessions live; a later session starts a new one."""
+        """End the thread of the loop. A later session starts a new one."""
         self._loop.stop(timeout=0.5)
 
     def _shown_path(self) -> str:

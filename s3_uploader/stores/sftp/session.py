@@ -1,4 +1,4 @@
-"""One logged-in session with an SFTP server: what it says of its files, and what it does with them."""
+"""One logged-in session with an SFTP server: file properties and file operations."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ _BLOCK = 256 * 1024
 _DIRECTORY, _REGULAR = asyncssh.FILEXFER_TYPE_DIRECTORY, asyncssh.FILEXFER_TYPE_REGULAR
 _KINDS = {_DIRECTORY: "dir", _REGULAR: "file", asyncssh.FILEXFER_TYPE_UNKNOWN: "file"}
 _ATTRIBUTES_BYTES = 40
-"""What the attributes of a name take in an answer, about."""
+"""Approximate size of a name's attributes in an answer."""
 _HASHES = "check-file"
 _ASKED, _NONE = "asked", "none"
 
 
 class Session(SftpConnection):
-    """One session, used by one thread at a time; only :meth:`interrupt` may come from another one."""
+    """One session. One thread uses it at a time; only :meth:`interrupt` may be called from another one."""
 
     @property
     def algorithm(self) -> str:
-        """What :meth:`digest` computes; whether the server can is asked once, and remembered."""
+        """The algorithm of :meth:`digest`. Whether the server supports it is asked once, and remembered."""
         return hashes.ALGORITHM if self._has_hashes() else ""
 
     # ------------------------------------------------------------------------------------------ names
 
     def size(self, path: str, *, thoroughly: bool = False) -> int | None:
-        """Size of the file at ``path``, ``None`` if there is none."""
+        """The size of the file at ``path``, ``None`` if it does not exist."""
         found = self.attributes(path)
         if found is None or found.type == _DIRECTORY or found.size is None:
             return None
         if found.type not in _KINDS:
-            # To open a FIFO would hold up the server's process for ever.
-            raise Refused(FAILURE, "what has that name is no file", "stat")
+            # Opening a FIFO would block the server's process forever.
+            raise Refused(FAILURE, "that name is not a regular file", "stat")
         self.learned.sees = True
         return int(found.size)
 
     def other_size(self, path: str) -> int | None:
-        """There is no other way to ask."""
+        """Return ``None``: SFTP has no other way to ask."""
         return None
 
     def modified(self, path: str) -> float | None:
-        """Time of the last change by the server's clock, in seconds since the epoch, if it tells."""
+        """The time of the last change by the server's clock, in seconds since the epoch, if the server reports it."""
         found = self.attributes(path)
         return None if found is None or found.mtime is None else float(found.mtime)
 
     def digest(self, path: str, size: int) -> str:
-        """The server's own SHA-256 of a file in hexadecimal; empty if it gives none."""
+        """The server's own SHA-256 of a file in hexadecimal; empty if it reports none."""
         if not self._has_hashes():
             return ""
         # The server reads the whole file before it answers; 10 MB/s is a slow disk.
@@ -71,7 +71,7 @@ class Session(SftpConnection):
         found = self.attributes(path)
         if found is None or found.type != asyncssh.FILEXFER_TYPE_UNKNOWN:
             return found is not None and found.type == _DIRECTORY
-        # A server that tells no more than a size.
+        # The server reports no more than a size.
         try:
             self.listing(path, lambda _: None, most=0)
         except Refused:
@@ -88,7 +88,7 @@ class Session(SftpConnection):
         self.run(self.sftp.rmdir(os.fsencode(path)), "rmdir")
 
     def delete(self, path: str) -> bool:
-        """Delete a file; ``False`` if the server refuses, mostly because there is none."""
+        """Delete a file. Returns ``False`` if the server refuses, mostly because the file does not exist."""
         try:
             self.remove(path)
         except Refused:
@@ -103,32 +103,32 @@ class Session(SftpConnection):
         self.run(self.sftp.remove(os.fsencode(path)), "remove")
 
     def rename(self, old: str, new: str) -> None:
-        """Rename a file. OpenSSH does not replace one that is there; others do."""
+        """Rename a file. OpenSSH does not overwrite an existing file; other servers do."""
         self.run(self.sftp.rename(os.fsencode(old), os.fsencode(new)), "rename")
 
     def replace(self, old: str, new: str) -> None:
-        """Rename a file, in the place of one that is there (``posix-rename@openssh.com``)."""
+        """Rename a file and overwrite an existing one (``posix-rename@openssh.com``)."""
         self.run(self.sftp.posix_rename(os.fsencode(old), os.fsencode(new)), "posix-rename")
 
     def link(self, old: str, new: str) -> None:
-        """Give a file a second name, which must be free (``hardlink@openssh.com``)."""
+        """Give a file a second, free name (``hardlink@openssh.com``)."""
         self.run(self.sftp.link(os.fsencode(old), os.fsencode(new)), "hardlink")
 
     def free_bytes(self) -> int | None:
-        """How much room a user has there (``statvfs@openssh.com``), if the server tells; 0 without inodes."""
+        """The free space for this user (``statvfs@openssh.com``), if the server reports it; 0 without free inodes."""
         try:
             found = self.run(self.sftp.statvfs(os.fsencode(self.base)), "statvfs")
         except Refused:
             return None
         has_inodes = not found.files or found.favail
-        # Some file systems report no sizes at all.
+        # Some file systems report no sizes.
         return None if not found.blocks else int(found.bavail) * int(found.frsize) if has_inodes else 0
 
     def listing(self, directory: str, consume: Callable[[Listed], None], *, most: int) -> bool:
-        """Hand every entry of a directory to ``consume``.
+        """Pass every entry of a directory to ``consume``.
 
-        :param most: bytes of the listing after which to stop.
-        :returns: whether all was read.
+        :param most: bytes of the listing to stop after.
+        :returns: whether everything was read.
         :raises Refused: if the server lists nothing.
         """
         return self.run(self._list(os.fsencode(directory), consume, most), "opendir")
@@ -136,9 +136,9 @@ class Session(SftpConnection):
     # ------------------------------------------------------------------------------------------ content
 
     def store(self, path: str, chunks: Iterable[bytes]) -> None:
-        """Send a new file. An error raised by ``chunks`` ends the transfer and comes out; what was sent stays there.
+        """Send a new file. An error from ``chunks`` ends the transfer and is raised; the bytes already sent stay.
 
-        :raises Refused: if there is something of that name already, among other reasons.
+        :raises Refused: for example, if the name exists already.
         """
         with self._telling_full():
             self._store(path, chunks)
@@ -161,11 +161,11 @@ class Session(SftpConnection):
         self.run(handle.close(), "close")
 
     def retrieve(self, path: str, consume: Callable[[bytes], None], *, begin: int = 0, most: int | None = None) -> bool:
-        """Read a file and hand the bytes to ``consume``.
+        """Read a file and pass the bytes to ``consume``.
 
-        :param begin: bytes to pass over at the beginning.
-        :param most: bytes after which to stop; the last piece may be a little longer.
-        :returns: whether all was read.
+        :param begin: bytes to skip at the beginning.
+        :param most: bytes to stop after; the last piece may be a little longer.
+        :returns: whether everything was read.
         """
         handle = self.run(self._open(path, asyncssh.FXF_READ), "open")
         offset = begin
@@ -187,7 +187,7 @@ class Session(SftpConnection):
 
     @contextlib.contextmanager
     def _telling_full(self) -> Iterator[None]:
-        """Version 3 has no status for a full disk: what failed without a reason is asked for one."""
+        """Turn a failure without a reason into "no space" if the disk is full, for which version 3 has no status."""
         try:
             yield
         except Refused as refused:
@@ -198,13 +198,13 @@ class Session(SftpConnection):
     def _has_hashes(self) -> bool:
         known = self.learned.get(_HASHES)
         if not known:
-            # Should the connection not survive the question, it is not asked again.
+            # If the connection breaks over the question, it is not asked again.
             self.learned.put(_HASHES, _ASKED)
             known = _NONE
             try:
                 self.run(hashes.check_file(self.sftp, os.fsencode(self.base)), "check-file")
             except Refused as refused:
-                # A directory has no hash, so a server that knows the question says something else.
+                # A directory has no hash, so a server that supports the extension answers with another error.
                 known = _NONE if refused.code == UNSUPPORTED else hashes.ALGORITHM
             self.learned.put(_HASHES, known)
         return known == hashes.ALGORITHM
@@ -233,7 +233,7 @@ class Session(SftpConnection):
 
 
 def _gathered(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in fewer pieces: each of them is handed to another thread."""
+    """The same bytes in fewer pieces, because each piece is passed to another thread."""
     block = bytearray()
     for chunk in chunks:
         block += chunk

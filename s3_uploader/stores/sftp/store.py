@@ -1,6 +1,6 @@
-"""The SFTP store: a directory on a server that is reached over SSH, as destination.
+"""The SFTP store: a directory on an SSH server as destination.
 
-What it shares with other file servers is in :mod:`s3_uploader.stores.file_servers.store`.
+The part shared with other file servers is :mod:`s3_uploader.stores.file_servers.store`.
 """
 
 from __future__ import annotations
@@ -40,15 +40,16 @@ if TYPE_CHECKING:
 class SftpStore(FileServerStore[Session]):
     """An SFTP server as :class:`~s3_uploader.stores.base.Store`.
 
-    :param path: directory under which files are stored; it must exist. Relative to the login directory without a
-        slash at its beginning.
-    :param private_key_file: the key with which the user logs in. Default: those of the agent and the usual files.
+    :param path: the directory that files are stored in; it must exist. Without a leading slash it is relative to the
+        login
+        directory.
+    :param private_key_file: the user's key. Default: those of the agent and the usual files.
     :param passphrase: of that key.
-    :param known_hosts_file: whose keys are trusted, instead of the usual files.
-    :param host_key_fingerprints: keys that are trusted, instead of those in files.
+    :param known_hosts_file: the file of trusted keys, instead of the usual files.
+    :param host_key_fingerprints: trusted keys, instead of those in files.
     :param timeout_seconds: longest silence of the server.
-    :param connect_timeout_seconds: longest time until a session has logged in.
-    :param memory: what earlier runs learned of the server.
+    :param connect_timeout_seconds: longest time until a session is logged in.
+    :param memory: what earlier runs learned about the server.
     :param settings: the other arguments of :class:`~s3_uploader.stores.file_servers.store.FileServerStore`.
     """
 
@@ -92,26 +93,26 @@ class SftpStore(FileServerStore[Session]):
     def new_upload(
         self, task: UploadTask, key: str, source: Source, options: PutOptions, replaces: str, *, site: Site
     ) -> SftpUpload:
-        """The upload of one file."""
+        """Make the upload of one file."""
         return SftpUpload(task, key, source, options, replaces, site=site)
 
     def check_key(self, session: Session, key: str) -> None:
-        """SFTP has names of any bytes; what a server makes of them is tried."""
+        """Accept every key: SFTP names are any bytes, and how a server stores them is tried."""
 
     def transfer_error(self, error: Refused | Lost, *, address: str) -> StoreError:
-        """The error of an upload on a connection that had come up."""
+        """The error of an upload that failed after the connection was established."""
         return transfer_error(error, address=address)
 
     def may_be_full(self, refused: Refused) -> bool:
-        """Whether a refusal may mean that there is no room."""
+        """Whether a refusal may mean that the disk is full."""
         return may_be_full(refused)
 
     def without_room(self, error: StoreError) -> StoreError:
-        """The error of such a refusal where not even a byte finds room."""
+        """The error of such a refusal if there is no room for even one byte."""
         return without_room(error)
 
     def close(self, *, timeout: float) -> None:
-        """End the uploads, remove the remote lock and hang up; see :meth:`Store.close`."""
+        """End the uploads, remove the remote lock and close the connections; see :meth:`Store.close`."""
         super().close(timeout=timeout)
         self._sftp.stop()
 
@@ -124,14 +125,14 @@ class SftpStore(FileServerStore[Session]):
                 self._sftp.stop()
 
     def inventory(self) -> SftpInventory:
-        """What reads the same directory; it takes no lock, and needs the store neither open nor closed."""
+        """The inventory of the same directory. It takes no lock, and works whether the store is open or closed."""
         from s3_uploader.stores.sftp.listing import SftpInventory
 
         server = Server(self._sftp.settings, self._sftp.learned)
         return SftpInventory(server, concurrency=self._max_concurrency)
 
     def _prepare(self, session: Session) -> None:
-        """Nothing is tried before the first file."""
+        """Do nothing: no test is needed before the first file."""
 
     def _look_again(self, session: Session, path: str, receipt: Receipt, *, address: str) -> Receipt:
         from s3_uploader.stores.sftp.presence import confirm
@@ -148,7 +149,7 @@ class SftpStore(FileServerStore[Session]):
 
 
 def create_lock_file(session: FileSession, path: str, content: bytes) -> None:
-    """Create the lock file, which the server does only if there is none (``SSH_FXF_EXCL``)."""
+    """Create the lock file, which the server does only if it does not exist (``SSH_FXF_EXCL``)."""
     try:
         session.store(path, [content])
     except Refused:
@@ -166,7 +167,7 @@ def create(
     passphrase_env: str = "S3_UPLOADER_SFTP_PASSPHRASE",
     **settings: Any,
 ) -> SftpStore:
-    """An SFTP store from the keys of the configuration; the rest of them are the arguments of :class:`SftpStore`.
+    """Make an SFTP store from the keys of the configuration. The others are the arguments of :class:`SftpStore`.
 
     :raises StoreError: if the password file cannot be read.
     """

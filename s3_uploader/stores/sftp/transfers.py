@@ -1,4 +1,4 @@
-"""The bytes of a file on their way: several requests at once, each small, so that silence is told from slowness."""
+"""Transfers of bytes over SFTP: several small requests in flight, which tells slow servers from silent ones."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 PIECE = 32 * 1024
-"""Bytes of one request: what every server takes, and what one SSH packet holds."""
+"""Bytes of one request: every server accepts that many, and one SSH packet holds them."""
 _WRITES = 64
 _READS = 8
 READ_BLOCK = 64 * 1024
 
 
 class Sender:
-    """Writes to one open file. Everything but the constructor runs on the loop.
+    """Writes to one open file. Everything except the constructor runs on the loop.
 
-    :param handle: asyncssh's file.
+    :param handle: asyncssh's file object.
     :param tick: called with every answer.
     """
 
@@ -27,7 +27,7 @@ class Sender:
         self._pending: set[asyncio.Task[None]] = set()
 
     async def push(self, block: bytes) -> None:
-        """Begin to write the next bytes; returns when not too much is under way."""
+        """Start to write the next bytes. Returns when few enough requests are in flight."""
         for begin in range(0, len(block), PIECE):
             piece = block[begin : begin + PIECE]
             self._pending.add(asyncio.ensure_future(self._write(piece, self._offset)))
@@ -39,7 +39,7 @@ class Sender:
         await self._settle(0)
 
     async def abandon(self) -> None:
-        """Forget what is under way."""
+        """Cancel the requests in flight."""
         for task in self._pending:
             task.cancel()
         await asyncio.gather(*self._pending, return_exceptions=True)
@@ -57,14 +57,14 @@ class Sender:
 
 
 class TooMuch(Exception):
-    """The server sends more than it was asked for."""
+    """The server sent more than was requested."""
 
 
 async def pull(handle: Any, offset: int, tick: Callable[[], None]) -> tuple[list[bytes], bool]:
     """The next bytes of an open file.
 
-    :returns: them in order, and whether the file ends with them.
-    :raises TooMuch: if the server sends more than was asked for.
+    :returns: the bytes in order, and whether the file ends with them.
+    :raises TooMuch: if the server sends more than was requested.
     """
 
     async def read(begin: int) -> bytes:

@@ -1,8 +1,8 @@
-"""What is particular about an upload by SFTP: how a file gets its name.
+"""The SFTP part of an upload: how a file gets its name.
 
-A file gets its name by a hard link (``hardlink@openssh.com``) where the server can do that: the kernel makes it only if
-the name is free, whoever comes between. Without it a plain rename has to do, which OpenSSH refuses where something is
-there and others do not; then the look right before it is what protects an older file.
+A file gets its name by a hard link (``hardlink@openssh.com``) if the server supports that: the kernel creates it only
+if the name is free, even with other writers. Otherwise a plain rename is used. OpenSSH refuses it if the name exists,
+other servers do not; then the look directly before it protects an existing file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from s3_uploader.stores.sftp.errors import UNSUPPORTED, Refused
 from s3_uploader.stores.sftp.session import Session
 
 _NO_LINKS = "hardlink"
-"""Among what a server lacks."""
+"""Noted in ``Learned.lacks``."""
 _NO_REPLACE = "posix-rename"
 
 
@@ -40,14 +40,14 @@ class SftpUpload(FileUpload[Session]):
                 lacks.add(_NO_REPLACE)
             else:
                 return
-        # For a moment there is neither; the local file is still there.
+        # For a moment neither file has the name, but the local file still exists.
         session.remove(path)
         session.rename(self.temporary_path, path)
 
     def _link(self, session: Session, path: str) -> bool:
-        """Whether the file has its name by a hard link.
+        """Give the file its name by a hard link. Returns whether the server supports that here.
 
-        :raises Refused: if something has that name.
+        :raises Refused: if the name is taken.
         """
         lacks = self._site.learned.lacks
         if _NO_LINKS in lacks:
@@ -59,15 +59,15 @@ class SftpUpload(FileUpload[Session]):
                 raise
             if refused.code == UNSUPPORTED:
                 lacks.add(_NO_LINKS)
-            # Else it may be this directory only: vfat, for example, has no links.
+            # Otherwise it may be this directory only: vfat, for example, has no links.
             return False
         if not session.delete(self.temporary_path):
-            # Only the name is too many; the next run tries to remove it too.
+            # The temporary name is left over; the next run tries to remove it, too.
             self._site.parts.leave_behind(self.temporary_path)
         return True
 
     def _without_rename(self, session: Session, refused: base.Refused) -> base.Refused | StoreError:
-        """What a refused rename means: of a file that is there to a name that is free, it would meet every file."""
+        """The meaning of a refused rename. From an existing file to a free name, it would be refused for every file."""
         assert isinstance(refused, Refused)
         if session.is_directory(self._decision.path(session, self._key)):
             return ConflictError(f"{self._site.address(self._key)} is a directory.")
@@ -77,7 +77,7 @@ class SftpUpload(FileUpload[Session]):
         return no_right_to_rename(session, refused, self._site.address(self._key))
 
     def _store_directly(self, session: Session, path: str) -> None:
-        # Not before the file is ours: what another has put there meanwhile is not to be removed.
+        # Only when the file is ours: another writer's file of that name must not be removed.
         def chunks() -> Iterator[bytes]:
             self.temporary_path = path
             yield from self._content.chunks(session.algorithm)

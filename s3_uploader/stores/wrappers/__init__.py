@@ -1,1 +1,1 @@
-"""Stores that stand before another store."""
+"""Stores that wrap another store."""

@@ -1,4 +1,4 @@
-"""Stores that stand before another one: until it is needed, while it is kept open, or for a wrapper to begin with."""
+"""Stores that wrap another one: to create it lazily, to keep it open, or as a base for other wrappers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class PassingStore:
-    """Passes everything on to another store; a wrapper overrides what it does otherwise."""
+    """Passes every call to another store. A wrapper overrides what it changes."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -63,9 +63,9 @@ class PassingStore:
 
 
 class LazyStore:
-    """Stands for another store until that is opened.
+    """Stands for another store until it is opened.
 
-    :param name: what the other store will be called.
+    :param name: the name of the other store.
     :param make: makes it; called at most once.
     """
 
@@ -120,7 +120,7 @@ class LazyStore:
 
 
 class KeptStore(PassingStore):
-    """Passes everything on to ``store`` but keeps it open: ``open`` opens it once, ``close`` does nothing.
+    """Passes every call to ``store`` but keeps it open: ``open`` opens it once, ``close`` does nothing.
 
     :param store: not open yet.
     """
@@ -133,7 +133,7 @@ class KeptStore(PassingStore):
     def open(self) -> None:
         """Open the store, unless it is open.
 
-        A pass that had to end may have left this under way on a thread of its own; the next one waits for that.
+        A pass that was cut short may still be opening the store on another thread; the next pass waits for that.
         """
         with self._opening:
             if not self._is_open:
@@ -141,15 +141,15 @@ class KeptStore(PassingStore):
                 self._is_open = True
 
     def close(self, *, timeout: float) -> None:
-        """Leave it open; :meth:`really_close` closes it."""
+        """Do nothing; :meth:`really_close` closes the store."""
 
     def really_close(self, *, timeout: float) -> None:
-        """Close the store itself. It is not used afterwards."""
+        """Close the store itself. It cannot be used afterwards."""
         self._store.close(timeout=timeout)
 
 
 class PassedOnMemory:
-    """What is known of an endpoint, for a store that outlives the ledger it was made with.
+    """What is known about an endpoint, for a store that outlives the ledger of its first run.
 
     :ivar current: the memory of the ledger that is open now.
     """
@@ -158,7 +158,7 @@ class PassedOnMemory:
         self.current: Memory | None = None
 
     def get(self, key: str) -> str | None:
-        """What is known under ``key``."""
+        """The value of ``key``."""
         return None if self.current is None else self.current.get(key)
 
     def set(self, key: str, value: str) -> None:

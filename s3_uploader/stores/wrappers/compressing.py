@@ -1,8 +1,8 @@
-"""A store that compresses what it is told to before another store gets it.
+"""A store that compresses files, as configured, before it passes them to another store.
 
-The other store sees an object like any other: it reads, sends and proves the compressed bytes. They are made
-first and then sent, because the metadata that goes ahead of them says what the original's checksum is. The same file
-gives the same bytes each time, so that an upload that is tried again after a crash finds its own object.
+The other store handles the compressed bytes like any other file. They are produced completely before the upload,
+because the object's metadata, which is sent first, has the original's checksum. The same file always gives the same
+bytes, so an upload that is repeated after a crash recognises its own object.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from s3_uploader.stores.wrappers.base import PassingStore
 
 ORIGINAL_SHA256 = "original-sha256"
 ORIGINAL_SIZE = "original-size"
-"""Metadata of a compressed object."""
+"""Keys of a compressed object's metadata."""
 
 IN_MEMORY = 2**20
-"""What is compressed from a file up to this size is kept in memory, from a larger one in a file without a name."""
+"""The compressed bytes of a file of up to this size are kept in memory, of a larger one in a file without a name."""
 
 _PIECE = 2**18
 _GZIP_HEADER = bytes.fromhex("1f8b08040000000000ff") + struct.pack("<H", 36) + b"s3" + struct.pack("<H", 32)
@@ -45,14 +45,15 @@ class _Compressor(Protocol):
         """Some of the compressed bytes."""
 
     def flush(self) -> bytes:
-        """The rest of them."""
+        """The rest of the compressed bytes."""
 
 
 class _Gzip:
     """gzip (RFC 1952) without name and time, and with an extra field for the original's SHA-256.
 
-    The field is no ornament. Bytes that cannot be made smaller are stored as they are, followed by their CRC-32; so any
-    two such files of one length would have one CRC-32 themselves, by which a destination is asked what it holds.
+    The field is necessary. Incompressible bytes are stored unchanged, followed by their CRC-32. So any two such files
+    of
+    one length would have the same CRC-32 as a whole, and a destination could not tell them apart by it.
     """
 
     def __init__(self, level: int) -> None:
@@ -67,7 +68,7 @@ class _Gzip:
         return self._header() + self._deflate.compress(data)
 
     def flush(self) -> bytes:
-        """The rest of them."""
+        """The rest of the compressed bytes."""
         trailer = struct.pack("<II", self._crc32, self._size & 0xFFFFFFFF)
         return self._header() + self._deflate.flush() + trailer
 
@@ -77,12 +78,12 @@ class _Gzip:
 
 
 def gzip_header(sha256: bytes) -> bytes:
-    """What a gzip file begins with; it has the same length for every checksum."""
+    """The header of a gzip file; it has the same length for every checksum."""
     return _GZIP_HEADER + sha256
 
 
 class _Job:
-    """A file that is being compressed, or whose compressed bytes are under way."""
+    """A file that is being compressed, or whose compressed bytes are in flight."""
 
     def __init__(self, source: Source, deadline: float) -> None:
         self.source = source
@@ -91,7 +92,7 @@ class _Job:
         self.future: Future[Receipt] = Future()
 
     def look_whether_over(self) -> None:
-        """Raise what ends the work, if there is something."""
+        """Raise the reason if the job was cancelled or is late."""
         if self.cancelled:
             raise UploadCancelled("The upload was cancelled because the run was interrupted.")
         if time.monotonic() > self.deadline:
@@ -99,12 +100,12 @@ class _Job:
 
 
 class CompressingStore(PassingStore):
-    """Passes on to ``store`` what is not to be compressed, and the rest compressed, on threads of its own.
+    """Compresses files on its own threads and passes them to ``store``; others are passed on unchanged.
 
-    ``put`` of ``store`` is called on these threads too, but never by two at once.
+    ``put`` of ``store`` is called on these threads too, but only by one at a time.
 
-    :param directory: for what is too large to be kept in memory.
-    :param formats: what files may be compressed with.
+    :param directory: for compressed bytes that are too large for memory.
+    :param formats: the formats that may be used.
     """
 
     def __init__(self, store: Store, *, directory: str, formats: Collection[str]) -> None:
@@ -146,14 +147,14 @@ class CompressingStore(PassingStore):
         return job.future
 
     def cancel(self) -> None:
-        """Give up all uploads in flight, and what is being compressed."""
+        """Cancel all uploads in flight and all compression."""
         for job in list(self._jobs):
             job.cancelled = True
         with self._turn:
             self._store.cancel()
 
     def close(self, *, timeout: float) -> None:
-        """Give up what is in flight and close the store."""
+        """Cancel what is in flight and close the store."""
         for job in list(self._jobs):
             job.cancelled = True
         self._crew.close(timeout=timeout / 2)
@@ -204,9 +205,9 @@ class CompressingStore(PassingStore):
 
 
 def open_packed(size: int, directory: str) -> int:
-    """A descriptor for the compressed bytes of a file of that size, which nobody else can reach.
+    """A private descriptor for the compressed bytes of a file of that size.
 
-    :raises StoreError: if there can be none.
+    :raises StoreError: if none can be made.
     """
     try:
         if size <= IN_MEMORY and hasattr(os, "memfd_create"):
@@ -220,10 +221,10 @@ def open_packed(size: int, directory: str) -> int:
 def pack(
     source: Source, target: int, compression: Compression, *, go_on: Callable[[], None] = lambda: None
 ) -> tuple[int, str]:
-    """Write the compressed bytes of a source to a descriptor; returns their number and the source's SHA-256.
+    """Write the compressed bytes of a source to a descriptor. Returns their number and the source's SHA-256.
 
-    :param go_on: called between any two pieces; raises what is to end the work.
-    :raises SourceChanged: if there are fewer bytes than promised.
+    :param go_on: called between any two pieces; raises to end the work.
+    :raises SourceChanged: if there are fewer bytes than expected.
     :raises StoreError: if there is no room for them.
     """
     compressor = _compressor(compression, source.size)
@@ -247,7 +248,7 @@ def _read(source: Source, position: int) -> bytes:
     except OSError as error:
         raise SourceChanged(f"The file could not be read: {error.strerror}.") from None
     if not piece:
-        raise SourceChanged(f"The file shrank: {position} of {source.size} bytes were there.")
+        raise SourceChanged(f"The file shrank: only {position} of {source.size} bytes were there.")
     return piece
 
 
@@ -261,10 +262,10 @@ def _write(target: int, data: bytes) -> int:
 
 def _no_room(error: OSError) -> StoreError:
     return StoreError(
-        f"The compressed bytes could not be kept until they are sent: {error.strerror}.",
+        f"The compressed bytes could not be stored before the upload: {error.strerror}.",
         code="NoRoomToCompress",
         origin=Origin.NO_ROOM_HERE,
-        hint="A large file is compressed into the state directory first: make room there, or move it with state_dir.",
+        hint="Large files are compressed into the state directory first. Make room there, or move it with state_dir.",
     )
 
 
@@ -284,12 +285,12 @@ def _compressor(compression: Compression, size: int) -> _Compressor:
 def _zstd() -> Any:
     import importlib
 
-    for name in ("compression.zstd", "backports.zstd"):  # the first is Python's own, from 3.14 on
+    for name in ("compression.zstd", "backports.zstd"):  # the first is part of Python 3.14 and later
         try:
             return importlib.import_module(name)
         except ImportError:
             continue
     raise EngineUnavailable(
         "Files cannot be compressed with zstd: the library for it is not installed.",
-        hint=f"Install it ({installing('zstd')}), or let compress be gzip.",
+        hint=f"Install it ({installing('zstd')}), or set compress to gzip.",
     )

@@ -1,4 +1,4 @@
-"""A store that fails at random: a rehearsal that shows what failed runs look like before there is one."""
+"""A store that fails at random, to show what failed runs look like before one happens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from s3_uploader.stores.base import PutOptions, Source, Store
 from s3_uploader.stores.wrappers.base import PassingStore
 
 KINDS: tuple[Callable[[str], StoreError], ...] = (
-    lambda address: ConflictError(f"{address} is there already with other content {SIMULATED}."),
+    lambda address: ConflictError(f"{address} exists already with other content {SIMULATED}."),
     lambda address: ProofError(f"the answer does not prove that {address} holds our bytes {SIMULATED}."),
     lambda address: SourceChanged(f"the file shrank while it was read {SIMULATED}."),
     lambda address: KeyRefused(f"the destination cannot take the key of {address} {SIMULATED}."),
@@ -61,11 +61,11 @@ KINDS: tuple[Callable[[str], StoreError], ...] = (
         hint="Renew the credentials.",
     ),
 )
-"""Every kind of error that the program knows. The last ones end a run, as the real ones do."""
+"""Every kind of error that the program knows. The last ones end a run, as real ones do."""
 
 
 class UnreliableStore(PassingStore):
-    """Passes uploads on to ``store``, but lets a share of them fail without having touched the destination.
+    """Passes uploads to ``store``, but lets a share of them fail before they reach the destination.
 
     :param rate: share of the uploads that fail, 0 to 1.
     :param random: a float in [0, 1).

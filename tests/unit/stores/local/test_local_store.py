@@ -397,7 +397,7 @@ def test_names_that_a_file_system_refuses(
         return opened(path, flags, *rest, **options)
 
     monkeypatch.setattr(os, "open", picky)
-    with pytest.raises(KeyRefused, match="no name that this file system takes"):
+    with pytest.raises(KeyRefused, match="not a name that this file system accepts"):
         put(store, tmp_path, "colon:/a", b"x")
 
 
@@ -409,7 +409,7 @@ def test_missing_root() -> None:
     assert caught.value.scope is Scope.DESTINATION
     assert str(caught.value) == (
         "The directory /nonexistent/archive cannot be opened: no such file or directory. "
-        "Create it, or mount what belongs there."
+        "Create it, or mount the file system that belongs there."
     )
     store.close(timeout=1)
 
