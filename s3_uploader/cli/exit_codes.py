@@ -59,7 +59,8 @@ def explain(error: UploaderError) -> tuple[list[str], int]:
     if isinstance(error, ConfigError):
         noun = "problem" if len(error.problems) == 1 else "problems"
         lines = [f"{shown_name(error.source)}: {len(error.problems)} {noun}"]
-        return lines + [f"  {shown_name(problem)}" for problem in error.problems], code
+        lines += [f"  {shown_name(problem)}" for problem in error.problems]
+        return lines + ([f"  {shown_text(error.hint)}"] if error.hint else []), code
     return [shown_text(str(error))], code
 
 

@@ -22,10 +22,10 @@ _CHUNK = 500
 def forget(config_file: str, paths: Sequence[str], options: ForgetOptions) -> int:
     """Forget the failures of these files; exit code 1 if a path names none of them.
 
-    :param paths: absolute, or relative to the spool; may hold wildcards.
+    :param paths: absolute, or relative to the spool or to the current directory; may hold wildcards.
     """
     if bool(paths) == options.everything:
-        raise UsageProblem("Name the files, or give --all, but not both.")
+        raise UsageProblem("Name the files, or give --all, but not both.", hint="`status` lists the files that fail.")
     configuration = load(config_file)
     wanted = [_relative(path, configuration.base_dir) for path in paths]
     found: list[str] = []
@@ -55,10 +55,15 @@ def forget(config_file: str, paths: Sequence[str], options: ForgetOptions) -> in
 def _relative(path: str, base_dir: str) -> str:
     """Convert a path to the form of the ledger."""
     base = os.path.abspath(base_dir)
-    if os.path.isabs(path):
-        real = os.path.normpath(path)
-        return os.path.relpath(real, base) if real.startswith(base.rstrip("/") + "/") else real
-    return os.path.normpath(path)
+    real = os.path.normpath(path)
+    if not os.path.isabs(path):
+        # Relative to the spool; or to the current directory, as a shell completes it.
+        beside = os.path.abspath(path)
+        is_in_spool = not real.startswith("../") and os.path.lexists(os.path.join(base, real))
+        if is_in_spool or not os.path.lexists(beside):
+            return real
+        real = beside
+    return os.path.relpath(real, base) if real.startswith(base.rstrip("/") + "/") else real
 
 
 def _matches(path: str, pattern: str) -> bool:

@@ -17,7 +17,7 @@ from s3_uploader import config
 from s3_uploader.cli.arguments import InitOptions
 from s3_uploader.cli.exit_codes import guarded
 from s3_uploader.cli.output import print_lines
-from s3_uploader.config.older import understood
+from s3_uploader.config.older import Older, understood
 from s3_uploader.core.errors import SpoolError, UsageProblem
 from s3_uploader.core.files import replace_file
 from s3_uploader.core.text import shown_name, shown_text
@@ -59,7 +59,8 @@ def init(config_file: str, options: InitOptions, *, check: Callable[[str], int],
             f"{shown_name(config_file)} exists already.", hint="Name another file, or use --force to write over it."
         )
     asks = not options.yes and sys.stdin.isatty() and sys.stdout.isatty()
-    settings, notes = _older(options.source)
+    older = _older(options.source)
+    settings, notes = dict(older.settings), older.notes
     settings |= {name: value for name in ("endpoint_url", "region") if (value := getattr(options, name))}
     _take_spool(settings, options, asks=asks)
     _take_destination(settings, options, asks=asks)
@@ -74,18 +75,20 @@ def init(config_file: str, options: InitOptions, *, check: Callable[[str], int],
     print_lines(["  " + line for line in text.splitlines()])
     print_lines(["", *map(shown_text, notes)] if notes else [])
     code = 0
+    is_checked = False
     if asks and click.confirm("\nCheck now that spool and destination can do what is needed?", default=True):
+        is_checked = True
         code = guarded(lambda: check(config_file))
     if asks and click.confirm("\nPrint a systemd timer that starts a run each minute?", default=False):
         guarded(lambda: units(config_file))
-    _print_next(config_file)
+    _print_next(config_file, is_checked=is_checked, is_service=older.is_service)
     return code
 
 
-def _older(source: str | None) -> tuple[dict[str, Any], list[str]]:
-    """The settings of an older program's file or command line, with notes for the user."""
+def _older(source: str | None) -> Older:
+    """What an older program's file or command line says; nothing without one."""
     if source is None:
-        return {}, []
+        return Older("", {}, [])
     text = source
     if os.path.exists(source):
         try:
@@ -100,7 +103,7 @@ def _older(source: str | None) -> tuple[dict[str, Any], list[str]]:
             hint="Known are the INI file of zc.s3uploadqueue, the YAML file of s3, and the command line of jollyae.",
         )
     print_lines([f"Read as a configuration of {found.program}."])
-    return dict(found.settings), found.notes
+    return found
 
 
 def _take_spool(settings: dict[str, Any], options: InitOptions, *, asks: bool) -> None:
@@ -214,21 +217,21 @@ def _comment(text: str) -> list[str]:
     return ["", *(f"    // {line}" for line in textwrap.wrap(shown_text(text), _WIDTH))] if text else [""]
 
 
-def _print_next(config_file: str) -> None:
+def _print_next(config_file: str, *, is_checked: bool, is_service: bool) -> None:
     import shlex
 
     name = shlex.quote(config_file)
-    print_lines(
-        [
-            "",
-            "Next:",
-            f"  s3-uploader-cli check {name}",
-            "      proves that spool and destination can do what is needed",
-            f"  s3-uploader-cli run --dry-run {name}",
-            "      says what would be shipped",
-            f"  s3-uploader-cli {name}",
-            "      ships it",
-            f"  s3-uploader-cli units {name}",
-            "      prints a systemd timer that does this every minute",
+    steps = [
+        (f"check {name}", "proves that spool and destination can do what is needed"),
+        (f"run --dry-run {name}", "says what would be shipped"),
+        (name, "ships it"),
+        (f"units {name}", "prints a systemd timer that does this every minute"),
+    ]
+    if is_service:
+        steps[2:] = [
+            (f"watch {name}", "ships files as they appear, until it is told to stop"),
+            (f"units --kind watch {name}", "prints a systemd service that does this"),
         ]
-    )
+    print_lines(["", "Next:"])
+    for command, about in steps[is_checked:]:
+        print_lines([f"  s3-uploader-cli {command}", f"      {about}"])

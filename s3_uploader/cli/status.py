@@ -74,12 +74,14 @@ def _details(standing: SpoolStatus, width: int | None) -> list[str]:
     lines += _share_lines(standing, width)
     if standing.writers_unseen_on:
         lines.append(f"Writers on other hosts are not seen ({standing.writers_unseen_on}): two runs look at each file.")
+    lines += [shown_text(sentence) for sentence in standing.endpoint_limits]
     lines += ["", *_backlog_lines(standing, width)]
     if standing.ledger_error is None:
         lines += ["", *_failing_lines(standing), "", *_run_lines(standing, width)]
     elif standing.problems:
         lines += ["", shown_text(str(standing.ledger_error))]
-    lines += ["", f"Ledger: {shown_name(standing.ledger) or 'none'}"]
+    if standing.ledger:
+        lines += ["", f"Ledger: {shown_name(standing.ledger)}"]
     return lines
 
 
@@ -191,13 +193,14 @@ def _run_lines(standing: SpoolStatus, width: int | None) -> list[str]:
     if not standing.runs:
         return ["Runs: none yet"]
     rows = []
+    is_folded = any(row.ticks > 1 for row in standing.runs)
     for row in standing.runs:
         ended = row.finished_at is not None
         outcome = end_words(row.ended_by) if ended else "did not finish, or is still running"
         rows.append(
             (
                 "  " + local_time(row.started_at),
-                f"{row.ticks:,}" if row.ticks > 1 else "",
+                *([f"{row.ticks:,}" if row.ticks > 1 else ""] if is_folded else []),
                 shown_duration(row.duration) if ended else "-",
                 f"{row.shipped:,}",
                 shown_size(row.shipped_bytes),
@@ -206,8 +209,9 @@ def _run_lines(standing: SpoolStatus, width: int | None) -> list[str]:
                 shown_text(outcome + (f": {row.message}" if row.message else "")),
             )
         )
-    heads = (f"  started ({zone_name()})", "times", "took", "shipped", "size", "failed", "exit", "outcome")
-    return ["Last runs:", *table(heads, rows, right=(1, 2, 3, 4, 5, 6), width=width)]
+    times = ["times"] if is_folded else []
+    heads = (f"  started ({zone_name()})", *times, "took", "shipped", "size", "failed", "exit", "outcome")
+    return ["Last runs:", *table(heads, rows, right=range(1, len(heads) - 1), width=width)]
 
 
 # -------------------------------------------------------------------------------------------------- for plugins

@@ -30,6 +30,7 @@ def for_machines(standing: SpoolStatus) -> dict[str, Any]:
         "lock_holder": None if at_work is None else at_work.holder.described(now=standing.now),
         "running": None if at_work is None else _at_work_for_machines(at_work),
         "watched_by": None if standing.watcher is None else _process_for_machines(standing.watcher),
+        "endpoint_limits": list(standing.endpoint_limits),
         "shares": [_share_for_machines(share, standing.now) for share in standing.shares],
         "started_by": None
         if standing.started_by is None

@@ -63,6 +63,13 @@ class S3Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Literal["fail", "overwrite", "keep-both"],
         Meta(description="What to do where the key is taken by other content."),
     ] = "fail"
+    acknowledged: Annotated[
+        list[Literal["conditional-writes", "names"]],
+        Meta(
+            description="Limits of the endpoint that you know of, so that the log, `check` and `status` do not warn of "
+            "them: it knows no conditional writes, or does not keep some names apart."
+        ),
+    ] = []
     minimum_proof: Annotated[
         Literal["checksum", "md5", "size"],
         Meta(

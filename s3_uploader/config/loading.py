@@ -89,6 +89,9 @@ def _read(path: str, including: tuple[str, ...] = ()) -> tuple[Any, dict[str, st
     try:
         with open(path, "rb") as file:
             text = file.read(_MOST_BYTES + 1)
+    except FileNotFoundError as error:
+        hint = "`s3-uploader-cli init` writes a configuration."
+        raise ConfigError(path, [f"cannot be read: {error.strerror}"], hint=hint) from None
     except OSError as error:
         raise ConfigError(path, [f"cannot be read: {error.strerror}"]) from None
     if len(text) > _MOST_BYTES:
@@ -159,7 +162,8 @@ def _decoded(text: bytes, *, source: str) -> Any:
         try:
             value = msgspec.json.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ConfigError(source, [f"is not valid JSON: {_where(text, str(error))}"]) from None
+            problem = f"is not valid JSON: {_where(text, str(error))}"
+            raise ConfigError(source, [problem], hint=_meant_by(text)) from None
     # Of two values of one key the decoder keeps one, and the colon of the other is missing.
     if text.count(b":") != _colons(value) or b"\\u003" in text:
         from s3_uploader.config.jsonc import doubled_keys
@@ -168,6 +172,21 @@ def _decoded(text: bytes, *, source: str) -> Any:
         if doubled:
             raise ConfigError(source, [f"{name}: stands in the file twice" for name in doubled])
     return value
+
+
+def _meant_by(text: bytes) -> str:
+    """What to do with a file that does not begin like JSON."""
+    if not text.strip():
+        return "The file is empty. `s3-uploader-cli init` writes a configuration."
+    begin = text.lstrip()[:1]
+    if begin == b"{":
+        return ""
+    from s3_uploader.config.older import understood
+
+    older = understood(text.decode("utf-8", "replace"))
+    if older is None:
+        return "" if begin == b"[" else "A configuration is one JSON object, in which comments are allowed."
+    return f"It looks like a configuration of {older.program}; `s3-uploader-cli init --from` that file converts it."
 
 
 def _colons(value: Any) -> int:

@@ -17,12 +17,22 @@ _SECRETS = "The credentials were not taken over. Put them into the environment o
 _OF_JOLLYAE = {"-b": "bucket", "-s": "base_dir", "-i": "claim_dir", "-d": "completed", "-f": "failed", "-a": "acl"}
 
 
+_REPLACED = (
+    "It replaced an object whose key was taken. This program keeps such a file and reports it; to replace the object, "
+    'set "on_conflict": "overwrite".'
+)
+
+
 class Older(msgspec.Struct, frozen=True):
-    """The program whose configuration was found, the keys for this one, and notes for the user."""
+    """The program whose configuration was found, the keys for this one, and notes for the user.
+
+    :param is_service: it ran for ever, as ``watch`` does.
+    """
 
     program: str
     settings: dict[str, Any]
     notes: list[str]
+    is_service: bool = False
 
 
 def understood(text: str) -> Older | None:
@@ -61,7 +71,8 @@ def _zc(text: str) -> Older:
         )
     if "log-level" in values:
         notes.append("For log-level there are -v and -q on the command line.")
-    return Older("zc.s3uploadqueue", settings, notes)
+    notes.append(_REPLACED)
+    return Older("zc.s3uploadqueue", settings, notes, is_service=True)
 
 
 def _s3(text: str) -> Older:
@@ -120,8 +131,8 @@ def _jollyae(text: str) -> Older:
         notes.append("For -n there is `run --dry-run`.")
     if "--random-no-upload-fail" in flags:
         notes.append("For --random-no-upload-fail there is `--simulate-failures`.")
-    notes.append("It ran for ever: start `watch`.")
-    return Older("jollyae", settings, notes)
+    notes += ["It ran for ever: start `watch`.", _REPLACED]
+    return Older("jollyae", settings, notes, is_service=True)
 
 
 def _words_of_command(text: str) -> list[str]:

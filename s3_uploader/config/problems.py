@@ -14,7 +14,7 @@ from s3_uploader.core.text import shown_value
 _RETIRED = {("engine", "crt"): "crt is no longer an engine; leave the key out for the default, native, which is faster"}
 """Values that a key took once, and what to write instead."""
 _CREDENTIALS = (
-    "is not a key, since no secret of AWS belongs into this file; put it into the environment (AWS_ACCESS_KEY_ID, "
+    "is not a key, since AWS credentials do not belong in this file; put them into the environment (AWS_ACCESS_KEY_ID, "
     "AWS_SECRET_ACCESS_KEY), or into ~/.aws/credentials and name its section with profile"
 )
 _MEANT = {

@@ -55,10 +55,10 @@ class UploaderError(Exception):
 class ConfigError(UploaderError):
     """The configuration cannot be used; ``problems`` holds one sentence for each thing that is wrong with it."""
 
-    def __init__(self, source: str, problems: list[str]) -> None:
+    def __init__(self, source: str, problems: list[str], *, hint: str = "") -> None:
         self.source = source
         self.problems = problems = [without_passwords(problem) for problem in problems]
-        super().__init__(f"{source}: " + "; ".join(problems))
+        super().__init__(f"{source}: " + "; ".join(problems), hint=hint)
 
 
 class SpoolError(UploaderError):
@@ -66,7 +66,14 @@ class SpoolError(UploaderError):
 
 
 class NotMounted(SpoolError):
-    """A directory is not on its usual file system: its disk is not mounted, or another one is."""
+    """A directory is not on its usual file system: its disk is not mounted, or another one is.
+
+    ``is_spool`` tells the spool from the other directories.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", is_spool: bool = True) -> None:
+        super().__init__(message, hint=hint)
+        self.is_spool = is_spool
 
 
 class StateError(UploaderError):

@@ -29,6 +29,7 @@ def diagnose(facts: Observations) -> tuple[Problem, ...]:
         *standstill.hung(facts),
         *standstill.not_run(facts, runs),
         *standstill.dying(facts, runs),
+        *standstill.full_spool(facts),
         *left_files.unreadable(facts, runs),
         *left_files.clock(facts, runs),
         *left_files.failing(facts),

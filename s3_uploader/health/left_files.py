@@ -47,7 +47,7 @@ def _failing_problem(facts: Observations, cause: Cause, kinds: list[FailingGroup
     origin = _origin(oldest)
     files = sum(kind.files for kind in kinds)
     what = {
-        Cause.CONFLICT: "cannot be shipped, because its key is taken by other content",
+        Cause.CONFLICT: "cannot be shipped",  # The message says by what its key is taken.
         Cause.UNREADABLE: "is shipped and cannot be removed",
         Cause.DISK_FULL: "is shipped and cannot be moved away"
         if origin is Origin.NOT_MOVED
@@ -159,9 +159,14 @@ def unmatched(facts: Observations) -> Iterator[Problem]:
     files = found.old or found.files
     path = absolute(facts, found.oldest.path)
     layout = f"the layout {facts.layout} ({FORMS[facts.layout]})" if facts.layout else "the layout"
+    if facts.are_all_strangers and found.files > 1:
+        files = found.files
+        sentence = f"none of the {files:,} files matches {layout}: {shown_text(path)} ({found.oldest.why})"
+    else:
+        sentence = f"{shown_text(path)} does not match {layout}{others(files)}: {found.oldest.why}"
     yield problem(
         Cause.UNMATCHED,
-        f"{shown_text(path)} does not match {layout}{others(files)}: {found.oldest.why}",
+        sentence,
         then="Nothing: runs do not ship files that do not match the layout.",
         remedy=remedy(found),
         since=found.oldest.mtime,

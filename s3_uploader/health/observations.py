@@ -12,6 +12,8 @@ from s3_uploader.ledger.rows import FailingGroup, RunRow
 
 HUNG_SECONDS = 3600.0
 """Seconds after which another run is suspected to hang, unless its time budget is longer."""
+STATE_DIRECTORY, SPOOL = "state directory", "spool"
+"""What a full disk is for (:attr:`FullDisk.purpose`)."""
 
 
 class OpenFileSeen(msgspec.Struct, frozen=True, kw_only=True):

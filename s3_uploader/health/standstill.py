@@ -11,7 +11,7 @@ from s3_uploader.core.findings import Cause, Problem, Severity
 from s3_uploader.core.meanings import meaning_of
 from s3_uploader.core.origins import Origin, recalled
 from s3_uploader.core.text import shown_duration, shown_name, shown_text
-from s3_uploader.health.observations import Observations, Starter
+from s3_uploader.health.observations import SPOOL, STATE_DIRECTORY, Observations, Starter
 from s3_uploader.health.run_history import Pace, alike_since, did_not_end, finished, last_moment, pace_of
 from s3_uploader.health.wording import problem, remedy_of
 from s3_uploader.ledger.rows import RunRow
@@ -52,9 +52,11 @@ def _cause_of_prevented(error: UploaderError) -> Cause:
 
 
 def full(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
-    """Diagnose a full disk that must be written to."""
+    """Diagnose a full disk that a run must write to."""
     for disk in facts.full:
-        is_state = disk.purpose == "state directory"
+        if disk.purpose == SPOOL:
+            continue
+        is_state = disk.purpose == STATE_DIRECTORY
         kept = "what cannot be recorded is not deleted" if is_state else "what cannot be moved stays in the spool"
         not_moved = [kind.first_failed_at for kind in facts.failing if kind.origin == Origin.NOT_MOVED.value]
         first = min(not_moved, default=None)
@@ -67,6 +69,20 @@ def full(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
             since=last_moment(runs) if is_state else first,
             path=disk.directory,
         )
+
+
+def full_spool(facts: Observations) -> Iterator[Problem]:
+    """Diagnose a spool without room. A run needs none there, but producers lose what they cannot write."""
+    for disk in facts.full:
+        if disk.purpose == SPOOL:
+            yield problem(
+                Cause.DISK_FULL,
+                f"the disk of the spool {shown_name(disk.directory)} {disk.why}: producers cannot write there",
+                then="Files that are shipped make room.",
+                remedy="Make room on that disk, and see why the files that wait are not shipped.",
+                since=None,
+                path=disk.directory,
+            )
 
 
 def abandoned(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
@@ -143,7 +159,8 @@ def not_run(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
         yield _stopped(facts, facts.starter, last)
         return
     if last is None:
-        if not facts.waiting:
+        # Where the ledger cannot be written, no run is recorded however many there were.
+        if not facts.waiting or any(disk.purpose == STATE_DIRECTORY for disk in facts.full):
             return
         sentence = "no run is recorded in this ledger, and files wait"
     else:

@@ -6,18 +6,20 @@ import os
 
 import msgspec
 
+from s3_uploader.config.destinations import S3Destination
 from s3_uploader.config.schema import Config, MoveTo
 from s3_uploader.core import procfs
 from s3_uploader.core.text import shown_name, shown_text
 from s3_uploader.health import MEMORY_PREFIX
 from s3_uploader.health.left_files import LONG_OPEN_SECONDS
 from s3_uploader.health.notices import Seen, not_finished
-from s3_uploader.health.observations import FullDisk, FutureFiles, OpenFileSeen
+from s3_uploader.health.observations import SPOOL, STATE_DIRECTORY, FullDisk, FutureFiles, OpenFileSeen
 from s3_uploader.inspection.waiting import Waiting
 from s3_uploader.ledger import LedgerReader
 from s3_uploader.run.place import move_directory
 
 _FULL_BYTES = 64 * 1024
+_READ_ONLY = "is mounted read-only"
 
 
 def open_files(config: Config, waiting: Waiting | None, ledger: LedgerReader | None, now: float) -> list[OpenFileSeen]:
@@ -49,17 +51,34 @@ def future_files(waiting: Waiting | None, ledger: LedgerReader | None) -> Future
     return None if ledger is None else Seen.recalled(ledger.endpoint_memory(prefix=MEMORY_PREFIX)).future
 
 
+def endpoint_limits(config: Config, ledger: LedgerReader | None) -> list[str]:
+    """Sentences about what the destination cannot do, as far as runs have found out."""
+    destination = config.destination
+    if ledger is None or not isinstance(destination, S3Destination):
+        return []
+    from s3_uploader.run.assembly import ENDPOINT_MEMORY
+    from s3_uploader.stores.s3.capabilities import remembered_limits
+
+    known = ledger.endpoint_memory(prefix=ENDPOINT_MEMORY).all()
+    return list(remembered_limits(known, bucket=destination.bucket, acknowledged=destination.acknowledged))
+
+
 def full_disks(config: Config, state_dir: str) -> list[FullDisk]:
-    """The directories that a run writes to whose disks are full."""
-    wanted = [("state directory", state_dir)] if state_dir else []
+    """The directories that a run, or a producer, writes to whose disks are full."""
+    wanted = [(STATE_DIRECTORY, state_dir)] if state_dir else []
     for purpose, policy in (("target of on_success", config.on_success), ("target of on_failure", config.on_failure)):
         if isinstance(policy, MoveTo):
             wanted.append((purpose, move_directory(policy)))
-    return [
+    found = [
         FullDisk(purpose=purpose, directory=directory, why=why)
         for purpose, directory in wanted
         if (why := _why_no_room(directory))
     ]
+    why = _why_no_room(config.base_dir)
+    # Whether a run may find the spool read-only is decided elsewhere.
+    return (
+        [*found, FullDisk(purpose=SPOOL, directory=config.base_dir, why=why)] if why not in ("", _READ_ONLY) else found
+    )
 
 
 def _cannot_be_told(path: str) -> bool:
@@ -78,7 +97,7 @@ def _why_no_room(directory: str) -> str:
     except OSError:
         return ""
     if status.f_flag & os.ST_RDONLY:
-        return "is mounted read-only"
+        return _READ_ONLY
     # Some file systems count no blocks, and some no inodes.
     if status.f_blocks and status.f_bavail * status.f_frsize < _FULL_BYTES:
         return "is full"

@@ -22,7 +22,7 @@ from s3_uploader.health.notices import hung_of
 from s3_uploader.health.observations import Observations, Starter
 from s3_uploader.health.run_history import next_start
 from s3_uploader.inspection.at_work import AtWork, at_work_on, holder_seen
-from s3_uploader.inspection.observing import full_disks, future_files, open_files
+from s3_uploader.inspection.observing import endpoint_limits, full_disks, future_files, open_files
 from s3_uploader.inspection.share_status import ShareStatus, divided, problems_of, shares_of
 from s3_uploader.inspection.waiting import Waiting, waiting_in
 from s3_uploader.ledger import FailingRow, LedgerReader, RunRow
@@ -51,6 +51,7 @@ class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     :param started_by: the unit that starts the runs; ``None`` if none is known.
     :param next_run_at: when the next run is expected, by the timer or the rhythm so far; ``None`` if unknown.
     :param writers_unseen_on: the type of the spool's file system, if it does not show writers on other hosts.
+    :param endpoint_limits: sentences about what the destination cannot do.
     :param shares: the state of the shares, where the last runs shipped shares.
     :param spool_error: why the spool cannot be looked at.
     :param ledger_error: why the ledger cannot be read.
@@ -70,6 +71,7 @@ class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     started_by: Starter | None = None
     next_run_at: float | None = None
     writers_unseen_on: str = ""
+    endpoint_limits: tuple[str, ...] = ()
     shares: tuple[ShareStatus, ...] = ()
     spool_error: SpoolError | None = None
     ledger_error: StateError | None = None
@@ -147,6 +149,7 @@ def _with_ledger(
         started_by=starter,
         next_run_at=None if spool.at_work is not None or watcher is not None else _next_run(starter, runs, now),
         writers_unseen_on=spool.writers_unseen_on,
+        endpoint_limits=tuple(endpoint_limits(config, ledger)),
         spool_error=spool.error,
         ledger_error=ledger_error,
     )
@@ -197,20 +200,26 @@ def _look_at_spool(config: Config, ledger: LedgerReader | None, clock: Clock) ->
         verify_mounts(config)
     except NotMounted as error:
         spool.error = error
+        if error.is_spool:
+            # What was looked at is the empty directory below the mount.
+            spool.waiting = None
+            spool.failing, spool.failing_count = ([], 0) if ledger is None else _failing(None, ledger)
     return spool
 
 
-def _failing(place: Place, ledger: LedgerReader) -> tuple[list[FailingRow], int]:
+def _failing(place: Place | None, ledger: LedgerReader) -> tuple[list[FailingRow], int]:
     """The first files that keep failing, and their number.
 
     The ledger forgets a vanished file only when its next try is due. Until then it is left out here.
+
+    :param place: ``None`` if the spool cannot be looked at; then all are listed.
     """
     shown: list[FailingRow] = []
     count = 0
     for number, row in enumerate(ledger.failing_rows()):
         if not row.attempts:  # Nothing more than suspected, when the destination failed altogether.
             continue
-        if number < _FAILING_LOOKED_AT and not _is_there(place, row.path):
+        if place is not None and number < _FAILING_LOOKED_AT and not _is_there(place, row.path):
             continue
         count += 1
         if len(shown) < _FAILING_SHOWN:

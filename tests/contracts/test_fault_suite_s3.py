@@ -576,6 +576,7 @@ def test_an_endpoint_without_conditional_writes(engine: str, tmp_path: Path, dia
         looks = 2 if dialect is WEAK else 3
         assert server.counts() == {"HeadObject": looks, "PutObject": 3}
         assert server.replacements == []
+        assert setting.notices == []
         server.dialect = AWS
         setting.put("key-11", b"content", store=(newer := setting.new_store(memory=memory)))
         assert conditional(newer) == "yes"

@@ -79,6 +79,7 @@ def test_a_configuration_file_that_cannot_be_read(site: Site, command: str) -> N
     assert refused(site.run(command=[str(COMMAND), command, missing])) == [
         f"{missing}: 1 problem",
         "  cannot be read: No such file or directory",
+        "  `s3-uploader-cli init` writes a configuration.",
     ]
     empty = site.place / "empty"
     empty.mkdir()

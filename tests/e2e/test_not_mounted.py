@@ -71,6 +71,7 @@ def test_a_spool(site: Site, mounts: Mounts, tmp_path: Path, below: bool) -> Non
     if not below:
         site.file("bedroom/2020/11/29/20/02-hidden.dat")
     refused(site, "it was on a file system of its own")
+    assert "Waiting: unknown" in site.run("status").stdout
     assert len(contents(archive)) == 1
 
 

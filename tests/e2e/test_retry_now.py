@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -46,6 +47,13 @@ def test_forget(stuck: Site) -> None:
     finished = stuck.run("forget", str(stuck.spool / PATH), "--json")
     assert (finished.code, json.loads(finished.stdout)["forgotten"]) == (0, [PATH])
     assert (stuck.run().code, stuck.left()) == (0, {})
+
+
+def test_forget_a_path_as_the_shell_completes_it(stuck: Site) -> None:
+    """A path may begin at the current directory, too."""
+    beside = os.path.relpath(stuck.spool / PATH, stuck.home)
+    finished = stuck.run("forget", beside, "--json")
+    assert (finished.code, json.loads(finished.stdout)["forgotten"]) == (0, [PATH])
 
 
 def test_forget_everything(stuck: Site) -> None:

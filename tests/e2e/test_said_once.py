@@ -8,7 +8,9 @@ import shutil
 import pytest
 
 from tests.e2e.site import Site
+from tests.servers.dialects import WEAK
 from tests.servers.fault_server import FaultServer
+from tests.servers.fixtures import MakeFaultServer
 
 
 @pytest.fixture
@@ -53,6 +55,31 @@ def test_another_trouble_is_news(refused: Site) -> None:
     refused.settings = destination
     refused.files(1)
     assert "Failed to upload" in refused.run("run", "--quiet").stderr
+
+
+def test_what_an_endpoint_cannot_do(site: Site, make_fault_server: MakeFaultServer) -> None:
+    """It is in the log of the run that finds it, from then on in status and check; who knows it acknowledges it."""
+    site.ship_to(make_fault_server(dialect=WEAK))
+    limit = "does not know conditional writes"
+    site.files(1)
+    assert limit in site.run("run", "--quiet").stderr
+    for number in (2, 3):
+        site.files(number)
+        assert site.run("run", "--quiet").stderr == ""
+    assert limit in site.run("status").stdout
+    (known,) = site.status()["endpoint_limits"]
+    assert limit in known
+    assert '"acknowledged": ["conditional-writes"]' in site.run("check").stdout
+    site.settings["acknowledged"] = ["conditional-writes"]
+    assert site.status()["endpoint_limits"] == []
+    assert "WARNING  conflicts" not in site.run("check").stdout
+
+
+def test_a_limit_that_is_acknowledged_is_no_news(site: Site, make_fault_server: MakeFaultServer) -> None:
+    """The first run says nothing of it either."""
+    site.ship_to(make_fault_server(dialect=WEAK), acknowledged=["conditional-writes"])
+    site.files(1)
+    assert (site.run("run", "--quiet").stderr, site.left()) == ("", {})
 
 
 def test_a_spool_that_is_not_mounted(site: Site) -> None:

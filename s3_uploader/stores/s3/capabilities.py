@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import collections
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Literal, TypeAlias
 
 from s3_uploader.core.text import shown_name
@@ -25,6 +25,10 @@ ChecksumForm: TypeAlias = Literal["crc32", "both", "md5"]
 PartChecksums: TypeAlias = Literal["full", "composite", "none"]
 """What an upload in parts asks for: one CRC-32 of the whole, one of the parts' CRC-32s, or nothing."""
 
+CONDITIONAL_WRITES, NAMES = "conditional-writes", "names"
+"""Limits of an endpoint that can be acknowledged in the configuration."""
+_CONDITIONAL_PUT = "conditional-put"
+_REPLACED = "if two writers use the same key at the same time, one can replace the other's object"
 _KNOWN: dict[str, Conditional] = {"yes": "yes", "ignored": "ignored", "refused": "refused"}
 _FORMS: dict[str, ChecksumForm] = {"crc32": "crc32", "both": "both", "md5": "md5"}
 _PARTS: dict[str, PartChecksums] = {"full": "full", "composite": "composite", "none": "none"}
@@ -52,6 +56,7 @@ class Capabilities:
     :param key: what it is remembered under.
     :param trusted: it is Amazon's own, which needs no finding out.
     :param checksums_when_required: the AWS configuration asks for no checksum headers where none are required.
+    :param acknowledged: the limits of the endpoint that nobody needs to be warned of.
     """
 
     def __init__(
@@ -63,16 +68,18 @@ class Capabilities:
         notice: Callable[[str, str], None],
         name: str,
         checksums_when_required: bool = False,
+        acknowledged: Collection[str] = (),
     ) -> None:
         self._memory = memory
         self._key = key
         self._notice = notice
         self._name = name
+        self.acknowledged = frozenset(acknowledged)
         self._lock = threading.Lock()
         self._waiting: collections.deque[Callable[[], None]] = collections.deque()
         self._finding_out = False
         self.trusted = trusted
-        known, self.evidence = ("yes", "") if trusted else self._recall("conditional-put")
+        known, self.evidence = ("yes", "") if trusted else self._recall(_CONDITIONAL_PUT)
         self.conditional: Conditional = _KNOWN.get(known, "")
         self._may_look_again = self.conditional in ("ignored", "refused")
         self.checksums_trusted = self._recall("checksum-answers")[0] == "yes"
@@ -99,8 +106,6 @@ class Capabilities:
         self.only_reading_proves = False
         """In this run neither answers nor looks proved anything, so what was stored is read back at once."""
         self.completes_conditionally = self._recall("conditional-complete")[0] != "refused"
-        if self._may_look_again:
-            self._warn()
 
     def _recall(self, subject: str) -> tuple[str, str]:
         """What is remembered, and the evidence for it."""
@@ -225,10 +230,14 @@ class Capabilities:
             mine, self._may_look_again = self._may_look_again, False
         return mine
 
-    def found(self, conditional: Conditional, evidence: str = "") -> None:
+    def found(self, conditional: Conditional, evidence: str = "", *, is_told: bool = False) -> None:
         """The upload that was to find out is over; an empty value leaves it to the next one.
 
+        A missing ability is reported when it is found, and not by the runs that recall it: ``check`` and ``status``
+        report it at any time.
+
         :param evidence: what was asked and answered, for a verdict that is not ``yes``.
+        :param is_told: the caller reports it.
         """
         with self._lock:
             self._finding_out = False
@@ -239,21 +248,44 @@ class Capabilities:
             ready = list(self._waiting)
             self._waiting.clear()
         if conditional and (conditional != before or conditional != "yes"):
-            self._note("conditional-put", conditional, evidence)
+            self._note(_CONDITIONAL_PUT, conditional, evidence)
             if conditional == "yes" and before:
                 self._notice("info", f"{self._name} honours conditional writes now.")
-            elif conditional != "yes" and before != conditional:
+            elif conditional != "yes" and before != conditional and not is_told:
                 self._warn()
         for go in ready:
             go()
 
     def _warn(self) -> None:
+        if CONDITIONAL_WRITES in self.acknowledged:
+            return
         because = f" ({self.evidence})" if self.evidence else ""
         self._notice(
             "warning",
             f"{self._name} does not know conditional writes{because}: before it writes, the program looks whether the "
-            "key is taken, but if two writers use the same key at the same time, one can replace the other's object.",
+            f"key is taken, but {_REPLACED}. To acknowledge this, set {acknowledging(CONDITIONAL_WRITES)}.",
         )
+
+
+def acknowledging(limit: str) -> str:
+    """The line of the configuration that acknowledges a limit."""
+    return f'"acknowledged": ["{limit}"]'
+
+
+def remembered_limits(known: Mapping[str, str], *, bucket: str, acknowledged: Collection[str]) -> Iterator[str]:
+    """Sentences about what the endpoints of a bucket cannot do, from what runs have learned.
+
+    :param known: what is remembered, as in :class:`~s3_uploader.stores.base.Memory`.
+    """
+    for name, text in sorted(known.items()):
+        subject, _, key = name.partition(" ")
+        if (
+            subject == _CONDITIONAL_PUT
+            and key.endswith(f"/{bucket}")
+            and text.partition(": ")[0] in ("ignored", "refused")
+            and CONDITIONAL_WRITES not in acknowledged
+        ):
+            yield f"{key.removesuffix(f'/{bucket}')} does not know conditional writes: {_REPLACED}."
 
 
 def fewer_part_checksums(checksums: PartChecksums) -> PartChecksums | None:

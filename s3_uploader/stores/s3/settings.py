@@ -100,11 +100,13 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What a store is given from outside: memory, notices, environment, clocks and randomness.
 
     :param memory: what earlier runs learned of the endpoint.
+    :param acknowledged: the limits of the endpoint that nobody needs to be warned of.
     :param timer: a timer of the caller's; the store makes its own without one.
     """
 
     memory: Memory | None = None
     notice: Notice = _say_nothing
+    acknowledged: Sequence[str] = ()
     environment: Mapping[str, str] = os.environ
     random: Callable[[], float] = _random
     clock: Callable[[], float] = time.monotonic

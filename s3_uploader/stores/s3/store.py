@@ -134,6 +134,7 @@ class S3Store:
             notice=around.notice,
             name=endpoint.url,
             checksums_when_required=checksums_when_required(access, around.environment),
+            acknowledged=around.acknowledged,
         )
         self._context = Context(
             caller=caller,

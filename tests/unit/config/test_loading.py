@@ -113,7 +113,8 @@ class TestFiles:
         """A file that is not there is a problem of the configuration, named by its path."""
         with pytest.raises(ConfigError) as caught:
             config.load(str(tmp_path / "none.json"))
-        assert str(caught.value) == f"{tmp_path}/none.json: cannot be read: No such file or directory"
+        assert str(caught.value).startswith(f"{tmp_path}/none.json: cannot be read: No such file or directory. ")
+        assert "s3-uploader-cli init" in caught.value.hint
 
     def test_a_directory_is_no_configuration(self, tmp_path: Path) -> None:
         """A path that cannot be read as a file says why."""
@@ -133,6 +134,23 @@ class TestFiles:
         with pytest.raises(ConfigError) as caught:
             config.decode(text, source="config.json")
         assert caught.value.problems[0].startswith("is not valid JSON: ")
+
+    @pytest.mark.parametrize(
+        ("text", "meant"),
+        [
+            (b" \n", "The file is empty"),
+            (b"[Queue]\ndirectory = x\nbucket = y\n", "zc.s3uploadqueue; `s3-uploader-cli init --from`"),
+            (b"s3:\n  default_bucket: y\n", "a configuration of s3; `s3-uploader-cli init --from`"),
+            (b"base_dir: x\nbucket: y\n", "one JSON object"),
+            (b'{"base_dir": "x" "bucket": "y"}', ""),
+        ],
+    )
+    def test_what_another_file_is_meant_to_be_is_told(self, text: bytes, meant: str) -> None:
+        """A file that does not begin like JSON is recognised, and what to do with it is said."""
+        with pytest.raises(ConfigError) as caught:
+            config.decode(text, source="config.json")
+        assert meant in caught.value.hint
+        assert bool(meant) == bool(caught.value.hint)
 
     @pytest.mark.parametrize("text", [b"[]", b"null", b'"x"', b"3"])
     def test_json_that_is_no_object_is_refused(self, text: bytes) -> None:

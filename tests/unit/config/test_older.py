@@ -92,6 +92,15 @@ def test_what_becomes_of_files(options: str, settings: dict[str, object]) -> Non
     assert found.settings == {"layout": "tree", "settle_seconds": 0, "base_dir": "/i"} | settings
 
 
+@pytest.mark.parametrize("text", [ZC, JOLLYAE])
+def test_what_is_different_here_is_noted(text: str) -> None:
+    """Both ran for ever, and replaced what was under a key; who converts them reads what happens now."""
+    found = understood(text)
+    assert found is not None
+    assert found.is_service
+    assert any('"on_conflict": "overwrite"' in note for note in found.notes)
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[Other]\nx = 1", "bucket: b"])
 def test_something_else(text: str) -> None:
     """What is none of them is not guessed at."""

@@ -44,6 +44,11 @@ class TestFiles:
         assert diagnose(facts(failing=[kind("ReadTimeout", attempts=1)])) == ()
         assert only(diagnose(facts(failing=[kind("Conflict", origin="conflict", attempts=1)]))).cause is Cause.CONFLICT
 
+    def test_a_conflict_is_told_once(self) -> None:
+        """The message says that the key is taken, and by what; the sentence does not say it again."""
+        kinds = [kind("X", origin="conflict", message="b/x is taken by other content.")]
+        assert only(diagnose(facts(failing=kinds))).sentence.count("taken by other content") == 1
+
     def test_open_writer(self) -> None:
         """A file that is open for more than an hour is named, with who has it open."""
         seen = OpenFileSeen(path="a/b", since=NOW - 7200, by="process 7: logger")
@@ -120,5 +125,7 @@ class TestUnmatched:
     def test_young_ones(self) -> None:
         """Their producer may be about to rename them, unless nothing ever came through."""
         assert diagnose(facts(strangers=self.FOUND)) == ()
-        (problem,) = diagnose(facts(strangers=self.FOUND, are_all_strangers=True))
+        (problem,) = diagnose(facts(strangers=self.FOUND, are_all_strangers=True, layout="dated"))
+        assert problem.sentence.startswith("none of the 5 files matches the layout dated (location/")
+        assert problem.sentence.endswith(": /spool/x.csv (ends in .csv)")
         assert problem.files == 5

@@ -184,6 +184,21 @@ class TestState:
         problem = only(diagnose(facts(full=[FullDisk(purpose="state directory", directory="/state", why="is full")])))
         assert (problem.cause, problem.path) == (Cause.DISK_FULL, "/state")
 
+    def test_a_full_disk_hides_that_no_run_is_recorded(self) -> None:
+        """Where nothing can be recorded, nobody is sent to look at the timer."""
+        full = FullDisk(purpose="state directory", directory="/state", why="is full")
+        assert only(diagnose(facts(runs=[], waiting=3, full=[full]))).cause is Cause.DISK_FULL
+
+    def test_a_spool_without_room(self) -> None:
+        """Producers cannot write there: attention, after what keeps the spool from being emptied."""
+        full = FullDisk(purpose="spool", directory="/spool", why="is full")
+        problem = only(diagnose(facts(full=[full])))
+        assert (problem.cause, problem.severity, problem.path) == (Cause.DISK_FULL, Severity.WARNING, "/spool")
+        assert "producers cannot write there" in problem.sentence
+        runs = [abandoned(30, Origin.CREDENTIALS)]
+        causes = [each.cause for each in diagnose(facts(full=[full], runs=runs))]
+        assert causes == [Cause.CREDENTIALS, Cause.DISK_FULL]
+
     def test_a_ledger_that_could_not_be_written(self) -> None:
         """A run that the ledger ended, if it could be noted at all."""
         runs = [run_row(30, exit_code=1, ended_by="state", message="full")]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from s3_uploader.stores.s3.checks.trial import ERROR, OK, WARNING, Trial
+from s3_uploader.stores.s3.capabilities import CONDITIONAL_WRITES
+from s3_uploader.stores.s3.checks.trial import ERROR, OK, Trial
 from s3_uploader.stores.s3.refusals import Blame, blame, said
 from s3_uploader.stores.s3.requests import UNLESS_THERE
 
@@ -29,15 +30,16 @@ def check_condition(trial: Trial, body: bytes) -> None:
             trial.tell(ERROR, "conflicts", call.error.message, call.error.hint)
             return
     if replaced:
-        trial.capabilities.found("ignored", "an object was replaced in spite of If-None-Match: *")
+        trial.capabilities.found("ignored", "an object was replaced in spite of If-None-Match: *", is_told=True)
     else:
         assert call.refusal is not None
         trial.capabilities.found(
             "refused",
             f"PutObject with if-none-match was refused and without it taken: {said(call.refusal)}",
+            is_told=True,
         )
-    trial.tell(
-        WARNING,
+    trial.tell_limit(
+        CONDITIONAL_WRITES,
         "conflicts",
         "If-None-Match is " + ("ignored" if replaced else "not implemented") + f": {trial.capabilities.evidence}",
         "The program looks whether a key is taken before it writes; if two writers use the same key at the "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from s3_uploader.stores.s3 import requests
-from s3_uploader.stores.s3.checks.trial import NOTE, OK, WARNING, Trial
+from s3_uploader.stores.s3.capabilities import NAMES
+from s3_uploader.stores.s3.checks.trial import NOTE, OK, Trial
 from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.requests import UNCONDITIONAL
 
@@ -46,15 +47,15 @@ def check_names(trial: Trial, body: bytes) -> None:
             trial.capabilities.forgets_names(kinds)
             changed.append(words)
     if merged:
-        trial.tell(
-            WARNING,
+        trial.tell_limit(
+            NAMES,
             "names that merge",
             f"two are one object, and each seems to be there: names with {', '.join(merged)}",
             "Files with such names are kept and fail: rename them.",
         )
     if changed:
-        trial.tell(
-            WARNING,
+        trial.tell_limit(
+            NAMES,
             "names",
             f"not kept apart from others that they resemble: names with {', '.join(changed)}",
             "Of two files whose names differ in nothing else only one is uploaded; the other is kept, and fails. With "

@@ -9,7 +9,7 @@ from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.stores.base import PutOptions
 from s3_uploader.stores.s3 import requests
-from s3_uploader.stores.s3.capabilities import Capabilities
+from s3_uploader.stores.s3.capabilities import Capabilities, acknowledging
 from s3_uploader.stores.s3.checksums import digest_of
 from s3_uploader.stores.s3.client import PendingRequest, S3Client
 from s3_uploader.stores.s3.endpoint import Endpoint
@@ -56,6 +56,13 @@ class Trial:
     def tell(self, severity: Severity, subject: str, fact: str, meaning: str = "") -> None:
         """Note what was found."""
         self.findings.append(Finding(severity, subject, fact, meaning))
+
+    def tell_limit(self, limit: str, subject: str, fact: str, meaning: str) -> None:
+        """Note what the endpoint cannot do: a warning, unless the configuration acknowledges it."""
+        if limit in self.capabilities.acknowledged:
+            self.tell(NOTE, subject, fact, f"{meaning} The configuration acknowledges this.")
+        else:
+            self.tell(WARNING, subject, fact, f"{meaning} To acknowledge this, set {acknowledging(limit)}.")
 
     def put(
         self,
