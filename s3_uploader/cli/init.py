@@ -135,6 +135,16 @@ def destination(text: str) -> dict[str, Any]:
 
     :raises UsageProblem: if it cannot be understood.
     """
+    try:
+        found = _destination(text)
+    except ValueError:  # a port that is none, a bracket without the other
+        found = None
+    if found is None:
+        raise UsageProblem(f"{shown_name(text)} is not a destination.", hint=f"Write {_FORMS}.")
+    return found
+
+
+def _destination(text: str) -> dict[str, Any] | None:
     parts = urlsplit(text) if "://" in text else None
     if parts is not None and parts.scheme == "s3" and parts.netloc:
         prefix = parts.path.strip("/")
@@ -158,10 +168,7 @@ def destination(text: str) -> dict[str, Any]:
         return {"destination": {"type": "local", "path": os.path.abspath(os.path.expanduser(text))}}
     if parts is None and (re.fullmatch(r"[A-Za-z0-9._-]{3,255}", text) or text.startswith("arn:")):
         return {"bucket": text}
-    raise UsageProblem(
-        f"{shown_name(text)} is not a destination.",
-        hint=f"Write {_FORMS}.",
-    )
+    return None
 
 
 def _sftp(parts: SplitResult) -> dict[str, Any]:

@@ -79,11 +79,15 @@ def with_hint(message: str, hint: str) -> str:
     return f"{ended(message.rstrip())} {hint}" if hint and message.strip() else message or hint
 
 
-_USER_IN_URL = r"://[^\s/?#\"'<>]*@"
+_PORT = r"[0-9]{1,5}(?:[/?#.,:;)\]}\"'<>\s]|$)"
+_USER_IN_URL = rf"://(?:(?!\[)[^\s/?#:\"'<>]{{0,500}}:(?!{_PORT})\S{{0,500}}|[^\s/?#\"'<>]{{0,1000}})@"
 
 
 def without_passwords(text: str) -> str:
-    """Remove users and passwords from the URLs in a text: ``https://…@host``."""
+    """Remove users and passwords from the URLs in a text: ``https://…@host``.
+
+    Passwords that should have been percent-encoded are found too: generated ones often have a slash.
+    """
     return re.sub(_USER_IN_URL, "://…@", text) if "@" in text else text
 
 

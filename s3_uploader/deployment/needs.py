@@ -156,13 +156,20 @@ def _addresses(configurations: Sequence[Config]) -> tuple[str, ...] | None:
     for each in configurations:
         destination = each.destination
         if each.ping_url is not None:
-            hosts.append(urlsplit(each.ping_url).hostname)
+            hosts.append(_host(each.ping_url))
         if isinstance(destination, S3Destination):
-            hosts.append(urlsplit(destination.endpoint_url or "").hostname)
+            hosts.append(_host(destination.endpoint_url or ""))
         elif isinstance(destination, (FtpDestination, SftpDestination)):
             hosts.append(destination.host)
     found = {_address(host) for host in hosts}
     return None if None in found else tuple(sorted(address for address in found if address))
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:  # A run will say what is wrong with it.
+        return None
 
 
 def _address(host: str | None) -> str | None:

@@ -8,7 +8,7 @@ from s3_uploader.core.control import Clock
 from s3_uploader.core.descriptors import OUT_OF_DESCRIPTORS
 from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import DestinationBusy, StoreError
-from s3_uploader.core.model import Candidate, Left
+from s3_uploader.core.model import Candidate, Left, OnConflict
 from s3_uploader.core.text import is_plain
 from s3_uploader.run.admission import Admission
 from s3_uploader.run.answers import Answers
@@ -172,7 +172,7 @@ class Intake:
             failed_before=failed_before,
             options=target.options,
         )
-        if (failed_before and self._is_still_stuck(task)) or not self._may_send(file):
+        if (failed_before and self._is_still_stuck(task)) or not self._may_send(task):
             return None
         return task
 
@@ -188,10 +188,12 @@ class Intake:
         self._settlement.fail(task, failures.undisposed(error))
         return True
 
-    def _may_send(self, file: OpenFile) -> bool:
-        """Whether a file is not a delivery of this program that came back to the spool through the destination."""
-        copies = self._settlement.second_copies
+    def _may_send(self, task: FileTask) -> bool:
+        """Whether a file is no delivery that came back through the destination, and replaces no file of the spool."""
+        copies, file = self._settlement.second_copies, task.file
         copies.suspect(file)
+        if task.options.on_conflict is OnConflict.OVERWRITE and file.descriptor >= 0:
+            copies.protect(file, task.key)
         if file.descriptor >= 0 and copies.refusal is None:
             return True
         self._answers.heed_refusal()

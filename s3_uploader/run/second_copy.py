@@ -8,7 +8,8 @@ and before it is removed. If the object comes and goes with the file, it is the 
 
 A destination *inside* the spool keeps true copies, which the next scan finds and delivers one directory further down,
 and so on. So deliveries are also searched in the spool, and a candidate whose path ends with a delivered key is checked
-against the destination in the same way before it is sent.
+against the destination in the same way before it is sent. There, ``on_conflict: overwrite`` would even replace a file
+of the spool by another one, so a file that lies where a key leads is looked at before the first uploads.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ SECONDS = 10.0
 _SOUGHT = 8
 """Number of new objects of a run that are searched in the spool,"""
 _SUSPECTED = 8
-"""and number of candidates that are checked against deliveries before they count as mere look-alikes."""
+"""and number of candidates that are checked against deliveries, or of files where a key would lead, before they
+count as mere look-alikes."""
+_PROTECTED = 64
+"""Number of files of a run that may replace an object and whose key is searched in the spool before they are sent."""
 _KEPT_KEYS = 32
 _MOST_KEYS = 1000
 _CLOCK_TOLERANCE = 5.0
@@ -71,6 +75,8 @@ class SecondCopies:
         self._began_at = clock.now()
         self._sought = 0
         self._suspected = 0
+        self._protected = 0
+        self._probed = 0
         self._delivered: dict[str, list[Receipt]] = {}
         self._keys = 0
         self._new: list[Receipt] = []
@@ -117,29 +123,44 @@ class SecondCopies:
         """
         if self.is_apart:
             return None
-        name = f"s3-uploader-probe-{os.urandom(6).hex()}.tmp"
-        directory = receipt.key.rpartition("/")[0]
-        probe = Receipt(key=f"{directory}/{name}" if directory else name, size=len(_PROBE), proof=Proof.NONE)
         try:
-            parent = self._root.directory(file.candidate.directory)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(name, flags, 0o600, dir_fd=parent)
+            found = self._has_a_probe_beside(file.candidate.directory, receipt.key)
         except OSError as error:
             return _not_confirmed(
                 f"it was there already; whether that is the local file itself cannot be found out: {error.strerror}"
             )
-        try:
-            os.write(descriptor, _PROBE)
-            os.close(descriptor)
-            found = self._is_there(probe)
-        finally:
-            os.unlink(name, dir_fd=self._root.directory(file.candidate.directory))
         if found:
             return self._refuse(shown_name(self._store.address(receipt.key)))
         if found is None:
             return _not_confirmed("it was there already; whether that is the local file itself got no answer")
         self.is_apart = True
         return None
+
+    # ---------------------------------------------------------------------------------------------- to be replaced
+
+    def protect(self, file: OpenFile, key: str) -> None:
+        """Make sure that the object that an upload may replace is not another file of the spool.
+
+        A file that lies where the key leads, if the destination is in the spool or around it, is not touched: a small
+        test file beside it must not be at the destination.
+        """
+        if self.is_apart or self.refusal is not None or self._protected >= _PROTECTED:
+            return
+        self._protected += 1
+        own = file.fingerprint
+        for names, name in likely_places(self._root, key, one_deeper=True):
+            try:
+                status = self._root.stat(names, name)
+                is_another = stat.S_ISREG(status.st_mode) and (status.st_dev, status.st_ino) != (own.device, own.inode)
+                if not is_another or self._probed >= _SUSPECTED:
+                    continue
+                self._probed += 1
+                is_the_object = self._has_a_probe_beside(names, key)
+            except (OSError, ValueError):
+                continue
+            if is_the_object:
+                self._refuse(shown_name(self._store.address(key)))
+                return
 
     # ---------------------------------------------------------------------------------------------- new objects
 
@@ -233,6 +254,26 @@ class SecondCopies:
             return not is_the_file and not receipt.encoding and _same_content(file.descriptor, found.descriptor)
         finally:
             found.close()
+
+    def _has_a_probe_beside(self, names: Names, key: str) -> bool | None:
+        """Whether a small test file in a directory of the spool is at the destination, beside a key.
+
+        :returns: ``None`` if there is no answer.
+        :raises OSError: if the test file cannot be made.
+        """
+        name = f"s3-uploader-probe-{os.urandom(6).hex()}.tmp"
+        directory = key.rpartition("/")[0]
+        probe = Receipt(key=f"{directory}/{name}" if directory else name, size=len(_PROBE), proof=Proof.NONE)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(name, flags, 0o600, dir_fd=self._root.directory(names))
+        try:
+            try:
+                os.write(descriptor, _PROBE)
+            finally:
+                os.close(descriptor)
+            return self._is_there(probe)
+        finally:
+            os.unlink(name, dir_fd=self._root.directory(names))
 
     def _goes_and_comes(self, file: OpenFile, receipt: Receipt) -> bool:
         """Whether the object vanishes while the file has another name, and reappears with its name.

@@ -6,6 +6,8 @@ import os
 import pty
 import subprocess
 
+import pytest
+
 from tests.e2e.site import COMMAND, Site
 
 
@@ -50,6 +52,16 @@ def test_a_password_is_not_taken(site: Site) -> None:
     finished = site.run(command=[str(COMMAND), *words])
     assert finished.code == 2
     assert "s3cr3t" not in finished.stderr + finished.stdout
+    assert not (site.place / "x.json").exists()
+
+
+@pytest.mark.parametrize("url", ["ftp://[host/", "ftp://host:99999/", "sftp://host:port/x", "s3://[/"])
+def test_a_destination_that_is_no_url(site: Site, url: str) -> None:
+    """What cannot be taken apart is refused with the forms that can be written."""
+    words = ["init", str(site.place / "x.json"), "--spool", str(site.spool), "--to", url, "--yes"]
+    finished = site.run(command=[str(COMMAND), *words])
+    assert finished.code == 2
+    assert finished.stderr.startswith(f"{url} is not a destination. Write ")
     assert not (site.place / "x.json").exists()
 
 

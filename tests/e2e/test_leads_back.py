@@ -87,6 +87,22 @@ class TestDirectory:
         assert set(FILES.values()) <= set(full.left().values())
         assert len(full.left()) <= 2 * len(FILES)
 
+    @pytest.mark.parametrize("way", ["bind", "fuse"])
+    @pytest.mark.parametrize("setting", ["delete", "keep", "claim"])
+    def test_replaces_nothing_in_the_spool(self, full: Site, mounts: Mounts, way: str, setting: str) -> None:
+        """Where objects may be replaced, no file is sent onto another one of the spool, in a directory of it."""
+        archive = full.ship_to_directory(on_conflict="overwrite")
+        full.file("deep/f1", b"the only copy of another f1")
+        getattr(mounts, way)(full.spool / "deep", archive)
+        full.settings.update(
+            {"keep": {"on_success": "keep"}, "claim": {"claim_dir": str(full.place / "claims")}}.get(setting, {})
+        )
+        for _ in range(2):
+            finished = full.run()
+            assert finished.code == 3, finished.stderr
+            assert SAYS in finished.stderr
+            assert full.left() == {**FILES, "deep/f1": b"the only copy of another f1"}
+
     def test_another_directory_of_the_same_disk(self, full: Site, mounts: Mounts) -> None:
         """A mount is no reason to refuse: what lies elsewhere on the same disk is a second copy."""
         archive = full.ship_to_directory()
@@ -154,6 +170,23 @@ class TestFtp:
         not_ready(full)
         refused(full, full.run())
         refused(full, full.run())
+
+    def test_replaces_nothing_in_the_spool(self, full: Site, server: PyFtpServer) -> None:
+        """An FTP server over a directory of the spool is sent no file onto another one."""
+        full.file("deep/f1", b"the only copy of another f1")
+        full.settings["destination"] = {
+            "type": "ftp",
+            "host": "127.0.0.1",
+            "port": server.port,
+            "user": "test",
+            "password": "testpw",
+            "path": "/spool/deep",
+            "on_conflict": "overwrite",
+        }
+        finished = full.run()
+        assert finished.code == 3, finished.stderr
+        assert SAYS in finished.stderr
+        assert full.left() == {**FILES, "deep/f1": b"the only copy of another f1"}
 
 
 class TestS3:

@@ -9,6 +9,7 @@ import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.origins import Origin
+from s3_uploader.core.text import without_passwords
 from s3_uploader.stores.s3.proxies import URL, Proxy, find_proxy, is_address, proxy_setting, strange_proxy
 
 DEFAULT_REGION = "us-east-1"
@@ -139,8 +140,10 @@ def _taken_apart(endpoint_url: str) -> tuple[bool, str, int, str]:
     """Of a given endpoint: whether it is one with TLS, its host, its port and its path."""
     found = URL.fullmatch(endpoint_url.strip())
     if found is None or int(found["port"] or 1) not in range(1, 65536):
+        # What follows may be a token.
+        shown = re.split("[?#]", without_passwords(endpoint_url))[0]
         raise StoreError(
-            f"The endpoint {endpoint_url!r} is no URL of a server.",
+            f"The endpoint {shown!r} is no URL of a server.",
             code="InvalidEndpoint",
             origin=Origin.BUCKET,
             scope=Scope.DESTINATION,

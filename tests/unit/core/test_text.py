@@ -136,6 +136,9 @@ def test_a_message_and_its_hint_are_two_sentences(message: str, hint: str, text:
     [
         ("https://user:pass@host/path", "https://…@host/path"),
         ("no http://u:p@s@host:9000 and http://token@other.", "no http://…@host:9000 and http://…@other."),
+        ("http://key:se/cr+et#1?@host:9000/x", "http://…@host:9000/x"),
+        ("http://user:12345@host, http://host:80/a@b", "http://…@host, http://host:80/a@b"),
+        ("'http://host:80','a@b' http://[::1]:80/a@b", "'http://host:80','a@b' http://[::1]:80/a@b"),
         ("https://host/a@b", "https://host/a@b"),
         ("mail@host", "mail@host"),
         ("https://host", "https://host"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from s3_uploader.core.errors import StoreError
-from s3_uploader.core.model import Left, Receipt
+from s3_uploader.core.model import Left, OnConflict, Receipt
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from tests.fakes import FakeStore, Harness, Put
 
@@ -116,6 +116,33 @@ def test_looks_only_at_what_was_there(tmp_path: Path) -> None:
     harness.store.objects["old"] = b"2"
     assert harness.run().shipped == 2
     assert harness.store.looks == ["old"]
+
+
+@pytest.mark.parametrize("prefix", ["", "sub/", "from/outside/sub/"])
+@pytest.mark.parametrize("place", ["sub/x", "sub/a/b/x"])
+def test_replaces_no_other_file_of_the_spool(tmp_path: Path, prefix: str, place: str) -> None:
+    """A destination in the spool would replace another file there: found out before the first file is sent."""
+    harness = mirror(tmp_path, "sub", prefix=prefix)
+    harness.on_conflict = OnConflict.OVERWRITE
+    harness.write(place.removeprefix("sub/"), "the one")
+    harness.write(place, "the other")
+    report = harness.run()
+    assert (report.exit_code, report.code) == (3, "SameAsSpool")
+    assert harness.names() == {place, place.removeprefix("sub/")}
+    assert (harness.base / place).read_text() == "the other"
+
+
+def test_only_in_a_like_place(tmp_path: Path) -> None:
+    """Files that lie where a key would lead replace objects like any others if the destination is elsewhere."""
+    harness = Harness(tmp_path)
+    harness.on_conflict = OnConflict.OVERWRITE
+    names = {"x", *(f"{number}/x" for number in range(20))}
+    for name in names:
+        harness.write(name, name)
+    harness.store.objects["x"] = b"older"
+    assert harness.run().shipped == len(names)
+    assert harness.names() == set()
+    assert harness.store.objects["x"] == b"x"
 
 
 class Forgetful(FakeStore):

@@ -64,6 +64,16 @@ def test_an_endpoint_that_is_no_url(url: str) -> None:
     assert "https://" in caught.value.hint
 
 
+@pytest.mark.parametrize("url", ["http://host/?token=T0KEN", "http://host#T0KEN", "http://me:T0/KEN#@host/?x=T0KEN"])
+def test_what_may_be_a_token_is_not_repeated(url: str) -> None:
+    """The message about an endpoint names neither its password nor what follows the path."""
+    with pytest.raises(StoreError) as caught:
+        located(endpoint_url=url)
+    assert "host" in caught.value.message
+    assert "T0" not in str(caught.value)
+    assert "KEN" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("url", "right"),
     [
