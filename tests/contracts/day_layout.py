@@ -8,16 +8,8 @@ import time
 from collections.abc import Iterator
 
 from s3_uploader.core.model import Candidate
-from s3_uploader.spool.layouts.base import (
-    EmptyDirectory,
-    Found,
-    Skip,
-    is_temporary,
-    listed,
-    looked_at,
-    original_name,
-    skip_entry,
-)
+from s3_uploader.spool.layouts import base
+from s3_uploader.spool.layouts.base import Found, Skip, listed, original_name
 from s3_uploader.spool.root import Names, SpoolRoot
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
@@ -31,18 +23,18 @@ class DayLayout:
         """See :class:`s3_uploader.spool.layouts.base.Layout`."""
         days = []
         for name, kind in listed(root, (), skip):
-            if kind == "directory" and _DAY.fullmatch(name):
+            if kind is base.DIRECTORY and _DAY.fullmatch(name):
                 days.append(name)
             else:
-                skip_entry(skip, (), name, kind, "no directory of a day")
+                base.skip_entry(skip, (), name, kind, "no directory of a day")
         for day in sorted(days):
             entries = sorted(listed(root, (day,), skip))
             if not entries:
-                yield EmptyDirectory((day,))
+                yield base.EmptyDirectory((day,))
             for name, kind in entries:
-                if kind != "file" or is_temporary(original_name(name)):
-                    skip_entry(skip, (day,), name, kind, "a temporary name")
-                elif (status := looked_at(root, (day,), name, skip)) is not None:
+                if kind is not base.FILE or base.is_temporary(original_name(name)):
+                    base.skip_entry(skip, (day,), name, kind, "a temporary name")
+                elif (status := base.looked_at(root, (day,), name, skip)) is not None:
                     yield _candidate(day, name, status.st_mtime_ns, status.st_size)
 
     def may_prune(self, names: Names, *, now: float, child: Names | None, mtime: float) -> bool:

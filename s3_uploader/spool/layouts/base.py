@@ -11,6 +11,7 @@ leftover
 
 from __future__ import annotations
 
+import enum
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -194,27 +195,46 @@ def _set(body: str) -> str:
     return f"(?!/)[{'^' if negated else ''}{parts}]"
 
 
-def kind_of(entry: os.DirEntry[str]) -> str:
-    """The kind of an entry: ``file``, ``directory`` or a description, without following links.
+class EntryKind(enum.Enum):
+    """The kind of an entry, links not followed."""
 
-    Empty if it has vanished.
-    """
+    FILE = "file"
+    DIRECTORY = "directory"
+    LINK = "link"
+    SPECIAL = "special"
+
+
+FILE, DIRECTORY, LINK, SPECIAL = EntryKind
+_WORDS = {LINK: "a symbolic link", SPECIAL: "a FIFO, socket or device"}
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """Stands for the kind of an entry that cannot be looked at; ``why`` is the system's word for it."""
+
+    why: str
+
+
+Kind: TypeAlias = EntryKind | Unreadable
+
+
+def kind_of(entry: os.DirEntry[str]) -> Kind | None:
+    """The kind of an entry; ``None`` if it has vanished."""
     # Where a file system does not tell the kind with the name, each of these questions is a look that may fail.
     try:
         if entry.is_file(follow_symlinks=False):
-            return "file"
+            return FILE
         if entry.is_dir(follow_symlinks=False):
-            return "directory"
+            return DIRECTORY
         if entry.is_symlink():
-            return "a symbolic link"
+            return LINK
         entry.stat(follow_symlinks=False)
     except OSError as error:
-        return "" if why_not_opened(error)[0] is Left.VANISHED else f"unreadable: {error.strerror}"
-    return "a FIFO, socket or device"
+        return None if why_not_opened(error)[0] is Left.VANISHED else Unreadable(error.strerror or str(error))
+    return SPECIAL
 
 
-def listed(root: SpoolRoot, names: Names, skip: Skip) -> Iterator[tuple[str, str]]:
-    """List name and kind (:func:`kind_of`) of the entries of a directory.
+def listed(root: SpoolRoot, names: Names, skip: Skip) -> Iterator[tuple[str, Kind]]:
+    """List name and kind of the entries of a directory.
 
     A directory that cannot be read counts as one entry that was left. ``lost+found`` and the lock file at the top are
     ignored.
@@ -222,7 +242,7 @@ def listed(root: SpoolRoot, names: Names, skip: Skip) -> Iterator[tuple[str, str
     try:
         for entry in root.entries(names):
             kind = kind_of(entry)
-            if kind and (names or entry.name not in _NOT_LISTED):
+            if kind is not None and (names or entry.name not in _NOT_LISTED):
                 yield entry.name, kind
     except OSError as error:
         reason, detail = why_not_opened(error)
@@ -239,11 +259,11 @@ def looked_at(root: SpoolRoot, names: Names, name: str, skip: Skip) -> os.stat_r
         return None
 
 
-def skip_entry(skip: Skip, names: Names, name: str, kind: str, detail: str) -> None:
+def skip_entry(skip: Skip, names: Names, name: str, kind: Kind, detail: str) -> None:
     """Report an entry that is not a candidate, with its kind if that is special, else with ``detail``."""
-    if kind in ("file", "directory"):
+    if isinstance(kind, Unreadable):
+        skip(names, name, Left.UNREADABLE, f"unreadable: {kind.why}")
+    elif kind in (FILE, DIRECTORY):
         skip(names, name, Left.UNMATCHED, detail)
-    elif kind.startswith("unreadable"):
-        skip(names, name, Left.UNREADABLE, kind)
     else:
-        skip(names, name, Left.SPECIAL, kind)
+        skip(names, name, Left.SPECIAL, _WORDS[kind])

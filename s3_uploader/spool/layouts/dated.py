@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.spool.layouts.base import (
     BLOCK,
+    DIRECTORY,
+    FILE,
     EmptyDirectory,
     Found,
     Globs,
@@ -81,7 +83,7 @@ class DatedLayout:
             skip = self._own.skips(skip)
         locations = []
         for name, kind in listed(root, (), skip):
-            if kind == "directory":
+            if kind is DIRECTORY:
                 locations.append(name)
             else:
                 skip_entry(skip, (), name, kind, "a file beside the locations")
@@ -108,7 +110,7 @@ class DatedLayout:
             empty = True
             for name, kind in listed(root, names, skip):
                 empty = False
-                if kind == "directory" and len(name) in digits and name.isascii() and name.isdigit():
+                if kind is DIRECTORY and len(name) in digits and name.isascii() and name.isdigit():
                     below.append((int(name), name))
                 else:
                     skip_entry(skip, names, name, kind, f"not a {level}")
@@ -133,7 +135,7 @@ class DatedLayout:
             for name, kind in entries:
                 original = original_name(name)
                 found = _FILE.fullmatch(original)
-                if kind != "file" or found is None:
+                if kind is not FILE or found is None:
                     skip_entry(skip, names, name, kind, "not of the form mm-topic.dat")
                 elif is_filtered and not self._globs.admits(names, original):
                     skip(names, name, Left.EXCLUDED, "")

@@ -15,8 +15,10 @@ import msgspec
 
 from s3_uploader.core.model import Left
 from s3_uploader.spool.layouts.base import (
+    FILE,
     Found,
     Globs,
+    Kind,
     NoCandidate,
     Skip,
     in_blocks,
@@ -64,9 +66,9 @@ class QueueLayout:
             for candidate in found:
                 yield msgspec.structs.replace(candidate, key=keys[candidate.name])
 
-    def _key_of(self, name: str, kind: str, skip: Skip) -> str | None:
+    def _key_of(self, name: str, kind: Kind, skip: Skip) -> str | None:
         original = original_name(name)
-        if kind != "file":
+        if kind is not FILE:
             skip_entry(skip, (), name, kind, "a directory; the queue is flat")
         elif is_temporary(original):
             skip((), name, Left.UNMATCHED, "a temporary name")

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from s3_uploader.core.model import Left
 from s3_uploader.core.shares import Share
-from s3_uploader.spool.layouts.base import Skip, original_name
+from s3_uploader.spool.layouts.base import DIRECTORY, Kind, Skip, original_name
 from s3_uploader.spool.root import Names
 
 
@@ -32,14 +32,14 @@ class OwnFiles:
         picked = self._share.select((), names)
         return [name for name, mine in zip(names, picked, strict=True) if mine or not self._by_location]
 
-    def entries(self, names: Names, entries: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    def entries(self, names: Names, entries: Sequence[tuple[str, Kind]]) -> list[tuple[str, Kind]]:
         """Of the entries of a directory, each a name and its kind, the directories and those of the share."""
         if self._by_location and names:
             return list(entries) if self._share.owns(names[0]) else []
         picked = self._share.select(names, [original_name(name) for name, _ in entries])
         sees_all = not self._by_location
         return [
-            entry for entry, mine in zip(entries, picked, strict=True) if mine or (sees_all and entry[1] == "directory")
+            entry for entry, mine in zip(entries, picked, strict=True) if mine or (sees_all and entry[1] is DIRECTORY)
         ]
 
     def keys(self, keys: Mapping[str, str]) -> dict[str, str]:

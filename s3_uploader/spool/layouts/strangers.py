@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from s3_uploader.core.findings import Stranger, Strangers
 from s3_uploader.core.text import counted, shown_name
-from s3_uploader.spool.layouts.base import Globs, is_temporary, kind_of, original_name
+from s3_uploader.spool.layouts.base import DIRECTORY, FILE, Globs, is_temporary, kind_of, original_name
 from s3_uploader.spool.root import Names, SpoolRoot
 
 _OLD_SECONDS = 86400.0
@@ -182,9 +182,9 @@ def files_below(root: SpoolRoot, directory: Names, name: str) -> Iterator[tuple[
         try:
             for found in root.entries(names):
                 kind = kind_of(found)
-                if kind == "directory" and not _is_hidden(found.name) and len(names) < _DEEPEST:
+                if kind is DIRECTORY and not _is_hidden(found.name) and len(names) < _DEEPEST:
                     waiting.append((*names, found.name))
-                is_counted = kind == "file" and not _is_hidden(found.name)
+                is_counted = kind is FILE and not _is_hidden(found.name)
                 yield names, found.name, found.stat(follow_symlinks=False) if is_counted else None
         except OSError:
             continue

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.spool.layouts.base import (
+    DIRECTORY,
+    FILE,
     EmptyDirectory,
     Found,
     Globs,
+    Kind,
     NoCandidate,
     Skip,
     in_blocks,
@@ -60,7 +63,7 @@ class TreeLayout:
                         yield NoCandidate()
                 files = []
                 for name, kind in block:
-                    if kind == "directory" and not is_temporary(name):
+                    if kind is DIRECTORY and not is_temporary(name):
                         below.append(name)
                     elif self._is_candidate(names, name, kind, skip):
                         files.append(name)
@@ -69,9 +72,9 @@ class TreeLayout:
             if empty and names:
                 yield EmptyDirectory(names)
 
-    def _is_candidate(self, names: Names, name: str, kind: str, skip: Skip) -> bool:
+    def _is_candidate(self, names: Names, name: str, kind: Kind, skip: Skip) -> bool:
         original = original_name(name)
-        if kind != "file":
+        if kind is not FILE:
             skip_entry(skip, names, name, kind, "a temporary name")
         elif is_temporary(original):
             skip(names, name, Left.UNMATCHED, "a temporary name")

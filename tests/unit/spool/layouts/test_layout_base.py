@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from s3_uploader.core.model import Left
 from s3_uploader.spool.layouts import base
-from s3_uploader.spool.layouts.base import Globs, in_blocks, is_temporary, original_name, taken_name, taken_names
+from s3_uploader.spool.layouts.base import (
+    EntryKind,
+    Globs,
+    Unreadable,
+    in_blocks,
+    is_temporary,
+    original_name,
+    taken_name,
+    taken_names,
+)
 from s3_uploader.spool.root import SpoolRoot
 from tests.fakes import Skips, write
 
@@ -147,10 +156,10 @@ class TestListed:
         os.mkfifo(tmp_path / "fifo")
         root = SpoolRoot(str(tmp_path))
         assert dict(base.listed(root, (), Skips())) == {
-            "file": "file",
-            "directory": "directory",
-            "link": "a symbolic link",
-            "fifo": "a FIFO, socket or device",
+            "file": EntryKind.FILE,
+            "directory": EntryKind.DIRECTORY,
+            "link": EntryKind.LINK,
+            "fifo": EntryKind.SPECIAL,
         }
         root.close()
 
@@ -159,8 +168,8 @@ class TestListed:
         (tmp_path / "lost+found").mkdir()
         (tmp_path / "a" / "lost+found").mkdir(parents=True)
         root = SpoolRoot(str(tmp_path))
-        assert list(base.listed(root, (), Skips())) == [("a", "directory")]
-        assert list(base.listed(root, ("a",), Skips())) == [("lost+found", "directory")]
+        assert list(base.listed(root, (), Skips())) == [("a", EntryKind.DIRECTORY)]
+        assert list(base.listed(root, ("a",), Skips())) == [("lost+found", EntryKind.DIRECTORY)]
         root.close()
 
     def test_gone_directory(self, tmp_path: Path) -> None:
@@ -219,16 +228,18 @@ class Entry:
 def test_kind_of_an_entry_that_cannot_be_looked_at() -> None:
     """Looking at an entry may fail at any moment; that is reported, or nothing if it is gone."""
     gone, broken = FileNotFoundError(errno.ENOENT, "gone"), OSError(errno.EIO, "broken")
-    assert base.kind_of(Entry(None, None, None, gone)) == ""  # type: ignore[arg-type]
-    assert base.kind_of(Entry(broken)) == "unreadable: broken"  # type: ignore[arg-type]
+    assert base.kind_of(Entry(None, None, None, gone)) is None  # type: ignore[arg-type]
+    assert base.kind_of(Entry(broken)) == Unreadable("broken")  # type: ignore[arg-type]
     skips = Skips()
-    base.skip_entry(skips, ("a",), "x", "unreadable: broken", "")
-    base.skip_entry(skips, ("a",), "y", "file", "odd")
-    base.skip_entry(skips, ("a",), "z", "a symbolic link", "odd")
+    base.skip_entry(skips, ("a",), "x", Unreadable("broken"), "")
+    base.skip_entry(skips, ("a",), "y", EntryKind.FILE, "odd")
+    base.skip_entry(skips, ("a",), "z", EntryKind.LINK, "odd")
+    base.skip_entry(skips, ("a",), "f", EntryKind.SPECIAL, "odd")
     assert skips.seen == [
         ("a/x", Left.UNREADABLE, "unreadable: broken"),
         ("a/y", Left.UNMATCHED, "odd"),
         ("a/z", Left.SPECIAL, "a symbolic link"),
+        ("a/f", Left.SPECIAL, "a FIFO, socket or device"),
     ]
 
 
