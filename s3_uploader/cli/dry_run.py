@@ -22,7 +22,6 @@ def dry_run(configuration: Config, *, as_json: bool) -> int:
     clock = Clock()
     skipped: Counter[str] = Counter()
     with open_place(configuration) as place, Ledger.open_readonly(place.ledger_path) as ledger:
-        store = assembly.build_store(configuration, notice=lambda level, sentence: None, memory=None)
 
         def skip(names: Names, name: str, reason: Left, detail: str) -> None:
             skipped[reason.value] += 1
@@ -45,7 +44,7 @@ def dry_run(configuration: Config, *, as_json: bool) -> int:
         for verdict in preview.look(place, ledger=ledger, clock=clock, skip=skip):
             candidate = verdict.candidate
             path = place.root.shown(candidate.directory, candidate.name)
-            address = store.address(plan(candidate).key)
+            address = f"{configuration.destination.name}/{plan(candidate).key}"
             tell(path, address, candidate.size, verdict.reason, verdict.detail)
             if verdict.reason is None:
                 files, size = files + 1, size + candidate.size

@@ -25,7 +25,6 @@ from s3_uploader.ledger import LedgerReader
 from s3_uploader.ledger.found import instances_in
 from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.ledger.together import open_instances, open_together
-from s3_uploader.run.assembly import build_store
 
 STANDARD_OUTPUT = "-"
 
@@ -72,11 +71,10 @@ def _opened(config_file: str | None, ledgers: Sequence[str]) -> Iterator[tuple[L
         return
     assert config_file is not None
     configuration = load(config_file)
-    store = build_store(configuration, notice=lambda level, sentence: None, memory=None)
     # The ledger outlives its spool: the report must be there when base_dir is gone.
     with open_together(ledger_path(configuration, environ=os.environ)) as ledger:
         tell_of_missing_shares(ledger)
-        yield ledger, configuration.base_dir, store.name
+        yield ledger, configuration.base_dir, configuration.destination.name
 
 
 def output_in(directory: str | None, config_file: str) -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from s3_uploader.config.destinations import FtpDestination, LocalDestination, S3Destination, SftpDestination
-from s3_uploader.config.schema import ALREADY_COMPRESSED, Compress, Config, Destination, Location, MoveTo
+from s3_uploader.config.destinations import FtpDestination, S3Destination, SftpDestination
+from s3_uploader.config.schema import ALREADY_COMPRESSED, Compress, Config, Location, MoveTo
 from s3_uploader.core.model import Candidate, OnConflict, Proof
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.run.place import move_directory
@@ -21,7 +21,10 @@ from s3_uploader.stores.base import Compression, Memory, PutOptions, Store
 from s3_uploader.stores.wrappers.base import LazyStore
 
 if TYPE_CHECKING:
+    from s3_uploader.stores.ftp.store import FtpStore
     from s3_uploader.stores.listing import Inventory
+    from s3_uploader.stores.s3.store import S3Store
+    from s3_uploader.stores.sftp.store import SftpStore
 
 ENDPOINT_MEMORY = "endpoint:"
 """The prefix of names in the ledger for what a store learned about its endpoint."""
@@ -47,18 +50,35 @@ def build_store(
     :param bytes_in_flight: most bytes of files in memory; ``None`` for the store's default.
     """
     destination = config.destination
+
+    def make() -> Store:
+        if isinstance(destination, S3Destination):
+            return _s3(config, destination, notice=notice, memory=memory, bytes_in_flight=bytes_in_flight)
+        if isinstance(destination, FtpDestination):
+            return _ftp(config, destination, notice=notice, memory=memory)
+        if isinstance(destination, SftpDestination):
+            return _sftp(config, destination, notice=notice, memory=memory)
+        from s3_uploader.stores.local.store import LocalStore
+
+        return LocalStore(path=destination.path, max_concurrency=destination.max_concurrency)
+
+    return LazyStore(name=destination.name, make=make)
+
+
+def build_inventory(config: Config, *, notice: Callable[[str, str], None]) -> Inventory:
+    """Build the inventory that lists the destination, with the connection and credentials of uploads."""
+    destination = config.destination
     if isinstance(destination, S3Destination):
-        return _s3(config, destination, notice=notice, memory=memory, bytes_in_flight=bytes_in_flight)
-    if isinstance(destination, LocalDestination):
-        directory = destination
+        from s3_uploader.stores.s3.listing import S3Inventory
 
-        def make_local() -> Store:
-            from s3_uploader.stores.local.store import LocalStore
+        return S3Inventory(_s3(config, destination, notice=notice, memory=None))
+    if isinstance(destination, FtpDestination):
+        return _ftp(config, destination).inventory()
+    if isinstance(destination, SftpDestination):
+        return _sftp(config, destination).inventory()
+    from s3_uploader.stores.local.listing import LocalInventory
 
-            return LocalStore(path=directory.path, max_concurrency=directory.max_concurrency)
-
-        return LazyStore(name=directory.name, make=make_local)
-    return _file_server(config, destination, notice=notice, memory=memory)
+    return LocalInventory(path=destination.path, max_concurrency=destination.max_concurrency)
 
 
 def _s3(
@@ -67,47 +87,40 @@ def _s3(
     *,
     notice: Callable[[str, str], None],
     memory: Memory | None,
-    bytes_in_flight: int | None,
-) -> Store:
-    def make() -> Store:
-        from s3_uploader.stores.s3 import store as s3
+    bytes_in_flight: int | None = None,
+) -> S3Store:
+    from s3_uploader.stores.s3 import store as s3
 
-        settings = _settings(bucket)
-        if bytes_in_flight is not None:
-            settings["bytes_in_flight"] = bytes_in_flight
+    settings = msgspec.structs.asdict(bucket)
+    for name in ("on_conflict", "minimum_proof"):
+        del settings[name]
+    return s3.create(
+        **settings,
         # Rights may be limited to the prefix: the probe of `check` goes there too.
-        return s3.create(
-            **settings,
-            key_prefix=constant_prefix(config),
-            variants=build_plan(config).options,
-            notice=notice,
-            memory=memory,
-        )
-
-    return LazyStore(name=bucket.name, make=make)
+        key_prefix=constant_prefix(config),
+        variants=build_plan(config).options,
+        bytes_in_flight=bytes_in_flight,
+        notice=notice,
+        memory=memory,
+    )
 
 
-def _file_server(
-    config: Config,
-    server: FtpDestination | SftpDestination,
-    *,
-    notice: Callable[[str, str], None],
-    memory: Memory | None,
-) -> Store:
+def _ftp(config: Config, server: FtpDestination, **around: Any) -> FtpStore:
+    from s3_uploader.stores.ftp import store as ftp
+
+    return ftp.create(**_server_settings(config, server), **around)
+
+
+def _sftp(config: Config, server: SftpDestination, **around: Any) -> SftpStore:
+    from s3_uploader.stores.sftp import store as sftp
+
+    return sftp.create(**_server_settings(config, server), **around)
+
+
+def _server_settings(config: Config, server: FtpDestination | SftpDestination) -> dict[str, Any]:
     settings = msgspec.structs.asdict(server)
     del settings["on_conflict"]
-
-    def make_ftp() -> Store:
-        from s3_uploader.stores.ftp import store as ftp
-
-        return ftp.create(**settings, identity=config.base_dir, notice=notice, memory=memory)
-
-    def make_sftp() -> Store:
-        from s3_uploader.stores.sftp import store as sftp
-
-        return sftp.create(**settings, identity=config.base_dir, notice=notice, memory=memory)
-
-    return LazyStore(name=server.name, make=make_sftp if isinstance(server, SftpDestination) else make_ftp)
+    return {**settings, "identity": config.base_dir}
 
 
 def store_maker(simulated_failure_rate: float, *, bytes_in_flight: int | None = None) -> MakeStore:
@@ -247,30 +260,3 @@ def failure_policy(config: Config) -> FailurePolicy:
             return FailurePolicy()  # resubmitted: it stays in the spool, or goes back there from its claim
         return FailurePolicy(move_to=MoveTarget(move_directory(config.on_failure)), attempts=config.on_failure.attempts)
     return FailurePolicy(delete=config.on_failure == "delete")
-
-
-def build_inventory(config: Config, *, notice: Callable[[str, str], None]) -> Inventory:
-    """Build the inventory that lists the destination, with the connection and credentials of uploads."""
-    destination = config.destination
-    if isinstance(destination, S3Destination):
-        from s3_uploader.stores.s3 import listing
-
-        return listing.create(**_settings(destination), notice=notice)
-    if isinstance(destination, FtpDestination):
-        from s3_uploader.stores.ftp import store as ftp
-
-        return ftp.create(**_settings(destination), identity=config.base_dir).inventory()
-    if isinstance(destination, SftpDestination):
-        from s3_uploader.stores.sftp import store as sftp
-
-        return sftp.create(**_settings(destination), identity=config.base_dir).inventory()
-    from s3_uploader.stores.local.listing import LocalInventory
-
-    return LocalInventory(path=destination.path, max_concurrency=destination.max_concurrency)
-
-
-def _settings(destination: Destination) -> dict[str, Any]:
-    settings = msgspec.structs.asdict(destination)
-    for name in ("on_conflict", "minimum_proof"):
-        del settings[name]
-    return settings

@@ -274,8 +274,3 @@ def parse_iso(value: str) -> float | None:
         return calendar.timegm((year, month, day, hour, minute, second)) + float((found[7] or "")[:10] or 0)
     except (ValueError, OverflowError):
         return None  # the 31st of February
-
-
-def create(**settings: object) -> S3Inventory:
-    """The inventory for the keys of the configuration's destination."""
-    return S3Inventory(S3Store.of(**settings))
