@@ -7,6 +7,14 @@ from s3_uploader.core.meanings import of_one_file
 from s3_uploader.core.origins import Origin
 from s3_uploader.stores.ftp.replies import FULL, Lost, Refused
 
+_OF_STEP = {
+    "connect": Origin.SERVER,
+    "tls": Origin.SETTING,
+    "login": Origin.CREDENTIALS,
+    "path": Origin.DIRECTORY,
+}
+"""By the step of a login: the origin of a refusal that is not for now."""
+
 
 def login_error(error: Refused | Lost, *, server: str, user: str, path: str, tls: bool) -> StoreError:
     """The error for a failed login; ``server`` is ``host:port``."""
@@ -46,8 +54,19 @@ def _refused_login(error: Refused, *, server: str, user: str, path: str) -> Stor
         retryable=retryable or error.code == 421,
         scope=Scope.DESTINATION,
         hint=hint,
-        origin=error.origin,
+        origin=_origin_of_login(error),
     )
+
+
+def _origin_of_login(error: Refused) -> Origin:
+    """By the step of the login: servers have many numbers for the same refusal."""
+    if error.code < 500 or error.code in (*FULL, 522):
+        return error.origin
+    if error.step == "login" and error.origin is Origin.SETTING:
+        return Origin.SETTING  # the server insists on TLS
+    if error.step == "path" and error.origin is Origin.CREDENTIALS:
+        return Origin.CREDENTIALS
+    return _OF_STEP.get(error.step, error.origin)
 
 
 def transfer_error(error: Refused | Lost, *, address: str) -> StoreError:

@@ -27,7 +27,7 @@ UNKNOWN_COMMAND = (500, 502, 504)
 FULL = (452, 552)
 """Reply codes for a full disk: 452 is temporary, 552 concerns the account or one file."""
 _ORIGINS = {
-    **dict.fromkeys((530, 532), Origin.CREDENTIALS),
+    **dict.fromkeys((430, 530, 532), Origin.CREDENTIALS),
     **dict.fromkeys((550, 553), Origin.DIRECTORY),
     **dict.fromkeys((533, 534, 535, 536), Origin.SETTING),
     **dict.fromkeys((501, 502, 504), Origin.SERVER),
@@ -79,7 +79,7 @@ class Refused(file_servers.Refused):
         """The origin by the number of the reply (RFC 959, RFC 4217). 4xx is temporary."""
         if self.code in FULL:
             return Origin.FULL
-        return _ORIGINS.get(self.code, Origin.UNREACHABLE)
+        return _ORIGINS.get(self.code, Origin.SERVER if self.code >= 500 else Origin.UNREACHABLE)
 
 
 class Features(msgspec.Struct, frozen=True, kw_only=True):

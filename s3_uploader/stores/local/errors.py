@@ -8,11 +8,18 @@ from s3_uploader.core.errors import ConflictError, KeyRefused, Scope, StoreError
 from s3_uploader.core.meanings import of_one_file
 from s3_uploader.core.origins import Origin
 
-_DESTINATION_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.ENODEV, errno.ENOTCONN}
+_OUT_OF_REACH = (
+    *(errno.ESTALE, errno.ENODEV, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+    *(errno.ENETDOWN, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EREMOTEIO),
+)
+"""What mounts of other machines (NFS, SMB, FUSE) say while the server does not answer."""
+_OF_THIS_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EIO, errno.EINTR, errno.EBUSY)
+"""Want of memory or descriptors, a disk that fails: no file is at fault."""
+_DESTINATION_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, *_OUT_OF_REACH}
 _ORIGINS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), Origin.FULL),
     **dict.fromkeys((errno.EACCES, errno.EPERM), Origin.CREDENTIALS),
-    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EROFS), Origin.DIRECTORY),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EROFS), Origin.DIRECTORY),
 }
 _KEY_ERRORS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 
@@ -26,9 +33,17 @@ def translated(error: OSError, address: str) -> StoreError:
     if error.errno == errno.EISDIR:
         return ConflictError(f"{address} is a directory.")
     hint = "Make room there." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-    scope = Scope.DESTINATION if error.errno in _DESTINATION_ERRORS else Scope.FILE
-    origin = origin_of(error) if scope is Scope.DESTINATION else of_one_file(origin_of(error))
-    return StoreError(message, code=code_of(error), scope=scope, hint=hint, origin=origin)
+    if error.errno in _DESTINATION_ERRORS:
+        return StoreError(message, code=code_of(error), scope=Scope.DESTINATION, hint=hint, origin=origin_of(error))
+    return StoreError(message, code=code_of(error), hint=hint, origin=_origin_of_one(error))
+
+
+def _origin_of_one(error: OSError) -> Origin:
+    """What an error of the kernel comes from, while other files are taken."""
+    if error.errno in _OF_THIS_MACHINE:
+        return Origin.OURS
+    origin = origin_of(error)
+    return Origin.FILE if origin is Origin.DIRECTORY else of_one_file(origin)
 
 
 def origin_of(error: OSError) -> Origin:

@@ -13,13 +13,17 @@ NO_SUCH_FILE = 2
 PERMISSION_DENIED = 3
 FAILURE = 4
 BAD_MESSAGE = 5
+_NO_CONNECTION = 6
+_CONNECTION_LOST = 7
 UNSUPPORTED = 8
 _NO_SUCH_PATH = 10
 _EXISTS = 11
 _WRITE_PROTECTED = 12
 NO_SPACE = 14
 _QUOTA = 15
+_NO_DIRECTORY = 19
 _INVALID_NAME = 20
+_LINK_LOOP = 21
 
 # The status codes of draft-ietf-secsh-filexfer-13, 9.1. A version 3 server has the first eight; some send the others.
 _NAMES = {
@@ -37,8 +41,9 @@ _NAMES = {
 }
 _ORIGINS = {
     **dict.fromkeys((NO_SUCH_FILE, PERMISSION_DENIED, _NO_SUCH_PATH, _WRITE_PROTECTED), Origin.DIRECTORY),
+    **dict.fromkeys((_INVALID_NAME, _NO_DIRECTORY, _LINK_LOOP), Origin.DIRECTORY),
     **dict.fromkeys((NO_SPACE, _QUOTA), Origin.FULL),
-    **dict.fromkeys((FAILURE, BAD_MESSAGE, UNSUPPORTED), Origin.SERVER),
+    **dict.fromkeys((_NO_CONNECTION, _CONNECTION_LOST), Origin.UNREACHABLE),
 }
 _OF_THE_DESTINATION = (_WRITE_PROTECTED, NO_SPACE, _QUOTA)
 
@@ -79,7 +84,7 @@ class Refused(base.Refused):
     @property
     def origin(self) -> Origin:
         """The origin by the status."""
-        return _ORIGINS.get(self.code, Origin.UNREACHABLE)
+        return _ORIGINS.get(self.code, Origin.SERVER)
 
 
 class LoginRefused(base.Refused):

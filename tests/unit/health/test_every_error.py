@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore import exceptions
 
 import s3_uploader
 from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.findings import Cause, Problem, Severity
+from s3_uploader.core.meanings import meaning_of
 from s3_uploader.core.origins import of_every_file
 from s3_uploader.health.diagnosis import diagnose
 from s3_uploader.stores.file_servers.base import Lost
@@ -20,6 +23,7 @@ from s3_uploader.stores.ftp.replies import Refused
 from s3_uploader.stores.local import errors as local_errors
 from s3_uploader.stores.s3 import errors as s3_errors
 from s3_uploader.stores.s3.engines.base import Answer, Failure, TransportFailure
+from s3_uploader.stores.s3.engines.boto3_failures import failure_of
 from s3_uploader.stores.s3.meanings import MEANINGS
 from s3_uploader.stores.sftp import errors as sftp_errors
 from tests.health_values import NOW, facts, kind, only, run_row
@@ -86,6 +90,10 @@ def test_no_code_of_s3_is_forgotten() -> None:
     assert len(told) > 25
     assert [code for code, problem in told.items() if problem.severity is not Severity.ERROR] == []
     assert [code for code, problem in told.items() if NETWORK in problem.remedy] == []
+    for code, meaning in MEANINGS.items():
+        if meaning.scope is Scope.FILE:
+            problem = failing_with(of_code(code))
+            assert (problem.cause, problem.severity) == (Cause.FAILING_FILE, Severity.WARNING), code
 
 
 @pytest.mark.parametrize(
@@ -168,6 +176,48 @@ def test_transfers_that_an_ftp_server_refuses(reply: int, cause: Cause, remedy: 
     assert remedy in problem.remedy
 
 
+REPLIES = range(400, 700)
+STEPS = ("connect", "tls", "login", "ready", "path")
+FOR_NOW = {code for code in range(400, 500) if code not in (430, 452)}
+"""430 is a wrong password at some servers (RFC 2228 leaves it open), 452 want of room."""
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_reply_to_a_login(step: str) -> None:
+    """A reply in the four hundreds is for now; any other says what to look at, and that is not the network."""
+    for reply in REPLIES:
+        refused = Refused(f"{reply} no")
+        refused.step = step
+        problem = ended_by(ftp_errors.login_error(refused, server="server:21", user="user", path="in", tls=True))
+        assert (problem.severity is Severity.WARNING) == (reply in FOR_NOW), reply
+        assert (NETWORK in problem.remedy) == (reply in FOR_NOW), reply
+
+
+@pytest.mark.parametrize(
+    ("step", "remedy"), [("connect", SERVER), ("tls", SETTING), ("login", RENEW), ("ready", SERVER), ("path", RIGHTS)]
+)
+def test_numbers_that_servers_use_for_everything(step: str, remedy: str) -> None:
+    """Where a server says 500 or 554 to whatever it refuses, the step of the login tells what is wrong."""
+    for reply in (500, 503, 551, 554):
+        refused = Refused(f"{reply} no")
+        refused.step = step
+        problem = ended_by(ftp_errors.login_error(refused, server="server:21", user="user", path="in", tls=True))
+        assert remedy in problem.remedy, reply
+
+
+def test_every_reply_to_a_transfer() -> None:
+    """A reply that every file meets says what to look at, and one about a file alone is not taken for more."""
+    for verb in ("STOR", "PASV", "TYPE"):
+        for reply in REPLIES:
+            error = ftp_errors.transfer_error(Refused(f"{reply} no", verb), address="server/key")
+            if error.scope is Scope.DESTINATION:
+                assert (NETWORK in ended_by(error).remedy) == (reply in (421, 425)), (verb, reply)
+            else:
+                problem = failing_with(error)
+                assert problem.cause in (Cause.FAILING_FILE, Cause.CREDENTIALS, Cause.DISK_FULL), (verb, reply)
+                assert problem.severity is Severity.WARNING
+
+
 def test_connections_to_file_servers() -> None:
     """A connection that does not come up may be a matter of minutes; a certificate that is not trusted is none."""
     lost, untrusted = Lost("connection refused"), Lost("certificate verify failed")
@@ -196,6 +246,76 @@ def test_directories_that_an_sftp_server_refuses(status: int, cause: Cause, reme
     problem = ended_by(sftp_errors.login_error(refused, server="server:22", user="user", path="in"))
     assert (problem.cause, problem.severity) == (cause, Severity.ERROR)
     assert remedy in problem.remedy
+
+
+@pytest.mark.parametrize("request_", ["realpath", "opendir", "open", "write", "mkdir", "rename"])
+def test_every_status_of_sftp(request_: str) -> None:
+    """Of all statuses only a lost connection is a matter of the network."""
+    for status in range(1, 40):
+        refused = sftp_errors.Refused(status, "no", request_)
+        problem = ended_by(sftp_errors.login_error(refused, server="server:22", user="user", path="in"))
+        assert (NETWORK in problem.remedy) == (status in (6, 7)), status
+        error = sftp_errors.transfer_error(refused, address="server/key")
+        if error.scope is Scope.DESTINATION:
+            assert ended_by(error).severity is Severity.ERROR, status
+        else:
+            assert failing_with(error).cause in (Cause.FAILING_FILE, Cause.CREDENTIALS), status
+
+
+def test_every_error_of_the_kernel() -> None:
+    """Of a mount whose server is silent, of a full one, of a missing right; and this machine's own are no file's."""
+    for number in errno.errorcode:
+        error = local_errors.translated(OSError(number, "no"), "archive/key")
+        if error.scope is Scope.DESTINATION:
+            is_out_of_reach = NETWORK in ended_by(error).remedy
+            assert is_out_of_reach == (number not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)), error.code
+        else:
+            problem = failing_with(error)
+            assert problem.cause in (Cause.FAILING_FILE, Cause.CREDENTIALS, Cause.CONFLICT), error.code
+            is_right = number in (errno.EACCES, errno.EPERM)
+            assert (problem.cause is Cause.CREDENTIALS) == is_right, error.code
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO])
+def test_no_file_is_blamed_for_this_machine(number: int) -> None:
+    """``on_failure`` does not apply to a file that could not be copied for want of memory or descriptors here."""
+    error = local_errors.translated(OSError(number, "no"), "archive/key")
+    assert not meaning_of(error.origin).blames_file
+
+
+@pytest.mark.parametrize("number", [errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOTCONN, errno.ESTALE])
+def test_a_mount_that_does_not_answer_is_the_destination(number: int) -> None:
+    """No file is at fault when the server behind a mount is silent."""
+    assert local_errors.translated(OSError(number, "no"), "archive/key").scope is Scope.DESTINATION
+
+
+URL: dict[str, Any] = {"endpoint_url": "https://s3.example.com", "error": "no"}
+BOTOCORE: list[tuple[Exception, TransportFailure]] = [
+    (exceptions.NoCredentialsError(), TransportFailure.CREDENTIALS),
+    (exceptions.PartialCredentialsError(provider="env", cred_var="x"), TransportFailure.CREDENTIALS),
+    (exceptions.CredentialRetrievalError(provider="process", error_msg="no"), TransportFailure.CREDENTIALS),
+    (exceptions.TokenRetrievalError(provider="sso", error_msg="no"), TransportFailure.CREDENTIALS),
+    (exceptions.MetadataRetrievalError(error_msg="no"), TransportFailure.CREDENTIALS),
+    (exceptions.UnauthorizedSSOTokenError(), TransportFailure.CREDENTIALS),
+    (exceptions.SSOTokenLoadError(error_msg="no"), TransportFailure.CREDENTIALS),
+    (exceptions.RefreshWithMFAUnsupportedError(), TransportFailure.CREDENTIALS),
+    (exceptions.SSLError(**URL), TransportFailure.TLS),
+    (exceptions.ProxyConnectionError(proxy_url="http://proxy", error="no"), TransportFailure.PROXY),
+    (exceptions.ConnectTimeoutError(**URL), TransportFailure.CONNECT_TIMEOUT),
+    (exceptions.ReadTimeoutError(**URL), TransportFailure.TIMEOUT),
+    (exceptions.EndpointConnectionError(**URL), TransportFailure.REFUSED),
+    (exceptions.EndpointConnectionError(endpoint_url="x", error="cannot resolve"), TransportFailure.NAME),
+    (exceptions.ConnectionClosedError(**URL), TransportFailure.CLOSED),
+    (exceptions.HTTPClientError(error="no"), TransportFailure.CLOSED),
+    (OSError(errno.EPIPE, "broken pipe"), TransportFailure.CLOSED),
+    (RuntimeError("no"), TransportFailure.OTHER),
+]
+
+
+@pytest.mark.parametrize(("error", "kind"), BOTOCORE, ids=lambda value: type(value).__name__)
+def test_what_botocore_raises(error: Exception, kind: TransportFailure) -> None:
+    """With the engine boto3 the same trouble has the same name, and so `status` says the same of it."""
+    assert failure_of(error).kind is kind
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,10 @@ def failure_of(error: Exception) -> Failure:
             exceptions.PartialCredentialsError,
             exceptions.CredentialRetrievalError,
             exceptions.TokenRetrievalError,
-            exceptions.UnauthorizedSSOTokenError,
+            exceptions.MetadataRetrievalError,
+            exceptions.RefreshWithMFAUnsupportedError,
+            exceptions.SSOError,
+            getattr(exceptions, "LoginError", exceptions.SSOError),  # `aws login`, which older versions do not know
         ),
     ):
         return Failure(TransportFailure.CREDENTIALS, detail)
