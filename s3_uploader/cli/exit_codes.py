@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import os
 import sys
@@ -110,9 +111,19 @@ def guarded(work: Callable[[], int], *, form: Form = Form.TEXT, name: str = "") 
         finish_output()
         return OK
     except (OSError, MemoryError) as error:
+        lost = finish_output()
+        if lost is not None:
+            return tell_of_lost_output(lost)
         # The machine, not the program: a disk that fails, no descriptors, no memory. Where more is known of it, it is
         # an error of ours already.
         return _tell(UploaderError(_refused_by_the_system(error)), form, name)
+
+
+def tell_of_lost_output(error: OSError) -> int:
+    """Say on standard error that standard output cannot be written to; returns the exit code."""
+    with contextlib.suppress(OSError):
+        print(f"Standard output cannot be written to: {error.strerror or error}.", file=sys.stderr, flush=True)
+    return SOME_FAILED
 
 
 def _refused_by_the_system(error: OSError | MemoryError) -> str:
@@ -133,11 +144,18 @@ def to_whoever_reads() -> Iterator[None]:
         finish_output()
 
 
-def finish_output() -> None:
-    """Flush standard output. A reader that leaves early (`| head`) is no failure."""
+def finish_output() -> OSError | None:
+    """Flush standard output. A reader that leaves early (`| head`) is no failure.
+
+    :returns: why some of the output is lost, e.g. because its disk is full.
+    """
+    lost = None
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError as error:
             # Python must not try to flush into it once more.
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+                lost = error
+    return lost

@@ -350,6 +350,33 @@ class TestLog:
             assert waiting.start(stdout=full, stderr=full).wait().code == 0
         assert sorted(fault_server.objects()) == sorted(FILES)
 
+    @pytest.mark.parametrize("unbuffered", ["", "1"])
+    def test_output_onto_a_full_disk(self, site: Site, unbuffered: str) -> None:
+        """What cannot be written to standard output is a sentence on standard error, and exit code 1."""
+        site.ship_to_directory()
+        site.file("bedroom/2020/11/29/20/10-x.dat")
+        assert site.run().code == 0
+        config = str(site.config_file)
+        for words in (
+            *(["status", config], ["status", "--json", config], ["status", "--json", "missing"], ["check", config]),
+            *(["check", "--json", config], ["history", "--format", "csv", config], ["run", "--dry-run", config]),
+            *(["units", config], ["report", "-o", "-", config], ["audit", config], ["schema"], ["--help"]),
+            *(["--version"], ["audit", "--help"], ["completion", "bash"]),
+        ):
+            with open("/dev/full", "wb") as full:
+                finished = subprocess.run(
+                    [str(COMMAND), *words],
+                    env={**site.environment, "PYTHONUNBUFFERED": unbuffered},
+                    stdout=full,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    timeout=60,
+                    check=False,
+                )
+            said = finished.stderr.splitlines()
+            assert (finished.returncode, len(said)) == (1, 1), (words, finished.stderr)
+            assert "No space left on device." in said[0]
+
     def test_no_standard_streams_at_all(self, waiting: Site, fault_server: FaultServer) -> None:
         """A run that was started with all its streams closed ships the files, and nothing else is written into them."""
         running = waiting.start(prefix=("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"))

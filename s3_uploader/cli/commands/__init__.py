@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 import s3_uploader
-from s3_uploader.cli.exit_codes import USAGE, finish_output
+from s3_uploader.cli.exit_codes import USAGE, finish_output, tell_of_lost_output
 from s3_uploader.cli.help import Context
 from s3_uploader.cli.names import COMMANDS, COMPLETION_VARIABLE
 from s3_uploader.cli.options import configurations
@@ -85,8 +85,17 @@ def command_line(arguments: Sequence[str]) -> int:
         sys.stdout.write(completing.answer(group))
         return 0
     try:
+        code = _invoke(arguments)
+        lost = finish_output()
+    except OSError as error:
+        # Commands handle their own errors; what remains is that their words cannot be written.
+        lost = finish_output() or error
+    return code if lost is None else tell_of_lost_output(lost)
+
+
+def _invoke(arguments: Sequence[str]) -> int:
+    try:
         result = group.main(args=list(arguments), prog_name="s3-uploader-cli", standalone_mode=False)
-        finish_output()
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.ClickException as error:
