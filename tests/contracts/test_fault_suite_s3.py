@@ -27,6 +27,7 @@ from tests.lent_loop import LENT, make_store
 from tests.servers import fault_script as faults
 from tests.servers.dialects import AWS, AWS_KMS, BLIND, OLD, UNCONDITIONAL, WEAK
 from tests.servers.fault_server import FaultServer
+from tests.servers.fault_wire import Answer
 
 ENGINES = ("native", LENT, "boto3")
 QUICK = RetryPolicy(base_pause=0.01, max_pause=0.05)
@@ -217,6 +218,29 @@ def test_a_proof_that_the_answer_lacks_is_looked_for(setting: Setting) -> None:
     setting.server.faults.add(faults.no_proof())
     assert setting.put("key", b"content").proof is Proof.CHECKSUM
     assert setting.server.counts() == {"PutObject": 1, "HeadObject": 1}
+
+
+def test_parts_whose_etag_is_another_md5(setting: Setting) -> None:
+    """Parts with ETags that look like other MD5s are sent once more, and the whole is read back in the same try."""
+    setting.server.dialect = dataclasses.replace(AWS, etags_are_md5=False, answers_checksums=False)
+    assert setting.put("key", pattern(LARGE)).proof is Proof.CHECKSUM
+    assert setting.server.counts()["GetObject"]
+    assert setting.server.objects()["key"] == pattern(LARGE)
+    assert setting.server.pending_uploads == []
+
+
+def test_parts_without_an_etag(setting: Setting) -> None:
+    """Where something on the way withholds the ETags of parts, these are joined by their MD5s."""
+    store = setting.new_store()
+
+    def without(_: faults.Exchange, answer: Answer) -> Answer:
+        headers = {name: value for name, value in answer.headers.items() if name.lower() != "etag"}
+        return dataclasses.replace(answer, headers=headers)
+
+    withheld = faults.Fault(name="no ETag", operations=("UploadPart",), times=None, before_answer=without)
+    setting.server.faults.add(withheld)
+    assert setting.put("key", pattern(LARGE), store=store).proof is Proof.CHECKSUM
+    assert setting.server.objects()["key"] == pattern(LARGE)
 
 
 @pytest.mark.parametrize("stored", [False, True])

@@ -33,6 +33,8 @@ _KNOWN: dict[str, Conditional] = {"yes": "yes", "ignored": "ignored", "refused":
 _FORMS: dict[str, ChecksumForm] = {"crc32": "crc32", "both": "both", "md5": "md5"}
 _PARTS: dict[str, PartChecksums] = {"full": "full", "composite": "composite", "none": "none"}
 _MOST_EVIDENCE = 300
+_ONCE = "once-"
+"""Before what was seen once, by a refusal that named nothing. It is believed when it is seen again."""
 
 
 class NoMemory:
@@ -90,10 +92,16 @@ class Capabilities:
         """An ETag looked like an MD5 and was none, though the object was right: here they say nothing."""
         form, self.form_evidence = self._recall("checksum-headers")
         self.form: ChecksumForm = _FORMS.get(form, "crc32")
+        self._doubtful_form = form.startswith(_ONCE)
+        self._may_try_checksums = self.form == "md5"
         if checksums_when_required:
             self.form = "md5"
             self.form_evidence = "the AWS configuration says request_checksum_calculation = when_required"
-        self.part_checksums: PartChecksums = _PARTS.get(self._recall("part-checksums")[0], "full")
+            self._may_try_checksums = False
+        parts = self._recall("part-checksums")[0]
+        self.part_checksums: PartChecksums = _PARTS.get(parts, "full")
+        self._doubtful_parts = parts.startswith(_ONCE)
+        self._may_try_part_checksums = self.part_checksums != "full"
         self.asks_for_checksums = True
         """In this run no look was refused that asked for a checksum."""
         self.form_is_taken = False
@@ -106,6 +114,7 @@ class Capabilities:
         self.only_reading_proves = False
         """In this run neither answers nor looks proved anything, so what was stored is read back at once."""
         self.completes_conditionally = self._recall("conditional-complete")[0] != "refused"
+        self._may_try_condition = not self.completes_conditionally
 
     def _recall(self, subject: str) -> tuple[str, str]:
         """What is remembered, and the evidence for it."""
@@ -175,28 +184,83 @@ class Capabilities:
 
     # Which checksums are taken.
 
-    def takes_form(self, form: ChecksumForm, evidence: str) -> None:
-        """Writes with the checksum headers in use were refused, and taken with these."""
-        if form != self.form:
+    def takes_form(self, form: ChecksumForm, evidence: str, *, named: bool) -> None:
+        """A write with other checksum headers was refused, and taken with these.
+
+        :param named: the refusal named the checksums. One that named nothing may have been about anything, so it is
+            believed when it comes twice.
+        """
+        if form == self.form:
+            self.form_is_taken = True
+        elif not (named or self._doubtful_form):
+            self._doubtful_form = True
+            self._note("checksum-headers", f"{_ONCE}{form}", evidence)
+        else:
             self.form = form
             self.form_evidence = evidence
+            self._doubtful_form = False
             self._note("checksum-headers", form, evidence)
-            words = {"both": "Content-MD5 is sent beside the checksum", "md5": "Content-MD5 is sent instead"}
-            self._notice("info", f"{self._name} does not take uploads as they were sent: {evidence}; "
-                         f"{words.get(form, 'checksums are sent again')}.")  # fmt: skip
-        self.form_is_taken = True
+            self.form_is_taken = True
+            if form == "crc32":
+                self._notice("info", f"{self._name} takes checksums now, so they are sent again.")
+            else:
+                words = "beside the checksum" if form == "both" else "instead"
+                text = f"{self._name} does not take uploads as they were sent: {evidence}; Content-MD5 is sent {words}."
+                self._notice("info", text)
 
-    def takes_part_checksums(self, checksums: PartChecksums, evidence: str) -> None:
-        """An upload in parts was refused with the checksums in use, and taken with these."""
-        if checksums != self.part_checksums:
+    def takes_usual_form(self) -> None:
+        """A write with the checksum headers in use was taken, so a refusal is about something else."""
+        self.form_is_taken = True
+        if self._doubtful_form:
+            self._doubtful_form = False
+            self._note("checksum-headers", self.form)
+
+    def tries_checksums(self) -> bool:
+        """Whether the caller is to find out if checksums are taken by now: once a run."""
+        if not self._may_try_checksums:
+            return False
+        with self._lock:
+            mine, self._may_try_checksums = self._may_try_checksums, False
+        return mine
+
+    def takes_part_checksums(self, checksums: PartChecksums, evidence: str, *, named: bool) -> None:
+        """An upload in parts was taken with these checksums, after others were refused if there is evidence.
+
+        :param named: the refusal named the checksums, as with :meth:`takes_form`.
+        """
+        if checksums == self.part_checksums:
+            if self._doubtful_parts and not evidence:
+                self._doubtful_parts = False
+                self._note("part-checksums", checksums)
+        elif not (named or self._doubtful_parts):
+            self._doubtful_parts = True
+            self._note("part-checksums", f"{_ONCE}{checksums}", evidence)
+        else:
             self.part_checksums = checksums
+            self._doubtful_parts = False
             self._note("part-checksums", checksums, evidence)
 
-    def refuses_condition_at_completion(self, evidence: str) -> None:
-        """Parts are joined without a condition only. That says nothing about uploads in one piece."""
-        if self.completes_conditionally:
-            self.completes_conditionally = False
-            self._note("conditional-complete", "refused", evidence)
+    def tries_part_checksums(self) -> bool:
+        """Whether the caller is to find out if one checksum of the whole is taken by now: once a run."""
+        if not self._may_try_part_checksums:
+            return False
+        with self._lock:
+            mine, self._may_try_part_checksums = self._may_try_part_checksums, False
+        return mine
+
+    def completes_with_condition(self, does: bool, evidence: str = "") -> None:
+        """Whether parts are joined under a condition. That says nothing about uploads in one piece."""
+        if does != self.completes_conditionally:
+            self.completes_conditionally = does
+            self._note("conditional-complete", "yes" if does else "refused", evidence)
+
+    def tries_condition_at_completion(self) -> bool:
+        """Whether the caller is to find out if parts are joined under a condition by now: once a run."""
+        if not self._may_try_condition:
+            return False
+        with self._lock:
+            mine, self._may_try_condition = self._may_try_condition, False
+        return mine
 
     # Conditional writes.
 

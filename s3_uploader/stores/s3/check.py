@@ -23,7 +23,7 @@ from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.errors import clock_skew
 from s3_uploader.stores.s3.kept_settings import check_kept
 from s3_uploader.stores.s3.probe import DIRECTORY, PlainProbe, Reply, Said
-from s3_uploader.stores.s3.refusals import blame, said
+from s3_uploader.stores.s3.refusals import Blame, blame, said
 from s3_uploader.stores.s3.requests import UNCONDITIONAL
 from s3_uploader.stores.s3.single import other_form
 
@@ -123,18 +123,24 @@ class Checker:
     def _put_in_some_form(self, body: bytes) -> PendingRequest:
         """Store the object with the checksum headers that the server takes; which these are is remembered."""
         tried: set[str] = set()
-        because = ""
+        because, is_second = "", False
+        known = self._trial.form
+        if self._trial.capabilities.tries_checksums():
+            self._trial.form = "crc32"
         while True:
             call = self._trial.put(self._trial.key, body, UNCONDITIONAL)
             tried.add(self._trial.form)
             if call.error is None:
-                if because:
-                    self._trial.capabilities.takes_form(self._trial.form, because)
+                if because or self._trial.form != known:
+                    self._trial.capabilities.takes_form(self._trial.form, because, named=True)
                 return call
             reason = blame(call.refusal, call.request.headers)
             form = other_form(self._trial.form, reason, may_guess=True)
             if form is None or form in tried or call.refusal is None:
                 return call
+            if reason is Blame.UNNAMED and not is_second:
+                is_second = True  # One such answer may have been about anything.
+                continue
             because = said(call.refusal)
             self._trial.form = form
 

@@ -243,8 +243,8 @@ class S3Client:
         call._sending = None
         now = self._wall_clock()
         operation = call.request.operation
-        if operation == "UploadPart" and isinstance(outcome, Answer) and outcome.status < 300:
-            # Without it the parts cannot be joined. An answer cut short in its head looks like this to http.client.
+        if operation == "UploadPart" and isinstance(outcome, Answer) and outcome.status < 300 and call.attempts == 1:
+            # An answer cut short in its head looks like this to http.client.
             outcome = (
                 outcome if outcome.headers.get("etag") else Failure(TransportFailure.INVALID, "no ETag in the answer")
             )

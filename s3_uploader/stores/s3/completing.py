@@ -60,7 +60,9 @@ class CompletingUpload(PartsUpload):
         digest = self.digest()
         all_echoed = all(part.echoed for part in self._parts)
         capabilities = self.context.capabilities
-        if capabilities.conditional == "refused" or not capabilities.completes_conditionally:
+        if capabilities.conditional == "refused" or not (
+            capabilities.completes_conditionally or capabilities.tries_condition_at_completion()
+        ):
             self.condition = UNCONDITIONAL
         checksums = self._checksums_in_use if all_echoed else "none"
         request = requests.complete_multipart_upload(
@@ -92,10 +94,13 @@ class CompletingUpload(PartsUpload):
             if self.over:
                 return
             self.enter(NOTHING)
+        capabilities = self.context.capabilities
         if sighting := self.take_sighting():
-            self.context.capabilities.refuses_condition_at_completion(sighting)
-        if self._checksums is not None:
-            self.context.capabilities.takes_part_checksums(self._checksums, self._because)
+            capabilities.completes_with_condition(False, sighting)
+        elif self.condition is UNLESS_THERE:
+            capabilities.completes_with_condition(True)
+        if self._form_in_use != "md5":
+            capabilities.takes_part_checksums(self._checksums_in_use, self._because, named=self._named)
         self._judge_whole(call.body)
 
     def _refused_to_complete(self, call: PendingRequest, error: StoreError) -> None:
@@ -154,7 +159,7 @@ class CompletingUpload(PartsUpload):
             return False
         if call.request.operation == "CompleteMultipartUpload" and not all(part.echoed for part in self._parts):
             return False  # None was sent.
-        self._because = said(call.refusal)
+        self._because, self._named = said(call.refusal), is_misread or reason is not Blame.UNNAMED
         self._checksums = fewer
         self.rewrite()
         return True

@@ -66,6 +66,8 @@ class MultipartUpload(CompletingUpload):
         except StoreError as error:
             self.fail(error)
             return
+        if self._form_in_use != "md5" and self.context.capabilities.tries_part_checksums():
+            self._checksums, self._named = "full", True
         with self._lock:
             if self.over:
                 return

@@ -21,7 +21,7 @@ from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.conflict import ContestedUpload
 from s3_uploader.stores.s3.engines.base import UNSIGNED_PAYLOAD
 from s3_uploader.stores.s3.multipart_states import COMPLETING, NOTHING, SENDING, TRANSITIONS, WAITING, Stage
-from s3_uploader.stores.s3.refusals import blame, said
+from s3_uploader.stores.s3.refusals import Blame, blame, said
 from s3_uploader.stores.s3.single import form_of, other_form
 from s3_uploader.stores.s3.upload import Context, Put
 from s3_uploader.stores.transitions import step
@@ -44,6 +44,10 @@ class PartsUpload(ContestedUpload):
     _form: ChecksumForm | None = None
     _checksums: PartChecksums | None = None
     _because = ""
+    _named = False
+    """The refusal for which ``_form`` or ``_checksums`` is tried named the checksums."""
+    _form_is_told = False
+    """What ``_form`` says of the endpoint was noted: all parts of a file are one sighting."""
 
     def __init__(self, context: Context, put: Put) -> None:
         super().__init__(context, put)
@@ -174,6 +178,10 @@ class PartsUpload(ContestedUpload):
             return
         self._part_was_taken()
         problem = self._judge_part(call, part)
+        if problem is None:
+            if generation == self._generation:
+                self.abandon_parts()
+            return
         if problem:
             self.fail(
                 ProofError(
@@ -192,19 +200,25 @@ class PartsUpload(ContestedUpload):
         else:
             self.send_parts(generation)
 
-    def _judge_part(self, call: PendingRequest, part: Part) -> str:
-        """Note what the answer proves of a part; returns a sentence if it proves that other bytes were stored."""
+    def _judge_part(self, call: PendingRequest, part: Part) -> str | None:
+        """Note what the answer proves of a part; returns a sentence if it proves that other bytes were stored.
+
+        :returns: ``None`` if only an ETag says so. The parts are sent once more, and then ETags count for nothing, so
+            the whole is read back.
+        """
         capabilities = self.context.capabilities
         headers = {**self._encryption, **call.body.headers}
         sent = Digest(size=part.size, crc32=crc32_text(part.crc32), md5=part.md5)
         found = evidence(headers, sent, etag_counts=self.etag_counts)
+        if found.contradiction:
+            return found.contradiction
         if found.doubt and found.proof is Proof.NONE:
-            # The next upload will not go by ETags, but have the whole read back.
             capabilities.saw_other_etag()
-        problem = found.contradiction or (found.doubt if found.proof is Proof.NONE else "")
-        if problem:
-            return problem
-        part.etag = clean_etag(headers.get("etag", ""))
+            return None
+        # A proxy may withhold it. The server knows the part by its MD5, mostly.
+        part.etag = clean_etag(headers.get("etag", "")) or part.md5
+        if not part.etag:
+            return "The answer names no ETag, without which parts cannot be joined."
         part.echoed = found.proof is Proof.CHECKSUM
         part.etag_is_md5 = capabilities.etags_are_md5 and etag_is_md5(part.etag, headers)
         if found.md5_matched:
@@ -254,7 +268,7 @@ class PartsUpload(ContestedUpload):
         form = other_form(used, reason, may_guess=not self.context.capabilities.form_is_taken)
         if form is None or call.refusal is None or self._form is not None:
             return False
-        self._because = said(call.refusal)
+        self._because, self._named = said(call.refusal), reason is not Blame.UNNAMED
         self._form = form
         self.abandon_parts()
         return True
@@ -262,6 +276,8 @@ class PartsUpload(ContestedUpload):
     def _part_was_taken(self) -> None:
         capabilities = self.context.capabilities
         if self._form is not None and self._form != capabilities.form:
-            capabilities.takes_form(self._form, self._because)
+            if not self._form_is_told:
+                self._form_is_told = True
+                capabilities.takes_form(self._form, self._because, named=self._named)
         elif not capabilities.form_is_taken and self._checksums_in_use != "none":
-            capabilities.form_is_taken = True
+            capabilities.takes_usual_form()

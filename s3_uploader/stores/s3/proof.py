@@ -17,7 +17,9 @@ from s3_uploader.stores.s3.refused import RefusableUpload
 
 LOOKED = frozenset((403, 404))
 _LOOKED = frozenset((400, 403, 404, 405, 501))
-_READ = LOOKED | {412, 416}
+_KNOWS_NO_RANGE = frozenset((400, 405, 416, 501))
+"""Statuses of a GET that may be about the range that it asks for."""
+_READ = LOOKED | _KNOWS_NO_RANGE | {412}
 _KNOWS_NO_MODE = frozenset((400, 501))
 """Statuses of a HEAD that may be about the question for a checksum: it has no document that says so."""
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
@@ -131,7 +133,7 @@ class ProvenUpload(RefusableUpload):
             elif call.status == 404:
                 self.not_there()
             else:
-                self._not_proven(receipt.proof, call.error, doubt)
+                self._not_proven(receipt.proof, call, doubt)
 
         self.compare_bytes(headers, same=same, other=lambda etag: self._is_other(doubt), unreadable=unreadable)
 
@@ -183,17 +185,20 @@ class ProvenUpload(RefusableUpload):
             )
         )
 
-    def _not_proven(self, proof: Proof, error: StoreError | None, doubt: str) -> None:
+    def _not_proven(self, proof: Proof, call: PendingRequest, doubt: str) -> None:
+        error = call.error
         if error is not None and error.retryable:
             self.fail(error)
             return
         given = {Proof.NONE: "nothing", Proof.SIZE: "only the length"}.get(proof, f"no more than {proof.label}")
+        advice = "Grant s3:GetObject, so that the program can compare"
+        if call.status in (200, 206, 412):
+            advice = "What is read is not what is stored, or changes while it is read: look at what is on the way"
         self.fail(
             ProofError(
                 f"The server accepted {self._address}, but its answer proves {given} of the bytes, and they cannot be "
                 f"read back.{f' {doubt}' if doubt else ''}",
-                hint="Grant s3:GetObject, so that the program can compare; minimum_proof is "
-                f"{self.options.minimum_proof.label}.",
+                hint=f"{advice}; minimum_proof is {self.options.minimum_proof.label}.",
             )
         )
 
@@ -205,7 +210,7 @@ class ByteComparison:
     :param has_length: it is known that it is as long as our file.
     """
 
-    __slots__ = ("_etag", "_has_length", "_other", "_same", "_unreadable", "_upload")
+    __slots__ = ("_etag", "_has_length", "_other", "_same", "_unreadable", "_upload", "_whole")
 
     def __init__(
         self,
@@ -223,6 +228,7 @@ class ByteComparison:
         self._same = same
         self._other = other
         self._unreadable = unreadable
+        self._whole = False
 
     def go_on(self, first: int) -> None:
         """Compare from this byte on."""
@@ -231,7 +237,7 @@ class ByteComparison:
         if first >= size and self._has_length:
             self._same(self._etag)
             return
-        end = min(first + upload.context.part_size, size)
+        end = size if self._whole else min(first + upload.context.part_size, size)
         # One byte more than ours shows whether there is more.
         last = end - 1 if self._has_length or end < size else end
         room = upload.room_to_compare(last - first + 1)
@@ -240,9 +246,10 @@ class ByteComparison:
             upload.path,
             first=first,
             last=last,
-            etag=self._etag,
+            etag="" if self._whole else self._etag,
             encoding=upload.options.content_encoding,
             size=size,
+            ranged=not self._whole,
         )
         # Also if the upload is over by then: the call is cancelled at once, and its end gives the room back.
         upload.context.budget.acquire(
@@ -262,16 +269,25 @@ class ByteComparison:
             upload.fail(call.error)
         elif call.status == 416 and not upload.source.size and not first:
             self._same(self._etag)
+        elif not self._whole and (call.status == 412 or (call.status in _KNOWS_NO_RANGE and not first)):
+            self._read_whole()
         else:
             self._unreadable(call)
+
+    def _read_whole(self) -> None:
+        """One answer with all bytes is of one object, however the server names or divides it."""
+        self._whole = True
+        self.go_on(0)
 
     def _compare(self, call: PendingRequest, first: int, end: int, room: int) -> None:
         upload = self._upload
         upload.context.budget.release(room)
         answer = call.body
         etag = clean_etag(answer.headers.get("etag", ""))
-        if self._etag and etag and strong_etag(etag) != strong_etag(self._etag):
-            self._unreadable(call)  # It is replaced while it is read.
+        is_renamed = bool(self._etag and etag and strong_etag(etag) != strong_etag(self._etag))
+        if is_renamed and not self._whole:
+            # It is replaced while it is read, or the server names it anew each time.
+            self._read_whole()
             return
         self._etag = self._etag or etag
         if not upload.start_reading():
@@ -285,7 +301,7 @@ class ByteComparison:
             upload.stop_reading()
         if read is not None:
             self.go_on(read)
-        elif _is_encoded(answer, upload.options.content_encoding):
+        elif is_renamed or _is_encoded(answer, upload.options.content_encoding):
             self._unreadable(call)
         else:
             self._other(self._etag)

@@ -329,15 +329,27 @@ def list_objects(prefix: str, *, token: str = "", after: str = "") -> Request:
     )
 
 
-def get_object(key: str, path: str, *, first: int, last: int, etag: str, encoding: str = "", size: int = 0) -> Request:
+def get_object(
+    key: str,
+    path: str,
+    *,
+    first: int,
+    last: int,
+    etag: str,
+    encoding: str = "",
+    size: int = 0,
+    ranged: bool = True,
+) -> Request:
     """Read some bytes of an object, as long as it is the one with that ETag.
 
     :param size: of the whole, which a server without ranges sends instead.
-
+    :param ranged: name the bytes; otherwise ask for the whole, of a server that refuses ranges.
     :param encoding: the content encoding that the object has if it is ours. Storages that decompress (Google) send the
         bytes as they are stored only to who takes that encoding; proxies that compress leave those alone who do not.
     """
-    headers = {"range": f"bytes={first}-{last}", "accept-encoding": encoding or "identity"}
+    headers = {"accept-encoding": encoding or "identity"}
+    if ranged:
+        headers["range"] = f"bytes={first}-{last}"
     if etag and not etag.startswith("W/"):
         # A weak one never matches here (RFC 9110, 13.1.1); whoever reads holds it against the answer's.
         headers["if-match"] = f'"{etag}"'

@@ -35,6 +35,10 @@ class SingleUpload(ContestedUpload):
     _form: ChecksumForm | None = None
     _forms_tried: tuple[ChecksumForm, ...] = ()
     _because = ""
+    _named = False
+    """The refusal for which ``_form`` is tried named the checksums."""
+    _tries_checksums = False
+    """It finds out whether checksums are taken that once were not."""
 
     def prepare(self) -> None:
         """Read the source, at once if it is small, and begin."""
@@ -109,6 +113,8 @@ class SingleUpload(ContestedUpload):
 
     def write(self) -> None:
         """Send the object."""
+        if self.source.size <= READ_AT_ONCE and self.context.capabilities.tries_checksums():
+            self._form, self._tries_checksums = "crc32", True
         try:
             headers = self.context.headers.of(self.key, self.options)
         except StoreError as error:
@@ -148,13 +154,16 @@ class SingleUpload(ContestedUpload):
             self._forms_tried += (used,)
         may_guess = not capabilities.form_is_taken and capabilities.conditional != "refused"
         form = other_form(used, reason, may_guess=may_guess)
+        if self._tries_checksums and call.refusal is not None:
+            # They are still not taken, so it goes as it went before.
+            self._tries_checksums, form = False, capabilities.form
         if form is None or form in self._forms_tried or call.refusal is None:
             if reason is Blame.UNNAMED:
                 self._form = None  # It was not for the checksums.
             return False
         if self.condition.header and reason is Blame.UNNAMED:
             self._sightings += 1  # What is sent now has nothing unusual but the condition.
-        self._because = said(call.refusal)
+        self._because, self._named = said(call.refusal), reason is not Blame.UNNAMED
         self._form = form
         self.write()
         return True
@@ -212,10 +221,10 @@ class SingleUpload(ContestedUpload):
         """The server has taken the object as it was sent: what differs from the usual way is known to work now."""
         capabilities = self.context.capabilities
         if self._form is not None:
-            capabilities.takes_form(self._form, self._because)
-            self._form = None
+            capabilities.takes_form(self._form, self._because, named=self._named or self._tries_checksums)
+            self._form, self._tries_checksums = None, False
         elif not capabilities.form_is_taken:
-            capabilities.form_is_taken = True
+            capabilities.takes_usual_form()
         if self._sighting:
             evidence = self.take_sighting()
             if self._is_probe:

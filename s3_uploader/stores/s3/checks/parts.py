@@ -55,8 +55,8 @@ def check_parts(trial: Trial, upload_in_parts: Callable[[str], None]) -> None:
 
 def _begin(trial: Trial, key: str, path: str) -> tuple[str, PartChecksums] | None:
     """Begin with the checksums that the server takes; returns the upload's name and these."""
-    because = ""
-    checksums: PartChecksums = "none" if trial.form == "md5" else trial.capabilities.part_checksums
+    because, is_second = "", False
+    checksums: PartChecksums = "none" if trial.form == "md5" else "full"
     while True:
         headers = trial.headers.of(key, USUAL)
         call = trial.wait(requests.create_multipart_upload(key, path, headers, checksums=checksums))
@@ -68,8 +68,11 @@ def _begin(trial: Trial, key: str, path: str) -> tuple[str, PartChecksums] | Non
             no_parts = knows_no_parts(call.request, call.error)
             trial.tell(ERROR, "large files", call.error.message, NO_PARTS_HINT if no_parts else call.error.hint)
             return None
+        if reason is Blame.UNNAMED and not is_second:
+            is_second = True  # One such answer may have been about anything.
+            continue
         because = said(call.refusal)
         checksums = fewer
-    if because:
-        trial.capabilities.takes_part_checksums(checksums, because)
+    if trial.form != "md5":
+        trial.capabilities.takes_part_checksums(checksums, because, named=True)
     return call.body.field("UploadId"), checksums

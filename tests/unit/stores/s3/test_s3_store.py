@@ -17,6 +17,7 @@ from s3_uploader.core.errors import ConflictError, EngineUnavailable, Scope, Sto
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.s3.access import Access
+from s3_uploader.stores.s3.capabilities import NoMemory
 from s3_uploader.stores.s3.checksums import digest_of
 from s3_uploader.stores.s3.credentials import Credentials
 from s3_uploader.stores.s3.endpoint import locate
@@ -542,6 +543,96 @@ def test_content_md5_is_sent_where_it_is_demanded(stranger: Play) -> None:
     stranger.put("other").result(0)
     last = stranger.engine.requests[-1].headers
     assert {"content-md5", "x-amz-checksum-crc32", "if-none-match"} <= set(last)
+
+
+NOT_IMPLEMENTED = said("NotImplemented", 501, "A header you provided implies functionality that is not implemented")
+
+
+def checksum_headers(play: Play) -> list[str]:
+    """The header with the checksum of each write so far."""
+    writes = [request.headers for request in play.engine.requests if request.method == "PUT"]
+    return [next(name for name in ("x-amz-checksum-crc32", "content-md5") if name in headers) for headers in writes]
+
+
+def test_one_refusal_that_names_nothing_says_nothing(stranger: Play) -> None:
+    """After one 501 that does not say what it is about, checksums are sent as before; after a second, they are not."""
+    stranger.engine.answers = [NOT_THERE, NOT_IMPLEMENTED, STORED, REFUSED]
+    stranger.put().result(0)
+    stranger.engine.answers = [NOT_IMPLEMENTED, STORED, STORED]
+    stranger.put("second").result(0)
+    stranger.put("third").result(0)
+    crc32, md5 = "x-amz-checksum-crc32", "content-md5"
+    # The third write is the probe of conditional writes.
+    assert checksum_headers(stranger) == [crc32, md5, crc32, crc32, md5, md5]
+    assert "NotImplemented" in stranger.notices[-1]
+
+
+def test_a_refusal_that_is_not_repeated_is_forgotten() -> None:
+    """Two refusals that name nothing count only if no write with a checksum was taken in between."""
+    memory = NoMemory()
+    for first in (True, False):
+        play = Play(endpoint_url="http://localhost:1", memory=memory)
+        play.engine.answers = [NOT_THERE, NOT_IMPLEMENTED, STORED, REFUSED] if first else [NOT_IMPLEMENTED, STORED]
+        play.put().result(0)
+        play.engine.answers = [STORED]
+        play.put("second").result(0)
+        assert checksum_headers(play)[-1] == "x-amz-checksum-crc32"
+        play.store.close(timeout=1)
+
+
+@pytest.mark.parametrize("by_now", [True, False])
+def test_checksums_that_are_not_taken_are_tried_again(*, by_now: bool) -> None:
+    """Once a run a small file is sent with a checksum where none was taken before: servers are upgraded."""
+    memory = NoMemory()
+    first = Play(endpoint_url="http://localhost:1", memory=memory)
+    no_checksums = said("InvalidArgument", 400, "Unsupported header 'x-amz-checksum-crc32' received for this call.")
+    first.engine.answers = [NOT_THERE, no_checksums, STORED, REFUSED]
+    first.put().result(0)
+    later = Play(endpoint_url="http://localhost:1", memory=memory)
+    later.engine.answers = [STORED, STORED] if by_now else [no_checksums, STORED, STORED]
+    later.put("second").result(0)
+    later.put("third").result(0)
+    crc32, md5 = "x-amz-checksum-crc32", "content-md5"
+    assert checksum_headers(later) == ([crc32, crc32] if by_now else [crc32, md5, md5])
+    first.store.close(timeout=1)
+    later.store.close(timeout=1)
+
+
+UNPROVEN = Answer(status=200, headers={"etag": '"0xA"'})
+SEEN = Answer(status=200, headers={"etag": '"0xA"', "content-length": str(len(CONTENT))})
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        pytest.param([Answer(status=416, headers={}), Answer(status=200, headers={}, body=CONTENT)], id="no ranges"),
+        pytest.param([error("NotImplemented", 501), Answer(status=200, headers={}, body=CONTENT)], id="501"),
+        pytest.param(
+            [
+                Answer(status=206, headers={"etag": '"0xB"'}, body=CONTENT),
+                Answer(status=200, headers={"etag": '"0xC"'}, body=CONTENT),
+            ],
+            id="another ETag each time",
+        ),
+        pytest.param([REFUSED, Answer(status=200, headers={}, body=CONTENT)], id="another ETag is held against ours"),
+    ],
+)
+def test_read_as_a_whole_where_pieces_do_not_do(play: Play, answers: list[Answer]) -> None:
+    """An object that cannot be read by ranges, or not under one ETag, is read back as a whole and proven so."""
+    play.engine.answers = [UNPROVEN, SEEN, *answers]
+    assert play.put().result(30).proof is Proof.CHECKSUM
+    whole = play.engine.requests[-1].headers
+    assert not {"range", "if-match"} & set(whole)
+
+
+def test_an_object_that_changes_while_it_is_read(play: Play) -> None:
+    """Bytes that are not ours, under an ETag that is another each time, prove nothing; no right is missing then."""
+    other = [Answer(status=200, headers={"etag": f'"{name}"'}, body=b"another") for name in ("0xB", "0xC")]
+    play.engine.answers = [UNPROVEN, SEEN, *other]
+    refusal = play.put().exception(30)
+    assert isinstance(refusal, StoreError)
+    assert refusal.code == "NotProven"
+    assert "s3:GetObject" not in refusal.hint
 
 
 def test_checksums_only_where_they_are_required(monkeypatch: pytest.MonkeyPatch) -> None:
