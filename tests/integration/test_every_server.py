@@ -31,7 +31,7 @@ CASES = [(name, way) for name in NAMES for way in ways_of(name)]
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(case, marks=() if case[0] in ALWAYS_THERE else pytest.mark.exhaustive, id="-".join(case))
+        pytest.param(case, marks=() if case[0] in ALWAYS_THERE else pytest.mark.exhaustive, id="@".join(case))
         for case in CASES
     ],
 )

@@ -17,6 +17,13 @@ def test_the_tests_of_a_file_stay_together_unless_they_are_shards() -> None:
     assert len({FILE, *map(unit_of, shards)}) == len(shards) + 1
 
 
+def test_the_tests_of_a_server_stay_together_where_a_file_is_divided_by_servers() -> None:
+    """A server that is started for a file is started once, and other processes have others meanwhile."""
+    ceph = {unit_of(f"{FILE}::{test}[ceph@native]") for test in ("test_a", "test_b")}
+    assert len(ceph) == 1
+    assert len(ceph | {unit_of(f"{FILE}::test_a[ceph@boto3]"), unit_of(f"{FILE}::test_c"), FILE}) == 3
+
+
 def opened(*turns: int, after: str = "scandir", errors: tuple[str, ...] = ("EIO", "EMFILE", "EACCES")) -> list[Point]:
     """Calls of one place of a program, each with all that can happen to it."""
     return [Point("openat", turn, happens, "open", after=after) for turn in turns for happens in (KILL, *errors)]
