@@ -45,12 +45,14 @@ class HolderSeen(msgspec.Struct, frozen=True, kw_only=True):
     :param since: when it took the lock, seconds since the epoch; ``None`` if unknown.
     :param shipped_at: when it last shipped a file; ``None`` if it has not or if unknown.
     :param state: what its process does, in words; empty if unknown.
+    :param is_stranger: it does not look like a run of this program.
     """
 
     words: str
     since: float | None
     shipped_at: float | None = None
     state: str = ""
+    is_stranger: bool = False
 
 
 class Starter(msgspec.Struct, frozen=True, kw_only=True):

@@ -132,8 +132,18 @@ def _unusable(facts: Observations, last: RunRow, since: float) -> Problem:
 
 
 def hung(facts: Observations) -> Iterator[Problem]:
-    """Diagnose another run that has had the spool for too long."""
+    """Diagnose another run that has had the spool for too long, or another program that has it."""
     holder = facts.holder
+    if holder is not None and holder.is_stranger:
+        yield problem(
+            Cause.HUNG_RUN,
+            f"the spool is locked by {holder.words}, which does not look like a run of this program",
+            severity=Severity.ERROR,
+            then="Nothing is shipped until it lets go.",
+            remedy="Find out what it is, and end it.",
+            since=holder.since,
+        )
+        return
     if holder is None or holder.since is None:
         return
     held = facts.now - holder.since

@@ -72,5 +72,9 @@ def holder_seen(config: Config, at_work: AtWork | None, now: float) -> HolderSee
     # Where files are claimed, many have the lock together and none of them says since when.
     since = None if config.claim_dir is not None else at_work.holder.since
     return HolderSeen(
-        words=at_work.holder.described(now=now), since=since, shipped_at=at_work.shipped_at, state=at_work.doing
+        words=at_work.holder.described(now=now),
+        since=since,
+        shipped_at=at_work.shipped_at,
+        state=at_work.doing,
+        is_stranger=at_work.holder.is_stranger,
     )

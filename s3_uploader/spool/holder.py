@@ -19,6 +19,7 @@ from s3_uploader.core.procfs import (
     credentials_of,
     file_system_at,
     file_system_of,
+    is_local,
     lock_table,
     start_ticks,
     user_of,
@@ -47,6 +48,7 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     :param share: the share of the files that it ships; empty for all.
     :param started: when the process was started, in the kernel's clock ticks since boot; distinguishes it from a later
         process with the same number.
+    :param is_stranger: it does not look like a run of this program; not part of a note.
     """
 
     pid: int
@@ -56,6 +58,7 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     command: str = ""
     started: int = 0
     share: str = ""
+    is_stranger: bool = False
 
     def described(self, *, now: float) -> str:
         """Describe the holder for a message on one line."""
@@ -186,7 +189,13 @@ def holder_of(base_fd: int, state_dir: str) -> Holder | None:
             return identify(None, note_about(None, state_dir))
         respected = [pid for pid in pids or () if may_be_a_run(pid, directory)]
         if respected:
-            return identify(respected, note_about(respected, state_dir))
+            note = note_about(respected, state_dir)
+            holder = identify(respected, note)
+            # Over FUSE, to look at the lock file may drop the lock of a run on this host.
+            may_be_ours = not holder.pid or belongs_to_process(file_system_at(directory))
+            if may_be_ours or looks_like_ours(holder, note) or lock_file_is_held(directory, by_process=False):
+                return holder
+            return msgspec.structs.replace(holder, is_stranger=True)
         note = note_about(None, state_dir)
         # Not before: over FUSE, to close the file may drop the lock of a run on this host.
         found = _holder_of_lock_file(directory, note)
@@ -195,6 +204,21 @@ def holder_of(base_fd: int, state_dir: str) -> Holder | None:
     finally:
         os.close(directory)
     return _holder_in_state_directory(state_dir, note)
+
+
+def looks_like_ours(holder: Holder, note: Holder | None) -> bool:
+    """Whether a holder is the run of the note, or has the name of this program."""
+    return holder == note or holder.has_our_name
+
+
+def stranger_in(descriptor: int) -> Holder | None:
+    """The process that has locked the lock file in a way in which no run of this program does on a local file system.
+
+    A run's lock belongs to the open file, and the kernel's table names no process for it.
+    """
+    pids = pids_in_kernel_table(descriptor, kind="POSIX") or ()
+    found = next(filter(None, map(from_proc, filter(None, pids))), None)
+    return None if found is None else msgspec.structs.replace(found, is_stranger=True)
 
 
 def lock_file_is_held(directory: int, by_process: bool) -> bool:
@@ -213,9 +237,11 @@ def _holder_of_lock_file(directory: int, note: Holder | None) -> Holder | None:
     if descriptor is None:
         return None
     try:
-        if not lock_file.is_held(descriptor, by_process=belongs_to_process(file_system_at(directory))):
+        file_system = file_system_at(directory)
+        if not lock_file.is_held(descriptor, by_process=belongs_to_process(file_system)):
             return None
-        return identify(None, decoded(lock_file.read_note(descriptor)) or note)
+        stranger = stranger_in(descriptor) if is_local(file_system) else None
+        return stranger or identify(None, decoded(lock_file.read_note(descriptor)) or note)
     finally:
         os.close(descriptor)
 
@@ -234,8 +260,8 @@ def _holder_in_state_directory(state_dir: str, note: Holder | None) -> Holder | 
     return identify(pids, note) if pids is None or pids else None
 
 
-def pids_in_kernel_table(descriptor: int) -> list[int] | None:
-    """The processes that hold a ``flock`` on the file; 0 stands for an invisible one. ``None`` without ``/proc``.
+def pids_in_kernel_table(descriptor: int, *, kind: str = "FLOCK") -> list[int] | None:
+    """The processes that hold a lock of that kind on a file; 0 is an invisible one. ``None`` without ``/proc``.
 
     The lines of ``/proc/locks`` are ``1: FLOCK  ADVISORY  WRITE 1234 08:01:131 0 EOF`` (proc_locks(5)). Some file
     systems (btrfs, overlayfs) show another device number to ``stat`` than the kernel knows. There only the inode is
@@ -245,12 +271,14 @@ def pids_in_kernel_table(descriptor: int) -> list[int] | None:
     if lines is None:
         return None
     status = os.fstat(descriptor)
-    found = pids_of_lock(lines, device=status.st_dev, inode=status.st_ino)
-    return found or ([] if file_system_of(status.st_dev) else pids_of_lock(lines, device=None, inode=status.st_ino))
+    found = pids_of_lock(lines, device=status.st_dev, inode=status.st_ino, kind=kind)
+    if found or file_system_of(status.st_dev):
+        return found
+    return pids_of_lock(lines, device=None, inode=status.st_ino, kind=kind)
 
 
-def pids_of_lock(lines: Sequence[str], *, device: int | None, inode: int) -> list[int]:
-    """The processes that hold a ``flock`` on a file, from the lines of ``/proc/locks``.
+def pids_of_lock(lines: Sequence[str], *, device: int | None, inode: int, kind: str = "FLOCK") -> list[int]:
+    """The processes that hold a lock on a file, from the lines of ``/proc/locks``.
 
     :param device: ``None`` for any.
     """
@@ -258,7 +286,7 @@ def pids_of_lock(lines: Sequence[str], *, device: int | None, inode: int) -> lis
     for line in lines:
         fields = line.split()
         # A line with "->" is a process that waits for the lock.
-        if len(fields) < 8 or fields[1] != "FLOCK" or not fields[5].endswith(f":{inode}"):
+        if len(fields) < 8 or fields[1] != kind or not fields[5].endswith(f":{inode}"):
             continue
         major, minor, _ = fields[5].split(":")
         if device is None or (int(major, 16), int(minor, 16)) == (os.major(device), os.minor(device)):

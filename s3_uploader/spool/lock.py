@@ -175,7 +175,9 @@ class _Locks:
             return None
         note = note_about(respected, self._state_dir)
         holder = holders.identify(respected, note)
-        is_known = holder == note or holder.has_our_name or holders.lock_file_is_held(self._directory, self._by_process)
+        is_known = holders.looks_like_ours(holder, note) or holders.lock_file_is_held(
+            self._directory, by_process=self._by_process
+        )
         return _blocked(holder, is_stranger=not is_known)
 
     def _take_file(self) -> Blocked | None:
@@ -208,6 +210,10 @@ class _Locks:
         return _blocked(Holder(pid=0))
 
     def _blocked_by_range(self, descriptor: int) -> Blocked:
+        if self._is_local:
+            stranger = holders.stranger_in(descriptor)
+            if stranger is not None:
+                return _blocked(stranger, is_stranger=True)
         other = self._extent.in_the_way(descriptor, by_process=self._by_process)
         note = holders.decoded(lock_file.read_note(descriptor))
         if other is not None and other.share is not None:

@@ -290,6 +290,25 @@ class TestTheCauseIsNamed:
         assert site.run().code == 0
         assert measured_causes(site) == {}
 
+    def test_another_program(self, spool: Site) -> None:
+        """A program that is no uploader has locked the spool: said at once, with its process and what to do."""
+        spool.file(FILE, age=HOUR)
+        with subprocess.Popen(
+            ["flock", "--no-fork", str(spool.spool), "sh", "-c", "echo held; read word"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as other:
+            assert other.stdout is not None
+            other.stdout.readline()
+            finished = spool.run()
+            assert said(finished, "does not look like a run of this program", f"process {other.pid} ")
+            problem = problem_of(spool, "hung_run")
+            assert f"locked by process {other.pid} " in problem["sentence"]
+            assert "end it" in problem["remedy"]
+            other.communicate(b"go\n")
+        assert spool.run().code == 0
+        assert spool.status()["problems"] == []
+
     def test_no_run(self, spool: Site, clock_offset: Offset) -> None:
         """Nobody starts a run any more, and files wait."""
         for hour in range(1, 5):

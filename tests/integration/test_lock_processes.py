@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from s3_uploader.core.errors import LockHeld
+from s3_uploader.spool import holder
 from s3_uploader.spool.holder import holder_of
 from s3_uploader.spool.lock import Lock, acquire
 
@@ -237,3 +238,44 @@ def test_of_many_at_once_one_gets_it(spool: Path, state: Path) -> None:
             holding.process.wait()
     assert os.listdir(state) == []
     assert os.listdir(spool) == []
+
+
+STRANGER = """
+import fcntl, os, sys
+descriptor = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600)
+{how}
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        (".s3-uploader.lock", "fcntl.lockf(descriptor, fcntl.LOCK_EX)"),
+        (".", "fcntl.flock(descriptor, fcntl.LOCK_EX)"),
+    ],
+)
+def test_another_program_is_named_at_once(
+    spool: Path, state: Path, descriptor: int, monkeypatch: pytest.MonkeyPatch, name: str, how: str
+) -> None:
+    """A lock that is no run's is told with its process, both to a run that is kept out and to whoever asks."""
+    monkeypatch.setattr(holder, "command_of", lambda pid: "case.py")
+    script = STRANGER.format(how=how)
+    if name == ".":
+        script = script.replace("os.O_RDWR | os.O_CREAT, 0o600", "os.O_RDONLY")
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(spool / name)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(LockHeld) as caught:
+            take(descriptor, state)
+        found = holder_of(descriptor, str(state))
+        other.communicate()
+    assert (caught.value.pid, caught.value.is_stranger) == (other.pid, True)
+    assert "does not look like a run of this program" in str(caught.value)
+    assert found is not None
+    assert (found.pid, found.is_stranger) == (other.pid, True)
+    with take(descriptor, state):
+        pass

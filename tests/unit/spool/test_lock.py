@@ -351,6 +351,26 @@ def test_a_lock_that_is_no_runs_is_said_as_such(
     assert os.listdir(spool) == []
 
 
+@pytest.mark.parametrize(
+    ("command", "is_stranger"), [("python case.py", True), ("/usr/bin/python3 /opt/s3-uploader-cli c.json", False)]
+)
+def test_whoever_asks_is_told_of_a_stranger(
+    spool: int, state: str, monkeypatch: pytest.MonkeyPatch, command: str, is_stranger: bool
+) -> None:
+    """Who asks for the holder learns that it does not look like a run, as a run that is kept out does."""
+    descriptor = os.open(".", os.O_RDONLY, dir_fd=spool)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    monkeypatch.setattr(holders, "command_of", lambda pid: command)
+    found = holder_of(spool, state)
+    os.close(descriptor)
+    assert found is not None
+    assert (found.pid, found.is_stranger) == (os.getpid(), is_stranger)
+    with take(spool, state, command=["my-program"]):
+        held = holder_of(spool, state)
+        assert held is not None
+        assert not held.is_stranger
+
+
 def test_a_run_among_the_holders_is_no_stranger(spool: int, state: str, tmp_path: Path) -> None:
     """A program that embeds the uploader holds the file too, and is known by that, whatever it is called."""
     with take(spool, state, command=["my-program"]):
