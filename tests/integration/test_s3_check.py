@@ -10,11 +10,12 @@ from s3_uploader.core.errors import ConflictError, Scope
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.model import OnConflict, Proof
 from s3_uploader.stores.base import PutOptions
+from s3_uploader.stores.s3.checks import trial
 from tests.contracts.store_contract import pattern
 from tests.integration.s3_support import PART, Known, Station
 from tests.servers.base import S3Endpoint
 from tests.servers.dialects import AWS, BLIND, ECHO, UNCONDITIONAL, Dialect
-from tests.servers.fault_script import error
+from tests.servers.fault_script import error, hang
 from tests.servers.fixtures import MakeFaultServer
 
 LEAST = {"PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "AbortMultipartUpload"}
@@ -179,6 +180,20 @@ class TestLeastPrivilege:
         assert "s3:GetObject" in findings["reading"].meaning
         for key in server.objects():
             assert key in findings["deleting"].fact
+
+    def test_deletes_that_are_not_answered(
+        self, engine: str, station: Station, make_fault_server: MakeFaultServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One request without an answer is enough: the check waits for no other, and names what it leaves."""
+        monkeypatch.setattr(trial, "SECONDS", 1.0)
+        server = make_fault_server()
+        server.faults.add(hang().only(operations="DeleteObject", times=None))
+        findings = by_subject(station.store(server.endpoint, engine).check(now=time.time()))
+        assert "got no answer" in findings["deleting"].fact
+        assert len(server.objects()) > 1
+        for key in server.objects():
+            assert key in findings["deleting"].fact
+        assert len({request.key for request in server.requests_of("DeleteObject")}) == 1
 
     def test_no_right_to_write(self, engine: str, station: Station, make_fault_server: MakeFaultServer) -> None:
         """Without the right to write the run ends at once and names the right."""

@@ -109,14 +109,18 @@ class Trial:
 
     def remove(self) -> None:
         """Delete what was stored, as far as that is permitted."""
-        stays = []
-        for key in self.left_behind:
+        stays: list[str] = []
+        for number, key in enumerate(self.left_behind):
             try:
                 # Where two names are one object it is gone already.
                 call = self.wait(requests.delete_object(key, requests.encode_key(key)), expected=_GONE)
-            except StoreError:
-                stays.append(key)
-                continue
+            except StoreError as error:
+                # To wait as long for each of the others would be of no use.
+                stays += self.left_behind[number:]
+                self.tell(
+                    NOTE, "deleting", f"{error.message} This stays behind: {', '.join(stays)}", "Remove it by hand."
+                )
+                return
             if call.error is not None:
                 stays.append(key)
         if stays:
