@@ -7,6 +7,7 @@ anew with each byte. So every read of an answer passes here. The bounds are thos
 from __future__ import annotations
 
 import functools
+import http
 import http.client
 import io
 import socket
@@ -95,6 +96,16 @@ class BoundedResponse(http.client.HTTPResponse):
         """Read the head."""
         super().begin()
         self._bounded.head_until = None
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """Read the status line; all interim answers are like 100 Continue.
+
+        ``http.client`` skips that one alone. Any other would count as the answer, and the real one as that of the next
+        request of the connection.
+        """
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        is_interim = 100 < status < 200 and status != http.HTTPStatus.SWITCHING_PROTOCOLS
+        return version, http.HTTPStatus.CONTINUE if is_interim else status, reason
 
 
 def send(connection: Any, data: Any, otherwise: Callable[[Any], object]) -> None:
