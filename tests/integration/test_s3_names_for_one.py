@@ -29,6 +29,8 @@ PAIRS = {
     "dots": ("a/./b", "a/x/../b"),
     "ends": ("d/a.", "d/a"),
     "escapes": ("d/100%25", "d/100%"),
+    "parameters": ("d/a;1", "d/a;2"),
+    "signs": ("d/é", "d/ü"),
 }
 """What a server folds, and two names that are one to it."""
 
@@ -105,7 +107,7 @@ def test_names_of_which_no_look_tells(
     assert set(server.objects().values()) == set(shipped.values())
 
 
-@pytest.mark.parametrize("fold", ["slashes", "case"])
+@pytest.mark.parametrize("fold", ["slashes", "case", "parameters", "signs"])
 def test_two_names_that_are_one_at_the_same_time(
     make_fault_server: MakeFaultServer, engine: str, station: Station, fold: str
 ) -> None:

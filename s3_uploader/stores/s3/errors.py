@@ -209,7 +209,8 @@ def _sent_on(answer: Answer, operation: str, elsewhere: str) -> StoreError:
         code="Redirect",
         origin=Origin.BUCKET,
         scope=_DESTINATION,
-        hint=f"If that is the right server, set endpoint_url to it ({elsewhere}, without the bucket's name).",
+        hint=f"If that is the right server, set endpoint_url to it ({elsewhere}, without the bucket's name). If not, a "
+        "proxy or the login page of a network may have answered.",
     )
 
 

@@ -21,6 +21,8 @@ _USUAL = re.compile("[a-z0-9_-][a-z0-9_.-]*(/[a-z0-9_-][a-z0-9_.-]*)*")
 _STEPS = re.compile(r"[/\\]+")
 _UPPER = re.compile("[A-Z]+")
 _BEYOND_ASCII = re.compile("[^\0-\x7f]+")
+_PARAMETERS = re.compile("[;?#][^/]*")
+_OTHER_SIGNS = re.compile("[^a-z0-9_./-]")
 _SLASHES = re.compile("(?<=[^/])//+(?=[^/])")
 SIGNS = "signs"
 """Beyond ASCII. No fold belongs to it: a name that is found under itself is kept."""
@@ -43,6 +45,18 @@ def folded(key: str) -> str:
     decoded = _no_dotted_steps(unquote(key).replace("\\", "/"))
     steps = (step.strip(" .") for step in _STEPS.split(unicodedata.normalize("NFKC", decoded).casefold()))
     return "/".join(step for step in steps if step)
+
+
+def shared(key: str) -> str:
+    """What all names have in common that must not be under way at once: those of :func:`folded`, and some more.
+
+    Gateways cut a name where they believe that parameters begin, or put one sign for all that they cannot store. There
+    an object is found under each of its names, so that a look before the write suffices, if the writes do not cross.
+    """
+    if is_usual(key):
+        return key
+    steps = _PARAMETERS.sub("", folded(key)).split("/")
+    return _OTHER_SIGNS.sub("_", "/".join(step for step in steps if step))
 
 
 def kinds_of(key: str) -> frozenset[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from s3_uploader.core.errors import Scope, StoreError, UploadCancelled
 from s3_uploader.core.text import is_plain
 from s3_uploader.stores.s3.client import PendingRequest
+from s3_uploader.stores.s3.engines.base import Answer
 from s3_uploader.stores.s3.errors import NOT_S3
 from s3_uploader.stores.s3.probe import Reply, Said
 from s3_uploader.stores.s3.refusals import NO_PARTS_HINT, knows_no_parts, named_header
@@ -107,9 +108,14 @@ class RefusableUpload(ObjectUpload):
         else:
             self.fail(error)
 
-    def sure_it_is_s3(self, then: Callable[[], None]) -> None:
-        """Call ``then``, unless the endpoint gives the same answer for a key that does not exist."""
-        if self.context.caller.proven_useful or self.context.capabilities.trusted:
+    def sure_it_is_s3(self, then: Callable[[], None], answer: Answer | None) -> None:
+        """Call ``then``, unless the endpoint gives the same answer for a key that does not exist.
+
+        It has done something useful before if it is an S3 server. Something else may stand in for it by now, whose
+        answers name no ETag.
+        """
+        known = self.context.caller.proven_useful and answer is not None and "etag" in answer.headers
+        if known or self.context.capabilities.trusted:
             then()
             return
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3_uploader.stores.s3.checks.names import UNUSUAL
-from s3_uploader.stores.s3.folding import ALL, folded, is_usual, kinds_of, twins_of
+from s3_uploader.stores.s3.folding import ALL, folded, is_usual, kinds_of, shared, twins_of
 
 NFC, NFD = unicodedata.normalize("NFC", "d/café"), unicodedata.normalize("NFD", "d/café")
 
@@ -39,6 +39,15 @@ def test_names_that_some_server_takes_for_one(first: str, second: str) -> None:
     """Two such names have one common name, and at least one of them is not a usual one."""
     assert folded(first) == folded(second)
     assert kinds_of(first) | kinds_of(second)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("d/a;1", "d/a;2"), ("d/a;1", "d/a"), ("d/a?1", "d/a#2"), ("d/é", "d/ü"), ("d/a:b", "d/a_b"), ("d/a+b", "d/a b")],
+)
+def test_names_that_are_not_under_way_at_once(first: str, second: str) -> None:
+    """Names that some server cuts, or of which it changes signs, have something in common, too."""
+    assert shared(first) == shared(second)
 
 
 @pytest.mark.parametrize(

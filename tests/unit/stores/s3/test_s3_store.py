@@ -676,6 +676,17 @@ def test_a_web_page_is_no_s3_server(stranger: Play) -> None:
     assert (refusal.code, refusal.scope) == ("NotS3", Scope.DESTINATION)
 
 
+def test_a_page_in_the_middle_of_a_run(stranger: Play) -> None:
+    """Where something stands in for a server that has taken files before, and accepts everything, the run ends."""
+    stranger.engine.answers = [NOT_THERE, STORED, REFUSED]
+    stranger.put().result(0)
+    nothing = Answer(status=200, headers={})
+    stranger.engine.answers = [nothing, nothing]
+    refusal = stranger.put("other").exception(30)
+    assert isinstance(refusal, StoreError)
+    assert (refusal.code, refusal.scope) == ("NotS3", Scope.DESTINATION)
+
+
 def test_a_refused_name_is_not_the_credentials(stranger: Play) -> None:
     """Where a plain name is answered, a signature that does not match is the name's; where it is not, everybody's."""
     no_match = said("SignatureDoesNotMatch", 403, "The signature does not match.")
