@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from s3_uploader.cli.exit_codes import OK, SOME_FAILED, Form, guarded
-from s3_uploader.cli.output import about_several
+from s3_uploader.cli.output import about_several, print_lines
 from s3_uploader.cli.settings import load, load_together
 from s3_uploader.config import Config
 from s3_uploader.core.errors import ConfigError
@@ -105,7 +105,8 @@ def each_of(paths: Sequence[str], work: Callable[[str], int], *, headings: bool 
     with about_several() as sources:
         for number, path in enumerate(paths):
             if headings:
-                print(*[""] * bool(number), f"{shown_name(path)}:", sep="\n", flush=True)
+                print_lines([*[""] * bool(number), f"{shown_name(path)}:"])
+                sys.stdout.flush()
             sources.now = os.path.basename(path)
             codes.append(_by_itself(path, lambda path=path: work(path), form))  # type: ignore[misc]
             sys.stdout.flush()

@@ -81,8 +81,9 @@ def command_line(arguments: Sequence[str]) -> int:
     """Parse the command line, run the command and return its exit code."""
     if COMPLETION_VARIABLE in os.environ:
         from s3_uploader.cli import completion as completing
+        from s3_uploader.cli.output import write_text
 
-        sys.stdout.write(completing.answer(group))
+        write_text(completing.answer(group))
         return 0
     try:
         code = _invoke(arguments)

@@ -13,9 +13,8 @@ def schema() -> int:
     Example, for an editor:
       s3-uploader-cli schema > s3-uploader.schema.json
     """
-    import msgspec
-
+    from s3_uploader.cli.output import print_json
     from s3_uploader.config.json_schema import json_schema
 
-    print(msgspec.json.format(msgspec.json.encode(json_schema()), indent=2).decode())
+    print_json(json_schema())
     return 0

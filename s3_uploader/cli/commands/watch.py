@@ -20,7 +20,7 @@ def watch(config_files: tuple[str, ...], options: WatchOptions) -> int:
     the configuration otherwise.
 
     \b
-    Example, for a systemd service of Type=notify:
+    Example, for a systemd service:
       ExecStart=/usr/local/bin/s3-uploader-cli watch /etc/s3-uploader/config.json
     """
     from s3_uploader.cli.directory import is_one_file

@@ -27,7 +27,9 @@ from s3_uploader.core.origins import Origin
 from s3_uploader.stores.s3.credentials import Credentials, unavailable
 
 HELPER_SECONDS = 60.0
-"""So long a helper has, a person who has to confirm something included."""
+"""Timeout of a helper, for a person who has to confirm something too."""
+_FIND_SECONDS = HELPER_SECONDS + 2.0
+"""Timeout of the whole chain. A helper that hangs is named, because its own timeout comes first."""
 _AFTER_END_SECONDS = 1.0
 """So long its output is read once it has ended: what it left running may hold that open for ever."""
 _LOOK_SECONDS = 0.1
@@ -41,7 +43,7 @@ _MOST_BYTES = 256 * 1024
 _LONGEST_DETAIL = 300
 
 
-def find(session: Any, *, seconds: float = HELPER_SECONDS) -> Any:
+def find(session: Any, *, seconds: float = _FIND_SECONDS) -> Any:
     """Botocore's credentials of a session, with their first values; ``None`` if there are none.
 
     :raises StoreError: if what should give them does not, or takes too long.
