@@ -7,6 +7,7 @@ bytes, so an upload that is repeated after a crash recognises its own object.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import struct
@@ -177,11 +178,11 @@ class CompressingStore(PassingStore):
                     key, Source(packed, size), options=own, deadline=job.deadline, replaces=replaces
                 )
         except BaseException:
-            os.close(packed)
+            close_packed(packed)
             raise
 
         def done(stored: Future[Receipt]) -> None:
-            os.close(packed)
+            close_packed(packed)
             error = stored.exception()
             if error is not None:
                 self._finish(job, error)
@@ -216,6 +217,12 @@ def open_packed(size: int, directory: str) -> int:
             return os.dup(file.fileno())
     except OSError as error:
         raise _no_room(error) from None
+
+
+def close_packed(packed: int) -> None:
+    """Close what :func:`open_packed` opened. An error (network file systems, quotas) would change no outcome."""
+    with contextlib.suppress(OSError):
+        os.close(packed)
 
 
 def pack(

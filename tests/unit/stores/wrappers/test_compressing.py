@@ -278,6 +278,35 @@ def test_no_descriptor_is_left_open(
     assert len(os.listdir("/proc/self/fd")) == before + len(sources)
 
 
+@pytest.mark.parametrize("error", [None, StoreError("no", code="No")], ids=["stored", "refused"])
+@pytest.mark.parametrize("size", [10, IN_MEMORY + 1])
+def test_an_error_of_close_changes_nothing(
+    store: CompressingStore,
+    inner: Recording,
+    open_file: Callable[[bytes], Source],
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+    error: StoreError | None,
+) -> None:
+    """Quotas and network file systems may complain when a file is closed; the run hears what the store said before."""
+    close = os.close
+    failed: list[int] = []
+
+    def complain(descriptor: int) -> None:
+        close(descriptor)
+        failed.append(descriptor)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    inner.error = error
+    source = open_file(content(size))
+    monkeypatch.setattr(os, "close", complain)
+    future = store.put("key", source, options=PutOptions(compression=GZIP), deadline=time.monotonic() + 60)
+    outcome = future.exception(timeout=30)
+    monkeypatch.undo()
+    assert outcome is error
+    assert failed
+
+
 def test_a_missing_library_is_said_with_its_remedy(inner: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
     """Zstd is an extra; whoever asks for it without having it learns its name."""
     import importlib
