@@ -8,10 +8,11 @@ from __future__ import annotations
 import msgspec
 
 from s3_uploader.cli import parameters as take
+from s3_uploader.cli.settings import FileOptions, ShareOptions
 from s3_uploader.monitoring.log import Verbosity
 
 
-class WatchOptions(msgspec.Struct, frozen=True, kw_only=True):
+class WatchOptions(ShareOptions, frozen=True, kw_only=True):
     """The options of ``watch``."""
 
     interval: take.Interval = 9.0
@@ -32,13 +33,13 @@ class WatchOptions(msgspec.Struct, frozen=True, kw_only=True):
         return Verbosity.of(verbose=self.verbose, quiet=self.quiet)
 
 
-class CheckOptions(msgspec.Struct, frozen=True, kw_only=True):
+class CheckOptions(FileOptions, frozen=True, kw_only=True):
     """The options of ``check``."""
 
     as_json: take.AsJson = False
 
 
-class StatusOptions(msgspec.Struct, frozen=True, kw_only=True):
+class StatusOptions(FileOptions, frozen=True, kw_only=True):
     """The options of ``status``."""
 
     as_json: take.AsJson = False
@@ -48,7 +49,7 @@ class StatusOptions(msgspec.Struct, frozen=True, kw_only=True):
     live: take.Live = False
 
 
-class HistoryOptions(msgspec.Struct, frozen=True, kw_only=True):
+class HistoryOptions(FileOptions, frozen=True, kw_only=True):
     """The options of ``history``."""
 
     since: take.Since = None
@@ -67,7 +68,7 @@ class HistoryOptions(msgspec.Struct, frozen=True, kw_only=True):
         return "json" if self.as_json else self.format
 
 
-class AuditOptions(msgspec.Struct, frozen=True, kw_only=True):
+class AuditOptions(FileOptions, frozen=True, kw_only=True):
     """The options of ``audit``; ``progress`` is ``None`` for a bar on a terminal only."""
 
     ledgers: take.Ledgers = ()
@@ -82,7 +83,7 @@ class AuditOptions(msgspec.Struct, frozen=True, kw_only=True):
     progress: take.ShowProgress = None
 
 
-class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
+class ReportOptions(FileOptions, frozen=True, kw_only=True):
     """The options of ``report``."""
 
     ledgers: take.Ledgers = ()
@@ -92,20 +93,20 @@ class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
     as_json: take.AsJson = False
 
 
-class ForgetOptions(msgspec.Struct, frozen=True, kw_only=True):
+class ForgetOptions(FileOptions, frozen=True, kw_only=True):
     """The options of ``forget``."""
 
     everything: take.Everything = False
     as_json: take.AsJson = False
 
 
-class LedgerMergeOptions(msgspec.Struct, frozen=True, kw_only=True):
+class LedgerMergeOptions(FileOptions, frozen=True, kw_only=True):
     """The options of ``ledger merge``."""
 
     as_json: take.AsJson = False
 
 
-class LedgerCompactOptions(msgspec.Struct, frozen=True, kw_only=True):
+class LedgerCompactOptions(FileOptions, frozen=True, kw_only=True):
     """The options of ``ledger compact``."""
 
     keep_days: take.KeepDays = None
@@ -132,7 +133,7 @@ class InitOptions(msgspec.Struct, frozen=True, kw_only=True):
     force: take.Overwrite = False
 
 
-class UnitOptions(msgspec.Struct, frozen=True, kw_only=True):
+class UnitOptions(FileOptions, frozen=True, kw_only=True):
     """The options of ``units``."""
 
     kind: take.UnitKind = "timer"

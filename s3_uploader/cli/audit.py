@@ -62,7 +62,7 @@ class InstanceSummary(msgspec.Struct, frozen=True):
 def audit(config_file: str | None, options: AuditOptions) -> int:
     """Print each finding and a summary; exit code 1 if anything is missing or different, or nothing was audited."""
     selection = Selection.of(options)
-    configuration = whole(load_destination(config_file))
+    configuration = whole(load_destination(config_file, options))
     instances = instances_in(options.ledgers)
     began = time.monotonic()
     inventory: Inventory = assembly.build_inventory(configuration, notice=lambda level, sentence: _note(sentence))

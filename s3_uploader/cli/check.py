@@ -35,7 +35,7 @@ _COLOURS = {Severity.OK: "32", Severity.NOTE: "36", Severity.WARNING: "33", Seve
 
 def check(config_file: str, options: CheckOptions) -> int:
     """Print the findings; exit code 0 without errors, 2 for the spool or state, 3 for the destination."""
-    configuration = load(config_file)
+    configuration = load(config_file, options)
     local: list[Finding] = []
     ledger_path = ""
     try:

@@ -16,7 +16,7 @@ import msgspec
 
 from s3_uploader.cli.exit_codes import OK, SOME_FAILED, Form, guarded
 from s3_uploader.cli.output import about_several, print_lines
-from s3_uploader.cli.settings import load, load_together
+from s3_uploader.cli.settings import FileOptions, Options, load, together
 from s3_uploader.config import Config
 from s3_uploader.core.errors import ConfigError
 from s3_uploader.core.text import shown_name
@@ -84,7 +84,14 @@ def worst(codes: list[int]) -> int:
     return next((code for code in _WORST_FIRST if code in codes), max(codes, default=OK))
 
 
-def each(config_file: str, work: Callable[[str], int], *, headings: bool = True, form: Form = Form.TEXT) -> int:
+def each(
+    config_file: str,
+    options: Options,
+    work: Callable[[str, Options], int],
+    *,
+    headings: bool = True,
+    form: Form = Form.TEXT,
+) -> int:
     """Do a command's work for a configuration, or for each one of a directory in turn.
 
     A failure does not stop the others.
@@ -93,28 +100,36 @@ def each(config_file: str, work: Callable[[str], int], *, headings: bool = True,
     :param form: the form of error messages.
     """
     if not is_directory(config_file):
-        return guarded(lambda: work(config_file), form=form)
+        return guarded(lambda: work(config_file, options), form=form)
 
-    return guarded(lambda: each_of(files_in(config_file), work, headings=headings, form=form), form=form)
+    return guarded(lambda: each_of(files_in(config_file), options, work, headings=headings, form=form), form=form)
 
 
-def each_of(paths: Sequence[str], work: Callable[[str], int], *, headings: bool = True, form: Form = Form.TEXT) -> int:
+def each_of(
+    paths: Sequence[str],
+    options: Options,
+    work: Callable[[str, Options], int],
+    *,
+    headings: bool = True,
+    form: Form = Form.TEXT,
+) -> int:
     """Do a command's work for each of these in turn. A failure does not stop the others."""
     codes = []
-    load_together(paths)
+    options = together(options, paths)
     with about_several() as sources:
         for number, path in enumerate(paths):
             if headings:
                 print_lines([*[""] * bool(number), f"{shown_name(path)}:"])
                 sys.stdout.flush()
             sources.now = os.path.basename(path)
-            codes.append(_by_itself(path, lambda path=path: work(path), form))  # type: ignore[misc]
+            codes.append(_by_itself(path, lambda path=path: work(path, options), form))  # type: ignore[misc]
             sys.stdout.flush()
     return worst(codes)
 
 
 def run_all(
     paths: Sequence[str],
+    options: FileOptions,
     run: Callable[[Named, int, Callable[[], None]], int],
     *,
     form: Form = Form.TEXT,
@@ -131,7 +146,7 @@ def run_all(
         last argument is a heartbeat, to be called at least every few seconds.
     :param patience_seconds: timeout for a sign of life.
     """
-    loaded, codes = _loaded(paths, form)
+    loaded, codes = _loaded(paths, together(options, paths), form)
     waiting: queue.SimpleQueue[Named] = queue.SimpleQueue()
     for named in loaded:
         waiting.put(named)
@@ -167,15 +182,14 @@ def run_all(
     return worst(codes)
 
 
-def _loaded(paths: Sequence[str], form: Form) -> tuple[list[Named], list[int]]:
+def _loaded(paths: Sequence[str], options: FileOptions, form: Form) -> tuple[list[Named], list[int]]:
     """Load the configurations; returns those that can be run, and the exit codes of the others."""
     codes: list[int] = []
     loaded: list[Named] = []
-    load_together(paths)
     for path in paths:
 
         def take(path: str = path) -> int:
-            loaded.append(Named(path, load(path)))
+            loaded.append(Named(path, load(path, options)))
             return OK
 
         code = _by_itself(path, take, form)

@@ -26,7 +26,7 @@ def forget(config_file: str, paths: Sequence[str], options: ForgetOptions) -> in
     """
     if bool(paths) == options.everything:
         raise UsageProblem("Name the files, or give --all, but not both.", hint="`status` lists the files that fail.")
-    configuration = load(config_file)
+    configuration = load(config_file, options)
     wanted = [_relative(path, configuration.base_dir) for path in paths]
     found: list[str] = []
     unused = set(wanted)

@@ -85,7 +85,7 @@ def history(config_file: str, options: HistoryOptions) -> int:
         raise UsageProblem("--failed and --totals contradict each other.", hint="Use one of them.")
     if selection.limit is not None and (failed or totals is not None):
         raise UsageProblem("--limit is for lists of shipped files.", hint="Narrow it with --since and --until.")
-    configuration = load(config_file)
+    configuration = load(config_file, options)
     # The ledger outlives its spool: history must be readable when base_dir is gone.
     path = ledger_path(configuration, environ=os.environ)
     with open_together(path) as ledger:

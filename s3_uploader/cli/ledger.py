@@ -33,7 +33,7 @@ def merge(config_file: str, sources: Sequence[str], options: LedgerMergeOptions)
     :raises LockHeld: if a run is at work on the spool.
     :raises StateError: if a ledger is in use or cannot be read; then nothing was changed.
     """
-    configuration = whole(load(config_file))
+    configuration = whole(load(config_file, options))
     target = ledger_path(configuration, environ=os.environ)
     of_shares = list(ledgers_of_shares(target).values())
     own = {os.path.realpath(path) for path in (target, *of_shares)}
@@ -60,7 +60,7 @@ def compact(config_file: str, options: LedgerCompactOptions) -> int:
     :raises LockHeld: if a run is at work on the spool.
     :raises StateError: if a ledger is in use or cannot be written.
     """
-    configuration = whole(load(config_file))
+    configuration = whole(load(config_file, options))
     limits = Limits(
         history_days=configuration.history_days if options.keep_days is None else options.keep_days,
         history_max_files=configuration.history_max_files if options.keep_files is None else options.keep_files,

@@ -13,6 +13,7 @@ import msgspec
 from s3_uploader.cli import parameters
 from s3_uploader.cli.exit_codes import Form
 from s3_uploader.cli.parameters import Parameter
+from s3_uploader.core.errors import UsageProblem
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -31,65 +32,6 @@ class ConfigFile(click.Path):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Return the completion items, for click."""
         return configurations(incomplete)
-
-
-def _take_settings(context: click.Context, option: click.Parameter, settings: tuple[str, ...]) -> None:
-    from s3_uploader.cli.settings import set_over_files
-
-    set_over_files(settings)
-
-
-_SET = click.option(
-    "--set",
-    metavar="KEY=VALUE",
-    multiple=True,
-    expose_value=False,
-    callback=_take_settings,
-    help="Set a key of the configuration, e.g. destination.port=2121. May be repeated.",
-)
-
-
-def _take_share(context: click.Context, option: click.Parameter, share: str | None) -> None:
-    from s3_uploader.cli.settings import set_share
-
-    if share is not None and not share.startswith("/"):
-        from s3_uploader.core.errors import UsageProblem
-        from s3_uploader.core.shares import parse
-
-        try:
-            parse(share)
-        except UsageProblem as problem:
-            raise click.BadParameter(str(problem), context, option) from None
-    set_share(share)
-
-
-def _take_share_by(context: click.Context, option: click.Parameter, rule: str | None) -> None:
-    from s3_uploader.cli.settings import set_share_by
-
-    set_share_by(rule)
-
-
-_SHARE = click.option(
-    "--share",
-    metavar="K/N",
-    expose_value=False,
-    callback=_take_share,
-    help="Ship only this part of the files. N runs from 0/N to N-1/N, on any machines, ship all. /N takes K from "
-    "SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX.",
-)
-_SHARE_BY = click.option(
-    "--share-by",
-    type=click.Choice(["path", "location"]),
-    expose_value=False,
-    callback=_take_share_by,
-    help="With --share: share single files by their paths (the default), or whole locations, so that no run reads the "
-    "directories of the others.",
-)
-
-
-def shared(command: Callable[..., int]) -> Callable[..., int]:
-    """The options that say which share of the files a run ships."""
-    return _SHARE(_SHARE_BY(command))
 
 
 def takes(options: type[msgspec.Struct]) -> Callable[[Callable[..., int]], Callable[..., int]]:
@@ -131,7 +73,20 @@ def _settings_of(parameter: Parameter, kind: Any) -> dict[str, Any]:
         told["type"] = click.FloatRange(min=least, min_open=parameter.above is not None, max=parameter.most)
     elif parameter.takes:
         told["type"] = click.Path(file_okay=parameter.takes != "directory")
+    if parameter.check is not None:
+        told["callback"] = functools.partial(_checked, parameter.check)
     return told | {"metavar": parameter.metavar}
+
+
+def _checked(
+    check: Callable[[str], object], context: click.Context, option: click.Parameter, value: str | None
+) -> str | None:
+    if value is not None:
+        try:
+            check(value)
+        except UsageProblem as problem:
+            raise click.BadParameter(str(problem), context, option) from None
+    return value
 
 
 def _refuse_contradictions(declared: Mapping[str, Parameter], given: Mapping[str, Any]) -> None:
@@ -143,13 +98,13 @@ def _refuse_contradictions(declared: Mapping[str, Parameter], given: Mapping[str
 
 
 def configured(command: Callable[..., int]) -> Callable[..., int]:
-    """Add the argument CONFIG_FILE, and the option that overrides its keys."""
-    return click.argument("config_file", type=ConfigFile())(_SET(command))
+    """Add the argument CONFIG_FILE."""
+    return click.argument("config_file", type=ConfigFile())(command)
 
 
 def configured_or_ledgers(command: Callable[..., int]) -> Callable[..., int]:
     """The same for a command that can do without a file if it is given ledgers."""
-    return click.argument("config_file", type=ConfigFile(), required=False)(_SET(command))
+    return click.argument("config_file", type=ConfigFile(), required=False)(command)
 
 
 def insist_on_one(config_file: str | None, ledgers: tuple[str, ...]) -> None:
@@ -160,9 +115,7 @@ def insist_on_one(config_file: str | None, ledgers: tuple[str, ...]) -> None:
 
 def several_configured(command: Callable[..., int]) -> Callable[..., int]:
     """The same for a command that takes several files or directories."""
-    return click.argument("config_files", type=ConfigFile(), nargs=-1, required=True, metavar="CONFIG_FILE...")(
-        _SET(command)
-    )
+    return click.argument("config_files", type=ConfigFile(), nargs=-1, required=True, metavar="CONFIG_FILE...")(command)
 
 
 def form_of(as_json: bool) -> Form:

@@ -15,7 +15,7 @@ from s3_uploader.cli import status
 from s3_uploader.cli.directory import AT_ONCE, files_in, worst
 from s3_uploader.cli.exit_codes import explain, to_whoever_reads
 from s3_uploader.cli.output import columns, cut, print_lines, wrapped
-from s3_uploader.cli.settings import load_together
+from s3_uploader.cli.settings import FileOptions, together
 from s3_uploader.cli.verdict import ATTENTION, OK, STUCK, UNKNOWN, WORST_FIRST
 from s3_uploader.cli.verdict import verdict as verdict_of
 from s3_uploader.core.errors import UploaderError, UsageProblem
@@ -48,21 +48,22 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
         return str(self.standing.ledger_error or "")
 
 
-def look_at_all(directory: str) -> list[Seen]:
+def look_at_all(directory: str, options: FileOptions) -> list[Seen]:
     """Look at the spools, several at the same time; sorted by verdict, the worst first, then by name."""
     from concurrent.futures import ThreadPoolExecutor
 
     paths = files_in(directory)
-    load_together(paths)
+    options = together(options, paths)
+    starters = Starters()
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        seen = list(pool.map(_look_at, paths, [Starters()] * len(paths)))
+        seen = list(pool.map(lambda path: _look_at(path, options, starters), paths))
     return sorted(seen, key=lambda each: (WORST_FIRST.index(each.verdict), each.name))
 
 
-def _look_at(path: str, starters: Starters) -> Seen:
+def _look_at(path: str, options: FileOptions, starters: Starters) -> Seen:
     name = os.path.basename(path).removesuffix(".json")
     try:
-        standing = status.look_at(path, starters)
+        standing = status.look_at(path, options, starters)
     except UploaderError as error:
         lines, code = explain(error)
         return Seen(name=name, verdict=UNKNOWN, error="; ".join(map(str.strip, lines)), exit_code=code)
@@ -74,9 +75,9 @@ def _look_at(path: str, starters: Starters) -> Seen:
     return Seen(name=name, verdict=verdict_of(standing), standing=standing, exit_code=code)
 
 
-def overview(directory: str, *, exit_by_verdict: bool) -> int:
+def overview(directory: str, options: FileOptions, *, exit_by_verdict: bool) -> int:
     """Print a summary and a line for each spool."""
-    seen = look_at_all(directory)
+    seen = look_at_all(directory, options)
     with to_whoever_reads():
         print_lines(overview_lines(seen, columns=columns()))
     if exit_by_verdict:
@@ -170,23 +171,23 @@ def live(lines: Callable[[], list[str]]) -> int:
         return 0
 
 
-def watch_directory(directory: str) -> int:
+def watch_directory(directory: str, options: FileOptions) -> int:
     """The overview, live."""
-    return live(lambda: overview_lines(look_at_all(directory), columns=columns()))
+    return live(lambda: overview_lines(look_at_all(directory, options), columns=columns()))
 
 
-def watch_file(config_file: str) -> int:
+def watch_file(config_file: str, options: FileOptions) -> int:
     """One spool, live."""
-    return live(lambda: status.for_people(status.look_at(config_file), width=columns()))
+    return live(lambda: status.for_people(status.look_at(config_file, options), width=columns()))
 
 
 # -------------------------------------------------------------------------------------------------- for plugins
 
 
-def plugin(directory: str) -> int:
+def plugin(directory: str, options: FileOptions) -> int:
     """Print the plugin's line with all figures, then one line for each spool in trouble."""
     try:
-        seen = look_at_all(directory)
+        seen = look_at_all(directory, options)
     except UploaderError as error:
         with to_whoever_reads():
             print_lines([status.unknown_line(error)])

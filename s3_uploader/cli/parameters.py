@@ -9,6 +9,7 @@ This module is imported only when a command line is parsed, never by a run that 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
@@ -26,6 +27,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     :param takes: ``path`` or ``directory``, which a shell completes.
     :param shows_default: whether the help names the default.
     :param not_with: names of options that contradict this one.
+    :param check: raises :class:`~s3_uploader.core.errors.UsageProblem` for a value that is not allowed.
     """
 
     names: tuple[str, ...]
@@ -38,14 +40,49 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     takes: str = ""
     shows_default: bool = False
     not_with: tuple[str, ...] = ()
+    check: Callable[[str], object] | None = None
 
 
 def _flag(*names: str, about: str, not_with: tuple[str, ...] = ()) -> Parameter:
     return Parameter(names=names, help=about, not_with=not_with)
 
 
+def _is_share(text: str) -> None:
+    if not text.startswith("/"):
+        from s3_uploader.core.shares import parse
+
+        parse(text)
+
+
 # What several commands take
 
+Settings = Annotated[
+    tuple[str, ...],
+    Parameter(
+        names=("--set",),
+        metavar="KEY=VALUE",
+        help="Set a key of the configuration, e.g. destination.port=2121. May be repeated.",
+    ),
+]
+ShareOfFiles = Annotated[
+    str | None,
+    Parameter(
+        names=("--share",),
+        metavar="K/N",
+        check=_is_share,
+        help="Ship only this part of the files. N runs from 0/N to N-1/N, on any machines, ship all. /N takes K from "
+        "SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX.",
+    ),
+]
+ShareBy = Annotated[
+    str | None,
+    Parameter(
+        names=("--share-by",),
+        choices=("path", "location"),
+        help="With --share: share single files by their paths (the default), or whole locations, so that no run reads "
+        "the directories of the others.",
+    ),
+]
 AsJson = Annotated[bool, _flag("--json", about="Print the result as JSON.")]
 ShowProgress = Annotated[
     bool | None, _flag("--progress/--no-progress", about="Show a progress bar. Default: on a terminal only.")

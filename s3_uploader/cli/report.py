@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import msgspec
 
@@ -44,7 +44,7 @@ def report(config_file: str | None, options: ReportOptions, *, output: str | Non
         raise UsageProblem(
             "The period of the report ends before it begins.", hint="Let --since be earlier than --until."
         )
-    with _opened(config_file, options.ledgers) as (ledger, base_dir, destination):
+    with _opened(config_file, options) as (ledger, base_dir, destination):
         numbers = gather(ledger, base_dir=base_dir, destination=destination, since=begin, until=end, now=now)
     # Names are escaped in the page, so that it is UTF-8 whatever they are.
     _write(
@@ -55,10 +55,10 @@ def report(config_file: str | None, options: ReportOptions, *, output: str | Non
 
 
 @contextlib.contextmanager
-def _opened(config_file: str | None, ledgers: Sequence[str]) -> Iterator[tuple[LedgerReader, str, str]]:
+def _opened(config_file: str | None, options: ReportOptions) -> Iterator[tuple[LedgerReader, str, str]]:
     """The ledger, and what the report calls the spool and the destination."""
-    if ledgers:
-        instances = instances_in(ledgers)
+    if options.ledgers:
+        instances = instances_in(options.ledgers)
         with open_instances(instances) as of_all:
             for name, each in of_all.instances.items():
                 unheard = unheard_in_words(each)
@@ -70,7 +70,7 @@ def _opened(config_file: str | None, ledgers: Sequence[str]) -> Iterator[tuple[L
             yield of_all, counted(len(instances), "uploader"), shown
         return
     assert config_file is not None
-    configuration = load(config_file)
+    configuration = load(config_file, options)
     # The ledger outlives its spool: the report must be there when base_dir is gone.
     with open_together(ledger_path(configuration, environ=os.environ)) as ledger:
         tell_of_missing_shares(ledger)

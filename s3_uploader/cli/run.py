@@ -9,12 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO, cast
 
-import msgspec
-
 from s3_uploader import config
 from s3_uploader.cli import terminal
 from s3_uploader.cli.exit_codes import Form, guarded
-from s3_uploader.cli.settings import load
+from s3_uploader.cli.settings import ShareOptions, load
 from s3_uploader.config.share import resolved, share_name, unasked
 from s3_uploader.core.control import Clock, StopRequest
 from s3_uploader.core.events import Emit, Measure, Notice, RunMeasured, fan_out
@@ -32,10 +30,9 @@ _COUNTING_SECONDS = 2.0
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
+class RunOptions(ShareOptions, frozen=True, kw_only=True):
     """The options of ``run``; ``progress`` is ``None`` for a bar on a terminal only."""
 
-    # Annotations are text until a command line is parsed, so a run without one does not load what they name.
     dry_run: take.DryRun = False
     progress: take.ShowProgress = None
     log_format: take.LogFormat = "text"
@@ -81,7 +78,8 @@ def _run_several(config_files: Sequence[str], options: RunOptions) -> int:
     if options.dry_run:
         return each_of(
             files_of(config_files),
-            lambda path: _run(path, options),
+            options,
+            _run,
             headings=not options.json_log,
             form=_form(options),
         )
@@ -121,6 +119,7 @@ def _run_several(config_files: Sequence[str], options: RunOptions) -> int:
                 sys.stderr = cast(TextIO, AboveBar(lambda text: together.write(text, stream_writer(real))))
             code = run_all(
                 paths,
+                options,
                 run_one,
                 form=_form(options),
                 patience_seconds=HUNG_SECONDS + options.wait_for_lock_seconds,
@@ -135,7 +134,7 @@ def _run_several(config_files: Sequence[str], options: RunOptions) -> int:
 
 
 def _run(config_file: str, options: RunOptions) -> int:
-    given = load(config_file)
+    given = load(config_file, options)
     configuration = resolved(given)
     if options.dry_run:
         from s3_uploader.cli.dry_run import dry_run

@@ -4,51 +4,59 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
 
 from s3_uploader import config
 from s3_uploader.cli.names import COMMANDS
 from s3_uploader.core.errors import ConfigError, UsageProblem
 
-_settings: tuple[str, ...] = ()
-_share: tuple[str, ...] = ()
-_share_by: tuple[str, ...] = ()
-_foreign: frozenset[str] = frozenset()
+if TYPE_CHECKING:
+    from s3_uploader.cli import parameters as take
 
 
-def set_over_files(settings: Sequence[str]) -> None:
-    """Remember the values of ``--set``; like the environment they hold for the whole process."""
-    global _settings, _foreign
-    _settings = tuple(settings)
-    _foreign = frozenset()
+class FileOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of each command that reads configuration files.
+
+    :param foreign: environment variables in which other files of the command expect their passwords; no option.
+    """
+
+    # Annotations are text until a command line is parsed, so a run without one does not load what they name.
+    settings: take.Settings = ()
+    foreign: frozenset[str] = frozenset()
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """Everything that the command line says over the files, in the form of ``--set``."""
+        return self.settings
 
 
-def set_share(share: str | None) -> None:
-    """Remember the value of ``--share``; it overrides ``--set``."""
-    global _share
-    _share = () if share is None else (f"share={share}",)
+class ShareOptions(FileOptions, frozen=True, kw_only=True):
+    """The options of each command that ships files."""
+
+    share: take.ShareOfFiles = None
+    share_by: take.ShareBy = None
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """``--share`` and ``--share-by`` override ``--set``."""
+        own = (("share", self.share), ("share_by", self.share_by))
+        return (*self.settings, *(f"{key}={value}" for key, value in own if value is not None))
 
 
-def set_share_by(rule: str | None) -> None:
-    """Take note of what ``--share-by`` says; it comes over ``--set`` too."""
-    global _share_by
-    _share_by = () if rule is None else (f"share_by={rule}",)
+Options = TypeVar("Options", bound=FileOptions)
 
 
-def settings_given() -> tuple[str, ...]:
-    """What ``--set`` said, and ``--share`` in the same form."""
-    return (*_settings, *_share, *_share_by)
+def together(options: Options, config_files: Sequence[str]) -> Options:
+    """The options for files that share one environment, in which each may name a variable for its password."""
+    return msgspec.structs.replace(options, foreign=frozenset(config.password_variables(config_files)))
 
 
-def load_together(config_files: Sequence[str]) -> None:
-    """Remember that these files share one environment, in which each may name a variable for its password."""
-    global _foreign
-    _foreign = frozenset(config.password_variables(config_files))
-
-
-def load(config_file: str) -> config.Config:
+def load(config_file: str, options: FileOptions) -> config.Config:
     """Read a configuration file; see :func:`s3_uploader.config.load`."""
     try:
-        return config.load(config_file, settings=settings_given(), foreign=_foreign)
+        return config.load(config_file, settings=options.overrides, foreign=options.foreign)
     except ConfigError:
         if os.path.isdir(config_file):
             raise UsageProblem(
@@ -63,9 +71,9 @@ def load(config_file: str) -> config.Config:
         raise
 
 
-def load_destination(config_file: str | None) -> config.Config:
+def load_destination(config_file: str | None, options: FileOptions) -> config.Config:
     """The configuration for a command that may do without a file, where ``--set`` names the destination."""
-    return config.without_file(settings_given()) if config_file is None else load(config_file)
+    return config.without_file(options.overrides) if config_file is None else load(config_file, options)
 
 
 def nearest_command(word: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from s3_uploader.cli.arguments import StatusOptions
 from s3_uploader.cli.exit_codes import explain, to_whoever_reads
 from s3_uploader.cli.output import columns, cut, local_time, print_json, print_lines, table, wrapped, zone_name
-from s3_uploader.cli.settings import load
+from s3_uploader.cli.settings import FileOptions, load
 from s3_uploader.cli.status_json import for_machines
 from s3_uploader.cli.verdict import ATTENTION, OK, STUCK, UNKNOWN, calm, first_line, since, verdict
 from s3_uploader.core.control import Clock
@@ -23,7 +23,7 @@ _PLUGIN = {OK: (0, "OK"), ATTENTION: (1, "WARNING"), STUCK: (2, "CRITICAL"), UNK
 
 def status(config_file: str, options: StatusOptions) -> int:
     """Print the state of the spool; returns the exit code."""
-    standing = look_at(config_file)
+    standing = look_at(config_file, options)
     with to_whoever_reads():
         if options.as_json:
             print_json(for_machines(standing))
@@ -35,12 +35,12 @@ def status(config_file: str, options: StatusOptions) -> int:
     return 0 if error is None else explain(error)[1]
 
 
-def look_at(config_file: str, starters: Starters | None = None) -> SpoolStatus:
+def look_at(config_file: str, options: FileOptions, starters: Starters | None = None) -> SpoolStatus:
     """Find out the state of a configuration's spool.
 
     :param starters: the timers that are known already, shared by several calls.
     """
-    configuration = load(config_file)
+    configuration = load(config_file, options)
     return standing_in_time(configuration, clock=Clock(), starter=(starters or Starters()).of(config_file))
 
 
@@ -217,10 +217,10 @@ def _run_lines(standing: SpoolStatus, width: int | None) -> list[str]:
 # -------------------------------------------------------------------------------------------------- for plugins
 
 
-def plugin(config_file: str) -> int:
+def plugin(config_file: str, options: FileOptions) -> int:
     """Print the line for the spool."""
     try:
-        standing = look_at(config_file)
+        standing = look_at(config_file, options)
     except UploaderError as error:
         with to_whoever_reads():
             print_lines([unknown_line(error)])

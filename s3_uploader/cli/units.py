@@ -16,7 +16,7 @@ import msgspec
 from s3_uploader.cli.arguments import UnitOptions
 from s3_uploader.cli.directory import Named, files_in, is_directory, refuse_shared
 from s3_uploader.cli.output import print_json, print_lines
-from s3_uploader.cli.settings import load, load_together, settings_given
+from s3_uploader.cli.settings import load, together
 from s3_uploader.config import Config
 from s3_uploader.core.errors import UsageProblem
 from s3_uploader.core.text import shown_name
@@ -110,8 +110,8 @@ def _plans(config_file: str, options: UnitOptions) -> list[Plan]:
         )
     if options.user is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?", options.user):
         raise UsageProblem(f"--user {shown_name(options.user)}: this is not a valid user name.")
-    load_together(paths)
-    loaded = [Named(path, load(path)) for path in paths]
+    shared = together(options, paths)
+    loaded = [Named(path, load(path, shared)) for path in paths]
     refuse_shared(loaded)
     groups: dict[tuple[Any, ...], list[Named]] = {}
     for named in loaded:
@@ -163,7 +163,7 @@ def _plan(
         program=_program(),
         source=source,
         files=files,
-        settings=settings_given(),
+        settings=options.overrides,
         needs=_needs(configurations, options, account.user),
         account=account,
         credentials=os.path.abspath(options.credentials or os.path.join(beside, "credentials")),

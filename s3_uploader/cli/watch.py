@@ -143,7 +143,7 @@ def _loop(
         monitoring.beat()
 
     def configured_share() -> config.Config:
-        given = load(config_file)
+        given = load(config_file, options)
         try:
             configuration = resolved(given)
         except UsageProblem as problem:

@@ -13,7 +13,7 @@ from s3_uploader.cli.arguments import WatchOptions
 from s3_uploader.cli.directory import Named, files_of, refuse_shared
 from s3_uploader.cli.exit_codes import SOME_FAILED, Form, guarded
 from s3_uploader.cli.run import raise_descriptor_limit, stop_on_signals
-from s3_uploader.cli.settings import load, load_together
+from s3_uploader.cli.settings import load, together
 from s3_uploader.cli.watch import first_line, log_of, watch_one
 from s3_uploader.core.errors import UploaderError, UsageProblem
 from s3_uploader.core.events import Notice
@@ -59,6 +59,14 @@ def _watch(config_files: Sequence[str], options: WatchOptions, form: Form) -> in
     manager = ServiceManager.of(os.environ, pid=os.getpid())
     supervisors: list[Supervisor] = []
 
+    of_all = options
+
+    def usable() -> list[str]:
+        nonlocal of_all
+        paths = files_of(config_files)
+        of_all = together(options, paths)
+        return _usable_together(paths, of_all, form)
+
     def status(text: str) -> None:
         manager.status(text)
         log.flush()
@@ -77,8 +85,8 @@ def _watch(config_files: Sequence[str], options: WatchOptions, form: Form) -> in
             log(Notice("info", first_line(f"{spools} for files to ship, each in a process of its own")))
             log.flush()
         supervisor = Supervisor(
-            lambda: _usable_together(config_files, form),
-            lambda path, link: _watch_in_its_process(path, link, options),
+            usable,
+            lambda path, link: _watch_in_its_process(path, link, of_all),
             emit=log,
             stop=stop,
             beat=beat,
@@ -92,15 +100,13 @@ def _watch(config_files: Sequence[str], options: WatchOptions, form: Form) -> in
         return supervisor.run()
 
 
-def _usable_together(config_files: Sequence[str], form: Form) -> list[str]:
+def _usable_together(paths: Sequence[str], options: WatchOptions, form: Form) -> list[str]:
     """The files without those that conflict. A file that cannot be read is reported by its own process."""
-    paths = files_of(config_files)
-    load_together(paths)
     loaded = []
     unreadable = []
     for path in paths:
         try:
-            loaded.append(Named(path, load(path)))
+            loaded.append(Named(path, load(path, options)))
         except UploaderError:
             unreadable.append(path)
 

@@ -29,11 +29,11 @@ def audit(config_file: str | None, options: AuditOptions) -> int:
 
     insist_on_one(config_file, options.ledgers)
 
-    def audit_one(path: str | None) -> int:
+    def audit_one(path: str | None, options: AuditOptions) -> int:
         from s3_uploader.cli.audit import audit as work
 
         return work(path, options)
 
     if config_file is None or options.ledgers:
-        return guarded(lambda: audit_one(config_file), form=form_of(options.as_json))
-    return each(config_file, audit_one, headings=not options.as_json, form=form_of(options.as_json))
+        return guarded(lambda: audit_one(config_file, options), form=form_of(options.as_json))
+    return each(config_file, options, audit_one, headings=not options.as_json, form=form_of(options.as_json))

@@ -23,6 +23,4 @@ def check(config_file: str, options: CheckOptions) -> int:
     from s3_uploader.cli.check import check as work
     from s3_uploader.cli.directory import each
 
-    return each(
-        config_file, lambda path: work(path, options), headings=not options.as_json, form=form_of(options.as_json)
-    )
+    return each(config_file, options, work, headings=not options.as_json, form=form_of(options.as_json))

@@ -24,7 +24,8 @@ def history(config_file: str, options: HistoryOptions) -> int:
 
     return each(
         config_file,
-        lambda path: work(path, options),
+        options,
+        work,
         headings=options.form == "table",
         form=form_of(options.form == "json"),
     )

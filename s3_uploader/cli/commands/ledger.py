@@ -62,7 +62,8 @@ def compact(config_file: str, options: LedgerCompactOptions) -> int:
 
     return each(
         config_file,
-        lambda path: work(path, options),
+        options,
+        work,
         headings=not options.as_json,
         form=form_of(options.as_json),
     )

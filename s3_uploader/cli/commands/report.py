@@ -31,8 +31,8 @@ def report(config_file: str | None, options: ReportOptions) -> int:
         return guarded(lambda: work(config_file, options, output=options.output), form=form_of(options.as_json))
     many = is_directory(config_file)
 
-    def one(path: str) -> int:
+    def one(path: str, options: ReportOptions) -> int:
         output = output_in(options.output, path) if many and not options.as_json else options.output
         return work(path, options, output=output)
 
-    return each(config_file, one, headings=False, form=form_of(options.as_json))
+    return each(config_file, options, one, headings=False, form=form_of(options.as_json))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import click
 
-from s3_uploader.cli.options import several_configured, shared, takes
+from s3_uploader.cli.options import several_configured, takes
 from s3_uploader.cli.run import RunOptions
 from s3_uploader.cli.run import run as work
 
 
 @click.command(short_help="Ship the files that are ready, once.")
 @several_configured
-@shared
 @takes(RunOptions)
 def run(config_files: tuple[str, ...], options: RunOptions) -> int:
     """Ship the files that are ready, once.

@@ -31,14 +31,16 @@ def status(config_file: str, options: StatusOptions) -> int:
 
     many = is_directory(config_file)
     if options.as_plugin:
-        return guarded(lambda: overview.plugin(config_file) if many else one.plugin(config_file))
+        return guarded(lambda: overview.plugin(config_file, options) if many else one.plugin(config_file, options))
     if options.live:
-        return guarded(lambda: overview.watch_directory(config_file) if many else overview.watch_file(config_file))
+        watch = overview.watch_directory if many else overview.watch_file
+        return guarded(lambda: watch(config_file, options))
     if many and not options.as_json and not options.details:
-        return guarded(lambda: overview.overview(config_file, exit_by_verdict=options.exit_by_verdict))
+        return guarded(lambda: overview.overview(config_file, options, exit_by_verdict=options.exit_by_verdict))
     return each(
         config_file,
-        lambda path: one.status(path, options),
+        options,
+        one.status,
         headings=not options.as_json,
         form=form_of(options.as_json),
     )

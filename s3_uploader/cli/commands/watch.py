@@ -5,12 +5,11 @@ from __future__ import annotations
 import click
 
 from s3_uploader.cli.arguments import WatchOptions
-from s3_uploader.cli.options import several_configured, shared, takes
+from s3_uploader.cli.options import several_configured, takes
 
 
 @click.command(short_help="Ship files as they appear, until told to stop.")
 @several_configured
-@shared
 @takes(WatchOptions)
 def watch(config_files: tuple[str, ...], options: WatchOptions) -> int:
     """Ship files as they appear, until told to stop.

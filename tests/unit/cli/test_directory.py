@@ -13,7 +13,7 @@ import pytest
 
 from s3_uploader.cli import run as running
 from s3_uploader.cli.directory import AT_ONCE, Named, each, files_in, run_all
-from s3_uploader.cli.settings import load
+from s3_uploader.cli.settings import FileOptions, load
 from s3_uploader.core.errors import UsageProblem
 
 MANY = 3 * AT_ONCE
@@ -45,7 +45,7 @@ def test_an_error_that_nobody_thought_of_ends_one_spool_and_no_other(
             raise ValueError("year 11476\nis out of range")
         return 0
 
-    assert run_all(files_in(str(directory)), run) == 1
+    assert run_all(files_in(str(directory)), FileOptions(), run) == 1
     assert sorted(ran) == [f"{number:02}.json" for number in range(MANY)]
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == MANY - 1
@@ -59,13 +59,13 @@ def test_an_error_that_nobody_thought_of_ends_one_look_and_no_other(
     """Commands that take one configuration after the other go on after it too."""
     seen: list[str] = []
 
-    def work(path: str) -> int:
+    def work(path: str, options: FileOptions) -> int:
         seen.append(path)
         if len(seen) == 1:
             raise TypeError("unhashable")
         return 0
 
-    assert each(str(directory), work) == 1
+    assert each(str(directory), FileOptions(), work) == 1
     assert len(seen) == MANY
     assert f"{seen[0]}: an unexpected error, TypeError: unhashable" in capsys.readouterr().err
 
@@ -85,15 +85,15 @@ def test_each_configuration_may_have_a_variable_of_its_own_for_its_password(
         ran.append(named.name)
         return 0
 
-    def look(path: str) -> int:
-        ran.append(load(path).base_dir)
+    def look(path: str, options: FileOptions) -> int:
+        ran.append(load(path, options).base_dir)
         return 0
 
-    assert run_all(files_in(str(tmp_path)), run) == each(str(tmp_path), look) == 2
+    assert run_all(files_in(str(tmp_path)), FileOptions(), run) == each(str(tmp_path), FileOptions(), look) == 2
     assert sorted(ran) == ["/spool/A", "/spool/B", "A.json", "B.json"]
     assert "S3_UPLOADER_PW" not in capsys.readouterr().err
     monkeypatch.setenv("S3_UPLOADER_PW_X", "secret")
-    assert each(str(tmp_path), look) == 2
+    assert each(str(tmp_path), FileOptions(), look) == 2
     assert len(ran) == 4
     assert "S3_UPLOADER_PW_X: names no known key" in capsys.readouterr().err
 
@@ -112,7 +112,7 @@ def test_a_run_that_hangs_is_left_when_the_others_have_ended(
         return 0
 
     ran: list[str] = []
-    assert run_all(files_in(str(directory)), run, patience_seconds=0.2) == 1
+    assert run_all(files_in(str(directory)), FileOptions(), run, patience_seconds=0.2) == 1
     assert len(ran) == MANY - 1
     assert capsys.readouterr().err.startswith("03.json: the run hangs")
     forever.set()
@@ -136,5 +136,5 @@ def test_each_run_at_the_same_time_has_descriptors(
 def test_a_command_that_takes_one_file_says_which_take_a_directory(tmp_path: Path) -> None:
     """Whoever gives a directory to `forget` learns that `watch` takes one."""
     with pytest.raises(UsageProblem) as caught:
-        load(str(tmp_path))
+        load(str(tmp_path), FileOptions())
     assert caught.value.hint == "Every command but forget and init takes a directory."

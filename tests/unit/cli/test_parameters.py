@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -16,9 +17,10 @@ from s3_uploader.cli.names import COMMANDS
 from s3_uploader.cli.parameters import Parameter
 from s3_uploader.cli.run import RunOptions
 
-STRUCTS: list[Any] = [RunOptions, *(each for name, each in vars(arguments).items() if name.endswith("Options"))]
-FOR_CONFIGURATIONS = {"--set", "--share", "--share-by", "--help"}
-"""Options that are no field of a command's own: they say what comes over the configuration file."""
+OWN = [each for each in vars(arguments).values() if getattr(each, "__module__", "") == arguments.__name__]
+STRUCTS: list[Any] = [RunOptions, *OWN]
+NO_OPTION = {"foreign"}
+"""A field that the command line does not fill."""
 
 
 def stated() -> dict[str, Parameter]:
@@ -31,7 +33,7 @@ def stated() -> dict[str, Parameter]:
 def taken(options: Any) -> list[Parameter]:
     """The options that a struct names."""
     hints = get_type_hints(options, localns={"take": parameters}, include_extras=True)
-    return [hints[name].__metadata__[0] for name in options.__struct_fields__]
+    return [hints[name].__metadata__[0] for name in options.__struct_fields__ if name not in NO_OPTION]
 
 
 def test_every_option_that_is_stated_is_taken() -> None:
@@ -56,7 +58,7 @@ def every_command() -> list[click.Command]:
 def test_a_command_has_the_options_of_its_struct() -> None:
     """What click offers is what the structs of the commands state, no more and no less."""
     offered = [
-        {option for each in one.params if isinstance(each, click.Option) for option in each.opts} - FOR_CONFIGURATIONS
+        {option for each in one.params if isinstance(each, click.Option) for option in each.opts} - {"--help"}
         for one in every_command()
     ]
     named = [
@@ -76,11 +78,18 @@ def parsed(*words: str) -> Any:
 
 def test_defaults_and_limits() -> None:
     """An option that is not given has the default of its field, and a number out of its range is refused."""
-    assert {name: parsed("run", "c.json")[name] for name in RunOptions.__struct_fields__} == msgspec.structs.asdict(
-        RunOptions()
-    )
+    defaults = {name: value for name, value in msgspec.structs.asdict(RunOptions()).items() if name not in NO_OPTION}
+    assert {name: parsed("run", "c.json")[name] for name in defaults} == defaults
+    assert parsed("watch", "c.json", "--set", "a=1", "--set", "b=2", "--share", "1/2")["settings"] == ("a=1", "b=2")
     assert parsed("run", "c.json", "--no-progress", "--max-runtime", "5")["max_runtime_seconds"] == 5.0
-    for words in (("--max-runtime", "0"), ("--wait-for-lock", "-1"), ("--simulate-failures", "2")):
+    for words in (
+        ("--share", "2/2"),
+        ("--share", "half"),
+        ("--share-by", "size"),
+        ("--max-runtime", "0"),
+        ("--wait-for-lock", "-1"),
+        ("--simulate-failures", "2"),
+    ):
         with pytest.raises(click.BadParameter):
             parsed("run", "c.json", *words)
     with pytest.raises(click.BadParameter):
@@ -101,3 +110,14 @@ def test_contradictions(words: tuple[str, ...], capsys: pytest.CaptureFixture[st
     """Options that contradict each other are refused before anything is done."""
     assert commands.command_line([words[0], "nowhere.json", *words[1:]]) == 2
     assert "contradict each other." in capsys.readouterr().err
+
+
+def test_a_command_line_holds_for_its_own_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What one call sets, another call in the same process knows nothing of."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"base_dir": str(tmp_path), "bucket": "bucket"}))
+    assert commands.command_line(["run", str(path), "--dry-run", "--set", "settle_seconds=never"]) == 2
+    assert commands.command_line(["run", str(path), "--dry-run"]) == 0
+    assert commands.command_line(["run", str(path), "--dry-run", "--set", "share=9/9"]) == 2
+    assert commands.command_line(["run", str(path), "--dry-run", "--share", "0/2", "--set", "share=9/9"]) == 0
+    assert "share" in capsys.readouterr().err

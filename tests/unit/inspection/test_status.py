@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from s3_uploader.cli import overview, status
+from s3_uploader.cli.arguments import StatusOptions
 from s3_uploader.cli.status_json import for_machines
 from s3_uploader.cli.verdict import first_line, verdict
 from s3_uploader.config import Config, from_mapping
@@ -144,8 +145,8 @@ class TestPlugin:
         }
         for name in found:
             write(tmp_path / "etc" / name)
-        monkeypatch.setattr(status, "look_at", lambda path, starters: found[os.path.basename(path)])
-        assert overview.plugin(str(tmp_path / "etc")) == 2
+        monkeypatch.setattr(status, "look_at", lambda path, options, starters: found[os.path.basename(path)])
+        assert overview.plugin(str(tmp_path / "etc"), StatusOptions()) == 2
         first, *others = capsys.readouterr().out.splitlines()
         assert first.startswith(
             "S3_UPLOADER CRITICAL - 4 spools: 1 stuck, 1 unknown, 1 needs attention, 1 ok: c, d, b | "
@@ -154,7 +155,7 @@ class TestPlugin:
 
     def test_a_directory_of_none(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """A directory without a configuration is said in the line, too."""
-        assert overview.plugin(str(tmp_path)) == 3
+        assert overview.plugin(str(tmp_path), StatusOptions()) == 3
         assert capsys.readouterr().out.startswith("S3_UPLOADER UNKNOWN - ")
 
 

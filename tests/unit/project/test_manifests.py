@@ -12,18 +12,10 @@ import pytest
 import yaml
 
 from s3_uploader.cli.commands import group
-from s3_uploader.cli.settings import set_share
 from s3_uploader.core.shares import parse
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
-
-
-@pytest.fixture(autouse=True)
-def no_share_stays() -> Iterator[None]:
-    """What a command line says about shares holds for the process; the tests after these know nothing of it."""
-    yield
-    set_share(None)
 
 
 def containers(value: Any) -> Iterator[dict[str, Any]]:
