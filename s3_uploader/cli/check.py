@@ -15,7 +15,7 @@ from s3_uploader.cli.exit_codes import DESTINATION_UNUSABLE, OK, USAGE, to_whoev
 from s3_uploader.cli.output import columns, print_json, print_lines, wrapped
 from s3_uploader.cli.settings import load
 from s3_uploader.config import Config
-from s3_uploader.core.errors import EngineUnavailable, NotMounted, StateError, UploaderError
+from s3_uploader.core.errors import EngineUnavailable, NotMounted, ObjectGone, StateError, UploaderError
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.core.text import shown_text
@@ -28,6 +28,7 @@ from s3_uploader.spool.check import check_layout, check_spool, check_writers, pr
 from s3_uploader.spool.root import ReadOnlySpool, refuse_read_only
 from s3_uploader.stores.base import Store
 
+_MOST_PLACES = 32
 _ECHO_SECONDS = 5.0
 _MARKS = {Severity.OK: "ok", Severity.NOTE: "note", Severity.WARNING: "WARNING", Severity.ERROR: "ERROR"}
 _COLOURS = {Severity.OK: "32", Severity.NOTE: "36", Severity.WARNING: "33", Severity.ERROR: "31"}
@@ -120,15 +121,29 @@ def _look_for_echo(configuration: Config, key: str) -> list[Finding]:
 
 
 def _look_for_spool(configuration: Config, store: Store) -> list[Finding]:
-    """Look at the destination for a file that has just been made in the spool."""
-    prefix = assembly.constant_prefix(configuration)
+    """Look at the destination for a file that has just been made in the spool, wherever a prefix of keys may lead."""
+    places = _places_above(assembly.constant_prefixes(configuration))
     try:
         with open_place(configuration) as place, probe_file(place.root) as (name, size):
-            receipt = Receipt(key=prefix + name, size=size, proof=Proof.NONE)
-            store.confirm(receipt, deadline=time.monotonic() + _ECHO_SECONDS).result(_ECHO_SECONDS)
+            for above in places:
+                receipt = Receipt(key=above + name, size=size, proof=Proof.NONE)
+                try:
+                    store.confirm(receipt, deadline=time.monotonic() + _ECHO_SECONDS).result(_ECHO_SECONDS)
+                except ObjectGone:
+                    continue  # as it should be
+                return [_leads_back(f"a test file in the spool appeared there at once, under {receipt.key}.")]
     except (UploaderError, OSError, TimeoutError):
-        return []  # it is not there, as it should be, or something is amiss that has been said already
-    return [_leads_back(f"a test file in the spool appeared there at once, under {receipt.key}.")]
+        pass  # something is amiss that has been said already
+    return []
+
+
+def _places_above(prefixes: Collection[str]) -> list[str]:
+    """These prefixes of keys, and the directories on the way there."""
+    found = dict.fromkeys(prefixes)
+    for prefix in prefixes:
+        parts = prefix.split("/")
+        found |= dict.fromkeys("".join(f"{part}/" for part in parts[:depth]) for depth in range(len(parts)))
+    return list(found)[:_MOST_PLACES]
 
 
 def _leads_back(how: str) -> Finding:

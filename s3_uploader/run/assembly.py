@@ -235,6 +235,11 @@ def _prefix(text: str, timezone: str) -> str | Callable[[Candidate], str]:
 
 def constant_prefix(config: Config) -> str:
     """The common prefix of all keys of a configuration."""
+    return os.path.commonprefix(constant_prefixes(config))  # noqa: RUF071 - a prefix of keys is one of characters
+
+
+def constant_prefixes(config: Config) -> list[str]:
+    """What the keys of a configuration begin with: in general, and at the locations that have a prefix of their own."""
     prefixes = [
         config.key_prefix,
         *(each.key_prefix for each in config.locations.values() if each.key_prefix is not None),
@@ -243,7 +248,7 @@ def constant_prefix(config: Config) -> str:
         from s3_uploader.config.key_prefix import constant_part
 
         prefixes = [constant_part(prefix) for prefix in prefixes]
-    return os.path.commonprefix(prefixes)  # noqa: RUF071 - a prefix of keys is one of characters
+    return prefixes
 
 
 def success_policy(config: Config) -> SuccessPolicy:

@@ -103,6 +103,19 @@ class TestDirectory:
             assert SAYS in finished.stderr
             assert full.left() == {**FILES, "deep/f1": b"the only copy of another f1"}
 
+    @pytest.mark.parametrize("way", ["bind", "fuse"])
+    @pytest.mark.parametrize("prefix", ["spool/", "spool/new/", "spool/new/er-"])
+    @pytest.mark.parametrize("whose", ["all", "location"])
+    def test_a_prefix_that_leads_back(self, full: Site, mounts: Mounts, way: str, prefix: str, whose: str) -> None:
+        """The check follows each prefix of keys, also to a directory of the spool that is not there yet."""
+        getattr(mounts, way)(full.place, full.place.parent / f"{full.place.name}-above")
+        full.settings["destination"] = {"type": "local", "path": f"{full.place.parent / full.place.name}-above"}
+        if whose == "all":
+            full.settings["key_prefix"] = prefix
+        else:
+            full.settings["locations"] = {"deep": {"key_prefix": prefix}}
+        not_ready(full)
+
     def test_another_directory_of_the_same_disk(self, full: Site, mounts: Mounts) -> None:
         """A mount is no reason to refuse: what lies elsewhere on the same disk is a second copy."""
         archive = full.ship_to_directory()
