@@ -74,7 +74,7 @@ def _details(standing: SpoolStatus, width: int | None) -> list[str]:
     lines += _share_lines(standing, width)
     if standing.writers_unseen_on:
         lines.append(f"Writers on other hosts are not seen ({standing.writers_unseen_on}): two runs look at each file.")
-    lines += [shown_text(sentence) for sentence in standing.endpoint_limits]
+    lines += [f"Destination: {shown_text(sentence)}" for sentence in standing.endpoint_limits]
     lines += ["", *_backlog_lines(standing, width)]
     if standing.ledger_error is None:
         lines += ["", *_failing_lines(standing), "", *_run_lines(standing, width)]
@@ -191,7 +191,7 @@ def _failing_lines(standing: SpoolStatus) -> list[str]:
 
 def _run_lines(standing: SpoolStatus, width: int | None) -> list[str]:
     if not standing.runs:
-        return ["Runs: none yet"]
+        return ["Runs: none is recorded"]
     rows = []
     is_folded = any(row.ticks > 1 for row in standing.runs)
     for row in standing.runs:

@@ -8,12 +8,14 @@ import re
 import msgspec
 
 from s3_uploader.core.errors import UsageProblem
+from s3_uploader.core.text import counted
 from s3_uploader.deployment.account import Account
 from s3_uploader.deployment.needs import Needs
 
 _PERIOD = re.compile(r"(\d+)\s*(min|m|h|d)")
 _MINUTES = {"m": 1, "min": 1, "h": 60, "d": 1440}
 _SETTLE_SLACK = 5
+_NAMED_SPOOLS = 3
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,8 +55,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def spools(self) -> str:
-        """The spools, for the description of a unit."""
-        return ", ".join(self.needs.spools)
+        """The spools, for the description of a unit, which is one line of ``systemctl status``."""
+        spools = self.needs.spools
+        if len(spools) <= _NAMED_SPOOLS:
+            return ", ".join(spools)
+        return f"{', '.join(spools[:_NAMED_SPOOLS])} and {counted(len(spools) - _NAMED_SPOOLS, 'other spool')}"
 
     @property
     def second(self) -> int:

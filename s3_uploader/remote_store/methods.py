@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Literal, overload
 
 from s3_uploader.core.model import Receipt
 from s3_uploader.remote_store import headers as header_rules
 from s3_uploader.remote_store.connection import S3Connection
-from s3_uploader.remote_store.errors import ObjectExists, RemoteStoreError
+from s3_uploader.remote_store.errors import ObjectExists, ObjectNotFound, RemoteStoreError
 from s3_uploader.remote_store.local_files import Readable, Writable
 from s3_uploader.remote_store.names import RemoteName, S3Name
 
@@ -242,6 +243,16 @@ class ObjectMethods:
         """
         pages = self.pages(prefix, bucket=bucket, start_after=start_after)
         return itertools.islice(itertools.chain.from_iterable(pages), limit)
+
+    def __contains__(self, remote_name: object) -> bool:
+        """Whether an object exists; without this, Python would compare the name with each object of the bucket."""
+        if not isinstance(remote_name, str | S3Name | PurePosixPath):
+            return False
+        try:
+            self.stat(remote_name)
+        except ObjectNotFound:
+            return False
+        return True
 
     def __iter__(self) -> Iterator[ObjectInfo]:
         """Every object of the default bucket."""

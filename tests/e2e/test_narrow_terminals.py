@@ -46,6 +46,14 @@ def failing(site: Site) -> Site:
     return site
 
 
+def test_help(site: Site) -> None:
+    """The forms of the command line stay whole."""
+    lines = [line.strip() for line in shown(site, "--help", columns=40)]
+    assert {"s3-uploader-cli CONFIG_FILE", "one run, as `run CONFIG_FILE`", "s3-uploader-cli COMMAND --help"} <= set(
+        lines
+    )
+
+
 @pytest.mark.parametrize("columns", [40, 80])
 def test_status(failing: Site, columns: int) -> None:
     """No figure and no end of a run is cut off."""

@@ -167,6 +167,7 @@ def test_looking(store: s3.RemoteStore) -> None:
     assert (found.key, found.size, found.content_type) == ("key", 7, "text/x-a")
     assert found.etag == hashlib.md5(b"content", usedforsecurity=False).hexdigest()
     assert found.metadata == {"x-amz-meta-a": "ü"}
+    assert [name in store for name in ("key", found, PurePosixPath("key"), "missing", 7)] == [True] * 3 + [False] * 2
     with pytest.raises(s3.ObjectNotFound) as caught:
         store.stat("missing")
     assert caught.value.status == 404

@@ -72,8 +72,10 @@ def group() -> None:
     """Empty a spool directory into object storage without losing a byte.
 
     \b
-    s3-uploader-cli CONFIG_FILE        one run, the same as `run CONFIG_FILE`
-    s3-uploader-cli COMMAND --help     more about a command
+    s3-uploader-cli CONFIG_FILE
+        one run, as `run CONFIG_FILE`
+    s3-uploader-cli COMMAND --help
+        more about a command
     """
 
 

@@ -52,6 +52,14 @@ def plan(account: Account = OTHER, **settings: Any) -> Plan:
     )
 
 
+def test_a_description_is_one_line_to_read() -> None:
+    """Three spools are named; of thirty it is told how many there are."""
+    several = [config.from_mapping({"base_dir": f"/spool/{n}", "bucket": "b"}, source="test") for n in range(30)]
+    few, many = (needs_of(several[:count], home="/home/producer") for count in (3, 30))
+    assert plan(needs=few).spools == "/spool/0, /spool/1, /spool/2"
+    assert plan(needs=many).spools == "/spool/0, /spool/1, /spool/2 and 27 other spools"
+
+
 class TestEscaping:
     def test_plain_paths_stay_as_they_are(self) -> None:
         """Nobody has to read quotes that mean nothing."""
