@@ -16,7 +16,7 @@ import click
 from s3_uploader import config
 from s3_uploader.cli.arguments import InitOptions
 from s3_uploader.cli.exit_codes import guarded
-from s3_uploader.cli.output import print_lines
+from s3_uploader.cli.output import columns, print_lines, wrapped
 from s3_uploader.config.older import Older, understood
 from s3_uploader.core.errors import SpoolError, UsageProblem
 from s3_uploader.core.files import replace_file
@@ -241,4 +241,4 @@ def _print_next(config_file: str, *, is_checked: bool, is_service: bool) -> None
         ]
     print_lines(["", "Next:"])
     for command, about in steps[is_checked:]:
-        print_lines([f"  s3-uploader-cli {command}", f"      {about}"])
+        print_lines([f"  s3-uploader-cli {command}", *wrapped(f"      {about}", columns(), indent=6)])

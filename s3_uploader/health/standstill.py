@@ -114,8 +114,11 @@ def abandoned(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
 
 
 def _unusable(facts: Observations, last: RunRow, since: float) -> Problem:
-    meaning = meaning_of(recalled(last.origin, Origin.UNREACHABLE))
-    what = {
+    origin = recalled(last.origin, Origin.UNREACHABLE)
+    meaning = meaning_of(origin)
+    # Without credentials nothing has been sent that could be refused.
+    without = "there are no usable credentials" if origin is Origin.CREDENTIAL_SOURCE else ""
+    what = without or {
         Cause.CREDENTIALS: "the destination refuses the credentials",
         Cause.CLOCK: "this machine's clock is wrong, and the destination refuses every request",
         Cause.DISK_FULL: "the destination's disk is full",

@@ -6,6 +6,7 @@ import dataclasses
 import time
 import unicodedata
 from concurrent.futures import wait
+from typing import Any
 
 import pytest
 
@@ -131,6 +132,23 @@ def test_overwriting_is_told(make_fault_server: MakeFaultServer, engine: str, st
             station.put(store, name, name.encode(), on_conflict=OnConflict.OVERWRITE)
         (told,) = (text for level, text in station.notices if level == "warning" and "names for one" in text)
         assert all(name in told for name in pair)
+
+
+def test_it_is_told_once(make_fault_server: MakeFaultServer, engine: str, station: Station) -> None:
+    """The first run tells it, with names that a reader can tell apart; who acknowledges it reads nothing of it."""
+
+    def told(name: str, **settings: Any) -> list[str]:
+        station.notices.clear()
+        station.put(station.store(server.endpoint, engine, **settings), name, b"x")
+        return [text for _, text in station.notices if "names for one" in text]
+
+    server = make_fault_server(dialect=dialect_of("decomposed", looks="folded", honoured=False))
+    memory = NoMemory()
+    (first,) = told(COMPOSED, memory=memory)
+    assert "Gr\\xf6" in first
+    assert "Gro\\u0308" in first
+    assert told(COMPOSED.replace("d/", "e/"), memory=memory) == []
+    assert told(COMPOSED.replace("d/", "f/"), acknowledged=["names"]) == []
 
 
 @pytest.mark.rotated("fold", "looks")

@@ -28,6 +28,7 @@ PartChecksums: TypeAlias = Literal["full", "composite", "none"]
 CONDITIONAL_WRITES, NAMES = "conditional-writes", "names"
 """Limits of an endpoint that can be acknowledged in the configuration."""
 _CONDITIONAL_PUT = "conditional-put"
+_NAMES_TOLD = "names-told"
 _REPLACED = "if two writers use the same key at the same time, one can replace the other's object"
 _KNOWN: dict[str, Conditional] = {"yes": "yes", "ignored": "ignored", "refused": "refused"}
 _FORMS: dict[str, ChecksumForm] = {"crc32": "crc32", "both": "both", "md5": "md5"}
@@ -170,16 +171,22 @@ class Capabilities:
             self.merged_names = kinds
             self._note("names-merged", " ".join(sorted(kinds)))
 
-    def takes_for_one(self, kind: str, key: str, twin: str) -> None:
-        """An object is there under two names, as far as looks tell."""
+    def takes_for_one(self, kind: str, key: str, twin: str, *, is_replaced: bool) -> None:
+        """An object is there under two names, as far as looks tell.
+
+        It is reported when it is found first; where a file replaces what is there, in each run.
+        """
         self.forgets_names(frozenset((kind,)))
-        if not self._told_of_names:
+        is_news = is_replaced or self._recall(_NAMES_TOLD)[0] != "yes"
+        if is_news and not self._told_of_names and NAMES not in self.acknowledged:
             self._told_of_names = True
+            self._note(_NAMES_TOLD, "yes")
+            key, twin = _told_apart(key, twin)
             self._notice(
                 "warning",
-                f"{self._name} takes different names for one: what is there as {shown_name(key)} is there as "
-                f"{shown_name(twin)}, too. Of two such files the second is kept and fails; with on_conflict: overwrite "
-                "it replaces the first.",
+                f"{self._name} takes different names for one: what is there as {key} is there as {twin}, too. Of two "
+                "such files the second is kept and fails; with on_conflict: overwrite it replaces the first. To "
+                f"acknowledge this, set {acknowledging(NAMES)}.",
             )
 
     # Which checksums are taken.
@@ -329,6 +336,15 @@ class Capabilities:
             f"{self._name} does not know conditional writes{because}: before it writes, the program looks whether the "
             f"key is taken, but {_REPLACED}. To acknowledge this, set {acknowledging(CONDITIONAL_WRITES)}.",
         )
+
+
+def _told_apart(key: str, twin: str) -> tuple[str, str]:
+    """Two names in a form in which a reader sees the difference: some look alike on every screen."""
+    import unicodedata
+
+    if unicodedata.normalize("NFKC", key) == unicodedata.normalize("NFKC", twin):
+        return ascii(key)[1:-1], ascii(twin)[1:-1]
+    return shown_name(key), shown_name(twin)
 
 
 def acknowledging(limit: str) -> str:

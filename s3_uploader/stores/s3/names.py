@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 
 from s3_uploader.core.errors import KeyRefused
-from s3_uploader.core.model import Receipt
+from s3_uploader.core.model import OnConflict, Receipt
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.client import PendingRequest
@@ -113,7 +113,7 @@ class NamedUpload(ProvenUpload):
                 return
             if own.error is None and own.status == 200:
                 if _is_one(call, own):
-                    self.context.capabilities.takes_for_one(kind, self.key, twin)
+                    self._takes_for_one(kind, twin)
                 there(own)
             elif own.error is None and own.status == 404:
                 self._refuse_for(twin)
@@ -178,10 +178,14 @@ class NamedUpload(ProvenUpload):
             if call.error is None and call.status == 404:
                 kept.add(kind)
             elif call.error is None and call.status == 200 and _is_one(call, own):
-                self.context.capabilities.takes_for_one(kind, self.key, twin)
+                self._takes_for_one(kind, twin)
             look_at_next(own)
 
         self.head(looked_at_name, _LOOKED)
+
+    def _takes_for_one(self, kind: str, twin: str) -> None:
+        is_replaced = self.options.on_conflict is OnConflict.OVERWRITE
+        self.context.capabilities.takes_for_one(kind, self.key, twin, is_replaced=is_replaced)
 
 
 def _is_one(one: PendingRequest, other: PendingRequest) -> bool:

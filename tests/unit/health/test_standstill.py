@@ -47,6 +47,15 @@ class TestDestination:
         problem = only(diagnose(facts(runs=runs)))
         assert (problem.cause, problem.severity) == (Cause.DESTINATION, Severity.ERROR)
 
+    def test_no_credentials_are_not_refused(self) -> None:
+        """Where there are none, nobody has refused them."""
+        words = {
+            origin: only(diagnose(facts(runs=[abandoned(30, origin)]))).sentence
+            for origin in (Origin.CREDENTIALS, Origin.CREDENTIAL_SOURCE)
+        }
+        assert "refuses the credentials" in words[Origin.CREDENTIALS]
+        assert words[Origin.CREDENTIAL_SOURCE].startswith("there are no usable credentials")
+
     def test_a_run_in_between_does_not_hide_it(self) -> None:
         """A run that is at work, or was killed, says nothing: the last one that ended does."""
         runs = [run_row(5, finished_at=None, exit_code=None, ended_by=""), abandoned(30, Origin.CREDENTIALS)]
