@@ -17,7 +17,7 @@ from s3_uploader.core.model import OnConflict, Receipt
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.client import PendingRequest
-from s3_uploader.stores.s3.folding import ALL, SIGNS, kinds_of, shared, twins_of
+from s3_uploader.stores.s3.folding import ALL, SIGNS, folded, kinds_of, shared, twins_of
 from s3_uploader.stores.s3.proof import ProvenUpload
 from s3_uploader.stores.s3.upload import ObjectUpload
 
@@ -35,7 +35,9 @@ class NamesUnderWay:
 
     def enter(self, upload: ObjectUpload, go: Callable[[ObjectUpload], None]) -> None:
         """Call ``go`` once no other upload of these names is under way, at once if there is none."""
-        name = upload.common_name = shared(upload.key)
+        # Where conditional writes are honoured, a name that is cut to a taken one is refused.
+        is_refused = upload.context.capabilities.conditional == "yes"
+        name = upload.common_name = folded(upload.key) if is_refused else shared(upload.key)
         with self._lock:
             waiting = self._waiting.get(name)
             if waiting is not None:
