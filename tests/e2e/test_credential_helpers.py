@@ -19,7 +19,8 @@ NONSENSE = {
     "prints a list": "/bin/echo []",
     "gives no key": '/bin/echo {"Version": 1}',
     "leaves a process that holds its output open": "/bin/sh -c '/bin/sleep 20 & exit 0'",
-    "gives numbers": '/bin/echo {"Version":1,"AccessKeyId":1,"SecretAccessKey":2}',
+    "gives numbers": """/bin/echo '{"Version":1,"AccessKeyId":1,"SecretAccessKey":2}'""",
+    "gives nothing for a key": """/bin/echo '{"Version":1,"AccessKeyId":null,"SecretAccessKey":null}'""",
 }
 
 

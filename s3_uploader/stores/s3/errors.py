@@ -18,6 +18,7 @@ from s3_uploader.stores.s3.meanings import MEANINGS, PASSING, SLOW, Meaning
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _SERVER = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(:\d{1,5})?(?=[/?#]|$)", re.I)
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?")
 _LONGEST_LOCATION = 4096
 _REGION = re.compile("[A-Za-z0-9._-]{1,64}")
 _FILE, _DESTINATION = Scope.FILE, Scope.DESTINATION
@@ -194,11 +195,14 @@ def _meaning_by_status(answer: Answer, code: str, operation: str, *, now: float,
 
 
 def redirect_target(answer: Answer) -> str:
-    """The server that a redirect names, as the beginning of a URL; empty if the answer is none."""
+    """The server that a redirect names, as the beginning of a URL; empty if the answer is none.
+
+    Where only the error document names it, it is the host alone.
+    """
     location = answer.headers.get("location", "")
     if answer.status not in _REDIRECTS or len(location) > _LONGEST_LOCATION:
         return ""
-    found = _SERVER.match(location)
+    found = _SERVER.match(location) if location else _HOST.fullmatch(answer.field("Endpoint"))
     return found[0].lower() if found else ""
 
 

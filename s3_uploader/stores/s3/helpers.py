@@ -180,7 +180,11 @@ class RenewedCredentials:
         last = self._last
         if last is not None and last[0] == frozen:
             return last[1]
-        credentials = self._usable(Credentials(frozen.access_key, frozen.secret_key, frozen.token or ""))
+        values = {"access key": frozen.access_key, "secret key": frozen.secret_key, "token": frozen.token or ""}
+        for name, value in values.items():
+            if not isinstance(value, str):
+                raise unavailable(f"what gives them says of the {name} a {type(value).__name__}, which is no text")
+        credentials = self._usable(Credentials(*values.values()))
         self._last = (frozen, credentials)
         self._renewal = None
         return credentials

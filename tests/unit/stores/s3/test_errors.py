@@ -124,6 +124,17 @@ def test_a_redirect_names_the_server_to_write(location: str, named: str) -> None
     assert s3_errors.redirect_target(Answer(status=200, headers={"location": location})) == ""
 
 
+@pytest.mark.parametrize(("endpoint", "named"), [("b.s3.example.com", "b.s3.example.com"), ("a b", ""), ("x/y", "")])
+def test_a_server_that_only_the_document_names(endpoint: str, named: str) -> None:
+    """A redirect without a Location names the server in its document; only a host is repeated."""
+    body = f"<Error><Code>PermanentRedirect</Code><Message>No.</Message><Endpoint>{endpoint}</Endpoint></Error>"
+    answer = Answer(status=301, headers={}, body=body.encode())
+    assert s3_errors.redirect_target(answer) == named
+    error = s3_errors.answered(answer, "PutObject", now=0, proven_useful=False).error
+    assert error.scope is Scope.DESTINATION
+    assert (f"set endpoint_url to it ({named}" in error.hint) == bool(named)
+
+
 def test_a_message_of_the_server_is_quoted_not_copied() -> None:
     """However long an error document is and whatever is in it, the error takes a few hundred printable characters."""
     document = (

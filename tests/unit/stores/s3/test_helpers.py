@@ -118,6 +118,16 @@ def test_a_renewal_that_fails() -> None:
     assert not raised.value.retryable
 
 
+@pytest.mark.parametrize("frozen", [Frozen(1, "B", None), Frozen("A", None, None), Frozen("A", "B", ["C"])])  # type: ignore[arg-type]
+def test_credentials_that_are_no_text(frozen: Frozen) -> None:
+    """What gives the credentials may give numbers or nothing: the error says so, and is the destination's."""
+    found = Found()
+    found.renew = lambda: frozen
+    with pytest.raises(StoreError, match="which is no text") as caught:
+        renewed(found)()
+    assert caught.value.scope is Scope.DESTINATION
+
+
 @pytest.mark.parametrize("error", [KeyError("AccessKeyId"), TypeError("None"), ValueError("no JSON"), OSError("gone")])
 def test_an_answer_that_makes_no_sense(error: Exception) -> None:
     """Whatever botocore raises over an answer is a sentence, and every file would meet it."""
