@@ -91,6 +91,27 @@ def test_a_drip(engine: str, station: Station, name: str) -> None:
         assert time.monotonic() - began < SECONDS + TOLERANCE
 
 
+def test_closing_does_not_wait_for_an_answer(engine: str, station: Station) -> None:
+    """What is in flight is given up within two seconds, although the server is silent and there would be more time."""
+    quiet = threading.Event()
+
+    def silent(request: RawRequest, connection: socket.socket) -> bytes | None:
+        quiet.wait(20)
+        return None
+
+    with RawServer(silent) as server:
+        store = station.store(server.endpoint, engine, memory=Known())
+        upload = station.begin(store, "key", pattern(1000), seconds=60)
+        while not server.requests:
+            time.sleep(0.01)
+        began = time.monotonic()
+        store.cancel()
+        store.close(timeout=10)
+        assert upload.exception(10) is not None
+        assert time.monotonic() - began < TOLERANCE + 1
+        quiet.set()
+
+
 def test_others_get_their_turn(engine: str, station: Station) -> None:
     """While some servers' connections never fall silent, the other files come through."""
     flood = endless(CHUNKED, b"1\r\nx\r\n" * 500, pause=0.002)

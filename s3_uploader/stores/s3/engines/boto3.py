@@ -71,6 +71,8 @@ _METHODS = {
     "ListParts": "list_parts",
 }
 _BODIES = ("PutObject", "UploadPart")
+_THREADS_SECONDS = 1.0
+"""Timeout of threads that are to end: a run that was cancelled has two seconds left."""
 
 
 class _Job:
@@ -249,7 +251,10 @@ class Boto3Engine:
         return True
 
     def close(self, *, timeout: float) -> None:
-        """Fail what is under way; threads in a call end when the call does."""
+        """Fail what is under way; threads in a call end when the call does, which may be long after this returns.
+
+        Nothing ends the look-up of a name, or the wait for a silent server.
+        """
         with self._lock:
             if self._closed:
                 return
@@ -260,7 +265,7 @@ class Boto3Engine:
             job.cancel()
         for _ in threads:
             self._jobs.put(None)
-        ends_at = time.monotonic() + timeout
+        ends_at = time.monotonic() + min(timeout, _THREADS_SECONDS)
         for thread in threads:
             thread.join(max(0.0, ends_at - time.monotonic()))
         if self._client is not None and not any(thread.is_alive() for thread in threads):
