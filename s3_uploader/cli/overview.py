@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import sys
@@ -24,6 +25,7 @@ from s3_uploader.inspection.starter import Starters
 from s3_uploader.inspection.status import SpoolStatus
 
 _SHORTEST_PAUSE = 2.0
+_CLOSE_SECONDS = 0.5
 _WORDS = {STUCK: "stuck", UNKNOWN: "unknown", ATTENTION: "attention", OK: "ok"}
 
 
@@ -50,13 +52,17 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 def look_at_all(directory: str, options: FileOptions) -> list[Seen]:
     """Look at the spools, several at the same time; sorted by verdict, the worst first, then by name."""
-    from concurrent.futures import ThreadPoolExecutor
+    from s3_uploader.stores.threads import ThreadPool
 
     paths = files_in(directory)
     options = together(options, paths)
     starters = Starters()
-    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        seen = list(pool.map(lambda path: _look_at(path, options, starters), paths))
+    pool = ThreadPool(name="look", count=AT_ONCE)
+    try:
+        looks = [pool.submit(functools.partial(_look_at, path, options, starters)) for path in paths]
+        seen = [look.result() for look in looks]
+    finally:
+        pool.close(timeout=_CLOSE_SECONDS)
     return sorted(seen, key=lambda each: (WORST_FIRST.index(each.verdict), each.name))
 
 

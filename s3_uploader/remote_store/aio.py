@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from s3_uploader.core.model import Receipt
@@ -18,6 +17,7 @@ from s3_uploader.remote_store.methods import Headers, Method
 from s3_uploader.remote_store.names import RemoteName
 from s3_uploader.remote_store.store import RemoteStore
 from s3_uploader.remote_store.waiting import until_given_up
+from s3_uploader.stores.threads import ThreadPool
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -46,7 +46,8 @@ class AsyncRemoteStore:
         elif not store.raises_errors:
             raise ValueError("an AsyncRemoteStore needs a store with raise_errors=True")
         self._store = store
-        self._executor = ThreadPoolExecutor(max_calls, thread_name_prefix="s3-async")
+        self._pool = ThreadPool(name="s3-async", count=max_calls)
+        self._closed = False
 
     async def __aenter__(self) -> AsyncRemoteStore:
         return self
@@ -61,7 +62,8 @@ class AsyncRemoteStore:
 
     async def close(self) -> None:
         """Wait for the calls in flight, close the connections and end the threads. No call is possible afterwards."""
-        await asyncio.to_thread(self._executor.shutdown)
+        self._closed = True
+        await asyncio.to_thread(self._pool.close, timeout=None)
         await asyncio.to_thread(self._store.close)
 
     async def write(
@@ -168,6 +170,8 @@ class AsyncRemoteStore:
         *arguments: _Parameters.args,
         **settings: _Parameters.kwargs,
     ) -> _Result:
+        if self._closed:
+            raise RuntimeError("the store is closed")
         given_up = threading.Event()
 
         def call() -> _Result:
@@ -175,7 +179,7 @@ class AsyncRemoteStore:
                 return work(*arguments, **settings)
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+            return await asyncio.wrap_future(self._pool.submit(call))
         except asyncio.CancelledError:
             given_up.set()
             raise

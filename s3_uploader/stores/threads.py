@@ -10,9 +10,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from s3_uploader.core.errors import Scope, StoreError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+Result = TypeVar("Result")
 
 
 def no_thread(error: RuntimeError) -> StoreError:
@@ -51,6 +56,28 @@ class ThreadPool:
                 self._grow()
         self._jobs.put(job)
 
+    def submit(self, work: Callable[[], Result]) -> Future[Result]:
+        """Run ``work`` on one of the threads; the future gets what it returns or raises, and may be cancelled before.
+
+        :raises StoreError: if no thread can be started.
+        """
+        from concurrent.futures import Future
+
+        future: Future[Result] = Future()
+
+        def job() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = work()
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        self.do(job)
+        return future
+
     def _grow(self) -> None:
         thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
         try:
@@ -61,14 +88,17 @@ class ThreadPool:
         else:
             self._threads.append(thread)
 
-    def close(self, *, timeout: float) -> None:
-        """Let the threads finish the queued jobs and end."""
+    def close(self, *, timeout: float | None) -> None:
+        """Let the threads finish the queued jobs and end.
+
+        :param timeout: the longest wait for them in seconds; ``None`` waits until they have ended.
+        """
         with self._lock:
             threads = list(self._threads)
         for _ in threads:
             self._jobs.put(None)
         for thread in threads:
-            thread.join(timeout / len(threads))
+            thread.join(None if timeout is None else timeout / len(threads))
 
     def _work(self) -> None:
         while True:

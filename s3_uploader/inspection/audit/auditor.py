@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
 import msgspec
 
@@ -14,8 +15,10 @@ from s3_uploader.inspection.audit.merging import Unordered, Wanted, common_direc
 from s3_uploader.ledger import ShippedRow
 from s3_uploader.ledger.snapshot import Bounds
 from s3_uploader.stores.listing import CannotList, Entry, Inventory, LookDenied
+from s3_uploader.stores.threads import ThreadPool
 
 _MOST_DENIALS = 100
+_CLOSE_SECONDS = 2.0
 
 Tell = Callable[[Discrepancy], None]
 Progress = Callable[[int], None]
@@ -66,23 +69,27 @@ class Audit:
         """
         if not bounds.rows:
             return self.summary
-        with ThreadPoolExecutor(self._inventory.concurrency, thread_name_prefix="audit") as pool:
-            try:
-                for row, entry in self._pairs(rows, common_directory(bounds.first, bounds.last)):
-                    self._queue.append(self._begin(pool, row, entry))
-                    # What is judged already is told at once, in its turn; looks are waited for in bounded number.
-                    while self._queue and (
-                        self._queue[0].answer is None or len(self._queue) > 8 * self._inventory.concurrency
-                    ):
-                        self._finish(self._queue.popleft())
-                while self._queue:
+        pool = ThreadPool(name="audit", count=self._inventory.concurrency)
+        try:
+            for row, entry in self._pairs(rows, common_directory(bounds.first, bounds.last)):
+                self._queue.append(self._begin(pool, row, entry))
+                # What is judged already is told at once, in its turn; looks are waited for in bounded number.
+                while self._queue and (
+                    self._queue[0].answer is None or len(self._queue) > 8 * self._inventory.concurrency
+                ):
                     self._finish(self._queue.popleft())
-                self._stop_after_denials(at_least=1)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                # What is under way fails at once, or whoever interrupts this would wait for a server that hangs.
-                self._inventory.close()
-                raise
+            while self._queue:
+                self._finish(self._queue.popleft())
+            self._stop_after_denials(at_least=1)
+        except BaseException:
+            for looking in self._queue:
+                if looking.answer is not None:
+                    looking.answer.cancel()
+            # What is under way fails at once, or whoever interrupts this would wait for a server that hangs.
+            self._inventory.close()
+            raise
+        finally:
+            pool.close(timeout=_CLOSE_SECONDS)
         return self.summary
 
     # Pairs
@@ -109,14 +116,15 @@ class Audit:
 
     # Judgement
 
-    def _begin(self, pool: ThreadPoolExecutor, row: ShippedRow, entry: Entry | None) -> _Looking:
+    def _begin(self, pool: ThreadPool, row: ShippedRow, entry: Entry | None) -> _Looking:
         judgement = judge(row, entry)
         if not self._needs_look(row, judgement):
             return _Looking(row, judgement, entry)
         self.summary.looks += 1
         # To see whether anything is there, nobody has to read all of it.
         content = self._deep or self._inventory.looks_are_cheap or judgement.kind is Kind.REPLACED
-        return _Looking(row, None, entry, pool.submit(self._inventory.look, row.key, content=content))
+        look = functools.partial(self._inventory.look, row.key, content=content)
+        return _Looking(row, None, entry, pool.submit(look))
 
     def _needs_look(self, row: ShippedRow, judgement: Judgement) -> bool:
         if self._deep or not self._listed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import threading
 import time
 
@@ -77,6 +79,36 @@ def test_a_pool_without_threads() -> None:
     pool = ThreadPool(name="test", count=2)
     with pytest.raises(StoreError, match="No thread can be started"):
         pool.do(lambda: None)
+
+
+def test_a_pool_answers_with_what_its_work_returns_or_raises() -> None:
+    """More work than threads is done in the end, and an error reaches whoever waits for it."""
+    pool = ThreadPool(name="test", count=2)
+    answers = [pool.submit(functools.partial(operator.floordiv, 6, number)) for number in range(4)]
+    assert [answer.result(10) for answer in answers[1:]] == [6, 3, 2]
+    with pytest.raises(ZeroDivisionError):
+        answers[0].result(10)
+    pool.close(timeout=None)
+
+
+def test_work_that_nobody_waits_for_any_more_is_not_done() -> None:
+    """What is cancelled while it waits in the queue never runs; what runs already is not disturbed."""
+    pool, go, begun = ThreadPool(name="test", count=1), threading.Event(), threading.Event()
+    done: list[int] = []
+
+    def first() -> bool:
+        begun.set()
+        return go.wait(10)
+
+    running = pool.submit(first)
+    waiting = pool.submit(lambda: done.append(1))
+    assert begun.wait(10)
+    assert waiting.cancel()
+    assert not running.cancel()
+    go.set()
+    assert running.result(10)
+    pool.close(timeout=None)
+    assert done == []
 
 
 def test_a_timer_without_a_thread(limit: Limit) -> None:
