@@ -57,11 +57,14 @@ def is_being_written(descriptor: int) -> bool | None:
     A read lease is granted only while there is no writer (``fcntl(2)``, ``F_SETLEASE``). It is released at once. The
     answer is unknown on network file systems, and for a user who neither owns the file nor has ``CAP_LEASE``.
     """
-    granted = take_lease(descriptor)
-    if not granted:
-        return None if granted is None else True
-    # Who came in this moment is let in by it, and is no different from one who comes in the next.
-    return not _return_lease(descriptor)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        # Who came in this moment is let in by it, and is no different from one who comes in the next.
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        return None if _not_granted(error, descriptor) is None else True
+    return False
 
 
 def take_lease(descriptor: int) -> bool | None:
@@ -75,23 +78,23 @@ def take_lease(descriptor: int) -> bool | None:
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
-        if error.errno == errno.EAGAIN:
-            return None if _is_remote(os.fstat(descriptor).st_dev) else False
-        if error.errno in _NO_LEASE_HERE:
-            return None
-        raise
+        return _not_granted(error, descriptor)
     return True
+
+
+def _not_granted(error: OSError, descriptor: int) -> bool | None:
+    """Why there is no lease: ``False`` if there is a writer, ``None`` if that is unknown."""
+    if error.errno == errno.EAGAIN:
+        return None if _is_remote(os.fstat(descriptor).st_dev) else False
+    if error.errno in _NO_LEASE_HERE:
+        return None
+    raise error
 
 
 def release_lease(descriptor: int) -> bool:
     """Release a lease; returns whether no process tried to open the file for writing meanwhile."""
     # Of a lease that somebody wants broken this tells what it is to become.
     undisturbed = fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_RDLCK
-    return _return_lease(descriptor) and undisturbed
-
-
-def _return_lease(descriptor: int) -> bool:
-    """Release a lease; returns whether this process still had it."""
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError as error:
@@ -99,7 +102,7 @@ def _return_lease(descriptor: int) -> bool:
         if error.errno == errno.EAGAIN:
             return False
         raise
-    return True
+    return undisturbed
 
 
 @functools.lru_cache(maxsize=64)
