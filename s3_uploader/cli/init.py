@@ -92,14 +92,16 @@ def _older(source: str | None) -> Older:
     text = source
     if os.path.exists(source):
         try:
-            with open(source, encoding="utf-8", errors="replace") as file:
+            with open(source, encoding="utf-8-sig", errors="replace") as file:
                 text = file.read(_MOST_BYTES)
         except OSError as error:
             raise UsageProblem(f"{shown_name(source)} cannot be read: {error.strerror}.") from error
     found = understood(text)
     if found is None:
+        name = shown_name(source[:80])
+        is_file = os.path.exists(source)
         raise UsageProblem(
-            f"{shown_name(source[:80])} is not the configuration of a known program.",
+            f"{name} is not the configuration of a known program." if is_file else f"There is no file {name}.",
             hint="Known are the INI file of zc.s3uploadqueue, the YAML file of s3, and the command line of jollyae.",
         )
     print_lines([f"Read as a configuration of {found.program}."])

@@ -14,8 +14,9 @@ import msgspec
 
 _AWS_HOST = re.compile(r"s3[.-](?:dualstack\.)?([a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.com")
 _SECRETS = "The credentials were not taken over. Put them into the environment or into ~/.aws/credentials."
-_OF_JOLLYAE = {"-b": "bucket", "-s": "base_dir", "-i": "claim_dir", "-d": "completed", "-f": "failed", "-a": "acl"}
-
+_OF_JOLLYAE = {"b": "bucket", "s": "base_dir", "i": "claim_dir", "d": "completed", "f": "failed", "a": "acl"}
+_ENDS_COMMAND = re.compile(r"[;&|<>()]+|[}`]")
+"""Words of a shell that do not belong to the command before them."""
 
 _REPLACED = (
     "It replaced an object whose key was taken. This program keeps such a file and reports it; to replace the object, "
@@ -46,26 +47,30 @@ def understood(text: str) -> Older | None:
     return None
 
 
-def _zc(text: str) -> Older:
+def _zc(text: str) -> Older | None:
     import configparser
 
-    parser = configparser.ConfigParser(interpolation=None, strict=False)
-    parser.read_string(text)
+    parser = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
+    # What stands before the first section belongs to none.
+    try:
+        parser.read_string(text[text.index("[") :])
+    except configparser.Error:
+        return None
     values: dict[str, str] = {}
     notes = []
     for section in parser.sections():
         if section.lower() == "queue":
-            values |= dict(parser[section])
+            values |= {name: value or "" for name, value in parser[section].items()}
         elif section.lower() == "credentials":
             notes.append(_SECRETS)
     settings: dict[str, Any] = {"layout": "queue", "settle_seconds": 0}
-    if "directory" in values:
+    if values.get("directory"):
         settings["base_dir"] = os.path.abspath(values["directory"])
-    if "bucket" in values:
+    if values.get("bucket"):
         settings["bucket"] = values["bucket"]
     if values.get("threads", "").isdigit():
         settings["max_concurrency"] = max(1, int(values["threads"]))
-    if "poll-interval" in values:
+    if values.get("poll-interval"):
         notes.append(
             f"It polled every {values['poll-interval']} s: start `watch --interval {values['poll-interval']}`."
         )
@@ -100,20 +105,15 @@ def _s3(text: str) -> Older:
 
 
 def _jollyae(text: str) -> Older:
-    words = _words_of_command(text)
-    found: dict[str, str] = {}
+    found, flags = _options_of_jollyae(_words_of_command(text))
     notes = []
-    flags = set()
-    position = 0
-    while position < len(words):
-        word = words[position]
-        if word in _OF_JOLLYAE and position + 1 < len(words):
-            found[_OF_JOLLYAE[word]] = words[position + 1]
-            position += 1
-        elif word.startswith("-"):
-            flags.add(word.partition("=")[0])
-        position += 1
     settings: dict[str, Any] = {"layout": "tree", "settle_seconds": 0}
+    for name, value in list(found.items()):
+        if "$" in value or "`" in value:
+            notes.append(f"{name} is not known here, because a shell would compute it: {value}. Write its value.")
+            del found[name]
+            if name == "completed":
+                settings["on_success"] = "keep"
     for name in ("bucket", "acl"):
         if name in found:
             settings[name] = found[name]
@@ -125,7 +125,7 @@ def _jollyae(text: str) -> Older:
     if "-R" in flags:
         settings["on_failure"] = "delete"
         notes.append("on_failure is delete, as with -R. A file that cannot be shipped is deleted and lost.")
-    elif "failed" in found and found["failed"] != found.get("base_dir"):
+    elif "failed" in found and os.path.abspath(found["failed"]) != settings.get("base_dir"):
         settings["on_failure"] = {"move_to": os.path.abspath(found["failed"])}
     if "-n" in flags:
         notes.append("For -n there is `run --dry-run`.")
@@ -133,6 +133,25 @@ def _jollyae(text: str) -> Older:
         notes.append("For --random-no-upload-fail there is `--simulate-failures`.")
     notes += ["It ran for ever: start `watch`.", _REPLACED]
     return Older("jollyae", settings, notes, is_service=True)
+
+
+def _options_of_jollyae(words: list[str]) -> tuple[dict[str, str], set[str]]:
+    """Options with a value, by what they mean here, and flags. Short ones may stand together: ``-vb bucket``."""
+    found: dict[str, str] = {}
+    flags = set()
+    rest = iter(words)
+    for word in rest:
+        if _ENDS_COMMAND.fullmatch(word):
+            break
+        if word.startswith("--") or not word.startswith("-"):
+            flags.update([word.partition("=")[0]] if word.startswith("--") else [])
+            continue
+        for position, letter in enumerate(word[1:], start=1):
+            if letter in _OF_JOLLYAE:
+                found[_OF_JOLLYAE[letter]] = word[position + 1 :] or next(rest, "")
+                break
+            flags.add(f"-{letter}")
+    return {name: value for name, value in found.items() if value}, flags
 
 
 def _words_of_command(text: str) -> list[str]:
@@ -146,6 +165,8 @@ def _words_of_command(text: str) -> list[str]:
         if continued is None:
             break
     try:
-        return shlex.split(command, comments=True)
+        lexer = shlex.shlex(command, posix=True, punctuation_chars=";&|<>()")
+        lexer.whitespace_split = True
+        return list(lexer)
     except ValueError:  # a quote that is not closed
         return command.split()

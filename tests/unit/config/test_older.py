@@ -105,3 +105,36 @@ def test_what_is_different_here_is_noted(text: str) -> None:
 def test_something_else(text: str) -> None:
     """What is none of them is not guessed at."""
     assert understood(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        ("[Queue]\nthis is no option\ndirectory = /x\n", {"base_dir": "/x"}),
+        ("before = any section\n[Queue]\nbucket = b\n", {"bucket": "b"}),
+        ("[Queue]\nbucket =\ndirectory =\nthreads = many\n", {}),
+    ],
+)
+def test_an_ini_file_that_is_not_as_it_should_be(text: str, settings: dict[str, str]) -> None:
+    """What is empty or makes no sense is left out: no directory is never the current one."""
+    found = understood(text)
+    assert found is not None
+    assert found.settings == {"layout": "queue", "settle_seconds": 0, **settings}
+
+
+@pytest.mark.parametrize(
+    ("command", "settings"),
+    [
+        ("jollyae.py -bdoodad -s/in -d/done", {"base_dir": "/in", "on_success": {"move_to": "/done"}}),
+        ("jollyae.py -vb doodad -s /in -r", {"base_dir": "/in"}),
+        ("jollyae.py -b doodad -s /in/ -f /in", {"base_dir": "/in"}),
+        ("jollyae.py -b doodad -s /in -d /done; rm -r /old", {"base_dir": "/in", "on_success": {"move_to": "/done"}}),
+        ("jollyae.py -b doodad -s /in -d /done>>/log 2>&1 &", {"base_dir": "/in", "on_success": {"move_to": "/done"}}),
+        ('jollyae.py -b doodad -s /in -d "$DONE/x"', {"base_dir": "/in", "on_success": "keep"}),
+    ],
+)
+def test_a_command_line_as_shells_have_them(command: str, settings: dict[str, object]) -> None:
+    """Options may stand together and next to their values, and what follows the command is not its own."""
+    found = understood(command)
+    assert found is not None
+    assert found.settings == {"layout": "tree", "settle_seconds": 0, "bucket": "doodad", **settings}
