@@ -15,8 +15,10 @@ from s3_uploader.core.errors import Scope
 from s3_uploader.stores.retry import RetryPolicy
 from tests.contracts.store_contract import pattern
 from tests.integration.s3_raw_server import RawRequest, RawServer
-from tests.integration.s3_support import ENGINES, PATIENCE, Known, Station
+from tests.integration.s3_support import ENGINES, PART, PATIENCE, Known, Station
 from tests.servers.base import S3Endpoint
+from tests.servers.fault_script import hang
+from tests.servers.fixtures import MakeFaultServer
 
 pytestmark = pytest.mark.parametrize("engine", ENGINES)
 
@@ -110,6 +112,24 @@ def test_closing_does_not_wait_for_an_answer(engine: str, station: Station) -> N
         assert upload.exception(10) is not None
         assert time.monotonic() - began < TOLERANCE + 1
         quiet.set()
+
+
+@pytest.mark.parametrize("silent", ["CreateMultipartUpload", "UploadPart"])
+def test_giving_up_a_large_file_does_not_wait_either(
+    engine: str, station: Station, make_fault_server: MakeFaultServer, silent: str
+) -> None:
+    """A server that answers neither the upload nor the request to drop its parts gets no more than two seconds."""
+    server = make_fault_server()
+    server.faults.add(hang().only(operations=(silent, "AbortMultipartUpload"), times=None))
+    store = station.store(server.endpoint, engine, memory=Known())
+    upload = station.begin(store, "key", pattern(PART + 1), seconds=60)
+    while not server.requests_of(silent):
+        time.sleep(0.01)
+    began = time.monotonic()
+    store.cancel()
+    store.close(timeout=10)
+    assert upload.exception(10) is not None
+    assert time.monotonic() - began < TOLERANCE + 1
 
 
 def test_others_get_their_turn(engine: str, station: Station) -> None:

@@ -71,8 +71,8 @@ _METHODS = {
     "ListParts": "list_parts",
 }
 _BODIES = ("PutObject", "UploadPart")
-_THREADS_SECONDS = 1.0
-"""Timeout of threads that are to end: a run that was cancelled has two seconds left."""
+_THREADS_SECONDS = 0.4
+"""Timeout of threads that are to end. A cancelled run has two seconds left, most of them for what uploads clean up."""
 
 
 class _Job:
