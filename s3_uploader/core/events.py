@@ -96,12 +96,14 @@ class Notice(msgspec.Struct, frozen=True):
     :param about: a name for something that lasts over several runs, so that it is not reported in each; empty for
         single events.
     :param is_repeated: it was reported recently.
+    :param is_of_endpoint: it is about the destination's server, and the same in each run that ships there.
     """
 
     level: str
     message: str
     about: str = ""
     is_repeated: bool = False
+    is_of_endpoint: bool = False
 
 
 class StrangersFound(msgspec.Struct, frozen=True, kw_only=True):

@@ -303,7 +303,7 @@ def json_line(now: float, level: Level, sentence: str, event: Event | None, *, n
         fields["event"] = _snake_case(type(event).__name__)
         for name, value in msgspec.to_builtins(event).items():
             # A notice has a level of its own, which is the line's; the others are between the parts of the program.
-            if name not in ("level", "about", "is_repeated"):
+            if name not in ("level", "about", "is_repeated", "is_of_endpoint"):
                 fields[name] = value
         if "receipt" in fields:
             fields["receipt"]["proof"] = Proof(fields["receipt"]["proof"]).label

@@ -6,11 +6,14 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from s3_uploader.core.events import Emit, Event, RunFinished, Uploaded
+from s3_uploader.core.events import Emit, Event, Notice, RunFinished, Uploaded
 from s3_uploader.core.text import counted, shown_size
 
 if TYPE_CHECKING:
     from s3_uploader.monitoring.progress import SpoolsBar
+
+
+_MOST_SAID = 1000
 
 
 class Together:
@@ -26,11 +29,14 @@ class Together:
         self._lock = threading.Lock()
         self._ended = self._shipped = self._bytes = self._failed = 0
         self._on_the_way = 0
+        self._said_of_endpoints: set[str] = set()
 
     def around(self, people: Emit) -> Emit:
         """Make the subscriber of one run, in front of its log."""
 
         def emit(event: Event) -> None:
+            if isinstance(event, Notice) and event.is_of_endpoint and not self._is_news(event.message):
+                return
             self._take(event)
             if self._bar is None or not isinstance(event, RunFinished) or event.report.exit_code:
                 people(event)
@@ -44,6 +50,14 @@ class Together:
                 otherwise(text)
             else:
                 self._bar.print(text)
+
+    def _is_news(self, message: str) -> bool:
+        """Whether no other spool has reported the same of the endpoint that they share."""
+        with self._lock:
+            is_news = message not in self._said_of_endpoints
+            if len(self._said_of_endpoints) < _MOST_SAID:
+                self._said_of_endpoints.add(message)
+        return is_news
 
     def _take(self, event: Event) -> None:
         if not isinstance(event, RunFinished | Uploaded):

@@ -92,7 +92,7 @@ def make_store(place: Place, context: RunContext, ledger: Ledger) -> Store:
     return shipping_store(
         place.config,
         make_store=context.make_store,
-        notice=lambda level, sentence: context.emit(Notice(level, sentence)),
+        notice=lambda level, sentence: context.emit(Notice(level, sentence, is_of_endpoint=True)),
         memory=ledger.endpoint_memory(prefix=ENDPOINT_MEMORY),
         state_dir=place.state_dir,
     )

@@ -184,6 +184,18 @@ def test_a_narrow_terminal_shows_one_line() -> None:
     assert all(len(line) <= 40 and "bytes" not in line for line in drawn)
 
 
+def test_what_an_endpoint_cannot_do_is_told_once_for_all_spools() -> None:
+    """Thirty spools that ship to one server say it once; what a spool says of itself is said by each."""
+    together = Together(spools=2)
+    told: list[Event] = []
+    limit = Notice("warning", "http://s3 does not know conditional writes.", is_of_endpoint=True)
+    own = Notice("error", "The run was abandoned.")
+    for spool in (together.around(told.append), together.around(told.append)):
+        spool(limit)
+        spool(own)
+    assert told == [limit, own, own]
+
+
 def test_a_bar_for_several_spools() -> None:
     """It counts runs that have ended and files, and lines go above it whole."""
     stream = io.StringIO()
