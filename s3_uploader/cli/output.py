@@ -112,7 +112,14 @@ def wrapped(line: str, width: int | None, *, indent: int) -> list[str]:
 
 def print_json(value: Any) -> None:
     r"""One JSON document, indented. Names that are no text keep their bytes as ``\\udcNN`` escapes."""
-    _write_utf8(printable_json(msgspec.json.format(json_bytes(with_source(value)), indent=2).decode()) + "\n")
+    document = json_bytes(with_source(value))
+    try:
+        text = msgspec.json.format(document, indent=2).decode()
+    except msgspec.DecodeError:  # It takes no escapes of lone surrogates.
+        import json
+
+        text = json.dumps(json.loads(document), indent=2)
+    _write_utf8(printable_json(text) + "\n")
 
 
 def print_json_line(value: Any) -> None:

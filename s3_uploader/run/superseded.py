@@ -13,6 +13,7 @@ from typing import Protocol
 
 from s3_uploader.core.errors import ConflictError
 from s3_uploader.core.model import Receipt
+from s3_uploader.core.text import shown_name
 from s3_uploader.spool.open_file import OpenFile
 
 _NAMES = "superseded:"
@@ -68,7 +69,8 @@ class Superseded:
         return self._facts.recall(self._name(key), now=self._now(), max_age=float("inf")) or ""
 
     def _name(self, key: str) -> str:
-        return f"{_NAMES}{self._address(key)}"
+        # A name of a file may be no text, and a fact's name is one.
+        return f"{_NAMES}{shown_name(self._address(key))}"
 
 
 def is_outdated(file: OpenFile, receipt: Receipt) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import stat
@@ -72,6 +73,27 @@ def test_odd_names_reach_s3_byte_for_byte(site: Site, fault_server: FaultServer,
     assert site.left() == {}
     assert len(finished.log) == 2
     assert finished.stderr.replace("\n", "").isprintable()
+
+
+def test_a_conflict_of_a_name_that_is_no_text(site: Site) -> None:
+    """It costs that file alone, and every command can tell of it."""
+    site.settings["layout"] = "tree"
+    archive = site.ship_to_directory()
+    name = b"12-\xff\xfe.dat"
+    bad = site.file(name, b"mine")
+    (archive / os.fsdecode(name)).write_bytes(b"another's")
+    site.file("good.dat", b"good")
+    finished = site.run()
+    assert finished.code == 1
+    assert [r"12-\xff\xfe.dat" in sentence for sentence in finished.sentences("WARNING")] == [True]
+    assert bad.read_bytes() == b"mine"
+    assert (archive / "good.dat").read_bytes() == b"good"
+    assert (archive / os.fsdecode(name)).read_bytes() == b"another's"
+    (failing,) = json.loads(site.run("status", "--json").stdout)["failing"]
+    assert os.fsencode(failing["path"]) == name
+    for words in (("status", "--details"), ("history", "--format", "json"), ("check", "--json"), ("forget", "--all")):
+        told = site.run(*words)
+        assert "Traceback" not in told.stderr, words
 
 
 def test_odd_names_reach_a_directory(site: Site) -> None:
