@@ -154,11 +154,19 @@ def test_tls_refused(site: Site, make_fault_server: MakeFaultServer, engine: str
     assert not server.counts()
 
 
-def test_ftp_530(site: Site, to_ftp: Refuse) -> None:
-    """A login that is refused is a matter of user and password."""
-    to_ftp({"PASS": "530 Login incorrect."})
+@pytest.mark.parametrize("reply", ["530 Login incorrect.", "430 Invalid password.", "500 OOPS: no such user."])
+def test_ftp_530(site: Site, to_ftp: Refuse, reply: str) -> None:
+    """A login that is refused is a matter of user and password, whatever number the server has for it."""
+    to_ftp({"PASS": reply})
     problem = stuck(site, cause="credentials", remedy="Renew or correct the credentials")
-    assert "530 Login incorrect" in problem["sentence"]
+    assert reply.rstrip(".") in problem["sentence"]
+
+
+def test_ftp_without_tls(site: Site, to_ftp: Refuse) -> None:
+    """A server that does not offer TLS is a setting to correct, and no matter of the network."""
+    to_ftp({"AUTH": "500 Unknown command."}, tls=True)
+    problem = stuck(site, cause="destination", remedy="Correct the setting that the message names")
+    assert "does not offer TLS" in problem["sentence"]
 
 
 def test_ftp_550_of_the_directory(site: Site, to_ftp: Refuse) -> None:
