@@ -25,6 +25,7 @@ from s3_uploader.run.pipeline import Limits, Pipeline
 from s3_uploader.run.routing import Route, Routes
 from s3_uploader.run.scan import SpoolScan
 from s3_uploader.run.settlement import Settlement
+from s3_uploader.run.workers import Workers
 from s3_uploader.spool.layouts.base import Globs, Layout
 from s3_uploader.spool.layouts.dated import DatedLayout, utc_epoch
 from s3_uploader.spool.layouts.tree import TreeLayout
@@ -452,6 +453,7 @@ class Harness:
         self.max_bytes = 64 * 2**20
         self.key_prefix = ""
         self.news: ScanTrigger | None = None
+        self.make_workers: Callable[[], Workers | None] | None = None
         self.idle: Callable[[], None] = lambda: None
         self.beat: Callable[[], None] = lambda: None
         self.settlement: Settlement
@@ -522,6 +524,7 @@ class Harness:
             ),
             plan=Routes(Route(prefix=self.key_prefix, options=PutOptions(on_conflict=self.on_conflict))),
             news=self.news,
+            make_workers=self.make_workers,
             make_queue=lambda: SteppedQueue(self.clock, self.idle),  # type: ignore[arg-type,return-value]
         )
         try:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.events import Event, Notice
-from s3_uploader.run import workers
+from s3_uploader.run import pipeline, workers
 from s3_uploader.run.worker_pipe import Task
 from s3_uploader.run.workers import Workers
 from s3_uploader.spool.layouts.base import Layout
+from tests.fakes import Harness
 
 
 class Plan:
@@ -42,3 +45,23 @@ def test_none_where_the_lock_would_end_with_the_leader(monkeypatch: pytest.Monke
     (notice,) = told
     assert isinstance(notice, Notice)
     assert (notice.level, "goes on with one process" in notice.message) == ("warning", True)
+
+
+@pytest.mark.parametrize(("files", "asked"), [(10, 0), (900, 1)])
+def test_only_a_run_of_many_files_considers_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int, asked: int
+) -> None:
+    """A run asks once for worker processes, after many files; if there may be none it never asks again."""
+    monkeypatch.setattr(pipeline, "WORKERS_FROM", 100)
+    calls: list[int] = []
+
+    def none_may_be() -> None:
+        calls.append(1)
+
+    harness = Harness(tmp_path)
+    harness.make_workers = none_may_be
+    harness.max_in_flight = 8
+    for number in range(files):
+        harness.write(f"{number}")
+    assert harness.run().shipped == files
+    assert len(calls) == asked
