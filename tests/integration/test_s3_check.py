@@ -185,7 +185,7 @@ class TestLeastPrivilege:
         self, engine: str, station: Station, make_fault_server: MakeFaultServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """One request without an answer is enough: the check waits for no other, and names what it leaves."""
-        monkeypatch.setattr(trial, "SECONDS", 1.0)
+        monkeypatch.setattr(trial, "SECONDS", 5.0)
         server = make_fault_server()
         server.faults.add(hang().only(operations="DeleteObject", times=None))
         findings = by_subject(station.store(server.endpoint, engine).check(now=time.time()))
