@@ -229,6 +229,16 @@ def test_parts_whose_etag_is_another_md5(setting: Setting) -> None:
     assert setting.server.pending_uploads == []
 
 
+def test_a_connection_that_closes_at_the_completion(setting: Setting) -> None:
+    """A completion without an answer is looked for before it is sent again, also on a connection used before."""
+    setting.put("before", pattern(LARGE))
+    setting.server.forget_requests()
+    setting.server.faults.add(faults.hang_up("before_answer").only(operations="CompleteMultipartUpload"))
+    assert setting.put("key", pattern(LARGE)).proof is Proof.CHECKSUM
+    setting.server.assert_all_used()
+    assert setting.server.counts()["CompleteMultipartUpload"] == 1
+
+
 def test_parts_without_an_etag(setting: Setting) -> None:
     """Where something on the way withholds the ETags of parts, these are joined by their MD5s."""
     store = setting.new_store()

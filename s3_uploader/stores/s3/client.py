@@ -89,8 +89,11 @@ class PendingRequest:
         """There is no answer: look first, if the request may have been carried out and sending it again costs more."""
         if self._look is None or failure.kind not in _MAY_BE_DONE:
             return
-        is_cheap = len(self.request.body) <= _SENT_AGAIN_AT_ONCE and "if-none-match" in self.request.headers
-        self.is_looking = failure.kind is TransportFailure.TIMEOUT or not is_cheap
+        request = self.request
+        is_cheap = len(request.body) <= _SENT_AGAIN_AT_ONCE and "if-none-match" in request.headers
+        self.is_looking = (
+            failure.kind is TransportFailure.TIMEOUT or not is_cheap or request.operation == "CompleteMultipartUpload"
+        )
 
     def finish(self) -> None:
         """Tell that it is over. What was held is let go of, or bodies would wait for the garbage collector."""

@@ -279,7 +279,9 @@ class NativeEngine:
         if exchange is None:
             return
         stale = isinstance(outcome, Failure) and outcome.kind is TransportFailure.CLOSED
-        if stale and connection.served and not answer_began:
+        # Whether parts were joined has to be looked for: the upload that they belonged to may be gone.
+        joins = exchange.request.operation == "CompleteMultipartUpload"
+        if stale and connection.served and not answer_began and not joins:
             self.repeat(exchange, outcome)
         else:
             exchange.finish(outcome)
