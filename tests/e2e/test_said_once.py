@@ -60,7 +60,7 @@ def test_another_trouble_is_news(refused: Site) -> None:
 def test_what_an_endpoint_cannot_do(site: Site, make_fault_server: MakeFaultServer) -> None:
     """It is in the log of the run that finds it, from then on in status and check; who knows it acknowledges it."""
     site.ship_to(make_fault_server(dialect=WEAK))
-    limit = "does not know conditional writes"
+    limit = "does not support conditional writes"
     site.files(1)
     assert limit in site.run("run", "--quiet").stderr
     for number in (2, 3):

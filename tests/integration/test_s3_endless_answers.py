@@ -277,7 +277,7 @@ def test_another_region_in_the_signature(engine: str, station: Station) -> None:
         station.put(store, "key", pattern(1000))
         station.put(store, "other", pattern(1000))
         assert len(server.requests) == 3
-    assert ("info", "The bucket is in garage; set region to that to save a detour.") in station.notices
+    assert ("info", "The bucket is in garage. Set region to that to avoid a redirect.") in station.notices
 
 
 def test_a_server_that_sends_us_in_circles(engine: str, station: Station) -> None:

@@ -130,7 +130,7 @@ def test_overwriting_is_told(make_fault_server: MakeFaultServer, engine: str, st
         store = station.store(server.endpoint, engine)
         for name in pair:
             station.put(store, name, name.encode(), on_conflict=OnConflict.OVERWRITE)
-        (told,) = (text for level, text in station.notices if level == "warning" and "names for one" in text)
+        (told,) = (text for level, text in station.notices if level == "warning" and "names as one" in text)
         assert all(name in told for name in pair)
 
 
@@ -140,7 +140,7 @@ def test_it_is_told_once(make_fault_server: MakeFaultServer, engine: str, statio
     def told(name: str, **settings: Any) -> list[str]:
         station.notices.clear()
         station.put(station.store(server.endpoint, engine, **settings), name, b"x")
-        return [text for _, text in station.notices if "names for one" in text]
+        return [text for _, text in station.notices if "names as one" in text]
 
     server = make_fault_server(dialect=dialect_of("decomposed", looks="folded", honoured=False))
     memory = NoMemory()

@@ -61,7 +61,7 @@ def test_a_server_that_cannot_store_is_not_a_name(fault_server: FaultServer, eng
     fault_server.faults.add(error("InternalError").only(operations=("PutObject", "UploadPart"), times=None))
     small, large = (station.error(store, ODD, b"x" * size) for size in (1, PART + 1))
     assert small.hint.startswith(
-        "This server answers for plain names. It may not take this one, or it can store nothing"
+        "This server answers for plain names. It may not accept this one, or it cannot store anything"
     )
     assert (large.code, "name" in large.hint) == ("InternalError", False)
 

@@ -1,7 +1,7 @@
-"""Where a bucket is and who we are there, by the configuration, the environment, and the files of the AWS tools.
+"""The endpoint of a bucket and its credentials, from the configuration, the environment and the AWS tools' files.
 
-Everybody's AWS configuration works as with boto3. botocore is asked only where there are configuration files or a
-profile; its import is most of what a short run costs.
+An AWS configuration works as with boto3. botocore is used only if there are configuration files or a profile, because
+its import takes most of the time of a short run.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ def _cannot_renew() -> bool:
 
 
 class Access(msgspec.Struct, frozen=True):
-    """An endpoint, and the function that gives the credentials for it as they are now.
+    """An endpoint, and the function that returns its current credentials.
 
-    The function raises ``StoreError`` if there are none. ``session`` is the botocore session behind it, if any.
+    The function raises ``StoreError`` if there are none. ``session`` is the botocore session behind it, if there is
+    one.
     """
 
     endpoint: Endpoint
@@ -49,10 +50,10 @@ def resolve(
     environment: Mapping[str, str],
     credentials: Credentials | None = None,
 ) -> Access:
-    """Find out where the bucket is and who we are.
+    """Find the bucket's endpoint and the credentials.
 
-    :param credentials: given by a program; then nothing else is asked for any.
-    :raises StoreError: if there are no credentials or the configuration makes no sense.
+    :param credentials: those of a calling program; then no others are searched for.
+    :raises StoreError: if there are no credentials or the configuration is invalid.
     """
     if profile or not _environment_is_enough(environment, given=credentials is not None):
         return _with_botocore(bucket, endpoint_url, region, profile, addressing_style, environment, credentials)
@@ -83,7 +84,7 @@ def resolve(
 
 
 def checksums_when_required(access: Access, environment: Mapping[str, str]) -> bool:
-    """Whether the AWS configuration asks for checksum headers only where an operation requires them."""
+    """Whether the AWS configuration wants checksum headers only where an operation requires them."""
     value = environment.get("AWS_REQUEST_CHECKSUM_CALCULATION")
     if value is None and access.session is not None:
         value = access.session.get_config_variable("request_checksum_calculation")
@@ -102,14 +103,14 @@ def _special(bucket: str, *, dualstack: str, fips: str, accelerate: str = "") ->
 
 
 def _is_true(value: object) -> bool:
-    """Whether a setting of the SDKs is on; botocore takes only ``true``, in any case, and others write more."""
+    """Whether an SDK setting is on. botocore accepts only ``true``, in any case; other SDKs accept more."""
     return str(value).strip().lower() in _TRUE
 
 
 def _environment_is_enough(environment: Mapping[str, str], *, given: bool = False) -> bool:
-    """Static credentials, and neither a profile nor a configuration file that could add to them.
+    """Whether the credentials are static, without a profile or a configuration file that could add to them.
 
-    :param given: a program has given the credentials.
+    :param given: a calling program has given the credentials.
     """
     if not given and not (environment.get("AWS_ACCESS_KEY_ID") and environment.get("AWS_SECRET_ACCESS_KEY")):
         return False
@@ -119,7 +120,7 @@ def _environment_is_enough(environment: Mapping[str, str], *, given: bool = Fals
         environment.get("AWS_CONFIG_FILE") or "~/.aws/config",
         environment.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials",
     )
-    # /dev/null is how people say that there is no file; a device is none.
+    # /dev/null is a common way to say that there is no file; a device is not a file.
     return not any(os.path.isfile(os.path.expanduser(name)) for name in files)
 
 
@@ -148,7 +149,7 @@ def _with_botocore(
         endpoint = locate(
             bucket=bucket,
             endpoint_url=endpoint_url,
-            # botocore knows AWS_DEFAULT_REGION only; the other SDKs, and the command line of AWS, AWS_REGION too.
+            # botocore reads AWS_DEFAULT_REGION only; the other SDKs and the AWS CLI also read AWS_REGION.
             region=region or environment.get("AWS_REGION") or session.get_config_variable("region"),
             addressing_style=addressing_style,
             ca_bundle=session.get_config_variable("ca_bundle") or environment.get("REQUESTS_CA_BUNDLE"),
@@ -168,7 +169,7 @@ def _with_botocore(
             code="AwsConfiguration",
             origin=Origin.SETTING,
             scope=Scope.DESTINATION,
-            hint="Look at profile and at the files ~/.aws/config and ~/.aws/credentials.",
+            hint="Check profile and the files ~/.aws/config and ~/.aws/credentials.",
         ) from None
     if _is_true(s3.get("payload_signing_enabled")):
         endpoint = msgspec.structs.replace(endpoint, signs_payload=True)
@@ -195,24 +196,24 @@ def _configured_endpoint(session: Any) -> str | None:
 
 
 def _usable(credentials: Credentials) -> Credentials:
-    """Credentials that can be put into a header; a line break at the end is an easy mistake."""
+    """Check that credentials can be sent in a header. A line break at the end is a common mistake."""
     secret = credentials.secret_key
     if secret != secret.strip() or any(character < " " or character == "\x7f" for character in secret):
         raise StoreError(
-            "The secret key in use begins or ends with a space or a line break, or holds a control character.",
+            "The secret key in use begins or ends with a space or a line break, or has a control character.",
             code="InvalidCredentials",
             origin=Origin.CREDENTIALS,
             scope=Scope.DESTINATION,
-            hint="Look at AWS_SECRET_ACCESS_KEY, or where the credentials come from: a file was perhaps read with "
-            "its last line break.",
+            hint="Check AWS_SECRET_ACCESS_KEY, or the source of the credentials. Perhaps a file was read with its "
+            "final line break.",
         )
     for name, value in (("access key", credentials.access_key), ("session token", credentials.token)):
         if not _CREDENTIAL.fullmatch(value):
             raise StoreError(
-                f"The {name} in use holds a character that none can have, a space or a line break for example.",
+                f"The {name} in use has an invalid character, for example a space or a line break.",
                 code="InvalidCredentials",
                 origin=Origin.CREDENTIALS,
                 scope=Scope.DESTINATION,
-                hint="Look at AWS_ACCESS_KEY_ID and AWS_SESSION_TOKEN, or where the credentials come from.",
+                hint="Check AWS_ACCESS_KEY_ID and AWS_SESSION_TOKEN, or the source of the credentials.",
             )
     return credentials

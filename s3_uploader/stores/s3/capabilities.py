@@ -1,9 +1,10 @@
-"""What is known of an endpoint: conditional writes, the checksums that it takes, what its ETags are.
+"""What an endpoint supports: conditional writes, which checksums, and ETags that are MD5s.
 
-Amazon honours conditions and checksums. Of others it is found out by the first uploads, and remembered with the
-evidence: nothing else tells a server that overwrites in spite of ``If-None-Match`` (``rclone serve s3``) from one that
-does not. A fact is learned only from a request that asked for it. That conditional writes do not work weakens a
-promise; so it takes two refusals and the same request being taken without, and each run looks whether it is still so.
+Amazon supports conditions and checksums. For other servers the first uploads find that out, and it is remembered
+together with the evidence: nothing else tells a server that overwrites despite ``If-None-Match`` (``rclone serve s3``)
+from one that does not. A fact is learned only from a request that tests it. Missing conditional writes weaken a
+promise. So that takes two refusals and the acceptance of the same request without the condition, and each run tests
+again.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import Memory
 
 Conditional: TypeAlias = Literal["yes", "ignored", "refused", ""]
-"""Of ``If-None-Match: *``: honoured; overwritten in spite of it; refused as not implemented; not known."""
+"""The support of ``If-None-Match: *``: yes; ignored, so it overwrites; refused as not implemented; unknown."""
 
 ChecksumForm: TypeAlias = Literal["crc32", "both", "md5"]
-"""In which headers a write names its checksum: ``x-amz-checksum-crc32``, that and ``Content-MD5``, the latter alone."""
+"""The headers with a write's checksum: ``x-amz-checksum-crc32``, that and ``Content-MD5``, or the latter alone."""
 
 PartChecksums: TypeAlias = Literal["full", "composite", "none"]
-"""What an upload in parts asks for: one CRC-32 of the whole, one of the parts' CRC-32s, or nothing."""
+"""The checksum of an upload in parts: one CRC-32 of the whole, one of the parts' CRC-32s, or none."""
 
 CONDITIONAL_WRITES, NAMES = "conditional-writes", "names"
 """Limits of an endpoint that can be acknowledged in the configuration."""
@@ -39,27 +40,27 @@ _ONCE = "once-"
 
 
 class NoMemory:
-    """A :class:`~s3_uploader.stores.base.Memory` that keeps what it is told for as long as it lives."""
+    """A :class:`~s3_uploader.stores.base.Memory` that lasts only as long as the object."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
 
     def get(self, key: str) -> str | None:
-        """What is known under the key."""
+        """The value of the key."""
         return self._known.get(key)
 
     def set(self, key: str, value: str) -> None:
-        """Remember it."""
+        """Note the value of the key."""
         self._known[key] = value
 
 
 class Capabilities:
-    """What one endpoint can do.
+    """What one endpoint supports.
 
-    :param key: what it is remembered under.
-    :param trusted: it is Amazon's own, which needs no finding out.
-    :param checksums_when_required: the AWS configuration asks for no checksum headers where none are required.
-    :param acknowledged: the limits of the endpoint that nobody needs to be warned of.
+    :param key: the prefix of names in the memory.
+    :param trusted: it is Amazon's own, which needs no tests.
+    :param checksums_when_required: the AWS configuration wants no checksum headers where none are required.
+    :param acknowledged: the limits of the endpoint that cause no warning.
     """
 
     def __init__(
@@ -86,11 +87,11 @@ class Capabilities:
         self.conditional: Conditional = _KNOWN.get(known, "")
         self._may_look_again = self.conditional in ("ignored", "refused")
         self.checksums_trusted = self._recall("checksum-answers")[0] == "yes"
-        """The endpoint has answered with the right checksum and the right MD5 before, so one of them will do."""
+        """The endpoint has answered with the right checksum and the right MD5 before, so one of them is enough."""
         self.etags_are_md5 = self._recall("md5-etags")[0] == "yes"
-        """An ETag of this bucket has been the MD5 of its object, so that another one means something."""
+        """An ETag of this bucket was the MD5 of its object, so a different one is significant."""
         self.etags_are_other = self._recall("md5-etags")[0] == "no"
-        """An ETag looked like an MD5 and was none, though the object was right: here they say nothing."""
+        """An ETag looked like an MD5 but was not, although the object was right: here ETags say nothing."""
         form, self.form_evidence = self._recall("checksum-headers")
         self.form: ChecksumForm = _FORMS.get(form, "crc32")
         self._doubtful_form = form.startswith(_ONCE)
@@ -104,21 +105,21 @@ class Capabilities:
         self._doubtful_parts = parts.startswith(_ONCE)
         self._may_try_part_checksums = self.part_checksums != "full"
         self.asks_for_checksums = True
-        """In this run no look was refused that asked for a checksum."""
+        """Whether no lookup that asked for a checksum was refused in this run."""
         self.form_is_taken = False
-        """A write with the present checksum headers has been taken, so a refusal is about something else."""
+        """Whether a write with the current checksum headers was accepted, so that a refusal has another cause."""
         self.kept_names = frozenset(self._recall("names-kept")[0].split())
-        """The kinds of unusual names (:mod:`s3_uploader.stores.s3.folding`) that the server keeps apart from others."""
+        """The kinds of unusual names (:mod:`s3_uploader.stores.s3.folding`) that the server keeps distinct."""
         self.merged_names = frozenset(self._recall("names-merged")[0].split())
-        """The kinds of which two names are one object, and no look tells."""
+        """The kinds for which two names are one object although a lookup shows both."""
         self._told_of_names = False
         self.only_reading_proves = False
-        """In this run neither answers nor looks proved anything, so what was stored is read back at once."""
+        """Whether neither answers nor lookups proved anything in this run, so that objects are read back at once."""
         self.completes_conditionally = self._recall("conditional-complete")[0] != "refused"
         self._may_try_condition = not self.completes_conditionally
 
     def _recall(self, subject: str) -> tuple[str, str]:
-        """What is remembered, and the evidence for it."""
+        """The remembered verdict, and the evidence for it."""
         verdict, _, evidence = (self._memory.get(f"{subject} {self._key}") or "").partition(": ")
         return verdict, evidence
 
@@ -129,19 +130,19 @@ class Capabilities:
     # What answers prove.
 
     def saw_both_proofs(self) -> None:
-        """An answer carried the right checksum, and the right MD5 too."""
+        """Note that an answer had the right checksum and the right MD5."""
         if not self.checksums_trusted:
             self.checksums_trusted = True
             self._note("checksum-answers", "yes")
 
     def saw_md5_etag(self) -> None:
-        """The ETag of an answer was the MD5 of the bytes that were sent."""
+        """Note that the ETag of an answer was the MD5 of the sent bytes."""
         if not self.etags_are_md5 and not self.etags_are_other:
             self.etags_are_md5 = True
             self._note("md5-etags", "yes")
 
     def saw_other_etag(self) -> None:
-        """An ETag looked like an MD5 and was another, and the object was right: they are none, or are no longer."""
+        """Note that an ETag looked like an MD5 but was not, although the object was right: ignore ETags here."""
         if not self.etags_are_other:
             self.etags_are_other = True
             self.etags_are_md5 = self.checksums_trusted = False
@@ -149,20 +150,20 @@ class Capabilities:
             self._note("checksum-answers", "no")
 
     def keeps_names(self, kinds: frozenset[str]) -> None:
-        """Names of these kinds are kept as they are, and apart from those that they resemble."""
+        """Note that names of these kinds are stored unchanged and kept distinct."""
         self._merged(self.merged_names - kinds)
         if not kinds <= self.kept_names:
             self.kept_names |= kinds
             self._note("names-kept", " ".join(sorted(self.kept_names)))
 
     def forgets_names(self, kinds: frozenset[str]) -> None:
-        """Names of these kinds were found not to be kept apart, whatever was seen before."""
+        """Note that names of these kinds are not kept distinct, whatever was seen before."""
         if kinds & self.kept_names:
             self.kept_names -= kinds
             self._note("names-kept", " ".join(sorted(self.kept_names)))
 
     def merges_names(self, kinds: frozenset[str]) -> None:
-        """Two names of these kinds each look as if they were kept, and the second takes the place of the first."""
+        """Note that two names of these kinds look distinct, but the second overwrites the first."""
         self.forgets_names(kinds)
         self._merged(self.merged_names | kinds)
 
@@ -172,9 +173,9 @@ class Capabilities:
             self._note("names-merged", " ".join(sorted(kinds)))
 
     def takes_for_one(self, kind: str, key: str, twin: str, *, is_replaced: bool) -> None:
-        """An object is there under two names, as far as looks tell.
+        """Note that an object is visible under two names.
 
-        It is reported when it is found first; where a file replaces what is there, in each run.
+        That is reported when it is found first, or in each run if a file overwrites the object.
         """
         self.forgets_names(frozenset((kind,)))
         is_news = is_replaced or self._recall(_NAMES_TOLD)[0] != "yes"
@@ -184,17 +185,17 @@ class Capabilities:
             key, twin = _told_apart(key, twin)
             self._notice(
                 "warning",
-                f"{self._name} takes different names for one: what is there as {key} is there as {twin}, too. Of two "
-                "such files the second is kept and fails; with on_conflict: overwrite it replaces the first. To "
+                f"{self._name} treats different names as one: the object {key} is also found as {twin}. Of two such "
+                "files the second is kept and fails. With on_conflict: overwrite it replaces the first. To "
                 f"acknowledge this, set {acknowledging(NAMES)}.",
             )
 
-    # Which checksums are taken.
+    # Which checksums are accepted.
 
     def takes_form(self, form: ChecksumForm, evidence: str, *, named: bool) -> None:
-        """A write with other checksum headers was refused, and taken with these.
+        """Note that a write with other checksum headers was refused, and accepted with these.
 
-        :param named: the refusal named the checksums. One that named nothing may have been about anything, so it is
+        :param named: the refusal named the checksums. A refusal that names nothing may have any cause, so it is
             believed when it comes twice.
         """
         if form == self.form:
@@ -209,21 +210,21 @@ class Capabilities:
             self._note("checksum-headers", form, evidence)
             self.form_is_taken = True
             if form == "crc32":
-                self._notice("info", f"{self._name} takes checksums now, so they are sent again.")
+                self._notice("info", f"{self._name} accepts checksums now, so they are sent again.")
             else:
                 words = "beside the checksum" if form == "both" else "instead"
-                text = f"{self._name} does not take uploads as they were sent: {evidence}; Content-MD5 is sent {words}."
+                text = f"{self._name} refuses uploads as they were sent: {evidence}. Content-MD5 is sent {words}."
                 self._notice("info", text)
 
     def takes_usual_form(self) -> None:
-        """A write with the checksum headers in use was taken, so a refusal is about something else."""
+        """Note that a write with the current checksum headers was accepted, so that a refusal has another cause."""
         self.form_is_taken = True
         if self._doubtful_form:
             self._doubtful_form = False
             self._note("checksum-headers", self.form)
 
     def tries_checksums(self) -> bool:
-        """Whether the caller is to find out if checksums are taken by now: once a run."""
+        """Whether the caller tests again if checksums are accepted: once in a run."""
         if not self._may_try_checksums:
             return False
         with self._lock:
@@ -231,7 +232,7 @@ class Capabilities:
         return mine
 
     def takes_part_checksums(self, checksums: PartChecksums, evidence: str, *, named: bool) -> None:
-        """An upload in parts was taken with these checksums, after others were refused if there is evidence.
+        """Note that an upload in parts was accepted with these checksums; with evidence, after others were refused.
 
         :param named: the refusal named the checksums, as with :meth:`takes_form`.
         """
@@ -248,7 +249,7 @@ class Capabilities:
             self._note("part-checksums", checksums, evidence)
 
     def tries_part_checksums(self) -> bool:
-        """Whether the caller is to find out if one checksum of the whole is taken by now: once a run."""
+        """Whether the caller tests again if one checksum of the whole is accepted: once in a run."""
         if not self._may_try_part_checksums:
             return False
         with self._lock:
@@ -256,13 +257,13 @@ class Capabilities:
         return mine
 
     def completes_with_condition(self, does: bool, evidence: str = "") -> None:
-        """Whether parts are joined under a condition. That says nothing about uploads in one piece."""
+        """Note whether parts are joined under a condition. That says nothing about uploads in one request."""
         if does != self.completes_conditionally:
             self.completes_conditionally = does
             self._note("conditional-complete", "yes" if does else "refused", evidence)
 
     def tries_condition_at_completion(self) -> bool:
-        """Whether the caller is to find out if parts are joined under a condition by now: once a run."""
+        """Whether the caller tests again if parts are joined under a condition: once in a run."""
         if not self._may_try_condition:
             return False
         with self._lock:
@@ -272,13 +273,15 @@ class Capabilities:
     # Conditional writes.
 
     def admit(self, go: Callable[[], None], *, may_wait: bool = True) -> bool | None:
-        """Ask to go ahead with a conditional write.
+        """Ask for permission to send a conditional write.
 
-        :param may_wait: where somebody is about to find out, wait for it. A name that the server may refuse does not:
-            many of them, one after the other, would take long. It is looked for before it is written, as where
-            nothing is known.
-        :returns: ``None``: it is known, go ahead; ``True``: it is yours to find out, and :meth:`found` must
-            be called; ``False``: somebody is about to find out, and ``go`` will be called.
+        :param may_wait: wait for an upload that is testing the endpoint. An unusual name, which the server may refuse,
+            does
+            not wait: many of them in sequence would take long. It is looked up before it is written, as if nothing were
+            known.
+        :returns: ``None``: the answer is known, go ahead. ``True``: the caller makes the test and must call
+            :meth:`found`.
+            ``False``: another upload makes the test, and ``go`` will be called after it.
         """
         if self.conditional:
             return None
@@ -294,7 +297,7 @@ class Capabilities:
             return True
 
     def look_again(self) -> bool:
-        """Whether the caller is to find out if conditional writes work by now: once a run; no upload waits for it."""
+        """Whether the caller tests again if conditional writes work: once in a run, and no upload waits for that."""
         if not self._may_look_again:
             return False
         with self._lock:
@@ -302,12 +305,12 @@ class Capabilities:
         return mine
 
     def found(self, conditional: Conditional, evidence: str = "", *, is_told: bool = False) -> None:
-        """The upload that was to find out is over; an empty value leaves it to the next one.
+        """Note the result of the test; an empty value leaves the test to the next upload.
 
-        A missing ability is reported when it is found, and not by the runs that recall it: ``check`` and ``status``
-        report it at any time.
+        A missing feature is reported when it is found, but not by the runs that recall it: ``check`` and ``status``
+        always report it.
 
-        :param evidence: what was asked and answered, for a verdict that is not ``yes``.
+        :param evidence: the request and its answer, for a verdict other than ``yes``.
         :param is_told: the caller reports it.
         """
         with self._lock:
@@ -321,7 +324,7 @@ class Capabilities:
         if conditional and (conditional != before or conditional != "yes"):
             self._note(_CONDITIONAL_PUT, conditional, evidence)
             if conditional == "yes" and before:
-                self._notice("info", f"{self._name} honours conditional writes now.")
+                self._notice("info", f"{self._name} supports conditional writes now.")
             elif conditional != "yes" and before != conditional and not is_told:
                 self._warn()
         for go in ready:
@@ -333,8 +336,8 @@ class Capabilities:
         because = f" ({self.evidence})" if self.evidence else ""
         self._notice(
             "warning",
-            f"{self._name} does not know conditional writes{because}: before it writes, the program looks whether the "
-            f"key is taken, but {_REPLACED}. To acknowledge this, set {acknowledging(CONDITIONAL_WRITES)}.",
+            f"{self._name} does not support conditional writes{because}. The program checks whether a key is taken "
+            f"before it writes, but {_REPLACED}. To acknowledge this, set {acknowledging(CONDITIONAL_WRITES)}.",
         )
 
 
@@ -353,9 +356,9 @@ def acknowledging(limit: str) -> str:
 
 
 def remembered_limits(known: Mapping[str, str], *, bucket: str, acknowledged: Collection[str]) -> Iterator[str]:
-    """Sentences about what the endpoints of a bucket cannot do, from what runs have learned.
+    """Sentences about the limits of a bucket's endpoints, from what runs have learned.
 
-    :param known: what is remembered, as in :class:`~s3_uploader.stores.base.Memory`.
+    :param known: the remembered values, as in :class:`~s3_uploader.stores.base.Memory`.
     """
     for name, text in sorted(known.items()):
         subject, _, key = name.partition(" ")
@@ -365,10 +368,10 @@ def remembered_limits(known: Mapping[str, str], *, bucket: str, acknowledged: Co
             and text.partition(": ")[0] in ("ignored", "refused")
             and CONDITIONAL_WRITES not in acknowledged
         ):
-            yield f"{key.removesuffix(f'/{bucket}')} does not know conditional writes: {_REPLACED}."
+            yield f"{key.removesuffix(f'/{bucket}')} does not support conditional writes: {_REPLACED}."
 
 
 def fewer_part_checksums(checksums: PartChecksums) -> PartChecksums | None:
-    """What to ask for if these checksums are refused; ``None`` if there is nothing less."""
+    """The weaker checksums to use if these are refused; ``None`` if there are none."""
     fewer: dict[PartChecksums, PartChecksums] = {"full": "composite", "composite": "none"}
     return fewer.get(checksums)

@@ -1,4 +1,4 @@
-"""Proves what a bucket can do by doing it with a small object, before the first file is deleted."""
+"""``check`` for a bucket: it performs each step of an upload with a small object, before any file is deleted."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from s3_uploader.stores.s3.single import other_form
 
 PREFIX = DIRECTORY
 _TOLERATED_SKEW = 60.0
-"""S3 refuses requests that are signed more than fifteen minutes off; a minute is a sign of things to come."""
+"""S3 refuses requests whose time is wrong by more than fifteen minutes. A minute is an early warning."""
 
 
 class Checker:
     """One check of one bucket.
 
     :param caller: sends requests with the usual retries.
-    :param impatient: sends requests without any, for those that are meant to be refused.
-    :param probe: asks for a plain name, where a refusal does not say whose it is.
-    :param key_prefix: what all keys begin with, since the rights may be limited to it.
-    :param stored: called with the key of the small object while it is there.
-    :param variants: the ways in which objects are stored beside the usual one.
-    :param upload_in_parts: stores a small object under a key as a run stores large ones; raises ``StoreError``.
+    :param impatient: sends requests without retries, for those that are expected to be refused.
+    :param probe: tries a plain name, if a refusal does not say what it concerns.
+    :param key_prefix: the prefix of all keys, because the rights may be limited to it.
+    :param stored: called with the key of the small object while it exists.
+    :param variants: the ways in which objects are stored besides the usual one.
+    :param upload_in_parts: stores a small object under a key in the way of large ones; raises ``StoreError``.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Checker:
         self._now = now
 
     def findings(self) -> list[Finding]:
-        """Do it, and clean up."""
+        """Perform the check, and clean up."""
         self._trial.tell(
             OK,
             "endpoint",
@@ -121,7 +121,7 @@ class Checker:
         self._check_looking()
 
     def _put_in_some_form(self, body: bytes) -> PendingRequest:
-        """Store the object with the checksum headers that the server takes; which these are is remembered."""
+        """Store the object with the checksum headers that the server accepts, and remember them."""
         tried: set[str] = set()
         because, is_second = "", False
         known = self._trial.form
@@ -145,7 +145,7 @@ class Checker:
             self._trial.form = form
 
     def _whose(self, call: PendingRequest, error: StoreError) -> StoreError:
-        """The error, or a better one where a plain name of ours tells more."""
+        """The error, or a better one if a request for a plain name tells more."""
         over = threading.Event()
         replies: list[Reply] = []
 
@@ -181,7 +181,7 @@ class Checker:
             self._trial.tell(OK, "clock", "this machine and the server agree on the time")
 
     def _check_settings(self, body: bytes) -> None:
-        """Whether what is asked for beside the bytes is kept, for each way in which objects are stored."""
+        """Check that the settings of objects are kept, for each way in which objects are stored."""
         self._trial.findings += check_kept(
             self._trial.key, self._trial.headers.of(self._trial.key, USUAL), self._trial.wait
         )

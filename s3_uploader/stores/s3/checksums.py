@@ -1,7 +1,7 @@
-"""Whether an answer proves that the server has our bytes: pure functions of headers and of our own digests.
+"""Whether an answer proves that the server has our bytes: pure functions of headers and our own digests.
 
-Three layers, because servers differ: the checksum that came back against ours, the ETag against our MD5, the length.
-Where two of them speak, neither may contradict.
+Servers differ, so there are three levels: the returned checksum compared with ours, the ETag compared with our MD5, and
+the length. If there are two of them, neither may contradict.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ _MD5_OF_PARTS = re.compile("[0-9a-fA-F]{32}-[0-9]+")
 
 
 class Digest(msgspec.Struct, frozen=True, kw_only=True):
-    """What we know of the bytes that we sent.
+    """Our digests of the bytes that were sent.
 
-    :param crc32: of the whole, in base64 as S3 writes it; empty if it was not computed.
-    :param md5: hexadecimal; of the whole, or for an object made of parts the MD5 of the parts' MD5s and their number,
-        as S3 writes its ETag. Empty if it was not computed.
-    :param composite: of an object made of parts, the CRC-32 of the parts' CRC-32s and their number, as S3 writes it.
+    :param crc32: of the whole, in base64 as S3 writes it; empty if not computed.
+    :param md5: hexadecimal. For an object made of parts it is the MD5 of the parts' MD5s with their number, as S3
+        writes
+        its ETag. Empty if not computed.
+    :param composite: for an object made of parts, the CRC-32 of the parts' CRC-32s with their number, as S3 writes it.
     """
 
     size: int
@@ -42,12 +43,12 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """How far an answer proves our bytes.
+    """What an answer proves about our bytes.
 
-    :param contradiction: a sentence if its checksum says that they are others.
-    :param doubt: a sentence if its ETag says so, which only a look at the object can decide.
-    :param md5_matched: its ETag is the MD5 of our bytes.
-    :param etag: its ETag, clean; empty with a contradiction.
+    :param contradiction: a sentence, if the checksum says that the bytes differ.
+    :param doubt: a sentence, if the ETag says so, which only a look at the object can decide.
+    :param md5_matched: whether the ETag is the MD5 of our bytes.
+    :param etag: the ETag without quotes; empty with a contradiction.
     """
 
     proof: Proof = Proof.NONE
@@ -58,7 +59,7 @@ class Evidence(msgspec.Struct, frozen=True):
 
 
 class Comparison(enum.Enum):
-    """How an object that is there compares to our bytes."""
+    """The result of comparing an existing object with our bytes."""
 
     SAME = "same"
     DIFFERENT = "different"
@@ -66,13 +67,13 @@ class Comparison(enum.Enum):
 
 
 def digest_of(body: bytes) -> Digest:
-    """The digest of the bytes of an object that is sent in one piece."""
+    """The digest of an object that is sent in one request."""
     md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
     return Digest(size=len(body), crc32=crc32_text(zlib.crc32(body)), md5=md5)
 
 
 def md5_of(body: bytes) -> hashlib._Hash:
-    """MD5, which S3 uses to detect damage; it is no protection against an adversary, and FIPS builds are told so."""
+    """MD5, which S3 uses to detect damage. It is not used for security, and FIPS builds are told so."""
     return hashlib.md5(body, usedforsecurity=False)
 
 
@@ -82,7 +83,7 @@ def crc32_text(value: int) -> str:
 
 
 def clean_etag(value: str) -> str:
-    """An ETag without its quotes; a weak one keeps its mark, ``W/``, which makes it no MD5."""
+    """An ETag without quotes. A weak one keeps its mark ``W/``, so it cannot be taken for an MD5."""
     value = value.strip()
     if value.startswith(("W/", "w/")):
         return "W/" + value[2:].strip('"')
@@ -90,25 +91,26 @@ def clean_etag(value: str) -> str:
 
 
 def strong_etag(etag: str) -> str:
-    """A clean ETag without the mark that a proxy gave it. By this one the server itself knows the object."""
+    """An ETag without the mark of a weak one, which a proxy may have added: the server knows the object by this one."""
     return etag[2:] if etag.startswith("W/") else etag
 
 
 def etag_is_md5(etag: str, headers: Mapping[str, str]) -> bool:
-    """Whether the ETag claims to be an MD5 of the bytes: its form says so, and they are not encrypted with a key.
+    """Whether the ETag looks like an MD5 of the bytes, and the object is not encrypted with a key.
 
-    With SSE-KMS and SSE-C the ETag is no MD5 (Amazon S3 API reference, "Object": ETag).
+    With SSE-KMS and SSE-C the ETag is not an MD5 (Amazon S3 API reference, "Object": ETag).
     """
     return _MD5.fullmatch(etag) is not None and not _encrypted_with_key(headers)
 
 
 def evidence(headers: Mapping[str, str], digest: Digest, *, etag_counts: bool = True) -> Evidence:
-    """What the answer to an upload proves, of a whole object, of a part, or of an object made of parts.
+    """What the answer to an upload proves, for a whole object, a part, or an object made of parts.
 
-    A right checksum is proof, whatever the ETag is, and an ETag that is our MD5 is one, too. Any other ETag is none:
-    with SSE-KMS, on gateways and behind proxies it may be anything, 32 hexadecimal digits included.
+    A matching checksum is a proof, whatever the ETag is, and an ETag that is our MD5 is one, too. Any other ETag is
+    not:
+    with SSE-KMS, on gateways and behind proxies it may be anything, even 32 hexadecimal digits.
 
-    :param etag_counts: the endpoint's ETags have been MD5s, so that one which is another MD5 than ours is a doubt.
+    :param etag_counts: the endpoint's ETags have been MD5s, so a different MD5 is a doubt.
     """
     proof = Proof.NONE
     checksum = headers.get("x-amz-checksum-crc32", "")
@@ -137,15 +139,15 @@ def evidence(headers: Mapping[str, str], digest: Digest, *, etag_counts: bool = 
 def compare(
     headers: Mapping[str, str], digest: Digest, *, etag_counts: bool = True, just_written: bool = False
 ) -> tuple[Comparison, Proof]:
-    """How the object that a HEAD describes compares to our bytes, and how we know where it is the same.
+    """Compare the object in the answer to a HEAD with our bytes, and say how we know if it is the same.
 
-    An ETag of parts says nothing if it differs: the parts may have been of another size.
+    A different ETag of parts says nothing, because the parts may have had another size.
 
-    :param etag_counts: the endpoint's ETags have been MD5s, so that another one means other content.
-    :param just_written: it is the object that we have just written. There a checksum of 32 bits says enough: nothing
-        was lost on the way. That an object which we find is the same as our file it does not say: files of one length
-        that end with their own CRC-32, as those of many formats do, all have the same one as a whole. And there an
-        ETag decides nothing that the bytes themselves could not decide better.
+    :param etag_counts: the endpoint's ETags have been MD5s, so a different one means other content.
+    :param just_written: it is the object that we have just written. Then a checksum of 32 bits is enough, because it
+        shows that nothing was damaged. For an object that was found it is not enough: all files of one length that
+        end with their own CRC-32, as in many formats, have the same CRC-32 as a whole. For a written object, on the
+        other hand, the bytes themselves are a better proof than an ETag.
     """
     length = headers.get("content-length", "")
     if _LENGTH.fullmatch(length) and int(length) != digest.size:
@@ -164,7 +166,7 @@ def compare(
         if etag.lower() == digest.md5:
             same_md5, proof = True, max(proof, Proof.MD5)
         elif etag_counts and _MD5.fullmatch(etag) and "-" not in digest.md5:
-            # rclone's checksum is what it was told, and its ETag what it has.
+            # rclone repeats the checksum that it was sent; its ETag is that of the stored bytes.
             return Comparison.UNKNOWN if just_written else Comparison.DIFFERENT, Proof.NONE
     if proof is Proof.NONE or not (same_md5 or just_written):
         return Comparison.UNKNOWN, Proof.NONE
@@ -179,13 +181,13 @@ def _encrypted_with_key(headers: Mapping[str, str]) -> bool:
     )
 
 
-# CRC-32 of joined pieces, without reading them again. zlib has the function, Python's zlib module does not offer it.
+# The CRC-32 of joined pieces, without reading them again. zlib has this function, Python's zlib module does not.
 # A CRC is a polynomial over GF(2); appending n zero bytes multiplies it by x**(8n) modulo the CRC's own polynomial.
 _POLYNOMIAL = 0xEDB88320
 
 
 def combine_crc32(first: int, second: int, second_size: int) -> int:
-    """The CRC-32 of two pieces of bytes joined, from that of each and the size of the second."""
+    """The CRC-32 of two joined pieces of bytes, from that of each and the size of the second."""
     return _multiply(_power_of_x(8 * second_size), first) ^ second
 
 
@@ -215,7 +217,7 @@ _HEX = re.compile("[0-9a-f]{32}")
 
 
 class Part(msgspec.Struct):
-    """One part: what we know of its bytes, and what the server said."""
+    """One part: our digests of its bytes, and the server's answer."""
 
     number: int
     first: int
@@ -229,7 +231,7 @@ class Part(msgspec.Struct):
 
 
 def plan_parts(size: int, part_size: int) -> list[Part]:
-    """The parts of a file, the last one as long as what is left."""
+    """The parts of a file. The last one has the rest."""
     return [
         Part(number, first, min(part_size, size - first))
         for number, first in enumerate(range(0, size, part_size), start=1)
@@ -237,9 +239,9 @@ def plan_parts(size: int, part_size: int) -> list[Part]:
 
 
 def digest_of_parts(parts: list[Part], size: int) -> Digest:
-    """Checksum of the whole from the parts', and the ETag that an object of these parts has.
+    """The checksum of the whole from those of the parts, and the ETag of an object made of these parts.
 
-    Where our own MD5s were not computed, the ETags of the parts stand in for them: their bytes are proven by checksum.
+    If our own MD5s were not computed, the ETags of the parts are used: the bytes of the parts are proven by checksum.
     """
     whole = 0
     md5s = bytearray()
@@ -259,12 +261,13 @@ def digest_of_parts(parts: list[Part], size: int) -> Digest:
 
 
 _STEP = 256 * 1024
-"""So many bytes at a time go through all digests while they are in the processor's cache. One digest after the other
-over a part of some MiB fetches it from memory each time: the CRC alone then takes twice as long."""
+"""How many bytes at a time go through all digests while they are in the processor's cache. One digest after another
+over
+a part of several MiB would fetch it from memory each time; the CRC alone would take twice as long."""
 
 
 class Digested(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes of a file, and what was asked for of their digests; ``md5`` and ``sha256`` are hexadecimal."""
+    """Bytes of a file with their digests; ``md5`` and ``sha256`` are hexadecimal, and empty unless requested."""
 
     body: bytes
     crc32: int
@@ -273,7 +276,7 @@ class Digested(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_exactly(descriptor: int, first: int, size: int) -> bytes:
-    """Bytes of a file.
+    """Read bytes of a file.
 
     :raises SourceChanged: if there are fewer.
     """
@@ -295,7 +298,7 @@ def read_exactly(descriptor: int, first: int, size: int) -> bytes:
 
 
 def read_digested(descriptor: int, first: int, size: int, *, md5: bool, sha256: bool) -> Digested:
-    """Bytes of a file with their CRC-32, and with their MD5 and SHA-256 where those are wanted.
+    """Read bytes of a file with their CRC-32, and with their MD5 and SHA-256 if requested.
 
     :raises SourceChanged: if there are fewer.
     """
@@ -319,7 +322,7 @@ def read_digested(descriptor: int, first: int, size: int, *, md5: bool, sha256: 
                         update(piece)
             done += count
     texts = ["" if each is None else each.hexdigest() for each in hashes]
-    # The bytes of the buffer themselves and not a copy, now that nothing can write to them any more.
+    # The buffer's own bytes instead of a copy, because nothing can write to them any more.
     return Digested(body=buffer.getvalue(), crc32=crc32, md5=texts[0], sha256=texts[1])
 
 
@@ -328,4 +331,4 @@ def _unreadable(error: OSError) -> SourceChanged:
 
 
 def _shrunk(there: int, size: int, first: int) -> SourceChanged:
-    return SourceChanged(f"The file shrank: {there} of {size} bytes were there from offset {first}.")
+    return SourceChanged(f"The file shrank: only {there} of {size} bytes were there from offset {first}.")

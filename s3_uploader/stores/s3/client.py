@@ -1,4 +1,4 @@
-"""One S3 request with its retries: sends it through the engine until there is an outcome that somebody must look at."""
+"""One S3 request with its retries: it is sent through the engine until its outcome is final."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ NOTHING_EXPECTED: frozenset[int] = frozenset()
 _NO_HEADERS: Mapping[str, str] = {}
 _MAY_BE_DONE = (TransportFailure.TIMEOUT, TransportFailure.CLOSED, TransportFailure.INVALID)
 _SENT_AGAIN_AT_ONCE = 64 * 1024
-"""A condition says as much as a look does, and so small a body costs no more."""
+"""Up to this size a conditional write is sent again instead of a lookup: it tells as much and costs no more."""
 _REDIRECT_STATUSES = frozenset((301, 302, 307, 308, 400))
-"""400 is AuthorizationHeaderMalformed, which is how S3 says it to a request that was signed for another region."""
+"""400 is AuthorizationHeaderMalformed, S3's answer to a request that was signed for another region."""
 
 
 class PendingRequest:
-    """A request under way. When it is finished either ``answer`` or ``error`` is set.
+    """A request in flight. When it is finished, either ``answer`` or ``error`` is set.
 
     :param expected: statuses that are not errors for the caller.
     :param finished: called once, on any thread.
-    :param look: makes a request that asks whether this one was carried out; after a lost answer it is sent first.
-    :ivar was_found: ``answer`` is that of the look: there is something.
+    :param look: makes a request that asks whether this one was carried out. It is sent after a lost answer.
+    :ivar was_found: ``answer`` is that of ``look``, and it found something.
     """
 
     __slots__ = (
@@ -59,7 +59,7 @@ class PendingRequest:
         self.deadline = deadline
         self.expected = expected
         self.finished: Finished | None = finished
-        """Called at the end; ``None`` once it has been."""
+        """Called at the end; ``None`` after that."""
         self.attempts = 0
         self.first_failure_at = 0.0
         self.redirected = False
@@ -69,11 +69,11 @@ class PendingRequest:
         self.answer: Answer | None = None
         self.error: StoreError | None = None
         self.refusal: Answer | None = None
-        """The last answer, if that is what the error was made of."""
+        """The last answer, if the error was made from it."""
         self._sending: Sending | None = None
 
     def cancel(self, reason: UploadCancelled) -> None:
-        """Cancel it; it finishes with ``reason``, at once or when its pause is over."""
+        """Cancel the request. It finishes with ``reason``, at once or when its pause is over."""
         if self.cancelled is None:
             self.cancelled = reason
         sending = self._sending
@@ -82,11 +82,11 @@ class PendingRequest:
 
     @property
     def over(self) -> bool:
-        """Whether there is an outcome."""
+        """Whether the outcome is final."""
         return self.finished is None
 
     def doubt(self, failure: Failure) -> None:
-        """There is no answer: look first, if the request may have been carried out and sending it again costs more."""
+        """Handle a lost answer: look first if the request may have succeeded and sending it again costs more."""
         if self._look is None or failure.kind not in _MAY_BE_DONE:
             return
         request = self.request
@@ -96,7 +96,7 @@ class PendingRequest:
         )
 
     def finish(self) -> None:
-        """Tell that it is over. What was held is let go of, or bodies would wait for the garbage collector."""
+        """Call ``finished`` and drop the references, so that bodies do not wait for the garbage collector."""
         finished, self.finished = self.finished, None
         self._sending = None
         self.request.body = b""
@@ -105,7 +105,7 @@ class PendingRequest:
 
     @property
     def body(self) -> Answer:
-        """The answer of a call that succeeded."""
+        """The answer of a successful call."""
         assert self.answer is not None
         return self.answer
 
@@ -114,9 +114,9 @@ class S3Client:
     """Sends requests and retries them.
 
     :param url: of the endpoint, for messages.
-    :param notice: told once when the bucket turns out to be in another region.
-    :param renew: has credentials renewed that the server calls expired; says whether to ask once more.
-    :param headers: what is said with every request.
+    :param notice: called once if the bucket is in another region.
+    :param renew: renews credentials that the server calls expired; returns whether to ask once more.
+    :param headers: headers of every request.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class S3Client:
         expected: frozenset[int] = NOTHING_EXPECTED,
         look: Callable[[], Request] | None = None,
     ) -> PendingRequest:
-        """Send a request; ``finished`` is called with the call when it is over, possibly before this returns."""
+        """Send a request. ``finished`` is called with the call when it is over, possibly before this returns."""
         call = self.prepare(request, finished, deadline=deadline, expected=expected, look=look)
         self._send(call)
         return call
@@ -170,12 +170,12 @@ class S3Client:
         deadline: float,
         expected: frozenset[int] = NOTHING_EXPECTED,
     ) -> None:
-        """Like :meth:`call`, for a request that no upload watches: it is over at its deadline, answered or not."""
+        """Like :meth:`call`, for a request outside an upload: at its deadline it is over, with or without an answer."""
         call = self.call(request, finished, deadline=deadline, expected=expected)
         if call.finished is None:
             return
         late = UploadCancelled(f"The server did not answer {request.operation} in time.", code="DeadlineExceeded")
-        # Without a thread for the timer it takes until the silence has lasted too long.
+        # Without a thread for the timer it ends when the silence has lasted too long.
         with contextlib.suppress(StoreError):
             self._timer.call_at(deadline, lambda: call.cancel(late))
 
@@ -188,7 +188,7 @@ class S3Client:
         expected: frozenset[int] = NOTHING_EXPECTED,
         look: Callable[[], Request] | None = None,
     ) -> PendingRequest:
-        """A call that :meth:`begin` sends."""
+        """Prepare a call that :meth:`begin` sends."""
         return PendingRequest(request, deadline=deadline, expected=expected, finished=finished, look=look)
 
     def begin(self, call: PendingRequest) -> None:
@@ -196,7 +196,7 @@ class S3Client:
         self._send(call)
 
     def wake(self) -> None:
-        """Finish at once the requests that were cancelled while they waited for a retry."""
+        """Finish at once the cancelled requests that wait for a retry."""
         for call in list(self._waiting):
             if call.cancelled is not None:
                 self._send_again(call)
@@ -227,7 +227,7 @@ class S3Client:
             if outcome.__class__ is Answer and not call.is_looking and call.request.operation == "PutObject":
                 assert isinstance(outcome, Answer)
                 if outcome.status < 300 and not outcome.body and outcome.fields is None:
-                    # Nearly every answer there is: the object was taken.
+                    # Nearly all answers: the object was stored.
                     call.status, call.answer = outcome.status, outcome
                     call.finish()
                     return
@@ -236,7 +236,7 @@ class S3Client:
             else:
                 self._judge(call, outcome)
         except Exception as error:
-            # An unforeseen answer may fail its request, but must not end the engine's thread.
+            # An unexpected answer may fail its request, but must not end the engine's thread.
             call.error = StoreError(
                 f"The {call.request.operation} operation failed: {error!r}.", code="Unexpected", origin=Origin.OURS
             )
@@ -247,7 +247,7 @@ class S3Client:
         now = self._wall_clock()
         operation = call.request.operation
         if operation == "UploadPart" and isinstance(outcome, Answer) and outcome.status < 300 and call.attempts == 1:
-            # An answer cut short in its head looks like this to http.client.
+            # Without an ETag the parts cannot be joined. For http.client a truncated head looks like this.
             outcome = (
                 outcome if outcome.headers.get("etag") else Failure(TransportFailure.INVALID, "no ETag in the answer")
             )
@@ -273,7 +273,7 @@ class S3Client:
         self._retry_or_fail(call, verdict)
 
     def _judge_look(self, call: PendingRequest, outcome: Outcome) -> None:
-        """What became of a request whose answer was lost."""
+        """Judge a request whose answer was lost, by the answer to its lookup."""
         call._sending = None
         if isinstance(outcome, Failure):
             call.attempts += 1
@@ -330,7 +330,7 @@ class S3Client:
         self._send(call)
 
     def _follow(self, call: PendingRequest, region: str) -> bool:
-        """Send further requests to the region of the bucket; those already redirected are sent there again."""
+        """Send further requests to the region of the bucket, and those again that were redirected."""
         if not region or call.redirected:
             return False
         call.redirected = True
@@ -340,12 +340,12 @@ class S3Client:
             if not self._engine.follow(region):
                 return False
             self._followed = region
-        self._notice("info", f"The bucket is in {region}; set region to that to save a detour.")
+        self._notice("info", f"The bucket is in {region}. Set region to that to avoid a redirect.")
         return True
 
 
 def _is_no_success(answer: Answer, operation: str) -> bool:
-    """Whether a success is none: S3 begins some answers with 200 and finds out later, and a web page is no answer."""
+    """Whether a status of 200 is a failure: S3 starts some answers before the result, and a web page is no answer."""
     if not answer.body:
         return bool(answer.fields and "Code" in answer.fields)
     return b"<Error>" in answer.body[:1024] or (operation != "GetObject" and s3_errors.is_web_page(answer))

@@ -1,4 +1,4 @@
-"""The end of an upload in parts: they are joined, and the answer is held against the whole file."""
+"""The end of an upload in parts: the parts are joined, and the answer is compared with the whole file."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE
 
 _MAXIMUM_LOOKS = 7
 _LAST_LOOK_SECONDS = 32.0
-"""The last look comes so long after the one before, which came half as long after the one before it."""
+"""The last lookup comes this long after the one before, which came half as long after the one before it."""
 
 
 class CompletingUpload(PartsUpload):
-    """An upload in parts that joins them. Its subclass begins it."""
+    """An upload in parts that joins them. A subclass begins it."""
 
     _strong_etags = True
 
     def complete(self) -> None:
-        """Join the parts, after another look where that alone keeps an object from being replaced."""
+        """Join the parts. Look at the key again first, if only that prevents an object from being overwritten."""
         if self.context.capabilities.trusted or self.condition is not UNLESS_THERE:
             self._join()
         else:
-            # Older servers ignore a condition here, and the first look is as long ago as the parts took.
+            # Older servers ignore a condition here, and since the first look all parts were sent.
             self.head(self._looked_before_completing, LOOKED)
 
     def rewrite(self) -> None:
@@ -105,18 +105,19 @@ class CompletingUpload(PartsUpload):
 
     def _refused_to_complete(self, call: PendingRequest, error: StoreError) -> None:
         if error.code == "NoSuchUpload":
-            # One that was not answered may still be at work, and the server knows the upload no more.
+            # An earlier request without an answer may still be running, and the upload ID is no longer valid.
             self._look_whether_completed(looks=_MAXIMUM_LOOKS if call.attempts > 1 else 1)
         elif error.code == "InvalidPart" and self._strong_etags and any("W/" in part.etag for part in self._parts):
-            # What made the ETags weak is mostly a proxy, whose mark the server does not know. Or it made them so.
+            # Mostly a proxy made the ETags weak, and the server does not know its mark. Or the server itself made them
+            # weak.
             self._strong_etags = False
             self._join()
         elif not self.ask_for_fewer_checksums(call) and not self.condition_refused(call):
             self.refuse(call, error)
 
     def _judge_whole(self, answer: Answer) -> None:
-        """What the answer proves of the object."""
-        # What is in the headers of other answers stands in this one's document.
+        """Judge what the answer proves about the object."""
+        # The document of this answer has the fields that other answers have in their headers.
         headers = {
             **self._encryption,
             **answer.headers,
@@ -140,8 +141,9 @@ class CompletingUpload(PartsUpload):
             etag=found.etag,
             version_id=answer.headers.get("x-amz-version-id", ""),
         )
-        # A server that ignores conditions may name another ETag afterwards (rclone: the MD5 of the whole), and by that
-        # alone the object can be recognised as ours later.
+        # A server that ignores conditions may use another ETag later (rclone: the MD5 of the whole), and only by that
+        # one
+        # the object can be recognised as ours.
         lasting = bool(receipt.etag) and self.context.capabilities.conditional == "yes"
         if proof < self.options.minimum_proof or proof is Proof.NONE or found.doubt or not lasting:
             self.look_for_proof(receipt, doubt=found.doubt)
@@ -149,25 +151,25 @@ class CompletingUpload(PartsUpload):
             self.succeed(receipt)
 
     def ask_for_fewer_checksums(self, call: PendingRequest) -> bool:
-        """Begin, or complete, with one checksum of the parts' instead of one of the whole, or with none."""
+        """Begin or complete again with a checksum of the parts' checksums instead of the whole, or with none."""
         reason = blame(call.refusal, call.request.headers)
         asked = _asked_for(call.request)
         fewer = fewer_part_checksums(asked)
-        # Each part has arrived as it was sent, so this server takes the checksum of the whole for another (MiniStack).
+        # Each part arrived as sent, so this server misunderstands the checksum of the whole (MiniStack).
         is_misread = asked == "full" and call.error is not None and call.error.code == "BadDigest"
         if fewer is None or call.refusal is None or not (is_misread or reason in (Blame.CHECKSUM, Blame.UNNAMED)):
             return False
         if call.request.operation == "CompleteMultipartUpload" and not all(part.echoed for part in self._parts):
-            return False  # None was sent.
+            return False  # none was sent
         self._because, self._named = said(call.refusal), is_misread or reason is not Blame.UNNAMED
         self._checksums = fewer
         self.rewrite()
         return True
 
     def _look_whether_completed(self, *, looks: int) -> None:
-        """The upload is gone; see whether an attempt whose answer was lost has completed it.
+        """Handle an upload that no longer exists: find out whether an attempt without an answer has completed it.
 
-        :param looks: how often to look before everything is sent again, at growing distances.
+        :param looks: how often to look, at growing intervals, before everything is sent again.
         """
         with self._lock:
             if self.over:
@@ -185,8 +187,8 @@ class CompletingUpload(PartsUpload):
             elif call.status == 403:
                 self.fail(
                     ConflictError(
-                        f"It cannot be seen whether {self._address} was stored: looking is not permitted.",
-                        hint="Grant s3:GetObject so that the program can tell; the next run tries again.",
+                        f"It is unknown whether {self._address} was stored, because looking it up is not permitted.",
+                        hint="Grant s3:GetObject so that the program can find out. The next run tries again.",
                     )
                 )
             elif looks > 1:
@@ -201,7 +203,7 @@ class CompletingUpload(PartsUpload):
     # For conflicts.
 
     def _examine(self, call: PendingRequest, *, ours: bool) -> None:
-        """Whether it is our content takes a digest of the whole file, which may have to be read for it."""
+        """Compare an existing object, which needs a digest of the whole file; the file may have to be read for it."""
 
         def examine() -> None:
             if self._digest is None:
@@ -219,11 +221,11 @@ class CompletingUpload(PartsUpload):
         self.on_crew(examine)
 
     def read_again(self, first: int, last: int) -> bytes:
-        """Bytes of the file."""
+        """Read bytes of the file."""
         return read_exactly(self.source.descriptor, first, last - first + 1)
 
     def content_sha256(self) -> str:
-        """SHA-256 of the file, read once more."""
+        """SHA-256 of the file, read again."""
         digest = hashlib.sha256()
         for first in range(0, self.source.size, self.context.part_size):
             count = min(self.context.part_size, self.source.size - first)
@@ -232,7 +234,7 @@ class CompletingUpload(PartsUpload):
 
 
 def _asked_for(request: Request) -> PartChecksums:
-    """The checksums that a request to begin or to complete an upload in parts asked for."""
+    """The kind of checksums in a request that begins or completes an upload in parts."""
     if "x-amz-checksum-type" in request.headers:
         return "full"
     has_parts = bool(request.parts) and bool(request.parts[0][2])

@@ -1,6 +1,6 @@
-"""Conflicts of an upload: what is under the key, is it ours, and what now.
+"""Conflicts of an upload: what is under the key, whether it is ours, and what follows from that.
 
-The steps run as those of :mod:`s3_uploader.stores.s3.upload` do.
+The steps run like those of :mod:`s3_uploader.stores.s3.upload`.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE, if_match
 
 _REFUSED = frozenset(range(300, 500)) - {408, 429}
 _MAXIMUM_TURNS = 6
-"""So often an upload may find something new about its key before it gives up; two writers can chase each other."""
+"""How often an upload may find a new state of its key before it fails, because two writers can overtake each other."""
 _SIGHTINGS = 2
-"""So often a condition must be refused before the object is written without."""
+"""How often a condition must be refused before the object is written without it."""
 _SMALL = 1024 * 1024
-"""Up to this size an upload is sent a second time to see whether conditional writes still do not work."""
+"""Up to this size an upload is sent a second time to test whether conditional writes still do not work."""
 
 
 class ContestedUpload(NamedUpload):
-    """An upload to a key that others may use too. Its subclasses know how to send what."""
+    """An upload to a key that others may also use. Subclasses send the content."""
 
     looks_for_lost = True
-    """Should the answer to a write be lost, the object is looked for before anything is sent again."""
+    """Whether the object is looked up after a lost answer, before anything is sent again."""
     _sighting = ""
-    """Why the write that is under way has no condition, if it is for a refusal."""
+    """The refusal because of which the current write has no condition; empty if there was none."""
     _sightings = 0
 
     def begin(self) -> None:
-        """Set out: make sure of the name, decide whether to look first, and write."""
+        """Start: check the name, decide whether to look first, and write."""
         if self._unsure and not self.over:
             self.sure_of_name(self.set_out, lambda call: self._examine(call, ours=False))
         else:
@@ -50,7 +50,7 @@ class ContestedUpload(NamedUpload):
             return
         capabilities = self.context.capabilities
         if self.options.on_conflict is OnConflict.OVERWRITE and capabilities.conditional != "yes":
-            # Where replacing is wanted a condition only saves sending the same content twice.
+            # For an upload that may overwrite, a condition only avoids sending the same content twice.
             self.condition = UNLESS_THERE if capabilities.conditional == "" else UNCONDITIONAL
             self.write()
             return
@@ -68,15 +68,17 @@ class ContestedUpload(NamedUpload):
             self.write()
 
     def found_after_all(self, call: PendingRequest) -> None:
-        """The answer to a write was lost, and there is something under the key now."""
+        """Handle a lost answer to a write if an object is under the key now."""
         self._turns += 1
         if self._turns > _MAXIMUM_TURNS:
-            self.fail(ConflictError(f"{self._address} keeps changing under another writer.", hint=_conflict_hint()))
+            self.fail(
+                ConflictError(f"{self._address} is changed again and again by another writer.", hint=_conflict_hint())
+            )
         else:
             self._examine(call, ours=True)
 
     def condition_failed(self, call: PendingRequest) -> None:
-        """The condition of a write did not hold: something is there, or what was to be replaced is gone."""
+        """Handle an unmet condition: an object exists, or the one to replace does not."""
         if call.status == 404:
             self.condition = UNLESS_THERE
             self.rewrite()
@@ -84,9 +86,10 @@ class ContestedUpload(NamedUpload):
             self.taken(ours=call.attempts > 1)
 
     def condition_refused(self, call: PendingRequest) -> bool:
-        """See to a write whose condition the server does not know; ``False`` if it was refused for something else.
+        """Handle a refusal that may concern the condition. Returns ``False`` if it has another cause.
 
-        A refusal is believed when it comes twice, and remembered when the same request is taken without the condition.
+        A refusal is believed when it comes twice, and remembered when the same request is accepted without the
+        condition.
         """
         refusal = call.refusal
         if refusal is None or not self.condition.header:
@@ -98,7 +101,8 @@ class ContestedUpload(NamedUpload):
             self.rewrite()
             return True
         self._sighting = (
-            f"{call.request.operation} with {self.condition.header} was refused and without it taken: {said(refusal)}"
+            f"{call.request.operation} with {self.condition.header} was refused and without it accepted: "
+            f"{said(refusal)}"
         )
         replacing = self.condition.header == "if-match"
         self.condition = UNCONDITIONAL
@@ -109,19 +113,20 @@ class ContestedUpload(NamedUpload):
         return True
 
     def take_sighting(self) -> str:
-        """Why the write that was just taken had no condition, once; empty if it was for no refusal."""
+        """Return, once, the refusal because of which the accepted write had no condition; empty if none."""
         sighting, self._sighting = self._sighting, ""
         return sighting
 
     # Conflicts.
 
     def _look_first(self) -> None:
-        # The answer to a HEAD has no document that says why it was refused. The write gets one, if it may be tried.
+        # The refusal of a HEAD has no document with the reason. The refusal of a write has one, if a write may be
+        # tried.
         self.head(self._looked_first, _REFUSED)
 
     @property
     def _must_see(self) -> bool:
-        """Whether nothing but a look keeps the next write from replacing an object."""
+        """Whether only a lookup can prevent the next write from overwriting an object."""
         return not self.condition.header or self.context.capabilities.conditional in ("ignored", "refused")
 
     def _looked_first(self, call: PendingRequest) -> None:
@@ -137,7 +142,7 @@ class ContestedUpload(NamedUpload):
             self._ask_why(self._cannot_look)
 
     def _ask_why(self, denied: Callable[[PendingRequest], None]) -> None:
-        """A HEAD was refused, and cannot say why; a GET can. ``denied``: a right is missing, and nothing else."""
+        """Repeat a refused HEAD as a GET, which gives the reason. ``denied``: only a permission is missing."""
 
         def asked(call: PendingRequest) -> None:
             if self.over:
@@ -152,7 +157,7 @@ class ContestedUpload(NamedUpload):
             elif call.status == 404:
                 self.rewrite()
             else:
-                # Something between here and there does not let a HEAD pass.
+                # Something in between blocks HEAD requests.
                 headers = {"etag": call.body.headers.get("etag", "")}
                 self._compare_with_ours(headers, ours=False)
 
@@ -162,23 +167,25 @@ class ContestedUpload(NamedUpload):
     def _cannot_look(self, call: PendingRequest) -> None:
         self.refuse_look(
             StoreError(
-                f"It cannot be seen whether {self._address} is taken: looking is not permitted.",
+                f"It is unknown whether {self._address} is taken, because looking it up is not permitted.",
                 code="AccessDenied",
                 origin=Origin.CREDENTIALS,
                 scope=Scope.DESTINATION,
-                hint="This server does not know conditional writes, so the program must look first: grant "
-                "s3:GetObject, and s3:ListBucket, without which S3 does not say that nothing is there.",
+                hint="This server does not support conditional writes, so the program must look first. Grant "
+                "s3:GetObject, and s3:ListBucket, without which S3 does not report that a key is free.",
             )
         )
 
     def taken(self, *, ours: bool) -> None:
-        """The condition of the write did not hold.
+        """Handle an unmet condition of a write.
 
-        :param ours: an earlier attempt of this very upload may have stored the object.
+        :param ours: an earlier attempt of this upload may have stored the object.
         """
         self._turns += 1
         if self._turns > _MAXIMUM_TURNS:
-            self.fail(ConflictError(f"{self._address} keeps changing under another writer.", hint=_conflict_hint()))
+            self.fail(
+                ConflictError(f"{self._address} is changed again and again by another writer.", hint=_conflict_hint())
+            )
             return
         self.head(lambda call: self._looked_after_conflict(call, ours=ours), LOOKED)
 
@@ -188,7 +195,7 @@ class ContestedUpload(NamedUpload):
         if call.error is not None:
             self.refuse(call, call.error)
         elif call.status == 404:
-            # It was removed meanwhile.
+            # It was deleted meanwhile.
             self.condition = UNLESS_THERE if self.condition.header else UNCONDITIONAL
             self.rewrite()
         elif call.status == 403:
@@ -202,13 +209,13 @@ class ContestedUpload(NamedUpload):
     def _cannot_examine(self, call: PendingRequest) -> None:
         self.fail(
             ConflictError(
-                f"{self._address} is taken, and it cannot be seen whether by the same content.",
-                hint="Grant s3:GetObject so that the program can tell; the file is kept until then.",
+                f"{self._address} is taken, and it is unknown whether by the same content.",
+                hint="Grant s3:GetObject so that the program can find out. The file is kept until then.",
             )
         )
 
     def _examine(self, call: PendingRequest, *, ours: bool) -> None:
-        """Something is under the key; see whether it is our content."""
+        """Find out whether the object under the key has our content."""
         headers = call.body.headers
         comparison, proof = compare(headers, self.digest(), etag_counts=self.etag_counts)
         if comparison is Comparison.UNKNOWN or (comparison is Comparison.SAME and proof < self.options.minimum_proof):
@@ -219,7 +226,7 @@ class ContestedUpload(NamedUpload):
             self._other_content(clean_etag(headers.get("etag", "")))
 
     def _compare_with_ours(self, headers: dict[str, str], *, ours: bool) -> None:
-        """Nothing in the headers tells: read the object and compare."""
+        """Read the object and compare it, because its headers do not tell."""
         self.compare_bytes(
             headers,
             same=lambda etag: self._is_there({"etag": etag, **headers}, Proof.CHECKSUM, ours=ours),
@@ -228,7 +235,7 @@ class ContestedUpload(NamedUpload):
         )
 
     def _is_there(self, headers: dict[str, str], proof: Proof, *, ours: bool) -> None:
-        """The same content is under the key already."""
+        """Succeed: the same content is under the key already."""
         digest = self.digest()
         self.conclude(
             Receipt(
@@ -243,11 +250,12 @@ class ContestedUpload(NamedUpload):
         )
 
     def _other_content(self, etag: str) -> None:
-        """Other content is under the key: what now is a matter of the configuration."""
+        """Handle other content under the key, as configured."""
         if self.replaces and etag == self.replaces and not self.derived:
             value = f'"{strong_etag(etag)}"'
             if self.condition == if_match(value):
-                # It is that object and the condition did not hold: Ceph 16 compares with the ETag without its quotes.
+                # It is that object although the condition was not met: Ceph 16 compares with the ETag without its
+                # quotes.
                 value = strong_etag(etag)
             knows = self.context.capabilities.conditional == "yes" and self._sightings < _SIGHTINGS
             self.condition = if_match(value) if knows else UNCONDITIONAL
@@ -292,4 +300,4 @@ class ContestedUpload(NamedUpload):
 
 
 def _conflict_hint() -> str:
-    return "The file is kept; remove or rename one of the two, or set on_conflict to keep-both or overwrite."
+    return "The file is kept. Remove or rename one of the two, or set on_conflict to keep-both or overwrite."

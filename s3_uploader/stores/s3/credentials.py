@@ -1,4 +1,4 @@
-"""Credentials as a value, and the errors of a run that has none."""
+"""Credentials as a value, and the errors for missing credentials."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from s3_uploader.core.text import quoted
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """What proves who we are; ``token`` comes with temporary ones."""
+    """AWS credentials; temporary ones have a ``token``."""
 
     access_key: str
     secret_key: str
@@ -18,7 +18,7 @@ class Credentials(msgspec.Struct, frozen=True):
 
 
 def no_credentials() -> StoreError:
-    """The error of a run that has nothing to sign with."""
+    """The error of a run without any credentials."""
     return StoreError(
         "Unable to locate credentials.",
         code="NoCredentials",
@@ -29,11 +29,11 @@ def no_credentials() -> StoreError:
 
 
 def unavailable(detail: str, *, code: str = "CredentialsUnavailable") -> StoreError:
-    """The error of a run whose credentials cannot be had from where they should come."""
+    """The error of a run whose source of credentials fails."""
     return StoreError(
         f"There are no usable AWS credentials: {quoted(detail).rstrip('.')}.",
         code=code,
         origin=Origin.CREDENTIAL_SOURCE,
         scope=Scope.DESTINATION,
-        hint="Look at what gives this machine its credentials: credential_process, the role, or the login.",
+        hint="Check the source of this machine's credentials: credential_process, the role, or the login.",
     )

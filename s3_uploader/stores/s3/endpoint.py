@@ -1,4 +1,4 @@
-"""Where a bucket is and how to reach it: URL, region, addressing style, certificates, proxy."""
+"""The endpoint of a bucket: URL, region, addressing style, certificates, proxy."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _S3_HOST = re.compile(
     r"s3[.-]|(.*\.)?(digitaloceanspaces|linodeobjects|vultrobjects|backblazeb2|wasabisys|amazonaws|cloudflarestorage"
     r"|googleapis|aliyuncs|myqcloud|your-objectstorage|upcloudobjects|contabostorage)\.com$"
 )
-"""Hosts of which it is known that a name before theirs is that of a bucket."""
+"""Hosts that are known to accept the bucket as a prefix of the host name."""
 _PUBLIC_AWS_URL = re.compile(r"https://s3([.-][a-z0-9-]+)?\.amazonaws\.com(\.cn)?")
 _REGION = re.compile("[A-Za-z0-9._-]+")
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Where one bucket is.
+    """The endpoint of one bucket.
 
-    :param url: as a person knows it, without the bucket.
+    :param url: as configured, without the bucket.
     :param host: name or address to connect to; in brackets if it is an IPv6 address.
-    :param path: what comes before the key's slash: empty, or ``/bucket``.
+    :param path: the path before the key's slash: empty, or ``/bucket``.
     :param ca_file: certificates to trust, ``None`` for the system's.
-    :param doubled_bucket: the endpoint as it was given had the bucket in it, which was left out.
-    :param direct: there is no proxy on the way to it.
-    :param signs_payload: bodies are hashed for the signature over TLS too.
+    :param doubled_bucket: the configured endpoint contained the bucket, which was removed.
+    :param direct: there is no proxy.
+    :param signs_payload: bodies are hashed for the signature over TLS, too.
     :param only_boto3: why only botocore can reach this bucket; empty if every engine can.
     """
 
@@ -62,22 +62,22 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_found_by_region(self) -> bool:
-        """Whether the region alone says where the bucket is: Amazon's own service, by its public name."""
+        """Whether the region alone determines the endpoint: Amazon's own service, by its public name."""
         return not self.given or _PUBLIC_AWS_URL.fullmatch(self.url) is not None
 
     @property
     def host_header(self) -> str:
-        """The host as HTTP names it, without the scheme's own port."""
+        """The value of the Host header, without the scheme's default port."""
         return self.host if self.port == (443 if self.tls else 80) else f"{self.host}:{self.port}"
 
     @property
     def payload_is_unsigned(self) -> bool:
-        """Whether TLS alone protects the bytes of a body, as everywhere unless the AWS configuration wants more."""
+        """Whether TLS alone protects the bytes of a body, which is normal unless the AWS configuration wants more."""
         return self.tls and not self.signs_payload
 
     @property
     def memory_key(self) -> str:
-        """What this endpoint can do is remembered under."""
+        """The prefix under which the endpoint's capabilities are remembered."""
         return f"{self.url}/{self.bucket}"
 
 
@@ -91,19 +91,19 @@ def locate(
     special: str,
     environment: Mapping[str, str],
 ) -> Endpoint:
-    """The endpoint from what is known of it; a pure function.
+    """Build the endpoint; a pure function.
 
-    Addressing is botocore's: a given endpoint has the bucket in the path unless the style is ``virtual``; Amazon's has
-    it in the host where the name allows (with https not if it has a dot, which no wildcard certificate covers).
+    Addressing follows botocore: a configured endpoint has the bucket in the path unless the style is ``virtual``.
+    Amazon's has it in the host if the name allows it (not with a dot over https, which no wildcard certificate covers).
     """
     region = region or DEFAULT_REGION
     if not _REGION.fullmatch(region):
         raise StoreError(
-            f"The region {region!r} is no name of a region.",
+            f"The region {region!r} is not a valid name of a region.",
             code="InvalidRegion",
             origin=Origin.BUCKET,
             scope=Scope.DESTINATION,
-            hint="Look at region and AWS_REGION.",
+            hint="Check region and AWS_REGION.",
         )
     if endpoint_url:
         tls, host, port, base = _taken_apart(endpoint_url)
@@ -137,13 +137,13 @@ def locate(
 
 
 def _taken_apart(endpoint_url: str) -> tuple[bool, str, int, str]:
-    """Of a given endpoint: whether it is one with TLS, its host, its port and its path."""
+    """Parse a configured endpoint into TLS, host, port and path."""
     found = URL.fullmatch(endpoint_url.strip())
     if found is None or int(found["port"] or 1) not in range(1, 65536):
-        # What follows may be a token.
+        # The part after ? or # may be a token.
         shown = re.split("[?#]", without_passwords(endpoint_url))[0]
         raise StoreError(
-            f"The endpoint {shown!r} is no URL of a server.",
+            f"The endpoint {shown!r} is not the URL of a server.",
             code="InvalidEndpoint",
             origin=Origin.BUCKET,
             scope=Scope.DESTINATION,
@@ -154,9 +154,9 @@ def _taken_apart(endpoint_url: str) -> tuple[bool, str, int, str]:
 
 
 def _without_bucket(bucket: str, *, host: str, base: str) -> tuple[str, str, bool]:
-    """Host and path of a given endpoint without the bucket, and whether it was in one of them.
+    """Host and path of a configured endpoint without the bucket, and whether one of them contained it.
 
-    Some services show endpoints with it; everything would land under ``bucket/bucket/``.
+    Some services show their endpoints with the bucket; all objects would be stored under ``bucket/bucket/``.
     """
     if base.endswith(f"/{bucket}"):
         return host, base[: -len(bucket) - 1], True

@@ -1,6 +1,6 @@
-"""What an answer or a failure of S3 means: worth retrying or not, this file only or every file, and what to do.
+"""The meaning of an S3 answer or failure: retryable or not, this file or all files, and what to do.
 
-Messages of the server come in the form in which botocore writes them, whatever the engine: people search for them.
+Messages of the server have botocore's form with every engine, because people search the web for them.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _FILE, _DESTINATION = Scope.FILE, Scope.DESTINATION
 
 
 EXPIRED = frozenset(("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"))
-"""What servers say of temporary credentials that were good and are so no more."""
+"""Codes for temporary credentials that have expired."""
 NOT_S3 = "This is not an S3 server: "
 _FIRST = ("HeadObject", "PutObject", "CreateMultipartUpload", "ListObjectsV2")
-"""What an upload or an audit begins with."""
+"""The first requests of an upload or an audit."""
 CLOCK_SKEW = "RequestTimeTooSkewed"
 _SUSPICIOUS_SKEW = 300.0
-"""S3 refuses requests that are signed fifteen minutes off; some servers are stricter."""
+"""S3 refuses requests whose time is wrong by fifteen minutes; some servers are stricter."""
 
 _NEVER_S3 = frozenset((302, 303, 511))
-"""S3 redirects with 301 and 307; these are how networks send people to a login page."""
+"""S3 redirects with 301 and 307. Networks redirect to their login pages with these."""
 _UNKNOWN = Meaning()
 
 _STATUS_NAMES = {
@@ -69,25 +69,29 @@ _FAILURES: dict[TransportFailure, tuple[str, bool, str]] = {
     TransportFailure.NAME: (
         "NameResolutionFailed",
         True,
-        "Look at endpoint_url, the region, the bucket's name and the DNS settings of this machine.",
+        "Check endpoint_url, the region, the bucket's name and the DNS settings of this machine.",
     ),
-    TransportFailure.REFUSED: ("ConnectionFailed", True, "Look at endpoint_url, the network and the firewall."),
-    TransportFailure.CONNECT_TIMEOUT: ("ConnectTimeout", False, "Look at endpoint_url, the network and the firewall."),
+    TransportFailure.REFUSED: ("ConnectionFailed", True, "Check endpoint_url, the network and the firewall."),
+    TransportFailure.CONNECT_TIMEOUT: ("ConnectTimeout", False, "Check endpoint_url, the network and the firewall."),
     TransportFailure.TLS: (
         "TlsFailed",
         False,
-        "Look at the server's certificate, AWS_CA_BUNDLE, endpoint_url (https or http?) and this machine's clock.",
+        "Check the server's certificate, AWS_CA_BUNDLE, endpoint_url (https or http?) and this machine's clock.",
     ),
-    TransportFailure.PROXY: ("ProxyFailed", True, "Look at HTTP_PROXY, HTTPS_PROXY and NO_PROXY."),
-    TransportFailure.CLOSED: ("ConnectionLost", True, "Look at the network between here and the endpoint."),
-    TransportFailure.TIMEOUT: ("ReadTimeout", True, "Look at the network between here and the endpoint, or its load."),
-    TransportFailure.INVALID: ("InvalidAnswer", True, "Look at endpoint_url: is this an S3 server?"),
+    TransportFailure.PROXY: ("ProxyFailed", True, "Check HTTP_PROXY, HTTPS_PROXY and NO_PROXY."),
+    TransportFailure.CLOSED: ("ConnectionLost", True, "Check the network between this machine and the endpoint."),
+    TransportFailure.TIMEOUT: (
+        "ReadTimeout",
+        True,
+        "Check the network between this machine and the endpoint, or its load.",
+    ),
+    TransportFailure.INVALID: ("InvalidAnswer", True, "Check endpoint_url: is this an S3 server?"),
     TransportFailure.CREDENTIALS: (
         "NoCredentials",
         False,
         "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or profile, or give the machine a role.",
     ),
-    TransportFailure.RENEWING: ("CredentialsExpired", True, "Look at what gives this machine its credentials."),
+    TransportFailure.RENEWING: ("CredentialsExpired", True, "Check the source of this machine's credentials."),
     TransportFailure.RESOURCES: (
         "OutOfResources",
         True,
@@ -109,11 +113,11 @@ _ORIGINS = {
     TransportFailure.RENEWING: Origin.CREDENTIAL_SOURCE,
     TransportFailure.BROKEN: Origin.SERVER,
 }
-"""Where the others come from, every file tells: out of reach."""
+"""Every file would meet the other failures: the destination is out of reach."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """An error, and how a retry has to treat it."""
+    """An error, and how it is to be retried."""
 
     error: StoreError
     corrupted: bool = False
@@ -121,10 +125,10 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool) -> Verdict:
-    """The verdict on an answer that is no success.
+    """The verdict on an answer that is not a success.
 
-    :param now: wall-clock time, to tell how wrong our clock is.
-    :param proven_useful: this store has uploaded something already, so what is denied now is about this key.
+    :param now: wall-clock time, to find out how wrong our clock is.
+    :param proven_useful: this store has uploaded something already, so a denial now concerns this key.
     """
     code, text = error_code(answer)
     elsewhere = redirect_target(answer)
@@ -137,7 +141,7 @@ def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool)
     skew = clock_skew(answer, now)
     wrong = skew is not None and abs(skew) > _SUSPICIOUS_SKEW
     if (answer.status == 403 and wrong) or (code == "AccessDenied" and "request time" in text):
-        # Not every server says RequestTimeTooSkewed (rclone denies access).
+        # Not every server answers RequestTimeTooSkewed (rclone denies access).
         meaning = _clock(answer, now)
         known_as = CLOCK_SKEW
     hint = meaning.hint
@@ -157,7 +161,7 @@ def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool)
 
 
 def _meaning_by_status(answer: Answer, code: str, operation: str, *, now: float, proven_useful: bool) -> Meaning:
-    """What a code means that stands in no list: the operation and the status tell."""
+    """The meaning of a code that is in no list, by operation and status."""
     status = answer.status
     if code in ("AccessDenied", "403"):
         return _denied(operation, proven_useful=proven_useful)
@@ -166,11 +170,11 @@ def _meaning_by_status(answer: Answer, code: str, operation: str, *, now: float,
     if status >= 500 and status != 501:
         return PASSING
     if code == "501":
-        # No document of S3: something on the way has a bad moment, or this is another kind of server.
+        # Without an S3 document it is a temporary fault of something in between, or another kind of server.
         return Meaning(
             retryable=True,
             scope=_FILE if proven_useful else _DESTINATION,
-            hint="Look at endpoint_url: is this an S3 server?",
+            hint="Check endpoint_url: is this an S3 server?",
             origin=Origin.SERVER,
         )
     if status in _REDIRECTS:
@@ -178,26 +182,26 @@ def _meaning_by_status(answer: Answer, code: str, operation: str, *, now: float,
     if status == 429:
         return SLOW
     if status == 407:
-        hint = "Look at the name and password in HTTP_PROXY and HTTPS_PROXY."
+        hint = "Check the name and password in HTTP_PROXY and HTTPS_PROXY."
         return Meaning(scope=_DESTINATION, hint=hint, origin=Origin.PROXY)
     if not proven_useful and code in ("404", "405") and operation in _FIRST:
         origin = Origin.BUCKET if code == "404" else Origin.SERVER
-        return Meaning(scope=_DESTINATION, hint="Look at endpoint_url: is this an S3 server?", origin=origin)
+        return Meaning(scope=_DESTINATION, hint="Check endpoint_url: is this an S3 server?", origin=origin)
     if not proven_useful and code in ("301", "307", "400", "401") and operation == "HeadObject":
-        # No document says more than the status. Later it is about this key (rclone: 400 for "a//b").
+        # There is only a status. After a success it concerns this key (rclone: 400 for "a//b").
         origin = Origin.CREDENTIALS if code == "401" else Origin.BUCKET
-        hint = "Look at the region of the bucket and at the credentials."
+        hint = "Check the region of the bucket and the credentials."
         return Meaning(scope=_DESTINATION, hint=hint, origin=origin)
-    # 408 is what load balancers say to a connection that has rested too long, an error document in a 200 is of a code
-    # that nobody has heard of, and NoSuchKey is Ceph's answer to a PUT whose body was cut short.
+    # Retried: 408 of load balancers for a connection that was idle too long, an error with an unknown code in a 200,
+    # and NoSuchKey, which is Ceph's answer to a PUT whose body was cut short.
     is_cut = code == "NoSuchKey" and operation in ("PutObject", "UploadPart")
     return PASSING if status == 408 or status < 300 or is_cut else _UNKNOWN
 
 
 def redirect_target(answer: Answer) -> str:
-    """The server that a redirect names, as the beginning of a URL; empty if the answer is none.
+    """The server in a redirect, as the beginning of a URL; empty if the answer is not a redirect.
 
-    Where only the error document names it, it is the host alone.
+    If only the error document names it, it is the host alone.
     """
     location = answer.headers.get("location", "")
     if answer.status not in _REDIRECTS or len(location) > _LONGEST_LOCATION:
@@ -207,7 +211,7 @@ def redirect_target(answer: Answer) -> str:
 
 
 def _sent_on(answer: Answer, operation: str, elsewhere: str) -> StoreError:
-    """Not followed: a request is signed for one server, and its signature is not for whatever another one names."""
+    """The error for a redirect to another server. It is not followed, because a request is signed for one server."""
     return StoreError(
         f"The {operation} operation was answered with a redirect to {elsewhere} (status {answer.status}).",
         code="Redirect",
@@ -219,11 +223,11 @@ def _sent_on(answer: Answer, operation: str, elsewhere: str) -> StoreError:
 
 
 def is_web_page(answer: Answer) -> bool:
-    """Whether the answer is a page for a browser: a proxy's, a login page's, of a server that is not S3."""
+    """Whether the answer is a web page: of a proxy, a login page, or a server that is not S3."""
     if answer.body:
         start = answer.body[:512].lstrip().lower()
         return start.startswith((b"<!doctype html", b"<html"))
-    # Of an error, boto3 does not give us the body.
+    # For an error boto3 does not provide the body.
     return answer.status >= 300 and answer.headers.get("content-type", "").lower().startswith("text/html")
 
 
@@ -233,12 +237,12 @@ def _no_s3(answer: Answer, operation: str) -> StoreError:
         code="NotS3",
         origin=Origin.SERVER,
         scope=_DESTINATION,
-        hint="Look at endpoint_url, and at what is on the way: a proxy or the login page of a network may answer.",
+        hint="Check endpoint_url and the network: a proxy or the login page of a network may answer.",
     )
 
 
 def failed(failure: Failure, operation: str, *, endpoint: str) -> Verdict:
-    """The verdict on a request that got no answer.
+    """The verdict on a request without an answer.
 
     :param endpoint: URL of the endpoint, for the message.
     """
@@ -248,7 +252,7 @@ def failed(failure: Failure, operation: str, *, endpoint: str) -> Verdict:
     quoted_detail = quoted(failure.detail)
     detail = f" ({quoted_detail})" if quoted_detail else ""
     if failure.kind in (TransportFailure.CREDENTIALS, TransportFailure.RENEWING):
-        # A sentence stands for itself.
+        # The detail is a complete sentence already.
         is_sentence = failure.detail.endswith(".")
         message = quoted_detail if is_sentence else f"There are no usable AWS credentials{detail}."
     else:
@@ -260,7 +264,7 @@ def failed(failure: Failure, operation: str, *, endpoint: str) -> Verdict:
 
 
 def error_code(answer: Answer) -> tuple[str, str]:
-    """Code and message of an answer that is no success; those of its status where it has no document."""
+    """Code and message of an answer that is not a success; without a document, those of its status."""
     code = quoted_code(answer.field("Code"))
     text = quoted(answer.field("Message"))
     if not code:
@@ -270,13 +274,13 @@ def error_code(answer: Answer) -> tuple[str, str]:
 
 
 def bucket_region(answer: Answer) -> str:
-    """The region in which the server says the bucket is, empty if it does not say."""
+    """The region of the bucket in the answer, empty if it has none."""
     named = answer.headers.get("x-amz-bucket-region", "") or answer.field("Region")
     return named if _REGION.fullmatch(named) else ""
 
 
 def retry_after(answer: Answer, now: float) -> float | None:
-    """Seconds that the server asks us to wait (RFC 9110, 10.2.3: a number or a date)."""
+    """The seconds that the server asks us to wait (RFC 9110, 10.2.3: a number or a date)."""
     value = answer.headers.get("retry-after", "").strip()
     if not value:
         return None
@@ -287,13 +291,13 @@ def retry_after(answer: Answer, now: float) -> float | None:
 
 
 def clock_skew(answer: Answer, now: float) -> float | None:
-    """Seconds by which our clock is ahead of the server's, ``None`` if the server does not tell its time."""
+    """Seconds by which our clock is ahead of the server's, ``None`` if the answer has no date."""
     at = parse_http_date(answer.headers.get("date", ""))
     return None if at is None else now - at
 
 
 def parse_http_date(value: str) -> float | None:
-    """Seconds since the epoch of an HTTP date in its one current form (RFC 9110, 5.6.7)."""
+    """Seconds since the epoch of an HTTP date in its only current form (RFC 9110, 5.6.7)."""
     parts = value.split()
     if len(parts) != 6 or parts[5] != "GMT":
         return None
@@ -324,8 +328,8 @@ def _denied(operation: str, *, proven_useful: bool) -> Meaning:
     writes = action == "s3:PutObject"
     hint = f"Grant {action} on the bucket to the credentials in use"
     if writes:
-        hint += " (storage class, ACL, tags and a KMS key need rights of their own)"
-    # A policy may deny one prefix only; as long as nothing was accepted, it is taken for every file's problem.
+        hint += " (storage class, ACL, tags and a KMS key need further permissions)"
+    # A policy may deny one prefix only. Until something was accepted, the denial is assumed to concern all files.
     is_for_all = writes and not proven_useful
     return Meaning(
         scope=_DESTINATION if is_for_all else _FILE,
@@ -341,6 +345,6 @@ def _clock(answer: Answer, now: float) -> Meaning:
 def _clock_hint(answer: Answer, now: float) -> str:
     skew = clock_skew(answer, now)
     if skew is None or abs(skew) < 60:
-        return "Set this machine's clock; it differs too much from the server's."
+        return "Set this machine's clock. It differs too much from the server's."
     direction = "ahead of" if skew > 0 else "behind"
     return f"Set this machine's clock: it is {abs(skew):.0f} s {direction} the server's."

@@ -1,12 +1,12 @@
-"""In which ways a name is unusual, and which other name a server may take it for on account of each.
+"""The ways in which a name is unusual, and the other names that a server may treat as the same for each of them.
 
 Terms
 -----
 kind
     One way in which servers change names. A server that keeps names of one kind may change those of another, so each
-    is found out by itself.
-twin
-    What a name becomes where a server folds one kind and nothing else.
+        is tested separately.
+    twin
+        The name that results if a server folds one kind and nothing else.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _PARAMETERS = re.compile("[;?#][^/]*")
 _OTHER_SIGNS = re.compile("[^a-z0-9_./-]")
 _SLASHES = re.compile("(?<=[^/])//+(?=[^/])")
 SIGNS = "signs"
-"""Beyond ASCII. No fold belongs to it: a name that is found under itself is kept."""
+"""Non-ASCII characters. No fold belongs to this kind: a name that is found under itself is kept."""
 ALL = "all"
-"""Every kind at once, for names of several. Nothing is learned by it."""
+"""All kinds at once, for names with several of them. Nothing is learned from it."""
 
 
 def is_usual(key: str) -> bool:
-    """Whether no server takes this name for another: lower case, no accents, no empty or dotted steps."""
+    """Whether no server confuses this name with another: lower case, no accents, no empty or dotted steps."""
     return _USUAL.fullmatch(key) is not None and "./" not in key and not key.endswith(".")
 
 
 def folded(key: str) -> str:
-    """The name that all those have in common which some server takes for one."""
+    """The common form of all names that some server treats as the same."""
     if is_usual(key):
         return key
     import unicodedata
@@ -60,7 +60,7 @@ def shared(key: str) -> str:
 
 
 def kinds_of(key: str) -> frozenset[str]:
-    """In which ways a name is unusual."""
+    """The ways in which a name is unusual."""
     if is_usual(key):
         return frozenset()
     kinds = {kind for kind, fold in _FOLDS.items() if fold(key) != key}
@@ -70,9 +70,9 @@ def kinds_of(key: str) -> frozenset[str]:
 
 
 def twins_of(key: str, kinds: frozenset[str]) -> dict[str, str]:
-    """Under which other names the object may lie, by the kind for which it would; at most once each.
+    """The other names that the object may be stored under, by kind, without duplicates.
 
-    What all of them together make of it comes last, under ``ALL``.
+    The result of all folds together comes last, under ``ALL``.
     """
     candidates = [(kind, fold(key)) for kind, fold in _FOLDS.items() if kind in kinds]
     if len(candidates) > 1:
@@ -85,7 +85,7 @@ def twins_of(key: str, kinds: frozenset[str]) -> dict[str, str]:
     return twins
 
 
-# What a server that folds one kind makes of a name.
+# The folds: what a server makes of a name.
 
 
 def _lower(key: str) -> str:
@@ -105,7 +105,7 @@ def _normalized(form: str, key: str) -> str:
 
 
 def _look_alikes(key: str) -> str:
-    """Ligatures, circled digits and others; what is composed stays so, and what is decomposed too."""
+    """Ligatures, circled digits and similar characters. Composition and decomposition do not change."""
     composed = _normalized("NFC", key)
     plain = _normalized("NFKC", key)
     return key if plain == composed else plain
@@ -138,12 +138,12 @@ def _no_dotted_steps(key: str) -> str:
 
 
 def _in_each_step(change: Callable[[str], str], key: str) -> str:
-    """Change all steps but those that would vanish: what becomes of these nobody can guess."""
+    """Change all steps except those that would vanish, because their result is unpredictable."""
     return "/".join(change(step) or step for step in key.split("/"))
 
 
 def _no_ends(key: str) -> str:
-    """Blanks at either end of a step, and dots at its end: Windows drops them."""
+    """Blanks at either end of a step, and dots at its end, which Windows drops."""
     return _in_each_step(lambda step: step.lstrip(" ").rstrip(" ."), key)
 
 
@@ -162,7 +162,7 @@ def _decoded(key: str) -> str:
 
 
 def _encoded(key: str) -> str:
-    """What stands for nothing else may be what is left of an escape."""
+    """Decode an escape again, as servers do that decode a path twice."""
     return key.replace("%", "%25") if "%" in key and _decoded(key) == key else key
 
 

@@ -1,9 +1,9 @@
-"""What botocore asks for credentials (programs, metadata services, STS, SSO), bounded in time and memory.
+"""The sources of credentials that botocore asks (programs, metadata services, STS, SSO), bounded in time and memory.
 
 Terms
 -----
 helper
-    Whatever is asked for credentials. It may hang, print nonsense, or never stop printing.
+    Any source of credentials. It may hang, print nonsense, or never stop printing.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from s3_uploader.core.origins import Origin
 from s3_uploader.stores.s3.credentials import Credentials, unavailable
 
 HELPER_SECONDS = 60.0
-"""Timeout of a helper, for a person who has to confirm something too."""
+"""The timeout of a helper, including the time for a person to confirm something."""
 _FIND_SECONDS = HELPER_SECONDS + 2.0
-"""Timeout of the whole chain. A helper that hangs is named, because its own timeout comes first."""
+"""The timeout of all helpers together. A helper that hangs is named, because its own timeout comes first."""
 _AFTER_END_SECONDS = 1.0
-"""So long its output is read once it has ended: what it left running may hold that open for ever."""
+"""How long its output is read after its end, because a child process may hold it open forever."""
 _LOOK_SECONDS = 0.1
 _WAIT_SECONDS = 1.5
-"""So long a request waits for credentials that are being renewed and have expired; then it is sent again later."""
+"""How long a request waits for the renewal of expired credentials. After that it is sent again later."""
 _RENEW_BEFORE_SECONDS = 15 * 60
 _AGAIN_SECONDS = 30.0
-"""A renewal that failed is not tried sooner again."""
+"""A failed renewal is not repeated sooner."""
 _A_SECOND = datetime.timedelta(seconds=1)
 _MOST_BYTES = 256 * 1024
 _LONGEST_DETAIL = 300
@@ -46,9 +46,9 @@ _LONGEST_DETAIL = 300
 def find(session: Any, *, seconds: float = _FIND_SECONDS) -> Any:
     """Botocore's credentials of a session, with their first values; ``None`` if there are none.
 
-    :raises StoreError: if what should give them does not, or takes too long.
+    :raises StoreError: if their source fails or takes too long.
     """
-    with contextlib.suppress(AttributeError):  # Another botocore may be built in another way.
+    with contextlib.suppress(AttributeError):  # other versions of botocore may be built differently
         _bound_helpers(session)
 
     def ask() -> Any:
@@ -59,14 +59,14 @@ def find(session: Any, *, seconds: float = _FIND_SECONDS) -> Any:
 
     asked = _Asked(ask)
     if not asked.wait(seconds):
-        raise unavailable(f"what gives them did not answer in {seconds:g} s", code="CredentialsTimeout")
+        raise unavailable(f"their source did not answer in {seconds:g} s", code="CredentialsTimeout")
     if asked.error is not None:
         raise unavailable(_said(asked.error))
     return asked.result
 
 
 class _Asked:
-    """A question that is asked on a daemon thread, since nothing ends it but its answer."""
+    """A call on a daemon thread, because only its answer can end it."""
 
     def __init__(self, ask: Callable[[], Any]) -> None:
         self.result: Any = None
@@ -77,33 +77,33 @@ class _Asked:
         try:
             threading.Thread(target=self._run, name="s3-credentials", daemon=True).start()
         except RuntimeError:
-            # Where there may be no thread, this one waits.
+            # If no thread can be started, this one waits.
             self._run()
 
     def _run(self) -> None:
         try:
             self.result = self._ask()
         except Exception as error:
-            # Helpers answer with anything, and botocore takes it for what it should be: KeyError, TypeError, ...
+            # Helpers may answer anything, and botocore expects valid data: KeyError, TypeError, ...
             self.error = error
         self._over.set()
 
     @property
     def over(self) -> bool:
-        """Whether there is an answer."""
+        """Whether the answer is there."""
         return self._over.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """Whether there is an answer in that time."""
+        """Wait for the answer. Returns whether it arrived in time."""
         return self._over.wait(seconds)
 
 
 class RenewedCredentials:
-    """Credentials out of botocore, the same object as long as they are the same (a signing key is cached by it).
+    """Credentials from botocore. The same object is returned until they change, because a signing key is cached by it.
 
-    They are renewed on a thread of their own while they still hold, for requests are signed where nothing may wait.
+    They are renewed early on a thread of their own, because requests are signed on a thread that must not wait.
 
-    :param usable: makes sure that they can be put into a header.
+    :param usable: checks that they can be sent in a header.
     """
 
     def __init__(
@@ -122,9 +122,9 @@ class RenewedCredentials:
         self._last: tuple[Any, Credentials] | None = None
 
     def __call__(self) -> Credentials:
-        """The credentials as they are now.
+        """The current credentials.
 
-        :raises StoreError: if there are none that hold.
+        :raises StoreError: if there are no valid ones.
         """
         last = self._last
         if last is None:
@@ -133,7 +133,7 @@ class RenewedCredentials:
             return last[1]
         renewal = self._renew()
         if self._needs_renewal(0):
-            # What it waited already it does not wait again, or every request would.
+            # The waiting time is used up only once, or every request would wait.
             renewal.wait(max(0.0, renewal.began + _WAIT_SECONDS - time.monotonic()))
         if renewal.over and renewal.error is None:
             return self._take(renewal.result)
@@ -142,20 +142,20 @@ class RenewedCredentials:
         if renewal.error is not None:
             raise unavailable(_said(renewal.error))
         raise StoreError(
-            "The AWS credentials have expired, and what renews them has not answered yet.",
+            "The AWS credentials have expired, and their source has not renewed them yet.",
             code="CredentialsExpired",
             origin=Origin.CREDENTIAL_SOURCE,
             scope=Scope.DESTINATION,
             retryable=True,
-            hint="Look at what gives this machine its credentials.",
+            hint="Check the source of this machine's credentials.",
         )
 
     def renew(self) -> bool:
-        """The server says that they have expired, whatever their date is: have them renewed, if they can be.
+        """Renew credentials that the server calls expired, whatever their date is, if that is possible.
 
-        :returns: whether it is worth asking the server once more.
+        :returns: whether to ask the server once more.
         """
-        # Of botocore's kinds only those with a date can be renewed. It is what makes them new at their next use.
+        # botocore can renew only those kinds that have a date. It does so at their next use.
         if getattr(self._found, "_expiry_time", None) is None:
             return False
         renewed_at = self._renewed_at
@@ -197,15 +197,15 @@ def _never(seconds: float) -> bool:
 def _said(error: Exception) -> str:
     text = str(error)[:_LONGEST_DETAIL].strip().rstrip(".")
     if isinstance(error, (KeyError, TypeError, ValueError, AttributeError)):
-        return f"the answer of what gives them makes no sense ({type(error).__name__}: {text})"
+        return f"their source gave an invalid answer ({type(error).__name__}: {text})"
     return text or type(error).__name__
 
 
-# Helpers within bounds.
+# Bounded helpers.
 
 
 def _bound_helpers(session: Any) -> None:
-    """Have everything that this session asks for credentials read bounded answers."""
+    """Bound the answers of all helpers of this session."""
     from s3_uploader.stores.s3.engines.bounded import bound
 
     create_client = session.create_client
@@ -216,7 +216,7 @@ def _bound_helpers(session: Any) -> None:
         bound(client._endpoint.http_session)
         return client
 
-    # STS and SSO are asked by clients that the session makes.
+    # The session makes clients that ask STS and SSO.
     session.create_client = create_bounded_client
     for provider in session.get_component("credential_provider").providers:
         _bound_provider(provider)
@@ -250,7 +250,7 @@ _RUNNING: set[subprocess.Popen[bytes]] = set()
 
 
 class BoundedProcess:
-    """What botocore uses of ``subprocess.Popen``; its output is bounded, and it is killed when its time is over."""
+    """The part of ``subprocess.Popen`` that botocore uses. Its output is bounded, and it is killed after a timeout."""
 
     def __init__(self, command: Sequence[str], **_: object) -> None:
         if not _RUNNING:
@@ -261,9 +261,9 @@ class BoundedProcess:
         self.returncode: int | None = None
 
     def communicate(self) -> tuple[bytes, bytes]:
-        """What it prints on standard output and standard error.
+        """The contents of standard output and standard error.
 
-        :raises OSError: if it prints too much or takes too long.
+        :raises OSError: if there is too much output or it takes too long.
         """
         process = self._process
         until = time.monotonic() + HELPER_SECONDS
@@ -318,7 +318,7 @@ def _kill_all() -> None:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a helper with all that it has started."""
+    """Kill a helper and all its children."""
     for pid in procfs.descendants_of(process.pid) if process.poll() is None else ():
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)

@@ -1,9 +1,9 @@
-"""An S3 Inventory, as Amazon writes it into a bucket every day or week, read from files in place of a listing.
+"""An S3 Inventory, which Amazon writes into a bucket every day or week, read from files instead of a listing.
 
-A manifest names the data files, their columns and the moment of the inventory
-(https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory-location.html). In CSV, keys are URL-encoded;
-versions that are not the latest, and delete markers, stand among the objects where the inventory has been asked for all
-versions. Everything is read in pieces of bounded size, and each data file is held against its size and MD5 before.
+A manifest names the data files, their columns and the time of the inventory
+(https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory-location.html). In CSV, keys are URL-encoded.
+If the inventory covers all versions, it contains old versions and delete markers, too. Everything is read in pieces of
+bounded size, after the size and MD5 of each data file were checked.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _COPY_AGAIN = "Copy the inventory once more, the manifest and all its data files
 
 
 class DataFile(msgspec.Struct, frozen=True):
-    """A file of the inventory, as the manifest has it."""
+    """A data file in the manifest."""
 
     key: str
     size: int
@@ -46,7 +46,7 @@ class DataFile(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What an inventory says of itself; ``creation_timestamp`` is milliseconds since the epoch, as text."""
+    """The manifest; ``creation_timestamp`` is milliseconds since the epoch, as text."""
 
     source_bucket: str
     file_format: str
@@ -58,8 +58,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class InventoryReport:
     """An inventory on this machine.
 
-    :param path: its ``manifest.json``, the directory in which that is, or a data file of it.
-    :raises UsageProblem: if there is no inventory, or it is of a form that is not read here.
+    :param path: the ``manifest.json``, its directory, or a data file.
+    :raises UsageProblem: if there is no inventory, or its format is not supported.
     """
 
     def __init__(self, path: str) -> None:
@@ -72,8 +72,8 @@ class InventoryReport:
         form = self._manifest.file_format.upper()
         if form == "ORC":
             raise UsageProblem(
-                f"The inventory {shown_name(self._path)} is in the format ORC, which is not read here.",
-                hint="Let S3 write it as CSV or Parquet.",
+                f"The inventory {shown_name(self._path)} is in the format ORC, which is not supported.",
+                hint="Configure S3 to write it as CSV or Parquet.",
             )
         readers = {"CSV": self._csv_rows, "PARQUET": _parquet_rows}
         if form not in readers:
@@ -85,13 +85,13 @@ class InventoryReport:
 
     @property
     def bucket(self) -> str:
-        """Of which bucket it is."""
+        """The bucket that it describes."""
         return self._manifest.source_bucket
 
     def entries(self, prefix: str) -> Iterator[Entry]:
-        """The latest version of each object whose key begins with the prefix, in no order.
+        """The latest version of each object whose key begins with the prefix, in no particular order.
 
-        :raises StoreError: if a file is not what the manifest says, or damaged.
+        :raises StoreError: if a file is damaged or differs from the manifest.
         """
         for each, path in self._files:
             self._verify(each, path)
@@ -113,9 +113,9 @@ class InventoryReport:
         with _opened(path) as file:
             for cells in csv.reader(_lines(file, path)):
                 if len(cells) != len(columns):
-                    raise _damaged(path, f"a line has {len(cells)} columns, the manifest {len(columns)}")
+                    raise _damaged(path, f"a line has {len(cells)} columns, but the manifest has {len(columns)}")
                 row = dict(zip(columns, cells, strict=True))
-                # "+" is how URLs of forms write a space.
+                # Form encoding writes a space as "+".
                 row["Key"] = os.fsdecode(unquote_to_bytes(row["Key"].replace("+", " ")))
                 yield row
 
@@ -138,7 +138,7 @@ class InventoryReport:
         )
 
     def _place_of(self, file: DataFile) -> str:
-        """Where a data file is: at its key below some directory above the manifest, beside it, or in ``data``."""
+        """The path of a data file: at its key below some directory above the manifest, beside it, or in ``data``."""
         names = [name for name in file.key.split("/") if name not in ("", ".", "..")]
         directory = os.path.dirname(os.path.abspath(self._path))
         above = directory
@@ -149,8 +149,8 @@ class InventoryReport:
                     return path
             above = os.path.dirname(above)
         raise UsageProblem(
-            f"The data file {shown_name(file.key)} of the inventory {shown_name(self._path)} is not here.",
-            hint="Copy it to beside the manifest.",
+            f"The data file {shown_name(file.key)} of the inventory {shown_name(self._path)} is missing.",
+            hint="Copy it into the directory of the manifest.",
         )
 
     def _verify(self, file: DataFile, path: str) -> None:
@@ -163,13 +163,13 @@ class InventoryReport:
         except OSError as error:
             raise _damaged(path, error.strerror or str(error)) from error
         if size != file.size:
-            raise _damaged(path, f"it has {size:,} bytes, the manifest says {file.size:,}")
+            raise _damaged(path, f"it has {size:,} bytes, but the manifest says {file.size:,}")
         if file.md5 and digest.hexdigest() != file.md5.lower():
-            raise _damaged(path, "its MD5 is not that of the manifest")
+            raise _damaged(path, "its MD5 differs from that in the manifest")
 
 
 class ReportedInventory:
-    """A bucket of which an inventory tells what is there, and which is asked only for the keys that are in doubt.
+    """A bucket whose listing comes from an inventory. The bucket itself is asked only for keys in doubt.
 
     As :class:`~s3_uploader.stores.listing.Inventory`.
     """
@@ -193,11 +193,11 @@ class ReportedInventory:
         self._bucket.open()
 
     def entries(self, prefix: str, *, wanted: Callable[[], str]) -> Iterator[Entry]:
-        """What the inventory has."""
+        """The entries of the inventory."""
         return self._report.entries(prefix)
 
     def look(self, key: str, *, content: bool) -> Entry | None:
-        """What the bucket has now."""
+        """The current object in the bucket."""
         return self._bucket.look(key, content=content)
 
     def address(self, key: str) -> str:
@@ -215,14 +215,14 @@ def _manifest_of(path: str) -> str:
     if os.path.basename(path).endswith(".json"):
         if os.path.isfile(path):
             return path
-        raise UsageProblem(f"There is no {shown_name(path)}.", hint="Name the manifest.json of an S3 Inventory.")
+        raise UsageProblem(f"{shown_name(path)} does not exist.", hint="Name the manifest.json of an S3 Inventory.")
     above = os.path.dirname(os.path.abspath(path))
     for directory in (above, os.path.dirname(above)):
         manifest = os.path.join(directory, _MANIFEST)
         if os.path.isfile(path) and os.path.isfile(manifest):
             return manifest
     raise UsageProblem(
-        f"{shown_name(path)} has no manifest.json beside it, which says what its columns are.",
+        f"{shown_name(path)} has no manifest.json beside it, which names its columns.",
         hint="Name the manifest.json of an S3 Inventory.",
     )
 
@@ -232,13 +232,13 @@ def _read_manifest(path: str) -> Manifest:
         with open(path, "rb") as file:
             text = file.read(_MOST_MANIFEST_BYTES + 1)
         if len(text) > _MOST_MANIFEST_BYTES:
-            raise UsageProblem(f"The manifest {shown_name(path)} is larger than any.")
+            raise UsageProblem(f"The manifest {shown_name(path)} is larger than any valid one.")
         return msgspec.json.decode(text, type=Manifest)
     except OSError as error:
         raise UsageProblem(f"{shown_name(path)} cannot be read: {error.strerror}.") from error
     except msgspec.DecodeError as error:
         raise UsageProblem(
-            f"{shown_name(path)} is no manifest of an S3 Inventory: {error}.", hint="Name its manifest.json."
+            f"{shown_name(path)} is not the manifest of an S3 Inventory: {error}.", hint="Name its manifest.json."
         ) from error
 
 
@@ -273,7 +273,7 @@ def _parquet_rows(path: str) -> Iterator[Mapping[str, Any]]:
     except ImportError:
         raise EngineUnavailable(
             "An inventory in Parquet is read with pyarrow, which is not installed.",
-            hint="pip install 's3-spool-uploader[inventory]', or let S3 write the inventory as CSV.",
+            hint="pip install 's3-spool-uploader[inventory]', or configure S3 to write the inventory as CSV.",
         ) from None
     try:
         with parquet.ParquetFile(path) as file:
@@ -284,7 +284,7 @@ def _parquet_rows(path: str) -> Iterator[Mapping[str, Any]]:
             for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=list(known)):
                 for row in batch.to_pylist():
                     yield {known[name]: value for name, value in row.items()}
-    except ValueError as error:  # what pyarrow raises for anything that is no Parquet
+    except ValueError as error:  # pyarrow raises it for any file that is not Parquet
         raise _damaged(path, str(error)) from error
 
 
@@ -305,8 +305,8 @@ def _moment(value: object) -> float | None:
 
 def _without(column: str) -> UsageProblem:
     return UsageProblem(
-        f"The inventory has no column {column}, without which nothing can be compared.",
-        hint="Let S3 write size, last modified date and ETag into it.",
+        f"The inventory has no column {column}, so nothing can be compared.",
+        hint="Configure S3 to write size, last modified date and ETag.",
     )
 
 

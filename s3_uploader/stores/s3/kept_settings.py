@@ -1,6 +1,6 @@
-"""Whether a server keeps what it is asked for beside the bytes: encryption, storage class, metadata, tags, ACL.
+"""Whether a server keeps the settings of objects: encryption, storage class, metadata, tags, ACL.
 
-Many servers take the headers and do nothing with them, silently. So a small object is stored with them and read back.
+Many servers accept the headers and silently ignore them. So a small object is stored with them and read back.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ _GRANTS_OF_ACL = {
     "public-read-write": {("AllUsers", "READ"), ("AllUsers", "WRITE")},
     "authenticated-read": {("AuthenticatedUsers", "READ")},
 }
-"""What canned ACLs grant to groups; the others grant something to the owner of the bucket, who may be the writer."""
+"""The grants of canned ACLs to groups. The other ACLs grant to the owner of the bucket, who may be the writer."""
 
 
 def check_kept(key: str, asked: Mapping[str, str], ask: Ask) -> list[Finding]:
     """Findings about an object that was stored with the headers ``asked``.
 
-    :param ask: sends a request and waits for what comes of it.
+    :param ask: sends a request and waits until it is finished.
     """
     path = requests.encode_key(key)
     if not any(name in _PLAIN_HEADERS or name.startswith((_META, _TAGGING, _ACL)) for name in asked):
         return []
     looked = ask(requests.head_object(key, path))
     if looked.error is not None or looked.answer is None:
-        return [_unknown("what is asked for beside the bytes", "s3:GetObject")]
+        return [_unknown("the settings of objects", "s3:GetObject")]
     findings = _headers_kept(asked, looked.answer.headers)
     if _TAGGING in asked:
         findings.append(_tags_kept(asked[_TAGGING], ask(_subresource("GetObjectTagging", key, path, "tagging"))))
@@ -69,7 +69,7 @@ def _headers_kept(asked: Mapping[str, str], found: Mapping[str, str]) -> list[Fi
         if wanted is None:
             continue
         given = found.get(header, _DEFAULT_CLASS if header == _CLASS else "")
-        # AWS answers the ARN of a key that was named by its id or an alias.
+        # For a key that was named by its id or an alias, AWS answers with the ARN.
         is_kept = given == wanted or (header == _KMS_KEY and (given.endswith(f"/{wanted}") or "alias" in wanted))
         findings.append(_kept(setting, wanted) if is_kept else _ignored(setting, wanted, given))
     metadata = {name: value for name, value in asked.items() if name.startswith(_META)}
@@ -118,7 +118,7 @@ def _subresource(operation: str, key: str, path: str, name: str) -> Request:
 
 
 def _answer(call: PendingRequest) -> Answer | None:
-    """The answer with a document; ``None`` where the server, or a right, or the engine does not give one."""
+    """The answer with a document; ``None`` if the server, a permission or the engine does not provide one."""
     return call.answer if call.error is None and call.answer is not None and call.answer.body else None
 
 
@@ -130,9 +130,9 @@ def _ignored(setting: str, wanted: str, found: str) -> Finding:
     return Finding(
         Severity.WARNING,
         setting,
-        f"the server ignored it: {quoted(wanted)} was asked for, "
+        f"the server ignored it: {quoted(wanted)} was requested, "
         + (f"and the object has {quoted(found)}" if found else "and the object has none"),
-        "Files are shipped all the same, but not as the configuration says: leave the setting out, or have the server "
+        "Files are shipped, but not as the configuration says. Remove the setting, or configure the server to "
         "support it.",
     )
 
@@ -141,6 +141,6 @@ def _unknown(what: str, right: str) -> Finding:
     return Finding(
         Severity.NOTE,
         "settings",
-        f"{what} cannot be read back, so there is no telling whether the server keeps it",
-        f"Uploads need no such right ({right}); look at an object yourself.",
+        f"{what} cannot be read back, so it is unknown whether the server keeps it",
+        f"Uploads do not need this permission ({right}). Inspect an object yourself.",
     )

@@ -1,4 +1,4 @@
-"""What is in a bucket: listed by pages, and asked for key by key."""
+"""The inventory of a bucket: listed page by page, and looked up key by key."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Page(msgspec.Struct, frozen=True):
 class S3Inventory:
     """A bucket as :class:`~s3_uploader.stores.listing.Inventory`.
 
-    :param store: not open yet; what it would upload with is what is asked with.
+    :param store: not open yet; the inventory uses its client.
     """
 
     looks_are_cheap = True
@@ -56,12 +56,12 @@ class S3Inventory:
 
     @property
     def concurrency(self) -> int:
-        """As many as there may be uploads, but no more than threads that this program wants."""
+        """As many lookups at once as uploads, up to this program's limit of threads."""
         return min(32, self._store.maximum_concurrency)
 
     @property
     def lists_in_order(self) -> bool:
-        """Directory buckets do not, and take no start-after (Amazon S3 API reference, ListObjectsV2)."""
+        """Whether listings are sorted. Directory buckets' are not, and know no start-after (S3 API, ListObjectsV2)."""
         return not self.name.endswith("--x-s3")
 
     def open(self) -> None:
@@ -79,7 +79,7 @@ class S3Inventory:
         return self._store.address(key)
 
     def entries(self, prefix: str, *, wanted: Callable[[], str]) -> Iterator[Entry]:
-        """Page by page, the next one under way while one is read; pages without a wanted key are jumped over."""
+        """List page by page. The next page is requested while one is read, and pages before ``wanted`` are skipped."""
         after = self._start(prefix, wanted(), "")
         begun = self._begin(requests.list_objects(prefix, after=after))
         first = True
@@ -90,7 +90,7 @@ class S3Inventory:
             progress.saw(page)
             entries = page.entries
             if after:
-                # A server that knows no start-after begins at the beginning.
+                # A server without support for start-after begins with the first key.
                 there = key_order(after)
                 entries = [entry for entry in entries if key_order(entry.key) > there]
                 self._can_start_anywhere = self._can_start_anywhere and len(entries) == len(page.entries)
@@ -106,11 +106,11 @@ class S3Inventory:
                 return
 
     def look(self, key: str, *, content: bool) -> Entry | None:
-        """HEAD, which names the checksums too."""
+        """Look up a key by HEAD, which also returns the checksums."""
         try:
             path = requests.encode_key(key)
         except KeyRefused:
-            return None  # S3 can have no such key
+            return None  # S3 does not support such a key
         call = self._finished(self._begin(requests.head_object(key, path), expected=frozenset((404,))))
         error = call.error
         if error is not None:
@@ -123,7 +123,7 @@ class S3Inventory:
         composite = headers.get("x-amz-checksum-type", "").upper() == "COMPOSITE"
         length = headers.get("content-length", "")
         if not _SIZE.fullmatch(length):
-            raise StoreError(f"The answer about {self.address(key)} does not say how long it is.", code="InvalidAnswer")
+            raise StoreError(f"The answer about {self.address(key)} does not have its length.", code="InvalidAnswer")
         return Entry(
             key=key,
             size=int(length),
@@ -133,13 +133,13 @@ class S3Inventory:
             checksums={
                 name.removeprefix(_CHECKSUM): value
                 for name, value in headers.items()
-                # Of parts: a checksum of their checksums, with their number.
+                # For an object made of parts: a checksum of their checksums, with their number.
                 if name.startswith(_CHECKSUM) and name != "x-amz-checksum-type" and not composite and "-" not in value
             },
         )
 
     def _start(self, prefix: str, wanted: str, last: str) -> str:
-        """A key just before the wanted one to begin a listing after; empty if that gains nothing."""
+        """A key just before ``wanted``, to start a listing after; empty if that saves nothing."""
         before = wanted[:-1]
         if not self._can_start_anywhere or len(before) <= len(prefix) or key_order(before) <= key_order(last):
             return ""
@@ -160,7 +160,7 @@ class S3Inventory:
     def _finished(self, begun: tuple[PendingRequest, threading.Event]) -> PendingRequest:
         call, over = begun
         if not over.wait(max(0.0, call.deadline - time.monotonic())):
-            call.cancel(UploadCancelled("The listing took too long."))
+            call.cancel(UploadCancelled("The listing timed out."))
             raise StoreError(
                 f"The {call.request.operation} operation got no answer in {_SECONDS:.0f} s.",
                 code="Timeout",
@@ -174,35 +174,35 @@ class S3Inventory:
         if error is not None:
             if first and error.code in _NO_LISTING and error.scope is Scope.FILE:
                 raise CannotList(error.message, code=error.code, hint=error.hint)
-            # Without its listing the whole bucket cannot be read.
+            # Without a listing the bucket cannot be read at all.
             error.scope = Scope.DESTINATION
             raise error
         page = parse_page(call.body.body)
         if self._caller is not None:
-            # From now on what is refused is about a key, not about the bucket.
+            # From now on a refusal concerns a key, not the bucket.
             self._caller.proven_useful = True
         return page
 
 
 def parse_page(body: bytes) -> Page:
-    """What ListObjectsV2 answered.
+    """Parse an answer to ListObjectsV2.
 
-    :raises StoreError: if it is no such answer.
+    :raises StoreError: if it is invalid.
     """
     contents, rest = _elements(body)
     head = xml_leaves(rest)
     if "IsTruncated" not in head:
         raise StoreError(
-            "The answer to ListObjectsV2 is no list of objects.",
+            "The answer to ListObjectsV2 is not a list of objects.",
             code="InvalidAnswer",
             scope=Scope.DESTINATION,
-            hint="Look at endpoint_url: is this an S3 server?",
+            hint="Check endpoint_url: is this an S3 server?",
         )
     encoded = head.get("EncodingType", "") == "url"
     token = head.get("NextContinuationToken", "")
     if head["IsTruncated"].strip().lower() == "true" and not token:
         raise StoreError(
-            "The server lists a part of the keys and does not say how to go on.",
+            "The server lists only a part of the keys and does not say how to continue.",
             code="InvalidAnswer",
             scope=Scope.DESTINATION,
         )
@@ -212,7 +212,7 @@ def parse_page(body: bytes) -> Page:
 
 
 def _elements(body: bytes) -> tuple[list[bytes], bytes]:
-    """What stands in the elements ``Contents``, and the document without them. Each byte is looked at once."""
+    """The contents of the elements ``Contents``, and the document without them. Each byte is searched only once."""
     contents: list[bytes] = []
     rest: list[bytes] = []
     done = 0
@@ -229,21 +229,21 @@ def _elements(body: bytes) -> tuple[list[bytes], bytes]:
 
 
 class ListingProgress:
-    """Whether a listing gets on from page to page."""
+    """Checks that a listing makes progress from page to page."""
 
     def __init__(self) -> None:
         self._token = ""
         self._empty = 0
 
     def saw(self, page: Page) -> None:
-        """Another page has come.
+        """Check another page.
 
         :raises StoreError: if the listing would never end.
         """
         self._empty = 0 if page.entries else self._empty + 1
         if (page.token and page.token == self._token) or self._empty > _MOST_EMPTY_PAGES:
             raise StoreError(
-                "The server lists the same keys over and over, or none, and says that there are more.",
+                "The server lists the same keys again and again, or none, and says that there are more.",
                 code="InvalidAnswer",
                 scope=Scope.DESTINATION,
             )
@@ -256,7 +256,7 @@ def _entry(leaves: dict[str, str], *, encoded: bool) -> Entry:
     key = leaves.get("Key", "")
     size = leaves.get("Size", "")
     return Entry(
-        # A plus for a space, as Amazon writes it; a plus itself is always encoded.
+        # A plus stands for a space, as Amazon writes it; a real plus is always encoded.
         key=unquote_plus(key, errors="surrogateescape") if encoded else key,
         size=int(size) if _SIZE.fullmatch(size) else -1,
         etag=clean_etag(unescape(leaves.get("ETag", ""))),
@@ -273,4 +273,4 @@ def parse_iso(value: str) -> float | None:
     try:
         return calendar.timegm((year, month, day, hour, minute, second)) + float((found[7] or "")[:10] or 0)
     except (ValueError, OverflowError):
-        return None  # the 31st of February
+        return None  # for example the 31st of February

@@ -1,4 +1,4 @@
-"""What each error code of S3 means, by Amazon's reference and by what other servers say for the same thing."""
+"""The meaning of each S3 error code, from Amazon's reference and from the answers of other servers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from s3_uploader.core.origins import Origin
 
 
 class Meaning(msgspec.Struct, frozen=True):
-    """What one error code means."""
+    """The meaning of one error code."""
 
     retryable: bool = False
     scope: Scope = Scope.FILE
@@ -19,25 +19,25 @@ class Meaning(msgspec.Struct, frozen=True):
 
 
 def _all(origin: Origin, hint: str) -> Meaning:
-    """What every file would meet."""
+    """The meaning of an error that every file would meet."""
     return Meaning(scope=Scope.DESTINATION, origin=origin, hint=hint)
 
 
-SLOW = Meaning(retryable=True, hint="The server asks for a slower pace; lower max_concurrency if this goes on.")
+SLOW = Meaning(retryable=True, hint="The server asks to slow down. If this persists, lower max_concurrency.")
 PASSING = Meaning(retryable=True)
 _DAMAGED = Meaning(
     retryable=True,
     corrupted=True,
-    hint="The bytes were damaged on their way; if this goes on, look at the network, the memory and any proxy.",
+    hint="The bytes were damaged on the way. If this persists, check the network, the memory and any proxy.",
 )
-_KEYS_HINT = "Look at the access key, the secret key and the session token that are in use."
+_KEYS_HINT = "Check the access key, the secret key and the session token in use."
 _TOKEN = _all(
     Origin.CREDENTIALS,
-    "Get new temporary credentials (log in again, or look at what renews them).",
+    "Get new temporary credentials: log in again, or check what renews them.",
 )
 
 MEANINGS: dict[str, Meaning] = {
-    # Amazon's error reference, and what Ceph, MinIO, Swift and others say for the same thing.
+    # Amazon's error codes, and those of Ceph, MinIO, Swift and others for the same errors.
     "SlowDown": SLOW,
     "SlowDownRead": SLOW,
     "SlowDownWrite": SLOW,
@@ -61,44 +61,44 @@ MEANINGS: dict[str, Meaning] = {
     "XAmzContentChecksumMismatch": _DAMAGED,
     "InvalidAccessKeyId": _all(
         Origin.CREDENTIALS,
-        "Look at AWS_ACCESS_KEY_ID, the profile or the role whose credentials are in use.",
+        "Check AWS_ACCESS_KEY_ID, the profile or the role in use.",
     ),
     "SignatureDoesNotMatch": _all(
         Origin.CREDENTIALS,
-        "Look at the secret key: it is not that of this access key, or has a blank or a line break at its end; a "
+        "Check the secret key. It may belong to another access key, or have a space or a line break at its end. A "
         "proxy that changes requests has the same effect.",
     ),
     "InvalidSecurity": _all(Origin.CREDENTIALS, _KEYS_HINT),
-    "NotSignedUp": _all(Origin.CREDENTIALS, "Look at the account that the credentials belong to."),
-    "AccountProblem": _all(Origin.CREDENTIALS, "Look at the account that the credentials belong to."),
-    "AllAccessDisabled": _all(Origin.CREDENTIALS, "Look at the account and the name of the bucket."),
+    "NotSignedUp": _all(Origin.CREDENTIALS, "Check the account that the credentials belong to."),
+    "AccountProblem": _all(Origin.CREDENTIALS, "Check the account that the credentials belong to."),
+    "AllAccessDisabled": _all(Origin.CREDENTIALS, "Check the account and the name of the bucket."),
     "ExpiredToken": _TOKEN,
     "ExpiredTokenException": _TOKEN,
     "InvalidToken": _TOKEN,
     "TokenRefreshRequired": _TOKEN,
     "NoSuchBucket": _all(
         Origin.BUCKET,
-        "Look at the bucket's name and at the endpoint; the program creates no buckets.",
+        "Check the bucket's name and the endpoint. The program creates no buckets.",
     ),
-    "InvalidBucketName": _all(Origin.BUCKET, "Look at the bucket's name."),
-    "InvalidBucketState": _all(Origin.BUCKET, "Look at the state of the bucket."),
+    "InvalidBucketName": _all(Origin.BUCKET, "Check the bucket's name."),
+    "InvalidBucketState": _all(Origin.BUCKET, "Check the state of the bucket."),
     "PermanentRedirect": _all(Origin.BUCKET, "Set region to the region of the bucket."),
     "AuthorizationHeaderMalformed": _all(Origin.BUCKET, "Set region to the region of the bucket."),
     "Redirect": _all(Origin.BUCKET, "Set region to the region of the bucket."),
     "TemporaryRedirect": _all(Origin.BUCKET, "Set region to the region of the bucket."),
-    "InvalidStorageClass": _all(Origin.SETTING, "Look at storage_class."),
-    "InvalidTag": _all(Origin.SETTING, "Look at tags."),
+    "InvalidStorageClass": _all(Origin.SETTING, "Check storage_class."),
+    "InvalidTag": _all(Origin.SETTING, "Check tags."),
     "AccessControlListNotSupported": _all(
         Origin.SETTING,
-        "The bucket has ACLs disabled: leave acl out, or enable them in the bucket.",
+        "The bucket has ACLs disabled. Remove acl, or enable ACLs in the bucket.",
     ),
     "QuotaExceeded": _all(Origin.FULL, "Make room at the destination or raise its quota."),
     "XMinioStorageFull": _all(Origin.FULL, "Make room at the destination."),
     "MissingContentLength": _all(Origin.SERVER, "Something between here and the server drops headers."),
-    "KMS.DisabledException": _all(Origin.CREDENTIALS, "Look at sse_kms_key_id and the state of that key."),
-    "KMS.NotFoundException": _all(Origin.CREDENTIALS, "Look at sse_kms_key_id."),
-    "KMS.InvalidStateException": _all(Origin.CREDENTIALS, "Look at sse_kms_key_id and the state of that key."),
-    "EntityTooLarge": Meaning(hint="The destination does not take objects of this size."),
+    "KMS.DisabledException": _all(Origin.CREDENTIALS, "Check sse_kms_key_id and the state of that key."),
+    "KMS.NotFoundException": _all(Origin.CREDENTIALS, "Check sse_kms_key_id."),
+    "KMS.InvalidStateException": _all(Origin.CREDENTIALS, "Check sse_kms_key_id and the state of that key."),
+    "EntityTooLarge": Meaning(hint="The destination does not accept objects of this size."),
     "KeyTooLongError": Meaning(hint="Shorten the file's path or key_prefix."),
-    "NotImplemented": Meaning(hint="The server does not know a feature that the configuration asks for."),
+    "NotImplemented": Meaning(hint="The server does not support a feature that the configuration asks for."),
 }

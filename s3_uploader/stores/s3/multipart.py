@@ -1,4 +1,4 @@
-"""An upload in parts, from its beginning to its clean-up: nothing of it is left behind if it fails."""
+"""An upload in parts, from its creation to its cleanup. If it fails, nothing of it is left."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _MAXIMUM_STARTS = 3
 class MultipartUpload(CompletingUpload):
     """CreateMultipartUpload, UploadPart for each part, CompleteMultipartUpload; AbortMultipartUpload if it fails.
 
-    Its stages are those of :mod:`s3_uploader.stores.s3.multipart_states`.
+    Its stages are defined in :mod:`s3_uploader.stores.s3.multipart_states`.
     """
 
     _starts = 0
-    """How often it was begun because the server had lost it, or for the first time."""
+    """How often it was created: the first time, and each time that the server lost it."""
 
     def __init__(self, context: Context, put: Put) -> None:
         super().__init__(context, put)
         self._after_abort: list[Callable[[], None]] = []
 
     def prepare(self) -> None:
-        """Begin, on a thread of the pool: the digest of a large file may be needed before anything is sent."""
+        """Begin on a thread of the pool, because the digest of a large file may be needed before the first request."""
         self.on_crew(self.begin)
 
     def set_out(self) -> None:
-        """Amazon honours a condition on completion. Other servers may not, so look for the object first."""
+        """Create the upload. Amazon supports a condition on completion; on other servers, look for the object first."""
         if self.over:
             return
         if self.context.capabilities.trusted or self.options.on_conflict is OnConflict.OVERWRITE:
@@ -48,17 +48,15 @@ class MultipartUpload(CompletingUpload):
         else:
             self._look_first()
 
-    # Beginning.
+    # Creating.
 
     def write(self) -> None:
-        """Begin an upload in parts."""
+        """Create an upload in parts."""
         if self.over:
             return
         if self._starts >= _MAXIMUM_STARTS:
             self.fail(
-                StoreError(
-                    f"The upload of {self._address} was lost by the server again and again.", code="NoSuchUpload"
-                )
+                StoreError(f"The server lost the upload of {self._address} again and again.", code="NoSuchUpload")
             )
             return
         try:
@@ -81,11 +79,11 @@ class MultipartUpload(CompletingUpload):
             cancels=False,
         )
         if isinstance(self._error, UploadCancelled):
-            # While it was sent.
+            # Cancelled while the request was sent.
             self._wait_for_id(self._error)
 
     def _wait_for_id(self, reason: UploadCancelled) -> None:
-        """It was cancelled while the server was asked to begin: without the ID an upload would be left behind."""
+        """Wait for the upload ID after a cancellation, because without it the upload could not be aborted."""
         call = self._call
         if call is not None:
             cancel_call = functools.partial(call.cancel, reason)
@@ -94,9 +92,9 @@ class MultipartUpload(CompletingUpload):
     def _created(self, call: PendingRequest, generation: int) -> None:
         upload_id = call.answer.field("UploadId") if call.answer is not None else ""
         with self._lock:
-            # From here on the clean-up knows it.
+            # From here on the cleanup aborts it.
             self._upload_id = upload_id
-            # It was cancelled while the server was asked, and the cancellation waits for this answer.
+            # It was cancelled meanwhile, and the cancellation waits for this answer.
             late = self._error is not None
             if not upload_id:
                 self.enter(NOTHING)
@@ -107,13 +105,13 @@ class MultipartUpload(CompletingUpload):
         elif late:
             self._gone()
         elif call.error is not None:
-            self._starts -= 1  # Nothing has begun.
+            self._starts -= 1  # nothing was created
             if not self.ask_for_fewer_checksums(call):
                 self.refuse(call, call.error)
         elif not upload_id:
-            self.fail(StoreError("The server began an upload in parts but did not name it.", code="InvalidAnswer"))
+            self.fail(StoreError("The server created an upload in parts but did not name it.", code="InvalidAnswer"))
         else:
-            # Not every server repeats with each part that ETags are no MD5s here.
+            # Not every server repeats for each part that its ETags are not MD5s.
             self._encryption = {
                 name: value
                 for source in (call.request.headers, call.body.headers)
@@ -123,32 +121,32 @@ class MultipartUpload(CompletingUpload):
             self.send_parts(generation)
 
     def abandon_parts(self) -> None:
-        """Have the upload that was begun removed, and begin another; what its other parts bring is ignored."""
+        """Abort the upload and create another one. Answers about the old parts are ignored."""
         with self._lock:
             self._generation += 1
             self._starts -= 1
         self.clean_up(self.write)
 
     def start_again(self, generation: int) -> None:
-        """The server does not know the upload any more: begin another."""
+        """Create another upload, because the server lost this one."""
         with self._lock:
             if self.over or generation != self._generation:
-                return  # Another part has found that out, or the upload is over.
+                return  # another part has noticed it already, or the upload is over
             self._generation += 1
             self.enter(NOTHING)
             calls = list(self._calls)
         for call in calls:
-            call.cancel(UploadCancelled("The upload is begun anew."))
+            call.cancel(UploadCancelled("The upload is started again."))
         self.write()
 
-    # Cleaning up.
+    # Cleanup.
 
     def conclude(self, receipt: Receipt) -> None:
-        """The object is there; parts that were sent for nothing are removed."""
+        """Remove parts that were sent in vain, and succeed: the object is stored."""
         self.clean_up(lambda: self.succeed(receipt))
 
     def cancel(self, reason: UploadCancelled) -> None:
-        """Cancel the upload; its parts are removed."""
+        """Cancel the upload and remove its parts."""
         with self._lock:
             creating = self._stage is CREATING
             calls = list(self._calls)
@@ -161,7 +159,7 @@ class MultipartUpload(CompletingUpload):
             call.cancel(reason)
 
     def clean_up(self, done: Callable[[], None]) -> None:
-        """Abort the upload once none of its parts is on its way, since a part that arrives later would stay."""
+        """Abort the upload when none of its parts is in flight, because a part that arrives later would be left."""
         with self._lock:
             begun = self._stage is not NOTHING
             if begun:
@@ -181,10 +179,10 @@ class MultipartUpload(CompletingUpload):
             self._abort(self._upload_id)
 
     def all_parts_ended(self) -> None:
-        """The last part of an upload that is to be aborted has ended."""
+        """Abort the upload after its last part has ended."""
         with self._lock:
             if self._stage is not WAITING:
-                return  # Another thread has seen it too.
+                return  # another thread has noticed it, too
             self.enter(ABORTING)
         self._abort(self._upload_id)
 
@@ -205,7 +203,7 @@ class MultipartUpload(CompletingUpload):
         self._gone()
 
     def _gone(self) -> None:
-        """Nothing is left at the server; run the callbacks that waited for that."""
+        """Run the callbacks that waited for the abort."""
         with self._lock:
             waiting, self._after_abort = self._after_abort, []
         for done in waiting:

@@ -1,4 +1,4 @@
-"""The stages of an upload in parts, and which may follow which."""
+"""The stages of an upload in parts, and the allowed transitions."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import enum
 
 
 class Stage(enum.Enum):
-    """What the server has of an upload, and what is done about it."""
+    """The state of an upload at the server, and the current step."""
 
-    NOTHING = "nothing is begun at the server"
-    CREATING = "it was asked to begin, and has not said yet under which name"
-    SENDING = "parts are on their way"
-    COMPLETING = "all parts are there; they are joined, after a look at the key where that is needed"
-    WAITING = "it is to be aborted as soon as no part is on its way, since one that came later would stay"
-    ABORTING = "the server was asked to abort it"
+    NOTHING = "nothing is created at the server"
+    CREATING = "the creation was requested, and the answer with the upload ID is expected"
+    SENDING = "parts are in flight"
+    COMPLETING = "all parts are stored; they are joined, after a lookup of the key if needed"
+    WAITING = "it will be aborted when no part is in flight, because a later part would be left"
+    ABORTING = "the abort was requested"
 
 
 NOTHING, CREATING, SENDING, COMPLETING, WAITING, ABORTING = Stage

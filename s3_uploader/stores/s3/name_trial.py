@@ -1,7 +1,7 @@
-"""Whether a bucket keeps two names apart of which no look tells: tried with two small objects of our own.
+"""Whether a bucket keeps two names distinct when lookups cannot tell: tried with two small objects of our own.
 
-Servers that keep objects as files and what they know of them elsewhere (pys3local) say of ``a//b`` and of ``a///b``
-that each is there, while both are one file. Only a second write shows it: what is under the first name then.
+Servers that store objects as files and their properties elsewhere (pys3local) report both ``a//b`` and ``a///b`` as
+existing, although both are one file. Only a second write shows that, by the content of the first name afterwards.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ KINDS = {
     "last-slash": ("", "-ends/", "-ends"),
     "dotted-steps": ("", "/./name", "/name"),
 }
-"""Of :mod:`s3_uploader.stores.s3.folding`, those that paths of files cannot have: what the first name begins and ends
-with, and what the second ends with."""
+"""The kinds of :mod:`s3_uploader.stores.s3.folding` that paths of files cannot have: beginning and end of the first
+name,
+and end of the second."""
 
 _SECONDS = 30.0
 _ANY = frozenset(range(300, 500))
 
 
 class NameTrial:
-    """Tries each kind of names once, however many uploads need the answer. What comes of it is a capability.
+    """Tries each kind of name once, even if many uploads need the answer. The result is noted in the capabilities.
 
-    :param prefix: what all keys begin with, since rights may be limited to it.
+    :param prefix: the prefix of all keys, because the rights may be limited to it.
     :param tls: the payload is not signed.
     """
 
@@ -61,7 +62,7 @@ class NameTrial:
         self._tried: set[str] = set()
 
     def ask(self, kinds: frozenset[str], then: Callable[[], None]) -> None:
-        """Have ``then`` called when these kinds have been tried, at once if they have, else on any thread."""
+        """Call ``then`` when these kinds have been tried: at once if they have, else on any thread."""
         known = self._capabilities
         for kind in kinds & KINDS.keys() - known.kept_names - known.merged_names:
             with self._lock:
@@ -76,9 +77,10 @@ class NameTrial:
         then()
 
     def told(self, kind: str, verdict: str) -> None:
-        """The trial of a kind is over.
+        """Note the result of the trial of a kind.
 
-        :param verdict: ``kept``, ``merged`` (unseen), or empty if nothing was found out, or if looks tell.
+        :param verdict: ``kept``, ``merged`` (invisible to lookups), or empty if the result is unknown or lookups can
+            tell.
         """
         if verdict == "kept":
             self._capabilities.keeps_names(frozenset((kind,)))
@@ -91,7 +93,7 @@ class NameTrial:
             go()
 
     def names(self, kind: str) -> tuple[str, str]:
-        """Two names that differ in that kind alone, and that nobody has."""
+        """Two new names that differ in that kind alone."""
         begin, one, other = KINDS[kind]
         key = f"{self._prefix}{DIRECTORY}{os.urandom(8).hex()}"
         return f"{begin}{key}{one}", f"{key}{other}"
@@ -112,12 +114,12 @@ class NameTrial:
         self.send(request, then)
 
     def send(self, request: Request, then: Callable[[PendingRequest], None]) -> None:
-        """Send a request that is given up after a while."""
+        """Send a request with a timeout."""
         self._caller.call_in_time(request, then, deadline=self._clock() + _SECONDS, expected=_ANY)
 
 
 class _Pair:
-    """The two objects of one trial. Each step is called with the answer to the one before."""
+    """The two objects of one trial. Each step is called with the previous answer."""
 
     def __init__(self, trial: NameTrial, kind: str) -> None:
         self._trial = trial
@@ -127,7 +129,7 @@ class _Pair:
         self._stored: list[str] = []
 
     def begin(self) -> None:
-        """Store the first."""
+        """Store the first object."""
         self._trial.put(self._one, self._body, self._first_stored)
 
     def _first_stored(self, call: PendingRequest) -> None:
@@ -159,11 +161,11 @@ class _Pair:
         if call.error is not None or call.status not in (200, 206, 404):
             self._end("")
         else:
-            # What was there a moment ago may be gone, too.
+            # The object seen a moment ago may be gone, too.
             self._end("kept" if _is_done(call) and call.body.body == self._body else "merged")
 
     def _end(self, verdict: str) -> None:
-        """Remove what was stored, as far as that is permitted."""
+        """Delete the two objects, if that is permitted."""
         if self._stored:
             key = self._stored.pop()
             self._trial.send(requests.delete_object(key, requests.encode_key(key)), lambda _: self._end(verdict))

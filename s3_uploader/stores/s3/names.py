@@ -1,9 +1,9 @@
-"""Names that a server may take for one: of other case or form of Unicode, with empty or dotted steps, with escapes.
+"""Names that a server may treat as the same: by case, Unicode form, empty or dotted steps, or escapes.
 
-Servers on a file system fold them (Windows and macOS fold case, HFS+ decomposes accents, gateways drop empty and dotted
-steps), and some decode what stands in a path twice, so that ``%25`` is ``%`` to them. There a second file replaces the
-first although their keys differ. So at a server that is not known to keep such names apart it is looked before and
-after an unusual name is written; what was seen once is remembered.
+Servers on a file system fold names (Windows and macOS fold case, HFS+ decomposes accents, gateways drop empty and
+dotted steps). Some decode a path twice, so for them ``%25`` is ``%``. There a second file overwrites the first although
+their keys differ. So at a server that is not known to keep such names distinct, the program looks before and after an
+unusual name is written. What it has seen once is remembered.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from s3_uploader.stores.s3.upload import ObjectUpload
 
 _LOOKED = frozenset(range(400, 500)) - {408, 429}
 _IDENTITY = ("etag", "last-modified", "content-length")
-"""Headers of which two objects have not all alike, unless they were made of the same bytes in the same second."""
+"""Headers that two objects never share completely, unless they have the same bytes from the same second."""
 
 
 class NamesUnderWay:
-    """Serialises uploads whose names the server may take for the same. Thread-safe."""
+    """Serialises uploads whose names the server may treat as the same. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: dict[str, collections.deque[ObjectUpload]] = {}
 
     def enter(self, upload: ObjectUpload, go: Callable[[ObjectUpload], None]) -> None:
-        """Call ``go`` once no other upload of these names is under way, at once if there is none."""
-        # Where conditional writes are honoured, a name that is cut to a taken one is refused.
+        """Call ``go`` when no other upload of these names is in flight, at once if there is none."""
+        # With conditional writes the server itself refuses a name that is truncated to a taken one.
         is_refused = upload.context.capabilities.conditional == "yes"
         name = upload.common_name = folded(upload.key) if is_refused else shared(upload.key)
         with self._lock:
@@ -47,7 +47,7 @@ class NamesUnderWay:
         go(upload)
 
     def leave(self, upload: ObjectUpload, go: Callable[[ObjectUpload], None]) -> None:
-        """The upload is over; start the next one of its names."""
+        """End an upload, and start the next one of its names."""
         next_one = None
         with self._lock:
             name = upload.common_name
@@ -65,22 +65,22 @@ class NamesUnderWay:
 
 
 class NamedUpload(ProvenUpload):
-    """An upload that makes sure of an unusual name: that it replaces no other, and that it is the object's name."""
+    """An upload that checks an unusual name: it overwrites no other object, and the object has exactly that name."""
 
     _unsure: frozenset[str] = frozenset()
-    """In which ways the name is unusual, and not known to be kept."""
-    _twins: dict[str, str] = {}  # noqa: RUF012  # It is replaced, never changed.
-    """Other names under which the object may lie, by the kind for which it would."""
+    """The ways in which the name is unusual and not known to be kept."""
+    _twins: dict[str, str] = {}  # noqa: RUF012  # It is replaced, never modified.
+    """The other names that the object may be stored under, by kind."""
 
     def doubt_name(self) -> None:
-        """Make sure of the name, since it is no usual one at this endpoint."""
+        """Check the name if it is unusual and this endpoint is not known to keep it."""
         self._unsure = kinds_of(self.key) - self.context.capabilities.kept_names
         self._twins = twins_of(self.key, self._unsure)
 
     def sure_of_name(self, then: Callable[[], None], there: Callable[[PendingRequest], None]) -> None:
-        """Go on if no object of another name can be meant by this one.
+        """Go on if this name cannot belong to an object of another name.
 
-        :param there: called with the answer to a HEAD if there is something under both names.
+        :param there: called with the answer to a HEAD if both names exist.
         """
         twins: list[tuple[str, str]] = []
 
@@ -130,8 +130,8 @@ class NamedUpload(ProvenUpload):
     def _refuse_merged(self, merged: frozenset[str]) -> None:
         self.fail(
             KeyRefused(
-                f"{self._address} was not uploaded: this server has one object for it and for other names, and says of "
-                f"each that it is there ({', '.join(sorted(merged))}).",
+                f"{self._address} was not uploaded. This server has one object for it and for other names, and reports "
+                f"each of them as existing ({', '.join(sorted(merged))}).",
                 hint="Rename the file.",
             )
         )
@@ -139,9 +139,9 @@ class NamedUpload(ProvenUpload):
     def _refuse_for(self, twin: str) -> None:
         self.fail(
             KeyRefused(
-                f"{self._address} was not uploaded: {shown_name(twin)} is there, and it is not known whether this "
-                "server keeps the two names apart.",
-                hint="The command check finds that out; or rename the file.",
+                f"{self._address} was not uploaded. {shown_name(twin)} exists already, and it is unknown whether this "
+                "server keeps the two names distinct.",
+                hint="The command check finds that out. Otherwise rename the file.",
             )
         )
 
@@ -149,7 +149,7 @@ class NamedUpload(ProvenUpload):
         self.call(requests.head_object(twin, requests.encode_key(twin), checksums=False), finished, _LOOKED)
 
     def succeed(self, receipt: Receipt) -> None:
-        """The content is there and proven; under its own name, too."""
+        """Succeed if the content is also found under its own name."""
         if not self._unsure or receipt.already_there or self.over:
             super().succeed(receipt)
             return
@@ -191,5 +191,5 @@ class NamedUpload(ProvenUpload):
 
 
 def _is_one(one: PendingRequest, other: PendingRequest) -> bool:
-    """Whether two answers to a HEAD are about one object, as far as they tell."""
+    """Whether two answers to a HEAD seem to describe one object."""
     return all(one.body.headers.get(name) == other.body.headers.get(name) for name in _IDENTITY)

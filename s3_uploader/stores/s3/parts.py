@@ -1,4 +1,4 @@
-"""The parts of an upload to S3 on their way: a few at once, each read, sent and proven by itself."""
+"""The parts of an upload in flight: several at once, each read, sent and proven separately."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _PARTS_AT_ONCE = 8
 
 
 class PartsUpload(ContestedUpload):
-    """An upload that sends parts. Its subclass begins it, and completes it once all parts are stored.
+    """An upload that sends parts. A subclass begins it, and completes it when all parts are stored.
 
-    Each start has a generation; answers that belong to an earlier one are ignored.
+    Each start has a generation. Answers for an earlier one are ignored.
     """
 
     _stage = NOTHING
@@ -56,34 +56,34 @@ class PartsUpload(ContestedUpload):
         self._encryption: dict[str, str] = {}
 
     def enter(self, stage: Stage) -> None:
-        """Go on to another stage. The caller holds the lock.
+        """Enter another stage. The caller holds the lock.
 
-        :raises IllegalTransition: if that may not follow this one.
+        :raises IllegalTransition: if it may not follow the current one.
         """
         self._stage = step(TRANSITIONS, self._stage, stage)
 
     # To be provided.
 
     def complete(self) -> None:
-        """All parts are there."""
+        """Join the parts, all of which are stored."""
         raise NotImplementedError
 
     def start_again(self, generation: int) -> None:
-        """The server does not know the upload any more."""
+        """Start again, because the server lost the upload."""
         raise NotImplementedError
 
     def abandon_parts(self) -> None:
-        """Abort the upload that was begun, and begin another."""
+        """Abort the upload and start another one."""
         raise NotImplementedError
 
     def all_parts_ended(self) -> None:
-        """No part is on its way any more, for which an abort waits."""
+        """Note that no part is in flight any more, which an abort waits for."""
         raise NotImplementedError
 
     # Sending.
 
     def plan(self) -> int:
-        """Begin with the first part; returns the generation that its answers belong to."""
+        """Start with the first part. Returns the generation of its answers."""
         self._parts = plan_parts(self.source.size, requests.part_size_for(self.source.size, self.context.part_size))
         self._next = 0
         self._digest = None
@@ -115,7 +115,7 @@ class PartsUpload(ContestedUpload):
                 self.source.descriptor,
                 part.first,
                 part.size,
-                # Reading a file twice as fast is worth more than a second proof from a server that has given both.
+                # Faster reading is worth more than a second proof from a server that has given both.
                 md5=not self.context.capabilities.checksums_trusted or self._form_in_use != "crc32",
                 sha256=not self.context.tls,
             )
@@ -155,7 +155,7 @@ class PartsUpload(ContestedUpload):
             self._part_over(part)
 
     def _part_over(self, part: Part) -> None:
-        """A part has ended; release its memory."""
+        """Note that a part has ended, and release its memory."""
         with self._lock:
             self._in_flight -= 1
         self.context.budget.release(part.size)
@@ -186,7 +186,7 @@ class PartsUpload(ContestedUpload):
             self.fail(
                 ProofError(
                     f"Part {part.number} of {self._address} was accepted, but not as sent. {problem}",
-                    hint="The upload was aborted; the file is kept.",
+                    hint="The upload was aborted. The file is kept.",
                 )
             )
             return
@@ -201,10 +201,10 @@ class PartsUpload(ContestedUpload):
             self.send_parts(generation)
 
     def _judge_part(self, call: PendingRequest, part: Part) -> str | None:
-        """Note what the answer proves of a part; returns a sentence if it proves that other bytes were stored.
+        """Note what the answer proves about a part. Returns a sentence if it proves that other bytes were stored.
 
-        :returns: ``None`` if only an ETag says so. The parts are sent once more, and then ETags count for nothing, so
-            the whole is read back.
+        :returns: ``None`` if only an ETag says so. Then the parts are sent again, without relying on ETags, and the
+            whole object is read back.
         """
         capabilities = self.context.capabilities
         headers = {**self._encryption, **call.body.headers}
@@ -215,10 +215,10 @@ class PartsUpload(ContestedUpload):
         if found.doubt and found.proof is Proof.NONE:
             capabilities.saw_other_etag()
             return None
-        # A proxy may withhold it. The server knows the part by its MD5, mostly.
+        # A proxy may drop the ETag. Most servers know the part by its MD5.
         part.etag = clean_etag(headers.get("etag", "")) or part.md5
         if not part.etag:
-            return "The answer names no ETag, without which parts cannot be joined."
+            return "The answer has no ETag, so the parts cannot be joined."
         part.echoed = found.proof is Proof.CHECKSUM
         part.etag_is_md5 = capabilities.etags_are_md5 and etag_is_md5(part.etag, headers)
         if found.md5_matched:
@@ -230,10 +230,10 @@ class PartsUpload(ContestedUpload):
             capabilities.saw_other_etag()
         return ""
 
-    # What is known of the content.
+    # Digests of the content.
 
     def digest(self) -> Digest:
-        """What is known of the content. Before the parts are read it is read here; may block."""
+        """The digest of the content. If the parts were not read yet, the file is read here; may block."""
         if self._digest is None:
             parts = self._parts
             if not parts or not all(part.done for part in parts):
@@ -249,7 +249,7 @@ class PartsUpload(ContestedUpload):
             part.crc32, part.md5 = read.crc32, read.md5
         return parts
 
-    # Checksums that the server does not take.
+    # Checksums that the server does not accept.
 
     @property
     def _form_in_use(self) -> ChecksumForm:
@@ -262,7 +262,7 @@ class PartsUpload(ContestedUpload):
         return self._checksums or self.context.capabilities.part_checksums
 
     def _try_other_part_checksums(self, call: PendingRequest) -> bool:
-        """Begin anew with the checksum that the server asks for with each part, or without the one it does not know."""
+        """Start again with the checksum that the server requires for each part, or without an unsupported one."""
         reason = blame(call.refusal, call.request.headers)
         used = form_of(call.request.headers)
         form = other_form(used, reason, may_guess=not self.context.capabilities.form_is_taken)

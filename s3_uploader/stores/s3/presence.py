@@ -1,4 +1,4 @@
-"""One more look at an object that was found stored, by reading its last byte."""
+"""Another look at an object that was found stored, by reading its last byte."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.client import PendingRequest, S3Client
 
 _GONE = frozenset((404, 410, 416, 500))
-"""What is left of an object whose file went from under a gateway. rclone has its name in a cache and answers a GET with
-500; the same to HEAD is 200."""
+"""Statuses for an object whose file was removed below a gateway. rclone has its name in a cache and answers a GET with
+500, but a HEAD with 200."""
 _DENIED = 403
 
 
 class Look:
-    """Reads the last byte of an object, or only asks for it where its bytes cannot be had.
+    """Reads the last byte of an object, or looks it up if its bytes cannot be read.
 
-    :param address: the key as a person writes it.
+    :param address: the key for messages.
     """
 
     def __init__(self, client: S3Client, receipt: Receipt, *, address: str, deadline: float) -> None:
@@ -31,11 +31,11 @@ class Look:
         self.future.set_running_or_notify_cancel()
 
     def begin(self) -> None:
-        """Set out. Where there is no byte to read, the object is asked for."""
+        """Start. An empty object is only looked up."""
         receipt = self._receipt
         size = receipt.size if receipt.stored_size is None else receipt.stored_size
         if size:
-            # A server that knows no ranges sends the whole object.
+            # A server without support for ranges sends the whole object.
             request = requests.get_object(receipt.key, self._path, first=size - 1, last=size - 1, etag="", size=size)
             self._client.call_in_time(request, self._read, deadline=self._deadline, expected=_GONE | {_DENIED})
         else:
@@ -47,7 +47,7 @@ class Look:
 
     def _read(self, call: PendingRequest) -> None:
         if call.error is None and call.status == _DENIED:
-            # What lies in an archive cannot be read, nor may everybody read who may write: but it can be asked for.
+            # Archived objects cannot be read, and a writer may have no right to read. But a lookup may work.
             self._ask()
         elif call.error is None and call.status < 300 and not call.body.body:
             self.future.set_exception(ObjectGone(f"{self._address} is empty now."))
@@ -58,7 +58,7 @@ class Look:
         if call.error is not None:
             self.future.set_exception(call.error)
         elif call.status >= 300:
-            self.future.set_exception(ObjectGone(f"{self._address} is not there, or cannot be read ({call.status})."))
+            self.future.set_exception(ObjectGone(f"{self._address} does not exist, or cannot be read ({call.status})."))
         else:
             self.future.set_result(self._receipt)
 

@@ -1,7 +1,7 @@
-"""What the server says to a plain name of ours: tells a refused name from refused credentials, and S3 from a web page.
+"""A request for a plain name: it tells a refused name from refused credentials, and S3 from a web page.
 
-The request is a GET of a key that does not exist. GET and not HEAD, because only its refusal has a document that says
-why; and a page that stands in for the server (a proxy's, the login page of a network) answers as if the key were there.
+The request is a GET of a key that does not exist. GET and not HEAD, because only the refusal of a GET has a document
+with the reason. A web page instead of the server (of a proxy or a login) answers as if the key existed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NOT_THERE = 404
 
 
 class Said(enum.Enum):
-    """What the server makes of a plain name."""
+    """What the answer to a plain name means."""
 
     SERVES = "it is not there"
     DENIED = "the credentials are right, and looking is not permitted"
@@ -39,16 +39,16 @@ class Said(enum.Enum):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """``error`` is set with ``REFUSES`` and ``NOT_S3``."""
+    """The meaning of an answer. ``error`` is set for ``REFUSES`` and ``NOT_S3``."""
 
     said: Said
     error: StoreError | None = None
 
 
 class PlainProbe:
-    """Asks at most once in a few seconds, however many uploads need the answer.
+    """Sends at most one request in a few seconds, even if many uploads need the answer.
 
-    :param prefix: what all keys begin with, since rights may be limited to it; left out if it is not plain itself.
+    :param prefix: the prefix of all keys, because the rights may be limited to it; ignored if it is not plain itself.
     :param url: of the endpoint, for messages.
     """
 
@@ -63,7 +63,7 @@ class PlainProbe:
         self._replied_at = 0.0
 
     def ask(self, then: Callable[[Reply], None]) -> None:
-        """Have ``then`` called with the answer, at once if it is known, else on any thread."""
+        """Call ``then`` with the answer: at once if it is known, else on any thread."""
         with self._lock:
             reply = self._reply
             if reply is None or self._clock() - self._replied_at > _LASTS_SECONDS:
@@ -108,5 +108,5 @@ def not_s3(url: str) -> StoreError:
         code="NotS3",
         origin=Origin.SERVER,
         scope=Scope.DESTINATION,
-        hint="Look at endpoint_url, and at what is on the way: a proxy or the login page of a network may answer.",
+        hint="Check endpoint_url and the network: a proxy or the login page of a network may answer.",
     )

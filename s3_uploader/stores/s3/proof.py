@@ -1,4 +1,4 @@
-"""Proof of an upload whose answer proves too little: what a HEAD says, and else the bytes themselves, read back."""
+"""Proof of an upload whose answer proves too little: by a HEAD, or else by reading the bytes back."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from s3_uploader.stores.s3.refused import RefusableUpload
 LOOKED = frozenset((403, 404))
 _LOOKED = frozenset((400, 403, 404, 405, 501))
 _KNOWS_NO_RANGE = frozenset((400, 405, 416, 501))
-"""Statuses of a GET that may be about the range that it asks for."""
+"""Statuses of a GET that may be caused by its range."""
 _READ = LOOKED | _KNOWS_NO_RANGE | {412}
 _KNOWS_NO_MODE = frozenset((400, 501))
-"""Statuses of a HEAD that may be about the question for a checksum: it has no document that says so."""
+"""Statuses of a HEAD that may be caused by its request for a checksum, because no document gives the reason."""
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 
 class ProvenUpload(RefusableUpload):
-    """An upload that can look at what is under its key."""
+    """An upload that can look at the object under its key."""
 
     def conclude(self, receipt: Receipt) -> None:
-        """The object is there; whatever else is still to do comes before success."""
+        """Finish what remains after the object is stored, and succeed."""
         self.succeed(receipt)
 
     def room_to_compare(self, count: int) -> int:
-        """Bytes of memory to reserve before ``count`` bytes are compared."""
+        """Bytes of memory to reserve for the comparison of ``count`` bytes."""
         return 2 * count
 
     @property
     def etag_counts(self) -> bool:
-        """Whether an ETag that looks like another MD5 than ours means something."""
+        """Whether an ETag that looks like another MD5 than ours is significant."""
         return self.context.capabilities.etags_are_md5 and self.options.minimum_proof > Proof.SIZE
 
     def head(self, finished: Callable[[PendingRequest], None], expected: frozenset[int]) -> None:
-        """Look at what is under the key, if need be without asking for its checksum: a server may know none."""
+        """Look at the object under the key. A server may not support checksums; then look again without them."""
         request = self.head_request()
         if "x-amz-checksum-mode" not in request.headers:
             self.call(request, finished, expected)
@@ -62,7 +62,7 @@ class ProvenUpload(RefusableUpload):
         self.call(request, answered, expected | _KNOWS_NO_MODE)
 
     def head_request(self, *, checksums: bool = True) -> Request:
-        """The request that looks at what is under the key; for its checksum too where that is known there."""
+        """The request that looks at the object under the key, with its checksum if the server supports that."""
         known = self.context.capabilities
         return requests.head_object(
             self.key,
@@ -72,9 +72,9 @@ class ProvenUpload(RefusableUpload):
         )
 
     def look_for_proof(self, receipt: Receipt, *, doubt: str = "") -> None:
-        """The answer to the write proves too little, or names no ETag that lasts: see what a HEAD says.
+        """Look for a proof by HEAD, because the answer to the write proves too little or has no lasting ETag.
 
-        :param doubt: a sentence if the answer says that other bytes were stored.
+        :param doubt: a sentence, if the answer says that other bytes were stored.
         """
         if doubt or self.context.capabilities.only_reading_proves:
             self._read_back(receipt, {}, doubt)
@@ -117,7 +117,7 @@ class ProvenUpload(RefusableUpload):
         return receipt.proof is not Proof.NONE and receipt.proof >= self.options.minimum_proof
 
     def _read_back(self, receipt: Receipt, headers: dict[str, str], doubt: str) -> None:
-        """Read what was stored and compare: it decides, whatever an ETag says."""
+        """Read the object back and compare it. The result is decisive, whatever an ETag says."""
         capabilities = self.context.capabilities
 
         def same(etag: str) -> None:
@@ -145,10 +145,10 @@ class ProvenUpload(RefusableUpload):
         other: Callable[[str], None],
         unreadable: Callable[[PendingRequest], None],
     ) -> None:
-        """Read the object and compare, piece by piece.
+        """Read the object and compare it, piece by piece.
 
-        :param headers: what a HEAD said of it, as far as there was one.
-        :param same: called with its ETag if its bytes are ours, ``other`` if they are not.
+        :param headers: of the answer to a HEAD, if there was one.
+        :param same: called with the ETag if the bytes are ours, ``other`` if they are not.
         """
         etag = clean_etag(headers.get("etag", ""))
         has_length = headers.get("content-length") == str(self.source.size)
@@ -161,27 +161,27 @@ class ProvenUpload(RefusableUpload):
         fact = f" {doubt}" if doubt else ""
         self.fail(
             ProofError(
-                f"{self._address} was accepted, but not as it was sent: what is there now is not what was sent.{fact}",
-                hint="Another writer may use the same key, or something on the way changes contents; look at the "
+                f"{self._address} was accepted, but the object now differs from what was sent.{fact}",
+                hint="Another writer may use the same key, or something on the way changes contents. Inspect the "
                 "object. The file is kept.",
             )
         )
 
     def contradicted(self, contradiction: str) -> None:
-        """The answer to the write says itself that other bytes were stored."""
+        """Fail, because the answer to the write says that other bytes were stored."""
         self.fail(
             ProofError(
-                f"{self._address} was accepted, but not as it was sent. {contradiction}",
-                hint="Do not trust what is stored under this key; the file is kept.",
+                f"{self._address} was accepted, but not stored as sent. {contradiction}",
+                hint="Do not trust the object under this key. The file is kept.",
             )
         )
 
     def not_there(self) -> None:
-        """The write succeeded, and nothing is under its key."""
+        """Fail, because the write succeeded but no object is under its key."""
         self.fail(
             ProofError(
-                f"{self._address} was accepted, but there is nothing under this key now.",
-                hint="The server may have stored it under another name: rename the file. It is kept.",
+                f"{self._address} was accepted, but there is no object under this key now.",
+                hint="The server may have stored it under another name. Rename the file. It is kept.",
             )
         )
 
@@ -204,10 +204,10 @@ class ProvenUpload(RefusableUpload):
 
 
 class ByteComparison:
-    """Compares an object with our bytes: by ranges, or as a whole where the server knows no ranges.
+    """Compares an object with our bytes: by ranges, or as a whole if the server does not support ranges.
 
-    :param etag: the object's, empty if it is not known yet; what is read later must be the same object.
-    :param has_length: it is known that it is as long as our file.
+    :param etag: the object's, empty if unknown yet; all ranges must be of this object.
+    :param has_length: the object is known to be as long as our file.
     """
 
     __slots__ = ("_etag", "_has_length", "_other", "_same", "_unreadable", "_upload", "_whole")
@@ -231,14 +231,14 @@ class ByteComparison:
         self._whole = False
 
     def go_on(self, first: int) -> None:
-        """Compare from this byte on."""
+        """Compare the bytes from this offset on."""
         upload = self._upload
         size = upload.source.size
         if first >= size and self._has_length:
             self._same(self._etag)
             return
         end = size if self._whole else min(first + upload.context.part_size, size)
-        # One byte more than ours shows whether there is more.
+        # One byte more than ours shows whether there are more.
         last = end - 1 if self._has_length or end < size else end
         room = upload.room_to_compare(last - first + 1)
         request = requests.get_object(
@@ -251,7 +251,7 @@ class ByteComparison:
             size=size,
             ranged=not self._whole,
         )
-        # Also if the upload is over by then: the call is cancelled at once, and its end gives the room back.
+        # Also if the upload is over by then: the call is cancelled at once, and releases the memory at its end.
         upload.context.budget.acquire(
             room, lambda: upload.call(request, lambda call: self._got(call, first, end, room), _READ)
         )
@@ -286,7 +286,7 @@ class ByteComparison:
         etag = clean_etag(answer.headers.get("etag", ""))
         is_renamed = bool(self._etag and etag and strong_etag(etag) != strong_etag(self._etag))
         if is_renamed and not self._whole:
-            # It is replaced while it is read, or the server names it anew each time.
+            # It was replaced while it was read, or the server gives it a new ETag each time.
             self._read_whole()
             return
         self._etag = self._etag or etag
@@ -307,9 +307,9 @@ class ByteComparison:
             self._other(self._etag)
 
     def _equal_up_to(self, answer: Answer, first: int, end: int) -> int | None:
-        """Up to which byte the object is the same as our file, ``None`` if it is another."""
+        """The offset up to which the object equals our file, ``None`` if it differs."""
         upload, theirs, size = self._upload, answer.body, self._upload.source.size
-        # rclone answers a range with 200.
+        # rclone answers a range with status 200.
         is_piece = "content-range" in answer.headers or len(theirs) == end - first
         if answer.status == 200 and not is_piece:
             if len(theirs) != size:
@@ -323,7 +323,7 @@ class ByteComparison:
             self._has_length = True
             return size
         found = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
-        # rclone names a wrong total; where a HEAD has told the length, that is not needed.
+        # rclone gives a wrong total, which is not needed if a HEAD has given the length.
         if not self._has_length and found is not None and (int(found[1]) != first or found[3] not in ("*", str(size))):
             return None
         count = min(len(theirs), end - first)
@@ -331,11 +331,11 @@ class ByteComparison:
         if mine != theirs or (not count and first < size):
             return None
         if first + count == size:
-            self._has_length = True  # We asked for one byte more, or knew.
+            self._has_length = True  # one byte more was requested, or it was known
         return first + count
 
 
 def _is_encoded(answer: Answer, own: str) -> bool:
-    """Whether the bytes came in another encoding than they are stored in, so that they tell nothing."""
+    """Whether the bytes were received in another encoding than stored, so that they prove nothing."""
     encodings = {part.strip().lower() for part in answer.headers.get("content-encoding", "").split(",")}
     return bool(encodings - {"", "identity", "aws-chunked", own})

@@ -1,4 +1,4 @@
-"""Which proxy is on the way to a server, by the rules that ``urllib.request`` and botocore follow."""
+"""The proxy for a server, by the rules of ``urllib.request`` and botocore."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ URL = re.compile(
 
 
 class Proxy(msgspec.Struct, frozen=True):
-    """An HTTP proxy; ``authorization`` is the header that it wants, or empty."""
+    """An HTTP proxy. ``authorization`` is the header that it requires, or empty."""
 
     host: str
     port: int
@@ -29,7 +29,7 @@ class Proxy(msgspec.Struct, frozen=True):
 
 
 def find_proxy(setting: str) -> Proxy | None:
-    """The proxy of a setting; ``None`` if there is none, or its URL cannot be understood."""
+    """The proxy of a setting; ``None`` if there is none, or its URL is not supported."""
     found = URL.match(setting)
     if found is None:
         return None
@@ -43,18 +43,18 @@ def find_proxy(setting: str) -> Proxy | None:
 
 
 def strange_proxy(setting: str) -> str:
-    """Why only botocore, if anybody, can use the proxy of a setting: going past it is not what was asked for."""
+    """Why only botocore may support the proxy of a setting; the setting must not be ignored."""
     if not setting or (setting.lower().startswith("http://") and URL.match(setting)):
         return ""
-    return f"the proxy is of another kind than http ({setting.partition('://')[0]})"
+    return f"the proxy is not an http proxy ({setting.partition('://')[0]})"
 
 
 def proxy_setting(host: str, port: int, *, tls: bool, environment: Mapping[str, str]) -> str:
-    """The URL of the proxy as the environment has it, empty if there is none for this host."""
+    """The URL of the proxy in the environment, empty if there is none for this host."""
     name = "https_proxy" if tls else "http_proxy"
     value = environment.get(name)
     if value is None and (tls or "REQUEST_METHOD" not in environment):
-        # In a CGI program HTTP_PROXY may be a header of the request ("httpoxy"), hence the exception.
+        # In a CGI program HTTP_PROXY may come from a header of the request ("httpoxy"), so it is ignored there.
         value = environment.get(name.upper())
     if not value or _bypasses(host, port, environment):
         return ""
@@ -63,7 +63,7 @@ def proxy_setting(host: str, port: int, *, tls: bool, environment: Mapping[str, 
 
 
 def _bypasses(host: str, port: int, environment: Mapping[str, str]) -> bool:
-    import ipaddress  # only a run with a proxy pays for it
+    import ipaddress  # imported only in runs with a proxy
 
     value = environment.get("no_proxy", environment.get("NO_PROXY", ""))
     if value.strip() == "*":
@@ -73,7 +73,7 @@ def _bypasses(host: str, port: int, environment: Mapping[str, str]) -> bool:
     for entry in value.split(","):
         entry = entry.strip().lower()
         if "/" in entry and address is not None:
-            # Networks, as curl and Go have them; urllib knows none.
+            # Networks, as in curl and Go; urllib does not support them.
             with contextlib.suppress(ValueError):
                 if address in ipaddress.ip_network(entry, strict=False):
                     return True

@@ -1,8 +1,8 @@
-"""What a refused write was about: its condition, its checksums, another of its headers, or something else.
+"""The cause of a refused write: its condition, its checksums, another header, or something else.
 
-Servers that lack a feature say so with 501 NotImplemented (Amazon, R2), 400 InvalidArgument (Backblaze, Google) or 405.
-Which feature it was stands at best in the message. So a refusal is held against what was sent, and where the document
-names nothing, only another request can tell.
+A server without a feature answers 501 NotImplemented (Amazon, R2), 400 InvalidArgument (Backblaze, Google) or 405. The
+feature is at best named in the message. So a refusal is compared with the headers that were sent. If the document names
+none, only another request can tell.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ _SETTINGS = {
     "content-encoding": ("content-encoding",),
     "content-type": ("content-type",),
 }
-"""Headers that the configuration asks for, and the words by which servers name them."""
+"""Headers of configured settings, and the words that servers use for them."""
 
 _NO_PARTS = frozenset(("400", "404", "405", "501", "MethodNotAllowed", "NotImplemented"))
 NO_PARTS_HINT = (
-    "This server may not know uploads in parts: raise multipart_threshold above the size of such files. Each of them "
-    "is in memory while it is sent."
+    "This server may not support uploads in parts. Raise multipart_threshold above the size of such files. Each of "
+    "them is then held in memory while it is sent."
 )
 
 
 class Blame(enum.Enum):
-    """What a refused write was about."""
+    """The cause of a refused write."""
 
     CONDITION = "the condition"
     CHECKSUM = "the checksums in its headers"
-    CONTENT_MD5 = "a Content-MD5 that is missing"
+    CONTENT_MD5 = "a missing Content-MD5"
     HEADER = "another header"
-    UNNAMED = "some header, and it is not said which"
+    UNNAMED = "some header that is not named"
     OTHER = "something else"
 
 
 def blame(answer: Answer | None, headers: Mapping[str, str]) -> Blame:
-    """What the refusal of a request with these headers was about. Only an error document of S3 says anything.
+    """The cause of the refusal of a request with these headers. Only an error document of S3 tells it.
 
-    A proxy's page or a bare status is ``OTHER``: it may come from anybody on the way.
+    A proxy's page or a bare status is ``OTHER``, because it may not come from the server.
     """
     if answer is None or answer.status not in _STATUSES:
         return Blame.OTHER
@@ -72,12 +72,12 @@ def blame(answer: Answer | None, headers: Mapping[str, str]) -> Blame:
 
 
 def said(refusal: Answer) -> str:
-    """What the server said, in short: why something is sent in another way from now on."""
+    """The server's answer in short, as the reason for changed requests."""
     return f"{refusal.field('Code')}, {refusal.field('Message')[:100]}"
 
 
 def named_header(answer: Answer, headers: Mapping[str, str]) -> str:
-    """The header of the request, beside condition and checksums, that the refusal names; empty if it names none."""
+    """The header of the request, apart from condition and checksums, that the refusal names; empty if none."""
     if not answer.field("Code"):
         return ""
     return _named(" ".join((answer.fields or {}).values()).lower(), headers)
@@ -95,5 +95,5 @@ def _has_condition(headers: Mapping[str, str]) -> bool:
 
 
 def knows_no_parts(request: Request, error: StoreError) -> bool:
-    """Whether this is what a server says that knows no uploads in parts, where it takes smaller files."""
+    """Whether a server refuses uploads in parts in general but accepts smaller files."""
     return request.operation == "CreateMultipartUpload" and error.code in _NO_PARTS

@@ -1,4 +1,4 @@
-"""Whose a refusal is: the name's, the credentials', a missing right's, or no S3 server's at all."""
+"""What a refusal concerns: the name, the credentials, a missing permission, or a server that is not S3."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from s3_uploader.stores.s3.upload import ObjectUpload
 
 _SLOW = frozenset((408, 429, 503, 504))
 _HUNG_UP = frozenset(("ConnectionLost", "InvalidAnswer"))
-"""What some servers do with a name that breaks them."""
+"""How some servers react to a name that breaks them."""
 _DENIALS = frozenset(("AccessDenied", "401", "403"))
 _REFUSED = (
-    "This server takes plain names and refuses this one: rename the file, or look at what on the way to the server "
-    "changes such names."
+    "This server accepts plain names and refuses this one. Rename the file, or find out what changes such names "
+    "on the way to the server."
 )
 _MAYBE_REFUSED = (
-    "This server answers for plain names. It may not take this one, or it can store nothing now: look at its log and "
-    "its disk; if files with plain names are taken, rename this one."
+    "This server answers for plain names. It may not accept this one, or it cannot store anything now. Check its log "
+    "and its disk. If files with plain names are accepted, rename this one."
 )
-"""Of an error that the server calls its own."""
+"""For an error that the server calls its own."""
 _SETTINGS = {
     "x-amz-tagging": "tags",
     "x-amz-storage-class": "storage_class",
@@ -35,23 +35,23 @@ _SETTINGS = {
 
 
 class RefusableUpload(ObjectUpload):
-    """An upload that asks once more before it says why it was refused."""
+    """An upload that makes another request before it reports the reason of a refusal."""
 
     def refuse(self, call: PendingRequest, error: StoreError) -> None:
-        """The upload fails with ``error``, unless a plain name of ours tells that something else is meant."""
+        """Fail with ``error``, unless a request for a plain name shows another cause."""
         refusal = call.refusal
         says_nothing = error.code not in _HUNG_UP if refusal is None else refusal.status in _SLOW
         if says_nothing or isinstance(error, UploadCancelled):
             self.fail(error)
             return
         header = "" if refusal is None else named_header(refusal, call.request.headers)
-        # The name of an upload that was begun is one that the server takes.
+        # The server has accepted the name of an upload that was begun.
         is_odd = not is_plain(self.key) and not (call.request.operation == "UploadPart" and error.scope is Scope.FILE)
         if header and error.scope is Scope.FILE:
             setting = _SETTINGS.get(header, header)
-            error.hint = f"The server does not take {header} as it is sent: change {setting} or leave it out."
+            error.hint = f"The server does not accept {header} as it is sent. Change {setting} or remove it."
         elif not error.hint and error.scope is Scope.FILE and is_odd:
-            error.hint = "The server may not take this name: rename the file."
+            error.hint = "The server may not accept this name. Rename the file."
         is_bare = error.code in ("400", "401", "403")
         is_name = is_odd and (error.scope is Scope.DESTINATION or error.retryable or is_bare)
         if not (header or is_name) and knows_no_parts(call.request, error):
@@ -62,9 +62,9 @@ class RefusableUpload(ObjectUpload):
             self.fail(error)
 
     def refuse_look(self, error: StoreError) -> None:
-        """A look is denied, without which nothing may be written: the upload fails with ``error``.
+        """Fail with ``error``, because a lookup is denied without which nothing may be written.
 
-        If a plain name of ours may be looked at, the denial is about this name, and costs only this file.
+        If a plain name may be looked up, the denial concerns this name only, and only this file fails.
         """
         if is_plain(self.key):
             self.fail(error)
@@ -83,7 +83,7 @@ class RefusableUpload(ObjectUpload):
         elif reply.said is Said.UNCLEAR:
             self.fail(error)
         else:
-            # Smaller files go, so it is no fault that all of them would meet.
+            # Smaller files are accepted, so not every file would meet this error.
             self.fail(StoreError(error.message, code=error.code, retryable=error.retryable, hint=NO_PARTS_HINT))
 
     def _refused(self, error: StoreError, reply: Reply, is_name: bool) -> None:
@@ -102,7 +102,7 @@ class RefusableUpload(ObjectUpload):
                     code="AccessDenied",
                     origin=error.origin,
                     scope=error.scope,
-                    hint=f"The credentials are right, so a right is missing. {error.hint}",
+                    hint=f"The credentials are right, so a permission is missing. {error.hint}",
                 )
             )
         else:
@@ -129,10 +129,10 @@ class RefusableUpload(ObjectUpload):
 
 
 def _refused_name(error: StoreError) -> StoreError:
-    """The error of a name that is refused where plain ones are taken."""
+    """The error for a name that is refused while plain ones are accepted."""
     message = error.message
     if error.code == "NotS3":
-        # It is one: only this name leads to something else there.
+        # The server is S3: only this name leads elsewhere.
         message = message.removeprefix(NOT_S3)
         message = message[:1].upper() + message[1:]
     return StoreError(message, code="KeyRefused", hint=_MAYBE_REFUSED if error.retryable else _REFUSED)

@@ -1,4 +1,4 @@
-"""The requests that the S3 store makes: headers and bodies, a pure function each."""
+"""The requests of the S3 store: headers and bodies, each made by a pure function."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LISTING_BYTES = 16 * _MEBIBYTE
 """A page has at most a thousand keys of a thousand bytes each, which may be percent-encoded."""
 
 _WHOLE_BYTES = 64 * _MEBIBYTE
-"""A larger object is read by ranges or not at all."""
+"""A larger object is read by ranges, or not at all."""
 
 _PLAIN_KEY = re.compile("[A-Za-z0-9/_.~-]*")
 _FIELD_VALUE = re.compile("[\x20-\x7e]*")
@@ -32,9 +32,9 @@ _MOST_MADE = 100
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """On what a write depends: ``header`` is ``if-none-match``, ``if-match`` or empty.
+    """The condition of a write: ``header`` is ``if-none-match``, ``if-match`` or empty.
 
-    :param failed: the statuses that say that it did not hold.
+    :param failed: the statuses for an unmet condition.
     """
 
     header: str = ""
@@ -47,31 +47,31 @@ UNCONDITIONAL = Condition()
 
 
 def if_match(value: str) -> Condition:
-    """The object that is there must be the one with that ETag. Without an object that is a 404."""
+    """The condition that the existing object has that ETag. Without an object the answer is a 404."""
     return Condition("if-match", value, frozenset((404, 412)))
 
 
 def encode_key(key: str) -> str:
-    """The key as it stands in a URL, each byte but the unreserved ones and the slash percent-encoded.
+    """The key encoded for a URL: each byte except the unreserved ones and the slash is percent-encoded.
 
-    :raises KeyRefused: if S3 cannot have such a key.
+    :raises KeyRefused: if S3 does not support such a key.
     """
     try:
         length = len(key) if key.isascii() else len(key.encode())
     except UnicodeEncodeError:
         raise KeyRefused(
-            f"The key {shown_name(key)} has bytes that are no UTF-8, and a key in S3 is text.",
-            hint="Rename the file, in UTF-8.",
+            f"The key {shown_name(key)} has bytes that are not UTF-8, but a key in S3 is text.",
+            hint="Rename the file to valid UTF-8.",
         ) from None
     if length > MAXIMUM_KEY_BYTES:
         raise KeyRefused(
-            f"The key {shown_name(key)} has {length} bytes; S3 takes at most {MAXIMUM_KEY_BYTES}.",
+            f"The key {shown_name(key)} has {length} bytes, but S3 allows at most {MAXIMUM_KEY_BYTES}.",
             hint="Shorten the file's path or key_prefix.",
         )
     if not key:
         raise KeyRefused("The key is empty.")
     if "\0" in key:
-        raise KeyRefused(f"The key {shown_name(key)} holds a NUL character.")
+        raise KeyRefused(f"The key {shown_name(key)} has a NUL character.")
     if _PLAIN_KEY.fullmatch(key):
         return key
     from urllib.parse import quote
@@ -80,7 +80,7 @@ def encode_key(key: str) -> str:
 
 
 class ObjectHeaders:
-    """The headers that every object gets by configuration, made once.
+    """The configured headers of every object, made once.
 
     :raises StoreError: if a value cannot be sent.
     """
@@ -110,17 +110,17 @@ class ObjectHeaders:
         self._content_type = None if content_type is None else _checked("content_type", content_type)
         self._headers = headers
         self._metadata = dict(metadata)
-        # The options are kept with what was made for them, so that none of the same identity comes after them.
+        # The options are kept with the result, so that no other options can get the same identity.
         self._made: dict[int, tuple[PutOptions, dict[str, str]]] = {}
 
     def of(self, key: str, options: PutOptions) -> dict[str, str]:
-        """The headers of one object, in a dictionary of the caller's own.
+        """The headers of one object, as a new dictionary.
 
-        :raises StoreError: if what the options say cannot be sent.
+        :raises StoreError: if an option cannot be sent.
         """
         made = self._made.get(id(options))
         if made is None:
-            # A run makes few options values and uses each for many files.
+            # A run uses few different options, each for many files.
             if len(self._made) >= _MOST_MADE:
                 self._made = {}
             made = self._made[id(options)] = options, self._make(options)
@@ -146,7 +146,7 @@ class ObjectHeaders:
 def _tagging(tags: Mapping[str, str]) -> str:
     from urllib.parse import quote, urlencode
 
-    # Not every server takes a plus for a space (Ceph 16 keeps it).
+    # Not every server decodes a plus as a space (Ceph 16 keeps it).
     return urlencode(tags, quote_via=quote, safe="")
 
 
@@ -161,9 +161,9 @@ def put_object(
     payload_hash: str,
     md5: str = "",
 ) -> Request:
-    """Store an object in one piece; ``headers`` are the object's and become the request's.
+    """Store an object in one request. ``headers`` are the object's and become those of the request.
 
-    :param crc32: empty to leave it out.
+    :param crc32: empty to omit it.
     :param md5: hexadecimal, to send it as Content-MD5.
     """
     if crc32:

@@ -1,4 +1,4 @@
-"""What an S3 store is told: where the bucket is, what objects get, how they are sent, and what it has around it."""
+"""The settings of an S3 store: the bucket, the objects, the transfer, and the environment."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from s3_uploader.stores.s3.engines.choose import EngineName, make_engine
 from s3_uploader.stores.threads import Timer
 
 BYTES_IN_FLIGHT = 64 * 2**20
-"""So many bytes of files may be in memory at once."""
+"""Most bytes of files in memory at once."""
 
 Notice = Callable[[str, str], None]
 
 
 class BucketAddress(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the bucket is; see :func:`s3_uploader.stores.s3.access.resolve`."""
+    """The address of the bucket; see :func:`s3_uploader.stores.s3.access.resolve`."""
 
     bucket: str
     endpoint_url: str | None = None
@@ -33,7 +33,7 @@ class BucketAddress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ObjectSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What every object gets by configuration."""
+    """The configured properties of every object."""
 
     storage_class: str | None = None
     acl: str | None = None
@@ -48,10 +48,10 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     """How objects are sent.
 
     :param multipart_threshold: largest file in bytes that is sent in one request.
-    :param bytes_in_flight: the most bytes of files in memory at once.
-    :param key_prefix: what all keys begin with.
-    :param requester_pays: it is said with every request that we pay for it.
-    :param variants: the options of the uploads to come, for :meth:`S3Store.check`.
+    :param bytes_in_flight: most bytes of files in memory at once.
+    :param key_prefix: the prefix of all keys.
+    :param requester_pays: every request says that the requester pays.
+    :param variants: the options of later uploads, for :meth:`S3Store.check`.
     :param retry: instead of the policy that follows from attempts and seconds.
     """
 
@@ -72,12 +72,12 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def policy(self) -> RetryPolicy:
-        """When a request is sent again."""
+        """The policy for retries."""
         return self.retry or RetryPolicy.bounded(attempts=self.max_attempts, seconds=self.retry_seconds)
 
     @property
     def engine_settings(self) -> EngineSettings:
-        """What the engine is told."""
+        """The settings for the engine."""
         return EngineSettings(
             max_connections=self.max_concurrency,
             max_bandwidth=self.max_bandwidth,
@@ -87,7 +87,7 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _random() -> float:
-    import random  # needed only before something is sent again
+    import random  # needed only for retries
 
     return random.random()
 
@@ -97,11 +97,11 @@ def _say_nothing(level: str, message: str) -> None:
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a store is given from outside: memory, notices, environment, clocks and randomness.
+    """What a store gets from outside: memory, notices, environment, clocks and randomness.
 
-    :param memory: what earlier runs learned of the endpoint.
-    :param acknowledged: the limits of the endpoint that nobody needs to be warned of.
-    :param timer: a timer of the caller's; the store makes its own without one.
+    :param memory: what earlier runs learned about the endpoint.
+    :param acknowledged: the limits of the endpoint that cause no warning.
+    :param timer: the caller's timer; without one the store makes its own.
     """
 
     memory: Memory | None = None

@@ -17,13 +17,13 @@ from s3_uploader.stores.s3.refusals import Blame, blame, said
 from s3_uploader.stores.s3.requests import UNLESS_THERE
 
 READ_AT_ONCE = 64 * 1024
-"""A file up to this size is read and digested on the calling thread, a larger one on another thread,"""
+"""A file up to this size is read and digested on the calling thread, a larger one on another thread."""
 READ_BESIDE = 1024 * 1024
-"""or up to this size on the calling thread too while the other threads are busy: it would only wait for them."""
+"""Up to this size it is also read on the calling thread if the others are busy, because it would only wait."""
 
 
 class SingleUpload(ContestedUpload):
-    """One PutObject, and what may come after it."""
+    """One PutObject, and its follow-up requests."""
 
     largest_light = READ_AT_ONCE
     _body = b""
@@ -81,7 +81,7 @@ class SingleUpload(ContestedUpload):
         self._digest = digest_of(data)
         self._payload_hash = UNSIGNED_PAYLOAD if self.context.tls else hashlib.sha256(data).hexdigest()
         if self.over:
-            self.let_go()  # It was cancelled while it waited for its turn, or was read.
+            self.let_go()  # it was cancelled while it waited or was read
         elif self._unsure:
             self.begin()
         else:
@@ -95,16 +95,16 @@ class SingleUpload(ContestedUpload):
             self.context.budget.release(reserved)
 
     def digest(self) -> Digest:
-        """What is known of the content."""
+        """The digest of the content."""
         assert self._digest is not None
         return self._digest
 
     def read_again(self, first: int, last: int) -> bytes:
-        """Bytes of the content, which is in memory."""
+        """Read bytes of the content, which is in memory."""
         return self._body[first : last + 1]
 
     def room_to_compare(self, count: int) -> int:
-        """Nothing to reserve: uploads that hold memory and wait for more could block each other."""
+        """Return 0: uploads that hold memory and wait for more could block each other."""
         return 0
 
     def content_sha256(self) -> str:
@@ -145,24 +145,24 @@ class SingleUpload(ContestedUpload):
         )
 
     def _try_other_checksums(self, call: PendingRequest) -> bool:
-        """Send it with the checksum that the server asks for, or without the one that it does not know."""
+        """Send the object again with the checksum that the server requires, or without an unsupported one."""
         capabilities = self.context.capabilities
         reason = blame(call.refusal, call.request.headers)
-        # Another upload may have found the right form since this was sent.
+        # Another upload may have found the right form meanwhile.
         used = form_of(call.request.headers)
         if used not in self._forms_tried:
             self._forms_tried += (used,)
         may_guess = not capabilities.form_is_taken and capabilities.conditional != "refused"
         form = other_form(used, reason, may_guess=may_guess)
         if self._tries_checksums and call.refusal is not None:
-            # They are still not taken, so it goes as it went before.
+            # Checksums are still refused, so use the known form.
             self._tries_checksums, form = False, capabilities.form
         if form is None or form in self._forms_tried or call.refusal is None:
             if reason is Blame.UNNAMED:
-                self._form = None  # It was not for the checksums.
+                self._form = None  # the checksums were not the cause
             return False
         if self.condition.header and reason is Blame.UNNAMED:
-            self._sightings += 1  # What is sent now has nothing unusual but the condition.
+            self._sightings += 1  # the next request has nothing unusual except the condition
         self._because, self._named = said(call.refusal), reason is not Blame.UNNAMED
         self._form = form
         self.write()
@@ -191,7 +191,7 @@ class SingleUpload(ContestedUpload):
         assert answer is not None
         assert digest is not None
         headers = answer.headers
-        # A server may repeat a checksum without a look at the bytes (rclone), and then its ETag alone tells of damage.
+        # A server may repeat a checksum without checking the bytes (rclone). Then only its ETag reveals damage.
         suspicious = not capabilities.etags_are_other and self.options.minimum_proof > Proof.SIZE
         found = evidence(headers, digest, etag_counts=suspicious)
         if found.contradiction:
@@ -218,7 +218,7 @@ class SingleUpload(ContestedUpload):
             self.succeed(receipt)
 
     def _was_taken(self) -> None:
-        """The server has taken the object as it was sent: what differs from the usual way is known to work now."""
+        """Note that the server accepted the object as sent: deviations from the usual way are known to work now."""
         capabilities = self.context.capabilities
         if self._form is not None:
             capabilities.takes_form(self._form, self._because, named=self._named or self._tries_checksums)
@@ -233,7 +233,7 @@ class SingleUpload(ContestedUpload):
                 capabilities.found("refused", evidence)
 
     def conclude(self, receipt: Receipt) -> None:
-        """The object is there; the probe of an unknown endpoint now sends it once more, to see what happens."""
+        """Succeed. A probe of an unknown endpoint first sends the stored object once more, to test the condition."""
         if not self._is_probe:
             self.succeed(receipt)
             return
@@ -257,7 +257,7 @@ class SingleUpload(ContestedUpload):
             self.conclude(receipt)
             return
         else:
-            # The same content replaced itself, so no harm is done.
+            # The same content was overwritten, so no harm is done.
             self.report("ignored", "an object was replaced in spite of If-None-Match: *")
         receipt = self._receipt_of_probe
         assert receipt is not None
@@ -265,14 +265,14 @@ class SingleUpload(ContestedUpload):
 
 
 def form_of(headers: Mapping[str, str]) -> ChecksumForm:
-    """In which form a request names its checksum."""
+    """The form of a request's checksum."""
     if "content-md5" not in headers:
         return "crc32"
     return "both" if "x-amz-checksum-crc32" in headers else "md5"
 
 
 def other_form(used: ChecksumForm, reason: Blame, *, may_guess: bool) -> ChecksumForm | None:
-    """The checksum headers to try after a refusal, ``None`` if it was not about them."""
+    """The checksum headers to try after a refusal, ``None`` if they were not its cause."""
     if reason is Blame.CONTENT_MD5:
         return "both" if used == "crc32" else None
     if reason is Blame.CHECKSUM:

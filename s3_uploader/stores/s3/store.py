@@ -1,4 +1,4 @@
-"""The S3 store: what it promises is the same with every engine, because the engines only send requests."""
+"""The S3 store. Its promises are the same with every engine, because the engines only send requests."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class S3Store:
 
     @classmethod
     def of(cls: type[AnyStore], **settings: object) -> AnyStore:
-        """A store by the names of all the fields of its structs, those that are ``None`` left to their defaults."""
+        """Make a store from the names of all fields of its structs. Those that are ``None`` keep their defaults."""
         parts: list[Any] = []
         kinds: tuple[Any, ...] = (BucketAddress, ObjectSettings, Transfer, Surroundings)
         for kind in kinds:
@@ -81,42 +81,42 @@ class S3Store:
 
     @property
     def engine_name(self) -> str:
-        """The engine in use, after :meth:`open`; else the one that is configured."""
+        """The engine in use, after :meth:`open`; before, the configured one."""
         return self._transfer.engine if self._engine is None else self._engine.name
 
     @property
     def loop(self) -> Loop | None:
-        """That of the engine, if it has one that it lends."""
+        """The engine's loop, if the engine lends one."""
         return None if self._engine is None else self._engine.loop
 
     @property
     def caller(self) -> S3Client:
-        """What sends requests to the bucket, after :meth:`open`."""
+        """The client of the bucket, after :meth:`open`."""
         assert self._context is not None
         return self._context.caller
 
     @property
     def maximum_concurrency(self) -> int:
-        """Most requests at once."""
+        """The maximum number of concurrent requests."""
         return self._transfer.max_concurrency
 
     def open(self) -> None:
         """Find the endpoint and the credentials, and start an engine.
 
-        :raises StoreError: if nothing can be shipped with what is configured.
-        :raises EngineUnavailable: if the engine that is asked for by name cannot do what else is asked for.
+        :raises StoreError: if nothing can be shipped with this configuration.
+        :raises EngineUnavailable: if the engine named in the configuration does not support the other settings.
         """
         around, transfer = self._around, self._transfer
         headers = requests.ObjectHeaders(**msgspec.structs.asdict(self._objects))
         access = resolve(environment=around.environment, **msgspec.structs.asdict(self._where))
         access.credentials()
         if self._closed:
-            # The run has ended while helpers were asked.
+            # The run has ended while helpers were running.
             raise UploadCancelled("The store was closed before it was open.")
         if access.endpoint.doubled_bucket:
             around.notice(
                 "warning",
-                f"The name of the bucket {self.name} stands in the endpoint, where it is left out: set "
+                f"The endpoint contains the name of the bucket {self.name}, which is ignored there. Set "
                 f"endpoint_url (or AWS_ENDPOINT_URL) to {access.endpoint.url}.",
             )
         self._renew = access.renew
@@ -164,7 +164,7 @@ class S3Store:
     ) -> Future[Receipt]:
         """Store the bytes of ``source`` under ``key``; see :meth:`s3_uploader.stores.base.Store.put`."""
         future: Future[Receipt] = Future()
-        # From here on Future.cancel() cannot make it done behind our back.
+        # From here on Future.cancel() cannot complete it unexpectedly.
         future.set_running_or_notify_cancel()
         context = self._context
         if context is None or self._closed:
@@ -178,7 +178,7 @@ class S3Store:
         return future
 
     def _begin(self, upload: SingleUpload | MultipartUpload) -> None:
-        """Have an upload under way.
+        """Start an upload.
 
         :raises StoreError: if no timer can watch its deadline.
         """
@@ -208,7 +208,7 @@ class S3Store:
         )
 
     def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
-        """Prove what the bucket can do with a small object of our own; see ``s3_check``."""
+        """Perform the steps of an upload with a small test object; see ``s3_check``."""
         from s3_uploader.core.findings import Finding, Severity
         from s3_uploader.stores.s3.check import Checker
 
@@ -232,7 +232,7 @@ class S3Store:
         return checker.findings()
 
     def _upload_in_parts(self, key: str) -> None:
-        """Store a small object as if it were a large one.
+        """Store a small object in the way of a large one.
 
         :raises StoreError: if it cannot be stored and proven.
         """
@@ -255,7 +255,7 @@ class S3Store:
         return f"{self.name}/{key}"
 
     def close(self, *, timeout: float) -> None:
-        """Give up what is in flight, wait for it to be cleaned up, and stop the engine."""
+        """Cancel what is in flight, wait for its cleanup, and stop the engine."""
         if self._closed:
             return
         self._closed = True
@@ -272,7 +272,7 @@ class S3Store:
             upload.abandon()
         self._crew.close(timeout=0.5)
 
-    # Deadlines: looked at when the next one passes, not one timer for each of them.
+    # Deadlines: they are checked when the next one passes, instead of one timer for each.
 
     def _watch(self, when: float) -> None:
         self._look_at = when
@@ -333,9 +333,9 @@ def _prepare(upload: ObjectUpload) -> None:
 
 
 def _in_parts(context: Context, put: Put) -> MultipartUpload:
-    """An upload in parts; what it needs is imported with the first large file, since most runs have none.
+    """Make an upload in parts. Its modules are imported with the first large file, because most runs have none.
 
-    :raises StoreError: if that cannot be imported now, for example because too many files are open.
+    :raises StoreError: if they cannot be imported now, for example because too many files are open.
     """
     try:
         from s3_uploader.stores.s3.multipart import MultipartUpload

@@ -1,6 +1,6 @@
-"""One upload to S3, whatever its size and its conflicts: its life and its end.
+"""One upload to S3 of any size: its steps and its end.
 
-The steps of an upload are callbacks. They run in sequence, on the thread that brings the answer, and never wait.
+The steps of an upload are callbacks. They run in sequence, on the thread that receives the answer, and never wait.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from s3_uploader.stores.threads import ByteBudget, ThreadPool, Timer
 class Context(msgspec.Struct, kw_only=True):
     """What all uploads of a store share.
 
-    :param address: the key as a person writes it.
+    :param address: formats a key for messages.
     :param over: called with an upload whose future is done.
-    :param names: tries unusual names where they are not to be taken for others.
+    :param names: tries unusual names that must not be confused with others.
     """
 
     caller: S3Client
@@ -54,14 +54,14 @@ class Context(msgspec.Struct, kw_only=True):
 
     @property
     def takes_plain_names(self) -> bool:
-        """Whether an upload has been taken: in this run, or in one that left something in the memory."""
+        """Whether an upload has been accepted, in this run or in one that left something in the memory."""
         known = self.capabilities
         learned = known.etags_are_md5 or known.checksums_trusted or (not known.trusted and known.conditional != "")
         return self.caller.proven_useful or learned
 
 
 class Put(msgspec.Struct, frozen=True):
-    """What is asked for: see :meth:`s3_uploader.stores.base.Store.put`. ``future`` gets what comes of it."""
+    """The arguments of :meth:`s3_uploader.stores.base.Store.put`. ``future`` receives the result."""
 
     key: str
     source: Source
@@ -72,19 +72,19 @@ class Put(msgspec.Struct, frozen=True):
 
 
 class ObjectUpload:
-    """What single and multipart uploads have in common.
+    """The common part of uploads in one request and in parts.
 
-    ``write`` sends what there is to send under the present key and condition; ``rewrite`` does so again after the key
-    was found taken; ``clean_up`` removes what a failed upload leaves behind.
+    ``write`` sends the content under the current key and condition. ``rewrite`` sends it again after the key was found
+    taken. ``clean_up`` removes what a failed upload has left.
     """
 
     future: Future[Receipt]
     common_name: str | None = None
-    """What its name and those have in common that some server takes for it; see ``names``."""
+    """The common form of its name and of those that some server treats as the same; see ``names``."""
     condition = UNLESS_THERE
     derived = False
     over = False
-    """Whether the outcome is settled; nothing more is to be begun then."""
+    """Whether the outcome is settled; no new step may begin after that."""
     _error: StoreError | None = None
     _receipt: Receipt | None = None
     _reading = 0
@@ -103,10 +103,10 @@ class ObjectUpload:
         self.future = put.future
         self._lock = threading.Lock()
 
-    # To be provided.
+    # Implemented by subclasses.
 
     def prepare(self) -> None:
-        """Get ready and begin."""
+        """Prepare and begin."""
         raise NotImplementedError
 
     def begin(self) -> None:
@@ -118,11 +118,11 @@ class ObjectUpload:
         raise NotImplementedError
 
     def rewrite(self) -> None:
-        """Send it once more with another condition, under the same key."""
+        """Send it again with another condition, under the same key."""
         raise NotImplementedError
 
     def digest(self) -> Digest:
-        """What is known of the content."""
+        """The digest of the content."""
         raise NotImplementedError
 
     def clean_up(self, done: Callable[[], None]) -> None:
@@ -130,10 +130,10 @@ class ObjectUpload:
         done()
 
     def let_go(self) -> None:
-        """The upload is over: release what it holds."""
+        """Release what it holds, because the upload is over."""
 
     def read_again(self, first: int, last: int) -> bytes:
-        """Bytes of the content, both ends included. May block."""
+        """Read bytes of the content, both ends included. May block."""
         raise NotImplementedError
 
     def content_sha256(self) -> str:
@@ -151,14 +151,14 @@ class ObjectUpload:
         cancels: bool = True,
         look: Callable[[], Request] | None = None,
     ) -> None:
-        """Send a request that belongs to this upload, the only one at the time.
+        """Send a request of this upload, the only one at that time.
 
         :param look: see :class:`~s3_uploader.stores.s3.client.PendingRequest`.
         """
         call = self.context.caller.call(
             request, functools.partial(self.guard, finished), deadline=self.deadline, expected=expected, look=look
         )
-        # One that is over already is not kept: it would hold the upload that holds it.
+        # A call that is over is not kept, because it and the upload would refer to each other.
         self._call = None if call.finished is None else call
         if cancels and isinstance(self._error, UploadCancelled):
             call.cancel(self._error)
@@ -168,7 +168,7 @@ class ObjectUpload:
         self.guard(self.context.crew.do, functools.partial(self.guard, step))
 
     def guard(self, step: Callable[..., None], *arguments: object) -> None:
-        """Run a step. An exception, even for lack of memory, fails this upload and does not end the thread."""
+        """Run a step. An exception, even for lack of memory, fails this upload but does not end the thread."""
         try:
             step(*arguments)
         except StoreError as error:
@@ -179,7 +179,7 @@ class ObjectUpload:
                     f"The upload of {self._address} failed: {error!r}.",
                     code="Unexpected",
                     origin=Origin.OURS,
-                    hint="This should not happen; please report it.",
+                    hint="This is a bug. Please report it.",
                 )
             )
 
@@ -192,7 +192,7 @@ class ObjectUpload:
             call.cancel(reason)
 
     def succeed(self, receipt: Receipt) -> None:
-        """The content is there and proven."""
+        """Succeed: the content is stored and proven."""
         with self._lock:
             if self.over:
                 return
@@ -202,7 +202,7 @@ class ObjectUpload:
         self._settle()
 
     def fail(self, error: StoreError) -> None:
-        """The upload is over without success."""
+        """End the upload with an error."""
         with self._lock:
             if self.over:
                 return
@@ -218,7 +218,7 @@ class ObjectUpload:
         self._settle()
 
     def abandon(self) -> None:
-        """The store is closed: complete the future, whatever is still under way."""
+        """Complete the future because the store is closed, even if something is still in flight."""
         with self._lock:
             if not self.over:
                 self.over = True
@@ -237,7 +237,7 @@ class ObjectUpload:
             return True
 
     def stop_reading(self) -> None:
-        """The descriptor is free again."""
+        """Mark the descriptor as free again."""
         with self._lock:
             self._reading -= 1
             if self._error is None or self._reading:
@@ -257,10 +257,10 @@ class ObjectUpload:
         else:
             self.future.set_exception(error)
 
-    # Scouting: the first upload to an endpoint finds out whether conditional writes work there.
+    # Probing: the first upload to an endpoint finds out whether conditional writes work there.
 
     def report(self, found: Conditional, evidence: str = "") -> None:
-        """Say what was found out, and by what."""
+        """Report the result of the probe, and the evidence."""
         if self._is_probe:
             self._is_probe = False
             self.context.capabilities.found(found, evidence)

@@ -1,1 +1,1 @@
-"""What is tried of a bucket, a module for each subject; :mod:`s3_uploader.stores.s3.check` puts them together."""
+"""The parts of a bucket check, a module for each subject; :mod:`s3_uploader.stores.s3.check` combines them."""

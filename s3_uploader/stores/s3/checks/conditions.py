@@ -11,7 +11,7 @@ _OF_CONDITION = (Blame.CONDITION, Blame.UNNAMED)
 
 
 def check_condition(trial: Trial, body: bytes) -> None:
-    """Whether a second write to a taken key is refused. One answer to the contrary may be chance; two are not."""
+    """Whether a second write to a taken key is refused. One answer to the contrary may be chance, two are not."""
     replaced = refused = 0
     while replaced < 2 and refused < 2:
         call = trial.put(trial.key, body, UNLESS_THERE, caller=trial.impatient, expected=frozenset((412,)))
@@ -35,13 +35,13 @@ def check_condition(trial: Trial, body: bytes) -> None:
         assert call.refusal is not None
         trial.capabilities.found(
             "refused",
-            f"PutObject with if-none-match was refused and without it taken: {said(call.refusal)}",
+            f"PutObject with if-none-match was refused and without it accepted: {said(call.refusal)}",
             is_told=True,
         )
     trial.tell_limit(
         CONDITIONAL_WRITES,
         "conflicts",
         "If-None-Match is " + ("ignored" if replaced else "not implemented") + f": {trial.capabilities.evidence}",
-        "The program looks whether a key is taken before it writes; if two writers use the same key at the "
-        "same time, one can replace the other's object.",
+        "The program checks whether a key is taken before it writes. But if two writers use the same key at "
+        "the same time, one can replace the other's object.",
     )

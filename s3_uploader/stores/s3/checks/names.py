@@ -1,4 +1,4 @@
-"""Whether a bucket keeps unusual names as they are, and apart from those that they resemble."""
+"""Whether a bucket keeps unusual names unchanged and distinct from similar ones."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ UNUSUAL = (
     ("backslashes", "backslashes", "-back\\slash", "-back/slash"),
     ("escapes", "escapes", "-100%25", "-100%"),
 )
-"""A kind of names, in words; the ending of one, and that of another which some server takes for it."""
+"""A kind of name, in words; the ending of one such name, and of another that some server treats as the same."""
 _LOOKED = frozenset((403, 404))
 
 
 def check_names(trial: Trial, body: bytes) -> None:
-    """Whether names are kept as they are, and apart from those that they resemble."""
+    """Whether names are stored unchanged and kept distinct from similar ones."""
     refused, changed, merged = [], [], []
     for kind, words, ending, twin in UNUSUAL:
         key = trial.key + ending
@@ -37,7 +37,7 @@ def check_names(trial: Trial, body: bytes) -> None:
         trial.left_behind.append(key)
         kinds, verdict = frozenset((kind,)), _verdict(trial, key, trial.key + twin, body)
         if not verdict:
-            return  # Looking is not permitted, which is said elsewhere.
+            return  # a lookup is not permitted, which another finding reports
         if verdict == "kept":
             trial.capabilities.keeps_names(kinds)
         elif verdict == "merged":
@@ -51,14 +51,14 @@ def check_names(trial: Trial, body: bytes) -> None:
             NAMES,
             "names that merge",
             f"two are one object, and each seems to be there: names with {', '.join(merged)}",
-            "Files with such names are kept and fail: rename them.",
+            "Files with such names fail and are kept. Rename them.",
         )
     if changed:
         trial.tell_limit(
             NAMES,
             "names",
             f"not kept apart from others that they resemble: names with {', '.join(changed)}",
-            "Of two files whose names differ in nothing else only one is uploaded; the other is kept, and fails. With "
+            "Of two files whose names differ in nothing else only one is uploaded. The other fails and is kept. With "
             "on_conflict: overwrite it replaces the first.",
         )
     if refused:
@@ -66,16 +66,16 @@ def check_names(trial: Trial, body: bytes) -> None:
             NOTE,
             "refused names",
             f"names with {', '.join(refused)}",
-            "Files with such names are kept and fail; the others go.",
+            "Files with such names fail and are kept. The others are uploaded.",
         )
     if not changed and not refused and not merged:
         trial.tell(OK, "names", "upper and lower case, accents, empty steps and escapes are kept as they are")
 
 
 def _verdict(trial: Trial, key: str, twin: str, body: bytes) -> str:
-    """Whether an object is under its own name alone, and stays what it is when the other name is written to.
+    """Whether an object is only under its own name, and survives a write to the other name.
 
-    :returns: ``kept``, ``changed``, ``merged`` if only the second write has shown it; empty if it cannot be told.
+    :returns: ``kept``, ``changed``, ``merged`` if only the second write has shown it; empty if unknown.
     """
     mine, other = (trial.wait(trial.head(name), expected=_LOOKED) for name in (key, twin))
     if {mine.status, other.status} - {200, 404}:
@@ -85,7 +85,7 @@ def _verdict(trial: Trial, key: str, twin: str, body: bytes) -> str:
     if trial.capabilities.trusted:
         return "kept"
     if trial.put(twin, body[::-1], UNCONDITIONAL, caller=trial.impatient).error is not None:
-        return "kept"  # No file can have that name, so none can replace this one.
+        return "kept"  # no file can have that name, so none can overwrite this one
     trial.left_behind.append(twin)
     read = _read(trial, key, len(body))
     if read.error is not None or read.status not in (200, 206, 404):

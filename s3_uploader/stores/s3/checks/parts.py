@@ -1,4 +1,4 @@
-"""Whether a bucket takes uploads in parts, with which checksums, and lets what was begun be aborted."""
+"""Whether a bucket accepts uploads in parts, with which checksums, and whether they can be aborted."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _WORDS: dict[PartChecksums, str] = {
 
 
 def check_parts(trial: Trial, upload_in_parts: Callable[[str], None]) -> None:
-    """Whether an upload in parts can be begun, aborted and completed.
+    """Whether an upload in parts can be created, aborted and completed.
 
-    :param upload_in_parts: stores a small object under a key as a run stores large ones; raises ``StoreError``.
+    :param upload_in_parts: stores a small object under a key in the way of large ones; raises ``StoreError``.
     """
     key = f"{trial.key}-parts"
     path = requests.encode_key(key)
@@ -54,7 +54,7 @@ def check_parts(trial: Trial, upload_in_parts: Callable[[str], None]) -> None:
 
 
 def _begin(trial: Trial, key: str, path: str) -> tuple[str, PartChecksums] | None:
-    """Begin with the checksums that the server takes; returns the upload's name and these."""
+    """Create an upload with the checksums that the server accepts. Returns its ID and these."""
     because, is_second = "", False
     checksums: PartChecksums = "none" if trial.form == "md5" else "full"
     while True:

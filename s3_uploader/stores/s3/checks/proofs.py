@@ -1,4 +1,4 @@
-"""What the answers of a bucket prove, and whether it refuses bytes that are not what was said of them."""
+"""What the answers of a bucket prove, and whether it refuses bytes that do not match their checksum."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from s3_uploader.stores.s3.requests import UNCONDITIONAL
 
 
 def check_proof(trial: Trial, call: PendingRequest, body: bytes) -> None:
-    """What the answer to an upload proves, and whether bytes that were damaged on their way are refused.
+    """What the answer to an upload proves, and whether bytes that were damaged on the way are refused.
 
     :param call: the upload of ``body``.
     """
@@ -80,7 +80,7 @@ def _tell_of_proof(trial: Trial, found: Evidence, body: bytes, *, verified: bool
 
 
 def _is_refused(trial: Trial, *, checksum: bool) -> bool:
-    """Whether bytes that do not fit what was said of them are refused, as if they had been damaged on the way."""
+    """Whether bytes that do not match their checksum are refused, as if they had been damaged on the way."""
     key = f"{trial.key}-damaged"
     body = b"these are not the bytes that were meant"
     headers = trial.headers.of(key, USUAL)

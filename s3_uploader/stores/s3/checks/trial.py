@@ -1,4 +1,4 @@
-"""The small requests of a check of a bucket, what was found by them, and what they left in the bucket."""
+"""The small requests of a bucket check, their findings, and the objects to clean up."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Trial:
 
     :param key: of the small object; all other keys begin with it.
     :param caller: sends requests with the usual retries.
-    :param impatient: sends requests without any, for those that are meant to be refused.
+    :param impatient: sends requests without retries, for those that are expected to be refused.
     :ivar form: the checksum headers in use.
-    :ivar left_behind: keys that are to be deleted.
+    :ivar left_behind: keys to be deleted.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Trial:
         self._caller = caller
 
     def tell(self, severity: Severity, subject: str, fact: str, meaning: str = "") -> None:
-        """Note what was found."""
+        """Note a finding."""
         self.findings.append(Finding(severity, subject, fact, meaning))
 
     def tell_limit(self, limit: str, subject: str, fact: str, meaning: str) -> None:
@@ -90,7 +90,7 @@ class Trial:
     def wait(
         self, request: Request, *, caller: S3Client | None = None, expected: frozenset[int] = frozenset()
     ) -> PendingRequest:
-        """Send a request and wait for its end.
+        """Send a request and wait until it is over.
 
         :raises StoreError: if it does not end in time.
         """
@@ -99,7 +99,7 @@ class Trial:
             request, lambda call: over.set(), deadline=time.monotonic() + SECONDS, expected=expected
         )
         if not over.wait(SECONDS):
-            call.cancel(UploadCancelled("The check took too long."))
+            call.cancel(UploadCancelled("The check timed out."))
             raise StoreError(f"The {request.operation} operation got no answer in {SECONDS:.0f} s.", code="Timeout")
         return call
 
@@ -108,14 +108,14 @@ class Trial:
         return requests.head_object(key, requests.encode_key(key), checksums=self.form != "md5")
 
     def remove(self) -> None:
-        """Delete what was stored, as far as that is permitted."""
+        """Delete the stored objects, if that is permitted."""
         stays: list[str] = []
         for number, key in enumerate(self.left_behind):
             try:
-                # Where two names are one object it is gone already.
+                # If two names are one object, it was deleted already.
                 call = self.wait(requests.delete_object(key, requests.encode_key(key)), expected=_GONE)
             except StoreError as error:
-                # To wait as long for each of the others would be of no use.
+                # A wait for each of the others would be useless.
                 stays += self.left_behind[number:]
                 self.tell(
                     NOTE, "deleting", f"{error.message} This stays behind: {', '.join(stays)}", "Remove it by hand."

@@ -1,1 +1,1 @@
-"""What sends a request to S3 and calls back with what came of it."""
+"""The engines, which send requests to S3 and report the outcome."""

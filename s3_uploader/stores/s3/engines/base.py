@@ -1,14 +1,15 @@
-"""What the S3 store and its engines say to each other: requests, answers, failures, and the ``Engine`` protocol.
+"""The interface between the S3 store and its engines: requests, answers, failures, and the ``Engine`` protocol.
 
 Terms
 -----
 engine
-    Sends one S3 request and calls back with what came of it. It knows HTTP, TLS, proxies, connections and signatures,
-    and nothing of what a request means: no retries, no proof, no conflicts. So every engine gives the same results.
-answer
-    What the server said: status, headers, body.
-failure
-    There is no answer: no name, no connection, no credentials, or it took too long.
+    Sends one S3 request and reports the outcome by a callback. It implements HTTP, TLS, proxies, connections and
+        signatures, but does not interpret requests: no retries, no proof, no conflicts. So all engines give the same
+        results.
+    answer
+        The server's response: status, headers, body.
+    failure
+        There is no answer: the name, the connection or the credentials failed, or the timeout passed.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 DOCUMENT_BYTES = 64 * 1024
 """Most bytes of the body of an answer that is a short document, or of an error's document."""
 _SLOWEST_HANDLING = 64 * 1024
-"""Bytes per second with which a server, or the proxy before it, works on what it was given before it answers."""
+"""Bytes per second at which a server, or a proxy before it, is expected to process a body before it answers."""
 
 _XML_LEAF = re.compile(rb"<(?:\w+:)?(\w+)>([^<]*)</")
 _XML_ENTITY = re.compile("&(#x?[0-9a-fA-F]+|\\w+);")
@@ -39,16 +40,16 @@ class Request(msgspec.Struct, kw_only=True):
     """One S3 request.
 
     :param operation: its name in the S3 API, e.g. ``PutObject``.
-    :param key: the object's key, as it is.
-    :param path: the same, percent-encoded for a URL.
+    :param key: the object's key, unencoded.
+    :param path: the key, percent-encoded for a URL.
     :param query: parameters of the URL, not encoded, sorted by name.
-    :param headers: names in lower case. The engine adds ``host``, ``content-length`` and what signing needs.
-    :param parts: number, ETag and CRC32 of each part, of which the body of CompleteMultipartUpload is made, for an
-        engine that makes bodies itself.
+    :param headers: names in lower case. The engine adds ``host``, ``content-length`` and the headers for signing.
+    :param parts: number, ETag and CRC32 of each part, for an engine that makes the body of CompleteMultipartUpload
+        itself.
     :param payload_hash: SHA-256 of the body in hexadecimal, or :data:`UNSIGNED_PAYLOAD`.
-    :param answer_limit: most bytes of the answer's body. A longer one is no answer, an error's is cut off there.
-    :param handled_bytes: what the server has to deal with before it can answer: a proxy passes the body on first, and
-        an object is made of its parts.
+    :param answer_limit: most bytes of the answer's body. A longer one is invalid, but the document of an error is cut.
+    :param handled_bytes: bytes that the server has to process before it can answer: a proxy passes the body on first,
+        and parts are joined.
     """
 
     operation: str
@@ -65,15 +66,15 @@ class Request(msgspec.Struct, kw_only=True):
 
     @property
     def allowance_seconds(self) -> float:
-        """So much longer than others the server may be silent over this request."""
+        """How much longer than usual the server may be silent for this request."""
         return self.handled_bytes / _SLOWEST_HANDLING
 
 
 class Answer(msgspec.Struct, kw_only=True):
-    """What the server answered.
+    """The server's answer.
 
-    :param headers: names in lower case; of a repeated header the last.
-    :param fields: the leaves of the XML body by name, where an engine has parsed it; else ``None``.
+    :param headers: names in lower case; of a repeated header the last one.
+    :param fields: the leaves of the XML body by name if the engine has parsed it, else ``None``.
     """
 
     status: int
@@ -89,7 +90,7 @@ class Answer(msgspec.Struct, kw_only=True):
 
 
 class TransportFailure(enum.Enum):
-    """Why there is no answer."""
+    """The reason why there is no answer."""
 
     NAME = "the host name could not be resolved"
     REFUSED = "no connection could be made"
@@ -104,12 +105,12 @@ class TransportFailure(enum.Enum):
     RESOURCES = "this machine has no room for another connection"
     CANCELLED = "the request was cancelled"
     BROKEN = "the engine broke down"
-    """All that it still had to do failed with this request, and so will what comes."""
+    """All requests in flight failed together with this one, and later ones will fail."""
     OTHER = "the engine failed"
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """There is no answer, and why. ``detail`` is what the system or the library said."""
+    """The reason why there is no answer. ``detail`` is the text of the system or the library."""
 
     kind: TransportFailure
     detail: str = ""
@@ -120,10 +121,10 @@ Done: TypeAlias = Callable[[Outcome], None]
 
 
 class Sending(Protocol):
-    """A request under way."""
+    """A request in flight."""
 
     def cancel(self) -> None:
-        """Cancel it; ``done`` is still called soon, unless it has been. May be called at any time."""
+        """Cancel it. Unless ``done`` was called already, it is still called soon. May be called at any time."""
 
 
 class Engine(Protocol):
@@ -133,29 +134,29 @@ class Engine(Protocol):
 
     @property
     def loop(self) -> Loop | None:
-        """The loop that a caller may run on its own thread; ``None`` if there is none to lend."""
+        """The loop that a caller may run on its own thread; ``None`` if the engine lends none."""
 
     def open(self) -> None:
         """Import and start what is needed. No connection is made yet.
 
-        :raises s3_uploader.core.errors.StoreError: if it is clear already that no request can be sent.
+        :raises s3_uploader.core.errors.StoreError: if it is certain that no request can be sent.
         :raises s3_uploader.core.errors.EngineUnavailable: if the engine cannot work here.
         """
 
     def send(self, request: Request, done: Done) -> Sending:
-        """Send one request; ``done`` is called exactly once, on any thread, possibly before this returns."""
+        """Send one request. ``done`` is called exactly once, on any thread, possibly before this returns."""
 
     def follow(self, region: str) -> bool:
-        """The bucket is in another region: send further requests there. ``False`` if that cannot be done."""
+        """Send further requests to the bucket in another region. Returns ``False`` if that is not possible."""
 
     def close(self, *, timeout: float) -> None:
-        """Fail what is under way and release everything, waiting at most ``timeout`` seconds. May be called twice."""
+        """Fail what is in flight and release everything, waiting at most ``timeout`` seconds. May be called twice."""
 
 
 def xml_leaves(body: bytes) -> dict[str, str]:
     """The leaves of a small XML document by name without namespace; of equal names the first.
 
-    S3's answers are flat and machine-made. An XML parser would cost an import and open the door to its attacks.
+    S3's answers are flat and machine-made. An XML parser would cost an import and add its vulnerabilities.
     """
     leaves: dict[str, str] = {}
     for name, text in _XML_LEAF.findall(body):
@@ -164,7 +165,7 @@ def xml_leaves(body: bytes) -> dict[str, str]:
 
 
 def unescape(text: str) -> str:
-    """XML text without its entities."""
+    """XML text with its entities resolved."""
     return _XML_ENTITY.sub(_entity, text) if "&" in text else text
 
 
@@ -179,18 +180,18 @@ def _entity(match: re.Match[str]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text for an XML document."""
+    """Escape text for an XML document."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What every engine is told.
+    """The settings of every engine.
 
-    :param max_connections: most requests at once.
+    :param max_connections: the maximum number of concurrent requests.
     :param max_bandwidth: bytes per second of all requests together, ``None`` for no limit.
     :param connect_timeout_seconds: for name, connection, proxy and TLS together.
-    :param silence_seconds: after so long without a byte in either direction a request fails, later only by the
-        request's allowance.
+    :param silence_seconds: a request fails after this time without a byte in either direction, plus the request's own
+        allowance.
     """
 
     max_connections: int

@@ -1,6 +1,7 @@
-"""The portable engine: boto3 calls on threads, its retries and checksums switched off.
+"""The portable engine: boto3 calls on threads, with boto3's retries and checksums switched off.
 
-It reaches what only botocore knows (access points, directory buckets, dual-stack and FIPS endpoints, other partitions).
+It supports what only botocore supports (access points, directory buckets, dual-stack and FIPS endpoints, other
+partitions).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from s3_uploader.stores.s3.engines.bounded import BOUNDS, bound
 from s3_uploader.stores.s3.engines.throttle import Pace
 
 MAXIMUM_THREADS = 32
-"""More only wait for each other: a call takes over a millisecond of the interpreter's time."""
+"""More threads would only wait for each other: a call takes over a millisecond of the interpreter's time."""
 
 _PARAMETERS = {
     "content-encoding": "ContentEncoding",
@@ -98,12 +99,12 @@ class _Job:
             done(outcome)
 
     def cancel(self) -> None:
-        """Give it up. A call that has begun cannot be stopped; what comes of it is ignored."""
+        """Cancel it. A call that has begun cannot be stopped; its outcome is ignored."""
         self.finish(Failure(TransportFailure.CANCELLED))
 
 
 class _PacedBody(io.BytesIO):
-    """A body that is read no faster than the pace allows; reading it for the signature is free."""
+    """A body that is read no faster than the bandwidth limit allows. Reading it for the signature is not limited."""
 
     on_wire = False
 
@@ -112,7 +113,7 @@ class _PacedBody(io.BytesIO):
         self._pace = pace
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Some bytes, at their time."""
+        """Read some bytes, with a pause if needed."""
         if not self.on_wire:
             return super().read(size)
         wanted = min(size if size is not None and size > 0 else 16384, 16384, len(self.getbuffer()) - self.tell())
@@ -176,14 +177,14 @@ class Boto3Engine:
                     read_timeout=self._settings.silence_seconds,
                     max_pool_connections=self._count,
                     retries={"total_max_attempts": 1},
-                    # The body is hashed for the signature over plain http only, as with the other engines.
+                    # The body is hashed for the signature over plain http only, as in the other engine.
                     s3={  # type: ignore[arg-type]
                         "addressing_style": style,
                         "payload_signing_enabled": not endpoint.payload_is_unsigned,
                     },
-                    # botocore knows fewer forms of NO_PROXY.
+                    # botocore supports fewer forms of NO_PROXY.
                     proxies={} if endpoint.direct else None,
-                    # We send checksums of our own in headers; trailers are what many servers do not understand.
+                    # This program sends its own checksums in headers. Many servers do not understand trailers.
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
                 ),
@@ -199,7 +200,7 @@ class Boto3Engine:
         return client
 
     def _prepare(self, client: Any) -> None:
-        """Have the client do what a request says, once, and show what came of it."""
+        """Prepare the client to send headers and bodies as given, and to record the answers."""
         from botocore.handlers import add_expect_header
 
         bound(client._endpoint.http_session)
@@ -208,8 +209,8 @@ class Boto3Engine:
         events.register("before-call.s3", _add_headers)
         events.register("before-send.s3", _on_wire)
         events.register("before-parse.s3", self._received.keep)
-        # After a 412 to "Expect: 100-continue" no body is sent, and botocore keeps using the connection:
-        # behind a proxy (HAProxy before Swift) the next request is then taken for that body.
+        # After a 412 to "Expect: 100-continue" no body is sent, but botocore reuses the connection: behind a proxy
+        # (HAProxy before Swift) the next request is then taken for that body.
         events.unregister("before-call.s3", add_expect_header)
 
     def send(self, request: Request, done: Done) -> _Job:
@@ -230,7 +231,7 @@ class Boto3Engine:
         return job
 
     def _start_thread(self) -> Failure | None:
-        """Start another thread; returns why there is none at all."""
+        """Start another thread. Returns a failure if there is no thread at all."""
         thread = threading.Thread(target=self._work, name=f"s3-boto3-{len(self._threads)}", daemon=True)
         try:
             thread.start()
@@ -303,7 +304,7 @@ class Boto3Engine:
             response = getattr(self._client, _METHODS[request.operation])(**self._parameters(request))
             body = response["Body"].read() if "Body" in response else received.body
         except (ClientError, ResponseParserError):
-            # What the answer means is for others to say, and they are given the answer as it came.
+            # The store interprets the answer, so it is passed on as received.
             body = received.body
         except (BotoCoreError, HTTPClientError, OSError) as error:
             return failure_of(error)
@@ -324,7 +325,7 @@ class Boto3Engine:
         if request.operation in _BODIES:
             parameters["Body"] = _PacedBody(request.body, self._pace) if self._pace is not None else request.body
         if request.parts:
-            # botocore makes the document, so the headers are those of the document's bytes as it makes them.
+            # botocore makes the document, so the headers are those of botocore's document.
             parameters.pop("ContentType", None)
             parameters["MultipartUpload"] = {
                 "Parts": [
@@ -336,26 +337,26 @@ class Boto3Engine:
 
 
 class _Received(threading.local):
-    """The answer that a thread received last, before botocore makes something of it."""
+    """The last answer that a thread received, before botocore interprets it."""
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """There is none."""
+        """Forget the answer."""
         self.status = 0
         self.headers: dict[str, str] = {}
         self.body = b""
 
     def keep(self, response_dict: dict[str, Any], **_: object) -> None:
-        """Keep it; called by botocore. The body of an object is still to be read then."""
+        """Keep the answer; called by botocore. The body of an object was not read yet."""
         self.status = response_dict["status_code"]
         self.headers = {str(name).lower(): str(value) for name, value in response_dict["headers"].items()}
         body = response_dict["body"]
         self.body = body if isinstance(body, bytes) else b""
 
     def answer(self, body: bytes, *, limit: int) -> Outcome:
-        """The answer with that body, within its bounds."""
+        """The answer with that body, if it is within its bounds."""
         if (BOUNDS.is_cut or len(body) > limit) and self.status < 300:
             return Failure(TransportFailure.INVALID, "a body that does not end")
         return Answer(status=self.status, headers=self.headers, body=body[:limit])
@@ -366,7 +367,7 @@ def _has_no_parameter(name: str) -> bool:
 
 
 def _add_headers(params: dict[str, Any], **_: object) -> None:
-    """Put the headers into a request, before it is signed, for which botocore has no parameter of ours."""
+    """Add the headers for which botocore has no parameter, before the request is signed."""
     params["headers"].update(_WIRE.headers)
 
 
@@ -375,7 +376,7 @@ def _is_finished(job: _Job) -> bool:
 
 
 class _Wire(threading.local):
-    """What botocore has no parameter for, of the request that a thread is about to send."""
+    """Parts of the request that a thread is about to send, for which botocore has no parameter."""
 
     def __init__(self) -> None:
         self.accept_encoding = ""
@@ -387,12 +388,12 @@ _WIRE = _Wire()
 
 def _on_wire(request: Any, **_: object) -> None:
     if _WIRE.accept_encoding:
-        # After it was signed: proxies may change this header.
+        # Set after signing, because proxies may change this header.
         request.headers["Accept-Encoding"] = _WIRE.accept_encoding
     if isinstance(request.body, _PacedBody):
         request.body.on_wire = True
 
 
 def _stay_here(context: dict[str, Any], **_: object) -> None:
-    """Keep botocore from following redirects by itself: it asks for a bucket's region without an end."""
+    """Keep botocore from following redirects itself, because it asks for a bucket's region without end."""
     context.setdefault("s3_redirect", {})["redirected"] = True

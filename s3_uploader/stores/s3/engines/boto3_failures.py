@@ -1,4 +1,4 @@
-"""What botocore's exceptions say of a request that got no answer, in the words of the engines."""
+"""The translation of botocore's exceptions for requests without an answer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from s3_uploader.stores.s3.engines.base import Failure, TransportFailure
 
 
 def failure_of(error: Exception) -> Failure:
-    """What botocore's exceptions are, in our words."""
+    """Convert an exception of botocore."""
     from botocore import exceptions
 
     detail = str(error)
@@ -44,7 +44,7 @@ def failure_of(error: Exception) -> Failure:
 
 
 def _more_exactly(kind: TransportFailure, detail: str, cause: object) -> Failure:
-    """What the kind of an exception leaves open, its words say."""
+    """Refine the kind of a failure by the text of its exception."""
     if kind is TransportFailure.REFUSED and ("resolve" in str(cause) or "getaddrinfo" in str(cause)):
         kind = TransportFailure.NAME
     innermost = _innermost(cause)
@@ -56,7 +56,7 @@ def _more_exactly(kind: TransportFailure, detail: str, cause: object) -> Failure
 
 
 def _innermost(error: object) -> str:
-    """The operating system's words out of urllib3's nested ones."""
+    """The operating system's text inside urllib3's nested exceptions."""
     seen = 0
     while isinstance(error, BaseException) and seen < 10:
         seen += 1

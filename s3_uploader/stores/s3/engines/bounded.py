@@ -1,7 +1,7 @@
-"""botocore's HTTP made bounded: what one answer may take in bytes and time, whatever the server sends.
+"""botocore's HTTP with bounds: bytes and time of one answer, whatever the server sends.
 
-``http.client`` reads interim answers, headers, chunks and bodies as long as they come, and a socket's timeout begins
-anew with each byte. So every read of an answer passes here. The bounds are those of the thread that sends the request.
+``http.client`` reads interim answers, headers, chunks and bodies without end, and a socket's timeout starts again with
+each byte. So every read of an answer goes through this module. The bounds belong to the thread that sends the request.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _FRAMING = 512 * 1024
 
 
 class Bounds(threading.local):
-    """What the answer that this thread waits for may take.
+    """The bounds of the answer that this thread waits for.
 
     :ivar body: most bytes of its body.
-    :ivar silence: seconds without a byte; the head has to be complete in that time too. ``None``: as the socket has it.
+    :ivar silence: seconds without a byte, and the timeout of the head. ``None``: the socket's timeout.
     :ivar is_over: whether the request was cancelled.
-    :ivar is_cut: the answer was longer, and ended here.
+    :ivar is_cut: whether the answer was cut at its limit.
     """
 
     body: int = DOCUMENT_BYTES
@@ -55,18 +55,18 @@ class _BoundedStream(io.RawIOBase):
         self._left = 2 * BOUNDS.body + MAXIMUM_HEAD + _FRAMING
         self._is_over = BOUNDS.is_over
         self.head_until = None if seconds is None else time.monotonic() + seconds
-        """When the head has to be complete; ``None`` once it is."""
+        """The deadline of the head; ``None`` once it is complete."""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any, /) -> int | None:
-        """Read what has come, but no more than may come."""
+        """Read the bytes that have arrived, within the bounds."""
         if self._left <= 0:
             BOUNDS.is_cut = True
             return 0
         if self._is_over is not None and self._is_over():
-            raise TimeoutError("nobody waits for this answer any more")
+            raise TimeoutError("the request was cancelled")
         if self.head_until is not None and time.monotonic() > self.head_until:
             raise TimeoutError("the head of the answer takes too long")
         count = self._stream.readinto(memoryview(buffer)[: self._left])
@@ -74,7 +74,7 @@ class _BoundedStream(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """Close the stream below, too."""
+        """Also close the underlying stream."""
         self._stream.close()
         super().close()
 
@@ -87,7 +87,7 @@ class BoundedResponse(http.client.HTTPResponse):
         BOUNDS.is_cut = False
         seconds = sock.gettimeout() if BOUNDS.silence is None else BOUNDS.silence
         if seconds:
-            # The request is sent by now, and what the server has to do with it takes longer for a large one.
+            # The request has been sent. A server takes longer to process a large one.
             sock.settimeout(seconds)
         self._bounded = _BoundedStream(self.fp.detach(), seconds=seconds)
         self.fp = io.BufferedReader(self._bounded)
@@ -109,7 +109,7 @@ class BoundedResponse(http.client.HTTPResponse):
 
 
 def send(connection: Any, data: Any, otherwise: Callable[[Any], object]) -> None:
-    """Send bytes as long as they are taken: urllib3 gives all of a body no more time than connecting has."""
+    """Send bytes while the server accepts them: urllib3 limits a whole body to the timeout for connecting."""
     if BOUNDS.silence is None or getattr(connection, "_response_received", False):
         otherwise(data)
         return
@@ -122,23 +122,23 @@ def send(connection: Any, data: Any, otherwise: Callable[[Any], object]) -> None
     rest = memoryview(data)
     while rest:
         if BOUNDS.is_over is not None and BOUNDS.is_over():
-            raise TimeoutError("nobody waits for this answer any more")
+            raise TimeoutError("the request was cancelled")
         rest = rest[connection.sock.send(rest[:_SLICE]) :]
 
 
 _DEAD: dict[object, float] = {}
-"""Addresses that did not answer, and when; others are tried before them for a while."""
+"""Addresses that did not answer, and when. Others are tried first for a while."""
 
 
 def connect(host: str, port: int, *, seconds: float, options: Any = None) -> socket.socket:
-    """Connect to one of the addresses of a host. Together they have the time that urllib3 gives to each of them.
+    """Connect to one of the addresses of a host. Together they have the timeout that urllib3 gives to each of them.
 
     :raises OSError: if none of them answers.
     """
     until = time.monotonic() + seconds
     found = [(*each[:3], each[4]) for each in socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)]
     found.sort(key=lambda each: _is_dead(each[3]))
-    error: OSError = OSError("it has no address")
+    error: OSError = OSError("the host name has no address")
     for number, (family, kind, protocol, address) in enumerate(found, 1):
         remaining = until - time.monotonic()
         if remaining <= 0:
@@ -174,7 +174,7 @@ def _note_dead(address: object) -> None:
 
 
 def _new_socket(connection: Any, otherwise: Callable[[], socket.socket]) -> socket.socket:
-    """The socket of a connection of urllib3, with urllib3's errors."""
+    """Make the socket of an urllib3 connection, with urllib3's errors."""
     from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
     if not isinstance(connection.timeout, (int, float)):
@@ -192,8 +192,8 @@ def _new_socket(connection: Any, otherwise: Callable[[], socket.socket]) -> sock
 
 
 def bound(session: Any) -> None:
-    """Have one of botocore's HTTP sessions read bounded answers."""
-    # In place: the managers, those of proxies too, hold this very dictionary.
+    """Bound the answers of one of botocore's HTTP sessions."""
+    # In place, because the managers, also those of proxies, share this dictionary.
     session._pool_classes_by_scheme.update(_pool_classes())
 
 
@@ -226,14 +226,14 @@ def _pool_classes() -> dict[str, Any]:
             send(self, data, super().send)
 
         def _tunnel(self) -> None:
-            """Ask a proxy for a way to the server: a part of connecting."""
+            """Ask a proxy for a tunnel to the server, as part of connecting."""
             usual = BOUNDS.silence
             if isinstance(self.timeout, (int, float)):
                 BOUNDS.silence = self.timeout
             try:
                 super()._tunnel()
             except TimeoutError:
-                # In the words of http.client, by which urllib3 knows that it is the proxy's fault.
+                # In the text of http.client, by which urllib3 recognises a failure of the proxy.
                 raise OSError("Tunnel connection failed: no answer in time") from None
             finally:
                 BOUNDS.silence = usual

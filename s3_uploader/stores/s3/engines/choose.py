@@ -1,4 +1,4 @@
-"""Which engine it is to be: the fast one where it can do what is asked, else the one that can do everything."""
+"""The choice of the engine: the native one if it supports the settings, else boto3."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ EngineName: TypeAlias = Literal["auto", "native", "boto3"]
 def make_engine(
     access: Access, name: EngineName, settings: EngineSettings, notice: Callable[[str, str], None]
 ) -> Engine:
-    """Make the engine of that name, which is not open yet.
+    """Make the engine of that name, without opening it.
 
-    :raises EngineUnavailable: if it cannot do what else is asked for.
+    :raises EngineUnavailable: if it does not support the other settings.
     """
     mock = active_mock()
     if mock is Mock.CLIENTS and not access.endpoint.given:
         raise EngineUnavailable(
-            "moto's mock_aws is active in the mode of a server or a proxy, which nothing but boto3.client knows.",
-            hint="Name moto's server as the endpoint.",
+            "moto's mock_aws is active in the mode of a server or a proxy, which only boto3.client supports.",
+            hint="Set endpoint_url to moto's server.",
         )
     only_boto3 = access.endpoint.only_boto3
     if not only_boto3 and mock is Mock.BOTOCORE:
-        only_boto3 = "moto's mock_aws is active, which stands in for botocore alone"
+        only_boto3 = "moto's mock_aws is active, which replaces botocore only"
     if name == "auto":
         if not only_boto3:
             return _native(access, settings)
-        notice("info", f"Uploads go through boto3, since {only_boto3}.")
+        notice("info", f"Uploads go through boto3, because {only_boto3}.")
         name = "boto3"
     if name == "boto3":
         from s3_uploader.stores.s3.engines.boto3 import Boto3Engine
@@ -41,7 +41,7 @@ def make_engine(
     if only_boto3:
         raise EngineUnavailable(
             f"The engine {name} cannot be used: {only_boto3}.",
-            hint="Leave engine out or set it to boto3.",
+            hint="Remove engine, or set it to boto3.",
         )
     return _native(access, settings)
 

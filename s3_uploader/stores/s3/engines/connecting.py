@@ -1,4 +1,4 @@
-"""A connection of the native engine until it is ready: one address after the other, the proxy, TLS."""
+"""A connection of the native engine until it is ready: one address after another, the proxy, TLS."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ADDRESS_SECONDS = 2.5
 
 
 class Dialler(Protocol):
-    """The engine, as far as it matters for connecting."""
+    """The part of the engine that is needed for connecting."""
 
     events: EventLoop
     tls_context: ssl.SSLContext | None
@@ -33,13 +33,13 @@ class Dialler(Protocol):
         """Where requests go."""
 
     def address_failed(self, address: Address) -> None:
-        """No connection could be made to an address."""
+        """Note that no connection to an address was possible."""
 
 
 class ConnectingSocket:
-    """A socket on its way to the server. Belongs to the thread that runs the loop.
+    """A socket that is being connected. Belongs to the thread that runs the loop.
 
-    :ivar moves_on_at: until then it has to be connected, or to begin with the next address.
+    :ivar moves_on_at: the deadline of the current address; after that the next one is tried.
     """
 
     __slots__ = (
@@ -57,21 +57,21 @@ class ConnectingSocket:
         self.sock: socket.socket = None  # type: ignore[assignment]  # Set by connect(), before anything else.
 
     def enter(self, state: State) -> None:
-        """Change to another state.
+        """Enter another state.
 
-        :raises IllegalTransition: if that may not follow this one.
+        :raises IllegalTransition: if it may not follow the current one.
         """
         self.state = step(TRANSITIONS, self.state, state)
 
     def connect(self, now: float) -> Failure | None:
-        """Begin to connect to the next address; returns why not if none is left."""
+        """Start to connect to the next address. Returns a failure if none is left."""
         detail = "no address"
         while self._addresses:
             self.address = self._addresses.pop(0)
             family, address = self.address
             self.moves_on_at = self._connected_by
             if self._addresses:
-                # One that is dead must not take the time of those that are not.
+                # An unreachable address must not use up the time of the others.
                 self.moves_on_at = min(now + _ADDRESS_SECONDS, (now + self._connected_by) / 2)
             try:
                 sock = socket.socket(family, socket.SOCK_STREAM)
@@ -101,7 +101,7 @@ class ConnectingSocket:
         return Failure(TransportFailure.REFUSED, detail)
 
     def try_next_address(self, now: float) -> bool:
-        """The address at hand does not answer: begin with the next; ``False`` if there is none."""
+        """Try the next address because the current one does not answer; ``False`` if there is none."""
         if self.state is not CONNECTING or not self._addresses or self.address is None:
             return False
         self._dialler.address_failed(self.address)
@@ -109,12 +109,12 @@ class ConnectingSocket:
         return self.connect(now) is None
 
     def watch(self, events: int) -> None:
-        """Say which events of the socket are of interest."""
+        """Select the events of the socket to wait for."""
         if events != self.events:
             self._dialler.events.watch(self, events)
 
     def proceed(self, now: float) -> Failure | None:
-        """Go on with connecting after an event; returns why not if that is over."""
+        """Continue to connect after an event. Returns a failure if that is impossible."""
         if self.state is CONNECTING:
             code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
@@ -140,7 +140,7 @@ class ConnectingSocket:
         if endpoint.proxy.authorization:
             headers["Proxy-Authorization"] = endpoint.proxy.authorization
         self.enter(PROXY)
-        # A successful answer to CONNECT has no body, like one to HEAD (RFC 9110, 9.3.6).
+        # A success of CONNECT has no body, like an answer to HEAD (RFC 9110, 9.3.6).
         self._parser = AnswerParser(to_head=True)
         try:
             self.sock.send(request_head("CONNECT", target, headers))
@@ -201,22 +201,22 @@ class ConnectingSocket:
         self.on_ready(now)
         return None
 
-    # To be provided.
+    # Implemented by subclasses.
 
     def on_ready(self, now: float) -> None:
         """Called once the connection is up."""
         raise NotImplementedError
 
     def on_event(self, mask: int, now: float) -> None:
-        """Deal with events."""
+        """Handle events."""
         raise NotImplementedError
 
     def on_bug(self, error: Exception) -> None:
-        """Deal with what :meth:`on_event` has raised."""
+        """Handle an exception of :meth:`on_event`."""
         raise NotImplementedError
 
     def drop_socket(self) -> None:
-        """Close the socket, whatever state it is in."""
+        """Close the socket in any state."""
         if self.sock is not None:
             self._dialler.events.unwatch(self)
             with contextlib.suppress(OSError):

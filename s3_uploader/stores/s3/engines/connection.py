@@ -1,7 +1,7 @@
-"""One connection of the native engine: one exchange after the other, once it is connected.
+"""One connection of the native engine: when it is connected, it carries one exchange after another.
 
-A connection belongs to the engine's loop thread. The one thing that other threads do is to start an exchange on an idle
-connection, which writes what the socket takes at once; a lock keeps the two apart.
+A connection belongs to the engine's loop thread. Other threads only start an exchange on an idle connection, which
+writes as much as the socket accepts at once. A lock keeps the two apart.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ if TYPE_CHECKING:
     from s3_uploader.stores.s3.engines.throttle import Pace
 
 _JOIN_BELOW = 32 * 1024
-"""A body up to this size is copied behind its head, so that both leave in one system call and one packet."""
+"""A body up to this size is appended to its head, so that both are sent in one system call and one packet."""
 _SLICE = 256 * 1024
 _TURN = 2 * 1024 * 1024
-"""So many bytes of one body are written before the other connections get their turn."""
+"""How many bytes of one body are written before the other connections get their turn."""
 
 
 class ConnectionOwner(Dialler, Protocol):
-    """The engine, as far as a connection knows it.
+    """The part of the engine that a connection uses.
 
     Its methods belong to the thread that runs the loop.
 
-    :ivar generation: how often the bucket has moved.
+    :ivar generation: how often the bucket has moved to another region.
     """
 
     pace: Pace | None
     generation: int
 
     def connect_on(self, connection: Connection, now: float) -> None:
-        """Something has happened on a connection that is not ready yet."""
+        """Handle an event on a connection that is not ready yet."""
 
     def connected(self, connection: Connection, now: float) -> None:
-        """A connection is ready for its first request."""
+        """Handle a connection that is ready for its first request."""
 
     def repeat(self, exchange: Exchange, outcome: Outcome) -> None:
-        """Send once more what was written to a connection that the server was just closing."""
+        """Send again a request that was written to a connection which the server was just closing."""
 
     def exchanged(
         self,
@@ -71,10 +71,10 @@ class ConnectionOwner(Dialler, Protocol):
         answer_began: bool,
         now: float,
     ) -> None:
-        """An exchange has come to its end, well or badly."""
+        """Handle the end of an exchange, with or without success."""
 
     def broke(self, connection: Connection, error: Exception) -> None:
-        """A bug: what came of a connection could not be dealt with."""
+        """Handle a bug: an exception from a connection's event."""
 
 
 class Connection(ConnectingSocket):
@@ -109,14 +109,14 @@ class Connection(ConnectingSocket):
         self._out: list[memoryview] = []
 
     def on_ready(self, now: float) -> None:
-        """The connection is there: it is ready for its first exchange."""
+        """Become ready for the first exchange."""
         self.engine.connected(self, now)
 
     def on_bug(self, error: Exception) -> None:
-        """A bug fails one exchange."""
+        """Fail the exchange because of a bug."""
         self.engine.broke(self, error)
 
-    # Exchanges; start() on any thread, the rest on the loop's.
+    # Exchanges: start() runs on any thread, the rest on the loop's.
 
     def start(self, exchange: Exchange, now: float) -> None:
         """Send a request on this idle connection, which belongs to the caller."""
@@ -125,7 +125,7 @@ class Connection(ConnectingSocket):
             self.exchange = exchange
             self.progress_at = now
             if self.state is CLOSED:
-                # The loop found it closed after it was taken from the idle ones; it waits for us to say so.
+                # The loop found it closed after it was taken from the idle ones, and waits for us to report that.
                 self.engine.events.call(self._was_closed)
                 return
             if SENDING not in TRANSITIONS[self.state]:
@@ -140,7 +140,7 @@ class Connection(ConnectingSocket):
                 self._out = [memoryview(exchange.head + body)]
             else:
                 self._out = [memoryview(exchange.head), memoryview(body)]
-            # With a pace all writing is the loop's, which shares it out.
+            # With a bandwidth limit only the loop writes, which distributes the bandwidth.
             if self.engine.pace is not None or not self._write(now):
                 self.engine.events.call(self._start_writing)
 
@@ -155,11 +155,11 @@ class Connection(ConnectingSocket):
             self.watch(READ | WRITE)
 
     def _write(self, now: float) -> bool:
-        """Write what the socket takes; returns whether there is no more to write."""
+        """Write as much as the socket accepts. Returns whether everything is written."""
         turn = _TURN
         pace = self.engine.pace
         while self._out:
-            # TLS wants what it could not send to be sent again, not less of it; the pace has let it through already.
+            # TLS requires that the rest is sent again, not less of it. The limiter has counted it already.
             piece = self._out[0][: self._owed or _SLICE]
             if pace is not None and not self._owed:
                 allowed = pace.take(min(len(piece), 64 * 1024))
@@ -178,7 +178,7 @@ class Connection(ConnectingSocket):
                 self._owed = len(piece)
                 return False
             except OSError:
-                # The server may have answered and closed before it had read everything: the answer is still to read.
+                # The server may have answered and closed before it had read everything: the answer is still to be read.
                 self.enter(DRAINING)
                 self._out = []
                 return True
@@ -199,7 +199,7 @@ class Connection(ConnectingSocket):
         return True
 
     def on_event(self, mask: int, now: float) -> None:
-        """Deal with an event."""
+        """Handle an event."""
         if self.state in UNREADY:
             self.engine.connect_on(self, now)
             return
@@ -230,8 +230,9 @@ class Connection(ConnectingSocket):
     def _read(self, now: float) -> Outcome | None:
         parser = self._parser
         try:
-            # Once: the other connections and the clock are to get their turn, and what is left in the socket is told of
-            # again. TLS decrypts a record at a time, which is less than is asked for.
+            # Only once: the other connections and the clock get their turn, and the selector reports the rest again.
+            # TLS
+            # decrypts one record at a time, which is less than requested.
             data = self.sock.recv(RECEIVE)
             if not data:
                 if self.exchange is not None and parser.end():
@@ -244,7 +245,7 @@ class Connection(ConnectingSocket):
             if parser.feed(data):
                 return parser.answer
             if parser.heads != before or parser.answer is not None:
-                # A head that comes in drips is as good as none.
+                # A head that arrives byte by byte counts as silence.
                 self.progress_at = now
             return None
         except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -255,7 +256,7 @@ class Connection(ConnectingSocket):
             return Failure(TransportFailure.CLOSED, error.strerror or str(error))
 
     def is_leaving(self) -> bool:
-        """Whether the kernel has got rid of some of what was written since the last look: a slow line is no silence."""
+        """Whether the kernel has sent some of the written bytes since the last check: a slow line is not silence."""
         try:
             left: int = struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, b"\0\0\0\0"))[0]
         except OSError:
@@ -264,12 +265,12 @@ class Connection(ConnectingSocket):
         return left < before
 
     def resume(self) -> None:
-        """Go on writing after a pause of the pace."""
+        """Continue to write after a pause of the bandwidth limit."""
         self.enter(SENDING)
         self.watch(READ | WRITE)
 
     def close(self) -> None:
-        """Close the connection; the caller deals with the exchange on it."""
+        """Close the connection. The caller handles its exchange."""
         self.enter(CLOSED)
         self._out = []
         self.drop_socket()

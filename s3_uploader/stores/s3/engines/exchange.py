@@ -9,20 +9,20 @@ from s3_uploader.stores.s3.engines.base import Done, Outcome, Request
 
 
 class Cancels(Protocol):
-    """The engine, as far as an exchange knows it."""
+    """The part of the engine that an exchange uses."""
 
     def cancel(self, exchange: Exchange) -> None:
-        """Cancel one exchange. On any thread."""
+        """Cancel one exchange. May be called on any thread."""
 
 
 class Carrier(Protocol):
-    """The connection, as far as an exchange knows it."""
+    """The part of the connection that an exchange uses."""
 
     exchange: Exchange | None
 
 
 class Exchange:
-    """One request under way; a :class:`~s3_uploader.stores.s3.engines.base.Sending`."""
+    """One request in flight; a :class:`~s3_uploader.stores.s3.engines.base.Sending`."""
 
     __slots__ = (
         "_engine", "body", "connection", "done", "finished", "head", "repeated", "request"

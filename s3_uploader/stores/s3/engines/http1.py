@@ -1,7 +1,7 @@
-"""HTTP/1.1 as far as an S3 client needs it: the head of a request, and a parser for answers (RFC 9112).
+"""The part of HTTP/1.1 that an S3 client needs: the head of a request, and a parser for answers (RFC 9112).
 
-Whatever a server sends, an answer takes bounded memory and time that grows linearly with its bytes: each byte is moved
-once and searched once.
+Whatever a server sends, an answer takes bounded memory, and time that is linear in its bytes: each byte is moved once
+and searched once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from s3_uploader.stores.s3.engines.base import DOCUMENT_BYTES, Answer
 
 MAXIMUM_HEAD = 32 * 1024
-"""Bytes of an answer's head, of all interim answers before it, and of what comes between and behind its chunks."""
+"""Bytes of an answer's head, of all interim answers before it, and of the framing of its chunks."""
 _MAXIMUM_LINE = 8 * 1024
 _MAXIMUM_HEADERS = 256
 _MAXIMUM_CHUNK_LINE = 1024
@@ -24,15 +24,15 @@ _BODILESS = frozenset((204, 304))
 _MOST_NAMES = 500
 _LONGEST_NAME = 64
 _NAMES: dict[str, str] = {}
-"""Names of headers as they came, in lower case: a server writes the same ones in each answer."""
+"""Names of headers as received, in lower case. A server writes the same ones in each answer."""
 
 
 class InvalidAnswer(Exception):
-    """What came is no HTTP answer."""
+    """The received bytes are not an HTTP answer."""
 
 
 def request_head(method: str, target: str, headers: dict[str, str]) -> bytes:
-    """The head of a request, its empty line included."""
+    """The head of a request, including its empty line."""
     lines = ""
     for name, value in headers.items():
         lines += f"{name}: {value}\r\n"
@@ -40,8 +40,8 @@ def request_head(method: str, target: str, headers: dict[str, str]) -> bytes:
 
 
 def _has_controls(head: bytes) -> bool:
-    """Whether there are control characters that are dangerous in a header (RFC 9110, 5.5), or half ends of lines."""
-    # For each answer: a regular expression takes ten times as long.
+    """Whether there are control characters that are dangerous in a header (RFC 9110, 5.5), or incomplete line ends."""
+    # Called for each answer: a regular expression takes ten times as long.
     ends = head.count(b"\r\n")
     return b"\0" in head or b"\x0b" in head or b"\x0c" in head or head.count(b"\n") != ends or head.count(b"\r") != ends
 
@@ -64,10 +64,11 @@ def _lowered(line: str, name: str, colon: str) -> str:
 
 
 class AnswerParser:
-    """Reads one answer out of pieces of bytes.
+    """Parses one answer from pieces of bytes.
 
-    An error's document that is longer than its limit is cut off there: its beginning says what went wrong, and the
-    connection is not used again. A success that is too long is no answer.
+    The document of an error is cut at its limit, because its beginning has the reason; the connection is not used
+    again.
+    A success that is too long is invalid.
 
     :param to_head: the request's method was HEAD, so there is no body whatever the headers say.
     :param limit: most bytes of the body.
@@ -82,16 +83,16 @@ class AnswerParser:
         self._to_head = to_head
         self._limit = limit
         self._buffer = b""
-        """What is not taken in yet: less than a head, or than the line before a chunk."""
+        """Bytes that were not processed yet: an incomplete head, or an incomplete line before a chunk."""
         self._searched = 0
         self._framing = 0
-        """Bytes so far that are neither the head nor the body."""
+        """The number of bytes so far that are neither head nor body."""
         self._mode = "head"
         self._remaining = 0
         self._body: bytearray | None = None
         self._keep_alive = True
         self.heads = 0
-        """How many heads were taken in, those of interim answers too."""
+        """The number of complete heads, including those of interim answers."""
         self.started = False
         self.answer: Answer | None = None
 
@@ -101,14 +102,14 @@ class AnswerParser:
         return self._keep_alive and self._mode == "done" and not self._buffer
 
     def feed(self, data: bytes) -> bool:
-        """Take the next bytes; returns whether the answer is complete.
+        """Process the next bytes. Returns whether the answer is complete.
 
-        :raises InvalidAnswer: if it is none.
+        :raises InvalidAnswer: if it is invalid.
         """
         self.started = True
         position = 0
         if self._buffer:
-            # Short: what a head or a line may be at most.
+            # Short: at most a head or a line.
             data = self._buffer + data
             self._buffer = b""
         while self._mode != "done":
@@ -116,12 +117,12 @@ class AnswerParser:
             if after < 0:
                 break
             position = after
-        # Behind the end it only matters that there is something.
+        # After the end only their existence matters.
         self._buffer = data[position:] if self._mode != "done" else data[position : position + 1]
         return self._mode == "done"
 
     def end(self) -> bool:
-        """The connection ended; returns whether that completes the answer."""
+        """Process the end of the connection. Returns whether it completes the answer."""
         if self._mode == "until-close":
             self._keep_alive = False
             self._finish()
@@ -129,7 +130,7 @@ class AnswerParser:
         return False
 
     def _step(self, data: bytes, position: int) -> int:
-        """Take one thing out of the bytes; returns where the next one begins, or -1 if more bytes are needed."""
+        """Process one element. Returns the position of the next one, or -1 if more bytes are needed."""
         mode = self._mode
         if position >= len(data):
             return -1
@@ -164,14 +165,14 @@ class AnswerParser:
         head = data[position:end]
         position = end + 4
         if _has_controls(head):
-            # An ETag goes into later requests, where it must not become a line of its own.
+            # An ETag is sent in later requests, where it must not become a line of its own.
             raise InvalidAnswer("control characters in a header")
         minor, status, headers = _parsed(head)
         self.heads += 1
         if status < 200:
             if status == 101:
                 raise InvalidAnswer("101 Switching Protocols")
-            # 100 Continue and its like announce the real answer, but not for ever.
+            # 100 Continue and the like precede the real answer, but not forever.
             self._framing += len(head) + 4
             return position
         self._framing = 0
@@ -184,7 +185,7 @@ class AnswerParser:
             self._mode = "chunk-size"
         elif "content-length" in headers:
             length = headers["content-length"]
-            # int() refuses thousands of digits with an exception of its own.
+            # int() raises an exception of its own for thousands of digits.
             if not _LENGTH.fullmatch(length):
                 raise InvalidAnswer(f"Content-Length: {length[:40]}")
             self._remaining = int(length)
@@ -194,14 +195,14 @@ class AnswerParser:
         return position
 
     def _read_piece(self, data: bytes, position: int) -> int:
-        """Take what is there of a body or chunk whose length is known."""
+        """Process the available bytes of a body or chunk of known length."""
         end = min(len(data), position + self._remaining)
         self._remaining -= end - position
         self._keep(data, position, end)
         return end
 
     def _read_line(self, data: bytes, position: int) -> int:
-        """Take a line of the chunked coding: a chunk's size, the end of one, or a trailer."""
+        """Process a line of the chunked coding: a chunk's size, the end of one, or a trailer."""
         end = data.find(b"\r\n", position)
         if end < 0:
             if len(data) - position > _MAXIMUM_CHUNK_LINE:
@@ -221,7 +222,7 @@ class AnswerParser:
         found = _CHUNK_SIZE.fullmatch(line)
         if found is None:
             raise InvalidAnswer(repr(line[:60]))
-        # Chunks of a byte each are a body all the same; extensions are what nobody needs.
+        # Chunks of one byte each are a valid body; extensions are never needed.
         self._count_framing(len(line) - len(found[1]))
         self._remaining = int(found[1], 16)
         self._mode = "chunk-data" if self._remaining else "trailer"
@@ -233,7 +234,7 @@ class AnswerParser:
             raise InvalidAnswer("chunks without an end")
 
     def _keep(self, data: bytes, first: int, last: int) -> None:
-        """Keep a piece of the body, or cut it off at the limit."""
+        """Keep a piece of the body, or cut it at the limit."""
         if self._body is None:
             self._body = bytearray()
         room = self._limit - len(self._body)

@@ -1,4 +1,4 @@
-"""The event loop of the native engine: which thread runs it, what wakes it, and which sockets it watches.
+"""The event loop of the native engine: the thread that runs it, the wake-ups, and the watched sockets.
 
 The loop has a thread of its own, unless a caller runs it (:class:`~s3_uploader.stores.base.Loop`).
 """
@@ -18,33 +18,34 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 LONGEST_WAIT = 0.25
 _MANY_EVENTS = 100
-"""From here on it is a backlog, and answers are taken in several at a time:"""
+"""From this number on it is a backlog, and answers are processed several at a time."""
 _GATHERING_SECONDS = 0.002
-"""so long they gather. Taken in one by one, each would take the interpreter away from the thread that reads files; a
-fifth of all CPU time went into that. While anything is to be written nothing waits."""
+"""How long they are collected. Processed one by one, each would interrupt the thread that reads files; a fifth of all
+CPU
+time went into that. While something is to be written, there is no delay."""
 _STAND_IN_SECONDS = 0.5
 """If a caller has taken over the loop and has not run it for this time, the loop's own thread runs it."""
 
 
 class Handler(Protocol):
-    """A socket, and what is done about its events."""
+    """A socket and the handler of its events."""
 
     sock: socket.socket
     events: int
 
     def on_event(self, mask: int, now: float) -> None:
-        """Deal with events."""
+        """Handle events."""
 
     def on_bug(self, error: Exception) -> None:
-        """What :meth:`on_event` has raised: a bug, which must not cost the thread that all sockets live on."""
+        """Handle an exception of :meth:`on_event`, a bug, which must not end the thread of all sockets."""
 
 
 class EventLoop:
-    """The loop. Its methods may be called on any thread, but for :meth:`watch` and :meth:`unwatch`.
+    """The loop. Its methods may be called on any thread, except :meth:`watch` and :meth:`unwatch`.
 
-    :param work: what else is to be done in a turn, given the time; returns seconds until the next one at the latest.
-    :param shut_down: called once, on the last thread that had the loop, when it ends.
-    :ivar lock: held while something is added for ``work``, after a check whether the loop is ``closed``.
+    :param work: the other work of a turn, given the time; returns the seconds until the next turn at the latest.
+    :param shut_down: called once, on the last thread that ran the loop, when it ends.
+    :ivar lock: held while something is added for ``work``, after a check that the loop is not ``closed``.
     :ivar bug: why it broke down, if it did.
     """
 
@@ -53,17 +54,17 @@ class EventLoop:
         self.closed = False
         self.bug: Exception | None = None
         self.turner = 0
-        """The thread that is in the middle of a turn."""
+        """The thread that is running a turn."""
         self._work = work
         self._shut_down_owner = shut_down
         self._selector: selectors.BaseSelector | None = None
         self._calls: collections.deque[Callable[[], None]] = collections.deque()
         self._awake = False
         self._is_hurried = False
-        """Something was added while nobody waited for events: the next turn does not wait."""
+        """Whether something was added while no thread waited for events, so that the next turn must not wait."""
         self._thread: threading.Thread | None = None
         self._turning = threading.RLock()
-        """Held by the thread that runs the loop at the moment."""
+        """Held by the thread that currently runs the loop."""
         self._returned = threading.Event()
         """Set while the loop is not lent."""
         self._returned.set()
@@ -72,7 +73,7 @@ class EventLoop:
         self._stopped = False
 
     def open(self) -> None:
-        """Get ready; the thread starts with :meth:`ensure_thread`."""
+        """Get ready. The thread starts with :meth:`ensure_thread`."""
         self._selector = selectors.DefaultSelector()
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._wake_receiver.setblocking(False)
@@ -80,14 +81,14 @@ class EventLoop:
         self._selector.register(self._wake_receiver, READ, None)
 
     def ensure_thread(self) -> str:
-        """Start the loop's thread if there is none; returns why no thread can run the loop. Needs ``lock`` held."""
+        """Start the loop's thread if there is none. Returns why no thread can run the loop. Needs ``lock`` held."""
         if self._thread is not None:
             return ""
         thread = threading.Thread(target=self._run, name="s3-native", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:
-            # A caller who runs the loop can do without.
+            # A caller who runs the loop does not need the thread.
             return str(error) if self._returned.is_set() else ""
         self._thread = thread
         return ""
@@ -101,7 +102,7 @@ class EventLoop:
             self.wake()
 
     def hurry(self) -> None:
-        """Have the loop handle what was added: at once if a thread turns it, else in the next turn, without a wait."""
+        """Have the loop handle what was added: at once if a thread runs it, else in the next turn, without a wait."""
         if self._turning.acquire(blocking=False):
             self._is_hurried = True
             self._turning.release()
@@ -109,14 +110,14 @@ class EventLoop:
             self.wake()
 
     def wake(self) -> None:
-        """Have the loop handle what was added for it."""
+        """Have the loop handle what was added."""
         if not self._awake:
             self._awake = True
             with contextlib.suppress(OSError):
                 self._wake_sender.send(b"\0")
 
     def close(self, *, timeout: float) -> None:
-        """End the loop; what is under way fails."""
+        """End the loop. What is in flight fails."""
         with self.lock:
             if self.closed or self._selector is None:
                 self.closed = True
@@ -128,7 +129,7 @@ class EventLoop:
         if thread is not None:
             thread.join(timeout)
             return
-        # There could be none: a caller may be in the middle of a turn.
+        # No thread may exist, and a caller may be in the middle of a turn.
         is_between_turns = self._turning.acquire(timeout=timeout)
         try:
             self._shut_down()
@@ -137,14 +138,14 @@ class EventLoop:
                 self._turning.release()
 
     def leave_to_parent(self) -> None:
-        """In a forked child: close the copies of the descriptors. The thread and what is under way are the parent's."""
+        """In a forked child: close the copies of the descriptors. The thread and the requests belong to the parent."""
         self.closed = self._stopped = True
-        # Threads that are not here may have held them.
+        # Threads that do not exist in the child may have held them.
         self.lock, self._turning = threading.Lock(), threading.RLock()
         if self._selector is not None:
             self._close_descriptors()
 
-    # Lending it.
+    # Lending the loop.
 
     def take_over(self) -> None:
         """See :class:`~s3_uploader.stores.base.Loop`."""
@@ -155,7 +156,7 @@ class EventLoop:
     def turn(self, timeout: float) -> bool:
         """See :class:`~s3_uploader.stores.base.Loop`."""
         if not self._turning.acquire(blocking=False):
-            # Our own thread is in the middle of a turn, which waits as long as there is nothing to do.
+            # Our own thread is in the middle of a turn, which waits while there is nothing to do.
             self.wake()
             self._turning.acquire()
         try:
@@ -186,16 +187,16 @@ class EventLoop:
         handler.events = events
 
     def unwatch(self, handler: Handler) -> None:
-        """Wait for no event of a socket any more."""
+        """Stop waiting for events of a socket."""
         assert self._selector is not None
         if handler.events:
             handler.events = 0
-            # A change of events that the kernel refuses has taken the socket out already (selectors.modify).
+            # When the kernel refuses a change of events, selectors.modify has removed the socket already.
             with contextlib.suppress(KeyError):
                 self._selector.unregister(handler.sock)
 
     def _turn(self, timeout: float) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait for events and deal with them; returns them."""
+        """Wait for events and handle them. Returns them."""
         assert self._selector is not None
         ready = self._selector.select(0.0 if self._is_hurried else timeout)
         # Reset only now: what was added while it was still set is handled in this turn.
@@ -254,7 +255,7 @@ class EventLoop:
         return time.monotonic() - self._turned_at > _STAND_IN_SECONDS
 
     def _break_down(self, error: Exception) -> None:
-        """Handle a bug: all requests under way fail, and so do later ones."""
+        """Handle a bug: all requests in flight fail, and so do later ones."""
         self.bug = error
         with self.lock:
             self.closed = True
@@ -269,7 +270,7 @@ class EventLoop:
         self._make_calls()
 
     def _close_descriptors(self) -> None:
-        """Close what the loop waits on: it is closed whatever the system says to that, and nobody waits for less."""
+        """Close the loop's descriptors and ignore errors, because nothing more can be done."""
         for each in (self._selector, self._wake_receiver, self._wake_sender):
             if each is not None:
                 with contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
-"""Whether moto's ``mock_aws`` is active in this process: it stands in for botocore, and sockets of our own pass it by.
+"""Whether moto's ``mock_aws`` is active in this process. It replaces botocore, and sockets of our own bypass it.
 
-A test that believes in its mock would write to the real bucket otherwise. moto is never imported for the question.
+Otherwise a test with a mock would write to the real bucket. moto is never imported for this check.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 
 
 class Mock(enum.Enum):
-    """What moto stands in for."""
+    """What moto replaces."""
 
     NONE = "nothing"
     BOTOCORE = "what botocore sends, in this process"
@@ -18,11 +18,11 @@ class Mock(enum.Enum):
 
 
 def active_mock() -> Mock:
-    """What moto stands in for at the moment."""
+    """What moto replaces at the moment."""
     models = sys.modules.get("moto.core.models")
     if models is None:
         return Mock.NONE
-    # Every mode but that of a server or a proxy works by this stub; moto 4 and 5 have it.
+    # Every mode except that of a server or a proxy uses this stub; moto 4 and 5 have it.
     if getattr(getattr(models, "botocore_stubber", None), "enabled", False):
         return Mock.BOTOCORE
     for name in ("ServerModeMockAWS", "ProxyModeMockAWS"):

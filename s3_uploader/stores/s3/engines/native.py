@@ -1,7 +1,7 @@
 """The fast engine: non-blocking sockets, one loop, requests signed and written on the thread that sends them.
 
-Measured with 4 KiB files on loopback this takes a quarter of the CPU time of a client on awscrt, whose every request
-crosses between C threads and Python several times, and keeps no second copy of a body.
+Measured with 4 KiB files on loopback it needs a quarter of the CPU time of a client on awscrt, whose requests cross
+between C threads and Python several times. It also keeps no second copy of a body.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 
 _RESUMED_AT_ONCE = 8
 _UNSUSPICIOUS_SECONDS = 1.0
-"""A shorter silence is not looked into."""
+"""A shorter silence is not examined."""
 _TOO_LONG = {
     CONNECTING: TransportFailure.CONNECT_TIMEOUT,
     PROXY: TransportFailure.PROXY,
     HANDSHAKE: TransportFailure.TLS,
 }
-"""By state of a connection: why it did not come up in time."""
+"""By state of a connection: the reason why it was not ready in time."""
 
 
 class NativeEngine:
     """An :class:`~s3_uploader.stores.s3.engines.base.Engine` on sockets.
 
-    :param max_connections: most connections at once; requests beyond wait for one.
-    :param silence_seconds: after so long without a byte in either direction a request fails.
+    :param max_connections: the maximum number of connections; further requests wait for one.
+    :param silence_seconds: a request fails after this time without a byte in either direction.
     :param max_bandwidth: bytes per second of all requests together, ``None`` for no limit.
     """
 
@@ -77,13 +77,13 @@ class NativeEngine:
         self._look_at = 0.0
         self._connect_after = 0.0
         self._has_more = False
-        """Something was left in the middle of a turn, and the next one is to come at once."""
+        """Whether the last turn left work, so that the next one must not wait."""
         self.generation = 0
-        """How often the bucket has moved; a connection of an earlier generation leads to where it is not."""
+        """How often the bucket has moved. A connection of an earlier generation leads to its old region."""
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where requests go; another one after :meth:`follow`."""
+        """The current endpoint, which :meth:`follow` changes."""
         return self._requests.endpoint
 
     def open(self) -> None:
@@ -94,7 +94,7 @@ class NativeEngine:
 
     @property
     def loop(self) -> Loop:
-        """The engine lends its loop."""
+        """The loop, which the engine lends."""
         return self.events
 
     def follow(self, region: str) -> bool:
@@ -108,7 +108,7 @@ class NativeEngine:
     # On any thread.
 
     def send(self, request: Request, done: Done) -> Exchange:
-        """Sign a request and write it to an idle connection, or let it wait for one."""
+        """Sign a request and write it to an idle connection, or queue it."""
         try:
             target, headers = self._requests.prepare(request)
         except StoreError as error:
@@ -119,13 +119,14 @@ class NativeEngine:
         exchange = Exchange(self, request, request_head(request.method, target, headers), done)
         events = self.events
         if events.turner == threading.get_ident() and not events.closed:
-            # Called back in the middle of a turn, which will come to it: written here, it would be written at the
-            # bottom of all those calls.
+            # Called in the middle of a turn, which serves it at its end. Written here, it would be written at the
+            # bottom of
+            # a deep call stack.
             self._pending.append(exchange)
             self._has_more = True
             return exchange
         try:
-            # The one that came back last: its buffers are warm, and the others may time out in peace.
+            # The connection used last: its buffers are in the cache, and the others may time out.
             connection = self._idle.pop()
         except IndexError:
             self._enqueue(exchange)
@@ -152,7 +153,7 @@ class NativeEngine:
 
     @property
     def _ending(self) -> Failure:
-        """What becomes of exchanges that are under way or come when the loop has ended."""
+        """The failure of exchanges that are in flight or come when the loop has ended."""
         bug = self.events.bug
         if bug is None:
             return Failure(TransportFailure.CANCELLED)
@@ -163,25 +164,25 @@ class NativeEngine:
         self.events.call(lambda: self._cancel(exchange))
 
     def leave_to_parent(self) -> None:
-        """In a forked child: close the copies of the descriptors, and nothing that the parent waits on.
+        """In a forked child: close the copies of the descriptors, and nothing that the parent waits for.
 
-        What is sent afterwards fails at once.
+        Later requests fail at once.
         """
         for connection in list(self._connections):
             if connection.sock is not None:
-                # Not through the selector: the kernel's part of it is shared with the parent.
+                # Not through the selector, because the kernel's part of it is shared with the parent.
                 connection.sock.close()
         self._idle.clear()
         self.events.leave_to_parent()
 
     def close(self, *, timeout: float) -> None:
-        """Fail what is under way and end the loop."""
+        """Fail what is in flight and end the loop."""
         self.events.close(timeout=timeout)
 
     # On the loop's thread.
 
     def _work(self, now: float) -> float:
-        """What is to be done in each turn beside the events; returns seconds until the next one at the latest."""
+        """Do the work of a turn besides the events. Returns the seconds until the next turn at the latest."""
         if now >= self._look_at:
             self._look_at = now + LONGEST_WAIT
             self._look_for_silence(now)
@@ -218,13 +219,13 @@ class NativeEngine:
                 self._could_not_connect(connection, failure)
 
     def connect_on(self, connection: Connection, now: float) -> None:
-        """Go on with connecting after an event."""
+        """Continue to connect after an event."""
         failure = connection.proceed(now)
         if failure is not None:
             self._could_not_connect(connection, failure)
 
     def connected(self, connection: Connection, now: float) -> None:
-        """A connection is ready for its first request, which it gets at the end of the turn."""
+        """Keep a new connection. It gets its first request at the end of the turn."""
         self._connecting -= 1
         self._idle.append(connection)
 
@@ -267,7 +268,7 @@ class NativeEngine:
         answer_began: bool,
         now: float,
     ) -> None:
-        """An exchange is over, or an idle connection ended."""
+        """Handle the end of an exchange, or of an idle connection."""
         if not reusable:
             self._connections.discard(connection)
             with contextlib.suppress(ValueError):
@@ -287,11 +288,11 @@ class NativeEngine:
             exchange.finish(outcome)
 
     def address_failed(self, address: Address) -> None:
-        """No connection could be made to an address."""
+        """Note that no connection to an address was possible."""
         self._addresses.did_not_answer(address, now=time.monotonic())
 
     def repeat(self, exchange: Exchange, outcome: Outcome) -> None:
-        """Send once more what was written to a connection that the server was just closing for want of use."""
+        """Send again a request that was written to a connection which the server was just closing as idle."""
         if self.events.closed:
             exchange.finish(Failure(TransportFailure.CANCELLED))
             return
@@ -301,7 +302,7 @@ class NativeEngine:
         exchange.repeated = True
         exchange.connection = None
         for connection in list(self._idle):
-            # What was idle as long as that one is most likely as dead.
+            # Connections that were idle at least as long are most likely closed, too.
             with contextlib.suppress(ValueError):
                 self._idle.remove(connection)
                 connection.close()
@@ -337,7 +338,7 @@ class NativeEngine:
         for connection in list(self._connections):
             state = connection.state
             if state is THROTTLED:
-                connection.progress_at = now  # Waiting for its turn is no silence of the server's.
+                connection.progress_at = now  # a wait for bandwidth is not the server's silence
             elif state in BUSY:
                 self._look_at_busy(connection, now)
             elif state in UNREADY and now >= connection.moves_on_at:
@@ -366,7 +367,7 @@ class NativeEngine:
         delay = pace.delay(16 * 1024)
         if delay > 0.0:
             return min(delay, LONGEST_WAIT)
-        # Those that have waited longest go first, and few at a time, or the same ones would take everything each time.
+        # The longest waiting ones go first, and few at a time, or the same ones would get everything each time.
         for connection in sorted(throttled, key=lambda connection: connection.wrote_at)[:_RESUMED_AT_ONCE]:
             connection.resume()
         return 0.0

@@ -1,4 +1,4 @@
-"""URLs that are signed beforehand, so that whoever has one can make that one request for a while.
+"""Presigned URLs, which allow anybody to make one request for a limited time.
 
 Reference: "Authenticating Requests: Using Query Parameters (AWS Signature Version 4)" in the Amazon S3 API reference.
 """
@@ -27,11 +27,11 @@ def presigned_url(
     now: float,
     headers: Mapping[str, str] | None = None,
 ) -> str:
-    """The URL.
+    """Sign a URL.
 
     :param path: the key, percent-encoded.
-    :param seconds: so long it holds from ``now`` on, seconds since the epoch.
-    :param headers: names in lower case; whoever makes the request has to send them just so.
+    :param seconds: how long it is valid, beginning at ``now``, seconds since the epoch.
+    :param headers: names in lower case; the request must send them unchanged.
     """
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     scope = f"{stamp[:8]}/{endpoint.region}/s3/aws4_request"

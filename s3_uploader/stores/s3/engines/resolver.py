@@ -1,4 +1,4 @@
-"""The addresses of the host that the native engine connects to, and the certificates that it trusts there."""
+"""The addresses of the host that the native engine connects to, and the trusted certificates."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ LookUp = Callable[[str, int], list[Address]]
 
 
 class Addresses:
-    """Looks names up on a thread of its own, since that may take long. Belongs to the thread that runs the loop.
+    """Looks up names on a thread of its own, because that may take long. Belongs to the thread that runs the loop.
 
     :param call: has a function called on that thread.
-    :param failed: called there with the reason when there are no addresses.
+    :param failed: called there with the reason if there are no addresses.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Addresses:
         self._forgotten = 0
 
     def known(self, host: str, port: int, *, now: float) -> bool:
-        """Whether there are addresses; if not they are looked up, which makes the loop turn when they are there."""
+        """Whether addresses are known. If not, look them up; the loop turns when they are there."""
         if self._known is not None and now - self._known[0] < _LAST_SECONDS:
             return True
         if self._knows_literals and (literal := _literal(host, port)):
@@ -62,9 +62,9 @@ class Addresses:
         return False
 
     def next(self, *, now: float) -> list[Address]:
-        """The addresses in the order in which the next connection is to try them.
+        """The addresses in the order in which the next connection tries them.
 
-        It is another one each time, and those that did not answer a moment ago come last.
+        Each call begins with another address. Those that did not answer recently come last.
         """
         assert self._known is not None
         addresses = self._known[1]
@@ -76,11 +76,11 @@ class Addresses:
         return alive[shift:] + alive[:shift] + [address for address in addresses if address in self._dead]
 
     def did_not_answer(self, address: Address, *, now: float) -> None:
-        """Other addresses are to be tried before this one, for a while."""
+        """Have other addresses tried before this one for a while."""
         self._dead[address] = now
 
     def overdue(self, *, seconds: float, now: float) -> str:
-        """What to say of a name that is looked up for longer than that; empty if none is."""
+        """The message for a lookup that takes longer than ``seconds``; empty if none does."""
         if self._looking_since is None or now - self._looking_since < seconds:
             return ""
         # The thread cannot be stopped. Later requests wait for it again.
@@ -88,7 +88,7 @@ class Addresses:
         return f"{self._host}: no answer in {seconds:g} s"
 
     def forget(self) -> None:
-        """Nothing answers there, or it is another host from now on."""
+        """Forget the addresses, because none of them answers or the host changes."""
         self._known = None
         self._forgotten += 1
 
@@ -131,7 +131,7 @@ def _look_up(host: str, port: int) -> list[Address]:
 
 
 def make_tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """What to trust: the given file or directory, else the system's certificates.
+    """The trusted certificates: those of the file or directory, else the system's.
 
     :raises StoreError: if the file cannot be used.
     """
@@ -145,5 +145,5 @@ def make_tls_context(ca_file: str | None) -> ssl.SSLContext:
             code="InvalidCaBundle",
             origin=Origin.CERTIFICATE,
             scope=Scope.DESTINATION,
-            hint="Look at AWS_CA_BUNDLE.",
+            hint="Check AWS_CA_BUNDLE.",
         ) from None

@@ -1,7 +1,7 @@
 """AWS Signature Version 4 for S3, in headers.
 
 Reference: "Authenticating Requests: Using the Authorization Header (AWS Signature Version 4)" in the Amazon S3 API
-reference. S3's two exceptions to the general scheme are kept: the path is encoded once, and it is not normalised.
+reference. S3's two exceptions to the general scheme apply: the path is encoded once, and it is not normalised.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from s3_uploader.stores.s3.endpoint import Endpoint, locate
 from s3_uploader.stores.s3.engines.base import Request
 
 _UNSIGNED_HEADERS = frozenset(("content-length", "user-agent", "accept-encoding", "connection", "expect"))
-"""What a proxy may change on its way must not be part of the signature; the length is covered by the payload's."""
+"""Not signed, because a proxy may change these. The payload hash covers the length."""
 
 
 class Signer:
@@ -45,7 +45,7 @@ class Signer:
         now = int(self._wall_clock())
         stamp = self._stamp
         if stamp[0] != now:
-            # One thread may overwrite what another has just stored; both are right.
+            # One thread may overwrite what another has just stored; both values are right.
             stamp = self._stamp = (now, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now)))
         date = stamp[1]
         headers["x-amz-content-sha256"] = payload_hash
@@ -73,7 +73,7 @@ class Signer:
         )
 
     def _new_key(self, credentials: Credentials, day: str, region: str) -> tuple[Credentials, str, str, bytes]:
-        """The key for that day, kept for the requests to come."""
+        """The key for that day, kept for later requests."""
         made = self._key = (credentials, day, region, signing_key(credentials, day, region))
         return made
 
@@ -88,16 +88,16 @@ def signing_key(credentials: Credentials, day: str, region: str) -> bytes:
 
 @functools.lru_cache(maxsize=64)
 def _signed_names(names: tuple[str, ...]) -> tuple[list[str], str]:
-    """Those of the headers that are signed, in order, and as they are listed in the signature.
+    """The signed ones of the headers, in order, and their list as in the signature.
 
-    Of requests there are a few kinds, so that this is worked out a few times in a run.
+    There are a few kinds of requests, so this is computed a few times in a run.
     """
     signed = sorted(set(names) - _UNSIGNED_HEADERS)
     return signed, ";".join(signed)
 
 
 class SignedRequests:
-    """Makes requests to one bucket ready to be sent."""
+    """Prepares the requests to one bucket for sending."""
 
     def __init__(self, access: Access, *, wall_clock: Callable[[], float] = time.time) -> None:
         from s3_uploader._version import __version__
@@ -108,7 +108,7 @@ class SignedRequests:
         self._agent = f"s3_uploader/{__version__}"
 
     def prepare(self, request: Request) -> tuple[str, dict[str, str]]:
-        """The request's target and all of its headers.
+        """The request's target and all its headers.
 
         :raises StoreError: if there are no credentials.
         """
@@ -134,12 +134,12 @@ class SignedRequests:
         return target, headers
 
     def move_to(self, region: str) -> bool:
-        """Go to the same bucket in another region; a given endpoint stays the one that is talked to."""
+        """Use the same bucket in another region. A configured endpoint does not change."""
         endpoint = self.endpoint
         if region == endpoint.region:
             return False
         if not endpoint.is_found_by_region:
-            # It only wants another region in the signature (MinIO, Garage and others have names of their own).
+            # Only the region in the signature changes (MinIO, Garage and others have their own names for regions).
             self._signer.region = region
             self.endpoint = msgspec.structs.replace(endpoint, region=region)
             return True

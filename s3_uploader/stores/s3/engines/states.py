@@ -1,4 +1,4 @@
-"""The states of a connection of the native engine, and which may follow which."""
+"""The states of a connection of the native engine, and the allowed transitions."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import enum
 
 
 class State(enum.IntEnum):
-    """What a connection does."""
+    """The current activity of a connection."""
 
     CONNECTING = enum.auto()
-    """It waits for an address to answer."""
+    """Waits for an address to answer."""
     PROXY = enum.auto()
-    """It waits for the proxy to let it through."""
+    """Waits for the proxy's permission."""
     HANDSHAKE = enum.auto()
-    """TLS."""
+    """Performs the TLS handshake."""
     IDLE = enum.auto()
-    """It is ready for a request."""
+    """Ready for a request."""
     SENDING = enum.auto()
-    """Some of a request is still to be written."""
+    """A part of the request is still to be written."""
     THROTTLED = enum.auto()
-    """The same, and it is not its turn: a bandwidth limit."""
+    """The same, but the bandwidth limit makes it wait."""
     RECEIVING = enum.auto()
-    """All is written; the answer is awaited."""
+    """The request is written; the answer is awaited."""
     DRAINING = enum.auto()
-    """The server takes nothing more; it may have answered before, and then it closes."""
+    """The server accepts no more bytes, but it may have answered before, and then it closes."""
     CLOSED = enum.auto()
-    """It is of no use any more."""
+    """No longer usable."""
 
 
 CONNECTING, PROXY, HANDSHAKE, IDLE, SENDING, THROTTLED, RECEIVING, DRAINING, CLOSED = State
@@ -43,6 +43,6 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 }
 
 UNREADY = frozenset((CONNECTING, PROXY, HANDSHAKE))
-"""It is not connected yet."""
+"""States before the connection is ready."""
 BUSY = frozenset((SENDING, THROTTLED, RECEIVING, DRAINING))
-"""There is an exchange on it."""
+"""States with an exchange."""

@@ -120,13 +120,13 @@ def test_where_it_may_be_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"form": "ORC"}, "format ORC, which is not read here"),
+        ({"form": "ORC"}, "format ORC, which is not supported"),
         ({"form": "XML"}, "unknown format 'XML'"),
         ({"schema": "Bucket, Key"}, "no column Size"),
         ({"creationTimestamp": "today"}, "does not say when"),
-        ({"files": [{"key": "data/other.csv.gz", "size": 1}]}, "is not here"),
-        ({"files": [{"key": "../../../../../../etc/passwd-", "size": 1}]}, "is not here"),
-        ({"files": 5}, "no manifest of an S3 Inventory"),
+        ({"files": [{"key": "data/other.csv.gz", "size": 1}]}, "is missing"),
+        ({"files": [{"key": "../../../../../../etc/passwd-", "size": 1}]}, "is missing"),
+        ({"files": 5}, "not the manifest of an S3 Inventory"),
     ],
 )
 def test_what_is_not_read(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
@@ -145,7 +145,7 @@ def test_nothing_is_there(tmp_path: Path, name: str) -> None:
 DAMAGE = {
     "cut": (packed(*(line(f"{n}") for n in range(500)))[:-20], "Compressed file ended"),
     "no gzip": (b"\x1f\x8bnonsense", "cannot be used"),
-    "columns": (packed('"a","b"\n'), "2 columns, the manifest 9"),
+    "columns": (packed('"a","b"\n'), "2 columns, but the manifest has 9"),
     "size": (packed(line(size="many")), "the size 'many'"),
     "bucket": (packed(line(bucket="another")), "of the bucket 'another'"),
     "endless line": (packed("x" * 100_000), "longer than any key"),

@@ -48,7 +48,7 @@ def test_a_listing_that_goes_in_circles() -> None:
     progress = ListingProgress()
     page = Page([Entry(key="a", size=1)], "token")
     progress.saw(page)
-    with pytest.raises(StoreError, match="over and over"):
+    with pytest.raises(StoreError, match="again and again"):
         progress.saw(page)
 
 
@@ -57,5 +57,5 @@ def test_a_listing_of_nothing_without_an_end() -> None:
     progress = ListingProgress()
     for number in range(100):
         progress.saw(Page([], f"token-{number}"))
-    with pytest.raises(StoreError, match="over and over"):
+    with pytest.raises(StoreError, match="again and again"):
         progress.saw(Page([], "one more"))

@@ -60,7 +60,7 @@ def test_a_mock_of_botocore(monkeypatch: pytest.MonkeyPatch) -> None:
     notices: list[str] = []
     engine = make_engine(access(None), "auto", SETTINGS, lambda level, message: notices.append(message))
     assert engine.name == "boto3"
-    assert notices == ["Uploads go through boto3, since moto's mock_aws is active, which stands in for botocore alone."]
+    assert notices == ["Uploads go through boto3, because moto's mock_aws is active, which replaces botocore only."]
     with pytest.raises(EngineUnavailable, match="mock_aws is active"):
         make_engine(access(None), "native", SETTINGS, print)
 
@@ -69,6 +69,6 @@ def test_a_mock_of_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where ``mock_aws`` sends boto3's clients to a server, no engine goes to Amazon instead."""
     monkeypatch.setitem(sys.modules, "moto.core.models", moto(server=True))
     for name in ("auto", "native", "boto3"):
-        with pytest.raises(EngineUnavailable, match="Name moto's server as the endpoint"):
+        with pytest.raises(EngineUnavailable, match="Set endpoint_url to moto's server"):
             make_engine(access(None), name, SETTINGS, print)
     assert make_engine(access("http://127.0.0.1:5000"), "auto", SETTINGS, print).name == "native"
