@@ -191,7 +191,7 @@ def test_a_compressed_error(engine: str, station: Station) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30 * 1024
     assert "403" in error.message
     assert (error.code, error.scope) == ("AccessDenied", Scope.DESTINATION)
-    assert "a right is missing" in error.hint
+    assert "a permission is missing" in error.hint
 
 
 def dripping(begin: bytes) -> Callable[[socket.socket], None]:

@@ -25,7 +25,7 @@ def test_a_look_at_one_name_is_denied(make_fault_server: MakeFaultServer, engine
     server.faults.add(*(error("AccessDenied").only(operations=name, key=ODD).repeated() for name in LOOKS))
     refusal = station.error(store, ODD, b"content")
     assert (refusal.code, refusal.scope) == ("KeyRefused", Scope.FILE)
-    assert "rename the file" in refusal.hint
+    assert "Rename the file" in refusal.hint
     station.put(store, "second.dat", b"content")
     assert set(server.objects()) == {"first.dat", "second.dat"}
 
