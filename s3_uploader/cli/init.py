@@ -118,18 +118,26 @@ def _take_spool(settings: dict[str, Any], options: InitOptions, *, asks: bool) -
 
 
 def _take_destination(settings: dict[str, Any], options: InitOptions, *, asks: bool) -> None:
-    to = options.to
-    if to is None and "bucket" not in settings and asks:
-        to = click.prompt(f"Destination ({_FORMS})", type=str)
-    if to is not None:
+    found = None if options.to is None else destination(options.to)
+    if found is None and "bucket" not in settings and asks:
+        found = click.prompt(f"Destination ({_FORMS})", value_proc=_destination_typed)
+    if found is not None:
         for name in ("bucket", "destination"):
             settings.pop(name, None)
-        settings |= destination(to)
+        settings |= found
     elif "bucket" not in settings:
         raise UsageProblem(
             "There is not a destination.",
             hint=f"Name it with --to: {_FORMS}.",
         )
+
+
+def _destination_typed(text: str) -> dict[str, Any]:
+    """The same of what a person has typed, who is asked again if it cannot be understood."""
+    try:
+        return destination(text)
+    except UsageProblem as error:
+        raise click.UsageError(str(error)) from None
 
 
 def destination(text: str) -> dict[str, Any]:

@@ -66,7 +66,10 @@ def test_a_destination_that_is_no_url(site: Site, url: str) -> None:
 
 
 def test_it_asks_on_a_terminal(site: Site) -> None:
-    """A person is asked for the spool, the destination and the layout, and offered the check and the units."""
+    """A person is asked for the spool, the destination and the layout, and offered the check and the units.
+
+    A destination that is mistyped is asked for again.
+    """
     archive = site.place / "archive"
     archive.mkdir()
     site.file("sensors/one.csv")
@@ -81,7 +84,7 @@ def test_it_asks_on_a_terminal(site: Site) -> None:
         start_new_session=True,
     )
     os.close(follower)
-    os.write(leader, f"{site.spool}\n{archive}\n\ny\ny\n".encode())
+    os.write(leader, f"{site.spool}\nftp://[host/\n{archive}\n\ny\ny\n".encode())
     shown = b""
     while True:
         try:
@@ -94,6 +97,7 @@ def test_it_asks_on_a_terminal(site: Site) -> None:
     os.close(leader)
     assert process.wait(30) == 0, shown
     text = shown.decode()
+    assert "Error: ftp://[host/ is not a destination." in text
     assert "Layout (dated, tree, queue) [tree]" in text
     assert "Ready" in text
     assert "s3-uploader-cli units" in text
