@@ -1,1 +1,1 @@
-"""Destinations: the protocol they share and one module for each kind."""
+"""Destinations: their common protocol, and a folder for each kind."""

@@ -1,4 +1,4 @@
-"""What a destination is: the ``Store`` protocol, what goes into it and what comes out of it.
+"""The ``Store`` protocol of destinations, with its arguments and results.
 
 Terms
 -----
@@ -7,7 +7,7 @@ store
 source
     An open descriptor and the number of bytes that it held when it was opened.
 receipt
-    What a store answers for one object once it has it (:class:`s3_uploader.core.model.Receipt`).
+    The store's confirmation of one stored object (:class:`s3_uploader.core.model.Receipt`).
 proof
     How we know that the store has our bytes (:class:`s3_uploader.core.model.Proof`).
 """
@@ -24,7 +24,7 @@ from s3_uploader.core.errors import SourceChanged
 from s3_uploader.core.model import OnConflict, Proof, Receipt
 
 if TYPE_CHECKING:
-    # Importing it costs 15 ms, which a run that has nothing to ship does not pay.
+    # Importing it costs 15 ms, which a run without work should not pay.
     from concurrent.futures import Future
 
     from s3_uploader.core.findings import Finding
@@ -47,7 +47,7 @@ class Source(msgspec.Struct, frozen=True):
     size: int
 
     def read(self, offset: int, *, most: int) -> bytes:
-        """The bytes from an offset below ``size``, as many as one call gives.
+        """Read bytes from an offset below ``size``, as many as one call returns.
 
         :raises SourceChanged: if there are none, or they cannot be read.
         """
@@ -65,7 +65,7 @@ class Compression(msgspec.Struct, frozen=True):
     """How the bytes of a file are compressed before they are stored.
 
     :param format: ``gzip`` or ``zstd``.
-    :param suffix: what the key got for it.
+    :param suffix: the suffix that was added to the key.
     """
 
     format: str
@@ -74,10 +74,10 @@ class Compression(msgspec.Struct, frozen=True):
 
 
 class PutOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How one object is to be stored; the run makes few values and uses each for many files.
+    """How to store one object. A run uses few different values, each for many files.
 
-    :param on_conflict: what to do where the key is taken by other content.
-    :param minimum_proof: with less than this the upload fails with :class:`~s3_uploader.core.errors.ProofError`.
+    :param on_conflict: what to do if the key is taken by other content.
+    :param minimum_proof: with a weaker proof the upload fails with :class:`~s3_uploader.core.errors.ProofError`.
     :param metadata: user metadata of the object, where the store has such a thing, beside the store's own.
     :param storage_class: instead of the one that the store is set up with, where it has such a thing.
     :param compression: for :class:`~s3_uploader.stores.wrappers.compressing.CompressingStore` alone; other stores
@@ -98,10 +98,10 @@ class PutOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Memory(Protocol):
-    """What is known of an endpoint from earlier runs: small texts under names. Any thread may use it."""
+    """What earlier runs learned about an endpoint: short texts by name. Any thread may use it."""
 
     def get(self, key: str) -> str | None:
-        """What is known under ``key``."""
+        """The value of ``key``."""
 
     def set(self, key: str, value: str) -> None:
         """Note ``value`` under ``key``."""
@@ -144,7 +144,7 @@ class Store(Protocol):
 
     @property
     def name(self) -> str:
-        """How the store is called in messages and in the ledger, e.g. the bucket."""
+        """The store's name in messages and in the ledger, e.g. the bucket."""
 
     @property
     def loop(self) -> Loop | None:
@@ -157,7 +157,7 @@ class Store(Protocol):
 
         :raises s3_uploader.core.errors.StoreError: with scope ``DESTINATION`` if it is clear already that nothing can
             be shipped.
-        :raises s3_uploader.core.errors.DestinationBusy: if somebody else holds the destination's lock.
+        :raises s3_uploader.core.errors.DestinationBusy: if another client holds the destination's lock.
         """
 
     def put(
@@ -165,7 +165,7 @@ class Store(Protocol):
     ) -> Future[Receipt]:
         """Store the bytes of ``source`` under ``key``.
 
-        Returns at once, apart from reading a small source. Retries what is worth retrying by itself. A failed future
+        Returns at once, apart from reading a small source. It retries by itself. A failed future
         means that the object may or may not be there; a future that is done with a receipt means that it is there
         and proven at least as well as ``options.minimum_proof``.
 
@@ -188,19 +188,19 @@ class Store(Protocol):
         """
 
     def cancel(self) -> None:
-        """Give up all uploads in flight: their futures fail soon with ``UploadCancelled``."""
+        """Cancel all uploads in flight. Their futures fail soon with ``UploadCancelled``."""
 
     def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
-        """Prove what the destination can do, by doing it with a small object of our own that is removed again.
+        """Perform the steps of an upload with a small test object, which is removed again.
 
         :param now: wall-clock time in seconds since the epoch, to measure the clock skew against.
-        :param stored: called with the key of that object while it is there.
+        :param stored: called with the key of that object while it exists.
         :returns: findings in the order in which a person wants to read them. Never raises ``StoreError``: an error is a
             finding too.
         """
 
     def address(self, key: str) -> str:
-        """The key as a person writes it, e.g. ``bucket/key``. For messages."""
+        """The key in the form for messages, e.g. ``bucket/key``."""
 
     def close(self, *, timeout: float) -> None:
         """Release connections, threads and a remote lock, waiting at most ``timeout`` seconds. May be called twice."""

@@ -1,4 +1,4 @@
-"""Keys at destinations whose keys are paths: which are refused, and the name of a second content under one key.
+"""Keys at destinations whose keys are paths: refused keys, and the key for other content under a taken key.
 
 Pure functions; S3, where a key is any text, has rules of its own.
 """
@@ -16,10 +16,10 @@ MAXIMUM_NAME_BYTES = 255
 
 
 def path_segments(key: str) -> list[str]:
-    """Take a key apart into the names of a path that cannot leave the directory it starts from.
+    """Split a key into the names of a path that cannot leave its root directory.
 
     :raises KeyRefused: if the key is empty or absolute, has an empty, ``.`` or ``..`` segment, a NUL, a name of more
-        than 255 bytes, or is no text that a file name can hold.
+        than 255 bytes, or cannot be encoded as a file name.
     """
     shown = shown_name(key)
     try:

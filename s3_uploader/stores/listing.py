@@ -1,14 +1,14 @@
-"""What is at a destination: the ``Inventory`` protocol, beside ``Store``, for those who only read.
+"""The ``Inventory`` protocol for reading a destination, beside ``Store``.
 
 Terms
 -----
 entry
-    One object, as far as the destination tells of it.
+    One object, as the destination reports it.
 listing
     Many entries at once: cheap, with few details. Entries come in the order of the keys' bytes if the server sorts them
     so; callers that rely on the order check it.
 look
-    A question for one key. It may tell more than a listing: checksums, the version.
+    A request for one key. It may report more than a listing: checksums, the version.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from s3_uploader.core.errors import StoreError
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One object.
 
-    :param etag: as a receipt spells it, empty if it is not known.
-    :param modified: seconds since the epoch by the destination's clock, ``None`` if it is not known.
-    :param version_id: empty if it is not known or there are no versions.
+    :param etag: as a receipt spells it, empty if unknown.
+    :param modified: seconds since the epoch by the destination's clock, ``None`` if unknown.
+    :param version_id: empty if unknown or without versions.
     :param checksums: of the whole content, by algorithm, each as a receipt spells it.
     """
 
@@ -40,34 +40,34 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CannotList(StoreError):
-    """The destination gives no listing, but may answer for one key at a time."""
+    """The destination refuses to list, but may answer for single keys."""
 
 
 class LookDenied(StoreError):
-    """These credentials may not look at a key, and are told the same of a key that is not there."""
+    """These credentials may not look at a key, and get the same answer for a missing key."""
 
 
 class Inventory(Protocol):
-    """Reads a destination. One thread calls the methods, but :meth:`look`, which any thread may call.
+    """Reads a destination. One thread calls the methods, except :meth:`look`, which any thread may call.
 
     Errors: :class:`~s3_uploader.core.errors.StoreError`, with scope ``DESTINATION`` if nothing can be read at all.
     """
 
     @property
     def name(self) -> str:
-        """How the store is called, in the ledger too."""
+        """The store's name, as in the ledger."""
 
     @property
     def concurrency(self) -> int:
-        """How many looks at once do good."""
+        """The useful number of concurrent lookups."""
 
     @property
     def looks_are_cheap(self) -> bool:
-        """Whether a look at the content costs a question only, and not reading all of it."""
+        """Whether a lookup of the content is only a request, without reading the content."""
 
     @property
     def lists_in_order(self) -> bool:
-        """Whether a listing may be expected in the order of the keys' bytes."""
+        """Whether listings should be in the order of the keys' bytes."""
 
     def open(self) -> None:
         """Get ready: credentials, connections. Takes no lock and writes nothing."""
@@ -75,26 +75,26 @@ class Inventory(Protocol):
     def entries(self, prefix: str, *, wanted: Callable[[], str]) -> Iterator[Entry]:
         """The entries whose keys begin with ``prefix``.
 
-        :param wanted: the first key that is still of interest; what comes before it may be left out.
-        :raises CannotList: if there is no listing to be had, before the first entry.
+        :param wanted: the first key that is still needed; earlier ones may be omitted.
+        :raises CannotList: if the destination refuses to list; raised before the first entry.
         """
 
     def look(self, key: str, *, content: bool) -> Entry | None:
-        """What is under a key, ``None`` if there is nothing.
+        """The object of a key, ``None`` if it does not exist.
 
-        :param content: with everything that tells what its content is, even if it has to be read for that.
-        :raises LookDenied: if that leaves open whether there is anything.
+        :param content: with everything that identifies its content, even if the content has to be read.
+        :raises LookDenied: if it is unknown whether the object exists.
         """
 
     def address(self, key: str) -> str:
-        """The key as a person writes it, e.g. ``bucket/key``."""
+        """The key in the form for messages, e.g. ``bucket/key``."""
 
     def close(self) -> None:
         """Release everything. May be called twice."""
 
 
 def key_order(key: str) -> bytes:
-    """What keys are ordered by: their bytes."""
+    """The sort key of keys: their bytes."""
     try:
         return os.fsencode(key)
     except UnicodeEncodeError:

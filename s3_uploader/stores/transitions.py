@@ -1,4 +1,4 @@
-"""State machines: a table says which state may follow which, and whoever changes state asks it."""
+"""State machines: a table of allowed transitions, which each change of state is checked against."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ AnyState = TypeVar("AnyState", bound=enum.Enum)
 
 
 class IllegalTransition(AssertionError):
-    """A bug: a state was to follow that the table does not let follow."""
+    """A bug: a transition that is not in the table."""
 
 
 def step(table: Mapping[AnyState, frozenset[AnyState]], old: AnyState, new: AnyState) -> AnyState:
@@ -24,5 +24,5 @@ def step(table: Mapping[AnyState, frozenset[AnyState]], old: AnyState, new: AnyS
 
 
 def illegal(old: enum.Enum, new: enum.Enum) -> IllegalTransition:
-    """The error, for those who ask the table themselves because they have no time for a call."""
+    """The error, for callers that check the table themselves to save a call."""
     return IllegalTransition(f"{type(old).__name__}: {new.name} cannot follow {old.name}")

@@ -1,7 +1,7 @@
-"""A small pool of threads for stores that copy with blocking calls, and the task: one upload under way.
+"""A small pool of threads for stores with blocking calls, and its tasks: one upload each.
 
-``concurrent.futures.ThreadPoolExecutor`` would do but for three things: the interpreter waits for its threads at exit,
-for ever if one hangs on a dead mount; it cannot cancel a running call; and it knows no deadlines.
+``concurrent.futures.ThreadPoolExecutor`` has three drawbacks: the interpreter waits for its threads at exit, forever if
+one hangs on a dead mount; it cannot cancel a running call; and it has no deadlines.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from s3_uploader.stores.threads import no_thread
 
 
 class UploadTask:
-    """One upload under way: its future, its deadline, and whether it was cancelled.
+    """One upload in flight: its future, its deadline, and whether it was cancelled.
 
     The source's descriptor belongs to the caller until the future is done. So a task that was cancelled fails at once
     while it does not read the source (it waits in the queue, or for a connection), and otherwise as soon as its worker
@@ -28,7 +28,7 @@ class UploadTask:
 
     def __init__(self, deadline: float) -> None:
         self.future: Future[Receipt] = Future()
-        # From here on the future cannot be cancelled behind our back, by Future.cancel().
+        # From here on Future.cancel() cannot complete the future unexpectedly.
         self.future.set_running_or_notify_cancel()
         self.deadline = deadline
         self._lock = threading.Lock()
@@ -45,11 +45,11 @@ class UploadTask:
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether the upload is to end without success."""
+        """Whether the upload was cancelled."""
         return self._reason is not None
 
     def check(self) -> None:
-        """Return if the upload may go on.
+        """Return if the upload may continue.
 
         :raises UploadCancelled: if it was cancelled or its deadline has passed.
         """
@@ -59,7 +59,7 @@ class UploadTask:
             raise self._reason
 
     def pause(self, seconds: float) -> None:
-        """Sleep, but not longer than the task lasts.
+        """Sleep, but not beyond the end of the task.
 
         :raises UploadCancelled: if it was cancelled or its deadline has passed.
         """
@@ -68,7 +68,7 @@ class UploadTask:
 
     @contextlib.contextmanager
     def reading_source(self) -> Iterator[None]:
-        """The part of an upload that uses the source's descriptor."""
+        """Marks the part of an upload that uses the source's descriptor."""
         with self._lock:
             if self._reason is not None:
                 raise self._reason
@@ -81,7 +81,7 @@ class UploadTask:
 
     @contextlib.contextmanager
     def interrupted_by(self, interrupt: Callable[[], None]) -> Iterator[None]:
-        """Within, ``interrupt`` is called (on another thread) when the task is cancelled, to end a blocking call."""
+        """Within this context, a cancellation calls ``interrupt`` on another thread, to end a blocking call."""
         with self._lock:
             if self._reason is not None:
                 raise self._reason
@@ -93,7 +93,7 @@ class UploadTask:
                 self._interrupt = None
 
     def cancel(self, reason: UploadCancelled) -> None:
-        """End the upload with ``reason``, at once or as soon as its worker lets go of the source."""
+        """End the upload with ``reason``, at once or when its worker releases the source."""
         with self._lock:
             if self._settled or self._reason is not None:
                 return
@@ -108,14 +108,14 @@ class UploadTask:
             self.future.set_exception(reason)
 
     def run(self, work: Callable[[UploadTask], Receipt]) -> None:
-        """Do the work and settle the future with what came of it."""
+        """Do the work and complete the future with its result."""
         receipt: Receipt | None = None
         error: BaseException | None = None
         try:
             self.check()
             receipt = work(self)
         except StoreError as raised:
-            # An interrupted call fails in its own words; what ended the task is the reason that it was cancelled.
+            # An interrupted call raises an error of its own. The reason of the cancellation is reported instead.
             error = self._reason or raised
         except BaseException as raised:
             error = self._reason
@@ -156,7 +156,7 @@ def cancelled() -> UploadCancelled:
 
 
 class Workers:
-    """Threads that take tasks from a queue in order, and one that watches over their deadlines.
+    """Threads that take tasks from a queue in order, and one that watches their deadlines.
 
     All are daemons, started when they are first needed.
     """
@@ -177,7 +177,7 @@ class Workers:
     def submit(self, work: Callable[[UploadTask], Receipt], *, deadline: float) -> Future[Receipt]:
         """Queue ``work``; it is called on a worker with its task.
 
-        :raises StoreError: if there may be no thread to do it.
+        :raises StoreError: if no thread can be started.
         """
         task = UploadTask(deadline)
         with self._lock:
@@ -188,7 +188,7 @@ class Workers:
             try:
                 self._grow()
             except RuntimeError as error:
-                # Fewer workers do, but one there must be, and one to watch over it.
+                # Fewer workers are enough, but one is needed, and one to watch the deadlines.
                 if len(self._threads) < 2:
                     self._queue.pop()
                     self._tasks.discard(task)
@@ -199,14 +199,14 @@ class Workers:
         return task.future
 
     def cancel(self) -> None:
-        """Give up every task, queued or running."""
+        """Cancel every task, queued or running."""
         with self._lock:
             tasks = list(self._tasks)
         for task in tasks:
             task.cancel(cancelled())
 
     def close(self, *, timeout: float) -> bool:
-        """Give up what is left and end the threads; ``False`` if one of them still hangs after ``timeout`` seconds."""
+        """Cancel all tasks and end the threads. Returns ``False`` if one still hangs after ``timeout`` seconds."""
         with self._lock:
             self._closed = True
             self._work_arrived.notify_all()
@@ -248,7 +248,7 @@ class Workers:
             del task, work
 
     def _watch(self) -> None:
-        """Give up tasks whose deadline has passed, also those that wait in the queue or hang in a call."""
+        """Cancel tasks whose deadline has passed, also those that wait in the queue or hang in a call."""
         cancelled_tasks: set[UploadTask] = set()
         while True:
             with self._lock:

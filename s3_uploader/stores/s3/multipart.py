@@ -16,9 +16,9 @@ from s3_uploader.stores.s3.upload import Context, Put
 
 _ABORT_SECONDS = 10.0
 _LATE_ABORT_SECONDS = 1.5
-"""The same for an upload whose time is over, or that of the run: it was asked for, and is not waited for long."""
+"""The same for an upload that is late or whose run ends: the abort is sent, but not waited for long."""
 _GRACE_SECONDS = 1.2
-"""How long a cancelled upload waits for the ID of an upload that it has just asked the server to begin."""
+"""How long a cancelled upload waits for the upload ID that it has just requested."""
 _MAXIMUM_STARTS = 3
 
 

@@ -252,9 +252,9 @@ class Boto3Engine:
         return True
 
     def close(self, *, timeout: float) -> None:
-        """Fail what is under way; threads in a call end when the call does, which may be long after this returns.
+        """Fail what is in flight. A thread in a call ends with the call, possibly long after this returns.
 
-        Nothing ends the look-up of a name, or the wait for a silent server.
+        Neither the lookup of a name nor the wait for a silent server can be interrupted.
         """
         with self._lock:
             if self._closed:
