@@ -146,7 +146,7 @@ class Intake:
             self._submit(task)
 
     def _task(self, file: OpenFile, target: Target | None, *, may_defer: bool) -> FileTask | None:
-        """What is to be handed to the store; ``None`` if the file is put off, or left.
+        """Make the task for the store; ``None`` if the file is deferred or left.
 
         :param target: where it goes, if that is known already.
         """

@@ -1,4 +1,4 @@
-"""A run that has the spool's lock: a look whether anything is ready, what is ready is shipped, its end is noted."""
+"""Runs one pass over a locked spool: scans it, ships what is ready, records how the run ended."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def locked_run(place: Place, context: RunContext, max_runtime_seconds: float | N
 
 
 def scan_of(place: Place, context: RunContext, max_runtime_seconds: float | None) -> SpoolScan:
-    """What looks through the spool; the time of the run begins to count."""
+    """Make the scan of a spool. The time of the run counts from here."""
     config, clock = place.config, context.clock
     return SpoolScan(
         place.root,

@@ -159,7 +159,7 @@ class Pipeline:
 
         Errors of files, the destination or the ledger are in the report and are not raised.
 
-        :param begun: a look through the spool that was begun, if it is to be gone on with.
+        :param begun: a scan of the spool to continue, if one was begun.
         """
         self._stop.subscribe(self._flight.wake)
         if self._news is not None:

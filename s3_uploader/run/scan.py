@@ -1,6 +1,6 @@
-"""A look through the spool: what is ready comes out of it, everything else is counted, told and pruned on the way.
+"""Scans the spool: finds what is ready, and counts, reports and prunes everything else.
 
-A run begins with :meth:`SpoolScan.find`, and most runs end with it: where nothing is old enough there is nothing to do.
+A run begins with :meth:`SpoolScan.find`. Most runs end there, because no file is old enough.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _COUNT_SECONDS = 1.0
 
 
 class SpoolScan:
-    """Looks through one spool, and counts what a run does there. Belongs to the thread that owns the spool.
+    """Scans one spool, and counts what a run does there. Belongs to the thread that owns the spool.
 
     :param settle_seconds: how long a file must have been left alone.
-    :param prune: whether directories are removed that became empty.
+    :param prune: whether to remove directories that became empty.
     :param ending: knows whether the run goes on.
     :ivar layout: how the spool is read.
     :ivar beat: called for each entry that is passed over, to show that the run is alive.
-    :ivar counters: what was counted.
-    :ivar leftovers: takes what stays in the spool.
-    :ivar directories: knows where files are under way.
+    :ivar counters: the counts of the run.
+    :ivar leftovers: handles what stays in the spool.
+    :ivar directories: counts files in flight by directory.
     """
 
     def __init__(
@@ -60,13 +60,13 @@ class SpoolScan:
         self._is_counting = False
 
     def begin(self) -> Iterator[Found]:
-        """A new look at the whole spool. Raises :class:`RunEnded` where entries are passed over and the run ends."""
+        """Scan the whole spool anew. Raises :class:`RunEnded` if the run ends while entries are passed over."""
         return self.layout.scan(self.root, self._skipped)
 
     def find(self) -> Iterator[Found] | None:
-        """Look for a file that is old enough; returns the look from there on, ``None`` if there is none in the spool.
+        """Look for a file that is old enough; returns the scan from that file on, or ``None`` if there is none.
 
-        Nothing is opened here. Where the run has to end meanwhile, what is left is counted, and that was all.
+        Opens nothing. If the run has to end meanwhile, the remaining files are counted.
         """
         scan = self.begin()
         try:
@@ -87,9 +87,9 @@ class SpoolScan:
         return None
 
     def count_rest(self, scan: Iterator[Found], others: Iterable[Candidate] = ()) -> None:
-        """Count what a run that was ended did not reach, for a moment at most.
+        """Count, for a moment at most, what a run did not reach before it was ended.
 
-        :param others: what was put off.
+        :param others: files that were deferred.
         """
         if self.ending.reason in (None, RunEnd.SIGNAL):
             return

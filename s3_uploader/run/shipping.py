@@ -1,4 +1,4 @@
-"""The part of a run that ships what the scan finds: store, settlement and pipeline are wired, and led to their end."""
+"""Ships what the scan of a run finds: makes store, settlement and pipeline, and runs them to the end."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def make_settlement(
     *,
     confirm_lock: Callable[[], None],
 ) -> Settlement:
-    """What takes the files that are shipped."""
+    """Make the settlement, which handles the files that are shipped."""
     config = place.config
     settlement = Settlement(
         scan=scan,
@@ -128,7 +128,7 @@ def make_settlement(
 
 
 def recalled_sightings(place: Place, context: RunContext, ledger: Ledger) -> Sightings:
-    """What runs have seen of files whose writers may be elsewhere."""
+    """What earlier runs saw of files whose writers may be on other hosts."""
     known = ledger.recall(SIGHTINGS, now=context.clock.now())
     return Sightings(place.root, settle_seconds=place.config.settle_seconds, known=known)
 

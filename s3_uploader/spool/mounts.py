@@ -230,6 +230,7 @@ def _name(directory: Directory) -> str:
 def _refusal(directory: Directory, why: str) -> NotMounted:
     return NotMounted(
         f"{directory.key} {shown_name(directory.path)} {why}. Nothing was touched.",
-        hint="Mount what belongs there. If nothing is missing, run once with --set must_be_mount=false.",
+        hint="Mount the file system that belongs there. If nothing is missing, run once with "
+        "--set must_be_mount=false.",
         is_spool=directory.key == "base_dir",
     )

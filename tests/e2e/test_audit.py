@@ -331,7 +331,7 @@ class TestSpool:
         kept.rename(kept.with_name("unmounted"))
         finished = site.run("audit")
         assert (finished.code, finished.stdout) == (3, "")
-        assert "Mount what belongs there." in finished.stderr
+        assert "Mount the file system that belongs there." in finished.stderr
 
 
 def test_an_ftp_server(site: Site, proftpd_server: ProftpdServer) -> None:
