@@ -180,9 +180,11 @@ class S3Store:
     def _begin(self, upload: SingleUpload | MultipartUpload) -> None:
         """Start an upload.
 
-        :raises StoreError: if no timer can watch its deadline.
+        :raises StoreError: if its deadline has passed, or no timer can watch it.
         """
         if upload.deadline < self._look_at:
+            if upload.deadline <= self._around.clock():
+                raise _too_late()
             self._watch(upload.deadline)
         self._uploads.add(upload)
         known = upload.context.capabilities
@@ -291,8 +293,7 @@ class S3Store:
         uploads = list(self._uploads)
         late = [upload for upload in uploads if upload.deadline <= now]
         if late:
-            error = UploadCancelled("The upload was cancelled because its deadline passed.", code="DeadlineExceeded")
-            self._cancel_uploads(late, error)
+            self._cancel_uploads(late, _too_late())
         next_deadline = min((upload.deadline for upload in uploads if upload.deadline > now), default=None)
         if next_deadline is not None and next_deadline < self._look_at:
             self._watch(next_deadline)
@@ -325,6 +326,10 @@ class S3Store:
         if self._closed:
             with self._all_over:
                 self._all_over.notify_all()
+
+
+def _too_late() -> UploadCancelled:
+    return UploadCancelled("The upload was cancelled because its deadline passed.", code="DeadlineExceeded")
 
 
 def _prepare(upload: ObjectUpload) -> None:
