@@ -220,6 +220,16 @@ class UploadCancelled(StoreError):
     def __init__(self, message: str, *, code: str = "Cancelled") -> None:
         super().__init__(message, code=code)
 
+    @classmethod
+    def late(cls) -> UploadCancelled:
+        """Of an upload whose deadline passed."""
+        return cls("The upload was cancelled because its deadline passed.", code=DEADLINE_EXCEEDED)
+
+    @classmethod
+    def interrupted(cls) -> UploadCancelled:
+        """Of an upload in flight when the run was interrupted."""
+        return cls("The upload was cancelled because the run was interrupted.")
+
     @property
     def is_late(self) -> bool:
         """Whether the deadline had passed, which is a failure; an interruption is not."""

@@ -228,8 +228,7 @@ class Bucket:
             self._cancel(upload, waiter, UploadCancelled("The upload was given up."))
             raise
         if not in_time:
-            reason = "The upload was cancelled because its deadline passed."
-            self._cancel(upload, waiter, UploadCancelled(reason, code="DeadlineExceeded"))
+            self._cancel(upload, waiter, UploadCancelled.late())
         try:
             receipt = future.result(timeout=0)
         except StoreError as error:

@@ -54,7 +54,7 @@ class UploadTask:
         :raises UploadCancelled: if it was cancelled or its deadline has passed.
         """
         if self._reason is None and self.remaining == 0:
-            self.cancel(deadline_exceeded())
+            self.cancel(UploadCancelled.late())
         if self._reason is not None:
             raise self._reason
 
@@ -145,16 +145,6 @@ def _forget_frames(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def deadline_exceeded() -> UploadCancelled:
-    """The error of an upload whose deadline has passed."""
-    return UploadCancelled("The upload was cancelled because its deadline passed.", code="DeadlineExceeded")
-
-
-def cancelled() -> UploadCancelled:
-    """The error of an upload that was cancelled because the run ends."""
-    return UploadCancelled("The upload was cancelled because the run was interrupted.")
-
-
 class Workers:
     """Threads that take tasks from a queue in order, and one that watches their deadlines.
 
@@ -203,7 +193,7 @@ class Workers:
         with self._lock:
             tasks = list(self._tasks)
         for task in tasks:
-            task.cancel(cancelled())
+            task.cancel(UploadCancelled.interrupted())
 
     def close(self, *, timeout: float) -> bool:
         """Cancel all tasks and end the threads. Returns ``False`` if one still hangs after ``timeout`` seconds."""
@@ -264,5 +254,5 @@ class Workers:
                     self._watch_earlier.wait(min(self._next_look - now, 3600.0))
                     continue
             for task in due:
-                task.cancel(deadline_exceeded())
+                task.cancel(UploadCancelled.late())
             cancelled_tasks.update(due)

@@ -247,7 +247,7 @@ def failed(failure: Failure, operation: str, *, endpoint: str) -> Verdict:
     :param endpoint: URL of the endpoint, for the message.
     """
     if failure.kind is TransportFailure.CANCELLED:
-        return Verdict(UploadCancelled("The upload was cancelled because the run was interrupted."))
+        return Verdict(UploadCancelled.interrupted())
     code, retryable, hint = _FAILURES[failure.kind]
     quoted_detail = quoted(failure.detail)
     detail = f" ({quoted_detail})" if quoted_detail else ""

@@ -184,7 +184,7 @@ class S3Store:
         """
         if upload.deadline < self._look_at:
             if upload.deadline <= self._around.clock():
-                raise _too_late()
+                raise UploadCancelled.late()
             self._watch(upload.deadline)
         self._uploads.add(upload)
         known = upload.context.capabilities
@@ -205,9 +205,7 @@ class S3Store:
 
     def cancel(self) -> None:
         """Cancel all uploads in flight."""
-        self._cancel_uploads(
-            list(self._uploads), UploadCancelled("The upload was cancelled because the run was interrupted.")
-        )
+        self._cancel_uploads(list(self._uploads), UploadCancelled.interrupted())
 
     def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
         """Perform the steps of an upload with a small test object; see ``s3_check``."""
@@ -293,7 +291,7 @@ class S3Store:
         uploads = list(self._uploads)
         late = [upload for upload in uploads if upload.deadline <= now]
         if late:
-            self._cancel_uploads(late, _too_late())
+            self._cancel_uploads(late, UploadCancelled.late())
         next_deadline = min((upload.deadline for upload in uploads if upload.deadline > now), default=None)
         if next_deadline is not None and next_deadline < self._look_at:
             self._watch(next_deadline)
@@ -326,10 +324,6 @@ class S3Store:
         if self._closed:
             with self._all_over:
                 self._all_over.notify_all()
-
-
-def _too_late() -> UploadCancelled:
-    return UploadCancelled("The upload was cancelled because its deadline passed.", code="DeadlineExceeded")
 
 
 def _prepare(upload: ObjectUpload) -> None:

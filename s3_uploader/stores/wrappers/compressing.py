@@ -95,9 +95,9 @@ class _Job:
     def look_whether_over(self) -> None:
         """Raise the reason if the job was cancelled or is late."""
         if self.cancelled:
-            raise UploadCancelled("The upload was cancelled because the run was interrupted.")
+            raise UploadCancelled.interrupted()
         if time.monotonic() > self.deadline:
-            raise UploadCancelled("The upload was cancelled because its deadline passed.", code="DeadlineExceeded")
+            raise UploadCancelled.late()
 
 
 class CompressingStore(PassingStore):
