@@ -120,7 +120,7 @@ def _sftp(config: Config, server: SftpDestination, **around: Any) -> SftpStore:
 def _server_settings(config: Config, server: FtpDestination | SftpDestination) -> dict[str, Any]:
     settings = msgspec.structs.asdict(server)
     del settings["on_conflict"]
-    return {**settings, "identity": config.base_dir}
+    return {**settings, "identity": config.base_dir, "makes_directories": config.layout == "dated"}
 
 
 def store_maker(simulated_failure_rate: float, *, bytes_in_flight: int | None = None) -> MakeStore:

@@ -760,6 +760,15 @@ def test_check_of_a_right_that_proof_needs(root: Path) -> None:
     assert found.severity is Severity.ERROR
 
 
+@pytest.mark.parametrize("makes_directories", [False, True])
+def test_check_where_no_directory_can_be_made(root: Path, makes_directories: bool) -> None:
+    """Where files lie in a directory for each hour, a server that makes none is not ready; elsewhere it may do."""
+    with py_ftp_server(root, permissions="elradfw") as server:
+        findings = new_store(server, makes_directories=makes_directories).check(now=time.time())
+    (found,) = (finding for finding in findings if "right to make directories" in finding.meaning)
+    assert found.severity is (Severity.ERROR if makes_directories else Severity.WARNING)
+
+
 def test_check_of_an_unreachable_server(server: PyFtpServer) -> None:
     """``check`` turns an error into a finding."""
     (finding,) = new_store(server, password="wrong").check(now=time.time())

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
+import msgspec
+
 from s3_uploader.core.errors import DestinationBusy, StoreError
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.model import Proof
@@ -38,6 +40,7 @@ def check_file_server(
     temporary_names: str,
     learned: Learned,
     minimum_proof: Proof,
+    makes_directories: bool,
     now: float,
     stored: Callable[[str], None] = ignore,
     release: Callable[[_Session], None],
@@ -48,6 +51,7 @@ def check_file_server(
     :param connect: makes a logged-in session, given a function that returns the seconds left.
     :param login_error: describes a failure to connect.
     :param login: findings about a logged-in session.
+    :param makes_directories: whether uploads need new directories again and again.
     :param now: wall-clock time in seconds since the epoch.
     :param stored: called with the name of the test file while it exists.
     :param release: takes the session back.
@@ -64,7 +68,7 @@ def check_file_server(
         findings += login(session)
         safely = None if link is None else functools.partial(link, session)
         for finding in _round_trip(server, session, temporary_names, learned, now - begun, stored, safely):
-            findings.append(_judged(finding, minimum_proof))
+            findings.append(_judged(finding, minimum_proof, makes_directories=makes_directories))
         computes = any(finding.fact.startswith(_COMPUTES) for finding in findings)
         findings += _reading(server, session, is_proof=minimum_proof > Proof.SIZE and not computes)
         findings += _listing(server, session)
@@ -80,10 +84,19 @@ def check_file_server(
 
 _BLIND = "does not tell of a file that was just written there"
 _COMPUTES = "computes checksums"
+_NO_DIRECTORY = "a directory cannot be made"
 
 
-def _judged(finding: Finding, minimum_proof: Proof) -> Finding:
-    """Downgrade a finding about a drop box that shows nothing, if the configuration asks for no proof."""
+def _judged(finding: Finding, minimum_proof: Proof, *, makes_directories: bool) -> Finding:
+    """Adapt the severity of a finding to the configuration.
+
+    A drop box that shows nothing is usable if no proof is asked for. A server on which no directory can be made is of
+    no use to files in a directory for each hour.
+    """
+    if makes_directories and finding.fact.startswith(_NO_DIRECTORY):
+        return msgspec.structs.replace(
+            finding, severity=Severity.ERROR, meaning="Give the user the right to make directories."
+        )
     if finding.fact == _BLIND and minimum_proof is Proof.NONE:
         return Finding(
             Severity.WARNING,
@@ -324,7 +337,7 @@ def _directories(server: str, session: FileSession, probes: _Probes, *, renames:
         yield Finding(
             Severity.WARNING,
             server,
-            f"a directory cannot be made: {refused.text}",
+            f"{_NO_DIRECTORY}: {refused.text}",
             "Only files whose directory is there already can be shipped: give the user the right to make directories.",
         )
         return

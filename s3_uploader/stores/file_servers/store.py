@@ -64,6 +64,7 @@ class FileServerStore(ABC, Generic[_Session]):
     :param temporary_names: the names under which files are sent: ``hidden`` (with a dot), ``visible``, ``auto`` (hidden
         if the server accepts such names), or ``none``: directly to their final names.
     :param minimum_proof: the weakest proof that uploads ask for; only :meth:`check` uses it.
+    :param makes_directories: whether uploads need new directories again and again; only :meth:`check` uses it.
     :param max_concurrency: the maximum number of connections.
     :param identity: distinguishes this uploader from others of this machine that write to the same directory, e.g. the
         spool. Default: random; then temporary files of killed runs are never removed.
@@ -86,6 +87,7 @@ class FileServerStore(ABC, Generic[_Session]):
         lock_stale_seconds: float | None = None,
         temporary_names: str = "auto",
         minimum_proof: str = "size",
+        makes_directories: bool = False,
         max_concurrency: int = 2,
         identity: str | None = None,
         retry_attempts: int = 5,
@@ -100,6 +102,7 @@ class FileServerStore(ABC, Generic[_Session]):
         self._max_concurrency = max_concurrency
         self._temporary_names = temporary_names
         self._minimum_proof = Proof.of_label(minimum_proof)
+        self._makes_directories = makes_directories
         self._identity = secrets.token_hex(16) if identity is None else identity
         self._retry = RetryPolicy(
             max_attempts=retry_attempts,
@@ -282,6 +285,7 @@ class FileServerStore(ABC, Generic[_Session]):
             temporary_names=self._temporary_names,
             learned=self._server.learned,
             minimum_proof=self._minimum_proof,
+            makes_directories=self._makes_directories,
             now=now,
             stored=stored,
             release=release,
