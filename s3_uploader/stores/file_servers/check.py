@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
-import msgspec
-
 from s3_uploader.core.errors import DestinationBusy, StoreError
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.model import Proof
@@ -88,23 +86,13 @@ _NO_DIRECTORY = "a directory cannot be made"
 
 
 def _judged(finding: Finding, minimum_proof: Proof, *, makes_directories: bool) -> Finding:
-    """Adapt the severity of a finding to the configuration.
-
-    A drop box that shows nothing is usable if no proof is asked for. A server on which no directory can be made is of
-    no use to files in a directory for each hour.
-    """
-    if makes_directories and finding.fact.startswith(_NO_DIRECTORY):
-        return msgspec.structs.replace(
-            finding, severity=Severity.ERROR, meaning="Give the user the right to make directories."
-        )
+    """Adapt a finding to the configuration: to uploads without proof, and to files in a directory for each hour."""
+    severity, meaning = finding.severity, finding.meaning
     if finding.fact == _BLIND and minimum_proof is Proof.NONE:
-        return Finding(
-            Severity.WARNING,
-            finding.subject,
-            finding.fact,
-            "Nothing is proven: the server's answer to each upload is trusted.",
-        )
-    return finding
+        severity, meaning = Severity.WARNING, "Nothing is proven: the server's answer to each upload is trusted."
+    elif makes_directories and finding.fact.startswith(_NO_DIRECTORY):
+        severity, meaning = Severity.ERROR, "Give the user the right to make directories."
+    return Finding(severity, finding.subject, finding.fact, meaning)
 
 
 def _reading(server: str, session: FileSession, *, is_proof: bool) -> Iterator[Finding]:
