@@ -7,8 +7,9 @@ scope
     ends instead of failing file by file.
 retryable
     Whether the same request may succeed a moment later. A store retries such an error by itself, bounded in count and
-    time, before it raises it; a raised one has used up its retries. hint A second sentence that says what a person can
-    do. Empty if there is nothing to do.
+    time, before it raises it; a raised one has used up its retries.
+hint
+    A second sentence that says what a person can do. Empty if there is nothing to do.
 """
 
 from __future__ import annotations

@@ -33,8 +33,7 @@ class AsyncRemoteStore:
     """Objects in S3, for coroutines. Its methods are those of :class:`RemoteStore`; every failure is raised.
 
     A call is cancelled together with its task: its parts are removed, and no file is left. Progress callbacks run on
-    the
-    event loop.
+    the event loop.
 
     :param store: a store with ``raise_errors``, or a connection to make one from.
     :param max_calls: the maximum number of concurrent calls; further calls wait.

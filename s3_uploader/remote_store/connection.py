@@ -263,8 +263,7 @@ class S3Connection:
             "read_timeout": read_timeout,
             "tcp_keepalive": True,
             # This program sends checksums in headers. boto3 would add a trailer, which older servers refuse or store as
-            # a
-            # part of the object.
+            # a part of the object.
             "request_checksum_calculation": "when_required",
             "response_checksum_validation": "when_supported",
             # An endpoint in the program's own settings takes precedence over AWS_ENDPOINT_URL.

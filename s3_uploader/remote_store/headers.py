@@ -126,10 +126,8 @@ def for_copy(given: Mapping[str, str], source: Mapping[str, str], *, onto_itself
     """The headers of a copy.
 
     S3 copies either all attributes of the source or none. So if one is to differ, the others are taken from the source
-    and
-    sent explicitly. A copy onto itself has to change something, else S3 refuses it. It also falls back to the storage
-    class
-    and the encryption of new objects unless they are sent explicitly.
+    and sent explicitly. A copy onto itself has to change something, else S3 refuses it. It also falls back to the
+    storage class and the encryption of new objects unless they are sent explicitly.
 
     :param given: normalised headers of the caller.
     :param source: headers of the answer to HEAD on the source.

@@ -47,8 +47,7 @@ class Downloads:
     """Downloads that may not be on the disk yet.
 
     Waiting for the disk takes several times as long as the download itself. It only matters when the object is deleted
-    or
-    replaced, because then the file is the only copy. So the wait comes then.
+    or replaced, because then the file is the only copy. So the wait comes then.
     """
 
     def __init__(self) -> None:
@@ -124,8 +123,7 @@ def written_whole(
     """Write a file that gets its name only when it is complete. On failure nothing is left.
 
     An existing file is replaced and its permissions are kept. A link is followed, as ``open()`` does. If the name is
-    not a
-    regular file (``/dev/stdout``, a pipe), it is written to directly.
+    not a regular file (``/dev/stdout``, a pipe), it is written to directly.
 
     :param made: called with the file when it has its name.
     """

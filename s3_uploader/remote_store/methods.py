@@ -157,14 +157,11 @@ class ObjectMethods:
         """Open an object as a file.
 
         For reading (``rb``, ``r``): any position can be sought, and only the bytes that are read are requested. If the
-        object
-        is replaced meanwhile, reading raises :class:`ObjectChanged`.
+        object is replaced meanwhile, reading raises :class:`ObjectChanged`.
 
         For writing (``wb``, ``w``; ``xb``, ``x`` only if it does not exist): the object is stored when the stream is
-        closed
-        without an error; ``receipt`` has the details. If the ``with`` block ends with an exception, or the stream is
-        aborted
-        or garbage-collected, nothing is written.
+        closed without an error; ``receipt`` has the details. If the ``with`` block ends with an exception, or the
+        stream is aborted or garbage-collected, nothing is written.
 
         :raises ObjectNotFound: if there is no such object to read.
         :raises ObjectExists: on closing, if the object was not to be replaced.

@@ -47,8 +47,7 @@ def whole_file(file: Readable) -> Iterator[Source]:
     """The content of an open file from its position on.
 
     A plain file at its beginning is read directly. Others are copied: the descriptor of a decompressing file object,
-    for
-    example, has other bytes than the object returns.
+    for example, has other bytes than the object returns.
     """
     if isinstance(file, _PLAIN) and type(file) in _PLAIN and file.tell() == 0:
         if file.writable():

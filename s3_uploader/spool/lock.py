@@ -4,10 +4,10 @@ There are two locks, and a run takes both:
 
 * ``flock(2)`` on the spool's directory, as all versions of this program do. It keeps apart what runs on one host.
   Anybody who may read the directory can take it too, so a holder that cannot be an uploader of the spool is ignored
-  with a warning. * A byte-range lock on a file in the directory (:mod:`s3_uploader.spool.lock_file`), which only the
-  spool's owner can open, and which network file systems carry from host to host. A run of a share locks its part of the
-  bytes, and shares the lock on the directory: overlapping shares exclude each other, and a run of all files, of any
-  version, excludes all of them.
+  with a warning.
+* A byte-range lock on a file in the directory (:mod:`s3_uploader.spool.lock_file`), which only the spool's owner can
+  open, and which network file systems carry from host to host. A run of a share locks its part of the bytes, and shares
+  the lock on the directory: overlapping shares exclude each other, and a run of all files, of any version, each share.
 
 If neither is possible, there is a lock in the state directory. The kernel releases all of them when their holder dies,
 however it dies. A note describes the holder, in the state directory and, for other hosts, in the lock file. The note is

@@ -6,11 +6,12 @@ the file is renamed first and checked second:
 
 1. Take a read lease: nobody has the file open for writing, and nobody can open it unnoticed. Is it as it was shipped?
 2. ``rename`` it to a private name, :func:`~s3_uploader.spool.layouts.base.taken_names`. A process that opens the old
-name from now on gets a new file. 3. Is the renamed file the one that was shipped, and unchanged? If not, a producer
-replaced it: give it back. 4. Release the lease. Did a writer come meanwhile? Then give the file back too. 5.
-A moment later, check once more. A writer may have resolved the old name before the rename, and been paused by the
-scheduler before its ``open`` was complete. By now it has come. Then, too, give the file back. 6. Only now remove it, or
-move it to its target.
+   name from now on gets a new file.
+3. Is the renamed file the one that was shipped, and unchanged? If not, a producer replaced it: give it back.
+4. Release the lease. Did a writer come meanwhile? Then give the file back too.
+5. A moment later, check once more. A writer may have resolved the old name before the rename, and been paused by the
+   scheduler before its ``open`` was complete. By now it has come. Then, too, give the file back.
+6. Only now remove it, or move it to its target.
 
 The first four are :func:`take`; how long a moment lasts is the caller's to decide. Without leases only times and size
 decide. A run that is killed in between leaves the private name behind, which every layout recognises as a candidate. A

@@ -3,15 +3,14 @@
 Terms
 -----
 session
-    A logged-in connection. There is one for each upload in flight, at most ``max_concurrency``, and fewer if the
-        server refuses that many.
-    temporary name
-        The name of the bytes until they are proven, in the directory of the target. It is new for each upload. The next
-        run can tell from it who made it, and removes those of killed runs.
-    proof
-        The server's hash if it offers one. Otherwise the length, unless a stronger proof is required: then everything
-        is
-        read back and compared.
+    A logged-in connection. There is one for each upload in flight, at most ``max_concurrency``, and fewer if the server
+    refuses that many.
+temporary name
+    The name of the bytes until they are proven, in the directory of the target. It is new for each upload. The next run
+    can tell from it who made it, and removes those of killed runs.
+proof
+    The server's hash if it offers one. Otherwise the length, unless a stronger proof is required: then everything is
+    read back and compared.
 """
 
 from __future__ import annotations

@@ -26,8 +26,7 @@ class Session(TransferConnection):
         """The size of the file at ``path``, ``None`` if it does not exist.
 
         It is asked for with ``SIZE``; if that is unknown or answered incorrectly, with ``MLST``, and finally with a
-        listing
-        of the directory.
+        listing of the directory.
 
         :param thoroughly: do not trust a single command that says it does not exist.
         """

@@ -32,8 +32,7 @@ class FtpStore(FileServerStore[Session]):
     """An FTP server as :class:`~s3_uploader.stores.base.Store`.
 
     :param path: the directory that files are stored in; it must exist. Without a leading slash it is relative to the
-        login
-        directory.
+        login directory.
     :param tls: explicit FTPS for commands and data; the certificate must be trusted and match the host.
     :param ca_file: certificates to trust instead of the system's.
     :param timeout_seconds: longest silence of the server.

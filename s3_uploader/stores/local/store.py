@@ -4,12 +4,12 @@ Terms
 -----
 root
     The directory in the configuration. Links in its own path are followed, links below it never.
-    temporary name
-        The name of the bytes until they are proven, in the directory of the target. It is derived from the key, so the
-        next upload of that key finds and removes what a killed run left.
-    proof
-        The SHA-256 of the bytes that were read back through a new descriptor, after ``fsync`` and after the kernel was
-        asked to drop its cached pages: always :attr:`~s3_uploader.core.model.Proof.CHECKSUM`.
+temporary name
+    The name of the bytes until they are proven, in the directory of the target. It is derived from the key, so the next
+    upload of that key finds and removes what a killed run left.
+proof
+    The SHA-256 of the bytes that were read back through a new descriptor, after ``fsync`` and after the kernel was
+    asked to drop its cached pages: always :attr:`~s3_uploader.core.model.Proof.CHECKSUM`.
 
 A mount that hangs (NFS without its server) blocks its threads in the kernel, where neither a deadline nor a signal
 reaches them. ``close`` leaves such threads behind.

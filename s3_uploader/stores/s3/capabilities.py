@@ -276,9 +276,8 @@ class Capabilities:
         """Ask for permission to send a conditional write.
 
         :param may_wait: wait for an upload that is testing the endpoint. An unusual name, which the server may refuse,
-            does
-            not wait: many of them in sequence would take long. It is looked up before it is written, as if nothing were
-            known.
+            does not wait: many of them in sequence would take long. It is looked up before it is written, as if nothing
+            were known.
         :returns: ``None``: the answer is known, go ahead. ``True``: the caller makes the test and must call
             :meth:`found`.
             ``False``: another upload makes the test, and ``go`` will be called after it.

@@ -31,8 +31,7 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True):
 
     :param crc32: of the whole, in base64 as S3 writes it; empty if not computed.
     :param md5: hexadecimal. For an object made of parts it is the MD5 of the parts' MD5s with their number, as S3
-        writes
-        its ETag. Empty if not computed.
+        writes its ETag. Empty if not computed.
     :param composite: for an object made of parts, the CRC-32 of the parts' CRC-32s with their number, as S3 writes it.
     """
 
@@ -262,8 +261,7 @@ def digest_of_parts(parts: list[Part], size: int) -> Digest:
 
 _STEP = 256 * 1024
 """How many bytes at a time go through all digests while they are in the processor's cache. One digest after another
-over
-a part of several MiB would fetch it from memory each time; the CRC alone would take twice as long."""
+over a part of several MiB would fetch it from memory each time; the CRC alone would take twice as long."""
 
 
 class Digested(msgspec.Struct, frozen=True, kw_only=True):

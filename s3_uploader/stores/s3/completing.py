@@ -142,8 +142,7 @@ class CompletingUpload(PartsUpload):
             version_id=answer.headers.get("x-amz-version-id", ""),
         )
         # A server that ignores conditions may use another ETag later (rclone: the MD5 of the whole), and only by that
-        # one
-        # the object can be recognised as ours.
+        # one the object can be recognised as ours.
         lasting = bool(receipt.etag) and self.context.capabilities.conditional == "yes"
         if proof < self.options.minimum_proof or proof is Proof.NONE or found.doubt or not lasting:
             self.look_for_proof(receipt, doubt=found.doubt)

@@ -3,10 +3,10 @@
 Terms
 -----
 kind
-    One way in which servers change names. A server that keeps names of one kind may change those of another, so each
-        is tested separately.
-    twin
-        The name that results if a server folds one kind and nothing else.
+    One way in which servers change names. A server that keeps names of one kind may change those of another, so each is
+    tested separately.
+twin
+    The name that results if a server folds one kind and nothing else.
 """
 
 from __future__ import annotations

@@ -27,8 +27,7 @@ KINDS = {
     "dotted-steps": ("", "/./name", "/name"),
 }
 """The kinds of :mod:`s3_uploader.stores.s3.folding` that paths of files cannot have: beginning and end of the first
-name,
-and end of the second."""
+name, and end of the second."""
 
 _SECONDS = 30.0
 _ANY = frozenset(range(300, 500))

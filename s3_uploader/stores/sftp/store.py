@@ -41,8 +41,7 @@ class SftpStore(FileServerStore[Session]):
     """An SFTP server as :class:`~s3_uploader.stores.base.Store`.
 
     :param path: the directory that files are stored in; it must exist. Without a leading slash it is relative to the
-        login
-        directory.
+        login directory.
     :param private_key_file: the user's key. Default: those of the agent and the usual files.
     :param passphrase: of that key.
     :param known_hosts_file: the file of trusted keys, instead of the usual files.

@@ -53,8 +53,7 @@ class _Gzip:
     """gzip (RFC 1952) without name and time, and with an extra field for the original's SHA-256.
 
     The field is necessary. Incompressible bytes are stored unchanged, followed by their CRC-32. So any two such files
-    of
-    one length would have the same CRC-32 as a whole, and a destination could not tell them apart by it.
+    of one length would have the same CRC-32 as a whole, and a destination could not tell them apart by it.
     """
 
     def __init__(self, level: int) -> None:

@@ -4,12 +4,12 @@ Terms
 -----
 engine
     Sends one S3 request and reports the outcome by a callback. It implements HTTP, TLS, proxies, connections and
-        signatures, but does not interpret requests: no retries, no proof, no conflicts. So all engines give the same
-        results.
-    answer
-        The server's response: status, headers, body.
-    failure
-        There is no answer: the name, the connection or the credentials failed, or the timeout passed.
+    signatures, but does not interpret requests: no retries, no proof, no conflicts. So all engines give the same
+    results.
+answer
+    The server's response: status, headers, body.
+failure
+    There is no answer: the name, the connection or the credentials failed, or the timeout passed.
 """
 
 from __future__ import annotations

@@ -231,8 +231,7 @@ class Connection(ConnectingSocket):
         parser = self._parser
         try:
             # Only once: the other connections and the clock get their turn, and the selector reports the rest again.
-            # TLS
-            # decrypts one record at a time, which is less than requested.
+            # TLS decrypts one record at a time, which is less than requested.
             data = self.sock.recv(RECEIVE)
             if not data:
                 if self.exchange is not None and parser.end():

@@ -21,8 +21,7 @@ _MANY_EVENTS = 100
 """From this number on it is a backlog, and answers are processed several at a time."""
 _GATHERING_SECONDS = 0.002
 """How long they are collected. Processed one by one, each would interrupt the thread that reads files; a fifth of all
-CPU
-time went into that. While something is to be written, there is no delay."""
+CPU time went into that. While something is to be written, there is no delay."""
 _STAND_IN_SECONDS = 0.5
 """If a caller has taken over the loop and has not run it for this time, the loop's own thread runs it."""
 

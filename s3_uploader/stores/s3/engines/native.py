@@ -120,8 +120,7 @@ class NativeEngine:
         events = self.events
         if events.turner == threading.get_ident() and not events.closed:
             # Called in the middle of a turn, which serves it at its end. Written here, it would be written at the
-            # bottom of
-            # a deep call stack.
+            # bottom of a deep call stack.
             self._pending.append(exchange)
             self._has_more = True
             return exchange
