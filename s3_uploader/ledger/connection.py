@@ -29,6 +29,23 @@ def identity_of(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def has_log(path: str) -> bool:
+    """Whether a ledger has a write-ahead log with something in it."""
+    try:
+        return os.path.getsize(path + "-wal") > 0
+    except OSError:
+        return False
+
+
+def is_half_written(path: str) -> bool:
+    """Whether a rollback journal says that a transaction was not finished (https://www.sqlite.org/fileformat.html)."""
+    try:
+        with open(path + "-journal", "rb") as file:
+            return any(file.read(8))
+    except OSError:
+        return False
+
+
 def map_no_index(connection: sqlite3.Connection) -> None:
     """Make SQLite keep the index of a write-ahead log in its own memory and map no file.
 

@@ -14,6 +14,7 @@ import msgspec
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.shares import Share, of_directory
 from s3_uploader.core.text import shown_name
+from s3_uploader.ledger.connection import has_log
 from s3_uploader.ledger.schema import APPLICATION_ID
 from s3_uploader.ledger.state_directory import LEDGER_NAME
 
@@ -90,7 +91,7 @@ def is_ledger(path: str) -> bool:
     try:
         with open(path, "rb") as file:
             head = file.read(_AT_APPLICATION_ID + 4)
-        if path.endswith(_ENDING) and os.path.exists(path + "-wal") and os.stat(path + "-wal").st_size:
+        if path.endswith(_ENDING) and has_log(path):
             return not head or head.startswith(_MAGIC)
     except OSError:
         return False

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.files import sync_directory
 from s3_uploader.core.text import shown_name
-from s3_uploader.ledger.connection import COMPANIONS, uri
+from s3_uploader.ledger.connection import COMPANIONS, has_log, is_half_written, uri
 from s3_uploader.ledger.journal import Journal, alone, journal_of, look_anew, try_flock, wait_for
 from s3_uploader.ledger.schema import APPLICATION_ID, VERSION, ForeignFile
 from s3_uploader.ledger.trouble import explained, has_changes_beside_it
@@ -60,7 +60,7 @@ def attach(connection: sqlite3.Connection, path: str, name: str = "ledger") -> b
     :raises StateError: if another process has it open, or this program cannot read it.
     """
     is_writable = os.access(path, os.W_OK) and os.access(os.path.dirname(path) or ".", os.W_OK)
-    if not is_writable and not _is_quiet(path):
+    if not is_writable and (has_log(path) or is_half_written(path)):
         raise has_changes_beside_it(path)
     look_anew(path)
     try:
@@ -192,13 +192,3 @@ def _insist_on_ledger(connection: sqlite3.Connection, path: str, name: str) -> N
             f"knows {VERSION}).",
             hint="Call this with that version.",
         )
-
-
-def _is_quiet(path: str) -> bool:
-    """Whether nothing that belongs to a ledger lies beside it."""
-    with contextlib.suppress(OSError):
-        if os.stat(path + "-wal").st_size:
-            return False
-    with contextlib.suppress(OSError), open(path + "-journal", "rb") as journal:
-        return not any(journal.read(8))
-    return True

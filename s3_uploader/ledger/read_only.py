@@ -10,7 +10,17 @@ from typing import TypeVar
 
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.text import shown_name
-from s3_uploader.ledger.connection import COMPANIONS, Parameters, Row, fetched, map_no_index, share_again, uri
+from s3_uploader.ledger.connection import (
+    COMPANIONS,
+    Parameters,
+    Row,
+    fetched,
+    has_log,
+    is_half_written,
+    map_no_index,
+    share_again,
+    uri,
+)
 from s3_uploader.ledger.journal import Journal, alone, journal_of, look_anew
 from s3_uploader.ledger.schema import ForeignFile, look_complete, migrate, our_version
 from s3_uploader.ledger.trouble import explained, has_changes_beside_it
@@ -134,7 +144,7 @@ class ReadOnlyDatabase:
             # Its write-ahead log came from an older version or another place, and mapping its index might kill this
             # process.
             self.close()
-            if _has_log(self._path):
+            if has_log(self._path):
                 raise has_changes_beside_it(self._path) from error
             self._immutable = True
             self._connection = self._opened("mode=ro&immutable=1")
@@ -151,7 +161,7 @@ def _recover(path: str) -> None:
     A half-written transaction is rolled back. A write-ahead log, which a copied ledger may bring along, is moved into
     the ledger without mapping its index.
     """
-    if not (_has_log(path) or _is_hot(path)):
+    if not (has_log(path) or is_half_written(path)):
         return
     with contextlib.suppress(sqlite3.Error):
         connection = sqlite3.connect(uri(path, "mode=rw"), uri=True, timeout=_READER_SECONDS, isolation_level=None)
@@ -160,21 +170,6 @@ def _recover(path: str) -> None:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
         finally:
             connection.close()  # the last connection moves the log
-
-
-def _has_log(path: str) -> bool:
-    try:
-        return os.path.getsize(path + "-wal") > 0
-    except OSError:
-        return False
-
-
-def _is_hot(path: str) -> bool:
-    try:
-        with open(path + "-journal", "rb") as file:
-            return any(file.read(8))
-    except OSError:
-        return False
 
 
 def _is_absent(path: str) -> bool:
