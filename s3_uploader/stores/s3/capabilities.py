@@ -28,7 +28,8 @@ PartChecksums: TypeAlias = Literal["full", "composite", "none"]
 
 CONDITIONAL_WRITES, NAMES = "conditional-writes", "names"
 """Limits of an endpoint that can be acknowledged in the configuration."""
-_CONDITIONAL_PUT = "conditional-put"
+_CONDITIONAL_PUT, _CONDITIONAL_COMPLETE = "conditional-put", "conditional-complete"
+_FORM, _PART_CHECKSUMS = "checksum-headers", "part-checksums"
 _NAMES_TOLD = "names-told"
 _REPLACED = "if two writers use the same key at the same time, one can replace the other's object"
 _KNOWN: dict[str, Conditional] = {"yes": "yes", "ignored": "ignored", "refused": "refused"}
@@ -85,25 +86,27 @@ class Capabilities:
         self.trusted = trusted
         known, self.evidence = ("yes", "") if trusted else self._recall(_CONDITIONAL_PUT)
         self.conditional: Conditional = _KNOWN.get(known, "")
-        self._may_look_again = self.conditional in ("ignored", "refused")
+        self._due = {_CONDITIONAL_PUT} if self.conditional in ("ignored", "refused") else set()
+        """The tests of what was missing that this run has still to repeat."""
         self.checksums_trusted = self._recall("checksum-answers")[0] == "yes"
         """The endpoint has answered with the right checksum and the right MD5 before, so one of them is enough."""
         self.etags_are_md5 = self._recall("md5-etags")[0] == "yes"
         """An ETag of this bucket was the MD5 of its object, so a different one is significant."""
         self.etags_are_other = self._recall("md5-etags")[0] == "no"
         """An ETag looked like an MD5 but was not, although the object was right: here ETags say nothing."""
-        form, self.form_evidence = self._recall("checksum-headers")
+        form, self.form_evidence = self._recall(_FORM)
         self.form: ChecksumForm = _FORMS.get(form, "crc32")
         self._doubtful_form = form.startswith(_ONCE)
-        self._may_try_checksums = self.form == "md5"
         if checksums_when_required:
             self.form = "md5"
             self.form_evidence = "the AWS configuration says request_checksum_calculation = when_required"
-            self._may_try_checksums = False
-        parts = self._recall("part-checksums")[0]
+        elif self.form == "md5":
+            self._due.add(_FORM)
+        parts = self._recall(_PART_CHECKSUMS)[0]
         self.part_checksums: PartChecksums = _PARTS.get(parts, "full")
         self._doubtful_parts = parts.startswith(_ONCE)
-        self._may_try_part_checksums = self.part_checksums != "full"
+        if self.part_checksums != "full":
+            self._due.add(_PART_CHECKSUMS)
         self.asks_for_checksums = True
         """Whether no lookup that asked for a checksum was refused in this run."""
         self.form_is_taken = False
@@ -115,8 +118,9 @@ class Capabilities:
         self._told_of_names = False
         self.only_reading_proves = False
         """Whether neither answers nor lookups proved anything in this run, so that objects are read back at once."""
-        self.completes_conditionally = self._recall("conditional-complete")[0] != "refused"
-        self._may_try_condition = not self.completes_conditionally
+        self.completes_conditionally = self._recall(_CONDITIONAL_COMPLETE)[0] != "refused"
+        if not self.completes_conditionally:
+            self._due.add(_CONDITIONAL_COMPLETE)
 
     def _recall(self, subject: str) -> tuple[str, str]:
         """The remembered verdict, and the evidence for it."""
@@ -126,6 +130,13 @@ class Capabilities:
     def _note(self, subject: str, verdict: str, evidence: str = "") -> None:
         value = f"{verdict}: {evidence[:_MOST_EVIDENCE]}" if evidence else verdict
         self._memory.set(f"{subject} {self._key}", value)
+
+    def _takes(self, test: str) -> bool:
+        """Whether the caller is the first in this run to ask for a test that is due, and so makes it."""
+        with self._lock:
+            is_due = test in self._due
+            self._due.discard(test)
+        return is_due
 
     # What answers prove.
 
@@ -202,12 +213,12 @@ class Capabilities:
             self.form_is_taken = True
         elif not (named or self._doubtful_form):
             self._doubtful_form = True
-            self._note("checksum-headers", f"{_ONCE}{form}", evidence)
+            self._note(_FORM, f"{_ONCE}{form}", evidence)
         else:
             self.form = form
             self.form_evidence = evidence
             self._doubtful_form = False
-            self._note("checksum-headers", form, evidence)
+            self._note(_FORM, form, evidence)
             self.form_is_taken = True
             if form == "crc32":
                 self._notice("info", f"{self._name} accepts checksums now, so they are sent again.")
@@ -221,15 +232,11 @@ class Capabilities:
         self.form_is_taken = True
         if self._doubtful_form:
             self._doubtful_form = False
-            self._note("checksum-headers", self.form)
+            self._note(_FORM, self.form)
 
     def tries_checksums(self) -> bool:
         """Whether the caller tests again if checksums are accepted: once in a run."""
-        if not self._may_try_checksums:
-            return False
-        with self._lock:
-            mine, self._may_try_checksums = self._may_try_checksums, False
-        return mine
+        return bool(self._due) and self._takes(_FORM)
 
     def takes_part_checksums(self, checksums: PartChecksums, evidence: str, *, named: bool) -> None:
         """Note that an upload in parts was accepted with these checksums; with evidence, after others were refused.
@@ -239,36 +246,28 @@ class Capabilities:
         if checksums == self.part_checksums:
             if self._doubtful_parts and not evidence:
                 self._doubtful_parts = False
-                self._note("part-checksums", checksums)
+                self._note(_PART_CHECKSUMS, checksums)
         elif not (named or self._doubtful_parts):
             self._doubtful_parts = True
-            self._note("part-checksums", f"{_ONCE}{checksums}", evidence)
+            self._note(_PART_CHECKSUMS, f"{_ONCE}{checksums}", evidence)
         else:
             self.part_checksums = checksums
             self._doubtful_parts = False
-            self._note("part-checksums", checksums, evidence)
+            self._note(_PART_CHECKSUMS, checksums, evidence)
 
     def tries_part_checksums(self) -> bool:
         """Whether the caller tests again if one checksum of the whole is accepted: once in a run."""
-        if not self._may_try_part_checksums:
-            return False
-        with self._lock:
-            mine, self._may_try_part_checksums = self._may_try_part_checksums, False
-        return mine
+        return bool(self._due) and self._takes(_PART_CHECKSUMS)
 
     def completes_with_condition(self, does: bool, evidence: str = "") -> None:
         """Note whether parts are joined under a condition. That says nothing about uploads in one request."""
         if does != self.completes_conditionally:
             self.completes_conditionally = does
-            self._note("conditional-complete", "yes" if does else "refused", evidence)
+            self._note(_CONDITIONAL_COMPLETE, "yes" if does else "refused", evidence)
 
     def tries_condition_at_completion(self) -> bool:
         """Whether the caller tests again if parts are joined under a condition: once in a run."""
-        if not self._may_try_condition:
-            return False
-        with self._lock:
-            mine, self._may_try_condition = self._may_try_condition, False
-        return mine
+        return bool(self._due) and self._takes(_CONDITIONAL_COMPLETE)
 
     # Conditional writes.
 
@@ -297,11 +296,7 @@ class Capabilities:
 
     def look_again(self) -> bool:
         """Whether the caller tests again if conditional writes work: once in a run, and no upload waits for that."""
-        if not self._may_look_again:
-            return False
-        with self._lock:
-            mine, self._may_look_again = self._may_look_again, False
-        return mine
+        return bool(self._due) and self._takes(_CONDITIONAL_PUT)
 
     def found(self, conditional: Conditional, evidence: str = "", *, is_told: bool = False) -> None:
         """Note the result of the test; an empty value leaves the test to the next upload.
