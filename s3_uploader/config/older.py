@@ -143,14 +143,14 @@ def _options_of_jollyae(words: list[str]) -> tuple[dict[str, str], set[str]]:
     for word in rest:
         if _ENDS_COMMAND.fullmatch(word):
             break
-        if word.startswith("--") or not word.startswith("-"):
-            flags.update([word.partition("=")[0]] if word.startswith("--") else [])
-            continue
-        for position, letter in enumerate(word[1:], start=1):
-            if letter in _OF_JOLLYAE:
-                found[_OF_JOLLYAE[letter]] = word[position + 1 :] or next(rest, "")
-                break
-            flags.add(f"-{letter}")
+        if word.startswith("--"):
+            flags.add(word.partition("=")[0])
+        elif word.startswith("-"):
+            for position, letter in enumerate(word[1:], start=1):
+                if letter in _OF_JOLLYAE:
+                    found[_OF_JOLLYAE[letter]] = word[position + 1 :] or next(rest, "")
+                    break
+                flags.add(f"-{letter}")
     return {name: value for name, value in found.items() if value}, flags
 
 
