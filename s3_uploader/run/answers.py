@@ -13,8 +13,7 @@ from s3_uploader.run import second_copy
 from s3_uploader.run.circuit_breaker import CircuitBreaker
 from s3_uploader.run.concurrency import AdaptiveLimit
 from s3_uploader.run.ending import Ending
-from s3_uploader.run.file_task import FileTask, why_changed
-from s3_uploader.run.in_flight import UploadsInFlight
+from s3_uploader.run.in_flight import FileTask, UploadsInFlight, why_changed
 from s3_uploader.run.settlement import Settlement
 
 if TYPE_CHECKING:

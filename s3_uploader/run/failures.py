@@ -16,8 +16,8 @@ from s3_uploader.core.model import FailureBucket, Fingerprint, Left
 from s3_uploader.core.origins import Origin
 from s3_uploader.ledger.rows import FailingRow, ShippedRow, after_failure
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
-from s3_uploader.run.file_task import FileTask
-from s3_uploader.run.leftovers import Leftovers
+from s3_uploader.run.in_flight import FileTask
+from s3_uploader.run.scan import Leftovers
 from s3_uploader.run.superseded import FactMemory
 from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.spool.removable import remedy

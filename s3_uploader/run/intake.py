@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from s3_uploader.core.control import Clock
@@ -15,14 +16,14 @@ from s3_uploader.run.answers import Answers
 from s3_uploader.run.circuit_breaker import CircuitBreaker
 from s3_uploader.run.concurrency import AdaptiveLimit
 from s3_uploader.run.ending import Ending
-from s3_uploader.run.file_task import FileTask
-from s3_uploader.run.in_flight import UploadsInFlight
+from s3_uploader.run.in_flight import FileTask, UploadsInFlight
 from s3_uploader.run.routing import Routes, Target
 from s3_uploader.run.settlement import Settlement
 from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.stores.base import Store
 
 _MOST_DEFERRED = 1000
+_LOOK_SECONDS = 0.1
 
 
 class Deferral:
@@ -223,8 +224,6 @@ class Intake:
         return count > 0 and not self._ending.is_due()
 
     def _open_store(self) -> bool:
-        from s3_uploader.run.opening import open_store
-
         try:
             if not open_store(self._store, must_end=self._ending.is_due, beat=self._beat):
                 return False
@@ -237,3 +236,37 @@ class Intake:
         self.store_is_open = True
         self._flight.take_over_loop()
         return True
+
+
+def open_store(store: Store, *, must_end: Callable[[], bool], beat: Callable[[], None]) -> bool:
+    """Open ``store``; returns ``False`` if the run had to end meanwhile. The store must then still be closed.
+
+    :param must_end: whether the run has to end; called several times a second.
+    :param beat: heartbeat, called as often.
+    :raises Exception: what :meth:`Store.open` raises.
+    """
+    raised: list[BaseException] = []
+    is_over = threading.Event()
+
+    def work() -> None:
+        try:
+            store.open()
+        except BaseException as error:
+            raised.append(error)
+        finally:
+            is_over.set()
+
+    thread = threading.Thread(target=work, name="open-store", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        # There may be no further thread; then it is done here.
+        store.open()
+        return True
+    while not is_over.wait(_LOOK_SECONDS):
+        beat()
+        if must_end():
+            return False
+    if raised:
+        raise raised[0]
+    return True

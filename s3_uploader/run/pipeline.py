@@ -29,8 +29,7 @@ from s3_uploader.run.answers import Answers
 from s3_uploader.run.circuit_breaker import CircuitBreaker
 from s3_uploader.run.concurrency import AdaptiveLimit
 from s3_uploader.run.ending import RunEnded
-from s3_uploader.run.file_task import FileTask
-from s3_uploader.run.in_flight import UploadsInFlight
+from s3_uploader.run.in_flight import FileTask, UploadsInFlight
 from s3_uploader.run.intake import Deferral, Intake
 from s3_uploader.run.routing import Routes
 from s3_uploader.run.scan import SpoolScan

@@ -2,7 +2,7 @@
 
 This is the half of the coordinator that changes the spool and the ledger; :mod:`s3_uploader.run.pipeline` is the half
 that keeps uploads in flight. Both run on the same thread. Failed files and files that are left are handled by
-:mod:`s3_uploader.run.failures` and :mod:`s3_uploader.run.leftovers`.
+:mod:`s3_uploader.run.failures` and :mod:`s3_uploader.run.scan`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from s3_uploader.core.events import Emit, Uploaded
 from s3_uploader.core.model import Left, Receipt
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.run.failures import Failures, Records
-from s3_uploader.run.file_task import FileTask, why_changed
+from s3_uploader.run.in_flight import FileTask, why_changed
 from s3_uploader.run.scan import SpoolScan
 from s3_uploader.run.second_copy import SecondCopies
 from s3_uploader.run.superseded import Superseded, is_outdated

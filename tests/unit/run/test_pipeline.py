@@ -21,8 +21,7 @@ from s3_uploader.core.origins import Origin
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.rows import FailingRow, after_failure
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
-from s3_uploader.run.file_task import FileTask
-from s3_uploader.run.in_flight import UploadsInFlight
+from s3_uploader.run.in_flight import FileTask, UploadsInFlight
 from s3_uploader.spool.layouts.tree import TreeLayout
 from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.removal import MoveTarget

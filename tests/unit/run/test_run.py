@@ -1,4 +1,4 @@
-"""A run that has the lock: whether it ships, and what it needs for that."""
+"""A run from its lock to its report: whether it ships, and what it needs for that."""
 
 from __future__ import annotations
 

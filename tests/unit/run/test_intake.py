@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from s3_uploader.core.errors import StoreError
-from s3_uploader.run.opening import open_store
+from s3_uploader.run.intake import open_store
 from s3_uploader.stores.base import Store
 from s3_uploader.stores.wrappers.base import KeptStore
 
