@@ -29,8 +29,12 @@ from s3_uploader.core.errors import (
 from s3_uploader.core.findings import Severity
 from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source
+from s3_uploader.stores.ftp.replies import Lost
+from s3_uploader.stores.ftp.session import Session
 from s3_uploader.stores.ftp.store import FtpStore
+from tests.integration.lock_support import kill_while_locking
 from tests.servers.fixtures import *  # noqa: F403
+from tests.servers.process import wait_until
 from tests.servers.proftpd import ProftpdServer
 from tests.servers.pyftpd import PyFtpServer, py_ftp_server
 
@@ -265,6 +269,88 @@ def test_lock_of_a_killed_run(server: PyFtpServer) -> None:
             new_store(server, lock_file="write").open()
         process.kill()
     store = new_store(server, lock_file="write")
+    store.open()
+    store.close(timeout=5)
+    assert server.files() == {}
+
+
+@pytest.fixture
+def empty_lock(server: PyFtpServer) -> Path:
+    """The lock of a run that was killed before its line arrived."""
+    login = {"host": "127.0.0.1", "port": server.port, "user": "test", "password": "testpw"}
+    kill_while_locking(**login, lock_file="write", identity="spool")
+    wait_until(lambda: server.files().get("write") == b"", what="the lock was created")
+    return server.root / "write"
+
+
+def test_empty_lock_of_a_killed_run(server: PyFtpServer, empty_lock: Path) -> None:
+    """A lock whose maker was killed before its line arrived is removed by the next run of the same spool."""
+    store = new_store(server, lock_file="write", identity="spool")
+    store.open()
+    assert empty_lock.read_text().startswith("s3-uploader ")
+    store.close(timeout=5)
+    assert server.files() == {}
+
+
+def test_empty_lock_of_another_spool(server: PyFtpServer, empty_lock: Path) -> None:
+    """A run of another spool leaves it, because it cannot tell whether that run still exists."""
+    with pytest.raises(DestinationBusy) as caught:
+        new_store(server, lock_file="write", identity="another").open()
+    assert "It is empty, so nobody can tell whose it is." in caught.value.hint
+    assert empty_lock.exists()
+
+
+@pytest.mark.parametrize("seconds", [-60, 60])
+def test_empty_lock_of_another_program(server: PyFtpServer, empty_lock: Path, seconds: int) -> None:
+    """An empty lock that was not made when the killed run made its own is another program's, and stays."""
+    made = empty_lock.stat().st_mtime + seconds
+    os.utime(empty_lock, (made, made))
+    with pytest.raises(DestinationBusy):
+        new_store(server, lock_file="write", identity="spool").open()
+    # Nor is it taken for ours later: what the killed run left is gone.
+    assert server.files() == {"write": b""}
+
+
+@pytest.mark.parametrize("created", [None, b"", b"whole"])
+def test_lock_whose_making_lost_the_connection(server: PyFtpServer, monkeypatch: Any, created: bytes | None) -> None:
+    """A process that goes on, such as watch, removes what it made of a lock before the connection broke."""
+    store_file = Session.store
+
+    def broken(session: Session, path: str, chunks: Any, **options: Any) -> None:
+        if not options:
+            store_file(session, path, chunks)
+            return
+        if created is not None:
+            (server.root / "write").write_bytes(b"".join(chunks) if created else b"")
+        session.close()
+        raise Lost("it was cut")
+
+    store = new_store(server, lock_file="write", identity="spool")
+    with monkeypatch.context() as patched:
+        patched.setattr(Session, "store", broken)
+        with pytest.raises(StoreError, match="cannot be made"):
+            store.open()
+    store.open()
+    assert server.files()["write"].startswith(b"s3-uploader ")
+    with pytest.raises(DestinationBusy):
+        new_store(server, lock_file="write", identity="spool").open()
+    store.close(timeout=5)
+    assert "write" not in server.files()
+
+
+def test_lock_that_no_connection_could_remove(server: PyFtpServer, monkeypatch: Any) -> None:
+    """A lock that had to be left, because the server was out of reach at the end of a pass, does not stop the next."""
+    store = new_store(server, lock_file="write", identity="spool")
+    store.open()
+
+    def out_of_reach(_: Session) -> None:
+        raise Lost("unreachable")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Session, "connect", out_of_reach)
+        patched.setattr(Session, "retrieve", lambda session, *_, **__: out_of_reach(session))
+        store.close(timeout=5)
+    assert list(server.files()) == ["write"]
     store.open()
     store.close(timeout=5)
     assert server.files() == {}
@@ -846,6 +932,21 @@ def test_real_stale_lock(proftpd_server: ProftpdServer, real: Callable[..., FtpS
     lock.chmod(0o666)
     os.utime(lock, (time.time() - 7200, time.time() - 7200))
     store = real(lock_file="write", lock_stale_seconds=3600)
+    store.open()
+    store.close(timeout=5)
+    assert proftpd_server.files() == {}
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_real_empty_lock(proftpd_server: ProftpdServer, real: Callable[..., FtpStore], tls: bool) -> None:
+    """On a real server too, also over TLS, the empty lock of a killed run does not stop the next one."""
+    options: dict[str, Any] = {"lock_file": "write", "identity": "spool", "tls": tls}
+    if tls:
+        options["ca_file"] = str(proftpd_server.ca_bundle)
+    login = {"user": proftpd_server.username, "password": proftpd_server.password}
+    kill_while_locking(host=proftpd_server.host, port=proftpd_server.port, **login, **options)
+    wait_until(lambda: proftpd_server.files().get("write") == b"", what="the lock was created")
+    store = real(**options)
     store.open()
     store.close(timeout=5)
     assert proftpd_server.files() == {}

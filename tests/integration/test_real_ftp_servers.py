@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.core.errors import ConflictError, KeyRefused, Scope, StoreError
+from s3_uploader.core.errors import ConflictError, DestinationBusy, KeyRefused, Scope, StoreError
 from s3_uploader.core.findings import Severity
 from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.ftp.store import FtpStore
+from tests.integration.lock_support import kill_while_locking
 from tests.servers.debian import Unavailable
 from tests.servers.other_ftpds import PureFtpd, Vsftpd
+from tests.servers.process import wait_until
 
 Put = Callable[..., Receipt]
 
@@ -138,6 +140,24 @@ def test_pure_ftpd_without_deletes(put: Put) -> None:
         with opened(server) as store:
             put(store, "a", b"x")
         assert server.files()["a"] == b"x"
+
+
+@pytest.mark.parametrize("kind", ["Pure-FTPd", "vsftpd"])
+def test_empty_lock(put: Put, kind: str) -> None:
+    """A run that is killed while the server creates its lock does not stop the next run."""
+    rights = ("anon_mkdir_write_enable=YES", "anon_other_write_enable=YES")
+    server = PureFtpd() if kind == "Pure-FTPd" else Vsftpd(*rights)
+    path = "/upload" if isinstance(server, Vsftpd) else "/"
+    lock = f"{path}/write".strip("/")
+    with running(server):
+        login = {"host": server.host, "port": server.port, "user": server.username, "password": server.password}
+        kill_while_locking(**login, path=path, lock_file="write", identity="spool")
+        wait_until(lambda: server.files().get(lock) == b"", what="the lock was created")
+        with pytest.raises(DestinationBusy):
+            new_store(server, lock_file="write", identity="another").open()
+        with opened(server, lock_file="write", identity="spool") as store:
+            put(store, "a", b"x")
+        assert server.files() == {f"{path}/a".strip("/"): b"x"}
 
 
 def test_vsftpd(put: Put) -> None:

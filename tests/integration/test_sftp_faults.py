@@ -193,6 +193,27 @@ def test_a_lock_where_there_are_no_links(scripted_sftp: ScriptedSftpServer, benc
     assert list(scripted_sftp.files()) == ["write"] * is_taken
 
 
+def test_an_empty_lock_where_there_are_no_links(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """There a lock whose making broke off before its line arrived is removed by the next run of the spool."""
+    scripted_sftp.always("link", UNSUPPORTED)
+
+    async def hang_in_the_lock(request: Request) -> Any:
+        if (scripted_sftp.root / "write").exists():
+            return await hang(request)
+        return await request.carry_out()
+
+    scripted_sftp.always("write", hang_in_the_lock)
+    store = bench.new_store(lock_file="write", identity="spool", timeout_seconds=0.5)
+    with pytest.raises(StoreError, match="cannot be made"):
+        store.open()
+    assert scripted_sftp.files()["write"] == b""
+    scripted_sftp.always("write", Request.carry_out)
+    store.open()
+    assert scripted_sftp.files()["write"].startswith(b"s3-uploader ")
+    store.close(timeout=3)
+    assert "write" not in scripted_sftp.files()
+
+
 def test_the_deadline_of_an_upload(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
     """A deadline ends an upload, however the server behaves."""
     scripted_sftp.always("open", hang)

@@ -48,6 +48,10 @@ class Holder(msgspec.Struct, frozen=True):
             return None
         return cls(words[1], words[2], words[3], words[4], int(words[5]), words[6])
 
+    def is_this_process(self) -> bool:
+        """Whether it is known to be the current process."""
+        return self == Holder.current() and _UNKNOWN not in (self.machine, self.boot, self.pids, self.started)
+
     def is_gone(self) -> bool:
         """Whether the process is known to have ended; ``False`` if that cannot be told from this machine."""
         here = Holder.current()

@@ -4,7 +4,12 @@ The protocol decides how the file is made. It has one line that names its owner.
 the file holds the lock.
 
 A lock is removed only if its first line is ours, if it is older than ``stale_seconds`` by the server's clock, or if it
-was left by a process of this program on this machine that has ended.
+was left by a process of this program on this machine that has ended, or that lost the connection and gave it up.
+
+Servers create a file before its content arrives. A run that is killed in between leaves an empty lock, and locks of
+other programs may be empty too. So where the protocol cannot create both at once, an *intent* exists meanwhile: a file
+beside the lock whose name tells who makes it. An empty lock is ours if it was created within a few seconds, by the
+server's clock, after such a file of a run that has ended.
 """
 
 from __future__ import annotations
@@ -14,21 +19,28 @@ import secrets
 from collections.abc import Callable
 
 from s3_uploader.core.errors import DestinationBusy, Scope, StoreError
-from s3_uploader.stores.file_servers.base import FileSession, Refused
+from s3_uploader.stores.file_servers.base import FileSession, Listed, Refused
 from s3_uploader.stores.file_servers.holder import Holder
 from s3_uploader.stores.file_servers.learned import GRANTED, Learned
-from s3_uploader.stores.file_servers.parts import PartNames
+from s3_uploader.stores.file_servers.parts import INTENT, PART, PartNames
 
 Create = Callable[[FileSession, str, bytes, str], None]
 """Makes a file at a path with that content, or appends it to a file that another process makes at the same moment. The
-last argument is a free name in the same directory; a later run removes what a killed one leaves there.
+last argument is the free name of an intent in the same directory; a later run removes what a killed one leaves there.
 
 :raises FileExistsError: if the file exists already.
 :raises Refused: if the server refuses it.
 """
 
 _LONGEST = 4096
+_MOST_LISTED_BYTES = 4 << 20
+_MOST_INTENTS = 10
+_MAKING_SECONDS = 5
+"""How much later than its intent a lock may have been created; servers report whole seconds."""
 _HINT = "Give that right, or leave out lock_file."
+
+_in_use: set[str] = set()
+"""The lines of this process's locks that are held or being made, and the names of its intents."""
 
 
 class RemoteLock:
@@ -60,6 +72,7 @@ class RemoteLock:
         self._parts = parts
         self._learned = Learned() if learned is None else learned
         self._line = Holder.current().line(secrets.token_hex(8))
+        self._is_empty = False
         self._held = False
 
     def acquire(self, session: FileSession) -> None:
@@ -73,14 +86,20 @@ class RemoteLock:
         if session.size(self._path) is not None and not self._clear_away(session):
             raise self._busy()
         content = self._line.encode() + b"\n"
+        intent = self._beside(INTENT)
+        _in_use.update((self._line, intent.rpartition("/")[2]))
         try:
-            self._create(session, self._path, content, self._beside())
+            self._create(session, self._path, content, intent)
+            first = self._first_line(session)
+            if first is not None and first != self._line:
+                raise self._busy()
+            self._held = True
         except FileExistsError:
             raise self._busy() from None
-        first = self._first_line(session)
-        if first is not None and first != self._line:
-            raise self._busy()
-        self._held = True
+        finally:
+            _in_use.discard(intent.rpartition("/")[2])
+            if not self._held:
+                self.give_up()
 
     def release(self, session: FileSession, *, tell: Callable[[str], None] = lambda _: None) -> bool:
         """Remove the lock file if it is still ours. Returns ``False`` if it was not.
@@ -99,8 +118,13 @@ class RemoteLock:
                 self._learned.refused("delete", self._path)
                 tell(self._stays(session, refused).message + " " + _HINT)
         # Only now: if the connection was lost meanwhile, the caller tries again.
-        self._held = False
+        self.give_up()
         return removed
+
+    def give_up(self) -> None:
+        """Hold it no longer, though it may still exist. Whoever finds it, also this process later, may remove it."""
+        self._held = False
+        _in_use.discard(self._line)
 
     def _make_sure_of_delete(self, session: FileSession) -> None:
         """Check that files can be deleted before a lock exists that nobody could remove.
@@ -120,8 +144,8 @@ class RemoteLock:
             raise self._stays(session, refused) from None
         self._learned.refused("delete", GRANTED)
 
-    def _beside(self) -> str:
-        return f"{self._path.rpartition('/')[0]}/{self._parts.new(hidden=False)}"
+    def _beside(self, kind: str = PART) -> str:
+        return f"{self._path.rpartition('/')[0]}/{self._parts.new(hidden=False, kind=kind)}"
 
     def _stays(self, session: FileSession, refused: Refused) -> StoreError:
         return StoreError(
@@ -134,9 +158,9 @@ class RemoteLock:
         )
 
     def _busy(self) -> DestinationBusy:
-        hint = ""
+        hint = "It is empty, so nobody can tell whose it is." if self._is_empty else ""
         if self._stale_seconds is None:
-            hint = "If its owner no longer runs, remove it by hand, or set lock_stale_seconds."
+            hint = f"{hint} If its owner no longer runs, remove it by hand, or set lock_stale_seconds.".strip()
         return DestinationBusy(f"Cannot access {self._server} as '{self._name}' lockfile exists.", hint=hint)
 
     def _first_line(self, session: FileSession) -> str | None:
@@ -157,8 +181,11 @@ class RemoteLock:
         """Remove a stale lock. Returns ``False`` if the lock has to stay."""
         first = self._first_line(session)
         holder = Holder.of_line(first or "")
-        if holder is not None and holder.is_gone():
+        if holder is not None and (holder.is_gone() or (holder.is_this_process() and first not in _in_use)):
             return self._take_away(session, first)
+        self._is_empty = not first and session.size(self._path) == 0
+        if self._is_empty and self._take_away_empty(session, first):
+            return True
         if self._stale_seconds is None:
             return False
         modified = session.modified(self._path)
@@ -168,6 +195,33 @@ class RemoteLock:
         if now is None or now - modified < self._stale_seconds:
             return False
         return self._take_away(session, first)
+
+    def _take_away_empty(self, session: FileSession, first: str | None) -> bool:
+        """Remove an empty lock if a run of ours was creating it when it was killed, and the intents of such runs."""
+        directory = self._path.rpartition("/")[0]
+        intents: list[str] = []
+
+        def collect(listed: Listed) -> None:
+            if len(intents) < _MOST_INTENTS and self._is_left_over(listed.name):
+                intents.append(f"{directory}/{listed.name}")
+
+        with contextlib.suppress(Refused):
+            session.listing(directory or "/", collect, most=_MOST_LISTED_BYTES)
+        created = session.modified(self._path) if intents else None
+        taken = False
+        if created is not None:
+            stated = [session.modified(intent) for intent in intents]
+            is_ours = any(each is not None and 0 <= created - each <= _MAKING_SECONDS for each in stated)
+            taken = is_ours and self._take_away(session, first)
+        for intent in intents:
+            session.delete(intent)
+        return taken
+
+    def _is_left_over(self, name: str) -> bool:
+        """Whether it is the intent of a run that has ended, or of one of this process that has given up."""
+        if not name.endswith(INTENT):
+            return False
+        return self._parts.is_left_over(name) or (self._parts.is_of_this_process(name) and name not in _in_use)
 
     def _take_away(self, session: FileSession, first: str | None) -> bool:
         """Remove the lock with that first line. It is renamed first, and put back if it turns out to be a fresh one."""

@@ -16,9 +16,11 @@ from s3_uploader.stores.file_servers.holder import machine_id, start_of
 
 PART = ".s3-uploader-part"
 NAMES = ".s3-uploader-names"
+INTENT = ".s3-uploader-lock"
+"""Of a file that exists while its maker makes the lock file; see :mod:`s3_uploader.stores.file_servers.lock`."""
 _OURS = re.compile(
     r"\.?[0-9a-f]{8}-([0-9a-f]{8})-([0-9a-f]{4})([0-9a-f]{4})-([0-9a-f]{1,8})-([0-9a-f]{1,16})"
-    rf"({re.escape(PART)}|{re.escape(NAMES)})"
+    rf"({re.escape(PART)}|{re.escape(NAMES)}|{re.escape(INTENT)})"
 )
 _MOST_LISTED_BYTES = 1 << 20
 _MOST_REMOVED = 1000
@@ -86,6 +88,10 @@ class PartNames:
             return False  # another container, whose processes are not visible here
         # A pid is reused, but not together with the start time.
         return start_of(int(found[4], 16)) != str(int(found[5], 16))
+
+    def is_of_this_process(self, name: str) -> bool:
+        """Whether ``name`` was made by the current process for the same spool."""
+        return name.lstrip(".")[9:].startswith(f"{self._owner}-{self._boot}{self._namespace}-{self._process}.")
 
     def sweep(self, session: FileSession, directory: str) -> None:
         """Remove the files that killed runs of this uploader left in a directory.

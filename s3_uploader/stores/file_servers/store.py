@@ -251,6 +251,9 @@ class FileServerStore(ABC, Generic[_Session]):
             # A moment even if no time is left: a remaining lock would block all uploads.
             ends_at = max(ends_at, time.monotonic() + _SHUTDOWN_SECONDS)
             pool.close(ends_at=ends_at, on_shutdown=on_shutdown if lock is not None else None)
+        if lock is not None:
+            # If no connection was left to remove it, the next pass does that.
+            lock.give_up()
 
     def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
         """Connect, log in and try everything that an upload needs; see :meth:`Store.check`."""

@@ -11,6 +11,8 @@ lock. Among instances of this program that is exact on every server whose ``APPE
 
 from __future__ import annotations
 
+import contextlib
+
 from s3_uploader.stores.file_servers.base import FileSession
 from s3_uploader.stores.ftp.replies import Refused
 from s3_uploader.stores.ftp.session import Session
@@ -19,6 +21,19 @@ from s3_uploader.stores.ftp.session import Session
 def append_line(session: FileSession, path: str, content: bytes, beside: str) -> None:
     """Append a line to the lock file; see :data:`s3_uploader.stores.file_servers.lock.Create`."""
     assert isinstance(session, Session)
+    # Where a server takes no such name, an empty lock of a killed run cannot be told from another program's.
+    with contextlib.suppress(Refused):
+        session.store(beside, [b"\n"])
+    try:
+        if session.size(path) is not None:
+            raise FileExistsError
+        _append(session, path, content)
+    finally:
+        if session.usable:
+            session.delete(beside)
+
+
+def _append(session: Session, path: str, content: bytes) -> None:
     try:
         session.store(path, [content], command="APPE")
     except Refused:

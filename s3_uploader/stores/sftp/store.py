@@ -152,18 +152,22 @@ def create_lock_file(session: FileSession, path: str, content: bytes, beside: st
 
     A file that is written first and gets a second name afterwards never stands there without the line that names its
     owner: nobody could tell that a killed run left it. On a server without links it is created first and written
-    afterwards (``SSH_FXF_EXCL``).
+    afterwards (``SSH_FXF_EXCL``), while the other file tells who does that.
     """
     assert isinstance(session, Session)
     session.store(beside, [content])
     try:
         session.link(beside, path)
-        return
     except Refused:
         if session.size(path) is not None:
             raise FileExistsError from None
+        _create_exclusively(session, path, content)
     finally:
-        session.delete(beside)
+        if session.usable:
+            session.delete(beside)
+
+
+def _create_exclusively(session: Session, path: str, content: bytes) -> None:
     try:
         session.store(path, [content])
     except Refused:

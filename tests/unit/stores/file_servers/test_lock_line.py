@@ -48,3 +48,18 @@ def test_who_is_gone() -> None:
     assert not changed(here, boot="earlier", machine="-").is_gone()
     assert not changed(here, started="1", pids="pid:[1]").is_gone()
     assert not changed(here, started="-").is_gone()
+
+
+def test_who_is_this_process() -> None:
+    """Only where everything about a process is known, it can be known as this one."""
+    here = Holder.current()
+    changed = msgspec.structs.replace
+    assert here.is_this_process()
+    assert not changed(here, pid=here.pid + 1).is_this_process()
+    assert not changed(here, started="1").is_this_process()
+
+
+def test_who_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an identifier of the machine another one may have the same process."""
+    monkeypatch.setattr(module, "machine_id", lambda: "")
+    assert not Holder.current().is_this_process()

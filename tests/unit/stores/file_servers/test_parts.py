@@ -10,7 +10,7 @@ from s3_uploader.core import procfs
 from s3_uploader.stores.file_servers import parts as module
 from s3_uploader.stores.file_servers.base import FileSession, Lost
 from s3_uploader.stores.file_servers.names import is_plain, scratch_directory
-from s3_uploader.stores.file_servers.parts import NAMES, PartNames
+from s3_uploader.stores.file_servers.parts import INTENT, NAMES, PartNames
 
 
 def test_new_names() -> None:
@@ -27,7 +27,17 @@ def test_of_a_living_run() -> None:
     assert not PartNames("/spool").is_left_over(PartNames("/spool").new(hidden=True))
 
 
-@pytest.mark.parametrize("kind", [module.PART, NAMES])
+def test_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process knows its own names for one spool, and those of no other process or spool."""
+    parts = PartNames("/spool")
+    assert parts.is_of_this_process(parts.new(hidden=True, kind=INTENT))
+    assert parts.is_of_this_process(PartNames("/spool").new(hidden=False))
+    assert not parts.is_of_this_process(PartNames("/other").new(hidden=False))
+    monkeypatch.setattr(procfs, "start_ticks", lambda _: 12345)
+    assert not parts.is_of_this_process(PartNames("/spool").new(hidden=False))
+
+
+@pytest.mark.parametrize("kind", [module.PART, NAMES, INTENT])
 def test_of_a_dead_run(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """What a dead run left is known by its process, also when its number has come round again."""
     with monkeypatch.context() as patch:
