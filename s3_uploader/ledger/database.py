@@ -20,10 +20,22 @@ from typing import TypeVar
 
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.text import shown_name
-from s3_uploader.ledger import reserve
-from s3_uploader.ledger.connection import Parameters, Row, fetched, identity_of, map_no_index, share_again, uri
-from s3_uploader.ledger.journal import Journal, alone, directory_locked, journal_of, look_anew
+from s3_uploader.ledger.connection import (
+    Journal,
+    Parameters,
+    Row,
+    alone,
+    directory_locked,
+    fetched,
+    identity_of,
+    journal_of,
+    look_anew,
+    map_no_index,
+    share_again,
+    uri,
+)
 from s3_uploader.ledger.schema import VERSION, ForeignFile, is_complete, migrate, our_version
+from s3_uploader.ledger.state_directory import give_up_reserve
 from s3_uploader.ledger.trouble import FILES_ARE_KEPT, explained, is_damage
 
 Result = TypeVar("Result")
@@ -100,7 +112,7 @@ class Database:
         try:
             return work()
         except StateError as error:
-            if not error.is_full or not reserve.give_up(self._directory):
+            if not error.is_full or not give_up_reserve(self._directory):
                 raise
         return work()
 

@@ -24,8 +24,8 @@ from s3_uploader.ledger import counts, offline
 from s3_uploader.ledger.columns import SHIPPED_COLUMNS
 from s3_uploader.ledger.counts import Input
 from s3_uploader.ledger.coverage import NOTED_AS as COVERAGE
-from s3_uploader.ledger.reserve import NAME as RESERVE
 from s3_uploader.ledger.schema import absent_columns, migrate
+from s3_uploader.ledger.state_directory import RESERVE_NAME
 from s3_uploader.ledger.trouble import explained
 
 _OWN = ("identity", "clock", counts.NOTED_AS, COVERAGE, "sweep_kept", "unaudited")
@@ -294,7 +294,7 @@ def _retire(path: str) -> None:
     try:
         offline.remove(path)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(os.path.dirname(path), RESERVE))
+            os.unlink(os.path.join(os.path.dirname(path), RESERVE_NAME))
         with contextlib.suppress(OSError):
             os.rmdir(os.path.dirname(path))
     except OSError as error:

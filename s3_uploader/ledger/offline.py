@@ -1,7 +1,7 @@
 """Rewrites a ledger while no other process has it open: locks it, builds a new one, and replaces it in one step.
 
 A process that opens a ledger locks its directory for that moment
-(:func:`s3_uploader.ledger.journal.directory_locked`). Holding that lock for longer keeps new processes out. SQLite's
+(:func:`s3_uploader.ledger.connection.directory_locked`). Holding that lock for longer keeps new processes out. SQLite's
 own lock shows the processes that have the ledger open already: with a write-ahead log for as long as it is open, with a
 rollback journal while it is read or written. A run between two of its transactions holds neither, so the caller must
 hold the lock of its spool.
@@ -18,8 +18,18 @@ from collections.abc import Iterator
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.files import sync_directory
 from s3_uploader.core.text import shown_name
-from s3_uploader.ledger.connection import COMPANIONS, has_log, is_half_written, uri
-from s3_uploader.ledger.journal import Journal, alone, journal_of, look_anew, try_flock, wait_for
+from s3_uploader.ledger.connection import (
+    COMPANIONS,
+    Journal,
+    alone,
+    has_log,
+    is_half_written,
+    journal_of,
+    look_anew,
+    try_flock,
+    uri,
+    wait_for,
+)
 from s3_uploader.ledger.schema import APPLICATION_ID, VERSION, ForeignFile
 from s3_uploader.ledger.trouble import explained, has_changes_beside_it
 

@@ -12,16 +12,19 @@ from s3_uploader.core.errors import StateError
 from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.connection import (
     COMPANIONS,
+    Journal,
     Parameters,
     Row,
+    alone,
     fetched,
     has_log,
     is_half_written,
+    journal_of,
+    look_anew,
     map_no_index,
     share_again,
     uri,
 )
-from s3_uploader.ledger.journal import Journal, alone, journal_of, look_anew
 from s3_uploader.ledger.schema import ForeignFile, look_complete, migrate, our_version
 from s3_uploader.ledger.trouble import explained, has_changes_beside_it
 

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.text import shown_name
-from s3_uploader.ledger.connection import COMPANIONS, identity_of
-from s3_uploader.ledger.journal import directory_locked
+from s3_uploader.ledger.connection import COMPANIONS, directory_locked, identity_of
 from s3_uploader.ledger.trouble import FILES_ARE_KEPT
 
 _SET_ASIDE_KEPT = 3

@@ -18,8 +18,7 @@ import msgspec
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.columns import SHIPPED_COLUMNS, int64, restored, shipped_row, stored
-from s3_uploader.ledger.connection import COMPANIONS, uri
-from s3_uploader.ledger.journal import Journal, alone, journal_of, look_anew
+from s3_uploader.ledger.connection import COMPANIONS, Journal, alone, journal_of, look_anew, uri
 from s3_uploader.ledger.pages import pages
 from s3_uploader.ledger.read_only import ReadOnlyDatabase
 from s3_uploader.ledger.rows import ShippedRow

@@ -1,7 +1,13 @@
-"""Where the program keeps what it remembers between runs: one directory for each spool."""
+"""Where the program keeps what it remembers between runs: one directory for each spool, with room for the ledger.
+
+A file is removed only when its row is durable, and a row needs room. If spool and ledger share a full disk, no file
+could ever be removed. So a small file, the reserve, is kept beside the ledger while there is room, and deleted for the
+rows of the first files. Their removal makes room for the next ones, and for the reserve.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -13,6 +19,12 @@ from s3_uploader.core.errors import StateError
 from s3_uploader.core.text import shown_name
 
 LEDGER_NAME = "ledger.sqlite3"
+RESERVE_NAME = "reserve"
+RESERVE_SIZE = 256 * 1024
+"""Enough for a batch of rows, and its journal or write-ahead log with its index."""
+_AMPLE = 8 * RESERVE_SIZE
+"""With less free room than this, no reserve is made."""
+_CHUNK = 64 * 1024
 
 
 def state_directory(*, config_state_dir: str | None, environ: Mapping[str, str], base_dir: str, uid: int) -> str:
@@ -116,3 +128,39 @@ def _fnv1a(data: bytes) -> int:
     for byte in data:
         value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
     return value
+
+
+def keep_reserve(directory: str) -> None:
+    """Make the reserve if it is missing and there is ample room; a failure is ignored."""
+    path = os.path.join(directory, RESERVE_NAME)
+    with contextlib.suppress(OSError):
+        if os.path.exists(path):
+            return
+        room = os.statvfs(directory)
+        if room.f_bavail * room.f_frsize < _AMPLE:
+            return
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            # Not allocated but written, and not of zeros: a file system that compresses would keep nothing of those.
+            for _ in range(RESERVE_SIZE // _CHUNK):
+                os.write(descriptor, os.urandom(_CHUNK))
+        except OSError:
+            os.unlink(path)
+        finally:
+            os.close(descriptor)
+
+
+def give_up_reserve(directory: str) -> bool:
+    """Free the room; returns ``False`` if there is no reserve."""
+    try:
+        os.unlink(os.path.join(directory, RESERVE_NAME))
+    except OSError:
+        return False
+    # Some file systems hand freed blocks out only once the removal is in their journal.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    return True

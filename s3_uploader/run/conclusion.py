@@ -16,7 +16,8 @@ from s3_uploader.core.events import Emit, Notice, RunFinished
 from s3_uploader.core.model import FailureBucket, RunReport
 from s3_uploader.core.text import shown_name
 from s3_uploader.health import MEMORY_NAME, NOTHING_SEEN
-from s3_uploader.ledger import EndpointMemory, Ledger, reserve
+from s3_uploader.ledger import EndpointMemory, Ledger
+from s3_uploader.ledger.state_directory import keep_reserve
 from s3_uploader.run.context import RunContext
 from s3_uploader.run.place import Place
 
@@ -67,7 +68,7 @@ def conclude(
     """
     emit, clock, report = context.emit, context.clock, done.report
     try:
-        reserve.keep(place.state_dir)
+        keep_reserve(place.state_dir)
         _warn_of_unaudited(ledger, place, report, emit, clock)
         _tidy(ledger, place, clock)
         _note_sightings(ledger, place, done, emit, clock)

@@ -19,7 +19,7 @@ from s3_uploader.ledger import Ledger
 from s3_uploader.ledger import database as database_module
 from s3_uploader.ledger import read_only as read_only_module
 from s3_uploader.ledger import snapshot as snapshot_module
-from s3_uploader.ledger.journal import LOCK_NAME, Journal, alone, choose, journal_of
+from s3_uploader.ledger.connection import LOCK_NAME, Journal, alone, choose, journal_of
 from s3_uploader.ledger.snapshot import Snapshot
 from tests.ledger_values import shipped
 
