@@ -1,7 +1,7 @@
-"""Byte-range locks: taken without waiting, asked for, let go.
+"""Locks of the kernel, taken without waiting: ``flock(2)`` on a directory or a file, and byte ranges of a file.
 
-A lock belongs to the open file (``F_OFD_SETLK`` in ``fcntl(2)``), so that closing another descriptor of the file does
-not drop it, or to the process, where the kernel or the file system knows no other.
+A lock on a byte range belongs to the open file (``F_OFD_SETLK`` in ``fcntl(2)``), so that closing another descriptor of
+the file does not drop it, or to the process, where the kernel or the file system knows no other.
 """
 
 from __future__ import annotations
@@ -16,8 +16,30 @@ import struct
 _FLOCK = struct.Struct("@hhqqi4x")
 _OF_OPEN_FILE = getattr(fcntl, "F_OFD_SETLK", None)
 _WHOSE_OF_OPEN_FILE = getattr(fcntl, "F_OFD_GETLK", None)
-_HELD = (errno.EAGAIN, errno.EACCES)
+_HELD = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
+# What flock answers on a directory where it is emulated by locks that need a descriptor open for writing (NFS: EBADF),
+# or where there are no locks.
+_NO_FLOCK = {errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS, errno.EISDIR}
+
+
+def try_flock(descriptor: int, *, shared: bool = False) -> bool | None:
+    """Try to lock: ``True`` if locked, ``False`` if another process holds it, ``None`` if there are no locks here."""
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _HELD:
+            return False
+        if error.errno in _NO_FLOCK:
+            return None
+        raise
+    return True
+
+
+def release_flock(descriptor: int) -> None:
+    """Release the lock; closing the last copy of the descriptor does the same."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def belongs_to_process(file_system: str) -> bool:
@@ -29,7 +51,7 @@ def belongs_to_process(file_system: str) -> bool:
     return file_system.startswith("fuse")
 
 
-def try_lock(descriptor: int, *, first: int, length: int, shared: bool, by_process: bool) -> bool | None:
+def try_range(descriptor: int, *, first: int, length: int, shared: bool, by_process: bool) -> bool | None:
     """``True``: locked; ``False``: another one holds it; ``None``: there are no such locks here.
 
     :param by_process: the lock is to belong to the process, not to the open file.
@@ -38,7 +60,7 @@ def try_lock(descriptor: int, *, first: int, length: int, shared: bool, by_proce
     return _set(descriptor, fcntl.F_RDLCK if shared else fcntl.F_WRLCK, first, length, by_process)
 
 
-def unlock(descriptor: int, *, first: int, length: int, by_process: bool) -> None:
+def release_range(descriptor: int, *, first: int, length: int, by_process: bool) -> None:
     """Let go. A copy of the descriptor in a process that was forked would hold the lock otherwise."""
     with contextlib.suppress(OSError):
         _set(descriptor, fcntl.F_UNLCK, first, length, by_process)

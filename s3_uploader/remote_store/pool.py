@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 
 from s3_uploader.remote_store.bucket import Bucket, Shared
-from s3_uploader.stores.s3.engines.mocked import Mock, active_mock
+from s3_uploader.stores.s3.engines.choose import Mock, active_mock
 
 MOST_BUCKETS = 16
 """How many unused buckets stay open. Each has a thread and connections."""

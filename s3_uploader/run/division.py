@@ -17,7 +17,7 @@ from s3_uploader.run.place import Place, build_layout
 from s3_uploader.run.worker_pipe import Task
 from s3_uploader.spool.layouts.base import Layout
 from s3_uploader.spool.root import Names, SpoolRoot
-from s3_uploader.stores.s3.engines.mocked import Mock, active_mock
+from s3_uploader.stores.s3.engines.choose import Mock, active_mock
 
 MOST_BY_ITSELF = 4
 """More processes than this are started only if the configuration says so."""

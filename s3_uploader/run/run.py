@@ -23,8 +23,8 @@ from s3_uploader.run.context import RunContext
 from s3_uploader.run.ending import Ending
 from s3_uploader.run.place import Place, open_claims, open_place, verify_mounts
 from s3_uploader.run.scan import SpoolScan
-from s3_uploader.spool.extent import Extent
 from s3_uploader.spool.lock import Lock, acquire
+from s3_uploader.spool.lock_file import Extent
 from s3_uploader.spool.root import refuse_read_only
 
 if TYPE_CHECKING:

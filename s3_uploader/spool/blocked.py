@@ -6,8 +6,8 @@ import msgspec
 
 from s3_uploader.core.errors import LockHeld
 from s3_uploader.core.text import shown_name
-from s3_uploader.spool.extent import Extent, InTheWay
 from s3_uploader.spool.holder import Holder
+from s3_uploader.spool.lock_file import Extent, InTheWay
 
 
 class Blocked(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from s3_uploader.core.file_locks import belongs_to_process, try_flock
 from s3_uploader.core.files import write_all
 from s3_uploader.core.procfs import (
     Credentials,
@@ -24,10 +25,8 @@ from s3_uploader.core.procfs import (
     start_ticks,
     user_of,
 )
-from s3_uploader.core.range_lock import belongs_to_process
 from s3_uploader.core.text import shown_duration, shown_text
 from s3_uploader.spool import lock_file
-from s3_uploader.spool.flock import try_flock
 
 NOTE_NAME = "holder.json"
 LOCK_FILE_NAME = "lock"

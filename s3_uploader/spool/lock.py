@@ -24,14 +24,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from s3_uploader.core.errors import StateError
+from s3_uploader.core.file_locks import belongs_to_process, release_flock, try_flock
 from s3_uploader.core.procfs import command_line, file_system_at, is_local, start_ticks
-from s3_uploader.core.range_lock import belongs_to_process
 from s3_uploader.core.text import shown_name
 from s3_uploader.spool import holder as holders
 from s3_uploader.spool import lock_file
-from s3_uploader.spool.extent import Extent, InTheWay
-from s3_uploader.spool.flock import try_flock, unlock
 from s3_uploader.spool.holder import NOTE_NAME, Holder, note_about
+from s3_uploader.spool.lock_file import Extent, InTheWay
 
 if TYPE_CHECKING:
     from s3_uploader.spool.blocked import Blocked
@@ -325,7 +324,7 @@ class _Locks:
             os.close(self._state)
             self._state = -1
         if self._has_directory:
-            unlock(self._directory)
+            release_flock(self._directory)
             self._has_directory = False
 
     def _is_reader(self) -> bool:

@@ -3,7 +3,7 @@
 NFSv4, SMB and those file systems in user space that forward locks carry a byte-range lock to the server, but never a
 lock on a directory. The locked bytes begin at :data:`FIRST_BYTE`, after the content of the file: where locks are
 mandatory (SMB), the note about the holder can still be read. There is one byte for each CRC-32, so that a share of the
-files is locked by a part of the range. A run of all files locks the whole range.
+files is locked by a part of the range. A run of all files locks the whole range (:class:`Extent`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,15 @@ import contextlib
 import errno
 import os
 import stat
+from typing import TYPE_CHECKING
 
-from s3_uploader.core import range_lock
+import msgspec
+
+from s3_uploader.core import file_locks
 from s3_uploader.core.errors import SpoolError
+
+if TYPE_CHECKING:
+    from s3_uploader.core.shares import Share
 
 LOCK_NAME = ".s3-uploader.lock"
 """No layout recognises it: it is no directory, and its name is one of an unfinished file."""
@@ -22,7 +28,7 @@ LOCK_NAME = ".s3-uploader.lock"
 FIRST_BYTE = 1 << 32
 RANGE = 1 << 32
 BY_PATH, BY_LOCATION = FIRST_BYTE + RANGE, FIRST_BYTE + RANGE + 1
-"""Bytes behind the range that say by which rule shares own their files; see :mod:`s3_uploader.spool.extent`."""
+"""Bytes behind the range that say by which rule shares own their files; see :class:`Extent`."""
 MOST_NOTE_BYTES = 16 * 1024
 
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -82,18 +88,18 @@ def is_in_place(descriptor: int, base_fd: int) -> bool:
 def try_lock(
     descriptor: int, *, shared: bool, by_process: bool, first: int = FIRST_BYTE, length: int = RANGE
 ) -> bool | None:
-    """See :func:`s3_uploader.core.range_lock.try_lock`."""
-    return range_lock.try_lock(descriptor, first=first, length=length, shared=shared, by_process=by_process)
+    """See :func:`s3_uploader.core.file_locks.try_range`."""
+    return file_locks.try_range(descriptor, first=first, length=length, shared=shared, by_process=by_process)
 
 
 def unlock(descriptor: int, *, by_process: bool) -> None:
-    """See :func:`s3_uploader.core.range_lock.unlock`."""
-    range_lock.unlock(descriptor, first=FIRST_BYTE, length=RANGE + 2, by_process=by_process)
+    """See :func:`s3_uploader.core.file_locks.release_range`."""
+    file_locks.release_range(descriptor, first=FIRST_BYTE, length=RANGE + 2, by_process=by_process)
 
 
 def is_held(descriptor: int, *, by_process: bool) -> bool:
     """Whether any process holds a lock on the file; takes none itself."""
-    return range_lock.is_held(descriptor, first=FIRST_BYTE, length=RANGE, by_process=by_process)
+    return file_locks.is_held(descriptor, first=FIRST_BYTE, length=RANGE, by_process=by_process)
 
 
 def remove(base_fd: int) -> None:
@@ -144,3 +150,90 @@ def _make_private(descriptor: int, status: os.stat_result, base_fd: int) -> None
             owner = os.fstat(base_fd)
             if owner.st_uid != status.st_uid:
                 os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+class InTheWay(msgspec.Struct, frozen=True):
+    """A lock that keeps a run from its own; of a share, or of all files if that is ``None``.
+
+    :param by_other_rule: it is of a share whose files are chosen by another rule.
+    """
+
+    share: Share | None = None
+    by_other_rule: bool = False
+
+    @property
+    def name(self) -> str:
+        """The state directory of the share; empty if it is no share."""
+        return "" if self.share is None else self.share.name
+
+
+class Extent(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a spool a run locks: all of it or a share, alone or together with uploaders that claim.
+
+    A share by path owns the files whose paths have its hashes, a share by location those of the locations that have
+    them. Two of one rule meet exactly where their ranges of hashes do; two of different rules may have files in common
+    wherever their ranges are, so they exclude each other altogether. For that each locks a byte that stands for its
+    rule, together with others of that rule, and then looks at the other rule's. Each locks before it looks, so that of
+    two that begin at the same time at least one sees the other.
+
+    :param share: ``None`` for all files.
+    :param by_location: the share owns locations, and not files by their paths.
+    :param claims: uploaders that keep apart by claiming have it together.
+    """
+
+    share: Share | None = None
+    by_location: bool = False
+    claims: bool = False
+
+    @property
+    def shares_directory(self) -> bool:
+        """Whether other processes may lock the directory at the same time."""
+        return self.claims or self.share is not None
+
+    def try_lock(self, descriptor: int, *, by_process: bool) -> bool | None:
+        """Lock it: ``True`` if locked, ``False`` if another run is in the way, ``None`` if there are no locks here."""
+        first, length = _bytes_of(self.share)
+        locked = try_lock(descriptor, first=first, length=length, shared=self.claims, by_process=by_process)
+        if locked is not True or self.share is None:
+            return locked
+        own, _ = self._rules
+        marked = try_lock(descriptor, first=own, length=1, shared=True, by_process=by_process)
+        if marked and not self._other_rule(descriptor, by_process=by_process):
+            return True
+        unlock(descriptor, by_process=by_process)
+        return False
+
+    @property
+    def _rules(self) -> tuple[int, int]:
+        """The bytes of the own rule and of the other one."""
+        rules = (BY_PATH, BY_LOCATION)
+        return rules[::-1] if self.by_location else rules
+
+    def _other_rule(self, descriptor: int, *, by_process: bool) -> bool:
+        """Whether a share of the other rule is at work."""
+        return file_locks.is_held(descriptor, first=self._rules[1], length=1, by_process=by_process)
+
+    def in_the_way(self, descriptor: int, *, by_process: bool) -> InTheWay | None:
+        """Which lock keeps it out; ``None`` if none does any more, or there is no telling."""
+        if self.share is not None and self._other_rule(descriptor, by_process=by_process):
+            return InTheWay(by_other_rule=True)
+        first, length = _bytes_of(self.share)
+        found = file_locks.in_the_way(descriptor, first=first, length=length, by_process=by_process)
+        if found is None:
+            return None
+        from s3_uploader.core.shares import of_range
+
+        return InTheWay(of_range(found[0] - FIRST_BYTE, found[1]))
+
+    def is_refused_by(self, other: InTheWay | None) -> bool:
+        """Whether the other lock is of a share of another division, so that the two do not go together."""
+        if self.share is None or other is None:
+            return False
+        return other.by_other_rule or other.share not in (None, self.share)
+
+
+def _bytes_of(share: Share | None) -> tuple[int, int]:
+    """The first byte of a share's range of hashes, and the number of bytes."""
+    if share is None:
+        return FIRST_BYTE, RANGE
+    return FIRST_BYTE + share.first, share.length

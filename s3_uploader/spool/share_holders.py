@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
+from s3_uploader.core.file_locks import belongs_to_process
 from s3_uploader.core.procfs import file_system_at
-from s3_uploader.core.range_lock import belongs_to_process
 from s3_uploader.core.shares import Share, of_directory
 from s3_uploader.spool import lock_file
-from s3_uploader.spool.extent import Extent
 from s3_uploader.spool.holder import NOTE_NAME, Holder, is_current, read_note, share_directories
+from s3_uploader.spool.lock_file import Extent
 
 
 def holders_of_shares(base_fd: int, state_dir: str) -> dict[Share, Holder]:

@@ -6,12 +6,11 @@ import errno
 import os
 
 from s3_uploader.core.errors import StateError
+from s3_uploader.core.file_locks import belongs_to_process, try_flock
 from s3_uploader.core.procfs import file_system_at
-from s3_uploader.core.range_lock import belongs_to_process
 from s3_uploader.core.text import shown_name
-from s3_uploader.spool.extent import Extent
-from s3_uploader.spool.flock import try_flock
 from s3_uploader.spool.holder import LOCK_FILE_NAME
+from s3_uploader.spool.lock_file import Extent
 
 
 def try_state_lock(state_dir: str, extent: Extent, *, base_dir: str) -> tuple[int, bool, bool]:

@@ -59,7 +59,7 @@ def held_by_b(hosts: TwoHosts, how: str) -> Iterator[None]:
     script = (
         "import os, sys, time\n"
         "from s3_uploader.core.shares import parse\n"
-        "from s3_uploader.spool.extent import Extent\n"
+        "from s3_uploader.spool.lock_file import Extent\n"
         "from s3_uploader.spool.lock import acquire\n"
         "spool = os.open(sys.argv[1], os.O_RDONLY)\n"
         "lock = acquire(spool, base_dir=sys.argv[1], state_dir=sys.argv[2], wait_seconds=0, clock=time.monotonic,\n"

@@ -15,7 +15,7 @@ from s3_uploader.run.context import RunContext
 from s3_uploader.run.division import Division, count_names, may_be_divided
 from s3_uploader.run.place import Place, open_place
 from s3_uploader.spool.root import SpoolRoot
-from s3_uploader.stores.s3.engines.mocked import Mock
+from s3_uploader.stores.s3.engines.choose import Mock
 from tests.fakes import write
 
 

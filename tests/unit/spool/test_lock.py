@@ -14,9 +14,9 @@ from s3_uploader.core.errors import LockHeld, SpoolError, StateError
 from s3_uploader.spool import holder as holders
 from s3_uploader.spool import lock as lock_module
 from s3_uploader.spool import lock_file
-from s3_uploader.spool.extent import Extent
 from s3_uploader.spool.holder import Holder, holder_of
 from s3_uploader.spool.lock import Lock, acquire
+from s3_uploader.spool.lock_file import Extent
 
 NOW = 1_600_000_000.0
 HOST = os.uname().nodename
@@ -227,7 +227,7 @@ def no_directory_locks(monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(errno.EBADF, "Bad file descriptor")
         real(descriptor, operation)
 
-    monkeypatch.setattr("s3_uploader.spool.flock.fcntl.flock", flock)
+    monkeypatch.setattr("s3_uploader.core.file_locks.fcntl.flock", flock)
 
 
 @pytest.fixture
@@ -276,7 +276,7 @@ def test_where_nothing_can_be_locked_nothing_runs(spool: int, state: str, monkey
     def flock(descriptor: int, operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("s3_uploader.spool.flock.fcntl.flock", flock)
+    monkeypatch.setattr("s3_uploader.core.file_locks.fcntl.flock", flock)
     with pytest.raises(StateError, match=r"Neither /spool nor .*/lock can be locked"):
         take(spool, state)
     monkeypatch.setattr(holders, "pids_in_kernel_table", lambda descriptor: None)
@@ -289,7 +289,7 @@ def test_an_error_of_the_disk_is_no_held_lock(spool: int, state: str, monkeypatc
     def flock(descriptor: int, operation: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("s3_uploader.spool.flock.fcntl.flock", flock)
+    monkeypatch.setattr("s3_uploader.core.file_locks.fcntl.flock", flock)
     before = os.listdir("/proc/self/fd")
     with pytest.raises(OSError, match="Input/output error"):
         take(spool, state)

@@ -12,9 +12,9 @@ import pytest
 from s3_uploader.core.errors import LockHeld
 from s3_uploader.core.shares import parse
 from s3_uploader.spool import lock_file, state_lock
-from s3_uploader.spool.extent import Extent
 from s3_uploader.spool.holder import holder_of
 from s3_uploader.spool.lock import Lock, acquire
+from s3_uploader.spool.lock_file import Extent
 from s3_uploader.spool.share_holders import holders_of_shares
 
 

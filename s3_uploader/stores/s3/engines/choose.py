@@ -1,14 +1,42 @@
-"""The choice of the engine: the native one if it supports the settings, else boto3."""
+"""The choice of the engine: the native one if it supports the settings, else boto3; moto's mocks need boto3."""
 
 from __future__ import annotations
 
+import enum
+import sys
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 from s3_uploader.core.errors import EngineUnavailable
 from s3_uploader.stores.s3.access import Access
 from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
-from s3_uploader.stores.s3.engines.mocked import Mock, active_mock
+
+
+class Mock(enum.Enum):
+    """What moto replaces."""
+
+    NONE = "nothing"
+    BOTOCORE = "what botocore sends, in this process"
+    CLIENTS = "clients of boto3.client, which it sends to a server or a proxy of its own"
+
+
+def active_mock() -> Mock:
+    """What moto's ``mock_aws`` replaces at the moment.
+
+    It replaces botocore, and sockets of our own bypass it: a test with a mock would write to the real bucket. moto is
+    never imported for this check.
+    """
+    models = sys.modules.get("moto.core.models")
+    if models is None:
+        return Mock.NONE
+    # Every mode except that of a server or a proxy uses this stub; moto 4 and 5 have it.
+    if getattr(getattr(models, "botocore_stubber", None), "enabled", False):
+        return Mock.BOTOCORE
+    for name in ("ServerModeMockAWS", "ProxyModeMockAWS"):
+        if getattr(getattr(models, name, None), "_mocks_active", False):
+            return Mock.CLIENTS
+    return Mock.NONE
+
 
 EngineName: TypeAlias = Literal["auto", "native", "boto3"]
 

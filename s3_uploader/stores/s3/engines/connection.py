@@ -6,6 +6,7 @@ writes as much as the socket accepts at once. A lock keeps the two apart.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import ssl
 import struct
@@ -13,9 +14,8 @@ import termios
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from s3_uploader.stores.s3.engines.base import Answer, Failure, Outcome, TransportFailure
+from s3_uploader.stores.s3.engines.base import Answer, Done, Failure, Outcome, Request, TransportFailure
 from s3_uploader.stores.s3.engines.connecting import RECEIVE, ConnectingSocket, Dialler
-from s3_uploader.stores.s3.engines.exchange import Exchange
 from s3_uploader.stores.s3.engines.http1 import AnswerParser, InvalidAnswer
 from s3_uploader.stores.s3.engines.loop import READ, WRITE
 from s3_uploader.stores.s3.engines.resolver import Address
@@ -75,6 +75,49 @@ class ConnectionOwner(Dialler, Protocol):
 
     def broke(self, connection: Connection, error: Exception) -> None:
         """Handle a bug: an exception from a connection's event."""
+
+
+class Cancels(Protocol):
+    """The part of the engine that an exchange uses."""
+
+    def cancel(self, exchange: Exchange) -> None:
+        """Cancel one exchange. May be called on any thread."""
+
+
+class Exchange:
+    """One request in flight; a :class:`~s3_uploader.stores.s3.engines.base.Sending`."""
+
+    __slots__ = (
+        "_engine", "body", "connection", "done", "finished", "head", "repeated", "request"
+    )  # fmt: skip
+
+    def __init__(self, engine: Cancels, request: Request, head: bytes, done: Done) -> None:
+        self._engine = engine
+        self.head = head
+        self.body = request.body
+        self.request = request
+        self.done = done
+        self.connection: Connection | None = None
+        self.finished = False
+        self.repeated = False
+
+    def cancel(self) -> None:
+        """Cancel it."""
+        self._engine.cancel(self)
+
+    def finish(self, outcome: Outcome) -> None:
+        """Report the outcome, once, and drop the body, so that it does not wait for the garbage collector."""
+        if not self.finished:
+            self.finished = True
+            done, self.done = self.done, _nothing
+            self.head = self.body = b""
+            self.connection = None
+            with contextlib.suppress(Exception):
+                done(outcome)
+
+
+def _nothing(outcome: Outcome) -> None:
+    """The callback of an exchange that is over."""
 
 
 class Connection(ConnectingSocket):

@@ -19,8 +19,7 @@ from s3_uploader.stores.base import Loop
 from s3_uploader.stores.s3.access import Access
 from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.engines.base import Done, Failure, Outcome, Request, TransportFailure
-from s3_uploader.stores.s3.engines.connection import Connection
-from s3_uploader.stores.s3.engines.exchange import Exchange
+from s3_uploader.stores.s3.engines.connection import Connection, Exchange
 from s3_uploader.stores.s3.engines.http1 import request_head
 from s3_uploader.stores.s3.engines.loop import LONGEST_WAIT, EventLoop
 from s3_uploader.stores.s3.engines.resolver import Address, Addresses, LookUp, make_tls_context

@@ -12,8 +12,7 @@ from s3_uploader.stores.s3.access import Access
 from s3_uploader.stores.s3.credentials import Credentials
 from s3_uploader.stores.s3.endpoint import locate
 from s3_uploader.stores.s3.engines.base import EngineSettings
-from s3_uploader.stores.s3.engines.choose import make_engine
-from s3_uploader.stores.s3.engines.mocked import Mock, active_mock
+from s3_uploader.stores.s3.engines.choose import Mock, active_mock, make_engine
 
 SETTINGS = EngineSettings(max_connections=1)
 
