@@ -30,7 +30,9 @@ FOLDS: dict[str, Callable[[str], str]] = {
     "dots": _without_dotted_steps,
     "ends": lambda key: "/".join(step.rstrip(" .") for step in key.split("/")),
     "escapes": unquote,
-    "parameters": lambda key: re.sub("[;#?][^/]*", "", key),
+    "parameters": lambda key: re.sub(";[^/]*", "", key),
+    "query": lambda key: key.partition("?")[0],
+    "fragment": lambda key: key.partition("#")[0],
     "signs": lambda key: key.encode("ascii", "replace").decode(),
 }
 """What servers make of the name of an object."""

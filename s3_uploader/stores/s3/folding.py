@@ -21,7 +21,9 @@ _USUAL = re.compile("[a-z0-9_-][a-z0-9_.-]*(/[a-z0-9_-][a-z0-9_.-]*)*")
 _STEPS = re.compile(r"[/\\]+")
 _UPPER = re.compile("[A-Z]+")
 _BEYOND_ASCII = re.compile("[^\0-\x7f]+")
-_PARAMETERS = re.compile("[;?#][^/]*")
+_PARAMETERS = re.compile(";[^/]*")
+_QUERY = re.compile("[?].*", re.DOTALL)
+_FRAGMENT = re.compile("#.*", re.DOTALL)
 _OTHER_SIGNS = re.compile("[^a-z0-9_./-]")
 _SLASHES = re.compile("(?<=[^/])//+(?=[^/])")
 SIGNS = "signs"
@@ -55,8 +57,7 @@ def shared(key: str) -> str:
     """
     if is_usual(key):
         return key
-    steps = _PARAMETERS.sub("", folded(key)).split("/")
-    return _OTHER_SIGNS.sub("_", "/".join(step for step in steps if step))
+    return _OTHER_SIGNS.sub("_", _cut(folded(key)))
 
 
 def kinds_of(key: str) -> frozenset[str]:
@@ -76,13 +77,19 @@ def twins_of(key: str, kinds: frozenset[str]) -> dict[str, str]:
     """
     candidates = [(kind, fold(key)) for kind, fold in _FOLDS.items() if kind in kinds]
     if len(candidates) > 1:
-        candidates.append((ALL, folded(key)))
+        candidates.append((ALL, folded(key) if kinds.isdisjoint(_CUTS) else _cut(folded(key))))
     twins: dict[str, str] = {}
     for kind, twin in candidates:
         is_another = twin not in ("", key) and twin not in twins.values()
         if is_another and len(twin.encode("utf-8", "replace")) <= MAXIMUM_KEY_BYTES:
             twins[kind] = twin
     return twins
+
+
+def _cut(key: str) -> str:
+    """The name up to where some server believes that a query, a fragment or the parameters of a step begin."""
+    steps = _PARAMETERS.sub("", _no_fragment(_no_query(key))).split("/")
+    return "/".join(step for step in steps if step)
 
 
 # The folds: what a server makes of a name.
@@ -166,6 +173,24 @@ def _encoded(key: str) -> str:
     return key.replace("%", "%25") if "%" in key and _decoded(key) == key else key
 
 
+def _no_parameters(key: str) -> str:
+    """What a path is without the parameters of its steps (RFC 3986, section 3.3)."""
+    return _in_each_step(lambda step: _PARAMETERS.sub("", step), key)
+
+
+def _no_query(key: str) -> str:
+    return _QUERY.sub("", key)
+
+
+def _no_fragment(key: str) -> str:
+    return _FRAGMENT.sub("", key)
+
+
+_CUTS: dict[str, Callable[[str], str]] = {
+    "parameters": _no_parameters,
+    "query": _no_query,
+    "fragment": _no_fragment,
+}
 _FOLDS: dict[str, Callable[[str], str]] = {
     "case": _lower,
     "letters": _other_letters,
@@ -181,4 +206,5 @@ _FOLDS: dict[str, Callable[[str], str]] = {
     "backslashes": _slashes_for_backslashes,
     "escapes": _decoded,
     "percent-signs": _encoded,
+    **_CUTS,
 }

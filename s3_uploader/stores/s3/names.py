@@ -1,4 +1,4 @@
-"""Names that a server may treat as the same: by case, Unicode form, empty or dotted steps, or escapes.
+"""Names that a server may treat as the same: by case, Unicode form, empty or dotted steps, escapes or parameters.
 
 Servers on a file system fold names (Windows and macOS fold case, HFS+ decomposes accents, gateways drop empty and
 dotted steps). Some decode a path twice, so for them ``%25`` is ``%``. There a second file overwrites the first although

@@ -21,6 +21,9 @@ UNUSUAL = (
     ("first-dots", "a dot at the beginning", "-hidden/.name", "-hidden/name"),
     ("backslashes", "backslashes", "-back\\slash", "-back/slash"),
     ("escapes", "escapes", "-100%25", "-100%"),
+    ("parameters", "semicolons", "-step;1", "-step"),
+    ("query", "question marks", "-what?1", "-what"),
+    ("fragment", "number signs", "-no#1", "-no"),
 )
 """A kind of name, in words; the ending of one such name, and of another that some server treats as the same."""
 _LOOKED = frozenset((403, 404))
@@ -69,7 +72,9 @@ def check_names(trial: Trial, body: bytes) -> None:
             "Files with such names fail and are kept. The others are uploaded.",
         )
     if not changed and not refused and not merged:
-        trial.tell(OK, "names", "upper and lower case, accents, empty steps and escapes are kept as they are")
+        trial.tell(
+            OK, "names", "upper and lower case, accents, empty steps, escapes and parameters are kept as they are"
+        )
 
 
 def _verdict(trial: Trial, key: str, twin: str, body: bytes) -> str:
