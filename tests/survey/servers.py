@@ -41,6 +41,9 @@ ALWAYS_THERE = ("moto", "rclone")
 WITHOUT_PARTS = ("pys3local",)
 """Servers that take nothing in parts; their large files go as a whole."""
 
+CUT_BODIES = ("s3rver",)
+"""Servers that write a body to where the object lies. After a broken connection its beginning is the object."""
+
 
 def _vsftpd() -> Vsftpd:
     return Vsftpd("anon_mkdir_write_enable=YES", "anon_other_write_enable=YES")
@@ -110,6 +113,7 @@ def survey_of(name: str, server: Server, way: str, directory: Path) -> Survey:
             new_place=lambda: BucketPlace(buckets(), way),
             directory=directory,
             whole=name in WITHOUT_PARTS,
+            cut_bodies=name in CUT_BODIES,
             refresh=server.forget_names if isinstance(server, RcloneServer) else lambda: None,
         )
     return Survey(new_place=lambda: FILE_SERVERS[name].new_place(server), directory=directory)
