@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from s3_uploader.monitoring.monitor import Monitoring
     from s3_uploader.run.assembly import MakeStore
 
-_WANTED_DESCRIPTORS = 4096
 _COUNTING_SECONDS = 2.0
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -72,7 +71,7 @@ def _form(options: RunOptions) -> Form:
 
 
 def _run_several(config_files: Sequence[str], options: RunOptions) -> int:
-    from s3_uploader.cli.directory import AT_ONCE, HUNG_SECONDS, Named, each_of, files_of, run_all
+    from s3_uploader.cli.directory import HUNG_SECONDS, Named, each_of, files_of, run_all
     from s3_uploader.monitoring.together import AboveBar, Together
 
     if options.dry_run:
@@ -83,7 +82,6 @@ def _run_several(config_files: Sequence[str], options: RunOptions) -> int:
             headings=not options.json_log,
             form=_form(options),
         )
-    raise_descriptor_limit(runs=AT_ONCE)
     paths = files_of(config_files)
     spools = len(paths)
     bar = None
@@ -140,7 +138,6 @@ def _run(config_file: str, options: RunOptions) -> int:
         from s3_uploader.cli.dry_run import dry_run
 
         return dry_run(configuration, as_json=options.json_log)
-    raise_descriptor_limit()
     with stop_on_signals() as stop:
         log = _log(options)
         tell_of_share(given, configuration, log)
@@ -312,18 +309,3 @@ def stop_on_signals(*, on_hangup: Callable[[], None] | None = None) -> Iterator[
         for number, handler in before.items():
             # Once the end was asked for, one more signal must not change how the program ends.
             signal.signal(number, signal.SIG_IGN if stop.requests else handler)
-
-
-def raise_descriptor_limit(*, runs: int = 1) -> None:
-    """Raise the limit of open files, so that each file and connection in flight has a descriptor.
-
-    :param runs: number of runs at the same time.
-    """
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = runs * _WANTED_DESCRIPTORS
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

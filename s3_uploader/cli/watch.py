@@ -11,7 +11,7 @@ from s3_uploader import config
 from s3_uploader.cli import terminal
 from s3_uploader.cli.arguments import WatchOptions
 from s3_uploader.cli.exit_codes import Form, guarded
-from s3_uploader.cli.run import raise_descriptor_limit, stop_on_signals, tell_of_share
+from s3_uploader.cli.run import stop_on_signals, tell_of_share
 from s3_uploader.cli.settings import load
 from s3_uploader.config.share import resolved, share_name
 from s3_uploader.core.control import StopRequest
@@ -54,7 +54,6 @@ def watch(config_file: str, options: WatchOptions) -> int:
 
 
 def _watch(config_file: str, options: WatchOptions) -> int:
-    raise_descriptor_limit()
     log = log_of(options)
     watches: list[Watch] = []
 

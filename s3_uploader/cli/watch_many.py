@@ -12,7 +12,7 @@ from s3_uploader.cli import terminal
 from s3_uploader.cli.arguments import WatchOptions
 from s3_uploader.cli.directory import Named, files_of, refuse_shared
 from s3_uploader.cli.exit_codes import SOME_FAILED, Form, guarded
-from s3_uploader.cli.run import raise_descriptor_limit, stop_on_signals
+from s3_uploader.cli.run import stop_on_signals
 from s3_uploader.cli.settings import load, together
 from s3_uploader.cli.watch import first_line, log_of, watch_one
 from s3_uploader.core.errors import UploaderError, UsageProblem
@@ -54,7 +54,6 @@ def _watch(config_files: Sequence[str], options: WatchOptions, form: Form) -> in
             "--metrics-listen is for one configuration file.", hint="Give each a metrics_file, or a watch of its own."
         )
     spools = counted(len(files_of(config_files)), "spool")
-    raise_descriptor_limit()
     log = log_of(options)
     manager = ServiceManager.of(os.environ, pid=os.getpid())
     supervisors: list[Supervisor] = []

@@ -1,12 +1,9 @@
-"""A request for a plain name: it tells a refused name from refused credentials, and S3 from a web page.
-
-The request is a GET of a key that does not exist. GET and not HEAD, because only the refusal of a GET has a document
-with the reason. A web page instead of the server (of a proxy or a login) answers as if the key existed.
-"""
+"""Requests of our own, by which a store finds out about a server: one for a plain name, and trials of unusual names."""
 
 from __future__ import annotations
 
 import enum
+import functools
 import os
 import threading
 import time
@@ -17,8 +14,12 @@ import msgspec
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import is_plain
+from s3_uploader.stores.base import PutOptions
 from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3.capabilities import Capabilities
+from s3_uploader.stores.s3.checksums import digest_of
 from s3_uploader.stores.s3.client import PendingRequest, S3Client
+from s3_uploader.stores.s3.engines.base import Request
 from s3_uploader.stores.s3.errors import NOT_S3
 
 DIRECTORY = ".s3-uploader-check/"
@@ -26,6 +27,17 @@ _LASTS_SECONDS = 5.0
 _SECONDS = 30.0
 _THERE = frozenset((404, 416))
 _NOT_THERE = 404
+
+KINDS = {
+    "empty-steps": ("", "//name", "/name"),
+    "first-slash": ("/", "", ""),
+    "last-slash": ("", "-ends/", "-ends"),
+    "dotted-steps": ("", "/./name", "/name"),
+}
+"""The kinds of :mod:`s3_uploader.stores.s3.folding` that paths of files cannot have: beginning and end of the first
+name, and end of the second."""
+
+_ANY = frozenset(range(300, 500))
 
 
 class Said(enum.Enum):
@@ -46,7 +58,11 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class PlainProbe:
-    """Sends at most one request in a few seconds, even if many uploads need the answer.
+    """A request for a plain name: it tells a refused name from refused credentials, and S3 from a web page.
+
+    The request is a GET of a key that does not exist. GET and not HEAD, because only the refusal of a GET has a
+    document with the reason. A web page instead of the server (of a proxy or a login) answers as if the key existed. At
+    most one request is sent in a few seconds, even if many uploads need the answer.
 
     :param prefix: the prefix of all keys, because the rights may be limited to it; ignored if it is not plain itself.
     :param url: of the endpoint, for messages.
@@ -110,3 +126,150 @@ def not_s3(url: str) -> StoreError:
         scope=Scope.DESTINATION,
         hint="Check endpoint_url and the network: a proxy or the login page of a network may answer.",
     )
+
+
+class NameTrial:
+    """Tries with two small objects whether a bucket keeps two names distinct when lookups cannot tell.
+
+    Servers that store objects as files and their properties elsewhere (pys3local) report both ``a//b`` and ``a///b`` as
+    existing, although both are one file. Only a second write shows that, by the content of the first name afterwards.
+    Each kind of name is tried once, even if many uploads need the answer. The result is noted in the capabilities.
+
+    :param prefix: the prefix of all keys, because the rights may be limited to it.
+    :param tls: the payload is not signed.
+    """
+
+    def __init__(
+        self,
+        caller: S3Client,
+        *,
+        capabilities: Capabilities,
+        headers: requests.ObjectHeaders,
+        prefix: str,
+        tls: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._caller = caller
+        self._capabilities = capabilities
+        self._headers = headers
+        self._prefix = prefix
+        self._tls = tls
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._waiting: dict[str, list[Callable[[], None]]] = {}
+        self._tried: set[str] = set()
+
+    def ask(self, kinds: frozenset[str], then: Callable[[], None]) -> None:
+        """Call ``then`` when these kinds have been tried: at once if they have, else on any thread."""
+        known = self._capabilities
+        for kind in kinds & KINDS.keys() - known.kept_names - known.merged_names:
+            with self._lock:
+                if kind in self._tried:
+                    continue
+                waiting = self._waiting.setdefault(kind, [])
+                waiting.append(functools.partial(self.ask, kinds, then))
+                if len(waiting) > 1:
+                    return
+            _Pair(self, kind).begin()
+            return
+        then()
+
+    def told(self, kind: str, verdict: str) -> None:
+        """Note the result of the trial of a kind.
+
+        :param verdict: ``kept``, ``merged`` (invisible to lookups), or empty if the result is unknown or lookups can
+            tell.
+        """
+        if verdict == "kept":
+            self._capabilities.keeps_names(frozenset((kind,)))
+        elif verdict == "merged":
+            self._capabilities.merges_names(frozenset((kind,)))
+        with self._lock:
+            self._tried.add(kind)
+            waiting = self._waiting.pop(kind, [])
+        for go in waiting:
+            go()
+
+    def names(self, kind: str) -> tuple[str, str]:
+        """Two new names that differ in that kind alone."""
+        begin, one, other = KINDS[kind]
+        key = f"{self._prefix}{DIRECTORY}{os.urandom(8).hex()}"
+        return f"{begin}{key}{one}", f"{key}{other}"
+
+    def put(self, key: str, body: bytes, then: Callable[[PendingRequest], None]) -> None:
+        """Store a small object."""
+        digest, form = digest_of(body), self._capabilities.form
+        request = requests.put_object(
+            key,
+            requests.encode_key(key),
+            body,
+            self._headers.of(key, PutOptions()),
+            crc32="" if form == "md5" else digest.crc32,
+            md5="" if form == "crc32" else digest.md5,
+            condition=requests.UNCONDITIONAL,
+            payload_hash=requests.payload_hash(body, tls=self._tls),
+        )
+        self.send(request, then)
+
+    def send(self, request: Request, then: Callable[[PendingRequest], None]) -> None:
+        """Send a request with a timeout."""
+        self._caller.call_in_time(request, then, deadline=self._clock() + _SECONDS, expected=_ANY)
+
+
+class _Pair:
+    """The two objects of one trial. Each step is called with the previous answer."""
+
+    def __init__(self, trial: NameTrial, kind: str) -> None:
+        self._trial = trial
+        self._kind = kind
+        self._one, self._other = trial.names(kind)
+        self._body = f"s3_uploader was here to see whether names are kept apart. {os.urandom(8).hex()}\n".encode()
+        self._stored: list[str] = []
+
+    def begin(self) -> None:
+        """Store the first object."""
+        self._trial.put(self._one, self._body, self._first_stored)
+
+    def _first_stored(self, call: PendingRequest) -> None:
+        if not _is_done(call):
+            self._end("")
+            return
+        self._stored.append(self._one)
+        look = requests.head_object(self._other, requests.encode_key(self._other), checksums=False)
+        self._trial.send(look, self._looked)
+
+    def _looked(self, call: PendingRequest) -> None:
+        if call.error is None and call.status == 404:
+            self._trial.put(self._other, self._body[::-1], self._second_stored)
+        else:
+            self._end("")
+
+    def _second_stored(self, call: PendingRequest) -> None:
+        if not _is_done(call):
+            self._end("")
+            return
+        self._stored.append(self._other)
+        size = len(self._body)
+        path = requests.encode_key(self._one)
+        self._trial.send(
+            requests.get_object(self._one, path, first=0, last=size - 1, etag="", size=size), self._first_read
+        )
+
+    def _first_read(self, call: PendingRequest) -> None:
+        if call.error is not None or call.status not in (200, 206, 404):
+            self._end("")
+        else:
+            # The object seen a moment ago may be gone, too.
+            self._end("kept" if _is_done(call) and call.body.body == self._body else "merged")
+
+    def _end(self, verdict: str) -> None:
+        """Delete the two objects, if that is permitted."""
+        if self._stored:
+            key = self._stored.pop()
+            self._trial.send(requests.delete_object(key, requests.encode_key(key)), lambda _: self._end(verdict))
+        else:
+            self._trial.told(self._kind, verdict)
+
+
+def _is_done(call: PendingRequest) -> bool:
+    return call.error is None and 200 <= call.status < 300

@@ -23,9 +23,8 @@ from s3_uploader.stores.s3.client import S3Client
 from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.engines.base import Engine
 from s3_uploader.stores.s3.folding import is_usual
-from s3_uploader.stores.s3.name_trial import NameTrial
 from s3_uploader.stores.s3.names import NamesUnderWay
-from s3_uploader.stores.s3.probe import PlainProbe
+from s3_uploader.stores.s3.probe import NameTrial, PlainProbe
 from s3_uploader.stores.s3.settings import BucketAddress, ObjectSettings, Surroundings, Transfer
 from s3_uploader.stores.s3.single import SingleUpload
 from s3_uploader.stores.s3.upload import Context, ObjectUpload, Put

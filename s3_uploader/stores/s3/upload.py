@@ -24,8 +24,7 @@ from s3_uploader.stores.s3.capabilities import Capabilities, Conditional
 from s3_uploader.stores.s3.checksums import Digest
 from s3_uploader.stores.s3.client import PendingRequest, S3Client
 from s3_uploader.stores.s3.engines.base import Request
-from s3_uploader.stores.s3.name_trial import NameTrial
-from s3_uploader.stores.s3.probe import PlainProbe
+from s3_uploader.stores.s3.probe import NameTrial, PlainProbe
 from s3_uploader.stores.s3.requests import UNLESS_THERE
 from s3_uploader.stores.threads import ByteBudget, ThreadPool, Timer
 

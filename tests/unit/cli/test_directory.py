@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.cli import run as running
 from s3_uploader.cli.directory import AT_ONCE, Named, each, files_in, run_all
 from s3_uploader.cli.settings import FileOptions, load
 from s3_uploader.core.errors import UsageProblem
@@ -116,21 +114,6 @@ def test_a_run_that_hangs_is_left_when_the_others_have_ended(
     assert len(ran) == MANY - 1
     assert capsys.readouterr().err.startswith("03.json: the run hangs")
     forever.set()
-
-
-@pytest.mark.parametrize(
-    ("runs", "hard", "soft"),
-    [(1, 2**20, 4096), (8, 2**20, 8 * 4096), (8, resource.RLIM_INFINITY, 8 * 4096), (8, 5000, 5000)],
-)
-def test_each_run_at_the_same_time_has_descriptors(
-    monkeypatch: pytest.MonkeyPatch, runs: int, hard: int, soft: int
-) -> None:
-    """The limit grows with the number of runs, as far as the hard limit allows."""
-    limits: list[tuple[int, int]] = []
-    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, hard))
-    monkeypatch.setattr(resource, "setrlimit", lambda which, both: limits.append(both))
-    running.raise_descriptor_limit(runs=runs)
-    assert limits == [(soft, hard)]
 
 
 def test_a_command_that_takes_one_file_says_which_take_a_directory(tmp_path: Path) -> None:
