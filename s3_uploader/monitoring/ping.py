@@ -8,6 +8,7 @@ threads of their own, and the end of the program does not wait for them.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -18,13 +19,13 @@ from s3_uploader._version import __version__
 from s3_uploader.core.events import Emit, Event, Notice, RunFinished, RunStarted
 from s3_uploader.core.text import quoted, shown_text
 from s3_uploader.monitoring.messages import summary
+from s3_uploader.stores.retry import RetryPolicy
 
 TIMEOUT_SECONDS = 5.0
 LONGEST_BODY = 10_000
 """Bytes that healthchecks.io keeps by default. It rejects only more than 100 kB."""
 
-_PAUSES = (0.3, 1.0)
-"""Seconds before each retry, within the timeout for all attempts."""
+_RETRY = RetryPolicy(max_attempts=3, base_pause=0.6, max_total=TIMEOUT_SECONDS)
 _COULD_NOT_BEGIN = 2
 
 Send = Callable[[str, bytes, float], None]
@@ -99,17 +100,26 @@ class Ping:
             self._notice(Notice("warning", f"The health check at {host} could not be pinged: {problem}."))
 
     def _try(self, url: str, body: bytes, ends_at: float) -> None:
-        for pause in (*_PAUSES, None):
+        failed_at: float | None = None
+        for attempts in itertools.count(1):
             try:
                 self._send(url, body, max(ends_at - self._clock(), 0.1))
                 return
             except Exception as error:  # whatever it is, it is only about a ping
-                status = getattr(error, "code", None)
-                is_final = isinstance(status, int) and 400 <= status < 500
-                if pause is None or is_final or self._clock() + pause >= ends_at:
+                now = self._clock()
+                failed_at = now if failed_at is None else failed_at
+                pause = None if _is_final(error) else self._pause(attempts, failed_at, now, ends_at)
+                if pause is None:
                     self._problem = in_words(error, url=self._url)
                     return
             self._sleep(pause)
+
+    def _pause(self, attempts: int, failed_at: float, now: float, ends_at: float) -> float | None:
+        import random  # needed only for retries
+
+        return _RETRY.pause(
+            attempts=attempts, since_first_failure=now - failed_at, remaining=ends_at - now, random=random.random
+        )
 
     def _begin(self, signal: str, body: bytes) -> None:
         self._tell_problem()  # of the ping before, where one process makes many runs
@@ -142,6 +152,12 @@ def signal_url(url: str, signal: str, *, run_id: str = "") -> str:
         address = f"{address.rstrip('/')}/{signal}"
     parts = [part for part in (query, f"rid={run_id}" if run_id else "") if part]
     return "?".join([address, *(["&".join(parts)] if parts else [])])
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether the server has refused the request, so that a retry is useless."""
+    status = getattr(error, "code", None)
+    return isinstance(status, int) and 400 <= status < 500
 
 
 def in_words(error: Exception, *, url: str) -> str:

@@ -146,6 +146,26 @@ def test_where_one_process_makes_many_runs_problems_are_told_in_time(
     assert len(notices) == 1
 
 
+def test_a_failed_ping_is_retried_with_growing_pauses(receiver: Receiver, notices: list[Event]) -> None:
+    """A ping that fails is tried three times; its pauses are drawn as those of every other retry."""
+    attempts: list[None] = []
+    pauses: list[float] = []
+
+    def refuse(url: str) -> None:
+        attempts.append(None)
+        raise OSError("connection refused")
+
+    receiver.reaction = refuse
+    ping = Ping(
+        URL, log=FakeLog(), notice=notices.append, send=receiver, clock=lambda: 100.0 + sum(pauses), sleep=pauses.append
+    )
+    ping(finished())
+    ping.close()
+    assert len(attempts) == 3
+    assert [pause <= limit for pause, limit in zip(pauses, (0.6, 1.2), strict=True)] == [True, True]
+    assert len(notices) == 1
+
+
 def test_a_ping_that_hangs_holds_nothing_up(receiver: Receiver, notices: list[Event]) -> None:
     """A health check that does not answer is waited for until its time is over, and the run goes on meanwhile."""
     times = iter([100.0, 100.0, 106.0])
