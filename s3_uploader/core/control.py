@@ -1,4 +1,4 @@
-"""Requests to stop a run, from a signal handler or another thread, and clocks that tests can replace."""
+"""Requests to stop a run, from a signal handler or another thread, clocks that tests can replace, and the back-off."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ class Clock(msgspec.Struct, frozen=True):
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = _sleep
+
+
+def backoff(failures: int, *, first: float, longest: float) -> float:
+    """The pause after so many failures in a row, in seconds: it doubles with each of them, up to the longest one."""
+    return min(first * 2.0 ** min(max(failures, 1) - 1, 30), longest)
 
 
 class StopRequest:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from s3_uploader.core.control import backoff
 from s3_uploader.core.model import Fingerprint, Proof
 
 FIRST_PAUSE = 60.0
@@ -154,8 +155,7 @@ def next_pause(attempts: int, random: Callable[[], float]) -> float:
 
     :param random: returns a float in [0, 1).
     """
-    ceiling = min(FIRST_PAUSE * 2.0 ** min(max(attempts, 1) - 1, 30), LONGEST_PAUSE)
-    return ceiling * (0.5 + 0.5 * random())
+    return backoff(attempts, first=FIRST_PAUSE, longest=LONGEST_PAUSE) * (0.5 + 0.5 * random())
 
 
 def after_failure(

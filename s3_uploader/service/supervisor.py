@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from s3_uploader.core.control import StopRequest
+from s3_uploader.core.control import StopRequest, backoff
 from s3_uploader.core.events import Emit, Notice
 from s3_uploader.core.text import counted, shown_name
 from s3_uploader.service.child import Child, State, identity_of, kill, name_process
@@ -203,7 +203,7 @@ class Supervisor:
     def _pause(self, child: Child, code: int) -> None:
         now = self._clock()
         child.failures = 1 if now - child.started_at > _STEADY_SECONDS else child.failures + 1
-        pause = min(_FIRST_PAUSE * 2.0 ** min(child.failures - 1, 16), _LONGEST_PAUSE)
+        pause = backoff(child.failures, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
         child.state, child.due_at = State.PAUSED, now + pause
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         self._say(

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from s3_uploader.config.destinations import S3Destination
 from s3_uploader.config.schema import Config
-from s3_uploader.core.control import Clock, ScanTrigger, StopRequest
+from s3_uploader.core.control import Clock, ScanTrigger, StopRequest, backoff
 from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import ConfigError, UploaderError
 from s3_uploader.core.events import Emit, Event, LocalTrouble, Measure, Notice, RunFinished, UploadFailed, fan_out
@@ -222,7 +222,7 @@ class Watch:
     def _pause_in_trouble(self, message: str) -> float:
         self._failures += 1
         shortest = max(self._interval, 1.0)
-        pause = min(shortest * 2.0 ** min(self._failures - 1, 16), max(shortest, _LONGEST_PAUSE))
+        pause = backoff(self._failures, first=shortest, longest=max(shortest, _LONGEST_PAUSE))
         self._status(f"in trouble, next try in {pause:.0f} s: {message}")
         return pause
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from s3_uploader.core.control import backoff
+
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of retrying one request. Times are seconds.
@@ -60,7 +62,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         """
         if attempts >= (min(self.max_corrupted, self.max_attempts) if corrupted else self.max_attempts):
             return None
-        pause = min(self.max_pause, self.base_pause * float(2 ** (attempts - 1))) * random()
+        pause = backoff(attempts, first=self.base_pause, longest=self.max_pause) * random()
         if retry_after is not None:
             pause += retry_after
         total = self.max_total_connection if no_connection else self.max_total
