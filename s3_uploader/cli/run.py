@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, TextIO, cast
 
 from s3_uploader import config
@@ -59,8 +60,8 @@ def run(config_file: str, options: RunOptions, *others: str) -> int:
     :param others: more configuration files, or directories of them.
     """
     if others or os.path.isdir(config_file):
-        return guarded(lambda: _run_several([config_file, *others], options), form=_form(options))
-    return guarded(lambda: _run(config_file, options), form=_form(options))
+        return guarded(partial(_run_several, [config_file, *others], options), form=_form(options))
+    return guarded(partial(_run, config_file, options), form=_form(options))
 
 
 def _form(options: RunOptions) -> Form:

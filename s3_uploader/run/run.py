@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -48,23 +50,8 @@ def run_once(
     :raises StateError: if the ledger cannot be opened, so that nothing may be shipped.
     :raises LockHeld: if another run still has the spool after ``wait_for_lock_seconds``, and that was not zero.
     """
-    began_at = context.clock.now()
-    try:
-        return _run_once(config, context, wait_for_lock_seconds, max_runtime_seconds)
-    except (SpoolError, StateError, LockHeld) as error:
-        from s3_uploader.run.not_begun import tell_not_begun
-
-        tell_not_begun(config, context, error, at=began_at)
-        raise
-
-
-def _run_once(
-    config: Config, context: RunContext, wait_for_lock_seconds: float, max_runtime_seconds: float | None
-) -> RunReport:
     emit, clock = context.emit, context.clock
-    if not os.path.isdir(config.base_dir):
-        verify_mounts(config, environ=context.environ)  # it has perhaps gone with its disk
-    with open_place(config, environ=context.environ) as place:
+    with _telling_why_it_cannot_begin(config, context), _open(config, context) as place:
         if config.on_success != "keep":
             refuse_read_only(place.root)
         create_state_directory(place.state_dir)
@@ -88,6 +75,24 @@ def _run_once(
             return _locked_run(place, context, max_runtime_seconds, lock)
         finally:
             lock.release()
+
+
+@contextmanager
+def _telling_why_it_cannot_begin(config: Config, context: RunContext) -> Iterator[None]:
+    began_at = context.clock.now()
+    try:
+        yield
+    except (SpoolError, StateError, LockHeld) as error:
+        from s3_uploader.run.not_begun import tell_not_begun
+
+        tell_not_begun(config, context, error, at=began_at)
+        raise
+
+
+def _open(config: Config, context: RunContext) -> AbstractContextManager[Place]:
+    if not os.path.isdir(config.base_dir):
+        verify_mounts(config, environ=context.environ)  # it has perhaps gone with its disk
+    return open_place(config, environ=context.environ)
 
 
 class _StoppedWaiting(Exception):
@@ -172,7 +177,19 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
 
             end_pauses(config, ledger, environ=context.environ, now=clock.now(), emit=context.emit)
         scan = scan_of(place, context, max_runtime_seconds or config.max_runtime_seconds)
-        done = _look_and_ship(place, context, ledger, scan, run, lock)
+        # What is claimed is given back only when no upload can be under way any more.
+        with _claims(place, context.emit) as claims:
+            if context.news is not None:
+                context.news.forget()
+            begun = scan.find()
+            if begun is None:
+                done = _nothing_to_ship(place, context, scan)
+            else:
+                # Half of the program is needed only where there is a file to ship, and most runs, one each minute, find
+                # none: so it is imported here, and nowhere before.
+                from s3_uploader.run.shipping import ship_as_leader
+
+                done = ship_as_leader(place, context, ledger, scan, begun, run=run, lock=lock, claims=claims)
         finished, problems = conclude(
             place, context, ledger, run, done, counters=scan.counters, memory=memory, sayings=sayings
         )
@@ -199,36 +216,27 @@ def scan_of(place: Place, context: RunContext, max_runtime_seconds: float | None
     )
 
 
-def _look_and_ship(place: Place, context: RunContext, ledger: Ledger, scan: SpoolScan, run: int, lock: Lock) -> Done:
-    claims = _claims(place, context.emit)
-    try:
-        if context.news is not None:
-            context.news.forget()
-        begun = scan.find()
-        if begun is not None:
-            # Half of the program is needed only where there is a file to ship, and most runs, one each minute, find
-            # none: so it is imported here, and nowhere before.
-            from s3_uploader.run.shipping import ship_as_leader
-
-            return ship_as_leader(place, context, ledger, scan, begun, run=run, lock=lock, claims=claims)
-    finally:
-        # What is claimed is given back only when no upload can be under way any more.
-        if claims is not None:
-            claims.close()
+def _nothing_to_ship(place: Place, context: RunContext, scan: SpoolScan) -> Done:
     report = scan.ending.report(
         scan.counters, base_dir=place.root.base_dir, destination=place.config.destination.name, emit=context.emit
     )
     return Done(report=report)
 
 
-def _claims(place: Place, emit: Emit) -> Claims | None:
+@contextmanager
+def _claims(place: Place, emit: Emit) -> Iterator[Claims | None]:
+    """Open the claims, if the configuration has a directory for them; in the end they are given back."""
     claims = open_claims(place)
     if claims is None:
-        return None
+        yield None
+        return
     recovered = claims.recover()
     if recovered:
         emit(Notice("warning", f"{counted(recovered, 'file')} of an abandoned claim went back to the spool."))
-    return claims
+    try:
+        yield claims
+    finally:
+        claims.close()
 
 
 def _warn_of_deletion(config: Config, context: RunContext) -> None:
