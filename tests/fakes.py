@@ -452,7 +452,7 @@ class Harness:
         self.max_in_flight = 256
         self.max_bytes = 64 * 2**20
         self.key_prefix = ""
-        self.news: ScanTrigger | None = None
+        self.scan_trigger: ScanTrigger | None = None
         self.make_workers: Callable[[], Workers | None] | None = None
         self.idle: Callable[[], None] = lambda: None
         self.beat: Callable[[], None] = lambda: None
@@ -522,8 +522,8 @@ class Harness:
                 sleep=clock.sleep,
                 removable=None if self.settlement.keeps else Removable(root),
             ),
-            plan=Routes(Route(prefix=self.key_prefix, options=PutOptions(on_conflict=self.on_conflict))),
-            news=self.news,
+            routes=Routes(Route(prefix=self.key_prefix, options=PutOptions(on_conflict=self.on_conflict))),
+            scan_trigger=self.scan_trigger,
             make_workers=self.make_workers,
             make_queue=lambda: SteppedQueue(self.clock, self.idle),  # type: ignore[arg-type,return-value]
         )

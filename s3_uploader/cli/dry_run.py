@@ -38,13 +38,13 @@ def dry_run(configuration: Config, *, as_json: bool) -> int:
                 why = left_words(reason.value) + (f": {shown_text(detail)}" if detail else "")
                 print_lines([f"would leave  {shown_name(path)} ({why})"])
 
-        plan = assembly.build_plan(configuration)
+        routes = assembly.build_routes(configuration)
         files = size = 0
         left: Counter[str] = Counter()
         for verdict in preview.look(place, ledger=ledger, clock=clock, skip=skip):
             candidate = verdict.candidate
             path = place.root.shown(candidate.directory, candidate.name)
-            address = f"{configuration.destination.name}/{plan(candidate).key}"
+            address = f"{configuration.destination.name}/{routes(candidate).key}"
             tell(path, address, candidate.size, verdict.reason, verdict.detail)
             if verdict.reason is None:
                 files, size = files + 1, size + candidate.size

@@ -63,7 +63,7 @@ class ScanTrigger:
 
     :meth:`tell` may be called from any thread.
 
-    :param poll_seconds: without news, scan again after this many seconds.
+    :param poll_seconds: if nothing is told, scan again after this many seconds.
     :param is_wanted: whether a run that has scanned everything should scan again at all.
     """
 
@@ -74,7 +74,7 @@ class ScanTrigger:
         self._subscribers: list[Callable[[], None]] = []
 
     def subscribe(self, wake: Callable[[], None]) -> None:
-        """Call ``wake`` when there is news."""
+        """Call ``wake`` at each :meth:`tell`."""
         self._subscribers.append(wake)
 
     def unsubscribe(self, wake: Callable[[], None]) -> None:
@@ -91,6 +91,6 @@ class ScanTrigger:
         """Take note that a scan begins."""
         self._has_come = False
 
-    def are_due(self, *, seconds_since_look: float) -> bool:
+    def is_due(self, *, seconds_since_look: float) -> bool:
         """Whether it is time for another scan."""
         return self._is_wanted() and (self._has_come or seconds_since_look >= self.poll_seconds)

@@ -98,7 +98,7 @@ def _s3(
         **settings,
         # Rights may be limited to the prefix: the probe of `check` goes there too.
         key_prefix=constant_prefix(config),
-        variants=build_plan(config).options,
+        variants=build_routes(config).options,
         bytes_in_flight=bytes_in_flight,
         notice=notice,
         memory=memory,
@@ -165,7 +165,7 @@ def shipping_store(
     return CompressingStore(store, directory=state_dir, formats=formats)
 
 
-def build_plan(config: Config) -> Routes:
+def build_routes(config: Config) -> Routes:
     """Build the routes of files: the general one, and those of the configuration's locations."""
     special = [
         (Globs(include=[pattern], exclude=[]), _rule(config, location))

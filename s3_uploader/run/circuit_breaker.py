@@ -22,11 +22,11 @@ from typing import Generic, TypeVar
 from s3_uploader.core.errors import Scope, StoreError
 
 _PROBES = 8
-"""Files in a row that fail before the run ends for it, where failing is quick;"""
+"""The run ends when so many files in a row fail quickly."""
 _SLOW_PROBES = 4
-"""the same where failing is slow, and the destination worked in this run."""
+"""The run ends when so many files in a row fail slowly, if the destination worked in this run."""
 _DOUBT_SECONDS = 5.0
-"""Seconds after which failing is slow, and uploads in flight are no longer waited for."""
+"""Seconds of doubt after which failures count as slow, and uploads in flight are no longer waited for."""
 
 _T = TypeVar("_T")
 
@@ -35,7 +35,7 @@ class CircuitBreaker(Generic[_T]):
     """Holds the failed uploads that are in doubt. Does nothing by itself; times are those of the monotonic clock.
 
     :ivar successes: how many uploads have succeeded.
-    :ivar is_in_doubt: whether it is to be found out whose errors there were.
+    :ivar is_in_doubt: whether there are failures of which the cause, file or destination, is unknown.
     """
 
     def __init__(self) -> None:
@@ -48,11 +48,11 @@ class CircuitBreaker(Generic[_T]):
 
     @property
     def has_enough_of_old_failures(self) -> bool:
-        """Whether too many files in a row that failed before have failed again to go on with such files."""
+        """Whether so many files that failed before have failed again in a row that no more of them are tried."""
         return self._old_in_a_row >= _PROBES
 
     def succeeded(self) -> list[tuple[_T, StoreError]]:
-        """Take note of a successful upload. Returns the failures that are now known to be their files' own."""
+        """Take note of a successful upload. Returns the failures that are now known to be errors of their files."""
         self.successes += 1
         self._in_a_row = self._old_in_a_row = 0
         return self.take_doubts() if self.is_in_doubt else []
@@ -67,7 +67,7 @@ class CircuitBreaker(Generic[_T]):
         now: float,
         may_be_its_name: bool = False,
     ) -> bool:
-        """Take note of a failed upload. Returns whether the failure is in doubt; else it is the file's own.
+        """Take note of a failed upload. Returns whether the failure is in doubt; otherwise it concerns this file only.
 
         :param successes_before: how many uploads had succeeded when it began.
         :param failed_before: an earlier run could not ship the file.
@@ -80,7 +80,7 @@ class CircuitBreaker(Generic[_T]):
             self._old_in_a_row += 1
             return False
         self._in_a_row += not may_be_its_name
-        # An error that may pass has been retried for a while. If others came through in that time, it is not theirs.
+        # An error that may pass was retried for a while. If other files succeeded in that time, it concerns this file.
         if passing and self.successes > successes_before:
             return False
         if not self._doubts:

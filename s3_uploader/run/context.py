@@ -33,7 +33,7 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     :param make_store: makes the store, once there is a file to ship; the run opens and closes it. ``None`` for
         :func:`~s3_uploader.run.assembly.build_store`.
     :param is_rehearsal: failures are simulated, so no file may be moved or deleted for them.
-    :param news: see :class:`~s3_uploader.run.pipeline.Pipeline`.
+    :param scan_trigger: see :class:`~s3_uploader.run.pipeline.Pipeline`.
     :param says_again: report lasting problems again that earlier runs have reported, because a person is watching.
     :param is_one_of_many: a timer starts the runs: do not repeat what earlier runs have reported.
     :param retries: try failed files although their pauses are not over.
@@ -50,7 +50,7 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     beat: Callable[[], None] = _no_beat
     make_store: MakeStore | None = None
     is_rehearsal: bool = False
-    news: ScanTrigger | None = None
+    scan_trigger: ScanTrigger | None = None
     measure: Measure | None = None
     says_again: bool = False
     is_one_of_many: bool = False

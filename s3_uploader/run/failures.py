@@ -96,7 +96,7 @@ class Failures:
         if not self.any:
             return None
         row = self._records.failing(path)
-        # What failed in a rehearsal does not wait, and does not count, when it is meant in earnest.
+        # A failure that was simulated in a rehearsal is ignored by a real run.
         return row if row is None or self._is_rehearsal or SIMULATED not in row.message else None
 
     def record(self, upload: FileTask, error: StoreError) -> None:
@@ -132,7 +132,7 @@ class Failures:
         )
 
     def undisposed(self, error: OSError) -> StoreError:
-        """What is wrong with a file that is at the destination and has to stay here for want of a right, or of room."""
+        """The error of a file that is uploaded but cannot be removed or moved, for lack of permission or space."""
         reason = error.strerror or str(error)
         target = self._on_success.move_to
         if target is None:

@@ -35,7 +35,7 @@ _TURN_SECONDS = 0.005
 class FileTask(msgspec.Struct):
     """A file under way to the store. It owns the descriptor, and one place in the count of its directory.
 
-    It has three ends: it is left, it failed, or it is proven and gone (:mod:`s3_uploader.run.settlement`).
+    It has three ends: it is left, it failed, or it is proven and removed (:mod:`s3_uploader.run.settlement`).
 
     :param began: monotonic time of the submission.
     :param successes_before: number of successful uploads at that time.
@@ -59,9 +59,9 @@ class FileTask(msgspec.Struct):
             directories.begin(self.file.candidate.directory)
 
     def end(self, *, removed: bool = False) -> None:
-        """Let go of descriptor and directory. May be called twice.
+        """Close the descriptor and end the count in the directory. May be called twice.
 
-        :param removed: the file is gone, and an empty directory may go with it.
+        :param removed: the file was removed, so a directory that is empty now may be removed too.
         """
         if self.file.descriptor >= 0:  # what is removed was closed with its batch
             self.file.close()
@@ -81,7 +81,7 @@ class FileTask(msgspec.Struct):
         kept: Fingerprint | None = fingerprint if is_kept else None
         return ShippedRow(
             run=run,
-            # What a killed run has left under a private name is its producer's file all the same.
+            # A file that a killed run left under a private name is recorded under the name that its producer gave it.
             path="/".join((*candidate.directory, original_name(candidate.name))),
             location=candidate.location,
             destination=destination,
@@ -206,13 +206,13 @@ class UploadsInFlight:
 
     def has_landed(self) -> bool:
         """Whether :meth:`landed` returns something without waiting."""
-        # As in keep_turning: between any two files this is asked twice.
+        # The condition of keep_turning is repeated here, because this is called twice for each file.
         if self._loop is not None and self.under_way and time.monotonic() - self._turned_at > _TURN_SECONDS:
             self._turn(0.0)
         return not self._completions.empty()
 
     def keep_turning(self) -> None:
-        """To be called between steps of other work: look at the sockets, if that was some time ago."""
+        """Look at the sockets, if the last time was some time ago. To be called between steps of other work."""
         if self._loop is not None and self.under_way and time.monotonic() - self._turned_at > _TURN_SECONDS:
             self._turn(0.0)
 

@@ -69,7 +69,7 @@ class Intake:
         breaker: CircuitBreaker[FileTask],
         deferral: Deferral,
         ending: Ending,
-        plan: Routes,
+        routes: Routes,
         clock: Clock,
         beat: Callable[[], None],
         submit: Callable[[FileTask], None],
@@ -85,7 +85,7 @@ class Intake:
         self._breaker = breaker
         self._deferral = deferral
         self._ending = ending
-        self._plan = plan
+        self._routes = routes
         self._clock = clock
         self._beat = beat
         self._submit = submit
@@ -113,14 +113,14 @@ class Intake:
     def consider(self, candidate: Candidate, *, may_defer: bool = True) -> None:
         """Send, defer or leave a candidate.
 
-        :param may_defer: it may be deferred until others have shown what the destination does.
+        :param may_defer: it may be deferred until others have shown whether the destination works.
         """
-        # Most of a spool may be too young: nothing is worked out before it is needed.
+        # Most files of a spool may be too young, so nothing is computed before it is needed.
         if self.passed_over and candidate.path in self.passed_over:
             return
         if candidate.name.startswith(".") and self._settlement.is_taken(candidate.path):
             return
-        target = self._plan(candidate) if self._flight.under_way else None
+        target = self._routes(candidate) if self._flight.under_way else None
         if target is not None and self._flight.is_sending(target.key):
             self._settlement.leftovers.leave(candidate, Left.POSTPONED, "an older file of the same key is in flight")
             return
@@ -140,7 +140,7 @@ class Intake:
         try:
             task = self._task(file, target, may_defer=may_defer)
         finally:
-            # From here on the descriptor is the task's.
+            # From here on the task owns the descriptor.
             if task is None:
                 file.close()
         if task is not None:
@@ -149,7 +149,7 @@ class Intake:
     def _task(self, file: OpenFile, target: Target | None, *, may_defer: bool) -> FileTask | None:
         """Make the task for the store; ``None`` if the file is deferred or left.
 
-        :param target: where it goes, if that is known already.
+        :param target: its key and options, if they are known already.
         """
         candidate, failures = file.candidate, self._settlement.failures
         failed_before = failures.any and failures.known(candidate.path) is not None
@@ -157,14 +157,14 @@ class Intake:
             self._deferral.failed.append(candidate)
             return None
         if self._breaker.is_in_doubt and may_defer and self._deferral.may_be_its_name(candidate.path):
-            # Whose error it is, a plain name tells.
+            # A file with a plain name shows whether the error is the destination's.
             self._deferral.unplain.append(candidate)
             return None
         if not self.store_is_open and not self._open_store():
             self._settlement.leftovers.leave(candidate, Left.POSTPONED, "")
             return None
         if target is None:
-            target = self._plan(candidate)
+            target = self._routes(candidate)
         task = FileTask(
             file,
             target.key,
@@ -260,7 +260,7 @@ def open_store(store: Store, *, must_end: Callable[[], bool], beat: Callable[[],
     try:
         thread.start()
     except RuntimeError:
-        # There may be no further thread; then it is done here.
+        # No further thread can be started, so this one opens the store.
         store.open()
         return True
     while not is_over.wait(_LOOK_SECONDS):

@@ -70,7 +70,7 @@ class Pipeline:
     :param scan: finds the files, and knows whether the run goes on.
     :param store: not open yet; it is opened only when the first file is ready.
     :param settlement: handles every file whose upload is done.
-    :param news: tells when to scan the spool again while uploads are in flight; ``None`` to scan once.
+    :param scan_trigger: tells when to scan the spool again while uploads are in flight; ``None`` to scan once.
     :param make_queue: makes the queue in which the pipeline waits for the store; see
         :class:`s3_uploader.run.in_flight.UploadsInFlight`.
     :param beat: heartbeat, called between any two files and at least once a second.
@@ -89,9 +89,9 @@ class Pipeline:
         stop: StopRequest,
         beat: Callable[[], None],
         limits: Limits,
-        plan: Routes,
+        routes: Routes,
         admission: Admission,
-        news: ScanTrigger | None = None,
+        scan_trigger: ScanTrigger | None = None,
         make_queue: Callable[[], Completions] = queue.SimpleQueue,
         make_workers: Callable[[], Workers | None] | None = None,
     ) -> None:
@@ -107,7 +107,7 @@ class Pipeline:
         self._clock = clock
         self._stop = stop
         self._beat = beat
-        self._news = news
+        self._scan_trigger = scan_trigger
         self.ending = scan.ending
         self._looked_at = self.ending.began
         self._drain_seconds = limits.drain_seconds
@@ -130,9 +130,9 @@ class Pipeline:
             submit=self._submit,
             may_be_its_name=self._deferral.may_be_its_name,
         )
-        self._intake = self._make_intake(admission, window, plan, limits)
+        self._intake = self._make_intake(admission, window, routes, limits)
 
-    def _make_intake(self, admission: Admission, window: AdaptiveLimit, plan: Routes, limits: Limits) -> Intake:
+    def _make_intake(self, admission: Admission, window: AdaptiveLimit, routes: Routes, limits: Limits) -> Intake:
         return Intake(
             self._store,
             admission=admission,
@@ -143,7 +143,7 @@ class Pipeline:
             breaker=self._breaker,
             deferral=self._deferral,
             ending=self.ending,
-            plan=plan,
+            routes=routes,
             clock=self._clock,
             beat=self._beat,
             submit=self._submit,
@@ -161,8 +161,8 @@ class Pipeline:
         :param begun: a scan of the spool to continue, if one was begun.
         """
         self._stop.subscribe(self._flight.wake)
-        if self._news is not None:
-            self._news.subscribe(self._flight.wake)
+        if self._scan_trigger is not None:
+            self._scan_trigger.subscribe(self._flight.wake)
         try:
             with contextlib.suppress(RunEnded):
                 self._look(begun)
@@ -183,8 +183,8 @@ class Pipeline:
             if self._workers is not None:
                 self._stop.unsubscribe(self._workers.stop)
                 self._workers.conclude(self._settlement)
-            if self._news is not None:
-                self._news.unsubscribe(self._flight.wake)
+            if self._scan_trigger is not None:
+                self._scan_trigger.unsubscribe(self._flight.wake)
             self._abandon_in_flight()
             self._flight.hand_back_loop()
             self._settlement.abandon()
@@ -203,14 +203,14 @@ class Pipeline:
                 self._take_in(self._rest)
                 if self._workers is None or not self._wait_for_workers(self._workers):
                     return
-                # One was lost, and all others are done.
+                # One died, and all others are done: this process takes in the whole spool again.
                 self._scan.layout = self._whole
             except _Divided:
                 self._divide()
             self._scan.counters.begin_scan()
 
     def _workers_are_due(self) -> bool:
-        """Whether workers are ready to take their shares; makes them when it is called first."""
+        """Whether workers are ready to take their shares; the first call makes them."""
         workers = self._workers
         if workers is None:
             assert self._make_workers is not None
@@ -273,7 +273,7 @@ class Pipeline:
         self._deferral.is_scanning = False
         unplain, self._deferral.unplain = self._deferral.unplain, []
         while unplain:
-            self._deferral.unplain = unplain  # so that they are counted, should the run end here
+            self._deferral.unplain = unplain  # so that they are counted if the run ends here
             self._pause()
             self._intake.consider(unplain.pop(0), may_defer=False)
         self._deferral.unplain = []
@@ -285,27 +285,31 @@ class Pipeline:
 
         :raises RunEnded: if no more files are to be taken in.
         """
-        while self._news is not None and len(self._flight.under_way):
+        while self._scan_trigger is not None and len(self._flight.under_way):
             if self.ending.is_due():
                 raise RunEnded
-            pause = self._seconds_until_look(self._news)
+            pause = self._seconds_until_look(self._scan_trigger)
             if pause > 0:
                 self._answers.wait(at_most=pause)
             else:
-                self._look_again(self._news)
+                self._look_again(self._scan_trigger)
 
-    def _seconds_until_look(self, news: ScanTrigger) -> float:
+    def _seconds_until_look(self, scan_trigger: ScanTrigger) -> float:
         """Seconds until the next check; 0 if it is time to scan."""
         now = self._clock.monotonic()
         began = self._flight.oldest() or now
-        # A run that is fed all the time has to end at last, so that it is reported; one large upload it waits for.
+        # A run that always finds new files must end at some time, to be reported. It does wait for one large upload.
         is_too_long = now - self.ending.began > _LONG_RUN_SECONDS and now - began < _LONG_RUN_SECONDS
-        if is_too_long or self._breaker.is_in_doubt or not news.are_due(seconds_since_look=now - self._looked_at):
+        if (
+            is_too_long
+            or self._breaker.is_in_doubt
+            or not scan_trigger.is_due(seconds_since_look=now - self._looked_at)
+        ):
             return 1.0
         return max(0.0, max(began, self._looked_at) + _SOON_SECONDS - now)
 
-    def _look_again(self, news: ScanTrigger) -> None:
-        news.forget()
+    def _look_again(self, scan_trigger: ScanTrigger) -> None:
+        scan_trigger.forget()
         self._settlement.commit()
         self._answers.heed_refusal()
         self._looked_at = self._clock.monotonic()
@@ -316,10 +320,10 @@ class Pipeline:
     def _pause(self) -> None:
         """Between two files: handle answers, and wait until there is room for the next one.
 
-        :raises RunEnded: if there is to be no next one.
+        :raises RunEnded: if no more files are to be taken in.
         """
         self._beat()
-        # Before there is a store nothing is under way, and a spool full of fresh files is looked through faster.
+        # Before the store is open nothing is in flight. To skip this makes the scan of many fresh files faster.
         if self._intake.store_is_open:
             self._answers.take()
             if self._intake.has_many_open():
@@ -338,7 +342,7 @@ class Pipeline:
     # ---------------------------------------------------------------------------------------------- one file
 
     def _consider_deferred(self) -> None:
-        """Send the files that failed before: others have shown what the destination does, or there are none."""
+        """Send the files that failed before: others have shown whether the destination works, or there are none."""
         while self._deferral.failed:
             self._pause()
             candidate = self._deferral.failed.pop(0)

@@ -179,8 +179,8 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
         scan = scan_of(place, context, max_runtime_seconds or config.max_runtime_seconds)
         # What is claimed is given back only when no upload can be under way any more.
         with _claims(place, context.emit) as claims:
-            if context.news is not None:
-                context.news.forget()
+            if context.scan_trigger is not None:
+                context.scan_trigger.forget()
             begun = scan.find()
             if begun is None:
                 done = _nothing_to_ship(place, context, scan)

@@ -39,12 +39,12 @@ SECONDS = 10.0
 """Timeout of a request to the destination."""
 
 _SOUGHT = 8
-"""Number of new objects of a run that are searched in the spool,"""
+"""The most new objects that a run searches for in the spool."""
 _SUSPECTED = 8
-"""and number of candidates that are checked against deliveries, or of files where a key would lead, before they
-count as mere look-alikes."""
+"""The most candidates that a run checks against deliveries, and the most files that it checks in the place of a key.
+Further ones are taken for look-alikes."""
 _PROTECTED = 64
-"""Number of files of a run that may replace an object and whose key is searched in the spool before they are sent."""
+"""The most uploads that may replace an object for which a run searches the spool for their key before it sends them."""
 _KEPT_KEYS = 32
 _MOST_KEYS = 1000
 _CLOCK_TOLERANCE = 5.0
@@ -200,7 +200,7 @@ class SecondCopies:
             if file.on_close is None:
                 is_the_same = self._goes_and_comes(file, receipt)
             else:
-                # Claimed, it has left the spool already.
+                # A claimed file has left the spool already.
                 is_gone = self._is_there(receipt) is False
                 file.close()
                 is_the_same = is_gone and bool(self._is_there(receipt))
@@ -220,7 +220,7 @@ class SecondCopies:
 
     def dump(self) -> str:
         """Serialise some deliveries of this run for the next one; empty if there are none."""
-        # A name that is no text has no form in JSON; one of the others will do.
+        # A name that is not valid text cannot be written as JSON; one of the other names is enough.
         rows = [[each.key, _stored_size(each)] for each in self._new if each.key.isascii() or _is_text(each.key)]
         return msgspec.json.encode(rows).decode() if rows else ""
 
@@ -236,7 +236,7 @@ class SecondCopies:
         except (OSError, ValueError):
             return False
         is_the_file = (status.st_dev, status.st_ino) == (file.fingerprint.device, file.fingerprint.inode)
-        # A file that is taken looks changed to whoever is sending it.
+        # A file that is renamed looks changed to its own upload.
         path = "/".join((*names, name))
         if path != file.candidate.path and self.is_in_use(path):
             return False
@@ -250,7 +250,7 @@ class SecondCopies:
         try:
             if self._is_there(receipt):
                 return self._goes_and_comes(found, receipt)
-            # Where nobody may look, the content of a file that has just appeared has to do.
+            # Without the permission to look up objects, the content of a file that has just appeared decides.
             return not is_the_file and not receipt.encoding and _same_content(file.descriptor, found.descriptor)
         finally:
             found.close()

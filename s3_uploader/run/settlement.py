@@ -115,13 +115,13 @@ class Settlement:
     # ---------------------------------------------------------------------------------------------- two of three ends
 
     def leave(self, upload: FileTask, reason: Left, detail: str = "") -> None:
-        """A file stays, and nothing is wrong with it."""
+        """Leave a file in the spool without counting a failure."""
         upload.end()
         self.leftovers.leave(upload.file.candidate, reason, detail)
 
     def fail(self, upload: FileTask, error: StoreError) -> None:
-        """A file could not be shipped, for a reason of its own."""
-        # Before the descriptor is let go: what on_failure says is done with what was opened.
+        """Record that a file could not be shipped, for a reason that concerns only this file."""
+        # This comes first, because on_failure acts on the file that was opened.
         self.failures.record(upload, error)
         upload.end()
 
@@ -133,9 +133,9 @@ class Settlement:
             self._due_at = self._clock.monotonic() + _BATCH_SECONDS
         self._proven.append((upload, receipt))
         if self.superseded.any is not False:
-            # At once: until the batch is recorded another file of the same key may come, a leftover and the new file of
-            # its name for two, and must not replace what proves this one. A new object counts too: somebody may have
-            # deleted the outdated one, and a file of the same content has come back.
+            # At once, not only when the batch is recorded: before that, another file of the same key may be uploaded (a
+            # leftover and the new file of its name, for example), and must not replace the object that proves this one.
+            # A new object counts too: somebody may have deleted the outdated one before this upload.
             self.superseded.forget(receipt.key)
 
     @property
@@ -226,7 +226,7 @@ class Settlement:
         now = self._clock.now()
         for upload, receipt in proven:
             reason = why_changed(upload.file)
-            # Before the look for a second copy, which may rename what has the file's name by now.
+            # This precedes the search for a second copy, which may rename the file that has the name by now.
             is_obstacle = reason is not None and is_outdated(upload.file, receipt)
             self.second_copies.look_for(upload.file, receipt, changed=reason is not None)
             withheld = self._withheld(upload, receipt) if reason is None else None
@@ -287,7 +287,7 @@ class Settlement:
             return copies.by_a_probe(file, receipt) if receipt.already_there else None
 
         self._leaving.withhold(why_not)
-        # The others have the same reason, or are asked for their own next time.
+        # The others have the same cause, or the next run finds theirs.
         for file, receipt in missing[:1]:
             copies.judge(file, receipt)
         if copies.refusal is not None:
@@ -338,14 +338,14 @@ class Settlement:
             )
         )
         if self._on_success.keep and original_name(candidate.name) != candidate.name:
-            # A run that was killed while it looked for a second copy has not given it back.
+            # An earlier run was killed while it looked for a second copy, and did not give the file its name back.
             with contextlib.suppress(OSError):
                 give_back(upload.file.home, upload.file, Detached(candidate.name, upload.file.fingerprint))
         upload.end(removed=not self._on_success.keep)
 
     def abandon(self) -> None:
         """Release proven files that cannot be recorded; the files stay."""
-        # What is recorded is removed all the same.
+        # Recorded files are still removed.
         while self._leaving.has_taken or self._leaving.has_disposed:
             with contextlib.suppress(StateError):
                 self._dispose_of_taken()

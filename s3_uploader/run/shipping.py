@@ -11,7 +11,7 @@ from s3_uploader.core.events import Notice
 from s3_uploader.core.model import RunReport
 from s3_uploader.ledger import Ledger
 from s3_uploader.run.admission import Admission
-from s3_uploader.run.assembly import ENDPOINT_MEMORY, build_plan, failure_policy, shipping_store, success_policy
+from s3_uploader.run.assembly import ENDPOINT_MEMORY, build_routes, failure_policy, shipping_store, success_policy
 from s3_uploader.run.conclusion import DELIVERED, SIGHTINGS, Done
 from s3_uploader.run.context import RunContext
 from s3_uploader.run.disposition import FailurePolicy
@@ -184,9 +184,9 @@ def ship(
         stop=context.stop,
         beat=context.beat,
         limits=limits,
-        plan=build_plan(place.config),
+        routes=build_routes(place.config),
         admission=admission,
-        news=context.news,
+        scan_trigger=context.scan_trigger,
         make_workers=make_workers,
     )
     try:

@@ -115,7 +115,7 @@ class Watch:
         self._wakeup = wakeup
         self._interval = interval
         # A reload waits for the uploads under way, and takes in no more files by the old configuration.
-        self._news = ScanTrigger(poll_seconds=interval, is_wanted=lambda: not self._reload)
+        self._scan_trigger = ScanTrigger(poll_seconds=interval, is_wanted=lambda: not self._reload)
         self._events = events
         self._status = status
         self._beat = beat
@@ -177,7 +177,7 @@ class Watch:
                     beat=self._beat,
                     make_store=self._kept_store,
                     is_rehearsal=self._is_rehearsal,
-                    news=self._news,
+                    scan_trigger=self._scan_trigger,
                     measure=self._measure,
                 ),
             )
@@ -267,7 +267,7 @@ class Watch:
         return config
 
     def _hear(self) -> None:
-        self._news.tell()
+        self._scan_trigger.tell()
         self._wakeup.set()
 
     def _follow_spool(self, config: Config) -> None:

@@ -10,10 +10,10 @@ the file is renamed first and checked second:
 3. Is the renamed file the one that was shipped, and unchanged? If not, a producer replaced it: give it back.
 4. Release the lease. Did a writer come meanwhile? Then give the file back too.
 5. A moment later, check once more. A writer may have resolved the old name before the rename, and been paused by the
-   scheduler before its ``open`` was complete. By now it has come. Then, too, give the file back.
+   scheduler before its ``open`` was complete. By now that is complete. Then give the file back, too.
 6. Only now remove it, or move it to its target.
 
-The first four are :func:`take`; how long a moment lasts is the caller's to decide. Without leases only times and size
+The first four are :func:`take`; the caller decides how long the moment is. Without leases only times and size
 decide. A run that is killed in between leaves the private name behind, which every layout recognises as a candidate. A
 private name that exists already may be the only copy of something, so it is never overwritten. The remaining risk is
 described in ``docs/guarantees.md``.
@@ -186,10 +186,10 @@ def _take(directory: int, name: str) -> str:
         return name
     for private in itertools.chain((first,), taken_names(name)):
         try:
-            # Only this program makes such names, and only one run has the spool: what is free now stays so.
+            # Only this program makes such names, and only one run has the spool: a name that is free now stays free.
             os.stat(private, dir_fd=directory, follow_symlinks=False)
         except FileNotFoundError:
-            # In here: a name that cannot be had leaves the file where it is.
+            # Inside this block, so that an error of the rename is raised: then the file stays where it is.
             try:
                 os.rename(name, private, src_dir_fd=directory, dst_dir_fd=directory)
             except OSError as error:
@@ -311,7 +311,7 @@ class MoveTarget:
 def _copy_into(file: OpenFile, target: int) -> str:
     """Copy an open file to a temporary name on another file system; it is on disk when this returns."""
     temporary = f".{file.fingerprint.device:x}-{file.fingerprint.inode:x}{_TEMPORARY_SUFFIX}"
-    # A copy of that name is one that a killed run left.
+    # A copy of that name was left by a killed run.
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary, dir_fd=target)
     status = os.fstat(file.descriptor)

@@ -170,12 +170,12 @@ class S3Client:
         deadline: float,
         expected: frozenset[int] = NOTHING_EXPECTED,
     ) -> None:
-        """Like :meth:`call`, for a request outside an upload: at its deadline it is over, with or without an answer."""
+        """Like :meth:`call`, for a request outside an upload: it ends at its deadline, with or without an answer."""
         call = self.call(request, finished, deadline=deadline, expected=expected)
         if call.finished is None:
             return
         late = UploadCancelled(f"The server did not answer {request.operation} in time.", code="DeadlineExceeded")
-        # Without a thread for the timer it ends when the silence has lasted too long.
+        # If no thread can be started for the timer, the engine's limit of silence ends the request.
         with contextlib.suppress(StoreError):
             self._timer.call_at(deadline, lambda: call.cancel(late))
 
@@ -330,7 +330,7 @@ class S3Client:
         self._send(call)
 
     def _follow(self, call: PendingRequest, region: str) -> bool:
-        """Send further requests to the region of the bucket, and those again that were redirected."""
+        """Send further requests to the region of the bucket, and repeat those that were redirected."""
         if not region or call.redirected:
             return False
         call.redirected = True
@@ -345,7 +345,7 @@ class S3Client:
 
 
 def _is_no_success(answer: Answer, operation: str) -> bool:
-    """Whether a status of 200 is a failure: S3 starts some answers before the result, and a web page is no answer."""
+    """Whether a status of 200 is a failure: S3 begins some answers before it has the result, or this is a web page."""
     if not answer.body:
         return bool(answer.fields and "Code" in answer.fields)
     return b"<Error>" in answer.body[:1024] or (operation != "GetObject" and s3_errors.is_web_page(answer))

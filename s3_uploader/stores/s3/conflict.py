@@ -113,7 +113,7 @@ class ContestedUpload(NamedUpload):
         return True
 
     def take_sighting(self) -> str:
-        """Return, once, the refusal because of which the accepted write had no condition; empty if none."""
+        """Return the refusal because of which the accepted write had no condition, once; empty if there was none."""
         sighting, self._sighting = self._sighting, ""
         return sighting
 
@@ -157,7 +157,7 @@ class ContestedUpload(NamedUpload):
             elif call.status == 404:
                 self.rewrite()
             else:
-                # Something in between blocks HEAD requests.
+                # Something between here and the server blocks HEAD requests.
                 headers = {"etag": call.body.headers.get("etag", "")}
                 self._compare_with_ours(headers, ours=False)
 

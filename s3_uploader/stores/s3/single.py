@@ -19,7 +19,7 @@ from s3_uploader.stores.s3.requests import UNLESS_THERE
 READ_AT_ONCE = 64 * 1024
 """A file up to this size is read and digested on the calling thread, a larger one on another thread."""
 READ_BESIDE = 1024 * 1024
-"""Up to this size it is also read on the calling thread if the others are busy, because it would only wait."""
+"""Up to this size it is also read on the calling thread if the other threads are busy: it would only wait for them."""
 
 
 class SingleUpload(ContestedUpload):
@@ -36,9 +36,9 @@ class SingleUpload(ContestedUpload):
     _forms_tried: tuple[ChecksumForm, ...] = ()
     _because = ""
     _named = False
-    """The refusal for which ``_form`` is tried named the checksums."""
+    """Whether the refusal after which ``_form`` is tried named the checksums."""
     _tries_checksums = False
-    """It finds out whether checksums are taken that once were not."""
+    """Whether this upload tests if the server accepts the checksums that it once refused."""
 
     def prepare(self) -> None:
         """Read the source, at once if it is small, and begin."""
@@ -218,7 +218,7 @@ class SingleUpload(ContestedUpload):
             self.succeed(receipt)
 
     def _was_taken(self) -> None:
-        """Note that the server accepted the object as sent: deviations from the usual way are known to work now."""
+        """Note that the server accepted the object as sent: this form of the request is known to work now."""
         capabilities = self.context.capabilities
         if self._form is not None:
             capabilities.takes_form(self._form, self._because, named=self._named or self._tries_checksums)

@@ -1539,7 +1539,7 @@ class TestNews:
     def watched(self, tmp_path: Path) -> Harness:
         """A harness whose store answers when it is told to, with a large file under way."""
         made = Harness(tmp_path, store=FakeStore(manual=True))
-        made.news = ScanTrigger(poll_seconds=9)
+        made.scan_trigger = ScanTrigger(poll_seconds=9)
         made.write("large")
         return made
 
@@ -1552,7 +1552,7 @@ class TestNews:
             large, *small = watched.store.puts
             if seconds >= 3 and "small" not in watched.names() and not small:
                 watched.write("small")
-                watched.news.tell()  # type: ignore[union-attr]
+                watched.scan_trigger.tell()  # type: ignore[union-attr]
             for asked in small:
                 if not asked.future.done():
                     done_at.append(seconds)
@@ -1599,7 +1599,7 @@ class TestNews:
                 if watched.clock.seconds - asked.deadline + 60 > 5:
                     watched.store.answer(asked)
             watched.write(f"{watched.clock.seconds}")
-            watched.news.tell()  # type: ignore[union-attr]
+            watched.scan_trigger.tell()  # type: ignore[union-attr]
 
         watched.idle = idle
         report = watched.run()
@@ -1622,7 +1622,7 @@ class TestNews:
 
     def test_reload(self, watched: Harness) -> None:
         """When the configuration is to be read anew no more files are taken in."""
-        watched.news = ScanTrigger(poll_seconds=1, is_wanted=lambda: False)
+        watched.scan_trigger = ScanTrigger(poll_seconds=1, is_wanted=lambda: False)
 
         def idle() -> None:
             watched.write("small")

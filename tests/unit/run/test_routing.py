@@ -25,7 +25,7 @@ def candidate(location: str = "bedroom", *, stamp: float | None = NOON, mtime: f
 
 def key_of(file: Candidate, **settings: Any) -> str:
     """The key of a file under a configuration."""
-    return assembly.build_plan(config.from_mapping({**SHORT, **settings}, source="x"))(file).key
+    return assembly.build_routes(config.from_mapping({**SHORT, **settings}, source="x"))(file).key
 
 
 def problems_of(raw: dict[str, Any]) -> list[str]:
@@ -109,9 +109,9 @@ def test_a_file_without_location_has_no_empty_directory_in_its_key() -> None:
 
 def test_every_file_gets_its_own_prefix_whatever_came_before() -> None:
     """What was made for the last file is used again only for the same minute and location."""
-    plan = assembly.build_plan(config.from_mapping({**SHORT, "key_prefix": "{location}{minute}/"}, source="x"))
+    routes = assembly.build_routes(config.from_mapping({**SHORT, "key_prefix": "{location}{minute}/"}, source="x"))
     files = [candidate("a"), candidate("b"), candidate("b", stamp=NOON + 60), candidate("a"), candidate("a")]
-    assert [plan(file).key.partition("/")[0] for file in files] == ["a06", "b06", "b07", "a06", "a06"]
+    assert [routes(file).key.partition("/")[0] for file in files] == ["a06", "b06", "b07", "a06", "a06"]
 
 
 @pytest.mark.parametrize(
@@ -159,15 +159,15 @@ def test_the_first_pattern_that_matches_a_location_counts() -> None:
             "bed*": {"key_prefix": "beds/", "storage_class": "GLACIER", "metadata": {"a": "b"}},
         },
     }
-    plan = assembly.build_plan(config.from_mapping(raw, source="x"))
-    bedroom, bedside, kitchen = (plan(candidate(name)) for name in ("bedroom", "bedside", "kitchen"))
+    routes = assembly.build_routes(config.from_mapping(raw, source="x"))
+    bedroom, bedside, kitchen = (routes(candidate(name)) for name in ("bedroom", "bedside", "kitchen"))
     assert bedroom.key == "bedroom/x.dat"
     assert bedroom.options.tags == {"team": "sea", "room": "bedroom"}
     assert bedroom.options.on_conflict is OnConflict.KEEP_BOTH
     assert bedside.key == "beds/bedside/x.dat"
     assert (bedside.options.storage_class, bedside.options.metadata) == ("GLACIER", {"a": "b"})
     assert (kitchen.options.storage_class, kitchen.options.tags) == (None, None)
-    assert plan(candidate("bedroom")).options is bedroom.options
+    assert routes(candidate("bedroom")).options is bedroom.options
 
 
 def test_everything_that_is_wrong_with_locations_is_said_at_once() -> None:

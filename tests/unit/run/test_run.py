@@ -47,18 +47,20 @@ def test_what_is_told_while_the_run_looks_for_the_first_file_is_not_forgotten(se
     (base / "young").touch()
     (base / "ready").write_text("content")
     os.utime(base / "ready", (0, 0))
-    news = ScanTrigger(poll_seconds=3600)
-    news.tell()
+    scan_trigger = ScanTrigger(poll_seconds=3600)
+    scan_trigger.tell()
     store = FakeStore()
     begun: list[bool] = []
 
     def beat() -> None:
         if not begun:
-            begun.append(news.are_due(seconds_since_look=0))
-            news.tell()
+            begun.append(scan_trigger.is_due(seconds_since_look=0))
+            scan_trigger.tell()
 
-    context = RunContext(emit=lambda event: None, make_store=lambda *_, **__: store, news=news, beat=beat)
+    context = RunContext(
+        emit=lambda event: None, make_store=lambda *_, **__: store, scan_trigger=scan_trigger, beat=beat
+    )
     assert run_once(settings, context).exit_code == 0
     assert store.objects == {"ready": b"content"}
     assert begun == [False], "what came before the look is answered by it"
-    assert news.are_due(seconds_since_look=0)
+    assert scan_trigger.is_due(seconds_since_look=0)

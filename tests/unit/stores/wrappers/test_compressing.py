@@ -325,7 +325,7 @@ class TestPlan:
 
     def shipped(self, key: str, **settings: Any) -> tuple[str, Compression | None]:
         """Key and compression of a file."""
-        plan = assembly.build_plan(config.from_mapping({"base_dir": "/s", "bucket": "b", **settings}, source="x"))
+        plan = assembly.build_routes(config.from_mapping({"base_dir": "/s", "bucket": "b", **settings}, source="x"))
         *directory, name = key.split("/")
         shipment = plan(Candidate(tuple(directory), name, key, None, None, key.split("/")[0], 0, 1))
         return shipment.key, shipment.options.compression
