@@ -31,7 +31,7 @@ def first_line(standing: SpoolStatus) -> str:
     if standing.problems and word != UNKNOWN:
         problem = standing.problems[0]
         return f"{word.upper()}{since(problem, standing.now)} because {problem.sentence}"
-    return f"{word.upper()} because {standing.ledger_error}"
+    return f"{word.upper()}: {standing.ledger_error}"
 
 
 def calm(standing: SpoolStatus) -> str:

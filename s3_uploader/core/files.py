@@ -7,6 +7,7 @@ import errno
 import functools
 import os
 from collections.abc import Callable
+from typing import BinaryIO
 
 _RENAME_NOREPLACE = 1
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
@@ -20,6 +21,29 @@ def write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def unnamed_file(data: bytes) -> BinaryIO:
+    """Return an open file without a name that holds ``data``, for the caller to close.
+
+    It is in memory, so that no directory has to be writable: a container may have none for temporary files.
+
+    :raises OSError: if there is neither memory nor such a directory.
+    """
+    file: BinaryIO
+    if hasattr(os, "memfd_create"):  # Some builds of Python are made for systems without it.
+        file = os.fdopen(os.memfd_create("s3-uploader"), "w+b")
+    else:
+        import tempfile
+
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it.
+    try:
+        file.write(data)
+        file.flush()
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 def sync_directory(directory: int) -> None:

@@ -345,7 +345,7 @@ class TestInBadWeather:
         spool.file(FILE)
         finished = spool.run("status")
         assert finished.code == 2
-        assert finished.stdout.startswith("ATTENTION because The ledger")
+        assert finished.stdout.startswith("ATTENTION: The ledger")
         assert "damaged" in finished.stdout
         assert "attic" in finished.stdout
         assert spool.run("status", "--plugin").code == 1
@@ -360,7 +360,7 @@ class TestInBadWeather:
         finally:
             state.chmod(0o700)
         assert finished.code == 2
-        assert finished.stdout.startswith("UNKNOWN because The ledger")
+        assert finished.stdout.startswith("UNKNOWN: The ledger")
         assert plugin.code == 3
         assert plugin.stdout.startswith("S3_UPLOADER UNKNOWN - ")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from s3_uploader.core.errors import StoreError, UploadCancelled
+from s3_uploader.core.files import unnamed_file
 from s3_uploader.core.model import Receipt
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
@@ -235,15 +236,11 @@ class S3Store:
 
         :raises StoreError: if it cannot be stored and proven.
         """
-        import tempfile
-
         assert self._context is not None
         options = self._transfer.variants[0] if self._transfer.variants else PutOptions()
         future: Future[Receipt] = Future()
         future.set_running_or_notify_cancel()
-        with tempfile.TemporaryFile() as file:
-            file.write(_SMALL)
-            file.flush()
+        with unnamed_file(_SMALL) as file:
             source = Source(file.fileno(), len(_SMALL))
             put = Put(key, source, options, self._around.clock() + _CHECK_SECONDS, "", future)
             self._begin(_in_parts(self._context, put))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,29 @@ def test_directories_that_cannot_be_synced(monkeypatch: pytest.MonkeyPatch, numb
     else:
         with pytest.raises(OSError, match="Input/output"):
             files.sync_directory(0)
+
+
+class TestUnnamedFile:
+    def test_no_directory_has_to_be_writable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The file is in memory: where nothing may be written, as in a container, there is one all the same."""
+        monkeypatch.setattr(tempfile, "tempdir", "/nowhere/at/all")
+        with files.unnamed_file(b"content") as file:
+            assert os.pread(file.fileno(), 100, 0) == b"content"
+
+    def test_it_is_on_disk_where_a_python_knows_none_in_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A Python that was built for older systems writes a temporary file."""
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+        with files.unnamed_file(b"content") as file:
+            assert os.pread(file.fileno(), 100, 0) == b"content"
+
+    def test_it_is_closed_if_it_cannot_be_filled(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without room for its content nothing stays open."""
+        full = open("/dev/full", "wb")
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda: full)
+        with pytest.raises(OSError, match="No space"):
+            files.unnamed_file(b"content")
+        assert full.closed
 
 
 class TestRenameWithoutReplacing:

@@ -117,7 +117,7 @@ class TestTelling:
         assert verdict(msgspec.structs.replace(calm, problems=(problem(),))) == "stuck"
         unreadable = msgspec.structs.replace(held_up, ledger_error=StateError("It cannot be read."))
         assert verdict(unreadable) == "unknown"
-        assert first_line(unreadable) == "UNKNOWN because It cannot be read."
+        assert first_line(unreadable) == "UNKNOWN: It cannot be read."
 
     def test_problems_beyond_the_first(self) -> None:
         """Each has its own line, with what comes next and what is to be done."""

@@ -27,7 +27,7 @@ def instructions() -> list[tuple[str, str]]:
 def services() -> dict[str, Any]:
     """The services of the demo."""
     demo = yaml.safe_load((ROOT / "compose.yaml").read_text())
-    assert set(demo) == {"services", "configs", "volumes"}
+    assert set(demo) == {"services", "volumes"}
     found = demo["services"]
     assert isinstance(found, dict)
     return found
@@ -46,7 +46,7 @@ def test_the_recipe_is_whole() -> None:
 
 def test_what_is_installed_reaches_the_build() -> None:
     """Everything is ignored but what the installation reads, and all of that is there."""
-    lines = [line for line in (ROOT / ".containerignore").read_text().splitlines() if line and line[0] != "#"]
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
     assert lines[0] == "*"
     for line in lines[1:-1]:
         assert (ROOT / line.removeprefix("!")).exists(), line
@@ -54,11 +54,24 @@ def test_what_is_installed_reaches_the_build() -> None:
 
 
 def test_the_demo_waits_for_what_it_needs(services: dict[str, Any]) -> None:
-    """Each service that another one waits for is there, and says by itself when it is ready if that is waited for."""
+    """Each service that another one waits for is there, and ends or is started; none has to be healthy.
+
+    Older tools know no health of a service, and start one that waits for another only if that one waits for none.
+    """
     for service in services.values():
         assert ("image" in service) != ("build" in service)
         for name, condition in service.get("depends_on", {}).items():
-            assert condition["condition"] != "service_healthy" or "healthcheck" in services[name]
+            assert condition["condition"] != "service_healthy"
+            assert "depends_on" not in services[name]
+
+
+def test_every_tool_finds_the_recipe(services: dict[str, Any]) -> None:
+    """docker looks for another name by itself, and reads what to ignore from a file that all tools know."""
+    build = services["uploader"]["build"]
+    assert (ROOT / build["context"] / build["dockerfile"]).samefile(ROOT / "Containerfile")
+    assert (ROOT / ".dockerignore").exists()
+    for line in (ROOT / "docs" / "how-to" / "containers.md").read_text().splitlines():
+        assert "docker build" not in line or "--file Containerfile" in line
 
 
 def test_the_uploader_of_the_demo_is_locked_in(services: dict[str, Any]) -> None:
@@ -67,7 +80,6 @@ def test_the_uploader_of_the_demo_is_locked_in(services: dict[str, Any]) -> None
     assert uploader["read_only"] is True
     assert uploader["user"] != "0:0"
     assert uploader["cap_drop"] == ["ALL"]
-    demo = yaml.safe_load((ROOT / "compose.yaml").read_text())
-    (given,) = uploader["configs"]
-    loaded = config.from_mapping(json.loads(demo["configs"][given["source"]]["content"]), source="compose.yaml")
-    assert loaded.base_dir in [volume.partition(":")[2] for volume in uploader["volumes"]]
+    places = {volume.split(":")[1]: volume.split(":")[0] for volume in uploader["volumes"]}
+    loaded = config.load(str(ROOT / places["/config/config.json"]))
+    assert loaded.base_dir in places
