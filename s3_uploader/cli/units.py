@@ -16,9 +16,9 @@ import msgspec
 from s3_uploader.cli.arguments import UnitOptions
 from s3_uploader.cli.directory import Named, files_in, is_directory, refuse_shared
 from s3_uploader.cli.output import print_json, print_lines
-from s3_uploader.cli.settings import load, together
+from s3_uploader.cli.settings import Options, load, together
 from s3_uploader.config import Config
-from s3_uploader.core.errors import UsageProblem
+from s3_uploader.core.errors import ConfigError, UsageProblem
 from s3_uploader.core.text import shown_name
 from s3_uploader.deployment import account as accounts
 from s3_uploader.deployment.account import Account
@@ -111,7 +111,7 @@ def _plans(config_file: str, options: UnitOptions) -> list[Plan]:
     if options.user is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?", options.user):
         raise UsageProblem(f"--user {shown_name(options.user)}: this is not a valid user name.")
     shared = together(options, paths)
-    loaded = [Named(path, load(path, shared)) for path in paths]
+    loaded = _loaded(source, paths, shared)
     refuse_shared(loaded)
     groups: dict[tuple[Any, ...], list[Named]] = {}
     for named in loaded:
@@ -130,6 +130,30 @@ def _plans(config_file: str, options: UnitOptions) -> list[Plan]:
         own += f"-{names[own]}" if names[own] > 1 else ""
         plans.append(_plan(source, members, options, name=own, files=tuple(named.path for named in members)))
     return plans
+
+
+def _loaded(source: str, paths: Sequence[str], options: Options) -> list[Named]:
+    """Load every configuration.
+
+    The units of a directory are for all its files, and give the rights that these need: without one of them its spool
+    would have no rights even after it was corrected.
+
+    :raises ConfigError: with the problems of all files.
+    """
+    loaded, problems = [], []
+    for path in paths:
+        try:
+            loaded.append(Named(path, load(path, options)))
+        except ConfigError as error:
+            if not is_directory(source):
+                raise
+            problems += [f"{os.path.basename(path)}: {problem}" for problem in error.problems]
+    if problems:
+        hint = (
+            "No unit was made, because a unit gives the rights that all its spools need. Correct the files named here, "
+        )
+        raise ConfigError(source, problems, hint=f"{hint}or move them to another directory.")
+    return loaded
 
 
 def _account(configurations: Sequence[Config], options: UnitOptions) -> Account:

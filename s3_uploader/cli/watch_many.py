@@ -16,9 +16,10 @@ from s3_uploader.cli.run import stop_on_signals
 from s3_uploader.cli.settings import load, together
 from s3_uploader.cli.watch import first_line, log_of, watch_one
 from s3_uploader.core.errors import UploaderError, UsageProblem
-from s3_uploader.core.events import Notice
+from s3_uploader.core.events import Event, Notice
 from s3_uploader.core.text import counted
 from s3_uploader.monitoring.log import Log
+from s3_uploader.monitoring.said_by_any import SaidByAny
 from s3_uploader.service.link import Link
 from s3_uploader.service.sd_notify import ServiceManager
 from s3_uploader.service.supervisor import Supervisor
@@ -42,6 +43,17 @@ class _Link:
         """Nothing to send, for the same reason."""
 
 
+class _LogOfOne(Log):
+    """The log of one process. What another process has reported of the same server is left out."""
+
+    said: SaidByAny
+
+    def __call__(self, event: Event) -> None:
+        """Report an event."""
+        if not (isinstance(event, Notice) and event.is_of_endpoint) or self.said.is_news(event.message):
+            super().__call__(event)
+
+
 def watch_many(config_files: Sequence[str], options: WatchOptions) -> int:
     """Watch all of them, until told to stop; returns the exit code."""
     form = Form.LOG if options.json_log else Form.TEXT
@@ -57,6 +69,7 @@ def _watch(config_files: Sequence[str], options: WatchOptions, form: Form) -> in
     log = log_of(options)
     manager = ServiceManager.of(os.environ, pid=os.getpid())
     supervisors: list[Supervisor] = []
+    said = SaidByAny()
 
     of_all = options
 
@@ -85,7 +98,7 @@ def _watch(config_files: Sequence[str], options: WatchOptions, form: Form) -> in
             log.flush()
         supervisor = Supervisor(
             usable,
-            lambda path, link: _watch_in_its_process(path, link, of_all),
+            lambda path, link: _watch_in_its_process(path, link, of_all, said),
             emit=log,
             stop=stop,
             beat=beat,
@@ -117,10 +130,11 @@ def _usable_together(paths: Sequence[str], options: WatchOptions, form: Form) ->
     return sorted([*(named.path for named in loaded), *unreadable])
 
 
-def _watch_in_its_process(path: str, link: Link, options: WatchOptions) -> int:
+def _watch_in_its_process(path: str, link: Link, options: WatchOptions, said: SaidByAny) -> int:
     form = Form.LOG if options.json_log else Form.TEXT
     name = os.path.basename(path)
-    log = Log(sys.stderr, json=options.json_log, verbosity=options.verbosity, name=name)
+    log = _LogOfOne(sys.stderr, json=options.json_log, verbosity=options.verbosity, name=name)
+    log.said = said
     write = log.redirect(lambda text: None)
 
     def write_in_pieces(text: str) -> None:

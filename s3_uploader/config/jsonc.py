@@ -32,6 +32,18 @@ def plain(text: bytes) -> bytes:
     return b"".join(pieces)
 
 
+def meant_at(text: bytes, at: int) -> str:
+    """What to do about a mistake at a byte of the text; empty if nothing is known of it."""
+    rest = text[at:].lstrip()
+    if not rest:
+        return "The file ends too soon: a quote, a ] or a } is missing."
+    if rest.startswith((b"True", b"False", b"None")):
+        return "JSON knows true, false and null, with small letters."
+    if rest[:1] == b"'" or rest[:1].isalpha():
+        return "Keys and text stand in double quotes."
+    return {b"#": "A comment begins with //.", b",": "There is a comma too many."}.get(rest[:1], "")
+
+
 def doubled_keys(text: bytes) -> list[str]:
     """The keys, dotted, that occur twice in one object. The text must be valid JSON."""
     keys = [found[1] for found in _KEY.finditer(text) if found[2]]

@@ -84,16 +84,24 @@ def password_variables(paths: Sequence[str]) -> set[str]:
     return found
 
 
-def _read(path: str, including: tuple[str, ...] = ()) -> tuple[Any, dict[str, str]]:
-    """A file's content merged over its included defaults, and for each included key the file it comes from."""
+def _read(path: str, including: tuple[str, ...] = (), name: str = "") -> tuple[Any, dict[str, str]]:
+    """A file's content merged over its included defaults, and for each included key the file it comes from.
+
+    :param including: the real paths of the files that include it, the outermost first.
+    :param name: how the last of those names it.
+    """
     try:
         with open(path, "rb") as file:
             text = file.read(_MOST_BYTES + 1)
-    except FileNotFoundError as error:
+    except OSError as error:
+        if including:
+            problem = f"{_INCLUDE}: {name} cannot be read: {error.strerror}"
+            hint = f"Its path is {os.path.abspath(path)}; a relative one begins at the file that names it."
+            raise ConfigError(including[-1], [problem], hint=hint) from None
+        if not isinstance(error, FileNotFoundError):
+            raise ConfigError(path, [f"cannot be read: {error.strerror}"]) from None
         hint = "`s3-uploader-cli init` writes a configuration."
         raise ConfigError(path, [f"cannot be read: {error.strerror}"], hint=hint) from None
-    except OSError as error:
-        raise ConfigError(path, [f"cannot be read: {error.strerror}"]) from None
     if len(text) > _MOST_BYTES:
         raise ConfigError(path, [f"is larger than {_MOST_BYTES:,} bytes, so it is no configuration file"])
     raw = _decoded(text, source=path)
@@ -113,7 +121,7 @@ def _read(path: str, including: tuple[str, ...] = ()) -> tuple[Any, dict[str, st
             raise ConfigError(path, [f"{_INCLUDE}: {name} includes itself"])
         if len(here) > _DEEPEST_INCLUDE:
             raise ConfigError(path, [f"{_INCLUDE}: files that include files are {_DEEPEST_INCLUDE} deep at the most"])
-        values, their_places = _read(other, here)
+        values, their_places = _read(other, here, name)
         if not isinstance(values, dict):
             raise ConfigError(other, ["must be a JSON object"])
         defaults = _laid_over(defaults, values)
@@ -162,8 +170,8 @@ def _decoded(text: bytes, *, source: str) -> Any:
         try:
             value = msgspec.json.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            problem = f"is not valid JSON: {_where(text, str(error))}"
-            raise ConfigError(source, [problem], hint=_meant_by(text)) from None
+            where, at = _where(text, str(error))
+            raise ConfigError(source, [f"is not valid JSON: {where}"], hint=_meant_by(text, at)) from None
     # Of two values of one key the decoder keeps one, and the colon of the other is missing.
     if text.count(b":") != _colons(value) or b"\\u003" in text:
         from s3_uploader.config.jsonc import doubled_keys
@@ -174,13 +182,18 @@ def _decoded(text: bytes, *, source: str) -> Any:
     return value
 
 
-def _meant_by(text: bytes) -> str:
-    """What to do with a file that does not begin like JSON."""
+def _meant_by(text: bytes, at: int) -> str:
+    """What to do with a file that is no JSON.
+
+    :param at: the byte of the mistake.
+    """
     if not text.strip():
         return "The file is empty. `s3-uploader-cli init` writes a configuration."
     begin = text.lstrip()[:1]
     if begin == b"{":
-        return ""
+        from s3_uploader.config.jsonc import meant_at
+
+        return meant_at(text, at)
     from s3_uploader.config.older import understood
 
     older = understood(text.decode("utf-8", "replace"))
@@ -260,18 +273,22 @@ def _gather_destination(given: dict[str, Any], problems: list[str]) -> tuple[Any
     if not isinstance(kind, str) or kind not in DESTINATIONS:
         wanted = ", ".join(DESTINATIONS)
         got = "" if kind is None else f", not {shown_value(kind)}"
-        problems.append(f"destination.type: must be one of {wanted}{got}")
+        other = "; a server that is compatible with S3 has the type s3 and an endpoint_url"
+        problems.append(f"destination.type: must be one of {wanted}{got}{other if isinstance(kind, str) else ''}")
         return None, {}
     if kind == "s3":
         inner = _resolve_synonyms(inner, "destination.", problems)
     return DESTINATIONS[kind], inner
 
 
-def _where(text: bytes, message: str) -> str:
-    """A decoder's message with a line number instead of a byte offset, and without the decoder's own path."""
-    message = message.partition(" - at `$")[0]
+def _where(text: bytes, message: str) -> tuple[str, int]:
+    """A decoder's message with line and column instead of a byte, and without the decoder's own path; and that byte."""
+    message = message.partition(" - at `$")[0].removeprefix("JSON is malformed: ")
     found = re.search(r"\(byte (\d+)\)$", message)
     if found is None:
-        return message
-    line = text[: int(found[1])].count(b"\n") + 1
-    return f"{message[: found.start()].rstrip()} (line {line})"
+        return message, len(text)
+    at = int(found[1])
+    before = text[:at]
+    line = before.count(b"\n") + 1
+    column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
+    return f"{message[: found.start()].rstrip()} (line {line}, column {column})", at

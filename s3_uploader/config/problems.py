@@ -34,6 +34,10 @@ _MEANT = {
         ("log_level", "log-level", "loglevel", "verbose", "debug"),
         "is not a key; what the log says is for the command line: -v for more, -q for warnings only",
     ),
+    **dict.fromkeys(
+        ("includes", "defaults", "extends", "inherit", "$includes", "$defaults", "@include", "$ref"),
+        'is not a known key; a file with shared defaults is named with "$include"',
+    ),
     **{
         name: f"is not a known key; did you mean {meant}?"
         for meant, names in {

@@ -167,6 +167,24 @@ def documents_of(text: str) -> Iterator[Any]:
         yield document
 
 
+def test_units_name_every_file_that_is_no_configuration(directory: Directory) -> None:
+    """No unit is made while one of the files is wrong, for its spool would have no rights; all of them are named."""
+    directory.add("kitchen")
+    (directory.path / "broken.json").write_text("{")
+    directory.add("attic", settle_seconds="soon")
+    refused = directory.run("units")
+    assert (refused.code, refused.stdout) == (2, "")
+    assert "conf.d: 2 problems" in refused.stderr
+    assert "  attic.json: settle_seconds: must be" in refused.stderr
+    assert "  broken.json: is not valid JSON" in refused.stderr
+    assert "No unit was made" in refused.stderr
+    (directory.path / "broken.json").unlink()
+    directory.add("attic")
+    made = directory.run("units")
+    assert made.code == 0, made.stderr
+    assert made.stdout.count("ExecStart=") == 1
+
+
 def test_other_commands_say_that_they_take_one_file(directory: Directory) -> None:
     """A command that is about one spool refuses a directory in words, and so does an empty directory."""
     assert "contains no configuration file" in directory.run("run").stderr

@@ -14,7 +14,9 @@ import pytest
 
 from tests.e2e.config_directory import Directory, put
 from tests.e2e.site import COMMAND, Running, Site
+from tests.servers.dialects import UNCONDITIONAL
 from tests.servers.fault_server import FaultServer
+from tests.servers.fixtures import MakeFaultServer
 from tests.servers.process import wait_until
 
 
@@ -81,6 +83,24 @@ def test_each_spool_is_watched_whatever_is_wrong_with_others(spools: Spools) -> 
     assert running.wait(10).code == 143
 
 
+def test_what_a_server_cannot_do_is_told_once_for_all_spools(
+    spools: Spools, make_fault_server: MakeFaultServer
+) -> None:
+    """Spools that ship to one server report a limit of it once, though each has a process of its own."""
+    server = make_fault_server(dialect=UNCONDITIONAL)
+    names = [f"spool-{number}" for number in range(4)]
+    for name in names:
+        spools.add(name, destination={"type": "s3", "bucket": server.endpoint.bucket}, key_prefix=f"{name}/")
+        spools.put(name)
+    spools.site.environment.update(server.environment())
+    running = spools.watch()
+    running.wait_until(lambda: len(server.endpoint.keys()) == len(names), "all are shipped")
+    running.wait_until(lambda: running.stderr.count("1 file (10 B) shipped") == len(names), "all have told it")
+    running.send(signal.SIGTERM)
+    running.wait(10)
+    assert running.stderr.count("conditional writes") == 1, running.stderr
+
+
 def test_configurations_come_are_mended_and_go(spools: Spools) -> None:
     """A mended file is watched by itself; SIGHUP has new ones watched, and those no more whose files are gone."""
     for name in ("attic", "kitchen", "cellar"):
@@ -145,12 +165,13 @@ def test_a_process_that_does_not_answer_does_not_hold_up_the_end(spools: Spools)
     """A stop waits for drain_seconds and a little more, not for a spool whose disk does not answer."""
     for name in ("attic", "kitchen"):
         spools.add(name, drain_seconds=1)
+        spools.put(name)
     running = spools.watch()
-    running.wait_until(lambda: len(processes_below(running.pid)) == 2, "both are watched")
+    running.wait_until(lambda: spools.archived("attic") and spools.archived("kitchen"), "both are watched")
     stopped = processes_below(running.pid)["attic.json"]
     os.kill(stopped, signal.SIGSTOP)
-    spools.put("kitchen")
-    running.wait_until(lambda: spools.archived("kitchen"), "the other one goes on")
+    spools.put("kitchen", "b.dat")
+    running.wait_until(lambda: "b.dat" in spools.archived("kitchen"), "the other one goes on")
     began = time.monotonic()
     running.send(signal.SIGTERM)
     assert running.wait(20).code == 143

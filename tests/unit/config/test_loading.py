@@ -122,11 +122,31 @@ class TestFiles:
             config.load(str(tmp_path))
 
     def test_broken_json_names_the_line(self) -> None:
-        """JSON that does not parse is pointed at by line, which an editor shows, and not by byte."""
+        """JSON that does not parse is pointed at by line and column, which an editor shows, and not by byte."""
         with pytest.raises(ConfigError) as caught:
             config.decode(b'{\n  "base_dir": "/spool",\n  bucket: "x"\n}', source="config.json")
         assert caught.value.problems[0].startswith("is not valid JSON: ")
-        assert caught.value.problems[0].endswith("(line 3)")
+        assert caught.value.problems[0].endswith("(line 3, column 3)")
+
+    @pytest.mark.parametrize(
+        ("text", "hint"),
+        [
+            ("{base_dir: 1}", "double quotes"),
+            ("{'base_dir': 1}", "double quotes"),
+            ('{"base_dir": /spool}', ""),
+            ('{"base_dir": "/spool",, }', "a comma too many"),
+            ('{"base_dir": "/spool", # ours\n}', "begins with //"),
+            ('{"prune_empty_dirs": True}', "true, false and null"),
+            ('{"base_dir": "/spool"', "ends too soon"),
+            ('{"base_dir": "/spool" "bucket": "b"}', ""),
+        ],
+    )
+    def test_a_slip_of_the_pen_is_named(self, text: str, hint: str) -> None:
+        """What people often write that is no JSON is said to them in their words; of others the place is enough."""
+        with pytest.raises(ConfigError) as caught:
+            config.decode(text.encode(), source="config.json")
+        assert hint in caught.value.hint
+        assert bool(hint) == bool(caught.value.hint)
 
     @pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b'{"base_dir": "\xff"}', b"[" * 5000])
     def test_what_is_no_json_is_said_to_be_none(self, text: bytes) -> None:
@@ -478,7 +498,7 @@ class TestWrittenByHand:
 
     def test_the_line_of_a_mistake(self) -> None:
         """Comments take no line away."""
-        with pytest.raises(ConfigError, match=r"\(line 4\)"):
+        with pytest.raises(ConfigError, match=r"\(line 4, column 13\)"):
             config.decode(b'{\n/* one\ntwo */\n"base_dir": x,\n}', source="x")
 
     def test_a_key_that_stands_twice(self) -> None:
@@ -539,6 +559,21 @@ class TestWrittenByHand:
         own.write_text('{"$include": ["shared.json"], "base_dir": "/spool"}')
         with pytest.raises(ConfigError, match=r"bucket: must be a string.* \(from .*shared\.json\)"):
             config.load(str(own), environ={})
+
+    def test_defaults_that_are_not_there(self, tmp_path: Path) -> None:
+        """The file that names them is told, with where they were looked for."""
+        own = tmp_path / "own.json"
+        own.write_text('{"$include": "../shared.json", "base_dir": "/spool", "bucket": "b"}')
+        with pytest.raises(ConfigError, match=r"\$include: \.\./shared\.json cannot be read: No such file") as caught:
+            config.load(str(own), environ={})
+        assert caught.value.source == str(own.resolve())
+        assert f"{tmp_path.parent}/shared.json;" in caught.value.hint
+
+    @pytest.mark.parametrize("name", ["includes", "defaults", "$includes", "extends"])
+    def test_another_word_for_shared_defaults(self, name: str) -> None:
+        """Whoever means shared defaults is told their key, and not the one that chooses files."""
+        with pytest.raises(ConfigError, match=r'named with "\$include"'):
+            config.from_mapping({**LOCAL, name: "shared.json"}, source="x")
 
     def test_a_file_that_includes_itself(self, tmp_path: Path) -> None:
         """A circle is refused."""

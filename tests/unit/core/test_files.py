@@ -46,7 +46,7 @@ class TestUnnamedFile:
 
     def test_it_is_closed_if_it_cannot_be_filled(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without room for its content nothing stays open."""
-        full = open("/dev/full", "wb")
+        full = open("/dev/full", "wb")  # noqa: SIM115 - it is closed by what is tested.
         monkeypatch.delattr(os, "memfd_create", raising=False)
         monkeypatch.setattr(tempfile, "TemporaryFile", lambda: full)
         with pytest.raises(OSError, match="No space"):

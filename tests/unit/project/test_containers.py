@@ -66,7 +66,7 @@ def test_the_demo_waits_for_what_it_needs(services: dict[str, Any]) -> None:
 
 
 def test_every_tool_finds_the_recipe(services: dict[str, Any]) -> None:
-    """docker looks for another name by itself, and reads what to ignore from a file that all tools know."""
+    """Another name is what docker looks for by itself; it reads what to ignore from a file that all tools know."""
     build = services["uploader"]["build"]
     assert (ROOT / build["context"] / build["dockerfile"]).samefile(ROOT / "Containerfile")
     assert (ROOT / ".dockerignore").exists()
