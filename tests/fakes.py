@@ -31,7 +31,7 @@ from s3_uploader.spool.layouts.dated import DatedLayout, utc_epoch
 from s3_uploader.spool.layouts.tree import TreeLayout
 from s3_uploader.spool.removable import Removable
 from s3_uploader.spool.root import Names, SpoolRoot
-from s3_uploader.stores.base import Loop, PutOptions, Source, ignore
+from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, PutOptions, Source, ignore
 
 NOW = 1_600_000_000.0
 """2020-09-13 12:26:40 UTC: what the fake clock begins with."""
@@ -290,7 +290,9 @@ class FakeStore:
         """See ``Store``."""
         return f"bucket/{key}"
 
-    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
+    def check(
+        self, *, now: float, stored: Callable[[str], None] = ignore, limits: CheckLimits = USUAL_LIMITS
+    ) -> list[Finding]:
         """See ``Store``."""
         return []
 

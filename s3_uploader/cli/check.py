@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Collection, Iterator
@@ -26,16 +27,19 @@ from s3_uploader.run.place import build_globs, open_place, verify_mounts
 from s3_uploader.spool import echoes
 from s3_uploader.spool.check import check_layout, check_spool, check_writers, probe_file
 from s3_uploader.spool.root import ReadOnlySpool, refuse_read_only
-from s3_uploader.stores.base import Store
+from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Store
 
 _MOST_PLACES = 32
 _ECHO_SECONDS = 5.0
+_CLOSE_SECONDS = 5.0
+_HURRIED_CLOSE_SECONDS = 0.5
 _MARKS = {Severity.OK: "ok", Severity.NOTE: "note", Severity.WARNING: "WARNING", Severity.ERROR: "ERROR"}
 _COLOURS = {Severity.OK: "32", Severity.NOTE: "36", Severity.WARNING: "33", Severity.ERROR: "31"}
 
 
 def check(config_file: str, options: CheckOptions) -> int:
     """Print the findings; exit code 0 without errors, 2 for the spool or state, 3 for the destination."""
+    signal.signal(signal.SIGTERM, _stop)
     configuration = load(config_file, options)
     local: list[Finding] = []
     ledger_path = ""
@@ -56,7 +60,7 @@ def check(config_file: str, options: CheckOptions) -> int:
             )
             local += check_state_directory(place.state_dir)
             ledger_path = place.ledger_path
-            if not any(finding.severity is Severity.ERROR for finding in local):
+            if not _is_wrong(local):
                 local += check_needs(place)
     except NotMounted as error:
         return _told([], [Finding(Severity.ERROR, "mounts", error.message, error.hint)], as_json=options.as_json)
@@ -68,12 +72,21 @@ def check(config_file: str, options: CheckOptions) -> int:
         local.append(Finding(Severity.ERROR, "spool", error.message, error.hint))
     local += check_telling(configuration)
     local += _check_compression(assembly.compression_formats(configuration))
+    remote = _check_destination(configuration, ledger_path, local)
+    return _told(local, remote, as_json=options.as_json)
+
+
+def _check_destination(configuration: Config, ledger_path: str, local: list[Finding]) -> list[Finding]:
+    """Findings about the destination; ``local`` gets what this machine lacks."""
     remote: list[Finding] = []
 
     def notice(level: str, sentence: str) -> None:
         remote.append(Finding(Severity.WARNING if level != "info" else Severity.NOTE, "destination", sentence))
 
+    keys: list[str] = []
+
     def stored(key: str) -> None:
+        keys.append(key)
         remote.extend(_look_for_echo(configuration, key))
 
     with _ledger(ledger_path) as ledger:
@@ -82,17 +95,38 @@ def check(config_file: str, options: CheckOptions) -> int:
         store = assembly.shipping_store(
             configuration, notice=notice, memory=memory, state_dir=os.path.dirname(ledger_path) or os.curdir
         )
+        began, limits = time.monotonic(), _limits(configuration)
+        patience = _CLOSE_SECONDS
         try:
             store.open()
-            remote += store.check(now=time.time(), stored=stored)
-            remote += _look_for_spool(configuration, store)
+            remote += store.check(now=time.time(), stored=stored, limits=limits)
+            # A server that let a step run out of time would do so again.
+            is_late = limits.left() <= 0 or (time.monotonic() - began > limits.seconds and _is_wrong(remote))
+            if keys and not is_late:
+                remote += _look_for_spool(configuration, store)
         except EngineUnavailable as error:
             local.append(Finding(Severity.ERROR, "configuration", error.message, error.hint))
         except UploaderError as error:
             remote.append(Finding(Severity.ERROR, "destination", error.message, error.hint))
+        except BaseException:
+            patience = _HURRIED_CLOSE_SECONDS
+            raise
         finally:
-            store.close(timeout=5.0)
-    return _told(local, remote, as_json=options.as_json)
+            store.close(timeout=patience)
+    return remote
+
+
+def _limits(configuration: Config) -> CheckLimits:
+    """How long the check may take: a step as long as an upload, and all as long as a run."""
+    seconds = min(USUAL_LIMITS.seconds, configuration.upload_timeout_seconds)
+    budget = configuration.max_runtime_seconds
+    return CheckLimits(seconds) if budget is None else CheckLimits(seconds, time.monotonic() + budget)
+
+
+def _stop(number: int, _: object) -> None:
+    """End the program, after what was stored has been removed."""
+    signal.signal(number, signal.SIG_IGN)
+    raise SystemExit(128 + number)
 
 
 def _told(local: list[Finding], remote: list[Finding], *, as_json: bool) -> int:
@@ -102,9 +136,13 @@ def _told(local: list[Finding], remote: list[Finding], *, as_json: bool) -> int:
             print_json(msgspec.to_builtins([*local, *remote]))
         else:
             _print(local + remote)
-    if any(finding.severity is Severity.ERROR for finding in remote):
+    if _is_wrong(remote):
         return DESTINATION_UNUSABLE
-    return USAGE if any(finding.severity is Severity.ERROR for finding in local) else OK
+    return USAGE if _is_wrong(local) else OK
+
+
+def _is_wrong(findings: list[Finding]) -> bool:
+    return any(finding.severity is Severity.ERROR for finding in findings)
 
 
 def _look_for_echo(configuration: Config, key: str) -> list[Finding]:

@@ -15,6 +15,7 @@ proof
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -32,6 +33,24 @@ if TYPE_CHECKING:
 
 def ignore(key: str) -> None:
     """Do nothing."""
+
+
+class CheckLimits(msgspec.Struct, frozen=True):
+    """How long :meth:`Store.check` may take.
+
+    :param seconds: longest time for one step.
+    :param ends_at: ``time.monotonic()`` at which all has to be over.
+    """
+
+    seconds: float = 30.0
+    ends_at: float = float("inf")
+
+    def left(self) -> float:
+        """Seconds for a step that begins now; zero or less if the time is over."""
+        return min(self.seconds, self.ends_at - time.monotonic())
+
+
+USUAL_LIMITS = CheckLimits()
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -190,11 +209,14 @@ class Store(Protocol):
     def cancel(self) -> None:
         """Cancel all uploads in flight. Their futures fail soon with ``UploadCancelled``."""
 
-    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
+    def check(
+        self, *, now: float, stored: Callable[[str], None] = ignore, limits: CheckLimits = USUAL_LIMITS
+    ) -> list[Finding]:
         """Perform the steps of an upload with a small test object, which is removed again.
 
         :param now: wall-clock time in seconds since the epoch, to measure the clock skew against.
         :param stored: called with the key of that object while it exists.
+        :param limits: a step that takes longer is an error, and ends the check.
         :returns: findings in the order in which a person wants to read them. Never raises ``StoreError``: an error is a
             finding too.
         """

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from s3_uploader.core.errors import ConflictError, ObjectGone, SourceChanged
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.model import OnConflict, Proof, Receipt
-from s3_uploader.stores.base import PutOptions, Source, ignore
+from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, PutOptions, Source, ignore
 from s3_uploader.stores.keys import derived_key, path_segments
 from s3_uploader.stores.workers import UploadTask, Workers
 
@@ -67,7 +67,9 @@ class MemoryStore:
         """See :meth:`s3_uploader.stores.base.Store.cancel`."""
         self._workers.cancel()
 
-    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
+    def check(
+        self, *, now: float, stored: Callable[[str], None] = ignore, limits: CheckLimits = USUAL_LIMITS
+    ) -> list[Finding]:
         """There is nothing that could be wrong."""
         return [Finding(Severity.OK, "memory", "objects can be kept.")]
 

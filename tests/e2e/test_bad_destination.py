@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from tests.e2e.site import ENGINES, Finished, Site
 from tests.servers.certificates import make_certificates
-from tests.servers.fault_script import error, hang_up
+from tests.servers.fault_script import error, hang, hang_up
 from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import MakeFaultServer
 from tests.servers.nginx_sink import NginxSink
@@ -219,3 +220,28 @@ def test_an_outage_is_no_files_fault(waiting: Site, fault_server: FaultServer) -
     finished = waiting.run()
     assert finished.code == 0
     assert len(fault_server.objects()) == BACKLOG // 5
+
+
+def test_check_of_a_server_that_hangs(waiting: Site, fault_server: FaultServer, engine: str) -> None:
+    """``check`` waits for an answer as long as an upload may take, and says so."""
+    fault_server.faults.add(hang().only(operations=None, times=None))
+    waiting.settings["upload_timeout_seconds"] = 2
+    waiting.ship_to(fault_server, engine=engine)
+    finished = waiting.run("check")
+    assert finished.code == 3, finished.stderr
+    assert "The PutObject operation got no answer in 2.0 s." in finished.stdout
+    assert finished.seconds < SOON
+
+
+def test_check_that_is_stopped(waiting: Site, fault_server: FaultServer, engine: str) -> None:
+    """A signal ends ``check`` soon, and what it has stored so far is removed."""
+    fault_server.faults.add(hang().only(operations=("HeadObject",), times=None))
+    waiting.ship_to(fault_server, engine=engine)
+    running = waiting.start("check")
+    running.wait_until(lambda: fault_server.requests_of("HeadObject"), "the test object is looked at")
+    assert fault_server.objects()
+    running.send(signal.SIGTERM)
+    finished = running.wait(timeout=SOON)
+    assert finished.code == 128 + signal.SIGTERM
+    assert "Traceback" not in finished.stderr
+    assert not fault_server.objects()

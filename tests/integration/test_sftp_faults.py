@@ -197,13 +197,13 @@ def test_an_empty_lock_where_there_are_no_links(scripted_sftp: ScriptedSftpServe
     """There a lock whose making broke off before its line arrived is removed by the next run of the spool."""
     scripted_sftp.always("link", UNSUPPORTED)
 
-    async def hang_in_the_lock(request: Request) -> Any:
+    async def hang_up_in_the_lock(request: Request) -> Any:
         if (scripted_sftp.root / "write").exists():
-            return await hang(request)
+            return await hang_up(request)
         return await request.carry_out()
 
-    scripted_sftp.always("write", hang_in_the_lock)
-    store = bench.new_store(lock_file="write", identity="spool", timeout_seconds=0.5)
+    scripted_sftp.always("write", hang_up_in_the_lock)
+    store = bench.new_store(lock_file="write", identity="spool")
     with pytest.raises(StoreError, match="cannot be made"):
         store.open()
     assert scripted_sftp.files()["write"] == b""

@@ -10,19 +10,20 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
-from s3_uploader.core.errors import DestinationBusy, StoreError
+from s3_uploader.core.errors import StoreError
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.model import Proof
-from s3_uploader.stores.base import ignore
+from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, ignore
 from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
+from s3_uploader.stores.file_servers.check_limits import Steps, hurried
+from s3_uploader.stores.file_servers.check_lock import check_lock
 from s3_uploader.stores.file_servers.learned import Learned, Names
-from s3_uploader.stores.file_servers.lock import Create, RemoteLock
+from s3_uploader.stores.file_servers.lock import Create
 from s3_uploader.stores.file_servers.names import learn_names
 from s3_uploader.stores.file_servers.parts import PartNames
 
 _Session = TypeVar("_Session", bound=FileSession)
 
-_LIMIT_SECONDS = 60.0
 _LISTED_BYTES = 64 * 1024
 _WORTH_A_NOTE_SECONDS = 60.0
 
@@ -41,6 +42,7 @@ def check_file_server(
     makes_directories: bool,
     now: float,
     stored: Callable[[str], None] = ignore,
+    limits: CheckLimits = USUAL_LIMITS,
     release: Callable[[_Session], None],
     link: Callable[[_Session, str, str], None] | None = None,
 ) -> list[Finding]:
@@ -52,12 +54,14 @@ def check_file_server(
     :param makes_directories: whether uploads need new directories again and again.
     :param now: wall-clock time in seconds since the epoch.
     :param stored: called with the name of the test file while it exists.
+    :param limits: longest time until a connection or a further finding, and for all.
     :param release: takes the session back.
     :param link: gives a file a second, free name, if the protocol supports that.
     """
     begun = time.monotonic()
+    steps = Steps(limits)
     try:
-        session = connect(lambda: begun + _LIMIT_SECONDS - time.monotonic())
+        session = connect(steps.remaining)
     except (Refused, Lost) as error:
         problem = login_error(error)
         return [Finding(Severity.ERROR, server, problem.message, problem.hint or "Nothing can be shipped there.")]
@@ -67,10 +71,13 @@ def check_file_server(
         safely = None if link is None else functools.partial(link, session)
         for finding in _round_trip(server, session, temporary_names, learned, now - begun, stored, safely):
             findings.append(_judged(finding, minimum_proof, makes_directories=makes_directories))
+            steps.begin()
         computes = any(finding.fact.startswith(_COMPUTES) for finding in findings)
         findings += _reading(server, session, is_proof=minimum_proof > Proof.SIZE and not computes)
+        steps.begin()
         findings += _listing(server, session)
-        findings += _lock(server, session, lock_file, create_lock)
+        steps.begin()
+        findings += check_lock(server, session, lock_file, create_lock)
     except Refused as refused:
         findings.append(Finding(Severity.ERROR, server, f"it refuses what an upload needs: {refused.text}"))
     except Lost as error:
@@ -108,7 +115,8 @@ def _reading(server: str, session: FileSession, *, is_proof: bool) -> Iterator[F
     except Refused:
         return  # an earlier finding reports that
     try:
-        session.retrieve(path, received.extend, most=len(content))
+        with hurried(session):
+            session.retrieve(path, received.extend, most=len(content))
     except Refused as refused:
         if is_proof:
             fact = "a file cannot be read back, and no checksum is computed"
@@ -171,11 +179,12 @@ def _round_trip(
         yield Finding(Severity.ERROR, server, f"a file cannot be written: {refused.text}", f"{right}.")
         return
     try:
-        stored(path.rpartition("/")[2])
-        yield from _after_storing(server, session, probes, path, content, clock_offset)
-        if temporary_names != "none":
-            yield from _naming(server, session, probes, path, content, link)
-        yield from _directories(server, session, probes, renames=temporary_names != "none")
+        with hurried(session):
+            stored(path.rpartition("/")[2])
+            yield from _after_storing(server, session, probes, path, content, clock_offset)
+            if temporary_names != "none":
+                yield from _naming(server, session, probes, path, content, link)
+            yield from _directories(server, session, probes, renames=temporary_names != "none")
     finally:
         with contextlib.suppress(Lost):
             for one, refusal in probes.remove().items():
@@ -373,25 +382,3 @@ def _clock(server: str, session: FileSession, path: str, clock_offset: float) ->
     skew = modified - (clock_offset + time.monotonic())
     if abs(skew) > _WORTH_A_NOTE_SECONDS:
         yield Finding(Severity.NOTE, server, f"its clock differs from ours by {skew:+.0f} s", "Harmless.")
-
-
-def _lock(server: str, session: FileSession, lock_file: str | None, create: Create) -> Iterator[Finding]:
-    if lock_file is None:
-        return
-    path = f"{session.base.rstrip('/')}/{lock_file}"
-    if session.size(path) is not None:
-        yield Finding(
-            Severity.WARNING, server, f"the lock file {lock_file} exists", "A run would leave without uploading."
-        )
-        return
-    parts = PartNames(secrets.token_hex(8))
-    lock = RemoteLock(path=path, name=lock_file, server=server, stale_seconds=None, create=create, parts=parts)
-    try:
-        lock.acquire(session)
-        lock.release(session)
-    except Refused as refused:
-        yield Finding(Severity.ERROR, server, f"the lock file {lock_file} cannot be made: {refused.text}")
-    except (DestinationBusy, StoreError) as error:
-        yield Finding(Severity.ERROR, server, error.message, error.hint)
-    else:
-        yield Finding(Severity.OK, server, f"the lock file {lock_file} was made and removed")

@@ -28,7 +28,7 @@ from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.findings import Finding
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.core.text import shown_name
-from s3_uploader.stores.base import Loop, PutOptions, Source, ignore
+from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, PutOptions, Source, ignore
 from s3_uploader.stores.file_servers.attempts import Attempts
 from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
 from s3_uploader.stores.file_servers.conflict import Site
@@ -255,7 +255,9 @@ class FileServerStore(ABC, Generic[_Session]):
             # If no connection was left to remove it, the next pass does that.
             lock.give_up()
 
-    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
+    def check(
+        self, *, now: float, stored: Callable[[str], None] = ignore, limits: CheckLimits = USUAL_LIMITS
+    ) -> list[Finding]:
         """Connect, log in and try everything that an upload needs; see :meth:`Store.check`."""
         from s3_uploader.stores.file_servers.check import check_file_server
 
@@ -290,6 +292,7 @@ class FileServerStore(ABC, Generic[_Session]):
             makes_directories=self._makes_directories,
             now=now,
             stored=stored,
+            limits=limits,
             release=release,
             link=self._link,
         )

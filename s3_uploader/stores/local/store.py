@@ -29,7 +29,7 @@ from s3_uploader.core.findings import Finding
 from s3_uploader.core.model import Receipt
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
-from s3_uploader.stores.base import Loop, PutOptions, Source, ignore
+from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, PutOptions, Source, ignore
 from s3_uploader.stores.keys import path_segments
 from s3_uploader.stores.local.copying import FileCopy
 from s3_uploader.stores.local.errors import code_of, origin_of, reason_of, translated
@@ -130,7 +130,9 @@ class LocalStore:
         if (workers is None or workers.close(timeout=timeout)) and root is not None:
             os.close(root)
 
-    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
+    def check(
+        self, *, now: float, stored: Callable[[str], None] = ignore, limits: CheckLimits = USUAL_LIMITS
+    ) -> list[Finding]:
         """Write, prove, refuse to overwrite and remove a test file; see :meth:`Store.check`."""
         from s3_uploader.stores.local.check import check_directory
 

@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from s3_uploader.core.errors import StoreError
 from s3_uploader.core.findings import Finding
 from s3_uploader.core.text import is_plain
-from s3_uploader.stores.base import PutOptions, ignore
+from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, PutOptions, ignore
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.capabilities import Capabilities
 from s3_uploader.stores.s3.checks.conditions import check_condition
 from s3_uploader.stores.s3.checks.names import check_names
 from s3_uploader.stores.s3.checks.parts import check_parts
 from s3_uploader.stores.s3.checks.proofs import check_proof
-from s3_uploader.stores.s3.checks.trial import ERROR, NOTE, OK, SECONDS, USUAL, WARNING, Trial
+from s3_uploader.stores.s3.checks.trial import ERROR, NOTE, OK, USUAL, WARNING, Trial
 from s3_uploader.stores.s3.client import PendingRequest, S3Client
 from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.errors import clock_skew
@@ -40,8 +40,10 @@ class Checker:
     :param probe: tries a plain name, if a refusal does not say what it concerns.
     :param key_prefix: the prefix of all keys, because the rights may be limited to it.
     :param stored: called with the key of the small object while it exists.
+    :param limits: longest time for one request and for all.
     :param variants: the ways in which objects are stored besides the usual one.
-    :param upload_in_parts: stores a small object under a key in the way of large ones; raises ``StoreError``.
+    :param upload_in_parts: stores a small object under a key in the way of large ones, within so many seconds; raises
+        ``StoreError``.
     """
 
     def __init__(
@@ -57,8 +59,9 @@ class Checker:
         key_prefix: str = "",
         now: float,
         stored: Callable[[str], None] = ignore,
+        limits: CheckLimits = USUAL_LIMITS,
         variants: Sequence[PutOptions] = (),
-        upload_in_parts: Callable[[str], None],
+        upload_in_parts: Callable[[str, float], None],
     ) -> None:
         self._trial = Trial(
             key=key_prefix + PREFIX + secrets.token_hex(8),
@@ -67,6 +70,7 @@ class Checker:
             capabilities=capabilities,
             headers=headers,
             endpoint=endpoint,
+            limits=limits,
         )
         self._upload_in_parts = upload_in_parts
         self._variants = variants
@@ -86,6 +90,9 @@ class Checker:
             self._check()
         except StoreError as error:
             self._trial.tell(ERROR, "request", error.message, error.hint)
+        except BaseException:
+            self._trial.hurry()
+            raise
         finally:
             self._trial.remove()
         self._check_transport()
@@ -157,7 +164,7 @@ class Checker:
         if call.refusal is None or not (is_denial or not is_plain(self._trial.key)):
             return error
         self._probe.ask(told)
-        if not over.wait(SECONDS):
+        if not over.wait(max(0.0, self._trial.limits.left())):
             return error
         if replies[0].error is not None:
             return replies[0].error

@@ -15,7 +15,7 @@ from s3_uploader.core.files import unnamed_file
 from s3_uploader.core.model import Receipt
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
-from s3_uploader.stores.base import Loop, PutOptions, Source, ignore
+from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, PutOptions, Source, ignore
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.access import checksums_when_required, resolve
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 AnyStore = TypeVar("AnyStore", bound="S3Store")
 _SMALL = b"s3_uploader was here to see whether parts can be joined.\n"
-_CHECK_SECONDS = 30.0
 _LARGEST_SINGLE = 5 * 2**30
 
 
@@ -207,7 +206,9 @@ class S3Store:
         """Cancel all uploads in flight."""
         self._cancel_uploads(list(self._uploads), UploadCancelled.interrupted())
 
-    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
+    def check(
+        self, *, now: float, stored: Callable[[str], None] = ignore, limits: CheckLimits = USUAL_LIMITS
+    ) -> list[Finding]:
         """Perform the steps of an upload with a small test object; see ``s3_check``."""
         from s3_uploader.core.findings import Finding, Severity
         from s3_uploader.stores.s3.check import Checker
@@ -227,11 +228,12 @@ class S3Store:
             now=now,
             stored=stored,
             variants=self._transfer.variants,
+            limits=limits,
             upload_in_parts=self._upload_in_parts,
         )
         return checker.findings()
 
-    def _upload_in_parts(self, key: str) -> None:
+    def _upload_in_parts(self, key: str, seconds: float) -> None:
         """Store a small object in the way of a large one.
 
         :raises StoreError: if it cannot be stored and proven.
@@ -242,7 +244,7 @@ class S3Store:
         future.set_running_or_notify_cancel()
         with unnamed_file(_SMALL) as file:
             source = Source(file.fileno(), len(_SMALL))
-            put = Put(key, source, options, self._around.clock() + _CHECK_SECONDS, "", future)
+            put = Put(key, source, options, self._around.clock() + seconds, "", future)
             self._begin(_in_parts(self._context, put))
             future.result()
 

@@ -13,7 +13,7 @@ from s3_uploader.core.errors import EngineUnavailable, StoreError
 from s3_uploader.core.extras import installing
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.model import Receipt
-from s3_uploader.stores.base import Memory, PutOptions, Source, ignore
+from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Memory, PutOptions, Source, ignore
 from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
 from s3_uploader.stores.file_servers.conflict import Site
 from s3_uploader.stores.file_servers.learned import Learned
@@ -115,10 +115,12 @@ class SftpStore(FileServerStore[Session]):
         super().close(timeout=timeout)
         self._sftp.stop()
 
-    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
+    def check(
+        self, *, now: float, stored: Callable[[str], None] = ignore, limits: CheckLimits = USUAL_LIMITS
+    ) -> list[Finding]:
         """Connect, log in and try everything that an upload needs; see :meth:`Store.check`."""
         try:
-            return super().check(now=now, stored=stored)
+            return super().check(now=now, stored=stored, limits=limits)
         finally:
             if self._pool is None:
                 self._sftp.stop()

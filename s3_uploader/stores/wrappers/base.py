@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from s3_uploader.core.model import Receipt
-from s3_uploader.stores.base import Loop, Memory, PutOptions, Source, Store, ignore
+from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, Memory, PutOptions, Source, Store, ignore
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -49,9 +49,11 @@ class PassingStore:
         """See :meth:`Store.cancel`."""
         self._store.cancel()
 
-    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
+    def check(
+        self, *, now: float, stored: Callable[[str], None] = ignore, limits: CheckLimits = USUAL_LIMITS
+    ) -> list[Finding]:
         """See :meth:`Store.check`."""
-        return self._store.check(now=now, stored=stored)
+        return self._store.check(now=now, stored=stored, limits=limits)
 
     def address(self, key: str) -> str:
         """See :meth:`Store.address`."""
@@ -99,9 +101,11 @@ class LazyStore:
         if self._store is not None:
             self._store.cancel()
 
-    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
+    def check(
+        self, *, now: float, stored: Callable[[str], None] = ignore, limits: CheckLimits = USUAL_LIMITS
+    ) -> list[Finding]:
         """See :meth:`Store.check`."""
-        return self._made().check(now=now, stored=stored)
+        return self._made().check(now=now, stored=stored, limits=limits)
 
     def address(self, key: str) -> str:
         """See :meth:`Store.address`."""

@@ -17,10 +17,11 @@ _WORDS: dict[PartChecksums, str] = {
 }
 
 
-def check_parts(trial: Trial, upload_in_parts: Callable[[str], None]) -> None:
+def check_parts(trial: Trial, upload_in_parts: Callable[[str, float], None]) -> None:
     """Whether an upload in parts can be created, aborted and completed.
 
-    :param upload_in_parts: stores a small object under a key in the way of large ones; raises ``StoreError``.
+    :param upload_in_parts: stores a small object under a key in the way of large ones, within so many seconds; raises
+        ``StoreError``.
     """
     key = f"{trial.key}-parts"
     path = requests.encode_key(key)
@@ -40,7 +41,7 @@ def check_parts(trial: Trial, upload_in_parts: Callable[[str], None]) -> None:
             + "have a lifecycle rule remove incomplete uploads.",
         )
     try:
-        upload_in_parts(key)
+        upload_in_parts(key, trial.time_left())
     except StoreError as error:
         trial.tell(
             ERROR,

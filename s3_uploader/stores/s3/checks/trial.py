@@ -7,7 +7,7 @@ import time
 
 from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.core.findings import Finding, Severity
-from s3_uploader.stores.base import PutOptions
+from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, PutOptions
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.capabilities import Capabilities, acknowledging
 from s3_uploader.stores.s3.checksums import digest_of
@@ -16,8 +16,8 @@ from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.engines.base import Request
 from s3_uploader.stores.s3.requests import Condition
 
-SECONDS = 30.0
-"""Timeout of one request."""
+_REMOVAL_SECONDS = 1.0
+"""For the removal of the stored objects, after a request got no answer or the check was interrupted."""
 _GONE = frozenset((404,))
 OK, NOTE, WARNING, ERROR = Severity.OK, Severity.NOTE, Severity.WARNING, Severity.ERROR
 USUAL = PutOptions()
@@ -29,6 +29,7 @@ class Trial:
     :param key: of the small object; all other keys begin with it.
     :param caller: sends requests with the usual retries.
     :param impatient: sends requests without retries, for those that are expected to be refused.
+    :param limits: longest time for one request and for all.
     :ivar form: the checksum headers in use.
     :ivar left_behind: keys to be deleted.
     """
@@ -42,12 +43,14 @@ class Trial:
         capabilities: Capabilities,
         headers: requests.ObjectHeaders,
         endpoint: Endpoint,
+        limits: CheckLimits = USUAL_LIMITS,
     ) -> None:
         self.key = key
         self.impatient = impatient
         self.capabilities = capabilities
         self.headers = headers
         self.endpoint = endpoint
+        self.limits = limits
         self.form = capabilities.form
         self.findings: list[Finding] = []
         self.left_behind: list[str] = []
@@ -95,13 +98,35 @@ class Trial:
         :raises StoreError: if it does not end in time.
         """
         over = threading.Event()
+        seconds = self.time_left()
         call = (caller or self._caller).call(
-            request, lambda call: over.set(), deadline=time.monotonic() + SECONDS, expected=expected
+            request, lambda call: over.set(), deadline=time.monotonic() + seconds, expected=expected
         )
-        if not over.wait(SECONDS):
-            call.cancel(UploadCancelled("The check timed out."))
-            raise StoreError(f"The {request.operation} operation got no answer in {SECONDS:.0f} s.", code="Timeout")
-        return call
+        try:
+            if over.wait(seconds):
+                return call
+        except BaseException:
+            call.cancel(UploadCancelled("The check was interrupted."))
+            raise
+        call.cancel(UploadCancelled("The check timed out."))
+        self.hurry()
+        raise StoreError(f"The {request.operation} operation got no answer in {seconds:.1f} s.", code="Timeout")
+
+    def time_left(self) -> float:
+        """Seconds for a request that begins now.
+
+        :raises StoreError: if the time for the check is over.
+        """
+        seconds = self.limits.left()
+        if seconds <= 0:
+            self.hurry()
+            raise StoreError("The check took longer than a run may take (max_runtime_seconds).", code="Timeout")
+        return seconds
+
+    def hurry(self) -> None:
+        """Leave but a moment for the removal of what was stored."""
+        ends_at = min(self.limits.ends_at, time.monotonic()) + _REMOVAL_SECONDS
+        self.limits = CheckLimits(seconds=_REMOVAL_SECONDS, ends_at=ends_at)
 
     def head(self, key: str) -> Request:
         """The request that looks at a key."""

@@ -20,7 +20,7 @@ from s3_uploader import config
 from s3_uploader.core.errors import ConfigError, EngineUnavailable, SourceChanged, StoreError, UploadCancelled
 from s3_uploader.core.model import Candidate, Proof, Receipt
 from s3_uploader.run import assembly
-from s3_uploader.stores.base import Compression, PutOptions, Source, ignore
+from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Compression, PutOptions, Source, ignore
 from s3_uploader.stores.wrappers import compressing
 from s3_uploader.stores.wrappers.compressing import IN_MEMORY, CompressingStore
 
@@ -87,7 +87,9 @@ class Recording:
         future.set_result(receipt)
         return future
 
-    def check(self, *, now: float, stored: Callable[[str], None] = ignore) -> list[Any]:
+    def check(
+        self, *, now: float, stored: Callable[[str], None] = ignore, limits: CheckLimits = USUAL_LIMITS
+    ) -> list[Any]:
         """Nothing to find."""
         return []
 

@@ -1,0 +1,43 @@
+"""The time limits of ``check`` for a file server."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from s3_uploader.stores.base import CheckLimits
+from s3_uploader.stores.file_servers.base import FileSession
+
+_LIMIT_SECONDS = 60.0
+"""For the whole check."""
+_REMOVAL_SECONDS = 1.0
+"""For the removal of the test files after an interruption."""
+
+
+class Steps:
+    """The time that a session has left: for the step that has begun, and for all."""
+
+    def __init__(self, limits: CheckLimits) -> None:
+        self._seconds = limits.seconds
+        self._ends_at = min(limits.ends_at, time.monotonic() + _LIMIT_SECONDS)
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a step."""
+        self._until = min(self._ends_at, time.monotonic() + self._seconds)
+
+    def remaining(self) -> float:
+        """Seconds left."""
+        return self._until - time.monotonic()
+
+
+@contextlib.contextmanager
+def hurried(session: FileSession) -> Iterator[None]:
+    """If the check is interrupted, leave but a moment for the removal of the test files."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        ends_at = time.monotonic() + _REMOVAL_SECONDS
+        session.remaining = lambda: ends_at - time.monotonic()
+        raise

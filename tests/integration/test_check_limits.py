@@ -1,0 +1,115 @@
+"""``check`` of servers whose answers have no end: no step takes longer than an upload may."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from s3_uploader.core.findings import Finding, Severity
+from s3_uploader.stores.base import CheckLimits
+from s3_uploader.stores.ftp.store import FtpStore
+from tests.integration.s3_raw_server import RawRequest, RawServer
+from tests.integration.s3_support import ENGINES, Known, Station
+from tests.servers.odd_ftp import OddFtpServer, Oddities, OddSession, odd_ftp_server
+
+SECONDS = 1.0
+"""The limit of a step; the removal of what was stored has a second more,"""
+TOLERANCE = 4.0
+"""and these are for a busy machine."""
+
+
+def trickle(connection: socket.socket, piece: bytes) -> None:
+    """Send something now and then until the other side has left."""
+    ends_at = time.monotonic() + 30
+    with contextlib.suppress(OSError):
+        while time.monotonic() < ends_at:
+            connection.sendall(piece)
+            time.sleep(0.05)
+
+
+def errors(findings: list[Finding]) -> list[str]:
+    """The facts of the errors."""
+    return [finding.fact for finding in findings if finding.severity is Severity.ERROR]
+
+
+def after(good: int) -> Callable[[RawRequest, socket.socket], bytes | None]:
+    """Answer so many requests, and the next ones without an end."""
+
+    def answer(request: RawRequest, connection: socket.socket) -> bytes | None:
+        if request.number < good:
+            return request.good()
+        connection.sendall(b"HTTP/1.1 200 OK\r\na: ")
+        trickle(connection, b"b")
+        return None
+
+    return answer
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("good", [0, 1, 2])
+def test_s3(engine: str, good: int) -> None:
+    """The first request that takes too long ends the check of a bucket, also when objects are to be removed."""
+    with RawServer(after(good)) as server, Station() as station:
+        store = station.store(server.endpoint, engine, memory=Known())
+        began = time.monotonic()
+        found = errors(store.check(now=time.time(), limits=CheckLimits(SECONDS)))
+        assert time.monotonic() - began < SECONDS + 1 + TOLERANCE
+    assert any("got no answer in 1.0 s" in fact for fact in found)
+
+
+def test_s3_within_the_time_of_a_run() -> None:
+    """The whole check takes no longer than a run may."""
+    with RawServer(lambda request, _: request.good()) as server, Station() as station:
+        store = station.store(server.endpoint, "native", memory=Known())
+        limits = CheckLimits(SECONDS, time.monotonic() - 1)
+        assert errors(store.check(now=time.time(), limits=limits)) == [
+            "The check took longer than a run may take (max_runtime_seconds)."
+        ]
+    assert not server.requests
+
+
+def on_the_control_connection(session: OddSession) -> None:
+    """A reply without an end."""
+    session.connection.sendall(b"213-")
+    trickle(session.connection, b"x")
+
+
+def on_a_data_connection(session: OddSession) -> None:
+    """A file or listing without an end."""
+    with contextlib.suppress(OSError), session.data() as connection:
+        trickle(connection, b"type=file;size=1; a\r\n")
+
+
+@pytest.mark.parametrize("limits", ["of an upload", "of a run"])
+@pytest.mark.parametrize(
+    ("command", "how"),
+    [
+        ("SIZE", on_the_control_connection),
+        ("DELE", on_the_control_connection),
+        ("MLSD", on_a_data_connection),
+        ("RETR", on_a_data_connection),
+    ],
+)
+def test_ftp(tmp_path: Path, command: str, how: Callable[[OddSession], None], limits: str) -> None:
+    """Whatever an FTP server never finishes, the step ends in time, and with it the check."""
+
+    def before(session: OddSession, sent: str, _: bytes) -> bool:
+        if sent == command:
+            how(session)
+        return sent == command
+
+    with odd_ftp_server(tmp_path, Oddities(before=before)) as server:
+        began = time.monotonic()
+        given = CheckLimits(SECONDS) if limits == "of an upload" else CheckLimits(ends_at=began + SECONDS)
+        assert errors(new_ftp_store(server).check(now=time.time(), limits=given))
+        assert time.monotonic() - began < SECONDS + 1 + TOLERANCE
+
+
+def new_ftp_store(server: OddFtpServer) -> FtpStore:
+    """A store on a server, not open."""
+    return FtpStore(host="127.0.0.1", port=server.port, user="u", password="p")
