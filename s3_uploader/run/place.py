@@ -17,7 +17,7 @@ from s3_uploader.core.text import names_are_utf8
 from s3_uploader.ledger import LEDGER_NAME
 from s3_uploader.ledger.state_directory import ledger_path, own_state_directory
 from s3_uploader.spool.layouts.base import Globs, Layout
-from s3_uploader.spool.mounts import Directory, KnownMounts, leads_into
+from s3_uploader.spool.mounts import Directory, KnownMounts
 from s3_uploader.spool.root import SpoolRoot
 
 if TYPE_CHECKING:
@@ -167,12 +167,12 @@ def _refuse_overlap(config: Config, root: SpoolRoot, state_dir: str) -> None:
             target = move_directory(policy)
             if key == "on_failure" and os.path.realpath(target) == base:
                 continue
-            if _is_within(target, base) or leads_into(target, root):
+            if _is_within(target, base) or _leads_into(target, root):
                 raise SpoolError(
                     f"{key}: {target} lies in the spool {config.base_dir}; what is moved there would be shipped again.",
                     hint="Name a directory outside the spool.",
                 )
-    if config.claim_dir is not None and (_is_within(config.claim_dir, base) or leads_into(config.claim_dir, root)):
+    if config.claim_dir is not None and (_is_within(config.claim_dir, base) or _leads_into(config.claim_dir, root)):
         raise SpoolError(
             f"claim_dir {config.claim_dir} lies in the spool {config.base_dir}.", hint="Put it beside the spool."
         )
@@ -183,6 +183,12 @@ def _refuse_overlap(config: Config, root: SpoolRoot, state_dir: str) -> None:
                 f"The destination {target} and the spool {config.base_dir} contain one another.",
                 hint="Keep them apart.",
             )
+
+
+def _leads_into(path: str, root: SpoolRoot) -> bool:
+    from s3_uploader.spool.echoes import leads_into  # most runs have no directory beside the spool
+
+    return leads_into(path, root)
 
 
 def _is_within(path: str, base: str) -> bool:

@@ -16,11 +16,8 @@ from s3_uploader.core.errors import NotMounted, StateError
 from s3_uploader.core.files import replace_file
 from s3_uploader.core.procfs import Mount, mount_of
 from s3_uploader.core.text import shown_name
-from s3_uploader.spool.echoes import find
-from s3_uploader.spool.root import SpoolRoot
 
 FILE_NAME = "mounts.json"
-_FIND_SECONDS = 1.0
 _UUIDS = "/dev/disk/by-uuid"
 _IDENTIFIED = ("ext2", "ext3", "ext4", "btrfs")
 """File systems whose ``f_fsid`` (``statfs(2)``) is made from the UUID; that of others (xfs, vfat) is the device
@@ -161,50 +158,6 @@ def file_system_of(path: str) -> FileSystem | None:
         )
     finally:
         os.close(descriptor)
-
-
-def leads_into(path: str, root: SpoolRoot) -> bool:
-    """Whether a directory is the spool or below it through a mount, though its path does not show that.
-
-    Bind mounts are found in the table of mounts, and FUSE mounts by a file that is made there for a moment.
-    """
-    ours = _within_file_system(root.base_dir)
-    theirs = _within_file_system(path)
-    if ours is None or theirs is None:
-        return False
-    if ours[0] == theirs[0]:
-        return theirs[1] == ours[1] or theirs[1].startswith(ours[1].rstrip("/") + "/")
-    return "fuse" in (ours[2][:4], theirs[2][:4]) and _appears(path, root)
-
-
-def _within_file_system(path: str) -> tuple[str, str, str] | None:
-    """Device, path below the root of the file system, and its type; also of a path that does not exist yet."""
-    real = os.path.realpath(path)
-    there = real
-    while not os.path.lexists(there):
-        there = os.path.dirname(there)
-    try:
-        mount = mount_of(os.open(there, os.O_PATH | os.O_CLOEXEC), close=True)
-    except OSError:
-        return None
-    point = "" if mount is None else mount.point.rstrip("/")
-    if mount is None or (real != point and not real.startswith(f"{point}/")):
-        return None
-    return mount.device, (mount.root.rstrip("/") + real[len(point) :]) or "/", mount.type
-
-
-def _appears(path: str, root: SpoolRoot) -> bool:
-    name = f"s3-uploader-probe-{os.urandom(6).hex()}.tmp"
-    probe = os.path.join(path, name)
-    try:
-        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-    except OSError:
-        return False  # whoever writes there will find out why
-    try:
-        return find(root, name, seconds=_FIND_SECONDS) is not None
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(probe)
 
 
 def _identity(mount: Mount, descriptor: int) -> str:
