@@ -1,4 +1,4 @@
-"""What a configuration says of shipping: the store, options of an upload, what becomes of files afterwards."""
+"""Builds from a configuration what ships its files: the store, the options of uploads, and what follows an upload."""
 
 from __future__ import annotations
 

@@ -17,9 +17,9 @@ _START = 4
 _CLEARLY_MORE = 1.1
 _HARDLY_LESS = 0.9
 _ROUNDS_TO_COMPARE = 2
-"""Uploads come in bursts and in all sizes, so a comparison lasts longer than one round,"""
+"""The minimum number of rounds in a comparison, because uploads come in bursts and in all sizes."""
 _UPLOADS_TO_COMPARE = 16
-"""and at least this many uploads."""
+"""The minimum number of uploads in a comparison."""
 _LONGEST_REST = 32
 """Most comparisons before another width is tried."""
 _STOCK_SECONDS = 0.05
