@@ -10,7 +10,7 @@ from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import ConflictError, Scope, SourceChanged, StoreError, UploadCancelled
 from s3_uploader.core.model import Left, Receipt
 from s3_uploader.run import second_copy
-from s3_uploader.run.circuit_breaker import CircuitBreaker
+from s3_uploader.run.circuit_breaker import CircuitBreaker, Deferral
 from s3_uploader.run.concurrency import AdaptiveLimit
 from s3_uploader.run.ending import Ending
 from s3_uploader.run.in_flight import FileTask, UploadsInFlight, why_changed
@@ -26,7 +26,7 @@ class Answers:
     """Takes answered uploads, and deals with their files.
 
     :param submit: passes a file to the store again.
-    :param may_be_its_name: whether the failure of a file with this path or key proves nothing yet.
+    :param deferral: tells whether the failure of a file proves nothing yet.
     :ivar beat: heartbeat, called whenever it waits.
     """
 
@@ -42,7 +42,7 @@ class Answers:
         stop: StopRequest,
         beat: Callable[[], None],
         submit: Callable[[FileTask], None],
-        may_be_its_name: Callable[[str], bool],
+        deferral: Deferral,
     ) -> None:
         self._flight = flight
         self._settlement = settlement
@@ -53,7 +53,7 @@ class Answers:
         self._stop = stop
         self.beat = beat
         self._submit = submit
-        self._may_be_its_name = may_be_its_name
+        self._deferral = deferral
         settlement.second_copies.wait = self._wait_for_looks
 
     def take(self) -> None:
@@ -120,15 +120,21 @@ class Answers:
             self._settlement.leave(upload, changed or Left.CHANGED, "it changed while it was uploaded")
         elif isinstance(error, UploadCancelled) and not error.is_late:
             self._settlement.leave(upload, Left.POSTPONED)
-        elif not self._breaker.failed(
+        elif not self._is_in_doubt(upload, error):
+            self._blame_file(upload, error)
+
+    def _is_in_doubt(self, upload: FileTask, error: StoreError) -> bool:
+        """Whether it is to be found out if the error is the file's own or the destination's."""
+        if not isinstance(error, ConflictError):
+            self._deferral.saw_failure(upload.key)
+        return self._breaker.failed(
             upload,
             error,
             successes_before=upload.successes_before,
             failed_before=upload.failed_before,
             now=self._clock.monotonic(),
-            may_be_its_name=self._may_be_its_name(upload.key),
-        ):
-            self._blame_file(upload, error)
+            may_be_its_name=self._deferral.may_be_its_name(upload.key),
+        )
 
     def _may_replace(self, upload: FileTask, error: StoreError) -> bool:
         """Whether the object in the way is an older state of this file that this program has put there."""

@@ -10,10 +10,9 @@ from s3_uploader.core.descriptors import OUT_OF_DESCRIPTORS
 from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import DestinationBusy, StoreError
 from s3_uploader.core.model import Candidate, Left, OnConflict
-from s3_uploader.core.text import is_plain
 from s3_uploader.run.admission import Admission
 from s3_uploader.run.answers import Answers
-from s3_uploader.run.circuit_breaker import CircuitBreaker
+from s3_uploader.run.circuit_breaker import CircuitBreaker, Deferral
 from s3_uploader.run.concurrency import AdaptiveLimit
 from s3_uploader.run.ending import Ending
 from s3_uploader.run.in_flight import FileTask, UploadsInFlight
@@ -22,30 +21,7 @@ from s3_uploader.run.settlement import Settlement
 from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.stores.base import Store
 
-_MOST_DEFERRED = 1000
 _LOOK_SECONDS = 0.1
-
-
-class Deferral:
-    """The deferred files.
-
-    :ivar failed: files that an earlier run could not ship: others go first, to show whose error it is.
-    :ivar unplain: files whose names a destination may refuse: while its errors are in doubt, plain names go first.
-    :ivar is_scanning: whether plain names may still come.
-    """
-
-    def __init__(self) -> None:
-        self.failed: list[Candidate] = []
-        self.unplain: list[Candidate] = []
-        self.is_scanning = False
-
-    def has_room_for_failed(self) -> bool:
-        """Whether one more file that failed before can be deferred."""
-        return len(self.failed) < _MOST_DEFERRED
-
-    def may_be_its_name(self, path: str) -> bool:
-        """Whether a failure of this file proves nothing yet, because plain names may still come."""
-        return self.is_scanning and len(self.unplain) < _MOST_DEFERRED and not is_plain(path)
 
 
 class Intake:
@@ -156,7 +132,7 @@ class Intake:
         if failed_before and may_defer and not self._breaker.successes and self._deferral.has_room_for_failed():
             self._deferral.failed.append(candidate)
             return None
-        if self._breaker.is_in_doubt and may_defer and self._deferral.may_be_its_name(candidate.path):
+        if may_defer and self._deferral.waits(candidate.path, in_doubt=self._breaker.is_in_doubt):
             # A file with a plain name shows whether the error is the destination's.
             self._deferral.unplain.append(candidate)
             return None

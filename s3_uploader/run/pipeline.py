@@ -26,11 +26,11 @@ from s3_uploader.core.events import Emit, UploadStarted
 from s3_uploader.core.model import Left, RunReport
 from s3_uploader.run.admission import Admission
 from s3_uploader.run.answers import Answers
-from s3_uploader.run.circuit_breaker import CircuitBreaker
+from s3_uploader.run.circuit_breaker import CircuitBreaker, Deferral
 from s3_uploader.run.concurrency import AdaptiveLimit
 from s3_uploader.run.ending import RunEnded
 from s3_uploader.run.in_flight import FileTask, UploadsInFlight
-from s3_uploader.run.intake import Deferral, Intake
+from s3_uploader.run.intake import Intake
 from s3_uploader.run.routing import Routes
 from s3_uploader.run.scan import SpoolScan
 from s3_uploader.run.settlement import Settlement
@@ -128,7 +128,7 @@ class Pipeline:
             stop=stop,
             beat=beat,
             submit=self._submit,
-            may_be_its_name=self._deferral.may_be_its_name,
+            deferral=self._deferral,
         )
         self._intake = self._make_intake(admission, window, routes, limits)
 

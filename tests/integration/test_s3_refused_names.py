@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from s3_uploader.core.errors import Scope
@@ -64,6 +66,23 @@ def test_a_server_that_cannot_store_is_not_a_name(fault_server: FaultServer, eng
         "This server answers for plain names. It may not accept this one, or it cannot store anything"
     )
     assert (large.code, "name" in large.hint) == ("InternalError", False)
+
+
+def test_many_names_that_break_a_server(fault_server: FaultServer, engine: str, station: Station) -> None:
+    """After a few refused names further ones are not retried, so that hundreds of them take little time."""
+    store = station.store(fault_server.endpoint, engine)
+    station.put(store, "first.dat", b"content")
+    names = [f"caf\u00e9-{number}.dat" for number in range(8)]
+    fault_server.faults.add(*(error("InternalError").only(operations=None, key=name, times=None) for name in names))
+    assert {station.error(store, name, b"content").code for name in names} == {"KeyRefused"}
+    sent = Counter(request.key for request in fault_server.requests if request.operation == "PutObject")
+    assert [sent[name] for name in names] == [RetryPolicy().max_attempts] * 4 + [1] * 4
+    # A name that is accepted shows that the others may be, too.
+    station.put(store, "na\u00efve.dat", b"content")
+    assert station.error(store, names[0], b"content").code == "KeyRefused"
+    assert sent[names[0]] + RetryPolicy().max_attempts == sum(
+        request.operation == "PutObject" and request.key == names[0] for request in fault_server.requests
+    )
 
 
 @pytest.mark.rotated("code")

@@ -109,6 +109,8 @@ class Capabilities:
             self._due.add(_PART_CHECKSUMS)
         self.asks_for_checksums = True
         """Whether no lookup that asked for a checksum was refused in this run."""
+        self.answers_head = True
+        """Whether no HEAD was refused in this run whose GET was answered."""
         self.form_is_taken = False
         """Whether a write with the current checksum headers was accepted, so that a refusal has another cause."""
         self.kept_names = frozenset(self._recall("names-kept")[0].split())

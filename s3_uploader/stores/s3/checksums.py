@@ -148,8 +148,7 @@ def compare(
         end with their own CRC-32, as in many formats, have the same CRC-32 as a whole. For a written object, on the
         other hand, the bytes themselves are a better proof than an ETag.
     """
-    length = headers.get("content-length", "")
-    if _LENGTH.fullmatch(length) and int(length) != digest.size:
+    if length_differs(headers, digest):
         return Comparison.DIFFERENT, Proof.NONE
     proof = Proof.NONE
     checksum = headers.get("x-amz-checksum-crc32", "")
@@ -170,6 +169,21 @@ def compare(
     if proof is Proof.NONE or not (same_md5 or just_written):
         return Comparison.UNKNOWN, Proof.NONE
     return Comparison.SAME, proof
+
+
+def length_differs(headers: Mapping[str, str], digest: Digest) -> bool:
+    """Whether the answer to a HEAD names another length than ours."""
+    length = headers.get("content-length", "")
+    return _LENGTH.fullmatch(length) is not None and int(length) != digest.size
+
+
+def is_encoded(headers: Mapping[str, str], own: str) -> bool:
+    """Whether the bytes have another encoding in this answer than stored, so that it says nothing about them.
+
+    :param own: the encoding with which the object was stored.
+    """
+    encodings = {part.strip().lower() for part in headers.get("content-encoding", "").split(",")}
+    return bool(encodings - {"", "identity", "aws-chunked", own})
 
 
 def _encrypted_with_key(headers: Mapping[str, str]) -> bool:

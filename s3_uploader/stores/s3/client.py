@@ -35,11 +35,12 @@ class PendingRequest:
     :param finished: called once, on any thread.
     :param look: makes a request that asks whether this one was carried out. It is sent after a lost answer.
     :ivar was_found: ``answer`` is that of ``look``, and it found something.
+    :ivar once: it is not retried.
     """
 
     __slots__ = (
         "_look", "_sending", "_sends", "answer", "attempts", "cancelled", "deadline", "error", "expected", "finished",
-        "first_failure_at", "is_looking", "redirected", "refusal", "renewed", "request", "status", "was_found",
+        "first_failure_at", "is_looking", "once", "redirected", "refusal", "renewed", "request", "status", "was_found",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +62,7 @@ class PendingRequest:
         self.finished: Finished | None = finished
         """Called at the end; ``None`` after that."""
         self.attempts = 0
+        self.once = False
         self.first_failure_at = 0.0
         self.redirected = False
         self.renewed = False
@@ -156,9 +158,14 @@ class S3Client:
         deadline: float,
         expected: frozenset[int] = NOTHING_EXPECTED,
         look: Callable[[], Request] | None = None,
+        once: bool = False,
     ) -> PendingRequest:
-        """Send a request. ``finished`` is called with the call when it is over, possibly before this returns."""
+        """Send a request. ``finished`` is called with the call when it is over, possibly before this returns.
+
+        :param once: do not retry it.
+        """
         call = self.prepare(request, finished, deadline=deadline, expected=expected, look=look)
+        call.once = once
         self._send(call)
         return call
 
@@ -297,7 +304,7 @@ class S3Client:
 
     def _retry_or_fail(self, call: PendingRequest, verdict: s3_errors.Verdict) -> None:
         error = verdict.error
-        if call.cancelled is None and error.retryable:
+        if call.cancelled is None and error.retryable and not call.once:
             monotonic = self._clock()
             if not call.first_failure_at:
                 call.first_failure_at = monotonic

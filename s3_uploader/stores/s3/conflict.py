@@ -223,15 +223,25 @@ class ContestedUpload(NamedUpload):
         elif comparison is Comparison.SAME:
             self._is_there(headers, proof, ours=ours)
         else:
-            self._other_content(clean_etag(headers.get("etag", "")))
+            etag = clean_etag(headers.get("etag", ""))
+            if self.may_be_recoded(headers):
+                self._compare_with_ours({}, ours=ours, unreadable=lambda call: self._other_content(etag))
+            else:
+                self._other_content(etag)
 
-    def _compare_with_ours(self, headers: dict[str, str], *, ours: bool) -> None:
+    def _compare_with_ours(
+        self,
+        headers: dict[str, str],
+        *,
+        ours: bool,
+        unreadable: Callable[[PendingRequest], None] | None = None,
+    ) -> None:
         """Read the object and compare it, because its headers do not tell."""
         self.compare_bytes(
             headers,
             same=lambda etag: self._is_there({"etag": etag, **headers}, Proof.CHECKSUM, ours=ours),
             other=self._other_content,
-            unreadable=self._cannot_examine,
+            unreadable=unreadable or self._cannot_examine,
         )
 
     def _is_there(self, headers: dict[str, str], proof: Proof, *, ours: bool) -> None:

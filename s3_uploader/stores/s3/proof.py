@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import msgspec
 
-from s3_uploader.core.errors import ProofError, StoreError
+from s3_uploader.core.errors import ProofError
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.stores.s3 import requests
-from s3_uploader.stores.s3.checksums import Comparison, clean_etag, compare, strong_etag
+from s3_uploader.stores.s3.checksums import (
+    Comparison,
+    clean_etag,
+    compare,
+    is_encoded,
+    length_differs,
+)
 from s3_uploader.stores.s3.client import PendingRequest
-from s3_uploader.stores.s3.engines.base import Answer, Request
+from s3_uploader.stores.s3.engines.base import CONTENT_RANGE, Answer, Request
 from s3_uploader.stores.s3.refused import RefusableUpload
 
 LOOKED = frozenset((403, 404))
 _LOOKED = frozenset((400, 403, 404, 405, 501))
-_KNOWS_NO_RANGE = frozenset((400, 405, 416, 501))
-"""Statuses of a GET that may be caused by its range."""
-_READ = LOOKED | _KNOWS_NO_RANGE | {412}
 _KNOWS_NO_MODE = frozenset((400, 501))
 """Statuses of a HEAD that may be caused by its request for a checksum, because no document gives the reason."""
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+_KNOWS_NO_HEAD = frozenset((405, 501))
+"""Statuses of a HEAD that may be caused by its method. Then a GET of one byte is sent instead."""
+_GOT = frozenset((404, 416))
 
 
 class ProvenUpload(RefusableUpload):
@@ -32,10 +36,6 @@ class ProvenUpload(RefusableUpload):
         """Finish what remains after the object is stored, and succeed."""
         self.succeed(receipt)
 
-    def room_to_compare(self, count: int) -> int:
-        """Bytes of memory to reserve for the comparison of ``count`` bytes."""
-        return 2 * count
-
     @property
     def etag_counts(self) -> bool:
         """Whether an ETag that looks like another MD5 than ours is significant."""
@@ -43,23 +43,50 @@ class ProvenUpload(RefusableUpload):
 
     def head(self, finished: Callable[[PendingRequest], None], expected: frozenset[int]) -> None:
         """Look at the object under the key. A server may not support checksums; then look again without them."""
-        request = self.head_request()
-        if "x-amz-checksum-mode" not in request.headers:
-            self.call(request, finished, expected)
+        known = self.context.capabilities
+        if not known.answers_head:
+            self._look_by_get(finished, expected)
             return
+        request = self.head_request()
+        asks_for_checksums = "x-amz-checksum-mode" in request.headers
 
         def answered(call: PendingRequest) -> None:
-            if call.error is None and call.status in _KNOWS_NO_MODE and not self.over:
-                self.call(self.head_request(checksums=False), answered_plainly, expected)
+            if call.error is not None or self.over:
+                finished(call)
+            elif asks_for_checksums and call.status in _KNOWS_NO_MODE:
+                self.call(self.head_request(checksums=False), answered_plainly, expected | _KNOWS_NO_HEAD)
+            elif call.status in _KNOWS_NO_HEAD:
+                self._look_by_get(finished, expected)
             else:
                 finished(call)
 
         def answered_plainly(call: PendingRequest) -> None:
+            if call.error is None and call.status in _KNOWS_NO_HEAD and not self.over:
+                self._look_by_get(finished, expected)
+                return
             if call.error is None and call.status not in _KNOWS_NO_MODE:
-                self.context.capabilities.asks_for_checksums = False
+                known.asks_for_checksums = False
             finished(call)
 
-        self.call(request, answered, expected | _KNOWS_NO_MODE)
+        more = _KNOWS_NO_HEAD | _KNOWS_NO_MODE if asks_for_checksums else _KNOWS_NO_HEAD
+        self.call(request, answered, expected | more)
+
+    def _look_by_get(self, finished: Callable[[PendingRequest], None], expected: frozenset[int]) -> None:
+        """Look at the object with a GET of its first byte, whose answer is passed on as that to a HEAD."""
+
+        def got(call: PendingRequest) -> None:
+            if call.error is None and (call.status in (200, 206) or call.status in _GOT):
+                self.context.capabilities.answers_head = False
+                if call.status != 404:
+                    call.answer = _as_head(call.body)
+                    call.status = call.answer.status
+            finished(call)
+
+        own = self.options.content_encoding
+        request = requests.get_object(
+            self.key, self.path, first=0, last=0, etag="", encoding=own, size=self.source.size
+        )
+        self.call(request, got, expected | _GOT)
 
     def head_request(self, *, checksums: bool = True) -> Request:
         """The request that looks at the object under the key, with its checksum if the server supports that."""
@@ -98,7 +125,11 @@ class ProvenUpload(RefusableUpload):
         suspicious = not self.context.capabilities.etags_are_other
         comparison, proof = compare(headers, self.digest(), etag_counts=suspicious, just_written=True)
         if comparison is Comparison.DIFFERENT:
-            self._is_other()
+            if length_differs(headers, self.digest()):
+                # Something on the way may have compressed or decompressed it.
+                self._read_back(msgspec.structs.replace(receipt, proof=Proof.NONE), {}, "")
+            else:
+                self._is_other()
             return
         if comparison is Comparison.UNKNOWN and headers.get("content-length") == str(self.source.size):
             proof = Proof.SIZE
@@ -150,12 +181,22 @@ class ProvenUpload(RefusableUpload):
         :param headers: of the answer to a HEAD, if there was one.
         :param same: called with the ETag if the bytes are ours, ``other`` if they are not.
         """
+        from s3_uploader.stores.s3.byte_comparison import ByteComparison
+
         etag = clean_etag(headers.get("etag", ""))
         has_length = headers.get("content-length") == str(self.source.size)
         comparison = ByteComparison(
             self, etag=etag, has_length=has_length, same=same, other=other, unreadable=unreadable
         )
         self.on_crew(lambda: comparison.go_on(0))
+
+    def may_be_recoded(self, headers: dict[str, str]) -> bool:
+        """Whether an object of another length may be ours, compressed or decompressed by something on the way."""
+        if not length_differs(headers, self.digest()):
+            return False
+        from s3_uploader.stores.s3.byte_comparison import is_gzip
+
+        return is_encoded(headers, self.options.content_encoding) or is_gzip(self)
 
     def _is_other(self, doubt: str = "") -> None:
         fact = f" {doubt}" if doubt else ""
@@ -203,139 +244,12 @@ class ProvenUpload(RefusableUpload):
         )
 
 
-class ByteComparison:
-    """Compares an object with our bytes: by ranges, or as a whole if the server does not support ranges.
-
-    :param etag: the object's, empty if unknown yet; all ranges must be of this object.
-    :param has_length: the object is known to be as long as our file.
-    """
-
-    __slots__ = ("_etag", "_has_length", "_other", "_same", "_unreadable", "_upload", "_whole")
-
-    def __init__(
-        self,
-        upload: ProvenUpload,
-        *,
-        etag: str,
-        has_length: bool,
-        same: Callable[[str], None],
-        other: Callable[[str], None],
-        unreadable: Callable[[PendingRequest], None],
-    ) -> None:
-        self._upload = upload
-        self._etag = etag
-        self._has_length = has_length
-        self._same = same
-        self._other = other
-        self._unreadable = unreadable
-        self._whole = False
-
-    def go_on(self, first: int) -> None:
-        """Compare the bytes from this offset on."""
-        upload = self._upload
-        size = upload.source.size
-        if first >= size and self._has_length:
-            self._same(self._etag)
-            return
-        end = size if self._whole else min(first + upload.context.part_size, size)
-        # One byte more than ours shows whether there are more.
-        last = end - 1 if self._has_length or end < size else end
-        room = upload.room_to_compare(last - first + 1)
-        request = requests.get_object(
-            upload.key,
-            upload.path,
-            first=first,
-            last=last,
-            etag="" if self._whole else self._etag,
-            encoding=upload.options.content_encoding,
-            size=size,
-            ranged=not self._whole,
-        )
-        # Also if the upload is over by then: the call is cancelled at once, and releases the memory at its end.
-        upload.context.budget.acquire(
-            room, lambda: upload.call(request, lambda call: self._got(call, first, end, room), _READ)
-        )
-
-    def _got(self, call: PendingRequest, first: int, end: int, room: int) -> None:
-        upload = self._upload
-        is_answer = call.error is None and call.status in (200, 206)
-        if not is_answer or upload.over:
-            upload.context.budget.release(room)
-        if upload.over:
-            return
-        if is_answer:
-            upload.on_crew(lambda: self._compare(call, first, end, room))
-        elif call.error is not None and call.error.retryable:
-            upload.fail(call.error)
-        elif call.status == 416 and not upload.source.size and not first:
-            self._same(self._etag)
-        elif not self._whole and (call.status == 412 or (call.status in _KNOWS_NO_RANGE and not first)):
-            self._read_whole()
-        else:
-            self._unreadable(call)
-
-    def _read_whole(self) -> None:
-        """One answer with all bytes is of one object, however the server names or divides it."""
-        self._whole = True
-        self.go_on(0)
-
-    def _compare(self, call: PendingRequest, first: int, end: int, room: int) -> None:
-        upload = self._upload
-        upload.context.budget.release(room)
-        answer = call.body
-        etag = clean_etag(answer.headers.get("etag", ""))
-        is_renamed = bool(self._etag and etag and strong_etag(etag) != strong_etag(self._etag))
-        if is_renamed and not self._whole:
-            # It was replaced while it was read, or the server gives it a new ETag each time.
-            self._read_whole()
-            return
-        self._etag = self._etag or etag
-        if not upload.start_reading():
-            return
-        try:
-            read = self._equal_up_to(answer, first, end)
-        except StoreError as error:
-            upload.fail(error)
-            return
-        finally:
-            upload.stop_reading()
-        if read is not None:
-            self.go_on(read)
-        elif is_renamed or _is_encoded(answer, upload.options.content_encoding):
-            self._unreadable(call)
-        else:
-            self._other(self._etag)
-
-    def _equal_up_to(self, answer: Answer, first: int, end: int) -> int | None:
-        """The offset up to which the object equals our file, ``None`` if it differs."""
-        upload, theirs, size = self._upload, answer.body, self._upload.source.size
-        # rclone answers a range with status 200.
-        is_piece = "content-range" in answer.headers or len(theirs) == end - first
-        if answer.status == 200 and not is_piece:
-            if len(theirs) != size:
-                return None
-            step = upload.context.part_size
-            view = memoryview(theirs)
-            for begin in range(0, size, step):
-                stop = min(begin + step, size)
-                if upload.read_again(begin, stop - 1) != view[begin:stop]:
-                    return None
-            self._has_length = True
-            return size
-        found = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
-        # rclone gives a wrong total, which is not needed if a HEAD has given the length.
-        if not self._has_length and found is not None and (int(found[1]) != first or found[3] not in ("*", str(size))):
-            return None
-        count = min(len(theirs), end - first)
-        mine = upload.read_again(first, first + count - 1) if count else b""
-        if mine != theirs or (not count and first < size):
-            return None
-        if first + count == size:
-            self._has_length = True  # one byte more was requested, or it was known
-        return first + count
-
-
-def _is_encoded(answer: Answer, own: str) -> bool:
-    """Whether the bytes were received in another encoding than stored, so that they prove nothing."""
-    encodings = {part.strip().lower() for part in answer.headers.get("content-encoding", "").split(",")}
-    return bool(encodings - {"", "identity", "aws-chunked", own})
+def _as_head(answer: Answer) -> Answer:
+    """The answer to a HEAD, made of that to a GET of the first byte. Its length is left out if it is unknown."""
+    headers = {name: value for name, value in answer.headers.items() if name != "content-length"}
+    found = CONTENT_RANGE.fullmatch(headers.pop("content-range", ""))
+    if answer.status == 200:
+        headers["content-length"] = str(len(answer.body))
+    elif found is not None and found[3] != "*":
+        headers["content-length"] = found[3]
+    return Answer(status=200, headers=headers)

@@ -94,6 +94,7 @@ class RefusableUpload(ObjectUpload):
         if reply.said is Said.UNCLEAR:
             self.fail(error)
         elif is_name and (not is_denial or self.context.takes_plain_names):
+            self.context.names_refused += error.retryable
             self.fail(_refused_name(error))
         elif is_denial:
             self.fail(

@@ -300,9 +300,9 @@ def head_object(key: str, path: str, *, encoding: str = "", checksums: bool = Tr
     :param checksums: ask for its checksums, too; what does not know them may refuse that.
     :param encoding: the content encoding that the object has if it is ours; see :func:`get_object`.
     """
-    headers = {"x-amz-checksum-mode": "ENABLED"} if checksums else {}
-    if encoding:
-        headers["accept-encoding"] = encoding
+    headers = {"accept-encoding": encoding or "identity"}
+    if checksums:
+        headers["x-amz-checksum-mode"] = "ENABLED"
     return Request(operation="HeadObject", method="HEAD", key=key, path=path, headers=headers)
 
 

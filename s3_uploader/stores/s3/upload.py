@@ -17,7 +17,7 @@ import msgspec
 from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.core.model import Receipt
 from s3_uploader.core.origins import Origin
-from s3_uploader.core.text import shown_name
+from s3_uploader.core.text import is_plain, shown_name
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.capabilities import Capabilities, Conditional
@@ -28,6 +28,9 @@ from s3_uploader.stores.s3.probe import NameTrial, PlainProbe
 from s3_uploader.stores.s3.requests import UNLESS_THERE
 from s3_uploader.stores.threads import ByteBudget, ThreadPool, Timer
 
+_ENOUGH_REFUSED = 4
+"""After so many refused names in a row, requests for further unusual names are not retried in this run."""
+
 
 class Context(msgspec.Struct, kw_only=True):
     """What all uploads of a store share.
@@ -35,6 +38,7 @@ class Context(msgspec.Struct, kw_only=True):
     :param address: formats a key for messages.
     :param over: called with an upload whose future is done.
     :param names: tries unusual names that must not be confused with others.
+    :ivar names_refused: how many unusual names in a row the server has refused with an error that may pass.
     """
 
     caller: S3Client
@@ -49,6 +53,7 @@ class Context(msgspec.Struct, kw_only=True):
     over: Callable[[ObjectUpload], None]
     probe: PlainProbe
     names: NameTrial | None = None
+    names_refused: int = 0
     clock: Callable[[], float] = time.monotonic
 
     @property
@@ -135,6 +140,10 @@ class ObjectUpload:
         """Read bytes of the content, both ends included. May block."""
         raise NotImplementedError
 
+    def room_to_compare(self, count: int) -> int:
+        """Bytes of memory to reserve for the comparison of ``count`` bytes."""
+        return 2 * count
+
     def content_sha256(self) -> str:
         """SHA-256 of the whole content in hexadecimal. May block."""
         raise NotImplementedError
@@ -155,7 +164,12 @@ class ObjectUpload:
         :param look: see :class:`~s3_uploader.stores.s3.client.PendingRequest`.
         """
         call = self.context.caller.call(
-            request, functools.partial(self.guard, finished), deadline=self.deadline, expected=expected, look=look
+            request,
+            functools.partial(self.guard, finished),
+            deadline=self.deadline,
+            expected=expected,
+            look=look,
+            once=self.context.names_refused >= _ENOUGH_REFUSED and not is_plain(self.key),
         )
         # A call that is over is not kept, because it and the upload would refer to each other.
         self._call = None if call.finished is None else call
@@ -197,7 +211,10 @@ class ObjectUpload:
                 return
             self._receipt = receipt
             self.over = True
-        self.context.caller.proven_useful = True
+        context = self.context
+        context.caller.proven_useful = True
+        if context.names_refused and not is_plain(self.key):
+            context.names_refused = 0
         self._settle()
 
     def fail(self, error: StoreError) -> None:

@@ -822,7 +822,7 @@ class TestDestination:
 
     def test_at_most_so_many_are_deferred(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
         """The list of files that wait for others is bounded."""
-        monkeypatch.setattr("s3_uploader.run.intake._MOST_DEFERRED", 1)
+        monkeypatch.setattr("s3_uploader.run.circuit_breaker._MOST_DEFERRED", 1)
         for name in "ab":
             harness.write(name)
             harness.store.fault(name, failing())
@@ -831,6 +831,19 @@ class TestDestination:
         harness.write("c", age=5)
         assert harness.run().shipped == 2
         assert [put.key for put in harness.store.puts[2:]] == ["b", "a"]
+
+    def test_refused_names_go_last(self, harness: Harness) -> None:
+        """After a name that is not plain has failed, all files with plain names go before the others."""
+        for number in range(20):
+            harness.write(f"caf\u00e9{number:02}", age=10_000 - number)
+            harness.store.fault(f"caf\u00e9{number:02}", failing())
+            harness.write(f"good{number:02}", age=1000 - number)
+        report = harness.run()
+        assert (report.shipped, report.failed) == (20, 20)
+        keys = [put.key for put in harness.store.puts]
+        first = keys.index("good00")
+        assert first <= 8  # those that were on their way
+        assert all(key.startswith("good") for key in keys[first : first + 20])
 
     def test_outage_in_the_middle(self, harness: Harness) -> None:
         """A destination that goes away in the middle of a run ends it, and no file pays for it."""

@@ -31,6 +31,8 @@ DOCUMENT_BYTES = 64 * 1024
 _SLOWEST_HANDLING = 64 * 1024
 """Bytes per second at which a server, or a proxy before it, is expected to process a body before it answers."""
 
+CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+"""The value of the header Content-Range."""
 _XML_LEAF = re.compile(rb"<(?:\w+:)?(\w+)>([^<]*)</")
 _XML_ENTITY = re.compile("&(#x?[0-9a-fA-F]+|\\w+);")
 _XML_NAMES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
