@@ -1,6 +1,6 @@
 """Decides when a file is ready: two clocks, and the probe for a writer.
 
-:func:`still_settling` is a function of values. :func:`is_being_written` asks the kernel.
+:func:`why_settling` is a function of values. :func:`is_being_written` asks the kernel.
 """
 
 from __future__ import annotations
@@ -21,34 +21,23 @@ _DELEGATING = ("nfs", "cifs", "smb")
 _NO_LEASE_HERE = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY)
 
 
-def still_settling(
-    *, period_begin: float | None, period_end: float | None, mtime: float, now: float, settle_seconds: float
-) -> str:
-    """Say why a file is too fresh; empty if it is not.
+def why_settling(candidate: Candidate, mtime_ns: int, now: float, settle_seconds: float) -> str:
+    """Say why a candidate is too fresh; empty if it is not.
 
     A period in the path holds a file back only while it runs and until ``settle_seconds`` after its end. One in the
-    future (a wrong clock, local time read as UTC) or none at all leaves the decision to ``mtime``; an ``mtime`` that
-    lies more than :data:`FUTURE_TOLERANCE` in the future decides nothing either, so that no file is stranded.
+    future (a wrong clock, local time read as UTC) or none at all leaves the decision to the mtime; an mtime that lies
+    more than :data:`FUTURE_TOLERANCE` in the future decides nothing either, so that no file is stranded.
 
-    All times are seconds since the epoch.
+    :param mtime_ns: when the file was last written, in nanoseconds since the epoch.
+    :param now: seconds since the epoch.
     """
-    if period_begin is not None and period_end is not None and period_begin <= now < period_end + settle_seconds:
-        return f"its minute ended less than {settle_seconds:g} s ago" if now >= period_end else "its minute is not over"
-    age = now - mtime
+    begin, end = candidate.period_begin, candidate.period_end
+    if begin is not None and end is not None and begin <= now < end + settle_seconds:
+        return f"its minute ended less than {settle_seconds:g} s ago" if now >= end else "its minute is not over"
+    age = now - mtime_ns / 1e9
     if age < settle_seconds and age >= -FUTURE_TOLERANCE:
         return f"written {max(age, 0.0):.0f} s ago, less than {settle_seconds:g} s"
     return ""
-
-
-def why_settling(candidate: Candidate, mtime_ns: int, now: float, settle_seconds: float) -> str:
-    """:func:`still_settling` of a candidate that was last written at ``mtime_ns``."""
-    return still_settling(
-        period_begin=candidate.period_begin,
-        period_end=candidate.period_end,
-        mtime=mtime_ns / 1e9,
-        now=now,
-        settle_seconds=settle_seconds,
-    )
 
 
 def is_being_written(descriptor: int) -> bool | None:

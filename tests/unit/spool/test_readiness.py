@@ -16,19 +16,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3_uploader.core import procfs
+from s3_uploader.core.model import Candidate
 from s3_uploader.spool import readiness
-from s3_uploader.spool.readiness import is_being_written, release_lease, still_settling, take_lease
+from s3_uploader.spool.readiness import is_being_written, release_lease, take_lease, why_settling
 from tests.fakes import NOW
 
 
 def settling(*, begin: float | None = None, mtime: float = -3600, settle: float = 10) -> str:
     """Why a file is too fresh; times are relative to now."""
-    return still_settling(
-        period_begin=None if begin is None else NOW + begin,
-        period_end=None if begin is None else NOW + begin + 60,
-        mtime=NOW + mtime,
-        now=NOW,
-        settle_seconds=settle,
+    file = candidate(None if begin is None else NOW + begin)
+    return why_settling(file, int((NOW + mtime) * 1e9), NOW, settle)
+
+
+def candidate(begin: float | None) -> Candidate:
+    """A file of the minute that begins then."""
+    return Candidate(
+        directory=("room",),
+        name="file",
+        key="room/file",
+        period_begin=begin,
+        period_end=None if begin is None else begin + 60,
+        location="room",
+        mtime_ns=0,
+        size=4,
     )
 
 
@@ -68,9 +78,7 @@ class TestClocks:
     def test_nothing_is_stranded(self, begin: float, mtime: float, settle: float) -> None:
         """Whatever its times say, every file is ready once its stamp, its mtime and the tolerance are in the past."""
         later = max(begin + 60, mtime, 0) + settle + 1
-        assert not still_settling(
-            period_begin=begin, period_end=begin + 60, mtime=mtime, now=later, settle_seconds=settle
-        )
+        assert not why_settling(candidate(begin), int(mtime * 1e9), later, settle)
 
     def test_no_settle_time(self) -> None:
         """With a settle time of zero a file is ready the moment its minute is over."""

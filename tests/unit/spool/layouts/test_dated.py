@@ -15,7 +15,7 @@ from s3_uploader.core.model import Candidate, Left
 from s3_uploader.spool.layouts import base, dated
 from s3_uploader.spool.layouts.base import EmptyDirectory, Globs
 from s3_uploader.spool.layouts.dated import DatedLayout, epoch_function, period_function, utc_epoch
-from s3_uploader.spool.readiness import still_settling
+from s3_uploader.spool.readiness import why_settling
 from s3_uploader.spool.root import SpoolRoot
 from tests.fakes import NO_GLOBS, NOW, Skips, write
 
@@ -268,16 +268,8 @@ class TestPeriods:
         finally:
             root.close()
         assert isinstance(found, Candidate)
-        assert still_settling(
-            period_begin=found.period_begin, period_end=found.period_end, mtime=0, now=moment, settle_seconds=10
-        )
-        assert not still_settling(
-            period_begin=found.period_begin,
-            period_end=found.period_end,
-            mtime=0,
-            now=utc(2020, 10, 25, 1, 31, 10),
-            settle_seconds=10,
-        )
+        assert why_settling(found, 0, moment, 10)
+        assert not why_settling(found, 0, utc(2020, 10, 25, 1, 31, 10), 10)
 
 
 class TestEpochs:
