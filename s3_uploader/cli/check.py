@@ -190,7 +190,7 @@ def _leads_back(how: str) -> Finding:
         "destination",
         f"it leads back to the spool: {how}",
         "Files would be deleted although they are nowhere else, or be shipped again and again. Name a "
-        "destination outside the spool (look at bind mounts, the directory of the server, key_prefix).",
+        "destination outside the spool (see bind mounts, the directory of the server, key_prefix).",
     )
 
 

@@ -127,7 +127,7 @@ def _take_destination(settings: dict[str, Any], options: InitOptions, *, asks: b
         settings |= found
     elif "bucket" not in settings:
         raise UsageProblem(
-            "There is not a destination.",
+            "There is no destination.",
             hint=f"Name it with --to: {_FORMS}.",
         )
 

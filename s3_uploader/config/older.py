@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -17,6 +18,11 @@ _SECRETS = "The credentials were not taken over. Put them into the environment o
 _OF_JOLLYAE = {"b": "bucket", "s": "base_dir", "i": "claim_dir", "d": "completed", "f": "failed", "a": "acl"}
 _ENDS_COMMAND = re.compile(r"[;&|<>()]+|[}`]")
 """Words of a shell that do not belong to the command before them."""
+
+_SECRET_NAMES = {"access_key_id", "secret_access_key", "aws_access_key_id", "aws_secret_access_key"}
+_OF_QUEUE = {"directory", "bucket", "threads", "poll-interval", "log-level"}
+_OF_S3 = {"s3", "default_bucket", "bucket", "endpoint", "region", "tls"}
+_FLAGS_OF_JOLLYAE = {"-r", "-R", "-n", "-v", "--random-no-upload-fail"}
 
 _REPLACED = (
     "It replaced an object whose key was taken. This program keeps such a file and reports it; to replace the object, "
@@ -65,18 +71,23 @@ def _zc(text: str) -> Older | None:
             notes.append(_SECRETS)
     settings: dict[str, Any] = {"layout": "queue", "settle_seconds": 0}
     if values.get("directory"):
-        settings["base_dir"] = os.path.abspath(values["directory"])
+        settings["base_dir"] = _path(values["directory"])
     if values.get("bucket"):
         settings["bucket"] = values["bucket"]
+    others = {name for name in values if name not in _OF_QUEUE}
+    if others & _SECRET_NAMES and _SECRETS not in notes:
+        notes.append(_SECRETS)
     if values.get("threads", "").isdigit():
         settings["max_concurrency"] = max(1, int(values["threads"]))
+    elif "threads" in values:
+        others.add("threads")
     if values.get("poll-interval"):
         notes.append(
             f"It polled every {values['poll-interval']} s: start `watch --interval {values['poll-interval']}`."
         )
     if "log-level" in values:
         notes.append("For log-level there are -v and -q on the command line.")
-    notes.append(_REPLACED)
+    notes += [*_ignored(others - _SECRET_NAMES), _REPLACED]
     return Older("zc.s3uploadqueue", settings, notes, is_service=True)
 
 
@@ -87,14 +98,17 @@ def _s3(text: str) -> Older:
         if found is not None:
             values[found[1]] = next(value for value in found.groups()[1:] if value is not None)
     notes = []
-    if "secret_access_key" in values or "access_key_id" in values:
+    if values.keys() & _SECRET_NAMES:
         notes.append(_SECRETS)
+    notes += _ignored(values.keys() - _OF_S3 - _SECRET_NAMES)
     notes.append("It was a library and had no spool. `RemoteStore.from_yaml` reads its file unchanged.")
     settings: dict[str, Any] = {}
     bucket = values.get("default_bucket") or values.get("bucket")
     if bucket:
         settings["bucket"] = bucket
     endpoint = values.get("endpoint", "")
+    if values.get("region"):
+        settings["region"] = values["region"]
     region = _AWS_HOST.fullmatch(endpoint)
     if region is not None:
         settings["region"] = region[1]
@@ -119,19 +133,19 @@ def _jollyae(text: str) -> Older:
             settings[name] = found[name]
     for name in ("base_dir", "claim_dir"):
         if name in found:
-            settings[name] = os.path.abspath(found[name])
+            settings[name] = _path(found[name])
     if "completed" in found and "-r" not in flags:
-        settings["on_success"] = {"move_to": os.path.abspath(found["completed"])}
+        settings["on_success"] = {"move_to": _path(found["completed"])}
     if "-R" in flags:
         settings["on_failure"] = "delete"
         notes.append("on_failure is delete, as with -R. A file that cannot be shipped is deleted and lost.")
-    elif "failed" in found and os.path.abspath(found["failed"]) != settings.get("base_dir"):
-        settings["on_failure"] = {"move_to": os.path.abspath(found["failed"])}
+    elif "failed" in found and _path(found["failed"]) != settings.get("base_dir"):
+        settings["on_failure"] = {"move_to": _path(found["failed"])}
     if "-n" in flags:
         notes.append("For -n there is `run --dry-run`.")
     if "--random-no-upload-fail" in flags:
         notes.append("For --random-no-upload-fail there is `--simulate-failures`.")
-    notes += ["It ran for ever: start `watch`.", _REPLACED]
+    notes += [*_ignored(flags - _FLAGS_OF_JOLLYAE), "It ran for ever: start `watch`.", _REPLACED]
     return Older("jollyae", settings, notes, is_service=True)
 
 
@@ -170,3 +184,14 @@ def _words_of_command(text: str) -> list[str]:
         return list(lexer)
     except ValueError:  # a quote that is not closed
         return command.split()
+
+
+def _ignored(names: Iterable[str]) -> list[str]:
+    """A note about what was not taken over, if anything."""
+    found = ", ".join(sorted(names))
+    return [f"Not taken over, because it has no meaning here: {found}."] if found else []
+
+
+def _path(text: str) -> str:
+    """An absolute path; ``~`` is the home directory, as a shell or a person means it."""
+    return os.path.abspath(os.path.expanduser(text))

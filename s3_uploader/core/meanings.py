@@ -29,26 +29,29 @@ _CHECK = "`check` tries each step."
 _MEANINGS = {
     Origin.CREDENTIALS: Meaning(Cause.CREDENTIALS),
     Origin.CREDENTIAL_SOURCE: Meaning(
-        Cause.CREDENTIALS, remedy=f"Look at what gives this machine its credentials, as the message says; {_CHECK}"
+        Cause.CREDENTIALS, remedy=f"Repair what gives this machine its credentials, as the message says; {_CHECK}"
     ),
     Origin.PRIVATE_KEY: Meaning(
-        Cause.CREDENTIALS, remedy=f"Look at private_key_file, and at the passphrase in the environment; {_CHECK}"
+        Cause.CREDENTIALS, remedy=f"Correct private_key_file, or the passphrase in the environment; {_CHECK}"
     ),
     Origin.CLOCK: Meaning(Cause.CLOCK),
     Origin.FULL: Meaning(Cause.DISK_FULL),
     Origin.UNREACHABLE: Meaning(Cause.DESTINATION, passes=True),
-    Origin.PROXY: Meaning(Cause.DESTINATION, passes=True, remedy="Look at HTTP_PROXY, HTTPS_PROXY and NO_PROXY."),
+    Origin.PROXY: Meaning(
+        Cause.DESTINATION, passes=True, remedy="Correct HTTP_PROXY, HTTPS_PROXY or NO_PROXY, or start the proxy."
+    ),
     Origin.BUCKET: Meaning(
-        Cause.DESTINATION, remedy=f"Look at bucket, region and endpoint_url: they do not fit together. {_CHECK}"
+        Cause.DESTINATION, remedy=f"Correct bucket, region or endpoint_url: they do not fit together. {_CHECK}"
     ),
     Origin.DIRECTORY: Meaning(
-        Cause.DESTINATION, remedy=f"Look at path, at the directory it names and at the user's rights there; {_CHECK}"
+        Cause.DESTINATION,
+        remedy=f"Correct path, create the directory it names, or give the user rights there; {_CHECK}",
     ),
     Origin.SETTING: Meaning(Cause.DESTINATION, remedy=f"Correct the setting that the message names; {_CHECK}"),
     Origin.CERTIFICATE: Meaning(
         Cause.DESTINATION,
-        remedy="Look at the server's certificate, at the authorities to trust (AWS_CA_BUNDLE, ca_file), at the scheme "
-        "of the URL and at this machine's clock.",
+        remedy="Correct what does not fit: the server's certificate, the authorities to trust (AWS_CA_BUNDLE, "
+        "ca_file), the scheme of the URL, or this machine's clock.",
     ),
     Origin.HOST_KEY: Meaning(
         Cause.DESTINATION,
@@ -56,7 +59,7 @@ _MEANINGS = {
         f"host_key_fingerprints. {_CHECK}",
     ),
     Origin.SERVER: Meaning(
-        Cause.DESTINATION, remedy=f"Look at the server that is named, and whether it is the right one; {_CHECK}"
+        Cause.DESTINATION, remedy=f"Correct the address if the server that is named is not the right one; {_CHECK}"
     ),
     Origin.FILE: Meaning(Cause.FAILING_FILE),
     Origin.FILE_RIGHT: Meaning(

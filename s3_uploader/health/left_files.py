@@ -191,7 +191,7 @@ def left_behind(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
             f"{shown(facts, ready.path)} has been ready for {shown_duration(waited)}{others(ready.files)}, "
             "and no run has shipped it",
             then=_OLDEST_FIRST,
-            remedy="Look at how the last runs ended, and whether they are frequent enough and have enough time.",
+            remedy="Start runs more often, or give them more time (max_runtime_seconds).",
             since=ready.since,
             path=absolute(facts, ready.path),
             files=ready.files,

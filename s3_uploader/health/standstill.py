@@ -100,7 +100,7 @@ def abandoned(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
             f"the destination has been busy all the time: {shown_text(last.message)}",
             severity=Severity.ERROR,
             then="Each run tries again.",
-            remedy="Look at the holder of the destination's lock. Set lock_stale_seconds to have old locks removed.",
+            remedy="End what holds the destination's lock. With lock_stale_seconds old locks are removed.",
             since=since,
         )
     elif last.ended_by == RunEnd.STATE.value:
@@ -233,6 +233,6 @@ def dying(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
         f"no run has come to its end: the last {len(dead):,} were killed or interrupted",
         severity=Severity.WARNING if is_harmless else Severity.ERROR,
         then="Each run starts anew, and ships what it can until it is killed.",
-        remedy="Look for what kills them: the kernel's log (out of memory), the journal (timeouts), the power supply.",
+        remedy="Find what kills them: `journalctl -k` (out of memory), the service's journal (timeouts), the power.",
         since=since,
     )

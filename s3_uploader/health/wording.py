@@ -8,16 +8,16 @@ from s3_uploader.health.observations import Observations
 
 _REMEDY = {
     Cause.CREDENTIALS: "Renew or correct the credentials; `check` tells which right is missing.",
-    Cause.DESTINATION: "Look at the network and at the destination; `check` tries each step.",
+    Cause.DESTINATION: "Run `check`: it tries each step, and says whether the network or the destination fails.",
     Cause.DISK_FULL: "Make room there, or make it writable for the user that runs this program.",
     Cause.CLOCK: "Set this machine's clock and keep it right with NTP.",
-    Cause.FAILING_FILE: "Look at the file and at its message; `run --retry` tries it at once.",
+    Cause.FAILING_FILE: "Remove the cause that its message names; then `run --retry` tries it at once.",
     Cause.CONFLICT: "Compare both. Set on_conflict to overwrite if the local file is right, or to keep-both.",
     Cause.OPEN_WRITER: "Let the program that writes it close it, or end that program.",
-    Cause.HUNG_RUN: "Look at what that process waits for. If it does nothing, end it. The next run finishes its work.",
+    Cause.HUNG_RUN: "If that process does nothing, end it (kill, then kill -9). The next run finishes its work.",
     Cause.UNREADABLE: "Let the user that runs this program read the files and write their directories.",
-    Cause.NOT_RUN: "Look at the timer, at cron or at the service that starts the runs.",
-    Cause.FALLING_BEHIND: "Give runs more time (max_runtime_seconds), a faster line, or look at what is slow.",
+    Cause.NOT_RUN: "Start the timer or service again (`systemctl list-timers`), or see that cron runs.",
+    Cause.FALLING_BEHIND: "Give runs more time (max_runtime_seconds) or a faster line; `report` shows what is slow.",
 }
 
 

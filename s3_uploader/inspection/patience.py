@@ -45,7 +45,7 @@ def _without_answer(config: Config, clock: Clock, seconds: float) -> SpoolStatus
     now = clock.now()
     error = SpoolError(
         f"the disk of {shown_name(config.base_dir)} has not answered for {counted(round(seconds), 'second')}",
-        hint="Look at the mount, the disk (dmesg) or the server of a network file system. Runs hang there too.",
+        hint="Repair the disk (`dmesg` shows its errors), the mount or its server. Runs hang there too.",
     )
     return SpoolStatus(
         now=now,

@@ -121,7 +121,7 @@ def _not_run(ledger: LedgerOfShares, shares: Sequence[ShareStatus]) -> list[Prob
             severity=Severity.WARNING,
             sentence=f"{sentence}; {'their' if len(missing) > 1 else 'its'} files stay in the spool",
             next="Nothing, until something starts a run of each share.",
-            remedy=f"Look at what starts the runs, or start one with --share {missing[0]}.",
+            remedy=f"Start the service or job of this share, or a run with --share {missing[0]}.",
             since=since,
         )
     ]

@@ -319,8 +319,7 @@ class SecondCopies:
         self.refusal = SameAsSpool(
             f"The destination leads back to the spool {shown_name(self._root.base_dir)}: {address} is a file of the "
             "spool by another way. Nothing was removed.",
-            hint="Name a destination outside the spool (look at bind mounts, at the directory of the server, at "
-            "key_prefix).",
+            hint="Name a destination outside the spool (see bind mounts, the directory of the server, key_prefix).",
         )
         return self.refusal
 

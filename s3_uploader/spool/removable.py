@@ -54,7 +54,7 @@ def remedy(error: OSError) -> str:
         return "Mount its file system writable."
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "Make some room there."
-    return "Let the user that runs this program write to its directory. Look at chattr and the sticky bit too."
+    return "Let the user that runs this program write to its directory, and remove `chattr +i` and foreign sticky bits."
 
 
 def _look(directory: int) -> tuple[Reason | None, bool]:

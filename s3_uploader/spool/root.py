@@ -140,7 +140,7 @@ def refuse_read_only(root: SpoolRoot) -> None:
     if os.fstatvfs(root.descriptor).f_flag & os.ST_RDONLY:
         raise ReadOnlySpool(
             f"base_dir {root.base_dir} lies on a file system that is read-only, so nothing can be removed from it.",
-            hint="Mount it writable (a disk with errors is made read-only: look at the kernel's log), or set "
+            hint="Mount it writable (a disk with errors is made read-only: `dmesg` shows them), or set "
             "on_success to keep.",
         )
 

@@ -26,7 +26,7 @@ def no_thread(error: RuntimeError) -> StoreError:
         f"No thread can be started on this machine: {error}.",
         code="OutOfThreads",
         scope=Scope.DESTINATION,
-        hint="Raise this user's limit of processes (ulimit -u, TasksMax=), or look at what uses it up.",
+        hint="Raise this user's limit of processes (ulimit -u, TasksMax=), or end what uses it up (`ps -eLf`).",
     )
 
 

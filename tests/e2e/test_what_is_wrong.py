@@ -140,8 +140,10 @@ def test_no_network(spool: Site, clock_offset: Offset) -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         spool.settings["endpoint_url"] = f"http://127.0.0.1:{reserved.getsockname()[1]}"
-        said(spool, run=3, cause="destination", severity="warning", remedy="Look at the network")
-        stuck(spool, cause="destination", remedy="Look at the network", environment=clock_offset(0.25 * HOUR))
+        said(spool, run=3, cause="destination", severity="warning", remedy="Run `check`: it tries each step")
+        stuck(
+            spool, cause="destination", remedy="Run `check`: it tries each step", environment=clock_offset(0.25 * HOUR)
+        )
 
 
 def test_tls_refused(site: Site, make_fault_server: MakeFaultServer, engine: str, tmp_path: Path) -> None:
@@ -150,7 +152,7 @@ def test_tls_refused(site: Site, make_fault_server: MakeFaultServer, engine: str
     site.ship_to(server, engine=engine)
     site.environment["AWS_CA_BUNDLE"] = str(make_certificates(tmp_path).authority)
     site.files(1)
-    stuck(site, cause="destination", remedy="Look at the server's certificate")
+    stuck(site, cause="destination", remedy="Correct what does not fit: the server's certificate")
     assert not server.counts()
 
 
@@ -172,7 +174,7 @@ def test_ftp_without_tls(site: Site, to_ftp: Refuse) -> None:
 def test_ftp_550_of_the_directory(site: Site, to_ftp: Refuse) -> None:
     """A directory that is not there holds everything up."""
     to_ftp({"CWD": "550 No such directory."}, path="in")
-    stuck(site, cause="destination", remedy="Look at path, at the directory it names")
+    stuck(site, cause="destination", remedy="Correct path, create the directory it names")
 
 
 def test_ftp_550_of_a_file(site: Site, to_ftp: Refuse) -> None:

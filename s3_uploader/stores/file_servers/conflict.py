@@ -98,7 +98,7 @@ class KeyDecision:
         fact = "exists already with other content" if existing.same is False else "exists already and cannot be read"
         raise ConflictError(
             f"{self._site.address(self._key)} {fact}.",
-            hint="Look at both; on_conflict: keep-both or overwrite lets this file through.",
+            hint="Remove or rename one of the two, or set on_conflict to keep-both or overwrite.",
             existing=existing.etag,
         )
 

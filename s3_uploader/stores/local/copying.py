@@ -119,7 +119,7 @@ class FileCopy:
     def _conflict(self, address: str, existing: str | None) -> ConflictError:
         return ConflictError(
             f"{address} exists already with other content.",
-            hint="Look at both; on_conflict: keep-both or overwrite lets this file through.",
+            hint="Remove or rename one of the two, or set on_conflict to keep-both or overwrite.",
             existing=existing or "",
         )
 

@@ -234,7 +234,9 @@ class ProvenUpload(RefusableUpload):
         given = {Proof.NONE: "nothing", Proof.SIZE: "only the length"}.get(proof, f"no more than {proof.label}")
         advice = "Grant s3:GetObject, so that the program can compare"
         if call.status in (200, 206, 412):
-            advice = "What is read is not what is stored, or changes while it is read: look at what is on the way"
+            advice = (
+                "What is read is not what is stored, or changes on the way: reach the server without proxies and caches"
+            )
         self.fail(
             ProofError(
                 f"The server accepted {self._address}, but its answer proves {given} of the bytes, and they cannot be "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from s3_uploader.config.older import understood
@@ -99,6 +101,39 @@ def test_what_is_different_here_is_noted(text: str) -> None:
     assert found is not None
     assert found.is_service
     assert any('"on_conflict": "overwrite"' in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("[Queue]\nbucket = b\nthreads = many\nretries = 3\n", "retries, threads"),
+        ("default_bucket: b\nproxy: http://p\nregion: eu-central-1", "proxy"),
+        ("jollyae.py -s /in -b b --incoming=/in -x -v", "--incoming, -x"),
+    ],
+)
+def test_what_is_not_taken_over_is_noted(text: str, names: str) -> None:
+    """An option that this program does not know, or whose value makes no sense, is named, not dropped silently."""
+    found = understood(text)
+    assert found is not None
+    assert f"Not taken over, because it has no meaning here: {names}." in found.notes
+
+
+def test_credentials_beside_the_queue_are_noted() -> None:
+    """They are not taken over, wherever in the file they stand, and are not called unknown."""
+    found = understood("[Queue]\nbucket = b\naws_secret_access_key = k3y\naws_access_key_id = 42\n")
+    assert found is not None
+    assert any("credentials were not taken over" in note for note in found.notes)
+    assert not any("has no meaning" in note for note in found.notes)
+    assert "k3y" not in str(found)
+
+
+def test_a_home_directory() -> None:
+    """``~`` is the home directory in each of them, as a shell or whoever wrote it means it."""
+    home = os.path.expanduser("~")
+    for text in ("[Queue]\ndirectory = ~/in", "jollyae.py -s ~/in -b b"):
+        found = understood(text)
+        assert found is not None
+        assert found.settings["base_dir"] == f"{home}/in"
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[Other]\nx = 1", "bucket: b"])

@@ -29,7 +29,7 @@ from s3_uploader.stores.sftp import errors as sftp_errors
 from tests.health_values import NOW, facts, kind, only, run_row
 
 PACKAGE = Path(s3_uploader.__file__).parent
-RENEW, SOURCE, BUCKET = "Renew", "credentials, as the message", "region and endpoint_url"
+RENEW, SOURCE, BUCKET = "Renew", "credentials, as the message", "region or endpoint_url"
 SETTING, ROOM = "setting", "room"
 NETWORK, PROXY, SERVER, RIGHTS, TLS, CLOCK = "network", "HTTPS_PROXY", "right one", "rights there", "certificate", "NTP"
 
