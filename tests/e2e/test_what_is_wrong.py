@@ -77,7 +77,7 @@ def stuck(site: Site, *, cause: str, remedy: str, **options: Any) -> dict[str, A
 def test_bucket_missing(spool: Site) -> None:
     """A bucket that does not exist is no matter of the network."""
     spool.settings["bucket"] = "no-such-bucket"
-    problem = stuck(spool, cause="destination", remedy="bucket, region and endpoint_url")
+    problem = stuck(spool, cause="destination", remedy="bucket, region or endpoint_url")
     assert "network" not in problem["remedy"]
 
 
@@ -102,7 +102,7 @@ def test_wrong_setting(
 def test_wrong_region(spool: Site, fault_server: FaultServer) -> None:
     """A bucket in another region names it."""
     fault_server.faults.add(error("PermanentRedirect").only(operations=None, times=None))
-    problem = stuck(spool, cause="destination", remedy="bucket, region and endpoint_url")
+    problem = stuck(spool, cause="destination", remedy="bucket, region or endpoint_url")
     assert "eu-central-1" in problem["sentence"]
 
 
