@@ -118,7 +118,7 @@ def _check_destination(configuration: Config, ledger_path: str, local: list[Find
 
 def _limits(configuration: Config) -> CheckLimits:
     """How long the check may take: a step as long as an upload, and all as long as a run."""
-    seconds = min(USUAL_LIMITS.seconds, configuration.upload_timeout_seconds)
+    seconds = min(USUAL_LIMITS.seconds, assembly.longest_step(configuration))
     budget = configuration.max_runtime_seconds
     return CheckLimits(seconds) if budget is None else CheckLimits(seconds, time.monotonic() + budget)
 

@@ -66,19 +66,26 @@ def build_store(
 
 
 def build_inventory(config: Config, *, notice: Callable[[str, str], None]) -> Inventory:
-    """Build the inventory that lists the destination, with the connection and credentials of uploads."""
+    """Build the inventory that lists the destination, with the connection, credentials and timeouts of uploads."""
     destination = config.destination
+    seconds = longest_step(config)
     if isinstance(destination, S3Destination):
         from s3_uploader.stores.s3.listing import S3Inventory
 
-        return S3Inventory(_s3(config, destination, notice=notice, memory=None))
+        return S3Inventory(_s3(config, destination, notice=notice, memory=None), seconds=seconds)
     if isinstance(destination, FtpDestination):
-        return _ftp(config, destination).inventory()
+        return _ftp(config, destination).inventory(seconds=seconds)
     if isinstance(destination, SftpDestination):
-        return _sftp(config, destination).inventory()
+        return _sftp(config, destination).inventory(seconds=seconds)
     from s3_uploader.stores.local.listing import LocalInventory
 
     return LocalInventory(path=destination.path, max_concurrency=destination.max_concurrency)
+
+
+def longest_step(config: Config) -> float:
+    """The longest time for one step of a command that looks at the destination, in seconds."""
+    budget = config.max_runtime_seconds
+    return config.upload_timeout_seconds if budget is None else min(config.upload_timeout_seconds, budget)
 
 
 def _s3(

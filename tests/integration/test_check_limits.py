@@ -1,4 +1,4 @@
-"""``check`` of servers whose answers have no end: no step takes longer than an upload may."""
+"""``check`` and audit of servers whose answers have no end: no step takes longer than an upload may."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.stores.base import CheckLimits
 from s3_uploader.stores.ftp.store import FtpStore
+from s3_uploader.stores.s3.listing import S3Inventory
 from tests.integration.s3_raw_server import RawRequest, RawServer
 from tests.integration.s3_support import ENGINES, Known, Station
 from tests.servers.odd_ftp import OddFtpServer, Oddities, OddSession, odd_ftp_server
@@ -71,6 +73,21 @@ def test_s3_within_the_time_of_a_run() -> None:
             "The check took longer than a run may take (max_runtime_seconds)."
         ]
     assert not server.requests
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_audit_of_a_bucket(engine: str) -> None:
+    """Neither does a page of a listing, nor a look at an object."""
+    with RawServer(after(0)) as server, Station() as station:
+        inventory = S3Inventory(station.store(server.endpoint, engine, memory=Known()), seconds=SECONDS)
+        inventory.open()
+        began = time.monotonic()
+        with pytest.raises(StoreError, match="got no answer in 1 s") as caught:
+            list(inventory.entries("", wanted=lambda: ""))
+        assert caught.value.scope is Scope.DESTINATION
+        with pytest.raises(StoreError, match="got no answer in 1 s"):
+            inventory.look("key", content=True)
+        assert time.monotonic() - began < 2 * SECONDS + TOLERANCE
 
 
 def on_the_control_connection(session: OddSession) -> None:

@@ -635,6 +635,35 @@ def test_long_message(root: Path, begin: Begin) -> None:
         assert "\x1b" not in str(caught.value)
 
 
+@pytest.mark.parametrize("command", ["MLSD", "RETR", "SIZE"])
+def test_audit_of_answers_in_drops(root: Path, command: str) -> None:
+    """An answer of a few bytes a second is waited for as long as one upload may take, and only once."""
+
+    def drops(session: OddSession, given: str, _: bytes) -> bool:
+        if given != command:
+            return False
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            connection = session.connection if command == "SIZE" else stack.enter_context(session.data())
+            while True:
+                connection.sendall(b"213-" if command == "SIZE" else b"type=file;size=1; a\r\n")
+                time.sleep(0.05)
+        return True
+
+    (root / "a").write_bytes(b"x" * 10_000)
+    with odd_ftp_server(root, Oddities(before=drops)) as server:
+        inventory = new_store(server, timeout_seconds=30).inventory(seconds=1)
+        inventory.open()
+        begun = time.monotonic()
+        entries = inventory.entries("", wanted=lambda: "")
+        ask = (lambda: next(entries)) if command == "MLSD" else (lambda: inventory.look("a", content=True))
+        with pytest.raises(StoreError, match=r"did not finish its answer about .* in 1 s") as caught:
+            ask()
+        assert time.monotonic() - begun < 5
+        assert caught.value.scope is Scope.DESTINATION
+        assert len(server.sent(command)) == 1
+        inventory.close()
+
+
 def test_listing_without_end(root: Path, begin: Begin) -> None:
     """A listing without end neither holds up an upload nor fills the memory, and ``audit`` is told of it."""
 

@@ -407,6 +407,26 @@ def test_a_listing_without_end(scripted_sftp: ScriptedSftpServer, bench: Bench) 
     inventory.close()
 
 
+def test_a_listing_in_drops(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """A directory of which a name comes now and then is waited for as long as one upload may take."""
+
+    async def drops() -> Any:
+        number = 0
+        while True:
+            await asyncio.sleep(0.05)
+            number += 1
+            yield asyncssh.SFTPName(f"{number}".encode(), attrs=asyncssh.SFTPAttrs(size=1, permissions=0o100644))
+
+    scripted_sftp.always("scandir", lambda request: drops())
+    inventory = bench.new_store().inventory(seconds=1)
+    inventory.open()
+    begun = time.monotonic()
+    with pytest.raises(StoreError, match=r"did not finish its answer about .* in 1 s"):
+        list(inventory.entries("", wanted=lambda: ""))
+    assert time.monotonic() - begun < 5
+    inventory.close()
+
+
 # ---------------------------------------------------------------------------------------------- rights
 
 

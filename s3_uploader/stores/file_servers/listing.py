@@ -21,12 +21,28 @@ from s3_uploader.stores.listing import CannotList, Entry
 _ATTEMPTS = 3
 _MOST_LISTED_BYTES = 32 << 20
 """For one directory: about 300,000 names."""
-_MOST_LISTED_SECONDS = 120.0
-_MOST_READ_SECONDS = 60.0
-_BYTES_A_SECOND = 100_000
-"""Reading a file more slowly than this takes too long."""
+_MOST_SECONDS = 120.0
+_BYTES_A_SECOND = 65536
+"""Reading a file or a listing more slowly than this takes too long."""
+_LINE_BYTES = 40
+"""Of a line in a listing besides the name."""
 
 _Result = TypeVar("_Result")
+
+
+class _Budget:
+    """The time for one question, with all attempts: some seconds, and another for every 64 KiB that arrive."""
+
+    def __init__(self, seconds: float) -> None:
+        self._until = time.monotonic() + seconds
+
+    def arrived(self, count: int) -> None:
+        """Note that so many bytes have arrived."""
+        self._until += count / _BYTES_A_SECOND
+
+    def left(self) -> float:
+        """Seconds left."""
+        return self._until - time.monotonic()
 
 
 class FileInventory:
@@ -36,6 +52,7 @@ class FileInventory:
     shares one if the server accepts no further one.
 
     :param concurrency: the maximum number of connections.
+    :param seconds: longest time for one directory or file; one is added for every 64 KiB that arrive.
     """
 
     looks_are_cheap = False
@@ -43,13 +60,14 @@ class FileInventory:
     has_line_breaks = False
     """Whether the protocol supports names with a line break."""
 
-    def __init__(self, server: FileServer[FileSession], *, concurrency: int) -> None:
+    def __init__(self, server: FileServer[FileSession], *, concurrency: int, seconds: float = _MOST_SECONDS) -> None:
         self._server = server
         self._name = server.name
         # The listing uses one connection, and some servers allow few.
         self._concurrency = max(1, concurrency - 1)
         self._mine = threading.local()
         self._sessions: dict[FileSession, threading.Lock] = {}
+        self._seconds = min(seconds, _MOST_SECONDS)
         self._closed = False
 
     @property
@@ -70,7 +88,12 @@ class FileInventory:
         """Close the connections."""
         self._closed = True
         while self._sessions:
-            self._sessions.popitem()[0].quit()
+            session, lock = self._sessions.popitem()
+            # Another thread may still wait for an answer there.
+            if lock.acquire(blocking=False):
+                session.quit()
+            else:
+                session.interrupt()
 
     def address(self, key: str) -> str:
         """Server, path and key."""
@@ -88,10 +111,10 @@ class FileInventory:
             return None
         if not self.has_line_breaks and ("\n" in key or "\r" in key):
             return None
-        return self._persist(lambda session: _look(session, key, content=content), key)
+        return self._persist(lambda session, budget: _look(session, budget, key, content=content), key)
 
     def _walk(self, path: str, wanted: Callable[[], str]) -> Iterator[Entry]:
-        listed = self._persist(lambda session: _list(session, path, self.address(path)), path)
+        listed = self._persist(lambda session, budget: _list(session, budget, path, self.address(path)), path)
         # Sort a directory by its name with a slash: "a.b" comes before "a/b".
         listed.sort()
         listed.reverse()
@@ -108,21 +131,18 @@ class FileInventory:
             else:
                 yield Entry(key=path + each.name, size=each.size, modified=each.modified)
 
-    def _persist(self, ask: Callable[[FileSession], _Result], key: str) -> _Result:
-        """Ask the server. If the connection is lost, ask again on a new one."""
+    def _persist(self, ask: Callable[[FileSession, _Budget], _Result], key: str) -> _Result:
+        """Ask the server. If the connection is lost, ask again on a new one, as long as there is time."""
+        budget = _Budget(self._seconds)
         for attempt in range(_ATTEMPTS):
             session = self._session()
             try:
-                with self._sessions.get(session) or threading.Lock():
-                    return ask(session)
+                with self._sessions.get(session) or threading.Lock(), _within(session, budget):
+                    return ask(session, budget)
             except Lost as lost:
                 session.close()
-                if attempt + 1 == _ATTEMPTS:
-                    raise StoreError(
-                        f"The connection to the {session.protocol} server {self._name} was lost: {lost.reason}.",
-                        code="ConnectionLost",
-                        scope=Scope.DESTINATION,
-                    ) from None
+                if attempt + 1 == _ATTEMPTS or budget.left() <= 0:
+                    raise self._lost(session, lost, key, is_late=budget.left() <= 0) from None
             except Refused as refused:
                 if refused.lists_nothing:
                     raise CannotList(
@@ -136,6 +156,16 @@ class FileInventory:
                     origin=refused.origin if refused.is_one_too_many else of_one_file(refused.origin),
                 ) from None
         raise AssertionError
+
+    def _lost(self, session: FileSession, lost: Lost, key: str, *, is_late: bool) -> StoreError:
+        if is_late:
+            sentence = (
+                f"The {session.protocol} server {self._name} did not finish its answer about "
+                f"{shown_name(self.address(key))} in {self._seconds:g} s."
+            )
+        else:
+            sentence = f"The connection to the {session.protocol} server {self._name} was lost: {lost.reason}."
+        return StoreError(sentence, code="ConnectionLost", scope=Scope.DESTINATION)
 
     def _session(self) -> FileSession:
         session: FileSession | None = getattr(self._mine, "session", None)
@@ -159,17 +189,17 @@ class FileInventory:
         return next((each for each in list(self._sessions) if each.usable and is_one_too_many), None)
 
 
-def _list(session: FileSession, path: str, address: str) -> list[bytes]:
+def _list(session: FileSession, budget: _Budget, path: str, address: str) -> list[bytes]:
     """The files and directories in one directory, each packed, because there may be very many."""
     packed: list[bytes] = []
 
     def collect(listed: Listed) -> None:
+        budget.arrived(len(listed.name) + _LINE_BYTES)
         if listed.name not in ("", ".", "..") and "/" not in listed.name and listed.kind in ("file", "dir"):
             packed.append(_packed(listed))
 
     try:
-        with _for_seconds(session, _MOST_LISTED_SECONDS):
-            whole = session.listing(_absolute(session, path.rstrip("/")), collect, most=_MOST_LISTED_BYTES)
+        whole = session.listing(_absolute(session, path.rstrip("/")), collect, most=_MOST_LISTED_BYTES)
     except Refused as refused:
         if refused.is_absence:
             return []  # removed since its parent was listed, or it never existed
@@ -201,18 +231,17 @@ def _unpacked(packed: bytes) -> Listed:
 
 
 @contextlib.contextmanager
-def _for_seconds(session: FileSession, seconds: float) -> Iterator[None]:
-    """Limit the time of a transfer, however slowly its bytes arrive."""
+def _within(session: FileSession, budget: _Budget) -> Iterator[None]:
+    """Limit the time of a question, however slowly the bytes of its answer arrive."""
     given = session.remaining
-    ends_at = time.monotonic() + seconds
-    session.remaining = lambda: min(given(), ends_at - time.monotonic())
+    session.remaining = lambda: min(given(), budget.left())
     try:
         yield
     finally:
         session.remaining = given
 
 
-def _look(session: FileSession, key: str, *, content: bool) -> Entry | None:
+def _look(session: FileSession, budget: _Budget, key: str, *, content: bool) -> Entry | None:
     path = _absolute(session, key)
     size = session.size(path)
     if size is None:
@@ -223,9 +252,13 @@ def _look(session: FileSession, key: str, *, content: bool) -> Entry | None:
         algorithm = session.algorithm
         if not digest:
             read = hashlib.sha256()
-            with _for_seconds(session, _MOST_READ_SECONDS + size / _BYTES_A_SECOND):
-                # One byte more than expected is enough to show that it is another file.
-                session.retrieve(path, read.update, most=size)
+
+            def consume(chunk: bytes) -> None:
+                budget.arrived(len(chunk))
+                read.update(chunk)
+
+            # One byte more than expected is enough to show that it is another file.
+            session.retrieve(path, consume, most=size)
             algorithm, digest = "sha256", read.hexdigest()
         checksums = {algorithm: digest}
     modified = None

@@ -24,7 +24,7 @@ _CONTENTS = re.compile(rb"<(/?)(?:\w+:)?Contents>")
 _SIZE = re.compile("[0-9]{1,18}")
 _MOST_EMPTY_PAGES = 100
 _ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?Z?", re.A)
-_SECONDS = 300.0
+_MOST_SECONDS = 300.0
 _NO_LISTING = ("AccessDenied", "403", "405", "501", "MethodNotAllowed", "NotImplemented")
 _CHECKSUM = "x-amz-checksum-"
 
@@ -40,12 +40,14 @@ class S3Inventory:
     """A bucket as :class:`~s3_uploader.stores.listing.Inventory`.
 
     :param store: not open yet; the inventory uses its client.
+    :param seconds: longest time for one page or look, with all attempts.
     """
 
     looks_are_cheap = True
 
-    def __init__(self, store: S3Store) -> None:
+    def __init__(self, store: S3Store, *, seconds: float = _MOST_SECONDS) -> None:
         self._store = store
+        self._seconds = min(seconds, _MOST_SECONDS)
         self._caller: S3Client | None = None
         self._can_start_anywhere = True
 
@@ -99,7 +101,10 @@ class S3Inventory:
                 last = page.entries[-1].key if page.entries else ""
                 if key_order(wanted()) > key_order(last):
                     after = self._start(prefix, wanted(), last)
-                    entries = [] if after else entries
+                    if after:
+                        entries = []
+                        # A server without support for start-after lists the first keys once more.
+                        progress = ListingProgress()
                 begun = self._begin(requests.list_objects(prefix, token="" if after else page.token, after=after))
             yield from entries
             if not page.token:
@@ -152,7 +157,7 @@ class S3Inventory:
             raise RuntimeError("the inventory is not open")
         over = threading.Event()
         call = self._caller.prepare(
-            request, lambda call: over.set(), deadline=time.monotonic() + _SECONDS, expected=expected
+            request, lambda call: over.set(), deadline=time.monotonic() + self._seconds, expected=expected
         )
         self._caller.begin(call)
         return call, over
@@ -162,7 +167,7 @@ class S3Inventory:
         if not over.wait(max(0.0, call.deadline - time.monotonic())):
             call.cancel(UploadCancelled("The listing timed out."))
             raise StoreError(
-                f"The {call.request.operation} operation got no answer in {_SECONDS:.0f} s.",
+                f"The {call.request.operation} operation got no answer in {self._seconds:g} s.",
                 code="Timeout",
                 scope=Scope.DESTINATION,
             )
@@ -229,10 +234,17 @@ def _elements(body: bytes) -> tuple[list[bytes], bytes]:
 
 
 class ListingProgress:
-    """Checks that a listing makes progress from page to page."""
+    """Checks that a listing makes progress from page to page.
+
+    It remembers one earlier page, and replaces it after 1, 2, 4, 8 … pages. So it recognises circles of any length
+    (Brent, "An improved Monte Carlo factorization algorithm", 1980).
+    """
 
     def __init__(self) -> None:
         self._token = ""
+        self._key: str | None = None
+        self._pages = 0
+        self._remembered_next = 1
         self._empty = 0
 
     def saw(self, page: Page) -> None:
@@ -241,13 +253,19 @@ class ListingProgress:
         :raises StoreError: if the listing would never end.
         """
         self._empty = 0 if page.entries else self._empty + 1
-        if (page.token and page.token == self._token) or self._empty > _MOST_EMPTY_PAGES:
+        key = page.entries[0].key if page.entries else None
+        # No key is listed twice, whatever the tokens are.
+        repeats = (page.token and page.token == self._token) or (key is not None and key == self._key)
+        if repeats or self._empty > _MOST_EMPTY_PAGES:
             raise StoreError(
                 "The server lists the same keys again and again, or none, and says that there are more.",
                 code="InvalidAnswer",
                 scope=Scope.DESTINATION,
             )
-        self._token = page.token
+        self._pages += 1
+        if self._pages == self._remembered_next:
+            self._remembered_next *= 2
+            self._token, self._key = page.token, key
 
 
 def _entry(leaves: dict[str, str], *, encoded: bool) -> Entry:

@@ -11,8 +11,8 @@ class SftpInventory(FileInventory):
 
     has_line_breaks = True
 
-    def __init__(self, server: Server, *, concurrency: int) -> None:
-        super().__init__(server, concurrency=concurrency)
+    def __init__(self, server: Server, *, concurrency: int, seconds: float = float("inf")) -> None:
+        super().__init__(server, concurrency=concurrency, seconds=seconds)
         self._sftp = server
 
     def close(self) -> None:

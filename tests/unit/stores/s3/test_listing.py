@@ -52,6 +52,33 @@ def test_a_listing_that_goes_in_circles() -> None:
         progress.saw(page)
 
 
+@pytest.mark.parametrize("length", [1, 2, 3, 10, 100])
+@pytest.mark.parametrize("what", ["tokens", "keys"])
+def test_a_listing_that_goes_in_wide_circles(length: int, what: str) -> None:
+    """So would tokens or keys that come round again after some pages."""
+    progress = ListingProgress()
+
+    def listed() -> None:
+        for number in range(4 * length + 4):
+            token, key = f"token-{number}", f"key-{number}"
+            if what == "tokens":
+                token = f"token-{number % length}"
+            else:
+                key = f"key-{number % length}"
+            progress.saw(Page([Entry(key=key, size=1)], token))
+
+    with pytest.raises(StoreError, match="again and again"):
+        listed()
+
+
+def test_a_long_listing() -> None:
+    """A listing whose keys and tokens are new on each page may be as long as it likes."""
+    progress = ListingProgress()
+    for number in range(5000):
+        progress.saw(Page([Entry(key=f"key-{number}", size=1)], f"token-{number}"))
+    progress.saw(Page([], ""))
+
+
 def test_a_listing_of_nothing_without_an_end() -> None:
     """Some empty pages are a server that filters; hundreds in a row are none."""
     progress = ListingProgress()
