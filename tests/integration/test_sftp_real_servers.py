@@ -231,7 +231,7 @@ def test_a_server_that_says_nothing(bench: Bench) -> None:
 
 def test_fewer_connections_than_asked_for(tmp_path: Path) -> None:
     """A server that turns away one login too many gets the files over those that it has taken."""
-    server = or_skip(OpensshServer(startups="1:100:1").start)
+    server = or_skip(OpensshServer(startups="2:100:2").start)
     try:
         with bench_on(server, tmp_path) as bench:
             store = bench.opened(max_concurrency=6)
