@@ -307,11 +307,20 @@ def failing(
     scope: Scope = Scope.FILE,
     hint: str = "",
     origin: Origin | None = None,
+    never_connected: bool = False,
 ) -> Callable[[FakeStore, Put], None]:
     """A fault: nothing is stored and the upload fails."""
 
     def fault(store: FakeStore, asked: Put) -> None:
-        error = StoreError(code, code=code, retryable=retryable, scope=scope, hint=hint, origin=origin)
+        error = StoreError(
+            code,
+            code=code,
+            retryable=retryable,
+            scope=scope,
+            hint=hint,
+            origin=origin,
+            never_connected=never_connected,
+        )
         asked.future.set_exception(error)
 
     return fault

@@ -143,6 +143,7 @@ class StoreError(UploaderError):
     :param scope: whether every other file would meet the same error.
     :param retry_after: seconds that the destination asked to wait, if it did.
     :param origin: its cause; by default the file, or an unreachable destination if every file would meet it.
+    :param never_connected: there was no connection, so nothing of the file can be the cause.
     """
 
     def __init__(
@@ -155,8 +156,10 @@ class StoreError(UploaderError):
         hint: str = "",
         retry_after: float | None = None,
         origin: Origin | None = None,
+        never_connected: bool = False,
     ) -> None:
         super().__init__(message, hint=hint)
+        self.never_connected = never_connected
         self.origin = origin or (Origin.UNREACHABLE if scope is Scope.DESTINATION else Origin.FILE)
         self.code = code
         self.retryable = retryable

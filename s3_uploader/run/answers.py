@@ -109,7 +109,7 @@ class Answers:
         self._window.succeeded(size=upload.file.fingerprint.size, now=self._clock.monotonic())
         self._settlement.add(upload, answer)
         for doubtful, error in self._breaker.succeeded():
-            self._blame_file(doubtful, error)
+            self._try_again_or_blame(doubtful, error)
 
     def _take_failure(self, upload: FileTask, error: StoreError) -> None:
         if self._may_replace(upload, error):
@@ -143,6 +143,15 @@ class Answers:
         if self._settlement.superseded.has(upload.key, error):
             upload.replaces = error.existing
         return bool(upload.replaces)
+
+    def _try_again_or_blame(self, upload: FileTask, error: StoreError) -> None:
+        """Decide about a failure in doubt, now that the destination works."""
+        if error.never_connected and not upload.is_second_try and not self._ending.is_due():
+            # An outage that is over tells nothing of a file that happened to meet it.
+            upload.is_second_try = True
+            self._submit(upload)
+        else:
+            self._blame_file(upload, error)
 
     def _blame_file(self, upload: FileTask, error: StoreError) -> None:
         if error.may_pass:

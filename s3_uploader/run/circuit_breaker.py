@@ -5,7 +5,8 @@ may break because something on the way rejects these bytes. What decides is whet
 that could be the destination's is held in doubt. Nothing more is sent until the uploads in flight have answered, and
 then one file at a time:
 
-* another file succeeds: then it was the file's error;
+* another file succeeds: then it was the file's error, unless there was no connection at all (the outage is over, and
+  the file is sent once more);
 * too many fail, or it takes too long: then it is the destination's error, and the run ends.
 
 A name that is not plain (accents, blanks, length) may be refused by a destination that takes all others, with whatever

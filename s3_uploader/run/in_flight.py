@@ -41,6 +41,7 @@ class FileTask(msgspec.Struct):
     :param successes_before: number of successful uploads at that time.
     :param failed_before: whether an earlier run could not ship it.
     :param replaces: see :meth:`s3_uploader.stores.base.Store.put`.
+    :param is_second_try: it is sent once more, because at first the destination was out of reach.
     """
 
     file: OpenFile
@@ -50,6 +51,7 @@ class FileTask(msgspec.Struct):
     failed_before: bool = False
     replaces: str = ""
     options: PutOptions = PutOptions()
+    is_second_try: bool = False
     _directories: Directories | None = None
 
     def begin(self, directories: Directories) -> None:

@@ -28,7 +28,15 @@ def login_error(error: Refused | Lost, *, server: str, user: str, path: str, tls
         hint = "Name the certificate authority that signed it in ca_file." if "certificate" in error.reason else ""
     elif "does not speak FTP" in error.reason or (error.step == "connect" and "no answer" in error.reason):
         hint = "Check the host and the port" + ("; implicit FTPS (port 990) is not supported." if tls else ".")
-    return StoreError(what, code="ConnectionFailed", retryable=True, scope=Scope.DESTINATION, hint=hint, origin=origin)
+    return StoreError(
+        what,
+        code="ConnectionFailed",
+        retryable=True,
+        scope=Scope.DESTINATION,
+        hint=hint,
+        origin=origin,
+        never_connected=True,
+    )
 
 
 def _refused_login(error: Refused, *, server: str, user: str, path: str) -> StoreError:

@@ -259,8 +259,17 @@ def failed(failure: Failure, operation: str, *, endpoint: str) -> Verdict:
         message = f"The {operation} operation did not reach {endpoint} or got no answer: {failure.kind.value}{detail}."
     scope = _FILE if failure.kind is TransportFailure.OTHER else _DESTINATION
     origin = _ORIGINS.get(failure.kind)
-    error = StoreError(message, code=code, retryable=retryable, scope=scope, hint=hint, origin=origin)
-    return Verdict(error, no_connection=failure.kind in _NO_CONNECTION)
+    no_connection = failure.kind in _NO_CONNECTION
+    error = StoreError(
+        message,
+        code=code,
+        retryable=retryable,
+        scope=scope,
+        hint=hint,
+        origin=origin,
+        never_connected=no_connection or failure.kind is TransportFailure.CONNECT_TIMEOUT,
+    )
+    return Verdict(error, no_connection=no_connection)
 
 
 def error_code(answer: Answer) -> tuple[str, str]:

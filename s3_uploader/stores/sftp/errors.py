@@ -123,6 +123,7 @@ def login_error(error: base.Refused | Lost, *, server: str, user: str, path: str
         retryable=True,
         scope=Scope.DESTINATION,
         hint="Check the host and the port, and whether the server runs.",
+        never_connected=True,
     )
 
 

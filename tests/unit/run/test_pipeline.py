@@ -68,6 +68,7 @@ def _is_open(descriptor: int) -> bool:
 
 
 DENIED = failing("InvalidAccessKeyId", scope=Scope.DESTINATION, hint="Look at the key.")
+OUT_OF_REACH = failing("ConnectionFailed", scope=Scope.DESTINATION, retryable=True, never_connected=True)
 THROTTLED = failing("SlowDown", retryable=True)
 
 
@@ -868,6 +869,25 @@ class TestDestination:
         harness.store.fault("b", THROTTLED)
         report = harness.run()
         assert (report.shipped, report.failed, report.exit_code) == (1, 1, 1)
+
+    def test_an_outage_that_is_over(self, harness: Harness) -> None:
+        """A file that met no connection is sent once more as soon as another file was taken, and pays for nothing."""
+        for name in "ab":
+            harness.write(name)
+        harness.store.fault("a", OUT_OF_REACH)
+        report = harness.run()
+        assert (report.shipped, report.failed, report.exit_code) == (2, 0, 0)
+        assert harness.records.failing_rows == {}
+
+    def test_no_connection_for_one_file(self, harness: Harness) -> None:
+        """A file that never meets a connection while others do is sent twice, and is then a failing file."""
+        for name in "abcd":
+            harness.write(name)
+        for _ in range(2):
+            harness.store.fault("a", OUT_OF_REACH)
+        report = harness.run()
+        assert (report.shipped, report.failed, report.exit_code) == (3, 1, 1)
+        assert harness.names() == {"a"}
 
     def test_lost_answer(self, harness: Harness) -> None:
         """An object that was stored though the answer was lost is found by the next run."""
