@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -191,7 +192,7 @@ class UploadsInFlight:
         self.under_way[id(upload)] = upload, future
         self._keys.add(upload.key)
         self.bytes += min(size, _MOST_COUNTED)
-        future.add_done_callback(lambda done: self._put(upload, done))
+        future.add_done_callback(partial(self._put, upload))
 
     def _put(self, upload: FileTask, done: Future[Receipt]) -> None:
         self._completions.put((upload, done))
