@@ -53,6 +53,7 @@ def not_ready(site: Site) -> None:
 
 
 class TestDirectory:
+    @pytest.mark.rotated("setting", "way", "prefix")
     @pytest.mark.parametrize("way", ["bind", "fuse"])
     @pytest.mark.parametrize("setting", ["delete", "keep", "move", "claim", "gzip", "overwrite"])
     def test_the_spool_itself(self, full: Site, mounts: Mounts, way: str, setting: str) -> None:
@@ -164,6 +165,7 @@ class TestFtp:
         yield running
         running.stop()
 
+    @pytest.mark.rotated("setting", "way", "prefix")
     @pytest.mark.parametrize("prefix", [False, True])
     @pytest.mark.parametrize("setting", ["delete", "keep", "gzip", "overwrite"])
     def test_the_spool_itself(self, full: Site, server: PyFtpServer, prefix: bool, setting: str) -> None:
@@ -214,6 +216,7 @@ class TestS3:
         full.ship_to(rclone_s3)
         return full
 
+    @pytest.mark.rotated("setting", "way", "prefix")
     @pytest.mark.parametrize("setting", ["delete", "keep", "gzip", "overwrite"])
     def test_the_spool_itself(self, gateway: Site, engine: str, setting: str) -> None:
         """A gateway that answers from its memory is asked for a byte of the file, which it cannot remember."""

@@ -129,6 +129,7 @@ def test_without_the_library(full: Site, tmp_path: Path) -> None:
     assert len(full.left()) == len(FILES)
 
 
+@pytest.mark.rotated("setting", "prefix")
 @pytest.mark.parametrize("setting", ["delete", "keep", "gzip", "overwrite"])
 @pytest.mark.parametrize("prefix", [False, True])
 def test_the_spool_itself(full: Site, setting: str, prefix: bool) -> None:

@@ -235,6 +235,7 @@ def test_answer_to_a_whole_file_is_lost(root: Path, begin: Begin) -> None:
         assert len([command for command in server.sent("STOR") if "names" not in command]) == 1
 
 
+@pytest.mark.rotated("without")
 @pytest.mark.parametrize(
     "told",
     [

@@ -105,6 +105,7 @@ def test_each_server_takes_an_object_and_leaves_nothing(
     assert server.endpoint.server == server.name
 
 
+@pytest.mark.rotated("make")
 @pytest.mark.parametrize("make", [RcloneServer, SwiftServer, CephServer, MotoServer])
 def test_real_servers_speak_the_dialects_that_are_written_down(
     make: Callable[[], S3Server], started: Callable[[Server], None]

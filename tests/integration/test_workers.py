@@ -178,6 +178,7 @@ def _is_alive(pid: int) -> bool:
     return False
 
 
+@pytest.mark.rotated("processes")
 @pytest.mark.parametrize("processes", [2, 3])
 def test_one_run_to_everybody(site: Site, processes: int) -> None:
     """Several processes ship everything once; log, summary, history and metrics are those of one run."""
@@ -259,6 +260,7 @@ def test_the_spool_is_locked_as_long_as_a_worker_lives(site: Site) -> None:
     site.check_nothing_lost()
 
 
+@pytest.mark.rotated("number")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_is_one_for_all(site: Site, number: int) -> None:
     """All processes finish what is under way; the exit code is the signal's, and the rest stays."""
