@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from s3_uploader.core.model import Candidate, Left
-from s3_uploader.core.text import names_are_utf8
+from s3_uploader.core.text import counted, names_are_utf8
 from s3_uploader.ledger.rows import FailingRow
 from s3_uploader.spool.layouts.base import Layout, NoCandidate, Skip
 from s3_uploader.spool.open_file import OpenFile, open_candidate
@@ -81,7 +81,7 @@ class Admission:
             return Left.UNDECODABLE, _NOT_UTF8
         failing = self._known_failure(candidate.path)
         if failing is not None and failing.waits(size=candidate.size, mtime_ns=candidate.mtime_ns, now=now):
-            return Left.WAITING, f"failed {failing.attempts} times, last with: {failing.message}"
+            return Left.WAITING, f"failed {counted(failing.attempts, 'time')}, last with: {failing.message}"
         file = open_candidate(self._root, candidate)
         if not isinstance(file, OpenFile):
             return file

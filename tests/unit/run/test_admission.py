@@ -110,6 +110,8 @@ class TestAdmit:
             Left.WAITING,
             "failed 2 times, last with: it broke",
         )
+        once = admission(root, failing=row(found, attempts=1)).decide(found, now=NOW)
+        assert once == (Left.WAITING, "failed 1 time, last with: it broke")
         for failing in (row(found, size=1), row(found, next_try_at=NOW), row(found, next_try_at=NOW + 1e6)):
             file = admission(root, failing=failing).decide(found, now=NOW)
             assert isinstance(file, OpenFile)

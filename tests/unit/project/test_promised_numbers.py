@@ -1,0 +1,94 @@
+"""The numbers that the pages promise are those of the program."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from s3_uploader.cli import directory
+from s3_uploader.cli.arguments import WatchOptions
+from s3_uploader.config import Config, S3Destination
+from s3_uploader.inspection import patience
+from s3_uploader.ledger import ageing, rows
+from s3_uploader.ledger.state_directory import RESERVE_SIZE
+from s3_uploader.run import in_flight
+from s3_uploader.service import supervisor
+from s3_uploader.service import watch as watching
+from s3_uploader.spool import readiness, sightings
+from s3_uploader.spool.layouts import base, strangers
+from s3_uploader.stores.s3 import helpers, requests
+from s3_uploader.stores.s3.engines import base as engines
+from s3_uploader.stores.s3.engines import http1
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+_DEFAULTS = {
+    name: default
+    for kind in (Config, S3Destination)
+    for name, default in zip(kind.__struct_fields__[::-1], kind.__struct_defaults__[::-1], strict=False)
+}
+SECOND, MINUTE, HOUR, DAY, KIB, MIB = 1, 60, 3600, 86400, 2**10, 2**20
+
+PROMISES: list[tuple[str, str, list[float]]] = [
+    ("guarantees.md", r"sorted in blocks of ([\d,]+)", [base.BLOCK]),
+    ("guarantees.md", r"a reserve of (\d+) KiB beside it", [RESERVE_SIZE / KIB]),
+    ("guarantees.md", r"has (\d+) seconds and (\d+) KiB", [helpers.HELPER_SECONDS, helpers._MOST_BYTES / KIB]),
+    ("guarantees.md", r"by more than (\d+) days", [ageing._LONGEST_STEP / DAY]),
+    ("guarantees.md", r"gone on for (\d+) days", [ageing._LONGEST_TRIAL / DAY]),
+    ("guarantees.md", r"says so after (\d+) seconds", [patience.PATIENCE_SECONDS]),
+    ("guarantees.md", r"a head may have (\d+) KiB", [http1.MAXIMUM_HEAD / KIB]),
+    ("guarantees.md", r"a page of a listing (\d+) MiB", [requests._LISTING_BYTES / MIB]),
+    ("guarantees.md", r"an answer to a write (\d+) KiB", [engines.DOCUMENT_BYTES / KIB]),
+    ("guarantees.md", r"and a second for every (\d+) KiB\), a run", [in_flight._BYTES_PER_SECOND_AT_LEAST / KIB]),
+    ("guarantees.md", r"One second is added for every (\d+) KiB", [engines._SLOWEST_HANDLING / KIB]),
+    ("why-a-file-waits.md", r"`settle_seconds` \((\d+)\)", [_DEFAULTS["settle_seconds"]]),
+    ("coming-from.md", r"`settle_seconds` \((\d+)\)", [_DEFAULTS["settle_seconds"]]),
+    ("coming-from.md", r"`--interval`, (\d+) seconds", [WatchOptions().interval]),
+    ("coming-from.md", r"written in parts above (\d+) MiB", [_DEFAULTS["multipart_threshold"] / MIB]),
+    ("several-spools.md", r"bodies of uploads to S3 \((\d+) MiB\)", [directory._BYTES_IN_FLIGHT / MIB]),
+]
+"""A page, where the numbers stand in it, and what they are in the program."""
+
+IN_WORDS: list[tuple[str, str, float]] = [
+    ("guarantees.md", "a quarter of an hour before they expire", helpers._RENEW_BEFORE_SECONDS / (15 * MINUTE)),
+    ("guarantees.md", "waits up to a minute, then longer, up to six hours", rows.LONGEST_PAUSE / (6 * HOUR)),
+    ("guarantees.md", "abandons it after two minutes", directory.HUNG_SECONDS / (2 * MINUTE)),
+    ("guarantees.md", "a minute older than `settle_seconds`", sightings.LONG_AGO_SECONDS / MINUTE),
+    ("guarantees.md", "In trouble the pauses grow to a minute", watching._LONGEST_PAUSE / MINUTE),
+    ("why-a-file-waits.md", "retried after a minute at most", rows.FIRST_PAUSE / MINUTE),
+    ("why-a-file-waits.md", "pauses of up to six hours", rows.LONGEST_PAUSE / (6 * HOUR)),
+    ("why-a-file-waits.md", "more than five minutes in the future", readiness.FUTURE_TOLERANCE / (5 * MINUTE)),
+    ("why-a-file-waits.md", "After a day such a file becomes a problem", strangers._OLD_SECONDS / DAY),
+    ("why-a-file-waits.md", "a minute older than `settle_seconds`", sightings.LONG_AGO_SECONDS / MINUTE),
+    ("several-spools.md", "up to eight at the same time", directory.AT_ONCE / 8),
+    ("several-spools.md", "A run without a sign of life for two minutes", directory.HUNG_SECONDS / (2 * MINUTE)),
+    (
+        "several-spools.md",
+        "A process without a sign of life for two minutes",
+        supervisor.SILENCE_SECONDS / (2 * MINUTE),
+    ),
+]
+"""A page, what it says in words, and how many times that the program takes."""
+
+
+def text_of(page: str) -> str:
+    """A page with its lines joined."""
+    return " ".join((DOCS / page).read_text(encoding="utf-8").split())
+
+
+@pytest.mark.parametrize(("page", "where", "numbers"), PROMISES, ids=lambda value: value if "\\" in str(value) else "")
+def test_numbers(page: str, where: str, numbers: list[float]) -> None:
+    """What a page promises in digits is what the program does."""
+    found = re.findall(where, text_of(page))
+    assert found, f"{page} no longer says: {where}"
+    for each in found:
+        shown = [each] if isinstance(each, str) else each
+        assert [float(number.replace(",", "")) for number in shown] == numbers
+
+
+@pytest.mark.parametrize(("page", "sentence", "times"), IN_WORDS, ids=lambda value: value if " " in str(value) else "")
+def test_numbers_in_words(page: str, sentence: str, times: float) -> None:
+    """What a page promises in words is what the program does."""
+    assert sentence in text_of(page)
+    assert times == 1
