@@ -14,6 +14,7 @@ of the spool by another one, so a file that lies where a key leads is looked at 
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -26,7 +27,7 @@ from s3_uploader.core.errors import ObjectGone, SameAsSpool, StoreError
 from s3_uploader.core.model import Candidate, Left, Proof, Receipt
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
-from s3_uploader.spool.echoes import likely_places
+from s3_uploader.spool.echoes import DeepPlaces, likely_places
 from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.removal import give_back, take
 from s3_uploader.spool.root import Names, SpoolRoot
@@ -77,6 +78,7 @@ class SecondCopies:
         self._suspected = 0
         self._protected = 0
         self._probed = 0
+        self._deep = DeepPlaces(root)
         self._delivered: dict[str, list[Receipt]] = {}
         self._keys = 0
         self._new: list[Receipt] = []
@@ -148,7 +150,9 @@ class SecondCopies:
             return
         self._protected += 1
         own = file.fingerprint
-        for names, name in likely_places(self._root, key, one_deeper=True):
+        path = file.candidate.path
+        deeper = [self._deep.taken(each) for each in dict.fromkeys((key, path))]
+        for names, name in itertools.chain(likely_places(self._root, key, one_deeper=True), *deeper):
             try:
                 status = self._root.stat(names, name)
                 is_another = stat.S_ISREG(status.st_mode) and (status.st_dev, status.st_ino) != (own.device, own.inode)
@@ -177,7 +181,11 @@ class SecondCopies:
         if self._sought >= _SOUGHT or self.refusal is not None:
             return
         self._sought += 1
-        for names, name in likely_places(self._root, receipt.key, one_deeper=self._sought == 1):
+        places = likely_places(self._root, receipt.key, one_deeper=self._sought == 1)
+        if self._sought == 1 and self._protected:
+            # From now on nothing would be protected, so this is certain to be no directory further down either.
+            places = itertools.chain(places, self._deep.all(receipt.key))
+        for names, name in places:
             if self._is_in_the_spool(names, name, file, receipt, changed=changed):
                 self._refuse(shown_name(self._store.address(receipt.key)))
                 return

@@ -13,6 +13,8 @@ from s3_uploader.core.procfs import mount_of
 from s3_uploader.spool.root import Names, SpoolRoot
 
 _TOP_DIRECTORIES = 300
+_MOST_ENTRIES = 20_000
+_MOST_DIRECTORIES = 2000
 _FIND_SECONDS = 1.0
 
 
@@ -104,3 +106,54 @@ def _appears(path: str, root: SpoolRoot) -> bool:
     finally:
         with contextlib.suppress(OSError):
             os.unlink(probe)
+
+
+class DeepPlaces:
+    """The places in a spool two or more directories down that keys may lead to, if the destination is there.
+
+    The spool is walked once, level by level, and not beyond some thousand entries.
+    """
+
+    def __init__(self, root: SpoolRoot) -> None:
+        self._root = root
+        self._directories: list[Names] = []
+        self._holding: dict[str, list[Names]] = {}
+        """The directories that hold an entry of a name."""
+        self._is_walked = False
+
+    def taken(self, path: str) -> Iterator[tuple[Names, str]]:
+        """Where ``path`` may exist below a directory: only its first step is known to be there."""
+        names = tuple(path.split("/"))
+        self._walk()
+        if all(names):
+            for directory in self._holding.get(names[0], ()):
+                yield (*directory, *names[:-1]), names[-1]
+
+    def all(self, path: str) -> Iterator[tuple[Names, str]]:
+        """Where ``path`` may have been written since, below every directory."""
+        names = tuple(path.split("/"))
+        self._walk()
+        if all(names):
+            for directory in self._directories:
+                yield (*directory, *names[:-1]), names[-1]
+
+    def _walk(self) -> None:
+        if self._is_walked:
+            return
+        self._is_walked = True
+        room = _MOST_ENTRIES
+        directories: deque[Names] = deque([()])
+        while directories and room > 0:
+            names = directories.popleft()
+            is_deep = len(names) > 1
+            if is_deep and len(self._directories) < _MOST_DIRECTORIES:
+                self._directories.append(names)
+            try:
+                for entry in itertools.islice(self._root.entries(names), room):
+                    room -= 1
+                    if is_deep:
+                        self._holding.setdefault(entry.name, []).append(names)
+                    if entry.is_dir(follow_symlinks=False):
+                        directories.append((*names, entry.name))
+            except OSError:
+                continue

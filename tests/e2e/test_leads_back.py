@@ -90,11 +90,14 @@ class TestDirectory:
 
     @pytest.mark.parametrize("way", ["bind", "fuse"])
     @pytest.mark.parametrize("setting", ["delete", "keep", "claim"])
-    def test_replaces_nothing_in_the_spool(self, full: Site, mounts: Mounts, way: str, setting: str) -> None:
+    @pytest.mark.parametrize("below", ["deep", "deep/er", "deep/er/and/deeper"])
+    def test_replaces_nothing_in_the_spool(
+        self, full: Site, mounts: Mounts, way: str, setting: str, below: str
+    ) -> None:
         """Where objects may be replaced, no file is sent onto another one of the spool, in a directory of it."""
         archive = full.ship_to_directory(on_conflict="overwrite")
-        full.file("deep/f1", b"the only copy of another f1")
-        getattr(mounts, way)(full.spool / "deep", archive)
+        full.file(f"{below}/f1", b"the only copy of another f1")
+        getattr(mounts, way)(full.spool / below, archive)
         full.settings.update(
             {"keep": {"on_success": "keep"}, "claim": {"claim_dir": str(full.place / "claims")}}.get(setting, {})
         )
@@ -102,7 +105,7 @@ class TestDirectory:
             finished = full.run()
             assert finished.code == 3, finished.stderr
             assert SAYS in finished.stderr
-            assert full.left() == {**FILES, "deep/f1": b"the only copy of another f1"}
+            assert full.left() == {**FILES, f"{below}/f1": b"the only copy of another f1"}
 
     @pytest.mark.parametrize("way", ["bind", "fuse"])
     @pytest.mark.parametrize("prefix", ["spool/", "spool/new/", "spool/new/er-"])
@@ -186,22 +189,23 @@ class TestFtp:
         refused(full, full.run())
         refused(full, full.run())
 
-    def test_replaces_nothing_in_the_spool(self, full: Site, server: PyFtpServer) -> None:
+    @pytest.mark.parametrize("below", ["deep", "deep/er"])
+    def test_replaces_nothing_in_the_spool(self, full: Site, server: PyFtpServer, below: str) -> None:
         """An FTP server over a directory of the spool is sent no file onto another one."""
-        full.file("deep/f1", b"the only copy of another f1")
+        full.file(f"{below}/f1", b"the only copy of another f1")
         full.settings["destination"] = {
             "type": "ftp",
             "host": "127.0.0.1",
             "port": server.port,
             "user": "test",
             "password": "testpw",
-            "path": "/spool/deep",
+            "path": f"/spool/{below}",
             "on_conflict": "overwrite",
         }
         finished = full.run()
         assert finished.code == 3, finished.stderr
         assert SAYS in finished.stderr
-        assert full.left() == {**FILES, "deep/f1": b"the only copy of another f1"}
+        assert full.left() == {**FILES, f"{below}/f1": b"the only copy of another f1"}
 
 
 class TestS3:
@@ -231,6 +235,19 @@ class TestS3:
         refused(gateway, gateway.run())
         refused(gateway, gateway.run())
         not_ready(gateway)
+
+    @pytest.mark.parametrize("below", ["deep", "deep/er"])
+    def test_replaces_nothing_in_the_spool(
+        self, full: Site, mounts: Mounts, rclone_server: RcloneServer, rclone_s3: S3Endpoint, engine: str, below: str
+    ) -> None:
+        """A gateway over a directory of the spool is sent no file onto another one."""
+        full.file(f"{below}/f1", b"the only copy of another f1")
+        mounts.bind(full.spool / below, rclone_server.root / rclone_s3.bucket)
+        full.ship_to(rclone_s3, on_conflict="overwrite", engine=engine)
+        finished = full.run()
+        assert finished.code == 3, finished.stderr
+        assert SAYS in finished.stderr
+        assert full.left() == {**FILES, f"{below}/f1": b"the only copy of another f1"}
 
 
 def test_a_second_copy_that_somebody_takes_away(full: Site, tmp_path: Path) -> None:
