@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import starmap
@@ -20,6 +19,7 @@ from s3_uploader.cli.output import (
     local_time,
     print_json_line,
     print_lines,
+    print_note,
     sources,
     utc_time,
     with_source,
@@ -149,7 +149,7 @@ def _print_shipped_table(rows: Iterator[ShippedRow]) -> None:
         files, size = files + 1, size + row.size
         key = shown_name(f"{row.destination}/{row.key}")
         print_lines([f"{local_time(row.shipped_at)}  {shown_size(row.size):>8}  {row.proof.label:8}{between}{key}"])
-    print(f"{counted(files, 'file')}, {shown_size(size)}.", file=sys.stderr)
+    print_note(f"{counted(files, 'file')}, {shown_size(size)}.")
 
 
 # -------------------------------------------------------------------------------------------------- failures
@@ -254,7 +254,7 @@ def _print_failed_table(
         due = "at the next run" if file.next_try_at <= now else f"in {shown_duration(file.next_try_at - now)}"
         tries = f"{counted(file.attempts, 'attempt')} since {zoned_time(file.first_failed_at)}, next {due}"
         print_lines([f"  {shown_name(file.path)}: {tries}", f"    {shown_text(file.message)}"])
-    print(f"{counted(run_count, 'run')} with failures, {counted(file_count, 'file')} failing now.", file=sys.stderr)
+    print_note(f"{counted(run_count, 'run')} with failures, {counted(file_count, 'file')} failing now.")
 
 
 # -------------------------------------------------------------------------------------------------- sums
@@ -299,7 +299,7 @@ def _print_totals_table(sums: Iterator[HistoryTotals], by: list[str]) -> None:
         print_lines(
             [_totals_line(by, row.day, f"{row.files:,}", shown_size(row.bytes), shown_name(row.location) or "-")]
         )
-    print(f"{counted(files, 'file')}, {shown_size(size)}.", file=sys.stderr)
+    print_note(f"{counted(files, 'file')}, {shown_size(size)}.")
 
 
 def _totals_line(by: list[str], day: str, files: str, size: str, location: str) -> str:

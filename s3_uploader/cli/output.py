@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from s3_uploader.core.text import printable_json
+from s3_uploader.core.text import printable_json, shown_name
 
 
 class Sources(msgspec.Struct):
@@ -43,6 +43,12 @@ def about_several() -> Iterator[Sources]:
 def sources() -> Sources | None:
     """The state of printing about several configurations; ``None`` if there is only one."""
     return _sources
+
+
+def print_note(text: str) -> None:
+    """Print a line beside the output of a command, on standard error; of several configurations it names its own."""
+    name = "" if _sources is None else _sources.now
+    print(f"{shown_name(name)}: {text}" if name else text, file=sys.stderr)
 
 
 def table(

@@ -132,9 +132,10 @@ def test_history_audit_and_report_of_all(directory: Directory) -> None:
     for name in ("attic", "cellar"):
         put(directory.add(name), "a.dat")
     directory.run()
-    shown = directory.run("history").stdout
-    assert shown.count("a.dat") == 2
-    assert f"{directory.path}/cellar.json:" in shown
+    history = directory.run("history")
+    assert history.stdout.count("a.dat") == 2
+    assert f"{directory.path}/cellar.json:" in history.stdout
+    assert history.stderr == "attic.json: 1 file, 10 B.\ncellar.json: 1 file, 10 B.\n"
     assert directory.run("audit").code == 0
     assert directory.run("report").code == 2
     assert directory.run("report", "-o", str(directory.site.place / "reports")).code == 0
