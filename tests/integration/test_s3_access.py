@@ -22,6 +22,8 @@ from botocore.credentials import Credentials as BotocoreCredentials
 
 from s3_uploader.core.errors import EngineUnavailable, Scope, StoreError
 from s3_uploader.core.model import Proof
+from s3_uploader.core.origins import Origin
+from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3.access import Access
 from s3_uploader.stores.s3.credentials import Credentials
 from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
@@ -272,6 +274,30 @@ class TestProxies:
             assert time.monotonic() - began < 10
         assert error.scope is Scope.DESTINATION
         assert "PROXY" in error.hint
+        assert server.requests == []
+
+    @pytest.mark.parametrize("tls", [False, True])
+    @pytest.mark.parametrize("host", ["127.0.0.1:1", "nowhere.invalid:3128"])
+    def test_a_proxy_that_is_not_there(
+        self,
+        engine: str,
+        station: Station,
+        make_fault_server: MakeFaultServer,
+        set_environment: SetEnvironment,
+        host: str,
+        *,
+        tls: bool,
+    ) -> None:
+        """A proxy that cannot be reached is named as the culprit, not the endpoint behind it."""
+        server = make_fault_server(tls=tls)
+        names = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
+        environment = set_environment(
+            {**server.environment(), "NO_PROXY": "", "no_proxy": "", **dict.fromkeys(names, f"http://{host}")}
+        )
+        store = station.store(environment, engine, bucket=server.bucket, retry=RetryPolicy(max_attempts=1))
+        error = station.error(store, "key", b"content")
+        assert (error.scope, error.origin) == (Scope.DESTINATION, Origin.PROXY)
+        assert "HTTPS_PROXY" in error.hint
         assert server.requests == []
 
     def test_no_proxy(

@@ -98,7 +98,14 @@ class ConnectingSocket:
             self.enter(CONNECTING)
             self.watch(WRITE)
             return None
-        return Failure(TransportFailure.REFUSED, detail)
+        return self._unreachable(detail)
+
+    def _unreachable(self, detail: str) -> Failure:
+        """The failure if no address answers: it is the proxy's if there is one, since only the proxy was dialled."""
+        proxy = self._dialler.endpoint.proxy
+        if proxy is None:
+            return Failure(TransportFailure.REFUSED, detail)
+        return Failure(TransportFailure.PROXY, f"{proxy.host}:{proxy.port}: {detail}")
 
     def try_next_address(self, now: float) -> bool:
         """Try the next address because the current one does not answer; ``False`` if there is none."""
@@ -122,7 +129,7 @@ class ConnectingSocket:
                 self._dialler.address_failed(self.address)
                 self.drop_socket()
                 failure = self.connect(now)
-                return None if failure is None else Failure(TransportFailure.REFUSED, os.strerror(code))
+                return None if failure is None else self._unreachable(os.strerror(code))
             self.moves_on_at = self._connected_by
             endpoint = self._dialler.endpoint
             if endpoint.proxy is not None and endpoint.tls:

@@ -386,8 +386,9 @@ class NativeEngine:
             exchange.finish(self._ending)
 
     def _no_addresses(self, detail: str) -> None:
+        kind = TransportFailure.NAME if self.endpoint.proxy is None else TransportFailure.PROXY
         while self._pending:
-            self._pending.popleft().finish(Failure(TransportFailure.NAME, detail))
+            self._pending.popleft().finish(Failure(kind, detail))
 
 
 def _pace(max_bandwidth: int) -> Pace:
