@@ -20,6 +20,7 @@ _DAMAGED = frozenset(
 _CONDITION_WORDS = ("if-none-match", "ifnonematch", "if-match", "ifmatch", "conditional", "precondition")
 _CHECKSUM_WORDS = ("checksum", "mp-object-size")
 _MD5_WORDS = ("content-md5", "contentmd5", "content md5")
+_UNSUPPORTED_WORDS = ("not implemented", "not supported", "unsupported", "does not support")
 _SETTINGS = {
     "x-amz-tagging": ("x-amz-tagging", "tagging"),
     "x-amz-storage-class": ("x-amz-storage-class", "storage class", "storageclass"),
@@ -68,7 +69,10 @@ def blame(answer: Answer | None, headers: Mapping[str, str]) -> Blame:
         return Blame.CONDITION if _has_condition(headers) else Blame.OTHER
     if any(word in text for word in _CHECKSUM_WORDS):
         return Blame.CHECKSUM
-    return Blame.UNNAMED if answer.status == 501 or code == "notimplemented" else Blame.OTHER
+    is_unsupported = answer.status == 501 or code == "notimplemented"
+    if not is_unsupported and answer.status in (400, 405):
+        is_unsupported = any(word in text for word in _UNSUPPORTED_WORDS)
+    return Blame.UNNAMED if is_unsupported else Blame.OTHER
 
 
 def said(refusal: Answer) -> str:

@@ -41,6 +41,8 @@ def refusal(status: int, code: str, message: str) -> Answer:
         (400, "InvalidRequest", "Missing required header for this request: Content-MD5", Blame.CONTENT_MD5),
         (400, "InvalidRequest", "Content-MD5 OR x-amz-checksum- HTTP header is required", Blame.CONTENT_MD5),
         (501, "NotImplemented", "A header you provided implies functionality that is not implemented", Blame.UNNAMED),
+        (400, "InvalidArgument", "A header you provided is not supported", Blame.UNNAMED),
+        (405, "MethodNotAllowed", "Unsupported header", Blame.UNNAMED),
         (400, "BadDigest", "The Content-MD5 you specified did not match", Blame.OTHER),
         (403, "AccessDenied", "Access Denied", Blame.OTHER),
         (503, "SlowDown", "Reduce your request rate: if-none-match", Blame.OTHER),
