@@ -20,9 +20,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
+from s3_uploader.core.descriptors import OUT_OF_DESCRIPTORS
 from s3_uploader.core.errors import ConflictError, Scope, StoreError
 from s3_uploader.core.files import sync_directory
 from s3_uploader.core.findings import Finding
@@ -34,6 +37,10 @@ from s3_uploader.stores.keys import path_segments
 from s3_uploader.stores.local.copying import FileCopy
 from s3_uploader.stores.local.errors import code_of, origin_of, reason_of, translated
 from s3_uploader.stores.workers import UploadTask, Workers
+
+_DESCRIPTOR_SECONDS = 5.0
+"""How long a copy waits for a free descriptor."""
+_LOOK_SECONDS = 0.05
 
 
 class LocalStore:
@@ -54,6 +61,7 @@ class LocalStore:
         self._max_concurrency = max_concurrency
         self._root: int | None = None
         self._workers: Workers | None = None
+        self._short_of_descriptors = threading.Lock()
 
     def open(self) -> None:
         """Open the root.
@@ -139,18 +147,43 @@ class LocalStore:
         return check_directory(self._path, now=now, stored=stored)
 
     def _put(self, task: UploadTask, key: str, source: Source, options: PutOptions, replaces: str) -> Receipt:
+        try:
+            try:
+                return self._copy(task, key, source, options, replaces)
+            except OSError as error:
+                if error.errno not in OUT_OF_DESCRIPTORS:
+                    raise
+            return self._when_others_are_done(task, lambda: self._copy(task, key, source, options, replaces))
+        except OSError as error:
+            raise translated(error, self.address(shown_name(key))) from error
+
+    def _when_others_are_done(self, task: UploadTask, copy: Callable[[], Receipt]) -> Receipt:
+        """Copy a file for which there was no descriptor: one such file at a time, as soon as others have freed some."""
+        while not self._short_of_descriptors.acquire(timeout=_LOOK_SECONDS):
+            task.check()
+        try:
+            ends_at = time.monotonic() + _DESCRIPTOR_SECONDS
+            while True:
+                try:
+                    return copy()
+                except OSError as error:
+                    if error.errno not in OUT_OF_DESCRIPTORS or time.monotonic() > ends_at:
+                        raise
+                task.check()
+                time.sleep(_LOOK_SECONDS)
+        finally:
+            self._short_of_descriptors.release()
+
+    def _copy(self, task: UploadTask, key: str, source: Source, options: PutOptions, replaces: str) -> Receipt:
         segments = path_segments(key)
         with task.reading_source():
+            directory = self._open_directory(segments[:-1], key)
             try:
-                directory = self._open_directory(segments[:-1], key)
-                try:
-                    return FileCopy(
-                        task, directory, key, source, options, replaces, address=shown_name(self.address(key))
-                    ).run()
-                finally:
-                    os.close(directory)
-            except OSError as error:
-                raise translated(error, self.address(shown_name(key))) from error
+                return FileCopy(
+                    task, directory, key, source, options, replaces, address=shown_name(self.address(key))
+                ).run()
+            finally:
+                os.close(directory)
 
     def _refuse_another_root(self, root: int) -> None:
         """Refuse to go on if a mount or unmount has made the path another directory than the open one."""

@@ -25,8 +25,11 @@ from s3_uploader.core.errors import (
 )
 from s3_uploader.core.findings import Severity
 from s3_uploader.core.model import OnConflict, Proof, Receipt
+from s3_uploader.core.origins import Origin
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.local import files as local_files
+from s3_uploader.stores.local import store as module
+from s3_uploader.stores.local.copying import FileCopy
 from s3_uploader.stores.local.store import LocalStore
 
 
@@ -482,3 +485,47 @@ def test_check(archive: Path, tmp_path: Path) -> None:
     assert any("clock differs from this machine's by +4000 s" in finding.fact for finding in skewed)
     (missing,) = LocalStore(path=str(tmp_path / "missing")).check(now=time.time())
     assert missing.severity is Severity.ERROR
+
+
+class TestFewDescriptors:
+    @pytest.fixture
+    def failing(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """So many copies find no free descriptor: the number in the list."""
+        left = [0]
+        copy = FileCopy.run
+
+        def run(self: FileCopy) -> Receipt:
+            if left[0] > 0:
+                left[0] -= 1
+                raise OSError(errno.EMFILE, "Too many open files")
+            return copy(self)
+
+        monkeypatch.setattr(FileCopy, "run", run)
+        monkeypatch.setattr(module, "_LOOK_SECONDS", 0.001)
+        return left
+
+    def test_others_free_some(self, store: LocalStore, archive: Path, tmp_path: Path, failing: list[int]) -> None:
+        """Without a free descriptor a copy waits until others are done, instead of failing its file."""
+        failing[0] = 10
+        uploads = [begin(store, tmp_path, f"d/{number}", b"x%d" % number) for number in range(3)]
+        assert all(upload.result(10).proof is Proof.CHECKSUM for upload in uploads)
+        assert failing == [0]
+        assert sorted(path.name for path in (archive / "d").iterdir()) == ["0", "1", "2"]
+
+    def test_nothing_frees_any(
+        self, store: LocalStore, tmp_path: Path, failing: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """If none becomes free in time, that is the file's error, and this machine's fault."""
+        failing[0] = 1_000_000
+        monkeypatch.setattr(module, "_DESCRIPTOR_SECONDS", 0.0)
+        error = begin(store, tmp_path, "a", b"x").exception(10)
+        assert isinstance(error, StoreError)
+        assert "too many open files" in error.message
+        assert error.origin is Origin.OURS
+
+    def test_cancelled(self, store: LocalStore, tmp_path: Path, failing: list[int]) -> None:
+        """A copy that waits for a descriptor can be cancelled, also one that waits for its turn."""
+        failing[0] = 1_000_000
+        uploads = [begin(store, tmp_path, str(number), b"x") for number in range(3)]
+        store.cancel()
+        assert all(isinstance(upload.exception(10), UploadCancelled) for upload in uploads)
