@@ -90,6 +90,17 @@ class TestTls:
         assert time.monotonic() - began < 5
         assert server.requests == []
 
+    def test_a_server_that_demands_a_client_certificate(self, engine: str, station: Station, tmp_path: Path) -> None:
+        """A server that demands a certificate of the client is a matter of certificates, not of the network."""
+        context, authority = tls_context(tmp_path)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(authority)
+        with RawServer(lambda request, connection: request.good(), tls=context) as server:
+            environment = {**server.endpoint.environment(), "AWS_CA_BUNDLE": str(authority)}
+            error = station.error(station.store(environment, engine, bucket="bucket"), "key", b"content")
+            assert (error.code, error.scope, error.origin) == ("TlsFailed", Scope.DESTINATION, Origin.CERTIFICATE)
+            assert server.requests == []
+
     @pytest.mark.parametrize("by_name", [False, True])
     def test_a_certificate_of_another_host(
         self, engine: str, station: Station, tmp_path: Path, *, by_name: bool

@@ -295,7 +295,10 @@ class Connection(ConnectingSocket):
         except InvalidAnswer as error:
             return Failure(TransportFailure.INVALID, str(error))
         except OSError as error:
-            return Failure(TransportFailure.CLOSED, error.strerror or str(error))
+            # With TLS 1.3 a server refuses a missing client certificate only after the handshake.
+            reason = str(getattr(error, "reason", None) or "")
+            kind = TransportFailure.TLS if "CERTIFICATE" in reason else TransportFailure.CLOSED
+            return Failure(kind, reason if kind is TransportFailure.TLS else error.strerror or str(error))
 
     def is_leaving(self) -> bool:
         """Whether the kernel has sent some of the written bytes since the last check: a slow line is not silence."""
