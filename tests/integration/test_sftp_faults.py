@@ -418,12 +418,12 @@ def test_a_listing_in_drops(scripted_sftp: ScriptedSftpServer, bench: Bench) -> 
             yield asyncssh.SFTPName(f"{number}".encode(), attrs=asyncssh.SFTPAttrs(size=1, permissions=0o100644))
 
     scripted_sftp.always("scandir", lambda request: drops())
-    inventory = bench.new_store().inventory(seconds=1)
+    inventory = bench.new_store(timeout_seconds=60, connect_timeout_seconds=60).inventory(seconds=2)
     inventory.open()
     begun = time.monotonic()
-    with pytest.raises(StoreError, match=r"did not finish its answer about .* in 1 s"):
+    with pytest.raises(StoreError, match=r"did not finish its answer about .* in 2 s"):
         list(inventory.entries("", wanted=lambda: ""))
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
     inventory.close()
 
 

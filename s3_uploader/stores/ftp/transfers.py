@@ -61,6 +61,9 @@ class TransferConnection(CommandConnection):
                     consume(chunk)
                     if most is not None and received > most:
                         raise _Enough
+                    if self.remaining() <= 0:
+                        # Bytes that arrive quickly enough are never silence.
+                        raise TimeoutError
         except _Enough:
             return False
         return True
