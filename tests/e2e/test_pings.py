@@ -72,7 +72,6 @@ def check(request: pytest.FixtureRequest) -> Iterator[Check]:
     made.close()
 
 
-@pytest.mark.rotated("check")
 def test_whatever_becomes_of_a_ping(site: Site, check: Check, request: pytest.FixtureRequest) -> None:
     """The run ships its files and ends with 0 soon; the warning says what happened and not the secret."""
     manner = request.node.callspec.params["check"]
