@@ -10,7 +10,7 @@ import msgspec
 
 from s3_uploader.config.schema import MoveTo
 
-_PATHS = {"base_dir", "claim_dir", "metrics_file", "password_file", "ca_file"}
+_PATHS = {"base_dir", "claim_dir", "metrics_file", "password_file", "ca_file", "client_certificate_file"}
 
 
 def convert_fields(

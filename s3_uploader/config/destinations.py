@@ -44,6 +44,12 @@ class S3Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Literal["auto", "virtual", "path"],
         Meta(description="Where the bucket is put: host name or path. `auto`: AWS configuration, else by endpoint."),
     ] = "auto"
+    client_certificate_file: Annotated[
+        str | None,
+        Meta(
+            description="PEM file with the certificate that the endpoint demands of its clients, and its private key."
+        ),
+    ] = None
     storage_class: Annotated[str | None, Meta(description="Storage class of new objects, e.g. STANDARD_IA.")] = None
     acl: Annotated[str | None, Meta(description="Canned ACL of new objects, e.g. public-read.")] = None
     sse: Annotated[

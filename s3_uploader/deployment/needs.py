@@ -41,6 +41,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     uses_aws: bool
     password_file: str | None
     private_key_file: str | None
+    client_certificate_file: str | None
     is_local: bool
     addresses: tuple[str, ...] | None
     drain_seconds: float
@@ -80,6 +81,7 @@ def needs_of(configurations: Sequence[Config], *, home: str | None) -> Needs:
         uses_aws=any(isinstance(each, S3Destination) for each in destinations),
         password_file=_secret_file(configurations, "password_file"),
         private_key_file=_secret_file(configurations, "private_key_file"),
+        client_certificate_file=_secret_file(configurations, "client_certificate_file"),
         is_local=all(isinstance(each, LocalDestination) for each in destinations),
         addresses=_addresses(configurations),
         drain_seconds=max(each.drain_seconds for each in configurations),

@@ -196,6 +196,12 @@ def _secrets(plan: Plan) -> list[str]:
             f"LoadCredential=sftp:{literal(plan.needs.private_key_file)}",
             "Environment=S3_UPLOADER_DESTINATION__PRIVATE_KEY_FILE=%d/sftp",
         ]
+    if plan.needs.client_certificate_file is not None:
+        lines += [
+            "# The client certificate with its private key, from a file that only root has to be able to read.",
+            f"LoadCredential=client:{literal(plan.needs.client_certificate_file)}",
+            "Environment=S3_UPLOADER_DESTINATION__CLIENT_CERTIFICATE_FILE=%d/client",
+        ]
     return [
         *lines,
         "# AWS_REGION, AWS_ENDPOINT_URL, proxies and the like. Put secrets here only if only root can read it.",

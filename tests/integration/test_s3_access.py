@@ -6,6 +6,7 @@ import base64
 import calendar
 import contextlib
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -62,6 +63,18 @@ def tls_context(directory: Path, **arguments: tuple[str, ...]) -> tuple[ssl.SSLC
     return context, certificates.authority
 
 
+def encrypted(key: Path, passphrase: bytes) -> bytes:
+    """A private key, encrypted."""
+    from cryptography.hazmat.primitives import serialization
+
+    read = serialization.load_pem_private_key(key.read_bytes(), None)
+    return read.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(passphrase),
+    )
+
+
 class TestTls:
     @pytest.mark.parametrize("size", [100, PART + 100])
     def test_a_private_authority(
@@ -100,6 +113,38 @@ class TestTls:
             error = station.error(station.store(environment, engine, bucket="bucket"), "key", b"content")
             assert (error.code, error.scope, error.origin) == ("TlsFailed", Scope.DESTINATION, Origin.CERTIFICATE)
             assert server.requests == []
+
+    def test_a_client_certificate(self, engine: str, station: Station, tmp_path: Path) -> None:
+        """The configured certificate is presented to a server that demands one."""
+        context, authority = tls_context(tmp_path)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(authority)
+        mine = tmp_path / "mine.pem"
+        mine.write_bytes((tmp_path / "server.pem").read_bytes() + (tmp_path / "server.key").read_bytes())
+        with RawServer(lambda request, connection: request.good(), tls=context) as server:
+            environment = {**server.endpoint.environment(), "AWS_CA_BUNDLE": str(authority)}
+            store = station.store(environment, engine, bucket="bucket", client_certificate_file=str(mine))
+            station.put(store, "key", b"content")
+            assert server.requests
+
+    @pytest.mark.parametrize(
+        "content", [None, b"", b"passphrase"], ids=["is not there", "is empty", "has a passphrase"]
+    )
+    def test_a_client_certificate_that_cannot_be_used(
+        self, engine: str, station: Station, tmp_path: Path, content: bytes | None
+    ) -> None:
+        """It ends the run with its path at once, and nobody is asked for a passphrase."""
+        context, authority = tls_context(tmp_path)
+        mine = tmp_path / "mine.pem"
+        if content:
+            mine.write_bytes((tmp_path / "server.pem").read_bytes() + encrypted(tmp_path / "server.key", content))
+        elif content is not None:
+            mine.touch()
+        with RawServer(lambda request, connection: request.good(), tls=context) as server:
+            environment = {**server.endpoint.environment(), "AWS_CA_BUNDLE": str(authority)}
+            with pytest.raises(StoreError, match=re.escape(str(mine))) as caught:
+                station.store(environment, engine, bucket="bucket", client_certificate_file=str(mine))
+        assert (caught.value.scope, caught.value.origin) == (Scope.DESTINATION, Origin.CERTIFICATE)
 
     @pytest.mark.parametrize("by_name", [False, True])
     def test_a_certificate_of_another_host(

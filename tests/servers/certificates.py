@@ -1,4 +1,4 @@
-"""A certificate authority for the length of one test, and a server certificate for localhost."""
+"""A certificate authority for the length of one test, and a certificate for localhost, of a server or of a client."""
 
 from __future__ import annotations
 
@@ -76,7 +76,9 @@ def make_certificates(
             ),
             critical=False,
         )
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+        )
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )

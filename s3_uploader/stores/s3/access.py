@@ -49,14 +49,25 @@ def resolve(
     addressing_style: str,
     environment: Mapping[str, str],
     credentials: Credentials | None = None,
+    client_certificate_file: str | None = None,
 ) -> Access:
     """Find the bucket's endpoint and the credentials.
 
+    :param client_certificate_file: see :class:`s3_uploader.stores.s3.endpoint.Endpoint`.
     :param credentials: those of a calling program; then no others are searched for.
     :raises StoreError: if there are no credentials or the configuration is invalid.
     """
     if profile or not _environment_is_enough(environment, given=credentials is not None):
-        return _with_botocore(bucket, endpoint_url, region, profile, addressing_style, environment, credentials)
+        return _with_botocore(
+            bucket,
+            endpoint_url,
+            region,
+            profile,
+            addressing_style,
+            environment,
+            credentials,
+            client_certificate_file,
+        )
     usable = _usable(
         credentials
         or Credentials(
@@ -73,6 +84,7 @@ def resolve(
         region=region or environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION"),
         addressing_style=addressing_style,
         ca_bundle=environment.get("AWS_CA_BUNDLE") or environment.get("REQUESTS_CA_BUNDLE"),
+        client_certificate_file=client_certificate_file,
         special=_special(
             bucket,
             dualstack=environment.get("AWS_USE_DUALSTACK_ENDPOINT", ""),
@@ -132,6 +144,7 @@ def _with_botocore(
     addressing_style: str,
     environment: Mapping[str, str],
     given: Credentials | None,
+    client_certificate_file: str | None,
 ) -> Access:
     from botocore.exceptions import BotoCoreError
     from botocore.session import Session
@@ -153,6 +166,7 @@ def _with_botocore(
             region=region or environment.get("AWS_REGION") or session.get_config_variable("region"),
             addressing_style=addressing_style,
             ca_bundle=session.get_config_variable("ca_bundle") or environment.get("REQUESTS_CA_BUNDLE"),
+            client_certificate_file=client_certificate_file,
             special=_special(
                 bucket,
                 dualstack=str(

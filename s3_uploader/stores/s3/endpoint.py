@@ -145,6 +145,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     :param host: name or address to connect to; in brackets if it is an IPv6 address.
     :param path: the path before the key's slash: empty, or ``/bucket``.
     :param ca_file: certificates to trust, ``None`` for the system's.
+    :param client_certificate_file: PEM file with the certificate that a server may demand of its clients, and its key.
     :param doubled_bucket: the configured endpoint contained the bucket, which was removed.
     :param direct: there is no proxy.
     :param signs_payload: bodies are hashed for the signature over TLS, too.
@@ -161,6 +162,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     virtual: bool = False
     given: bool = False
     ca_file: str | None = None
+    client_certificate_file: str | None = None
     proxy: Proxy | None = None
     only_boto3: str = ""
     doubled_bucket: bool = False
@@ -200,6 +202,7 @@ def locate(
     region: str | None,
     addressing_style: str,
     ca_bundle: str | None,
+    client_certificate_file: str | None = None,
     special: str,
     environment: Mapping[str, str],
 ) -> Endpoint:
@@ -241,6 +244,7 @@ def locate(
         virtual=virtual,
         given=bool(endpoint_url),
         ca_file=ca_bundle or None,
+        client_certificate_file=client_certificate_file,
         proxy=find_proxy(setting),
         only_boto3=special or strange_proxy(setting),
         direct=not setting,

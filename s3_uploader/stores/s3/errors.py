@@ -20,6 +20,7 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _SERVER = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(:\d{1,5})?(?=[/?#]|$)", re.I)
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?")
 _LONGEST_LOCATION = 4096
+_CERTIFICATE_REQUIRED = re.compile("certificate.required", re.I)
 _REGION = re.compile("[A-Za-z0-9._-]{1,64}")
 _FILE, _DESTINATION = Scope.FILE, Scope.DESTINATION
 
@@ -257,6 +258,8 @@ def failed(failure: Failure, operation: str, *, endpoint: str) -> Verdict:
         message = quoted_detail if is_sentence else f"There are no usable AWS credentials{detail}."
     else:
         message = f"The {operation} operation did not reach {endpoint} or got no answer: {failure.kind.value}{detail}."
+    if failure.kind is TransportFailure.TLS and _CERTIFICATE_REQUIRED.search(failure.detail):
+        hint = "Set client_certificate_file to a PEM file with a certificate that the server accepts, and its key."
     scope = _FILE if failure.kind is TransportFailure.OTHER else _DESTINATION
     origin = _ORIGINS.get(failure.kind)
     no_connection = failure.kind in _NO_CONNECTION

@@ -30,6 +30,7 @@ class BucketAddress(msgspec.Struct, frozen=True, kw_only=True):
     region: str | None = None
     profile: str | None = None
     addressing_style: Literal["auto", "virtual", "path"] = "auto"
+    client_certificate_file: str | None = None
 
 
 class ObjectSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -284,6 +284,13 @@ class TestServices:
         assert "\nLoadCredential=ftp:/p\n" in text
         assert "/home/pi/known" in text
 
+    def test_a_client_certificate_is_handed_over(self) -> None:
+        """The file has a private key, too."""
+        s3 = {"type": "s3", "bucket": "b", "client_certificate_file": "/etc/client.pem"}
+        text = run_service(plan(destination=s3))
+        assert "\nLoadCredential=client:/etc/client.pem\n" in text
+        assert "\nEnvironment=S3_UPLOADER_DESTINATION__CLIENT_CERTIFICATE_FILE=%d/client\n" in text
+
     def test_homes_are_hidden(self) -> None:
         """A spool in a home is bound into an empty one."""
         text = run_service(plan(base_dir="/home/pi/spool"))

@@ -173,6 +173,7 @@ class Boto3Engine:
                 verify=endpoint.ca_file,
                 config=Config(
                     signature_version=None if endpoint.only_boto3 else "s3v4",
+                    client_cert=endpoint.client_certificate_file,
                     connect_timeout=self._settings.connect_timeout_seconds,
                     read_timeout=self._settings.silence_seconds,
                     max_pool_connections=self._count,

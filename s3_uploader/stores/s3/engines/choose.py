@@ -47,6 +47,7 @@ def make_engine(
     """Make the engine of that name, without opening it.
 
     :raises EngineUnavailable: if it does not support the other settings.
+    :raises StoreError: if the client certificate cannot be used.
     """
     mock = active_mock()
     if mock is Mock.CLIENTS and not access.endpoint.given:
@@ -65,6 +66,11 @@ def make_engine(
     if name == "boto3":
         from s3_uploader.stores.s3.engines.boto3 import Boto3Engine
 
+        if access.endpoint.client_certificate_file is not None:
+            from s3_uploader.stores.s3.engines.resolver import make_tls_context
+
+            # botocore would ask for the passphrase of a key at the terminal.
+            make_tls_context(None, access.endpoint.client_certificate_file)
         return Boto3Engine(access=access, settings=settings)
     if only_boto3:
         raise EngineUnavailable(

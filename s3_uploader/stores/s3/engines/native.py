@@ -88,7 +88,7 @@ class NativeEngine:
     def open(self) -> None:
         """Make the TLS context; the loop's thread starts with the first request."""
         if self.endpoint.tls:
-            self.tls_context = make_tls_context(self.endpoint.ca_file)
+            self.tls_context = make_tls_context(self.endpoint.ca_file, self.endpoint.client_certificate_file)
         self.events.open()
 
     @property

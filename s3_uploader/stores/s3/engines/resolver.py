@@ -130,15 +130,16 @@ def _look_up(host: str, port: int) -> list[Address]:
     return [(family, address) for family, _, _, _, address in found]
 
 
-def make_tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """The trusted certificates: those of the file or directory, else the system's.
+def make_tls_context(ca_file: str | None, client_certificate_file: str | None = None) -> ssl.SSLContext:
+    """The trusted certificates (those of the file or directory, else the system's), and what a client presents.
 
-    :raises StoreError: if the file cannot be used.
+    :raises StoreError: if a file cannot be used.
     """
     try:
         if ca_file is not None and os.path.isdir(ca_file):
-            return ssl.create_default_context(capath=ca_file)
-        return ssl.create_default_context(cafile=ca_file)
+            context = ssl.create_default_context(capath=ca_file)
+        else:
+            context = ssl.create_default_context(cafile=ca_file)
     except OSError as error:
         raise StoreError(
             f"The certificates in {ca_file} cannot be used: {error.strerror or error}.",
@@ -146,4 +147,21 @@ def make_tls_context(ca_file: str | None) -> ssl.SSLContext:
             origin=Origin.CERTIFICATE,
             scope=Scope.DESTINATION,
             hint="Check AWS_CA_BUNDLE.",
+        ) from None
+    if client_certificate_file is not None:
+        _load_client_certificate(context, client_certificate_file)
+    return context
+
+
+def _load_client_certificate(context: ssl.SSLContext, path: str) -> None:
+    """Present the certificate of a PEM file, which also holds its key. Nobody is asked for a passphrase."""
+    try:
+        context.load_cert_chain(path, password=b"")
+    except OSError as error:
+        raise StoreError(
+            f"The client certificate in {path} cannot be used: {error.strerror or error}.",
+            code="InvalidClientCertificate",
+            origin=Origin.CERTIFICATE,
+            scope=Scope.DESTINATION,
+            hint="Check client_certificate_file. It has the certificate and its private key, without a passphrase.",
         ) from None

@@ -149,6 +149,7 @@ class SignedRequests:
             region=region,
             addressing_style="virtual" if endpoint.virtual else "path",
             ca_bundle=endpoint.ca_file,
+            client_certificate_file=endpoint.client_certificate_file,
             special="",
             environment={},
         )

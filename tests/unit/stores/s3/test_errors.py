@@ -92,6 +92,13 @@ def test_every_failure_has_words(kind: TransportFailure) -> None:
     assert error.hint or kind is TransportFailure.OTHER
 
 
+@pytest.mark.parametrize("detail", ["TLSV13_ALERT_CERTIFICATE_REQUIRED", "tlsv13 alert certificate required"])
+def test_a_demanded_client_certificate_names_its_key(detail: str) -> None:
+    """Whoever is asked for a certificate reads which key of the configuration has it."""
+    error = s3_errors.failed(Failure(TransportFailure.TLS, detail), "PutObject", endpoint="https://h").error
+    assert "client_certificate_file" in error.hint
+
+
 def test_xml_is_read_without_a_parser() -> None:
     """Names are taken without prefix, the first of equal names counts, entities are resolved once."""
     leaves = xml_leaves(b"<s:A><s:B>1 &amp;lt; &#x41;&#66; &unknown;</s:B><B>2</B><C/></s:A>")
