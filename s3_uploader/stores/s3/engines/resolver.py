@@ -163,5 +163,5 @@ def _load_client_certificate(context: ssl.SSLContext, path: str) -> None:
             code="InvalidClientCertificate",
             origin=Origin.CERTIFICATE,
             scope=Scope.DESTINATION,
-            hint="Check client_certificate_file. It has the certificate and its private key, without a passphrase.",
+            hint="Check client_certificate_file. It must hold the certificate and its key, without a passphrase.",
         ) from None
