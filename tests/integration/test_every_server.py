@@ -83,7 +83,9 @@ def test_check(survey: Survey, as_recorded: AsRecorded) -> None:
 
 def test_odd_names(survey: Survey, as_recorded: AsRecorded) -> None:
     """Each of three hundred odd names is stored with its own bytes, or its file is kept; plain ones always go."""
-    as_recorded(lambda known: taken(known.names), taken(survey.names()))
+    names = survey.names()
+    print(names)
+    as_recorded(lambda known: taken(known.names), taken(names))
 
 
 def taken(names: Names) -> dict[str, tuple[int, int]]:
