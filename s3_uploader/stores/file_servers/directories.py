@@ -21,6 +21,7 @@ from s3_uploader.stores.file_servers.parts import PartNames
 
 _MOST_KNOWN = 10_000
 _MOST_LISTED_BYTES = 1 << 20
+_MOST_MISSING = 2
 
 
 class KnownDirectories:
@@ -46,23 +47,40 @@ class KnownDirectories:
         with self._lock:
             if path in self._known:
                 return False
+        self._ensure(session, path, hidden=hidden, missing=0)
+        return True
+
+    def _ensure(self, session: FileSession, path: str, *, hidden: bool, missing: int) -> bool:
+        """Make ``path`` with all its parents. Returns whether it did not exist.
+
+        :param missing: how many directories below it do not exist. A server may let each look for such a directory wait
+            for a second, and end the connection after many (Pure-FTPd): beyond the second the search begins at the top.
+        """
+        with self._lock:
+            if path in self._known:
+                return False
+        is_new = False
         if path in ("/", session.base):
             self._sweep(session, path)
         else:
             parent, _, name = path.rpartition("/")
-            if session.is_directory(path):
-                self._check_name(session, parent or "/", name, hidden=hidden)
-                self._sweep(session, path)
-            else:
-                self.ensure(session, parent or "/", hidden=hidden)
-                self._check_name(session, parent or "/", name, hidden=hidden)
+            parent = parent or "/"
+            from_top = missing >= _MOST_MISSING
+            is_new = from_top and self._ensure(session, parent, hidden=hidden, missing=missing)
+            is_new = is_new or not session.is_directory(path)
+            if is_new and not from_top:
+                self._ensure(session, parent, hidden=hidden, missing=missing + 1)
+            self._check_name(session, parent, name, hidden=hidden)
+            if is_new:
                 self._make(session, path)
+            else:
+                self._sweep(session, path)
         with self._lock:
             # Bounded, because a spool of many years has a directory for every hour.
             if len(self._known) > _MOST_KNOWN:
                 self._known = set()
             self._known.add(path)
-        return True
+        return is_new
 
     def forget(self, path: str) -> None:
         """Note that ``path``, and perhaps its parents, seem to be deleted."""
