@@ -21,6 +21,7 @@ _TITLES = {
     "nanio": "nanio",
     "openssh": "OpenSSH, SFTP",
     "proftpd": "ProFTPD, FTP",
+    "pure-ftpd": "Pure-FTPd",
     "pys3local": "pys3local",
     "rclone": "rclone serve s3",
     "s3rver": "s3rver",
@@ -38,6 +39,10 @@ _REMARKS = {
         "Names with control characters, and some with blanks of other kinds, are known under the name that they were "
         "sent with for five minutes, and then under one with pictures of these characters: the bytes are there, and an "
         "audit misses the name. An object whose name ends with a slash hides the objects below that name."
+    ),
+    "s3rver": (
+        "Of an upload whose connection breaks it keeps the beginning, as the object of that name. The next run finds "
+        "other content there, keeps the file and says so; with `on_conflict: overwrite` it finishes the work."
     ),
 }
 """What was seen by hand."""
@@ -110,7 +115,7 @@ def _overview_of_files(known: dict[str, Recorded]) -> str:
         "## FTP and SFTP at a glance",
         "",
         "Proof: without `minimum_proof`. Names with empty or dotted steps are no paths, and are refused.",
-        "Pure-FTPd, ProFTPD's SFTP, drop boxes and users without rights have tests of their own.",
+        "ProFTPD's SFTP, drop boxes and users without rights have tests of their own.",
         "",
         "| server | proof | how a file gets its name | names | killed |",
         "| --- | --- | --- | --- | --- |",

@@ -110,10 +110,21 @@ def test_pure_ftpd(put: Put, options: tuple[str, ...]) -> None:
             assert put(store, "plain.txt", b"a second").already_there
         expected = {name: name.encode() for name in NAMES} | {"plain.txt": b"a second", "name_": b"delivered"}
         assert server.files() == expected
-        assert not [
-            finding for finding in new_store(server).check(now=time.time()) if finding.severity is Severity.ERROR
-        ]
+        findings = new_store(server).check(now=time.time())
+        assert not [finding for finding in findings if finding.severity is Severity.ERROR]
+        assert not [finding for finding in findings if "cannot be listed" in finding.fact]
         assert server.files() == expected
+
+
+def test_pure_ftpd_makes_deep_directories(put: Put) -> None:
+    """It lets each look for a directory that is missing wait for a second, and hangs up after many."""
+    server = PureFtpd()
+    deep = "/".join("d" * 100)
+    with running(server), opened(server) as store:
+        began = time.monotonic()
+        put(store, f"{deep}/file", b"x")
+        assert time.monotonic() - began < 30
+        assert server.files() == {f"{deep}/file": b"x"}
 
 
 def test_pure_ftpd_without_rename(put: Put) -> None:

@@ -36,6 +36,7 @@ _PATIENCE = 240.0
 _OF_THIS_RUN = (
     (re.compile(r"http://127\.0\.0\.1:\d+"), "http://127.0.0.1:9000"),
     (re.compile(r"bucket-[0-9a-f]{10}"), "bucket"),
+    (re.compile(r"Local time is now \d\d:\d\d\. Server port: \d+\."), "Local time is now 12:00. Server port: 21."),
     (re.compile(r"\.s3-uploader-check/[0-9a-f]{16}"), ".s3-uploader-check/0123456789abcdef"),
     (re.compile(r"/tmp/s3u-[\w-]+"), "/srv"),
     (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:9000"),

@@ -18,7 +18,7 @@ from tests.servers.base import S3Server, Server
 from tests.servers.ceph_rgw import CephServer
 from tests.servers.moto_server import MotoServer
 from tests.servers.openssh import OpensshServer
-from tests.servers.other_ftpds import Vsftpd
+from tests.servers.other_ftpds import PureFtpd, Vsftpd
 from tests.servers.proftpd import ProftpdServer
 from tests.servers.rclone_s3 import RcloneServer
 from tests.servers.small_s3 import SMALL_SERVERS
@@ -85,9 +85,10 @@ class FileServer:
 FILE_SERVERS: dict[str, FileServer] = {
     "openssh": FileServer(OpensshServer, "sftp"),
     "proftpd": FileServer(ProftpdServer, "ftp"),
+    "pure-ftpd": FileServer(PureFtpd, "ftp"),
     "vsftpd": FileServer(_vsftpd, "ftp", below="upload"),
 }
-"""Those of Debian, each by its name. Not Pure-FTPd and ProFTPD's SFTP: deep directories take minutes there."""
+"""Those of Debian, each by its name. Not ProFTPD's SFTP, whose logins keep a processor busy for minutes."""
 
 NAMES = (*S3_SERVERS, *FILE_SERVERS)
 
@@ -139,6 +140,7 @@ _ASKED: dict[str, tuple[Callable[[], Any], str]] = {
     "ceph": (lambda: "radosgw", "--version"),
     "openssh": (lambda: "ssh", "-V"),
     "proftpd": (lambda: debian.find_program("proftpd"), "-v"),
+    "pure-ftpd": (lambda: unpacked.program("pure-ftpd", "usr/sbin/pure-ftpd"), "--help"),
     "vsftpd": (lambda: unpacked.program("vsftpd", "usr/sbin/vsftpd"), "-v"),
 }
 """Programs that say it themselves, and how they are asked."""

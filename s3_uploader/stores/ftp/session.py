@@ -102,6 +102,9 @@ class Session(TransferConnection):
 
     def remove_directory(self, path: str) -> None:
         """Remove one directory, which must be empty."""
+        # It may be the current one, and Pure-FTPd lists nothing while that does not exist.
+        with contextlib.suppress(Refused):
+            self.command(f"CWD {wire(self.base)}")
         self.command(f"RMD {wire(path)}")
 
     def delete(self, path: str) -> bool:
