@@ -9,8 +9,7 @@ import pytest
 from s3_uploader.core.errors import ConflictError, Scope
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.model import OnConflict, Proof
-from s3_uploader.stores.base import PutOptions
-from s3_uploader.stores.s3.checks import trial
+from s3_uploader.stores.base import CheckLimits, PutOptions
 from tests.contracts.store_contract import pattern
 from tests.integration.s3_support import PART, Known, Station
 from tests.servers.base import S3Endpoint
@@ -182,13 +181,13 @@ class TestLeastPrivilege:
             assert key in findings["deleting"].fact
 
     def test_deletes_that_are_not_answered(
-        self, engine: str, station: Station, make_fault_server: MakeFaultServer, monkeypatch: pytest.MonkeyPatch
+        self, engine: str, station: Station, make_fault_server: MakeFaultServer
     ) -> None:
         """One request without an answer is enough: the check waits for no other, and names what it leaves."""
-        monkeypatch.setattr(trial, "SECONDS", 5.0)
         server = make_fault_server()
         server.faults.add(hang().only(operations="DeleteObject", times=None))
-        findings = by_subject(station.store(server.endpoint, engine).check(now=time.time()))
+        store = station.store(server.endpoint, engine)
+        findings = by_subject(store.check(now=time.time(), limits=CheckLimits(seconds=5.0)))
         assert "got no answer" in findings["deleting"].fact
         assert len(server.objects()) > 1
         for key in server.objects():
