@@ -82,8 +82,11 @@ class Answers:
             self._ending.abandon(RunEnd.DESTINATION, refusal)
 
     def close_doubts(self) -> None:
-        """Decide at the end of the run about failures in doubt: they are the files' own if another upload succeeded."""
-        if not self._breaker.successes and self._breaker.is_in_doubt:
+        """Decide at the end of the run about failures in doubt: they are the files' own if another upload succeeded.
+
+        A destination that is out of reach at the end has gone away in the run, and no file pays for that.
+        """
+        if self._breaker.is_in_doubt and (not self._breaker.successes or self._breaker.is_out_of_reach()):
             self._blame_destination()
         for upload, error in self._breaker.take_doubts():
             self._blame_file(upload, error)

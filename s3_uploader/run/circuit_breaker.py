@@ -84,8 +84,9 @@ class CircuitBreaker(Generic[_T]):
             self._old_in_a_row += 1
             return False
         self._in_a_row += not may_be_its_name
-        # An error that may pass was retried for a while. If other files succeeded in that time, it concerns this file.
-        if passing and self.successes > successes_before:
+        # An error that may pass was retried for a while. If other files succeeded in that time, it concerns this file;
+        # that there was no connection concerns none.
+        if passing and not error.never_connected and self.successes > successes_before:
             return False
         if not self._doubts:
             self._doubts_since = now
@@ -104,6 +105,10 @@ class CircuitBreaker(Generic[_T]):
         if now - self._doubts_since < _DOUBT_SECONDS:
             return self._in_a_row >= _PROBES
         return self._in_a_row >= _SLOW_PROBES or (self._in_a_row > 0 and not self.successes)
+
+    def is_out_of_reach(self) -> bool:
+        """Whether there was no connection for any of the uploads in doubt, which no file can cause."""
+        return bool(self._doubts) and all(error.never_connected for _, error in self._doubts)
 
     def take_doubts(self) -> list[tuple[_T, StoreError]]:
         """Take out the failures in doubt."""

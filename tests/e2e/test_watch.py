@@ -398,7 +398,7 @@ def test_endurance(site: Site, server: FaultServer, unmeasured: None) -> None:
         memory.append(resident_memory(running.pid))
     if gate._listener is None:
         gate.open()
-    # A file that met the outage while others still came through waits up to a minute for its next try.
+    # A file whose connection broke while others still came through waits up to a minute for its next try.
     running.wait_until(lambda: not site.left(), "the backlog is gone", timeout=120 + SECONDS)
     memory.append(resident_memory(running.pid))
     used = cpu_seconds(running.pid)

@@ -10,6 +10,9 @@ from s3_uploader.run.circuit_breaker import CircuitBreaker
 OWN = StoreError("no", code="KeyRefused")
 PASSING = StoreError("slow down", code="SlowDown", retryable=True)
 EVERYBODYS = StoreError("denied", code="InvalidAccessKeyId", scope=Scope.DESTINATION)
+OUT_OF_REACH = StoreError(
+    "connection refused", code="ConnectionFailed", retryable=True, scope=Scope.DESTINATION, never_connected=True
+)
 LATE = UploadCancelled("late", code="DeadlineExceeded")
 
 
@@ -81,6 +84,16 @@ def test_others_came_through_meanwhile() -> None:
     breaker.succeeded()
     assert not failed(breaker, PASSING, successes_before=0)
     assert failed(breaker, PASSING, successes_before=1)
+
+
+def test_no_connection_is_never_the_files_own() -> None:
+    """Others that came through meanwhile prove nothing against a file that met no connection."""
+    breaker: CircuitBreaker[str] = CircuitBreaker()
+    breaker.succeeded()
+    assert failed(breaker, OUT_OF_REACH, successes_before=0)
+    assert breaker.is_out_of_reach()
+    assert failed(breaker, EVERYBODYS, successes_before=0)
+    assert not breaker.is_out_of_reach()
 
 
 def test_credentials_that_end() -> None:

@@ -889,6 +889,16 @@ class TestDestination:
         assert (report.shipped, report.failed, report.exit_code) == (3, 1, 1)
         assert harness.names() == {"a"}
 
+    def test_out_of_reach_at_the_end(self, harness: Harness) -> None:
+        """A destination that goes away before the last file ends the run, and the file does not pay for it."""
+        harness.write("a", age=1000)
+        harness.write("b", age=100)
+        harness.store.fault("b", OUT_OF_REACH)
+        report = harness.run()
+        assert (report.shipped, report.failed, report.exit_code) == (1, 0, 3)
+        assert {row.attempts for row in harness.records.failing_rows.values()} <= {0}
+        assert harness.run().shipped == 1
+
     def test_lost_answer(self, harness: Harness) -> None:
         """An object that was stored though the answer was lost is found by the next run."""
         harness.write("x")
