@@ -314,7 +314,7 @@ class S3Client:
                 remaining=call.deadline - monotonic,
                 random=self._random,
                 retry_after=error.retry_after,
-                no_connection=verdict.no_connection,
+                no_connection=error.never_connected,
                 corrupted=verdict.corrupted,
             )
             if pause is not None:

@@ -60,6 +60,7 @@ _STATUS_NAMES = {
 _NO_CONNECTION = (
     TransportFailure.NAME,
     TransportFailure.REFUSED,
+    TransportFailure.CONNECT_TIMEOUT,
     TransportFailure.TLS,
     TransportFailure.PROXY,
     TransportFailure.RESOURCES,
@@ -122,7 +123,6 @@ class Verdict(msgspec.Struct, frozen=True):
 
     error: StoreError
     corrupted: bool = False
-    no_connection: bool = False
 
 
 def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool) -> Verdict:
@@ -262,7 +262,6 @@ def failed(failure: Failure, operation: str, *, endpoint: str) -> Verdict:
         hint = "Set client_certificate_file to a PEM file with a certificate that the server accepts, and its key."
     scope = _FILE if failure.kind is TransportFailure.OTHER else _DESTINATION
     origin = _ORIGINS.get(failure.kind)
-    no_connection = failure.kind in _NO_CONNECTION
     error = StoreError(
         message,
         code=code,
@@ -270,9 +269,9 @@ def failed(failure: Failure, operation: str, *, endpoint: str) -> Verdict:
         scope=scope,
         hint=hint,
         origin=origin,
-        never_connected=no_connection or failure.kind is TransportFailure.CONNECT_TIMEOUT,
+        never_connected=failure.kind in _NO_CONNECTION,
     )
-    return Verdict(error, no_connection=no_connection)
+    return Verdict(error)
 
 
 def error_code(answer: Answer) -> tuple[str, str]:

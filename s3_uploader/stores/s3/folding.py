@@ -21,9 +21,6 @@ _USUAL = re.compile("[a-z0-9_-][a-z0-9_.-]*(/[a-z0-9_-][a-z0-9_.-]*)*")
 _STEPS = re.compile(r"[/\\]+")
 _UPPER = re.compile("[A-Z]+")
 _BEYOND_ASCII = re.compile("[^\0-\x7f]+")
-_PARAMETERS = re.compile(";[^/]*")
-_QUERY = re.compile("[?].*", re.DOTALL)
-_FRAGMENT = re.compile("#.*", re.DOTALL)
 _OTHER_SIGNS = re.compile("[^a-z0-9_./-]")
 _SLASHES = re.compile("(?<=[^/])//+(?=[^/])")
 SIGNS = "signs"
@@ -88,7 +85,7 @@ def twins_of(key: str, kinds: frozenset[str]) -> dict[str, str]:
 
 def _cut(key: str) -> str:
     """The name up to where some server believes that a query, a fragment or the parameters of a step begin."""
-    steps = _PARAMETERS.sub("", _no_fragment(_no_query(key))).split("/")
+    steps = (step.partition(";")[0] for step in _no_fragment(_no_query(key)).split("/"))
     return "/".join(step for step in steps if step)
 
 
@@ -175,15 +172,15 @@ def _encoded(key: str) -> str:
 
 def _no_parameters(key: str) -> str:
     """What a path is without the parameters of its steps (RFC 3986, section 3.3)."""
-    return _in_each_step(lambda step: _PARAMETERS.sub("", step), key)
+    return _in_each_step(lambda step: step.partition(";")[0], key)
 
 
 def _no_query(key: str) -> str:
-    return _QUERY.sub("", key)
+    return key.partition("?")[0]
 
 
 def _no_fragment(key: str) -> str:
-    return _FRAGMENT.sub("", key)
+    return key.partition("#")[0]
 
 
 _CUTS: dict[str, Callable[[str], str]] = {
