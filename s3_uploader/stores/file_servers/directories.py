@@ -44,11 +44,14 @@ class KnownDirectories:
 
         :raises KeyRefused: if the server gives one of them another name.
         """
-        with self._lock:
-            if path in self._known:
-                return False
+        if self._knows(path):
+            return False
         self._ensure(session, path, hidden=hidden, missing=0)
         return True
+
+    def _knows(self, path: str) -> bool:
+        with self._lock:
+            return path in self._known
 
     def _ensure(self, session: FileSession, path: str, *, hidden: bool, missing: int) -> bool:
         """Make ``path`` with all its parents. Returns whether it did not exist.
@@ -56,9 +59,8 @@ class KnownDirectories:
         :param missing: how many directories below it do not exist. A server may let each look for such a directory wait
             for a second, and end the connection after many (Pure-FTPd): beyond the second the search begins at the top.
         """
-        with self._lock:
-            if path in self._known:
-                return False
+        if self._knows(path):
+            return False
         is_new = False
         if path in ("/", session.base):
             self._sweep(session, path)
@@ -66,8 +68,8 @@ class KnownDirectories:
             parent, _, name = path.rpartition("/")
             parent = parent or "/"
             from_top = missing >= _MOST_MISSING
-            is_new = from_top and self._ensure(session, parent, hidden=hidden, missing=missing)
-            is_new = is_new or not session.is_directory(path)
+            parent_is_new = from_top and self._ensure(session, parent, hidden=hidden, missing=missing)
+            is_new = parent_is_new or not session.is_directory(path)
             if is_new and not from_top:
                 self._ensure(session, parent, hidden=hidden, missing=missing + 1)
             self._check_name(session, parent, name, hidden=hidden)
