@@ -41,8 +41,8 @@ ALWAYS_THERE = ("moto", "rclone")
 WITHOUT_PARTS = ("pys3local",)
 """Servers that take nothing in parts; their large files go as a whole."""
 
-CUT_BODIES = ("s3rver",)
-"""Servers that write a body to where the object lies. After a broken connection its beginning is the object."""
+CUT_BODIES = ("localbucket", "localstack", "s3rver")
+"""Servers for which a body ends where the connection does. After a broken one its beginning is the object."""
 
 
 def _vsftpd() -> Vsftpd:

@@ -18,6 +18,7 @@ from s3_uploader.core.text import shown_name
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.folding import ALL, SIGNS, folded, kinds_of, shared, twins_of
+from s3_uploader.stores.s3.probe import KINDS
 from s3_uploader.stores.s3.proof import ProvenUpload
 from s3_uploader.stores.s3.upload import ObjectUpload
 
@@ -118,7 +119,7 @@ class NamedUpload(ProvenUpload):
                     self._takes_for_one(kind, twin)
                 there(own)
             elif own.error is None and own.status == 404:
-                self._refuse_for(twin)
+                self._refuse_for(kind, twin)
             else:
                 look_at_next()
 
@@ -136,12 +137,14 @@ class NamedUpload(ProvenUpload):
             )
         )
 
-    def _refuse_for(self, twin: str) -> None:
+    def _refuse_for(self, kind: str, twin: str) -> None:
+        # What this run has tried by itself, the check cannot find out either.
+        is_tried = self.context.names is not None and kind in KINDS
         self.fail(
             KeyRefused(
                 f"{self._address} was not uploaded. {shown_name(twin)} exists already, and it is unknown whether this "
                 "server keeps the two names distinct.",
-                hint="The command check finds that out. Otherwise rename the file.",
+                hint="Rename the file." if is_tried else "The command check finds that out. Otherwise rename the file.",
             )
         )
 
