@@ -20,6 +20,7 @@ from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.ledger.memory import EndpointMemory
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.ftp import keep_alive
+from s3_uploader.stores.ftp.replies import Lost
 from s3_uploader.stores.ftp.store import FtpStore
 from s3_uploader.stores.listing import CannotList
 from tests.servers.odd_ftp import OddFtpServer, Oddities, OddSession, odd_ftp_server
@@ -634,6 +635,23 @@ def test_long_message(root: Path, begin: Begin) -> None:
             begin(store, "a", b"x").result(60)
         assert len(str(caught.value)) < 800
         assert "\x1b" not in str(caught.value)
+
+
+def test_transfer_that_never_falls_silent(root: Path) -> None:
+    """A server that takes every piece at once holds a transfer no longer than its time, although it is never silent."""
+    begun = time.monotonic()
+
+    def endless() -> Iterator[bytes]:
+        while time.monotonic() - begun < 20:
+            time.sleep(0.001)
+            yield b"x"
+
+    with odd_ftp_server(root, Oddities()) as server:
+        session = new_store(server, timeout_seconds=60)._ftp.connect(lambda: begun + 1 - time.monotonic())
+        with pytest.raises(Lost, match="no answer in time"):
+            session.store("a", endless())
+        assert time.monotonic() - begun < 10
+        session.close()
 
 
 @pytest.mark.parametrize("command", ["MLSD", "RETR", "SIZE"])

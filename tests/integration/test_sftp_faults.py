@@ -22,6 +22,7 @@ from s3_uploader.core.errors import (
     UploadCancelled,
 )
 from s3_uploader.core.model import OnConflict, Proof
+from s3_uploader.stores.file_servers.base import Lost
 from s3_uploader.stores.listing import CannotList
 from tests.integration.sftp_support import Bench, bench_on
 from tests.servers.process import wait_until
@@ -220,6 +221,33 @@ def test_the_deadline_of_an_upload(scripted_sftp: ScriptedSftpServer, bench: Ben
     store = bench.opened(timeout_seconds=60)
     with pytest.raises(UploadCancelled, match="deadline"):
         bench.put(store, "key", CONTENT, seconds=0.5)
+
+
+def test_a_transfer_that_never_falls_silent(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """A server that answers every request at once holds a transfer no longer than its time, in either direction."""
+
+    async def full(request: Request) -> Any:
+        return b"x" * request.arguments[2]
+
+    begun = time.monotonic()
+
+    def endless() -> Iterator[bytes]:
+        while time.monotonic() - begun < 20:
+            time.sleep(0.01)
+            yield b"x" * (1 << 18)
+
+    server = bench.new_store(timeout_seconds=60)._sftp
+    for step in ("write", "read"):
+        session = server.connect(lambda: begun + 2 - time.monotonic())
+        with pytest.raises(Lost, match="did not finish in time|no answer for"):
+            if step == "write":
+                session.store(f"{session.base.rstrip('/')}/a", endless())
+            else:
+                scripted_sftp.always("read", full)
+                session.retrieve(f"{session.base.rstrip('/')}/a", lambda _: None, most=1 << 50)
+        assert time.monotonic() - begun < 15
+        begun = time.monotonic()
+    server.stop()
 
 
 def test_a_server_that_hangs_up_between_two_files(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:

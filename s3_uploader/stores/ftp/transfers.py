@@ -35,7 +35,7 @@ class TransferConnection(CommandConnection):
         """Send a file. An error from ``chunks`` ends the transfer and is raised; the bytes already sent stay."""
         with self._transfer(f"{command} {wire(path)}") as (data, say):
             for chunk in chunks:
-                data.send(chunk, silence=self.limit, meanwhile=say)
+                data.send(chunk, silence=self._silence, meanwhile=say)
 
     def retrieve(
         self,
@@ -56,14 +56,11 @@ class TransferConnection(CommandConnection):
         received = 0
         try:
             with self._transfer(f"{command} {wire(path)}" if path else command, begin=begin) as (data, say):
-                while chunk := data.receive(silence=self.limit, meanwhile=say):
+                while chunk := data.receive(silence=self._silence, meanwhile=say):
                     received += len(chunk)
                     consume(chunk)
                     if most is not None and received > most:
                         raise _Enough
-                    if self.remaining() <= 0:
-                        # Bytes that arrive quickly enough are never silence.
-                        raise TimeoutError
         except _Enough:
             return False
         return True
@@ -187,6 +184,15 @@ class TransferConnection(CommandConnection):
         if isinstance(failed, Lost):
             control.close()
         raise failed
+
+    def _silence(self) -> float:
+        """The seconds until the server must accept or send the next bytes of a transfer.
+
+        :raises TimeoutError: if no time is left: a server that moves a few bytes at a time is never silent.
+        """
+        if self.remaining() <= 0:
+            raise TimeoutError
+        return self.limit()
 
     def _close_data(self) -> None:
         data, self._data = self._data, None

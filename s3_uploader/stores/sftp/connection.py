@@ -159,6 +159,14 @@ class SftpConnection:
         """Note that the server has answered something, so that a slow answer is not mistaken for silence."""
         self._answers += 1
 
+    def insist_on_time(self) -> None:
+        """Go on with a transfer only if time is left: a server that answers each request quickly is never silent.
+
+        :raises Lost: if no time is left.
+        """
+        if self.remaining() <= 0:
+            raise self._gone("it did not finish in time")
+
     def run(self, work: Coroutine[Any, Any, _Result], request: str, *, extra_seconds: float = 0.0) -> _Result:
         """Wait for a request, and convert its failure to one of two errors.
 

@@ -149,6 +149,7 @@ class Session(SftpConnection):
         sender = Sender(handle, self.tick)
         try:
             for block in _gathered(chunks):
+                self.insist_on_time()
                 self.run(sender.push(block), "write")
             self.run(sender.drain(), "write")
             with _unless_unsupported():
@@ -171,6 +172,7 @@ class Session(SftpConnection):
         offset = begin
         try:
             while True:
+                self.insist_on_time()
                 pieces, is_end = self.run(pull(handle, offset, self.tick), "read")
                 for piece in pieces:
                     offset += len(piece)
