@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from s3_uploader.core.file_locks import belongs_to_process, release_range, try_range
+from s3_uploader.core.file_locks import belongs_to_process, release_flock, release_range, try_flock, try_range
 from s3_uploader.core.procfs import file_system_at, is_local
 
 Row = tuple[Any, ...]
@@ -138,7 +138,7 @@ def alone(directory: str, *, seconds: float) -> Iterator[None]:
         with contextlib.suppress(OSError):
             place = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             # First this: to close the other file may drop the lock of another process on this host.
-            wait_for(lambda: try_flock(place), until)
+            wait_for(lambda: try_flock(place) is not False, until)
             by_process = belongs_to_process(file_system_at(place))
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             file = os.open(LOCK_NAME, flags, 0o600, dir_fd=place)
@@ -151,8 +151,7 @@ def alone(directory: str, *, seconds: float) -> Iterator[None]:
             release_range(file, first=0, length=1, by_process=by_process)
             os.close(file)
         if place >= 0:
-            with contextlib.suppress(OSError):
-                fcntl.flock(place, fcntl.LOCK_UN)
+            release_flock(place)
             os.close(place)
 
 
@@ -184,16 +183,4 @@ def wait_for(attempt: Callable[[], bool], until: float) -> bool:
             return False
         time.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
-    return True
-
-
-def try_flock(descriptor: int) -> bool:
-    """Take the exclusive lock of an open file without waiting; returns whether it was free.
-
-    :raises OSError: if its file system has no such locks.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
     return True

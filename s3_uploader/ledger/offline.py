@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 
 from s3_uploader.core.errors import StateError
+from s3_uploader.core.file_locks import try_flock
 from s3_uploader.core.files import sync_directory
 from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.connection import (
@@ -26,7 +27,6 @@ from s3_uploader.ledger.connection import (
     is_half_written,
     journal_of,
     look_anew,
-    try_flock,
     uri,
     wait_for,
 )
@@ -52,9 +52,10 @@ def directory_alone(directory: str) -> Iterator[None]:
         return
     descriptor = -1
     try:
-        with contextlib.suppress(OSError):  # no such locks here
+        with contextlib.suppress(OSError):
             descriptor = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            if not wait_for(lambda: try_flock(descriptor), time.monotonic() + _WAIT_SECONDS):
+            # Where there are no such locks, only SQLite's own protect the ledger.
+            if not wait_for(lambda: try_flock(descriptor) is not False, time.monotonic() + _WAIT_SECONDS):
                 raise in_use(directory)
         yield
     finally:

@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 
 from s3_uploader.core.errors import StateError
+from s3_uploader.core.file_locks import is_held
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger import database as database_module
 from s3_uploader.ledger import read_only as read_only_module
 from s3_uploader.ledger import snapshot as snapshot_module
 from s3_uploader.ledger.connection import LOCK_NAME, Journal, alone, choose, journal_of
+from s3_uploader.ledger.offline import directory_alone
 from s3_uploader.ledger.snapshot import Snapshot
 from tests.ledger_values import shipped
 
@@ -229,3 +231,37 @@ def test_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert waited == []
     with alone(str(tmp_path / "missing"), seconds=0):
         pass
+
+
+class TestWithoutLocks:
+    """A file system on which nothing can be locked with ``flock``."""
+
+    @pytest.fixture(autouse=True)
+    def no_flock(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Every ``flock`` is refused."""
+
+        def flock(descriptor: int, operation: int) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+        monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("nothing is waited for"))
+
+    def test_the_range_in_the_lock_file_is_enough(self, tmp_path: Path) -> None:
+        """Other hosts are kept out by the range lock, also where the directory cannot be locked; nobody waits."""
+        with alone(str(tmp_path), seconds=10):
+            descriptor = os.open(tmp_path / LOCK_NAME, os.O_RDWR)
+            assert is_held(descriptor, first=0, length=1, by_process=False)
+            os.close(descriptor)
+
+    def test_a_ledger_is_still_compacted(self, tmp_path: Path) -> None:
+        """The work that needs a directory alone goes on at once, under SQLite's own locks."""
+        with directory_alone(str(tmp_path)):
+            pass
+
+    @pytest.mark.parametrize("journal", list(Journal))
+    def test_what_is_written_is_read(self, tmp_path: Path, lies_on: Choose, journal: Journal) -> None:
+        """A ledger works there as anywhere else, with each journal."""
+        lies_on(journal)
+        with Ledger.open(str(tmp_path / "ledger.sqlite3")) as ledger:
+            ledger.commit_batch(shipped=[shipped(path="a")])
+            assert [row.path for row in ledger.history()] == ["a"]
