@@ -182,7 +182,8 @@ def _run_loaded(
     around: Callable[[Emit], Emit] | None = None,
     alive: Callable[[], None] | None = None,
 ) -> int:
-    with log, subscribers(configuration, log, progress=progress, around=around) as (emit, measure, beat_of_log):
+    around_run = subscribers(configuration, log, stop, progress=progress, around=around)
+    with log, around_run as (emit, measure, beat_of_log):
 
         def beat() -> None:
             beat_of_log()
@@ -221,7 +222,12 @@ def _store_maker(options: RunOptions, bytes_in_flight: int | None) -> MakeStore 
 
 @contextmanager
 def subscribers(
-    configuration: config.Config, log: Log, *, progress: bool, around: Callable[[Emit], Emit] | None = None
+    configuration: config.Config,
+    log: Log,
+    stop: StopRequest,
+    *,
+    progress: bool,
+    around: Callable[[Emit], Emit] | None = None,
 ) -> Iterator[tuple[Emit, Measure | None, Callable[[], None]]]:
     """The subscribers of a run: log (or progress bar with the log above it), metrics file and ping.
 
@@ -244,7 +250,7 @@ def subscribers(
     measure: Measure | None = None
     beat = log.flush_if_due
     if configuration.metrics_file is not None or configuration.ping_url is not None:
-        monitoring = _monitoring(configuration, log, people)
+        monitoring = _monitoring(configuration, log, stop, people)
         closers.append(monitoring.close)
         measure = monitoring.measure
         people = fan_out([people, monitoring])
@@ -257,7 +263,7 @@ def subscribers(
             close()
 
 
-def _monitoring(configuration: config.Config, log: Log, people: Emit) -> Monitoring:
+def _monitoring(configuration: config.Config, log: Log, stop: StopRequest, people: Emit) -> Monitoring:
     from s3_uploader.monitoring.monitor import Monitoring
 
     def before() -> RunMeasured | None:
@@ -265,7 +271,7 @@ def _monitoring(configuration: config.Config, log: Log, people: Emit) -> Monitor
 
         return measured_before(configuration)
 
-    monitoring = Monitoring(notice=people, log=log)
+    monitoring = Monitoring(notice=people, log=log, stop=stop)
     monitoring.configure(
         metrics_file=configuration.metrics_file,
         ping_url=configuration.ping_url,

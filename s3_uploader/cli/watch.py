@@ -91,7 +91,7 @@ def watch_one(
     :param configured: called with each configuration when it takes effect.
     :param watches: gets the loop, so that the caller can reload it.
     """
-    monitoring = Monitoring(notice=SaysOnce(log), log=log, watch_interval=options.interval)
+    monitoring = Monitoring(notice=SaysOnce(log), log=log, stop=stop, watch_interval=options.interval)
     server = None if options.metrics_listen is None else _server(options.metrics_listen, monitoring)
     withdraw: list[Callable[[], None]] = []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from s3_uploader.core.control import Clock
+from s3_uploader.core.control import Clock, StopRequest
 from s3_uploader.core.events import Emit, Event, Measurement, RunFinished, RunInProgress, RunMeasured, RunNotBegun
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Monitoring:
 
     :param notice: called if the file cannot be written or the health check cannot be reached.
     :param log: its last lines are sent with a ping.
+    :param stop: shortens the wait for the last ping.
     :param watch_interval: of a watch, in seconds; ``None`` for a single run. A watch pings each minute and when things
         change, and writes the metrics file now and then.
     """
@@ -70,11 +71,13 @@ class Monitoring:
         *,
         notice: Emit,
         log: Tail,
+        stop: StopRequest | None = None,
         watch_interval: float | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._notice = notice
         self._log = log
+        self._stop = stop
         self._watch_interval = watch_interval
         self._clock = clock or Clock()
         self._live: Live | None = None
@@ -124,7 +127,7 @@ class Monitoring:
         if ping_url is not None:
             from s3_uploader.monitoring.ping import Ping
 
-            self._ping = Ping(ping_url, log=self._log, notice=self._notice)
+            self._ping = Ping(ping_url, log=self._log, notice=self._notice, stop=self._stop)
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""

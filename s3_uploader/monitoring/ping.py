@@ -3,7 +3,7 @@
 ``URL/start`` when a run begins, ``URL`` when it ended with exit code 0, else ``URL/<exit code>``; the body is the
 summary and the last lines of the log. Start and end of a run carry the same ``rid``, which distinguishes overlapping
 runs. See https://healthchecks.io/docs/http_api/. A ping cannot fail or noticeably delay a run: requests are made on
-threads of their own, and the end of the program does not wait for them.
+threads of their own. The end of the program waits only for the last one, and hardly if the program was told to stop.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from s3_uploader._version import __version__
+from s3_uploader.core.control import StopRequest
 from s3_uploader.core.events import Emit, Event, Notice, RunFinished, RunStarted
 from s3_uploader.core.text import quoted, shown_text
 from s3_uploader.monitoring.messages import summary
@@ -27,6 +28,9 @@ LONGEST_BODY = 10_000
 
 _RETRY = RetryPolicy(max_attempts=3, base_pause=0.6, max_total=TIMEOUT_SECONDS)
 _COULD_NOT_BEGIN = 2
+_STOPPED_SECONDS = 1.0
+"""Seconds that the last ping has once the program was told to stop."""
+_STEP_SECONDS = 0.1
 
 Send = Callable[[str, bytes, float], None]
 
@@ -42,6 +46,7 @@ class Ping:
     :param url: of the check. It is the check's only secret, so it is never shown.
     :param log: its last lines become the body.
     :param notice: called if a ping failed.
+    :param stop: shortens the wait for the last ping; each further request ends it.
     :param send: makes the request: URL, body, timeout in seconds.
     :param clock: monotonic seconds.
     :param sleep: waits between two attempts.
@@ -53,6 +58,7 @@ class Ping:
         *,
         log: _Tail,
         notice: Emit,
+        stop: StopRequest | None = None,
         send: Send | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -62,6 +68,7 @@ class Ping:
         self._run_id = ""
         self._log = log
         self._notice = notice
+        self._stop = stop or StopRequest()
         self._send = send or post
         self._clock = clock
         self._thread: threading.Thread | None = None
@@ -88,10 +95,25 @@ class Ping:
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        thread.join(max(self._ends_at - self._clock(), 0.0))
-        if thread.is_alive():
-            self._problem = f"no answer in {TIMEOUT_SECONDS:.0f} s"
+        self._wait_for(thread)
         self._tell_problem()
+
+    def _wait_for(self, thread: threading.Thread) -> None:
+        ends_at, seconds, requests = self._ends_at, TIMEOUT_SECONDS, 0
+        while thread.is_alive():
+            now = self._clock()
+            if self._stop.requests > requests:
+                if requests:
+                    self._problem = "no answer before the program was stopped"
+                    return
+                requests = self._stop.requests
+                if now + _STOPPED_SECONDS < ends_at:
+                    ends_at, seconds = now + _STOPPED_SECONDS, _STOPPED_SECONDS
+            if now >= ends_at:
+                self._problem = f"no answer in {seconds:.0f} s"
+                return
+            # In short steps, because a signal does not end the wait for a thread.
+            thread.join(min(ends_at - now, _STEP_SECONDS))
 
     def _tell_problem(self) -> None:
         problem, self._problem = self._problem, ""

@@ -76,8 +76,8 @@ def process(
     """
     log = LoggingAdapter()
     loaded = _loaded(configuration, log)
-    monitoring = Monitoring(notice=SaysOnce(log), log=NoTail(), watch_interval=interval)
     stop = StopRequest()
+    monitoring = Monitoring(notice=SaysOnce(log), log=NoTail(), stop=stop, watch_interval=interval)
     watch = Watch(
         lambda: loaded,
         emit=fan_out([log, *_reporters(on_file)]),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -119,3 +121,24 @@ def test_a_run_that_cannot_begin_is_a_failure(site: Site) -> None:
         assert request.startswith(f"/{SECRET}/2 The state directory ")
     finally:
         made.close()
+
+
+def test_a_signal_during_the_last_ping_ends_the_run(site: Site) -> None:
+    """A run that has shipped everything and waits for its health check ends soon after a signal, with its exit code."""
+    check = Check("hang")
+    try:
+        site.ship_to_directory()
+        site.settings["ping_url"] = check.url
+        site.file("hall/2020/11/29/20/01-topic.dat")
+        running = site.start()
+        running.wait_until(lambda: site.left() == {}, "the file is shipped")
+        time.sleep(0.3)
+        begun = time.monotonic()
+        running.send(signal.SIGTERM)
+        finished = running.wait(15)
+        assert time.monotonic() - begun < 3
+        assert finished.code in (0, 143)
+        assert "The health check at 127.0.0.1:" in finished.stderr
+        assert "Traceback" not in finished.stderr
+    finally:
+        check.close()

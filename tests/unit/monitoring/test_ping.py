@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from s3_uploader.core.control import StopRequest
 from s3_uploader.core.events import Event, Notice, RunFinished, RunStarted
 from s3_uploader.core.model import RunReport
 from s3_uploader.monitoring.ping import LONGEST_BODY, TIMEOUT_SECONDS, Ping, host_of, in_words, post, signal_url
@@ -180,6 +181,33 @@ def test_a_ping_that_hangs_holds_nothing_up(receiver: Receiver, notices: list[Ev
     ping.close()
     over.set()
     assert notices == [Notice("warning", "The health check at hc-ping.com could not be pinged: no answer in 5 s.")]
+
+
+@pytest.mark.parametrize("requests", [1, 2])
+def test_a_stop_shortens_the_wait(receiver: Receiver, notices: list[Event], requests: int) -> None:
+    """A program that is told to stop leaves a last ping one second; if it is told again meanwhile, none."""
+    stop = StopRequest()
+    now = [100.0]
+    over = threading.Event()
+
+    def hang(url: str) -> None:
+        over.wait(60)
+
+    def clock() -> float:
+        now[0] += 0.3
+        if requests == 2 and now[0] > 101:
+            stop.request()
+        return now[0]
+
+    receiver.reaction = hang
+    ping = Ping(URL, log=FakeLog(), notice=notices.append, stop=stop, send=receiver, clock=clock)
+    ping(finished())
+    stop.request()
+    ping.close()
+    over.set()
+    assert now[0] < 102.5
+    why = "no answer in 1 s" if requests == 1 else "no answer before the program was stopped"
+    assert notices == [Notice("warning", f"The health check at hc-ping.com could not be pinged: {why}.")]
 
 
 def test_the_body_is_bounded(receiver: Receiver, notices: list[Event]) -> None:
