@@ -14,7 +14,7 @@ from s3_uploader.remote_store import copy_requests, documents
 from s3_uploader.remote_store import headers as header_rules
 from s3_uploader.remote_store.bucket import Bucket
 from s3_uploader.remote_store.errors import RemoteStoreError
-from s3_uploader.remote_store.reading import Progress, length_of, path_of
+from s3_uploader.remote_store.reading import Progress, headers_of, length_of, path_of
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import clean_etag, etag_is_md5, strong_etag
 from s3_uploader.stores.s3.client import S3Client
@@ -77,7 +77,7 @@ def copy_object(
     """
     here = Place(*source, path_of(source[1]))
     there = Place(*target, path_of(target[1]))
-    head = here.bucket.ask(requests.head_object(here.key, here.path, checksums=False)).headers
+    head = headers_of(here.bucket, here.key, here.path)
     onto_itself = (here.bucket.name, here.key) == (there.bucket.name, there.key)
     sent = header_rules.for_copy(headers, head, onto_itself=onto_itself)
     if onto_itself and not header_rules.sets_rights(headers):

@@ -10,7 +10,7 @@ from s3_uploader.core.errors import StoreError
 from s3_uploader.remote_store.bucket import Bucket
 from s3_uploader.remote_store.headers import metadata_of
 from s3_uploader.remote_store.names import S3Name
-from s3_uploader.remote_store.reading import length_of, path_of
+from s3_uploader.remote_store.reading import headers_of, length_of, path_of
 from s3_uploader.remote_store.translation import from_store_error
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import clean_etag
@@ -41,7 +41,7 @@ def look(bucket: Bucket, key: str) -> ObjectInfo:
     :raises ObjectNotFound: if it does not exist.
     :raises RemoteStoreError: if the server does not say whether it exists.
     """
-    headers = bucket.ask(requests.head_object(key, path_of(key), checksums=False)).headers
+    headers = headers_of(bucket, key, path_of(key))
     return ObjectInfo(
         key=key,
         bucket=bucket.name,

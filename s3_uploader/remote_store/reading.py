@@ -14,12 +14,13 @@ import msgspec
 from s3_uploader.core.errors import StoreError
 from s3_uploader.core.text import shown_name
 from s3_uploader.remote_store.bucket import Asked, Bucket
-from s3_uploader.remote_store.errors import ObjectChanged, RemoteStoreError
+from s3_uploader.remote_store.errors import ObjectChanged, ObjectNotFound, RemoteStoreError
 from s3_uploader.remote_store.translation import from_store_error
 from s3_uploader.remote_store.verification import Verification, has_proof
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import clean_etag, strong_etag
 from s3_uploader.stores.s3.engines.base import Answer, Request
+from s3_uploader.stores.s3.errors import is_web_page, no_s3
 
 FIRST_PIECE = 2**20
 """Bytes requested first, while the size of the object is unknown."""
@@ -29,6 +30,7 @@ _WHOLE = 64 * 2**20
 """Most bytes that a server without support for ranges may send at once instead."""
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 _LENGTH = re.compile("[0-9]{1,18}")
+_NOT_THERE = frozenset((404,))
 _FIRST = frozenset((416,))
 _FURTHER = frozenset((412, 416))
 
@@ -70,6 +72,31 @@ def length_of(headers: Mapping[str, str]) -> int:
     if not _LENGTH.fullmatch(length):
         raise RemoteStoreError("The server does not say how long the object is.", code="InvalidAnswer")
     return int(length)
+
+
+def answer_about(bucket: Bucket, key: str, path: str) -> Answer:
+    """The answer to a HEAD of an object: a success, or a 404 from S3.
+
+    :raises RemoteStoreError: if it does not say whether the object exists; a web page with status 404 does not.
+    """
+    answer = bucket.ask(requests.head_object(key, path, checksums=False), expected=_NOT_THERE)
+    if answer.status == 404 and is_web_page(answer):
+        raise bucket.failed(no_s3(answer, "HeadObject"), status=404)
+    return answer
+
+
+def headers_of(bucket: Bucket, key: str, path: str) -> Mapping[str, str]:
+    """The headers of the answer to a HEAD of an object.
+
+    :raises ObjectNotFound: if it does not exist.
+    :raises RemoteStoreError: if the server does not say whether it exists.
+    """
+    answer = answer_about(bucket, key, path)
+    if answer.status == 404:
+        # A HEAD has no document that would tell the two apart.
+        address = shown_name(bucket.address(key))
+        raise ObjectNotFound(f"{address} does not exist, or its bucket does not exist.", status=404, code="404")
+    return answer.headers
 
 
 def read_object(bucket: Bucket, key: str, consume: Consume, *, progress: Progress | None = None) -> Mapping[str, str]:

@@ -208,12 +208,11 @@ class RemoteStore(ObjectMethods):
         :raises RemoteStoreError: if the server does not say whether it exists. Without a connection it is a
             :class:`RemoteConnectionError`, which is also a ``botocore.exceptions.BotoCoreError``.
         """
-        from s3_uploader.remote_store.reading import path_of
-        from s3_uploader.stores.s3.requests import head_object
+        from s3_uploader.remote_store.reading import answer_about, path_of
 
         name, key = self.connection.resolve(remote_name)
         with self.connection.bucket(name) as bucket:
-            answer = bucket.ask(head_object(key, path_of(key), checksums=False), expected=_NOT_THERE)
+            answer = answer_about(bucket, key, path_of(key))
         return (True, header_rules.metadata_of(answer.headers)) if answer.status != 404 else (False, {})
 
     def _succeeds(self, action: str, bucket: str, key: str, work: Callable[[], object]) -> bool:

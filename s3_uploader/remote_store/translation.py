@@ -7,6 +7,7 @@ from s3_uploader.remote_store.errors import ObjectNotFound, RemoteStoreError
 
 _NO_CREDENTIALS = ("NoCredentials", "CredentialsUnavailable", "CredentialsTimeout", "InvalidCredentials")
 _NOT_FOUND = ("NoSuchKey", "NoSuchBucket", "404")
+_NOT_S3 = "NotS3"
 
 
 def from_store_error(error: StoreError, *, status: int = 0) -> RemoteStoreError:
@@ -15,7 +16,7 @@ def from_store_error(error: StoreError, *, status: int = 0) -> RemoteStoreError:
     :param status: the HTTP status, 0 without an answer.
     """
     code = error.code
-    if status == 404 or code in _NOT_FOUND:
+    if code != _NOT_S3 and (status == 404 or code in _NOT_FOUND):
         return ObjectNotFound(error.message, hint=error.hint, status=status or 404, code=code)
     if status or not _is_silence(error):
         return RemoteStoreError(error.message, hint=error.hint, status=status or None, code=code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +253,8 @@ def test_missing_objects(store: s3.RemoteStore, tmp_path: Path, caplog: pytest.L
     messages = [record.getMessage() for record in caplog.records if record.name == "s3_uploader.remote_store"]
     assert len(messages) == 3
     assert messages[0].startswith(f"Failed to read {store.connection.default_bucket}/missing: ")
+    missing = f"{store.connection.default_bucket}/missing does not exist, or its bucket does not exist."
+    assert [message.partition(": ")[2] for message in messages[1:]] == [missing, missing]
 
 
 def test_missing_bucket(endpoint: S3Endpoint, example: Path, tmp_path: Path) -> None:
@@ -288,6 +292,27 @@ def test_no_connection(example: Path, tmp_path: Path, caplog: pytest.LogCaptureF
     assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 5
     with pytest.raises(EndpointConnectionError):
         store.exists("key")
+
+
+@pytest.mark.parametrize("engine", ["native", "boto3"])
+def test_a_web_server_says_nothing_about_objects(engine: Any, tmp_path: Path) -> None:
+    """The page with which any web server answers is neither a yes nor a no: ``exists`` raises, nothing is missing."""
+    (tmp_path / "empty").mkdir()
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "empty"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}"
+            store = s3.RemoteStore(s3.S3Connection("key", "secret", "bucket", url, engine=engine))
+            for ask in (store.exists, store.stat):
+                with pytest.raises(s3.RemoteStoreError, match="is not an S3 server") as caught:
+                    ask("key")
+                assert not isinstance(caught.value, s3.ObjectNotFound)
+            store.close()
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def free_port() -> list[int]:

@@ -136,7 +136,7 @@ def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool)
     if elsewhere and not bucket_region(answer):
         return Verdict(_sent_on(answer, operation, elsewhere))
     if code.isdigit() and (answer.status in _NEVER_S3 or (answer.status < 500 and is_web_page(answer))):
-        return Verdict(_no_s3(answer, operation))
+        return Verdict(no_s3(answer, operation))
     known_as = code
     meaning = MEANINGS.get(code) or _meaning_by_status(answer, code, operation, now=now, proven_useful=proven_useful)
     skew = clock_skew(answer, now)
@@ -228,11 +228,14 @@ def is_web_page(answer: Answer) -> bool:
     if answer.body:
         start = answer.body[:512].lstrip().lower()
         return start.startswith((b"<!doctype html", b"<html"))
-    # For an error boto3 does not provide the body.
-    return answer.status >= 300 and answer.headers.get("content-type", "").lower().startswith("text/html")
+    # The answer to a HEAD has no body, and for an error boto3 does not provide it. A page has bytes: some S3 servers
+    # (moto) give an empty answer the type of a page.
+    is_html = answer.headers.get("content-type", "").lower().startswith("text/html")
+    return answer.status >= 300 and is_html and answer.headers.get("content-length") != "0"
 
 
-def _no_s3(answer: Answer, operation: str) -> StoreError:
+def no_s3(answer: Answer, operation: str) -> StoreError:
+    """The error for an answer that is not from S3."""
     return StoreError(
         f"{NOT_S3}the {operation} operation was answered with a web page (status {answer.status}).",
         code="NotS3",

@@ -99,6 +99,14 @@ def test_a_demanded_client_certificate_names_its_key(detail: str) -> None:
     assert "client_certificate_file" in error.hint
 
 
+@pytest.mark.parametrize(("length", "is_page"), [("0", False), ("153", True), (None, True)])
+def test_an_empty_answer_is_no_web_page(length: str | None, is_page: bool) -> None:
+    """An answer to a HEAD tells by its type that a web server gave it, unless it is the type of nothing."""
+    headers = {"content-type": "text/html; charset=utf-8"} | ({} if length is None else {"content-length": length})
+    error = s3_errors.answered(Answer(status=404, headers=headers), "HeadObject", now=0, proven_useful=True).error
+    assert (error.code == "NotS3") is is_page
+
+
 def test_xml_is_read_without_a_parser() -> None:
     """Names are taken without prefix, the first of equal names counts, entities are resolved once."""
     leaves = xml_leaves(b"<s:A><s:B>1 &amp;lt; &#x41;&#66; &unknown;</s:B><B>2</B><C/></s:A>")
