@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TextIO, cast
 
-from s3_uploader import config
 from s3_uploader.cli import terminal
 from s3_uploader.cli.exit_codes import Form, guarded
 from s3_uploader.cli.settings import ShareOptions, load
@@ -23,6 +22,7 @@ from s3_uploader.run.context import RunContext
 
 if TYPE_CHECKING:
     from s3_uploader.cli import parameters as take
+    from s3_uploader.config import Config
     from s3_uploader.monitoring.monitor import Monitoring
     from s3_uploader.run.assembly import MakeStore
 
@@ -145,7 +145,7 @@ def _run(config_file: str, options: RunOptions) -> int:
         return _run_loaded(configuration, options, log, stop, progress=_wants_progress(options))
 
 
-def tell_of_share(given: config.Config, configuration: config.Config, emit: Emit) -> None:
+def tell_of_share(given: Config, configuration: Config, emit: Emit) -> None:
     """Warn about a run that ships a share of the files that nobody asked for."""
     sentence = unasked(given, configuration)
     if sentence:
@@ -172,7 +172,7 @@ def _log(options: RunOptions, *, name: str = "", explain_idle: bool = True, stre
 
 
 def _run_loaded(
-    configuration: config.Config,
+    configuration: Config,
     options: RunOptions,
     log: Log,
     stop: StopRequest,
@@ -222,7 +222,7 @@ def _store_maker(options: RunOptions, bytes_in_flight: int | None) -> MakeStore 
 
 @contextmanager
 def subscribers(
-    configuration: config.Config,
+    configuration: Config,
     log: Log,
     stop: StopRequest,
     *,
@@ -263,7 +263,7 @@ def subscribers(
             close()
 
 
-def _monitoring(configuration: config.Config, log: Log, stop: StopRequest, people: Emit) -> Monitoring:
+def _monitoring(configuration: Config, log: Log, stop: StopRequest, people: Emit) -> Monitoring:
     from s3_uploader.monitoring.monitor import Monitoring
 
     def before() -> RunMeasured | None:

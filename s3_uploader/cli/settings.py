@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from s3_uploader import config
 from s3_uploader.cli.names import COMMANDS
+from s3_uploader.config import loading
 from s3_uploader.core.errors import ConfigError, UsageProblem
 
 if TYPE_CHECKING:
     from s3_uploader.cli import parameters as take
+    from s3_uploader.config import Config
 
 
 class FileOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,13 +51,13 @@ Options = TypeVar("Options", bound=FileOptions)
 
 def together(options: Options, config_files: Sequence[str]) -> Options:
     """The options for files that share one environment, in which each may name a variable for its password."""
-    return msgspec.structs.replace(options, foreign=frozenset(config.password_variables(config_files)))
+    return msgspec.structs.replace(options, foreign=frozenset(loading.password_variables(config_files)))
 
 
-def load(config_file: str, options: FileOptions) -> config.Config:
+def load(config_file: str, options: FileOptions) -> Config:
     """Read a configuration file; see :func:`s3_uploader.config.load`."""
     try:
-        return config.load(config_file, settings=options.overrides, foreign=options.foreign)
+        return loading.load(config_file, settings=options.overrides, foreign=options.foreign)
     except ConfigError:
         if os.path.isdir(config_file):
             raise UsageProblem(
@@ -71,9 +72,9 @@ def load(config_file: str, options: FileOptions) -> config.Config:
         raise
 
 
-def load_destination(config_file: str | None, options: FileOptions) -> config.Config:
+def load_destination(config_file: str | None, options: FileOptions) -> Config:
     """The configuration for a command that may do without a file, where ``--set`` names the destination."""
-    return config.without_file(options.overrides) if config_file is None else load(config_file, options)
+    return loading.without_file(options.overrides) if config_file is None else load(config_file, options)
 
 
 def nearest_command(word: str) -> str:

@@ -13,7 +13,7 @@ from s3_uploader.core.model import RunReport
 from s3_uploader.ledger import Ledger, LedgerReader, RunRow
 from s3_uploader.ledger.state_directory import own_ledger_path
 from s3_uploader.run.admission import Admission, Decision, survey
-from s3_uploader.run.conclusion import SIGHTINGS
+from s3_uploader.run.ending import SIGHTINGS
 from s3_uploader.run.place import Place, open_place
 from s3_uploader.spool.layouts.base import Skip
 from s3_uploader.spool.sightings import Sightings

@@ -79,15 +79,18 @@ END_WORDS: dict[RunEnd, str] = {
     RunEnd.LOCKED: "another run has the spool",
 }
 
-_LEFT = {reason.value: words[0] for reason, words in LEFT_WORDS.items()}
-_ENDS = {end.value: words for end, words in END_WORDS.items()}
-
 
 def left_words(identifier: str) -> str:
     """A reason in a few words; one that this version does not know stays as it is."""
-    return _LEFT.get(identifier, identifier)
+    try:
+        return LEFT_WORDS[Left(identifier)][0]
+    except ValueError:
+        return identifier
 
 
 def end_words(identifier: str) -> str:
     """What ended a run, in a few words; an end that this version does not know stays as it is."""
-    return _ENDS.get(identifier, identifier)
+    try:
+        return END_WORDS[RunEnd(identifier)]
+    except ValueError:
+        return identifier

@@ -1,14 +1,36 @@
-"""Decides when a run ends, and makes its report."""
+"""The end of a run: when it is due, the report, the record in the ledger, and the pruning of old history."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
 from s3_uploader.core.control import Clock, StopRequest
-from s3_uploader.core.counters import RunCounters
+from s3_uploader.core.counters import RunCounters, overdue
 from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import StateError, StoreError
-from s3_uploader.core.events import Emit, Notice
-from s3_uploader.core.model import RunReport
+from s3_uploader.core.events import Emit, Notice, RunFinished
+from s3_uploader.core.model import FailureBucket, RunReport
 from s3_uploader.core.origins import of_every_file
+from s3_uploader.core.text import shown_name
+from s3_uploader.health import MEMORY_NAME, NOTHING_SEEN
+from s3_uploader.ledger import EndpointMemory, Ledger
+from s3_uploader.ledger.state_directory import keep_reserve
+from s3_uploader.run.context import RunContext
+from s3_uploader.run.place import Place
+
+if TYPE_CHECKING:
+    from s3_uploader.core.findings import Problem
+    from s3_uploader.health.said import Sayings
+
+SIGHTINGS = "sightings"
+"""Under which name the ledger keeps what runs have seen of files whose writers may be elsewhere."""
+DELIVERED = "delivered"
+"""The name in the ledger for some deliveries, to recognise them in the spool."""
+_TIDY_SECONDS = 1.0
 
 
 class RunEnded(Exception):
@@ -87,3 +109,145 @@ def _sentence(reason: RunEnd, error: Exception) -> str:
     if reason is RunEnd.STATE:
         return f"The run was ended, because shipped files cannot be recorded. Files are kept: {error}"
     return str(error)
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run has done, and what is to be remembered of it for the next ones.
+
+    :param failures: how many uploads failed, by kind.
+    :param delivered: some of what was delivered (:meth:`s3_uploader.run.second_copy.SecondCopies.dump`).
+    :param sightings: see :meth:`s3_uploader.spool.sightings.Sightings.dump`.
+    :param unseen: see :attr:`s3_uploader.spool.sightings.Sightings.unseen`.
+    """
+
+    report: RunReport
+    failures: Mapping[FailureBucket, int] = {}
+    delivered: str = ""
+    sightings: str = ""
+    unseen: Mapping[str, str] = {}
+
+
+def conclude(
+    place: Place,
+    context: RunContext,
+    ledger: Ledger,
+    run: int,
+    done: Done,
+    *,
+    counters: RunCounters,
+    memory: EndpointMemory,
+    sayings: Sayings | None,
+) -> tuple[RunFinished, tuple[Problem, ...]]:
+    """Record a run in the ledger; returns the event of its end, and the problems of the spool.
+
+    :param run: its number in the ledger.
+    :param counters: what it has counted.
+    :param memory: the ledger's memory of notices.
+    :param sayings: what this run has reported already.
+    """
+    emit, clock, report = context.emit, context.clock, done.report
+    try:
+        keep_reserve(place.state_dir)
+        _warn_of_unaudited(ledger, place, report, emit, clock)
+        _tidy(ledger, place, clock)
+        _note_sightings(ledger, place, done, emit, clock)
+        if done.delivered:
+            ledger.remember(DELIVERED, done.delivered, now=clock.now())
+        if ledger.any_failing:
+            from s3_uploader.run.pauses import note
+
+            note(place.config, ledger, environ=context.environ, now=clock.now())
+        problems_found: Callable[[], tuple[Problem, ...]] = tuple
+        told = sayings is not None and bool(sayings.said)
+        if told or _is_noticeable(report, counters, memory, clock.now()):
+            from s3_uploader.run.noticing import notice
+
+            # Before the run is noted in the ledger, so that what is to be remembered goes with that.
+            problems_found = notice(place, context, ledger, report, counters=counters, memory=memory, sayings=sayings)
+        ledger.finish_run(run, report, failures=done.failures)
+        problems = problems_found()
+        return RunFinished(report, ledger.totals(), ledger.failing_count(attempts=1)), problems
+    except StateError as error:
+        from s3_uploader.health.notices import problems_without_ledger
+
+        # A full disk, for one, has been reported by the run already; metrics and ping hear of it all the same.
+        if report.ended_by != RunEnd.STATE.value:
+            emit(Notice("warning", f"The run is not in the history: {error}"))
+        return RunFinished(report), problems_without_ledger(report)
+
+
+def _is_noticeable(report: RunReport, counters: RunCounters, memory: EndpointMemory, now: float) -> bool:
+    """Whether there is anything that a person should know, or that was so before: else no rule is read for it."""
+    return bool(
+        report.exit_code
+        or report.ended_by != RunEnd.DONE.value
+        or counters.from_future
+        or counters.strangers
+        or overdue(counters.not_finished, now)
+        or (memory.get(MEMORY_NAME) or NOTHING_SEEN) != NOTHING_SEEN
+    )
+
+
+def _note_sightings(ledger: Ledger, place: Place, done: Done, emit: Emit, clock: Clock) -> None:
+    """Remember what was seen of files whose writers may be on other hosts; report once that such files are shipped."""
+    now = clock.now()
+    if done.sightings:
+        ledger.remember(SIGHTINGS, done.sightings, now=now)
+    for reason, path in done.unseen.items():
+        from s3_uploader.spool.sightings import unseen_in_words
+
+        name = f"unseen writers:{reason}"
+        if ledger.recall(name, now=now, max_age=float("inf")) is None:
+            emit(Notice("warning", unseen_in_words(reason, shown_name(place.root.shown((), path)))))
+            ledger.remember(name, "said", now=now)
+
+
+def _warn_of_unaudited(ledger: Ledger, place: Place, report: RunReport, emit: Emit, clock: Clock) -> None:
+    """Say, once until the next audit, that the ledger is about to forget files that nobody has audited."""
+    days, files = place.config.history_days, place.config.history_max_files
+    if ledger.about_to_forget(
+        now=clock.now(), history_days=days, history_max_files=files, destination=report.destination
+    ):
+        sentence = (
+            f"The ledger forgets files {days:g} days after they were shipped, and more than {files:,} (history_days, "
+            "history_max_files). No audit has covered those that it forgets next. Run s3-uploader-cli audit before; "
+            "until the next audit this is said once."
+        )
+        emit(Notice("warning", sentence))
+
+
+def _tidy(ledger: Ledger, place: Place, clock: Clock) -> None:
+    """Let the ledger forget vanished files and old history, for a moment at most; the next run continues."""
+
+    def exists(path: str) -> bool:
+        try:
+            # Claimed, a file is elsewhere; and between the two looks it may have been given back.
+            return is_there(path) or is_claimed(path) or is_there(path)
+        except OSError:
+            return True  # there is no telling now
+
+    def is_there(path: str) -> bool:
+        names = tuple(path.split("/"))
+        try:
+            place.root.stat(names[:-1], names[-1])
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def is_claimed(path: str) -> bool:
+        if place.config.claim_dir is None:
+            return False
+        from s3_uploader.spool import claims
+
+        return claims.is_claimed(os.path.abspath(place.config.claim_dir), path)
+
+    until = clock.monotonic() + _TIDY_SECONDS
+    ledger.sweep_failed(exists, now=clock.now())
+    if place.config.on_success == "keep":
+        ledger.sweep_kept(exists, now=clock.now())
+    ledger.prune(
+        now=clock.now(),
+        history_days=place.config.history_days,
+        history_max_files=place.config.history_max_files,
+        go_on=lambda: clock.monotonic() < until,
+    )

@@ -20,9 +20,8 @@ from s3_uploader.core.model import RunReport
 from s3_uploader.core.text import counted
 from s3_uploader.health import MEMORY_PREFIX
 from s3_uploader.ledger import Ledger, create_state_directory
-from s3_uploader.run.conclusion import Done, conclude
 from s3_uploader.run.context import RunContext
-from s3_uploader.run.ending import Ending
+from s3_uploader.run.ending import Done, Ending, conclude
 from s3_uploader.run.place import Place, open_claims, open_place, verify_mounts
 from s3_uploader.run.scan import SpoolScan
 from s3_uploader.spool.lock import Lock, acquire

@@ -12,9 +12,9 @@ from s3_uploader.core.model import RunReport
 from s3_uploader.ledger import Ledger
 from s3_uploader.run.admission import Admission
 from s3_uploader.run.assembly import ENDPOINT_MEMORY, build_routes, failure_policy, shipping_store, success_policy
-from s3_uploader.run.conclusion import DELIVERED, SIGHTINGS, Done
 from s3_uploader.run.context import RunContext
 from s3_uploader.run.disposition import FailurePolicy
+from s3_uploader.run.ending import DELIVERED, SIGHTINGS, Done
 from s3_uploader.run.pipeline import MAX_BYTES_IN_FLIGHT, Limits, Pipeline
 from s3_uploader.run.place import Place
 from s3_uploader.run.scan import SpoolScan

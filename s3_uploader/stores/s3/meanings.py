@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import msgspec
 
 from s3_uploader.core.errors import Scope
@@ -18,10 +20,8 @@ class Meaning(msgspec.Struct, frozen=True):
     origin: Origin = Origin.FILE
 
 
-def _all(origin: Origin, hint: str) -> Meaning:
-    """The meaning of an error that every file would meet."""
-    return Meaning(scope=Scope.DESTINATION, origin=origin, hint=hint)
-
+_all = functools.partial(Meaning, scope=Scope.DESTINATION)
+"""The meaning of an error that every file would meet."""
 
 SLOW = Meaning(retryable=True, hint="The server asks to slow down. If this persists, lower max_concurrency.")
 PASSING = Meaning(retryable=True)
@@ -32,8 +32,8 @@ _DAMAGED = Meaning(
 )
 _KEYS_HINT = "Check the access key, the secret key and the session token in use."
 _TOKEN = _all(
-    Origin.CREDENTIALS,
-    "Get new temporary credentials: log in again, or check what renews them.",
+    origin=Origin.CREDENTIALS,
+    hint="Get new temporary credentials: log in again, or check what renews them.",
 )
 
 MEANINGS: dict[str, Meaning] = {
@@ -60,44 +60,46 @@ MEANINGS: dict[str, Meaning] = {
     "XAmzContentSHA256Mismatch": _DAMAGED,
     "XAmzContentChecksumMismatch": _DAMAGED,
     "InvalidAccessKeyId": _all(
-        Origin.CREDENTIALS,
-        "Check AWS_ACCESS_KEY_ID, the profile or the role in use.",
+        origin=Origin.CREDENTIALS,
+        hint="Check AWS_ACCESS_KEY_ID, the profile or the role in use.",
     ),
     "SignatureDoesNotMatch": _all(
-        Origin.CREDENTIALS,
-        "Check the secret key. It may belong to another access key, or have a space or a line break at its end. A "
+        origin=Origin.CREDENTIALS,
+        hint="Check the secret key. It may belong to another access key, or have a space or a line break at its end. A "
         "proxy that changes requests has the same effect.",
     ),
-    "InvalidSecurity": _all(Origin.CREDENTIALS, _KEYS_HINT),
-    "NotSignedUp": _all(Origin.CREDENTIALS, "Check the account that the credentials belong to."),
-    "AccountProblem": _all(Origin.CREDENTIALS, "Check the account that the credentials belong to."),
-    "AllAccessDisabled": _all(Origin.CREDENTIALS, "Check the account and the name of the bucket."),
+    "InvalidSecurity": _all(origin=Origin.CREDENTIALS, hint=_KEYS_HINT),
+    "NotSignedUp": _all(origin=Origin.CREDENTIALS, hint="Check the account that the credentials belong to."),
+    "AccountProblem": _all(origin=Origin.CREDENTIALS, hint="Check the account that the credentials belong to."),
+    "AllAccessDisabled": _all(origin=Origin.CREDENTIALS, hint="Check the account and the name of the bucket."),
     "ExpiredToken": _TOKEN,
     "ExpiredTokenException": _TOKEN,
     "InvalidToken": _TOKEN,
     "TokenRefreshRequired": _TOKEN,
     "NoSuchBucket": _all(
-        Origin.BUCKET,
-        "Check the bucket's name and the endpoint. The program creates no buckets.",
+        origin=Origin.BUCKET,
+        hint="Check the bucket's name and the endpoint. The program creates no buckets.",
     ),
-    "InvalidBucketName": _all(Origin.BUCKET, "Check the bucket's name."),
-    "InvalidBucketState": _all(Origin.BUCKET, "Check the state of the bucket."),
-    "PermanentRedirect": _all(Origin.BUCKET, "Set region to the region of the bucket."),
-    "AuthorizationHeaderMalformed": _all(Origin.BUCKET, "Set region to the region of the bucket."),
-    "Redirect": _all(Origin.BUCKET, "Set region to the region of the bucket."),
-    "TemporaryRedirect": _all(Origin.BUCKET, "Set region to the region of the bucket."),
-    "InvalidStorageClass": _all(Origin.SETTING, "Check storage_class."),
-    "InvalidTag": _all(Origin.SETTING, "Check tags."),
+    "InvalidBucketName": _all(origin=Origin.BUCKET, hint="Check the bucket's name."),
+    "InvalidBucketState": _all(origin=Origin.BUCKET, hint="Check the state of the bucket."),
+    "PermanentRedirect": _all(origin=Origin.BUCKET, hint="Set region to the region of the bucket."),
+    "AuthorizationHeaderMalformed": _all(origin=Origin.BUCKET, hint="Set region to the region of the bucket."),
+    "Redirect": _all(origin=Origin.BUCKET, hint="Set region to the region of the bucket."),
+    "TemporaryRedirect": _all(origin=Origin.BUCKET, hint="Set region to the region of the bucket."),
+    "InvalidStorageClass": _all(origin=Origin.SETTING, hint="Check storage_class."),
+    "InvalidTag": _all(origin=Origin.SETTING, hint="Check tags."),
     "AccessControlListNotSupported": _all(
-        Origin.SETTING,
-        "The bucket has ACLs disabled. Remove acl, or enable ACLs in the bucket.",
+        origin=Origin.SETTING,
+        hint="The bucket has ACLs disabled. Remove acl, or enable ACLs in the bucket.",
     ),
-    "QuotaExceeded": _all(Origin.FULL, "Make room at the destination or raise its quota."),
-    "XMinioStorageFull": _all(Origin.FULL, "Make room at the destination."),
-    "MissingContentLength": _all(Origin.SERVER, "Something between here and the server drops headers."),
-    "KMS.DisabledException": _all(Origin.CREDENTIALS, "Check sse_kms_key_id and the state of that key."),
-    "KMS.NotFoundException": _all(Origin.CREDENTIALS, "Check sse_kms_key_id."),
-    "KMS.InvalidStateException": _all(Origin.CREDENTIALS, "Check sse_kms_key_id and the state of that key."),
+    "QuotaExceeded": _all(origin=Origin.FULL, hint="Make room at the destination or raise its quota."),
+    "XMinioStorageFull": _all(origin=Origin.FULL, hint="Make room at the destination."),
+    "MissingContentLength": _all(origin=Origin.SERVER, hint="Something between here and the server drops headers."),
+    "KMS.DisabledException": _all(origin=Origin.CREDENTIALS, hint="Check sse_kms_key_id and the state of that key."),
+    "KMS.NotFoundException": _all(origin=Origin.CREDENTIALS, hint="Check sse_kms_key_id."),
+    "KMS.InvalidStateException": _all(
+        origin=Origin.CREDENTIALS, hint="Check sse_kms_key_id and the state of that key."
+    ),
     "EntityTooLarge": Meaning(hint="The destination does not accept objects of this size."),
     "KeyTooLongError": Meaning(hint="Shorten the file's path or key_prefix."),
     "NotImplemented": Meaning(hint="The server does not support a feature that the configuration asks for."),

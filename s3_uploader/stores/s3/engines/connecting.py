@@ -15,7 +15,7 @@ from s3_uploader.stores.s3.engines.http1 import AnswerParser, InvalidAnswer, req
 from s3_uploader.stores.s3.engines.loop import READ, WRITE, EventLoop
 from s3_uploader.stores.s3.engines.resolver import Address
 from s3_uploader.stores.s3.engines.states import CONNECTING, HANDSHAKE, IDLE, PROXY, TRANSITIONS, State
-from s3_uploader.stores.transitions import step
+from s3_uploader.stores.transitions import illegal
 
 RECEIVE = 64 * 1024
 _ADDRESS_SECONDS = 2.5
@@ -61,7 +61,9 @@ class ConnectingSocket:
 
         :raises IllegalTransition: if it may not follow the current one.
         """
-        self.state = step(TRANSITIONS, self.state, state)
+        if state not in TRANSITIONS[self.state]:
+            raise illegal(self.state, state)
+        self.state = state
 
     def connect(self, now: float) -> Failure | None:
         """Start to connect to the next address. Returns a failure if none is left."""
