@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from s3_uploader.cli import parameters as take
     from s3_uploader.config import Config
     from s3_uploader.monitoring.monitor import Monitoring
-    from s3_uploader.run.assembly import MakeStore
+    from s3_uploader.run.context import MakeStore
 
 _COUNTING_SECONDS = 2.0
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,6 +21,7 @@ from s3_uploader.stores.base import Compression, Memory, PutOptions, Store
 from s3_uploader.stores.wrappers.base import LazyStore
 
 if TYPE_CHECKING:
+    from s3_uploader.run.context import MakeStore
     from s3_uploader.stores.ftp.store import FtpStore
     from s3_uploader.stores.listing import Inventory
     from s3_uploader.stores.s3.store import S3Store
@@ -29,13 +30,6 @@ if TYPE_CHECKING:
 ENDPOINT_MEMORY = "endpoint:"
 """The prefix of names in the ledger for what a store learned about its endpoint."""
 _COMPRESSION_DEFAULTS = {"gzip": (".gz", 6), "zstd": (".zst", 3)}
-
-
-class MakeStore(Protocol):
-    """Makes the store of a configuration; see :func:`build_store`."""
-
-    def __call__(self, config: Config, *, notice: Callable[[str, str], None], memory: Memory | None) -> Store:
-        """Make the store."""
 
 
 def build_store(

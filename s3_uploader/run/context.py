@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -12,7 +12,15 @@ from s3_uploader.core.control import Clock, ScanTrigger, StopRequest
 from s3_uploader.core.events import Emit, Measure
 
 if TYPE_CHECKING:
-    from s3_uploader.run.assembly import MakeStore
+    from s3_uploader.config.schema import Config
+    from s3_uploader.stores.base import Memory, Store
+
+
+class MakeStore(Protocol):
+    """Makes the store of a configuration; see :func:`~s3_uploader.run.assembly.build_store`."""
+
+    def __call__(self, config: Config, *, notice: Callable[[str, str], None], memory: Memory | None) -> Store:
+        """Make the store."""
 
 
 def _random() -> float:

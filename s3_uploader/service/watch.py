@@ -23,7 +23,7 @@ from s3_uploader.core.events import Emit, Event, LocalTrouble, Measure, Notice, 
 from s3_uploader.core.model import Left, RunReport
 from s3_uploader.run import assembly
 from s3_uploader.run import run as app
-from s3_uploader.run.context import RunContext
+from s3_uploader.run.context import MakeStore, RunContext
 from s3_uploader.stores.base import Memory, Store
 from s3_uploader.stores.wrappers.base import KeptStore, PassedOnMemory
 
@@ -102,7 +102,7 @@ class Watch:
         beat: Callable[[], None] = lambda: None,
         reloading: Callable[[], None] = lambda: None,
         configured: Callable[[Config], None] = lambda config: None,
-        make_store: assembly.MakeStore = assembly.build_store,
+        make_store: MakeStore = assembly.build_store,
         is_rehearsal: bool = False,
     ) -> None:
         self._clock = clock or Clock()

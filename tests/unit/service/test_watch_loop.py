@@ -89,7 +89,7 @@ class Loop:
         self.is_rehearsal = False
 
     def make_store(self, config: config.Config, **_: Any) -> FakeStore:
-        """See ``parts.MakeStore``."""
+        """See ``MakeStore``."""
         self.made += 1
         return self.store
 
