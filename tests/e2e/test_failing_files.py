@@ -132,6 +132,18 @@ def test_on_failure_move_to(poisoned: Site) -> None:
     assert poisoned.run().code == 0
 
 
+def test_on_failure_move_to_the_spool_itself(poisoned: Site) -> None:
+    """A queue that resubmits what fails names the spool: the file is there again, and waits for its next try."""
+    claims = poisoned.place / "claims"
+    poisoned.settings |= {"claim_dir": str(claims), "on_failure": {"move_to": str(poisoned.spool), "attempts": 3}}
+    for waiting in (0, 1):
+        assert poisoned.run().code == 1
+        assert poisoned.left() == {POISON: b"poison"}
+        assert list(claims.iterdir()) == []
+        (failing,) = poisoned.status()["failing"]
+        assert (failing["path"], failing["attempts"]) == (POISON, 1), waiting
+
+
 def test_on_success_move_to(poisoned: Site) -> None:
     """With on_success files that were shipped are moved to a directory instead of being deleted."""
     done = poisoned.place / "done"

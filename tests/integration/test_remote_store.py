@@ -129,6 +129,41 @@ def test_second_program_to_the_letter(moto_s3: S3Endpoint, example: Path) -> Non
     run_program(moto_s3, example, FIRST_PROGRAM.partition("import subprocess")[0] + SECOND_PROGRAM)
 
 
+OLD_POLICY = {
+    "s3:GetObject": ("GetObject", "HeadObject"),
+    "s3:PutObject": (
+        "PutObject",
+        "CopyObject",
+        "CreateMultipartUpload",
+        "UploadPart",
+        "UploadPartCopy",
+        "CompleteMultipartUpload",
+    ),
+    "s3:DeleteObject": ("DeleteObject",),
+    "s3:AbortMultipartUpload": ("AbortMultipartUpload",),
+    "s3:ListMultipartUploadParts": ("ListParts",),
+    "s3:GetObjectAcl": ("GetObjectAcl",),
+    "s3:PutObjectAcl": ("PutObjectAcl",),
+}
+"""What the bucket policy of the package's documentation allows, and the requests that each of it is."""
+
+
+def test_the_policy_of_the_document_suffices(fault_server: FaultServer, tmp_path: Path) -> None:
+    """Whoever has set up the bucket by the package's documentation need not grant anything more."""
+    fault_server.allowed_operations = {operation for each in OLD_POLICY.values() for operation in each}
+    store = new_store(fault_server.endpoint)
+    for size in (100, 11 * 2**20):
+        (tmp_path / "here").write_bytes(hashlib.shake_128(b"x").digest(size))
+        assert store.write(str(tmp_path / "here"), "key", {"x-amz-meta-state": "unprocessed"})
+        assert store.exists("key") == (True, {"x-amz-meta-state": "unprocessed"})
+        assert store.copy("key", "copy")
+        assert store.update_metadata("copy", {"x-amz-meta-state": "processed"})
+        assert store.read("copy", str(tmp_path / "back")) == (True, {"x-amz-meta-state": "processed"})
+        assert (tmp_path / "back").read_bytes() == (tmp_path / "here").read_bytes()
+        assert store.delete("key")
+    store.close()
+
+
 def run_program(endpoint: S3Endpoint, example: Path, program: str) -> None:
     """Run a program of the documentation beside its settings."""
     scheme, _, host = endpoint.endpoint_url.partition("://")

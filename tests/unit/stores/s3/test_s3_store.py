@@ -535,6 +535,20 @@ def test_conditions_are_given_up_after_two_refusals(stranger: Play) -> None:
     one_page.store.close(timeout=1)
 
 
+def test_who_may_not_look_writes_nothing_without_a_condition(stranger: Play) -> None:
+    """Where only a look keeps the program from replacing an object, and looking is denied, the run ends unsent."""
+    no_conditions = said("NotImplemented", 501, "If-None-Match is not implemented")
+    stranger.engine.answers = [NOT_THERE, no_conditions, no_conditions, NOT_THERE, STORED]
+    stranger.put().result(0)
+    stranger.engine.requests.clear()
+    stranger.engine.answers = [Answer(status=403, headers={}), said("AccessDenied", 403, "Access Denied")]
+    refusal = stranger.put("other").exception(0)
+    assert isinstance(refusal, StoreError)
+    assert (refusal.code, refusal.scope) == ("AccessDenied", Scope.DESTINATION)
+    assert "s3:GetObject" in refusal.hint
+    assert [request.method for request in stranger.engine.requests] == ["HEAD", "GET"]
+
+
 def test_content_md5_is_sent_where_it_is_demanded(stranger: Play) -> None:
     """A service that wants Content-MD5 gets it from the first file on, beside the checksum."""
     demand = said("InvalidRequest", 400, "Missing required header for this request: Content-MD5")
