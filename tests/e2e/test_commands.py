@@ -14,6 +14,7 @@ import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -210,6 +211,12 @@ class TestStatus:
         assert [(row["location"], row["files"]) for row in after["backlog"]] == [("kitchen", 1)]
         assert after["totals"]["shipped_files"] == 4
         assert (after["runs"][0]["shipped"], after["runs"][0]["exit_code"]) == (4, 0)
+
+    def test_each_field_is_explained(self, waiting: Site) -> None:
+        """Whoever reads the JSON finds each of its fields in the documentation, and no other there."""
+        page = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text()
+        rows = re.findall(r"^\| (`.*?) \|", page.partition("## For programs")[2], re.MULTILINE)
+        assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(waiting.status())
 
     def test_for_people(self, waiting: Site) -> None:
         """As text it names the spool, what waits, what fails, the last runs and the ledger."""

@@ -23,7 +23,9 @@ from docs import commands, generate, ledger_tables, manual_page
 from s3_uploader import config
 from s3_uploader.cli import commands as click_commands
 from s3_uploader.cli.names import COMMANDS
+from s3_uploader.core.findings import Cause
 from s3_uploader.ledger.schema import MIGRATIONS
+from s3_uploader.monitoring.words import LEFT_WORDS
 from tests.e2e import printed
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -111,6 +113,22 @@ def test_every_field_of_a_report_is_explained() -> None:
     text = (ROOT / "docs" / "reference" / "python.md").read_text()
     told = {name for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
     assert told == set(s3_uploader.RunReport.__struct_fields__)
+
+
+def test_each_reason_is_explained() -> None:
+    """Whoever reads why a file is left finds these words on the page that has every reason, and in the reference."""
+    page = (ROOT / "docs" / "why-a-file-waits.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", (ROOT / "docs/reference/log-lines.md").read_text(), re.MULTILINE)
+    for left, (words, *_) in LEFT_WORDS.items():
+        assert f"`{words}`" in page
+        assert (left.value, words) in rows
+
+
+def test_each_cause_is_explained() -> None:
+    """The table of causes has a row for each that `status` knows, and no other."""
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    table = page.partition("\n## Causes\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == {cause.value for cause in Cause}
 
 
 def test_blocks_say_what_they_are() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -10,17 +11,22 @@ import pytest
 from s3_uploader.cli import directory
 from s3_uploader.cli.arguments import WatchOptions
 from s3_uploader.config import Config, S3Destination
+from s3_uploader.config.schema import MoveTo
+from s3_uploader.health import diagnosis, left_files, notices, observations, standstill
 from s3_uploader.inspection import patience
-from s3_uploader.ledger import ageing, rows
+from s3_uploader.inspection import status as spool_status
+from s3_uploader.ledger import ageing, memory, rows
 from s3_uploader.ledger.state_directory import RESERVE_SIZE
-from s3_uploader.run import in_flight
+from s3_uploader.remote_store import pool
+from s3_uploader.remote_store.store import RemoteStore
+from s3_uploader.run import circuit_breaker, concurrency, in_flight, settlement
 from s3_uploader.service import supervisor
 from s3_uploader.service import watch as watching
-from s3_uploader.spool import readiness, sightings
-from s3_uploader.spool.layouts import base, strangers
-from s3_uploader.stores.s3 import helpers, requests
+from s3_uploader.spool import readiness, removal_batch, sightings
+from s3_uploader.spool.layouts import base, dated, strangers
+from s3_uploader.stores.s3 import checksums, helpers, requests, single
 from s3_uploader.stores.s3.engines import base as engines
-from s3_uploader.stores.s3.engines import http1
+from s3_uploader.stores.s3.engines import http1, loop
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 _DEFAULTS = {
@@ -28,7 +34,9 @@ _DEFAULTS = {
     for kind in (Config, S3Destination)
     for name, default in zip(kind.__struct_fields__[::-1], kind.__struct_defaults__[::-1], strict=False)
 }
-SECOND, MINUTE, HOUR, DAY, KIB, MIB = 1, 60, 3600, 86400, 2**10, 2**20
+SECOND, MINUTE, HOUR, DAY, KIB, MIB, GIB = 1, 60, 3600, 86400, 2**10, 2**20, 2**30
+_LONGEST_NAME = 255
+_COPY_THRESHOLD = inspect.signature(RemoteStore).parameters["copy_threshold"].default
 
 PROMISES: list[tuple[str, str, list[float]]] = [
     ("guarantees.md", r"sorted in blocks of ([\d,]+)", [base.BLOCK]),
@@ -42,10 +50,22 @@ PROMISES: list[tuple[str, str, list[float]]] = [
     ("guarantees.md", r"an answer to a write (\d+) KiB", [engines.DOCUMENT_BYTES / KIB]),
     ("guarantees.md", r"and a second for every (\d+) KiB\), a run", [in_flight._BYTES_PER_SECOND_AT_LEAST / KIB]),
     ("guarantees.md", r"One second is added for every (\d+) KiB", [engines._SLOWEST_HANDLING / KIB]),
+    ("guarantees.md", r"at least (\d+) ms, usually", [removal_batch.MOMENT_SECONDS * 1000]),
+    ("guarantees.md", r"A name of more than (\d+) bytes", [_LONGEST_NAME + 1 - len(base.taken_name("x") or "")]),
+    ("why-a-file-waits.md", r"more than ([\d,]+) bytes", [requests.MAXIMUM_KEY_BYTES]),
     ("why-a-file-waits.md", r"`settle_seconds` \((\d+)\)", [_DEFAULTS["settle_seconds"]]),
     ("coming-from.md", r"`settle_seconds` \((\d+)\)", [_DEFAULTS["settle_seconds"]]),
     ("coming-from.md", r"`--interval`, (\d+) seconds", [WatchOptions().interval]),
     ("coming-from.md", r"written in parts above (\d+) MiB", [_DEFAULTS["multipart_threshold"] / MIB]),
+    ("coming-from.md", r"copied in parts above (\d+) GiB", [_COPY_THRESHOLD / GIB]),
+    ("coming-from.md", r"after `attempts` failures \((\d+)\)", [MoveTo("x").attempts]),
+    ("architecture.md", r"batches\*\* of up to (\d+) files", [settlement._BATCH]),
+    ("architecture.md", r"or (\d+) ms later at the end of a run", [removal_batch.MOMENT_SECONDS * 1000]),
+    ("architecture.md", r"what is done in (\d+) ms", [concurrency._STOCK_SECONDS * 1000]),
+    ("architecture.md", r"that thread waits (\d+) ms", [loop._GATHERING_SECONDS * 1000]),
+    ("architecture.md", r"files of up to (\d+) MiB are read and digested", [single.READ_BESIDE / MIB]),
+    ("architecture.md", r"digested in steps of (\d+) KiB", [checksums._STEP / KIB]),
+    ("architecture.md", r"at most (\d+) unused ones", [pool.MOST_BUCKETS]),
     ("several-spools.md", r"bodies of uploads to S3 \((\d+) MiB\)", [directory._BYTES_IN_FLIGHT / MIB]),
 ]
 """A page, where the numbers stand in it, and what they are in the program."""
@@ -53,6 +73,23 @@ PROMISES: list[tuple[str, str, list[float]]] = [
 IN_WORDS: list[tuple[str, str, float]] = [
     ("guarantees.md", "a quarter of an hour before they expire", helpers._RENEW_BEFORE_SECONDS / (15 * MINUTE)),
     ("guarantees.md", "waits up to a minute, then longer, up to six hours", rows.LONGEST_PAUSE / (6 * HOUR)),
+    ("guarantees.md", "usually at most a quarter of a second", settlement._BATCH_SECONDS / 0.25),
+    ("guarantees.md", "remembered for a week", memory.MAX_AGE / (7 * DAY)),
+    ("guarantees.md", "for five seconds at most", circuit_breaker._DOUBT_SECONDS / 5),
+    ("guarantees.md", "none succeeds within five seconds", circuit_breaker._DOUBT_SECONDS / 5),
+    ("guarantees.md", "last pass took, at most five seconds", watching._LONGEST_GATHER_SECONDS / 5),
+    ("guarantees.md", "the last year in it has been over for a day", dated._QUIET_DAY / DAY),
+    ("architecture.md", "files or a quarter of a second", settlement._BATCH_SECONDS / 0.25),
+    ("architecture.md", "does not run the loop for half a second", loop._STAND_IN_SECONDS / 0.5),
+    ("troubleshooting.md", "is attention, and stuck after ten minutes", standstill._PASSING_SECONDS / (10 * MINUTE)),
+    ("troubleshooting.md", "attention, after an hour", left_files.LONG_OPEN_SECONDS / HOUR),
+    ("troubleshooting.md", "a file has been ready for an hour", left_files.LONG_READY_SECONDS / HOUR),
+    ("troubleshooting.md", "stuck, after an hour or", observations.HUNG_SECONDS / HOUR),
+    ("troubleshooting.md", "five minutes beyond `max_runtime_seconds`", diagnosis._HUNG_MARGIN / (5 * MINUTE)),
+    ("troubleshooting.md", "ships nothing: process 1234 …`, once an hour", notices._SAY_AGAIN_SECONDS / HOUR),
+    ("troubleshooting.md", "if the last three runs were killed", standstill._DEAD_RUNS / 3),
+    ("troubleshooting.md", "the first twenty with code", spool_status._FAILING_SHOWN / 20),
+    ("troubleshooting.md", "the last five runs", spool_status._RUNS_SHOWN / 5),
     ("guarantees.md", "abandons it after two minutes", directory.HUNG_SECONDS / (2 * MINUTE)),
     ("guarantees.md", "a minute older than `settle_seconds`", sightings.LONG_AGO_SECONDS / MINUTE),
     ("guarantees.md", "In trouble the pauses grow to a minute", watching._LONGEST_PAUSE / MINUTE),
