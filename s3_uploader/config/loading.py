@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import msgspec
 
-from s3_uploader.config.convert import convert_fields
 from s3_uploader.config.destinations import S3Destination
-from s3_uploader.config.schema import DESTINATIONS, SYNONYMS, Config
+from s3_uploader.config.schema import DESTINATIONS, SYNONYMS, Config, MoveTo, fields_of, hints_of
 from s3_uploader.config.validate import (
     contradictions,
     destination_contradictions,
@@ -27,6 +26,7 @@ from s3_uploader.core.text import shown_value
 
 _MOST_BYTES = 4 * 2**20
 _DEEPEST_INCLUDE = 8
+_PATHS = {"base_dir", "claim_dir", "metrics_file", "password_file", "ca_file", "client_certificate_file"}
 _INCLUDE, _SCHEMA = "$include", "$schema"
 
 
@@ -226,10 +226,10 @@ def _configured(raw: object, *, source: str, problems: list[str], places: Mappin
     given.pop(_SCHEMA, None)  # for editors
     prefix = "destination." if "destination" in given else ""
     destination, inner = _gather_destination(given, problems)
-    values = convert_fields(Config, given, "", problems, skip="destination")
+    values = _convert_fields(Config, given, "", problems, skip="destination")
     problems += contradictions(values)
     if destination is not None:
-        fields = convert_fields(destination, inner, prefix, problems)
+        fields = _convert_fields(destination, inner, prefix, problems)
         problems += [prefix + problem for problem in destination_contradictions(destination, fields)]
         problems += location_contradictions(values.get("locations", {}), destination, fields)
         problems += replacement_contradictions(values, on_conflict=fields.get("on_conflict", "fail"))
@@ -292,3 +292,61 @@ def _where(text: bytes, message: str) -> tuple[str, int]:
     line = before.count(b"\n") + 1
     column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
     return f"{message[: found.start()].rstrip()} (line {line}, column {column})", at
+
+
+def _convert_fields(
+    kind: Any, given: dict[str, Any], prefix: str, problems: list[str], skip: str | None = None
+) -> dict[str, Any]:
+    """Convert every key by itself, so that one wrong value does not hide the next."""
+    values: dict[str, Any] = {}
+    hints = hints_of(kind)
+    fields = {field.name: field for field in fields_of(kind) if field.name != skip}
+    for name, value in given.items():
+        if name not in fields:
+            from s3_uploader.config.problems import unknown
+
+            problems.append(f"{prefix}{name}: {unknown(name, list(fields), whole=not prefix)}")
+            continue
+        inner = _struct_of_values(hints[name])
+        if inner is not None and isinstance(value, dict) and all(isinstance(each, dict) for each in value.values()):
+            parts = {
+                key: _convert_fields(inner, each, f"{prefix}{name}.{key}.", problems) for key, each in value.items()
+            }
+            values[name] = {key: inner(**fields) for key, fields in parts.items()}
+            continue
+        try:
+            values[name] = _expanded(name, msgspec.convert(_measured(name, value), type=hints[name]), kind)
+        except (msgspec.ValidationError, UnicodeError):
+            from s3_uploader.config.problems import wrong
+
+            problems.append(f"{prefix}{name}: {wrong(name, value, hints[name])}")
+    problems += [
+        f"{prefix}{name}: is missing" for name, field in fields.items() if field.required and name not in given
+    ]
+    return values
+
+
+def _struct_of_values(hint: Any) -> Any:
+    """The struct of the values of an object with free names; ``None`` for every other type."""
+    for kind in get_args(hint):
+        if get_origin(kind) is dict and issubclass(get_args(kind)[1], msgspec.Struct):
+            return get_args(kind)[1]
+    return None
+
+
+def _measured(name: str, value: Any) -> Any:
+    """Convert a value with a unit to a number."""
+    if not isinstance(value, str) or not value[:1].isdigit():
+        return value
+    from s3_uploader.config.units import number
+
+    found = number(name, value)
+    return value if found is None else found
+
+
+def _expanded(name: str, value: Any, kind: Any) -> Any:
+    """Expand ``~`` in a local path."""
+    if isinstance(value, MoveTo):
+        return msgspec.structs.replace(value, move_to=os.path.expanduser(value.move_to))
+    is_path = name in _PATHS or (name == "path" and kind.__struct_config__.tag == "local")
+    return os.path.expanduser(value) if is_path and isinstance(value, str) else value

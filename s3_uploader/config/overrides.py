@@ -15,9 +15,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 
-from s3_uploader.config.convert import hints_of
 from s3_uploader.config.destinations import S3Destination
-from s3_uploader.config.schema import DESTINATIONS, SYNONYMS, Config, is_secret
+from s3_uploader.config.schema import DESTINATIONS, SYNONYMS, Config, hints_of, is_secret
 from s3_uploader.core.text import without_passwords
 
 PREFIX = "S3_UPLOADER_"

@@ -6,7 +6,8 @@ The JSON Schema, the reference page and the problems that a person reads are mad
 # Without `from __future__ import annotations`: the annotations are read at each start, and as text they would have to
 # be compiled first, which takes longer than everything else that is done with the file.
 
-from typing import Annotated, Literal, TypeAlias
+import functools
+from typing import Annotated, Literal, TypeAlias, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -211,3 +212,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Annotated[str, Meta(pattern="^https?://")] | None,
         Meta(description="Health check to ping (healthchecks.io's protocol): start, success, fail."),
     ] = None
+
+
+hints_of = functools.cache(functools.partial(get_type_hints, include_extras=True))
+"""The type of each key of a struct, with its limits."""
+fields_of = functools.cache(msgspec.structs.fields)
+"""The keys of a struct, with their defaults."""

@@ -135,7 +135,7 @@ class Bucket:
             self.engine,
             extra=extra,
             url=self.access.endpoint.url,
-            retry=RetryPolicy.bounded(attempts=self._settings.max_attempts, seconds=30.0),
+            retry=RetryPolicy(max_attempts=self._settings.max_attempts),
             timer=self._shared.timer,
             random=random.random,
             notice=_notice,

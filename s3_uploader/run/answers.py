@@ -13,7 +13,7 @@ from s3_uploader.run import second_copy
 from s3_uploader.run.circuit_breaker import CircuitBreaker, Deferral
 from s3_uploader.run.concurrency import AdaptiveLimit
 from s3_uploader.run.ending import Ending
-from s3_uploader.run.in_flight import FileTask, UploadsInFlight, why_changed
+from s3_uploader.run.in_flight import FileTask, UploadsInFlight
 from s3_uploader.run.settlement import Settlement
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Answers:
         if self._may_replace(upload, error):
             self._submit(upload)
             return
-        changed = why_changed(upload.file)
+        changed = upload.file.why_changed()
         if isinstance(error, SourceChanged) or (changed is not None and error.scope is Scope.FILE):
             self._settlement.leave(upload, changed or Left.CHANGED, "it changed while it was uploaded")
         elif isinstance(error, UploadCancelled) and not error.is_late:

@@ -11,16 +11,28 @@ import msgspec
 
 from s3_uploader.config.destinations import FtpDestination, S3Destination, SftpDestination
 from s3_uploader.config.schema import ALREADY_COMPRESSED, Compress, Config, Location, MoveTo
-from s3_uploader.core.model import Candidate, OnConflict, Proof
+from s3_uploader.core.model import Candidate, OnConflict, Proof, Receipt
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.run.place import move_directory
 from s3_uploader.run.routing import Route, Routes
 from s3_uploader.spool.layouts.base import Globs
 from s3_uploader.spool.removal import MoveTarget
-from s3_uploader.stores.base import Compression, Memory, PutOptions, Store
-from s3_uploader.stores.wrappers.base import LazyStore
+from s3_uploader.stores.base import (
+    USUAL_LIMITS,
+    CheckLimits,
+    Compression,
+    Loop,
+    Memory,
+    PutOptions,
+    Source,
+    Store,
+    ignore,
+)
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from s3_uploader.core.findings import Finding
     from s3_uploader.run.context import MakeStore
     from s3_uploader.stores.ftp.store import FtpStore
     from s3_uploader.stores.listing import Inventory
@@ -30,6 +42,65 @@ if TYPE_CHECKING:
 ENDPOINT_MEMORY = "endpoint:"
 """The prefix of names in the ledger for what a store learned about its endpoint."""
 _COMPRESSION_DEFAULTS = {"gzip": (".gz", 6), "zstd": (".zst", 3)}
+
+
+class LazyStore:
+    """Stands for another store until it is opened.
+
+    :param name: the name of the other store.
+    :param make: makes it; called at most once.
+    """
+
+    def __init__(self, *, name: str, make: Callable[[], Store]) -> None:
+        self.name = name
+        self._make = make
+        self._store: Store | None = None
+
+    @property
+    def loop(self) -> Loop | None:
+        """See :class:`Store`."""
+        return None if self._store is None else self._store.loop
+
+    def open(self) -> None:
+        """Make the store and open it."""
+        self._made().open()
+
+    def put(
+        self, key: str, source: Source, *, options: PutOptions, deadline: float, replaces: str = ""
+    ) -> Future[Receipt]:
+        """See :meth:`Store.put`."""
+        store = self._store or self._made()
+        return store.put(key, source, options=options, deadline=deadline, replaces=replaces)
+
+    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+        """See :meth:`Store.confirm`."""
+        return self._made().confirm(receipt, deadline=deadline)
+
+    def cancel(self) -> None:
+        """See :meth:`Store.cancel`."""
+        if self._store is not None:
+            self._store.cancel()
+
+    def check(
+        self, *, now: float, stored: Callable[[str], None] = ignore, limits: CheckLimits = USUAL_LIMITS
+    ) -> list[Finding]:
+        """See :meth:`Store.check`."""
+        return self._made().check(now=now, stored=stored, limits=limits)
+
+    def address(self, key: str) -> str:
+        """See :meth:`Store.address`."""
+        return f"{self.name}/{key}" if self._store is None else self._store.address(key)
+
+    def close(self, *, timeout: float) -> None:
+        """Close the store if it was ever made."""
+        if self._store is not None:
+            self._store.close(timeout=timeout)
+
+    def _made(self) -> Store:
+        if self._store is None:
+            self._store = self._make()
+            self.name = self._store.name
+        return self._store
 
 
 def build_store(

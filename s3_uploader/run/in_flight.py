@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from s3_uploader.core.errors import StoreError
-from s3_uploader.core.model import Left, Receipt
+from s3_uploader.core.model import Receipt
 from s3_uploader.core.origins import Origin
 from s3_uploader.ledger.rows import ShippedRow
 from s3_uploader.spool.layouts.base import original_name
@@ -103,14 +103,6 @@ class FileTask(msgspec.Struct):
             encoding=receipt.encoding,
             kept=kept,
         )
-
-
-def why_changed(file: OpenFile) -> Left | None:
-    """:meth:`OpenFile.why_changed`; a file that cannot be examined counts as changed."""
-    try:
-        return file.why_changed()
-    except OSError:
-        return Left.CHANGED
 
 
 if TYPE_CHECKING:

@@ -17,9 +17,10 @@ from s3_uploader.core.events import Emit, Uploaded
 from s3_uploader.core.model import Left, Receipt
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.run.failures import Failures, Records
-from s3_uploader.run.in_flight import FileTask, why_changed
+from s3_uploader.run.in_flight import FileTask
 from s3_uploader.run.scan import SpoolScan
 from s3_uploader.run.second_copy import SecondCopies
+from s3_uploader.run.superseded import NAMES as NAMES_OF_SUPERSEDED
 from s3_uploader.run.superseded import Superseded, is_outdated
 from s3_uploader.spool.layouts.base import original_name
 from s3_uploader.spool.open_file import Closing, OpenFile
@@ -91,7 +92,9 @@ class Settlement:
             random=random,
             is_rehearsal=is_rehearsal,
         )
-        self.superseded = Superseded(records, address=store.address, now=clock.now)
+        self._superseded: Superseded | None = None
+        self._any_superseded: bool | None = None
+        """Whether any object may be outdated; ``None`` until it was asked. If not, there is nothing to forget."""
         self.second_copies = SecondCopies(root, store, clock=clock)
         self._proven: list[tuple[FileTask, Receipt]] = []
         self._batch: list[tuple[FileTask, Receipt]] = []
@@ -100,6 +103,13 @@ class Settlement:
         self._leaving: RemovalBatch[_Proven] = RemovalBatch(
             root, clock=clock, keep=on_success.keep, move_to=on_success.move_to
         )
+
+    @property
+    def superseded(self) -> Superseded:
+        """The outdated objects of the destination; nearly all runs have none."""
+        if self._superseded is None:
+            self._superseded = Superseded(self._records, address=self._store.address, now=self._clock.now)
+        return self._superseded
 
     @property
     def keeps(self) -> bool:
@@ -132,7 +142,9 @@ class Settlement:
         if not self._proven:
             self._due_at = self._clock.monotonic() + _BATCH_SECONDS
         self._proven.append((upload, receipt))
-        if self.superseded.any is not False:
+        if self._any_superseded is None:
+            self._any_superseded = self._records.knows_any(NAMES_OF_SUPERSEDED)
+        if self._any_superseded:
             # At once, not only when the batch is recorded: before that, another file of the same key may be uploaded (a
             # leftover and the new file of its name, for example), and must not replace the object that proves this one.
             # A new object counts too: somebody may have deleted the outdated one before this upload.
@@ -225,7 +237,7 @@ class Settlement:
         unchanged: list[tuple[FileTask, Receipt]] = []
         now = self._clock.now()
         for upload, receipt in proven:
-            reason = why_changed(upload.file)
+            reason = upload.file.why_changed()
             # This precedes the search for a second copy, which may rename the file that has the name by now.
             is_obstacle = reason is not None and is_outdated(upload.file, receipt)
             self.second_copies.look_for(upload.file, receipt, changed=reason is not None)
@@ -240,7 +252,7 @@ class Settlement:
                 unchanged.append((upload, receipt))
             else:
                 if is_obstacle:
-                    self.superseded.add(receipt)
+                    self._supersede(receipt)
                 del unsettled[id(upload)]
                 self.leave(upload, reason, "it changed while it was uploaded")
         return unchanged
@@ -301,7 +313,11 @@ class Settlement:
     def _note_outdated(self, upload: FileTask, receipt: Receipt) -> None:
         """Handle a changed file: if its content changed, its object is outdated."""
         if is_outdated(upload.file, receipt):
-            self.superseded.add(receipt)
+            self._supersede(receipt)
+
+    def _supersede(self, receipt: Receipt) -> None:
+        self._any_superseded = True
+        self.superseded.add(receipt)
 
     def _conclude_disposed(self) -> None:
         """Count and report the outcomes of the last batch; called again after an error it continues with the next file.

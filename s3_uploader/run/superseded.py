@@ -16,7 +16,8 @@ from s3_uploader.core.model import Receipt
 from s3_uploader.core.text import shown_name
 from s3_uploader.spool.open_file import OpenFile
 
-_NAMES = "superseded:"
+NAMES = "superseded:"
+"""How the names of these facts begin."""
 _MOST_READ = 64 * 2**20
 _CHUNK = 2**20
 
@@ -39,26 +40,21 @@ class Superseded:
 
     :param address: the full address of the key, which distinguishes destinations.
     :param now: wall-clock time in seconds since the epoch.
-    :ivar any: whether any object may be outdated, ``None`` until it was asked; if not, there is nothing to forget.
     """
 
     def __init__(self, facts: FactMemory, *, address: Callable[[str], str], now: Callable[[], float]) -> None:
         self._facts = facts
         self._address = address
         self._now = now
-        self.any: bool | None = None
 
     def add(self, receipt: Receipt) -> None:
         """Remember an object as outdated: its file has changed since the receipt."""
         if receipt.etag:
-            self.any = True
             self._facts.remember(self._name(receipt.key), receipt.etag, now=self._now())
 
     def forget(self, key: str) -> None:
         """Forget an outdated object: the object under the key is up to date."""
-        if self.any is None:
-            self.any = self._facts.knows_any(_NAMES)
-        if self.any and self._etag(key):
+        if self._etag(key):
             self._facts.remember(self._name(key), "", now=self._now())
 
     def has(self, key: str, conflict: ConflictError) -> bool:
@@ -70,7 +66,7 @@ class Superseded:
 
     def _name(self, key: str) -> str:
         # A name of a file may be no text, and a fact's name is one.
-        return f"{_NAMES}{shown_name(self._address(key))}"
+        return f"{NAMES}{shown_name(self._address(key))}"
 
 
 def is_outdated(file: OpenFile, receipt: Receipt) -> bool:

@@ -42,13 +42,15 @@ class OpenFile(msgspec.Struct):
     def why_changed(self) -> Left | None:
         """Say why the file is no longer what was opened: changed, or open for writing. ``None`` if it is unchanged.
 
-        :raises OSError: if the file system fails.
+        A file that cannot be examined counts as changed.
         """
-        if is_being_written(self.descriptor):
-            return Left.BUSY
-        if Fingerprint.of(os.fstat(self.descriptor)) != self.fingerprint:
+        try:
+            if is_being_written(self.descriptor):
+                return Left.BUSY
+            is_the_same = Fingerprint.of(os.fstat(self.descriptor)) == self.fingerprint
+        except OSError:
             return Left.CHANGED
-        return None
+        return None if is_the_same else Left.CHANGED
 
     def has_new_content(self) -> bool:
         """Whether the content has changed since the file was opened, or a writer may be changing it.

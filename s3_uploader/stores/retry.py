@@ -31,17 +31,6 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     max_total_connection: float = 4.0
     max_corrupted: int = 3
 
-    @classmethod
-    def bounded(cls, *, attempts: int, seconds: float) -> RetryPolicy:
-        """The usual policy within other bounds."""
-        usual = cls()
-        return cls(
-            max_attempts=attempts,
-            max_total=seconds,
-            max_total_connection=min(seconds, usual.max_total_connection),
-            max_corrupted=min(attempts, usual.max_corrupted),
-        )
-
     def pause(
         self,
         *,
@@ -65,7 +54,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         pause = backoff(attempts, first=self.base_pause, longest=self.max_pause) * random()
         if retry_after is not None:
             pause += retry_after
-        total = self.max_total_connection if no_connection else self.max_total
+        total = min(self.max_total_connection, self.max_total) if no_connection else self.max_total
         if since_first_failure + pause > total or pause >= remaining:
             return None
         return pause

@@ -118,16 +118,14 @@ class Globs:
 
     A pattern without a slash is matched against the name, one with a slash against the whole relative path. ``*`` and
     ``?`` stop at a slash, and ``**`` does not.
+
+    :ivar are_given: whether there is any pattern.
     """
 
     def __init__(self, *, include: list[str], exclude: list[str]) -> None:
         self._include = [_compile(pattern) for pattern in include]
         self._exclude = [_compile(pattern) for pattern in exclude]
-
-    @property
-    def are_given(self) -> bool:
-        """Whether there is any pattern."""
-        return bool(self._include or self._exclude)
+        self.are_given = bool(include or exclude)
 
     def admits(self, names: Names, name: str) -> bool:
         """Whether the patterns admit the entry."""

@@ -7,6 +7,7 @@ candidates, and neither is anything in a directory with such a name (``.rsync-pa
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ from s3_uploader.spool.root import Names, SpoolRoot
 
 if TYPE_CHECKING:
     from s3_uploader.spool.layouts.sharing import OwnFiles
+
+_OLDEST_FIRST = operator.attrgetter("mtime_ns", "name")
 
 
 class TreeLayout:
@@ -67,7 +70,7 @@ class TreeLayout:
                         below.append(name)
                     elif self._is_candidate(names, name, kind, skip):
                         files.append(name)
-                yield from sorted(candidates(root, names, files, skip), key=lambda found: (found.mtime_ns, found.name))
+                yield from sorted(candidates(root, names, files, skip), key=_OLDEST_FIRST)
             waiting.extend((*names, name) for name in sorted(below, reverse=True))
             if empty and names:
                 yield EmptyDirectory(names)

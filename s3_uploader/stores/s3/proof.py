@@ -8,7 +8,6 @@ import msgspec
 
 from s3_uploader.core.errors import ProofError
 from s3_uploader.core.model import Proof, Receipt
-from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import (
     Comparison,
     clean_etag,
@@ -17,20 +16,14 @@ from s3_uploader.stores.s3.checksums import (
     length_differs,
 )
 from s3_uploader.stores.s3.client import PendingRequest
-from s3_uploader.stores.s3.engines.base import CONTENT_RANGE, Answer, Request
 from s3_uploader.stores.s3.refused import RefusableUpload
 
 LOOKED = frozenset((403, 404))
 _LOOKED = frozenset((400, 403, 404, 405, 501))
-_KNOWS_NO_MODE = frozenset((400, 501))
-"""Statuses of a HEAD that may be caused by its request for a checksum, because no document gives the reason."""
-_KNOWS_NO_HEAD = frozenset((405, 501))
-"""Statuses of a HEAD that may be caused by its method. Then a GET of one byte is sent instead."""
-_GOT = frozenset((404, 416))
 
 
 class ProvenUpload(RefusableUpload):
-    """An upload that can look at the object under its key."""
+    """An upload that finds a proof if the answer to the write is none."""
 
     def conclude(self, receipt: Receipt) -> None:
         """Finish what remains after the object is stored, and succeed."""
@@ -40,63 +33,6 @@ class ProvenUpload(RefusableUpload):
     def etag_counts(self) -> bool:
         """Whether an ETag that looks like another MD5 than ours is significant."""
         return self.context.capabilities.etags_are_md5 and self.options.minimum_proof > Proof.SIZE
-
-    def head(self, finished: Callable[[PendingRequest], None], expected: frozenset[int]) -> None:
-        """Look at the object under the key. A server may not support checksums; then look again without them."""
-        known = self.context.capabilities
-        if not known.answers_head:
-            self._look_by_get(finished, expected)
-            return
-        request = self.head_request()
-        asks_for_checksums = "x-amz-checksum-mode" in request.headers
-
-        def answered(call: PendingRequest) -> None:
-            if call.error is not None or self.over:
-                finished(call)
-            elif asks_for_checksums and call.status in _KNOWS_NO_MODE:
-                self.call(self.head_request(checksums=False), answered_plainly, expected | _KNOWS_NO_HEAD)
-            elif call.status in _KNOWS_NO_HEAD:
-                self._look_by_get(finished, expected)
-            else:
-                finished(call)
-
-        def answered_plainly(call: PendingRequest) -> None:
-            if call.error is None and call.status in _KNOWS_NO_HEAD and not self.over:
-                self._look_by_get(finished, expected)
-                return
-            if call.error is None and call.status not in _KNOWS_NO_MODE:
-                known.asks_for_checksums = False
-            finished(call)
-
-        more = _KNOWS_NO_HEAD | _KNOWS_NO_MODE if asks_for_checksums else _KNOWS_NO_HEAD
-        self.call(request, answered, expected | more)
-
-    def _look_by_get(self, finished: Callable[[PendingRequest], None], expected: frozenset[int]) -> None:
-        """Look at the object with a GET of its first byte, whose answer is passed on as that to a HEAD."""
-
-        def got(call: PendingRequest) -> None:
-            if call.error is None and (call.status in (200, 206) or call.status in _GOT):
-                self.context.capabilities.answers_head = False
-                if call.status != 404:
-                    call.answer = _as_head(call.body)
-                    call.status = call.answer.status
-            finished(call)
-
-        own = self.options.content_encoding
-        request = requests.get_object(
-            self.key, self.path, first=0, last=0, etag="", encoding=own, size=self.source.size
-        )
-        self.call(request, got, expected | _GOT)
-
-    def head_request(self, *, checksums: bool = True) -> Request:
-        """The request that looks at the object under the key, with its checksum if the server supports that."""
-        known = self.context.capabilities
-        return requests.head_object(
-            self.key,
-            self.path,
-            encoding=self.options.content_encoding,
-            checksums=checksums and known.form != "md5" and known.asks_for_checksums,
-        )
 
     def look_for_proof(self, receipt: Receipt, *, doubt: str = "") -> None:
         """Look for a proof by HEAD, because the answer to the write proves too little or has no lasting ETag.
@@ -244,14 +180,3 @@ class ProvenUpload(RefusableUpload):
                 hint=f"{advice}; minimum_proof is {self.options.minimum_proof.label}.",
             )
         )
-
-
-def _as_head(answer: Answer) -> Answer:
-    """The answer to a HEAD, made of that to a GET of the first byte. Its length is left out if it is unknown."""
-    headers = {name: value for name, value in answer.headers.items() if name != "content-length"}
-    found = CONTENT_RANGE.fullmatch(headers.pop("content-range", ""))
-    if answer.status == 200:
-        headers["content-length"] = str(len(answer.body))
-    elif found is not None and found[3] != "*":
-        headers["content-length"] = found[3]
-    return Answer(status=200, headers=headers)

@@ -71,21 +71,6 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     bytes_in_flight: int = BYTES_IN_FLIGHT
     retry: RetryPolicy | None = None
 
-    @property
-    def policy(self) -> RetryPolicy:
-        """The policy for retries."""
-        return self.retry or RetryPolicy.bounded(attempts=self.max_attempts, seconds=self.retry_seconds)
-
-    @property
-    def engine_settings(self) -> EngineSettings:
-        """The settings for the engine."""
-        return EngineSettings(
-            max_connections=self.max_concurrency,
-            max_bandwidth=self.max_bandwidth,
-            connect_timeout_seconds=self.connect_timeout_seconds,
-            silence_seconds=self.read_timeout_seconds,
-        )
-
 
 def _random() -> float:
     import random  # needed only for retries

@@ -18,11 +18,11 @@ from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, PutOptions, Source, ignore
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3 import requests
-from s3_uploader.stores.s3.access import checksums_when_required, resolve
+from s3_uploader.stores.s3.access import Access, checksums_when_required, resolve
 from s3_uploader.stores.s3.capabilities import Capabilities, NoMemory
 from s3_uploader.stores.s3.client import S3Client
 from s3_uploader.stores.s3.endpoint import Endpoint
-from s3_uploader.stores.s3.engines.base import Engine
+from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
 from s3_uploader.stores.s3.folding import is_usual
 from s3_uploader.stores.s3.names import NamesUnderWay
 from s3_uploader.stores.s3.probe import NameTrial, PlainProbe
@@ -119,13 +119,14 @@ class S3Store:
                 f"endpoint_url (or AWS_ENDPOINT_URL) to {access.endpoint.url}.",
             )
         self._renew = access.renew
-        engine = around.make_engine(access, transfer.engine, transfer.engine_settings, around.notice)
+        engine = self._make_engine(access)
         engine.open()
         self._engine = engine
         if self._timer is None:
             self._timer = self._own_timer = TimerThread(name="s3-timer")
         endpoint = self._endpoint = access.endpoint
-        caller = self._caller(engine, endpoint, transfer.policy)
+        retry = RetryPolicy(max_attempts=transfer.max_attempts, max_total=transfer.retry_seconds)
+        caller = self._caller(engine, endpoint, transfer.retry or retry)
         capabilities = Capabilities(
             memory=NoMemory() if around.memory is None else around.memory,
             key=endpoint.memory_key,
@@ -299,6 +300,16 @@ class S3Store:
             upload.cancel(UploadCancelled(reason.message, code=reason.code))
         if self._context is not None:
             self._context.caller.wake()
+
+    def _make_engine(self, access: Access) -> Engine:
+        transfer = self._transfer
+        settings = EngineSettings(
+            max_connections=transfer.max_concurrency,
+            max_bandwidth=transfer.max_bandwidth,
+            connect_timeout_seconds=transfer.connect_timeout_seconds,
+            silence_seconds=transfer.read_timeout_seconds,
+        )
+        return self._around.make_engine(access, transfer.engine, settings, self._around.notice)
 
     def _caller(self, engine: Engine, endpoint: Endpoint, retry: RetryPolicy) -> S3Client:
         assert self._timer is not None

@@ -23,13 +23,20 @@ from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.capabilities import Capabilities, Conditional
 from s3_uploader.stores.s3.checksums import Digest
 from s3_uploader.stores.s3.client import PendingRequest, S3Client
-from s3_uploader.stores.s3.engines.base import Request
+from s3_uploader.stores.s3.engines.base import CONTENT_RANGE, Answer, Request
 from s3_uploader.stores.s3.probe import NameTrial, PlainProbe
 from s3_uploader.stores.s3.requests import UNLESS_THERE
 from s3_uploader.stores.threads import ByteBudget, ThreadPool, Timer
 
 _ENOUGH_REFUSED = 4
 """After so many refused names in a row, requests for further unusual names are not retried in this run."""
+
+
+_KNOWS_NO_MODE = frozenset((400, 501))
+"""Statuses of a HEAD that may be caused by its request for a checksum, because no document gives the reason."""
+_KNOWS_NO_HEAD = frozenset((405, 501))
+"""Statuses of a HEAD that may be caused by its method. Then a GET of one byte is sent instead."""
+_GOT = frozenset((404, 416))
 
 
 class Context(msgspec.Struct, kw_only=True):
@@ -176,6 +183,63 @@ class ObjectUpload:
         if cancels and isinstance(self._error, UploadCancelled):
             call.cancel(self._error)
 
+    def head(self, finished: Callable[[PendingRequest], None], expected: frozenset[int]) -> None:
+        """Look at the object under the key. A server may not support checksums; then look again without them."""
+        known = self.context.capabilities
+        if not known.answers_head:
+            self._look_by_get(finished, expected)
+            return
+        request = self.head_request()
+        asks_for_checksums = "x-amz-checksum-mode" in request.headers
+
+        def answered(call: PendingRequest) -> None:
+            if call.error is not None or self.over:
+                finished(call)
+            elif asks_for_checksums and call.status in _KNOWS_NO_MODE:
+                self.call(self.head_request(checksums=False), answered_plainly, expected | _KNOWS_NO_HEAD)
+            elif call.status in _KNOWS_NO_HEAD:
+                self._look_by_get(finished, expected)
+            else:
+                finished(call)
+
+        def answered_plainly(call: PendingRequest) -> None:
+            if call.error is None and call.status in _KNOWS_NO_HEAD and not self.over:
+                self._look_by_get(finished, expected)
+                return
+            if call.error is None and call.status not in _KNOWS_NO_MODE:
+                known.asks_for_checksums = False
+            finished(call)
+
+        more = _KNOWS_NO_HEAD | _KNOWS_NO_MODE if asks_for_checksums else _KNOWS_NO_HEAD
+        self.call(request, answered, expected | more)
+
+    def _look_by_get(self, finished: Callable[[PendingRequest], None], expected: frozenset[int]) -> None:
+        """Look at the object with a GET of its first byte, whose answer is passed on as that to a HEAD."""
+
+        def got(call: PendingRequest) -> None:
+            if call.error is None and (call.status in (200, 206) or call.status in _GOT):
+                self.context.capabilities.answers_head = False
+                if call.status != 404:
+                    call.answer = _as_head(call.body)
+                    call.status = call.answer.status
+            finished(call)
+
+        own = self.options.content_encoding
+        request = requests.get_object(
+            self.key, self.path, first=0, last=0, etag="", encoding=own, size=self.source.size
+        )
+        self.call(request, got, expected | _GOT)
+
+    def head_request(self, *, checksums: bool = True) -> Request:
+        """The request that looks at the object under the key, with its checksum if the server supports that."""
+        known = self.context.capabilities
+        return requests.head_object(
+            self.key,
+            self.path,
+            encoding=self.options.content_encoding,
+            checksums=checksums and known.form != "md5" and known.asks_for_checksums,
+        )
+
     def on_crew(self, step: Callable[[], None]) -> None:
         """Run a step that may block on a thread of the pool."""
         self.guard(self.context.crew.do, functools.partial(self.guard, step))
@@ -284,3 +348,14 @@ class ObjectUpload:
     @property
     def _address(self) -> str:
         return shown_name(self.context.address(self.key))
+
+
+def _as_head(answer: Answer) -> Answer:
+    """The answer to a HEAD, made of that to a GET of the first byte. Its length is left out if it is unknown."""
+    headers = {name: value for name, value in answer.headers.items() if name != "content-length"}
+    found = CONTENT_RANGE.fullmatch(headers.pop("content-range", ""))
+    if answer.status == 200:
+        headers["content-length"] = str(len(answer.body))
+    elif found is not None and found[3] != "*":
+        headers["content-length"] = found[3]
+    return Answer(status=200, headers=headers)

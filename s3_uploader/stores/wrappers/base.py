@@ -1,4 +1,4 @@
-"""Stores that wrap another one: to create it lazily, to keep it open, or as a base for other wrappers."""
+"""Stores that wrap another one: to keep it open, or as a base for other wrappers."""
 
 from __future__ import annotations
 
@@ -62,65 +62,6 @@ class PassingStore:
     def close(self, *, timeout: float) -> None:
         """See :meth:`Store.close`."""
         self._store.close(timeout=timeout)
-
-
-class LazyStore:
-    """Stands for another store until it is opened.
-
-    :param name: the name of the other store.
-    :param make: makes it; called at most once.
-    """
-
-    def __init__(self, *, name: str, make: Callable[[], Store]) -> None:
-        self.name = name
-        self._make = make
-        self._store: Store | None = None
-
-    @property
-    def loop(self) -> Loop | None:
-        """See :class:`Store`."""
-        return None if self._store is None else self._store.loop
-
-    def open(self) -> None:
-        """Make the store and open it."""
-        self._made().open()
-
-    def put(
-        self, key: str, source: Source, *, options: PutOptions, deadline: float, replaces: str = ""
-    ) -> Future[Receipt]:
-        """See :meth:`Store.put`."""
-        store = self._store or self._made()
-        return store.put(key, source, options=options, deadline=deadline, replaces=replaces)
-
-    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
-        """See :meth:`Store.confirm`."""
-        return self._made().confirm(receipt, deadline=deadline)
-
-    def cancel(self) -> None:
-        """See :meth:`Store.cancel`."""
-        if self._store is not None:
-            self._store.cancel()
-
-    def check(
-        self, *, now: float, stored: Callable[[str], None] = ignore, limits: CheckLimits = USUAL_LIMITS
-    ) -> list[Finding]:
-        """See :meth:`Store.check`."""
-        return self._made().check(now=now, stored=stored, limits=limits)
-
-    def address(self, key: str) -> str:
-        """See :meth:`Store.address`."""
-        return f"{self.name}/{key}" if self._store is None else self._store.address(key)
-
-    def close(self, *, timeout: float) -> None:
-        """Close the store if it was ever made."""
-        if self._store is not None:
-            self._store.close(timeout=timeout)
-
-    def _made(self) -> Store:
-        if self._store is None:
-            self._store = self._make()
-            self.name = self._store.name
-        return self._store
 
 
 class KeptStore(PassingStore):

@@ -22,6 +22,7 @@ from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.rows import FailingRow, after_failure
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.run.in_flight import FileTask, UploadsInFlight
+from s3_uploader.spool import open_file
 from s3_uploader.spool.layouts.tree import TreeLayout
 from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.removal import MoveTarget
@@ -1480,10 +1481,10 @@ class TestOddEnds:
         """A file that cannot even be asked whether it changed counts as changed: it stays."""
         harness.write("x")
 
-        def fail(file: OpenFile) -> None:
+        def fail(descriptor: int) -> None:
             raise OSError(5, "Input/output error")
 
-        harness.store.before_answer["x"] = lambda: monkeypatch.setattr(OpenFile, "why_changed", fail)
+        harness.store.before_answer["x"] = lambda: monkeypatch.setattr(open_file, "is_being_written", fail)
         assert harness.run().left == {"changed": 1}
         assert harness.names() == {"x"}
 

@@ -62,8 +62,28 @@ def test_jitter_is_full(attempts: int, random: float) -> None:
 
 def test_other_bounds() -> None:
     """Count and time can be set; what is usually less stays less, and what would be more does not."""
-    assert RetryPolicy.bounded(attempts=5, seconds=30) == RetryPolicy()
-    patient = RetryPolicy.bounded(attempts=50, seconds=600)
-    assert (patient.max_attempts, patient.max_total, patient.max_total_connection) == (50, 600, 4)
-    once = RetryPolicy.bounded(attempts=1, seconds=0)
-    assert (once.max_attempts, once.max_total, once.max_total_connection, once.max_corrupted) == (1, 0, 0, 1)
+
+    def retries(policy: RetryPolicy, attempts: int, after: float, *, no_connection: bool = False) -> bool:
+        pause = policy.pause(
+            attempts=attempts,
+            since_first_failure=after,
+            remaining=1000,
+            random=lambda: 0.0,
+            no_connection=no_connection,
+        )
+        return pause is not None
+
+    patient = RetryPolicy(max_attempts=50, max_total=600)
+    assert retries(patient, 49, 599)
+    assert not retries(patient, 50, 0)
+    assert retries(patient, 1, 3.9, no_connection=True)
+    assert not retries(patient, 1, 4.1, no_connection=True)
+    hurried = RetryPolicy(max_total=1)
+    assert retries(hurried, 1, 0.9, no_connection=True)
+    assert not retries(hurried, 1, 1.1, no_connection=True)
+    assert (
+        RetryPolicy(max_attempts=2).pause(
+            attempts=2, since_first_failure=0, remaining=1000, random=lambda: 0.0, corrupted=True
+        )
+        is None
+    )
