@@ -21,7 +21,7 @@
 PYTHON = python3
 PYTEST_ARGS =
 # Tests wait for servers and clocks a good part of their time.
-TEST_PROCESSES = $$(($$(nproc) + 1))
+TEST_PROCESSES = $$(($$(nproc) * 2))
 DEMO_ARGS =
 BENCH_ARGS =
 
@@ -33,7 +33,7 @@ METADATA = setup.py pyproject.toml s3_uploader/_version.py
 # A plain path entry instead of an import hook: the hook would add its milliseconds to each start that a test measures.
 # What pytest makes of the tests is kept for the next run, whatever the environment says.
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q --durations 15 -rsfE
-# In the order of the directories: what waits for servers and clocks begins early, and many small unit tests fill the end.
+# In the order of tests/distribution.py.
 SIDE_BY_SIDE = -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m 'not timing'
 # Only the files that have some: collecting them all takes longer than some of these tests.
 ONE_BY_ONE = -m timing $$(grep -rl --include='*.py' 'mark.timing' tests)
@@ -120,18 +120,19 @@ $(BIN)/python:
 	    echo "On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 
-# Each stamp says that .venv holds what that extra needs; it is made anew when the metadata changes.
+# Each stamp says that .venv holds what that extra needs, and those that it includes; it is made anew when the metadata
+# changes.
 $(VENV)/.demo: $(METADATA) | $(BIN)/python
 	$(INSTALL) -e '.[demo]'
 	@touch $@
 
 $(VENV)/.test: $(METADATA) | $(BIN)/python
 	$(INSTALL) -e '.[test]'
-	@touch $@
+	@touch $(VENV)/.demo $@
 
 $(VENV)/.dev: $(METADATA) | $(BIN)/python
 	$(INSTALL) -e '.[dev]'
-	@touch $@
+	@touch $(VENV)/.demo $(VENV)/.test $@
 
 # Sphinx and its theme have an environment of their own, so that nobody needs them to work on the program.
 $(DOCS_VENV)/.docs: $(METADATA)

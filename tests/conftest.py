@@ -52,6 +52,19 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("long")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Let the processes of one run share the work of reading the tests of a directory."""
+    process = getattr(session.config, "workerinput", None)
+    if process is None:
+        return
+    from tests.distribution import read_apart
+
+    places = (Path(argument) for argument in session.config.args)
+    files = {file.resolve() for place in places if place.is_dir() for file in place.rglob("test_*.py")}
+    read_apart(files, session.config.rootpath, int(process["workerid"].removeprefix("gw")), process["workercount"])
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Draw the sample, after -k and -m have chosen; a test that is named on the command line is left as it is."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.distribution import unit_of
+from tests.distribution import LONGEST, in_order, unit_of
 from tests.e2e.syscalls import KILL, Point, distinct, points
 
+ROOT = Path(__file__).parents[3]
 FILE = "tests/e2e/test_every_system_call.py"
 
 
@@ -22,6 +23,24 @@ def test_the_tests_of_a_server_stay_together_where_a_file_is_divided_by_servers(
     ceph = {unit_of(f"{FILE}::{test}[ceph@native]") for test in ("test_a", "test_b")}
     assert len(ceph) == 1
     assert len(ceph | {unit_of(f"{FILE}::test_a[ceph@boto3]"), unit_of(f"{FILE}::test_c"), FILE}) == 3
+
+
+def test_the_longest_files_are_begun_first_and_the_small_ones_last() -> None:
+    """No process is at a long file when the others have nothing left, and what waits runs beside what computes."""
+    computing = [f"tests/e2e/test_{letter}.py" for letter in "abcd"]
+    waiting = ["tests/contracts/test_a.py", "tests/integration/test_b.py"]
+    long = [f"tests/e2e/{LONGEST[1]}.py", f"tests/integration/{LONGEST[0]}.py"]
+    small = ["tests/fuzz/test_f.py", "tests/unit/core/test_u.py"]
+    ordered = in_order([*waiting, *computing, *long, *small])
+    assert ordered[:2] == long[::-1]
+    assert ordered[-2:] == small
+    assert ordered[2:-2] == [waiting[0], *computing[:3], waiting[1], computing[3]]
+
+
+def test_the_longest_files_are_there() -> None:
+    """A file that was renamed keeps its place at the beginning."""
+    names = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    assert names >= set(LONGEST)
 
 
 def opened(*turns: int, after: str = "scandir", errors: tuple[str, ...] = ("EIO", "EMFILE", "EACCES")) -> list[Point]:
