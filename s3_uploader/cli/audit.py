@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -60,12 +61,19 @@ class InstanceSummary(msgspec.Struct, frozen=True):
 
 
 def audit(config_file: str | None, options: AuditOptions) -> int:
-    """Print each finding and a summary; exit code 1 if anything is missing or different, or nothing was audited."""
+    """Print each finding and a summary.
+
+    Exit code 1 if anything is missing or different, or if not everything was audited.
+    """
     selection = Selection.of(options)
     configuration = whole(load_destination(config_file, options))
     instances = instances_in(options.ledgers)
     began = time.monotonic()
-    inventory: Inventory = assembly.build_inventory(configuration, notice=lambda level, sentence: _note(sentence))
+    budget = configuration.max_runtime_seconds
+    until = math.inf if budget is None else began + budget
+    inventory: Inventory = assembly.build_inventory(
+        configuration, notice=lambda level, sentence: _note(sentence), until=until
+    )
     taken_at = None
     if options.inventory is not None:
         from s3_uploader.stores.s3.inventory_report import InventoryReport, ReportedInventory
@@ -83,7 +91,7 @@ def audit(config_file: str | None, options: AuditOptions) -> int:
         with Snapshot(path, destination=inventory.name, instances=instances) as snapshot:
             reach = snapshot.reach()
             problems: Counter[str] = Counter()
-            summary = _audited(configuration, inventory, snapshot, selection, options, told, problems)
+            summary = _audited(configuration, inventory, snapshot, selection, options, told, problems, until)
             counts = snapshot.counts() if instances else {}
             later = 0 if taken_at is None else snapshot.later(taken_at)
             elsewhere = snapshot.elsewhere()
@@ -96,7 +104,10 @@ def audit(config_file: str | None, options: AuditOptions) -> int:
         return SOME_FAILED if told else OK
     finally:
         inventory.close()
-    _note_in_ledgers(reach, inventory.name, selection, summary)
+    if summary.is_complete:
+        _note_in_ledgers(reach, inventory.name, selection, summary)
+    else:
+        _note(_what_was_left(summary))
     if is_in_vain:
         _note(f"Nothing was audited: the ledger knows of no file at {shown_name(inventory.name)}.")
     if taken_at is not None and later:
@@ -108,7 +119,21 @@ def audit(config_file: str | None, options: AuditOptions) -> int:
         of_each = [InstanceSummary(name, files, problems[name]) for name, files in counts.items()]
         seconds = time.monotonic() - began
         _print_summary(summary, inventory.name, elsewhere, of_each, seconds, as_json=options.as_json)
-    return SOME_FAILED if summary.problems or is_in_vain or is_too_old else OK
+    return SOME_FAILED if summary.problems or is_in_vain or is_too_old or not summary.is_complete else OK
+
+
+def _what_was_left(summary: Summary) -> str:
+    """What an audit did not get to before its time was over."""
+    left = []
+    if summary.not_audited:
+        files, first = counted(summary.not_audited, "file"), shown_name(summary.first_not_audited)
+        left.append(f"{files}, from the key {first} on")
+    if summary.left_spool_unfinished:
+        left.append("some or all files in the spool")
+    return (
+        f"The time budget (max_runtime_seconds) ended the audit. Not audited: {'; and '.join(left)}. Give it more time "
+        "with --set max_runtime_seconds=SECONDS, or audit a part at a time with --location or --since."
+    )
 
 
 def _note_in_ledgers(reach: Mapping[str, float], destination: str, selection: Selection, summary: Summary) -> None:
@@ -137,6 +162,7 @@ def _audited(
     options: AuditOptions,
     told: list[Discrepancy],
     problems: Counter[str],
+    until: float,
 ) -> Summary:
     bounds = snapshot.select(
         since=selection.since, until=selection.until, match=selection.match, location=selection.location
@@ -152,11 +178,20 @@ def _audited(
             tell=tell,
             notice=_note if bar is None else lambda sentence: bar.aside(lambda: _note(sentence)),
             progress=bar or (lambda rows: None),
+            until=until,
         )
         summary = work.run(snapshot.rows(), bounds)
         if options.spool:
             with open_place(configuration) as place:
-                audit_spool(place, snapshot, deep=options.deep, address=inventory.address, tell=tell, summary=summary)
+                audit_spool(
+                    place,
+                    snapshot,
+                    deep=options.deep,
+                    address=inventory.address,
+                    tell=tell,
+                    summary=summary,
+                    until=until,
+                )
         return summary
     finally:
         if bar is not None:
@@ -297,6 +332,9 @@ def _print_summary(
                 "problems": summary.problems,
                 "looks": summary.looks,
                 "local_files": summary.local_files,
+                "not_audited": summary.not_audited,
+                "first_not_audited": summary.first_not_audited,
+                "spool_unfinished": summary.left_spool_unfinished,
                 "elsewhere": elsewhere,
                 **({"instances": of_each} if of_each else {}),
                 "seconds": round(seconds, 3),
@@ -308,6 +346,7 @@ def _print_summary(
         _note(f"Not audited, because they were shipped elsewhere: {names}.")
     for each in of_each:
         found = f"{each.problems:,} missing or different" if each.problems else "nothing missing or different"
+        found += "" if summary.is_complete else " so far"
         print_lines([f"{shown_name(each.name)}: {counted(each.keys, 'file')}, {found}"])
     print_lines([_summary_line(summary, destination, seconds)])
 
@@ -319,7 +358,11 @@ def _summary_line(summary: Summary, destination: str, seconds: float) -> str:
         parts.append(f"{summary.size_only:,} with the same size (nothing more can be compared)")
     for kind, number in sorted(summary.findings.items(), key=lambda item: item[0].is_note):
         parts.append(f"{number:,} {_IN_SUMMARY[kind]}")
+    if summary.not_audited:
+        parts.append(f"{summary.not_audited:,} not audited")
     verdict = "Nothing is missing or different." if summary.keys else "Nothing was audited."
     if summary.problems:
         verdict = "Something is missing or different."
+    elif summary.keys and not summary.is_complete:
+        verdict = "Nothing is missing or different so far. Not everything was audited."
     return f"{verdict} {audited}: {', '.join(parts)}."

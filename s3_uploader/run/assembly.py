@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -130,21 +131,24 @@ def build_store(
     return LazyStore(name=destination.name, make=make)
 
 
-def build_inventory(config: Config, *, notice: Callable[[str, str], None]) -> Inventory:
-    """Build the inventory that lists the destination, with the connection, credentials and timeouts of uploads."""
+def build_inventory(config: Config, *, notice: Callable[[str, str], None], until: float = math.inf) -> Inventory:
+    """Build the inventory that lists the destination, with the connection, credentials and timeouts of uploads.
+
+    :param until: the end of all questions, by the monotonic clock.
+    """
     destination = config.destination
     seconds = longest_step(config)
     if isinstance(destination, S3Destination):
         from s3_uploader.stores.s3.listing import S3Inventory
 
-        return S3Inventory(_s3(config, destination, notice=notice, memory=None), seconds=seconds)
+        return S3Inventory(_s3(config, destination, notice=notice, memory=None), seconds=seconds, until=until)
     if isinstance(destination, FtpDestination):
-        return _ftp(config, destination).inventory(seconds=seconds)
+        return _ftp(config, destination).inventory(seconds=seconds, until=until)
     if isinstance(destination, SftpDestination):
-        return _sftp(config, destination).inventory(seconds=seconds)
+        return _sftp(config, destination).inventory(seconds=seconds, until=until)
     from s3_uploader.stores.local.listing import LocalInventory
 
-    return LocalInventory(path=destination.path, max_concurrency=destination.max_concurrency)
+    return LocalInventory(path=destination.path, max_concurrency=destination.max_concurrency, until=until)
 
 
 def longest_step(config: Config) -> float:

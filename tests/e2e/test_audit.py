@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.site import Finished, Site
 from tests.servers.dialects import AWS_KMS
-from tests.servers.fault_script import error
+from tests.servers.fault_script import error, hang
 from tests.servers.fault_server import FaultServer
 from tests.servers.proftpd import ProftpdServer
 
@@ -124,6 +124,31 @@ class TestBucket:
         fault_server.forget_requests()
         assert kinds(site.run("audit", "--deep", "--json")) == {keys[5]: "content"}
         assert fault_server.counts()["HeadObject"] == 20
+
+    def test_the_time_budget(self, site: Site, fault_server: FaultServer, keys: list[str]) -> None:
+        """max_runtime_seconds ends a whole audit: it tells what it found and what it did not get to, and fails."""
+        del objects(fault_server)[keys[0]]
+        fault_server.latency_seconds = 0.4
+        site.settings |= {"max_concurrency": 1, "max_runtime_seconds": 4}
+        finished = site.run("audit", "--deep", "--json")
+        *findings, summary = [json.loads(line) for line in finished.stdout.splitlines()]
+        assert finished.code == 1
+        assert finished.seconds < 12
+        assert [finding["key"] for finding in findings] == [keys[0]]
+        assert 0 < summary["keys"] == 20 - summary["not_audited"]
+        assert (summary["first_not_audited"], summary["spool_unfinished"]) == (keys[summary["keys"]], False)
+        assert (
+            f"Not audited: {summary['not_audited']} files, from the key {keys[summary['keys']]} on" in finished.stderr
+        )
+
+    def test_a_time_budget_without_an_answer(self, site: Site, fault_server: FaultServer, keys: list[str]) -> None:
+        """A bucket that has answered nothing when the time is over could not be read: exit code 3."""
+        fault_server.faults.add(hang().only(operations="ListObjectsV2", times=None))
+        site.settings["max_runtime_seconds"] = 2
+        finished = site.run("audit")
+        assert finished.code == 3
+        assert finished.seconds < 10
+        assert "got no answer in 2 s" in finished.stderr
 
     def test_without_the_right_to_list(self, site: Site, fault_server: FaultServer, keys: list[str]) -> None:
         """Without s3:ListBucket each key is asked for, the remedy is named, and the result is the same."""

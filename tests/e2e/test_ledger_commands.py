@@ -142,6 +142,9 @@ def test_compact_tells_and_does(local: Site) -> None:
     assert ": 300 files at " in dry.stderr
     assert dry.stderr.endswith(" would be forgotten that no audit has covered.\n")
     assert len(local.history()) == 300
+    cut_short = local.run("audit", "--set", "max_runtime_seconds=0.000001")
+    assert (cut_short.code, cut_short.stdout[:20]) == (1, "Nothing was audited.")
+    assert ledger(local, "compact", "--keep-days", "0", "--dry-run").stderr == dry.stderr
     assert local.run("audit").code == 0
     quiet = ledger(local, "compact", "--keep-files", "100", "--dry-run", "--json")
     assert quiet.stderr == ""

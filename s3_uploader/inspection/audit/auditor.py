@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -25,6 +28,10 @@ Progress = Callable[[int], None]
 """Called often with the number of rows that are done."""
 
 
+class _OutOfTime(Exception):
+    """The time of the audit is over."""
+
+
 class _Looking(msgspec.Struct):
     """A row in progress: judged, or waiting for the answer to a request."""
 
@@ -41,6 +48,7 @@ class Audit:
     :param tell: called with each finding, in the order of the keys.
     :param notice: called with a sentence about anything unusual.
     :param progress: called with the progress.
+    :param until: the end of the audit by ``clock``; what is not audited by then is counted in the summary.
     """
 
     def __init__(
@@ -51,7 +59,12 @@ class Audit:
         tell: Tell,
         notice: Callable[[str], None],
         progress: Progress = lambda rows: None,
+        until: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._until = until
+        self._clock = clock
+        self._current = ""
         self._inventory = inventory
         self._deep = deep
         self._tell = tell
@@ -71,26 +84,60 @@ class Audit:
             return self.summary
         pool = ThreadPool(name="audit", count=self._inventory.concurrency)
         try:
-            for row, entry in self._pairs(rows, common_directory(bounds.first, bounds.last)):
-                self._queue.append(self._begin(pool, row, entry))
-                # What is judged already is told at once, in its turn; looks are waited for in bounded number.
-                while self._queue and (
-                    self._queue[0].answer is None or len(self._queue) > 8 * self._inventory.concurrency
-                ):
-                    self._finish(self._queue.popleft())
-            while self._queue:
-                self._finish(self._queue.popleft())
+            self._audit(pool, rows, common_directory(bounds.first, bounds.last))
             self._stop_after_denials(at_least=1)
-        except BaseException:
+        except BaseException as error:
             for looking in self._queue:
                 if looking.answer is not None:
                     looking.answer.cancel()
             # What is under way fails at once, or whoever interrupts this would wait for a server that hangs.
             self._inventory.close()
-            raise
+            if not self._is_end_of_time(error):
+                raise
+            self._stop_after_denials(at_least=1)
+            self.summary.not_audited = bounds.rows - self.summary.keys
+            self.summary.first_not_audited = self._queue[0].row.key if self._queue else self._current
         finally:
             pool.close(timeout=_CLOSE_SECONDS)
         return self.summary
+
+    def _audit(self, pool: ThreadPool, rows: Iterator[ShippedRow], prefix: str) -> None:
+        for row, entry in self._pairs(self._in_time(rows), prefix):
+            self._queue.append(self._begin(pool, row, entry))
+            # What is judged already is told at once, in its turn; looks are waited for in bounded number.
+            while self._queue and (self._queue[0].answer is None or len(self._queue) > 8 * self._inventory.concurrency):
+                self._finish_first()
+        while self._queue:
+            self._finish_first()
+
+    # Time
+
+    def _in_time(self, rows: Iterator[ShippedRow]) -> Iterator[ShippedRow]:
+        for row in rows:
+            self._current = row.key
+            self._insist_on_time()
+            yield row
+
+    def _entries(self, prefix: str, wanted: Wanted) -> Iterator[Entry]:
+        for entry in self._inventory.entries(prefix, wanted=wanted):
+            self._insist_on_time()
+            yield entry
+
+    def _seconds_left(self) -> float | None:
+        return None if self._until == math.inf else max(0.0, self._until - self._clock())
+
+    def _insist_on_time(self) -> None:
+        if self._clock() >= self._until:
+            raise _OutOfTime
+
+    def _is_end_of_time(self, error: BaseException) -> bool:
+        """Whether an audit has ended because its time was over.
+
+        A destination that answered nothing at all in that time cannot be read.
+        """
+        if isinstance(error, StoreError):
+            return self._clock() >= self._until and self.summary.keys > 0
+        return isinstance(error, _OutOfTime)
 
     # Pairs
 
@@ -100,13 +147,13 @@ class Audit:
             if self._inventory.lists_in_order:
                 wanted = Wanted(following.peek().key)
                 try:
-                    yield from pairs(following, self._inventory.entries(prefix, wanted=wanted), wanted)
+                    yield from pairs(following, self._entries(prefix, wanted), wanted)
                 except Unordered:
                     self._notice("The destination lists its keys in no order. They are sorted on this machine.")
                 else:
                     return
             # What had no partner so far was looked at on its own.
-            everything = self._inventory.entries(prefix, wanted=Wanted())
+            everything = self._entries(prefix, Wanted())
             yield from pairs(following.again(), sorted_on_disk(everything), Wanted())
         except CannotList as error:
             self._listed = False
@@ -134,12 +181,20 @@ class Audit:
             return True
         return self._inventory.looks_are_cheap and judgement.same is None and is_comparable(row)
 
+    def _finish_first(self) -> None:
+        self._finish(self._queue[0])
+        self._queue.popleft()
+
     def _finish(self, looking: _Looking) -> None:
         row, judgement, entry = looking.row, looking.judgement, looking.entry
         if looking.answer is not None:
             try:
-                entry = looking.answer.result()
+                entry = looking.answer.result(timeout=self._seconds_left())
+            except concurrent.futures.TimeoutError:
+                raise _OutOfTime from None
             except StoreError as error:
+                if self.summary.keys:
+                    self._insist_on_time()
                 self._conclude_unanswered(row, entry, error)
                 return
             if self._denied:

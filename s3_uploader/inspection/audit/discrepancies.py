@@ -62,6 +62,9 @@ class Summary(msgspec.Struct, kw_only=True):
     :ivar findings: by kind.
     :ivar looks: requests for single keys.
     :ivar local_files: examined files of the spool.
+    :ivar not_audited: keys that were not audited because the time was over.
+    :ivar first_not_audited: the first of them, in the order of their bytes; empty if there are none.
+    :ivar left_spool_unfinished: not all files of the spool were examined, for the same reason.
     """
 
     keys: int = 0
@@ -70,10 +73,18 @@ class Summary(msgspec.Struct, kw_only=True):
     findings: dict[Kind, int] = {}
     looks: int = 0
     local_files: int = 0
+    not_audited: int = 0
+    first_not_audited: str = ""
+    left_spool_unfinished: bool = False
 
     def count(self, kind: Kind) -> None:
         """Count a finding of that kind."""
         self.findings[kind] = self.findings.get(kind, 0) + 1
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything was audited that was to be."""
+        return not self.not_audited and not self.left_spool_unfinished
 
     @property
     def problems(self) -> int:

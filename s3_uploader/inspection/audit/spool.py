@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import os
+import time
 import zlib
 from collections.abc import Callable, Iterator
 
@@ -31,16 +33,26 @@ def audit_spool(
     address: Callable[[str], str],
     tell: Callable[[Discrepancy], None],
     summary: Summary,
+    until: float = math.inf,
 ) -> None:
     """Report every file that is still there with the content that was shipped, and why it is.
 
     A file that is kept on purpose is no finding. With ``deep`` each file is read, and its content must be the shipped
     one.
+
+    :param until: the end of the audit, by the monotonic clock.
     """
-    for file, row in snapshot.shipped_and_there(_files(place, summary)):
+    for file, row in snapshot.shipped_and_there(_files(place, summary, until)):
+        if time.monotonic() >= until:
+            summary.left_spool_unfinished = True
+            return
         if (row.size, row.mtime_ns) != (file.size, file.mtime_ns):
             continue  # changed since: it waits to be shipped again
-        detail = _difference(place, row) if deep else ""
+        try:
+            detail = _difference(place, row, until) if deep else ""
+        except TimeoutError:
+            summary.left_spool_unfinished = True
+            return
         if detail is None:
             continue  # a run has just removed it
         kind = Kind.LOCAL
@@ -53,12 +65,15 @@ def audit_spool(
         tell(Discrepancy(kind=kind, row=row, address=address(row.key), detail=detail))
 
 
-def _files(place: Place, summary: Summary) -> Iterator[SpoolFile]:
+def _files(place: Place, summary: Summary, until: float) -> Iterator[SpoolFile]:
     def skip(names: Names, name: str, reason: Left, detail: str) -> None:
         pass
 
     with open_together(place.ledger_path) as ledger:
         for verdict in look(place, ledger=ledger, clock=Clock(), skip=skip):
+            if time.monotonic() >= until:
+                summary.left_spool_unfinished = True
+                return
             if verdict.reason in _NOT_FILES:
                 continue
             summary.local_files += 1
@@ -73,10 +88,12 @@ def _why_there(file: SpoolFile) -> str:
     return left_words(file.reason) + (f": {file.detail}" if file.detail else "")
 
 
-def _difference(place: Place, row: ShippedRow) -> str | None:
+def _difference(place: Place, row: ShippedRow, until: float) -> str | None:
     """How the content of a local file differs from the shipped one: empty if it does not, ``None`` if the file is gone.
 
     Of a compressed file the ledger has only the checksum of the compressed bytes.
+
+    :raises TimeoutError: if the file was not read to its end in time.
     """
     if row.encoding:
         return ""
@@ -88,11 +105,13 @@ def _difference(place: Place, row: ShippedRow) -> str | None:
     try:
         descriptor = place.root.open_file(tuple(names), name)
         try:
-            there = _digests(descriptor)
+            there = _digests(descriptor, until)
         finally:
             os.close(descriptor)
     except FileNotFoundError:
         return None
+    except TimeoutError:
+        raise
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
     for algorithm, value in known.items():
@@ -101,13 +120,15 @@ def _difference(place: Place, row: ShippedRow) -> str | None:
     return ""
 
 
-def _digests(descriptor: int) -> dict[str, str]:
+def _digests(descriptor: int, until: float) -> dict[str, str]:
     crc = 0
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
     while chunk := os.read(descriptor, _CHUNK):
         crc = zlib.crc32(chunk, crc)
         md5.update(chunk)
         sha256.update(chunk)
+        if time.monotonic() >= until:
+            raise TimeoutError
     return {
         "crc32": base64.b64encode(crc.to_bytes(4, "big")).decode(),
         "md5": md5.hexdigest(),

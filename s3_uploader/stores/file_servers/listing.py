@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import threading
 import time
@@ -31,10 +32,14 @@ _Result = TypeVar("_Result")
 
 
 class _Budget:
-    """The time for one question, with all attempts: some seconds, and another for every 64 KiB that arrive."""
+    """The time for one question, with all attempts: some seconds, and another for every 64 KiB that arrive.
 
-    def __init__(self, seconds: float) -> None:
+    :param at_most: the end of all questions, by the monotonic clock.
+    """
+
+    def __init__(self, seconds: float, *, at_most: float) -> None:
         self._until = time.monotonic() + seconds
+        self._at_most = at_most
 
     def arrived(self, count: int) -> None:
         """Note that so many bytes have arrived."""
@@ -42,7 +47,7 @@ class _Budget:
 
     def left(self) -> float:
         """Seconds left."""
-        return self._until - time.monotonic()
+        return min(self._until, self._at_most) - time.monotonic()
 
 
 class FileInventory:
@@ -53,6 +58,7 @@ class FileInventory:
 
     :param concurrency: the maximum number of connections.
     :param seconds: longest time for one directory or file; one is added for every 64 KiB that arrive.
+    :param until: the end of all questions, by the monotonic clock.
     """
 
     looks_are_cheap = False
@@ -60,7 +66,14 @@ class FileInventory:
     has_line_breaks = False
     """Whether the protocol supports names with a line break."""
 
-    def __init__(self, server: FileServer[FileSession], *, concurrency: int, seconds: float = _MOST_SECONDS) -> None:
+    def __init__(
+        self,
+        server: FileServer[FileSession],
+        *,
+        concurrency: int,
+        seconds: float = _MOST_SECONDS,
+        until: float = math.inf,
+    ) -> None:
         self._server = server
         self._name = server.name
         # The listing uses one connection, and some servers allow few.
@@ -68,6 +81,7 @@ class FileInventory:
         self._mine = threading.local()
         self._sessions: dict[FileSession, threading.Lock] = {}
         self._seconds = min(seconds, _MOST_SECONDS)
+        self._until = until
         self._closed = False
 
     @property
@@ -133,7 +147,7 @@ class FileInventory:
 
     def _persist(self, ask: Callable[[FileSession, _Budget], _Result], key: str) -> _Result:
         """Ask the server. If the connection is lost, ask again on a new one, as long as there is time."""
-        budget = _Budget(self._seconds)
+        budget = _Budget(self._seconds, at_most=self._until)
         for attempt in range(_ATTEMPTS):
             session = self._session()
             try:
@@ -173,7 +187,7 @@ class FileInventory:
             if self._closed:
                 raise StoreError("The inventory is closed.", code="Closed", scope=Scope.DESTINATION)
             try:
-                session = self._server.connect(lambda: self._server.silence)
+                session = self._server.connect(lambda: min(self._server.silence, self._until - time.monotonic()))
             except (Refused, Lost) as error:
                 session = self._somebody_elses(error)
                 if session is None:

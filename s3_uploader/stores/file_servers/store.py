@@ -297,14 +297,15 @@ class FileServerStore(ABC, Generic[_Session]):
             link=self._link,
         )
 
-    def inventory(self, *, seconds: float = float("inf")) -> FileInventory:
+    def inventory(self, *, seconds: float = float("inf"), until: float = float("inf")) -> FileInventory:
         """The inventory of the same directory. It takes no lock, and works whether the store is open or closed.
 
         :param seconds: longest time for one directory or file.
+        :param until: the end of all of them, by the monotonic clock.
         """
         from s3_uploader.stores.file_servers.listing import FileInventory
 
-        return FileInventory(self._server, concurrency=self._max_concurrency, seconds=seconds)
+        return FileInventory(self._server, concurrency=self._max_concurrency, seconds=seconds, until=until)
 
     def _tell(self, sentence: str) -> None:
         """Tell the user, once in a run for each kind of sentence."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
 
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError
@@ -24,14 +26,17 @@ class LocalInventory:
     """A directory as :class:`~s3_uploader.stores.listing.Inventory`.
 
     Memory is bounded by the largest directory.
+
+    :param until: the end of the reading of files, by the monotonic clock.
     """
 
     looks_are_cheap = False
     lists_in_order = True
 
-    def __init__(self, *, path: str, max_concurrency: int = 8) -> None:
+    def __init__(self, *, path: str, max_concurrency: int = 8, until: float = math.inf) -> None:
         self._path = path
         self._max_concurrency = max_concurrency
+        self._until = until
         self._root = -1
 
     @property
@@ -97,7 +102,7 @@ class LocalInventory:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 return None
-            digest = _digest(descriptor) if content else ""
+            digest = self._digest(descriptor, key) if content else ""
         except OSError as error:
             raise self._failed(error, self.address(key), Scope.FILE) from error
         finally:
@@ -167,9 +172,12 @@ class LocalInventory:
     def _failed(error: OSError, what: str, scope: Scope, hint: str = "") -> StoreError:
         return StoreError(f"{what} cannot be read: {reason_of(error)}.", code=code_of(error), scope=scope, hint=hint)
 
-
-def _digest(descriptor: int) -> str:
-    digest = hashlib.sha256()
-    while chunk := os.read(descriptor, _CHUNK):
-        digest.update(chunk)
-    return digest.hexdigest()
+    def _digest(self, descriptor: int, key: str) -> str:
+        digest = hashlib.sha256()
+        while chunk := os.read(descriptor, _CHUNK):
+            digest.update(chunk)
+            if time.monotonic() >= self._until:
+                raise StoreError(
+                    f"{self.address(key)} was not read to its end in time.", code="Timeout", scope=Scope.DESTINATION
+                )
+        return digest.hexdigest()

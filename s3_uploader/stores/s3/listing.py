@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import calendar
+import concurrent.futures
+import math
 import re
 import threading
 import time
@@ -19,6 +21,7 @@ from s3_uploader.stores.s3.client import PendingRequest, S3Client
 from s3_uploader.stores.s3.engines.base import Request, unescape, xml_leaves
 from s3_uploader.stores.s3.errors import parse_http_date
 from s3_uploader.stores.s3.store import S3Store
+from s3_uploader.stores.threads import ThreadPool
 
 _CONTENTS = re.compile(rb"<(/?)(?:\w+:)?Contents>")
 _SIZE = re.compile("[0-9]{1,18}")
@@ -41,13 +44,15 @@ class S3Inventory:
 
     :param store: not open yet; the inventory uses its client.
     :param seconds: longest time for one page or look, with all attempts.
+    :param until: the end of all of them, by the monotonic clock.
     """
 
     looks_are_cheap = True
 
-    def __init__(self, store: S3Store, *, seconds: float = _MOST_SECONDS) -> None:
+    def __init__(self, store: S3Store, *, seconds: float = _MOST_SECONDS, until: float = math.inf) -> None:
         self._store = store
         self._seconds = min(seconds, _MOST_SECONDS)
+        self._until = until
         self._caller: S3Client | None = None
         self._can_start_anywhere = True
 
@@ -68,9 +73,24 @@ class S3Inventory:
 
     def open(self) -> None:
         """Find the endpoint and the credentials; see :meth:`S3Store.open`."""
-        self._store.open()
+        if self._until < math.inf:
+            self._open_in_time()
+        else:
+            self._store.open()
         self._caller = self._store.caller
         self._can_start_anywhere = self.lists_in_order
+
+    def _open_in_time(self) -> None:
+        """Open the store on another thread, because a credential helper may take longer than the time that is left."""
+        opening = ThreadPool(name="open", count=1).submit(self._store.open)
+        try:
+            opening.result(timeout=max(0.0, self._until - time.monotonic()))
+        except concurrent.futures.TimeoutError:
+            raise StoreError(
+                f"The endpoint and credentials of {self.name} were not found in time.",
+                code="Timeout",
+                scope=Scope.DESTINATION,
+            ) from None
 
     def close(self) -> None:
         """Close the store."""
@@ -156,9 +176,8 @@ class S3Inventory:
         if self._caller is None:
             raise RuntimeError("the inventory is not open")
         over = threading.Event()
-        call = self._caller.prepare(
-            request, lambda call: over.set(), deadline=time.monotonic() + self._seconds, expected=expected
-        )
+        deadline = min(time.monotonic() + self._seconds, self._until)
+        call = self._caller.prepare(request, lambda call: over.set(), deadline=deadline, expected=expected)
         self._caller.begin(call)
         return call, over
 

@@ -11,8 +11,10 @@ class SftpInventory(FileInventory):
 
     has_line_breaks = True
 
-    def __init__(self, server: Server, *, concurrency: int, seconds: float = float("inf")) -> None:
-        super().__init__(server, concurrency=concurrency, seconds=seconds)
+    def __init__(
+        self, server: Server, *, concurrency: int, seconds: float = float("inf"), until: float = float("inf")
+    ) -> None:
+        super().__init__(server, concurrency=concurrency, seconds=seconds, until=until)
         self._sftp = server
 
     def close(self) -> None:

@@ -125,12 +125,12 @@ class SftpStore(FileServerStore[Session]):
             if self._pool is None:
                 self._sftp.stop()
 
-    def inventory(self, *, seconds: float = float("inf")) -> SftpInventory:
+    def inventory(self, *, seconds: float = float("inf"), until: float = float("inf")) -> SftpInventory:
         """The inventory of the same directory; see :meth:`FileServerStore.inventory`."""
         from s3_uploader.stores.sftp.listing import SftpInventory
 
         server = Server(self._sftp.settings, self._sftp.learned)
-        return SftpInventory(server, concurrency=self._max_concurrency, seconds=seconds)
+        return SftpInventory(server, concurrency=self._max_concurrency, seconds=seconds, until=until)
 
     def _prepare(self, session: Session) -> None:
         """Do nothing: no test is needed before the first file."""

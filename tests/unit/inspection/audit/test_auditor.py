@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import itertools
+import math
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -179,7 +182,15 @@ class Fake:
 class Result:
     """What an audit told."""
 
-    def __init__(self, inventory: Fake, rows: list[ShippedRow], *, deep: bool = False) -> None:
+    def __init__(
+        self,
+        inventory: Fake,
+        rows: list[ShippedRow],
+        *,
+        deep: bool = False,
+        until: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.findings: list[Discrepancy] = []
         self.notices: list[str] = []
         self.progress: list[int] = []
@@ -191,6 +202,8 @@ class Result:
             tell=self.findings.append,
             notice=self.notices.append,
             progress=self.progress.append,
+            until=until,
+            clock=clock,
         )
         self.summary: Summary = audit.run(iter(rows), bounds)
 
@@ -321,6 +334,49 @@ def test_an_error_of_one_key_costs_one_key() -> None:
     result = Result(inventory, [row("a"), row("b"), row("c")])
     assert result.told == [("b", Kind.UNREADABLE), ("c", Kind.MISSING)]
     assert result.findings[0].detail == "It is on fire."
+
+
+def test_the_end_of_its_time() -> None:
+    """An audit whose time is over says how many keys it did not get to and where they begin; it judges none of them."""
+    keys = [f"{number:02d}" for number in range(20)]
+    inventory = Fake(*(entry(key) for key in keys))
+    times = itertools.count()
+    result = Result(inventory, [row(key) for key in keys], until=20, clock=lambda: next(times))
+    assert (result.told, result.summary.problems) == ([], 0)
+    assert 0 < result.summary.keys < 20
+    assert result.summary.not_audited == 20 - result.summary.keys
+    assert result.summary.first_not_audited == keys[result.summary.keys]
+    assert not result.summary.is_complete
+
+
+@pytest.mark.parametrize("scope", list(Scope))
+def test_a_question_that_the_end_of_the_time_cuts_short(scope: Scope) -> None:
+    """What fails because the time is over is neither unreadable nor an error of the destination: it was not audited."""
+    now = [0.0]
+
+    def late(key: str, *, content: bool) -> Entry | None:
+        now[0] = 10.0
+        raise StoreError("No answer.", code="Timeout", scope=scope)
+
+    inventory = Fake(entry("a"))
+    inventory.look = late  # type: ignore[method-assign]
+    result = Result(inventory, [row("a"), row("b"), row("c")], until=10, clock=lambda: now[0])
+    assert (result.told, result.summary.keys, result.summary.not_audited) == ([], 1, 2)
+    assert result.summary.first_not_audited == "b"
+
+
+def test_a_destination_that_answers_nothing_in_all_its_time() -> None:
+    """A destination that has answered nothing when the time is over cannot be read, and that is an error."""
+    now = [0.0]
+
+    def late(prefix: str, *, wanted: Callable[[], str]) -> Iterator[Entry]:
+        now[0] = 10.0
+        raise StoreError("No answer.", code="Timeout", scope=Scope.DESTINATION)
+
+    inventory = Fake()
+    inventory.entries = late  # type: ignore[method-assign]
+    with pytest.raises(StoreError, match="No answer"):
+        Result(inventory, [row("a")], until=10, clock=lambda: now[0])
 
 
 def test_a_destination_that_fails_ends_it() -> None:
@@ -492,7 +548,7 @@ def test_a_file_that_goes_meanwhile(path: str, tmp_path: Path, monkeypatch: pyte
             audit_spool(place, snapshot, deep=True, address=str, tell=findings.append, summary=Summary())
         return [finding.kind for finding in findings]
 
-    def gone(descriptor: int) -> dict[str, str]:
+    def gone(descriptor: int, until: float) -> dict[str, str]:
         raise FileNotFoundError(errno.ENOENT, "No such file or directory")
 
     assert told() == [Kind.STILL_THERE]
