@@ -1,5 +1,5 @@
 #!/bin/sh
-# One spool on a file system that all nodes have, shipped by eight tasks: sbatch s3-uploader-array.sh
+# One spool on a file system that all nodes have, shipped by eight tasks: sbatch s3-uploader-array.sh [CONFIG_FILE]
 # The array has to count from 0, and every task gets the share of its number. "state_dir" in the configuration has to
 # be on the shared file system too, so that `status` and `audit` see all shares.
 #SBATCH --job-name=s3-uploader
@@ -13,7 +13,8 @@
 # SIGTERM a minute before the time is over: the run finishes what is under way.
 #SBATCH --signal=B:TERM@60
 
-CONFIG="${S3_UPLOADER_CONFIG_FILE:-/etc/s3-uploader/config.json}"
+CONFIG="${1:-/etc/s3-uploader/config.json}"
+# Not the number of tasks that Slurm tells: `sbatch --array=5` runs one share again, and that is still one of eight.
 SHARES=8
 
 # The file system may need a moment to release what a dead node held.

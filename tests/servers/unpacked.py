@@ -1,4 +1,4 @@
-"""Debian packages that exclude one another, unpacked into the cache instead of installed."""
+"""Debian packages that should not be set up on this machine, unpacked into the cache instead of installed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,22 @@ from pathlib import Path
 from tests.servers.debian import Unavailable
 from tests.servers.environments import cache_directory
 
-UNPACKED = {"pure-ftpd": ("pure-ftpd", "pure-ftpd-common"), "vsftpd": ("vsftpd",)}
-"""Packages that exclude one another or what is installed: they are unpacked into the cache, and nothing is set up."""
+UNPACKED = {
+    "pure-ftpd": ("pure-ftpd", "pure-ftpd-common"),
+    "vsftpd": ("vsftpd",),
+    "slurm": (
+        "slurmctld",
+        "slurmd",
+        "slurm-client",
+        "slurm-wlm-basic-plugins",
+        "munge",
+        # What a minimal Debian lacks of their dependencies.
+        "libmunge2",
+        "libhwloc15",
+        "libnuma1",
+    ),
+}
+"""Packages that exclude one another or what is installed, and daemons of a whole cluster: nothing of them is set up."""
 
 
 def program(name: str, path_in_package: str) -> Path:
