@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.site import COMMAND, Running, Site
+from tests.e2e.site import COMMAND, Site
+from tests.servers import environments
+from tests.servers.debian import Unavailable
 from tests.servers.fault_server import FaultServer
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "more-machines.md"
 FILES = 160
+
+# Its workers are processes that import the script again.
+LOCAL_CLUSTER = """
+import sys, threading
+from dask.distributed import LocalCluster
+
+if __name__ == "__main__":
+    cluster = LocalCluster(
+        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, local_directory=sys.argv[1]
+    )
+    print(cluster.scheduler_address, *(worker.pid for worker in cluster.workers.values()), flush=True)
+    threading.Event().wait()
+"""
 
 
 def lines(name: str, replacements: dict[str, str]) -> str:
@@ -48,38 +60,56 @@ def slow(site: Site, fault_server: FaultServer) -> Site:
     return site
 
 
+def python_of(name: str) -> str:
+    """The interpreter that has a library, which is installed only when asked for."""
+    try:
+        return str(environments.installed(name) / "python")
+    except Unavailable as missing:
+        pytest.skip(str(missing))
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Dask's `LocalCluster`: the address of its scheduler, the processes of its workers, and the interpreter."""
+
+    python: str
+    address: str
+    workers: list[int]
+
+
 @pytest.fixture
-def scheduler(slow: Site) -> tuple[str, list[Running]]:
-    """A scheduler of Dask with two workers: its address, and these."""
-    if importlib.util.find_spec("distributed") is None:
-        pytest.skip("Dask is not here")
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    address = f"tcp://127.0.0.1:{port}"
-    dask = [sys.executable, "-m", "dask"]
-    one = slow.start(command=[*dask, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"])
-    one.wait_until(lambda: "Scheduler at" in one.stderr, "the scheduler is there", timeout=90)
-    options = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1"]
-    options += ["--local-directory", str(slow.place)]
-    workers = [slow.start(command=[*dask, "worker", address, *options]) for _ in range(2)]
-    for each in workers:
-        each.wait_until(lambda each=each: "Registered to" in each.stderr, "a worker is there", timeout=90)  # type: ignore[misc]
-    return address, workers
+def local_cluster(slow: Site) -> Cluster:
+    """A cluster of two workers in processes of their own."""
+    python = python_of("dask")
+    script = slow.place / "cluster.py"
+    script.write_text(LOCAL_CLUSTER)
+    running = slow.start(command=[python, str(script), str(slow.place / "dask")])
+    running.wait_until(lambda: running.stdout.endswith("\n"), "the cluster is there", timeout=90)
+    address, *workers = running.stdout.split()
+    return Cluster(python=python, address=address, workers=[int(worker) for worker in workers])
 
 
 @pytest.mark.exhaustive
 @pytest.mark.slow
-def test_dask(slow: Site, fault_server: FaultServer, scheduler: tuple[str, list[Running]]) -> None:
-    """A worker of Dask is killed among its shares: the others ship all, nothing twice, and one audit knows of all."""
-    address, workers = scheduler
+def test_dask(slow: Site, fault_server: FaultServer, local_cluster: Cluster) -> None:
+    """A worker of Dask is killed among its shares: others ship them, nothing twice, and one audit knows of all."""
     script = slow.place / "ship.py"
-    script.write_text(lines("dask", {"tcp://scheduler:8786": address, **places(slow)}))
-    shipping = slow.start(command=[sys.executable, str(script)])
+    script.write_text(lines("dask", {"tcp://scheduler:8786": local_cluster.address, **places(slow)}))
+    shipping = slow.start(command=[local_cluster.python, str(script)])
     shipping.wait_until(lambda: len(fault_server.objects()) > 10, "shares are shipped", timeout=120)
-    workers[0].kill()
+    victim = worker_that_ships(slow)
+    assert victim in local_cluster.workers
+    os.kill(victim, signal.SIGKILL)
     finished = shipping.wait(200)
     assert finished.code == 0, finished.stderr
     insist_on_all(slow, fault_server)
+
+
+RAY_STAYS_HERE = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Without clusters of several machines it listens on 127.0.0.1 only.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}
 
 
 @pytest.fixture
@@ -93,12 +123,11 @@ def short_directory() -> Iterator[str]:
 @pytest.mark.slow
 def test_ray(slow: Site, fault_server: FaultServer, short_directory: str) -> None:
     """A worker of Ray is killed among its shares: they are shipped by another one, nothing twice."""
-    if importlib.util.find_spec("ray") is None:
-        pytest.skip("Ray is not here")
+    python = python_of("ray")
     script = slow.place / "ship.py"
     start = f"ray.init(num_cpus=2, include_dashboard=False, _temp_dir={short_directory!r})"
     script.write_text(lines("ray", {'ray.init("auto")': start, **places(slow)}))
-    shipping = slow.start(command=[sys.executable, str(script)])
+    shipping = slow.start(command=[python, str(script)], environment=RAY_STAYS_HERE)
     shipping.wait_until(lambda: len(fault_server.objects()) > 10, "shares are shipped", timeout=200)
     os.kill(worker_that_ships(slow), signal.SIGKILL)
     finished = shipping.wait(200)
@@ -107,7 +136,7 @@ def test_ray(slow: Site, fault_server: FaultServer, short_directory: str) -> Non
 
 
 def worker_that_ships(site: Site) -> int:
-    """The process that has started a run of this spool; Ray's have no parent in common with this one."""
+    """The process of a worker that has started a run of this spool."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
         listed = subprocess.run(["ps", "-wweo", "ppid=,args="], capture_output=True, text=True, check=True).stdout
@@ -130,4 +159,4 @@ def insist_on_all(site: Site, server: FaultServer) -> None:
     assert server.replacements == []
     audit = site.run("audit")
     assert audit.code == 0, audit.stderr
-    assert f"{FILES} files audited" in audit.stdout
+    assert f"{FILES:,} files audited" in audit.stdout

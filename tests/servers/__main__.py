@@ -1,6 +1,6 @@
 """The servers by hand: install what they need, or run one until Ctrl-C.
 
-python -m tests.servers install [all | juicefs | localbucket | localstack | ministack | nanio | pys3local | s3rver ...]
+python -m tests.servers install [all | dask | juicefs | localbucket | localstack | ministack | nanio | ray | ...]
 python -m tests.servers run rclone|swift|ceph|moto|nginx|fault|proftpd|juicefs|...
 """
 
@@ -53,7 +53,7 @@ def install() -> None:
         try:
             print(f"{name}: {unpacked.unpack(name)}")
         except Unavailable as reason:
-            # Beside ProFTPD these show more of what servers do; nothing depends on them.
+            # They show more of what servers and schedulers do; nothing depends on them.
             print(f"{name}: {reason}; its tests are skipped")
     print(f"swift: {environments.programs(environments.SWIFT)}")
     print(f"rclone: {find_rclone()}")

@@ -1,4 +1,4 @@
-"""Environments for servers that cannot live in the project's own, made on demand or when asked for, in a cache."""
+"""Environments for servers and schedulers that cannot live in the project's own, made in a cache when needed."""
 
 from __future__ import annotations
 
@@ -51,16 +51,21 @@ LOCALSTACK = Environment(
     ),
 )
 
+DASK = Environment(name="dask-2026.8.0", requirements=("distributed==2026.8.0",))
+RAY = Environment(name="ray-2.60.0", requirements=("ray==2.60.0",))
+
 WHEN_ASKED_FOR = {
+    "dask": DASK,
     "juicefs": JUICEFS,
     "localbucket": LOCALBUCKET,
     "localstack": LOCALSTACK,
     "ministack": MINISTACK,
     "nanio": NANIO,
     "pys3local": PYS3LOCAL,
+    "ray": RAY,
     "s3rver": S3RVER,
 }
-"""Servers that more is shown on; ``python -m tests.servers install NAME`` installs one of them, ``all`` every one."""
+"""More to test with, installed only when asked for: ``python -m tests.servers install NAME``, or ``all`` of them."""
 
 
 def cache_directory() -> Path:
