@@ -196,3 +196,6 @@ def test_killed_at_any_instant_beside_others(
     assert fault_server.objects() == made
     assert fault_server.replacements == []
     assert {row["path"] for row in site.history()} == set(made)
+    audit = site.run("audit")
+    assert audit.code == 0, audit.stderr
+    assert f"{len(made):,} files audited" in audit.stdout

@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,16 +14,17 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.site import COMMAND
+from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import or_skip
 from tests.servers.two_hosts import NAMES, TwoHosts, two_hosts
 
 FILES = 300
 
 
-@pytest.fixture
-def hosts(tmp_path: Path) -> Iterator[TwoHosts]:
+@pytest.fixture(params=["bindfs", pytest.param("juicefs", marks=pytest.mark.exhaustive)])
+def hosts(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[TwoHosts]:
     """Two hosts and what they share: a spool, an archive, a home directory."""
-    context = two_hosts(tmp_path)
+    context = two_hosts(tmp_path, request.param)
     made = or_skip(context.__enter__)
     for name in ("spool", "archive", "home"):
         (made.below / name).mkdir()
@@ -30,24 +32,22 @@ def hosts(tmp_path: Path) -> Iterator[TwoHosts]:
     context.__exit__(None, None, None)
 
 
-def fill(hosts: TwoHosts, content: str) -> None:
-    """Producers write, always the same names."""
+def fill(hosts: TwoHosts, content: str, topic: str = "topic") -> None:
+    """Producers write, always the same names for a topic."""
     old = time.time() - 86400
     for number in range(FILES):
         directory = hosts.below / f"spool/location{number % 7}/2026/10/01/00"
         directory.mkdir(parents=True, exist_ok=True)
-        path = directory / f"{number % 60:02d}-topic{number}.dat"
+        path = directory / f"{number % 60:02d}-{topic}{number}.dat"
         path.write_text(f"{content} {number}\n" * 200)
         os.utime(path, (old, old))
 
 
 def configure(hosts: TwoHosts, name: str, **settings: object) -> Path:
-    """The configuration of one host."""
-    config = {
-        "base_dir": str(hosts.seen / "spool"),
-        "destination": {"type": "local", "path": str(hosts.seen / "archive")},
-        **settings,
-    }
+    """The configuration of one host, which ships to a directory unless it names a bucket."""
+    archive = {"type": "local", "path": str(hosts.seen / "archive")}
+    where = {} if "bucket" in settings else {"destination": archive}
+    config = {"base_dir": str(hosts.seen / "spool"), **where, **settings}
     path = hosts.mount_of(name).with_name(f"{name}.json")
     path.write_text(json.dumps(config))
     return path
@@ -198,3 +198,50 @@ def test_shares_of_two_hosts_that_meet(hosts: TwoHosts) -> None:
     assert hosts.run("a", COMMAND, "run", "--wait-for-lock", "10", config).returncode == 0
     assert len(archived(hosts)) == FILES
     assert waiting(hosts) == []
+
+
+def test_two_divisions_of_two_hosts(hosts: TwoHosts, fault_server: FaultServer) -> None:
+    """Halves on two hosts, then a half beside a third, then a run of all files: all is shipped, and nothing twice."""
+    bucket = fault_server.endpoint.bucket
+    configs = {name: configure(hosts, name, bucket=bucket, max_concurrency=1) for name in NAMES}
+    variables = {**fault_server.environment(), "XDG_STATE_HOME": str(hosts.seen / "home")}
+    fill(hosts, "first")
+    halves = [
+        hosts.start(name, COMMAND, "run", "--quiet", "--share", f"{index}/2", configs[name], **variables)
+        for index, name in enumerate(NAMES)
+    ]
+    outputs = [process.communicate(timeout=120)[0] for process in halves]
+    assert [process.returncode for process in halves] == [0, 0], outputs
+    assert len(fault_server.objects()) == FILES
+
+    fill(hosts, "second", "more")
+    fault_server.latency_seconds = 0.5
+    half = hosts.start("a", COMMAND, "run", "--quiet", "--share", "0/2", configs["a"], **variables)
+    until = time.monotonic() + 60
+    while len(fault_server.objects()) == FILES:
+        assert half.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    refused = hosts.run("b", COMMAND, "run", "--share", "1/3", configs["b"], **variables)
+    assert refused.returncode == 75, refused.stdout
+    assert "share 0/2" in refused.stdout
+    aside = hosts.run("b", COMMAND, "run", configs["b"], **variables)
+    assert aside.returncode == 0, aside.stdout
+    assert "share 0/2" in aside.stdout
+    assert half.poll() is None
+    whole = hosts.start("b", COMMAND, "run", "--quiet", "--wait-for-lock", "60", configs["b"], **variables)
+    fault_server.latency_seconds = 0.0
+    outputs = [process.communicate(timeout=120)[0] for process in (half, whole)]
+    assert [process.returncode for process in (half, whole)] == [0, 0], outputs
+
+    assert waiting(hosts) == []
+    assert len(fault_server.objects()) == 2 * FILES
+    assert fault_server.replacements == []
+    sent = Counter(request.key for request in fault_server.requests_of("PutObject"))
+    # With its first file each division tries whether the server refuses a name that is taken.
+    assert len([key for key, count in sent.items() if count > 1]) <= 3, sent
+    history = hosts.run("a", COMMAND, "history", "--format", "csv", configs["a"], **variables)
+    assert len(history.stdout.splitlines()) == 2 * FILES + 1
+    audit = hosts.run("b", COMMAND, "audit", configs["b"], **variables)
+    assert audit.returncode == 0, audit.stdout
+    assert f"{2 * FILES:,} files audited" in audit.stdout

@@ -423,3 +423,6 @@ def test_killed_at_any_instant(site: Site, effort: Callable[[int, int], int]) ->
     code, _, errors = site.run("run", "--quiet", "--wait-for-lock", "30")
     assert (code, errors) == (0, "")
     site.check_all_shipped()
+    code, output, errors = site.run("audit")
+    assert code == 0, errors
+    assert f"{len(site.made):,} files audited" in output
