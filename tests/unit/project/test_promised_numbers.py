@@ -71,6 +71,7 @@ PROMISES: list[tuple[str, str, list[float]]] = [
 """A page, where the numbers stand in it, and what they are in the program."""
 
 IN_WORDS: list[tuple[str, str, float]] = [
+    ("../README.md", "less than ten seconds ago (`settle_seconds`)", _DEFAULTS["settle_seconds"] / 10),
     ("guarantees.md", "a quarter of an hour before they expire", helpers._RENEW_BEFORE_SECONDS / (15 * MINUTE)),
     ("guarantees.md", "waits up to a minute, then longer, up to six hours", rows.LONGEST_PAUSE / (6 * HOUR)),
     ("guarantees.md", "usually at most a quarter of a second", settlement._BATCH_SECONDS / 0.25),
