@@ -16,6 +16,8 @@ from tests.e2e.site import ENGINES, Site, untraced
 from tests.servers.fault_server import FaultServer
 
 FILES = 3000
+FEW_FILES = {"native": FILES, "boto3": 800}
+"""In the quick suite: several times what runs ship before they are killed."""
 KILLS = {"native": 140, "boto3": 60}
 """200 in all."""
 FEW_KILLS = {"native": 14, "boto3": 6}
@@ -37,11 +39,11 @@ def test_killed_at_any_instant(
     site: Site, fault_server: FaultServer, engine: str, instants: random.Random, effort: Callable[[int, int], int]
 ) -> None:
     """At every instant each file's bytes are on the disk or the object; the last run ends clean with an empty spool."""
-    kills = effort(FEW_KILLS[engine], KILLS[engine])
+    kills, files = effort(FEW_KILLS[engine], KILLS[engine]), effort(FEW_FILES[engine], FILES)
     site.ship_to(fault_server, engine=engine)
     # Nothing of a killed process can be measured, and it would leave its half-written data behind.
     untraced(site)
-    made = {str(path.relative_to(site.spool)): path.read_bytes() for path in site.files(FILES, location="bedroom")}
+    made = {str(path.relative_to(site.spool)): path.read_bytes() for path in site.files(files, location="bedroom")}
     fault_server.latency_seconds = 0.002
     start_up = duration_of_an_idle_start(site)
     survivors = 0
@@ -53,7 +55,7 @@ def test_killed_at_any_instant(
         running.kill()
         if kill % 10 == 9:
             check_nothing_lost(site, fault_server, made)
-            if len(site.left()) < FILES // 10:
+            if len(site.left()) < files // 10:
                 # The work is nearly done: give it new work under new names.
                 made |= more_files(site, kill)
     check_nothing_lost(site, fault_server, made)

@@ -92,7 +92,7 @@ def test_a_run_at_work_keeps_both_out(site: Site, fault_server: FaultServer) -> 
     site.ship_to(fault_server, max_concurrency=1, state_dir=str(site.place / "state"))
     site.files(20)
     assert site.run("run", "--share", "0/2").code == 0
-    fault_server.latency_seconds = 0.3
+    fault_server.latency_seconds = 60.0
     working = site.start("run", "--share", "1/2", "--quiet")
     working.wait_until(lambda: len(ledgers(site)) > 1 and site.status()["shares"][1]["lock_holder"], "the share ships")
     for action in ("merge", "compact"):

@@ -32,6 +32,11 @@ class Check:
         """Where to ping."""
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}/{SECRET}"
 
+    @property
+    def pings(self) -> int:
+        """How many connections were made."""
+        return len(self._open)
+
     def _serve(self) -> None:
         while True:
             try:
@@ -131,8 +136,7 @@ def test_a_signal_during_the_last_ping_ends_the_run(site: Site) -> None:
         site.settings["ping_url"] = check.url
         site.file("hall/2020/11/29/20/01-topic.dat")
         running = site.start()
-        running.wait_until(lambda: site.left() == {}, "the file is shipped")
-        time.sleep(0.3)
+        running.wait_until(lambda: check.pings and not site.left(), "the file is shipped and the ping made")
         begun = time.monotonic()
         running.send(signal.SIGTERM)
         finished = running.wait(15)

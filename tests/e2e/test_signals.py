@@ -149,9 +149,9 @@ def test_the_time_budget_ends_a_run_in_good_order(site: Site, fault_server: Faul
     fault_server.latency_seconds = 0.1
     site.ship_to(fault_server, max_concurrency=2)
     site.files(200)
-    finished = site.run("run", "--max-runtime", "1")
+    finished = site.run("run", "--max-runtime", "2")
     assert finished.code == 0
-    assert finished.seconds < 6
+    assert finished.seconds < 8
     shipped, left = fault_server.objects(), site.left()
     assert 1 <= len(shipped) < 200
     assert len(left) + len(shipped) == 200

@@ -474,6 +474,7 @@ class TestCrashes:
 
 class TestPace:
     @pytest.mark.timing
+    @pytest.mark.exhaustive  # test_s3_bandwidth.py promises the same of small files and a large one
     @pytest.mark.rotated("size")
     @pytest.mark.parametrize("engine", ["native", "boto3"])
     @pytest.mark.parametrize("size", [20_000, 400_000])

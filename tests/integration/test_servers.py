@@ -53,7 +53,7 @@ from tests.servers.guard import session_members
 from tests.servers.haproxy_fault import HaproxyFault
 from tests.servers.moto_server import MotoServer
 from tests.servers.nginx_sink import NginxSink, Piece
-from tests.servers.process import free_ports
+from tests.servers.process import free_ports, wait_until
 from tests.servers.proftpd import ProftpdServer
 from tests.servers.rclone_s3 import RcloneServer
 from tests.servers.swift_s3 import SwiftServer
@@ -412,6 +412,25 @@ def test_requests_are_recorded(server: FaultServer) -> None:
     assert server.replacements == []
     _attempt(server, b"other")
     assert [replacement.key for replacement in server.replacements] == ["key"]
+
+
+def test_who_has_gone_writes_no_longer(server: FaultServer) -> None:
+    """A client that was killed in the middle of a write is not at once with the next one; one that waits is."""
+    server.latency_seconds = 60.0
+
+    def write(number: int) -> socket.socket:
+        address = urlsplit(server.endpoint.endpoint_url)
+        client = socket.create_connection((str(address.hostname), int(address.port or 0)))
+        client.sendall(f"PUT /{server.bucket}/key HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx".encode())
+        wait_until(lambda: len(server.requests) == number, what="the request")
+        return client
+
+    write(1).close()
+    with write(2):
+        assert server.most_concurrent_writes("key") == 1
+        with write(3):
+            assert server.most_concurrent_writes("key") == 2
+    server.latency_seconds = 0.0
 
 
 def test_virtual_hosts(server: FaultServer) -> None:

@@ -23,7 +23,7 @@ import socket
 import ssl
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 
 from tests.servers.base import S3Endpoint, S3Server, random_access_key, random_name
@@ -47,6 +47,8 @@ _SUBRESOURCES = {
     "tagging": "Tagging",
     "versioning": "Versioning",
 }
+
+_GLANCE_SECONDS = 0.05
 
 
 class FaultServer(S3Server):
@@ -95,7 +97,7 @@ class FaultServer(S3Server):
         self.store = ObjectStore(dialect=self._dialect, region=self._region, versioned=self._versioned)
         self.faults.clear()
         self.requests: list[Request] = []
-        self._writing: Counter[str] = Counter()
+        self._writing: defaultdict[str, list[Wire]] = defaultdict(list)
         self._most_writing: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -321,16 +323,20 @@ class FaultServer(S3Server):
             self.requests.append(request)
             request.number = len(self.requests)
             if writes:
-                self._writing[request.key] += 1
-                self._most_writing[request.key] = max(self._most_writing[request.key], self._writing[request.key])
+                # Whoever was killed writes no longer, however long it takes here to find that out.
+                writing = [other for other in self._writing[request.key] if not other.has_no_client()] + [wire]
+                self._writing[request.key] = writing
+                self._most_writing[request.key] = max(self._most_writing[request.key], len(writing))
         happened = True
         try:
             answer = self._answer(wire, exchange, refusal)
-            if self.latency_seconds:
-                exchange.wait(self.latency_seconds)
+            answered = time.monotonic()
+            # As it says by now: made shorter, it lets those go that wait already.
+            while (left := answered + self.latency_seconds - time.monotonic()) > 0:
+                exchange.wait(min(left, _GLANCE_SECONDS))
             request.answer_status, request.answer_headers = answer.status, answer.headers
             # Before the answer leaves: a test that has it may look at the record and at the faults at once.
-            self._finish(exchange, writes)
+            self._finish(exchange, wire)
             happened = False
             wire.send(request, answer)
         except ActionFailed as failed:
@@ -338,15 +344,16 @@ class FaultServer(S3Server):
             raise HangUp from failed
         finally:
             if happened:
-                self._finish(exchange, writes)
+                self._finish(exchange, wire)
         return not answer.close and request.headers.get("connection", "").lower() != "close"
 
-    def _finish(self, exchange: Exchange, writes: bool) -> None:
+    def _finish(self, exchange: Exchange, wire: Wire) -> None:
         exchange.request.ended = time.monotonic()
         exchange.count()
-        if writes:
-            with self._lock:
-                self._writing[exchange.request.key] -= 1
+        with self._lock:
+            writing = self._writing[exchange.request.key]
+            if wire in writing:
+                writing.remove(wire)
 
     def _answer(self, wire: Wire, exchange: Exchange, answer: Answer | None) -> Answer:
         request, fault = exchange.request, exchange.fault

@@ -123,6 +123,12 @@ class Wire:
         self.number = number
         self._buffer = bytearray()
 
+    def has_no_client(self) -> bool:
+        """Whether the client has closed the connection, perhaps in the middle of a request."""
+        poll = select.poll()
+        poll.register(self.connection, select.POLLRDHUP)
+        return bool(poll.poll(0))
+
     def _fill(self) -> None:
         data = self.connection.recv(_READ_BYTES)
         if not data:
