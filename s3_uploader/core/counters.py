@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from s3_uploader.core.ends import RunEnd
+from s3_uploader.core.findings import Untouchable
 from s3_uploader.core.model import OTHER_LOCATIONS, Candidate, Left, Receipt, RunReport, Waiting
 
 _MOST_LOCATIONS = 500
@@ -47,6 +48,7 @@ class RunCounters:
         self.not_finished: list[tuple[Candidate, Left]] = []
         self.strangers: list[tuple[tuple[str, ...], str]] = []
         self.more_strangers = False
+        self.untouchable: Untouchable | None = None
         self.from_future = 0
         self.future_example: tuple[Candidate, float] | None = None
 
@@ -81,6 +83,7 @@ class RunCounters:
         strangers = [*self.strangers, *other.strangers]
         self.more_strangers |= other.more_strangers or len(strangers) > _MOST_STRANGERS
         self.strangers = strangers[:_MOST_STRANGERS]
+        self.untouchable = self.untouchable or other.untouchable
         self.from_future += other.from_future
         self.future_example = self.future_example or other.future_example
 
@@ -92,6 +95,7 @@ class RunCounters:
         self.not_finished.clear()
         self.strangers.clear()
         self.more_strangers = False
+        self.untouchable = None
 
     def count_left(self, reason: Left, candidate: Candidate | None = None) -> None:
         """Count an entry that was left; a candidate still has to be shipped later."""
@@ -101,6 +105,13 @@ class RunCounters:
             # Scans begin with the oldest, so that those come first that have been so for longest.
             if reason in _NOT_FINISHED and len(self.not_finished) < _MOST_NOT_FINISHED:
                 self.not_finished.append((candidate, reason))
+
+    def count_untouchable(self, entry: Untouchable, candidate: Candidate | None = None) -> None:
+        """Count an entry that cannot be read or removed; the first is remembered as an example."""
+        self.count_left(Left.UNREADABLE, candidate)
+        self.troubles += 1
+        if self.untouchable is None:
+            self.untouchable = entry
 
     def note_stranger(self, directory: tuple[str, ...], name: str) -> None:
         """Take note of an entry that is not of the layout; it may be a directory full of files."""

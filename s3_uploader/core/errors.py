@@ -15,6 +15,7 @@ hint
 from __future__ import annotations
 
 import enum
+import errno
 
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import with_hint, without_passwords
@@ -23,6 +24,10 @@ DEADLINE_EXCEEDED = "DeadlineExceeded"
 """The code of an upload that exceeded its deadline."""
 SIMULATED = "(simulated)"
 """Part of the message of every simulated error."""
+FAILING_DISK = (
+    "Its disk or network share may be failing: see what the kernel says (`dmesg`), and save what can still be read."
+)
+"""The hint where the kernel does not deliver what it has."""
 
 
 class Scope(enum.Enum):
@@ -205,10 +210,25 @@ class SameAsSpool(StoreError):
 
 
 class SourceChanged(StoreError):
-    """The source could not deliver its bytes: it shrank, or a read failed halfway."""
+    """The source has fewer bytes than before: it shrank."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="SourceChanged")
+
+
+class SourceUnreadable(StoreError):
+    """The kernel does not deliver the bytes of the source, as on a disk that fails."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="SourceUnreadable", hint=FAILING_DISK, origin=Origin.SOURCE)
+
+
+def failed_read(offset: int, error: OSError) -> SourceChanged | SourceUnreadable:
+    """The error of a read of the source that the kernel refused. A file that was removed on its server has changed."""
+    reason = (error.strerror or str(error)).lower()
+    if error.errno == errno.ESTALE:
+        return SourceChanged(f"The source is gone: {reason}.")
+    return SourceUnreadable(f"the local file cannot be read at byte {offset:,}: {reason}")
 
 
 class KeyRefused(StoreError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from s3_uploader.core.errors import FAILING_DISK
 from s3_uploader.core.findings import Cause
 from s3_uploader.core.origins import Origin
 
@@ -70,6 +71,7 @@ _MEANINGS = {
     Origin.NOT_REMOVED: Meaning(Cause.UNREADABLE, blames_file=False),
     Origin.NOT_MOVED: Meaning(Cause.DISK_FULL, blames_file=False),
     Origin.NO_ROOM_HERE: Meaning(Cause.DISK_FULL, blames_file=False),
+    Origin.SOURCE: Meaning(Cause.UNREADABLE, remedy=FAILING_DISK, blames_file=False),
     Origin.OURS: Meaning(Cause.FAILING_FILE, blames_file=False),
 }
 

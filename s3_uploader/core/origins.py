@@ -50,6 +50,8 @@ class Origin(enum.Enum):
     """The file is shipped, but cannot be moved to its target."""
     NO_ROOM_HERE = "no_room_here"
     """This machine has no room for the compressed file."""
+    SOURCE = "source"
+    """The local file cannot be read, as on a disk that fails."""
     OURS = "ours"
     """This program or machine is at fault, not the file."""
 

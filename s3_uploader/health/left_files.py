@@ -10,7 +10,7 @@ from s3_uploader.core.findings import Cause, Problem
 from s3_uploader.core.meanings import meaning_of, of_one_file
 from s3_uploader.core.model import Left
 from s3_uploader.core.origins import Origin, recalled
-from s3_uploader.core.text import counted, shown_duration, shown_name, shown_text
+from s3_uploader.core.text import counted, ended, shown_duration, shown_name, shown_text
 from s3_uploader.health.observations import Observations
 from s3_uploader.health.run_history import alike_since, finished, pace_of
 from s3_uploader.health.wording import absolute, others, problem, shown
@@ -48,7 +48,7 @@ def _failing_problem(facts: Observations, cause: Cause, kinds: list[FailingGroup
     files = sum(kind.files for kind in kinds)
     what = {
         Cause.CONFLICT: "cannot be shipped",  # The message says by what its key is taken.
-        Cause.UNREADABLE: "is shipped and cannot be removed",
+        Cause.UNREADABLE: "cannot be shipped" if origin is Origin.SOURCE else "is shipped and cannot be removed",
         Cause.DISK_FULL: "is shipped and cannot be moved away"
         if origin is Origin.NOT_MOVED
         else "cannot be shipped, because there is no room",
@@ -93,17 +93,27 @@ def open_writer(facts: Observations) -> Iterator[Problem]:
 
 def unreadable(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
     """Diagnose entries of the spool that this user may not read."""
-    ended = finished(runs)
-    number = ended[0].left.get(Left.UNREADABLE.value, 0) if ended else 0
-    if number:
-        yield problem(
-            Cause.UNREADABLE,
-            f"{counted(number, 'entry', 'entries')} of {shown_name(facts.base_dir)} cannot be read",
-            then="Each run tries again.",
-            since=alike_since(ended, lambda row: bool(row.left.get(Left.UNREADABLE.value))),
-            path=facts.base_dir,
-            files=number,
-        )
+    ended_runs = finished(runs)
+    number = ended_runs[0].left.get(Left.UNREADABLE.value, 0) if ended_runs else 0
+    if not number:
+        return
+    example = facts.untouchable
+    if example is None:
+        sentence = f"{counted(number, 'entry', 'entries')} of {shown_name(facts.base_dir)} cannot be read"
+    else:
+        more = f" ({counted(number - 1, 'other entry', 'other entries')} too)" if number > 1 else ""
+        verb = "removed" if example.action == "remove" else "read"
+        why = ended(shown_text(example.why)).removesuffix(".")
+        sentence = f"{shown_text(example.path)} cannot be {verb}{more}: {why[:1].lower()}{why[1:]}"
+    yield problem(
+        Cause.UNREADABLE,
+        sentence,
+        then="Each run tries again.",
+        remedy="" if example is None else example.hint,
+        since=alike_since(ended_runs, lambda row: bool(row.left.get(Left.UNREADABLE.value))),
+        path=facts.base_dir if example is None else example.path,
+        files=number,
+    )
 
 
 def clock(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:

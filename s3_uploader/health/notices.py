@@ -16,7 +16,7 @@ from s3_uploader.config.schema import Config
 from s3_uploader.core.counters import RunCounters, overdue
 from s3_uploader.core.errors import LockHeld, StateError, UploaderError
 from s3_uploader.core.events import Emit, Notice, StrangersFound
-from s3_uploader.core.findings import Cause, Problem, Strangers
+from s3_uploader.core.findings import Cause, Problem, Strangers, Untouchable
 from s3_uploader.core.model import Candidate, Left, RunReport
 from s3_uploader.core.procfs import state_of
 from s3_uploader.core.text import ended, shown_duration, shown_name
@@ -44,6 +44,7 @@ class Seen(msgspec.Struct, kw_only=True, omit_defaults=True):
     :param not_finished: since when a file has continuously been open, or changing long after its period.
     :param future: files with times in the future, and when the last one was seen.
     :param strangers: unmatched files, and when they were last examined.
+    :param untouchable: an example of what could not be read or removed.
     :param said: what a person was told of.
     """
 
@@ -52,6 +53,7 @@ class Seen(msgspec.Struct, kw_only=True, omit_defaults=True):
     future_at: float = 0.0
     strangers: Strangers | None = None
     strangers_at: float = 0.0
+    untouchable: Untouchable | None = None
     said: dict[str, Said] = {}
 
     @classmethod
@@ -96,6 +98,7 @@ def note(
     seen.not_finished = {shown_name(file.path): file.since for file in files}
     _note_future(counters, seen, now)
     _note_strangers(counters, seen, look, now)
+    seen.untouchable = counters.untouchable
     strangers = seen.strangers if seen.strangers is not None and seen.strangers.files else None
     matching = _matching(counters)
     facts = Observations(
@@ -104,6 +107,7 @@ def note(
         not_finished=files,
         future=seen.future,
         strangers=strangers,
+        untouchable=seen.untouchable,
         are_all_strangers=not matching and not ever_shipped,
         layout=layout,
     )

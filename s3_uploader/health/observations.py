@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from s3_uploader.core.errors import UploaderError
-from s3_uploader.core.findings import Strangers
+from s3_uploader.core.findings import Strangers, Untouchable
 from s3_uploader.ledger.rows import FailingGroup, RunRow
 
 HUNG_SECONDS = 3600.0
@@ -109,6 +109,7 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     :param waiting: how many files wait, ``None`` if that was not looked at.
     :param ready: those of them that are ready, and have been so for long.
     :param strangers: files that the layout does not recognise.
+    :param untouchable: an example of what the last run could not read or remove.
     :param are_all_strangers: nothing else is in the spool, and nothing was ever shipped from it.
     :param layout: the name of the layout.
     """
@@ -128,5 +129,6 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int | None = None
     ready: ReadyFiles | None = None
     strangers: Strangers | None = None
+    untouchable: Untouchable | None = None
     are_all_strangers: bool = False
     layout: str = ""

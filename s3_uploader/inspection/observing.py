@@ -9,6 +9,7 @@ import msgspec
 from s3_uploader.config.destinations import S3Destination
 from s3_uploader.config.schema import Config, MoveTo
 from s3_uploader.core import procfs
+from s3_uploader.core.findings import Untouchable
 from s3_uploader.core.text import shown_name, shown_text
 from s3_uploader.health import MEMORY_PREFIX
 from s3_uploader.health.left_files import LONG_OPEN_SECONDS
@@ -49,6 +50,11 @@ def future_files(waiting: Waiting | None, ledger: LedgerReader | None) -> Future
     if waiting is not None and waiting.future is not None:
         return waiting.future
     return None if ledger is None else Seen.recalled(ledger.endpoint_memory(prefix=MEMORY_PREFIX)).future
+
+
+def untouchable_entry(ledger: LedgerReader | None) -> Untouchable | None:
+    """An example of what the last run could not read or remove."""
+    return None if ledger is None else Seen.recalled(ledger.endpoint_memory(prefix=MEMORY_PREFIX)).untouchable
 
 
 def endpoint_limits(config: Config, ledger: LedgerReader | None) -> list[str]:

@@ -22,7 +22,13 @@ from s3_uploader.health.notices import hung_of
 from s3_uploader.health.observations import Observations, Starter
 from s3_uploader.health.run_history import next_start
 from s3_uploader.inspection.at_work import AtWork, at_work_on, holder_seen
-from s3_uploader.inspection.observing import endpoint_limits, full_disks, future_files, open_files
+from s3_uploader.inspection.observing import (
+    endpoint_limits,
+    full_disks,
+    future_files,
+    open_files,
+    untouchable_entry,
+)
 from s3_uploader.inspection.share_status import ShareStatus, divided, problems_of, shares_of
 from s3_uploader.inspection.waiting import Waiting, waiting_in
 from s3_uploader.ledger import FailingRow, LedgerReader, RunRow
@@ -130,6 +136,7 @@ def _with_ledger(
         # Those that have failed have their own sentence once they have failed again.
         ready=None if waiting is None or spool.failing_count else waiting.ready,
         strangers=None if waiting is None else waiting.strangers,
+        untouchable=untouchable_entry(ledger),
         are_all_strangers=waiting is not None and not waiting.files and not totals.shipped_files,
         layout=config.layout,
     )

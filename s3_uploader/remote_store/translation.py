@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from s3_uploader.core.errors import ConflictError, KeyRefused, ProofError, SourceChanged, StoreError
+from s3_uploader.core.errors import ConflictError, KeyRefused, ProofError, SourceChanged, SourceUnreadable, StoreError
 from s3_uploader.remote_store.errors import ObjectNotFound, RemoteStoreError
 
 _NO_CREDENTIALS = ("NoCredentials", "CredentialsUnavailable", "CredentialsTimeout", "InvalidCredentials")
@@ -29,4 +29,4 @@ def from_store_error(error: StoreError, *, status: int = 0) -> RemoteStoreError:
 
 def _is_silence(error: StoreError) -> bool:
     """Whether an error without an answer concerns the way to the server, not this side or the content."""
-    return not isinstance(error, (ConflictError, KeyRefused, ProofError, SourceChanged))
+    return not isinstance(error, (ConflictError, KeyRefused, ProofError, SourceChanged, SourceUnreadable))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from s3_uploader.core.control import Clock, StopRequest
 from s3_uploader.core.ends import RunEnd
-from s3_uploader.core.errors import ConflictError, Scope, SourceChanged, StoreError, UploadCancelled
+from s3_uploader.core.errors import ConflictError, Scope, SourceChanged, SourceUnreadable, StoreError, UploadCancelled
 from s3_uploader.core.model import Left, Receipt
 from s3_uploader.run import second_copy
 from s3_uploader.run.circuit_breaker import CircuitBreaker, Deferral
@@ -117,6 +117,10 @@ class Answers:
     def _take_failure(self, upload: FileTask, error: StoreError) -> None:
         if self._may_replace(upload, error):
             self._submit(upload)
+            return
+        if isinstance(error, SourceUnreadable) and not upload.file.has_new_content():
+            # The destination has no part in it, however many files it concerns.
+            self._settlement.fail(upload, error)
             return
         changed = upload.file.why_changed()
         if isinstance(error, SourceChanged) or (changed is not None and error.scope is Scope.FILE):

@@ -12,6 +12,7 @@ from s3_uploader.core.control import Clock
 from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.errors import SIMULATED, ConflictError, StoreError
 from s3_uploader.core.events import Emit, LocalTrouble, UploadFailed
+from s3_uploader.core.findings import Cause
 from s3_uploader.core.model import FailureBucket, Fingerprint, Left
 from s3_uploader.core.origins import Origin
 from s3_uploader.ledger.rows import FailingRow, ShippedRow, after_failure
@@ -200,6 +201,10 @@ class Failures:
         self.any = True
 
     def _failing_row(self, upload: FileTask, error: StoreError) -> FailingRow:
+        from s3_uploader.core.meanings import meaning_of
+
+        # What to do about an error of this file alone is known here only; other causes have a remedy of their own.
+        is_of_this_kind = meaning_of(error.origin).cause is Cause.FAILING_FILE
         path, fingerprint = upload.file.candidate.path, upload.file.fingerprint
         return after_failure(
             self.known(path),
@@ -208,7 +213,7 @@ class Failures:
             size=fingerprint.size,
             mtime_ns=fingerprint.mtime_ns,
             code=error.code,
-            message=error.message,
+            message=str(error) if is_of_this_kind else error.message,
             origin=error.origin.value,
             now=self._clock.now(),
             random=self._random,

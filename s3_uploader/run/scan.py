@@ -5,13 +5,17 @@ A run begins with :meth:`SpoolScan.find`. Most runs end there, because no file i
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator
 
 from s3_uploader.core.control import Clock
 from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.ends import RunEnd
+from s3_uploader.core.errors import FAILING_DISK
 from s3_uploader.core.events import Emit, FileLeft, LocalTrouble
+from s3_uploader.core.findings import Untouchable
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.run.ending import Ending, RunEnded
 from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Layout, NoCandidate
@@ -22,6 +26,7 @@ from s3_uploader.spool.root import Names, SpoolRoot
 _COUNT_SECONDS = 1.0
 _MOST_SAID = 1000
 """Directories that are remembered to be reported only once."""
+_DENIED = (os.strerror(errno.EACCES), os.strerror(errno.EPERM))
 
 
 class Leftovers:
@@ -39,14 +44,16 @@ class Leftovers:
 
     def skip(self, names: Names, name: str, reason: Left, detail: str) -> None:
         """Handle an entry that is no candidate (:data:`~s3_uploader.spool.layouts.base.Skip`)."""
+        path = self._root.shown(names, name).rstrip("/")
+        if reason is Left.UNREADABLE:
+            self._cannot(Untouchable(path, "read", detail, _hint_of_reading(detail)))
+            return
         self._counters.count_left(reason)
         if reason is Left.UNMATCHED:
             self._counters.note_stranger(names, name)
-        path = self._root.shown(names, name)
-        if reason in (Left.UNREADABLE, Left.UNDECODABLE):
+        if reason is Left.UNDECODABLE:
             self._counters.troubles += 1
-            action = "read" if reason is Left.UNREADABLE else "ship"
-            self._emit(LocalTrouble(path, action, detail))
+            self._emit(LocalTrouble(path, "ship", detail))
         else:
             self._emit(FileLeft(path, reason, detail, 0))
 
@@ -57,20 +64,27 @@ class Leftovers:
 
     def cannot_read(self, candidate: Candidate, message: str) -> None:
         """Handle a candidate that cannot be read on this machine."""
-        self._counters.count_left(Left.UNREADABLE, candidate)
-        self._counters.troubles += 1
-        hint = "Let the user that runs this program read and remove it."
-        self._emit(LocalTrouble(self.shown(candidate), "read", message, hint))
+        self._cannot(Untouchable(self.shown(candidate), "read", message, _hint_of_reading(message)), candidate)
 
     def cannot_remove(self, candidate: Candidate, why: str, hint: str) -> None:
         """Handle a candidate that could not be removed after its upload; reported once for its directory."""
-        self._counters.count_left(Left.UNREADABLE, candidate)
-        self._counters.troubles += 1
+        entry = Untouchable(self.shown(candidate), "remove", why, hint)
+        self._counters.count_untouchable(entry, candidate)
         if candidate.directory not in self._said_stuck:
             if len(self._said_stuck) < _MOST_SAID:
                 self._said_stuck.add(candidate.directory)
             message = f"{why}, so it is not uploaded, and neither are the files beside it"
-            self._emit(LocalTrouble(self.shown(candidate), "remove", message, hint))
+            self._emit(LocalTrouble(entry.path, entry.action, message, hint))
+
+    def _cannot(self, entry: Untouchable, candidate: Candidate | None = None) -> None:
+        self._counters.count_untouchable(entry, candidate)
+        self._emit(LocalTrouble(entry.path, entry.action, entry.why, entry.hint))
+
+
+def _hint_of_reading(why: str) -> str:
+    if any(each in why for each in _DENIED):
+        return "Let the user that runs this program read it, and write its directory."
+    return FAILING_DISK if os.strerror(errno.EIO) in why else ""
 
 
 class SpoolScan:

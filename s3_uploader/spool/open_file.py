@@ -56,7 +56,7 @@ class OpenFile(msgspec.Struct):
         """Whether the content has changed since the file was opened, or a writer may be changing it.
 
         A file that was only renamed or removed, or whose rights changed, has changed too (:meth:`why_changed`), but its
-        content has not. A file that cannot be examined counts as changed.
+        content has not. A file that cannot be examined counts as unchanged.
         """
         try:
             if is_being_written(self.descriptor):

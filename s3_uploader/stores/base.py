@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from s3_uploader.core.errors import SourceChanged
+from s3_uploader.core.errors import SourceChanged, failed_read
 from s3_uploader.core.model import OnConflict, Proof, Receipt
 
 if TYPE_CHECKING:
@@ -68,13 +68,13 @@ class Source(msgspec.Struct, frozen=True):
     def read(self, offset: int, *, most: int) -> bytes:
         """Read bytes from an offset below ``size``, as many as one call returns.
 
-        :raises SourceChanged: if there are none, or they cannot be read.
+        :raises SourceChanged: if there are none.
+        :raises SourceUnreadable: if they cannot be read.
         """
         try:
             chunk = os.pread(self.descriptor, min(most, self.size - offset), offset)
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise SourceChanged(f"The source cannot be read at byte {offset}: {reason}.") from error
+            raise failed_read(offset, error) from error
         if not chunk:
             raise SourceChanged(f"The source ends at byte {offset}, not {self.size}.")
         return chunk

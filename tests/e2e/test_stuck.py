@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.site import Finished, Site, settle, without_privileges
+from tests.e2e.disturbed import require_strace
+from tests.e2e.site import Finished, Site, contents, settle, without_privileges
 from tests.servers import debian
 from tests.servers.fault_script import error, hang
 from tests.servers.fault_server import FaultServer
@@ -122,6 +123,11 @@ def problem_of(site: Site, cause: str, *, code: int = 0, **options: Any) -> dict
     assert "| " in line
     assert isinstance(problem, dict)
     return problem
+
+
+def failing_disk(call: str, path: Path) -> tuple[str, ...]:
+    """What starts a command for which a system call on a path fails as on a dying disk."""
+    return "strace", "-f", "-qq", "-o", os.devnull, "-P", str(path), "-e", f"inject={call}:error=EIO"
 
 
 def said(finished: Finished, *words: str) -> bool:
@@ -324,6 +330,39 @@ class TestTheCauseIsNamed:
         assert said(finished, "Could not read", FILE)
         assert problem_of(spool, "unreadable", prefix=without_privileges())["since"] is not None
         assert list(measured_causes(spool)) == ["unreadable"]
+
+    def test_a_disk_that_fails(self, site: Site) -> None:
+        """A file that the disk does not give back is a failure with a name, and not one that changes all the time."""
+        require_strace()
+        archive = site.ship_to_directory()
+        site.settings["metrics_file"] = str(site.place / "metrics.prom")
+        bad, good = site.file(FILE), site.file("bedroom/2020/11/29/20/47-topic.dat")
+        broken = failing_disk("pread64", bad)
+        finished = site.run(prefix=broken)
+        assert finished.code == 1
+        assert said(finished, FILE, "cannot be read at byte 0: input/output error", "dmesg")
+        assert bad.exists()
+        assert not good.exists()
+        problem = problem_of(site, "unreadable")
+        assert "cannot be shipped" in problem["sentence"]
+        assert "dmesg" in problem["remedy"]
+        assert list(measured_causes(site)) == ["unreadable"]
+        assert site.run("run", "--retry").code == 0
+        assert len(contents(archive)) == 2
+
+    def test_a_directory_that_fails(self, site: Site) -> None:
+        """A directory that the disk does not give back is no matter of permissions."""
+        require_strace()
+        site.ship_to_directory()
+        site.settings["metrics_file"] = str(site.place / "metrics.prom")
+        directory = site.file(FILE).parent
+        finished = site.run(prefix=failing_disk("getdents64", directory))
+        assert finished.code == 1
+        assert said(finished, "Could not read", str(directory), "dmesg")
+        problem = problem_of(site, "unreadable")
+        assert "input/output error" in problem["sentence"]
+        assert problem["path"] == str(directory)
+        assert "dmesg" in problem["remedy"]
 
 
 class TestInBadWeather:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from s3_uploader.core.errors import SourceChanged
+from s3_uploader.core.errors import SourceChanged, failed_read
 from s3_uploader.core.model import Proof
 from s3_uploader.core.text import quoted_code
 
@@ -291,6 +291,7 @@ def read_exactly(descriptor: int, first: int, size: int) -> bytes:
     """Read bytes of a file.
 
     :raises SourceChanged: if there are fewer.
+    :raises SourceUnreadable: if they cannot be read.
     """
     try:
         data = os.pread(descriptor, size, first)
@@ -303,7 +304,7 @@ def read_exactly(descriptor: int, first: int, size: int) -> bytes:
             pieces.append(data)
             missing -= len(data)
     except OSError as error:
-        raise _unreadable(error) from None
+        raise failed_read(first, error) from None
     if missing:
         raise _shrunk(size - missing, size, first)
     return b"".join(pieces)
@@ -313,6 +314,7 @@ def read_digested(descriptor: int, first: int, size: int, *, md5: bool, sha256: 
     """Read bytes of a file with their CRC-32, and with their MD5 and SHA-256 if requested.
 
     :raises SourceChanged: if there are fewer.
+    :raises SourceUnreadable: if they cannot be read.
     """
     buffer = io.BytesIO(bytes(size))
     crc32 = 0
@@ -325,7 +327,7 @@ def read_digested(descriptor: int, first: int, size: int, *, md5: bool, sha256: 
                 try:
                     count = os.preadv(descriptor, [room], first + done)
                 except OSError as error:
-                    raise _unreadable(error) from None
+                    raise failed_read(first + done, error) from None
                 if not count:
                     raise _shrunk(done, size, first)
                 with room[:count] as piece:
@@ -336,10 +338,6 @@ def read_digested(descriptor: int, first: int, size: int, *, md5: bool, sha256: 
     texts = ["" if each is None else each.hexdigest() for each in hashes]
     # The buffer's own bytes instead of a copy, because nothing can write to them any more.
     return Digested(body=buffer.getvalue(), crc32=crc32, md5=texts[0], sha256=texts[1])
-
-
-def _unreadable(error: OSError) -> SourceChanged:
-    return SourceChanged(f"The file could not be read: {error.strerror}.")
 
 
 def _shrunk(there: int, size: int, first: int) -> SourceChanged:

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from s3_uploader.core.errors import EngineUnavailable, SourceChanged, StoreError, UploadCancelled
+from s3_uploader.core.errors import EngineUnavailable, StoreError, UploadCancelled
 from s3_uploader.core.extras import installing
 from s3_uploader.core.files import write_all
 from s3_uploader.core.model import Receipt
@@ -231,6 +231,7 @@ def pack(
 
     :param go_on: called between any two pieces; raises to end the work.
     :raises SourceChanged: if there are fewer bytes than expected.
+    :raises SourceUnreadable: if they cannot be read.
     :raises StoreError: if there is no room for them.
     """
     compressor = _compressor(compression, source.size)
@@ -238,7 +239,7 @@ def pack(
     written = position = 0
     while position < source.size:
         go_on()
-        piece = _read(source, position)
+        piece = source.read(position, most=_PIECE)
         position += len(piece)
         digest.update(piece)
         written += _write(target, compressor.compress(piece))
@@ -246,16 +247,6 @@ def pack(
     if compression.format == "gzip":
         os.pwrite(target, gzip_header(digest.digest()), 0)
     return written, digest.hexdigest()
-
-
-def _read(source: Source, position: int) -> bytes:
-    try:
-        piece = os.pread(source.descriptor, min(_PIECE, source.size - position), position)
-    except OSError as error:
-        raise SourceChanged(f"The file could not be read: {error.strerror}.") from None
-    if not piece:
-        raise SourceChanged(f"The file shrank: only {position} of {source.size} bytes were there.")
-    return piece
 
 
 def _write(target: int, data: bytes) -> int:

@@ -13,6 +13,7 @@ from s3_uploader.core.errors import (
     ProofError,
     Scope,
     SourceChanged,
+    SourceUnreadable,
     StoreError,
     UploadCancelled,
 )
@@ -25,6 +26,7 @@ KINDS: tuple[Callable[[str], StoreError], ...] = (
     lambda address: ConflictError(f"{address} exists already with other content {SIMULATED}."),
     lambda address: ProofError(f"the answer does not prove that {address} holds our bytes {SIMULATED}."),
     lambda address: SourceChanged(f"the file shrank while it was read {SIMULATED}."),
+    lambda address: SourceUnreadable(f"the local file cannot be read at byte 0: input/output error {SIMULATED}."),
     lambda address: KeyRefused(f"the destination cannot take the key of {address} {SIMULATED}."),
     lambda address: UploadCancelled(f"the upload took longer than its deadline {SIMULATED}.", code="DeadlineExceeded"),
     lambda address: StoreError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from s3_uploader.core.findings import Cause, Severity, Stranger, Strangers
+from s3_uploader.core.findings import Cause, Severity, Stranger, Strangers, Untouchable
 from s3_uploader.core.origins import Origin
 from s3_uploader.health.diagnosis import diagnose
 from s3_uploader.health.observations import FutureFiles, OpenFileSeen, ReadyFiles
@@ -23,6 +23,7 @@ class TestFiles:
             ("of a later version", Cause.FAILING_FILE),
             ("conflict", Cause.CONFLICT),
             ("not_removed", Cause.UNREADABLE),
+            ("source", Cause.UNREADABLE),
             ("not_moved", Cause.DISK_FULL),
             ("full", Cause.DISK_FULL),
             ("no_room_here", Cause.DISK_FULL),
@@ -62,6 +63,23 @@ class TestFiles:
         runs = [run_row(ago, exit_code=1, left={"unreadable": 2}) for ago in (30, 90)] + [run_row(150)]
         problem = only(diagnose(facts(runs=runs)))
         assert (problem.cause, problem.since, problem.files) == (Cause.UNREADABLE, NOW - 90, 2)
+
+    def test_unreadable_by_name(self) -> None:
+        """Such an entry is named where the run has remembered one, with its own reason and remedy."""
+        runs = [run_row(30, exit_code=1, left={"unreadable": 2})]
+        entry = Untouchable("/spool/a", "read", "Input/output error", "See `dmesg`.")
+        problem = only(diagnose(facts(runs=runs, untouchable=entry)))
+        assert problem.sentence == "/spool/a cannot be read (1 other entry too): input/output error"
+        assert (problem.remedy, problem.path) == ("See `dmesg`.", "/spool/a")
+        assert diagnose(facts(runs=[run_row(30)], untouchable=entry)) == ()
+
+    def test_disk_that_fails(self) -> None:
+        """A file that the kernel does not deliver is not said to be shipped; the disk is what to look at."""
+        problem = only(
+            diagnose(facts(failing=[kind("SourceUnreadable", origin="source", message="input/output error")]))
+        )
+        assert "cannot be shipped" in problem.sentence
+        assert "dmesg" in problem.remedy
 
     def test_files_from_the_future(self) -> None:
         """A file from the future is named as what it is: a clock that is wrong."""

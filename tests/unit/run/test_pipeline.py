@@ -14,7 +14,15 @@ from typing import Any
 import pytest
 
 from s3_uploader.core.control import ScanTrigger
-from s3_uploader.core.errors import DestinationBusy, Scope, SourceChanged, StateError, StoreError
+from s3_uploader.core.errors import (
+    DestinationBusy,
+    KeyRefused,
+    Scope,
+    SourceChanged,
+    SourceUnreadable,
+    StateError,
+    StoreError,
+)
 from s3_uploader.core.events import LocalTrouble, Notice, Uploaded, UploadFailed, UploadStarted
 from s3_uploader.core.model import Left, OnConflict, Receipt
 from s3_uploader.core.origins import Origin
@@ -565,6 +573,40 @@ class TestOneBadFile:
         harness.store.fault("x", shrunk)
         report = harness.run()
         assert (report.left, report.exit_code) == ({"changed": 1}, 0)
+
+    def test_hint_is_remembered(self, harness: Harness) -> None:
+        """What can be done about a file's own error is recorded with it, so that `status` can say it."""
+        harness.write("x")
+        harness.write("y")
+
+        def refused(store: FakeStore, put: Put) -> None:
+            put.future.set_exception(KeyRefused("Your key is too long", hint="Shorten the file's path or key_prefix."))
+
+        harness.store.fault("x", refused)
+        harness.run()
+        row = harness.records.failing("x")
+        assert row is not None
+        assert row.message == "Your key is too long. Shorten the file's path or key_prefix."
+
+    def test_a_disk_that_fails(self, harness: Harness) -> None:
+        """Files that the kernel does not deliver are failures with growing pauses; the destination is not to blame."""
+        names = {f"x{number}" for number in range(20)}
+        for name in names:
+            harness.write(name)
+
+            def dying(store: FakeStore, put: Put) -> None:
+                put.future.set_exception(
+                    SourceUnreadable("the local file cannot be read at byte 0: input/output error")
+                )
+
+            harness.store.fault(name, dying)
+        report = harness.run()
+        assert (report.failed, report.left, report.exit_code, report.ended_by) == (20, {}, 1, "done")
+        assert harness.names() == names
+        event = harness.told(UploadFailed)[0]
+        assert (event.attempts, event.disposition) == (1, "kept")
+        assert "dmesg" in event.hint
+        assert event.next_try_at is not None
 
     def test_unreadable(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
         """A file that this user may not read is kept, reported and counted as a failure."""

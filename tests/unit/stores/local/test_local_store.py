@@ -20,6 +20,7 @@ from s3_uploader.core.errors import (
     ProofError,
     Scope,
     SourceChanged,
+    SourceUnreadable,
     StoreError,
     UploadCancelled,
 )
@@ -126,11 +127,11 @@ def test_shrunken_source(store: LocalStore, archive: Path, tmp_path: Path) -> No
 
 
 def test_unreadable_source(store: LocalStore, archive: Path, tmp_path: Path) -> None:
-    """A source that cannot be read fails as a changed source, not as a fault of the destination."""
+    """A source that cannot be read is told as such, and not as a fault of the destination."""
     descriptor = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         future = store.put("a", Source(descriptor, 5), options=PutOptions(), deadline=time.monotonic() + 60)
-        with pytest.raises(SourceChanged, match="cannot be read at byte 0: is a directory"):
+        with pytest.raises(SourceUnreadable, match="cannot be read at byte 0: is a directory"):
             future.result(30)
     finally:
         os.close(descriptor)

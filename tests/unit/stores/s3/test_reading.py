@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader.core.errors import SourceChanged
+from s3_uploader.core.errors import SourceChanged, SourceUnreadable
 from s3_uploader.stores.s3.checksums import read_digested, read_exactly
 
 CONTENT = os.urandom(1_000_003)
@@ -54,17 +54,28 @@ def test_a_file_that_has_shrunk(descriptor: int) -> None:
 
 
 def test_a_disk_that_fails(descriptor: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A read that fails is a file that cannot be shipped now, with the system's reason."""
+    """A read that fails is no change of the file: the position and the kernel's reason are told."""
 
     def fail(*_: object) -> int:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(os, "pread", fail)
     monkeypatch.setattr(os, "preadv", fail)
-    with pytest.raises(SourceChanged, match="Input/output error"):
+    with pytest.raises(SourceUnreadable, match="cannot be read at byte 0: input/output error"):
         read_exactly(descriptor, 0, 10)
-    with pytest.raises(SourceChanged, match="Input/output error"):
+    with pytest.raises(SourceUnreadable, match="cannot be read at byte 0: input/output error"):
         read_digested(descriptor, 0, 10, md5=True, sha256=True)
+
+
+def test_a_file_that_its_server_has_removed(descriptor: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a network file system a file that is gone fails to be read; that is a change, and no failing disk."""
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(os, "pread", fail)
+    with pytest.raises(SourceChanged, match="gone"):
+        read_exactly(descriptor, 0, 10)
 
 
 def test_reads_that_bring_less_than_asked_for(descriptor: int, monkeypatch: pytest.MonkeyPatch) -> None:
