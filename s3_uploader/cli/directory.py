@@ -19,7 +19,7 @@ from s3_uploader.cli.output import about_several, print_lines
 from s3_uploader.cli.settings import FileOptions, Options, load, together
 from s3_uploader.config import Config
 from s3_uploader.core.errors import ConfigError
-from s3_uploader.core.text import shown_name
+from s3_uploader.core.text import counted, shown_name
 
 AT_ONCE = 8
 """Most spools of a directory that run at the same time."""
@@ -90,6 +90,7 @@ def each(
     work: Callable[[str, Options], int],
     *,
     headings: bool = True,
+    closing: bool = False,
     form: Form = Form.TEXT,
 ) -> int:
     """Do a command's work for a configuration, or for each one of a directory in turn.
@@ -97,12 +98,15 @@ def each(
     A failure does not stop the others.
 
     :param headings: print the name of each file before its output.
+    :param closing: say at the end which of them did not end well.
     :param form: the form of error messages.
     """
     if not is_directory(config_file):
         return guarded(lambda: work(config_file, options), form=form)
 
-    return guarded(lambda: each_of(files_in(config_file), options, work, headings=headings, form=form), form=form)
+    return guarded(
+        lambda: each_of(files_in(config_file), options, work, headings=headings, closing=closing, form=form), form=form
+    )
 
 
 def each_of(
@@ -111,6 +115,7 @@ def each_of(
     work: Callable[[str, Options], int],
     *,
     headings: bool = True,
+    closing: bool = False,
     form: Form = Form.TEXT,
 ) -> int:
     """Do a command's work for each of these in turn. A failure does not stop the others."""
@@ -124,7 +129,21 @@ def each_of(
             sources.now = os.path.basename(path)
             codes.append(_by_itself(path, lambda path=path: work(path, options), form))  # type: ignore[misc]
             sys.stdout.flush()
+    if closing:
+        print_lines(["", closing_line(dict(zip(map(os.path.basename, paths), codes, strict=True)))])
     return worst(codes)
+
+
+def closing_line(codes: dict[str, int]) -> str:
+    """Sum up a command that did its work for several configurations: how many ended well, and which did not."""
+    bad: dict[int, list[str]] = {}
+    for name, code in codes.items():
+        if code != OK:
+            bad.setdefault(code, []).append(shown_name(name))
+    parts = [f"{len(codes) - sum(map(len, bad.values())):,} ok"]
+    in_order = sorted(bad, key=lambda code: _WORST_FIRST.index(code) if code in _WORST_FIRST else len(_WORST_FIRST))
+    parts += [f"{', '.join(bad[code])}: exit code {code}" for code in in_order]
+    return f"{counted(len(codes), 'spool')}: {'; '.join(parts)}."
 
 
 def run_all(

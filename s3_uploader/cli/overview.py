@@ -84,8 +84,13 @@ def _look_at(path: str, options: FileOptions, starters: Starters) -> Seen:
 def overview(directory: str, options: FileOptions, *, exit_by_verdict: bool) -> int:
     """Print a summary and a line for each spool."""
     seen = look_at_all(directory, options)
+    width = columns()
+    ill = next((each for each in seen if each.standing is not None and each.verdict != OK), None)
     with to_whoever_reads():
-        print_lines(overview_lines(seen, columns=columns()))
+        print_lines(overview_lines(seen, columns=width))
+        if ill is not None and width is not None:
+            file = shown_name(os.path.join(directory, f"{ill.name}.json"))
+            print_lines(["", *wrapped(f"What to do about one: s3-uploader-cli status {file}", width, indent=2)])
     if exit_by_verdict:
         return status.exit_code_of(seen[0].verdict)
     return worst([each.exit_code for each in seen])
@@ -95,11 +100,16 @@ def overview_lines(seen: Sequence[Seen], *, columns: int | None) -> list[str]:
     """The summary, and then a line for each spool; several for one for which the terminal is too narrow."""
     lines = [*wrapped(summary(seen), columns, indent=2), ""]
     width = max(len(shown_name(each.name)) for each in seen)
+    said: dict[str, str] = {}
     for each in seen:
         start = f"{_WORDS[each.verdict].upper() if each.verdict == STUCK else _WORDS[each.verdict]:9}  "
         name = shown_name(each.name)
         figures = _figures(each)
         sentence = shown_text(each.sentence)
+        # Thirty spools with one bucket have one trouble, which a person reads once. Programs read lines.
+        first = said.setdefault(sentence, name)
+        if columns is not None and sentence and first != name:
+            sentence = f"as {first}"
         line = f"{start}{name:{width}}  {'; '.join(filter(None, (figures, sentence)))}".rstrip()
         if columns is None or len(line) <= columns:
             lines.append(line)

@@ -11,14 +11,17 @@ from collections.abc import Iterator
 import msgspec
 
 from s3_uploader.cli.arguments import ReportOptions
+from s3_uploader.cli.directory import each_of, files_in
+from s3_uploader.cli.exit_codes import Form, guarded
 from s3_uploader.cli.missing_shares import tell_of_missing_shares
 from s3_uploader.cli.output import json_bytes, with_source
 from s3_uploader.cli.settings import load
 from s3_uploader.cli.times import parse_time
-from s3_uploader.core.errors import UsageProblem
+from s3_uploader.core.errors import UploaderError, UsageProblem
 from s3_uploader.core.files import replace_file
 from s3_uploader.core.text import counted, shown_name
-from s3_uploader.inspection.report.data import gather
+from s3_uploader.inspection.report.contents import Entry, contents, file_of
+from s3_uploader.inspection.report.data import Report, gather
 from s3_uploader.inspection.report.page import page
 from s3_uploader.inspection.share_status import unheard_in_words
 from s3_uploader.ledger import LedgerReader
@@ -30,10 +33,44 @@ STANDARD_OUTPUT = "-"
 
 
 _DESTINATIONS_NAMED = 3
+_NO_REPORT = "No report could be made; the command says why."
 
 
 def report(config_file: str | None, options: ReportOptions, *, output: str | None) -> int:
     """Write the report to a file, or to standard output."""
+    _make(config_file, options, output=output)
+    return 0
+
+
+def report_each(directory: str, options: ReportOptions, *, form: Form) -> int:
+    """Write a report for each configuration of a directory, and a page that leads to them."""
+    entries: dict[str, Entry] = {}
+
+    def one(path: str, options: ReportOptions) -> int:
+        name = _name_of(path)
+        try:
+            summary = _make(path, options, output=_output_in(options.output, path)).summary
+        except UploaderError as error:
+            entries[name] = Entry(name=name, why=error.message)
+            raise
+        entries[name] = Entry(name=name, file=file_of(name), summary=summary)
+        return 0
+
+    def all_of_them() -> int:
+        paths = files_in(directory)
+        code = each_of(paths, options, one, headings=False, form=form)
+        known = [entries.get(name) or Entry(name=name, why=_NO_REPORT) for name in map(_name_of, paths)]
+        if options.output is not None and any(entry.summary is not None for entry in known):
+            page_of_all = os.path.join(options.output, "index.html")
+            _write(contents(known, now=time.time()).encode(), page_of_all)
+            if sys.stdout.isatty():
+                print(f"{counted(len(known), 'spool')}: open {shown_name(page_of_all)}")
+        return code
+
+    return guarded(all_of_them, form=form)
+
+
+def _make(config_file: str | None, options: ReportOptions, *, output: str | None) -> Report:
     since, until, as_json = options.since, options.until, options.as_json
     if output is None and not as_json and sys.stdout.isatty():
         raise UsageProblem("A terminal cannot show the page.", hint="Name a file with -o.")
@@ -51,7 +88,7 @@ def report(config_file: str | None, options: ReportOptions, *, output: str | Non
         json_bytes(with_source(msgspec.to_builtins(numbers))) + b"\n" if as_json else page(numbers).encode(),
         output or STANDARD_OUTPUT,
     )
-    return 0
+    return numbers
 
 
 @contextlib.contextmanager
@@ -77,7 +114,11 @@ def _opened(config_file: str | None, options: ReportOptions) -> Iterator[tuple[L
         yield ledger, configuration.base_dir, configuration.destination.name
 
 
-def output_in(directory: str | None, config_file: str) -> str:
+def _name_of(config_file: str) -> str:
+    return os.path.basename(config_file).removesuffix(".json")
+
+
+def _output_in(directory: str | None, config_file: str) -> str:
     """The report's file for one of several configurations; creates the directory if it is missing."""
     if directory is None or directory == STANDARD_OUTPUT:
         raise UsageProblem("The reports of several spools need a directory.", hint="Name it with -o.")
@@ -85,7 +126,7 @@ def output_in(directory: str | None, config_file: str) -> str:
         os.makedirs(directory, exist_ok=True)
     except OSError as error:
         raise UsageProblem(f"{shown_name(directory)} is no directory: {error.strerror}.") from error
-    return os.path.join(directory, os.path.basename(config_file).removesuffix(".json") + ".html")
+    return os.path.join(directory, file_of(_name_of(config_file)))
 
 
 def _write(data: bytes, output: str) -> None:

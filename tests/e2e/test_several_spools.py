@@ -136,10 +136,32 @@ def test_history_audit_and_report_of_all(directory: Directory) -> None:
     assert history.stdout.count("a.dat") == 2
     assert f"{directory.path}/cellar.json:" in history.stdout
     assert history.stderr == "attic.json: 1 file, 10 B.\ncellar.json: 1 file, 10 B.\n"
-    assert directory.run("audit").code == 0
+    audit = directory.run("audit")
+    assert audit.code == 0
+    assert audit.stdout.endswith("\n2 spools: 2 ok.\n")
     assert directory.run("report").code == 2
-    assert directory.run("report", "-o", str(directory.site.place / "reports")).code == 0
-    assert sorted(path.name for path in (directory.site.place / "reports").iterdir()) == ["attic.html", "cellar.html"]
+    reports = directory.site.place / "reports"
+    assert directory.run("report", "-o", str(reports)).code == 0
+    assert sorted(path.name for path in reports.iterdir()) == ["attic.html", "cellar.html", "index.html"]
+
+
+def test_what_is_wrong_with_one_of_many_is_told_at_the_end(directory: Directory) -> None:
+    """After many blocks the last line names those that did not end well; the page of all reports has a row for each."""
+    for name in ("attic", "cellar", "index"):
+        put(directory.add(name), "a.dat")
+    directory.run()
+    (directory.site.place / "cellar-archive" / "a.dat").unlink()
+    (directory.path / "broken.json").write_text("{")
+    assert directory.run("audit").stdout.splitlines()[-1] == (
+        "4 spools: 2 ok; broken.json: exit code 2; cellar.json: exit code 1."
+    )
+    assert "broken.json: exit code 2" in directory.run("check").stdout.splitlines()[-1]
+    reports = directory.site.place / "reports"
+    assert directory.run("report", "-o", str(reports)).code == 2
+    page = (reports / "index.html").read_text()
+    assert page.index("broken") < page.index('href="attic.html"') < page.index('href="cellar.html"')
+    assert 'href="index-1.html"' in page
+    assert (reports / "index-1.html").exists()
 
 
 def test_each_row_for_programs_names_its_configuration(directory: Directory) -> None:

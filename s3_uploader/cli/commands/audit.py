@@ -36,4 +36,11 @@ def audit(config_file: str | None, options: AuditOptions) -> int:
 
     if config_file is None or options.ledgers:
         return guarded(lambda: audit_one(config_file, options), form=form_of(options.as_json))
-    return each(config_file, options, audit_one, headings=not options.as_json, form=form_of(options.as_json))
+    return each(
+        config_file,
+        options,
+        audit_one,
+        headings=not options.as_json,
+        closing=not options.as_json,
+        form=form_of(options.as_json),
+    )

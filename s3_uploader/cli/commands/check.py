@@ -23,4 +23,11 @@ def check(config_file: str, options: CheckOptions) -> int:
     from s3_uploader.cli.check import check as work
     from s3_uploader.cli.directory import each
 
-    return each(config_file, options, work, headings=not options.as_json, form=form_of(options.as_json))
+    return each(
+        config_file,
+        options,
+        work,
+        headings=not options.as_json,
+        closing=not options.as_json,
+        form=form_of(options.as_json),
+    )

@@ -23,16 +23,19 @@ def report(config_file: str | None, options: ReportOptions) -> int:
     """
     from s3_uploader.cli.directory import each, is_directory
     from s3_uploader.cli.exit_codes import guarded
-    from s3_uploader.cli.report import output_in
     from s3_uploader.cli.report import report as work
+    from s3_uploader.cli.report import report_each
 
     insist_on_one(config_file, options.ledgers)
+    form = form_of(options.as_json)
     if config_file is None or options.ledgers:
-        return guarded(lambda: work(config_file, options, output=options.output), form=form_of(options.as_json))
-    many = is_directory(config_file)
-
-    def one(path: str, options: ReportOptions) -> int:
-        output = output_in(options.output, path) if many and not options.as_json else options.output
-        return work(path, options, output=output)
-
-    return each(config_file, options, one, headings=False, form=form_of(options.as_json))
+        return guarded(lambda: work(config_file, options, output=options.output), form=form)
+    if is_directory(config_file) and not options.as_json:
+        return report_each(config_file, options, form=form)
+    return each(
+        config_file,
+        options,
+        lambda path, options: work(path, options, output=options.output),
+        headings=False,
+        form=form,
+    )

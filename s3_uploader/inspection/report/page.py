@@ -26,6 +26,8 @@ _ASSETS = Path(__file__).parent / "assets"
 _TOP = "(top directory)"
 _OTHERS = "other locations"
 
+_NOTHING = "'none'"
+
 _CHARTS = (
     ("shipped", "Shipped", "By location and time of arrival at the destination.", "wide"),
     ("delay", "Delay", "From a file's data time to its arrival.", ""),
@@ -37,19 +39,19 @@ _CHARTS = (
 
 def page(report: Report) -> str:
     """Make the page."""
-    chart_script, script = _asset("uPlot.iife.min.js"), _asset("page.js")
-    chart_style, style = _asset("uPlot.min.css"), _asset("page.css")
+    chart_script, script = asset("uPlot.iife.min.js"), asset("page.js")
+    chart_style, style = asset("uPlot.min.css"), asset("page.css")
     name = shown_name(report.base_dir)
-    return Template(_asset("page.html")).substitute(
-        policy=_policy(scripts=(chart_script, script), styles=(chart_style, style)),
+    return Template(asset("page.html")).substitute(
+        policy=policy(scripts=(chart_script, script), styles=(chart_style, style)),
         title=html.escape(f"{name} – upload report"),
         heading=f"Uploads from <code>{html.escape(name)}</code>",
-        span=f"{_moment(report.since)} to {_moment(report.until)} UTC",
+        span=f"{moment(report.since)} to {moment(report.until)} UTC",
         lead=html.escape(_lead(report)),
         tiles="\n".join(_tiles(report)),
         charts='<div class="grid">\n' + "\n".join(_figure(*chart) for chart in _CHARTS) + "\n</div>",
         tables=tables(report),
-        footer=html.escape(f"s3_uploader {__version__}, written {_moment(report.generated_at)} UTC. Times are UTC.")
+        footer=html.escape(f"s3_uploader {__version__}, written {moment(report.generated_at)} UTC. Times are UTC.")
         + " Percentiles are exact to one percent. Charts by uPlot, © Leon Sorokin, MIT licence.",
         data=_chart_data(report),
         chart_style=chart_style,
@@ -59,20 +61,21 @@ def page(report: Report) -> str:
     )
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file that becomes part of a page."""
     return (_ASSETS / name).read_text(encoding="utf-8")
 
 
-def _policy(*, scripts: Iterable[str], styles: Iterable[str]) -> str:
+def policy(*, scripts: Iterable[str], styles: Iterable[str]) -> str:
     """See https://www.w3.org/TR/CSP3/; the empty icon is in the page, so that browsers do not request one."""
     return "; ".join(
         (
-            "default-src 'none'",
-            f"script-src {' '.join(map(_source, scripts))}",
+            f"default-src {_NOTHING}",
+            f"script-src {' '.join(map(_source, scripts)) or _NOTHING}",
             f"style-src {' '.join(map(_source, styles))}",
             "img-src data:",
-            "base-uri 'none'",
-            "form-action 'none'",
+            f"base-uri {_NOTHING}",
+            f"form-action {_NOTHING}",
         )
     )
 
@@ -140,7 +143,7 @@ def _tiles(report: Report) -> Iterable[str]:
     good = dash if not summary.runs else _percent(summary.runs - summary.runs_failed, summary.runs)
     last = dash if summary.last_shipped_at is None else f"{shown_duration(report.until - summary.last_shipped_at)} ago"
     yield _tile("files", "Files shipped", f"{summary.files:,}", shown_size(summary.bytes))
-    yield _tile("last", "Last one", last, "" if summary.last_shipped_at is None else _moment(summary.last_shipped_at))
+    yield _tile("last", "Last one", last, "" if summary.last_shipped_at is None else moment(summary.last_shipped_at))
     yield _tile("delay", "Median delay", delay, late)
     yield _tile("backlog", "Waiting", waiting, oldest)
     yield _tile("runs", "Good runs", good, f"of {summary.runs:,}" if summary.runs else "")
@@ -177,5 +180,6 @@ def _percent(part: int, whole: int) -> str:
     return f"{share:.1f} %" if share % 1 else f"{share:.0f} %"
 
 
-def _moment(epoch: float) -> str:
+def moment(epoch: float) -> str:
+    """A time in UTC, to the minute."""
     return time.strftime("%Y-%m-%d %H:%M", time.gmtime(epoch))

@@ -22,3 +22,12 @@ def test_what_is_wrong_is_broken_between_words() -> None:
     assert max(map(len, lines)) <= 30
     assert SEEN[0].error in " ".join(line.strip() for line in lines)
     assert lines[-1] == "ok         attic"
+
+
+def test_a_trouble_of_many_is_told_once() -> None:
+    """At a terminal spools with the same trouble refer to the first of them; a line for programs has it all."""
+    same = [Seen(name=name, verdict=UNKNOWN, error=SEEN[0].error) for name in ("attic", "cellar", "kitchen")]
+    lines = overview_lines(same, columns=80)
+    assert sum(SEEN[0].error in line for line in lines) == 1
+    assert [line.split()[-2:] for line in lines[-2:]] == [["as", "attic"]] * 2
+    assert sum(SEEN[0].error in line for line in overview_lines(same, columns=None)) == 3
