@@ -194,6 +194,10 @@ def is_no_news(config: Config, error: UploaderError, *, environ: Mapping[str, st
     """Whether an earlier run has recently reported why none can begin; ``False`` if nothing can be remembered."""
     try:
         path = own_ledger_path(config, environ=environ)
+        if isinstance(error, StateError) and error.is_full:
+            from s3_uploader.health import full_disk
+
+            return not full_disk.is_due(os.path.dirname(path), now)
         if not os.path.exists(path):
             return False
         with Ledger.open(path) as ledger:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-_DISTANCES = (3600.0, 6 * 3600.0, 86400.0, 7 * 86400.0)
+DISTANCES = (3600.0, 6 * 3600.0, 86400.0, 7 * 86400.0)
 """Seconds after which a problem is reported a second time, a third time and so on; the last one repeats."""
 _LONGEST = 200
 
@@ -23,9 +23,14 @@ class Said(msgspec.Struct, frozen=True, omit_defaults=True):
     times: int = 1
     words: str = ""
 
+    @property
+    def distance(self) -> float:
+        """Seconds from the last report to the next."""
+        return DISTANCES[min(self.times, len(DISTANCES)) - 1]
+
     def is_due(self, now: float) -> bool:
         """Whether to report it again, also after a clock was set back."""
-        return not 0 <= now - self.last < _DISTANCES[min(self.times, len(_DISTANCES)) - 1]
+        return not 0 <= now - self.last < self.distance
 
 
 class Sayings:

@@ -130,15 +130,15 @@ def _fnv1a(data: bytes) -> int:
     return value
 
 
-def keep_reserve(directory: str) -> None:
-    """Make the reserve if it is missing and there is ample room; a failure is ignored."""
+def keep_reserve(directory: str) -> bool:
+    """Make the reserve if it is missing and there is ample room; a failure is ignored. Returns whether it was made."""
     path = os.path.join(directory, RESERVE_NAME)
     with contextlib.suppress(OSError):
         if os.path.exists(path):
-            return
+            return False
         room = os.statvfs(directory)
         if room.f_bavail * room.f_frsize < _AMPLE:
-            return
+            return False
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             # Not allocated but written, and not of zeros: a file system that compresses would keep nothing of those.
@@ -146,8 +146,11 @@ def keep_reserve(directory: str) -> None:
                 os.write(descriptor, os.urandom(_CHUNK))
         except OSError:
             os.unlink(path)
+            return False
         finally:
             os.close(descriptor)
+        return True
+    return False
 
 
 def give_up_reserve(directory: str) -> bool:

@@ -15,7 +15,7 @@ from s3_uploader.core.errors import StateError, StoreError
 from s3_uploader.core.events import Emit, Notice, RunFinished
 from s3_uploader.core.model import FailureBucket, RunReport
 from s3_uploader.core.origins import of_every_file
-from s3_uploader.core.text import shown_name
+from s3_uploader.core.text import shown_duration, shown_name
 from s3_uploader.health import MEMORY_NAME, NOTHING_SEEN
 from s3_uploader.ledger import EndpointMemory, Ledger
 from s3_uploader.ledger.state_directory import keep_reserve
@@ -147,7 +147,8 @@ def conclude(
     """
     emit, clock, report = context.emit, context.clock, done.report
     try:
-        keep_reserve(place.state_dir)
+        if keep_reserve(place.state_dir):
+            _say_that_there_is_room(place.state_dir, emit, clock)
         _warn_of_unaudited(ledger, place, report, emit, clock)
         _tidy(ledger, place, clock)
         _note_sightings(ledger, place, done, emit, clock)
@@ -186,6 +187,15 @@ def _is_noticeable(report: RunReport, counters: RunCounters, memory: EndpointMem
         or overdue(counters.not_finished, now)
         or (memory.get(MEMORY_NAME) or NOTHING_SEEN) != NOTHING_SEEN
     )
+
+
+def _say_that_there_is_room(state_dir: str, emit: Emit, clock: Clock) -> None:
+    from s3_uploader.health.full_disk import over
+
+    noted = over(state_dir)
+    if noted is not None:
+        lasted = shown_duration(max(0.0, clock.now() - noted.since))
+        emit(Notice("info", f"No longer so, after {lasted}: the disk of the state directory is full."))
 
 
 def _note_sightings(ledger: Ledger, place: Place, done: Done, emit: Emit, clock: Clock) -> None:

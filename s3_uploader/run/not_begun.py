@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s3_uploader.config.schema import Config
-from s3_uploader.core.errors import LockHeld, SpoolError, UploaderError
+from s3_uploader.core.errors import LockHeld, SpoolError, StateError, UploaderError
 from s3_uploader.core.events import Notice, RunNotBegun, measured_problems
 from s3_uploader.core.findings import Problem
 from s3_uploader.health import notices
@@ -16,7 +16,7 @@ _LONG_HELD_SECONDS = 60.0
 
 def tell_not_begun(config: Config, context: RunContext, error: UploaderError, *, at: float) -> None:
     """Tell of an error that is raised on; one that a run before has told not long ago is marked as no news."""
-    if context.is_one_of_many and isinstance(error, SpoolError):
+    if context.is_one_of_many and isinstance(error, SpoolError | StateError):
         error.is_repeated = notices.is_no_news(config, error, environ=context.environ, now=at)
     _measure(config, context, error, at=at)
 

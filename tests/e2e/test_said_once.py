@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -94,3 +96,24 @@ def test_a_spool_that_is_not_mounted(site: Site) -> None:
     site.run()
     os.rmdir(site.spool)
     assert "does not exist" in site.run("run", "--quiet").stderr
+
+
+def test_a_full_disk(site: Site, small_disk: Path) -> None:
+    """Where the ledger has no room to remember it, a full disk is told once all the same."""
+    site.ship_to_directory()
+    site.settings["state_dir"] = str(small_disk)
+    site.files(2)
+    with contextlib.suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    first = site.run("run", "--quiet")
+    assert first.code == 2
+    assert "the file system is full" in first.stderr
+    for _ in range(3):
+        again = site.run("run", "--quiet")
+        assert (again.code, again.stderr) == (2, "")
+    assert "the file system is full" in site.run().stderr
+    assert site.status()["problems"][0]["cause"] == "disk_full"
+    (small_disk / "filler").unlink()
+    assert site.run("run", "--quiet").code == 0
+    assert site.left() == {}

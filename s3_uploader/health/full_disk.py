@@ -1,0 +1,62 @@
+"""Remembers on a full disk when a person was told that it is full.
+
+The ledger lies on that disk and cannot take it down. An empty file needs no room for content, so its times say it: the
+access time is when the trouble began, the modification time when it was last told.
+"""
+
+from __future__ import annotations
+
+import os
+
+from s3_uploader.health.said import DISTANCES, Said
+
+NAME = "full"
+_OF_ANOTHER_TIME = 2.0
+"""After so many times the distance until it would have been told again, it is another trouble."""
+
+
+def is_due(state_dir: str, now: float) -> bool:
+    """Whether to tell now that the disk is full, and take note; always if not even this can be noted."""
+    path = os.path.join(state_dir, NAME)
+    before = _noted(path)
+    if before is None or before.distance * _OF_ANOTHER_TIME < now - before.last:
+        _note(path, began=now, now=now)
+        return True
+    if not before.is_due(now):
+        return False
+    _note(path, began=before.since, now=now)
+    return True
+
+
+def over(state_dir: str) -> Said | None:
+    """Forget it; returns what was noted."""
+    path = os.path.join(state_dir, NAME)
+    before = _noted(path)
+    try:
+        os.unlink(path)
+    except OSError:
+        return None
+    return before
+
+
+def _noted(path: str) -> Said | None:
+    try:
+        status = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return None
+    # It was told at the beginning, and again after each distance.
+    lasted, times = status.st_mtime - status.st_atime, 1
+    for distance in DISTANCES:
+        if lasted < distance:
+            break
+        lasted -= distance
+        times += 1
+    return Said(since=status.st_atime, last=status.st_mtime, times=times)
+
+
+def _note(path: str, *, began: float, now: float) -> None:
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600))
+        os.utime(path, (began, now), follow_symlinks=False)
+    except OSError:
+        return  # there is no room even for a name: it is told each time
