@@ -97,3 +97,8 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(f"s3_uploader.{home}"), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    # What is imported when it is first used is there for completion in editors and notebooks, too.
+    return sorted({*globals(), *__all__})

@@ -35,12 +35,12 @@ class AsyncRemoteStore:
     A call is cancelled together with its task: its parts are removed, and no file is left. Progress callbacks run on
     the event loop.
 
-    :param store: a store with ``raise_errors``, or a connection to make one from.
+    :param store: a store with ``raise_errors``, or a connection or a bucket to make one from.
     :param max_calls: the maximum number of concurrent calls; further calls wait.
     """
 
-    def __init__(self, store: RemoteStore | S3Connection, *, max_calls: int = 32) -> None:
-        if isinstance(store, S3Connection):
+    def __init__(self, store: RemoteStore | S3Connection | str, *, max_calls: int = 32) -> None:
+        if isinstance(store, S3Connection | str):
             store = RemoteStore(store, raise_errors=True)
         elif not store.raises_errors:
             raise ValueError("an AsyncRemoteStore needs a store with raise_errors=True")

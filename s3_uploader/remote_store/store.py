@@ -39,6 +39,7 @@ class RemoteStore(ObjectMethods):
     cause. All other methods raise failures, and with ``raise_errors`` these do too. Local errors are always raised:
     ``OSError`` for the local file, ``ValueError`` for a name without a bucket or a header that cannot be sent.
 
+    :param connection: a bucket's name stands for a connection to it with the settings of the environment.
     :param multipart_threshold: size in bytes above which a file is written in parts of ``part_size`` bytes.
     :param copy_threshold: size in bytes above which an object is copied in parts of ``copy_part_size`` bytes; S3 copies
         at most 5 GiB in one request.
@@ -47,7 +48,7 @@ class RemoteStore(ObjectMethods):
 
     def __init__(
         self,
-        connection: S3Connection,
+        connection: S3Connection | str,
         *,
         multipart_threshold: int = 16 * 2**20,
         part_size: int = 8 * 2**20,
@@ -55,6 +56,8 @@ class RemoteStore(ObjectMethods):
         copy_part_size: int = 512 * 2**20,
         raise_errors: bool = False,
     ) -> None:
+        if isinstance(connection, str):
+            connection = S3Connection(default_bucket=connection)
         super().__init__(connection, multipart_threshold=multipart_threshold, part_size=part_size)
         self._copy_threshold = copy_threshold
         self._copy_part_size = copy_part_size

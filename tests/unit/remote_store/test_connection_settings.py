@@ -120,3 +120,15 @@ def test_certificates(tmp_path: Path) -> None:
     """The certificates that a program trusts are those of its connection."""
     connection = s3.S3Connection("key", "secret", ca_file=str(tmp_path / "ca.pem"), endpoint="s3.example.org")
     assert connection.access("bucket").endpoint.ca_file == str(tmp_path / "ca.pem")
+
+
+def test_the_name_of_a_bucket_is_enough() -> None:
+    """A store is made from a bucket's name alone, with the settings of the environment."""
+    with s3.RemoteStore("my-bucket") as store:
+        assert store.connection.default_bucket == "my-bucket"
+    assert s3.AsyncRemoteStore("my-bucket").connection.default_bucket == "my-bucket"
+
+
+def test_completion_knows_the_package() -> None:
+    """What is imported when it is first used is offered before that."""
+    assert set(s3.__all__) <= set(dir(s3))
