@@ -184,19 +184,13 @@ def _run_loaded(
 ) -> int:
     around_run = subscribers(configuration, log, stop, progress=progress, around=around)
     with log, around_run as (emit, measure, beat_of_log):
-
-        def beat() -> None:
-            beat_of_log()
-            if alive is not None:
-                alive()
-
         report = app.run_once(
             configuration,
             RunContext(
                 emit=emit,
                 measure=measure,
                 stop=stop,
-                beat=beat,
+                beat=beat_of_log if alive is None else _both(beat_of_log, alive),
                 make_store=_store_maker(options, bytes_in_flight),
                 is_rehearsal=options.simulate_failures > 0,
                 retries=options.retry,

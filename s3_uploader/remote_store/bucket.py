@@ -94,7 +94,7 @@ class Bucket:
         )
         self._context = Context(
             caller=self.client,
-            probe=PlainProbe(self.client, prefix="", url=endpoint.url),
+            probe=PlainProbe(caller=self.client, prefix="", url=endpoint.url),
             capabilities=self.capabilities,
             headers=ObjectHeaders(
                 storage_class=None, acl=None, sse=None, sse_kms_key_id=None, metadata={}, tags={}, content_type=None

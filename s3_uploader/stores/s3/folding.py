@@ -17,7 +17,6 @@ from collections.abc import Callable
 
 from s3_uploader.stores.s3.requests import MAXIMUM_KEY_BYTES
 
-_USUAL = re.compile("[a-z0-9_-][a-z0-9_.-]*(/[a-z0-9_-][a-z0-9_.-]*)*")
 _STEPS = re.compile(r"[/\\]+")
 _UPPER = re.compile("[A-Z]+")
 _BEYOND_ASCII = re.compile("[^\0-\x7f]+")
@@ -29,15 +28,8 @@ ALL = "all"
 """All kinds at once, for names with several of them. Nothing is learned from it."""
 
 
-def is_usual(key: str) -> bool:
-    """Whether no server confuses this name with another: lower case, no accents, no empty or dotted steps."""
-    return _USUAL.fullmatch(key) is not None and "./" not in key and not key.endswith(".")
-
-
 def folded(key: str) -> str:
     """The common form of all names that some server treats as the same."""
-    if is_usual(key):
-        return key
     import unicodedata
     from urllib.parse import unquote
 
@@ -52,15 +44,11 @@ def shared(key: str) -> str:
     Gateways cut a name where they believe that parameters begin, or put one sign for all that they cannot store. There
     an object is found under each of its names, so that a look before the write suffices, if the writes do not cross.
     """
-    if is_usual(key):
-        return key
     return _OTHER_SIGNS.sub("_", _cut(folded(key)))
 
 
 def kinds_of(key: str) -> frozenset[str]:
     """The ways in which a name is unusual."""
-    if is_usual(key):
-        return frozenset()
     kinds = {kind for kind, fold in _FOLDS.items() if fold(key) != key}
     if not key.isascii():
         kinds.add(SIGNS)

@@ -9,6 +9,7 @@ unusual name is written. What it has seen once is remembered.
 from __future__ import annotations
 
 import collections
+import re
 import threading
 from collections.abc import Callable
 
@@ -22,9 +23,15 @@ from s3_uploader.stores.s3.probe import KINDS
 from s3_uploader.stores.s3.proof import ProvenUpload
 from s3_uploader.stores.s3.upload import ObjectUpload
 
+_USUAL = re.compile("[a-z0-9_-][a-z0-9_.-]*(/[a-z0-9_-][a-z0-9_.-]*)*")
 _LOOKED = frozenset(range(400, 500)) - {408, 429}
 _IDENTITY = ("etag", "last-modified", "content-length")
 """Headers that two objects never share completely, unless they have the same bytes from the same second."""
+
+
+def is_usual(key: str) -> bool:
+    """Whether no server confuses this name with another: lower case, no accents, no empty or dotted steps."""
+    return _USUAL.fullmatch(key) is not None and "./" not in key and not key.endswith(".")
 
 
 class NamesUnderWay:
@@ -36,9 +43,12 @@ class NamesUnderWay:
 
     def enter(self, upload: ObjectUpload, go: Callable[[ObjectUpload], None]) -> None:
         """Call ``go`` when no other upload of these names is in flight, at once if there is none."""
-        # With conditional writes the server itself refuses a name that is truncated to a taken one.
-        is_refused = upload.context.capabilities.conditional == "yes"
-        name = upload.common_name = folded(upload.key) if is_refused else shared(upload.key)
+        name = upload.key
+        if not is_usual(name):
+            # With conditional writes the server itself refuses a name that is truncated to a taken one.
+            is_refused = upload.context.capabilities.conditional == "yes"
+            name = folded(name) if is_refused else shared(name)
+        upload.common_name = name
         with self._lock:
             waiting = self._waiting.get(name)
             if waiting is not None:

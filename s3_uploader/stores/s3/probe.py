@@ -57,7 +57,7 @@ class Reply(msgspec.Struct, frozen=True):
     error: StoreError | None = None
 
 
-class PlainProbe:
+class PlainProbe(msgspec.Struct, kw_only=True, eq=False):
     """A request for a plain name: it tells a refused name from refused credentials, and S3 from a web page.
 
     The request is a GET of a key that does not exist. GET and not HEAD, because only the refusal of a GET has a
@@ -68,21 +68,20 @@ class PlainProbe:
     :param url: of the endpoint, for messages.
     """
 
-    def __init__(self, caller: S3Client, *, prefix: str, url: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._caller = caller
-        self._prefix = prefix if is_plain(f"{prefix}x") else ""
-        self._url = url
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._waiting: list[Callable[[Reply], None]] = []
-        self._reply: Reply | None = None
-        self._replied_at = 0.0
+    caller: S3Client
+    prefix: str
+    url: str
+    clock: Callable[[], float] = time.monotonic
+    _lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
+    _waiting: list[Callable[[Reply], None]] = []
+    _reply: Reply | None = None
+    _replied_at: float = 0.0
 
     def ask(self, then: Callable[[Reply], None]) -> None:
         """Call ``then`` with the answer: at once if it is known, else on any thread."""
         with self._lock:
             reply = self._reply
-            if reply is None or self._clock() - self._replied_at > _LASTS_SECONDS:
+            if reply is None or self.clock() - self._replied_at > _LASTS_SECONDS:
                 reply = None
                 self._waiting.append(then)
                 if len(self._waiting) > 1:
@@ -90,18 +89,19 @@ class PlainProbe:
         if reply is not None:
             then(reply)
             return
-        key = f"{self._prefix}{DIRECTORY}{os.urandom(8).hex()}"
-        self._caller.call_in_time(
+        prefix = self.prefix if is_plain(f"{self.prefix}x") else ""
+        key = f"{prefix}{DIRECTORY}{os.urandom(8).hex()}"
+        self.caller.call_in_time(
             requests.get_object(key, requests.encode_key(key), first=0, last=0, etag=""),
             self._answered,
-            deadline=self._clock() + _SECONDS,
+            deadline=self.clock() + _SECONDS,
             expected=_THERE,
         )
 
     def _answered(self, call: PendingRequest) -> None:
         reply = self._meaning(call)
         with self._lock:
-            self._reply, self._replied_at = reply, self._clock()
+            self._reply, self._replied_at = reply, self.clock()
             waiting, self._waiting = self._waiting, []
         for then in waiting:
             then(reply)
@@ -109,7 +109,7 @@ class PlainProbe:
     def _meaning(self, call: PendingRequest) -> Reply:
         error = call.error
         if error is None:
-            return Reply(Said.SERVES) if call.status == _NOT_THERE else Reply(Said.NOT_S3, not_s3(self._url))
+            return Reply(Said.SERVES) if call.status == _NOT_THERE else Reply(Said.NOT_S3, not_s3(self.url))
         if error.code == "AccessDenied":
             return Reply(Said.DENIED)
         if error.code == "NotS3":
@@ -128,7 +128,7 @@ def not_s3(url: str) -> StoreError:
     )
 
 
-class NameTrial:
+class NameTrial(msgspec.Struct, kw_only=True, eq=False):
     """Tries with two small objects whether a bucket keeps two names distinct when lookups cannot tell.
 
     Servers that store objects as files and their properties elsewhere (pys3local) report both ``a//b`` and ``a///b`` as
@@ -139,29 +139,19 @@ class NameTrial:
     :param tls: the payload is not signed.
     """
 
-    def __init__(
-        self,
-        caller: S3Client,
-        *,
-        capabilities: Capabilities,
-        headers: requests.ObjectHeaders,
-        prefix: str,
-        tls: bool,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._caller = caller
-        self._capabilities = capabilities
-        self._headers = headers
-        self._prefix = prefix
-        self._tls = tls
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._waiting: dict[str, list[Callable[[], None]]] = {}
-        self._tried: set[str] = set()
+    caller: S3Client
+    capabilities: Capabilities
+    headers: requests.ObjectHeaders
+    prefix: str
+    tls: bool
+    clock: Callable[[], float] = time.monotonic
+    _lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
+    _waiting: dict[str, list[Callable[[], None]]] = {}
+    _tried: set[str] = set()
 
     def ask(self, kinds: frozenset[str], then: Callable[[], None]) -> None:
         """Call ``then`` when these kinds have been tried: at once if they have, else on any thread."""
-        known = self._capabilities
+        known = self.capabilities
         for kind in kinds & KINDS.keys() - known.kept_names - known.merged_names:
             with self._lock:
                 if kind in self._tried:
@@ -181,9 +171,9 @@ class NameTrial:
             tell.
         """
         if verdict == "kept":
-            self._capabilities.keeps_names(frozenset((kind,)))
+            self.capabilities.keeps_names(frozenset((kind,)))
         elif verdict == "merged":
-            self._capabilities.merges_names(frozenset((kind,)))
+            self.capabilities.merges_names(frozenset((kind,)))
         with self._lock:
             self._tried.add(kind)
             waiting = self._waiting.pop(kind, [])
@@ -193,27 +183,27 @@ class NameTrial:
     def names(self, kind: str) -> tuple[str, str]:
         """Two new names that differ in that kind alone."""
         begin, one, other = KINDS[kind]
-        key = f"{self._prefix}{DIRECTORY}{os.urandom(8).hex()}"
+        key = f"{self.prefix}{DIRECTORY}{os.urandom(8).hex()}"
         return f"{begin}{key}{one}", f"{key}{other}"
 
     def put(self, key: str, body: bytes, then: Callable[[PendingRequest], None]) -> None:
         """Store a small object."""
-        digest, form = digest_of(body), self._capabilities.form
+        digest, form = digest_of(body), self.capabilities.form
         request = requests.put_object(
             key,
             requests.encode_key(key),
             body,
-            self._headers.of(key, PutOptions()),
+            self.headers.of(key, PutOptions()),
             crc32="" if form == "md5" else digest.crc32,
             md5="" if form == "crc32" else digest.md5,
             condition=requests.UNCONDITIONAL,
-            payload_hash=requests.payload_hash(body, tls=self._tls),
+            payload_hash=requests.payload_hash(body, tls=self.tls),
         )
         self.send(request, then)
 
     def send(self, request: Request, then: Callable[[PendingRequest], None]) -> None:
         """Send a request with a timeout."""
-        self._caller.call_in_time(request, then, deadline=self._clock() + _SECONDS, expected=_ANY)
+        self.caller.call_in_time(request, then, deadline=self.clock() + _SECONDS, expected=_ANY)
 
 
 class _Pair:

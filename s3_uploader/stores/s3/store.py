@@ -23,8 +23,7 @@ from s3_uploader.stores.s3.capabilities import Capabilities, NoMemory
 from s3_uploader.stores.s3.client import S3Client
 from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
-from s3_uploader.stores.s3.folding import is_usual
-from s3_uploader.stores.s3.names import NamesUnderWay
+from s3_uploader.stores.s3.names import NamesUnderWay, is_usual
 from s3_uploader.stores.s3.probe import NameTrial, PlainProbe
 from s3_uploader.stores.s3.settings import BucketAddress, ObjectSettings, Surroundings, Transfer
 from s3_uploader.stores.s3.single import SingleUpload
@@ -138,9 +137,9 @@ class S3Store:
         )
         self._context = Context(
             caller=caller,
-            probe=PlainProbe(caller, prefix=transfer.key_prefix, url=endpoint.url, clock=around.clock),
+            probe=PlainProbe(caller=caller, prefix=transfer.key_prefix, url=endpoint.url, clock=around.clock),
             names=NameTrial(
-                caller,
+                caller=caller,
                 capabilities=capabilities,
                 headers=headers,
                 prefix=transfer.key_prefix,

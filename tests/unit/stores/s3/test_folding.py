@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3_uploader.stores.s3.checks.names import UNUSUAL
-from s3_uploader.stores.s3.folding import ALL, folded, is_usual, kinds_of, shared, twins_of
+from s3_uploader.stores.s3.folding import ALL, folded, kinds_of, shared, twins_of
+from s3_uploader.stores.s3.names import is_usual
 
 NFC, NFD = unicodedata.normalize("NFC", "d/café"), unicodedata.normalize("NFD", "d/café")
 
