@@ -15,7 +15,7 @@ from s3_uploader.remote_store import headers as header_rules
 from s3_uploader.remote_store.bucket import Bucket
 from s3_uploader.remote_store.errors import RemoteStoreError
 from s3_uploader.remote_store.reading import Progress, headers_of, length_of, path_of
-from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3 import multipart_requests, requests
 from s3_uploader.stores.s3.checksums import clean_etag, etag_is_md5, strong_etag
 from s3_uploader.stores.s3.client import S3Client
 from s3_uploader.stores.s3.requests import UNCONDITIONAL
@@ -113,7 +113,7 @@ def _copy_at_once(copy: Copy) -> None:
 
 def _copy_in_parts(copy: Copy, part_size: int, progress: Progress | None) -> None:
     there, size = copy.target, copy.size
-    part_size = requests.part_size_for(size, part_size)
+    part_size = multipart_requests.part_size_for(size, part_size)
     etags: list[str] = []
     with _begun(copy) as upload_id:
         for number, first in enumerate(range(0, size, part_size), start=1):
@@ -148,14 +148,16 @@ def _copy_in_parts(copy: Copy, part_size: int, progress: Progress | None) -> Non
 def _begun(copy: Copy) -> Iterator[str]:
     """Create a multipart upload. It is aborted if anything fails, because its parts are invisible and cost money."""
     there = copy.target
-    request = requests.create_multipart_upload(there.key, there.path, _headers_of_parts(copy), checksums="none")
+    request = multipart_requests.create_multipart_upload(
+        there.key, there.path, _headers_of_parts(copy), checksums="none"
+    )
     upload_id = there.bucket.ask(request, client=copy.client).field("UploadId")
     if not upload_id:
         raise RemoteStoreError("The server created a multipart upload but did not name it.", code="InvalidAnswer")
     try:
         yield upload_id
     except BaseException:
-        abort = requests.abort_multipart_upload(there.key, there.path, upload_id=upload_id)
+        abort = multipart_requests.abort_multipart_upload(there.key, there.path, upload_id=upload_id)
         try:
             there.bucket.ask(abort, client=copy.client, expected=frozenset((404,)), seconds=_ABORT_SECONDS)
         except RemoteStoreError as error:
@@ -169,7 +171,7 @@ def _begun(copy: Copy) -> Iterator[str]:
 def _complete(copy: Copy, upload_id: str, etags: list[str]) -> None:
     """Complete the upload. An error may come after the work was done, so the object itself decides."""
     there = copy.target
-    request = requests.complete_multipart_upload(
+    request = multipart_requests.complete_multipart_upload(
         there.key,
         there.path,
         upload_id=upload_id,

@@ -35,7 +35,7 @@ class Admission:
     """Decides about candidates and opens those that are ready.
 
     :param known_failure: returns the record of a file that failed before, if there is one.
-    :param is_remembered: returns whether this file was shipped before and kept.
+    :param is_remembered: returns whether this file was shipped before and kept; ``None`` where none is kept.
     :param sightings: what earlier runs have seen of files whose writers may be on other hosts.
     :param removable: checks whether a file could be removed afterwards; ``None`` if files stay.
     :param claims: where ready files are taken by rename, if several uploaders share the spool.
@@ -48,7 +48,7 @@ class Admission:
         *,
         settle_seconds: float,
         known_failure: Callable[[str], FailingRow | None],
-        is_remembered: Callable[[OpenFile], bool],
+        is_remembered: Callable[[OpenFile], bool] | None,
         claims: Claims | None = None,
         sleep: Callable[[float], None] = time.sleep,
         removable: Removable | None = None,
@@ -145,7 +145,9 @@ class Admission:
                     return Left.FRESH, "it is being changed"
             except OSError as error:
                 return Left.UNREADABLE, error.strerror or str(error)
-        return (Left.REMEMBERED, "") if self._is_remembered(file) else self._unseen(file, now)
+        if self._is_remembered is not None and self._is_remembered(file):
+            return Left.REMEMBERED, ""
+        return self._unseen(file, now)
 
     def _unseen(self, file: OpenFile, now: float) -> tuple[Left, str] | None:
         """Why a file has to be seen once more, because the kernel may not see its writers."""

@@ -169,7 +169,7 @@ def ship(
         place.root,
         settle_seconds=limits.settle_seconds,
         known_failure=settlement.failures.known if not context.retries else lambda path: None,
-        is_remembered=settlement.is_remembered,
+        is_remembered=settlement.is_remembered if settlement.keeps else None,
         claims=claims,
         sleep=clock.sleep,
         removable=None if settlement.keeps else Removable(place.root),

@@ -7,7 +7,7 @@ import hashlib
 
 from s3_uploader.core.errors import ConflictError, StoreError
 from s3_uploader.core.model import Proof, Receipt
-from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3 import multipart_requests
 from s3_uploader.stores.s3.capabilities import PartChecksums, fewer_part_checksums
 from s3_uploader.stores.s3.checksums import crc32_text, evidence, read_exactly, strong_etag
 from s3_uploader.stores.s3.client import PendingRequest
@@ -65,7 +65,7 @@ class CompletingUpload(PartsUpload):
         ):
             self.condition = UNCONDITIONAL
         checksums = self._checksums_in_use if all_echoed else "none"
-        request = requests.complete_multipart_upload(
+        request = multipart_requests.complete_multipart_upload(
             self.key,
             self.path,
             upload_id=self._upload_id,

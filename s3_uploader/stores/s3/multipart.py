@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.core.model import OnConflict, Receipt
-from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3 import multipart_requests
 from s3_uploader.stores.s3.client import NOTHING_EXPECTED, PendingRequest
 from s3_uploader.stores.s3.completing import CompletingUpload
 from s3_uploader.stores.s3.multipart_states import ABORTING, CREATING, NOTHING, SENDING, WAITING
@@ -73,7 +73,7 @@ class MultipartUpload(CompletingUpload):
             self._starts += 1
             generation = self.plan()
         self.call(
-            requests.create_multipart_upload(self.key, self.path, headers, checksums=self._checksums_in_use),
+            multipart_requests.create_multipart_upload(self.key, self.path, headers, checksums=self._checksums_in_use),
             lambda call: self._created(call, generation),
             NOTHING_EXPECTED,
             cancels=False,
@@ -191,7 +191,7 @@ class MultipartUpload(CompletingUpload):
         is_late = isinstance(self._error, UploadCancelled)
         seconds = max(_LATE_ABORT_SECONDS, min(_ABORT_SECONDS, 0.0 if is_late else self.deadline - now))
         self.context.caller.call_in_time(
-            requests.abort_multipart_upload(self.key, self.path, upload_id=upload_id),
+            multipart_requests.abort_multipart_upload(self.key, self.path, upload_id=upload_id),
             lambda call: self._aborted(),
             deadline=now + seconds,
             expected=LOOKED,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from s3_uploader.core.errors import ProofError, StoreError
 from s3_uploader.core.model import Proof
-from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3 import multipart_requests
 from s3_uploader.stores.s3.capabilities import ChecksumForm, PartChecksums
 from s3_uploader.stores.s3.checksums import (
     Digest,
@@ -84,7 +84,9 @@ class PartsUpload(ContestedUpload):
 
     def plan(self) -> int:
         """Start with the first part. Returns the generation of its answers."""
-        self._parts = plan_parts(self.source.size, requests.part_size_for(self.source.size, self.context.part_size))
+        self._parts = plan_parts(
+            self.source.size, multipart_requests.part_size_for(self.source.size, self.context.part_size)
+        )
         self._next = 0
         self._digest = None
         self._generation += 1
@@ -129,7 +131,7 @@ class PartsUpload(ContestedUpload):
         finally:
             self.stop_reading()
         part.crc32, part.md5 = read.crc32, read.md5
-        request = requests.upload_part(
+        request = multipart_requests.upload_part(
             self.key,
             self.path,
             read.body,
@@ -242,7 +244,7 @@ class PartsUpload(ContestedUpload):
         return self._digest
 
     def _digest_parts(self) -> list[Part]:
-        size = requests.part_size_for(self.source.size, self.context.part_size)
+        size = multipart_requests.part_size_for(self.source.size, self.context.part_size)
         parts = plan_parts(self.source.size, size)
         for part in parts:
             read = read_digested(self.source.descriptor, part.first, part.size, md5=True, sha256=False)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 
@@ -12,11 +13,9 @@ from s3_uploader.core.errors import KeyRefused, Scope, StoreError
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import PutOptions
-from s3_uploader.stores.s3.content_types import content_type_of
-from s3_uploader.stores.s3.engines.base import DOCUMENT_BYTES, UNSIGNED_PAYLOAD, Request, escape
+from s3_uploader.stores.s3.engines.base import DOCUMENT_BYTES, UNSIGNED_PAYLOAD, Request
 
 MAXIMUM_KEY_BYTES = 1024
-MAXIMUM_PARTS = 10_000
 _MEBIBYTE = 1024 * 1024
 _LISTING_BYTES = 16 * _MEBIBYTE
 """A page has at most a thousand keys of a thousand bytes each, which may be percent-encoded."""
@@ -29,6 +28,8 @@ _FIELD_VALUE = re.compile("[\x20-\x7e]*")
 _HEADER_NAME = re.compile("[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 _MOST_MADE = 100
+_CONTENT_TYPES: dict[str, str] = {}
+"""Known content types by extension."""
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -143,6 +144,31 @@ class ObjectHeaders:
         return headers
 
 
+def content_type_of(key: str) -> str:
+    """The content type by the extension of the name; ``application/octet-stream`` if unknown."""
+    dot = key.rfind(".")
+    # Most keys of a run have the same extension. Leading dots do not begin one.
+    known = _CONTENT_TYPES.get(key[dot:]) if dot > 0 and key[dot - 1] not in "/." else None
+    return _found_content_type(os.path.splitext(key)[1].lower()) if known is None else known
+
+
+def _found_content_type(ending: str) -> str:
+    known = _CONTENT_TYPES.get(ending)
+    if known is None:
+        import mimetypes
+
+        try:
+            kind, encoding = mimetypes.guess_type(f"name{ending}", strict=True)
+        except (OSError, ValueError):
+            # One of the machine's own lists is unreadable or not UTF-8. Python's own list is always there.
+            kind, encoding = mimetypes.MimeTypes().guess_type(f"name{ending}", strict=True)
+        # A compressed file does not have the type of its content.
+        known = "application/octet-stream" if kind is None or encoding else kind
+        if len(_CONTENT_TYPES) < 1000:
+            _CONTENT_TYPES[ending] = known
+    return known
+
+
 def _tagging(tags: Mapping[str, str]) -> str:
     from urllib.parse import quote, urlencode
 
@@ -190,103 +216,6 @@ def content_md5(md5: str) -> str:
     import base64
 
     return base64.b64encode(bytes.fromhex(md5)).decode()
-
-
-def create_multipart_upload(key: str, path: str, headers: dict[str, str], *, checksums: str = "full") -> Request:
-    """Begin an upload in parts.
-
-    :param checksums: ``full``: it has one checksum of the whole in the end; ``composite``: one of the parts' checksums;
-        ``none``: the server is asked for none.
-    """
-    if checksums != "none":
-        headers["x-amz-checksum-algorithm"] = "CRC32"
-    if checksums == "full":
-        headers["x-amz-checksum-type"] = "FULL_OBJECT"
-    return Request(
-        operation="CreateMultipartUpload", method="POST", key=key, path=path, query=(("uploads", ""),), headers=headers
-    )
-
-
-def upload_part(
-    key: str, path: str, body: bytes, *, upload_id: str, number: int, crc32: str, payload_hash: str, md5: str = ""
-) -> Request:
-    """Send one part.
-
-    :param crc32: empty to leave it out.
-    :param md5: hexadecimal, to send it as Content-MD5.
-    """
-    headers = {"x-amz-sdk-checksum-algorithm": "CRC32", "x-amz-checksum-crc32": crc32} if crc32 else {}
-    if md5:
-        headers["content-md5"] = content_md5(md5)
-    return Request(
-        operation="UploadPart",
-        method="PUT",
-        key=key,
-        path=path,
-        query=(("partNumber", str(number)), ("uploadId", upload_id)),
-        headers=headers,
-        body=body,
-        payload_hash=payload_hash,
-        handled_bytes=len(body),
-    )
-
-
-def complete_multipart_upload(
-    key: str,
-    path: str,
-    *,
-    upload_id: str,
-    etags: Sequence[str],
-    checksums: Sequence[str],
-    whole_crc32: str,
-    size: int,
-    condition: Condition,
-) -> Request:
-    """Make an object of the parts.
-
-    :param checksums: CRC32 of each part; empty where the server does not answer with checksums. Then none is sent:
-        Swift takes a checksum in the headers of this request for one of the request's body.
-    :param whole_crc32: empty where the upload has none.
-    """
-    parts = tuple(
-        (index + 1, quoted_etag(etag), checksums[index] if checksums else "") for index, etag in enumerate(etags)
-    )
-    elements = [
-        f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag>"
-        + (f"<ChecksumCRC32>{checksum}</ChecksumCRC32>" if checksum else "")
-        + "</Part>"
-        for number, etag, checksum in parts
-    ]
-    body = (
-        '<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-        f"{''.join(elements)}</CompleteMultipartUpload>"
-    ).encode()
-    headers = {"content-type": "application/xml"}
-    if checksums and whole_crc32:
-        headers["x-amz-checksum-crc32"] = whole_crc32
-        headers["x-amz-checksum-type"] = "FULL_OBJECT"
-        headers["x-amz-mp-object-size"] = str(size)
-    if condition.header:
-        headers[condition.header] = condition.value
-    return Request(
-        operation="CompleteMultipartUpload",
-        method="POST",
-        key=key,
-        path=path,
-        query=(("uploadId", upload_id),),
-        headers=headers,
-        body=body,
-        payload_hash=hashlib.sha256(body).hexdigest(),
-        parts=parts,
-        handled_bytes=size,
-    )
-
-
-def abort_multipart_upload(key: str, path: str, *, upload_id: str) -> Request:
-    """Have the parts removed."""
-    return Request(
-        operation="AbortMultipartUpload", method="DELETE", key=key, path=path, query=(("uploadId", upload_id),)
-    )
 
 
 def quoted_etag(etag: str) -> str:
@@ -373,12 +302,6 @@ def payload_hash(body: bytes, *, tls: bool) -> str:
     if tls:
         return UNSIGNED_PAYLOAD
     return hashlib.sha256(body).hexdigest()
-
-
-def part_size_for(size: int, wanted: int) -> int:
-    """The size of the parts of a file: what is wanted, in whole MiB more where 10,000 parts are too few."""
-    needed = -(-size // MAXIMUM_PARTS)
-    return wanted if needed <= wanted else -(-needed // _MEBIBYTE) * _MEBIBYTE
 
 
 def _checked(name: str, value: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from s3_uploader.core.errors import StoreError
-from s3_uploader.stores.s3 import requests
+from s3_uploader.stores.s3 import multipart_requests, requests
 from s3_uploader.stores.s3.capabilities import PartChecksums, fewer_part_checksums
 from s3_uploader.stores.s3.checks.trial import ERROR, OK, USUAL, WARNING, Trial
 from s3_uploader.stores.s3.refusals import NO_PARTS_HINT, Blame, blame, knows_no_parts, said
@@ -29,7 +29,7 @@ def check_parts(trial: Trial, upload_in_parts: Callable[[str, float], None]) -> 
     if begun is None:
         return
     upload_id, checksums = begun
-    call = trial.wait(requests.abort_multipart_upload(key, path, upload_id=upload_id))
+    call = trial.wait(multipart_requests.abort_multipart_upload(key, path, upload_id=upload_id))
     if call.error is not None:
         is_denial = call.error.code in ("AccessDenied", "403")
         trial.tell(
@@ -60,7 +60,7 @@ def _begin(trial: Trial, key: str, path: str) -> tuple[str, PartChecksums] | Non
     checksums: PartChecksums = "none" if trial.form == "md5" else "full"
     while True:
         headers = trial.headers.of(key, USUAL)
-        call = trial.wait(requests.create_multipart_upload(key, path, headers, checksums=checksums))
+        call = trial.wait(multipart_requests.create_multipart_upload(key, path, headers, checksums=checksums))
         if call.error is None:
             break
         reason = blame(call.refusal, call.request.headers)

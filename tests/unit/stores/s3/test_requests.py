@@ -1,8 +1,10 @@
-"""Requests: keys, headers, parts."""
+"""Requests: keys, headers, types of content."""
 
 from __future__ import annotations
 
 import hashlib
+import mimetypes
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -72,9 +74,37 @@ def test_metadata_that_no_header_can_carry_is_an_error() -> None:
         assert caught.value.scope is Scope.DESTINATION
 
 
-@given(st.integers(1, 5 * 2**40))
-def test_parts_are_never_more_than_ten_thousand(size: int) -> None:
-    """The part size grows with the file where it must."""
-    part = requests.part_size_for(size, 8 * 2**20)
-    assert part >= 8 * 2**20
-    assert -(-size // part) <= 10_000
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        ("a/b.json", "application/json"),
+        ("a/b.JPG", "image/jpeg"),
+        ("a/b.dat", "application/octet-stream"),
+        ("a/b", "application/octet-stream"),
+        ("a/b.tar.gz", "application/octet-stream"),
+        ("a/.json", "application/octet-stream"),
+        (".json", "application/octet-stream"),
+        ("a/..json", "application/octet-stream"),
+        ("a.json/b", "application/octet-stream"),
+    ],
+)
+def test_a_content_type_is_guessed_from_the_ending(key: str, kind: str) -> None:
+    """What the ending does not tell is application/octet-stream."""
+    assert requests.content_type_of(key) == kind
+
+
+@pytest.mark.parametrize("content", [b"image/x-caf\xe9 cafe\n", None], ids=["not in UTF-8", "cannot be read"])
+def test_a_list_of_types_that_cannot_be_read_costs_no_file(
+    content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine's own lists of content types may be damaged or unreadable; those that Python knows are there."""
+    # Nobody can read the beginning of a process's memory, not even root.
+    damaged = Path("/proc/self/mem")
+    if content is not None:
+        damaged = tmp_path / "mime.types"
+        damaged.write_bytes(content)
+    for name, value in (("knownfiles", [str(damaged)]), ("inited", False), ("_db", None)):
+        monkeypatch.setattr(mimetypes, name, value)
+    monkeypatch.setattr(requests, "_CONTENT_TYPES", {})
+    assert requests.content_type_of("a/b.json") == "application/json"
+    assert requests.content_type_of("a/b.nothing") == "application/octet-stream"
