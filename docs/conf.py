@@ -46,6 +46,7 @@ html_theme = "furo"
 html_title = "s3_uploader"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["tables.js"]
 html_show_sphinx = False
 html_copy_source = False
 html_show_sourcelink = False
