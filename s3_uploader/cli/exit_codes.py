@@ -111,7 +111,11 @@ def guarded(work: Callable[[], int], *, form: Form = Form.TEXT, name: str = "") 
         finish_output()
         return OK
     except (OSError, MemoryError) as error:
+        from s3_uploader.cli.output import OutputLost
+
         lost = finish_output()
+        if isinstance(error, OutputLost):
+            lost = error
         if lost is not None:
             return tell_of_lost_output(lost)
         # The machine, not the program: a disk that fails, no descriptors, no memory. Where more is known of it, it is

@@ -64,6 +64,7 @@ def init(config_file: str, options: InitOptions, *, check: Callable[[str], int],
     settings |= {name: value for name in ("endpoint_url", "region") if (value := getattr(options, name))}
     _take_spool(settings, options, asks=asks)
     _take_destination(settings, options, asks=asks)
+    config.from_mapping(dict(settings), source=config_file)  # before a wrong path is looked at
     reasons = _take_proposal(settings, asks=asks)
     text = _as_text(settings, reasons)
     config.decode(text.encode(), source=config_file)  # what is written is never refused by the next command
@@ -92,7 +93,7 @@ def _older(source: str | None) -> Older:
     text = source
     if os.path.exists(source):
         try:
-            with open(source, encoding="utf-8-sig", errors="replace") as file:
+            with open(source, encoding="utf-8-sig", errors="surrogateescape") as file:
                 text = file.read(_MOST_BYTES)
         except OSError as error:
             raise UsageProblem(f"{shown_name(source)} cannot be read: {error.strerror}.") from error
@@ -104,7 +105,13 @@ def _older(source: str | None) -> Older:
             f"{name} is not the configuration of a known program." if is_file else f"There is no file {name}.",
             hint="Known are the INI file of zc.s3uploadqueue, the YAML file of s3, and the command line of jollyae.",
         )
-    print_lines([f"Read as a configuration of {found.program}."])
+    print_lines([f"Read as a configuration of {found.program}.", *map(shown_text, found.unread)])
+    for value in map(str, found.settings.values()):
+        if not value.isascii() and any("\udc80" <= letter <= "\udcff" for letter in value):
+            raise UsageProblem(
+                f"{shown_text(value)} has bytes that are not UTF-8, which a configuration cannot hold.",
+                hint=f"Save {shown_name(source[:80])} as UTF-8. If the name on the disk has these bytes, rename it.",
+            )
     return found
 
 

@@ -15,6 +15,10 @@ import msgspec
 from s3_uploader.core.text import printable_json, shown_name
 
 
+class OutputLost(OSError):
+    """Standard output cannot be written to."""
+
+
 class Sources(msgspec.Struct):
     """The state of printing the same about several configurations in turn.
 
@@ -157,16 +161,29 @@ def _write_utf8(text: str) -> None:
     stream = sys.stdout
     if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
         stream.reconfigure(encoding="utf-8")
-    stream.write(text)
+    with _writing():
+        stream.write(text)
 
 
 def write_text(text: str) -> None:
     """Write to standard output, whatever its encoding can show."""
+    with _writing():
+        try:
+            sys.stdout.write(text)
+        except UnicodeEncodeError:
+            encoding = sys.stdout.encoding or "ascii"
+            sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    """Name what an error is about: after a large write has failed, nothing is left that flushing would fail at."""
     try:
-        sys.stdout.write(text)
-    except UnicodeEncodeError:
-        encoding = sys.stdout.encoding or "ascii"
-        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputLost(error.errno, error.strerror) from error
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from s3_uploader.config.destinations import FtpDestination, LocalDestination, S3Destination, SftpDestination
+import msgspec
+
+from s3_uploader.config.destinations import FtpDestination, S3Destination, SftpDestination
 from s3_uploader.config.schema import Compress, Location
 from s3_uploader.core.text import shown_value
 
@@ -29,9 +31,7 @@ def contradictions(values: dict[str, Any]) -> Iterator[str]:
         else:
             missing = "this machine has no time zones; install tzdata"
             yield f"timezone: {shown_value(name)} cannot be looked up, {missing}"
-    for key in ("base_dir", "state_dir", "claim_dir", "metrics_file"):
-        if "\0" in (values.get(key) or ""):
-            yield f"{key}: holds a NUL character"
+    yield from _nul_problems(values)
     if values.get("ping_url") is not None and not re.fullmatch(_PING, values["ping_url"]):
         yield "ping_url: must name a host, as in https://hc-ping.com/your-uuid, and contain no blanks"
     if values.get("share") is not None:
@@ -43,6 +43,21 @@ def contradictions(values: dict[str, Any]) -> Iterator[str]:
         yield "claim_dir: cannot be used with on_success: keep, because a moved file is not recognised"
     yield from _compress_contradictions("compress", values.get("compress"))
     yield from (f"key_prefix: {problem}" for problem in _prefix_problems(values.get("key_prefix", "")))
+
+
+def _nul_problems(values: dict[str, Any]) -> Iterator[str]:
+    """No path, name or header can hold one, and each library says so in its own way."""
+    return (f"{key}: holds a NUL character" for key, value in values.items() if _holds_nul(value))
+
+
+def _holds_nul(value: object) -> bool:
+    if isinstance(value, msgspec.Struct):
+        return _holds_nul(msgspec.structs.astuple(value))
+    if isinstance(value, dict):
+        return any(_holds_nul(part) for pair in value.items() for part in pair)
+    if isinstance(value, (list, tuple, frozenset, set)):
+        return any(map(_holds_nul, value))
+    return isinstance(value, str) and "\0" in value
 
 
 def _is_time_zone(name: str) -> bool:
@@ -178,16 +193,10 @@ def _sftp_contradictions(values: dict[str, Any]) -> Iterator[str]:
         yield "host_key_fingerprints: give them or a known_hosts_file, not both"
 
 
-def _local_contradictions(values: dict[str, Any]) -> Iterator[str]:
-    if "\0" in values.get("path", ""):
-        yield "path: holds a NUL character"
-
-
 _OF_DESTINATIONS: dict[Any, Any] = {
     S3Destination: _s3_contradictions,
     FtpDestination: _ftp_contradictions,
     SftpDestination: _sftp_contradictions,
-    LocalDestination: _local_contradictions,
 }
 
 
@@ -205,4 +214,6 @@ def _is_header_value(text: str) -> bool:
 
 def destination_contradictions(kind: Any, values: dict[str, Any]) -> Iterator[str]:
     """Find the problems of a destination's keys."""
-    yield from _OF_DESTINATIONS[kind](values)
+    yield from _nul_problems(values)
+    if kind in _OF_DESTINATIONS:
+        yield from _OF_DESTINATIONS[kind](values)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import sys
+
 import pytest
 
-from s3_uploader.cli.output import cut, table, wrapped
+from s3_uploader.cli.exit_codes import guarded
+from s3_uploader.cli.output import cut, table, wrapped, write_text
 
 SENTENCE = "  To do: Look at /a/very/long/path/that/is/wider/than/the/whole/terminal and make room there."
 
@@ -51,3 +56,25 @@ def test_a_row_that_has_no_room_becomes_lines() -> None:
     assert lines[:2] == ["  location bedroom", "    files 3, size 200 B,"]
     assert lines[-2:] == ["  location attic", "    files 1, outcome done"]
     assert table(HEADS, ROWS, right=(1, 2))[1].endswith("x" * 40)
+
+
+class FullDisk(io.StringIO):
+    """A stream whose disk is full; nothing is left in its buffer afterwards."""
+
+    def write(self, text: str) -> int:
+        """Refuse."""
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_under_standard_output_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is not taken for a disk of the spool, also when a large write failed and flushing would not fail."""
+
+    def work() -> int:
+        write_text("a line\n")
+        return 0
+
+    monkeypatch.setattr(sys, "stdout", FullDisk())
+    assert guarded(work) == 1
+    assert capsys.readouterr().err == "Standard output cannot be written to: No space left on device.\n"

@@ -321,6 +321,9 @@ class TestProblems:
             ),
             ({**SHORTEST, "content_type": "a\n"}, "content_type: must be printable ASCII, as in every HTTP header"),
             ({**SHORTEST, "base_dir": "/a\0b"}, "base_dir: holds a NUL character"),
+            ({**SHORTEST, "on_failure": {"move_to": "/a\0b"}}, "on_failure: holds a NUL character"),
+            ({**SHORTEST, "exclude": ["a", "\0"]}, "exclude: holds a NUL character"),
+            (with_destination(FTP, password_file="/a\0b"), "destination.password_file: holds a NUL character"),
             ({**SHORTEST, "key_prefix": "\udcff"}, "key_prefix: is not valid UTF-8"),
             (with_destination(LOCAL, path="/a\0b"), "destination.path: holds a NUL character"),
             (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
@@ -173,3 +174,165 @@ def test_a_command_line_as_shells_have_them(command: str, settings: dict[str, ob
     found = understood(command)
     assert found is not None
     assert found.settings == {"layout": "tree", "settle_seconds": 0, "bucket": "doodad", **settings}
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        ("directory = /in ; where it is\nbucket = b ; ours\nthreads = 3 ; few", {"max_concurrency": 3}),
+        ("directory = /in\nbucket = b\nthreads = \u00b2", {}),
+        ("directory = /in\nbucket = b\nthreads = " + "9" * 5000, {}),
+        ("directory = %(root)s/in\nroot = %(disk)s\ndisk =\nbucket = b", {}),
+    ],
+)
+def test_an_ini_file_as_its_own_parser_read_it(text: str, settings: dict[str, object]) -> None:
+    """A semicolon begins a comment, references are resolved, and a number that is none is left out."""
+    found = understood(f"# see [the manual\n[Queue]\n{text}\n")
+    assert found is not None
+    assert found.settings == {"layout": "queue", "settle_seconds": 0, "base_dir": "/in", "bucket": "b", **settings}
+
+
+@pytest.mark.parametrize("directory", ["${buildout:directory}/in", "%(nowhere)s/in", "%(directory)s"])
+def test_a_directory_that_refers_to_something_else(directory: str) -> None:
+    """It is not taken for a path, and the note says which value is needed."""
+    found = understood(f"[Queue]\ndirectory = {directory}\nbucket = b\n")
+    assert found is not None
+    assert "base_dir" not in found.settings
+    assert [note.split(",")[0] for note in found.unread] == ["directory is not known here"]
+
+
+def test_references_do_not_grow_without_bound() -> None:
+    """Options that refer to each other many times are left as they are."""
+    lines = [f"a{n} = " + f"%(a{n + 1})s" * 9 for n in range(30)]
+    found = understood("[Queue]\ndirectory = %(a0)s\nbucket = b\n" + "\n".join(lines))
+    assert found is not None
+    assert "base_dir" not in found.settings
+
+
+def test_an_interval_is_a_number_before_it_is_part_of_a_command() -> None:
+    """What stands in place of the interval is not printed as a command to be typed."""
+    found = understood("[Queue]\nbucket = b\npoll-interval = 1 && reboot\n")
+    assert found is not None
+    assert "reboot" not in str(found.notes)
+    assert any("poll-interval" in note for note in found.notes)
+
+
+COMMAND = "jollyae.py -b doodad -s /in -d /done"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"# starts jollyae for the doodads\ncd /opt/jollyae && exec python {COMMAND}\n",
+        f"LOG=/var/log/jollyae.log\npkill -f jollyae.py\n{COMMAND} >> $LOG 2>&1 &\n",
+        f"[Unit]\nDescription=jollyae\n[Service]\nExecStart=/opt/jollyae/{COMMAND}\n",
+        'CMD ["jollyae.py", "-b", "doodad", "-s", "/in", "-d", "/done"]\n',
+        "IN='/in'\nexport B=doodad # ours\njollyae.py -b ${B} -s $IN -d /done\n",
+        "jollyae.py -b doodad \\\n  -s /in \\\n#  -r \\\n  -d /done\n",
+        "jollyae.py -b=doodad -s=/in -d=/done -- -R",
+    ],
+)
+def test_where_the_command_line_of_jollyae_may_stand(text: str) -> None:
+    """The command counts, wherever else the name occurs, in a script, a unit, or a recipe for a container."""
+    found = understood(text)
+    assert found is not None
+    assert found.settings == {
+        "layout": "tree",
+        "settle_seconds": 0,
+        "bucket": "doodad",
+        "base_dir": "/in",
+        "on_success": {"move_to": "/done"},
+    }
+
+
+@pytest.mark.parametrize("name", ["/in#1", "'/in#1'", "/in\\#1"])
+def test_a_number_sign_within_a_name(name: str) -> None:
+    """It begins no comment, as in a shell."""
+    found = understood(f"jollyae.py -b doodad -s {name} -r # the spool")
+    assert found is not None
+    assert found.settings["base_dir"] == "/in#1"
+
+
+@pytest.mark.parametrize(("spool", "why"), [("'/in -r", "a quote is not closed"), ("$(pwd)/in", "a shell would")])
+def test_a_directory_that_is_not_known(spool: str, why: str) -> None:
+    """What only a shell knows is not guessed at, and the note says so."""
+    found = understood(f"jollyae.py -b doodad -s {spool}")
+    assert found is not None
+    assert "base_dir" not in found.settings
+    assert why in found.unread[0]
+
+
+def test_several_commands() -> None:
+    """The first one is taken over, and the note says that there are others."""
+    found = understood(f"{COMMAND} &\n{COMMAND.replace('/in', '/other')} &\n")
+    assert found is not None
+    assert found.settings["base_dir"] == "/in"
+    assert any("There are 2 such commands" in note for note in found.notes)
+
+
+def test_an_abbreviated_option() -> None:
+    """An option that its parser took abbreviated is known."""
+    found = understood(f"{COMMAND} --random-no 0.2 -n")
+    assert found is not None
+    assert not any("has no meaning" in note for note in found.notes)
+
+
+MINIO = {"bucket": "b", "endpoint_url": "http://minio:9000"}
+TWO_SECTIONS = """
+s3:
+    default_bucket: ours
+    endpoint: s3-eu-west-1.amazonaws.com
+backup:
+    default_bucket: theirs
+    endpoint: backup:9000
+    tls: no
+"""
+
+
+@pytest.mark.parametrize("has_yaml", [True, False])
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        (TWO_SECTIONS, {"bucket": "ours", "region": "eu-west-1"}),
+        (TWO_SECTIONS.replace("s3:", "main:"), {"bucket": "ours", "region": "eu-west-1"}),
+        ("s3:\n  default_bucket: ~\n  secret_access_key: x", {}),
+        ("s3:\n  default_bucket: !!python/str b", {}),
+        ("s3:\n\tdefault_bucket: b\n\tregion: null", {"bucket": "b"}),
+        ("s3:\n  default_bucket: b\n  endpoint: minio:9000\n  tls: 0", MINIO),
+        ("s3:\n  default_bucket: b\n  endpoint: minio:9000\n  tls: No # at home", MINIO),
+    ],
+)
+def test_a_yaml_file_of_several_sections_and_types(
+    text: str, settings: dict[str, object], has_yaml: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sections are not mixed, and only text is a name: with PyYAML and without."""
+    if not has_yaml:
+        monkeypatch.setitem(sys.modules, "yaml", None)
+    found = understood(text)
+    assert found is not None
+    assert found.settings == settings
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3: {secret_access_key: x, default_bucket: b, region: eu-west-1}",
+        '{"s3": {"default_bucket": "b", "region": "eu-west-1"}}',
+        's3:\n  default_bucket: "\\x62"\n  region: &r eu-west-1',
+        "s3:\n  default_bucket: >-\n    b\n  region: eu-west-1",
+    ],
+)
+def test_a_yaml_file_in_other_forms(text: str) -> None:
+    """Whatever a parser of YAML reads is read."""
+    found = understood(text)
+    assert found is not None
+    assert found.settings == {"bucket": "b", "region": "eu-west-1"}
+
+
+def test_a_yaml_value_that_is_not_read_is_noted_without_pyyaml(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An anchor is not taken for the name of a bucket."""
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    found = understood("s3:\n  default_bucket: &b bucket\n  endpoint: e")
+    assert found is not None
+    assert "bucket" not in found.settings
+    assert any("default_bucket" in note for note in found.notes)
