@@ -128,8 +128,11 @@ class Running:
             time.sleep(0.001)
         return finished
 
-    def wait_until(self, holds: Callable[[], object], what: str, timeout: float = 20.0) -> None:
-        """Wait until something holds while the process runs."""
+    def wait_until(self, holds: Callable[[], object], what: str, timeout: float = 45.0) -> None:
+        """Wait until something holds while the process runs.
+
+        On a machine that is busy a start takes its time. What only the next pass would find takes a minute or longer.
+        """
         until = time.monotonic() + timeout
         while not holds():
             assert self.poll() is None, f"ended before {what}: {self.stderr[-3000:]}"

@@ -461,7 +461,7 @@ def test_directories_that_are_made_meanwhile_are_watched(watched: Site, fault_se
     """A location that appears while it runs is noticed as well, with everything below it."""
     running = start_watching(watched, "--interval", "60")
     move_file_in(watched, "a-new-location/2020/11/29/20/46-topic.dat")
-    running.wait_until(lambda: "a-new-location/2020/11/29/20/46-topic.dat" in fault_server.objects(), "the upload", 10)
+    running.wait_until(lambda: "a-new-location/2020/11/29/20/46-topic.dat" in fault_server.objects(), "the upload")
     stop(running)
 
 
@@ -548,7 +548,7 @@ def test_a_server_that_goes_away_and_comes_back(watched: Site, fault_server: Fau
     assert len(watched.left()) == 20
     fault_server.come_up()
     running.wait_until(lambda: not watched.left(), "the recovery", 60)
-    running.wait_until(lambda: "The trouble is over" in running.stderr, "the line", 10)
+    running.wait_until(lambda: "The trouble is over" in running.stderr, "the line")
     assert lines_then < 12, running.stderr
     stop(running)
     assert len(fault_server.objects()) == 21
@@ -558,7 +558,7 @@ def test_a_spool_that_vanishes_and_comes_back(watched: Site, fault_server: Fault
     """A spool that is not there (not mounted, say) is trouble, not the end; when it is back, it is emptied."""
     running = start_watching(watched, "--interval", "0.2")
     take_away(watched.spool)
-    running.wait_until(lambda: "does not exist" in running.stderr, "the trouble", 10)
+    running.wait_until(lambda: "does not exist" in running.stderr, "the trouble")
     time.sleep(0.5)
     assert running.stderr.count("does not exist") == 1
     watched.spool.mkdir()
