@@ -1,4 +1,4 @@
-"""The SFTP store under the suite that every store passes: on OpenSSH in each of its ways, and on a scripted server."""
+"""The SFTP store under the suite that every store passes: on real servers in each of their ways, and a scripted one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ from tests.servers.openssh import OpensshServer
 from tests.servers.proftpd_sftp import ProftpdSftpServer
 from tests.servers.scripted_sftp import ScriptedSftpServer
 
+PROFTPD = "proftpd"
+
 
 @pytest.mark.rotated("stage")
-class TestSftpStoreOnOpenssh(StoreContract):
-    """The server that nearly everybody has. It has hard links, so nobody replaces anybody's file."""
+class TestSftpStoreOnRealServers(StoreContract):
+    """OpenSSH has hard links, so nobody replaces anybody's file; ProFTPD has hashes, and a password logs in there."""
 
-    @pytest.fixture(params=["program", "internal", "chroot", "forced"])
+    @pytest.fixture(params=["program", "internal", "chroot", "forced", PROFTPD])
     def stage(self, request: pytest.FixtureRequest, openssh_servers: Callable[[str], OpensshServer]) -> Iterator[Stage]:
-        """A store on OpenSSH, in a directory of its own."""
+        """A store on a real server, in a directory of its own."""
+        if request.param == PROFTPD:
+            yield from on_proftpd(request.getfixturevalue("proftpd_sftp_server"))
+            return
         server = openssh_servers(request.param)
         root = server.root / "here"
         root.mkdir()
@@ -35,6 +40,16 @@ class TestSftpStoreOnOpenssh(StoreContract):
             large_size=3_000_000,
         )
         shutil.rmtree(root)
+
+
+def on_proftpd(server: ProftpdSftpServer) -> Iterator[Stage]:
+    """A store on ProFTPD's server."""
+    root = server.root / "here"
+    root.mkdir()
+    shutil.chown(root, server.root.stat().st_uid, server.root.stat().st_gid)
+    settings = {**server.settings(), "path": f"{server.settings()['path'].rstrip('/')}/here"}
+    yield directory_stage(root, lambda: SftpStore(**settings), expected_proof=Proof.CHECKSUM, large_size=3_000_000)
+    shutil.rmtree(root)
 
 
 class TestSftpStoreOnAScriptedServer(StoreContract):
@@ -50,18 +65,3 @@ class TestSftpStoreOnAScriptedServer(StoreContract):
                 expected_proof=Proof.CHECKSUM,
                 large_size=3_000_000,
             )
-
-
-class TestSftpStoreOnProftpd(StoreContract):
-    """A server with hashes, where a password logs in, and with ways of its own."""
-
-    @pytest.fixture
-    def stage(self, proftpd_sftp_server: ProftpdSftpServer) -> Iterator[Stage]:
-        """A store in a directory of its own."""
-        server = proftpd_sftp_server
-        root = server.root / "here"
-        root.mkdir()
-        shutil.chown(root, server.root.stat().st_uid, server.root.stat().st_gid)
-        settings = {**server.settings(), "path": f"{server.settings()['path'].rstrip('/')}/here"}
-        yield directory_stage(root, lambda: SftpStore(**settings), expected_proof=Proof.CHECKSUM, large_size=3_000_000)
-        shutil.rmtree(root)

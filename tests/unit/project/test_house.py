@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 import subprocess
@@ -93,6 +94,7 @@ def test_a_tick_loads_only_what_it_needs_to_find_out_that_there_is_nothing_to_do
     assert 1 / 7 < read / all_of_it < 1 / 5
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Every module of the package, by its dotted name; a folder is its ``__init__``."""
     paths = (ROOT / "s3_uploader").rglob("*.py")
