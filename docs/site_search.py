@@ -18,6 +18,11 @@ SOUGHT: dict[str, frozenset[str]] = {
     "wrong secret": frozenset({"docs/troubleshooting"}),
     "exit code 3": frozenset({"docs/troubleshooting", "docs/reference/exit-codes"}),
     "file is not uploaded": frozenset({"docs/why-a-file-waits", "docs/troubleshooting"}),
+    "stopped timer": frozenset({"docs/troubleshooting"}),
+    "disk full": frozenset({"docs/troubleshooting"}),
+    "access denied": frozenset({"docs/troubleshooting"}),
+    "permission denied": frozenset({"docs/troubleshooting"}),
+    "taken by other content": frozenset({"docs/troubleshooting"}),
 }
 """What people type, and the pages that answer it; one of them has to be among the first hits."""
 

@@ -35,7 +35,7 @@ SHOWN = frozenset({"text", "json", "js", "python", "yaml", "ini"})
 _BLOCK = re.compile(r"^( *)```([^\n`]*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 _INLINE = re.compile(r"`([^`\n]+)`")
 _CRONTAB = re.compile(r"^(?:[\d*/,-]+ +){5}(\S.*)$", re.MULTILINE)
-_WHOLE = re.compile(r"(?:venv/bin/)?s3-uploader-cli\b.*[ /]config\.json\b")
+_WHOLE = re.compile(r"(?:venv/bin/)?s3-uploader-cli (?:.*[ /]?config\.json\b|schema\b|--version\b)")
 
 
 class Block(NamedTuple):
@@ -92,7 +92,7 @@ def commands(page: str) -> list[Command]:
 
 
 def in_sentences(page: str) -> list[Command]:
-    """The commands in the text of a page that are whole: they name a configuration file and leave nothing out."""
+    """The commands in the text of a page that are whole: they name the configuration, if they take one."""
     # Blocks become empty lines, so that the numbers of lines stay.
     text = _BLOCK.sub(lambda block: "\n" * block[0].count("\n"), (ROOT / page).read_text())
     return [
