@@ -175,6 +175,14 @@ def write_text(text: str) -> None:
             sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
+def write_bytes(data: bytes) -> None:
+    """Write to standard output as it is."""
+    with _writing():
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+
+
 @contextlib.contextmanager
 def _writing() -> Iterator[None]:
     """Name what an error is about: after a large write has failed, nothing is left that flushing would fail at."""

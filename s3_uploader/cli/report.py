@@ -14,7 +14,7 @@ from s3_uploader.cli.arguments import ReportOptions
 from s3_uploader.cli.directory import each_of, files_in
 from s3_uploader.cli.exit_codes import Form, guarded
 from s3_uploader.cli.missing_shares import tell_of_missing_shares
-from s3_uploader.cli.output import json_bytes, with_source
+from s3_uploader.cli.output import json_bytes, with_source, write_bytes
 from s3_uploader.cli.settings import load
 from s3_uploader.cli.times import parse_time
 from s3_uploader.core.errors import UploaderError, UsageProblem
@@ -131,9 +131,7 @@ def _output_in(directory: str | None, config_file: str) -> str:
 
 def _write(data: bytes, output: str) -> None:
     if output == STANDARD_OUTPUT:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
-        sys.stdout.flush()
+        write_bytes(data)
         return
     path = os.path.realpath(output)  # a link is followed, as by a shell's redirection
     try:

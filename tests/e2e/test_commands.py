@@ -382,7 +382,7 @@ class TestLog:
                 )
             said = finished.stderr.splitlines()
             assert (finished.returncode, len(said)) == (1, 1), (words, finished.stderr)
-            assert "No space left on device." in said[0]
+            assert said[0] == "Standard output cannot be written to: No space left on device.", words
 
     def test_no_standard_streams_at_all(self, waiting: Site, fault_server: FaultServer) -> None:
         """A run that was started with all its streams closed ships the files, and nothing else is written into them."""

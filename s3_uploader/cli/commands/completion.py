@@ -19,9 +19,10 @@ def completion(shell: str) -> int:
       s3-uploader-cli completion fish | source      in ~/.config/fish/config.fish
     """
     from s3_uploader.cli.completion import script
+    from s3_uploader.cli.output import write_text
 
     def work() -> int:
-        print(script(shell), end="")
+        write_text(script(shell))
         return 0
 
     return guarded(work)
