@@ -1,4 +1,4 @@
-"""Distinguishes an error of one file from one of the destination, and defers the files that show nothing about it.
+"""Distinguishes an error of one file from an error of the destination.
 
 An error alone hardly ever shows that. A refusal may be about one key, a timeout about one large file, and a connection
 may break because something on the way rejects these bytes. What decides is whether other files succeed. So an error
@@ -10,7 +10,7 @@ then one file at a time:
 * too many fail, or it takes too long: then it is the destination's error, and the run ends.
 
 A name that is not plain (accents, blanks, length) may be refused by a destination that takes all others, with whatever
-error. So in doubt the plain names go first, and as long as there are some, the others prove nothing.
+error. So as long as there are plain names, the others prove nothing (:mod:`s3_uploader.run.deferral`).
 
 A file that an earlier run could not ship proves nothing against a destination that has accepted others in this run. So
 a handful of bad files, which are the oldest and come first, cannot end every run.
@@ -21,8 +21,6 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 from s3_uploader.core.errors import Scope, StoreError
-from s3_uploader.core.model import Candidate
-from s3_uploader.core.text import is_plain
 
 _PROBES = 8
 """The run ends when so many files in a row fail quickly."""
@@ -31,7 +29,6 @@ _SLOW_PROBES = 4
 _DOUBT_SECONDS = 5.0
 """Seconds of doubt after which failures count as slow, and uploads in flight are no longer waited for."""
 
-_MOST_DEFERRED = 1000
 _T = TypeVar("_T")
 
 
@@ -115,38 +112,3 @@ class CircuitBreaker(Generic[_T]):
         doubts, self._doubts = self._doubts, []
         self.is_in_doubt = False
         return doubts
-
-
-class Deferral:
-    """The deferred files.
-
-    :ivar failed: files that an earlier run could not ship: others go first, to show whose error it is.
-    :ivar unplain: files whose names a destination may refuse: plain names go first while its errors are in doubt, and
-        after such a file has failed.
-    :ivar is_scanning: whether plain names may still come.
-    """
-
-    def __init__(self) -> None:
-        self.failed: list[Candidate] = []
-        self.unplain: list[Candidate] = []
-        self.is_scanning = False
-        self._has_seen_unplain_fail = False
-
-    def has_room_for_failed(self) -> bool:
-        """Whether one more file that failed before can be deferred."""
-        return len(self.failed) < _MOST_DEFERRED
-
-    def may_be_its_name(self, path: str) -> bool:
-        """Whether a failure of this file proves nothing yet, because plain names may still come."""
-        return self.is_scanning and len(self.unplain) < _MOST_DEFERRED and not is_plain(path)
-
-    def saw_failure(self, key: str) -> None:
-        """Note that a file failed. Each refusal of a name may take long, so others with plain names need not wait."""
-        self._has_seen_unplain_fail = self._has_seen_unplain_fail or not is_plain(key)
-
-    def waits(self, path: str, *, in_doubt: bool) -> bool:
-        """Whether this file waits for those with plain names.
-
-        :param in_doubt: it is to be found out whether an error is the destination's.
-        """
-        return (in_doubt or self._has_seen_unplain_fail) and self.may_be_its_name(path)

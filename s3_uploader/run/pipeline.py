@@ -26,8 +26,9 @@ from s3_uploader.core.events import Emit, UploadStarted
 from s3_uploader.core.model import Left, RunReport
 from s3_uploader.run.admission import Admission
 from s3_uploader.run.answers import Answers
-from s3_uploader.run.circuit_breaker import CircuitBreaker, Deferral
+from s3_uploader.run.circuit_breaker import CircuitBreaker
 from s3_uploader.run.concurrency import AdaptiveLimit
+from s3_uploader.run.deferral import Deferral
 from s3_uploader.run.ending import RunEnded
 from s3_uploader.run.in_flight import FileTask, UploadsInFlight
 from s3_uploader.run.intake import Intake

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from s3_uploader.stores.s3.endpoint import find_proxy, proxy_setting
+from s3_uploader.stores.s3.proxies import find_proxy, proxy_setting
 
 
 @pytest.mark.parametrize(
