@@ -63,9 +63,12 @@ class Claims:
                 )
             self._name, self._lock = _make(claim_dir)
         except OSError as error:
+            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             raise SpoolError(
                 f"claim_dir {claim_dir} cannot be used: {error.strerror or error}.",
-                hint="Let the user that runs this program write to it.",
+                hint="Free some space there: a claim needs two small directories."
+                if is_full
+                else "Let the user that runs this program write to it.",
             ) from None
         self._path = os.path.join(claim_dir, self._name)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -349,6 +350,18 @@ class TestMaking:
         write(tmp_path / "file")
         with pytest.raises(SpoolError, match=r"claim_dir .*file/working cannot be used: Not a directory"):
             Claims(root, str(tmp_path / "file/working"))
+
+    def test_a_full_disk_is_told_as_one(self, root: SpoolRoot, working: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where there is no room for a claim, the remedy is to free some, and not a right."""
+
+        def mkdir(*arguments: Any, **options: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        working.mkdir()
+        monkeypatch.setattr(os, "mkdir", mkdir)
+        with pytest.raises(SpoolError, match="cannot be used: No space left on device") as caught:
+            Claims(root, str(working))
+        assert caught.value.hint == "Free some space there: a claim needs two small directories."
 
     @pytest.mark.parametrize("step", ["mkdir", "open", "flock", "rename"])
     def test_taken_for_a_leftover(
