@@ -32,7 +32,15 @@ def table(results: Results) -> str:
             continue
         cells = [_cell(row, ours) for row in best.values()]
         lines.append(f"| {case.title} | {_seconds(ours.seconds)} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + f"\n\n{_when(results)}\n"
+
+
+def _when(results: Results) -> str:
+    """When it was measured, and with which version: the program may have changed since."""
+    days = sorted({case.measured_at[:10] for case in results.cases})
+    versions = sorted({case.versions[OURS] for case in results.cases if OURS in case.versions})
+    when = f"on {days[0]}" if len(days) == 1 else f"between {days[0]} and {days[-1]}"
+    return f"Measured {when} with version {', '.join(versions)}."
 
 
 def _best(case: CaseResult, name: str) -> Row | None:

@@ -36,7 +36,9 @@ _MEANINGS = {
         Cause.CREDENTIALS, remedy=f"Correct private_key_file, or the passphrase in the environment; {_CHECK}"
     ),
     Origin.CLOCK: Meaning(Cause.CLOCK),
-    Origin.FULL: Meaning(Cause.DISK_FULL),
+    Origin.FULL: Meaning(
+        Cause.DISK_FULL, remedy="Make room at the destination; then `run --retry` tries at once what waits."
+    ),
     Origin.UNREACHABLE: Meaning(Cause.DESTINATION, passes=True),
     Origin.PROXY: Meaning(
         Cause.DESTINATION, passes=True, remedy="Correct HTTP_PROXY, HTTPS_PROXY or NO_PROXY, or start the proxy."
