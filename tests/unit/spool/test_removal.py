@@ -187,6 +187,33 @@ class TestRemove:
             remove(root, file)
         assert (tmp_path / "outside/x").exists()
 
+    @pytest.mark.parametrize("replaced", [False, True])
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+    def test_no_room_for_a_private_name(
+        self,
+        spool: Path,
+        root: SpoolRoot,
+        opened: Opened,
+        monkeypatch: pytest.MonkeyPatch,
+        number: int,
+        replaced: bool,
+    ) -> None:
+        """On a full disk, or at a quota, a file goes by its own name after the same look: that is what makes room."""
+        path = write(spool / "a/x", "shipped")
+        file = opened("a/x")
+        new = write(spool / "new", "next")
+
+        def refuse(*_: Any, **__: Any) -> None:
+            if replaced:
+                new.replace(path)
+            raise OSError(number, os.strerror(number))
+
+        real = os.rename
+        monkeypatch.setattr(os, "rename", refuse)
+        assert remove(root, file) is (Left.CHANGED if replaced else None)
+        monkeypatch.setattr(os, "rename", real)
+        assert paths_below(spool) == ({"a/x"} if replaced else {"new"})
+
     def test_read_only_directory(
         self, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch
     ) -> None:
