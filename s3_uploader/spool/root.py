@@ -12,7 +12,8 @@ import errno
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeAlias, TypeVar
 
 from s3_uploader.core.descriptors import OUT_OF_DESCRIPTORS
 from s3_uploader.core.errors import SpoolError
@@ -23,10 +24,16 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _CACHED_DIRECTORIES = 64
 
 Names = tuple[str, ...]
+_Listing: TypeAlias = "os._ScandirIterator[str]"
+_Result = TypeVar("_Result")
 
 
 class ReadOnlySpool(SpoolError):
     """The file system of the spool is mounted read-only."""
+
+
+class StillStale(OSError):
+    """A handle is stale although its path was resolved anew: something is wrong with the file system."""
 
 
 class SpoolRoot:
@@ -104,23 +111,62 @@ class SpoolRoot:
 
         :raises OSError: if the directory cannot be opened or read.
         """
-        descriptor = os.open(".", _DIRECTORY, dir_fd=self.directory(names))
         try:
-            with os.scandir(descriptor) as found:
-                yield from found
+            descriptor, found, first = self._begun(names)
+        except OSError as error:
+            descriptor, found, first = self._once_more(error, lambda: self._begun(names))
+        try:
+            with found:
+                if first is not None:
+                    yield first
+                    yield from found
         finally:
             os.close(descriptor)
 
+    def _begun(self, names: Names) -> tuple[int, _Listing, os.DirEntry[str] | None]:
+        """A listing up to its first entry: only when that is read the file system is asked."""
+        descriptor = os.open(".", _DIRECTORY, dir_fd=self.directory(names))
+        try:
+            found = os.scandir(descriptor)
+            return descriptor, found, next(found, None)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
     def stat(self, names: Names, name: str) -> os.stat_result:
         """``lstat`` an entry."""
-        return os.stat(name, dir_fd=self.directory(names), follow_symlinks=False)
+        try:
+            return os.stat(name, dir_fd=self.directory(names), follow_symlinks=False)
+        except OSError as error:
+            return self._once_more(error, lambda: os.stat(name, dir_fd=self.directory(names), follow_symlinks=False))
 
     def open_file(self, names: Names, name: str) -> int:
         """Open an entry for reading, without following a link and without waiting for a FIFO's writer.
 
         :raises OSError: ``ELOOP`` for a link.
         """
-        return os.open(name, _FILE, dir_fd=self.directory(names))
+        try:
+            return os.open(name, _FILE, dir_fd=self.directory(names))
+        except OSError as error:
+            return self._once_more(error, lambda: os.open(name, _FILE, dir_fd=self.directory(names)))
+
+    def _once_more(self, error: OSError, act: Callable[[], _Result]) -> _Result:
+        """Repeat what has failed, if a network file system has called the handle of a directory stale.
+
+        The directory may have been removed, or another one may have its name now, which a new look-up shows.
+
+        :raises StillStale: if it is stale all the same.
+        :raises OSError: what has failed, for any other reason.
+        """
+        if error.errno != errno.ESTALE:
+            raise error
+        self.refresh()
+        try:
+            return act()
+        except OSError as again:
+            if again.errno != errno.ESTALE:
+                raise
+            raise StillStale(again.errno, again.strerror) from again
 
     def close(self) -> None:
         """Close every descriptor. May be called twice."""
@@ -152,7 +198,7 @@ def why_not_opened(error: OSError) -> tuple[Left, str]:
     """
     if error.errno in OUT_OF_DESCRIPTORS:
         raise error
-    if error.errno in (errno.ENOENT, errno.ESTALE):
+    if error.errno == errno.ENOENT or (error.errno == errno.ESTALE and not isinstance(error, StillStale)):
         return Left.VANISHED, "it is gone"
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
         return Left.SPECIAL, "a symbolic link, or below one"

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from s3_uploader.core.errors import SpoolError
-from s3_uploader.spool.root import SpoolRoot
-from tests.fakes import write
+from s3_uploader.core.model import Left
+from s3_uploader.spool.layouts.base import listed
+from s3_uploader.spool.root import SpoolRoot, why_not_opened
+from tests.fakes import Skips, write
 
 
 def open_descriptors() -> int:
@@ -141,3 +146,67 @@ def test_descriptors_are_bounded(tmp_path: Path) -> None:
     root.forget(("never seen",))
     root.close()
     assert open_descriptors() == before
+
+
+class Handles:
+    """Calls of the system of which so many are answered with ``ESTALE``."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, call: str, *, stale: float) -> None:
+        self._real = getattr(os, call)
+        self.stale = stale
+        monkeypatch.setattr(os, call, self)
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Answer."""
+        if self.stale > 0:
+            self.stale -= 1
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return self._real(*arguments, **options)
+
+
+class TestStale:
+    """A network file system calls a handle stale: of what was removed on its server, or replaced, or for no reason."""
+
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Iterator[SpoolRoot]:
+        """A spool with one file in a directory that is known already."""
+        write(tmp_path / "a/x")
+        opened = SpoolRoot(str(tmp_path))
+        opened.directory(("a",))
+        yield opened
+        opened.close()
+
+    def test_a_handle_is_looked_up_anew(self, root: SpoolRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is stale once is looked up again, and nothing is missed for it."""
+        for call in ("scandir", "open"):
+            with monkeypatch.context() as patch:
+                Handles(patch, call, stale=1)
+                assert [entry.name for entry in root.entries(("a",))] == ["x"]
+        with monkeypatch.context() as patch:
+            Handles(patch, "stat", stale=1)
+            assert root.stat(("a",), "x").st_size == 4
+        with monkeypatch.context() as patch:
+            Handles(patch, "open", stale=1)
+            os.close(root.open_file(("a",), "x"))
+
+    def test_what_was_removed_has_vanished(
+        self, root: SpoolRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A directory that another host has removed is gone, and no trouble."""
+        shutil.rmtree(tmp_path / "a")
+        Handles(monkeypatch, "scandir", stale=1)
+        with pytest.raises(FileNotFoundError) as caught:
+            list(root.entries(("a",)))
+        assert why_not_opened(caught.value)[0] is Left.VANISHED
+
+    @pytest.mark.parametrize("names", [(), ("a",)])
+    def test_what_stays_stale_is_told(
+        self, root: SpoolRoot, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A directory whose handle stays stale is one that cannot be read: its files are not passed over in silence."""
+        Handles(monkeypatch, "scandir", stale=math.inf)
+        before = open_descriptors()
+        skips = Skips()
+        assert list(listed(root, names, skips)) == []
+        assert list(skips.reasons().values()) == [Left.UNREADABLE]
+        assert open_descriptors() <= before
