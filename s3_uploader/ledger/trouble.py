@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 
@@ -10,6 +11,8 @@ from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.schema import ForeignFile
 
 FILES_ARE_KEPT = "Until then no file is deleted."
+_A_LITTLE = 256 * 1024
+"""Bytes to write for a test: more than a transaction needs."""
 
 
 def explained(error: Exception, path: str, *, reading: bool = False) -> StateError:
@@ -23,6 +26,8 @@ def explained(error: Exception, path: str, *, reading: bool = False) -> StateErr
     is_vague = "unable to open" in text or "disk I/O error" in text
     if "disk is full" in text or (is_vague and _has_no_room(directory)):
         fact, remedy, code = "the file system is full", f"Free space for {place}.", "DiskFull"
+    elif is_vague and not reading and _is_over_quota(directory):
+        fact, remedy, code = "the quota is used up", f"Free space for {place}, or raise the quota.", "DiskFull"
     elif "readonly database" in text:
         fact, remedy, code = "it is read-only for this user", f"Make {place} and the files in it writable.", "Denied"
     elif "unable to open" in text and not os.path.isdir(directory):
@@ -63,6 +68,20 @@ def is_damage(error: Exception) -> bool:
     # The sqlite3 module raises the class DatabaseError itself for SQLITE_CORRUPT and SQLITE_NOTADB, and subclasses of
     # it for everything else that happens here.
     return type(error) is sqlite3.DatabaseError or str(error).startswith(("no such table", "no such column"))
+
+
+def _is_over_quota(directory: str) -> bool:
+    """Whether a little more in the directory is too much for a quota. SQLite calls that an I/O error (os_unix.c)."""
+    import tempfile  # only in trouble
+
+    try:
+        with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
+            file.write(bytes(_A_LITTLE))
+            # A network file system may refuse what was written only now.
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.errno == errno.EDQUOT
+    return False
 
 
 def _has_no_room(directory: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from pathlib import Path
@@ -33,3 +34,19 @@ def test_a_full_disk_is_called_so(text: str, tmp_path: Path, monkeypatch: pytest
     values[4] = 5
     error = explained(sqlite3.OperationalError("unable to open database file"), path)
     assert error.code == "Denied"
+
+
+@pytest.mark.parametrize("text", ["unable to open database file", "disk I/O error"])
+def test_a_quota_is_called_so(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quota that is used up is told from a disk that fails, although SQLite has the same words for both."""
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    error = explained(sqlite3.OperationalError(text), str(tmp_path / "ledger.sqlite3"))
+    assert (error.code, "the quota is used up" in error.message) == ("DiskFull", True)
+    assert "raise the quota" in error.hint
+    error = explained(sqlite3.OperationalError(text), str(tmp_path / "ledger.sqlite3"), reading=True)
+    assert "the quota" not in error.message
+    assert list(tmp_path.iterdir()) == []
