@@ -34,6 +34,7 @@ def ask(site: Site, fault_server: FaultServer, program: str) -> None:
     site.files(2)
 
 
+@pytest.mark.rotated("what")
 @pytest.mark.parametrize("what", NONSENSE)
 def test_a_program_that_gives_no_credentials(site: Site, fault_server: FaultServer, what: str) -> None:
     """Whatever it does instead, every file is kept and the reason is told, by `status` too."""

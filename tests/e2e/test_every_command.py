@@ -84,6 +84,7 @@ def test_in_every_surrounding(site: Site, name: str, surrounding: str) -> None:
         assert finished.stdout.isascii()
 
 
+@pytest.mark.rotated("name")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_pipe_that_nobody_reads(site: Site, name: str) -> None:
     """Whoever has seen enough (``| head -1``) is not told of a broken pipe."""

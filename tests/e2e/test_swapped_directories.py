@@ -33,6 +33,7 @@ def swap(site: Site, level: str, outside: Path) -> None:
 
 
 @pytest.mark.parametrize("early", [True, False], ids=["before the body", "before the answer"])
+@pytest.mark.rotated("level")
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_swapped_directory_leads_nowhere(
     site: Site, fault_server: FaultServer, outside: Path, level: str, early: bool
@@ -62,6 +63,7 @@ def test_a_swapped_directory_leads_nowhere(
     assert b"outside" not in fault_server.objects().values()
 
 
+@pytest.mark.rotated("level")
 @pytest.mark.parametrize("level", LEVELS)
 def test_moved_back_the_rest_is_shipped(site: Site, fault_server: FaultServer, outside: Path, level: str) -> None:
     """When the directory is back in its place, the next run ships what was in it."""

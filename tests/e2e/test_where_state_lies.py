@@ -79,6 +79,7 @@ def limit_file_size(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
+@pytest.mark.rotated("size")
 @pytest.mark.parametrize("size", [0, 512, 4096, 20_000, 60_000, 100_000])
 def test_the_ledger_cannot_grow(waiting: Site, fault_server: FaultServer, size: int) -> None:
     """If the ledger cannot be written, at the start or in the midst, the run says so and deletes nothing unrecorded."""

@@ -36,6 +36,8 @@ from tests.servers.fault_wire import Answer
 from tests.servers.fixtures import *  # noqa: F403
 from tests.servers.process import wait_until
 
+pytestmark = pytest.mark.rotated("make")
+
 Make = Callable[..., s3.RemoteStore]
 
 

@@ -25,6 +25,8 @@ from tests.servers.fault_script import cut_answer, error, error_after_storing, h
 from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import *  # noqa: F403
 
+pytestmark = pytest.mark.rotated("endpoint")
+
 FIRST_PROGRAM = """\
 import s3_uploader as s3
 import yaml

@@ -40,6 +40,8 @@ from tests.servers.fault_script import slow_body
 from tests.servers.fixtures import MakeFaultServer
 from tests.servers.rclone_s3 import RcloneServer
 
+pytestmark = pytest.mark.rotated("real_s3")
+
 SetEnvironment = Callable[[Mapping[str, str]], dict[str, str]]
 
 

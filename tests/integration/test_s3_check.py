@@ -17,6 +17,8 @@ from tests.servers.dialects import AWS, BLIND, ECHO, UNCONDITIONAL, Dialect
 from tests.servers.fault_script import error, hang
 from tests.servers.fixtures import MakeFaultServer
 
+pytestmark = pytest.mark.rotated("real_s3")
+
 LEAST = {"PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "AbortMultipartUpload"}
 
 

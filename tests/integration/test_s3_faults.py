@@ -50,7 +50,7 @@ from tests.servers.fault_script import (
 )
 from tests.servers.fixtures import MakeFaultProxy, MakeFaultServer
 
-pytestmark = pytest.mark.rotated("real_s3", "server")
+pytestmark = pytest.mark.rotated("real_s3", "server", "dialect")
 
 SIZES = (100, PART + 100)
 

@@ -91,6 +91,7 @@ def started() -> Iterator[Callable[[Server], None]]:
         assert not directory.exists()
 
 
+@pytest.mark.rotated("make")
 @pytest.mark.parametrize("make", STORES, ids=NAMES)
 def test_each_server_takes_an_object_and_leaves_nothing(
     make: Callable[[], S3Server], started: Callable[[Server], None]
