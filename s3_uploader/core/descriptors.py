@@ -9,6 +9,8 @@ import os
 _RESERVE = 48
 """Reserved for the ledger, the spool's directories, the streams and libraries."""
 _ENOUGH = 65536
+_USUAL = 1024
+"""The soft limit nearly everywhere, where it cannot be asked for."""
 _FEWEST = 2
 
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
@@ -21,10 +23,11 @@ def raise_limit() -> None:
     """
     import resource
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _ENOUGH if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
+    # A sandbox may forbid to ask for limits, too.
+    with contextlib.suppress(OSError, ValueError):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = _ENOUGH if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
@@ -32,7 +35,10 @@ def room() -> int:
     """The number of descriptors that a run may use besides the open ones, at least a few."""
     import resource
 
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    except OSError:
+        soft = _USUAL
     if soft == resource.RLIM_INFINITY:
         soft = _ENOUGH
     try:

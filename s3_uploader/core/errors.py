@@ -28,6 +28,27 @@ FAILING_DISK = (
     "Its disk or network share may be failing: see what the kernel says (`dmesg`), and save what can still be read."
 )
 """The hint where the kernel does not deliver what it has."""
+_OF_A_FAILING_DISK = frozenset(
+    {
+        *(errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENOMEDIUM, errno.ESHUTDOWN, errno.EREMOTEIO),
+        # What the mounts of other machines (NFS, SMB) and programs (FUSE) say while these do not answer.
+        *(
+            errno.ENOTCONN,
+            errno.ESTALE,
+            errno.ENODEV,
+            errno.ENXIO,
+            errno.ETIMEDOUT,
+            errno.EHOSTDOWN,
+            errno.EHOSTUNREACH,
+        ),
+        *(errno.ENETDOWN, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED),
+    }
+)
+
+
+def is_of_a_failing_disk(error: OSError) -> bool:
+    """Whether an error of a file says that its disk, or the server that it is mounted from, does not work."""
+    return error.errno in _OF_A_FAILING_DISK
 
 
 class Scope(enum.Enum):

@@ -30,7 +30,7 @@ def check_needs(place: Place) -> list[Finding]:
     config = place.config
     findings = [_check_ledger(place)]
     if config.claim_dir is not None:
-        findings.append(_check_claims(place))
+        findings += [_check_claims(place), *_check_strangers(os.path.abspath(config.claim_dir))]
     for key, target in (("on_success", success_policy(config).move_to), ("on_failure", failure_policy(config).move_to)):
         if target is not None:
             findings += _check_move(place.root, key, target)
@@ -122,6 +122,14 @@ def _check_claims(place: Place) -> Finding:
             "Let the user that runs this program write to the spool and to claim_dir.",
         )
     return Finding(OK, "claim_dir", f"files can be claimed in {shown_name(directory)}.")
+
+
+def _check_strangers(claim_dir: str) -> list[Finding]:
+    """What else lies in the directory, and is shipped by nobody."""
+    from s3_uploader.spool.claims import strangers, strangers_in_words
+
+    found = strangers(claim_dir)
+    return [Finding(Severity.WARNING, "claim_dir", *strangers_in_words(claim_dir, found))] if found else []
 
 
 def _check_move(root: SpoolRoot, key: str, target: MoveTarget) -> list[Finding]:

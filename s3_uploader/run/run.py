@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from s3_uploader.health.said import Sayings
     from s3_uploader.spool.claims import Claims
 
+_STRANGERS = "entries of claim_dir that are not claims"
+_TOLD_AGAIN_SECONDS = 86400.0
+
 
 def run_once(
     config: Config,
@@ -177,7 +180,7 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
             end_pauses(config, ledger, environ=context.environ, now=clock.now(), emit=context.emit)
         scan = scan_of(place, context, max_runtime_seconds or config.max_runtime_seconds)
         # What is claimed is given back only when no upload can be under way any more.
-        with _claims(place, context.emit) as claims:
+        with _claims(place, ledger, context.emit, clock) as claims:
             if context.scan_trigger is not None:
                 context.scan_trigger.forget()
             begun = scan.find()
@@ -222,8 +225,18 @@ def _nothing_to_ship(place: Place, context: RunContext, scan: SpoolScan) -> Done
     return Done(report=report)
 
 
+def _tell_of_strangers(claim_dir: str, ledger: Ledger, emit: Emit, clock: Clock) -> None:
+    """Tell once a day of files that lie there and are shipped by nobody."""
+    from s3_uploader.spool.claims import strangers, strangers_in_words
+
+    found = strangers(claim_dir)
+    if found and ledger.recall(_STRANGERS, now=clock.now(), max_age=_TOLD_AGAIN_SECONDS) is None:
+        ledger.remember(_STRANGERS, "said", now=clock.now())
+        emit(Notice("warning", " ".join(strangers_in_words(claim_dir, found))))
+
+
 @contextmanager
-def _claims(place: Place, emit: Emit) -> Iterator[Claims | None]:
+def _claims(place: Place, ledger: Ledger, emit: Emit, clock: Clock) -> Iterator[Claims | None]:
     """Open the claims, if the configuration has a directory for them; in the end they are given back."""
     claims = open_claims(place)
     if claims is None:
@@ -232,6 +245,7 @@ def _claims(place: Place, emit: Emit) -> Iterator[Claims | None]:
     recovered = claims.recover()
     if recovered:
         emit(Notice("warning", f"{counted(recovered, 'file')} of an abandoned claim went back to the spool."))
+    _tell_of_strangers(os.path.abspath(place.config.claim_dir or ""), ledger, emit, clock)
     try:
         yield claims
     finally:

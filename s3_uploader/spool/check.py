@@ -14,7 +14,7 @@ from s3_uploader.core.text import counted, shown_name
 from s3_uploader.spool.layouts.base import Globs, Layout, ScanStopped
 from s3_uploader.spool.layouts.strangers import EXAMPLES, FORMS, in_words, look_at, remedy
 from s3_uploader.spool.open_file import OpenFile, open_candidate
-from s3_uploader.spool.readiness import is_being_written
+from s3_uploader.spool.readiness import is_being_written, remedy_of
 from s3_uploader.spool.root import Names, SpoolRoot
 from s3_uploader.spool.sightings import foreign_file_system
 
@@ -38,7 +38,10 @@ def check_spool(root: SpoolRoot, *, layout: str) -> list[Finding]:
                 Severity.ERROR,
                 "spool",
                 f"nothing can be made in {root.base_dir}, so nothing can be removed from it: {error.strerror}.",
-                "Let the user that runs this program write to the spool and to the directories in it.",
+                remedy_of(
+                    error,
+                    denied="Let the user that runs this program write to the spool and to the directories in it.",
+                ),
             )
         ]
     findings = [Finding(Severity.OK, "spool", f"{root.base_dir} can be read and written (layout {layout}).")]

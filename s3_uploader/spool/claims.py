@@ -10,7 +10,7 @@ holder dies, however it dies, so the next run on any host recognises an abandone
 the spool. Over NFS the lock lives on the server: a host that vanished keeps its claims until the server has given up
 its lease.
 
-Other entries of ``claim_dir`` are ignored.
+Other entries of ``claim_dir`` are only reported (:func:`strangers`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import re
 import secrets
@@ -27,6 +28,7 @@ import threading
 from s3_uploader.core.errors import SpoolError
 from s3_uploader.core.files import rename_without_replacing
 from s3_uploader.core.model import Candidate
+from s3_uploader.core.text import shown_name
 from s3_uploader.spool.layouts.base import original_name, taken_names
 from s3_uploader.spool.root import Names, SpoolRoot
 
@@ -36,6 +38,7 @@ _UNFINISHED = "."
 """The prefix of a claim that is just being made and has no files."""
 _OURS = re.compile(r"\.?.+\.\d+\.[0-9a-f]{8}", re.DOTALL)
 _TRIES = 10
+_MOST_STRANGERS = 5
 
 
 class Claims:
@@ -151,6 +154,29 @@ class Claims:
             finally:
                 spool.close()
         _dissolve(self._path, self._lock)
+
+
+def strangers(claim_dir: str) -> list[str]:
+    """The names of entries that no uploader of this program has made, in their printable form, at most a few.
+
+    Another program that took files by a rename may have left them. Nobody ships them, and whether that program still
+    works with them is not known, so they are not touched. Empty if the directory cannot be read.
+    """
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = os.listdir(claim_dir)
+    found = (name for name in names if not name.startswith(_UNFINISHED) and not _OURS.fullmatch(name))
+    return [shown_name(name) for name in itertools.islice(found, _MOST_STRANGERS)]
+
+
+def strangers_in_words(claim_dir: str, names: list[str]) -> tuple[str, str]:
+    """The sentence about them, and what to do."""
+    more = " and others" if len(names) >= _MOST_STRANGERS else ""
+    fact = f"claim_dir {shown_name(claim_dir)} holds what no uploader of this program has put there: "
+    remedy = (
+        "If the program that put it there has stopped, move it to the spool; otherwise give each its own directory."
+    )
+    return f"{fact}{', '.join(names)}{more}. It is not shipped.", remedy
 
 
 def is_claimed(claim_dir: str, path: str) -> bool:

@@ -23,7 +23,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from s3_uploader.core.errors import StateError
+from s3_uploader.core.errors import SpoolError, StateError
 from s3_uploader.core.file_locks import belongs_to_process, release_flock, try_flock
 from s3_uploader.core.procfs import command_line, file_system_at, is_local, start_ticks
 from s3_uploader.core.text import shown_name
@@ -275,16 +275,14 @@ class _Locks:
         old, self._file = self._file, -1
         try:
             blocked = self._take_file()
+        except SpoolError as error:
+            raise StateError(error.message, hint=error.hint) from error
         except OSError:
             blocked = None
         finally:
             os.close(old)
         if blocked is not None or self._file < 0:
-            raise StateError(
-                f"The lock file {shown_name(self._base_dir)}/{lock_file.LOCK_NAME} was removed or replaced, and "
-                "another run may have the spool.",
-                hint="Do not remove it while runs are at work. The next run continues.",
-            )
+            raise lock_file.lost(self._base_dir)
 
     def release(self) -> None:
         """Release all locks.

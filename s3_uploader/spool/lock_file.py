@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from s3_uploader.core import file_locks
-from s3_uploader.core.errors import SpoolError
+from s3_uploader.core.errors import FAILING_DISK, SpoolError, StateError, is_of_a_failing_disk
+from s3_uploader.core.text import shown_name
 
 if TYPE_CHECKING:
     from s3_uploader.core.shares import Share
@@ -32,21 +33,28 @@ BY_PATH, BY_LOCATION = FIRST_BYTE + RANGE, FIRST_BYTE + RANGE + 1
 MOST_NOTE_BYTES = 16 * 1024
 
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_NAMES_SOMETHING_ELSE = (errno.ESTALE, errno.ENXIO, errno.ENODEV)
+"""An old name in the cache of a network file system, and devices, whatever their disk does."""
 _NOT_PLAIN = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.ENOTDIR)
 
 
 def open_lock_file(base_fd: int, *, base_dir: str) -> int:
     """Open the lock file; creates it if it is missing.
 
-    :raises SpoolError: if something else has its name.
+    :raises SpoolError: if something else has its name, or the disk fails.
     :raises OSError: if it can neither be opened nor created.
     """
-    with contextlib.suppress(FileNotFoundError):
-        # Not even the opening of a device is without effect.
-        _insist_on_plain(os.stat(LOCK_NAME, dir_fd=base_fd, follow_symlinks=False), base_dir)
     try:
+        with contextlib.suppress(FileNotFoundError):
+            # Not even the opening of a device is without effect.
+            _insist_on_plain(os.stat(LOCK_NAME, dir_fd=base_fd, follow_symlinks=False), base_dir)
         descriptor = os.open(LOCK_NAME, _FLAGS | os.O_CREAT, 0o600, dir_fd=base_fd)
     except OSError as error:
+        if is_of_a_failing_disk(error) and error.errno not in _NAMES_SOMETHING_ELSE:
+            raise SpoolError(
+                f"The lock file {shown_name(base_dir)}/{LOCK_NAME} cannot be opened: {error.strerror}.",
+                hint=FAILING_DISK,
+            ) from error
         if error.errno in _NOT_PLAIN:
             raise _planted(base_dir) from None
         raise
@@ -58,6 +66,14 @@ def open_lock_file(base_fd: int, *, base_dir: str) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def lost(base_dir: str) -> StateError:
+    """The error of a run whose lock file is no longer its own."""
+    return StateError(
+        f"The lock file {shown_name(base_dir)}/{LOCK_NAME} was removed or replaced; another run may have the spool.",
+        hint="Do not remove it while runs are at work. The next run continues.",
+    )
 
 
 def look_at_lock_file(base_fd: int) -> int | None:

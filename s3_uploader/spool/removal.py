@@ -71,6 +71,9 @@ def take(root: SpoolRoot, file: OpenFile) -> Detached | Left:
         try:
             private = _take(directory, name)
         except FileNotFoundError:
+            # Some file systems in user space say so of every rename: then it would be sent anew by each run.
+            if _is_same(directory, name, file.fingerprint):
+                raise
             return Left.VANISHED
         try:
             found = _fingerprint_of_taken(directory, private, file)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias, TypeVar
 
 from s3_uploader.core.descriptors import OUT_OF_DESCRIPTORS
-from s3_uploader.core.errors import SpoolError
+from s3_uploader.core.errors import FAILING_DISK, SpoolError, is_of_a_failing_disk
 from s3_uploader.core.model import Left
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -252,4 +252,5 @@ def _refusal(base_dir: str, error: OSError) -> SpoolError:
             f"base_dir {base_dir} cannot be read: {error.strerror}.",
             hint="Let the user that runs this program read and write it.",
         )
-    return SpoolError(f"base_dir {base_dir} cannot be opened: {error.strerror}.")
+    hint = FAILING_DISK if is_of_a_failing_disk(error) else ""
+    return SpoolError(f"base_dir {base_dir} cannot be opened: {error.strerror}.", hint=hint)

@@ -46,6 +46,11 @@ def of_jollyae(text: str) -> Older:
     for name in ("base_dir", "claim_dir"):
         if name in found:
             settings[name] = absolute(found[name])
+    if "claim_dir" in settings:
+        notes.append(
+            "What it left in claim_dir is not shipped from there. When it has stopped, move these files back to "
+            "base_dir."
+        )
     if "completed" in found and "-r" not in flags:
         settings["on_success"] = {"move_to": absolute(found["completed"])}
     if "-R" in flags:

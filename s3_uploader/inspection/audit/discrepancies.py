@@ -112,7 +112,9 @@ def judge(row: ShippedRow, entry: Entry | None) -> Judgement:
     same = same_content(row, entry)
     if same is False:
         return Judgement(Kind.CONTENT, False)
-    later = entry.modified is not None and entry.modified > row.shipped_at + CLOCKS_DIFFER
+    # A copy in a directory has the time of its file, which may lie in the future.
+    written_at = max(row.shipped_at, row.mtime_ns / 1e9)
+    later = entry.modified is not None and entry.modified > written_at + CLOCKS_DIFFER
     other_version = bool(entry.version_id and row.version_id) and entry.version_id != row.version_id
     if same:
         return Judgement(Kind.REWRITTEN if later or other_version else None, True)

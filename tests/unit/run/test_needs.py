@@ -98,6 +98,19 @@ def test_another_file_system(site: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "Invalid cross-device link" in finding.fact
 
 
+def test_what_another_program_left_in_claim_dir_is_noted(site: Path) -> None:
+    """Files there that are no claims are shipped by nobody, so the check names them, a few of many."""
+    (site / "claims").mkdir()
+    for number in range(9):
+        (site / "claims" / f"left-{number}").touch()
+    usable, strange = findings(site, claim_dir=str(site / "claims"))["claim_dir"]
+    assert usable.severity is OK
+    assert strange.severity is WARNING
+    assert strange.fact.count("left-") == 5
+    assert "and others" in strange.fact
+    assert "move it to the spool" in strange.meaning
+
+
 def test_a_move_that_copies_is_noted(site: Path) -> None:
     """A directory of another file system takes files, by copying them, and that is said."""
     elsewhere = Path("/dev/shm")

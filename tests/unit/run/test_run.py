@@ -6,13 +6,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from s3_uploader import config
 from s3_uploader.core.control import ScanTrigger
+from s3_uploader.core.events import Event, Notice
 from s3_uploader.run.context import RunContext
 from s3_uploader.run.run import run_once
-from tests.fakes import FakeStore
+from tests.fakes import FakeClock, FakeStore
 
 
 @pytest.fixture
@@ -64,3 +66,29 @@ def test_what_is_told_while_the_run_looks_for_the_first_file_is_not_forgotten(se
     assert store.objects == {"ready": b"content"}
     assert begun == [False], "what came before the look is answered by it"
     assert scan_trigger.is_due(seconds_since_look=0)
+
+
+def test_what_another_program_left_in_claim_dir_is_told_once_a_day(settings: config.Config, tmp_path: Path) -> None:
+    """Files that an older program had taken are shipped by nobody; a run says so, but not with each pass."""
+    working = tmp_path / "working"
+    (working / "deep").mkdir(parents=True)
+    (working / "half").write_text("taken by an older program")
+    (working / ".hidden").touch()
+    events: list[Event] = []
+    time = FakeClock()
+    context = RunContext(emit=events.append, make_store=lambda *_, **__: FakeStore(), clock=time.clock())
+
+    def told() -> list[str]:
+        events.clear()
+        run_once(msgspec.structs.replace(settings, claim_dir=str(working)), context)
+        return [event.message for event in events if isinstance(event, Notice) and "claim_dir" in event.message]
+
+    (sentence,) = told()
+    assert "half" in sentence
+    assert "deep" in sentence
+    assert "hidden" not in sentence
+    assert "It is not shipped." in sentence
+    assert told() == []
+    time.sleep(90_000)
+    assert told() == [sentence]
+    assert (working / "half").read_text() == "taken by an older program"

@@ -7,10 +7,11 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from s3_uploader.core.errors import LockHeld, SpoolError, StateError
+from s3_uploader.core.errors import FAILING_DISK, LockHeld, SpoolError, StateError
 from s3_uploader.spool import holder as holders
 from s3_uploader.spool import lock as lock_module
 from s3_uploader.spool import lock_file
@@ -267,6 +268,28 @@ def test_a_lock_file_that_cannot_be_opened_is_said(spool: int, tmp_path: Path) -
     with pytest.raises(StateError, match="cannot be opened: No such file") as caught:
         take(spool, str(tmp_path / "nowhere"))
     assert "state_dir" in caught.value.hint
+
+
+def test_a_disk_that_fails_is_said(spool: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock file that the disk does not give back names the spool, and what to look at."""
+    real = os.open
+
+    def fail(path: str, *arguments: Any, **options: Any) -> int:
+        if path == lock_file.LOCK_NAME:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path, *arguments, **options)
+
+    said = r"The lock file /spool/\.s3-uploader\.lock cannot be opened: Input/output error\."
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fail)
+        with pytest.raises(SpoolError, match=said) as caught:
+            take(spool, state)
+    assert caught.value.hint == FAILING_DISK
+    with take(spool, state) as lock:
+        monkeypatch.setattr(os, "open", fail)
+        os.unlink(lock_file.LOCK_NAME, dir_fd=spool)
+        with pytest.raises(StateError, match=said):
+            lock.confirm()
 
 
 @pytest.mark.usefixtures("no_lock_file")

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3_uploader.core import procfs
+from s3_uploader.core.errors import FAILING_DISK
 from s3_uploader.core.model import Candidate
 from s3_uploader.spool import readiness
 from s3_uploader.spool.readiness import (
@@ -23,6 +24,7 @@ from s3_uploader.spool.readiness import (
     is_being_written,
     release_lease,
     remedy,
+    remedy_of,
     take_lease,
     why_settling,
 )
@@ -292,3 +294,15 @@ def test_remedy(number: int) -> None:
     """Each error has a remedy of its own: no talk of rights where the disk is read-only or full."""
     words = remedy(OSError(number, os.strerror(number)))
     assert ("user" in words) is (number in (errno.EACCES, errno.EPERM))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOTCONN, errno.ESTALE, errno.EUCLEAN])
+def test_remedy_where_the_disk_does_not_work(number: int) -> None:
+    """A disk or share that fails is not mended by rights."""
+    error = OSError(number, os.strerror(number))
+    assert remedy(error) == remedy_of(error, denied="rights") == FAILING_DISK
+
+
+def test_no_remedy_is_made_up() -> None:
+    """Where the cause is not known, nothing is advised."""
+    assert remedy(OSError(errno.ENOSYS, "no such function")) == ""

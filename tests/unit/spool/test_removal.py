@@ -82,6 +82,22 @@ class TestRemove:
         assert paths_below(spool) == set()
         assert fcntl.fcntl(file.descriptor, fcntl.F_GETLEASE) == fcntl.F_UNLCK
 
+    def test_a_name_that_is_there_and_is_not_found(
+        self, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where the file system denies a name that it shows, the file is not said to be gone."""
+        write(spool / "x")
+        file = opened("x")
+
+        def deny(*names: str, **directories: int) -> None:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "rename", deny)
+            with pytest.raises(FileNotFoundError):
+                remove(root, file)
+        assert paths_below(spool) == {"x"}
+
     def test_leftover(self, spool: Path, root: SpoolRoot, opened: Opened) -> None:
         """A file that a killed run had taken goes under the name that it has."""
         write(spool / ".x.s3u")

@@ -67,6 +67,8 @@ LATER = NOW + CLOCKS_DIFFER + 1
         (row(), entry(modified=None), None, True),
         (row(), entry(modified=LATER - 2), None, True),
         (row(), entry(modified=LATER), Kind.REWRITTEN, True),
+        (row(mtime_ns=int(LATER * 1e9)), entry(modified=LATER), None, True),
+        (row(mtime_ns=int(LATER * 1e9)), entry(modified=LATER + CLOCKS_DIFFER + 1), Kind.REWRITTEN, True),
         (row(version_id="1"), entry(version_id="2"), Kind.REWRITTEN, True),
         (row(version_id="1"), entry(version_id="1"), None, True),
         (row(), entry(etag=OTHER), Kind.REPLACED, None),
