@@ -53,7 +53,7 @@ _LABELS = {Kind.STILL_THERE: "still in the spool", Kind.LOCAL: "local file"}
 
 
 class InstanceSummary(msgspec.Struct, frozen=True):
-    """What came of one of several uploaders."""
+    """The result for one of several uploaders."""
 
     name: str
     keys: int
@@ -95,11 +95,11 @@ def audit(config_file: str | None, options: AuditOptions) -> int:
             counts = snapshot.counts() if instances else {}
             later = 0 if taken_at is None else snapshot.later(taken_at)
             elsewhere = snapshot.elsewhere()
-            # The bucket has another name now, or it is another's ledger. That nothing is missing would be no news.
+            # The bucket has another name now, or it is the ledger of another spool: "nothing is missing" would mislead.
             is_in_vain = bool(elsewhere) and not summary.keys and not snapshot.knows_destination()
             is_too_old = bool(later) and not summary.keys
     except BrokenPipeError:
-        # The reader has seen enough (`| head`): that something is wrong is true all the same.
+        # The reader has seen enough (`| head`). The exit code still says whether something is wrong.
         finish_output()
         return SOME_FAILED if told else OK
     finally:
@@ -137,7 +137,7 @@ def _what_was_left(summary: Summary) -> str:
 
 
 def _note_in_ledgers(reach: Mapping[str, float], destination: str, selection: Selection, summary: Summary) -> None:
-    """Let the ledgers remember what was audited of them, unless it was a choice of their files."""
+    """Let the ledgers remember what was audited, unless only a selection of their files was."""
     if selection.match is not None or selection.location is not None:
         return
     for path, until in reach.items():

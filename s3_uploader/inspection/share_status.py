@@ -12,7 +12,7 @@ from s3_uploader.core.text import counted
 from s3_uploader.health.diagnosis import diagnose
 from s3_uploader.health.observations import HolderSeen, Observations
 from s3_uploader.ledger import LedgerReader, RunRow
-from s3_uploader.ledger.together import LedgerOfShares, unheard_of
+from s3_uploader.ledger.together import LedgerOfShares, shares_without_ledger
 from s3_uploader.spool.holder import Holder
 
 _MOST_RUNS = 1000
@@ -93,7 +93,7 @@ def _seen(share: ShareStatus, ledger: LedgerReader, facts: Observations) -> Hold
 
 def unheard_in_words(ledger: LedgerReader) -> str:
     """A warning that shares are missing from the output; empty if all are included."""
-    missing = unheard_of(ledger)
+    missing = shares_without_ledger(ledger)
     if not missing:
         return ""
     names = _names(missing)

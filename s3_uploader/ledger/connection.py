@@ -68,9 +68,8 @@ def is_half_written(path: str) -> bool:
 def map_no_index(connection: sqlite3.Connection) -> None:
     """Make SQLite keep the index of a write-ahead log in its own memory and map no file.
 
-    To be called before anything is read.
-
-    Not by a look at the file's header: to close a file drops all locks that this process has on it, SQLite's included.
+    To be called before anything is read. It does not look whether the ledger has such a log, because closing the file
+    would drop all locks that this process has on it, SQLite's included.
     """
     connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
 
@@ -78,7 +77,7 @@ def map_no_index(connection: sqlite3.Connection) -> None:
 def share_again(connection: sqlite3.Connection) -> None:
     """Undo :func:`map_no_index`, so that other processes may use the ledger too."""
     connection.execute("PRAGMA locking_mode = NORMAL").fetchall()
-    # With the next access the lock goes back.
+    # The next access releases the lock.
     connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
 
 
@@ -137,7 +136,7 @@ def alone(directory: str, *, seconds: float) -> Iterator[None]:
     try:
         with contextlib.suppress(OSError):
             place = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            # First this: to close the other file may drop the lock of another process on this host.
+            # This comes first, because closing the other file may drop the lock of another process on this host.
             wait_for(lambda: try_flock(place) is not False, until)
             by_process = belongs_to_process(file_system_at(place))
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -1,4 +1,4 @@
-"""What people, and a run, ask of the ledger."""
+"""The queries of a ledger, for people and for runs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from s3_uploader.ledger.survey import Survey
 
 CLOCK = "clock"
-"""Under which name the ledger keeps what it knows of the clock."""
+"""The name under which the ledger keeps what it knows about the clock."""
 _PIECE = 500
 
 Self = TypeVar("Self", bound="LedgerReader")
 
 
 class LedgerReader:
-    """An open ledger that is only asked; see :class:`~s3_uploader.ledger.Ledger` for what a run writes.
+    """An open ledger, for reading; see :class:`~s3_uploader.ledger.Ledger` for what a run writes.
 
     Belongs to the thread that opened it. Every method raises :class:`~s3_uploader.core.errors.StateError` if the ledger
     cannot be read.
@@ -53,8 +53,8 @@ class LedgerReader:
     def failing_count(self, *, attempts: int = 0) -> int:
         """How many files keep failing.
 
-        :param attempts: only those that failed at least so often; 0 counts those too that are only under suspicion,
-            because they were under way when a destination failed altogether.
+        :param attempts: only files that failed at least this often. 0 also counts files that are only suspected,
+            because they were in flight when the whole destination failed.
         """
         ((count,),) = self._read("SELECT count(*) FROM failing WHERE attempts >= ?", (attempts,))
         return int(count)
@@ -86,7 +86,7 @@ class LedgerReader:
         yield from map(columns.failing_row, rows)
 
     def failing_kinds(self) -> list[FailingGroup]:
-        """The failing files that were tried at least once, summed up by code."""
+        """The failing files that were tried at least once, grouped by error code."""
         if not self._any_failing:
             return []
         due_sql = "SELECT code, min(next_try_at) FROM failing WHERE attempts > 0 GROUP BY code"
@@ -118,8 +118,8 @@ class LedgerReader:
     def remembers(self, path: str, fingerprint: Fingerprint, *, destination: str | None = None) -> bool:
         """Whether this very file was shipped and kept, to ``destination`` if that is given.
 
-        The device is not compared: its number may be another one after each boot, and inode, size and both times to the
-        nanosecond are enough to know a file of this spool again.
+        The device is not compared, because its number may change at each boot. Inode, size and both times to the
+        nanosecond are enough to recognise a file of this spool.
         """
         rows = self._read(
             "SELECT inode, size, mtime_ns, ctime_ns FROM kept WHERE path = :path"
@@ -143,7 +143,7 @@ class LedgerReader:
         return [columns.run_row(row) for row in rows]
 
     def shipped_in(self, run: int, *, since: float) -> tuple[int, int, float | None]:
-        """Files and bytes that a run has shipped so far, and when the last of them.
+        """Files and bytes that a run has shipped so far, and the time of the last one.
 
         :param since: when it began.
         """
@@ -155,7 +155,7 @@ class LedgerReader:
         return files, size, last
 
     def failed_runs(self, *, since: float | None = None, until: float | None = None) -> Iterator[RunRow]:
-        """The runs that were no success, the oldest first, in bounded memory.
+        """The runs that did not succeed, the oldest first, in bounded memory.
 
         :param since: only those that began at this time or later.
         :param until: only those that began before this time.
@@ -170,7 +170,7 @@ class LedgerReader:
         yield from map(columns.run_row, pages(self._read, sql, after=(0,), parameters=span, size=_PIECE))
 
     def latest_runs(self, *, most: int) -> Iterator[RunRow]:
-        """The last runs, the latest first, read in pieces as far as somebody wants to know."""
+        """The last runs, the latest first. They are read in pieces, only as far as the caller iterates."""
         from s3_uploader.ledger.pages import pages
 
         sql = f"SELECT {columns.RUN_COLUMNS}, id FROM runs WHERE id < ? ORDER BY id DESC LIMIT ?"
@@ -197,14 +197,14 @@ class LedgerReader:
     ) -> Iterator[ShippedRow]:
         """The shipped files by the time at which they were shipped, in bounded memory.
 
-        It is read in pieces, so that somebody who pages through it for an hour does not hold up the ledger's upkeep.
+        They are read in pieces, so that somebody who pages through them for an hour does not hold up the ledger.
 
         :param since: only files shipped at this time or later.
         :param until: only files shipped before this time.
-        :param match: only files whose path or key contains this text or, if it has one of ``*?[`` in it, matches it as
-            a whole as a glob pattern, in which ``*`` matches slashes too.
+        :param match: only files whose path or key contains this text. A text with one of ``*?[`` is a glob pattern for
+            the whole path or key, in which ``*`` also matches slashes.
         :param location: only files of this location.
-        :param limit: at the most so many.
+        :param limit: the maximum number of files.
         """
         return shipped_files.select(
             self._read,
@@ -241,10 +241,10 @@ class LedgerReader:
         )
 
     def survey(self, *, since: float = float("-inf"), until: float = float("inf")) -> Survey:
-        """All that is remembered of a span of time, for a report.
+        """Everything that is recorded about a span of time, for a report.
 
-        :param since: only what was at this time or later.
-        :param until: only what was before this time.
+        :param since: only what happened at this time or later.
+        :param until: only what happened before this time.
         """
         from s3_uploader.ledger.survey import Survey
 
@@ -265,13 +265,13 @@ class LedgerReader:
         return [LocationTotals(**{**dict(zip(names, row, strict=True)), "location": restored(row[0])}) for row in rows]
 
     def destinations(self) -> list[str]:
-        """The destinations to which anything was shipped, in the order of their first time."""
+        """The destinations of all shipped files, in the order of their first use."""
         return [restored(name) for (name,) in self._read("SELECT name FROM destinations ORDER BY id")]
 
     # What will be forgotten, what was audited
 
     def fate(self, *, now: float, history_days: float, history_max_files: int, trusts_clock: bool = False) -> Fate:
-        """What :meth:`Ledger.prune` would forget of the shipped files."""
+        """Which shipped files :meth:`Ledger.prune` would forget."""
         from s3_uploader.ledger.ageing import BelievedClock
 
         noted = self.recall(CLOCK, now=now, max_age=float("inf"))
@@ -287,16 +287,16 @@ class LedgerReader:
         return Coverage.recalled(self.recall(NOTED_AS, now=self._clock(), max_age=float("inf")))
 
     def unaudited(self, *, end: float, only: str | None = None) -> Mapping[str, int]:
-        """How many files that were shipped before ``end`` no audit has covered, by destination.
+        """The number of files shipped before ``end`` that no audit has covered, by destination.
 
-        :param only: this destination, and no more than whether there is such a file.
+        :param only: look only at this destination, and only whether there is such a file.
         """
         from s3_uploader.ledger.coverage import unaudited
 
         return unaudited(self._read, self.coverage(), end=end, only=only)
 
     def bytes_used(self) -> tuple[int, int]:
-        """Bytes of the ledger's pages that hold something, and of those that do not."""
+        """The bytes of the ledger's used pages, and of its free pages."""
         rows = self._read(
             "SELECT page_count, freelist_count, page_size"
             " FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()"
@@ -314,7 +314,7 @@ class LedgerReader:
         return str(rows[0][0]) if rows else None
 
     def knows_any(self, prefix: str) -> bool:
-        """Whether there is a text that is not empty under a name that begins with ``prefix``, however old."""
+        """Whether any name that begins with ``prefix`` has a text that is not empty, of any age."""
         behind = prefix[:-1] + chr(ord(prefix[-1]) + 1)
         found = self._read(
             "SELECT 1 FROM memory WHERE name >= ? AND name < ? AND value != '' LIMIT 1", (prefix, behind)

@@ -62,13 +62,13 @@ class SpoolFile(msgspec.Struct, frozen=True):
 
 
 class _Source:
-    """A ledger that is copied from; ``instance`` is the name of the uploader that writes it."""
+    """A ledger to copy from; ``instance`` is the name of the uploader that writes it."""
 
     def __init__(self, path: str, instance: str = "") -> None:
         self.path = path
         self.instance = instance
         self.journal = journal_of(os.path.dirname(path))
-        # Whether it is a ledger, and one that this program and this user may read.
+        # Raises an error unless it is a ledger that this program and this user can read.
         database = ReadOnlyDatabase(path)
         self.is_unchanging = database.is_unchanging
         database.close()
@@ -103,10 +103,10 @@ class Snapshot:
             self._sources = [_Source(path, each.name) for each in instances for path in each.paths]
         else:
             paths = [ledger_path, *ledgers_of_shares(ledger_path).values()]
-            # To others a ledger that is not there is an empty one. Here that would read as if nothing were missing.
+            # Elsewhere a missing ledger counts as an empty one. Here that would look as if nothing were missing.
             self._sources = [_Source(path) for path in paths if path != ledger_path or os.path.exists(path)]
         if not self._sources:
-            _Source(ledger_path)  # perhaps it is there, and this user may not see it
+            _Source(ledger_path)  # it may be there and this user may not see it, which is another error
             raise StateError(f"There is no ledger {shown_name(ledger_path)}.", hint=_WHERE_IT_MAY_BE)
         # Without a name it is a temporary file, which is gone when it is closed.
         self._connection = sqlite3.connect("", uri=True, isolation_level=None)

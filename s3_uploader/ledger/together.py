@@ -3,8 +3,8 @@
 Every share writes its own ledger, in its own directory beside the ledger of runs that ship all files. A query goes to
 all of them, and the answers are merged in the order of time. Memory stays as bounded as with one ledger.
 
-The number of shares may change from one day to the next. Records of shipped files stay true. Which files fail and which
-wait, only the ledgers of the last division know.
+The number of shares may change from one day to the next. Records of shipped files stay true, but only the ledgers of
+the last division know which files fail and which wait.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def ledgers_of_shares(path: str) -> dict[Share, str]:
     return {share: path for share, path in paths.items() if os.path.exists(path)}
 
 
-def unheard_of(ledger: LedgerReader) -> list[Share]:
-    """The shares of the last division that have no ledger here. The answers do not contain what they shipped."""
+def shares_without_ledger(ledger: LedgerReader) -> list[Share]:
+    """The shares of the last division that have no ledger here. What they shipped is missing from all answers."""
     if not isinstance(ledger, LedgerOfShares) or ledger.division == 1:
         return []
     return [share for index in range(ledger.division) if (share := Share(index, ledger.division)) not in ledger.current]
@@ -95,7 +95,7 @@ def _opened(paths: Mapping[Share | None, str], clock: Callable[[], float]) -> Le
 
 
 class SeveralLedgers(LedgerReader):
-    """Several ledgers, for reading. The number of a run or a file tells its ledger.
+    """Several ledgers, for reading. The number of a run or a file also identifies its ledger.
 
     :param ledgers: all of them.
     :param live: the ledgers that know which files wait and fail now.

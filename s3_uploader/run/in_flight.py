@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 _BYTES_PER_SECOND_AT_LEAST = 64 * 1024
 _MOST_COUNTED = 16 * 2**20
-"""The most that one file counts among the bytes in flight: a store has only some parts of it in memory."""
+"""A file counts for at most this many bytes in flight: a store holds only some parts of it in memory."""
 _LOOK_SECONDS = 0.05
 _TURN_SECONDS = 0.005
-"""Longest time without looking at the sockets while there is other work."""
+"""The longest time in which other work may keep the sockets waiting."""
 
 
 class FileTask(msgspec.Struct):
@@ -56,7 +56,7 @@ class FileTask(msgspec.Struct):
     _directories: Directories | None = None
 
     def begin(self, directories: Directories) -> None:
-        """Count it in its directory until :meth:`end`; one that is sent once more is counted already."""
+        """Count it in its directory until :meth:`end`. A file that is sent again is counted already."""
         if self._directories is None:
             self._directories = directories
             directories.begin(self.file.candidate.directory)
@@ -66,7 +66,7 @@ class FileTask(msgspec.Struct):
 
         :param removed: the file was removed, so a directory that is empty now may be removed too.
         """
-        if self.file.descriptor >= 0:  # what is removed was closed with its batch
+        if self.file.descriptor >= 0:  # a removed file was closed with its batch
             self.file.close()
         directories, self._directories = self._directories, None
         if directories is not None:
@@ -153,7 +153,7 @@ class UploadsInFlight:
     def is_sending(self, key: str) -> bool:
         """Whether a file is in flight to this key.
 
-        A second one might arrive first, and the older content would remain.
+        A second file might arrive first, and the older content would remain.
         """
         return key in self._keys
 
@@ -207,7 +207,7 @@ class UploadsInFlight:
         return not self._completions.empty()
 
     def keep_turning(self) -> None:
-        """Look at the sockets, if the last time was some time ago. To be called between steps of other work."""
+        """Look at the sockets if that is due again. To be called between steps of other work."""
         if self._loop is not None and self.under_way and time.monotonic() - self._turned_at > _TURN_SECONDS:
             self._turn(0.0)
 
@@ -234,7 +234,7 @@ class UploadsInFlight:
         if completion is None:
             return None
         upload, future = completion
-        # One that was abandoned may be answered all the same.
+        # The store may still answer for an upload that was abandoned.
         if self.under_way.pop(id(upload), None) is None:
             return None
         self.bytes -= min(upload.file.fingerprint.size, _MOST_COUNTED)

@@ -43,13 +43,12 @@ _SOUGHT = 8
 """The most new objects that a run searches for in the spool."""
 _SUSPECTED = 8
 """The most candidates that a run checks against deliveries, and the most files that it checks in the place of a key.
-Further ones are taken for look-alikes."""
+It assumes that any others only look alike."""
 _PROTECTED = 64
-"""The most uploads that may replace an object for which a run searches the spool for their key before it sends them."""
+"""The most uploads whose keys a run searches for in the spool before it sends them. They may replace an object."""
 _KEPT_KEYS = 32
 _MOST_KEYS = 1000
 _CLOCK_TOLERANCE = 5.0
-_HERE = True
 _PROBE = b"s3_uploader looks whether the destination is the spool\n"
 
 Wait = Callable[[Sequence["Future[Receipt]"]], None]
@@ -113,15 +112,15 @@ class SecondCopies:
             self._refuse(shown_name(self._store.address(receipt.key)))
 
     def by_its_own_name(self, file: OpenFile, receipt: Receipt) -> None:
-        """The same for a file that stays: it is renamed and given its name back, once in a run."""
+        """Do the same for a file that stays: it is renamed and gets its name back, once in a run."""
         if not self.is_apart and self._goes_and_comes(file, receipt):
             self._refuse(shown_name(self._store.address(receipt.key)))
         self.is_apart = self.refusal is None
 
     def by_a_probe(self, file: OpenFile, receipt: Receipt) -> StoreError | None:
-        """The same for a file that keeps its name: a small test file beside it must not be at the destination.
+        """Do the same for a file that keeps its name: a small test file beside it must not be at the destination.
 
-        :returns: ``None`` if it is not there, else the error, also if the answer is unknown.
+        :returns: ``None`` if it is not there; otherwise, or without an answer, the error.
         """
         if self.is_apart:
             return None
@@ -183,7 +182,7 @@ class SecondCopies:
         self._sought += 1
         places = likely_places(self._root, receipt.key, one_deeper=self._sought == 1)
         if self._sought == 1 and self._protected:
-            # From now on nothing would be protected, so this is certain to be no directory further down either.
+            # From now on nothing is protected any more, so directories further down are searched too.
             places = itertools.chain(places, self._deep.all(receipt.key))
         for names, name in places:
             if self._is_in_the_spool(names, name, file, receipt, changed=changed):
@@ -291,26 +290,29 @@ class SecondCopies:
         """
         for _ in range(2):
             found = self._while_it_is_away(file, receipt)
-            if found is _HERE or not self._is_there(receipt):
+            if found or not self._is_there(receipt):
                 return False
             if found is False:
                 return True
         return True
 
     def _while_it_is_away(self, file: OpenFile, receipt: Receipt) -> bool | None:
-        """Check the object while the file has another name; counts as present if the file cannot be renamed."""
+        """Whether the object is there while the file has another name; ``None`` if there is no answer.
+
+        If the file cannot be renamed, the object counts as present.
+        """
         try:
             file.look_again()
             taken = take(file.home, file)
             if isinstance(taken, Left):
-                return _HERE
+                return True
             try:
-                return _HERE if taken.private == file.candidate.name else self._is_there(receipt)
+                return True if taken.private == file.candidate.name else self._is_there(receipt)
             finally:
                 give_back(file.home, file, taken)
                 file.look_again()
         except OSError:
-            return _HERE
+            return True
 
     def _is_there(self, receipt: Receipt) -> bool | None:
         """Check the object now; ``None`` if there is no answer."""

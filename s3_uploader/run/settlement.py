@@ -42,10 +42,10 @@ _Proven: TypeAlias = tuple[FileTask, Receipt, float]
 class Settlement:
     """Records, removes, moves, prunes and counts. Belongs to the thread that owns the spool.
 
-    :param scan: looks through the spool; what is done with the files is counted together with what it passes over.
+    :param scan: the scan of the spool; shipped and failed files are counted together with those that it leaves.
     :param run: the number of the run in the ledger.
-    :param random: a float in [0, 1), spreads the tries of files that failed together.
-    :param is_rehearsal: whether failures that were made up count.
+    :param random: returns a float in [0, 1), to spread the retries of files that failed together.
+    :param is_rehearsal: whether simulated failures count.
     :param confirm_lock: raises ``StateError`` if another run may have the spool by now; asked before each batch.
     :ivar counters: the counts of the run.
     :ivar failures: handles files whose upload failed.
@@ -94,7 +94,7 @@ class Settlement:
         )
         self._superseded: Superseded | None = None
         self._any_superseded: bool | None = None
-        """Whether any object may be outdated; ``None`` until it was asked. If not, there is nothing to forget."""
+        """Whether any object may be outdated; ``None`` while unknown. If not, there is nothing to forget."""
         self.second_copies = SecondCopies(root, store, clock=clock)
         self._proven: list[tuple[FileTask, Receipt]] = []
         self._batch: list[tuple[FileTask, Receipt]] = []
@@ -175,10 +175,10 @@ class Settlement:
     def commit_batch(self) -> None:
         """Like :meth:`commit`, but recorded files are only renamed; they are removed and reported with the next batch.
 
-        So there is a moment between the rename of a file and its last check. The files of one batch are
-        closed while the next one is recorded.
+        So some time passes between the rename of a file and its last check. The files of one batch are closed while
+        the next one is recorded.
 
-        :raises StateError: as there.
+        :raises StateError: as :meth:`commit`.
         """
         self._dispose_of_taken()
         try:
@@ -232,7 +232,7 @@ class Settlement:
     ) -> list[tuple[FileTask, Receipt]]:
         """Select the files of a batch to be recorded and removed.
 
-        :param unsettled: files without an outcome yet; others are taken out.
+        :param unsettled: files without an outcome yet; a file that gets one is taken out.
         """
         unchanged: list[tuple[FileTask, Receipt]] = []
         now = self._clock.now()
@@ -299,7 +299,7 @@ class Settlement:
             return copies.by_a_probe(file, receipt) if receipt.already_there else None
 
         self._leaving.withhold(why_not)
-        # The others have the same cause, or the next run finds theirs.
+        # The others have the same cause, or the next run finds their cause.
         for file, receipt in missing[:1]:
             copies.judge(file, receipt)
         if copies.refusal is not None:

@@ -85,7 +85,7 @@ class Claims:
 
         Returns ``False`` if another uploader has it, or an earlier file of its name is still in flight here.
 
-        :raises OSError: if it can neither be taken nor be seen to have vanished.
+        :raises OSError: if it cannot be taken although it may still be there.
         """
         make_directories(self.root, candidate.directory)
         here = self.root.directory(candidate.directory)
@@ -109,8 +109,8 @@ class Claims:
     def give_back(self, candidate: Candidate) -> None:
         """Put a claimed file back into the spool if it still exists; never overwrites a newer file of its name.
 
-        Where that fails it stays in the claim, and a later run puts it back. A thread of a store may call this too,
-        when an upload that did not react to its cancellation ends at last.
+        If that fails, it stays in the claim and a later run puts it back. A thread of a store may call this too, when
+        an upload that did not react to its cancellation has ended at last.
         """
         with self._guard:
             self._held.discard((candidate.directory, candidate.name))

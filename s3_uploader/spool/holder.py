@@ -133,7 +133,7 @@ def decoded(note: bytes) -> Holder | None:
 def write_note(path: str, holder: Holder) -> None:
     """Write a note to the state directory."""
     temporary = f"{path}.{os.getpid()}"
-    # What cannot be noted is not worth a failure: the ledger in the same directory says so in better words.
+    # A note that cannot be written is no reason to fail. If the directory is the cause, the ledger reports it better.
     with contextlib.suppress(OSError):
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
@@ -190,13 +190,13 @@ def holder_of(base_fd: int, state_dir: str) -> Holder | None:
         if respected:
             note = note_about(respected, state_dir)
             holder = identify(respected, note)
-            # Over FUSE, to look at the lock file may drop the lock of a run on this host.
+            # Over FUSE, looking at the lock file may drop the lock of a run on this host.
             may_be_ours = not holder.pid or belongs_to_process(file_system_at(directory))
             if may_be_ours or looks_like_ours(holder, note) or lock_file_is_held(directory, by_process=False):
                 return holder
             return msgspec.structs.replace(holder, is_stranger=True)
         note = note_about(None, state_dir)
-        # Not before: over FUSE, to close the file may drop the lock of a run on this host.
+        # Only now: over FUSE, closing the file may drop the lock of a run on this host.
         found = _holder_of_lock_file(directory, note)
         if found is not None:
             return found
@@ -206,14 +206,14 @@ def holder_of(base_fd: int, state_dir: str) -> Holder | None:
 
 
 def looks_like_ours(holder: Holder, note: Holder | None) -> bool:
-    """Whether a holder is the run of the note, or has the name of this program."""
+    """Whether a holder is the run that the note describes, or has the name of this program."""
     return holder == note or holder.has_our_name
 
 
 def stranger_in(descriptor: int) -> Holder | None:
-    """The process that has locked the lock file in a way in which no run of this program does on a local file system.
+    """The process that holds a lock on the lock file that cannot be a run's. Only for local file systems.
 
-    A run's lock belongs to the open file, and the kernel's table names no process for it.
+    There a run's lock belongs to the open file, and the kernel's table names no process for it.
     """
     pids = pids_in_kernel_table(descriptor, kind="POSIX") or ()
     found = next(filter(None, map(from_proc, filter(None, pids))), None)
@@ -260,7 +260,7 @@ def _holder_in_state_directory(state_dir: str, note: Holder | None) -> Holder | 
 
 
 def pids_in_kernel_table(descriptor: int, *, kind: str = "FLOCK") -> list[int] | None:
-    """The processes that hold a lock of that kind on a file; 0 is an invisible one. ``None`` without ``/proc``.
+    """The processes that hold a lock of that kind on a file; ``None`` without ``/proc``. 0 is one that cannot be seen.
 
     The lines of ``/proc/locks`` are ``1: FLOCK  ADVISORY  WRITE 1234 08:01:131 0 EOF`` (proc_locks(5)). Some file
     systems (btrfs, overlayfs) show another device number to ``stat`` than the kernel knows. There only the inode is
@@ -296,9 +296,9 @@ def pids_of_lock(lines: Sequence[str], *, device: int | None, inode: int, kind: 
 def may_be_a_run(pid: int, directory: int) -> bool:
     """Whether a process that has locked a spool's directory may be an uploader of it; ``True`` in doubt.
 
-    Anybody who may read a directory can lock it. Only who may write in it can take files out of it. The real user
-    counts: a set-user-ID program keeps the locks of the user who started it. A process that has ended has left its lock
-    to a child, which an uploader never does.
+    Anybody who may read a directory can lock it, but only a user who may write to it can remove files from it. The real
+    user decides, because a set-user-ID program keeps the locks of the user who started it. A process that has ended
+    has left its lock to a child process, which an uploader never does.
     """
     if not pid:
         return True
@@ -309,7 +309,7 @@ def may_be_a_run(pid: int, directory: int) -> bool:
 
 
 def may_write(user: Credentials, status: os.stat_result, acl: bytes = b"") -> bool:
-    """Whether a user may write to a directory, or may change its mode so."""
+    """Whether a user may write to a directory, or may change its mode to that end."""
     if user.overrides or user.uid in (0, status.st_uid):
         return True
     if status.st_gid in user.groups and status.st_mode & stat.S_IWGRP:

@@ -2,7 +2,7 @@
 
 There are two locks, and a run takes both:
 
-* ``flock(2)`` on the spool's directory, as all versions of this program do. It keeps apart what runs on one host.
+* ``flock(2)`` on the spool's directory, as in all versions of this program. It excludes other runs on the same host.
   Anybody who may read the directory can take it too, so a holder that cannot be an uploader of the spool is ignored
   with a warning.
 * A byte-range lock on a file in the directory (:mod:`s3_uploader.spool.lock_file`), which only the spool's owner can
@@ -129,7 +129,7 @@ class _Locks:
         return None if self._by_process else [each for each in (self._directory, self._file, self._state) if each >= 0]
 
     def take(self) -> Blocked | None:
-        """Take all of them, or none; returns the holder of the spool then.
+        """Take all locks, or none. Returns what is in the way, ``None`` if they were taken.
 
         :raises SpoolError: if something else has the name of the lock file.
         :raises StateError: if nothing can be locked.
@@ -145,7 +145,7 @@ class _Locks:
 
     def _take(self) -> Blocked | None:
         self.strangers, self.why_no_file = [], ""
-        # Who may not write in the spool takes nothing out of it, and keeps nobody out who does.
+        # A user who may not write to the spool removes nothing from it, and must not lock out those who do.
         if not os.access(".", os.W_OK | os.X_OK, dir_fd=self._directory, effective_ids=True):
             return self._take_in_state_directory()
         blocked = self._take_directory()
@@ -155,7 +155,7 @@ class _Locks:
         if blocked is not None or self._file >= 0:
             return blocked
         if self._has_directory and self._extent.share is not None and not self._extent.claims:
-            # Without ranges shares cannot be told apart: one after the other has the spool.
+            # Without byte ranges shares cannot be distinguished, so they take turns.
             return self._take_directory(alone=True)
         return None if self._has_directory else self._take_in_state_directory()
 
@@ -166,7 +166,7 @@ class _Locks:
             return None
         pids = holders.pids_in_kernel_table(self._directory)
         if not pids:
-            pids = [0]  # there is no telling
+            pids = [0]  # unknown
         respected = [pid for pid in pids if holders.may_be_a_run(pid, self._directory)]
         if not respected:
             self.strangers = [found for pid in pids if (found := holders.from_proc(pid)) is not None]
@@ -226,7 +226,7 @@ class _Locks:
         from s3_uploader.spool.state_lock import try_state_lock
 
         if self._extent.claims:
-            return None  # There is nothing to keep apart, as long as all of them claim.
+            return None  # Nobody has to be excluded as long as all uploaders claim their files.
         self._state, is_locked, self._by_process = try_state_lock(
             self._state_dir, self._extent, base_dir=self._base_dir
         )
@@ -268,7 +268,7 @@ class _Locks:
             return
         with contextlib.suppress(OSError):
             if lock_file.is_in_place(self._file, self._directory) and (
-                # The lock of a process is gone when any descriptor of its file is closed.
+                # A process loses its lock when it closes any descriptor of the file.
                 not self._by_process or self._extent.try_lock(self._file, by_process=True)
             ):
                 return
@@ -391,7 +391,7 @@ def acquire(
 
 
 def _blocked(holder: Holder, *, is_stranger: bool = False, other: InTheWay | None = None) -> Blocked:
-    # Most runs have the spool at once, and need not know what is said otherwise.
+    # Imported only now: most runs get the lock at once.
     from s3_uploader.spool.blocked import Blocked
 
     return Blocked(holder, is_stranger=is_stranger, other=other)

@@ -14,7 +14,7 @@ from s3_uploader.core.model import FailureBucket
 from s3_uploader.core.shares import Share, parse
 from s3_uploader.ledger import Ledger, LedgerReader
 from s3_uploader.ledger.snapshot import Snapshot, SpoolFile
-from s3_uploader.ledger.together import LedgerOfShares, open_together, unheard_of
+from s3_uploader.ledger.together import LedgerOfShares, open_together, shares_without_ledger
 from tests.ledger_values import DAY, NOW, PRINT, begin, failing, report, shipped
 
 Write = Callable[[str], Ledger]
@@ -51,7 +51,7 @@ def test_without_shares_it_is_the_ledger_itself(path: str, write: Write) -> None
     """One ledger is read as before, and one that is not there is an empty one."""
     with open_together(path) as empty:
         assert type(empty) is LedgerReader
-        assert unheard_of(empty) == []
+        assert shares_without_ledger(empty) == []
     write("")
     os.mkdir(os.path.join(os.path.dirname(path), "share-0-of-2"))
     with open_together(path) as alone:
@@ -162,7 +162,7 @@ def test_only_the_division_that_ran_last_knows_what_fails(path: str, write: Writ
     with opened:
         assert opened.division == 3
         assert list(opened.current) == [Share(0, 3)]
-        assert unheard_of(opened) == [Share(1, 3), Share(2, 3)]
+        assert shares_without_ledger(opened) == [Share(1, 3), Share(2, 3)]
         assert [row.path for row in opened.failing_rows()] == ["0/3"]
         assert opened.totals().shipped_files == 4
     ran(write(""), at=NOW + 40)
@@ -170,7 +170,7 @@ def test_only_the_division_that_ran_last_knows_what_fails(path: str, write: Writ
     with opened:
         assert opened.division == 1
         assert [row.path for row in opened.failing_rows()] == ["all"]
-        assert unheard_of(opened) == []
+        assert shares_without_ledger(opened) == []
 
 
 def test_a_damaged_ledger_is_named(path: str, write: Write, tmp_path: Path) -> None:
