@@ -72,6 +72,9 @@ UNUSUAL: dict[str, Callable[[RawRequest], bytes]] = {
     "odd header case and space": lambda request: (
         b"HTTP/1.1 200 OK\r\neTaG:   " + etag_of(request)[6:-2] + b"  \r\nCONTENT-LENGTH:0\r\n\r\n"
     ),
+    "a length twice": lambda request: request.good("Content-Length: 0\r\n"),
+    "a length as a list": lambda request: b"HTTP/1.1 200 OK\r\n" + etag_of(request) + b"Content-Length: 0, 0\r\n\r\n",
+    "a folded header": lambda request: request.good("X-Folded: a\r\n b\r\n\tc\r\n"),
     "no content": lambda request: b"HTTP/1.1 204 No Content\r\n" + etag_of(request) + b"\r\n",
 }
 
@@ -88,6 +91,7 @@ BROKEN: dict[str, bytes] = {
     "switching protocols": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
     "a length that is no number": b"HTTP/1.1 200 OK\r\nContent-Length: ten\r\n\r\n0123456789",
     "a negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\nhello",
     "a length of 5000 digits": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n",
     "a length in superscript": b"HTTP/1.1 200 OK\r\nContent-Length: \xb2\r\n\r\n",
     "a header without a colon": b"HTTP/1.1 200 OK\r\nthis is no header\r\nContent-Length: 0\r\n\r\n",

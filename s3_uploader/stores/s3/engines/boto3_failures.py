@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
+from collections.abc import Iterator
+
 from s3_uploader.stores.s3.engines.base import Failure, TransportFailure
+
+_MOST_NESTED = 10
 
 
 def failure_of(error: Exception) -> Failure:
@@ -48,6 +53,8 @@ def _more_exactly(kind: TransportFailure, detail: str, cause: object) -> Failure
     if kind is TransportFailure.REFUSED and ("resolve" in str(cause) or "getaddrinfo" in str(cause)):
         kind = TransportFailure.NAME
     innermost = _innermost(cause)
+    if kind is TransportFailure.CLOSED and _is_no_http(cause):
+        kind = TransportFailure.INVALID
     if "handshake" in detail or "handshake" in innermost:
         kind = TransportFailure.TLS
     if "Tunnel connection failed" in f"{cause} {innermost}":
@@ -57,13 +64,29 @@ def _more_exactly(kind: TransportFailure, detail: str, cause: object) -> Failure
 
 def _innermost(error: object) -> str:
     """The operating system's text inside urllib3's nested exceptions."""
-    seen = 0
-    while isinstance(error, BaseException) and seen < 10:
-        seen += 1
-        if isinstance(error, OSError) and error.strerror:
-            return str(getattr(error, "verify_message", "") or error.strerror)
-        inner = error.__cause__ or error.__context__ or getattr(error, "reason", None)
-        if inner is None:
-            break
-        error = inner
+    for each in _nested(error):
+        if isinstance(each, OSError) and each.strerror:
+            return str(getattr(each, "verify_message", "") or each.strerror)
+        error = each
     return str(error)
+
+
+def _is_no_http(error: object) -> bool:
+    """Whether an answer was not one of HTTP, rather than the connection lost."""
+    from urllib3.exceptions import InvalidHeader
+
+    return any(
+        isinstance(each, (http.client.HTTPException, InvalidHeader))
+        # RemoteDisconnected is both.
+        and not isinstance(each, (ConnectionError, http.client.IncompleteRead))
+        for each in _nested(error)
+    )
+
+
+def _nested(error: object) -> Iterator[BaseException]:
+    """An exception and those inside it, from the outside to the inside."""
+    for _ in range(_MOST_NESTED):
+        if not isinstance(error, BaseException):
+            return
+        yield error
+        error = error.__cause__ or error.__context__ or getattr(error, "reason", None)

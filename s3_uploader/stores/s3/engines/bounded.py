@@ -24,6 +24,7 @@ _ADDRESS_SECONDS = 2.5
 """Timeout of one address while there are others to try."""
 _DEAD_SECONDS = 60.0
 _MOST_DEAD = 256
+_LONGEST_NUMBER = 18
 _FRAMING = 512 * 1024
 """Bytes for the head, and for what the chunked coding adds to a body."""
 
@@ -96,6 +97,22 @@ class BoundedResponse(http.client.HTTPResponse):
         """Read the head."""
         super().begin()
         self._bounded.head_until = None
+        if self.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+            raise http.client.HTTPException("101 Switching Protocols")
+        self._check_lengths(self.headers.get_all("content-length") or [])
+
+    def _check_lengths(self, values: list[str]) -> None:
+        """Refuse a length that is none: ``http.client`` would wait for the end of the connection instead."""
+        each = {value.strip() for line in values for value in line.split(",")}
+        if self.chunked or not each:
+            return
+        length = each.pop()
+        is_number = length.isascii() and length.isdigit() and len(length) <= _LONGEST_NUMBER
+        if each or (self.length is None and not is_number):
+            raise http.client.HTTPException(f"Content-Length: {', '.join(values)[:40]}")
+        if self.length is None:
+            # One value that a proxy has joined with itself.
+            self.length = int(length)
 
     def _read_status(self) -> tuple[str, int, str]:
         """Read the status line; all interim answers are like 100 Continue.

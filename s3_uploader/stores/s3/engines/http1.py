@@ -185,6 +185,9 @@ class AnswerParser:
             self._mode = "chunk-size"
         elif "content-length" in headers:
             length = headers["content-length"]
+            if "," in length and len({each.strip() for each in length.split(",")}) == 1:
+                # One value that a proxy has joined with itself (RFC 9112, 6.3).
+                length = length.partition(",")[0].strip()
             # int() raises an exception of its own for thousands of digits.
             if not _LENGTH.fullmatch(length):
                 raise InvalidAnswer(f"Content-Length: {length[:40]}")
@@ -262,6 +265,8 @@ def _parsed(head: bytes) -> tuple[str, int, dict[str, str]]:
     if len(lines[0]) > _MAXIMUM_LINE:
         raise InvalidAnswer(repr(lines[0][:60]))
     minor, status = _status(lines[0])
+    if b"\r\n " in head or b"\r\n\t" in head:
+        lines = _unfolded(lines)
     headers: dict[str, str] = {}
     for line in lines[1:]:
         name, colon, value = line.partition(":")
@@ -271,4 +276,29 @@ def _parsed(head: bytes) -> tuple[str, int, dict[str, str]]:
         if len(value) > _MAXIMUM_LINE:
             raise InvalidAnswer(f"a header that does not end: {name[:60]!r}")
         headers[lowered] = value.strip()
+    if len(headers) < len(lines) - 1 and "content-length" in headers:
+        headers["content-length"] = _only_length(lines)
     return minor, status, headers
+
+
+def _unfolded(lines: list[str]) -> list[str]:
+    """Join a header that goes on in the next line (RFC 9112, 5.2): old servers and proxies still do that."""
+    joined = lines[:1]
+    for line in lines[1:]:
+        if line[:1] in (" ", "\t") and len(joined) > 1:
+            joined[-1] += " " + line.strip()
+        else:
+            joined.append(line)
+    return joined
+
+
+def _only_length(lines: list[str]) -> str:
+    """The value of a header Content-Length that may be repeated. With different values nobody knows where it ends."""
+    values = {
+        value.strip()
+        for name, _, value in (line.partition(":") for line in lines[1:])
+        if name.lower() == "content-length"
+    }
+    if len(values) > 1:
+        raise InvalidAnswer(f"Content-Length: {', '.join(sorted(values))[:40]}")
+    return values.pop()
