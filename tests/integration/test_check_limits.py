@@ -90,6 +90,22 @@ def test_audit_of_a_bucket(engine: str) -> None:
         assert time.monotonic() - began < 2 * SECONDS + TOLERANCE
 
 
+def test_audit_of_a_bucket_whose_pages_are_empty() -> None:
+    """A listing of empty pages ends, also where only later keys are wanted."""
+
+    def empty(request: RawRequest, _: socket.socket) -> bytes:
+        body = b"<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>%d</NextContinuationToken>"
+        body = body % request.number + b"</ListBucketResult>"
+        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+    with RawServer(empty) as server, Station() as station:
+        inventory = S3Inventory(station.store(server.endpoint, "native", memory=Known()), seconds=20)
+        inventory.open()
+        with pytest.raises(StoreError, match="again and again"):
+            list(inventory.entries("", wanted=lambda: "later/file.dat"))
+        assert len(server.requests) < 150
+
+
 def on_the_control_connection(session: OddSession) -> None:
     """A reply without an end."""
     session.connection.sendall(b"213-")

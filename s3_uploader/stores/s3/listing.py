@@ -119,7 +119,8 @@ class S3Inventory:
             after = ""
             if page.token:
                 last = page.entries[-1].key if page.entries else ""
-                if key_order(wanted()) > key_order(last):
+                # After an empty page the same start would be asked for again and again.
+                if last and key_order(wanted()) > key_order(last):
                     after = self._start(prefix, wanted(), last)
                     if after:
                         entries = []
