@@ -417,6 +417,16 @@ def test_either_way_to_a_data_connection(root: Path, begin: Begin, missing: str)
         assert server.sent(missing) == []
 
 
+def test_no_way_to_a_data_connection(root: Path, begin: Begin) -> None:
+    """A server that refuses both commands ends the run, and the advice names what to enable there."""
+    missing = {"PASV": "502 not here", "EPSV": "500 what?"}
+    with odd_ftp_server(root, Oddities(refuses=missing)) as server, opened(server) as store:
+        refusal = begin(store, "a", b"x").exception(60)
+    assert isinstance(refusal, StoreError)
+    assert refusal.scope is Scope.DESTINATION
+    assert "Enable passive mode (PASV or EPSV) at the server" in refusal.hint
+
+
 def test_data_port_that_is_closed(root: Path, begin: Begin) -> None:
     """Where the port of the one command cannot be reached the other one is tried."""
 

@@ -15,6 +15,11 @@ _OF_STEP = {
 }
 """By the step of a login: the origin of a refusal that is not for now."""
 
+_PASSIVE = ("PASV", "EPSV")
+_NO_PASSIVE_MODE = (
+    "Files are sent over connections that this machine opens. Enable passive mode (PASV or EPSV) at the server."
+)
+
 
 def login_error(error: Refused | Lost, *, server: str, user: str, path: str, tls: bool) -> StoreError:
     """The error for a failed login; ``server`` is ``host:port``."""
@@ -115,8 +120,9 @@ def _refused_transfer(error: Refused, address: str) -> StoreError:
         )
     if 400 <= code < 500:
         return StoreError(message, code=str(code), retryable=True)
-    if code in (530, 532, 533, 534, 535, 536) or (error.verb in ("PASV", "EPSV", "TYPE") and code < 600):
-        return StoreError(message, code=str(code), scope=Scope.DESTINATION, origin=error.origin)
+    if code in (530, 532, 533, 534, 535, 536) or (error.verb in (*_PASSIVE, "TYPE") and code < 600):
+        hint = _NO_PASSIVE_MODE if error.verb in _PASSIVE else ""
+        return StoreError(message, code=str(code), scope=Scope.DESTINATION, hint=hint, origin=error.origin)
     if code in (502, 504):
         hint = "The server lacks a needed command."
         return StoreError(message, code=str(code), scope=Scope.DESTINATION, hint=hint, origin=Origin.SERVER)
