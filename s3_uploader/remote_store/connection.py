@@ -70,6 +70,8 @@ class S3Connection:
     :param tls: whether to use ``https`` or ``http`` if the endpoint does not say.
     :param region: default: the region in the endpoint's name, else that of the environment, else us-east-1.
     :param ca_file: certificates to trust. Default: the system's.
+    :param client_certificate_file: PEM file with the certificate that the endpoint demands of its clients, and its
+        private key.
     :param addressing_style: ``virtual`` (bucket in the host name), ``path``, or ``auto``.
     :param max_attempts: the maximum number of attempts of one request.
     :param timeout_seconds: timeout of one request with all its attempts; large ones get more, depending on their size.
@@ -93,6 +95,7 @@ class S3Connection:
         session_token: str | None = None,
         profile: str | None = None,
         ca_file: str | None = None,
+        client_certificate_file: str | None = None,
         addressing_style: Literal["auto", "virtual", "path"] = "auto",
         connect_timeout_seconds: float = 10,
         read_timeout_seconds: float = 60,
@@ -115,6 +118,7 @@ class S3Connection:
         self._profile = profile
         self._region = region or self.endpoint.region
         self._ca_file = ca_file
+        self._client_certificate_file = client_certificate_file
         self._addressing_style = addressing_style
         self._timeouts = (connect_timeout_seconds, read_timeout_seconds)
         self._max_attempts = max_attempts
@@ -223,6 +227,7 @@ class S3Connection:
             region=self._region,
             profile=self._profile,
             addressing_style=style,
+            client_certificate_file=self._client_certificate_file,
             environment=os.environ,
             credentials=None
             if self._access_key_id is None
@@ -262,6 +267,7 @@ class S3Connection:
             "connect_timeout": connect_timeout,
             "read_timeout": read_timeout,
             "tcp_keepalive": True,
+            "client_cert": self._client_certificate_file,
             # This program sends checksums in headers. boto3 would add a trailer, which older servers refuse or store as
             # a part of the object.
             "request_checksum_calculation": "when_required",

@@ -15,12 +15,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
 
+from s3_uploader import RemoteStore, S3Connection
 from s3_uploader.core.errors import EngineUnavailable, Scope, StoreError
 from s3_uploader.core.model import Proof
 from s3_uploader.core.origins import Origin
@@ -128,6 +130,28 @@ class TestTls:
             store = station.store(environment, engine, bucket="bucket", client_certificate_file=str(mine))
             station.put(store, "key", b"content")
             assert server.requests
+
+    def test_a_client_certificate_of_the_object_api(self, engine: Literal["native", "boto3"], tmp_path: Path) -> None:
+        """The object API presents one too, with its engines and with the boto3 client that it lends."""
+        context, authority = tls_context(tmp_path)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(authority)
+        mine = tmp_path / "mine.pem"
+        mine.write_bytes((tmp_path / "server.pem").read_bytes() + (tmp_path / "server.key").read_bytes())
+        with RawServer(lambda request, connection: request.good(), tls=context) as server:
+            connection = S3Connection(
+                "AKIAEXAMPLE",
+                "secret",
+                "bucket",
+                server.endpoint.endpoint_url,
+                ca_file=str(authority),
+                client_certificate_file=str(mine),
+                engine=engine,
+            )
+            with RemoteStore(connection, raise_errors=True) as store:
+                store.write_bytes(b"content", "key")
+                connection.client.put_object(Bucket="bucket", Key="other", Body=b"content")
+            assert {request.key for request in server.requests if request.method == "PUT"} == {"key", "other"}
 
     @pytest.mark.parametrize(
         "content", [None, b"", b"passphrase"], ids=["is not there", "is empty", "has a passphrase"]
