@@ -20,7 +20,7 @@ from s3_uploader.remote_store.verification import Verification, has_proof
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import clean_etag, strong_etag
 from s3_uploader.stores.s3.engines.base import Answer, Request
-from s3_uploader.stores.s3.errors import is_web_page, no_s3
+from s3_uploader.stores.s3.foreign import is_web_page, web_page_error
 
 FIRST_PIECE = 2**20
 """Bytes requested first, while the size of the object is unknown."""
@@ -81,7 +81,7 @@ def answer_about(bucket: Bucket, key: str, path: str) -> Answer:
     """
     answer = bucket.ask(requests.head_object(key, path, checksums=False), expected=_NOT_THERE)
     if answer.status == 404 and is_web_page(answer):
-        raise bucket.failed(no_s3(answer, "HeadObject"), status=404)
+        raise bucket.failed(web_page_error(answer, "HeadObject", proven_useful=False), status=404)
     return answer
 
 

@@ -116,7 +116,7 @@ def test_closing_does_not_wait_for_an_answer(engine: str, station: Station) -> N
         quiet.set()
 
 
-@pytest.mark.parametrize("silent", ["CreateMultipartUpload", "UploadPart"])
+@pytest.mark.parametrize("silent", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
 def test_giving_up_a_large_file_does_not_wait_either(
     engine: str, station: Station, make_fault_server: MakeFaultServer, silent: str
 ) -> None:
@@ -132,6 +132,22 @@ def test_giving_up_a_large_file_does_not_wait_either(
     store.close(timeout=20)
     assert upload.exception(10) is not None
     assert time.monotonic() - began < GIVEN_UP
+
+
+def test_a_completion_that_is_never_answered(engine: str, station: Station, make_fault_server: MakeFaultServer) -> None:
+    """Parts that are joined without an answer end with the deadline, and the next try delivers the file."""
+    server = make_fault_server()
+    server.faults.add(hang().only(operations=("CompleteMultipartUpload", "AbortMultipartUpload"), times=None))
+    store = station.store(server.endpoint, engine, memory=Known())
+    content = pattern(PART + 1)
+    seconds = 4.0
+    began = time.monotonic()
+    refusal = station.error(store, "key", content, seconds=seconds)
+    assert seconds - 1.0 < time.monotonic() - began < seconds + GIVEN_UP
+    assert refusal.code == "DeadlineExceeded"
+    server.faults.clear()
+    assert station.put(store, "key", content).size == len(content)
+    assert server.objects()["key"] == content
 
 
 def test_others_get_their_turn(engine: str, station: Station) -> None:

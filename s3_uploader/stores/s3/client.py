@@ -14,7 +14,17 @@ from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.core.origins import Origin
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3 import errors as s3_errors
-from s3_uploader.stores.s3.engines.base import Answer, Engine, Failure, Outcome, Request, Sending, TransportFailure
+from s3_uploader.stores.s3.engines.base import (
+    Answer,
+    Engine,
+    Failure,
+    Outcome,
+    Request,
+    Sending,
+    TransportFailure,
+    xml_root,
+)
+from s3_uploader.stores.s3.foreign import is_web_page
 from s3_uploader.stores.threads import Timer
 
 Finished = Callable[["PendingRequest"], None]
@@ -265,7 +275,7 @@ class S3Client:
                 call.finish()
                 return
             call.refusal = outcome
-            verdict = s3_errors.answered(outcome, operation, now=now, proven_useful=self.proven_useful)
+            verdict = self._refused(outcome, operation, now=now)
             if status in _REDIRECT_STATUSES and self._follow(call, s3_errors.bucket_region(outcome)):
                 self._send(call)
                 return
@@ -290,12 +300,14 @@ class S3Client:
             call.finish()
         elif outcome.status >= 500:
             call.attempts += 1
-            operation = call.request.operation
-            verdict = s3_errors.answered(outcome, operation, now=self._wall_clock(), proven_useful=self.proven_useful)
+            verdict = self._refused(outcome, call.request.operation, now=self._wall_clock())
             self._retry_or_fail(call, verdict)
         else:
             call.is_looking = False
             self._send(call)
+
+    def _refused(self, answer: Answer, operation: str, *, now: float) -> s3_errors.Verdict:
+        return s3_errors.answered(answer, operation, now=now, proven_useful=self.proven_useful, endpoint=self._url)
 
     def _no_answer(self, call: PendingRequest, failure: Failure) -> s3_errors.Verdict:
         if failure.kind is TransportFailure.CANCELLED and call.cancelled is not None:
@@ -355,4 +367,5 @@ def _is_no_success(answer: Answer, operation: str) -> bool:
     """Whether a status of 200 is a failure: S3 begins some answers before it has the result, or this is a web page."""
     if not answer.body:
         return bool(answer.fields and "Code" in answer.fields)
-    return b"<Error>" in answer.body[:1024] or (operation != "GetObject" and s3_errors.is_web_page(answer))
+    # The body of an object may be anything, for example a stored error.
+    return operation != "GetObject" and (xml_root(answer.body) == "Error" or is_web_page(answer))

@@ -13,13 +13,10 @@ import msgspec
 from s3_uploader.core.errors import Scope, StoreError, UploadCancelled
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import quoted, quoted_code
+from s3_uploader.stores.s3 import foreign
 from s3_uploader.stores.s3.engines.base import Answer, Failure, TransportFailure
-from s3_uploader.stores.s3.meanings import MEANINGS, PASSING, SLOW, Meaning
+from s3_uploader.stores.s3.meanings import FULL, MEANINGS, PASSING, SLOW, TOO_LARGE, Meaning
 
-_REDIRECTS = (301, 302, 303, 307, 308)
-_SERVER = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(:\d{1,5})?(?=[/?#]|$)", re.I)
-_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?")
-_LONGEST_LOCATION = 4096
 _CERTIFICATE_REQUIRED = re.compile("certificate.required", re.I)
 _REGION = re.compile("[A-Za-z0-9._-]{1,64}")
 _FILE, _DESTINATION = Scope.FILE, Scope.DESTINATION
@@ -27,15 +24,14 @@ _FILE, _DESTINATION = Scope.FILE, Scope.DESTINATION
 
 EXPIRED = frozenset(("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"))
 """Codes for temporary credentials that have expired."""
-NOT_S3 = "This is not an S3 server: "
 _FIRST = ("HeadObject", "PutObject", "CreateMultipartUpload", "ListObjectsV2")
 """The first requests of an upload or an audit."""
 CLOCK_SKEW = "RequestTimeTooSkewed"
 _SUSPICIOUS_SKEW = 300.0
 """S3 refuses requests whose time is wrong by fifteen minutes; some servers are stricter."""
 
-_NEVER_S3 = frozenset((302, 303, 511))
-"""S3 redirects with 301 and 307. Networks redirect to their login pages with these."""
+_OF_THE_SERVER = frozenset((401, 402, 406, 410, 418, 421, 423, 426, 428, 451))
+"""Statuses that a name or a content hardly ever causes: without a document of S3, every file may meet them."""
 _UNKNOWN = Meaning()
 
 _STATUS_NAMES = {
@@ -48,13 +44,21 @@ _STATUS_NAMES = {
     411: "Length Required",
     412: "Precondition Failed",
     413: "Request Entity Too Large",
+    414: "URI Too Long",
+    415: "Unsupported Media Type",
     416: "Requested Range Not Satisfiable",
+    417: "Expectation Failed",
+    421: "Misdirected Request",
+    426: "Upgrade Required",
     429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    451: "Unavailable For Legal Reasons",
     500: "Internal Server Error",
     501: "Not Implemented",
     502: "Bad Gateway",
     503: "Service Unavailable",
     504: "Gateway Timeout",
+    507: "Insufficient Storage",
 }
 
 _NO_CONNECTION = (
@@ -125,24 +129,26 @@ class Verdict(msgspec.Struct, frozen=True):
     corrupted: bool = False
 
 
-def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool) -> Verdict:
+def answered(answer: Answer, operation: str, *, now: float, proven_useful: bool, endpoint: str = "") -> Verdict:
     """The verdict on an answer that is not a success.
 
+    :param endpoint: URL of the endpoint.
     :param now: wall-clock time, to find out how wrong our clock is.
     :param proven_useful: this store has uploaded something already, so a denial now concerns this key.
     """
     code, text = error_code(answer)
-    elsewhere = redirect_target(answer)
-    if elsewhere and not bucket_region(answer):
-        return Verdict(_sent_on(answer, operation, elsewhere))
-    if code.isdigit() and (answer.status in _NEVER_S3 or (answer.status < 500 and is_web_page(answer))):
-        return Verdict(no_s3(answer, operation))
+    if not bucket_region(answer) and (redirected := foreign.redirect(answer, operation, endpoint=endpoint)):
+        return Verdict(redirected)
+    if code.isdigit() and (not_s3 := foreign.no_s3(answer, operation, proven_useful=proven_useful)):
+        return Verdict(not_s3)
     known_as = code
     meaning = MEANINGS.get(code) or _meaning_by_status(answer, code, operation, now=now, proven_useful=proven_useful)
     skew = clock_skew(answer, now)
     wrong = skew is not None and abs(skew) > _SUSPICIOUS_SKEW
-    if (answer.status == 403 and wrong) or (code == "AccessDenied" and "request time" in text):
-        # Not every server answers RequestTimeTooSkewed (rclone denies access).
+    is_vague = code not in MEANINGS or code == "SignatureDoesNotMatch"
+    if (answer.status == 403 and wrong and is_vague) or (code == "AccessDenied" and "request time" in text):
+        # Not every server answers RequestTimeTooSkewed (rclone denies access). A code that names another cause counts
+        # more than a date.
         meaning = _clock(answer, now)
         known_as = CLOCK_SKEW
     hint = meaning.hint
@@ -168,6 +174,8 @@ def _meaning_by_status(answer: Answer, code: str, operation: str, *, now: float,
         return _denied(operation, proven_useful=proven_useful)
     if code in ("RequestTimeTooSkewed", "RequestExpired"):
         return _clock(answer, now)
+    if status == 507:
+        return FULL
     if status >= 500 and status != 501:
         return PASSING
     if code == "501":
@@ -178,10 +186,13 @@ def _meaning_by_status(answer: Answer, code: str, operation: str, *, now: float,
             hint="Check endpoint_url: is this an S3 server?",
             origin=Origin.SERVER,
         )
-    if status in _REDIRECTS:
-        return MEANINGS["PermanentRedirect"]
+    if status in foreign.REDIRECTS:
+        hint = "Check endpoint_url and region: the server answers with a redirect and does not say where to."
+        return Meaning(scope=_DESTINATION, hint=hint, origin=Origin.BUCKET)
     if status == 429:
         return SLOW
+    if status == foreign.TOO_LARGE:
+        return TOO_LARGE
     if status == 407:
         hint = "Check the name and password in HTTP_PROXY and HTTPS_PROXY."
         return Meaning(scope=_DESTINATION, hint=hint, origin=Origin.PROXY)
@@ -191,58 +202,15 @@ def _meaning_by_status(answer: Answer, code: str, operation: str, *, now: float,
     if not proven_useful and code in ("301", "307", "400", "401") and operation == "HeadObject":
         # There is only a status. After a success it concerns this key (rclone: 400 for "a//b").
         origin = Origin.CREDENTIALS if code == "401" else Origin.BUCKET
-        hint = "Check the region of the bucket and the credentials."
+        hint = "Check the region of the bucket, the credentials, and endpoint_url (http or https?)."
         return Meaning(scope=_DESTINATION, hint=hint, origin=origin)
+    if not proven_useful and code.isdigit() and status in _OF_THE_SERVER:
+        origin = Origin.CREDENTIALS if status == 401 else Origin.SERVER
+        return Meaning(scope=_DESTINATION, hint="Check endpoint_url: is this an S3 server?", origin=origin)
     # Retried: 408 of load balancers for a connection that was idle too long, an error with an unknown code in a 200,
     # and NoSuchKey, which is Ceph's answer to a PUT whose body was cut short.
     is_cut = code == "NoSuchKey" and operation in ("PutObject", "UploadPart")
     return PASSING if status == 408 or status < 300 or is_cut else _UNKNOWN
-
-
-def redirect_target(answer: Answer) -> str:
-    """The server in a redirect, as the beginning of a URL; empty if the answer is not a redirect.
-
-    If only the error document names it, it is the host alone.
-    """
-    location = answer.headers.get("location", "")
-    if answer.status not in _REDIRECTS or len(location) > _LONGEST_LOCATION:
-        return ""
-    found = _SERVER.match(location) if location else _HOST.fullmatch(answer.field("Endpoint"))
-    return found[0].lower() if found else ""
-
-
-def _sent_on(answer: Answer, operation: str, elsewhere: str) -> StoreError:
-    """The error for a redirect to another server. It is not followed, because a request is signed for one server."""
-    return StoreError(
-        f"The {operation} operation was answered with a redirect to {elsewhere} (status {answer.status}).",
-        code="Redirect",
-        origin=Origin.BUCKET,
-        scope=_DESTINATION,
-        hint=f"If that is the right server, set endpoint_url to it ({elsewhere}, without the bucket's name). If not, a "
-        "proxy or the login page of a network may have answered.",
-    )
-
-
-def is_web_page(answer: Answer) -> bool:
-    """Whether the answer is a web page: of a proxy, a login page, or a server that is not S3."""
-    if answer.body:
-        start = answer.body[:512].lstrip().lower()
-        return start.startswith((b"<!doctype html", b"<html"))
-    # The answer to a HEAD has no body, and for an error boto3 does not provide it. A page has bytes: some S3 servers
-    # (moto) give an empty answer the type of a page.
-    is_html = answer.headers.get("content-type", "").lower().startswith("text/html")
-    return answer.status >= 300 and is_html and answer.headers.get("content-length") != "0"
-
-
-def no_s3(answer: Answer, operation: str) -> StoreError:
-    """The error for an answer that is not from S3."""
-    return StoreError(
-        f"{NOT_S3}the {operation} operation was answered with a web page (status {answer.status}).",
-        code="NotS3",
-        origin=Origin.SERVER,
-        scope=_DESTINATION,
-        hint="Check endpoint_url and the network: a proxy or the login page of a network may answer.",
-    )
 
 
 def failed(failure: Failure, operation: str, *, endpoint: str) -> Verdict:

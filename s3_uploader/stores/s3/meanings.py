@@ -25,6 +25,11 @@ _all = functools.partial(Meaning, scope=Scope.DESTINATION)
 
 SLOW = Meaning(retryable=True, hint="The server asks to slow down. If this persists, lower max_concurrency.")
 PASSING = Meaning(retryable=True)
+FULL = _all(origin=Origin.FULL, hint="Make room at the destination or raise its quota.")
+TOO_LARGE = Meaning(
+    hint="The server, or a proxy before it, does not accept requests of this size. Raise its limit (nginx: "
+    "client_max_body_size)."
+)
 _DAMAGED = Meaning(
     retryable=True,
     corrupted=True,
@@ -92,7 +97,9 @@ MEANINGS: dict[str, Meaning] = {
         origin=Origin.SETTING,
         hint="The bucket has ACLs disabled. Remove acl, or enable ACLs in the bucket.",
     ),
-    "QuotaExceeded": _all(origin=Origin.FULL, hint="Make room at the destination or raise its quota."),
+    "QuotaExceeded": FULL,
+    "XMinioAdminBucketQuotaExceeded": FULL,
+    "InsufficientStorage": FULL,
     "XMinioStorageFull": _all(origin=Origin.FULL, hint="Make room at the destination."),
     "MissingContentLength": _all(origin=Origin.SERVER, hint="Something between here and the server drops headers."),
     "KMS.DisabledException": _all(origin=Origin.CREDENTIALS, hint="Check sse_kms_key_id and the state of that key."),

@@ -20,7 +20,7 @@ from s3_uploader.stores.s3.capabilities import Capabilities
 from s3_uploader.stores.s3.checksums import digest_of
 from s3_uploader.stores.s3.client import PendingRequest, S3Client
 from s3_uploader.stores.s3.engines.base import Request
-from s3_uploader.stores.s3.errors import NOT_S3
+from s3_uploader.stores.s3.foreign import NOT_S3
 
 DIRECTORY = ".s3-uploader-check/"
 _LASTS_SECONDS = 5.0

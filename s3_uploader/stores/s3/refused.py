@@ -8,7 +8,7 @@ from s3_uploader.core.errors import Scope, StoreError, UploadCancelled
 from s3_uploader.core.text import is_plain
 from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.engines.base import Answer
-from s3_uploader.stores.s3.errors import NOT_S3
+from s3_uploader.stores.s3.foreign import without_blame
 from s3_uploader.stores.s3.probe import Reply, Said
 from s3_uploader.stores.s3.refusals import NO_PARTS_HINT, knows_no_parts, named_header
 from s3_uploader.stores.s3.upload import ObjectUpload
@@ -134,6 +134,5 @@ def _refused_name(error: StoreError) -> StoreError:
     message = error.message
     if error.code == "NotS3":
         # The server is S3: only this name leads elsewhere.
-        message = message.removeprefix(NOT_S3)
-        message = message[:1].upper() + message[1:]
+        message = without_blame(message)
     return StoreError(message, code="KeyRefused", hint=_MAYBE_REFUSED if error.retryable else _REFUSED)

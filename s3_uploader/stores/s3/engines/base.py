@@ -34,6 +34,9 @@ _SLOWEST_HANDLING = 64 * 1024
 CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 """The value of the header Content-Range."""
 _XML_LEAF = re.compile(rb"<(?:\w+:)?(\w+)>([^<]*)</")
+_XML_ROOT = re.compile(rb"<(?:[\w.-]+:)?([\w.-]+)")
+_BLANKS = re.compile(rb"\s*")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _XML_ENTITY = re.compile("&(#x?[0-9a-fA-F]+|\\w+);")
 _XML_NAMES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 
@@ -164,6 +167,29 @@ def xml_leaves(body: bytes) -> dict[str, str]:
     for name, text in _XML_LEAF.findall(body):
         leaves.setdefault(name.decode(), unescape(text.decode("utf-8", "replace")))
     return leaves
+
+
+def xml_root(body: bytes) -> str:
+    """The name of a document's root element without namespace, empty if it has none.
+
+    S3 sends blanks before some documents, to keep the connection alive while it works.
+    """
+    at = len(_BYTE_ORDER_MARK) if body.startswith(_BYTE_ORDER_MARK) else 0
+    while True:
+        blanks = _BLANKS.match(body, at)
+        at = at if blanks is None else blanks.end()
+        if body.startswith(b"<!--", at):
+            end = b"-->"
+        elif body.startswith((b"<?", b"<!"), at):
+            end = b">"
+        else:
+            break
+        found = body.find(end, at)
+        if found < 0:
+            return ""
+        at = found + len(end)
+    root = _XML_ROOT.match(body, at)
+    return "" if root is None else root[1].decode("utf-8", "replace")
 
 
 def unescape(text: str) -> str:

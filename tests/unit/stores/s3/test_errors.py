@@ -8,8 +8,9 @@ import pytest
 
 from s3_uploader.core.errors import Scope
 from s3_uploader.stores.s3 import errors as s3_errors
+from s3_uploader.stores.s3 import foreign
 from s3_uploader.stores.s3.checksums import digest_of
-from s3_uploader.stores.s3.engines.base import Answer, Failure, TransportFailure, xml_leaves
+from s3_uploader.stores.s3.engines.base import Answer, Failure, TransportFailure, xml_leaves, xml_root
 
 BODY = b"the bytes that were sent"
 DIGEST = digest_of(BODY)
@@ -107,6 +108,98 @@ def test_an_empty_answer_is_no_web_page(length: str | None, is_page: bool) -> No
     assert (error.code == "NotS3") is is_page
 
 
+PAGE = b"<html><head><title>Refused</title></head></html>"
+
+
+@pytest.mark.parametrize(
+    ("status", "retryable", "scope", "words"),
+    [
+        (429, True, Scope.FILE, "asks to slow down"),
+        (408, True, Scope.FILE, ""),
+        (413, False, Scope.FILE, "client_max_body_size"),
+        (407, False, Scope.DESTINATION, "HTTPS_PROXY"),
+        (507, False, Scope.DESTINATION, "Make room"),
+    ],
+)
+@pytest.mark.parametrize("body", [b"", PAGE])
+@pytest.mark.parametrize("proven_useful", [False, True])
+def test_a_status_that_explains_itself(
+    status: int, retryable: bool, scope: Scope, words: str, body: bytes, proven_useful: bool
+) -> None:
+    """A proxy decorates its refusals with web pages; where the status gives the reason, the page does not matter."""
+    found = Answer(status=status, headers={}, body=body)
+    error = s3_errors.answered(found, "PutObject", now=0, proven_useful=proven_useful).error
+    assert (error.code, error.retryable, error.scope) == (str(status), retryable, scope)
+    assert words in error.hint
+
+
+def test_a_page_that_refuses_is_not_blamed_on_the_server() -> None:
+    """A firewall may refuse a single request with a page: a server that has taken files is not said to be no S3."""
+    found = Answer(status=403, headers={}, body=PAGE)
+    before, after = (
+        s3_errors.answered(found, "PutObject", now=0, proven_useful=proven).error for proven in (False, True)
+    )
+    assert before.message.startswith("This is not an S3 server, or something on the way refused the request")
+    assert after.message.startswith("Something on the way refused the request")
+    assert (before.code, before.scope) == (after.code, after.scope) == ("NotS3", Scope.DESTINATION)
+    assert foreign.without_blame(before.message) == foreign.without_blame(after.message)
+
+
+@pytest.mark.parametrize("status", [401, 402, 418, 421, 426, 451])
+def test_a_status_that_no_file_causes(status: int) -> None:
+    """Without a document of S3 such a status ends the run, instead of one request for each file."""
+    bare, document = Answer(status=status, headers={}), answer("Odd", status=status)
+    found = [s3_errors.answered(each, "PutObject", now=0, proven_useful=False).error for each in (bare, document)]
+    assert [error.scope for error in found] == [Scope.DESTINATION, Scope.FILE]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Client sent an HTTP request to an HTTPS server.\n",
+        b"<html><body><center>The plain HTTP request was sent to HTTPS port</center></body></html>",
+        b"<!DOCTYPE HTML><p>Reason: You're speaking plain HTTP to an SSL-enabled server port.</p>",
+        b"Bad Request\nThis combination of host and port requires TLS.\n",
+    ],
+)
+def test_a_port_that_expects_tls(body: bytes) -> None:
+    """Who writes http:// for a port with TLS is told which letter is missing."""
+    error = s3_errors.answered(Answer(status=400, headers={}, body=body), "PutObject", now=0, proven_useful=False).error
+    assert (error.scope, error.hint) == (Scope.DESTINATION, "Write https:// instead of http:// in endpoint_url.")
+
+
+def test_a_code_that_names_the_cause_counts_more_than_a_date() -> None:
+    """A server whose Date is wrong does not turn an expired token or an unknown key into a matter of our clock."""
+    date = {"date": "Thu, 01 Jan 1970 00:00:01 GMT"}
+    for code in ("ExpiredToken", "InvalidAccessKeyId"):
+        error = s3_errors.answered(
+            answer(code, status=403, headers=date), "PutObject", now=2e9, proven_useful=False
+        ).error
+        assert (error.code, "clock" in error.hint) == (code, False)
+    vague = s3_errors.answered(
+        answer("AccessDenied", status=403, headers=date), "PutObject", now=2e9, proven_useful=False
+    ).error
+    assert (vague.code, "clock" in vague.hint) == (s3_errors.CLOCK_SKEW, True)
+
+
+@pytest.mark.parametrize(
+    ("body", "root"),
+    [
+        (b"<Error><Code>X</Code></Error>", "Error"),
+        (b'<?xml version="1.0"?>' + b" \r\n" * 5000 + b'<Error xmlns="urn:s3">', "Error"),
+        (b"\xef\xbb\xbf<?xml?>\n<?xml?><!-- <a> --><!DOCTYPE x><s3:Error xmlns:s3='urn:s3'>", "Error"),
+        (b"<ListBucketResult><Error>", "ListBucketResult"),
+        (b"Error", ""),
+        (b"<!-- <Error>", ""),
+        (b"<?xml", ""),
+        (b"", ""),
+    ],
+)
+def test_the_root_of_a_document(body: bytes, root: str) -> None:
+    """A document is known by its root, whatever blanks, declarations, comments and namespaces it has."""
+    assert xml_root(body) == root
+
+
 def test_xml_is_read_without_a_parser() -> None:
     """Names are taken without prefix, the first of equal names counts, entities are resolved once."""
     leaves = xml_leaves(b"<s:A><s:B>1 &amp;lt; &#x41;&#66; &unknown;</s:B><B>2</B><C/></s:A>")
@@ -130,13 +223,34 @@ def test_a_redirect_names_the_server_to_write(location: str, named: str) -> None
     """Nobody is followed to another host; whoever runs the program is told which one it would be."""
     for status in (301, 302, 303, 307, 308):
         answer = Answer(status=status, headers={"location": location}, body=b"<html>Moved</html>")
-        assert s3_errors.redirect_target(answer) == named
+        assert foreign.redirect_target(answer) == named
         error = s3_errors.answered(answer, "PutObject", now=0, proven_useful=False).error
         assert not error.retryable
         if named:
             assert f"set endpoint_url to it ({named}" in error.hint
             assert error.scope is Scope.DESTINATION
-    assert s3_errors.redirect_target(Answer(status=200, headers={"location": location})) == ""
+    assert foreign.redirect_target(Answer(status=200, headers={"location": location})) == ""
+
+
+@pytest.mark.parametrize(
+    ("location", "endpoint"),
+    [
+        ("http://s3.example.com/login", "http://s3.example.com"),
+        ("https://S3.example.com:443/x", "https://s3.example.com/base"),
+        ("http://[2001:db8::1]/x", "http://[2001:db8::1]:80"),
+        ("/login", "http://s3.example.com"),
+    ],
+)
+def test_a_redirect_to_the_endpoint_itself(location: str, endpoint: str) -> None:
+    """Nobody is advised to set endpoint_url to what it is already."""
+    for status in (301, 307, 308):
+        found = Answer(status=status, headers={"location": location}, body=b"<html>Moved</html>")
+        error = s3_errors.answered(found, "PutObject", now=0, proven_useful=False, endpoint=endpoint).error
+        assert (error.code, error.scope, "set endpoint_url" in error.hint) == ("Redirect", Scope.DESTINATION, False)
+        assert "its own address" in error.message
+    other = Answer(status=308, headers={"location": "https://s3.example.com/"})
+    error = s3_errors.answered(other, "PutObject", now=0, proven_useful=False, endpoint="http://s3.example.com").error
+    assert "set endpoint_url to it (https://s3.example.com" in error.hint
 
 
 @pytest.mark.parametrize(("endpoint", "named"), [("b.s3.example.com", "b.s3.example.com"), ("a b", ""), ("x/y", "")])
@@ -144,7 +258,7 @@ def test_a_server_that_only_the_document_names(endpoint: str, named: str) -> Non
     """A redirect without a Location names the server in its document; only a host is repeated."""
     body = f"<Error><Code>PermanentRedirect</Code><Message>No.</Message><Endpoint>{endpoint}</Endpoint></Error>"
     answer = Answer(status=301, headers={}, body=body.encode())
-    assert s3_errors.redirect_target(answer) == named
+    assert foreign.redirect_target(answer) == named
     error = s3_errors.answered(answer, "PutObject", now=0, proven_useful=False).error
     assert error.scope is Scope.DESTINATION
     assert (f"set endpoint_url to it ({named}" in error.hint) == bool(named)
