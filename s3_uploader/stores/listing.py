@@ -93,6 +93,10 @@ class Inventory(Protocol):
         """Release everything. May be called twice."""
 
 
+OUT_OF_TIME = "before the time of the whole audit was over (max_runtime_seconds)"
+"""The end of a sentence about a question that was cut short."""
+
+
 def key_order(key: str) -> bytes:
     """The sort key of keys: their bytes."""
     try:

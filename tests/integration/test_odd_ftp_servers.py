@@ -693,6 +693,33 @@ def test_audit_of_answers_in_drops(root: Path, command: str) -> None:
         inventory.close()
 
 
+@pytest.mark.parametrize("command", ["MLSD", "RETR"])
+def test_audit_of_answers_that_outlast_it(root: Path, command: str) -> None:
+    """The end of the whole audit also ends an answer whose bytes arrive quickly enough."""
+
+    def stream(session: OddSession, given: str, _: bytes) -> bool:
+        if given != command:
+            return False
+        with contextlib.suppress(OSError), session.data() as connection:
+            while True:
+                connection.sendall(b"type=file;size=1; a\r\n" * 100)
+                time.sleep(0.01)
+        return True
+
+    (root / "a").write_bytes(b"x" * 10_000_000)
+    with odd_ftp_server(root, Oddities(before=stream)) as server:
+        begun = time.monotonic()
+        inventory = new_store(server, timeout_seconds=60).inventory(seconds=60, until=begun + 2)
+        inventory.open()
+        entries = inventory.entries("", wanted=lambda: "")
+        ask = (lambda: next(entries)) if command == "MLSD" else (lambda: inventory.look("a", content=True))
+        with pytest.raises(StoreError, match="before the time of the whole audit was over") as caught:
+            ask()
+        assert time.monotonic() - begun < 15
+        assert caught.value.scope is Scope.DESTINATION
+        inventory.close()
+
+
 def test_listing_without_end(root: Path, begin: Begin) -> None:
     """A listing without end neither holds up an upload nor fills the memory, and ``audit`` is told of it."""
 

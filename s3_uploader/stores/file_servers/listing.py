@@ -17,7 +17,7 @@ from s3_uploader.core.text import shown_name
 from s3_uploader.stores.file_servers.base import FileSession, Listed, Lost, Refused
 from s3_uploader.stores.file_servers.server import FileServer
 from s3_uploader.stores.keys import path_segments
-from s3_uploader.stores.listing import CannotList, Entry
+from s3_uploader.stores.listing import OUT_OF_TIME, CannotList, Entry
 
 _ATTEMPTS = 3
 _MOST_LISTED_BYTES = 32 << 20
@@ -173,9 +173,10 @@ class FileInventory:
 
     def _lost(self, session: FileSession, lost: Lost, key: str, *, is_late: bool) -> StoreError:
         if is_late:
+            limit = OUT_OF_TIME if time.monotonic() >= self._until else f"in {self._seconds:g} s"
             sentence = (
                 f"The {session.protocol} server {self._name} did not finish its answer about "
-                f"{shown_name(self.address(key))} in {self._seconds:g} s."
+                f"{shown_name(self.address(key))} {limit}."
             )
         else:
             sentence = f"The connection to the {session.protocol} server {self._name} was lost: {lost.reason}."

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError
 from s3_uploader.stores.keys import path_segments
-from s3_uploader.stores.listing import Entry
+from s3_uploader.stores.listing import OUT_OF_TIME, Entry
 from s3_uploader.stores.local.errors import code_of, reason_of
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -178,6 +178,8 @@ class LocalInventory:
             digest.update(chunk)
             if time.monotonic() >= self._until:
                 raise StoreError(
-                    f"{self.address(key)} was not read to its end in time.", code="Timeout", scope=Scope.DESTINATION
+                    f"{self.address(key)} was not read to its end {OUT_OF_TIME}.",
+                    code="Timeout",
+                    scope=Scope.DESTINATION,
                 )
         return digest.hexdigest()

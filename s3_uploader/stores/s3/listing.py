@@ -14,7 +14,7 @@ import msgspec
 
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError, UploadCancelled
 from s3_uploader.core.origins import Origin
-from s3_uploader.stores.listing import CannotList, Entry, LookDenied, key_order
+from s3_uploader.stores.listing import OUT_OF_TIME, CannotList, Entry, LookDenied, key_order
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import clean_etag
 from s3_uploader.stores.s3.client import PendingRequest, S3Client
@@ -87,7 +87,7 @@ class S3Inventory:
             opening.result(timeout=max(0.0, self._until - time.monotonic()))
         except concurrent.futures.TimeoutError:
             raise StoreError(
-                f"The endpoint and credentials of {self.name} were not found in time.",
+                f"The endpoint and credentials of {self.name} were not found {OUT_OF_TIME}.",
                 code="Timeout",
                 scope=Scope.DESTINATION,
             ) from None
@@ -186,8 +186,9 @@ class S3Inventory:
         call, over = begun
         if not over.wait(max(0.0, call.deadline - time.monotonic())):
             call.cancel(UploadCancelled("The listing timed out."))
+            limit = OUT_OF_TIME if call.deadline == self._until else f"in {self._seconds:g} s"
             raise StoreError(
-                f"The {call.request.operation} operation got no answer in {self._seconds:g} s.",
+                f"The {call.request.operation} operation got no answer {limit}.",
                 code="Timeout",
                 scope=Scope.DESTINATION,
             )
