@@ -1,11 +1,11 @@
-"""Several ledgers become one: rows in the order of time, each once, however often the same ledgers are merged.
+"""Merges several ledgers into one. Each row is in it once, however often the same ledgers are merged.
 
-The one is built anew beside the target, and takes its place in one step. So a merge that is killed has changed nothing,
-or is done. A row is known again by everything that it holds but the number of its run, so that a ledger may be merged
-with a later copy of itself; rows that are alike in one ledger stay as many as they are.
+The new ledger is built beside the target and replaces it in one step. So a merge that is killed has either changed
+nothing or is complete. Two rows are the same if they agree in everything except the number of the run, so a ledger can
+be merged with a later copy of itself. Rows that occur several times in one ledger keep their number.
 
-In the order of time: who audits takes the last row of a key for what must be there, and what is pruned are the first.
-Each ledger's own order stays, even where its clock was set back.
+Rows are in the order of time, because an audit expects the object of the last row of each key, and the first rows are
+pruned first. Each ledger's own order stays, even if its clock was set back.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from s3_uploader.ledger.state_directory import RESERVE_NAME
 from s3_uploader.ledger.trouble import explained
 
 _OWN = ("identity", "clock", counts.NOTED_AS, COVERAGE, "sweep_kept", "unaudited")
-"""What a ledger notes of itself, and not of its spool or destination."""
+"""Names of notes that a ledger keeps about itself, and not about its spool or destination."""
 _RUN = ("run", "destination")
 _FILE = [name.strip() for name in SHIPPED_COLUMNS.split(",") if name.strip() not in _RUN]
 _CACHE_KIBIBYTES = 16_384
 
 
 class FromOne(msgspec.Struct, frozen=True, kw_only=True):
-    """What one ledger brought: the files in it, and how many of them no other had."""
+    """What one ledger contributed: the number of its files, and how many of them no other ledger has."""
 
     path: str
     files: int
@@ -44,7 +44,7 @@ class FromOne(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Merged(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it: the files in the ledger before and now, and where they are from."""
+    """The result: the number of files in the ledger before and after, and what each source contributed."""
 
     files_before: int
     files: int
@@ -55,11 +55,11 @@ class Merged(msgspec.Struct, frozen=True, kw_only=True):
 def merge(
     target: str, sources: Sequence[str], *, owned: Sequence[str] = (), clock: Callable[[], float] = time.time
 ) -> Merged:
-    """Bring everything that the ledgers know into one. Afterwards those in ``owned`` are removed.
+    """Merge ledgers into one, and remove those in ``owned`` afterwards.
 
-    :param target: the ledger that becomes the one; it need not be there.
+    :param target: the ledger to merge into; it need not exist.
     :param sources: other ledgers; they are only read.
-    :param owned: those of them that are parts of the target's spool, and would be counted twice if they stayed.
+    :param owned: the sources that belong to the target's spool; their files would be counted twice if they stayed.
     :raises StateError: if one is in use or cannot be read, or there is no room; then nothing was changed.
     """
     paths = [path for path in dict.fromkeys([target, *sources]) if path != target or os.path.exists(target)]
@@ -79,7 +79,7 @@ def merge(
 
 
 class _Merger:
-    """A ledger that is being built out of others."""
+    """Builds a ledger from others."""
 
     def __init__(self, target: str, clock: Callable[[], float]) -> None:
         self._target = target
@@ -98,7 +98,7 @@ class _Merger:
             self._connection = sqlite3.connect(self._built, uri=True, isolation_level=None, timeout=0)
             self._connection.execute("ATTACH ? AS scratch", (self._scratch,))
             for name in ("main", "scratch"):
-                # Whatever ends this, the file is thrown away then.
+                # If anything fails, the file is discarded.
                 for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIBIBYTES}"):
                     self._connection.execute(f"PRAGMA {name}.{setting}").fetchall()
             migrate(self._connection)
@@ -113,8 +113,8 @@ class _Merger:
             offline.remove(path)
 
     def merge(self, paths: Sequence[str]) -> Merged:
-        """Do all of it."""
-        # Where two know of the same file that waits, or of the same server, the one that has run last is right.
+        """Merge these ledgers and put the result in the place of the target."""
+        # If two ledgers disagree about a failing file or a server, the one with the later run is right.
         for path in sorted(paths, key=self._last_run, reverse=True):
             with self._attached(path):
                 self._copy(path)
@@ -127,7 +127,7 @@ class _Merger:
             raise explained(error, self._built) from error
         if os.path.exists(self._target):
             with self._attached(self._target, is_target=True):
-                # Until now others may have read it.
+                # Until now other processes could read it.
                 self._connection.execute("COMMIT")
                 offline.rolled_back(self._connection, self._target)
                 offline.put_in_place(self._built, self._target)
@@ -206,7 +206,7 @@ class _Merger:
 
     def _copy_runs(self, number: int) -> None:
         names = self._columns("runs")
-        # A row of ticks goes on in a later copy: what it began with tells which one it is.
+        # In a later copy of the ledger a row of ticks may have grown; its beginning identifies it.
         self._connection.execute(
             f"INSERT INTO scratch.runs SELECT {number}, id, max(coalesce(finished_at, started_at)) OVER (ORDER BY id),"
             " row_number() OVER (PARTITION BY started_at, host, destination ORDER BY id),"
@@ -218,7 +218,7 @@ class _Merger:
         return [f'"{name}"' for (name,) in rows if name != "id"]
 
     def _selected(self, table: str, names: Sequence[str]) -> str:
-        """The columns of a table of the attached ledger, with what stands for those that an older one does not have."""
+        """The columns of a table of the attached ledger, with a default for those that an older ledger lacks."""
         absent = absent_columns(self._connection, table, "ledger")
         return ", ".join(
             f"{absent[name.strip(chr(34))]} AS {name}" if name.strip('"') in absent else f"{table}.{name}"
@@ -231,7 +231,7 @@ class _Merger:
         names = ", ".join(self._columns("runs"))
         known_by = ("started_at", "host", "destination", "alike")
         execute = self._connection.execute
-        # Of a group SQLite gives the row that has the max().
+        # With one max() the other columns come from its row (https://sqlite.org/lang_select.html#bareagg).
         execute(
             "CREATE TABLE scratch.ordered AS SELECT row_number() OVER (ORDER BY moment, source, id) AS number, *"
             f" FROM (SELECT max(coalesce(finished_at, started_at)) AS last, source, id, moment, alike, {names}"
@@ -290,7 +290,7 @@ class _Merger:
 
 
 def _retire(path: str) -> None:
-    """Remove a ledger whose rows are in another one now, and its directory if nothing else is in that."""
+    """Remove a ledger that was merged into another one, and its directory if that is empty then."""
     try:
         offline.remove(path)
         with contextlib.suppress(FileNotFoundError):
@@ -300,5 +300,5 @@ def _retire(path: str) -> None:
     except OSError as error:
         raise StateError(
             f"The ledger {shown_name(path)} is merged and cannot be removed: {error.strerror}.",
-            hint="Remove it, or its files are counted twice; to merge it once more changes nothing.",
+            hint="Remove it, or its files are counted twice. Merging it again changes nothing.",
         ) from error
