@@ -7,7 +7,7 @@ import io
 import os
 import sys
 
-from s3_uploader.core.descriptors import raise_limit
+from s3_uploader.core.files import raise_limit
 from s3_uploader.core.text import names_are_utf8
 
 _STARTED_ANEW = "_S3_UPLOADER_STARTED_ANEW"

@@ -1,4 +1,4 @@
-"""Durable steps on files: complete writes, replacing a file, durable names, renaming without overwriting."""
+"""Durable steps on files (complete writes, replacing, renaming without overwriting), and how many may be open."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ import os
 from collections.abc import Callable
 from typing import BinaryIO
 
+_RESERVE = 48
+"""Reserved for the ledger, the spool's directories, the streams and libraries."""
+_ENOUGH = 65536
+_USUAL = 1024
+"""The soft limit nearly everywhere, where it cannot be asked for."""
+_FEWEST = 2
+
+OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _RENAME_NOREPLACE = 1
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
 
@@ -144,3 +152,46 @@ def _system_call() -> Callable[[int, bytes, int, bytes], int] | None:
         return 0 if done else ctypes.get_errno()
 
     return rename
+
+
+def raise_limit() -> None:
+    """Raise the soft limit of descriptors to the hard limit: the usual soft limit is for programs that use select().
+
+    Only for the command line, never inside a program that embeds this package.
+    """
+    import resource
+
+    # A sandbox may forbid to ask for limits, too.
+    with contextlib.suppress(OSError, ValueError):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = _ENOUGH if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def free_descriptors() -> int:
+    """The number of descriptors that a run may use besides the open ones, at least a few."""
+    import resource
+
+    try:
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    except OSError:
+        soft = _USUAL
+    if soft == resource.RLIM_INFINITY:
+        soft = _ENOUGH
+    try:
+        used = len(os.listdir("/proc/self/fd"))
+    except OSError:
+        used = 0  # no /proc
+    return max(3 * _FEWEST, soft - used - _RESERVE)
+
+
+def shared_descriptors(descriptors: int, *, connections: int) -> tuple[int, int]:
+    """Divide descriptors between files and connections.
+
+    A file stays open until it is removed, longer than a connection is used for it, so files get more.
+
+    :param connections: most connections that are useful.
+    """
+    for_connections = min(connections, max(1, descriptors // 3))
+    return max(_FEWEST, descriptors - for_connections), for_connections

@@ -76,18 +76,6 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     files: int = 0
 
 
-class Untouchable(msgspec.Struct, frozen=True):
-    """An entry of the spool that a run could not ``read`` or ``remove``.
-
-    :param path: absolute, in its printable form.
-    """
-
-    path: str
-    action: str
-    why: str
-    hint: str
-
-
 class Stranger(msgspec.Struct, frozen=True):
     """A file that the layout does not recognise: its relative path in its printable form, why, and its mtime."""
 

@@ -196,6 +196,18 @@ class Waiting(msgspec.Struct):
     oldest: float
 
 
+class Untouchable(msgspec.Struct, frozen=True):
+    """An entry of the spool that a run could not ``read`` or ``remove``.
+
+    :param path: absolute, in its printable form.
+    """
+
+    path: str
+    action: str
+    why: str
+    hint: str
+
+
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     """The result of one run. Counts are files, sizes bytes, times seconds since the epoch, durations seconds.
 

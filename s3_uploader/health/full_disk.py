@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 
+from s3_uploader.health import NOTE_OF_FULL_DISK
 from s3_uploader.health.said import DISTANCES, Said
 
-NAME = "full"
 _OF_ANOTHER_TIME = 2.0
 """After so many times the distance until it would have been told again, it is another trouble."""
 
 
 def is_due(state_dir: str, now: float) -> bool:
     """Whether to tell now that the disk is full, and take note; always if not even this can be noted."""
-    path = os.path.join(state_dir, NAME)
+    path = os.path.join(state_dir, NOTE_OF_FULL_DISK)
     before = _noted(path)
     if before is None or before.distance * _OF_ANOTHER_TIME < now - before.last:
         _note(path, began=now, now=now)
@@ -30,7 +30,7 @@ def is_due(state_dir: str, now: float) -> bool:
 
 def over(state_dir: str) -> Said | None:
     """Forget it; returns what was noted."""
-    path = os.path.join(state_dir, NAME)
+    path = os.path.join(state_dir, NOTE_OF_FULL_DISK)
     before = _noted(path)
     try:
         os.unlink(path)

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from s3_uploader.core.errors import UploaderError
-from s3_uploader.core.findings import Strangers, Untouchable
+from s3_uploader.core.findings import Strangers
+from s3_uploader.core.model import Untouchable
 from s3_uploader.ledger.rows import FailingGroup, RunRow
 
 HUNG_SECONDS = 3600.0

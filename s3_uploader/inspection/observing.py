@@ -9,7 +9,7 @@ import msgspec
 from s3_uploader.config.destinations import S3Destination
 from s3_uploader.config.schema import Config, MoveTo
 from s3_uploader.core import procfs
-from s3_uploader.core.findings import Untouchable
+from s3_uploader.core.model import Untouchable
 from s3_uploader.core.text import shown_name, shown_text
 from s3_uploader.health import MEMORY_PREFIX
 from s3_uploader.health.left_files import LONG_OPEN_SECONDS

@@ -16,7 +16,7 @@ from s3_uploader.run.admission import Admission, Decision, survey
 from s3_uploader.run.ending import SIGHTINGS
 from s3_uploader.run.place import Place, open_place
 from s3_uploader.spool.layouts.base import Skip
-from s3_uploader.spool.sightings import Sightings
+from s3_uploader.spool.readiness import Sightings
 
 if TYPE_CHECKING:
     from s3_uploader.spool.open_file import OpenFile

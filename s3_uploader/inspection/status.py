@@ -36,9 +36,9 @@ from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.ledger.together import open_together
 from s3_uploader.run.place import Place, open_place, verify_mounts
 from s3_uploader.spool.holder import Holder
+from s3_uploader.spool.readiness import foreign_file_system
 from s3_uploader.spool.root import refuse_read_only
 from s3_uploader.spool.share_holders import holders_of_shares
-from s3_uploader.spool.sightings import foreign_file_system
 from s3_uploader.spool.watcher import watcher_of
 
 _MOST_RUNS = 20_000

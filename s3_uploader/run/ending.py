@@ -16,7 +16,7 @@ from s3_uploader.core.events import Emit, Notice, RunFinished
 from s3_uploader.core.model import FailureBucket, RunReport
 from s3_uploader.core.origins import of_every_file
 from s3_uploader.core.text import shown_duration, shown_name
-from s3_uploader.health import MEMORY_NAME, NOTHING_SEEN
+from s3_uploader.health import MEMORY_NAME, NOTE_OF_FULL_DISK, NOTHING_SEEN
 from s3_uploader.ledger import EndpointMemory, Ledger
 from s3_uploader.ledger.state_directory import keep_reserve
 from s3_uploader.run.context import RunContext
@@ -116,8 +116,8 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
 
     :param failures: how many uploads failed, by kind.
     :param delivered: some of what was delivered (:meth:`s3_uploader.run.second_copy.SecondCopies.dump`).
-    :param sightings: see :meth:`s3_uploader.spool.sightings.Sightings.dump`.
-    :param unseen: see :attr:`s3_uploader.spool.sightings.Sightings.unseen`.
+    :param sightings: see :meth:`s3_uploader.spool.readiness.Sightings.dump`.
+    :param unseen: see :attr:`s3_uploader.spool.readiness.Sightings.unseen`.
     """
 
     report: RunReport
@@ -190,6 +190,8 @@ def _is_noticeable(report: RunReport, counters: RunCounters, memory: EndpointMem
 
 
 def _say_that_there_is_room(state_dir: str, emit: Emit, clock: Clock) -> None:
+    if not os.path.lexists(os.path.join(state_dir, NOTE_OF_FULL_DISK)):
+        return  # nobody was told that there is none
     from s3_uploader.health.full_disk import over
 
     noted = over(state_dir)
@@ -204,7 +206,7 @@ def _note_sightings(ledger: Ledger, place: Place, done: Done, emit: Emit, clock:
     if done.sightings:
         ledger.remember(SIGHTINGS, done.sightings, now=now)
     for reason, path in done.unseen.items():
-        from s3_uploader.spool.sightings import unseen_in_words
+        from s3_uploader.spool.readiness import unseen_in_words
 
         name = f"unseen writers:{reason}"
         if ledger.recall(name, now=now, max_age=float("inf")) is None:

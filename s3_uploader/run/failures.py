@@ -12,7 +12,6 @@ from s3_uploader.core.control import Clock
 from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.errors import SIMULATED, ConflictError, StoreError
 from s3_uploader.core.events import Emit, LocalTrouble, UploadFailed
-from s3_uploader.core.findings import Cause
 from s3_uploader.core.model import FailureBucket, Fingerprint, Left
 from s3_uploader.core.origins import Origin
 from s3_uploader.ledger.rows import FailingRow, ShippedRow, after_failure
@@ -201,6 +200,7 @@ class Failures:
         self.any = True
 
     def _failing_row(self, upload: FileTask, error: StoreError) -> FailingRow:
+        from s3_uploader.core.findings import Cause
         from s3_uploader.core.meanings import meaning_of
 
         # What to do about an error of this file alone is known here only; other causes have a remedy of their own.

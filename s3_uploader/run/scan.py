@@ -15,8 +15,7 @@ from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import FAILING_DISK
 from s3_uploader.core.events import Emit, FileLeft, LocalTrouble
-from s3_uploader.core.findings import Untouchable
-from s3_uploader.core.model import Candidate, Left
+from s3_uploader.core.model import Candidate, Left, Untouchable
 from s3_uploader.run.ending import Ending, RunEnded
 from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Layout, NoCandidate
 from s3_uploader.spool.prune import Directories

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from s3_uploader.config.schema import Config
-from s3_uploader.core import descriptors
 from s3_uploader.core.events import Notice
+from s3_uploader.core.files import free_descriptors, shared_descriptors
 from s3_uploader.core.model import RunReport
 from s3_uploader.ledger import Ledger
 from s3_uploader.run.admission import Admission
@@ -21,8 +21,7 @@ from s3_uploader.run.scan import SpoolScan
 from s3_uploader.run.settlement import Settlement
 from s3_uploader.spool.layouts.base import Found
 from s3_uploader.spool.lock import Lock
-from s3_uploader.spool.readiness import Removable
-from s3_uploader.spool.sightings import Sightings
+from s3_uploader.spool.readiness import Removable, Sightings
 from s3_uploader.stores.base import Store
 
 if TYPE_CHECKING:
@@ -200,7 +199,7 @@ def limits_of(config: Config, *, of: int = 1) -> Limits:
 
     :param of: how many processes it has, of which this is one.
     """
-    open_files, connections = descriptors.share(descriptors.room(), connections=config.destination.max_concurrency)
+    open_files, connections = shared_descriptors(free_descriptors(), connections=config.destination.max_concurrency)
     return Limits(
         settle_seconds=config.settle_seconds,
         upload_timeout_seconds=config.upload_timeout_seconds,

@@ -15,8 +15,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import TypeAlias, TypeVar
 
-from s3_uploader.core.descriptors import OUT_OF_DESCRIPTORS
 from s3_uploader.core.errors import FAILING_DISK, SpoolError, is_of_a_failing_disk
+from s3_uploader.core.files import OUT_OF_DESCRIPTORS
 from s3_uploader.core.model import Left
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK

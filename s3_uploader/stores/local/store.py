@@ -25,9 +25,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from s3_uploader.core.descriptors import OUT_OF_DESCRIPTORS
 from s3_uploader.core.errors import ConflictError, Scope, StoreError
-from s3_uploader.core.files import sync_directory
+from s3_uploader.core.files import OUT_OF_DESCRIPTORS, sync_directory
 from s3_uploader.core.findings import Finding
 from s3_uploader.core.model import Receipt
 from s3_uploader.core.origins import Origin

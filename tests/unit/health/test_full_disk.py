@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from s3_uploader.health import full_disk
+from s3_uploader.health import NOTE_OF_FULL_DISK, full_disk
 
 HOUR, DAY = 3600.0, 86400.0
 BEGAN = 1_700_000_000.0
@@ -19,7 +19,7 @@ def test_the_distances_are_those_of_every_trouble(tmp_path: Path) -> None:
 def test_no_room_is_taken(tmp_path: Path) -> None:
     """What is remembered has no content, and nothing is left of it when there is room again."""
     full_disk.is_due(str(tmp_path), BEGAN)
-    assert (tmp_path / full_disk.NAME).stat().st_size == 0
+    assert (tmp_path / NOTE_OF_FULL_DISK).stat().st_size == 0
     full_disk.is_due(str(tmp_path), BEGAN + 2 * HOUR)
     noted = full_disk.over(str(tmp_path))
     assert noted is not None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from s3_uploader.core.findings import Cause, Severity, Stranger, Strangers, Untouchable
+from s3_uploader.core.findings import Cause, Severity, Stranger, Strangers
+from s3_uploader.core.model import Untouchable
 from s3_uploader.core.origins import Origin
 from s3_uploader.health.diagnosis import diagnose
 from s3_uploader.health.observations import FutureFiles, OpenFileSeen, ReadyFiles
