@@ -61,6 +61,16 @@ def parse_endpoint(endpoint: str | None, *, tls: bool) -> Endpoint:
     return Endpoint(f"{scheme}://{host}", None)
 
 
+def _insist_on_text(**values: object) -> None:
+    """Refuse numbers and dates, as YAML makes them of keys and names without quotes: digits would be lost.
+
+    :raises TypeError: without the value, which may be a secret.
+    """
+    for name, value in values.items():
+        if value is not None and not isinstance(value, str):
+            raise TypeError(f"{name} must be text, not {type(value).__name__}; in YAML, put it between quotes")
+
+
 class S3Connection:
     """The settings of a connection. Nothing is connected before the first request.
 
@@ -104,6 +114,18 @@ class S3Connection:
         max_connections: int = 64,
         engine: EngineName = "auto",
     ) -> None:
+        _insist_on_text(
+            access_key_id=access_key_id,
+            secret_access_key=secret_access_key,
+            default_bucket=default_bucket,
+            endpoint=endpoint,
+            bucket=bucket,
+            region=region,
+            session_token=session_token,
+            profile=profile,
+        )
+        if not isinstance(tls, int):
+            raise TypeError(f"tls must be true or false, not {type(tls).__name__}")
         if default_bucket is not None and bucket is not None and default_bucket != bucket:
             raise ValueError("default_bucket and bucket mean the same; give only one of them")
         if (access_key_id is None) != (secret_access_key is None):

@@ -43,8 +43,8 @@ def of_library(text: str) -> Older:
 
 
 def _text(value: object) -> str:
-    """A value as text; empty if it is none. A name of digits is a number in YAML."""
-    return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    """A value as text; empty if it is none."""
+    return value if isinstance(value, str) else ""
 
 
 def _chosen(document: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -70,9 +70,16 @@ def _document(text: str) -> dict[str, Any]:
         import yaml
     except ImportError:
         return _by_lines(text)
+
+    class AsTexts(yaml.SafeLoader):
+        """Makes no numbers and dates of names: the bucket 0123 is not 83."""
+
+    AsTexts.yaml_implicit_resolvers = {
+        letter: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
+        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
     try:
-        found = next(iter(yaml.safe_load_all(text)), None)
-    # A date that is none is a ValueError, and what is nested too deep a RecursionError.
+        found = next(iter(yaml.load_all(text, Loader=AsTexts)), None)
     except (yaml.YAMLError, ValueError, RecursionError):
         return _by_lines(text)
     return found if isinstance(found, dict) else _by_lines(text)

@@ -295,6 +295,8 @@ backup:
     [
         (TWO_SECTIONS, {"bucket": "ours", "region": "eu-west-1"}),
         (TWO_SECTIONS.replace("s3:", "main:"), {"bucket": "ours", "region": "eu-west-1"}),
+        ("s3:\n  default_bucket: 0123", {"bucket": "0123"}),
+        ("s3:\n  default_bucket: 2016-01-01", {"bucket": "2016-01-01"}),
         ("s3:\n  default_bucket: ~\n  secret_access_key: x", {}),
         ("s3:\n  default_bucket: !!python/str b", {}),
         ("s3:\n\tdefault_bucket: b\n\tregion: null", {"bucket": "b"}),
@@ -320,6 +322,7 @@ def test_a_yaml_file_of_several_sections_and_types(
         '{"s3": {"default_bucket": "b", "region": "eu-west-1"}}',
         's3:\n  default_bucket: "\\x62"\n  region: &r eu-west-1',
         "s3:\n  default_bucket: >-\n    b\n  region: eu-west-1",
+        "all: &all\n  region: eu-west-1\ns3:\n  <<: *all\n  default_bucket: b",
     ],
 )
 def test_a_yaml_file_in_other_forms(text: str) -> None:

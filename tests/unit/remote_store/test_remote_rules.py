@@ -113,6 +113,15 @@ def test_settings_from_yaml(tmp_path: Path) -> None:
         ("s3: {colour: blue}", "colour"),
         ("s3: {access_key_id: a}", "must be given together"),
         ("s3: [", "is not valid YAML"),
+        ("s3: " + "[" * 5000, "is not valid YAML"),
+        ("s3: {default_bucket: 2016-13-40}", "is not valid YAML"),
+        ("s3: {default_bucket: 2016}", "default_bucket must be text, not int; in YAML, put it between quotes"),
+        ("s3: {default_bucket: yes}", "default_bucket must be text, not bool"),
+        ("s3: {default_bucket: 2016-01-01}", "default_bucket must be text, not date"),
+        ("s3: {endpoint: 5}", "endpoint must be text"),
+        ("s3: {access_key_id: 0123, secret_access_key: b}", "access_key_id must be text, not int; "),
+        ("s3: {endpoint: localhost, tls: }", "tls must be true or false, not NoneType"),
+        ("s3: {endpoint: localhost, tls: 'no'}", "tls must be true or false, not str"),
     ],
 )
 def test_wrong_yaml(tmp_path: Path, text: str, problem: str) -> None:
