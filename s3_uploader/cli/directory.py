@@ -20,6 +20,7 @@ from s3_uploader.cli.settings import FileOptions, Options, load, together
 from s3_uploader.config import Config
 from s3_uploader.core.errors import ConfigError
 from s3_uploader.core.text import counted, shown_name
+from s3_uploader.core.thread_start import start_thread
 
 AT_ONCE = 8
 """Most spools of a directory that run at the same time."""
@@ -190,7 +191,7 @@ def run_all(
 
     threads = [threading.Thread(target=work, name=f"spool-{number}", daemon=True) for number in range(at_once)]
     for thread in threads:
-        thread.start()
+        start_thread(thread)
     if not _joined(threads, at_work, patience_seconds=patience_seconds, is_work_left=lambda: not waiting.empty()):
         for name in sorted(at_work):
             print(
@@ -289,6 +290,6 @@ def _real_paths(values: dict[str, str]) -> dict[str, str]:
             found[name] = os.path.realpath(value)
 
     thread = threading.Thread(target=follow, name="links", daemon=True)
-    thread.start()
+    start_thread(thread)
     thread.join(_LINK_SECONDS)
     return dict(found)

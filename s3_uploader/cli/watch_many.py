@@ -18,6 +18,7 @@ from s3_uploader.cli.watch import first_line, log_of, watch_one
 from s3_uploader.core.errors import UploaderError, UsageProblem
 from s3_uploader.core.events import Event, Notice
 from s3_uploader.core.text import counted
+from s3_uploader.core.thread_start import start_thread
 from s3_uploader.monitoring.log import Log
 from s3_uploader.monitoring.said_by_any import SaidByAny
 from s3_uploader.service.link import Link
@@ -149,7 +150,7 @@ def _watch_in_its_process(path: str, link: Link, options: WatchOptions, said: Sa
             each.reload()
 
     link.on_reload = reload
-    threading.Thread(target=link.listen, name="orders", daemon=True).start()
+    start_thread(threading.Thread(target=link.listen, name="orders", daemon=True))
 
     def work() -> int:
         with log:

@@ -8,6 +8,7 @@ from s3_uploader.config.schema import Config
 from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import SpoolError, StateError
 from s3_uploader.core.text import counted, shown_name
+from s3_uploader.core.thread_start import start_thread
 from s3_uploader.health.diagnosis import diagnose
 from s3_uploader.health.observations import Observations, Starter
 from s3_uploader.inspection.status import SpoolStatus, standing_of
@@ -32,7 +33,7 @@ def standing_in_time(
             found.append(error)
 
     thread = threading.Thread(target=look, name="look", daemon=True)
-    thread.start()
+    start_thread(thread)
     thread.join(seconds)
     if not found:
         return _without_answer(config, clock, seconds)

@@ -19,6 +19,7 @@ from s3_uploader._version import __version__
 from s3_uploader.core.control import StopRequest
 from s3_uploader.core.events import Emit, Event, Notice, RunFinished, RunStarted
 from s3_uploader.core.text import quoted, shown_text
+from s3_uploader.core.thread_start import start_thread
 from s3_uploader.monitoring.messages import summary
 from s3_uploader.stores.retry import RetryPolicy
 
@@ -155,7 +156,7 @@ class Ping:
             self._try(url, body, ends_at)
 
         self._thread = threading.Thread(target=work, name="ping", daemon=True)
-        self._thread.start()
+        start_thread(self._thread)
 
 
 def new_run_id() -> str:

@@ -10,6 +10,7 @@ from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import DestinationBusy, StoreError
 from s3_uploader.core.files import OUT_OF_DESCRIPTORS
 from s3_uploader.core.model import Candidate, Left, OnConflict
+from s3_uploader.core.thread_start import start_thread
 from s3_uploader.run.admission import Admission
 from s3_uploader.run.answers import Answers
 from s3_uploader.run.circuit_breaker import CircuitBreaker
@@ -235,7 +236,7 @@ def open_store(store: Store, *, must_end: Callable[[], bool], beat: Callable[[],
 
     thread = threading.Thread(target=work, name="open-store", daemon=True)
     try:
-        thread.start()
+        start_thread(thread)
     except RuntimeError:
         # No further thread can be started, so this one opens the store.
         store.open()

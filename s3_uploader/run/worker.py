@@ -17,6 +17,7 @@ from s3_uploader.core.control import StopRequest
 from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import StateError, StoreError
 from s3_uploader.core.events import Event, Notice
+from s3_uploader.core.thread_start import start_thread
 from s3_uploader.ledger import Ledger
 from s3_uploader.run.assembly import store_maker
 from s3_uploader.run.context import RunContext
@@ -71,7 +72,7 @@ def main(read_from: int, write_to: int) -> None:
     task = Frames(read_from).next()
     assert isinstance(task, Task)
     stop, begun = StopRequest(), threading.Event()
-    threading.Thread(target=_obey, args=(read_from, task, stop, begun), name="leader", daemon=True).start()
+    start_thread(threading.Thread(target=_obey, args=(read_from, task, stop, begun), name="leader", daemon=True))
     with contextlib.suppress(BrokenPipeError):
         send(write_to, _work(task, Telling(write_to), stop, lambda: _wait(write_to, begun)))
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.events import Event
+from s3_uploader.core.thread_start import start_thread
 from s3_uploader.run.worker_pipe import Frames, Outcome, Task, send
 
 _MOST_MESSAGES = 64
@@ -62,7 +63,11 @@ class Worker:
             os.close(to_worker)
             os.close(from_worker)
         self._thread = threading.Thread(target=self._listen, args=(task,), name="worker", daemon=True)
-        self._thread.start()
+        try:
+            start_thread(self._thread)
+        except RuntimeError:
+            self.end()
+            raise
 
     def order(self, what: bytes) -> None:
         """Send it a command; may be called from a signal handler."""

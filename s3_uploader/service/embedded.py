@@ -13,6 +13,7 @@ from s3_uploader.config.share import resolved, share_name, unasked
 from s3_uploader.core.control import StopRequest
 from s3_uploader.core.events import Emit, Notice, fan_out
 from s3_uploader.core.model import RunReport
+from s3_uploader.core.thread_start import start_thread
 from s3_uploader.inspection.preview import measured_before
 from s3_uploader.monitoring.logging_adapter import LoggingAdapter
 from s3_uploader.monitoring.monitor import Monitoring, NoTail
@@ -105,7 +106,7 @@ def process(
 
     thread = threading.Thread(target=work, name="s3_uploader", daemon=True)
     once = threading.Lock()
-    thread.start()
+    start_thread(thread)
 
     def stop_and_wait(timeout: float | None = None) -> bool:
         # A second request would cancel what the first one lets finish.

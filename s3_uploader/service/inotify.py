@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from s3_uploader.core.events import Emit, Notice
+from s3_uploader.core.thread_start import start_thread
 from s3_uploader.spool.layouts.base import is_temporary
 
 _CLOSE_WRITE = 0x8
@@ -57,7 +58,7 @@ def file_system_events(directory: str, wake: Callable[[], None], emit: Emit) -> 
     thread = threading.Thread(
         target=_follow_until, args=(follower, inotify.descriptor, ended), name="s3_uploader-events", daemon=True
     )
-    thread.start()
+    start_thread(thread)
 
     def end() -> None:
         os.close(end_of_it)

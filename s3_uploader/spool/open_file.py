@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from s3_uploader.core.model import Candidate, Fingerprint, Left
+from s3_uploader.core.thread_start import start_thread
 from s3_uploader.spool.readiness import is_being_written
 from s3_uploader.spool.root import SpoolRoot, why_not_opened
 
@@ -117,7 +118,7 @@ class Closing:
             helper = threading.Thread(target=self._work)
             # Where there may be no more threads, finish() does the work.
             with contextlib.suppress(RuntimeError):
-                helper.start()
+                start_thread(helper)
                 self._helpers.append(helper)
 
     def finish(self) -> None:

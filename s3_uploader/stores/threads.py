@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.thread_start import start_thread
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -81,7 +82,7 @@ class ThreadPool:
     def _grow(self) -> None:
         thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
         try:
-            thread.start()
+            start_thread(thread)
         except RuntimeError as error:
             if not self._threads:
                 raise no_thread(error) from None
@@ -181,7 +182,7 @@ class TimerThread:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 try:
-                    thread.start()
+                    start_thread(thread)
                 except RuntimeError as error:
                     raise no_thread(error) from None
                 self._thread = thread

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 
 from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.core.model import Receipt
+from s3_uploader.core.thread_start import start_thread
 from s3_uploader.stores.threads import no_thread
 
 
@@ -217,7 +218,7 @@ class Workers:
 
     def _start(self, target: Callable[[], None], name: str) -> None:
         thread = threading.Thread(target=target, name=f"{self._name}-{name}", daemon=True)
-        thread.start()
+        start_thread(thread)
         self._threads.append(thread)
 
     def _serve(self) -> None:

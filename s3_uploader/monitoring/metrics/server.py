@@ -17,6 +17,7 @@ from collections.abc import Callable
 import msgspec
 
 from s3_uploader.core.errors import UploaderError, UsageProblem
+from s3_uploader.core.thread_start import start_thread
 
 DEFAULT_ADDRESS = "127.0.0.1"
 TIMEOUT_SECONDS = 10.0
@@ -108,7 +109,7 @@ class MetricsServer:
 
     def start(self) -> None:
         """Start serving, in a thread of its own."""
-        self._thread.start()
+        start_thread(self._thread)
 
     def close(self) -> None:
         """Stop. Answers in progress are cut off."""

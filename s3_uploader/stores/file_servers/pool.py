@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from s3_uploader.core.errors import StoreError
+from s3_uploader.core.thread_start import start_thread
 from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
 from s3_uploader.stores.workers import UploadTask
 
@@ -86,7 +87,7 @@ class SessionPool(Generic[_Session]):
             timer = threading.Timer(_GRACE_SECONDS, cut)
             timer.daemon = True
             timers.append(timer)
-            timer.start()
+            start_thread(timer)
 
         try:
             with task.reading_source(), task.interrupted_by(interrupt):

@@ -24,6 +24,7 @@ from typing import Any
 from s3_uploader.core import procfs
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.origins import Origin
+from s3_uploader.core.thread_start import start_thread
 from s3_uploader.stores.s3.credentials import Credentials, unavailable
 
 HELPER_SECONDS = 60.0
@@ -75,7 +76,7 @@ class _Asked:
         self._ask = ask
         self._over = threading.Event()
         try:
-            threading.Thread(target=self._run, name="s3-credentials", daemon=True).start()
+            start_thread(threading.Thread(target=self._run, name="s3-credentials", daemon=True))
         except RuntimeError:
             # If no thread can be started, this one waits.
             self._run()

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from s3_uploader.core.thread_start import start_thread
 from s3_uploader.stores.threads import no_thread
 
 _Result = TypeVar("_Result")
@@ -60,7 +61,7 @@ class LoopThread:
             loop.set_exception_handler(lambda _, context: None)
             thread = threading.Thread(target=_run, args=(loop,), name=self._name, daemon=True)
             try:
-                thread.start()
+                start_thread(thread)
             except RuntimeError as error:
                 loop.close()
                 raise no_thread(error) from None

@@ -17,6 +17,7 @@ from typing import Any
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import quoted
+from s3_uploader.core.thread_start import start_thread
 from s3_uploader.stores.base import Loop
 from s3_uploader.stores.s3.access import Access
 from s3_uploader.stores.s3.engines.base import Answer, Done, EngineSettings, Failure, Outcome, Request, TransportFailure
@@ -156,6 +157,8 @@ class Boto3Engine:
         endpoint = self._access.endpoint
         has_moved = region != endpoint.region and endpoint.is_found_by_region
         style = "auto" if endpoint.only_boto3 else "virtual" if endpoint.virtual else "path"
+        # The body is hashed for the signature over plain http only, as in the other engine.
+        dialect = {"addressing_style": style, "payload_signing_enabled": not endpoint.payload_is_unsigned}
         try:
             if self._access.session is not None:
                 session = boto3.session.Session(botocore_session=self._access.session, region_name=region)
@@ -178,11 +181,7 @@ class Boto3Engine:
                     read_timeout=self._settings.silence_seconds,
                     max_pool_connections=self._count,
                     retries={"total_max_attempts": 1},
-                    # The body is hashed for the signature over plain http only, as in the other engine.
-                    s3={  # type: ignore[arg-type]
-                        "addressing_style": style,
-                        "payload_signing_enabled": not endpoint.payload_is_unsigned,
-                    },
+                    s3=dialect,  # type: ignore[arg-type]
                     # botocore supports fewer forms of NO_PROXY.
                     proxies={} if endpoint.direct else None,
                     # This program sends its own checksums in headers. Many servers do not understand trailers.
@@ -235,7 +234,7 @@ class Boto3Engine:
         """Start another thread. Returns a failure if there is no thread at all."""
         thread = threading.Thread(target=self._work, name=f"s3-boto3-{len(self._threads)}", daemon=True)
         try:
-            thread.start()
+            start_thread(thread)
         except RuntimeError as error:
             return None if self._threads else Failure(TransportFailure.RESOURCES, str(error))
         self._threads.append(thread)

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from s3_uploader.core.thread_start import start_thread
+
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 LONGEST_WAIT = 0.25
@@ -85,7 +87,7 @@ class EventLoop:
             return ""
         thread = threading.Thread(target=self._run, name="s3-native", daemon=True)
         try:
-            thread.start()
+            start_thread(thread)
         except RuntimeError as error:
             # A caller who runs the loop does not need the thread.
             return str(error) if self._returned.is_set() else ""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.origins import Origin
+from s3_uploader.core.thread_start import start_thread
 
 Address = tuple[socket.AddressFamily, tuple[object, ...]]
 """The family and address of a socket, as ``socket.getaddrinfo`` returns them."""
@@ -54,9 +55,8 @@ class Addresses:
             self._looking_since = now
             self._host = host
             try:
-                threading.Thread(
-                    target=self._find, args=(host, port, self._forgotten), name="s3-resolve", daemon=True
-                ).start()
+                arguments = (host, port, self._forgotten)
+                start_thread(threading.Thread(target=self._find, args=arguments, name="s3-resolve", daemon=True))
             except RuntimeError as error:
                 self._none(f"{host}: {error}")
         return False
