@@ -82,6 +82,12 @@ def with_hint(message: str, hint: str) -> str:
 _PORT = r"[0-9]{1,5}(?:[/?#.,:;)\]}\"'<>\s]|$)"
 _USER_IN_URL = rf"://(?:(?!\[)[^\s/?#:\"'<>]{{0,500}}:(?!{_PORT})\S{{0,500}}|[^\s/?#\"'<>]{{0,1000}})@"
 
+_NAMED_SECRET = (
+    r"(?i)((?:secret|token|passw|passphrase|private.?key)[\w-]{0,40}[\\\"']{0,2}\s{0,4}[:=]\s{0,4}(?:bearer\s{1,4})?)"
+    r"(?:\\?\"[^\"]{1,4000}\"?|'[^']{1,4000}'?|[^\s,;}\"']{8,4000})"
+)
+"""A name and its value. A word after a colon may be text; so values without quotes are long."""
+
 
 def without_passwords(text: str) -> str:
     """Remove users and passwords from the URLs in a text: ``https://…@host``.
@@ -89,6 +95,11 @@ def without_passwords(text: str) -> str:
     Passwords that should have been percent-encoded are found too: generated ones often have a slash.
     """
     return re.sub(_USER_IN_URL, "://…@", text) if "@" in text else text
+
+
+def without_secrets(text: str) -> str:
+    """Hide what a program names as a secret in its messages: ``SecretAccessKey": "…"``, ``password=…``."""
+    return re.sub(_NAMED_SECRET, r"\1…", text)
 
 
 def printable_json(text: str) -> str:

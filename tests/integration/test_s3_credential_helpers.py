@@ -28,6 +28,12 @@ def test_a_helper_s_output_is_read() -> None:
     assert process.returncode == 3
 
 
+def test_a_complaint_in_another_encoding() -> None:
+    """What a helper complains about is decoded by botocore, so an umlaut in Latin-1 must not hide it."""
+    process = BoundedProcess(["/bin/sh", "-c", r"printf 'ung\374ltig' >&2; exit 1"])
+    assert process.communicate() == (b"", rb"ung\xfcltig")
+
+
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_helper_that_never_stops_printing(stream: str) -> None:
     """Output without an end is given up after some hundred kilobytes, and the helper is ended."""

@@ -24,6 +24,7 @@ from typing import Any
 from s3_uploader.core import procfs
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.origins import Origin
+from s3_uploader.core.text import without_secrets
 from s3_uploader.core.thread_start import start_thread
 from s3_uploader.stores.s3.credentials import Credentials, unavailable
 
@@ -42,6 +43,8 @@ _AGAIN_SECONDS = 30.0
 _A_SECOND = datetime.timedelta(seconds=1)
 _MOST_BYTES = 256 * 1024
 _LONGEST_DETAIL = 300
+_LONGEST_SEARCHED = 4096
+"""Characters of an error that are searched for secrets."""
 
 
 def find(session: Any, *, seconds: float = _FIND_SECONDS) -> Any:
@@ -196,7 +199,7 @@ def _never(seconds: float) -> bool:
 
 
 def _said(error: Exception) -> str:
-    text = str(error)[:_LONGEST_DETAIL].strip().rstrip(".")
+    text = without_secrets(str(error)[:_LONGEST_SEARCHED])[:_LONGEST_DETAIL].strip().rstrip(".")
     if isinstance(error, (KeyError, TypeError, ValueError, AttributeError)):
         return f"their source gave an invalid answer ({type(error).__name__}: {text})"
     return text or type(error).__name__
@@ -307,7 +310,8 @@ class BoundedProcess:
                     key.data.extend(data)
                     if len(key.data) > _MOST_BYTES:
                         raise OSError(f"{self._command} printed more than {_MOST_BYTES // 1024} KiB")
-        return bytes(outputs[0]), bytes(outputs[1])
+        # botocore decodes its complaints, which a locale may write in another encoding.
+        return bytes(outputs[0]), bytes(outputs[1]).decode("utf-8", "backslashreplace").encode()
 
     def _took_too_long(self) -> OSError:
         return OSError(f"{self._command} did not end in {HELPER_SECONDS:g} s")

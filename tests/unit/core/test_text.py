@@ -21,6 +21,7 @@ from s3_uploader.core.text import (
     shown_text,
     with_hint,
     without_passwords,
+    without_secrets,
 )
 
 NAMES = st.binary(max_size=30).map(os.fsdecode) | st.text(max_size=30)
@@ -150,6 +151,24 @@ def test_passwords_in_urls_are_not_shown(text: str, shown: str) -> None:
     assert UploaderError(text, hint=text).message == shown
     assert UploaderError(text, hint=text).hint == shown
     assert shown in str(ConfigError("c.json", [text]))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('{"AccessKeyId": "AK", "SecretAccessKey": "abc/+="}', '{"AccessKeyId": "AK", "SecretAccessKey": …}'),
+        ("aws_secret_access_key = abcdefgh, region", "aws_secret_access_key = …, region"),
+        ('said {\\"SessionToken\\": \\"abc\\"}', 'said {\\"SessionToken\\": …}'),
+        ("login failed: password='a b' for x", "login failed: password=… for x"),
+        ("Token: Bearer abcdefghijk.", "Token: Bearer …"),
+        ('"SecretAccessKey": "cut off', '"SecretAccessKey": …'),
+        ("Error loading SSO Token: Token for x does not exist", "Error loading SSO Token: Token for x does not exist"),
+        ("no token in /run/token", "no token in /run/token"),
+    ],
+)
+def test_named_secrets_are_not_shown(text: str, shown: str) -> None:
+    """What a program calls a secret does not come into a message."""
+    assert without_secrets(text) == shown
 
 
 @given(value=st.recursive(NAMES.filter(lambda name: name.isascii() or name.isprintable()), st.lists, max_leaves=5))

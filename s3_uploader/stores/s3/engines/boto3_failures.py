@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 from collections.abc import Iterator
 
+from s3_uploader.core.text import without_secrets
 from s3_uploader.stores.s3.engines.base import Failure, TransportFailure
 
 _MOST_NESTED = 10
@@ -29,7 +30,7 @@ def failure_of(error: Exception) -> Failure:
             getattr(exceptions, "LoginError", exceptions.SSOError),  # `aws login`, which older versions do not know
         ),
     ):
-        return Failure(TransportFailure.CREDENTIALS, detail)
+        return Failure(TransportFailure.CREDENTIALS, without_secrets(detail))
     kinds: tuple[tuple[type[Exception], TransportFailure], ...] = (
         (exceptions.SSLError, TransportFailure.TLS),
         (exceptions.ProxyConnectionError, TransportFailure.PROXY),

@@ -140,6 +140,18 @@ def test_an_answer_that_makes_no_sense(error: Exception) -> None:
     assert raised.value.scope is Scope.DESTINATION
 
 
+def test_a_source_that_tells_its_secrets() -> None:
+    """What a helper prints when it fails is shown without the secrets in it."""
+
+    def get() -> Any:
+        raise OSError('login failed: {"SecretAccessKey": "abcdefghijkl"}' + " password=mnopqrstuvw" * 1000)
+
+    with pytest.raises(StoreError, match="login failed") as raised:
+        find(Session(get))
+    assert "abcdefghijkl" not in str(raised.value)
+    assert "mnopqrstuvw" not in str(raised.value)
+
+
 def test_a_source_that_does_not_answer() -> None:
     """The first credentials are waited for, but not for ever."""
     go_on = threading.Event()
