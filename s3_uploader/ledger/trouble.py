@@ -26,6 +26,9 @@ def explained(error: Exception, path: str, *, reading: bool = False) -> StateErr
     is_vague = "unable to open" in text or "disk I/O error" in text
     if "disk is full" in text or (is_vague and _has_no_room(directory)):
         fact, remedy, code = "the file system is full", f"Free space for {place}.", "DiskFull"
+        if _has_no_inodes(directory):
+            # `df` shows free space there, `df -i` does not.
+            fact, remedy = "the file system takes no more files", f"Remove files beside {place}: it has no free inodes."
     elif is_vague and not reading and _is_over_quota(directory):
         fact, remedy, code = "the quota is used up", f"Free space for {place}, or raise the quota.", "DiskFull"
     elif "readonly database" in text:
@@ -89,4 +92,12 @@ def _has_no_room(directory: str) -> bool:
         status = os.statvfs(directory)
     except OSError:
         return False
-    return bool(status.f_blocks and not status.f_bavail) or bool(status.f_files and not status.f_favail)
+    return bool(status.f_blocks and not status.f_bavail) or _has_no_inodes(directory)
+
+
+def _has_no_inodes(directory: str) -> bool:
+    try:
+        status = os.statvfs(directory)
+    except OSError:
+        return False
+    return bool(status.f_files and not status.f_favail)

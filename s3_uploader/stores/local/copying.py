@@ -102,7 +102,7 @@ class FileCopy:
         name = key.rpartition("/")[2]
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory)
         try:
-            os.fsync(descriptor)
+            _sync(descriptor)
         finally:
             os.close(descriptor)
         files.remove_abandoned(self._directory, self._temporary)
@@ -158,7 +158,7 @@ class FileCopy:
         with contextlib.suppress(OSError):
             status = os.fstat(self._source.descriptor)
             os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
-        os.fsync(descriptor)
+        _sync(descriptor)
         # The pages are clean now and can be dropped, so that the bytes read back come from the disk or the server, if
         # the file system follows the advice.
         with contextlib.suppress(OSError):
@@ -198,3 +198,16 @@ class FileCopy:
             digest.update(chunk)
             offset += len(chunk)
         return digest.hexdigest()
+
+
+def _sync(descriptor: int) -> None:
+    """``fsync``; where a file system has none, the error does not look like that of a name (``EINVAL``).
+
+    :raises OSError: if the content is not on the disk.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise OSError(errno.EOPNOTSUPP, "the file system cannot say when a file is on the disk (fsync)") from error
+        raise

@@ -36,6 +36,16 @@ def test_a_full_disk_is_called_so(text: str, tmp_path: Path, monkeypatch: pytest
     assert error.code == "Denied"
 
 
+def test_a_file_system_without_free_inodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is told to free space, and sees that there is some, does not know what to do."""
+    values = list(os.statvfs(tmp_path))
+    values[2:8] = 100, 50, 50, 100, 0, 0
+    monkeypatch.setattr(os, "statvfs", lambda directory: os.statvfs_result(values))
+    error = explained(sqlite3.OperationalError("unable to open database file"), str(tmp_path / "ledger.sqlite3"))
+    assert (error.code, "takes no more files" in error.message) == ("DiskFull", True)
+    assert "inodes" in error.hint
+
+
 @pytest.mark.parametrize("text", ["unable to open database file", "disk I/O error"])
 def test_a_quota_is_called_so(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A quota that is used up is told from a disk that fails, although SQLite has the same words for both."""

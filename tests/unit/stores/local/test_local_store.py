@@ -405,6 +405,21 @@ def test_names_that_a_file_system_refuses(
         put(store, tmp_path, "colon:/a", b"x")
 
 
+def test_a_file_system_without_fsync(
+    store: LocalStore, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be proven to be on the disk is not shipped, and its name is not called the cause."""
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(StoreError, match="cannot say when a file is on the disk") as caught:
+        put(store, tmp_path, "a", b"content")
+    assert not isinstance(caught.value, KeyRefused)
+    assert files(archive) == {}
+
+
 def test_missing_root() -> None:
     """A directory that is not there is one clear sentence about the destination, with what to do."""
     store = LocalStore(path="/nonexistent/archive")
