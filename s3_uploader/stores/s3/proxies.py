@@ -73,12 +73,12 @@ def _bypasses(host: str, port: int, environment: Mapping[str, str]) -> bool:
         return True
     bare = host.lower().strip("[]")
     address = _address(bare)
-    for entry in value.split(","):
-        entry = entry.strip().lower()
+    # Blanks separate, too, as in curl.
+    for entry in value.lower().replace(",", " ").split():
         if "/" in entry and address is not None:
             # Networks, as in curl and Go; urllib does not support them.
             with contextlib.suppress(ValueError):
-                if address in ipaddress.ip_network(entry, strict=False):
+                if address in ipaddress.ip_network(entry.replace("[", "").replace("]", ""), strict=False):
                     return True
             continue
         name, wanted_port = _host_and_port(entry)
