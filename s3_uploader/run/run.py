@@ -232,7 +232,7 @@ def _tell_of_strangers(claim_dir: str, ledger: Ledger, emit: Emit, clock: Clock)
     found = strangers(claim_dir)
     if found and ledger.recall(_STRANGERS, now=clock.now(), max_age=_TOLD_AGAIN_SECONDS) is None:
         ledger.remember(_STRANGERS, "said", now=clock.now())
-        emit(Notice("warning", " ".join(strangers_in_words(claim_dir, found))))
+        emit(Notice("warning", "claim_dir " + " ".join(strangers_in_words(claim_dir, found))))
 
 
 @contextmanager

@@ -170,9 +170,9 @@ def strangers(claim_dir: str) -> list[str]:
 
 
 def strangers_in_words(claim_dir: str, names: list[str]) -> tuple[str, str]:
-    """The sentence about them, and what to do."""
+    """The sentence about them, which begins with the directory, and what to do."""
     more = " and others" if len(names) >= _MOST_STRANGERS else ""
-    fact = f"claim_dir {shown_name(claim_dir)} holds what no uploader of this program has put there: "
+    fact = f"{shown_name(claim_dir)} holds what no uploader of this program has put there: "
     remedy = (
         "If the program that put it there has stopped, move it to the spool; otherwise give each its own directory."
     )

@@ -106,6 +106,7 @@ def test_what_another_program_left_in_claim_dir_is_noted(site: Path) -> None:
     usable, strange = findings(site, claim_dir=str(site / "claims"))["claim_dir"]
     assert usable.severity is OK
     assert strange.severity is WARNING
+    assert strange.fact.startswith(f"{site}/claims holds ")
     assert strange.fact.count("left-") == 5
     assert "and others" in strange.fact
     assert "move it to the spool" in strange.meaning

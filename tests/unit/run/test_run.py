@@ -84,6 +84,7 @@ def test_what_another_program_left_in_claim_dir_is_told_once_a_day(settings: con
         return [event.message for event in events if isinstance(event, Notice) and "claim_dir" in event.message]
 
     (sentence,) = told()
+    assert sentence.startswith(f"claim_dir {working} holds ")
     assert "half" in sentence
     assert "deep" in sentence
     assert "hidden" not in sentence
