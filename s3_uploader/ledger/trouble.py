@@ -75,13 +75,16 @@ def is_damage(error: Exception) -> bool:
 
 def _is_over_quota(directory: str) -> bool:
     """Whether a little more in the directory is too much for a quota. SQLite calls that an I/O error (os_unix.c)."""
-    import tempfile  # only in trouble
-
+    name = os.path.join(directory, f".room.{os.getpid()}")
     try:
-        with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
-            file.write(bytes(_A_LITTLE))
+        file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.unlink(name)
+            os.write(file, bytes(_A_LITTLE))
             # A network file system may refuse what was written only now.
-            os.fsync(file.fileno())
+            os.fsync(file)
+        finally:
+            os.close(file)
     except OSError as error:
         return error.errno == errno.EDQUOT
     return False
