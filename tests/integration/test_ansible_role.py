@@ -14,16 +14,22 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.servers import environments
+from tests.servers.debian import Unavailable
+
 ROLES = Path(__file__).resolve().parents[2] / "deploy" / "ansible" / "roles"
 COMMAND = Path(sys.executable).with_name("s3-uploader-cli")
 
 
 def ansible() -> str:
-    """The program, beside the interpreter or on the path."""
-    found = shutil.which("ansible-playbook", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if found is None:
-        pytest.skip("ansible-playbook is not here")
-    return found
+    """The program, on the path or in an environment of its own."""
+    found = shutil.which("ansible-playbook")
+    if found is not None:
+        return found
+    try:
+        return str(environments.installed("ansible") / "ansible-playbook")
+    except Unavailable as missing:
+        pytest.skip(str(missing))
 
 
 def play(place: Path, **variables: Any) -> tuple[int, str, dict[str, int]]:
@@ -60,7 +66,8 @@ def play(place: Path, **variables: Any) -> tuple[int, str, dict[str, int]]:
     return done.returncode, done.stdout + done.stderr, {name: int(number) for name, number in numbers.items()}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.timeout(600)
 def test_the_role_installs_what_units_prints(tmp_path: Path) -> None:
     """Configuration, secrets and units are written; played again nothing changes; nonsense is refused."""
     for name in ("spool", "systemd"):

@@ -1,6 +1,6 @@
 """The servers by hand: install what they need, or run one until Ctrl-C.
 
-python -m tests.servers install [all | dask | juicefs | localbucket | localstack | ministack | nanio | ray | ...]
+python -m tests.servers install [all | ansible | dask | juicefs | localbucket | localstack | ministack | nanio | ...]
 python -m tests.servers run rclone|swift|ceph|moto|nginx|fault|proftpd|juicefs|...
 """
 

@@ -54,13 +54,19 @@ LOCALSTACK = Environment(
 DASK = Environment(name="dask-2026.8.0", requirements=("distributed==2026.8.0",))
 RAY = Environment(name="ray-2.60.0", requirements=("ray==2.60.0",))
 
+# The newest that still runs on Python 3.10.
+ANSIBLE = Environment(name="ansible-2.17.14", requirements=("ansible-core==2.17.14",))
+PYARROW = Environment(name="pyarrow-26.0.1", requirements=("pyarrow==26.0.1",))
+
 WHEN_ASKED_FOR = {
+    "ansible": ANSIBLE,
     "dask": DASK,
     "juicefs": JUICEFS,
     "localbucket": LOCALBUCKET,
     "localstack": LOCALSTACK,
     "ministack": MINISTACK,
     "nanio": NANIO,
+    "pyarrow": PYARROW,
     "pys3local": PYS3LOCAL,
     "ray": RAY,
     "s3rver": S3RVER,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import gzip
 import hashlib
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from s3_uploader.core.errors import StoreError, UploaderError, UsageProblem
 from s3_uploader.stores.listing import Entry
 from s3_uploader.stores.s3 import inventory_report
 from s3_uploader.stores.s3.inventory_report import InventoryReport
+from tests.servers import environments
+from tests.servers.debian import Unavailable
 
 SCHEMA = "Bucket, Key, VersionId, IsLatest, IsDeleteMarker, Size, LastModifiedDate, ETag, StorageClass"
 TAKEN = 1_763_600_000.0
@@ -177,10 +180,22 @@ def test_parquet_without_its_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         entries(write(tmp_path, b"PAR1", form="Parquet"))
 
 
-def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def pyarrow(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The library, from here or from an environment of its own."""
+    if importlib.util.find_spec("pyarrow") is None:
+        try:
+            place = environments.installed("pyarrow").parent
+        except Unavailable as missing:
+            pytest.skip(str(missing))
+        monkeypatch.syspath_prepend(next(place.glob("lib/python*/site-packages")))
+    importlib.import_module("pyarrow.parquet")
+    return importlib.import_module("pyarrow")
+
+
+@pytest.mark.exhaustive
+def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pyarrow: Any) -> None:
     """The same in Parquet: columns by its own names, keys as they are, times with a zone, in several batches."""
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr(inventory_report, "_ROWS_AT_ONCE", 2)
     at = datetime.datetime.fromtimestamp(TAKEN, datetime.timezone.utc)
     keys = ["a+b%20", "küche", "old", "marker"]
@@ -198,7 +213,7 @@ def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         }
     )
     file = tmp_path / "x.parquet"
-    parquet.write_table(table, file)
+    pyarrow.parquet.write_table(table, file)
     path = write(tmp_path, file.read_bytes(), form="Parquet", schema="message s3.inventory { ... }")
     first, second = entries(path)
     assert first == Entry(key="a+b%20", size=1, etag="e" * 32, modified=TAKEN, version_id="1")
