@@ -20,7 +20,7 @@ from s3_uploader.run.in_flight import FileTask
 from s3_uploader.run.scan import Leftovers
 from s3_uploader.run.superseded import FactMemory
 from s3_uploader.spool.open_file import OpenFile
-from s3_uploader.spool.readiness import remedy
+from s3_uploader.spool.removable import remedy
 from s3_uploader.spool.removal import Detached, give_back, move, remove, take
 from s3_uploader.spool.root import SpoolRoot
 from s3_uploader.stores.base import Store

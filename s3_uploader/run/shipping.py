@@ -21,7 +21,8 @@ from s3_uploader.run.scan import SpoolScan
 from s3_uploader.run.settlement import Settlement
 from s3_uploader.spool.layouts.base import Found
 from s3_uploader.spool.lock import Lock
-from s3_uploader.spool.readiness import Removable, Sightings
+from s3_uploader.spool.readiness import Sightings
+from s3_uploader.spool.removable import Removable
 from s3_uploader.stores.base import Store
 
 if TYPE_CHECKING:
