@@ -79,6 +79,16 @@ def encrypted(key: Path, passphrase: bytes) -> bytes:
     )
 
 
+def demanding_a_certificate(directory: Path) -> tuple[ssl.SSLContext, Path, Path]:
+    """TLS of a server that demands a certificate of its clients, its authority, and such a certificate with its key."""
+    context, authority = tls_context(directory)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(authority)
+    mine = directory / "mine.pem"
+    mine.write_bytes((directory / "server.pem").read_bytes() + (directory / "server.key").read_bytes())
+    return context, authority, mine
+
+
 class TestTls:
     @pytest.mark.parametrize("size", [100, PART + 100])
     def test_a_private_authority(
@@ -120,11 +130,7 @@ class TestTls:
 
     def test_a_client_certificate(self, engine: str, station: Station, tmp_path: Path) -> None:
         """The configured certificate is presented to a server that demands one."""
-        context, authority = tls_context(tmp_path)
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(authority)
-        mine = tmp_path / "mine.pem"
-        mine.write_bytes((tmp_path / "server.pem").read_bytes() + (tmp_path / "server.key").read_bytes())
+        context, authority, mine = demanding_a_certificate(tmp_path)
         with RawServer(lambda request, connection: request.good(), tls=context) as server:
             environment = {**server.endpoint.environment(), "AWS_CA_BUNDLE": str(authority)}
             store = station.store(environment, engine, bucket="bucket", client_certificate_file=str(mine))
@@ -133,11 +139,7 @@ class TestTls:
 
     def test_a_client_certificate_of_the_object_api(self, engine: Literal["native", "boto3"], tmp_path: Path) -> None:
         """The object API presents one too, with its engines and with the boto3 client that it lends."""
-        context, authority = tls_context(tmp_path)
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(authority)
-        mine = tmp_path / "mine.pem"
-        mine.write_bytes((tmp_path / "server.pem").read_bytes() + (tmp_path / "server.key").read_bytes())
+        context, authority, mine = demanding_a_certificate(tmp_path)
         with RawServer(lambda request, connection: request.good(), tls=context) as server:
             connection = S3Connection(
                 "AKIAEXAMPLE",
