@@ -16,25 +16,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     load one: that is a third of what a run with nothing to do costs.
     """
     is_own_process = arguments is None
-    if arguments is None:
-        from s3_uploader.cli.process import prepare
+    try:
+        if arguments is None:
+            # Modules stay. To look for garbage among them, again and again while they are imported and once more when
+            # the interpreter ends, would be a tenth of what a run with nothing to do costs.
+            gc.disable()
+            from s3_uploader.cli.process import prepare
 
-        prepare()
-        arguments = sys.argv[1:]
-    if len(arguments) == 1 and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
-        try:
-            if is_own_process:
-                # Modules stay. To look for garbage among them, again and again while they are imported and once more
-                # when the interpreter ends, would be a tenth of what a run with nothing to do costs.
-                gc.disable()
+            prepare()
+            arguments = sys.argv[1:]
+        if len(arguments) == 1 and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
             from s3_uploader.cli.run import RunOptions, run
 
             if is_own_process:
-                gc.freeze()
-                gc.enable()
+                _collect_from_now_on()
             return run(arguments[0], RunOptions())
-        except KeyboardInterrupt:  # Ctrl-C before the run took over the signals, while modules are still imported
-            return 130
-    from s3_uploader.cli.commands import command_line
+        from s3_uploader.cli.commands import command_line
 
-    return command_line(arguments)
+        if is_own_process:
+            _collect_from_now_on()
+        return command_line(arguments)
+    except KeyboardInterrupt:  # Ctrl-C before the command took over the signals, while modules are still imported
+        return 130
+
+
+def _collect_from_now_on() -> None:
+    """Collect garbage again, but not among what has been imported."""
+    gc.freeze()
+    gc.enable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -25,11 +26,14 @@ NOT_NEEDED = {
     *("stores.s3.engines.throttle", "stores.local", "stores.file_servers", "stores.wrappers.compressing"),
     *("health.notices", "health.diagnosis", "inspection", "deployment", "remote_store"),
 }
-NOT_NEEDED_OF_PYTHON = {"random", "secrets", "subprocess", "tempfile", "json", "http.client", "email", "botocore"}
+NOT_NEEDED_OF_PYTHON = {
+    *("random", "secrets", "subprocess", "tempfile", "json", "http.client", "email", "botocore"),
+    *("platform", "typing_extensions"),
+}
 LOADED = """\
 import sys
 from s3_uploader.cli import main
-code = main([sys.argv[1]])
+code = main()
 print(code, *sys.modules)
 """
 RUN = """\
@@ -96,6 +100,7 @@ def test_a_few_small_files_load_nothing_that_only_many_or_large_ones_need(
 ) -> None:
     """A run of six small files has neither worker processes nor uploads in parts, and imports nothing for them."""
     loaded = printed_by_a_run(LOADED, tmp_path, fault_server, files=FILES)
+    assert importlib.util.find_spec("typing_extensions"), "else it could not be loaded"
     assert not ({f"s3_uploader.{name}" for name in NOT_NEEDED} | NOT_NEEDED_OF_PYTHON) & set(loaded)
     ours = [name for name in loaded if name.startswith("s3_uploader")]
     assert len(ours) <= MOST_LOADED, sorted(ours)
