@@ -88,8 +88,11 @@ class Capabilities:
         self.conditional: Conditional = _KNOWN.get(known, "")
         self._due = {_CONDITIONAL_PUT} if self.conditional in ("ignored", "refused") else set()
         """The tests of what was missing that this run has still to repeat."""
-        self.checksums_trusted = self._recall("checksum-answers")[0] == "yes"
-        """The endpoint has answered with the right checksum and the right MD5 before, so one of them is enough."""
+        self.checksums_trusted = False
+        """In this run an answer had the right checksum and the right MD5, so the checksum of a larger body is enough.
+
+        It is not remembered: each run sees for itself that the server has both.
+        """
         self.etags_are_md5 = self._recall("md5-etags")[0] == "yes"
         """An ETag of this bucket was the MD5 of its object, so a different one is significant."""
         self.etags_are_other = self._recall("md5-etags")[0] == "no"
@@ -144,9 +147,8 @@ class Capabilities:
 
     def saw_both_proofs(self) -> None:
         """Note that an answer had the right checksum and the right MD5."""
-        if not self.checksums_trusted:
+        if not self.etags_are_other:
             self.checksums_trusted = True
-            self._note("checksum-answers", "yes")
 
     def saw_md5_etag(self) -> None:
         """Note that the ETag of an answer was the MD5 of the sent bytes."""
@@ -160,7 +162,6 @@ class Capabilities:
             self.etags_are_other = True
             self.etags_are_md5 = self.checksums_trusted = False
             self._note("md5-etags", "no")
-            self._note("checksum-answers", "no")
 
     def keeps_names(self, kinds: frozenset[str]) -> None:
         """Note that names of these kinds are stored unchanged and kept distinct."""

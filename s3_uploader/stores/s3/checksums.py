@@ -65,9 +65,9 @@ class Comparison(enum.Enum):
     UNKNOWN = "unknown"
 
 
-def digest_of(body: bytes) -> Digest:
+def digest_of(body: bytes, *, with_md5: bool = True) -> Digest:
     """The digest of an object that is sent in one request."""
-    md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
+    md5 = hashlib.md5(body, usedforsecurity=False).hexdigest() if with_md5 else ""
     return Digest(size=len(body), crc32=crc32_text(zlib.crc32(body)), md5=md5)
 
 

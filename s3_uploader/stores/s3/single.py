@@ -78,7 +78,10 @@ class SingleUpload(ContestedUpload):
 
     def _ready(self, data: bytes) -> None:
         self._body = data
-        self._digest = digest_of(data)
+        known = self.context.capabilities
+        # The MD5 of a larger file is most of its work, and a second proof from a server that has given both.
+        one_is_enough = len(data) > READ_AT_ONCE and known.checksums_trusted and known.form == "crc32"
+        self._digest = digest_of(data, with_md5=not one_is_enough)
         self._payload_hash = UNSIGNED_PAYLOAD if self.context.tls else hashlib.sha256(data).hexdigest()
         if self.over:
             self.let_go()  # it was cancelled while it waited or was read
@@ -95,9 +98,12 @@ class SingleUpload(ContestedUpload):
             self.context.budget.release(reserved)
 
     def digest(self) -> Digest:
-        """The digest of the content."""
-        assert self._digest is not None
-        return self._digest
+        """The digest of the content, with the MD5."""
+        digest = self._digest
+        assert digest is not None
+        if not digest.md5:
+            digest = self._digest = digest_of(self._body)
+        return digest
 
     def read_again(self, first: int, last: int) -> bytes:
         """Read bytes of the content, which is in memory."""
@@ -130,9 +136,9 @@ class SingleUpload(ContestedUpload):
     rewrite = write
 
     def _request(self, headers: dict[str, str]) -> Request:
-        digest = self._digest
-        assert digest is not None
         form = self._form or self.context.capabilities.form
+        digest = self._digest if form == "crc32" else self.digest()
+        assert digest is not None
         return requests.put_object(
             self.key,
             self.path,
@@ -194,6 +200,8 @@ class SingleUpload(ContestedUpload):
         # A server may repeat a checksum without checking the bytes (rclone). Then only its ETag reveals damage.
         suspicious = not capabilities.etags_are_other and self.options.minimum_proof > Proof.SIZE
         found = evidence(headers, digest, etag_counts=suspicious)
+        if found.proof is Proof.NONE and not digest.md5 and not found.contradiction:
+            found = evidence(headers, self.digest(), etag_counts=suspicious)  # this answer has no checksum
         if found.contradiction:
             self.contradicted(found.contradiction)
             return
@@ -205,8 +213,10 @@ class SingleUpload(ContestedUpload):
             etag=found.etag,
             version_id=headers.get("x-amz-version-id", ""),
         )
-        if found.md5_matched and not capabilities.etags_are_md5:
+        if found.md5_matched and not (capabilities.etags_are_md5 and capabilities.checksums_trusted):
             capabilities.saw_md5_etag()
+            if found.proof is Proof.CHECKSUM:
+                capabilities.saw_both_proofs()
         doubt = found.doubt
         if doubt and found.proof is Proof.NONE and not self.etag_counts:
             doubt = ""

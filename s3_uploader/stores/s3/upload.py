@@ -67,7 +67,7 @@ class Context(msgspec.Struct, kw_only=True):
     def takes_plain_names(self) -> bool:
         """Whether an upload has been accepted, in this run or in one that left something in the memory."""
         known = self.capabilities
-        learned = known.etags_are_md5 or known.checksums_trusted or (not known.trusted and known.conditional != "")
+        learned = known.etags_are_md5 or (not known.trusted and known.conditional != "")
         return self.caller.proven_useful or learned
 
 

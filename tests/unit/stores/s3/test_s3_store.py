@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from s3_uploader.stores.s3.endpoint import locate
 from s3_uploader.stores.s3.engines.base import Answer, Done, EngineSettings, Failure, Outcome, Request, TransportFailure
 from s3_uploader.stores.s3.engines.choose import make_engine
 from s3_uploader.stores.s3.multipart import MultipartUpload
+from s3_uploader.stores.s3.single import READ_AT_ONCE
 from s3_uploader.stores.s3.store import S3Store
 
 CONTENT = b"content"
@@ -122,7 +124,8 @@ class PlayedTimer:
 class Play:
     """A store on a played engine; ``settings`` are the store's."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, content: bytes = CONTENT, **settings: Any) -> None:
+        self.content = content
         self.engine = PlayedEngine()
         self.timer = PlayedTimer()
         self.notices: list[str] = []
@@ -139,7 +142,7 @@ class Play:
         )
         self.store.open()
         self.file = tempfile.TemporaryFile()  # noqa: SIM115
-        self.file.write(CONTENT)
+        self.file.write(content)
         self.file.flush()
 
     @property
@@ -152,7 +155,7 @@ class Play:
         """Upload the content."""
         return self.store.put(
             key,
-            Source(self.file.fileno(), len(CONTENT)),
+            Source(self.file.fileno(), len(self.content)),
             options=PutOptions(),
             deadline=self.timer.now + seconds,
         )
@@ -280,6 +283,76 @@ def test_the_normal_way_is_one_request(play: Play) -> None:
     (request,) = play.engine.requests
     assert request.operation == "PutObject"
     assert request.headers["if-none-match"] == "*"
+
+
+@pytest.fixture
+def larger() -> Iterator[Play]:
+    """A store on Amazon's endpoint, and a file whose MD5 takes longer than everything else together."""
+    made = Play(content=bytes(READ_AT_ONCE + 1))
+    with made.file:
+        yield made
+        made.store.close(timeout=0)
+
+
+def answered(content: bytes, *, crc32: bool = True, etag: str = "") -> Answer:
+    """The answer to an upload of this content."""
+    digest = digest_of(content)
+    headers = {"etag": f'"{etag or digest.md5}"'}
+    return Answer(status=200, headers={**headers, **({"x-amz-checksum-crc32": digest.crc32} if crc32 else {})})
+
+
+ANOTHER = "0" * 32
+
+
+def test_a_larger_file_needs_one_proof_where_the_server_has_given_both(larger: Play) -> None:
+    """The MD5 of a larger file is not computed once an answer of this run had the right checksum and the right MD5."""
+    both, checksum = answered(larger.content), answered(larger.content, etag=ANOTHER)
+    larger.engine.answers = [both, checksum]
+    assert larger.put("first").result(30).etag == digest_of(larger.content).md5
+    assert larger.put("second").result(30).proof is Proof.CHECKSUM
+    assert [request.operation for request in larger.engine.requests] == ["PutObject", "PutObject"]
+
+
+def test_an_etag_that_is_another_md5_is_doubted_until_then(larger: Play) -> None:
+    """While no answer of the run had both, an ETag that is the MD5 of other bytes has the object read back."""
+    larger.engine.answers = [answered(larger.content, etag=ANOTHER), error("AccessDenied", 403)]
+    larger.put().result(30)
+    assert [request.operation for request in larger.engine.requests] == ["PutObject", "GetObject"]
+
+
+def test_a_small_file_is_proven_twice(play: Play) -> None:
+    """The MD5 of a small file costs next to nothing, so an ETag that is another one has the object read back."""
+    play.engine.answers = [STORED, answered(CONTENT, etag=ANOTHER), error("AccessDenied", 403)]
+    play.put("first").result(0)
+    play.put("second").result(30)
+    assert play.engine.requests[-1].operation == "GetObject"
+
+
+def test_an_answer_without_the_checksum_is_proven_by_the_md5(larger: Play) -> None:
+    """Where a later answer has no checksum, the MD5 is computed after all."""
+    larger.engine.answers = [answered(larger.content), answered(larger.content, crc32=False)]
+    larger.put("first").result(30)
+    assert larger.put("second").result(30).proof is Proof.MD5
+    assert len(larger.engine.requests) == 2
+
+
+def test_content_md5_of_a_file_without_md5(larger: Play) -> None:
+    """A server that begins to demand Content-MD5 gets that of a file for which it was not computed."""
+    demand = said("InvalidRequest", 400, "Missing required header for this request: Content-MD5")
+    larger.engine.answers = [answered(larger.content), demand, answered(larger.content)]
+    larger.put("first").result(30)
+    larger.put("second").result(30)
+    digest = hashlib.md5(larger.content, usedforsecurity=False).digest()
+    assert larger.engine.requests[-1].headers["content-md5"] == base64.b64encode(digest).decode()
+
+
+def test_what_is_there_already_is_compared_by_its_md5(larger: Play) -> None:
+    """An object that was found has our content only if its MD5 is ours, also where answers need none."""
+    size = str(len(larger.content))
+    same = Answer(status=200, headers={**answered(larger.content).headers, "content-length": size})
+    larger.engine.answers = [answered(larger.content), error("PreconditionFailed", 412), same]
+    larger.put("first").result(30)
+    assert larger.put("second").result(30).already_there
 
 
 def test_a_pause_that_the_server_asks_for_is_kept(play: Play) -> None:
