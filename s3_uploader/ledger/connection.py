@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from s3_uploader.core.file_locks import belongs_to_process, release_flock, release_range, try_flock, try_range
+from s3_uploader.core.files import belongs_to_process, release_flock, release_range, try_flock, try_range
 from s3_uploader.core.procfs import file_system_at, is_local
 
 Row = tuple[Any, ...]

@@ -16,8 +16,7 @@ import time
 from collections.abc import Iterator
 
 from s3_uploader.core.errors import StateError
-from s3_uploader.core.file_locks import try_flock
-from s3_uploader.core.files import sync_directory
+from s3_uploader.core.files import sync_directory, try_flock
 from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.connection import (
     COMPANIONS,

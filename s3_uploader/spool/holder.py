@@ -11,8 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from s3_uploader.core.file_locks import belongs_to_process, try_flock
-from s3_uploader.core.files import write_all
+from s3_uploader.core.files import belongs_to_process, try_flock, write_all
 from s3_uploader.core.procfs import (
     Credentials,
     boot_time,

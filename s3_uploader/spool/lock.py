@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from s3_uploader.core.errors import SpoolError, StateError
-from s3_uploader.core.file_locks import belongs_to_process, release_flock, try_flock
+from s3_uploader.core.files import belongs_to_process, release_flock, try_flock
 from s3_uploader.core.procfs import command_line, file_system_at, is_local, start_ticks
 from s3_uploader.core.text import shown_name
 from s3_uploader.spool import holder as holders

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from s3_uploader.core import file_locks
+from s3_uploader.core import files
 from s3_uploader.core.errors import FAILING_DISK, SpoolError, StateError, is_of_a_failing_disk
 from s3_uploader.core.text import shown_name
 
@@ -104,18 +104,18 @@ def is_in_place(descriptor: int, base_fd: int) -> bool:
 def try_lock(
     descriptor: int, *, shared: bool, by_process: bool, first: int = FIRST_BYTE, length: int = RANGE
 ) -> bool | None:
-    """See :func:`s3_uploader.core.file_locks.try_range`."""
-    return file_locks.try_range(descriptor, first=first, length=length, shared=shared, by_process=by_process)
+    """See :func:`s3_uploader.core.files.try_range`."""
+    return files.try_range(descriptor, first=first, length=length, shared=shared, by_process=by_process)
 
 
 def unlock(descriptor: int, *, by_process: bool) -> None:
-    """See :func:`s3_uploader.core.file_locks.release_range`."""
-    file_locks.release_range(descriptor, first=FIRST_BYTE, length=RANGE + 2, by_process=by_process)
+    """See :func:`s3_uploader.core.files.release_range`."""
+    files.release_range(descriptor, first=FIRST_BYTE, length=RANGE + 2, by_process=by_process)
 
 
 def is_held(descriptor: int, *, by_process: bool) -> bool:
     """Whether any process holds a lock on the file; takes none itself."""
-    return file_locks.is_held(descriptor, first=FIRST_BYTE, length=RANGE, by_process=by_process)
+    return files.is_held(descriptor, first=FIRST_BYTE, length=RANGE, by_process=by_process)
 
 
 def remove(base_fd: int) -> None:
@@ -227,14 +227,14 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
 
     def _other_rule(self, descriptor: int, *, by_process: bool) -> bool:
         """Whether a share of the other rule is at work."""
-        return file_locks.is_held(descriptor, first=self._rules[1], length=1, by_process=by_process)
+        return files.is_held(descriptor, first=self._rules[1], length=1, by_process=by_process)
 
     def in_the_way(self, descriptor: int, *, by_process: bool) -> InTheWay | None:
         """Which lock keeps it out; ``None`` if none does any more, or there is no telling."""
         if self.share is not None and self._other_rule(descriptor, by_process=by_process):
             return InTheWay(by_other_rule=True)
         first, length = _bytes_of(self.share)
-        found = file_locks.in_the_way(descriptor, first=first, length=length, by_process=by_process)
+        found = files.in_the_way(descriptor, first=first, length=length, by_process=by_process)
         if found is None:
             return None
         from s3_uploader.core.shares import of_range

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from s3_uploader.core.file_locks import belongs_to_process
+from s3_uploader.core.files import belongs_to_process
 from s3_uploader.core.procfs import file_system_at
 from s3_uploader.core.shares import Share, of_directory
 from s3_uploader.spool import lock_file

@@ -6,7 +6,7 @@ import errno
 import os
 
 from s3_uploader.core.errors import StateError
-from s3_uploader.core.file_locks import belongs_to_process, try_flock
+from s3_uploader.core.files import belongs_to_process, try_flock
 from s3_uploader.core.procfs import file_system_at
 from s3_uploader.core.text import shown_name
 from s3_uploader.spool.holder import LOCK_FILE_NAME

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from s3_uploader.core import file_locks, procfs
+from s3_uploader.core import files, procfs
 from s3_uploader.spool import lock_file
 from s3_uploader.spool.holder import Holder, decoded, encoded, is_current
 
@@ -25,10 +25,10 @@ def announce(state_dir: str) -> Callable[[], None]:
         descriptor = os.open(os.path.join(state_dir, NOTE_NAME), os.O_RDWR | os.O_CREAT | _FLAGS, 0o644)
     except OSError:
         return lambda: None
-    by_process = file_locks.belongs_to_process(procfs.file_system_at(descriptor))
+    by_process = files.belongs_to_process(procfs.file_system_at(descriptor))
     with contextlib.suppress(OSError):
         # Several may watch one spool, each with files that it claims.
-        file_locks.try_range(descriptor, first=lock_file.FIRST_BYTE, length=1, shared=True, by_process=by_process)
+        files.try_range(descriptor, first=lock_file.FIRST_BYTE, length=1, shared=True, by_process=by_process)
         lock_file.write_note(descriptor, encoded(_this_process()))
 
     def withdraw() -> None:
@@ -45,8 +45,8 @@ def watcher_of(state_dir: str) -> Holder | None:
     except OSError:
         return None
     try:
-        by_process = file_locks.belongs_to_process(procfs.file_system_at(descriptor))
-        if not file_locks.is_held(descriptor, first=lock_file.FIRST_BYTE, length=1, by_process=by_process):
+        by_process = files.belongs_to_process(procfs.file_system_at(descriptor))
+        if not files.is_held(descriptor, first=lock_file.FIRST_BYTE, length=1, by_process=by_process):
             return None
         note = decoded(lock_file.read_note(descriptor))
     finally:

@@ -1,17 +1,21 @@
-"""The endpoint of a bucket: URL, region, addressing style, certificates."""
+"""The endpoint of a bucket: URL, region, addressing style, certificates, and the HTTP proxy on the way to it."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import without_passwords
-from s3_uploader.stores.s3.proxies import SERVER_URL, Proxy, find_proxy, proxy_setting, strange_proxy
+
+if TYPE_CHECKING:
+    import ipaddress
 
 DEFAULT_REGION = "us-east-1"
 
@@ -25,6 +29,12 @@ _S3_HOST = re.compile(
 """Hosts that are known to accept the bucket as a prefix of the host name."""
 _PUBLIC_AWS_URL = re.compile(r"https://s3([.-][a-z0-9-]+)?\.amazonaws\.com(\.cn)?")
 _REGION = re.compile("[A-Za-z0-9._-]+")
+SERVER_URL = re.compile(
+    r"(?P<scheme>https?)://(?:(?P<user>[^/@]*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^/:?#@\s]+)"
+    r"(?::(?P<port>\d{1,5}))?(?P<path>/[^?#\s]*)?",
+    re.I,
+)
+"""The URL of an HTTP server, be it a proxy or an endpoint."""
 
 
 def is_address(host: str) -> bool:
@@ -182,3 +192,92 @@ def _without_bucket(bucket: str, *, host: str, base: str) -> tuple[str, str, boo
     if host.startswith(f"{bucket.lower()}.") and _S3_HOST.match(rest):
         return rest, base, True
     return host, base, False
+
+
+class Proxy(msgspec.Struct, frozen=True):
+    """An HTTP proxy, chosen from ``HTTPS_PROXY`` and ``NO_PROXY`` by the rules of ``urllib.request`` and botocore.
+
+    :param authorization: the header that it requires, or empty.
+    """
+
+    host: str
+    port: int
+    authorization: str = ""
+
+
+def find_proxy(setting: str) -> Proxy | None:
+    """The proxy of a setting; ``None`` if there is none, or its URL is not supported."""
+    found = SERVER_URL.match(setting)
+    if found is None:
+        return None
+    authorization = ""
+    if found["user"]:
+        import base64
+        from urllib.parse import unquote
+
+        authorization = "Basic " + base64.b64encode(unquote(found["user"]).encode()).decode()
+    return Proxy(found["host"].strip("[]"), int(found["port"] or 80), authorization)
+
+
+def strange_proxy(setting: str) -> str:
+    """Why only botocore may support the proxy of a setting; the setting must not be ignored."""
+    if not setting or (setting.lower().startswith("http://") and SERVER_URL.match(setting)):
+        return ""
+    return f"the proxy is not an http proxy ({setting.partition('://')[0]})"
+
+
+def proxy_setting(host: str, port: int, *, tls: bool, environment: Mapping[str, str]) -> str:
+    """The URL of the proxy in the environment, empty if there is none for this host."""
+    name = "https_proxy" if tls else "http_proxy"
+    value = environment.get(name)
+    if value is None and (tls or "REQUEST_METHOD" not in environment):
+        # In a CGI program HTTP_PROXY may come from a header of the request ("httpoxy"), so it is ignored there.
+        value = environment.get(name.upper())
+    if not value or _bypasses(host, port, environment):
+        return ""
+    value = value.strip()
+    return value if "://" in value else f"http://{value}"
+
+
+def _bypasses(host: str, port: int, environment: Mapping[str, str]) -> bool:
+    import ipaddress  # imported only in runs with a proxy
+
+    value = environment.get("no_proxy", environment.get("NO_PROXY", ""))
+    if value.strip() == "*":
+        return True
+    bare = host.lower().strip("[]")
+    address = _address(bare)
+    # Blanks separate, too, as in curl.
+    for entry in value.lower().replace(",", " ").split():
+        if "/" in entry and address is not None:
+            # Networks, as in curl and Go; urllib does not support them.
+            with contextlib.suppress(ValueError):
+                if address in ipaddress.ip_network(entry.replace("[", "").replace("]", ""), strict=False):
+                    return True
+            continue
+        name, wanted_port = _host_and_port(entry)
+        if not name or (wanted_port and wanted_port != str(port)):
+            continue
+        if bare == name or bare.endswith(f".{name}") or (address is not None and address == _address(name)):
+            return True
+    return False
+
+
+def _host_and_port(entry: str) -> tuple[str, str]:
+    """Name and port of an entry of ``NO_PROXY``: ``.example.com``, ``*.example.com``, ``host:9000``, ``[::1]:9000``."""
+    if entry.startswith("["):
+        name, _, rest = entry[1:].partition("]")
+        return name, rest.removeprefix(":")
+    if entry.count(":") > 1:
+        return entry, ""
+    name, _, port = entry.partition(":")
+    return name.removeprefix("*").lstrip("."), port
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None

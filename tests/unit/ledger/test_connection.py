@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from s3_uploader.core.errors import StateError
-from s3_uploader.core.file_locks import is_held
+from s3_uploader.core.files import is_held
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger import database as database_module
 from s3_uploader.ledger import read_only as read_only_module

@@ -228,7 +228,7 @@ def no_directory_locks(monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(errno.EBADF, "Bad file descriptor")
         real(descriptor, operation)
 
-    monkeypatch.setattr("s3_uploader.core.file_locks.fcntl.flock", flock)
+    monkeypatch.setattr("s3_uploader.core.files.fcntl.flock", flock)
 
 
 @pytest.fixture
@@ -299,7 +299,7 @@ def test_where_nothing_can_be_locked_nothing_runs(spool: int, state: str, monkey
     def flock(descriptor: int, operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("s3_uploader.core.file_locks.fcntl.flock", flock)
+    monkeypatch.setattr("s3_uploader.core.files.fcntl.flock", flock)
     with pytest.raises(StateError, match=r"Neither /spool nor .*/lock can be locked"):
         take(spool, state)
     monkeypatch.setattr(holders, "pids_in_kernel_table", lambda descriptor: None)
@@ -312,7 +312,7 @@ def test_an_error_of_the_disk_is_no_held_lock(spool: int, state: str, monkeypatc
     def flock(descriptor: int, operation: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("s3_uploader.core.file_locks.fcntl.flock", flock)
+    monkeypatch.setattr("s3_uploader.core.files.fcntl.flock", flock)
     before = os.listdir("/proc/self/fd")
     with pytest.raises(OSError, match="Input/output error"):
         take(spool, state)

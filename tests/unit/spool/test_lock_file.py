@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader.core import file_locks
+from s3_uploader.core import files
 from s3_uploader.core.model import Left
 from s3_uploader.spool import lock_file
 from s3_uploader.spool.layouts.base import Globs, listed
@@ -92,8 +92,8 @@ def test_closing_another_descriptor_drops_nothing(spool: int, opened: int) -> No
 
 def test_without_locks_of_open_files_there_are_those_of_processes(opened: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """An older kernel or interpreter has the older kind."""
-    monkeypatch.setattr(file_locks, "_OF_OPEN_FILE", None)
-    monkeypatch.setattr(file_locks, "_WHOSE_OF_OPEN_FILE", None)
+    monkeypatch.setattr(files, "_OF_OPEN_FILE", None)
+    monkeypatch.setattr(files, "_WHOSE_OF_OPEN_FILE", None)
     assert lock_file.try_lock(opened, shared=False, by_process=False) is True
     assert not lock_file.is_held(opened, by_process=False)
 
