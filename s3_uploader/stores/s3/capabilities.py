@@ -64,6 +64,12 @@ class Capabilities:
     :param acknowledged: the limits of the endpoint that cause no warning.
     """
 
+    checksums_trusted = False
+    """In this run an answer had the right checksum and the right MD5, so the checksum of a larger body is enough.
+
+    It is not remembered: each run sees for itself that the server has both.
+    """
+
     def __init__(
         self,
         *,
@@ -88,11 +94,6 @@ class Capabilities:
         self.conditional: Conditional = _KNOWN.get(known, "")
         self._due = {_CONDITIONAL_PUT} if self.conditional in ("ignored", "refused") else set()
         """The tests of what was missing that this run has still to repeat."""
-        self.checksums_trusted = False
-        """In this run an answer had the right checksum and the right MD5, so the checksum of a larger body is enough.
-
-        It is not remembered: each run sees for itself that the server has both.
-        """
         self.etags_are_md5 = self._recall("md5-etags")[0] == "yes"
         """An ETag of this bucket was the MD5 of its object, so a different one is significant."""
         self.etags_are_other = self._recall("md5-etags")[0] == "no"
