@@ -21,8 +21,7 @@ from __future__ import annotations
 
 from s3_uploader.core.model import LocationTotals
 from s3_uploader.ledger.ledger import Ledger
-from s3_uploader.ledger.memory import EndpointMemory
-from s3_uploader.ledger.queries import LedgerReader
+from s3_uploader.ledger.queries import EndpointMemory, LedgerReader
 from s3_uploader.ledger.rows import FailingRow, HistoryTotals, RunRow, ShippedRow, after_failure, next_pause
 from s3_uploader.ledger.shipped import matches
 from s3_uploader.ledger.state_directory import LEDGER_NAME, create_state_directory, spool_name, state_directory

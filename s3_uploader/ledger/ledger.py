@@ -12,8 +12,7 @@ from s3_uploader.core.model import FailureBucket, RunReport
 from s3_uploader.ledger import columns, runs
 from s3_uploader.ledger import shipped as shipped_files
 from s3_uploader.ledger.columns import restored, stored
-from s3_uploader.ledger.memory import MAX_AGE, EndpointMemory
-from s3_uploader.ledger.queries import CLOCK, LedgerReader, has_failing
+from s3_uploader.ledger.queries import CLOCK, MAX_AGE, EndpointMemory, LedgerReader, has_failing
 from s3_uploader.ledger.rows import FailingRow, ShippedRow
 
 if TYPE_CHECKING:
@@ -245,7 +244,7 @@ class Ledger(LedgerReader):
 
         Works in short transactions while ``go_on`` returns ``True``; the rest is left for the next run. Returns the
         number of rows removed; costs next to nothing if there are none. A clock that has jumped does not age anything
-        (:mod:`s3_uploader.ledger.ageing`), unless ``trusts_clock`` says that somebody has seen to it.
+        (:mod:`s3_uploader.ledger.shipped`), unless ``trusts_clock`` says that somebody has seen to it.
         """
         begin = (now if trusts_clock else self._believed_time(now, history_days * _DAY)) - history_days * _DAY
 
@@ -258,12 +257,10 @@ class Ledger(LedgerReader):
         return removed
 
     def _believed_time(self, now: float, history_seconds: float) -> float:
-        from s3_uploader.ledger.ageing import BelievedClock
-
         noted = self.recall(CLOCK, now=now, max_age=float("inf"))
         # A ledger of an older version, or a new one: what was recorded last before this run is a time that was so.
         newest = None if noted else self._last_record()
-        before = BelievedClock.recalled(noted, otherwise=now if newest is None else newest)
+        before = shipped_files.BelievedClock.recalled(noted, otherwise=now if newest is None else newest)
         clock = before.at(now, history_seconds=history_seconds)
         if not noted or clock is not before:
             self.remember(CLOCK, clock.noted(), now=now)

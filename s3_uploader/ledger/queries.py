@@ -9,7 +9,6 @@ from s3_uploader.core.model import Fingerprint, LocationTotals, Totals
 from s3_uploader.ledger import columns
 from s3_uploader.ledger import shipped as shipped_files
 from s3_uploader.ledger.columns import restored, stored
-from s3_uploader.ledger.memory import MAX_AGE, EndpointMemory
 from s3_uploader.ledger.rows import FailingGroup, FailingRow, Fate, HistoryTotals, RunRow, ShippedRow
 
 if TYPE_CHECKING:
@@ -20,9 +19,47 @@ if TYPE_CHECKING:
 
 CLOCK = "clock"
 """The name under which the ledger keeps what it knows about the clock."""
+MAX_AGE = 7 * 86400.0
+"""Seconds after which knowledge about an endpoint expires: servers are upgraded."""
 _PIECE = 500
 
 Self = TypeVar("Self", bound="LedgerReader")
+
+
+class EndpointMemory:
+    """What a store learned about its endpoint, remembered from one run to the next: a small mapping of text to text.
+
+    Any thread may use it. It does not touch the ledger: it is filled when it is made, and the ledger writes new values
+    with its next transaction, so that a store's threads never use SQLite.
+    """
+
+    def __init__(self, known: dict[str, str], *, prefix: str = "") -> None:
+        self.prefix = prefix
+        self._known = known
+        self._new: dict[str, str] = {}
+
+    def get(self, key: str) -> str | None:
+        """The value of ``key``; ``None`` if there is none or it is too old."""
+        return self._known.get(key)
+
+    def all(self) -> dict[str, str]:
+        """All values."""
+        return self._known.copy()
+
+    def set(self, key: str, value: str) -> None:
+        """Remember ``value`` under ``key``."""
+        self._known[key] = value
+        self._new[key] = value
+
+    def unwritten(self) -> dict[str, str]:
+        """The values to be written. They stay pending until :meth:`written` is called."""
+        return self._new.copy()  # one step for the interpreter, so that no other thread can come in between
+
+    def written(self, values: dict[str, str]) -> None:
+        """Take note that ``values`` are durable in the ledger."""
+        for key, value in values.items():
+            if self._new.get(key) == value:
+                self._new.pop(key, None)
 
 
 class LedgerReader:
@@ -272,11 +309,9 @@ class LedgerReader:
 
     def fate(self, *, now: float, history_days: float, history_max_files: int, trusts_clock: bool = False) -> Fate:
         """Which shipped files :meth:`Ledger.prune` would forget."""
-        from s3_uploader.ledger.ageing import BelievedClock
-
         noted = self.recall(CLOCK, now=now, max_age=float("inf"))
         history = history_days * 86400.0
-        clock = BelievedClock.recalled(noted, otherwise=now)
+        clock = shipped_files.BelievedClock.recalled(noted, otherwise=now)
         end = (now if trusts_clock else clock.time(now, history_seconds=history)) - history
         return shipped_files.fate(self._read, begin=end, most_files=history_max_files)
 

@@ -23,8 +23,7 @@ import msgspec
 from s3_uploader.core.model import FailureBucket, Fingerprint, LocationTotals, Totals
 from s3_uploader.core.shares import Share, of_directory
 from s3_uploader.ledger.ledger import Ledger
-from s3_uploader.ledger.memory import MAX_AGE, EndpointMemory
-from s3_uploader.ledger.queries import LedgerReader
+from s3_uploader.ledger.queries import MAX_AGE, EndpointMemory, LedgerReader
 from s3_uploader.ledger.rows import FailingGroup, FailingRow, HistoryTotals, RunRow, ShippedRow
 from s3_uploader.ledger.state_directory import LEDGER_NAME
 from s3_uploader.ledger.survey import Delivery, PastRun, Survey

@@ -17,7 +17,7 @@ import pytest
 from s3_uploader.core.errors import ConflictError, KeyRefused, ProofError, Scope, StoreError
 from s3_uploader.core.findings import Severity
 from s3_uploader.core.model import OnConflict, Proof, Receipt
-from s3_uploader.ledger.memory import EndpointMemory
+from s3_uploader.ledger.queries import EndpointMemory
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.ftp import keep_alive
 from s3_uploader.stores.ftp.replies import Lost
