@@ -10,10 +10,8 @@ from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import ConflictError, Scope, SourceChanged, SourceUnreadable, StoreError, UploadCancelled
 from s3_uploader.core.model import Left, Receipt
 from s3_uploader.run import second_copy
-from s3_uploader.run.circuit_breaker import CircuitBreaker
-from s3_uploader.run.concurrency import AdaptiveLimit
-from s3_uploader.run.deferral import Deferral
 from s3_uploader.run.ending import Ending
+from s3_uploader.run.flow_control import AdaptiveLimit, CircuitBreaker, Deferral
 from s3_uploader.run.in_flight import FileTask, UploadsInFlight
 from s3_uploader.run.settlement import Settlement
 

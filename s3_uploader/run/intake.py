@@ -13,10 +13,8 @@ from s3_uploader.core.model import Candidate, Left, OnConflict
 from s3_uploader.core.thread_start import start_thread
 from s3_uploader.run.admission import Admission
 from s3_uploader.run.answers import Answers
-from s3_uploader.run.circuit_breaker import CircuitBreaker
-from s3_uploader.run.concurrency import AdaptiveLimit
-from s3_uploader.run.deferral import Deferral
 from s3_uploader.run.ending import Ending
+from s3_uploader.run.flow_control import AdaptiveLimit, CircuitBreaker, Deferral
 from s3_uploader.run.in_flight import FileTask, UploadsInFlight
 from s3_uploader.run.routing import Routes, Target
 from s3_uploader.run.settlement import Settlement

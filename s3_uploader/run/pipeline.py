@@ -26,10 +26,8 @@ from s3_uploader.core.events import Emit, UploadStarted
 from s3_uploader.core.model import Left, RunReport
 from s3_uploader.run.admission import Admission
 from s3_uploader.run.answers import Answers
-from s3_uploader.run.circuit_breaker import CircuitBreaker
-from s3_uploader.run.concurrency import AdaptiveLimit
-from s3_uploader.run.deferral import Deferral
 from s3_uploader.run.ending import RunEnded
+from s3_uploader.run.flow_control import AdaptiveLimit, CircuitBreaker, Deferral
 from s3_uploader.run.in_flight import FileTask, UploadsInFlight
 from s3_uploader.run.intake import Intake
 from s3_uploader.run.routing import Routes

@@ -15,11 +15,11 @@ from s3_uploader.config.schema import MoveTo
 from s3_uploader.health import diagnosis, left_files, notices, observations, standstill
 from s3_uploader.inspection import patience
 from s3_uploader.inspection import status as spool_status
-from s3_uploader.ledger import ageing, memory, rows
+from s3_uploader.ledger import queries, rows, shipped
 from s3_uploader.ledger.state_directory import RESERVE_SIZE
 from s3_uploader.remote_store import pool
 from s3_uploader.remote_store.store import RemoteStore
-from s3_uploader.run import circuit_breaker, concurrency, in_flight, settlement
+from s3_uploader.run import flow_control, in_flight, settlement
 from s3_uploader.service import supervisor
 from s3_uploader.service import watch as watching
 from s3_uploader.spool import readiness, removal_batch
@@ -42,8 +42,8 @@ PROMISES: list[tuple[str, str, list[float]]] = [
     ("guarantees.md", r"sorted in blocks of ([\d,]+)", [base.BLOCK]),
     ("guarantees.md", r"a reserve of (\d+) KiB beside it", [RESERVE_SIZE / KIB]),
     ("guarantees.md", r"has (\d+) seconds and (\d+) KiB", [helpers.HELPER_SECONDS, helpers._MOST_BYTES / KIB]),
-    ("guarantees.md", r"by more than (\d+) days", [ageing._LONGEST_STEP / DAY]),
-    ("guarantees.md", r"gone on for (\d+) days", [ageing._LONGEST_TRIAL / DAY]),
+    ("guarantees.md", r"by more than (\d+) days", [shipped._LONGEST_STEP / DAY]),
+    ("guarantees.md", r"gone on for (\d+) days", [shipped._LONGEST_TRIAL / DAY]),
     ("guarantees.md", r"says so after (\d+) seconds", [patience.PATIENCE_SECONDS]),
     ("guarantees.md", r"a head may have (\d+) KiB", [http1.MAXIMUM_HEAD / KIB]),
     ("guarantees.md", r"a page of a listing (\d+) MiB", [requests._LISTING_BYTES / MIB]),
@@ -61,7 +61,7 @@ PROMISES: list[tuple[str, str, list[float]]] = [
     ("coming-from.md", r"after `attempts` failures \((\d+)\)", [MoveTo("x").attempts]),
     ("architecture.md", r"batches\*\* of up to (\d+) files", [settlement._BATCH]),
     ("architecture.md", r"or (\d+) ms later at the end of a run", [removal_batch.MOMENT_SECONDS * 1000]),
-    ("architecture.md", r"what is done in (\d+) ms", [concurrency._STOCK_SECONDS * 1000]),
+    ("architecture.md", r"what is done in (\d+) ms", [flow_control._STOCK_SECONDS * 1000]),
     ("architecture.md", r"that thread waits (\d+) ms", [loop._GATHERING_SECONDS * 1000]),
     ("architecture.md", r"files of up to (\d+) MiB are read and digested", [single.READ_BESIDE / MIB]),
     ("architecture.md", r"digested in steps of (\d+) KiB", [checksums._STEP / KIB]),
@@ -75,9 +75,9 @@ IN_WORDS: list[tuple[str, str, float]] = [
     ("guarantees.md", "a quarter of an hour before they expire", helpers._RENEW_BEFORE_SECONDS / (15 * MINUTE)),
     ("guarantees.md", "waits up to a minute, then longer, up to six hours", rows.LONGEST_PAUSE / (6 * HOUR)),
     ("guarantees.md", "usually at most a quarter of a second", settlement._BATCH_SECONDS / 0.25),
-    ("guarantees.md", "remembered for a week", memory.MAX_AGE / (7 * DAY)),
-    ("guarantees.md", "for five seconds at most", circuit_breaker._DOUBT_SECONDS / 5),
-    ("guarantees.md", "none succeeds within five seconds", circuit_breaker._DOUBT_SECONDS / 5),
+    ("guarantees.md", "remembered for a week", queries.MAX_AGE / (7 * DAY)),
+    ("guarantees.md", "for five seconds at most", flow_control._DOUBT_SECONDS / 5),
+    ("guarantees.md", "none succeeds within five seconds", flow_control._DOUBT_SECONDS / 5),
     ("guarantees.md", "last pass took, at most five seconds", watching._LONGEST_GATHER_SECONDS / 5),
     ("guarantees.md", "the last year in it has been over for a day", dated._QUIET_DAY / DAY),
     ("architecture.md", "files or a quarter of a second", settlement._BATCH_SECONDS / 0.25),

@@ -866,7 +866,7 @@ class TestDestination:
 
     def test_at_most_so_many_are_deferred(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
         """The list of files that wait for others is bounded."""
-        monkeypatch.setattr("s3_uploader.run.deferral._MOST_DEFERRED", 1)
+        monkeypatch.setattr("s3_uploader.run.flow_control._MOST_DEFERRED", 1)
         for name in "ab":
             harness.write(name)
             harness.store.fault(name, failing())
