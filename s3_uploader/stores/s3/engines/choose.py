@@ -67,7 +67,7 @@ def make_engine(
         from s3_uploader.stores.s3.engines.boto3 import Boto3Engine
 
         if access.endpoint.client_certificate_file is not None:
-            from s3_uploader.stores.s3.engines.resolver import make_tls_context
+            from s3_uploader.stores.s3.engines.connecting import make_tls_context
 
             # botocore would ask for the passphrase of a key at the terminal.
             make_tls_context(None, access.endpoint.client_certificate_file)

@@ -15,10 +15,9 @@ import threading
 from typing import TYPE_CHECKING, Protocol
 
 from s3_uploader.stores.s3.engines.base import Answer, Done, Failure, Outcome, Request, TransportFailure
-from s3_uploader.stores.s3.engines.connecting import RECEIVE, ConnectingSocket, Dialler
+from s3_uploader.stores.s3.engines.connecting import RECEIVE, Address, ConnectingSocket, Dialler
 from s3_uploader.stores.s3.engines.http1 import AnswerParser, InvalidAnswer
 from s3_uploader.stores.s3.engines.loop import READ, WRITE
-from s3_uploader.stores.s3.engines.resolver import Address
 from s3_uploader.stores.s3.engines.states import (
     CLOSED,
     DRAINING,

@@ -19,10 +19,10 @@ from s3_uploader.stores.base import Loop
 from s3_uploader.stores.s3.access import Access
 from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.engines.base import Done, Failure, Outcome, Request, TransportFailure
+from s3_uploader.stores.s3.engines.connecting import Address, Addresses, LookUp, make_tls_context
 from s3_uploader.stores.s3.engines.connection import Connection, Exchange
 from s3_uploader.stores.s3.engines.http1 import request_head
 from s3_uploader.stores.s3.engines.loop import LONGEST_WAIT, EventLoop
-from s3_uploader.stores.s3.engines.resolver import Address, Addresses, LookUp, make_tls_context
 from s3_uploader.stores.s3.engines.sigv4 import SignedRequests
 from s3_uploader.stores.s3.engines.states import BUSY, CONNECTING, HANDSHAKE, PROXY, THROTTLED, UNREADY
 

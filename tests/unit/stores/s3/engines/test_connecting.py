@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from s3_uploader.stores.s3.engines.resolver import Address, Addresses
+from s3_uploader.stores.s3.engines.connecting import Address, Addresses
 
 FIRST, SECOND, THIRD = ((socket.AF_INET, (f"192.0.2.{number}", 443)) for number in (1, 2, 3))
 
