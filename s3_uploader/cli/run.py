@@ -138,6 +138,8 @@ def _run(config_file: str, options: RunOptions) -> int:
     if options.dry_run:
         from s3_uploader.cli.dry_run import dry_run
 
+        if sentence := unasked(given, configuration):
+            print(sentence, file=sys.stderr)
         return dry_run(configuration, as_json=options.json_log)
     with stop_on_signals() as stop:
         log = _log(options)

@@ -13,6 +13,8 @@ from s3_uploader.core.text import shown_value
 
 _RETIRED = {("engine", "crt"): "crt is no longer an engine; leave the key out for the default, native, which is faster"}
 """Values that a key took once, and what to write instead."""
+_FORMS = {"share": "K/N with K from 0 to N - 1, and N at most 10,000"}
+"""What a key takes whose pattern says too little to a person."""
 _CREDENTIALS = (
     "is not a key, since AWS credentials do not belong in this file; put them into the environment (AWS_ACCESS_KEY_ID, "
     "AWS_SECRET_ACCESS_KEY), or into ~/.aws/credentials and name its section with profile"
@@ -64,7 +66,7 @@ def wrong(name: str, value: Any, hint: Any) -> str:
     if isinstance(value, str) and (name, value) in _RETIRED:
         return _RETIRED[name, value]
     got = "" if is_secret(name) else f", not {shown_value(value)}"
-    sentence = f"must be {expected(hint)}"
+    sentence = f"must be {_FORMS.get(name) or expected(hint)}"
     if isinstance(value, str):
         sentence += _with_unit(name, value) + got
         if name == "include" and value.endswith((".json", ".jsonc")):

@@ -23,6 +23,7 @@ MOST_SHARES = 10_000
 _FORM = re.compile("[0-9]{1,5}/[0-9]{1,5}")
 _DIRECTORY = re.compile("share-([0-9]{1,5})-of-([0-9]{1,5})")
 _SLURM_INDEX, _SLURM_COUNT = "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"
+_SLURM_FIRST, _SLURM_LAST = "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX"
 _KUBERNETES_INDEX = "JOB_COMPLETION_INDEX"
 
 
@@ -108,30 +109,62 @@ def chosen(text: str | None, environ: Mapping[str, str]) -> Share | None:
     if text is None:
         if _SLURM_INDEX not in environ or _SLURM_COUNT not in environ:
             return None
-        return _of_slurm(environ[_SLURM_INDEX], environ[_SLURM_COUNT])
+        return _of_slurm(environ)
     if not text.startswith("/"):
         share = parse(text)
         return None if share.count == 1 else share
-    for variable in (_SLURM_INDEX, _KUBERNETES_INDEX):
-        if variable in environ:
-            return chosen(_number(environ[variable]) + text, environ)
+    return _with_index(text, environ)
+
+
+def _with_index(count: str, environ: Mapping[str, str]) -> Share | None:
+    """The share whose index a scheduler says; ``count`` is written as ``/N``."""
+    said = {name: _number(environ[name]) for name in (_SLURM_INDEX, _KUBERNETES_INDEX) if name in environ}
+    if not said:
+        raise UsageProblem(
+            f"The share {count} does not say which one it is.",
+            hint=f"Write it as K{count}, or set {_KUBERNETES_INDEX} or {_SLURM_INDEX} to K.",
+        )
+    if len(set(said.values())) > 1:
+        told = " and ".join(f"{name} is {value}" for name, value in said.items())
+        raise UsageProblem(
+            f"{told}: which of them is K of the share {count} is not clear.", hint=f"Write it as K{count}."
+        )
+    if _SLURM_LAST in environ:
+        # Every task of an array is refused if one of them has no share: then a share is without a task.
+        said[_SLURM_LAST] = _number(environ[_SLURM_LAST])
+    for name, value in said.items():
+        try:
+            parse(value + count)
+        except UsageProblem:
+            raise UsageProblem(
+                f"{name} is {value}, and {value}{count} is no share of the files.",
+                hint=f"Let the tasks count from 0 to N - 1, with N at most {MOST_SHARES:,}, or write the share as K/N.",
+            ) from None
+    return chosen(next(iter(said.values())) + count, environ)
+
+
+def _of_slurm(environ: Mapping[str, str]) -> Share | None:
+    index, count = _number(environ[_SLURM_INDEX]), _number(environ[_SLURM_COUNT])
+    first, last = _number(environ.get(_SLURM_FIRST, "0")), _number(environ.get(_SLURM_LAST, index))
+    if (index, count, first, last) == ("0", "1", "0", "0"):
+        return None
+    # A task of an array that counts otherwise may well have the number of a share, but another share has no task.
+    is_divided = first == "0" and (_SLURM_LAST not in environ or last == _before(count))
+    try:
+        if is_divided:
+            return parse(f"{index}/{count}")
+    except UsageProblem:
+        pass
     raise UsageProblem(
-        f"The share {text} does not say which one it is.",
-        hint=f"Write it as K{text}, or set {_KUBERNETES_INDEX} or {_SLURM_INDEX} to K.",
+        f"The task {index} of a Slurm array of {count}"
+        f"{f', from {first} to {last},' if _SLURM_LAST in environ else ''} is no share of the files.",
+        hint="Let the array count from 0 without gaps (--array=0-3), or say which share it is with --share: /N takes K "
+        "from the task's number, and 0/1 is all files.",
     )
 
 
-def _of_slurm(index: str, count: str) -> Share | None:
-    if _number(count) == "1" and _number(index) == "0":
-        return None
-    try:
-        return parse(f"{_number(index)}/{_number(count)}")
-    except UsageProblem:
-        raise UsageProblem(
-            f"The task {_number(index)} of a Slurm array of {_number(count)} is no share of the files.",
-            hint="Let the array count from 0 (--array=0-3), or say which share it is with --share: /N takes K from "
-            "the task's number, and 0/1 is all files.",
-        ) from None
+def _before(number: str) -> str:
+    return str(int(number) - 1) if number != "?" else ""
 
 
 def _number(text: str) -> str:

@@ -167,6 +167,8 @@ def test_a_preview_of_a_share(site: Site) -> None:
         finished = site.run("run", "--share", f"{index}/2", "--dry-run", "--log-format", "json")
         told += [json.loads(line)["path"] for line in finished.stdout.splitlines()]
     assert sorted(told) == sorted(map(str, made))
+    task = {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "2"}
+    assert "because it is a task of a Slurm array" in site.run("run", "--dry-run", environment=task).stderr
 
 
 @pytest.mark.slow

@@ -63,3 +63,10 @@ def test_what_is_refused(share: object) -> None:
     """A share that cannot be is found with all other problems of a configuration."""
     with pytest.raises(ConfigError, match="share: "):
         configured(share=share)
+
+
+@pytest.mark.parametrize("share", ["junk", "", "4/4", "0/0", "0/123456", "-1/2"])
+def test_what_is_no_share_is_told_in_words(share: str) -> None:
+    """Whoever mistypes a share reads how one is written, not the pattern that it does not match."""
+    with pytest.raises(ConfigError, match="share: must be K/N with K from 0 to N - 1, and N at most 10,000, not"):
+        configured(share=share)

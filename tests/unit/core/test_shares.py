@@ -71,6 +71,12 @@ def test_how_a_share_is_written() -> None:
 SLURM = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "4"}
 
 
+def array(index: int, first: int, last: int, count: int) -> dict[str, str]:
+    """What Slurm tells a task of an array."""
+    numbers = {"ID": index, "MIN": first, "MAX": last, "COUNT": count}
+    return {f"SLURM_ARRAY_TASK_{name}": str(number) for name, number in numbers.items()}
+
+
 @pytest.mark.parametrize(
     ("text", "environment", "expected"),
     [
@@ -83,6 +89,11 @@ SLURM = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "4"}
         ("1/8", SLURM, Share(1, 8)),
         ("/8", SLURM, Share(2, 8)),
         ("/8", {"JOB_COMPLETION_INDEX": "7"}, Share(7, 8)),
+        ("/8", {"JOB_COMPLETION_INDEX": "2", **SLURM}, Share(2, 8)),
+        (None, array(2, 0, 3, 4), Share(2, 4)),
+        (None, array(0, 0, 0, 1), None),
+        ("/8", array(5, 5, 5, 1), Share(5, 8)),
+        ("/8", array(7, 3, 7, 2), Share(7, 8)),
     ],
 )
 def test_where_a_share_comes_from(text: str | None, environment: dict[str, str], expected: Share | None) -> None:
@@ -91,16 +102,27 @@ def test_where_a_share_comes_from(text: str | None, environment: dict[str, str],
 
 
 @pytest.mark.parametrize(
-    ("text", "environment"),
+    ("text", "environment", "told"),
     [
-        ("/8", {}),
-        ("/8", {"JOB_COMPLETION_INDEX": "8"}),
-        ("/8", {"JOB_COMPLETION_INDEX": "x"}),
-        (None, {"SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_COUNT": "4"}),
-        (None, {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "1"}),
+        ("/8", {}, "The share /8 does not say"),
+        ("/8", {"JOB_COMPLETION_INDEX": "8"}, "JOB_COMPLETION_INDEX is 8, and 8/8 is no share"),
+        ("/8", {"JOB_COMPLETION_INDEX": "x"}, r"JOB_COMPLETION_INDEX is \?, and"),
+        ("/8", {"JOB_COMPLETION_INDEX": ""}, r"JOB_COMPLETION_INDEX is \?, and"),
+        ("/0", {"JOB_COMPLETION_INDEX": "0"}, "0/0 is no share"),
+        ("/8", {"JOB_COMPLETION_INDEX": "1", **SLURM}, "SLURM_ARRAY_TASK_ID is 2 and JOB_COMPLETION_INDEX is 1"),
+        ("/8", array(1, 1, 8, 8), "SLURM_ARRAY_TASK_MAX is 8, and 8/8 is no share"),
+        (None, {"SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_COUNT": "4"}, "The task 4 of a Slurm array of 4 is no"),
+        (None, {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "1"}, "The task 7 of a Slurm array of 1 is no"),
+        (None, {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_COUNT": "x"}, "The task 0 of a Slurm array of"),
+        (None, array(1, 1, 4, 4), "The task 1 of a Slurm array of 4, from 1 to 4, is no share"),
+        (None, array(2, 0, 6, 4), "The task 2 of a Slurm array of 4, from 0 to 6, is no share"),
+        (None, array(0, 0, 6, 1), "The task 0 of a Slurm array of 1"),
     ],
 )
-def test_a_scheduler_that_makes_no_share(text: str | None, environment: dict[str, str]) -> None:
-    """An array that does not count from 0, or a number that is missing, is refused: no share may be left out."""
-    with pytest.raises(UsageProblem):
+def test_a_scheduler_that_makes_no_share(text: str | None, environment: dict[str, str], told: str) -> None:
+    """An array that does not count from 0 to N - 1, or a number that is missing, is refused: no share may be left out.
+
+    Every task of it is refused, also one whose number is that of a share.
+    """
+    with pytest.raises(UsageProblem, match=told):
         chosen(text, environment)
