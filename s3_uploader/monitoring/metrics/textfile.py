@@ -20,6 +20,7 @@ from s3_uploader.core.events import Emit, Measurement, Notice, RunInProgress, Ru
 from s3_uploader.core.files import replace_file
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.text import shown_name
+from s3_uploader.monitoring.metrics.divisions import remove_other_divisions
 from s3_uploader.monitoring.metrics.samples import exposition, progress_exposition
 
 _LOCK_TIMEOUT_SECONDS = 1.0
@@ -48,6 +49,8 @@ class MetricsFile:
             return
         knows_all = isinstance(measurement, RunMeasured) and measurement.locations is not None
         self._update(lambda: exposition(measurement, before="" if knows_all else self._before(), share=self._share))
+        if knows_all and isinstance(measurement, RunMeasured):
+            remove_other_divisions(self._path, spool=shown_name(measurement.report.base_dir), share=self._share)
 
     def progress(self, progress: RunInProgress) -> None:
         """Write that a run is at work, and leave the values that only its end can tell as they are."""
