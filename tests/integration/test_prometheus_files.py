@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from s3_uploader.core.events import RunMeasured
 from s3_uploader.core.model import RunReport, Totals, Waiting
@@ -23,9 +24,10 @@ TESTS = DEPLOY / "prometheus" / "s3-uploader.rules.test.yml"
 DASHBOARD = DEPLOY / "grafana" / "s3-uploader.json"
 FLEET_RULES = DEPLOY / "prometheus" / "s3-uploader-fleet.rules.yml"
 FLEET_TESTS = DEPLOY / "prometheus" / "s3-uploader-fleet.rules.test.yml"
+FLEET_DAYS = DEPLOY / "prometheus" / "s3-uploader-fleet-days.rules.test.yml"
 FLEET_DASHBOARD = DEPLOY / "grafana" / "s3-uploader-fleet.json"
 DASHBOARDS = {DASHBOARD: ["instance", "spool", "location"], FLEET_DASHBOARD: ["instance"]}
-RECORDED = re.compile(r"\b(?:fleet|instance_spool):s3_uploader_\w+:\w+")
+RECORDED = re.compile(r"\b(?:cause|fleet|instance_spool):s3_uploader_\w+:\w+")
 METRIC = re.compile(r"\bs3_uploader_\w+")
 VARIABLES = {"$__rate_interval": "5m", "$instance": ".*", "$spool": ".*", "$location": ".*"}
 
@@ -72,7 +74,7 @@ def test_the_sums_over_a_fleet_are_what_they_say() -> None:
     """Promtool accepts the rules; devices are silent and behind when they are said to be, and alerts fire for many."""
     code, printed = or_skip(lambda: promtool("check", "rules", FLEET_RULES))
     assert code == 0, printed
-    code, printed = promtool("test", "rules", FLEET_TESTS.name, directory=FLEET_TESTS.parent)
+    code, printed = promtool("test", "rules", FLEET_TESTS.name, FLEET_DAYS.name, directory=FLEET_TESTS.parent)
     assert code == 0, printed
     rules, tests = FLEET_RULES.read_text(), FLEET_TESTS.read_text()
     assert all(f"alertname: {alert}" in tests for alert in re.findall(r"- alert: (\w+)", rules))
@@ -82,6 +84,16 @@ def test_the_dashboard_of_a_fleet_asks_for_what_is_recorded() -> None:
     """Every series that its panels and alerts name is one that a rule records."""
     recorded = set(re.findall(r"- record: (\S+)", FLEET_RULES.read_text()))
     assert set(RECORDED.findall(FLEET_RULES.read_text() + FLEET_DASHBOARD.read_text())) == recorded
+
+
+def test_each_look_at_a_fleet_costs_the_same() -> None:
+    """However many devices there are, no panel asks for the series of each, but for the worst of recorded ones."""
+    for expression in expressions(FLEET_DASHBOARD):
+        assert METRIC.search(RECORDED.sub("", expression)) is None, expression
+    for group in yaml.safe_load(FLEET_RULES.read_text())["groups"]:
+        ranges = [each for rule in group["rules"] for each in re.findall(r"s3_uploader_\w+\[(\w+)\]", rule["expr"])]
+        # A day of ten thousand devices is millions of samples.
+        assert group["interval"] != "1m" or set(ranges) <= {"5m", "6h"}, group["name"]
 
 
 def test_each_alert_is_tested_and_each_cause_has_one() -> None:
@@ -99,7 +111,7 @@ def test_each_alert_is_tested_and_each_cause_has_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [RULES, TESTS, DASHBOARD, FLEET_RULES, FLEET_TESTS, FLEET_DASHBOARD], ids=lambda path: path.name
+    "path", [RULES, TESTS, DASHBOARD, FLEET_RULES, FLEET_TESTS, FLEET_DAYS, FLEET_DASHBOARD], ids=lambda path: path.name
 )
 def test_they_speak_of_metrics_that_exist(path: Path) -> None:
     """Every metric that is named is one that the program writes."""
