@@ -176,8 +176,8 @@ class Audit:
     def _needs_look(self, row: ShippedRow, judgement: Judgement) -> bool:
         if self._deep or not self._listed:
             return True
-        if judgement.kind in (Kind.MISSING, Kind.REPLACED):
-            # No key is called missing because of a listing alone.
+        if judgement.kind not in (None, Kind.REWRITTEN):
+            # Nothing is found because of a listing alone: an inventory may be of yesterday.
             return True
         return self._inventory.looks_are_cheap and judgement.same is None and is_comparable(row)
 

@@ -33,6 +33,7 @@ _LONGEST_LINE = 64 * 1024
 _CHUNK = 2**20
 _ROWS_AT_ONCE = 10_000
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z?", re.ASCII)
+_MILLISECONDS = re.compile("[0-9]{1,14}", re.ASCII)
 _SIZE = re.compile("[0-9]{1,18}", re.ASCII)
 _COPY_AGAIN = "Copy the inventory once more, the manifest and all its data files."
 
@@ -65,10 +66,9 @@ class InventoryReport:
     def __init__(self, path: str) -> None:
         self._path = _manifest_of(path)
         self._manifest = _read_manifest(self._path)
-        try:
-            self.taken_at = int(self._manifest.creation_timestamp) / 1000
-        except ValueError:
-            raise UsageProblem(f"The manifest {shown_name(self._path)} does not say when it was made.") from None
+        if not _MILLISECONDS.fullmatch(self._manifest.creation_timestamp):
+            raise UsageProblem(f"The manifest {shown_name(self._path)} does not say when it was made.")
+        self.taken_at = int(self._manifest.creation_timestamp) / 1000
         form = self._manifest.file_format.upper()
         if form == "ORC":
             raise UsageProblem(
@@ -112,6 +112,8 @@ class InventoryReport:
         columns = self._columns
         with _opened(path) as file:
             for cells in csv.reader(_lines(file, path)):
+                if cells == columns:
+                    continue  # S3 writes no header, others do
                 if len(cells) != len(columns):
                     raise _damaged(path, f"a line has {len(cells)} columns, but the manifest has {len(columns)}")
                 row = dict(zip(columns, cells, strict=True))

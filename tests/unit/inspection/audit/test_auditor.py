@@ -238,6 +238,16 @@ def test_nothing_is_called_missing_because_of_a_listing_alone() -> None:
     assert [key for key, _ in inventory.looks] == ["b", "c"]
 
 
+def test_nothing_is_called_different_because_of_a_listing_alone() -> None:
+    """A listing that is older than the object, as an inventory may be, is no finding: the destination is asked."""
+    inventory = Fake(entry("a", size=6), entry("b", etag=OTHER), entry("c", size=7))
+    inventory.looked["a"], inventory.looked["b"] = entry("a"), entry("b")
+    result = Result(inventory, [row("a"), row("b", proof=Proof.MD5), row("c")])
+    assert result.told == [("c", Kind.SIZE)]
+    assert [key for key, _ in inventory.looks] == ["a", "b", "c"]
+    assert result.summary.same == 2
+
+
 def test_where_the_listing_cannot_say_a_look_does() -> None:
     """A checksum settles what an ETag of another form leaves open."""
     inventory = Fake(entry("a", etag=f"{OTHER}-2"), entry("b", etag=f"{OTHER}-2"), entry("c", etag=f"{OTHER}-2"))

@@ -72,13 +72,13 @@ def entries(path: Path, prefix: str = "") -> list[Entry]:
 
 
 def test_columns_and_files(tmp_path: Path) -> None:
-    """Cells are found by the manifest's columns, in whatever order, in all files, compressed or not."""
+    """Cells are found by the columns of the manifest, in any order, in all files, with or without compression or header."""
     one = write(tmp_path / "one", packed(line("a"), line("b")), line("c").encode())
     assert entries(one) == [Entry(key=key, size=10, etag="0" * 32, modified=TAKEN) for key in "abc"]
     report = InventoryReport(str(one))
     assert (report.bucket, report.taken_at) == ("bucket", TAKEN)
     assert [entry.key for entry in entries(one, "b")] == ["b"]
-    other = write(tmp_path / "other", packed('"7","x"\n'), schema="Size, Key")
+    other = write(tmp_path / "other", packed('"Size","Key"\n', '"7","x"\n'), schema="Size, Key")
     assert entries(other) == [Entry(key="x", size=7)]
 
 
@@ -127,6 +127,8 @@ def test_where_it_may_be_named(tmp_path: Path) -> None:
         ({"form": "XML"}, "unknown format 'XML'"),
         ({"schema": "Bucket, Key"}, "no column Size"),
         ({"creationTimestamp": "today"}, "does not say when"),
+        ({"creationTimestamp": "9" * 400}, "does not say when"),
+        ({"creationTimestamp": "-1"}, "does not say when"),
         ({"files": [{"key": "data/other.csv.gz", "size": 1}]}, "is missing"),
         ({"files": [{"key": "../../../../../../etc/passwd-", "size": 1}]}, "is missing"),
         ({"files": 5}, "not the manifest of an S3 Inventory"),
