@@ -72,7 +72,7 @@ def entries(path: Path, prefix: str = "") -> list[Entry]:
 
 
 def test_columns_and_files(tmp_path: Path) -> None:
-    """Cells are found by the columns of the manifest, in any order, in all files, with or without compression or header."""
+    """Cells are found by the columns of the manifest, in all files, with or without compression or a header."""
     one = write(tmp_path / "one", packed(line("a"), line("b")), line("c").encode())
     assert entries(one) == [Entry(key=key, size=10, etag="0" * 32, modified=TAKEN) for key in "abc"]
     report = InventoryReport(str(one))
