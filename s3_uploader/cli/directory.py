@@ -18,9 +18,9 @@ from s3_uploader.cli.exit_codes import OK, SOME_FAILED, Form, guarded
 from s3_uploader.cli.output import about_several, print_lines
 from s3_uploader.cli.settings import FileOptions, Options, load, together
 from s3_uploader.config import Config
+from s3_uploader.core.control import start_thread
 from s3_uploader.core.errors import ConfigError
 from s3_uploader.core.text import counted, shown_name
-from s3_uploader.core.thread_start import start_thread
 
 AT_ONCE = 8
 """Most spools of a directory that run at the same time."""

@@ -15,10 +15,10 @@ from s3_uploader.cli.exit_codes import SOME_FAILED, Form, guarded
 from s3_uploader.cli.run import stop_on_signals
 from s3_uploader.cli.settings import load, together
 from s3_uploader.cli.watch import first_line, log_of, watch_one
+from s3_uploader.core.control import start_thread
 from s3_uploader.core.errors import UploaderError, UsageProblem
 from s3_uploader.core.events import Event, Notice
 from s3_uploader.core.text import counted
-from s3_uploader.core.thread_start import start_thread
 from s3_uploader.monitoring.log import Log
 from s3_uploader.monitoring.said_by_any import SaidByAny
 from s3_uploader.service.link import Link

@@ -1,12 +1,20 @@
-"""Requests to stop a run, from a signal handler or another thread, clocks that tests can replace, and the back-off."""
+"""Control of time and threads: clocks that tests can replace, the back-off, requests to stop, starting a thread."""
 
 from __future__ import annotations
 
+import functools
 import select
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
+
+if TYPE_CHECKING:
+    import threading
+
+START_SECONDS = 10.0
+"""The longest wait for a thread to begin."""
 
 
 def _sleep(seconds: float) -> None:
@@ -94,3 +102,18 @@ class ScanTrigger:
     def is_due(self, *, seconds_since_look: float) -> bool:
         """Whether it is time for another scan."""
         return self._is_wanted() and (self._has_come or seconds_since_look >= self.poll_seconds)
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """Start a thread, and wait until it has begun, but not forever.
+
+    ``Thread.start`` waits without a limit for a thread that the system has created. If that finds no memory for its
+    first call, it ends at once, and says nothing to whoever waits.
+
+    :raises RuntimeError: if no thread can be created, or if it has not begun in time.
+    """
+    begun = thread._started  # type: ignore[attr-defined]
+    begun.wait = functools.partial(begun.wait, START_SECONDS)
+    thread.start()
+    if not begun.is_set():
+        raise RuntimeError(f"a thread has not begun within {START_SECONDS:g} s; there may be no memory for it")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 
 from s3_uploader.config.schema import Config
-from s3_uploader.core.control import Clock
+from s3_uploader.core.control import Clock, start_thread
 from s3_uploader.core.errors import SpoolError, StateError
 from s3_uploader.core.text import counted, shown_name
-from s3_uploader.core.thread_start import start_thread
 from s3_uploader.health.diagnosis import diagnose
 from s3_uploader.health.observations import Observations, Starter
 from s3_uploader.inspection.status import SpoolStatus, standing_of

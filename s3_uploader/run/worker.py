@@ -13,11 +13,10 @@ import threading
 import time
 from collections.abc import Callable
 
-from s3_uploader.core.control import StopRequest
+from s3_uploader.core.control import StopRequest, start_thread
 from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import StateError, StoreError
 from s3_uploader.core.events import Event, Notice
-from s3_uploader.core.thread_start import start_thread
 from s3_uploader.ledger import Ledger
 from s3_uploader.run.assembly import store_maker
 from s3_uploader.run.context import RunContext

@@ -10,9 +10,9 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
+from s3_uploader.core.control import start_thread
 from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.events import Event
-from s3_uploader.core.thread_start import start_thread
 from s3_uploader.run.worker_pipe import Frames, Outcome, Task, send
 
 _MOST_MESSAGES = 64

@@ -10,10 +10,9 @@ from typing import Any, TypeAlias
 from s3_uploader import config
 from s3_uploader.config import Config
 from s3_uploader.config.share import resolved, share_name, unasked
-from s3_uploader.core.control import StopRequest
+from s3_uploader.core.control import StopRequest, start_thread
 from s3_uploader.core.events import Emit, Notice, fan_out
 from s3_uploader.core.model import RunReport
-from s3_uploader.core.thread_start import start_thread
 from s3_uploader.inspection.preview import measured_before
 from s3_uploader.monitoring.logging_adapter import LoggingAdapter
 from s3_uploader.monitoring.monitor import Monitoring, NoTail

@@ -16,8 +16,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from s3_uploader.core.control import start_thread
 from s3_uploader.core.events import Emit, Notice
-from s3_uploader.core.thread_start import start_thread
 from s3_uploader.spool.layouts.base import is_temporary
 
 _CLOSE_WRITE = 0x8

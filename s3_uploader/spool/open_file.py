@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from s3_uploader.core.control import start_thread
 from s3_uploader.core.model import Candidate, Fingerprint, Left
-from s3_uploader.core.thread_start import start_thread
 from s3_uploader.spool.readiness import is_being_written
 from s3_uploader.spool.root import SpoolRoot, why_not_opened
 

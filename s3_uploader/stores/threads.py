@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from s3_uploader.core.control import start_thread
 from s3_uploader.core.errors import Scope, StoreError
-from s3_uploader.core.thread_start import start_thread
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

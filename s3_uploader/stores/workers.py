@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
+from s3_uploader.core.control import start_thread
 from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.core.model import Receipt
-from s3_uploader.core.thread_start import start_thread
 from s3_uploader.stores.threads import no_thread
 
 

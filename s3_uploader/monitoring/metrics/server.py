@@ -16,8 +16,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from s3_uploader.core.control import start_thread
 from s3_uploader.core.errors import UploaderError, UsageProblem
-from s3_uploader.core.thread_start import start_thread
 
 DEFAULT_ADDRESS = "127.0.0.1"
 TIMEOUT_SECONDS = 10.0

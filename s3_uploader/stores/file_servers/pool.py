@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from s3_uploader.core.control import start_thread
 from s3_uploader.core.errors import StoreError
-from s3_uploader.core.thread_start import start_thread
 from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
 from s3_uploader.stores.workers import UploadTask
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from s3_uploader.core.thread_start import start_thread
+from s3_uploader.core.control import start_thread
 from s3_uploader.stores.threads import no_thread
 
 _Result = TypeVar("_Result")

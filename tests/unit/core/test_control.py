@@ -1,10 +1,14 @@
-"""The clocks, requests to stop, and the back-off that everything with retries shares."""
+"""The back-off that everything with retries shares, and threads that begin, or fail to within a limit."""
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
+
 import pytest
 
-from s3_uploader.core.control import backoff
+from s3_uploader.core import control
+from s3_uploader.core.control import backoff, start_thread
 
 
 @pytest.mark.parametrize(
@@ -13,3 +17,35 @@ from s3_uploader.core.control import backoff
 def test_a_pause_doubles_up_to_a_limit(failures: int, pause: float) -> None:
     """Each failure in a row doubles the pause, and however many there are, it has a limit."""
     assert backoff(failures, first=0.5, longest=60.0) == pause
+
+
+class Stillborn(threading.Thread):
+    """The system creates it, and it ends before its first call, as one does that finds no memory."""
+
+    def _bootstrap(self) -> None:
+        return
+
+
+def test_one_that_begins() -> None:
+    """It does its work, and is joined like any other."""
+    done: list[str] = []
+    thread = threading.Thread(target=done.append, args=("work",))
+    start_thread(thread)
+    thread.join()
+    assert done == ["work"]
+    assert not thread.is_alive()
+
+
+def test_one_that_never_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever starts it is told so after a limit, in the way in which a thread is refused."""
+    monkeypatch.setattr(control, "START_SECONDS", 0.01)
+    with pytest.raises(RuntimeError, match="there may be no memory for it"):
+        start_thread(Stillborn())
+
+
+def test_all_threads_are_started_so() -> None:
+    """No module waits without a limit for a thread."""
+    package = Path(control.__file__).parents[1]
+    starting = [path for path in package.rglob("*.py") if "threading.T" in path.read_text() and path.stem != "control"]
+    assert len(starting) > 10
+    assert [path for path in starting if ".start()" in path.read_text()] == []

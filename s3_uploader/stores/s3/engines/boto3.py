@@ -14,10 +14,10 @@ import threading
 import time
 from typing import Any
 
+from s3_uploader.core.control import start_thread
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import quoted
-from s3_uploader.core.thread_start import start_thread
 from s3_uploader.stores.base import Loop
 from s3_uploader.stores.s3.access import Access
 from s3_uploader.stores.s3.engines.base import Answer, Done, EngineSettings, Failure, Outcome, Request, TransportFailure

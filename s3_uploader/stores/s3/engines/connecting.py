@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from s3_uploader.core.control import start_thread
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.origins import Origin
-from s3_uploader.core.thread_start import start_thread
 from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.engines.base import Failure, TransportFailure
 from s3_uploader.stores.s3.engines.http1 import AnswerParser, InvalidAnswer, request_head

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from s3_uploader.core.thread_start import start_thread
+from s3_uploader.core.control import start_thread
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
