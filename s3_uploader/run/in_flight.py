@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from s3_uploader.core.model import Fingerprint
-    from s3_uploader.spool.prune import Directories
+    from s3_uploader.run.scan import Directories
 
 _BYTES_PER_SECOND_AT_LEAST = 64 * 1024
 _MOST_COUNTED = 16 * 2**20
