@@ -53,7 +53,7 @@ def _failing_problem(facts: Observations, cause: Cause, kinds: list[FailingGroup
         if origin is Origin.NOT_MOVED
         else "cannot be shipped, because there is no room",
         Cause.CREDENTIALS: "is refused, because a right is missing",
-    }.get(cause, f"has failed {counted(oldest.attempts, 'time')} while others are shipped")
+    }.get(cause, f"has failed {counted(oldest.attempts, 'time')}")
     wait = min(kind.next_try_at for kind in kinds) - facts.now
     return problem(
         cause,

@@ -82,18 +82,19 @@ def test_bucket_missing(spool: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "status", "settings"),
+    ("code", "message", "settings"),
     [
-        ("InvalidStorageClass", 400, {"storage_class": "GLACIER_OF_OLD"}),
-        ("AccessControlListNotSupported", 400, {"acl": "public-read"}),
+        ("InvalidStorageClass", "The bucket does not allow it", {"storage_class": "GLACIER_OF_OLD"}),
+        ("InvalidArgument", "", {"storage_class": "GLACIER_OF_OLD"}),
+        ("AccessControlListNotSupported", "The bucket does not allow it", {"acl": "public-read"}),
     ],
-    ids=["storage-class", "acl"],
+    ids=["storage-class", "storage-class-of-ceph", "acl"],
 )
 def test_wrong_setting(
-    spool: Site, fault_server: FaultServer, code: str, status: int, settings: dict[str, str]
+    spool: Site, fault_server: FaultServer, code: str, message: str, settings: dict[str, str]
 ) -> None:
     """A storage class that there is not, and an ACL where the bucket has none, are settings to correct."""
-    fault_server.faults.add(error(code, status=status, message="The bucket does not allow it").only(times=None))
+    fault_server.faults.add(error(code, status=400, message=message).only(times=None))
     spool.settings.update(settings)
     problem = stuck(spool, cause="destination", remedy="Correct the setting that the message names")
     assert next(iter(settings)) in problem["sentence"]

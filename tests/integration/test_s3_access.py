@@ -209,6 +209,16 @@ class TestTls:
             assert error.code == "TlsFailed"
             assert "http" in error.hint
 
+    def test_a_handshake_without_an_answer(self, engine: str, station: Station) -> None:
+        """A silent server is not blamed on certificates: an overload or the network may be the cause."""
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+            endpoint = S3Endpoint(endpoint_url=url, access_key="key", secret_key="secret", bucket="bucket")
+            store = station.store(endpoint, engine, connect_timeout_seconds=0.5)
+            error = station.error(store, "key", b"content")
+        assert (error.scope, error.origin) == (Scope.DESTINATION, Origin.UNREACHABLE)
+        assert "no answer to the TLS handshake" in error.message
+
     def test_a_bundle_that_is_none(
         self, engine: str, station: Station, make_fault_server: MakeFaultServer, tmp_path: Path
     ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError
 from s3_uploader.core.meanings import of_one_file
 from s3_uploader.core.origins import Origin
@@ -15,6 +17,8 @@ _OF_STEP = {
 }
 """By the step of a login: the origin of a refusal that is not for now."""
 
+_DEMANDS_TLS = re.compile(r"\b(?:tls|ssl|ftps|encrypt\w*|clear-?text|AUTH)\b", re.I)
+"""How servers say that they accept a login over TLS only (vsftpd: 530, ProFTPD and pyftpdlib: 550, Pure-FTPd: 421)."""
 _PASSIVE = ("PASV", "EPSV")
 _NO_PASSIVE_MODE = (
     "Files are sent over connections that this machine opens. Enable passive mode (PASV or EPSV) at the server."
@@ -24,7 +28,7 @@ _NO_PASSIVE_MODE = (
 def login_error(error: Refused | Lost, *, server: str, user: str, path: str, tls: bool) -> StoreError:
     """The error for a failed login; ``server`` is ``host:port``."""
     if isinstance(error, Refused):
-        return _refused_login(error, server=server, user=user, path=path)
+        return _refused_login(error, server=server, user=user, path=path, tls=tls)
     origin = Origin.UNREACHABLE
     what = f"Cannot connect to the FTP server {server}: {error.reason}."
     hint = "Check the host and the port, and whether the server runs."
@@ -44,8 +48,16 @@ def login_error(error: Refused | Lost, *, server: str, user: str, path: str, tls
     )
 
 
-def _refused_login(error: Refused, *, server: str, user: str, path: str) -> StoreError:
+def _refused_login(error: Refused, *, server: str, user: str, path: str, tls: bool) -> StoreError:
     hint = ""
+    if error.step == "login" and not tls and _DEMANDS_TLS.search(error.text):
+        return StoreError(
+            f"The FTP server {server} accepts logins over TLS only: {error.text}.",
+            code=str(error.code),
+            scope=Scope.DESTINATION,
+            hint="Set tls to true.",
+            origin=Origin.SETTING,
+        )
     if error.step == "connect":
         message = f"The FTP server {server} turns us away: {error.text}."
     elif error.step == "tls":
@@ -120,9 +132,11 @@ def _refused_transfer(error: Refused, address: str) -> StoreError:
         )
     if 400 <= code < 500:
         return StoreError(message, code=str(code), retryable=True)
-    if code in (530, 532, 533, 534, 535, 536) or (error.verb in (*_PASSIVE, "TYPE") and code < 600):
+    if code in (530, 532, 533, 534, 535, 536):
+        return StoreError(message, code=str(code), scope=Scope.DESTINATION, origin=error.origin)
+    if error.verb in (*_PASSIVE, "TYPE") and code < 600:
         hint = _NO_PASSIVE_MODE if error.verb in _PASSIVE else ""
-        return StoreError(message, code=str(code), scope=Scope.DESTINATION, hint=hint, origin=error.origin)
+        return StoreError(message, code=str(code), scope=Scope.DESTINATION, hint=hint, origin=Origin.SERVER)
     if code in (502, 504):
         hint = "The server lacks a needed command."
         return StoreError(message, code=str(code), scope=Scope.DESTINATION, hint=hint, origin=Origin.SERVER)

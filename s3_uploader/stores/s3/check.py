@@ -23,7 +23,7 @@ from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.errors import clock_skew
 from s3_uploader.stores.s3.kept_settings import check_kept
 from s3_uploader.stores.s3.probe import DIRECTORY, PlainProbe, Reply, Said
-from s3_uploader.stores.s3.refusals import Blame, blame, said
+from s3_uploader.stores.s3.refusals import Blame, blame, explain_setting, said
 from s3_uploader.stores.s3.requests import UNCONDITIONAL
 from s3_uploader.stores.s3.single import other_form
 
@@ -155,6 +155,8 @@ class Checker:
         """The error, or a better one if a request for a plain name tells more."""
         over = threading.Event()
         replies: list[Reply] = []
+        if call.refusal is not None:
+            explain_setting(error, call.refusal, call.request.headers, of_all=True)
 
         def told(reply: Reply) -> None:
             replies.append(reply)

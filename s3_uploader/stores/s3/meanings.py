@@ -91,6 +91,10 @@ MEANINGS: dict[str, Meaning] = {
     "AuthorizationHeaderMalformed": _all(origin=Origin.BUCKET, hint="Set region to the region of the bucket."),
     "Redirect": _all(origin=Origin.BUCKET, hint="Set region to the region of the bucket."),
     "TemporaryRedirect": _all(origin=Origin.BUCKET, hint="Set region to the region of the bucket."),
+    "IncorrectEndpoint": _all(origin=Origin.BUCKET, hint="Set region to the region of the bucket."),
+    "IllegalLocationConstraintException": _all(
+        origin=Origin.BUCKET, hint="Set region to the region of the bucket, and check endpoint_url."
+    ),
     "InvalidStorageClass": _all(origin=Origin.SETTING, hint="Check storage_class."),
     "InvalidTag": _all(origin=Origin.SETTING, hint="Check tags."),
     "AccessControlListNotSupported": _all(

@@ -10,8 +10,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-from s3_uploader.core.errors import StoreError
+from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.origins import Origin
 from s3_uploader.stores.s3.engines.base import Answer, Request
+from s3_uploader.stores.s3.meanings import MEANINGS
 
 _STATUSES = frozenset((400, 403, 405, 411, 412, 415, 501))
 _DAMAGED = frozenset(
@@ -30,6 +32,14 @@ _SETTINGS = {
     "content-type": ("content-type",),
 }
 """Headers of configured settings, and the words that servers use for them."""
+
+_KEYS = {
+    "x-amz-tagging": "tags",
+    "x-amz-storage-class": "storage_class",
+    "x-amz-acl": "acl",
+    "x-amz-server-side-encryption": "sse",
+}
+"""The keys of the configuration behind headers that all files share."""
 
 _NO_PARTS = frozenset(("400", "404", "405", "501", "MethodNotAllowed", "NotImplemented"))
 NO_PARTS_HINT = (
@@ -85,6 +95,35 @@ def named_header(answer: Answer, headers: Mapping[str, str]) -> str:
     if not answer.field("Code"):
         return ""
     return _named(" ".join((answer.fields or {}).values()).lower(), headers)
+
+
+def explain_setting(error: StoreError, refusal: Answer, headers: Mapping[str, str], *, of_all: bool) -> bool:
+    """Say in ``error`` which setting is refused, if it may be one. Returns whether the refusal names a header.
+
+    Ceph names nothing: its answer to an unknown storage class is InvalidArgument without a message.
+
+    :param of_all: nothing shows that the error concerns one file only, so it is taken for everybody's.
+    """
+    header = named_header(refusal, headers)
+    if error.scope is not Scope.FILE:
+        return bool(header)
+    sent = [key for name, key in _KEYS.items() if name in headers]
+    if header:
+        key = _KEYS.get(header, header)
+        error.hint = f"The server does not accept {header} as it is sent. Change {key} or remove it."
+    elif not error.hint and sent and refusal.status == 400 and _explains_nothing(refusal):
+        error.hint = f"The server does not say why. Change or remove {' or '.join(sent)}."
+    else:
+        return False
+    if of_all and (header in _KEYS or not header):
+        error.scope, error.origin = Scope.DESTINATION, Origin.SETTING
+    return bool(header)
+
+
+def _explains_nothing(refusal: Answer) -> bool:
+    """Whether the document has a code of S3 and no text."""
+    code = refusal.field("Code")
+    return bool(code) and not code.isdigit() and code not in MEANINGS and not refusal.field("Message").strip()
 
 
 def _named(text: str, headers: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.engines.base import Answer
 from s3_uploader.stores.s3.foreign import without_blame
 from s3_uploader.stores.s3.probe import Reply, Said
-from s3_uploader.stores.s3.refusals import NO_PARTS_HINT, knows_no_parts, named_header
+from s3_uploader.stores.s3.refusals import NO_PARTS_HINT, explain_setting, knows_no_parts
 from s3_uploader.stores.s3.upload import ObjectUpload
 
 _SLOW = frozenset((408, 429, 503, 504))
@@ -26,12 +26,6 @@ _MAYBE_REFUSED = (
     "and its disk. If files with plain names are accepted, rename this one."
 )
 """For an error that the server calls its own."""
-_SETTINGS = {
-    "x-amz-tagging": "tags",
-    "x-amz-storage-class": "storage_class",
-    "x-amz-acl": "acl",
-    "x-amz-server-side-encryption": "sse",
-}
 
 
 class RefusableUpload(ObjectUpload):
@@ -44,13 +38,11 @@ class RefusableUpload(ObjectUpload):
         if says_nothing or isinstance(error, UploadCancelled):
             self.fail(error)
             return
-        header = "" if refusal is None else named_header(refusal, call.request.headers)
         # The server has accepted the name of an upload that was begun.
         is_odd = not is_plain(self.key) and not (call.request.operation == "UploadPart" and error.scope is Scope.FILE)
-        if header and error.scope is Scope.FILE:
-            setting = _SETTINGS.get(header, header)
-            error.hint = f"The server does not accept {header} as it is sent. Change {setting} or remove it."
-        elif not error.hint and error.scope is Scope.FILE and is_odd:
+        of_all = not (is_odd or self.context.caller.proven_useful)
+        header = refusal is not None and explain_setting(error, refusal, call.request.headers, of_all=of_all)
+        if not error.hint and error.scope is Scope.FILE and is_odd:
             error.hint = "The server may not accept this name. Rename the file."
         is_bare = error.code in ("400", "401", "403")
         is_name = is_odd and (error.scope is Scope.DESTINATION or error.retryable or is_bare)

@@ -68,7 +68,8 @@ def of_code(code: str, status: int = 400) -> StoreError:
         (("RequestTimeTooSkewed", "RequestExpired"), Cause.CLOCK, Severity.ERROR, CLOCK),
         (("NoSuchBucket", "InvalidBucketName", "InvalidBucketState"), Cause.DESTINATION, Severity.ERROR, BUCKET),
         (("PermanentRedirect", "Redirect", "TemporaryRedirect"), Cause.DESTINATION, Severity.ERROR, BUCKET),
-        (("AuthorizationHeaderMalformed",), Cause.DESTINATION, Severity.ERROR, BUCKET),
+        (("AuthorizationHeaderMalformed", "IncorrectEndpoint"), Cause.DESTINATION, Severity.ERROR, BUCKET),
+        (("IllegalLocationConstraintException",), Cause.DESTINATION, Severity.ERROR, BUCKET),
         (("InvalidStorageClass", "InvalidTag"), Cause.DESTINATION, Severity.ERROR, SETTING),
         (("AccessControlListNotSupported",), Cause.DESTINATION, Severity.ERROR, SETTING),
         (("QuotaExceeded", "XMinioStorageFull"), Cause.DISK_FULL, Severity.ERROR, ROOM),
@@ -156,6 +157,35 @@ def test_logins_at_an_ftp_server(reply: int, step: str, cause: Cause, severity: 
     problem = ended_by(ftp_errors.login_error(refused, server="server:21", user="user", path="in", tls=False))
     assert (problem.cause, problem.severity) == (cause, severity)
     assert remedy in problem.remedy
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "530 Non-anonymous sessions must use encryption.",
+        "550 SSL/TLS required on the control channel",
+        "421 Sorry, cleartext sessions and weak ciphers are not accepted on this server.",
+        "503 Use AUTH first.",
+    ],
+)
+def test_ftp_servers_that_demand_tls(reply: str) -> None:
+    """A server that refuses logins without TLS asks for a setting, not for other credentials."""
+    refused = Refused(reply)
+    refused.step = "login"
+    login = {"server": "server:21", "user": "user", "path": "in"}
+    error = ftp_errors.login_error(refused, **login, tls=False)
+    assert (error.hint, error.retryable) == ("Set tls to true.", False)
+    problem = ended_by(error)
+    assert (problem.cause, problem.severity) == (Cause.DESTINATION, Severity.ERROR)
+    assert SETTING in problem.remedy
+    assert ftp_errors.login_error(refused, **login, tls=True).hint != "Set tls to true."
+
+
+def test_ftp_server_without_passive_mode() -> None:
+    """A server without passive mode is the problem, and not the destination's directory."""
+    for number in (500, 502, 550):
+        problem = ended_by(ftp_errors.transfer_error(Refused(f"{number} no", "PASV"), address="server/key"))
+        assert SERVER in problem.remedy
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,10 @@ class TransportFailure(enum.Enum):
     OTHER = "the engine failed"
 
 
+NO_HANDSHAKE = "no answer to the TLS handshake"
+"""The detail of a handshake that timed out."""
+
+
 class Failure(msgspec.Struct, frozen=True):
     """The reason why there is no answer. ``detail`` is the text of the system or the library."""
 

@@ -6,7 +6,7 @@ import http.client
 from collections.abc import Iterator
 
 from s3_uploader.core.text import without_secrets
-from s3_uploader.stores.s3.engines.base import Failure, TransportFailure
+from s3_uploader.stores.s3.engines.base import NO_HANDSHAKE, Failure, TransportFailure
 
 _MOST_NESTED = 10
 
@@ -57,6 +57,8 @@ def _more_exactly(kind: TransportFailure, detail: str, cause: object) -> Failure
     if kind is TransportFailure.CLOSED and _is_no_http(cause):
         kind = TransportFailure.INVALID
     if "handshake" in detail or "handshake" in innermost:
+        if "timed out" in innermost:
+            return Failure(TransportFailure.CONNECT_TIMEOUT, NO_HANDSHAKE)
         kind = TransportFailure.TLS
     if "Tunnel connection failed" in f"{cause} {innermost}":
         kind = TransportFailure.PROXY

@@ -18,7 +18,7 @@ from s3_uploader.core.errors import StoreError
 from s3_uploader.stores.base import Loop
 from s3_uploader.stores.s3.access import Access
 from s3_uploader.stores.s3.endpoint import Endpoint
-from s3_uploader.stores.s3.engines.base import Done, Failure, Outcome, Request, TransportFailure
+from s3_uploader.stores.s3.engines.base import NO_HANDSHAKE, Done, Failure, Outcome, Request, TransportFailure
 from s3_uploader.stores.s3.engines.connecting import Address, Addresses, LookUp, make_tls_context
 from s3_uploader.stores.s3.engines.connection import Connection, Exchange
 from s3_uploader.stores.s3.engines.http1 import request_head
@@ -33,9 +33,10 @@ _RESUMED_AT_ONCE = 8
 _UNSUSPICIOUS_SECONDS = 1.0
 """A shorter silence is not examined."""
 _TOO_LONG = {
-    CONNECTING: TransportFailure.CONNECT_TIMEOUT,
-    PROXY: TransportFailure.PROXY,
-    HANDSHAKE: TransportFailure.TLS,
+    CONNECTING: (TransportFailure.CONNECT_TIMEOUT, "no answer"),
+    PROXY: (TransportFailure.PROXY, "no answer"),
+    # Not a failure of TLS: an overloaded server or a lossy network is silent, too.
+    HANDSHAKE: (TransportFailure.CONNECT_TIMEOUT, NO_HANDSHAKE),
 }
 """By state of a connection: the reason why it was not ready in time."""
 
@@ -342,8 +343,8 @@ class NativeEngine:
             elif state in UNREADY and now >= connection.moves_on_at:
                 if connection.try_next_address(now):
                     continue
-                kind = _TOO_LONG[connection.state]
-                self._could_not_connect(connection, Failure(kind, f"no answer in {self._connect_timeout:g} s"))
+                kind, silence = _TOO_LONG[connection.state]
+                self._could_not_connect(connection, Failure(kind, f"{silence} in {self._connect_timeout:g} s"))
 
     def _look_at_busy(self, connection: Connection, now: float) -> None:
         silent = now - connection.progress_at

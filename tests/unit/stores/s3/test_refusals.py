@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.origins import Origin
 from s3_uploader.stores.s3.engines.base import Answer
-from s3_uploader.stores.s3.refusals import Blame, blame
+from s3_uploader.stores.s3.refusals import Blame, blame, explain_setting
 
 SENT = {
     "if-none-match": "*",
@@ -71,3 +73,37 @@ def test_nothing_is_blamed_that_was_not_asked_for() -> None:
     """A refusal that speaks of a condition or of tags does not mean those where none were sent."""
     assert blame(refusal(501, "NotImplemented", "if-none-match"), {}) is Blame.OTHER
     assert blame(refusal(501, "NotImplemented", "x-amz-tagging"), {"if-none-match": "*"}) is Blame.UNNAMED
+
+
+def refusal_of(code: str, message: str) -> Answer:
+    """A refusal with a document of S3."""
+    body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+    return Answer(status=400, headers={}, body=body)
+
+
+@pytest.mark.parametrize(
+    ("message", "hint"),
+    [
+        ("", "The server does not say why. Change or remove storage_class or acl."),
+        (
+            "Unknown storage class",
+            "The server does not accept x-amz-storage-class as it is sent. Change storage_class or remove it.",
+        ),
+    ],
+)
+def test_a_refused_setting_is_named(message: str, hint: str) -> None:
+    """Before anything was stored, a setting that the server may have refused concerns every file; later only one."""
+    headers = {"x-amz-storage-class": "WRONG", "x-amz-acl": "private"}
+    for of_all, expected in ((True, (Scope.DESTINATION, Origin.SETTING)), (False, (Scope.FILE, Origin.FILE))):
+        error = StoreError("refused", code="InvalidArgument")
+        explain_setting(error, refusal_of("InvalidArgument", message), headers, of_all=of_all)
+        assert (error.scope, error.origin) == expected
+        assert error.hint == hint
+
+
+def test_a_refusal_without_settings_is_not_explained_by_them() -> None:
+    """Where no setting was sent, or the server says why, nothing is added."""
+    for message, headers in (("", {"x-amz-checksum-crc32": "AAAAAA=="}), ("Too long", {"x-amz-acl": "private"})):
+        error = StoreError("refused", code="InvalidArgument")
+        explain_setting(error, refusal_of("InvalidArgument", message), headers, of_all=True)
+        assert (error.scope, error.hint) == (Scope.FILE, "")
