@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from s3_uploader.core.errors import StoreError, UploadCancelled
+from s3_uploader.core.errors import DEADLINE_EXCEEDED, StoreError, UploadCancelled
 from s3_uploader.core.text import shown_name
 from s3_uploader.remote_store.errors import RemoteStoreError
 from s3_uploader.remote_store.headed_client import HeadedClient, extra_headers
@@ -23,6 +23,7 @@ from s3_uploader.stores.s3.capabilities import Capabilities, NoMemory
 from s3_uploader.stores.s3.client import NOTHING_EXPECTED, PendingRequest, S3Client
 from s3_uploader.stores.s3.engines.base import Answer, Engine, EngineSettings, Request
 from s3_uploader.stores.s3.engines.choose import EngineName, make_engine
+from s3_uploader.stores.s3.meanings import Kind, kind_of
 from s3_uploader.stores.s3.probe import PlainProbe
 from s3_uploader.stores.s3.requests import ObjectHeaders, encode_key
 from s3_uploader.stores.s3.upload import Context, ObjectUpload
@@ -202,7 +203,7 @@ class Bucket:
             call.cancel(UploadCancelled("The request was given up."))
             raise
         if not in_time:
-            call.cancel(UploadCancelled("The server did not answer before the deadline.", code="DeadlineExceeded"))
+            call.cancel(UploadCancelled("The server did not answer before the deadline.", code=DEADLINE_EXCEEDED))
             asked.client.wake()
             self._turns.wait(waiter, time.monotonic() + 1.0)
 
@@ -266,7 +267,7 @@ class Bucket:
 
     def failed(self, error: StoreError, *, status: int) -> RemoteStoreError:
         """Convert an error to one of this package."""
-        self.is_broken = self.is_broken or error.code == "EngineFailed"
+        self.is_broken = self.is_broken or kind_of(error) is Kind.ENGINE_FAILED
         return from_store_error(error, status=status)
 
     def close(self, *, timeout: float) -> None:
@@ -306,7 +307,7 @@ class Asked:
             raise RemoteStoreError(
                 f"The {call.request.operation} operation on {shown_name(self._bucket.address(call.request.key))} "
                 "got no answer.",
-                code="DeadlineExceeded",
+                code=DEADLINE_EXCEEDED,
             )
         return answer
 

@@ -18,6 +18,7 @@ from s3_uploader.remote_store.reading import Progress, headers_of, length_of, pa
 from s3_uploader.stores.s3 import multipart_requests, requests
 from s3_uploader.stores.s3.checksums import clean_etag, etag_is_md5, strong_etag
 from s3_uploader.stores.s3.client import S3Client
+from s3_uploader.stores.s3.meanings import Kind, kind_of
 from s3_uploader.stores.s3.requests import UNCONDITIONAL
 
 logger = logging.getLogger("s3_uploader.remote_store")
@@ -184,8 +185,9 @@ def _complete(copy: Copy, upload_id: str, etags: list[str]) -> None:
     asked = there.bucket.begin(request, client=copy.client, size=copy.size)
     try:
         asked.answer()
-    except RemoteStoreError as error:
-        if error.code != "NoSuchUpload" or asked.call.attempts < 2:
+    except RemoteStoreError:
+        refused = asked.call.error
+        if refused is None or kind_of(refused) is not Kind.NO_UPLOAD or asked.call.attempts < 2:
             raise
         head = there.bucket.ask(requests.head_object(there.key, there.path), client=copy.client).headers
         if not clean_etag(head.get("etag", "")).endswith(f"-{len(etags)}") or length_of(head) != copy.size:

@@ -14,6 +14,7 @@ from s3_uploader.remote_store.connection import S3Connection
 from s3_uploader.remote_store.errors import ObjectExists, ObjectNotFound, RemoteStoreError
 from s3_uploader.remote_store.local_files import Readable, Writable
 from s3_uploader.remote_store.names import RemoteName, S3Name
+from s3_uploader.stores.s3.meanings import Kind, kind_of
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -207,7 +208,7 @@ class ObjectMethods:
                     return self.write_bytes(kept, remote_name, given)
                 return self.write_file(kept, remote_name, given)
             except RemoteStoreError as error:
-                if exclusively and error.code in ("PreconditionFailed", "Conflict"):
+                if exclusively and kind_of(error) is Kind.TAKEN:
                     raise ObjectExists(error.message, status=error.status, code=error.code) from error
                 raise
 

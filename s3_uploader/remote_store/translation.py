@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from s3_uploader.core.errors import ConflictError, KeyRefused, ProofError, SourceChanged, SourceUnreadable, StoreError
 from s3_uploader.remote_store.errors import ObjectNotFound, RemoteStoreError
+from s3_uploader.stores.s3.meanings import Kind, kind_of
 
-_NO_CREDENTIALS = ("NoCredentials", "CredentialsUnavailable", "CredentialsTimeout", "InvalidCredentials")
-_NOT_FOUND = ("NoSuchKey", "NoSuchBucket", "404")
-_NOT_S3 = "NotS3"
+_NOT_FOUND = (Kind.NO_OBJECT, Kind.NOT_FOUND)
 
 
 def from_store_error(error: StoreError, *, status: int = 0) -> RemoteStoreError:
@@ -15,16 +14,16 @@ def from_store_error(error: StoreError, *, status: int = 0) -> RemoteStoreError:
 
     :param status: the HTTP status, 0 without an answer.
     """
-    code = error.code
-    if code != _NOT_S3 and (status == 404 or code in _NOT_FOUND):
+    code, kind = error.code, kind_of(error)
+    if kind is not Kind.NOT_S3 and (status == 404 or kind in _NOT_FOUND):
         return ObjectNotFound(error.message, hint=error.hint, status=status or 404, code=code)
     if status or not _is_silence(error):
         return RemoteStoreError(error.message, hint=error.hint, status=status or None, code=code)
     # botocore takes a tenth of a second to import.
     from s3_uploader.remote_store.botocore_errors import NoConnection, NoCredentials
 
-    kind = NoCredentials if code in _NO_CREDENTIALS else NoConnection
-    return kind(error.message, hint=error.hint, code=code)
+    silent = NoCredentials if kind is Kind.NO_CREDENTIALS else NoConnection
+    return silent(error.message, hint=error.hint, code=code)
 
 
 def _is_silence(error: StoreError) -> bool:

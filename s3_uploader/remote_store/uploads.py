@@ -15,6 +15,7 @@ from s3_uploader.remote_store.bucket import Bucket
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.conflict import ContestedUpload
+from s3_uploader.stores.s3.meanings import Kind, kind_of
 from s3_uploader.stores.s3.multipart import MultipartUpload
 from s3_uploader.stores.s3.requests import UNCONDITIONAL, ObjectHeaders
 from s3_uploader.stores.s3.single import SingleUpload
@@ -54,7 +55,7 @@ class PlainUpload(ContestedUpload):
     def refuse(self, call: PendingRequest, error: StoreError) -> None:
         """Fail with ``error``, unless the conflict is with an earlier attempt of the same write."""
         self.last_status = 0 if call.refusal is None else call.refusal.status
-        if error.code == "PreconditionFailed" and call.attempts > 1 and call.request.operation in _WRITES:
+        if kind_of(error) is Kind.TAKEN and call.attempts > 1 and call.request.operation in _WRITES:
             self.taken(ours=True)
         else:
             super().refuse(call, error)

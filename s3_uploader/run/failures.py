@@ -13,7 +13,7 @@ from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.errors import SIMULATED, ConflictError, StoreError
 from s3_uploader.core.events import Emit, LocalTrouble, UploadFailed
 from s3_uploader.core.model import FailureBucket, Fingerprint, Left
-from s3_uploader.core.origins import Origin
+from s3_uploader.core.origins import Origin, recalled
 from s3_uploader.ledger.rows import FailingRow, ShippedRow, after_failure
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.run.in_flight import FileTask
@@ -25,8 +25,7 @@ from s3_uploader.spool.removal import Detached, give_back, move, remove, take
 from s3_uploader.spool.root import SpoolRoot
 from s3_uploader.stores.base import Store
 
-_CANNOT_REMOVE = "CannotRemove"
-_CANNOT_MOVE = "CannotMove"
+_NOT_DISPOSED = (Origin.NOT_REMOVED, Origin.NOT_MOVED)
 
 
 class Records(FactMemory, Protocol):
@@ -138,13 +137,13 @@ class Failures:
         if target is None:
             return StoreError(
                 f"it is uploaded, but the local file cannot be removed: {reason}",
-                code=_CANNOT_REMOVE,
+                code="CannotRemove",
                 hint=remedy(error),
                 origin=Origin.NOT_REMOVED,
             )
         return StoreError(
             f"it is uploaded, but the local file cannot be moved to {target.path}: {reason}",
-            code=_CANNOT_MOVE,
+            code="CannotMove",
             hint="Make room there, and let the user that runs this program write there and here.",
             origin=Origin.NOT_MOVED,
         )
@@ -152,7 +151,7 @@ class Failures:
     def why_still_stuck(self, file: OpenFile) -> OSError | None:
         """Check, without side effects, whether a file still cannot be removed or moved."""
         row = self.known(file.candidate.path)
-        if row is None or row.code not in (_CANNOT_REMOVE, _CANNOT_MOVE) or self._on_success.keep:
+        if row is None or self._on_success.keep or recalled(row.origin, Origin.FILE) not in _NOT_DISPOSED:
             return None
         try:
             taken = take(file.home, file)

@@ -22,6 +22,7 @@ from s3_uploader.stores.s3.client import PendingRequest, S3Client
 from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.errors import clock_skew
 from s3_uploader.stores.s3.kept_settings import check_kept
+from s3_uploader.stores.s3.meanings import DENIALS, UNEXPLAINED, kind_of
 from s3_uploader.stores.s3.probe import DIRECTORY, PlainProbe, Reply, Said
 from s3_uploader.stores.s3.refusals import Blame, blame, explain_setting, said
 from s3_uploader.stores.s3.requests import UNCONDITIONAL
@@ -162,7 +163,7 @@ class Checker:
             replies.append(reply)
             over.set()
 
-        is_denial = error.code in ("AccessDenied", "400", "401", "403")
+        is_denial = kind_of(error) in DENIALS | UNEXPLAINED
         if call.refusal is None or not (is_denial or not is_plain(self._trial.key)):
             return error
         self._probe.ask(told)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from s3_uploader.core.errors import StoreError, UploadCancelled
+from s3_uploader.core.errors import DEADLINE_EXCEEDED, StoreError, UploadCancelled
 from s3_uploader.core.origins import Origin
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3 import errors as s3_errors
@@ -25,6 +25,7 @@ from s3_uploader.stores.s3.engines.base import (
     xml_root,
 )
 from s3_uploader.stores.s3.foreign import is_web_page
+from s3_uploader.stores.s3.meanings import Kind, kind_of
 from s3_uploader.stores.threads import Timer
 
 Finished = Callable[["PendingRequest"], None]
@@ -191,7 +192,7 @@ class S3Client:
         call = self.call(request, finished, deadline=deadline, expected=expected)
         if call.finished is None:
             return
-        late = UploadCancelled(f"The server did not answer {request.operation} in time.", code="DeadlineExceeded")
+        late = UploadCancelled(f"The server did not answer {request.operation} in time.", code=DEADLINE_EXCEEDED)
         # If no thread can be started for the timer, the engine's limit of silence ends the request.
         with contextlib.suppress(StoreError):
             self._timer.call_at(deadline, lambda: call.cancel(late))
@@ -279,7 +280,7 @@ class S3Client:
             if status in _REDIRECT_STATUSES and self._follow(call, s3_errors.bucket_region(outcome)):
                 self._send(call)
                 return
-            if verdict.error.code in s3_errors.EXPIRED and not call.renewed and self._renew():
+            if kind_of(verdict.error) is Kind.EXPIRED and not call.renewed and self._renew():
                 call.renewed = True
                 self._send(call)
                 return

@@ -12,6 +12,7 @@ from s3_uploader.stores.s3.capabilities import PartChecksums, fewer_part_checksu
 from s3_uploader.stores.s3.checksums import crc32_text, evidence, read_exactly, strong_etag
 from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.engines.base import Answer, Request
+from s3_uploader.stores.s3.meanings import Kind, kind_of
 from s3_uploader.stores.s3.multipart_states import COMPLETING, NOTHING
 from s3_uploader.stores.s3.parts import PartsUpload
 from s3_uploader.stores.s3.proof import LOOKED
@@ -104,10 +105,10 @@ class CompletingUpload(PartsUpload):
         self._judge_whole(call.body)
 
     def _refused_to_complete(self, call: PendingRequest, error: StoreError) -> None:
-        if error.code == "NoSuchUpload":
+        if kind_of(error) is Kind.NO_UPLOAD:
             # An earlier request without an answer may still be running, and the upload ID is no longer valid.
             self._look_whether_completed(looks=_MAXIMUM_LOOKS if call.attempts > 1 else 1)
-        elif error.code == "InvalidPart" and self._strong_etags and any("W/" in part.etag for part in self._parts):
+        elif kind_of(error) is Kind.BAD_PART and self._strong_etags and any("W/" in part.etag for part in self._parts):
             # Mostly a proxy made the ETags weak, and the server does not know its mark. Or the server itself made them
             # weak.
             self._strong_etags = False
@@ -155,7 +156,7 @@ class CompletingUpload(PartsUpload):
         asked = _asked_for(call.request)
         fewer = fewer_part_checksums(asked)
         # Each part arrived as sent, so this server misunderstands the checksum of the whole (MiniStack).
-        is_misread = asked == "full" and call.error is not None and call.error.code == "BadDigest"
+        is_misread = asked == "full" and call.error is not None and kind_of(call.error) is Kind.BAD_DIGEST
         if fewer is None or call.refusal is None or not (is_misread or reason in (Blame.CHECKSUM, Blame.UNNAMED)):
             return False
         if call.request.operation == "CompleteMultipartUpload" and not all(part.echoed for part in self._parts):

@@ -22,8 +22,6 @@ _REGION = re.compile("[A-Za-z0-9._-]{1,64}")
 _FILE, _DESTINATION = Scope.FILE, Scope.DESTINATION
 
 
-EXPIRED = frozenset(("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"))
-"""Codes for temporary credentials that have expired."""
 _FIRST = ("HeadObject", "PutObject", "CreateMultipartUpload", "ListObjectsV2")
 """The first requests of an upload or an audit."""
 CLOCK_SKEW = "RequestTimeTooSkewed"

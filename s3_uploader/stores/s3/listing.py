@@ -20,6 +20,7 @@ from s3_uploader.stores.s3.checksums import clean_etag
 from s3_uploader.stores.s3.client import PendingRequest, S3Client
 from s3_uploader.stores.s3.engines.base import Request, unescape, xml_leaves
 from s3_uploader.stores.s3.errors import parse_http_date
+from s3_uploader.stores.s3.meanings import DENIALS, Kind, kind_of
 from s3_uploader.stores.s3.store import S3Store
 from s3_uploader.stores.threads import ThreadPool
 
@@ -28,7 +29,7 @@ _SIZE = re.compile("[0-9]{1,18}")
 _MOST_EMPTY_PAGES = 100
 _ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?Z?", re.A)
 _MOST_SECONDS = 300.0
-_NO_LISTING = ("AccessDenied", "403", "405", "501", "MethodNotAllowed", "NotImplemented")
+_NO_LISTING = DENIALS | {Kind.UNSUPPORTED}
 _CHECKSUM = "x-amz-checksum-"
 
 
@@ -198,7 +199,7 @@ class S3Inventory:
         call = self._finished(begun)
         error = call.error
         if error is not None:
-            if first and error.code in _NO_LISTING and error.scope is Scope.FILE:
+            if first and kind_of(error) in _NO_LISTING and error.scope is Scope.FILE:
                 raise CannotList(error.message, code=error.code, hint=error.hint)
             # Without a listing the bucket cannot be read at all.
             error.scope = Scope.DESTINATION

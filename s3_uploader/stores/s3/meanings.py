@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 import functools
+from typing import Protocol
 
 import msgspec
 
@@ -115,3 +117,60 @@ MEANINGS: dict[str, Meaning] = {
     "KeyTooLongError": Meaning(hint="Shorten the file's path or key_prefix."),
     "NotImplemented": Meaning(hint="The server does not support a feature that the configuration asks for."),
 }
+
+
+class Kind(enum.Enum):
+    """What an error means for the requests that follow it, where these depend on it."""
+
+    DENIED = "denied"
+    FORBIDDEN = "denied without a document of S3"
+    BAD_REQUEST = "refused without a document of S3"
+    EXPIRED = "temporary credentials have expired"
+    NO_CREDENTIALS = "this machine has no usable credentials"
+    NOT_FOUND = "not found, without a document of S3"
+    NO_OBJECT = "no such object or bucket"
+    NO_UPLOAD = "no such upload in parts"
+    BAD_PART = "a part is unknown"
+    BAD_DIGEST = "the checksum does not match"
+    UNSUPPORTED = "the operation is not supported"
+    TAKEN = "the key is taken by another object"
+    HUNG_UP = "no valid answer"
+    ENGINE_FAILED = "the engine no longer works"
+    NOT_S3 = "the server is not S3"
+    OTHER = "anything else"
+
+
+DENIALS = frozenset((Kind.DENIED, Kind.FORBIDDEN))
+UNEXPLAINED = frozenset((Kind.BAD_REQUEST, Kind.FORBIDDEN))
+"""There is only a status, which may be due to the name, the credentials or a missing right."""
+
+_KINDS = {
+    "AccessDenied": Kind.DENIED,
+    **dict.fromkeys(("401", "403"), Kind.FORBIDDEN),
+    "400": Kind.BAD_REQUEST,
+    **dict.fromkeys(("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"), Kind.EXPIRED),
+    **dict.fromkeys(
+        ("NoCredentials", "CredentialsUnavailable", "CredentialsTimeout", "InvalidCredentials"), Kind.NO_CREDENTIALS
+    ),
+    "404": Kind.NOT_FOUND,
+    **dict.fromkeys(("NoSuchKey", "NoSuchBucket"), Kind.NO_OBJECT),
+    "NoSuchUpload": Kind.NO_UPLOAD,
+    "InvalidPart": Kind.BAD_PART,
+    "BadDigest": Kind.BAD_DIGEST,
+    **dict.fromkeys(("405", "501", "MethodNotAllowed", "NotImplemented"), Kind.UNSUPPORTED),
+    **dict.fromkeys(("ConnectionLost", "InvalidAnswer"), Kind.HUNG_UP),
+    **dict.fromkeys(("PreconditionFailed", "Conflict"), Kind.TAKEN),
+    "EngineFailed": Kind.ENGINE_FAILED,
+    "NotS3": Kind.NOT_S3,
+}
+
+
+class Coded(Protocol):
+    """An error with a code of S3, or of this program."""
+
+    code: str
+
+
+def kind_of(error: Coded) -> Kind:
+    """The kind of an error of an S3 store or of the object API. Other modules ask for it and compare no codes."""
+    return _KINDS.get(error.code, Kind.OTHER)

@@ -20,6 +20,7 @@ from s3_uploader.stores.s3.checksums import (
 from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.conflict import ContestedUpload
 from s3_uploader.stores.s3.engines.base import UNSIGNED_PAYLOAD
+from s3_uploader.stores.s3.meanings import Kind, kind_of
 from s3_uploader.stores.s3.multipart_states import COMPLETING, NOTHING, SENDING, TRANSITIONS, WAITING, Stage
 from s3_uploader.stores.s3.refusals import Blame, blame, said
 from s3_uploader.stores.s3.single import form_of, other_form
@@ -173,7 +174,7 @@ class PartsUpload(ContestedUpload):
         if not current:
             return
         if call.error is not None:
-            if call.error.code == "NoSuchUpload":
+            if kind_of(call.error) is Kind.NO_UPLOAD:
                 self.start_again(generation)
             elif not self._try_other_part_checksums(call) and generation == self._generation:
                 self.refuse(call, call.error)

@@ -21,6 +21,7 @@ from s3_uploader.stores.s3.checksums import digest_of
 from s3_uploader.stores.s3.client import PendingRequest, S3Client
 from s3_uploader.stores.s3.engines.base import Request
 from s3_uploader.stores.s3.foreign import NOT_S3
+from s3_uploader.stores.s3.meanings import Kind, kind_of
 
 DIRECTORY = ".s3-uploader-check/"
 _LASTS_SECONDS = 5.0
@@ -110,9 +111,9 @@ class PlainProbe(msgspec.Struct, kw_only=True, eq=False):
         error = call.error
         if error is None:
             return Reply(Said.SERVES) if call.status == _NOT_THERE else Reply(Said.NOT_S3, not_s3(self.url))
-        if error.code == "AccessDenied":
+        if kind_of(error) is Kind.DENIED:
             return Reply(Said.DENIED)
-        if error.code == "NotS3":
+        if kind_of(error) is Kind.NOT_S3:
             return Reply(Said.NOT_S3, error)
         return Reply(Said.REFUSES, error) if error.scope is Scope.DESTINATION else Reply(Said.UNCLEAR)
 

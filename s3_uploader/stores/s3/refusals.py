@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.origins import Origin
 from s3_uploader.stores.s3.engines.base import Answer, Request
-from s3_uploader.stores.s3.meanings import MEANINGS
+from s3_uploader.stores.s3.meanings import MEANINGS, Kind, kind_of
 
 _STATUSES = frozenset((400, 403, 405, 411, 412, 415, 501))
 _DAMAGED = frozenset(
@@ -41,7 +41,7 @@ _KEYS = {
 }
 """The keys of the configuration behind headers that all files share."""
 
-_NO_PARTS = frozenset(("400", "404", "405", "501", "MethodNotAllowed", "NotImplemented"))
+_NO_PARTS = (Kind.BAD_REQUEST, Kind.NOT_FOUND, Kind.UNSUPPORTED)
 NO_PARTS_HINT = (
     "This server may not support uploads in parts. Raise multipart_threshold above the size of such files. Each of "
     "them is then held in memory while it is sent."
@@ -139,4 +139,4 @@ def _has_condition(headers: Mapping[str, str]) -> bool:
 
 def knows_no_parts(request: Request, error: StoreError) -> bool:
     """Whether a server refuses uploads in parts in general but accepts smaller files."""
-    return request.operation == "CreateMultipartUpload" and error.code in _NO_PARTS
+    return request.operation == "CreateMultipartUpload" and kind_of(error) in _NO_PARTS

@@ -9,14 +9,12 @@ from s3_uploader.core.text import is_plain
 from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.engines.base import Answer
 from s3_uploader.stores.s3.foreign import without_blame
+from s3_uploader.stores.s3.meanings import DENIALS, UNEXPLAINED, Kind, kind_of
 from s3_uploader.stores.s3.probe import Reply, Said
 from s3_uploader.stores.s3.refusals import NO_PARTS_HINT, explain_setting, knows_no_parts
 from s3_uploader.stores.s3.upload import ObjectUpload
 
 _SLOW = frozenset((408, 429, 503, 504))
-_HUNG_UP = frozenset(("ConnectionLost", "InvalidAnswer"))
-"""How some servers react to a name that breaks them."""
-_DENIALS = frozenset(("AccessDenied", "401", "403"))
 _REFUSED = (
     "This server accepts plain names and refuses this one. Rename the file, or find out what changes such names "
     "on the way to the server."
@@ -34,7 +32,9 @@ class RefusableUpload(ObjectUpload):
     def refuse(self, call: PendingRequest, error: StoreError) -> None:
         """Fail with ``error``, unless a request for a plain name shows another cause."""
         refusal = call.refusal
-        says_nothing = error.code not in _HUNG_UP if refusal is None else refusal.status in _SLOW
+        kind = kind_of(error)
+        # Some servers hang up on a name that breaks them.
+        says_nothing = kind is not Kind.HUNG_UP if refusal is None else refusal.status in _SLOW
         if says_nothing or isinstance(error, UploadCancelled):
             self.fail(error)
             return
@@ -44,7 +44,7 @@ class RefusableUpload(ObjectUpload):
         header = refusal is not None and explain_setting(error, refusal, call.request.headers, of_all=of_all)
         if not error.hint and error.scope is Scope.FILE and is_odd:
             error.hint = "The server may not accept this name. Rename the file."
-        is_bare = error.code in ("400", "401", "403")
+        is_bare = kind in UNEXPLAINED
         is_name = is_odd and (error.scope is Scope.DESTINATION or error.retryable or is_bare)
         if not (header or is_name) and knows_no_parts(call.request, error):
             self.context.probe.ask(lambda reply: self.guard(self._parts_refused, error, reply))
@@ -82,7 +82,7 @@ class RefusableUpload(ObjectUpload):
         if reply.error is not None:
             self.fail(reply.error)
             return
-        is_denial = error.code in _DENIALS
+        is_denial = kind_of(error) in DENIALS
         if reply.said is Said.UNCLEAR:
             self.fail(error)
         elif is_name and (not is_denial or self.context.takes_plain_names):
@@ -124,7 +124,7 @@ class RefusableUpload(ObjectUpload):
 def _refused_name(error: StoreError) -> StoreError:
     """The error for a name that is refused while plain ones are accepted."""
     message = error.message
-    if error.code == "NotS3":
+    if kind_of(error) is Kind.NOT_S3:
         # The server is S3: only this name leads elsewhere.
         message = without_blame(message)
     return StoreError(message, code="KeyRefused", hint=_MAYBE_REFUSED if error.retryable else _REFUSED)

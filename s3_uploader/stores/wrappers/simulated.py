@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from s3_uploader.core.errors import (
+    DEADLINE_EXCEEDED,
     SIMULATED,
     ConflictError,
     KeyRefused,
@@ -28,7 +29,7 @@ KINDS: tuple[Callable[[str], StoreError], ...] = (
     lambda address: SourceChanged(f"the file shrank while it was read {SIMULATED}."),
     lambda address: SourceUnreadable(f"the local file cannot be read at byte 0: input/output error {SIMULATED}."),
     lambda address: KeyRefused(f"the destination cannot take the key of {address} {SIMULATED}."),
-    lambda address: UploadCancelled(f"the upload took longer than its deadline {SIMULATED}.", code="DeadlineExceeded"),
+    lambda address: UploadCancelled(f"the upload took longer than its deadline {SIMULATED}.", code=DEADLINE_EXCEEDED),
     lambda address: StoreError(
         f"An error occurred (SlowDown) when calling the PutObject operation: Please reduce your request rate. "
         f"{SIMULATED}",

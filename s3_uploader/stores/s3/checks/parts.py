@@ -8,6 +8,7 @@ from s3_uploader.core.errors import StoreError
 from s3_uploader.stores.s3 import multipart_requests, requests
 from s3_uploader.stores.s3.capabilities import PartChecksums, fewer_part_checksums
 from s3_uploader.stores.s3.checks.trial import ERROR, OK, USUAL, WARNING, Trial
+from s3_uploader.stores.s3.meanings import DENIALS, kind_of
 from s3_uploader.stores.s3.refusals import NO_PARTS_HINT, Blame, blame, knows_no_parts, said
 
 _WORDS: dict[PartChecksums, str] = {
@@ -31,7 +32,7 @@ def check_parts(trial: Trial, upload_in_parts: Callable[[str, float], None]) -> 
     upload_id, checksums = begun
     call = trial.wait(multipart_requests.abort_multipart_upload(key, path, upload_id=upload_id))
     if call.error is not None:
-        is_denial = call.error.code in ("AccessDenied", "403")
+        is_denial = kind_of(call.error) in DENIALS
         trial.tell(
             WARNING,
             "parts of failed uploads",
