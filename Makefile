@@ -37,7 +37,9 @@ PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q --durations 15 -rsf
 SIDE_BY_SIDE = -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m 'not timing'
 # Only the files that have some: collecting them all takes longer than some of these tests.
 ONE_BY_ONE = -m timing $$(grep -rl --include='*.py' 'mark.timing' tests)
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat
+# A third of its time would go into bytecode, of which the tests use little. This variable is the one for --no-compile
+# that every pip reads alike, those that it starts itself included.
+INSTALL = PIP_COMPILE=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat
 SOURCES = s3_uploader tests docs benchmarks setup.py
 
 help:
@@ -50,8 +52,8 @@ test: $(VENV)/.test
 	$(PYTEST) $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 	$(PYTEST) $(ONE_BY_ONE)
 
-# `make -o test test-all` takes what `make test` has tried for tried.
-test-all: test
+# `make -o test test-all` takes what `make test` has tried for tried. A type checker reads the pages' programs.
+test-all: $(VENV)/.dev test
 	$(PYTEST) --unsampled $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 	$(PYTEST) --unsampled $(ONE_BY_ONE)
 
@@ -83,10 +85,10 @@ generated: $(VENV)/.test
 	$(BIN)/python docs/generate.py
 
 bench: $(VENV)/.test
-	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 bench-quick: $(VENV)/.test
-	$(BIN)/python -m benchmarks quick
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m benchmarks quick
 
 # The changelog of the package has one entry: which version it is. What changed stands in CHANGELOG.md.
 deb:
@@ -137,7 +139,7 @@ $(VENV)/.dev: $(METADATA) | $(BIN)/python
 # Sphinx and its theme have an environment of their own, so that nobody needs them to work on the program.
 $(DOCS_VENV)/.docs: $(METADATA)
 	$(PYTHON) -m venv --clear $(DOCS_VENV)
-	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	PIP_COMPILE=0 $(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@
 
 .PHONY: help demo test test-all coverage lint docs linkcheck pictures generated bench bench-quick deb release clean

@@ -22,7 +22,8 @@ ZSTD = ["backports.zstd>=1.0; python_version < '3.14'"]
 
 YAML = ["PyYAML>=6.0"]
 SFTP = ["asyncssh[bcrypt]>=2.22"]  # from there on a server's text that is no UTF-8 does no harm
-DEMO = ["moto[server,s3]>=5.0.20"]
+# The extra `server` of moto has every service of AWS in mind, and takes longer to install than all the rest.
+DEMO = ["moto[s3]>=5.0.20", "flask>=2.2.2", "flask-cors>=3.0.10"]
 TEST = [
     "awscrt>=0.23.1",  # the scripted server's CRC-32C and CRC-64/NVME, which take seconds in Python
     *YAML,

@@ -91,7 +91,7 @@ def watching(place: Path, variables: dict[str, str], command: str) -> Iterator[s
             process.communicate()
 
 
-def wait_until(condition: Callable[[], bool], *, seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], *, seconds: float = 60.0) -> None:
     """Wait for something to become true."""
     until = time.monotonic() + seconds
     while not condition():
@@ -171,7 +171,7 @@ def test_jollyae(example: Callable[[str], Path], s3: S3Endpoint) -> None:
         wait_until((place / "failed/taken").exists)
     with watching(place, environment(place, s3), rehearsal) as process:
         put(place / "incoming/rehearsed", b"shipped sooner or later")
-        time.sleep(1)
+        wait_until(lambda: not (place / "incoming/rehearsed").exists())
         assert process.poll() is None
     (place / "completed/rehearsed").unlink(missing_ok=True)
     (place / "incoming/rehearsed").unlink(missing_ok=True)

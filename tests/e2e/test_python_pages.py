@@ -87,6 +87,7 @@ def test_tests_run_as_printed(place: Path, server: S3Endpoint) -> None:
     assert f"{len(programs('how-to/testing'))} passed" in finished.stdout
 
 
+@pytest.mark.exhaustive  # unit/project/test_typed.py promises the same of what can be seen without a type checker
 def test_programs_have_the_right_types(tmp_path: Path) -> None:
     """A type checker at its strictest has nothing to say about any of them: the package brings its types along."""
     for page in PAGES:

@@ -123,7 +123,7 @@ def machine(systemd: Systemd, server: FaultServer) -> Machine:
     return Machine(systemd, server)
 
 
-def wait_until(holds: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+def wait_until(holds: Callable[[], object], what: str, seconds: float = 60.0) -> None:
     """Wait until something holds."""
     until = time.monotonic() + seconds
     while not holds():

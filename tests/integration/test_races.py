@@ -24,6 +24,8 @@ from s3_uploader.spool.removal_batch import MOMENT_SECONDS
 from s3_uploader.spool.root import SpoolRoot
 
 SECONDS = 1.5
+FEW = 10
+"""So many removals at least prove something; a machine with other work takes longer for them."""
 
 
 def append(path: str, number: int) -> None:
@@ -125,7 +127,7 @@ def test_a_producer_that_never_rests(tmp_path: Path, kind: str) -> None:
             file.close()
 
     until = time.monotonic() + SECONDS
-    while time.monotonic() < until:
+    while time.monotonic() < until or outcomes.get("None", 0) <= FEW:
         # So many private names there are for each name.
         for _ in range(8):
             ship_all()
@@ -145,7 +147,7 @@ def test_a_producer_that_never_rests(tmp_path: Path, kind: str) -> None:
         assert len(records) == last
     else:
         assert last in numbers, outcomes
-    assert outcomes["None"] > 10
+    assert outcomes["None"] > FEW
 
 
 RUN = """
