@@ -42,7 +42,10 @@ _FAILING_TYPES: tuple[tuple[type, ...], ...] = (
     *((str, bytes), (str, bytes), (int,), (int,), (int,), _NUMBER, _NUMBER, _NUMBER),
     *((str, bytes), (str, bytes), (str,)),
 )
+_CHECKED: set[tuple[type, ...]] = set()
+"""The combinations of types of ``SHIPPED_COLUMNS`` that were found good."""
 _PROOF_LABELS = {proof: proof.label for proof in Proof}
+_PROOFS = {label: proof for proof, label in _PROOF_LABELS.items()}
 
 
 def stored(name: str) -> str | bytes:
@@ -102,7 +105,11 @@ def shipped_values(row: ShippedRow, destination: int) -> tuple[Any, ...]:
 
 def shipped_row(values: tuple[Any, ...]) -> ShippedRow:
     """Make a row of ``SHIPPED_COLUMNS``, with the destination's name in place of its number."""
-    _check(values, _SHIPPED_TYPES)
+    # There are few combinations of types, and millions of rows.
+    types = tuple(map(type, values[: len(_SHIPPED_TYPES)]))
+    if types not in _CHECKED:
+        _check(values, _SHIPPED_TYPES)
+        _CHECKED.add(types)
     path = restored(values[0])
     return ShippedRow(
         path=path,
@@ -181,10 +188,10 @@ def _check(values: tuple[Any, ...], types: tuple[tuple[type, ...], ...]) -> None
 
 
 def _proof(label: str) -> Proof:
-    try:
-        return Proof.of_label(label)
-    except KeyError:
-        raise _damaged(f"the proof {label[:40]!r}") from None
+    proof = _PROOFS.get(label)
+    if proof is None:
+        raise _damaged(f"the proof {label[:40]!r}")
+    return proof
 
 
 def _damaged(what: str) -> StateError:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from operator import itemgetter
+from typing import Any, Generic, TypeVar
 
 Read = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 """Return the rows of one query."""
+_Row = TypeVar("_Row", bound=tuple[Any, ...])
+_first = itemgetter(0)
 
 
 def pages(
@@ -38,3 +43,40 @@ def pages(
         after = rows[-1][-width:]
         if limit is not None:
             limit -= wanted
+
+
+def merged_pieces(parts: Sequence[Iterator[list[_Row]]]) -> Iterator[list[_Row]]:
+    """Merge sorted rows, which come in lists, by their first column.
+
+    Of each part two lists are in memory. Sorting lists that are sorted in parts is much faster than comparing row with
+    row.
+    """
+    held = [part for each in parts if (part := _Part(each)).rows]
+    while held:
+        # A part that goes on has nothing more before the end of the list at hand.
+        end = min((part.rows[-1][0] for part in held if part.following), default=math.inf)
+        piece: list[_Row] = []
+        for part in held:
+            piece += part.up_to(end)
+        piece.sort(key=_first)
+        yield piece
+        held = [part for part in held if part.rows]
+
+
+class _Part(Generic[_Row]):
+    """The list at hand of one part, and the one that follows it; empty if there is none."""
+
+    def __init__(self, lists: Iterator[list[_Row]]) -> None:
+        self._lists = lists
+        self.rows = next(lists, [])
+        self.following = next(lists, [])
+        self._at = 0
+
+    def up_to(self, end: float) -> list[_Row]:
+        """Take the rows up to ``end`` out of the list at hand."""
+        behind = bisect_right(self.rows, end, lo=self._at, key=_first)
+        taken = self.rows[self._at : behind]
+        self._at = behind
+        if behind == len(self.rows):
+            self.rows, self.following, self._at = self.following, next(self._lists, []), 0
+        return taken

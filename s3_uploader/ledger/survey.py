@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from s3_uploader.core.model import FailureBucket
@@ -60,11 +61,26 @@ class Survey:
 
     def deliveries(self) -> Iterator[Delivery]:
         """The shipped files, in the order of time."""
+        return chain.from_iterable(self.pieces())
+
+    def pieces(self, *, of: int = 1, place: int = 0) -> Iterator[list[Delivery]]:
+        """The shipped files, in the order of time and in lists of bounded size: a report may read millions of them.
+
+        :param of: how many ledgers are read as one, and ``place`` which of them this is. The number of a row tells its
+            ledger too.
+        """
         sql = (
-            "SELECT shipped_at, id, seconds, location, period_begin, mtime_ns, size, shipped_at, id FROM shipped"
+            f"SELECT shipped_at, id * {of} + {place}, seconds, location, period_begin, mtime_ns, size FROM shipped"
             " WHERE (shipped_at, id) > (?, ?) AND shipped_at < ? ORDER BY shipped_at, id LIMIT ?"
         )
-        yield from pages(self._read, sql, after=(self._since, 0), parameters=(self._until,), size=_PIECE)
+        after = (self._since, 0)
+        while True:
+            rows: list[Delivery] = self._read(sql, (*after, self._until, _PIECE))
+            if rows:
+                yield rows
+            if len(rows) < _PIECE:
+                return
+            after = rows[-1][0], rows[-1][1] // of
 
     def files(self, numbers: Sequence[int]) -> list[ShippedRow]:
         """The shipped files with these numbers, in their order; those that are forgotten by now are left out."""

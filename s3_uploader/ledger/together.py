@@ -23,6 +23,7 @@ import msgspec
 from s3_uploader.core.model import FailureBucket, Fingerprint, LocationTotals, Totals
 from s3_uploader.core.shares import Share, of_directory
 from s3_uploader.ledger.ledger import Ledger
+from s3_uploader.ledger.pages import merged_pieces
 from s3_uploader.ledger.queries import MAX_AGE, EndpointMemory, LedgerReader
 from s3_uploader.ledger.rows import FailingGroup, FailingRow, HistoryTotals, RunRow, ShippedRow
 from s3_uploader.ledger.state_directory import LEDGER_NAME
@@ -283,15 +284,11 @@ class SurveyOfSeveral(Survey):
         moments = (survey.first_moment() for survey in self._surveys)
         return min((moment for moment in moments if moment is not None), default=None)
 
-    def deliveries(self) -> Iterator[Delivery]:
-        """See :meth:`Survey.deliveries`."""
+    def pieces(self, *, of: int = 1, place: int = 0) -> Iterator[list[Delivery]]:
+        """See :meth:`Survey.pieces`."""
         count = len(self._surveys)
-
-        def numbered(place: int, survey: Survey) -> Iterator[Delivery]:
-            for shipped_at, number, *others in survey.deliveries():
-                yield (shipped_at, number * count + place, *others)  # type: ignore[misc]
-
-        return heapq.merge(*(numbered(place, survey) for place, survey in enumerate(self._surveys)))
+        parts = [survey.pieces(of=of * count, place=number * of + place) for number, survey in enumerate(self._surveys)]
+        return merged_pieces(parts)
 
     def files(self, numbers: Sequence[int]) -> list[ShippedRow]:
         """See :meth:`Survey.files`."""

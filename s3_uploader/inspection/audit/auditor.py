@@ -103,7 +103,14 @@ class Audit:
 
     def _audit(self, pool: ThreadPool, rows: Iterator[ShippedRow], prefix: str) -> None:
         for row, entry in self._pairs(self._in_time(rows), prefix):
-            self._queue.append(self._begin(pool, row, entry))
+            judgement = judge(row, entry)
+            if not self._needs_look(row, judgement):
+                if not self._queue:  # as it is with most of millions of rows
+                    self._conclude(row, entry, judgement)
+                    continue
+                self._queue.append(_Looking(row, judgement, entry))
+            else:
+                self._queue.append(self._look(pool, row, entry, judgement))
             # What is judged already is told at once, in its turn; looks are waited for in bounded number.
             while self._queue and (self._queue[0].answer is None or len(self._queue) > 8 * self._inventory.concurrency):
                 self._finish_first()
@@ -163,10 +170,7 @@ class Audit:
 
     # Judgement
 
-    def _begin(self, pool: ThreadPool, row: ShippedRow, entry: Entry | None) -> _Looking:
-        judgement = judge(row, entry)
-        if not self._needs_look(row, judgement):
-            return _Looking(row, judgement, entry)
+    def _look(self, pool: ThreadPool, row: ShippedRow, entry: Entry | None, judgement: Judgement) -> _Looking:
         self.summary.looks += 1
         # To see whether anything is there, nobody has to read all of it.
         content = self._deep or self._inventory.looks_are_cheap or judgement.kind is Kind.REPLACED

@@ -103,6 +103,9 @@ class Judgement(msgspec.Struct, frozen=True):
     same: bool | None
 
 
+_ALL_IS_WELL = Judgement(None, True)
+
+
 def judge(row: ShippedRow, entry: Entry | None) -> Judgement:
     """Compare a shipped file with the entry at the destination."""
     if entry is None:
@@ -117,7 +120,7 @@ def judge(row: ShippedRow, entry: Entry | None) -> Judgement:
     later = entry.modified is not None and entry.modified > written_at + CLOCKS_DIFFER
     other_version = bool(entry.version_id and row.version_id) and entry.version_id != row.version_id
     if same:
-        return Judgement(Kind.REWRITTEN if later or other_version else None, True)
+        return Judgement(Kind.REWRITTEN, True) if later or other_version else _ALL_IS_WELL
     if later or other_version or _is_other_etag(row.etag, entry.etag):
         return Judgement(Kind.REPLACED, None)
     return Judgement(None, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import concurrent.futures
+import functools
 import math
 import re
 import threading
@@ -25,9 +26,11 @@ from s3_uploader.stores.s3.store import S3Store
 from s3_uploader.stores.threads import ThreadPool
 
 _CONTENTS = re.compile(rb"<(/?)(?:\w+:)?Contents>")
+_LEAF = re.compile(rb"<(?:\w+:)?(Key|Size|ETag|LastModified)>([^<]*)</")
+"""What an entry is made of. The other leaves of an element are passed over, as a listing may have millions of them."""
 _SIZE = re.compile("[0-9]{1,18}")
 _MOST_EMPTY_PAGES = 100
-_ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?Z?", re.A)
+_ISO = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?Z?", re.A)
 _MOST_SECONDS = 300.0
 _NO_LISTING = DENIALS | {Kind.UNSUPPORTED}
 _CHECKSUM = "x-amz-checksum-"
@@ -235,11 +238,20 @@ def parse_page(body: bytes) -> Page:
         )
     if head["IsTruncated"].strip().lower() != "true":
         token = ""
-    return Page([_entry(xml_leaves(element), encoded=encoded) for element in contents], token)
+    return Page([_entry(element, encoded=encoded) for element in contents], token)
 
 
 def _elements(body: bytes) -> tuple[list[bytes], bytes]:
     """The contents of the elements ``Contents``, and the document without them. Each byte is searched only once."""
+    before, *pieces = body.split(b"<Contents>")
+    parted = [piece.partition(b"</Contents>") for piece in pieces]
+    if b":Contents>" in body or not all(end for _, end, _ in parted):
+        return _odd_elements(body)
+    return [element for element, _, _ in parted], b"".join([before, *[after for _, _, after in parted]])
+
+
+def _odd_elements(body: bytes) -> tuple[list[bytes], bytes]:
+    """The same of a document with prefixes, or with elements that are not closed."""
     contents: list[bytes] = []
     rest: list[bytes] = []
     done = 0
@@ -290,18 +302,29 @@ class ListingProgress:
             self._token, self._key = page.token, key
 
 
-def _entry(leaves: dict[str, str], *, encoded: bool) -> Entry:
+def _entry(element: bytes, *, encoded: bool) -> Entry:
+    leaves = _LEAF.findall(element)
+    leaves.reverse()  # of equal names the first counts
+    found = dict(leaves)
+    key = _text(found.get(b"Key", b""))
+    size = _text(found.get(b"Size", b""))
+    return Entry(
+        key=_decoded(key) if encoded and ("%" in key or "+" in key) else key,
+        size=int(size) if _SIZE.fullmatch(size) else -1,
+        etag=clean_etag(unescape(_text(found.get(b"ETag", b"")))),
+        modified=parse_iso(_text(found.get(b"LastModified", b""))),
+    )
+
+
+def _text(leaf: bytes) -> str:
+    return unescape(leaf.decode("utf-8", "replace"))
+
+
+def _decoded(key: str) -> str:
     from urllib.parse import unquote_plus
 
-    key = leaves.get("Key", "")
-    size = leaves.get("Size", "")
-    return Entry(
-        # A plus stands for a space, as Amazon writes it; a real plus is always encoded.
-        key=unquote_plus(key, errors="surrogateescape") if encoded else key,
-        size=int(size) if _SIZE.fullmatch(size) else -1,
-        etag=clean_etag(unescape(leaves.get("ETag", ""))),
-        modified=parse_iso(leaves.get("LastModified", "")),
-    )
+    # A plus stands for a space, as Amazon writes it; a real plus is always encoded.
+    return unquote_plus(key, errors="surrogateescape")
 
 
 def parse_iso(value: str) -> float | None:
@@ -309,8 +332,16 @@ def parse_iso(value: str) -> float | None:
     found = _ISO.match(value)
     if found is None:
         return None
-    year, month, day, hour, minute, second = (int(number) for number in found.groups()[:6])
+    date, hour, minute, second, fraction = found.groups()
     try:
-        return calendar.timegm((year, month, day, hour, minute, second)) + float((found[7] or "")[:10] or 0)
+        begin = _begin_of_day(date)
     except (ValueError, OverflowError):
         return None  # for example the 31st of February
+    return begin + int(hour) * 3600 + int(minute) * 60 + int(second) + float((fraction or "")[:10] or 0)
+
+
+@functools.lru_cache(maxsize=1000)
+def _begin_of_day(date: str) -> int:
+    """The beginning of a day, which the objects of a listing share, in seconds since the epoch."""
+    year, month, day = date.split("-")
+    return calendar.timegm((int(year), int(month), int(day), 0, 0, 0))

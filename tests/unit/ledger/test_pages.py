@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import pytest
 
-from s3_uploader.ledger.pages import pages
+from s3_uploader.ledger.pages import merged_pieces, pages
 
 SQL = "SELECT name, number FROM things WHERE number > ? AND name <> ? ORDER BY number LIMIT ?"
 
@@ -55,3 +56,31 @@ def test_rows_that_are_written_meanwhile_are_seen(things: Things) -> None:
     first = next(rows)
     things.connection.execute("INSERT INTO things (name) VALUES ('h')")
     assert (first, list(rows)[-1]) == (("a",), ("h",))
+
+
+def test_pieces_of_several_parts_are_merged() -> None:
+    """Rows of several parts come in one order, whatever the sizes of their pieces; rows of one moment all come."""
+    parts = [
+        [[(1, "a"), (5, "b"), (5, "c")], [(5, "d"), (9, "e")]],
+        [[(2, "f"), (5, "g")], [(5, "h")], [(7, "i"), (8, "j"), (11, "k")]],
+        [],
+        [[(0, "l")]],
+    ]
+    found = list(chain.from_iterable(merged_pieces([iter(part) for part in parts])))
+    assert [row[0] for row in found] == [0, 1, 2, 5, 5, 5, 5, 5, 7, 8, 9, 11]
+    assert sorted(row[1] for row in found) == list("abcdefghijkl")
+
+
+def test_pieces_of_several_parts_are_read_as_they_are_needed() -> None:
+    """However long the parts are, only two pieces of each are in memory."""
+    read = [0, 0]
+
+    def lists(number: int) -> Iterator[list[tuple[int, int]]]:
+        for begin in range(0, 1000, 10):
+            read[number] += 1
+            yield [(moment, number) for moment in range(begin, begin + 10)]
+
+    merged = merged_pieces([lists(0), lists(1)])
+    for given in range(1, 50):
+        assert len(next(merged)) <= 40
+        assert max(read) <= given + 3

@@ -198,6 +198,9 @@ def xml_root(body: bytes) -> str:
 
 def unescape(text: str) -> str:
     """XML text with its entities resolved."""
+    if "&" not in text:
+        return text
+    text = text.replace("&quot;", '"')  # most entities are the quotes of ETags
     return _XML_ENTITY.sub(_entity, text) if "&" in text else text
 
 

@@ -86,3 +86,22 @@ def test_a_listing_of_nothing_without_an_end() -> None:
         progress.saw(Page([], f"token-{number}"))
     with pytest.raises(StoreError, match="again and again"):
         progress.saw(Page([], "one more"))
+
+
+def test_entries_have_the_leaves_they_need() -> None:
+    """Of equal names the first counts, whatever an element has, and quotes of an ETag may be written in any way."""
+    (one, other) = parse_page(
+        LAST + b"<Contents><Owner><ID>Key</ID></Owner><Key>a+b%2B&lt;c</Key><Key>z</Key><x:Size>7</x:Size>"
+        b"<ETag>&quot;1&amp;quot;&#34;</ETag></Contents><Contents><Key>d</Key><Size>8</Size><ETag>W/&quot;2&quot;</ETag>"
+        b"<LastModified>2020-09-13T12:26:40.500Z</LastModified></Contents>"
+    ).entries
+    assert (one.key, one.size, one.etag, one.modified) == ("a+b%2B<c", 7, "1", None)
+    assert (other.key, other.size, other.etag, other.modified) == ("d", 8, "W/2", 1600000000.5)
+
+
+def test_an_element_in_an_element() -> None:
+    """An element that begins before the one before it has ended makes one entry of both, and no key appears twice."""
+    page = parse_page(
+        LAST + b"<Contents><Key>a</Key><Contents><Key>b</Key></Contents><Contents><Key>c</Key></Contents>"
+    )
+    assert [entry.key for entry in page.entries] == ["a", "c"]
