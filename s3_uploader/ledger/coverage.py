@@ -6,6 +6,7 @@ it left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -17,6 +18,9 @@ NOTED_AS = "audited"
 """Under which name the ledger keeps it."""
 ALWAYS = float("-inf")
 _MOST_SPANS = 100
+_PIECE = 2000
+_MOST_PIECES = 10
+_WORTH_NOTING = 200
 
 Span = tuple[float, float]
 """From the first moment up to, and without, the second."""
@@ -99,25 +103,53 @@ def gaps(spans: Sequence[Span], end: float) -> list[Span]:
     return [(begin, until) for begin, until in found if begin < until]
 
 
-def unaudited(read: Read, coverage: Coverage, *, end: float, only: str | None = None) -> Mapping[str, int]:
-    """Count the files shipped before ``end`` that no audit has covered, by destination.
-
-    :param only: look only at this destination, and only for whether there is such a file.
-    """
+def unaudited(read: Read, coverage: Coverage, *, end: float) -> Mapping[str, int]:
+    """Count the files shipped before ``end`` that no audit has covered, by destination."""
     counts: dict[str, int] = {}
     for number, value in read("SELECT id, name FROM destinations ORDER BY id", ()):
         name = restored(value)
-        if only not in (None, name):
-            continue
         for begin, until in gaps(coverage.of(name), end):
             ((count,),) = read(
-                "SELECT count(*) FROM (SELECT 1 FROM shipped WHERE shipped_at >= ? AND shipped_at < ?"
-                " AND destination = ? LIMIT ?)",
-                (begin, until, number, -1 if only is None else 1),
+                "SELECT count(*) FROM shipped WHERE shipped_at >= ? AND shipped_at < ? AND destination = ?",
+                (begin, until, number),
             )
             if count:
                 counts[name] = counts.get(name, 0) + count
     return counts
+
+
+def find_unaudited(
+    read: Read, coverage: Coverage, destination: str, *, begin: float, end: float
+) -> tuple[bool, float | None]:
+    """Whether there is a file shipped to a destination from ``begin`` to ``end`` that no audit has covered.
+
+    Looks at a bounded number of files: those of other destinations, to which millions may have been shipped before,
+    must not make every run slow. The second value says where to go on the next time; ``None`` if that gains nothing.
+    """
+    rows = read("SELECT id FROM destinations WHERE name = ?", (stored(destination),))
+    reached: float | None = None
+    pieces = _MOST_PIECES if rows else 0
+    for first, until in gaps(coverage.of(destination), end):
+        at = max(first, begin)
+        while at < until and pieces:
+            pieces -= 1
+            span = "FROM shipped WHERE shipped_at >= ? AND shipped_at < ? ORDER BY shipped_at LIMIT ?"
+            ((found,),) = read(
+                f"SELECT EXISTS (SELECT 1 FROM (SELECT destination {span}) WHERE destination = ?)",
+                (at, until, _PIECE, rows[0][0]),
+            )
+            if found:
+                return True, None
+            ((files, last),) = read(
+                f"SELECT count(*), max(shipped_at) FROM (SELECT shipped_at {span})", (at, until, _PIECE)
+            )
+            if files >= _WORTH_NOTING:
+                reached = last
+            if files < _PIECE:
+                break
+            # Not as many files as in a piece are shipped in one moment.
+            at = last if last > at else math.nextafter(at, math.inf)
+    return False, reached
 
 
 def _finite(spans: Sequence[Span]) -> list[tuple[float | None, float]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.model import FailureBucket, RunReport
+from s3_uploader.core.text import shown_text
 from s3_uploader.ledger import columns, runs
 from s3_uploader.ledger import shipped as shipped_files
 from s3_uploader.ledger.columns import restored, stored
@@ -26,6 +27,8 @@ Result = TypeVar("Result")
 _DAY = 86400.0
 _WARNED = "unaudited"
 """Noted when somebody was told that files are forgotten which no audit has covered."""
+NONE_UNAUDITED = "none unaudited"
+"""Up to which moment, and for which destination, files were looked at for that and found to be none of its."""
 _WARNED_BEFORE = 14 * _DAY
 """So long before that."""
 
@@ -222,13 +225,26 @@ class Ledger(LedgerReader):
         """
         soon = history_days * _DAY - min(_WARNED_BEFORE, history_days * _DAY / 10)
         begin = self._believed_time(now, history_days * _DAY) - soon
-        end = shipped_files.end_of_old(self._read, begin=begin, most_files=history_max_files - history_max_files // 500)
-        if end is None or self.recall(_WARNED, now=now, max_age=float("inf")) is not None:
+        if self.recall(_WARNED, now=now, max_age=float("inf")) is not None:
             return False
-        if not self.unaudited(end=end, only=destination):
+        end = shipped_files.end_of_old(self._read, begin=begin, most_files=history_max_files - history_max_files // 500)
+        if end is None or not self._any_unaudited(destination, end=end, now=now):
             return False
         self.remember(_WARNED, "said", now=now)
         return True
+
+    def _any_unaudited(self, destination: str, *, end: float, now: float) -> bool:
+        from s3_uploader.ledger.coverage import find_unaudited
+
+        begin = float("-inf")
+        noted = self.recall(NONE_UNAUDITED, now=now, max_age=float("inf"))
+        if noted is not None:
+            moment, _, name = noted.partition(" ")
+            begin = float(moment) if name == shown_text(destination) else begin
+        found, reached = find_unaudited(self._read, self.coverage(), destination, begin=begin, end=end)
+        if reached is not None:
+            self.remember(NONE_UNAUDITED, f"{reached!r} {shown_text(destination)}", now=now)
+        return found
 
     def prune(
         self,

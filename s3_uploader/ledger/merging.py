@@ -24,11 +24,12 @@ from s3_uploader.ledger import counts, offline
 from s3_uploader.ledger.columns import SHIPPED_COLUMNS
 from s3_uploader.ledger.counts import Input
 from s3_uploader.ledger.coverage import NOTED_AS as COVERAGE
+from s3_uploader.ledger.ledger import NONE_UNAUDITED
 from s3_uploader.ledger.schema import absent_columns, migrate
 from s3_uploader.ledger.state_directory import RESERVE_NAME
 from s3_uploader.ledger.trouble import explained
 
-_OWN = ("identity", "clock", counts.NOTED_AS, COVERAGE, "sweep_kept", "unaudited")
+_OWN = ("identity", "clock", counts.NOTED_AS, COVERAGE, "sweep_kept", "unaudited", NONE_UNAUDITED)
 """Names of notes that a ledger keeps about itself, and not about its spool or destination."""
 _RUN = ("run", "destination")
 _FILE = [name.strip() for name in SHIPPED_COLUMNS.split(",") if name.strip() not in _RUN]

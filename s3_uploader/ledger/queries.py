@@ -321,14 +321,11 @@ class LedgerReader:
 
         return Coverage.recalled(self.recall(NOTED_AS, now=self._clock(), max_age=float("inf")))
 
-    def unaudited(self, *, end: float, only: str | None = None) -> Mapping[str, int]:
-        """The number of files shipped before ``end`` that no audit has covered, by destination.
-
-        :param only: look only at this destination, and only whether there is such a file.
-        """
+    def unaudited(self, *, end: float) -> Mapping[str, int]:
+        """The number of files shipped before ``end`` that no audit has covered, by destination."""
         from s3_uploader.ledger.coverage import unaudited
 
-        return unaudited(self._read, self.coverage(), end=end, only=only)
+        return unaudited(self._read, self.coverage(), end=end)
 
     def bytes_used(self) -> tuple[int, int]:
         """The bytes of the ledger's used pages, and of its free pages."""

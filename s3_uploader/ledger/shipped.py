@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from s3_uploader.ledger.pages import Read
 
 _PIECE = 500
+_MOST_EXCESS = 20_000
 _CLOCKS_DIFFER = 86400
 """Seconds by which the clocks of two hosts may differ."""
 _DAY = 86400.0
@@ -183,12 +184,12 @@ def has_prunable(
 def end_of_old(read: Read, *, begin: float, most_files: int) -> float | None:
     """The moment before which shipped files are old: older than ``begin``, or above the number; ``None`` if none is.
 
-    Reads only the ends of the tables, unless there are many more than the number.
+    Of very many above the number only the oldest are counted, so that a run that asks for this stays short.
     """
     ((rows, first),) = read("SELECT shipped_rows, (SELECT min(shipped_at) FROM shipped) FROM totals", ())
     end = begin
     if rows > most_files:
-        end = max(begin, _right_behind(read, rows - most_files))
+        end = max(begin, _right_behind(read, min(rows - most_files, _MOST_EXCESS)))
     return end if first is not None and first < end else None
 
 

@@ -46,8 +46,7 @@ def test_audits_add_up(ledger: Ledger) -> None:
     ledger.remember_audit(audit(None, NOW + 2 * DAY))
     ledger.remember_audit(audit(NOW + 3 * DAY, NOW + 20 * DAY))
     assert ledger.unaudited(end=NOW + 10 * DAY) == {"bucket": 1, "other": 1}
-    assert ledger.unaudited(end=NOW + 10 * DAY, only="bucket") == {"bucket": 1}
-    assert ledger.unaudited(end=NOW + 2 * DAY, only="bucket") == {}
+    assert ledger.unaudited(end=NOW + 2 * DAY) == {"other": 1}
 
 
 def test_it_is_told_once_before_an_unaudited_file_is_forgotten(ledger: Ledger) -> None:
@@ -71,6 +70,22 @@ def test_it_is_told_once_before_an_unaudited_file_is_forgotten(ledger: Ledger) -
     assert is_told(120, files=0)
     ledger.remember_audit(audit(None, NOW + 51 * DAY))
     assert not is_told(142)
+
+
+def test_it_is_told_after_a_change_of_the_destination(ledger: Ledger) -> None:
+    """Among many files of a former destination the first one of the present one is found, over some runs."""
+    at = NOW + 95 * DAY
+    former = [shipped(f"{n}", destination="former", shipped_at=NOW + n) for n in range(4500)]
+    ledger.commit_batch(shipped=former)
+    limits = {"history_days": 100, "history_max_files": 100_000}
+    assert not ledger.about_to_forget(now=at, destination="bucket", **limits)
+    ledger.commit_batch(shipped=[shipped("new", shipped_at=NOW + 4500)])
+    assert not ledger.about_to_forget(now=at, destination="other", **limits)
+    assert ledger.about_to_forget(now=at, destination="bucket", **limits)
+    assert ledger.about_to_forget(now=at, destination="former", **limits) is False  # said once, until an audit
+    ledger.remember_audit(audit(None, NOW + 10_000))
+    assert not ledger.about_to_forget(now=at, destination="bucket", **limits)
+    assert ledger.about_to_forget(now=at, destination="former", **limits)
 
 
 def test_an_audit_is_noted_beside_runs(path: str, ledger: Ledger) -> None:
