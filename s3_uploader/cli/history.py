@@ -32,7 +32,8 @@ from s3_uploader.cli.times import parse_time
 from s3_uploader.core.errors import UsageProblem
 from s3_uploader.core.model import FailureBucket
 from s3_uploader.core.text import counted, shown_duration, shown_name, shown_size, shown_text
-from s3_uploader.ledger import FailingRow, HistoryTotals, LedgerReader, RunRow, ShippedRow, matches
+from s3_uploader.ledger import FailingRow, HistoryTotals, LedgerReader, RunRow, ShippedRow
+from s3_uploader.ledger.history import matches
 from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.ledger.together import open_together
 from s3_uploader.monitoring.words import end_words

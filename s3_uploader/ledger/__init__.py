@@ -23,7 +23,6 @@ from s3_uploader.core.model import LocationTotals
 from s3_uploader.ledger.ledger import Ledger
 from s3_uploader.ledger.queries import EndpointMemory, LedgerReader
 from s3_uploader.ledger.rows import FailingRow, HistoryTotals, RunRow, ShippedRow, after_failure, next_pause
-from s3_uploader.ledger.shipped import matches
 from s3_uploader.ledger.state_directory import LEDGER_NAME, create_state_directory, spool_name, state_directory
 
 __all__ = [
@@ -38,7 +37,6 @@ __all__ = [
     "ShippedRow",
     "after_failure",
     "create_state_directory",
-    "matches",
     "next_pause",
     "spool_name",
     "state_directory",

@@ -41,7 +41,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows of a ledger stay: the files of the last days, and of these the newest.
 
     :param trusts_clock: whether to trust the clock because a person chose the days. Otherwise a clock that jumped
-        makes nothing old (:mod:`s3_uploader.ledger.shipped`).
+        makes nothing old (:class:`s3_uploader.ledger.records.BelievedClock`).
     """
 
     history_days: float

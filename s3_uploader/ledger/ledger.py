@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.model import FailureBucket, RunReport
 from s3_uploader.core.text import shown_text
-from s3_uploader.ledger import columns, runs
-from s3_uploader.ledger import shipped as shipped_files
+from s3_uploader.ledger import columns, records
 from s3_uploader.ledger.columns import restored, stored
 from s3_uploader.ledger.queries import CLOCK, MAX_AGE, EndpointMemory, LedgerReader, has_failing
 from s3_uploader.ledger.rows import FailingRow, ShippedRow
@@ -46,7 +45,7 @@ class Ledger(LedgerReader):
         self._connection: object = None
         self._destinations: dict[str, int] = {}
         self._memories: list[EndpointMemory] = []
-        self._begun: dict[int, runs.Begun] = {}
+        self._begun: dict[int, records.Begun] = {}
 
     @classmethod
     def open(
@@ -114,7 +113,7 @@ class Ledger(LedgerReader):
             if self._any_failing and no_longer:
                 _delete_failing(connection, no_longer)
             if shipped:
-                shipped_files.insert(connection, shipped, destinations=self._destinations)
+                records.add_shipped(connection, shipped, destinations=self._destinations)
             if failed:
                 connection.executemany(
                     f"INSERT OR REPLACE INTO failing ({columns.FAILING_COLUMNS})"
@@ -186,7 +185,7 @@ class Ledger(LedgerReader):
         The record survives the death of the process but not a power cut, unless a batch is committed after it.
         """
         begun = (started_at, pid, stored(host), stored(destination))
-        number = self._write(lambda connection: runs.insert(connection, begun), durable=False)
+        number = self._write(lambda connection: records.begin_run(connection, begun), durable=False)
         self._begun[number] = begun
         return number
 
@@ -198,9 +197,9 @@ class Ledger(LedgerReader):
         begun = self._begun.pop(run, (report.started_at, 0, "", stored(report.destination)))
 
         def work(connection: sqlite3.Connection) -> None:
-            runs.finish(connection, run, begun, report)
+            records.finish_run(connection, run, begun, report)
             if failures:
-                runs.count_failures(connection, failures)
+                records.count_failures(connection, failures)
 
         self._write(work, durable=False)
 
@@ -227,7 +226,7 @@ class Ledger(LedgerReader):
         begin = self._believed_time(now, history_days * _DAY) - soon
         if self.recall(_WARNED, now=now, max_age=float("inf")) is not None:
             return False
-        end = shipped_files.end_of_old(self._read, begin=begin, most_files=history_max_files - history_max_files // 500)
+        end = records.end_of_old(self._read, begin=begin, most_files=history_max_files - history_max_files // 500)
         if end is None or not self._any_unaudited(destination, end=end, now=now):
             return False
         self.remember(_WARNED, "said", now=now)
@@ -260,15 +259,15 @@ class Ledger(LedgerReader):
 
         Works in short transactions while ``go_on`` returns ``True``; the rest is left for the next run. Returns the
         number of rows removed; costs next to nothing if there are none. A clock that has jumped does not age anything
-        (:mod:`s3_uploader.ledger.shipped`), unless ``trusts_clock`` says that somebody has seen to it.
+        (:class:`~s3_uploader.ledger.records.BelievedClock`), unless ``trusts_clock`` says that somebody has seen to it.
         """
         begin = (now if trusts_clock else self._believed_time(now, history_days * _DAY)) - history_days * _DAY
 
         def step(connection: sqlite3.Connection) -> int:
-            return shipped_files.prune(connection, begin=begin, most_files=history_max_files, chunk=chunk)
+            return records.prune(connection, begin=begin, most_files=history_max_files, chunk=chunk)
 
         removed = 0
-        while shipped_files.has_prunable(self._read, begin=begin, most_files=history_max_files) and go_on():
+        while records.has_prunable(self._read, begin=begin, most_files=history_max_files) and go_on():
             removed += self._write(step, durable=False)
         return removed
 
@@ -276,7 +275,7 @@ class Ledger(LedgerReader):
         noted = self.recall(CLOCK, now=now, max_age=float("inf"))
         # A ledger of an older version, or a new one: what was recorded last before this run is a time that was so.
         newest = None if noted else self._last_record()
-        before = shipped_files.BelievedClock.recalled(noted, otherwise=now if newest is None else newest)
+        before = records.BelievedClock.recalled(noted, otherwise=now if newest is None else newest)
         clock = before.at(now, history_seconds=history_seconds)
         if not noted or clock is not before:
             self.remember(CLOCK, clock.noted(), now=now)

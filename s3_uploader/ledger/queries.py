@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from s3_uploader.core.model import Fingerprint, LocationTotals, Totals
-from s3_uploader.ledger import columns
-from s3_uploader.ledger import shipped as shipped_files
+from s3_uploader.ledger import columns, records
 from s3_uploader.ledger.columns import restored, stored
 from s3_uploader.ledger.rows import FailingGroup, FailingRow, Fate, HistoryTotals, RunRow, ShippedRow
 
@@ -243,7 +242,9 @@ class LedgerReader:
         :param location: only files of this location.
         :param limit: the maximum number of files.
         """
-        return shipped_files.select(
+        from s3_uploader.ledger.history import select
+
+        return select(
             self._read,
             since=since,
             until=until,
@@ -267,7 +268,9 @@ class LedgerReader:
 
         The other arguments select files as in :meth:`history`.
         """
-        return shipped_files.totals(
+        from s3_uploader.ledger.history import totals
+
+        return totals(
             self._read,
             by_day=by_day,
             by_location=by_location,
@@ -311,9 +314,9 @@ class LedgerReader:
         """Which shipped files :meth:`Ledger.prune` would forget."""
         noted = self.recall(CLOCK, now=now, max_age=float("inf"))
         history = history_days * 86400.0
-        clock = shipped_files.BelievedClock.recalled(noted, otherwise=now)
+        clock = records.BelievedClock.recalled(noted, otherwise=now)
         end = (now if trusts_clock else clock.time(now, history_seconds=history)) - history
-        return shipped_files.fate(self._read, begin=end, most_files=history_max_files)
+        return records.fate(self._read, begin=end, most_files=history_max_files)
 
     def coverage(self) -> Coverage:
         """What audits have covered."""

@@ -15,7 +15,7 @@ from s3_uploader.config.schema import MoveTo
 from s3_uploader.health import diagnosis, left_files, notices, observations, standstill
 from s3_uploader.inspection import patience
 from s3_uploader.inspection import status as spool_status
-from s3_uploader.ledger import queries, rows, shipped
+from s3_uploader.ledger import queries, records, rows
 from s3_uploader.ledger.state_directory import RESERVE_SIZE
 from s3_uploader.remote_store import pool
 from s3_uploader.remote_store.store import RemoteStore
@@ -42,8 +42,8 @@ PROMISES: list[tuple[str, str, list[float]]] = [
     ("guarantees.md", r"sorted in blocks of ([\d,]+)", [base.BLOCK]),
     ("guarantees.md", r"a reserve of (\d+) KiB beside it", [RESERVE_SIZE / KIB]),
     ("guarantees.md", r"has (\d+) seconds and (\d+) KiB", [helpers.HELPER_SECONDS, helpers._MOST_BYTES / KIB]),
-    ("guarantees.md", r"by more than (\d+) days", [shipped._LONGEST_STEP / DAY]),
-    ("guarantees.md", r"gone on for (\d+) days", [shipped._LONGEST_TRIAL / DAY]),
+    ("guarantees.md", r"by more than (\d+) days", [records._LONGEST_STEP / DAY]),
+    ("guarantees.md", r"gone on for (\d+) days", [records._LONGEST_TRIAL / DAY]),
     ("guarantees.md", r"says so after (\d+) seconds", [patience.PATIENCE_SECONDS]),
     ("guarantees.md", r"a head may have (\d+) KiB", [http1.MAXIMUM_HEAD / KIB]),
     ("guarantees.md", r"a page of a listing (\d+) MiB", [requests._LISTING_BYTES / MIB]),

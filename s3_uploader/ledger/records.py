@@ -1,40 +1,38 @@
-"""Shipped files in the ledger: how they are written, read, and forgotten by a clock that may be wrong."""
+"""What a run records in the ledger: shipped files and the run itself; and how old records are forgotten."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from s3_uploader.ledger.columns import (
-    SHIPPED_AND_NAME,
-    SHIPPED_COLUMNS,
-    SHIPPED_WITH_NAME,
-    kept_values,
-    restored,
-    shipped_row,
-    shipped_values,
-    stored,
-)
-from s3_uploader.ledger.rows import Fate, HistoryTotals, ShippedRow
+from s3_uploader.core.model import FailureBucket, RunReport
+from s3_uploader.core.text import shown_text
+from s3_uploader.ledger.columns import SHIPPED_COLUMNS, kept_values, shipped_values, stored, stored_message
+from s3_uploader.ledger.rows import Fate, ShippedRow
 
 if TYPE_CHECKING:
     import sqlite3
 
     from s3_uploader.ledger.pages import Read
 
-_PIECE = 500
+_DAY = 86400.0
 _MOST_EXCESS = 20_000
 _CLOCKS_DIFFER = 86400
 """Seconds by which the clocks of two hosts may differ."""
-_DAY = 86400.0
 _LONGEST_STEP = 45 * _DAY
 _LONGEST_TRIAL = 30 * _DAY
+_LONGEST_CODE = 100
+
+Begun = tuple[float, int, str | bytes, str | bytes]
+"""Start, process, host and destination of a run, as stored."""
+
+# ---------------------------------------------------------------------------------------------------- shipped files
 
 
-def insert(connection: sqlite3.Connection, rows: Sequence[ShippedRow], *, destinations: dict[str, int]) -> None:
+def add_shipped(connection: sqlite3.Connection, rows: Sequence[ShippedRow], *, destinations: dict[str, int]) -> None:
     """Write shipped files, and add them to the totals.
 
     :param destinations: numbers of the known destinations; new ones are added.
@@ -76,95 +74,103 @@ def insert(connection: sqlite3.Connection, rows: Sequence[ShippedRow], *, destin
     )
 
 
-def select(
-    read: Read,
-    *,
-    since: float | None,
-    until: float | None,
-    match: str | None,
-    location: str | None,
-    limit: int | None,
-    newest_first: bool,
-) -> Iterator[ShippedRow]:
-    """Yield shipped files in the order of time; see :meth:`s3_uploader.ledger.Ledger.history`."""
-    from s3_uploader.ledger.pages import pages
+def _latest(before: str, now: str) -> str:
+    """The later of two times, in SQL. A time far in the future was written by a wrong clock and is replaced."""
+    return f"CASE WHEN {before} <= {now} + {_CLOCKS_DIFFER} THEN max({before}, {now}) ELSE {now} END"
 
-    # Where the first piece begins. Numbers of rows begin with 1, so that since is included and until is not.
-    lower = float("-inf") if since is None else since
-    upper = float("inf") if until is None else until
-    parameters: list[Any]
-    if newest_first:
-        conditions, after, parameters = ["(shipped_at, shipped.id) < (?, ?)", "shipped_at >= ?"], (upper, 0), [lower]
-    else:
-        conditions, after, parameters = ["(shipped_at, shipped.id) > (?, ?)", "shipped_at < ?"], (lower, 0), [upper]
-    narrow(conditions, parameters, match=match, location=location)
-    direction = "DESC" if newest_first else "ASC"
-    sql = (
-        f"SELECT {SHIPPED_WITH_NAME}, shipped_at, shipped.id FROM {SHIPPED_AND_NAME}"
-        f" WHERE {' AND '.join(conditions)} ORDER BY shipped_at {direction}, shipped.id {direction} LIMIT ?"
+
+def _by_location(rows: Sequence[ShippedRow]) -> list[tuple[Any, ...]]:
+    sums: dict[str, list[Any]] = {}
+    for row in rows:
+        entry = sums.setdefault(row.location, [0, 0, row.shipped_at, row.period_begin])
+        entry[0] += 1
+        entry[1] += row.size
+        entry[2] = max(entry[2], row.shipped_at)
+        if row.period_begin is not None:
+            entry[3] = row.period_begin if entry[3] is None else max(entry[3], row.period_begin)
+    return [(stored(location), *entry) for location, entry in sums.items()]
+
+
+# ------------------------------------------------------------------------------------------------------------- runs
+
+
+def begin_run(connection: sqlite3.Connection, begun: Begun) -> int:
+    """Record that a run begins; returns its number."""
+    cursor = connection.execute("INSERT INTO runs (started_at, pid, host, destination) VALUES (?, ?, ?, ?)", begun)
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid
+
+
+def finish_run(connection: sqlite3.Connection, run: int, begun: Begun, report: RunReport) -> None:
+    """Record how a run ended, in its own row or in that of the preceding ticks."""
+    idle = _is_idle(report)
+    outcome = {
+        "finished_at": report.started_at + report.duration,
+        "duration": report.duration,
+        "exit_code": report.exit_code,
+        "shipped": report.shipped,
+        "shipped_bytes": report.shipped_bytes,
+        "already_there": report.already_there,
+        "failed": report.failed,
+        "left": msgspec.json.encode(report.left).decode(),
+        "backlog": report.backlog,
+        "backlog_bytes": report.backlog_bytes,
+        "oldest_waiting": report.oldest_waiting,
+        "pruned_directories": report.pruned_directories,
+        "ended_by": report.ended_by,
+        "message": stored_message(report.message),
+        "code": report.code,
+        "origin": report.origin,
+        "idle": idle,
+    }
+    row = run
+    before = _tick_before(connection, run, begun) if idle else None
+    if before is not None:
+        connection.execute("DELETE FROM runs WHERE id = ?", (run,))
+        connection.execute("UPDATE runs SET ticks = ticks + 1, pid = ? WHERE id = ?", (begun[1], before))
+        row = before
+    # Where the ledger that the run began with has been lost, it is noted now.
+    connection.execute(
+        "INSERT OR IGNORE INTO runs (id, started_at, pid, host, destination) VALUES (?, ?, ?, ?, ?)", (row, *begun)
     )
-    yield from map(shipped_row, pages(read, sql, after=after, parameters=parameters, size=_PIECE, limit=limit))
-
-
-def narrow(conditions: list[str], parameters: list[Any], *, match: str | None, location: str | None) -> None:
-    """Add the conditions for location, path and key; see :meth:`s3_uploader.ledger.Ledger.history`."""
-    if location is not None:
-        conditions.append("location = ?")
-        parameters.append(stored(location))
-    if match is not None:
-        # CAST, because what holds a byte that is no text is a blob here.
-        test = "CAST({} AS TEXT) GLOB CAST(? AS TEXT)" if is_glob(match) else "instr(CAST({} AS TEXT), CAST(? AS TEXT))"
-        conditions.append(f"({test.format('path')} OR {test.format('key')})")
-        parameters += [stored(match)] * 2
-
-
-def is_glob(match: str) -> bool:
-    """Whether ``match`` is a glob pattern for the whole name, and not a text to search for."""
-    return any(character in match for character in "*?[")
-
-
-def matches(name: str, match: str) -> bool:
-    """Whether a name matches, by the same rule."""
-    import fnmatch
-
-    return fnmatch.fnmatchcase(name, match) if is_glob(match) else match in name
-
-
-def totals(
-    read: Read,
-    *,
-    by_day: bool,
-    by_location: bool,
-    since: float | None,
-    until: float | None,
-    match: str | None,
-    location: str | None,
-) -> Iterator[HistoryTotals]:
-    """Sum up shipped files; see :meth:`s3_uploader.ledger.Ledger.history_totals`."""
-    conditions: list[str] = []
-    parameters: list[Any] = []
-    for condition, moment in (("shipped_at >= ?", since), ("shipped_at < ?", until)):
-        if moment is not None:
-            conditions.append(condition)
-            parameters.append(moment)
-    narrow(conditions, parameters, match=match, location=location)
-    day = "date(shipped_at, 'unixepoch', 'localtime')" if by_day else "''"
-    place = "location" if by_location else "''"
-    rows = read(
-        f"SELECT {day} AS day, {place} AS place, count(*), sum(size), sum(already_there), min(shipped_at),"
-        f" max(shipped_at) FROM shipped WHERE {' AND '.join(conditions) or 1} GROUP BY 1, 2 ORDER BY 1, 2",
-        parameters,
+    assignments = ", ".join(f'"{column}" = ?' for column in outcome)
+    connection.execute(f"UPDATE runs SET {assignments} WHERE id = ?", (*outcome.values(), row))
+    connection.execute(
+        "UPDATE totals SET runs = runs + 1, last_run_at = :at,"
+        " last_success_at = CASE WHEN :success THEN :at ELSE last_success_at END",
+        {"at": outcome["finished_at"], "success": report.exit_code == 0},
     )
-    for day_name, place_name, files, size, there, first, last in rows:
-        yield HistoryTotals(
-            day=day_name,
-            location=restored(place_name),
-            files=files,
-            bytes=size,
-            already_there=there,
-            first_shipped_at=first,
-            last_shipped_at=last,
-        )
+
+
+def count_failures(connection: sqlite3.Connection, failures: Mapping[FailureBucket, int]) -> None:
+    """Add failed uploads to the counts of their hours."""
+    connection.executemany(
+        "INSERT INTO failures (hour, code, location, uploads) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (hour, code, location) DO UPDATE SET uploads = uploads + excluded.uploads",
+        [
+            (kind.hour, shown_text(kind.code)[:_LONGEST_CODE], stored(kind.location), uploads)
+            for kind, uploads in failures.items()
+        ],
+    )
+
+
+def _is_idle(report: RunReport) -> bool:
+    moved = report.shipped or report.failed or report.pruned_directories
+    return not moved and not report.message and report.exit_code == 0
+
+
+def _tick_before(connection: sqlite3.Connection, run: int, begun: Begun) -> int | None:
+    """Find the row right before this run's, if it is one of ticks that began less than a day before."""
+    started_at, _, host, destination = begun
+    rows = connection.execute(
+        "SELECT id, idle AND started_at BETWEEN :at - :day AND :at AND host = :host AND destination = :destination"
+        " FROM runs WHERE id < :run ORDER BY id DESC LIMIT 1",
+        {"at": started_at, "day": _DAY, "host": host, "destination": destination, "run": run},
+    ).fetchall()
+    return rows[0][0] if rows and rows[0][1] else None
+
+
+# ------------------------------------------------------------------------------------------------------- forgetting
 
 
 def has_prunable(
@@ -239,23 +245,6 @@ def prune(connection: sqlite3.Connection, *, begin: float, most_files: int, chun
         # Somebody removed rows by hand, so that there are fewer than were counted.
         connection.execute("UPDATE totals SET shipped_rows = (SELECT count(*) FROM shipped)")
     return files + runs + hours
-
-
-def _latest(before: str, now: str) -> str:
-    """The later of two times, in SQL. A time far in the future was written by a wrong clock and is replaced."""
-    return f"CASE WHEN {before} <= {now} + {_CLOCKS_DIFFER} THEN max({before}, {now}) ELSE {now} END"
-
-
-def _by_location(rows: Sequence[ShippedRow]) -> list[tuple[Any, ...]]:
-    sums: dict[str, list[Any]] = {}
-    for row in rows:
-        entry = sums.setdefault(row.location, [0, 0, row.shipped_at, row.period_begin])
-        entry[0] += 1
-        entry[1] += row.size
-        entry[2] = max(entry[2], row.shipped_at)
-        if row.period_begin is not None:
-            entry[3] = row.period_begin if entry[3] is None else max(entry[3], row.period_begin)
-    return [(stored(location), *entry) for location, entry in sums.items()]
 
 
 class BelievedClock(msgspec.Struct, frozen=True, kw_only=True):
