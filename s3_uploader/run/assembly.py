@@ -17,7 +17,6 @@ from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.run.place import move_directory
 from s3_uploader.run.routing import Route, Routes
 from s3_uploader.spool.layouts.base import Globs
-from s3_uploader.spool.removal import MoveTarget
 from s3_uploader.stores.base import (
     USUAL_LIMITS,
     CheckLimits,
@@ -330,6 +329,8 @@ def constant_prefixes(config: Config) -> list[str]:
 def success_policy(config: Config) -> SuccessPolicy:
     """Build the disposition of shipped files."""
     if isinstance(config.on_success, MoveTo):
+        from s3_uploader.spool.move_target import MoveTarget
+
         return SuccessPolicy(move_to=MoveTarget(move_directory(config.on_success)))
     return SuccessPolicy(keep=config.on_success == "keep")
 
@@ -339,5 +340,7 @@ def failure_policy(config: Config) -> FailurePolicy:
     if isinstance(config.on_failure, MoveTo):
         if os.path.realpath(move_directory(config.on_failure)) == os.path.realpath(config.base_dir):
             return FailurePolicy()  # resubmitted: it stays in the spool, or goes back there from its claim
+        from s3_uploader.spool.move_target import MoveTarget
+
         return FailurePolicy(move_to=MoveTarget(move_directory(config.on_failure)), attempts=config.on_failure.attempts)
     return FailurePolicy(delete=config.on_failure == "delete")

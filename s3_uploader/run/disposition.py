@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
-from s3_uploader.spool.removal import MoveTarget
+if TYPE_CHECKING:
+    from s3_uploader.spool.move_target import MoveTarget
 
 
 class SuccessPolicy(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,8 +25,7 @@ from s3_uploader.run.superseded import Superseded, is_outdated
 from s3_uploader.spool.layouts.base import original_name
 from s3_uploader.spool.open_file import Closing, OpenFile
 from s3_uploader.spool.readiness import FUTURE_TOLERANCE
-from s3_uploader.spool.removal import Detached, give_back
-from s3_uploader.spool.removal_batch import Outcome, RemovalBatch
+from s3_uploader.spool.removal import Detached, Outcome, RemovalBatch, give_back
 from s3_uploader.stores.base import Store
 
 if TYPE_CHECKING:
@@ -262,7 +261,7 @@ class Settlement:
         return any(upload.file.candidate.path == path for upload, _ in (*self._proven, *self._batch))
 
     def is_taken(self, path: str) -> bool:
-        """See :meth:`s3_uploader.spool.removal_batch.RemovalBatch.is_taken`."""
+        """See :meth:`s3_uploader.spool.removal.RemovalBatch.is_taken`."""
         return self._leaving.is_taken(path)
 
     # ---------------------------------------------------------------------------------------------- second copies

@@ -1,4 +1,4 @@
-"""Removes or moves a local file that was shipped, or that cannot be shipped.
+"""Removes or moves local files that were shipped, in batches, or single ones that cannot be shipped.
 
 Removing a name is where data can be lost: between the last look at a file and the ``unlink`` of its name, a producer
 may replace the file by rename, or open it and write more. POSIX has no "remove this name if it is still that file". So
@@ -13,10 +13,10 @@ the file is renamed first and checked second:
    scheduler before its ``open`` was complete. By now that is complete. Then give the file back, too.
 6. Only now remove it, or move it to its target.
 
-The first four are :func:`take`; the caller decides how long the moment is. Without leases only times and size
-decide. A run that is killed in between leaves the private name behind, which every layout recognises as a candidate. A
-private name that exists already may be the only copy of something, so it is never overwritten. The remaining risk is
-described in ``docs/guarantees.md``.
+The first four are :func:`take`. :class:`RemovalBatch` waits the moment once for all files of a batch. Without leases
+only times and size decide. A run that is killed in between leaves the private name behind, which every layout
+recognises as a candidate. A private name that exists already may be the only copy of something, so it is never
+overwritten. The remaining risk is described in ``docs/guarantees.md``.
 """
 
 from __future__ import annotations
@@ -25,20 +25,29 @@ import contextlib
 import errno
 import itertools
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from s3_uploader.core.files import rename_without_replacing, sync_directory, write_all
+from s3_uploader.core.control import Clock
+from s3_uploader.core.errors import StoreError
+from s3_uploader.core.files import rename_without_replacing
 from s3_uploader.core.model import Fingerprint, Left
 from s3_uploader.spool.layouts.base import original_name, taken_name, taken_names
-from s3_uploader.spool.open_file import OpenFile
+from s3_uploader.spool.open_file import Closing, OpenFile
 from s3_uploader.spool.readiness import is_being_written, release_lease, take_lease
-from s3_uploader.spool.root import Names, SpoolRoot
+from s3_uploader.spool.root import SpoolRoot
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_COPY_CHUNK = 1 << 20
-_TEMPORARY_SUFFIX = ".tmp"
+if TYPE_CHECKING:
+    from s3_uploader.spool.move_target import MoveTarget
+
+MOMENT_SECONDS = 0.01
+"""Least seconds between the rename of a file and its last check. A process that was paused while it opened the file by
+its old name has come by then."""
+
+_What = TypeVar("_What")
 
 
 class Detached(msgspec.Struct, frozen=True):
@@ -49,6 +58,10 @@ class Detached(msgspec.Struct, frozen=True):
 
     private: str
     fingerprint: Fingerprint
+
+
+Outcome: TypeAlias = Left | OSError | StoreError | None
+"""The outcome of a file: why it was left, the error, or ``None`` if it was disposed of or is kept on purpose."""
 
 
 def take(root: SpoolRoot, file: OpenFile) -> Detached | Left:
@@ -227,111 +240,129 @@ def _give_back(directory: int, private: str, name: str) -> None:
         rename_without_replacing(directory, private, directory, name)
 
 
-class MoveTarget:
-    """A directory that receives files under their paths relative to the spool.
+class RemovalBatch(Generic[_What]):
+    """Removes one batch after the other: :meth:`take`, a moment later :meth:`dispose`, then :meth:`conclude`.
 
-    :param path: the directory, which is created if it is missing. Links in this path are followed, links below it are
-        not.
+    Belongs to the thread that owns the spool. Each file carries a value that the caller gets back with its outcome.
+
+    :param keep: files stay where they are.
+    :param move_to: the directory to move them to instead of removing them.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, root: SpoolRoot, *, clock: Clock, keep: bool, move_to: MoveTarget | None) -> None:
+        self._root = root
+        self._clock = clock
+        self._keep = keep
+        self._move_to = move_to
+        self._taken: list[tuple[OpenFile, _What, Detached | Outcome]] = []
+        self._taken_at = 0.0
+        self._private: set[str] = set()
+        self._disposed: deque[tuple[_What, Outcome]] = deque()
+        self._closing: Closing | None = None
 
-    def receive(self, directory: int, name: str, file: OpenFile) -> str:
-        """Move ``name`` of ``directory`` here; returns its new path.
+    @property
+    def has_taken(self) -> bool:
+        """Whether there are files for :meth:`dispose`."""
+        return bool(self._taken)
 
-        A name that is taken gets ``~1``, ``~2`` … appended. On another file system: copy, fsync, rename, unlink.
+    @property
+    def has_disposed(self) -> bool:
+        """Whether there are outcomes for :meth:`conclude`."""
+        return bool(self._disposed)
 
-        :raises OSError: if it cannot be moved.
+    def is_taken(self, path: str) -> bool:
+        """Whether this is the private name of a file that is about to be removed, which a scan may meet."""
+        return path in self._private
+
+    def take(self, files: Iterable[tuple[OpenFile, _What]]) -> list[_What]:
+        """Rename the files of a batch to private names.
+
+        After an exception the files before it are taken, and the others still belong to the caller.
+
+        :returns: the values of the files that have changed.
         """
-        target = self._directory_for(file.candidate.directory)
-        try:
-            placed = self._place(directory, name, target, original_name(file.candidate.name), file)
-        finally:
-            os.close(target)
-        return "/".join((self.path, *file.candidate.directory, placed))
+        # Paths are resolved anew from here on: nothing is removed through a directory that was moved away.
+        self._root.refresh()
+        changed = []
+        for file, what in files:
+            outcome = self._take(file)
+            self._taken.append((file, what, outcome))
+            if isinstance(outcome, Detached):
+                self._private.add("/".join((*file.candidate.directory, outcome.private)))
+            elif _has_changed(outcome):
+                changed.append(what)
+        self._taken_at = self._clock.monotonic()
+        return changed
 
-    def try_out(self, file: OpenFile) -> None:
-        """Check that a file could be moved here: its directory can be created and written to, and there is room.
+    def identities(self) -> set[int]:
+        """The ``id()`` of each file of the last batch, which are closed here."""
+        return {id(file) for file, _, _ in self._taken}
 
-        :raises OSError: if not.
+    def detached(self) -> Iterator[tuple[OpenFile, _What, bool]]:
+        """The files of the last batch that are to be removed, and whether each was renamed."""
+        for file, what, outcome in self._taken:
+            if isinstance(outcome, Detached):
+                name = file.candidate.name
+                # A leftover of a killed run has lost it already.
+                yield file, what, outcome.private != name or original_name(name) != name
+
+    def withhold(self, why_not: Callable[[OpenFile, _What], StoreError | None]) -> None:
+        """Give back the files of the last batch for which ``why_not`` returns a reason."""
+        for index, (file, what, outcome) in enumerate(self._taken):
+            if isinstance(outcome, Detached):
+                reason = why_not(file, what)
+                if reason is not None:
+                    with contextlib.suppress(OSError):
+                        give_back(file.home, file, outcome)
+                    self._taken[index] = file, what, reason
+
+    def dispose(self, *, changed: Callable[[_What], None] = lambda what: None) -> None:
+        """Check the taken files once more, remove or move them, and start closing them.
+
+        Called again after an exception it continues there.
+
+        :param changed: called with the value of a file that has changed, while the file is still open.
         """
-        target = self._directory_for(file.candidate.directory)
+        if not self._taken:
+            return
+        pause = self._taken_at + MOMENT_SECONDS - self._clock.monotonic()
+        if pause > 0 and self._private:
+            self._clock.sleep(pause)
+        self._root.refresh()
+        for index, (file, what, outcome) in enumerate(self._taken):
+            if isinstance(outcome, Detached):
+                then = self._dispose(file, outcome)
+                self._taken[index] = file, what, then
+                if then is not None and _has_changed(then):
+                    changed(what)
+        taken, self._taken = self._taken, []
+        self._private.clear()
+        self._disposed.extend([(what, outcome) for _, what, outcome in taken if not isinstance(outcome, Detached)])
+        self._closing = Closing([file for file, _, _ in taken])
+
+    def conclude(self) -> Iterator[tuple[_What, Outcome]]:
+        """The outcome of each file that was disposed of, once all are closed."""
+        closing, self._closing = self._closing, None
+        if closing is not None:
+            # Over NFS a file that is open keeps a name, and so its directory.
+            closing.finish()
+        while self._disposed:
+            yield self._disposed.popleft()
+
+    def _take(self, file: OpenFile) -> Detached | Outcome:
         try:
-            if not os.access(".", os.W_OK | os.X_OK, dir_fd=target, effective_ids=True):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            disk = os.fstatvfs(target)
-            is_elsewhere = os.fstat(target).st_dev != file.fingerprint.device
-            # Some network file systems report no sizes at all.
-            if is_elsewhere and disk.f_blocks and disk.f_bavail * disk.f_frsize < file.fingerprint.size:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        finally:
-            os.close(target)
+            return None if self._keep else take(file.home, file)
+        except OSError as error:
+            return error
 
-    def _directory_for(self, names: Names) -> int:
-        """Open the directory below the target; creates it if needed."""
-        os.makedirs(self.path, exist_ok=True)
-        descriptor = os.open(self.path, _DIRECTORY)
-        for name in names:
-            try:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(name, dir_fd=descriptor)
-                    # A file that is copied here and then removed there must not be lost with its directory.
-                    sync_directory(descriptor)
-                below = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
-            finally:
-                os.close(descriptor)
-            descriptor = below
-        return descriptor
-
-    def _place(self, directory: int, name: str, target: int, wanted: str, file: OpenFile) -> str:
-        number = 0
-        copied = ""
+    def _dispose(self, file: OpenFile, taken: Detached) -> Outcome:
         try:
-            while True:
-                placed = wanted if number == 0 else f"{wanted}~{number}"
-                try:
-                    if copied:
-                        rename_without_replacing(target, copied, target, placed)
-                        copied = ""
-                        sync_directory(target)
-                        os.unlink(name, dir_fd=directory)
-                    else:
-                        rename_without_replacing(directory, name, target, placed)
-                    return placed
-                except FileExistsError:
-                    number += 1
-                except OSError as error:
-                    if error.errno != errno.EXDEV or copied:
-                        raise
-                    copied = _copy_into(file, target)
-        finally:
-            if copied:
-                with contextlib.suppress(OSError):
-                    os.unlink(copied, dir_fd=target)
+            if self._move_to is None:
+                return remove_taken(file.home, file, taken)
+            return move_taken(file.home, file, taken, self._move_to)[0]
+        except OSError as error:
+            return error
 
 
-def _copy_into(file: OpenFile, target: int) -> str:
-    """Copy an open file to a temporary name on another file system; it is on disk when this returns."""
-    temporary = f".{file.fingerprint.device:x}-{file.fingerprint.inode:x}{_TEMPORARY_SUFFIX}"
-    # A copy of that name was left by a killed run.
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary, dir_fd=target)
-    status = os.fstat(file.descriptor)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    copy = os.open(temporary, flags, status.st_mode & 0o777, dir_fd=target)
-    try:
-        offset = 0
-        while chunk := os.pread(file.descriptor, _COPY_CHUNK, offset):
-            offset += len(chunk)
-            write_all(copy, chunk)
-        if offset != file.fingerprint.size:
-            raise OSError(errno.EIO, "it changed while it was copied")
-        os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
-        os.fsync(copy)
-    except BaseException:
-        os.unlink(temporary, dir_fd=target)
-        raise
-    finally:
-        os.close(copy)
-    return temporary
+def _has_changed(outcome: Detached | Outcome) -> bool:
+    return isinstance(outcome, Left) and outcome is not Left.VANISHED

@@ -19,8 +19,7 @@ from s3_uploader.core.model import Candidate, Left
 from s3_uploader.spool.layouts.base import Globs
 from s3_uploader.spool.layouts.tree import TreeLayout
 from s3_uploader.spool.open_file import OpenFile, open_candidate
-from s3_uploader.spool.removal import Detached, remove_taken, take
-from s3_uploader.spool.removal_batch import MOMENT_SECONDS
+from s3_uploader.spool.removal import MOMENT_SECONDS, Detached, remove_taken, take
 from s3_uploader.spool.root import SpoolRoot
 
 SECONDS = 1.5

@@ -22,7 +22,7 @@ from s3_uploader.remote_store.store import RemoteStore
 from s3_uploader.run import flow_control, in_flight, settlement
 from s3_uploader.service import supervisor
 from s3_uploader.service import watch as watching
-from s3_uploader.spool import readiness, removal_batch
+from s3_uploader.spool import readiness, removal
 from s3_uploader.spool.layouts import base, dated, strangers
 from s3_uploader.stores.s3 import checksums, helpers, requests, single
 from s3_uploader.stores.s3.engines import base as engines
@@ -50,7 +50,7 @@ PROMISES: list[tuple[str, str, list[float]]] = [
     ("guarantees.md", r"an answer to a write (\d+) KiB", [engines.DOCUMENT_BYTES / KIB]),
     ("guarantees.md", r"and a second for every (\d+) KiB\), a run", [in_flight._BYTES_PER_SECOND_AT_LEAST / KIB]),
     ("guarantees.md", r"One second is added for every (\d+) KiB", [engines._SLOWEST_HANDLING / KIB]),
-    ("guarantees.md", r"at least (\d+) ms, usually", [removal_batch.MOMENT_SECONDS * 1000]),
+    ("guarantees.md", r"at least (\d+) ms, usually", [removal.MOMENT_SECONDS * 1000]),
     ("guarantees.md", r"A name of more than (\d+) bytes", [_LONGEST_NAME + 1 - len(base.taken_name("x") or "")]),
     ("why-a-file-waits.md", r"more than ([\d,]+) bytes", [requests.MAXIMUM_KEY_BYTES]),
     ("why-a-file-waits.md", r"`settle_seconds` \((\d+)\)", [_DEFAULTS["settle_seconds"]]),
@@ -60,7 +60,7 @@ PROMISES: list[tuple[str, str, list[float]]] = [
     ("coming-from.md", r"copied in parts above (\d+) GiB", [_COPY_THRESHOLD / GIB]),
     ("coming-from.md", r"after `attempts` failures \((\d+)\)", [MoveTo("x").attempts]),
     ("architecture.md", r"batches\*\* of up to (\d+) files", [settlement._BATCH]),
-    ("architecture.md", r"or (\d+) ms later at the end of a run", [removal_batch.MOMENT_SECONDS * 1000]),
+    ("architecture.md", r"or (\d+) ms later at the end of a run", [removal.MOMENT_SECONDS * 1000]),
     ("architecture.md", r"what is done in (\d+) ms", [flow_control._STOCK_SECONDS * 1000]),
     ("architecture.md", r"that thread waits (\d+) ms", [loop._GATHERING_SECONDS * 1000]),
     ("architecture.md", r"files of up to (\d+) MiB are read and digested", [single.READ_BESIDE / MIB]),

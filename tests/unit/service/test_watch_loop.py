@@ -138,7 +138,7 @@ class Loop:
 @pytest.fixture(autouse=True)
 def no_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests count on time that passes only while the watch sleeps, and not before a file is removed."""
-    monkeypatch.setattr("s3_uploader.spool.removal_batch.MOMENT_SECONDS", 0.0)
+    monkeypatch.setattr("s3_uploader.spool.removal.MOMENT_SECONDS", 0.0)
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ import pytest
 
 from s3_uploader.core import files as renaming
 from s3_uploader.core.model import Left
-from s3_uploader.spool import removal
+from s3_uploader.spool import move_target, removal
+from s3_uploader.spool.move_target import MoveTarget
 from s3_uploader.spool.open_file import OpenFile, open_candidate
-from s3_uploader.spool.removal import MoveTarget, move, remove
+from s3_uploader.spool.removal import move, remove
 from s3_uploader.spool.root import SpoolRoot
 from tests.fakes import candidate, paths_below, write
 
@@ -608,7 +609,7 @@ class TestMoveToAnotherFileSystem:
                 raise OSError(errno.EIO, "Input/output error")
             real(from_directory, from_name, to_directory, to_name)
 
-        monkeypatch.setattr(removal, "rename_without_replacing", rename)
+        monkeypatch.setattr(move_target, "rename_without_replacing", rename)
         with pytest.raises(OSError, match="Input/output"):
             move(root, file, MoveTarget(str(tmp_path / "done")))
         assert paths_below(spool) == {"x"}

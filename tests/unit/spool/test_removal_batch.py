@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from s3_uploader.core.model import Left
-from s3_uploader.spool import removal, removal_batch
+from s3_uploader.spool import removal
+from s3_uploader.spool.move_target import MoveTarget
 from s3_uploader.spool.open_file import OpenFile, open_candidate
-from s3_uploader.spool.removal import MoveTarget
-from s3_uploader.spool.removal_batch import RemovalBatch
+from s3_uploader.spool.removal import RemovalBatch
 from s3_uploader.spool.root import SpoolRoot
 from tests.fakes import FakeClock, candidate, paths_below, write
 
@@ -62,7 +62,7 @@ def test_step_by_step(root: SpoolRoot, spool: Path) -> None:
     assert not out.is_taken("a")
     assert out.identities() == {id(file) for file, _ in files}
     out.dispose(changed=pytest.fail)
-    assert clock.slept == pytest.approx([removal_batch.MOMENT_SECONDS], rel=1e-3)
+    assert clock.slept == pytest.approx([removal.MOMENT_SECONDS], rel=1e-3)
     assert paths_below(spool) == set()
     assert not out.is_taken(".a.s3u")
     assert (out.has_taken, out.has_disposed) == (False, True)
@@ -145,7 +145,7 @@ def test_goes_on_after_an_exception(root: SpoolRoot, spool: Path, monkeypatch: p
             raise ZeroDivisionError
         return real(home, file, taken)
 
-    monkeypatch.setattr(removal_batch, "remove_taken", fail_once)
+    monkeypatch.setattr(removal, "remove_taken", fail_once)
     out, _ = made(root)
     out.take(opened(root))
     with pytest.raises(ZeroDivisionError):
