@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmarks.contestants import AwsCli, Boto3Loop, Contestant, Ours, Rclone, S5cmd
+from benchmarks.contestants import OBSTORE_LOOP, AwsCli, Contestant, Loop, Ours, Rclone, S5cmd
 from benchmarks.spools import Plan
 
 Line = Literal["plain", "slow", "tls"]
@@ -55,7 +55,7 @@ _AWS_TUNED = AwsCli(
     options=("--only-show-errors",),
     settings=("max_concurrent_requests = 32", "max_queue_size = 10000"),
 )
-_DEFAULTS = (Ours(), Rclone(), S5cmd(), AwsCli(), Boto3Loop())
+_DEFAULTS = (Ours(), Rclone(), S5cmd(), AwsCli(), Loop())
 
 
 def _movers(rclone: tuple[str, ...], s5cmd: tuple[str, ...], s5cmd_mv: tuple[str, ...] = ()) -> tuple[Contestant, ...]:
@@ -65,6 +65,7 @@ def _movers(rclone: tuple[str, ...], s5cmd: tuple[str, ...], s5cmd_mv: tuple[str
         Rclone(variant="tuned", options=(*rclone, *_NO_LOOKING)),
         S5cmd(variant="tuned", options=("--log", "error", *s5cmd), move_options=s5cmd_mv),
         _AWS_TUNED,
+        Loop(name=OBSTORE_LOOP, variant="32 threads"),
     )
 
 

