@@ -110,12 +110,13 @@ Ledgers = Annotated[
     ),
 ]
 LogFormat = Annotated[
-    str, Parameter(names=("--log-format",), choices=("text", "json"), shows_default=True, help="Form of the log lines.")
+    str,
+    Parameter(names=("--log-format",), choices=("text", "json"), shows_default=True, help="Format of the log lines."),
 ]
 Verbose = Annotated[
     bool, _flag("-v", "--verbose", about="Also name each file that is left, and why.", not_with=("--quiet",))
 ]
-Quiet = Annotated[bool, _flag("-q", "--quiet", about="Only warnings and errors: what cron should mail.")]
+Quiet = Annotated[bool, _flag("-q", "--quiet", about="Log only warnings and errors, so that cron mails nothing else.")]
 SimulateFailures = Annotated[
     float,
     Parameter(
@@ -137,7 +138,9 @@ MetricsListen = Annotated[
 
 # run
 
-DryRun = Annotated[bool, _flag("--dry-run", about="Say what would be shipped and what would be left. Change nothing.")]
+DryRun = Annotated[
+    bool, _flag("--dry-run", about="Print what would be shipped and what would be left. Change nothing.")
+]
 MaxRuntime = Annotated[
     float | None,
     Parameter(names=("--max-runtime",), above=0, metavar="SECONDS", help="Time budget of the run."),
@@ -186,7 +189,7 @@ Format = Annotated[
         names=("--format",),
         choices=("table", "json", "csv"),
         shows_default=True,
-        help="Form of the output; --json is the same as --format json.",
+        help="Format of the output; --json is the same as --format json.",
     ),
 ]
 
@@ -205,7 +208,9 @@ InventoryFile = Annotated[
         help="The manifest.json of an S3 Inventory, CSV or Parquet, in place of a listing.",
     ),
 ]
-Deep = Annotated[bool, _flag("--deep", about="Ask for every object by itself, and read it where nothing else tells.")]
+Deep = Annotated[
+    bool, _flag("--deep", about="Look up each object separately, and read its content where nothing else proves it.")
+]
 
 # status
 
@@ -221,8 +226,10 @@ AsPlugin = Annotated[
 ExitByVerdict = Annotated[
     bool, _flag("--exit-code", about="Exit with 0 if all is well, 1 for attention, 2 if the spool is stuck.")
 ]
-Details = Annotated[bool, _flag("--details", about="For a directory: print all about each spool, not one line.")]
-Live = Annotated[bool, _flag("--watch", about="Show it live, until Ctrl-C.", not_with=("--json",))]
+Details = Annotated[
+    bool, _flag("--details", about="For a directory: print everything about each spool instead of one line.")
+]
+Live = Annotated[bool, _flag("--watch", about="Update the display until Ctrl-C.", not_with=("--json",))]
 
 # report
 
@@ -237,7 +244,7 @@ Output = Annotated[
 
 # forget
 
-Everything = Annotated[bool, _flag("--all", about="All files that fail.")]
+Everything = Annotated[bool, _flag("--all", about="Forget all failing files.")]
 
 # ledger
 
@@ -247,7 +254,7 @@ KeepDays = Annotated[
         names=("--keep-days",),
         least=0,
         metavar="DAYS",
-        help="Forget files that were shipped before. Default: history_days.",
+        help="Forget files that were shipped longer ago. Default: history_days.",
     ),
 ]
 KeepFiles = Annotated[
@@ -259,7 +266,9 @@ KeepFiles = Annotated[
         help="Keep at most this many files in each ledger. Default: history_max_files.",
     ),
 ]
-DryCompaction = Annotated[bool, _flag("--dry-run", about="Only say what would be forgotten and freed.")]
+DryCompaction = Annotated[
+    bool, _flag("--dry-run", about="Print how much would be forgotten and freed. Change nothing.")
+]
 
 # demo
 
@@ -280,7 +289,11 @@ To = Annotated[
 ]
 From = Annotated[
     str | None,
-    Parameter(names=("--from",), metavar="FILE", help="Take over an older program's file, or its command line."),
+    Parameter(
+        names=("--from",),
+        metavar="FILE",
+        help="Convert the configuration file, or the command line, of an older program.",
+    ),
 ]
 EndpointUrl = Annotated[
     str | None,

@@ -1,4 +1,4 @@
-"""What a person reads of a key that there is not, or of a value that its key does not take, and what was meant."""
+"""The sentences about unknown keys and invalid values, with a guess at what was meant."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from s3_uploader.config.units import is_duration, is_size
 from s3_uploader.core.text import shown_value
 
 _RETIRED = {("engine", "crt"): "crt is no longer an engine; leave the key out for the default, native, which is faster"}
-"""Values that a key took once, and what to write instead."""
+"""Values that a key accepted in earlier versions, and what to write instead."""
 _FORMS = {"share": "K/N with K from 0 to N - 1, and N at most 10,000"}
-"""What a key takes whose pattern says too little to a person."""
+"""The values of keys whose pattern would say too little to a person."""
 _CREDENTIALS = (
     "is not a key, since AWS credentials do not belong in this file; put them into the environment (AWS_ACCESS_KEY_ID, "
     "AWS_SECRET_ACCESS_KEY), or into ~/.aws/credentials and name its section with profile"
@@ -58,11 +58,11 @@ _MEANT = {
         for name in names
     },
 }
-"""What people write who know other programs, and what to say to them."""
+"""Keys of other programs that people write, and the answers to them."""
 
 
 def wrong(name: str, value: Any, hint: Any) -> str:
-    """What is wrong with a value that its key does not take."""
+    """Say what is wrong with the value of a key."""
     if isinstance(value, str) and (name, value) in _RETIRED:
         return _RETIRED[name, value]
     got = "" if is_secret(name) else f", not {shown_value(value)}"
@@ -86,9 +86,9 @@ def _with_unit(name: str, text: str) -> str:
 
 
 def unknown(name: str, known: list[str], *, whole: bool) -> str:
-    """What is to be said of a key that there is not.
+    """Say that a key is unknown, and which key was probably meant.
 
-    :param whole: it stands at the top of the file.
+    :param whole: it is at the top level of the file.
     """
     meant = _MEANT.get(name.lower())
     if meant is not None and name.lower() not in known:

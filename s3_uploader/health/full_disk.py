@@ -1,7 +1,7 @@
-"""Remembers on a full disk when a person was told that it is full.
+"""Remembers on a full disk when it was reported that the disk is full.
 
-The ledger lies on that disk and cannot take it down. An empty file needs no room for content, so its times say it: the
-access time is when the trouble began, the modification time when it was last told.
+The ledger is on the same disk and cannot be written. An empty file needs no room for content, so its times are the
+record: the access time is when the problem began, the modification time when it was last reported.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from s3_uploader.health import NOTE_OF_FULL_DISK
 from s3_uploader.health.said import DISTANCES, Said
 
 _OF_ANOTHER_TIME = 2.0
-"""After so many times the distance until it would have been told again, it is another trouble."""
+"""After a silence of this many report intervals, a full disk counts as a new problem."""
 
 
 def is_due(state_dir: str, now: float) -> bool:
-    """Whether to tell now that the disk is full, and take note; always if not even this can be noted."""
+    """Whether to report the full disk now, and record that; always ``True`` if nothing can be recorded."""
     path = os.path.join(state_dir, NOTE_OF_FULL_DISK)
     before = _noted(path)
     if before is None or before.distance * _OF_ANOTHER_TIME < now - before.last:
@@ -44,7 +44,7 @@ def _noted(path: str) -> Said | None:
         status = os.stat(path, follow_symlinks=False)
     except OSError:
         return None
-    # It was told at the beginning, and again after each distance.
+    # It was reported at the beginning, and again after each distance.
     lasted, times = status.st_mtime - status.st_atime, 1
     for distance in DISTANCES:
         if lasted < distance:
@@ -59,4 +59,4 @@ def _note(path: str, *, began: float, now: float) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600))
         os.utime(path, (began, now), follow_symlinks=False)
     except OSError:
-        return  # there is no room even for a name: it is told each time
+        return  # there is no room even for a name, so it is reported each time

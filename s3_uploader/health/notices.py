@@ -1,7 +1,7 @@
 """What a run notices besides its work: files that are never finished, times in the future, a run that hangs.
 
-The ledger remembers it from one run to the next, so that it is known since when it lasts, and a person is told once an
-hour and not once a minute. A run imports this only where there is something to notice.
+The ledger keeps the notices from one run to the next. So it is known how long a problem has lasted, and it is reported
+once an hour and not once a minute. A run imports this only if there is something to notice.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Seen(msgspec.Struct, kw_only=True, omit_defaults=True):
     :param future: files with times in the future, and when the last one was seen.
     :param strangers: unmatched files, and when they were last examined.
     :param untouchable: an example of what could not be read or removed.
-    :param said: what a person was told of.
+    :param said: the problems that were reported.
     """
 
     not_finished: dict[str, float] = {}
@@ -91,7 +91,7 @@ def note(
     :param is_first: no run is recorded yet.
     :param ever_shipped: some run has shipped a file.
     :param sayings: what this run has reported already.
-    :param says_again: somebody looks on, and is told all of it.
+    :param says_again: report everything, because a person is watching.
     """
     seen = Seen.recalled(memory)
     files = not_finished(counters.not_finished, seen.not_finished, now=now)
@@ -120,7 +120,7 @@ def note(
             event = StrangersFound(base_dir=base_dir, layout=layout, matching=matching, found=strangers, level=level)
     sayings = sayings or Sayings(seen.said, now=now, says_again=says_again)
     if strangers is not None:
-        # They are told of at first, and again when they are old; until then they are not gone.
+        # They are reported at first, and again when they are old. In between they have not disappeared.
         sayings.keep(_UNMATCHED)
     _say(problems, seen, sayings, emit=emit, strangers=event)
     seen.remember(memory)

@@ -61,7 +61,7 @@ def next_start(runs: Sequence[RunRow], *, now: float) -> float | None:
     if pace is None or not pace.is_steady:
         return None
     expected = _last_start(runs[0]) + pace.seconds
-    # What should have come long ago is not to be expected any more.
+    # A run that is long overdue is not expected any more.
     return expected if now - expected <= pace.seconds else None
 
 

@@ -1,4 +1,4 @@
-"""Remembers what a person was told.
+"""Remembers which problems were reported.
 
 A problem is reported when it begins, at growing intervals while it lasts, and when it ends.
 
@@ -63,7 +63,7 @@ class Sayings:
         return self._says_again
 
     def keep(self, name: str) -> None:
-        """Take note of a trouble that lasts, and of which this run has nothing to tell."""
+        """Keep a problem that persists although this run has not observed it."""
         before = self._before.get(name)
         if before is not None:
             self.said.setdefault(name, before)

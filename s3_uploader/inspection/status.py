@@ -133,7 +133,7 @@ def _with_ledger(
         prevented=spool.error,
         full=full_disks(config, state_dir),
         waiting=None if waiting is None or ledger is None else waiting.files,
-        # Those that have failed have their own sentence once they have failed again.
+        # Files that failed have their own sentence once they have failed again.
         ready=None if waiting is None or spool.failing_count else waiting.ready,
         strangers=None if waiting is None else waiting.strangers,
         untouchable=untouchable_entry(ledger),
@@ -208,7 +208,7 @@ def _look_at_spool(config: Config, ledger: LedgerReader | None, clock: Clock) ->
     except NotMounted as error:
         spool.error = error
         if error.is_spool:
-            # What was looked at is the empty directory below the mount.
+            # The directory that was scanned is the empty mount point.
             spool.waiting = None
             spool.failing, spool.failing_count = ([], 0) if ledger is None else _failing(None, ledger)
     return spool
@@ -224,7 +224,7 @@ def _failing(place: Place | None, ledger: LedgerReader) -> tuple[list[FailingRow
     shown: list[FailingRow] = []
     count = 0
     for number, row in enumerate(ledger.failing_rows()):
-        if not row.attempts:  # Nothing more than suspected, when the destination failed altogether.
+        if not row.attempts:  # Only suspected, because the destination itself failed.
             continue
         if place is not None and number < _FAILING_LOOKED_AT and not _is_there(place, row.path):
             continue
@@ -241,5 +241,5 @@ def _is_there(place: Place, path: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
-        pass  # there is no telling
+        pass  # unknown, so it counts as present
     return True

@@ -17,12 +17,12 @@ from s3_uploader.ledger import coverage
 from s3_uploader.ledger.coverage import ALWAYS, Coverage, Span
 
 NOTED_AS = "merged"
-"""Under which name a ledger keeps what was merged into it."""
+"""The name in the ledger for what was merged into it."""
 
 _COUNTED = ("shipped_files", "shipped_bytes", "already_there", "failed_uploads", "runs")
 _MOMENTS = ("last_run_at", "last_success_at", "last_shipped_at")
 _FOREVER = 0.0
-"""When a note was made that is no memory of an endpoint: so long ago that nobody takes it for one."""
+"""The time of notes that are not about an endpoint: so long ago that they are never read as such."""
 
 
 class Known(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from s3_uploader.ledger.columns import restored, stored
 from s3_uploader.ledger.pages import Read
 
 NOTED_AS = "audited"
-"""Under which name the ledger keeps it."""
+"""The name in the ledger for the coverage."""
 ALWAYS = float("-inf")
 _MOST_SPANS = 100
 _PIECE = 2000

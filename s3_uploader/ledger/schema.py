@@ -126,7 +126,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (hour, code, location)
         ) WITHOUT ROWID""",
     ),
-    # The name of the error that ended a run: what a diagnosis goes by, not by the message.
+    # The code of the error that ended a run.
     ("ALTER TABLE runs ADD COLUMN code TEXT NOT NULL DEFAULT ''",),
     # What is compressed has another size at its destination; NULL where it is the same.
     (
@@ -138,7 +138,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 VERSION = len(MIGRATIONS)
 
 ADDED_COLUMNS = (
-    # What an error comes from (core/origins.py): what a diagnosis goes by.
+    # The origin of an error (core/origins.py), from which the diagnosis is made.
     ("runs", "origin", "TEXT NOT NULL DEFAULT ''"),
     ("failing", "origin", "TEXT NOT NULL DEFAULT ''"),
 )

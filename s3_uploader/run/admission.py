@@ -85,7 +85,7 @@ class Admission:
         if not isinstance(file, OpenFile):
             return file
         try:
-            left = self._cannot_go(file) or self._second_look(file, now)
+            left = self._refuse_unremovable(file) or self._second_look(file, now)
             if left is None and self._claims is not None:
                 left = self._claim(file, self._claims)
         except BaseException:
@@ -96,7 +96,7 @@ class Admission:
         file.close()
         return left
 
-    def _cannot_go(self, file: OpenFile) -> tuple[Left, str] | None:
+    def _refuse_unremovable(self, file: OpenFile) -> tuple[Left, str] | None:
         """Do not send a file that cannot be removed: it would be sent again and again."""
         if self._removable is None:
             return None
@@ -131,13 +131,13 @@ class Admission:
         return None if file.fingerprint.same_content_as(before) else (Left.FRESH, "it is being changed")
 
     def _second_look(self, file: OpenFile, now: float) -> tuple[Left, str] | None:
-        """Why an open file is left after all: the scan has seen it a moment ago."""
+        """Check an open file again, because time has passed since the scan; returns why it is left."""
         if file.fingerprint.mtime_ns != file.candidate.mtime_ns:
             detail = why_settling(file.candidate, file.fingerprint.mtime_ns, now, self._settle_seconds)
             if detail:
                 return Left.FRESH, detail
-        # A change within the tick of the one before leaves no trace in the times. So no fingerprint is trusted whose
-        # last change may be in the current tick.
+        # Two changes within one tick of the clock leave the same times. So a fingerprint is not trusted while its last
+        # change may be in the current tick.
         if abs(now - file.fingerprint.ctime_ns / 1e9) < _TICK:
             self._sleep(_TICK)
             try:

@@ -81,9 +81,9 @@ class Answers:
             self._ending.abandon(RunEnd.DESTINATION, refusal)
 
     def close_doubts(self) -> None:
-        """Decide at the end of the run about failures in doubt: they are the files' own if another upload succeeded.
+        """Decide at the end of the run who caused the failures in doubt: their files if another upload succeeded.
 
-        A destination that is out of reach at the end has gone away in the run, and no file pays for that.
+        A destination that is unreachable at the end became so during the run, and then no file is blamed.
         """
         if self._breaker.is_in_doubt and (not self._breaker.successes or self._breaker.is_out_of_reach()):
             self._blame_destination()
@@ -118,7 +118,7 @@ class Answers:
             self._submit(upload)
             return
         if isinstance(error, SourceUnreadable) and not upload.file.has_new_content():
-            # The destination has no part in it, however many files it concerns.
+            # The destination is not the cause, however many files are affected.
             self._settlement.fail(upload, error)
             return
         changed = upload.file.why_changed()
@@ -130,7 +130,7 @@ class Answers:
             self._blame_file(upload, error)
 
     def _is_in_doubt(self, upload: FileTask, error: StoreError) -> bool:
-        """Whether it is to be found out if the error is the file's own or the destination's."""
+        """Whether it is unknown if the file or the destination caused the error."""
         if not isinstance(error, ConflictError):
             self._deferral.saw_failure(upload.key)
         return self._breaker.failed(
@@ -143,7 +143,7 @@ class Answers:
         )
 
     def _may_replace(self, upload: FileTask, error: StoreError) -> bool:
-        """Whether the object in the way is an older state of this file that this program has put there."""
+        """Whether the key is taken by an older version of this file, uploaded by this program."""
         if self._ending.is_due() or upload.replaces or not isinstance(error, ConflictError):
             return False
         if self._settlement.superseded.has(upload.key, error):
@@ -153,7 +153,7 @@ class Answers:
     def _try_again_or_blame(self, upload: FileTask, error: StoreError) -> None:
         """Decide about a failure in doubt, now that the destination works."""
         if error.never_connected and not upload.is_second_try and not self._ending.is_due():
-            # An outage that is over tells nothing of a file that happened to meet it.
+            # An outage that has ended says nothing about a file that failed during it.
             upload.is_second_try = True
             self._submit(upload)
         else:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from s3_uploader.health.said import Sayings
 
 SIGHTINGS = "sightings"
-"""Under which name the ledger keeps what runs have seen of files whose writers may be elsewhere."""
+"""The name in the ledger for what runs have seen of files whose writers may be on other hosts."""
 DELIVERED = "delivered"
 """The name in the ledger for some deliveries, to recognise them in the spool."""
 _TIDY_SECONDS = 1.0
@@ -70,7 +70,7 @@ class Ending:
         return self.reason is not None
 
     def seconds_left(self) -> float | None:
-        """What is left of the time budget, at least a moment; ``None`` without one."""
+        """The seconds left of the time budget, always more than zero; ``None`` without a budget."""
         if self._max_runtime_seconds is None:
             return None
         return max(0.01, self._max_runtime_seconds - (self._clock.monotonic() - self.began))
@@ -80,7 +80,7 @@ class Ending:
         self.is_due()
         if self.error is None:
             self.error = error
-            # Whoever asked for a stop is told that there was one.
+            # A requested stop is reported as such, even if an error follows.
             if self.reason is not RunEnd.SIGNAL:
                 self.reason = reason
 
@@ -112,7 +112,7 @@ def _sentence(reason: RunEnd, error: Exception) -> str:
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run has done, and what is to be remembered of it for the next ones.
+    """The results of a run, and what the next runs need to know of them.
 
     :param failures: how many uploads failed, by kind.
     :param delivered: some of what was delivered (:meth:`s3_uploader.run.second_copy.SecondCopies.dump`).
@@ -148,7 +148,7 @@ def conclude(
     emit, clock, report = context.emit, context.clock, done.report
     try:
         if keep_reserve(place.state_dir):
-            _say_that_there_is_room(place.state_dir, emit, clock)
+            _report_room(place.state_dir, emit, clock)
         _warn_of_unaudited(ledger, place, report, emit, clock)
         _tidy(ledger, place, clock)
         _note_sightings(ledger, place, done, emit, clock)
@@ -163,7 +163,7 @@ def conclude(
         if told or _is_noticeable(report, counters, memory, clock.now()):
             from s3_uploader.run.noticing import notice
 
-            # Before the run is noted in the ledger, so that what is to be remembered goes with that.
+            # Before the run is recorded in the ledger, so that these facts are committed together with it.
             problems_found = notice(place, context, ledger, report, counters=counters, memory=memory, sayings=sayings)
         ledger.finish_run(run, report, failures=done.failures)
         problems = problems_found()
@@ -171,14 +171,14 @@ def conclude(
     except StateError as error:
         from s3_uploader.health.notices import problems_without_ledger
 
-        # A full disk, for one, has been reported by the run already; metrics and ping hear of it all the same.
+        # The run itself has reported a full disk, but the metrics and the ping need it too.
         if report.ended_by != RunEnd.STATE.value:
             emit(Notice("warning", f"The run is not in the history: {error}"))
         return RunFinished(report), problems_without_ledger(report)
 
 
 def _is_noticeable(report: RunReport, counters: RunCounters, memory: EndpointMemory, now: float) -> bool:
-    """Whether there is anything that a person should know, or that was so before: else no rule is read for it."""
+    """Whether there is, or was before, anything to report. If not, the rules are not imported."""
     return bool(
         report.exit_code
         or report.ended_by != RunEnd.DONE.value
@@ -189,9 +189,9 @@ def _is_noticeable(report: RunReport, counters: RunCounters, memory: EndpointMem
     )
 
 
-def _say_that_there_is_room(state_dir: str, emit: Emit, clock: Clock) -> None:
+def _report_room(state_dir: str, emit: Emit, clock: Clock) -> None:
     if not os.path.lexists(os.path.join(state_dir, NOTE_OF_FULL_DISK)):
-        return  # nobody was told that there is none
+        return  # the full disk was never reported
     from s3_uploader.health.full_disk import over
 
     noted = over(state_dir)
@@ -222,8 +222,8 @@ def _warn_of_unaudited(ledger: Ledger, place: Place, report: RunReport, emit: Em
     ):
         sentence = (
             f"The ledger forgets files {days:g} days after they were shipped, and more than {files:,} (history_days, "
-            "history_max_files). No audit has covered those that it forgets next. Run s3-uploader-cli audit before; "
-            "until the next audit this is said once."
+            "history_max_files). No audit has covered those that it forgets next. Run s3-uploader-cli audit first. "
+            "This is reported once until the next audit."
         )
         emit(Notice("warning", sentence))
 
@@ -233,10 +233,10 @@ def _tidy(ledger: Ledger, place: Place, clock: Clock) -> None:
 
     def exists(path: str) -> bool:
         try:
-            # Claimed, a file is elsewhere; and between the two looks it may have been given back.
+            # A claimed file is in claim_dir. Between the two checks it may have been given back.
             return is_there(path) or is_claimed(path) or is_there(path)
         except OSError:
-            return True  # there is no telling now
+            return True  # unknown for now
 
     def is_there(path: str) -> bool:
         names = tuple(path.split("/"))

@@ -165,7 +165,7 @@ class Intake:
         return True
 
     def _may_send(self, task: FileTask) -> bool:
-        """Whether a file is no delivery that came back through the destination, and replaces no file of the spool."""
+        """Whether a file may be sent: it is no object of the destination, and its upload replaces none of the spool."""
         copies, file = self._settlement.second_copies, task.file
         copies.suspect(file)
         if task.options.on_conflict is OnConflict.OVERWRITE and file.descriptor >= 0:

@@ -49,7 +49,7 @@ def check_state_directory(state_dir: str) -> list[Finding]:
                 ERROR,
                 "state",
                 f"{state_dir} cannot be written by this user.",
-                "Set state_dir, or correct the rights; what cannot be recorded is not deleted.",
+                "Set state_dir, or correct its permissions. Files that cannot be recorded are not deleted.",
             )
         ]
     return [Finding(OK, "state", f"{state_dir} can be written.")]
@@ -96,7 +96,7 @@ def _check_ledger(place: Place) -> Finding:
 def _check_claims(place: Place) -> Finding:
     directory = os.path.abspath(place.config.claim_dir or "")
     try:
-        with _as_it_was(directory), _probe(place.root) as file:
+        with _without_new_directories(directory), _probe(place.root) as file:
             claims = open_claims(place)
             assert claims is not None
             try:
@@ -125,7 +125,7 @@ def _check_claims(place: Place) -> Finding:
 
 
 def _check_strangers(claim_dir: str) -> list[Finding]:
-    """What else lies in the directory, and is shipped by nobody."""
+    """Report other entries of the directory, which nobody ships."""
     from s3_uploader.spool.claims import strangers, strangers_in_words
 
     found = strangers(claim_dir)
@@ -136,7 +136,7 @@ def _check_move(root: SpoolRoot, key: str, target: MoveTarget) -> list[Finding]:
     """Move a small test file there as a run would, and remove it again."""
     moved = ""
     try:
-        with _as_it_was(target.path), _probe(root) as file:
+        with _without_new_directories(target.path), _probe(root) as file:
             try:
                 moved = target.receive(root.descriptor, file.candidate.name, file)
                 is_copied = os.stat(moved, follow_symlinks=False).st_dev != file.fingerprint.device
@@ -191,8 +191,8 @@ def _probe(root: SpoolRoot) -> Iterator[OpenFile]:
 
 
 @contextlib.contextmanager
-def _as_it_was(directory: str) -> Iterator[None]:
-    """Remove directories of a path that were created meanwhile. Another user's might not be writable for runs."""
+def _without_new_directories(directory: str) -> Iterator[None]:
+    """Remove the directories of a path that were created meanwhile: runs of another user might not write there."""
     missing = []
     path = directory
     while not os.path.lexists(path) and path != os.path.dirname(path):

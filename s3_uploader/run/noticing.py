@@ -1,4 +1,4 @@
-"""What a run gives to notice: what it counted, and what the entries are that the layout did not recognise."""
+"""Passes the counts of a run, and the entries that its layout did not recognise, to the notices of the spool."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def notice(
     memory: EndpointMemory,
     sayings: Sayings | None,
 ) -> Callable[[], tuple[Problem, ...]]:
-    """Take note of what a run has seen, and tell what is news.
+    """Remember what a run has seen, and report what is new.
 
-    Returns what says what is wrong; to be asked when the run has been noted in the ledger.
+    Returns a function that lists the problems of the spool. It must be called after the run was recorded in the ledger.
     """
     totals = ledger.totals() if counters.strangers else None
     facts = notices.note(
@@ -50,7 +50,7 @@ def notice(
 
 
 def _strangers(place: Place, counters: RunCounters, clock: Clock) -> Strangers:
-    """What the entries are that the layout did not recognise, looked at for a moment at most."""
+    """Examine, for a moment at most, the entries that the layout did not recognise."""
     until = clock.monotonic() + _STRANGERS_SECONDS
     return look_at(
         place.root,

@@ -53,7 +53,7 @@ def run_once(
     :raises LockHeld: if another run still has the spool after ``wait_for_lock_seconds``, and that was not zero.
     """
     emit, clock = context.emit, context.clock
-    with _telling_why_it_cannot_begin(config, context), _open(config, context) as place:
+    with _reporting_failed_start(config, context), _open(config, context) as place:
         if config.on_success != "keep":
             refuse_read_only(place.root)
         create_state_directory(place.state_dir)
@@ -80,7 +80,7 @@ def run_once(
 
 
 @contextmanager
-def _telling_why_it_cannot_begin(config: Config, context: RunContext) -> Iterator[None]:
+def _reporting_failed_start(config: Config, context: RunContext) -> Iterator[None]:
     began_at = context.clock.now()
     try:
         yield
@@ -93,7 +93,7 @@ def _telling_why_it_cannot_begin(config: Config, context: RunContext) -> Iterato
 
 def _open(config: Config, context: RunContext) -> AbstractContextManager[Place]:
     if not os.path.isdir(config.base_dir):
-        verify_mounts(config, environ=context.environ)  # it has perhaps gone with its disk
+        verify_mounts(config, environ=context.environ)  # perhaps its disk is not mounted
     return open_place(config, environ=context.environ)
 
 
@@ -122,7 +122,7 @@ def _lock(place: Place, emit: Emit, clock: Clock, wait_seconds: float) -> Lock:
         clock=clock.monotonic,
         now=clock.now,
         sleep=clock.sleep,
-        # Uploaders that claim files keep apart by that, and share the spool; one that does not must have it alone.
+        # Uploaders that claim files may share the spool. Any other uploader needs it for itself.
         extent=Extent(
             share=share_of(place.config),
             by_location=place.config.share_by == "location",
@@ -179,7 +179,7 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
 
             end_pauses(config, ledger, environ=context.environ, now=clock.now(), emit=context.emit)
         scan = scan_of(place, context, max_runtime_seconds or config.max_runtime_seconds)
-        # What is claimed is given back only when no upload can be under way any more.
+        # Claimed files are given back only after all uploads have ended.
         with _claims(place, ledger, context.emit, clock) as claims:
             if context.scan_trigger is not None:
                 context.scan_trigger.forget()
@@ -187,8 +187,8 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
             if begun is None:
                 done = _nothing_to_ship(place, context, scan)
             else:
-                # Half of the program is needed only where there is a file to ship, and most runs, one each minute, find
-                # none: so it is imported here, and nowhere before.
+                # Half of the program is needed only if there is a file to ship. Most runs, one each minute, find none,
+                # so it is imported here and not before.
                 from s3_uploader.run.shipping import ship_as_leader
 
                 done = ship_as_leader(place, context, ledger, scan, begun, run=run, lock=lock, claims=claims)
@@ -226,7 +226,7 @@ def _nothing_to_ship(place: Place, context: RunContext, scan: SpoolScan) -> Done
 
 
 def _tell_of_strangers(claim_dir: str, ledger: Ledger, emit: Emit, clock: Clock) -> None:
-    """Tell once a day of files that lie there and are shipped by nobody."""
+    """Report once a day files in claim_dir that nobody ships."""
     from s3_uploader.spool.claims import strangers, strangers_in_words
 
     found = strangers(claim_dir)
@@ -237,14 +237,14 @@ def _tell_of_strangers(claim_dir: str, ledger: Ledger, emit: Emit, clock: Clock)
 
 @contextmanager
 def _claims(place: Place, ledger: Ledger, emit: Emit, clock: Clock) -> Iterator[Claims | None]:
-    """Open the claims, if the configuration has a directory for them; in the end they are given back."""
+    """Open the claims, if the configuration has a directory for them; at the end they are given back."""
     claims = open_claims(place)
     if claims is None:
         yield None
         return
     recovered = claims.recover()
     if recovered:
-        emit(Notice("warning", f"{counted(recovered, 'file')} of an abandoned claim went back to the spool."))
+        emit(Notice("warning", f"{counted(recovered, 'file')} of an abandoned claim returned to the spool."))
     _tell_of_strangers(os.path.abspath(place.config.claim_dir or ""), ledger, emit, clock)
     try:
         yield claims

@@ -108,12 +108,12 @@ class SecondCopies:
 
     def judge(self, file: OpenFile, receipt: Receipt) -> None:
         """Find out whether a file and its object are the same, after the object vanished while the file was renamed."""
-        if self._is_there(receipt) and self._goes_and_comes(file, receipt):
+        if self._is_there(receipt) and self._vanishes_without_its_name(file, receipt):
             self._refuse(shown_name(self._store.address(receipt.key)))
 
     def by_its_own_name(self, file: OpenFile, receipt: Receipt) -> None:
         """Do the same for a file that stays: it is renamed and gets its name back, once in a run."""
-        if not self.is_apart and self._goes_and_comes(file, receipt):
+        if not self.is_apart and self._vanishes_without_its_name(file, receipt):
             self._refuse(shown_name(self._store.address(receipt.key)))
         self.is_apart = self.refusal is None
 
@@ -205,7 +205,7 @@ class SecondCopies:
                 continue
             self._suspected += 1
             if file.on_close is None:
-                is_the_same = self._goes_and_comes(file, receipt)
+                is_the_same = self._vanishes_without_its_name(file, receipt)
             else:
                 # A claimed file has left the spool already.
                 is_gone = self._is_there(receipt) is False
@@ -256,7 +256,7 @@ class SecondCopies:
             return False
         try:
             if self._is_there(receipt):
-                return self._goes_and_comes(found, receipt)
+                return self._vanishes_without_its_name(found, receipt)
             # Without the permission to look up objects, the content of a file that has just appeared decides.
             return not is_the_file and not receipt.encoding and _same_content(file.descriptor, found.descriptor)
         finally:
@@ -282,21 +282,21 @@ class SecondCopies:
         finally:
             os.unlink(name, dir_fd=self._root.directory(names))
 
-    def _goes_and_comes(self, file: OpenFile, receipt: Receipt) -> bool:
+    def _vanishes_without_its_name(self, file: OpenFile, receipt: Receipt) -> bool:
         """Whether the object vanishes while the file has another name, and reappears with its name.
 
         A gateway that remembers a name whose file has vanished may break off its answer. That counts only if it happens
         twice, and never while the file has its name.
         """
         for _ in range(2):
-            found = self._while_it_is_away(file, receipt)
+            found = self._look_while_renamed(file, receipt)
             if found or not self._is_there(receipt):
                 return False
             if found is False:
                 return True
         return True
 
-    def _while_it_is_away(self, file: OpenFile, receipt: Receipt) -> bool | None:
+    def _look_while_renamed(self, file: OpenFile, receipt: Receipt) -> bool | None:
         """Whether the object is there while the file has another name; ``None`` if there is no answer.
 
         If the file cannot be renamed, the object counts as present.

@@ -84,7 +84,7 @@ class Worker:
         orders, self._orders = self._orders, -1
         if orders >= 0:
             os.close(orders)
-        # What it has said before it was ended is of no interest; its thread must not wait for somebody to take it.
+        # Its remaining messages are dropped, so that the thread that reads them can end.
         while self._thread.is_alive():
             with contextlib.suppress(queue.Empty):
                 while True:

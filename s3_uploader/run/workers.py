@@ -35,9 +35,9 @@ FIRST_QUESTION = 1500
 MOST_IN_A_ROUND = 256
 """Most messages that are handled at once, so that the leader's own uploads do not wait for long."""
 _OF_ONE_PROCESS = (
-    "No worker process is started: the spool lies on a file system in user space, where the lock ends with the process "
-    "that took it, and if that were killed another run would begin beside its workers. The run goes on with one "
-    "process; set processes to 1."
+    "No worker process is started. The spool is on a file system in user space, where a lock ends with its process. If "
+    "that process were killed, another run could start beside its workers. The run continues with one process; set "
+    "processes to 1."
 )
 _START_SECONDS = 30.0
 _WAIT_SECONDS = 0.2
@@ -89,7 +89,7 @@ class Workers:
         if not self._workers:
             shipped = self._counters.shipped
             if shipped >= self._asked_at:
-                # The next question costs less than what is done until then.
+                # So rarely that the check costs less than the work between two checks.
                 self._asked_at = shipped + max(500, shipped // 4)
                 self._start()
             return False

@@ -150,7 +150,7 @@ class Follower:
                 is_news = True
             elif mask & _IGNORED:
                 self._paths.pop(watch, None)
-                # If it was the spool itself, the loop should see that soon.
+                # If it was the spool itself, the loop should notice soon.
                 is_news = is_news or not self._paths
             elif mask & _IS_DIRECTORY:
                 if watch in self._paths:
@@ -168,7 +168,7 @@ class Follower:
         while waiting and go_on():
             path = waiting.pop()
             try:
-                # First the watch, then the look: what is made in between is seen by one of the two.
+                # Watch first, then scan: whatever is created in between is found by one of the two.
                 self._paths[self._inotify.add(path)] = path
                 with os.scandir(path) as entries:
                     waiting.extend(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))

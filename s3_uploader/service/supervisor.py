@@ -178,8 +178,8 @@ class Supervisor:
             child.is_hung = True
             self._say(
                 "error",
-                f"{shown_name(child.name)}: the process {child.pid} that watches this spool hangs, as for a disk that "
-                "does not answer. It is killed, and started anew when it is gone; the others go on.",
+                f"{shown_name(child.name)}: the process {child.pid} that watches this spool hangs, perhaps on a disk "
+                "that does not answer. It is killed and restarted; the other spools are not affected.",
             )
             kill(child.pid)
 

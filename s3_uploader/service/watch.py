@@ -153,7 +153,7 @@ class Watch:
                 self._follow_spool(config)
                 began = self._clock.monotonic()
                 pause = self._pass(config)
-                # Where a pass takes long (a large spool), events must not make the loop do nothing but look.
+                # If a pass takes long (a large spool), events must not start one pass after the other.
                 took = self._clock.monotonic() - began
                 self._gather = min(max(took, _GATHER_SECONDS), _LONGEST_GATHER_SECONDS)
                 self._close_idle_store()
@@ -184,12 +184,12 @@ class Watch:
         except UploaderError as error:
             return self._in_trouble(str(error))
         except Exception as error:
-            # Whatever it is (a disk that fails, a bug), a program that has ended ships nothing any more.
+            # Whatever the cause (a failing disk, a bug), a program that has ended ships nothing.
             return self._in_trouble(f"The pass failed: {type(error).__name__}: {error}")
         finally:
             self._memory.current = None
         if report.ended_by in (RunEnd.DESTINATION.value, RunEnd.STATE.value):
-            # The run has said it. The store is made anew: with new credentials, if there are any.
+            # The run has reported it. The store is built again, with new credentials if there are any.
             self._close_store()
             return self._pause_in_trouble(report.message)
         if not isinstance(config.destination, S3Destination):
@@ -234,7 +234,7 @@ class Watch:
             left = until - self._clock.monotonic()
             if left <= 0:
                 return
-            # In trouble an event is no reason to hurry: the next file would meet the same.
+            # While nothing can be shipped, an event does not shorten the pause: the next file would fail as well.
             if self._wakeup.sleep(min(left, 1.0)) and not self._failures:
                 self._let_gather(min(self._gather, left))
                 return

@@ -239,7 +239,7 @@ def _make_one(claim_dir: str, name: str) -> int:
         lock = os.open(os.path.join(unfinished, _LOCK), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.rename(unfinished, finished)
-        # From now on nobody takes it for unfinished. But somebody may have begun to remove it just before.
+        # From now on it counts as finished. But another run may have begun to remove it just before.
         os.stat(os.path.join(finished, _FILES))
         os.stat(os.path.join(finished, _LOCK))
     except BaseException:
@@ -266,11 +266,11 @@ def _recover(claim: str, spool: SpoolRoot) -> int:
     recovered = 0
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # While the lock was asked for, another run may have dissolved the claim, or its maker have finished it.
+        # Meanwhile another run may have removed the claim, or its maker may have finished it.
         if not _is_at(lock, os.path.join(claim, _LOCK)):
             return 0
         with contextlib.suppress(SpoolError):
-            # Without the directory of the files there are none: it goes first.
+            # Without its directory for files there are none: that directory is removed first.
             recovered = _empty(claim, spool)
     except BaseException:
         os.close(lock)
@@ -300,7 +300,7 @@ def _empty(claim: str, spool: SpoolRoot) -> int:
         while waiting:
             names = waiting.pop()
             seen.append(names)
-            # An entry can be asked about itself only until the next one is read.
+            # An entry can be examined only until the next one is read.
             entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in files.entries(names)]
             for name, is_directory in entries:
                 if is_directory:
@@ -329,7 +329,7 @@ def _put_back(claim: SpoolRoot, names: Names, name: str, spool: SpoolRoot) -> bo
             make_directories(spool, names)
             rename_without_replacing(claim.directory(names), name, spool.directory(names), wanted)
         except OSError as error:
-            # Both are candidates then, this one under its private name.
+            # Then both files are candidates, this one under its private name.
             if error.errno != errno.EEXIST:
                 return False
         else:
@@ -348,7 +348,7 @@ def _dissolve(claim: str, lock: int) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(claim, _LOCK))
     if lock >= 0:
-        # Over NFS a file that is open keeps a name, and so its directory.
+        # Over NFS an open file that was deleted keeps a hidden name, so its directory would not be empty.
         os.close(lock)
     with contextlib.suppress(OSError):
         os.rmdir(claim)

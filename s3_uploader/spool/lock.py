@@ -85,7 +85,7 @@ class Lock:
         """Release the lock; may be called twice."""
         if self._locks.are_released:
             return
-        # The note first: after the release it would be that of the next holder.
+        # The note is cleared first: after the release it would be the note of the next holder.
         with contextlib.suppress(OSError):
             os.unlink(self._note)
         self._locks.release()

@@ -89,7 +89,7 @@ def look_at_lock_file(base_fd: int) -> int | None:
 def is_in_place(descriptor: int, base_fd: int) -> bool:
     """Whether the open lock file is still the one that has the name.
 
-    :raises OSError: if there is no telling.
+    :raises OSError: if that is unknown.
     """
     try:
         there = os.stat(LOCK_NAME, dir_fd=base_fd, follow_symlinks=False)
@@ -134,7 +134,7 @@ def read_note(descriptor: int) -> bytes:
 
 def write_note(descriptor: int, note: bytes) -> None:
     """Write the note about the holder, or empty it when there is no holder any more."""
-    # What cannot be noted is not worth a failure. A file that holds something else is not ours to write into.
+    # A note that cannot be written is no reason to fail. A file with other content is not overwritten.
     with contextlib.suppress(OSError):
         before = os.pread(descriptor, MOST_NOTE_BYTES, 0)
         if before == note or (before and not before.startswith(b'{"pid":')):
@@ -158,7 +158,7 @@ def _planted(base_dir: str) -> SpoolError:
 
 def _make_private(descriptor: int, status: os.stat_result, base_fd: int) -> None:
     """Allow only the spool's owner to open it: a user who can open it can keep every run out."""
-    # Whoever may not change that uses it as it is.
+    # A user who may not change the mode uses the file as it is.
     with contextlib.suppress(OSError):
         if stat.S_IMODE(status.st_mode) != 0o600:
             os.fchmod(descriptor, 0o600)
@@ -184,13 +184,13 @@ class InTheWay(msgspec.Struct, frozen=True):
 
 
 class Extent(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a spool a run locks: all of it or a share, alone or together with uploaders that claim.
+    """The part of a spool that a run locks: all of it or a share, alone or together with uploaders that claim.
 
-    A share by path owns the files whose paths have its hashes, a share by location those of the locations that have
-    them. Two of one rule meet exactly where their ranges of hashes do; two of different rules may have files in common
-    wherever their ranges are, so they exclude each other altogether. For that each locks a byte that stands for its
-    rule, together with others of that rule, and then looks at the other rule's. Each locks before it looks, so that of
-    two that begin at the same time at least one sees the other.
+    A share by path owns the files whose paths have a hash in its range, a share by location the files of the locations
+    that have one. Two shares of one rule have files in common exactly if their ranges overlap. Two shares of different
+    rules may always have files in common, so they exclude each other: each locks the byte of its own rule, together
+    with other shares of that rule, and then tests the byte of the other rule. Each locks before it tests, so of two
+    that begin at the same time at least one notices the other.
 
     :param share: ``None`` for all files.
     :param by_location: the share owns locations, and not files by their paths.
@@ -242,7 +242,7 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
         return InTheWay(of_range(found[0] - FIRST_BYTE, found[1]))
 
     def is_refused_by(self, other: InTheWay | None) -> bool:
-        """Whether the other lock is of a share of another division, so that the two do not go together."""
+        """Whether the other lock is of a share of another division, so that only one of the two can be held."""
         if self.share is None or other is None:
             return False
         return other.by_other_rule or other.share not in (None, self.share)

@@ -66,7 +66,7 @@ def is_being_written(descriptor: int) -> bool | None:
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        # Who came in this moment is let in by it, and is no different from one who comes in the next.
+        # A writer that tried to open the file in this moment may continue now, like one that comes a moment later.
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError as error:
         return None if _not_granted(error, descriptor) is None else True
@@ -99,7 +99,7 @@ def _not_granted(error: OSError, descriptor: int) -> bool | None:
 
 def release_lease(descriptor: int) -> bool:
     """Release a lease; returns whether no process tried to open the file for writing meanwhile."""
-    # Of a lease that somebody wants broken this tells what it is to become.
+    # If another process waits to open the file, this is the type to which the lease has to change.
     undisturbed = fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_RDLCK
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
@@ -183,7 +183,7 @@ class Sightings:
         before = self._now.get(path) or self._before.get(path)
         if before is not None and before[0] == state and now - before[1] >= 0 and self._is_over(now - before[1]):
             return ""
-        # Every write sets it, by that clock; a program that sets it back has written all that it wanted to.
+        # Every write sets the mtime by that clock. A program that sets it back has finished writing.
         written_at = fingerprint.mtime_ns / 1e9
         if now - self._clock_behind(now) - written_at >= self._settle_seconds + LONG_AGO_SECONDS:
             return ""

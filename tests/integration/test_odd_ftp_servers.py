@@ -389,7 +389,7 @@ def test_lock_that_could_not_be_removed(root: Path) -> None:
         (Oddities(refuses={"RNTO": "553 no"}), Severity.ERROR, "cannot be renamed: 553 no"),
         (Oddities(refuses={"STOR": "550 no"}), Severity.ERROR, "cannot be written: 550 no"),
         (Oddities(refuses={"DELE": "550 no"}), Severity.WARNING, "cannot be deleted: 550 no"),
-        (Oddities(refuses=DROP_BOX), Severity.ERROR, "does not tell of a file"),
+        (Oddities(refuses=DROP_BOX), Severity.ERROR, "does not show a file"),
         (Oddities(takes_no_dots=True), Severity.NOTE, "no names that begin with a dot"),
         (Oddities(stored_as=bytes.upper), Severity.ERROR, "not there under its new name"),
         (Oddities(stored_as=bytes.lower, looked_up_as=bytes.lower), Severity.WARNING, "under other names"),

@@ -8,11 +8,11 @@ from s3_uploader.cli.arguments import CheckOptions
 from s3_uploader.cli.options import configured, form_of, takes
 
 
-@click.command(short_help="Prove that spool and destination can do what is needed.")
+@click.command(short_help="Check that the spool and the destination can do what a run needs.")
 @configured
 @takes(CheckOptions)
 def check(config_file: str, options: CheckOptions) -> int:
-    """Prove before the first deletion that spool and destination can do what is needed.
+    """Check that the spool and the destination can do what a run needs, before the first deletion.
 
     Stores a small test object at the destination and deletes it again.
 

@@ -10,7 +10,7 @@ from s3_uploader.cli.exit_codes import guarded
 @click.command(short_help="Print the completion script of a shell.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> int:
-    """Print the script with which a shell completes commands, options and configuration files.
+    """Print a script that lets a shell complete commands, options and configuration files.
 
     \b
     Examples:

@@ -15,8 +15,9 @@ from s3_uploader.cli.options import takes
 def init(config_file: str, options: InitOptions) -> int:
     """Ask for spool and destination, look at the spool, and write a configuration with comments.
 
-    Layout and settle time are proposed from the files that are there. --from reads the INI file of zc.s3uploadqueue,
-    the YAML file of s3, and the command line of jollyae. Without a terminal, or with --yes, nothing is asked.
+    It proposes a layout and a settle time that suit the files in the spool. --from reads the INI file of
+    zc.s3uploadqueue, the YAML file of s3, and the command line of jollyae. Without a terminal, or with --yes,
+    nothing is asked.
 
     \b
     Examples:

@@ -8,12 +8,12 @@ from s3_uploader.cli.arguments import LedgerCompactOptions, LedgerMergeOptions
 from s3_uploader.cli.options import configured, form_of, takes
 
 
-@click.group(short_help="Make one ledger of several, or a smaller one.")
+@click.group(short_help="Merge ledgers, or make one smaller.")
 def ledger() -> None:
-    """Write a ledger anew: make one of several, or let it forget what is old and give the room back.
+    """Rewrite a ledger: merge several into one, or forget old files and free the space.
 
-    Nothing may be at work on the spool meanwhile; a run that begins is kept out. Whatever ends it leaves the old ledger
-    or the new one, whole.
+    No run may be active on the spool; runs that start meanwhile are locked out. If the command is interrupted, either
+    the old ledger or the new one is there, complete.
 
     \b
     Examples:
@@ -22,16 +22,16 @@ def ledger() -> None:
     """
 
 
-@ledger.command(short_help="Make one ledger of several.")
+@ledger.command(short_help="Merge several ledgers into one.")
 @configured
 @click.argument("sources", nargs=-1, metavar="SOURCE...", type=click.Path())
 @takes(LedgerMergeOptions)
 def merge(config_file: str, sources: tuple[str, ...], options: LedgerMergeOptions) -> int:
-    """Bring what other ledgers know into the one of the configuration, each row once.
+    """Merge other ledgers into the one of the configuration, each row once.
 
-    A SOURCE is a ledger, or a directory in which ledgers are, those of machines that are no more for example; it is
-    only read. The ledgers of shares, which lie in the spool's state directory, are merged too, and removed afterwards.
-    To merge the same once more changes nothing.
+    A SOURCE is a ledger or a directory with ledgers, of retired machines for example. It is only read. The ledgers of
+    shares in the spool's state directory are merged too, and then deleted. Merging the same ledger again changes
+    nothing.
 
     \b
     Examples:
@@ -44,13 +44,13 @@ def merge(config_file: str, sources: tuple[str, ...], options: LedgerMergeOption
     return guarded(lambda: work(config_file, sources, options), form=form_of(options.as_json))
 
 
-@ledger.command(short_help="Forget what is old and give the room back.")
+@ledger.command(short_help="Forget old files and free the space.")
 @configured
 @takes(LedgerCompactOptions)
 def compact(config_file: str, options: LedgerCompactOptions) -> int:
-    """Forget the rows of files that were shipped long ago, and give the room back to the disk.
+    """Forget files that were shipped long ago, and free the space of their rows.
 
-    It says how many of these rows no audit has covered. What is forgotten is the history only, no file and no object.
+    It prints how many of these files no audit has covered. Only the history is lost; files and objects stay.
 
     \b
     Examples:

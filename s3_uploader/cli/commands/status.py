@@ -9,11 +9,11 @@ from s3_uploader.cli.exit_codes import guarded
 from s3_uploader.cli.options import configured, form_of, takes
 
 
-@click.command(short_help="Say whether a spool is stuck, since when, and why.")
+@click.command(short_help="Show whether a spool is stuck, since when, and why.")
 @configured
 @takes(StatusOptions)
 def status(config_file: str, options: StatusOptions) -> int:
-    """Say whether a spool is stuck: since when, on which file, why, and what happens next.
+    """Show whether a spool is stuck: since when, on which file, why, and what happens next.
 
     Also prints the lock holder, the backlog by location with the age of its oldest file, failing files and the last
     runs. For a directory of configurations: a summary and one line for each spool, the worst first. Changes nothing.

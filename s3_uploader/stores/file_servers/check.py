@@ -87,7 +87,7 @@ def check_file_server(
     return findings
 
 
-_BLIND = "does not tell of a file that was just written there"
+_BLIND = "does not show a file that was just written"
 _COMPUTES = "computes checksums"
 _NO_DIRECTORY = "a directory cannot be made"
 
@@ -169,8 +169,8 @@ def _round_trip(
             yield Finding(
                 Severity.NOTE,
                 server,
-                "takes no names that begin with a dot",
-                "Until they are whole, files are seen under names that end in .s3-uploader-part.",
+                "accepts no names that begin with a dot",
+                "Incomplete files are visible under names that end in .s3-uploader-part.",
             )
     except Refused as refused:
         right = "Give the user the right to write"
@@ -354,8 +354,8 @@ def _directories(server: str, session: FileSession, probes: _Probes, *, renames:
             yield Finding(
                 Severity.NOTE,
                 server,
-                "takes upper and lower case for the same",
-                "Of two files whose names differ in nothing else only one is shipped.",
+                "does not distinguish upper and lower case",
+                "Of two files whose names differ only in case, one is not shipped.",
             )
 
 

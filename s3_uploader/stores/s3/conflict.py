@@ -135,7 +135,7 @@ class ContestedUpload(NamedUpload):
         if call.error is not None:
             self.refuse(call, call.error)
         elif call.status == 200:
-            self.sure_it_is_s3(lambda: self._examine(call, ours=False), call.answer)
+            self.require_s3(lambda: self._examine(call, ours=False), call.answer)
         elif call.status == 404 or not self._must_see:
             self.rewrite()
         else:

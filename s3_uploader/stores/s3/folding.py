@@ -39,10 +39,11 @@ def folded(key: str) -> str:
 
 
 def shared(key: str) -> str:
-    """What all names have in common that must not be under way at once: those of :func:`folded`, and some more.
+    """The common form of all names that must not be uploaded at the same time: those of :func:`folded`, and some more.
 
-    Gateways cut a name where they believe that parameters begin, or put one sign for all that they cannot store. There
-    an object is found under each of its names, so that a look before the write suffices, if the writes do not cross.
+    Gateways cut a name where they assume that parameters begin, or replace every character that they cannot store by
+    the same one. There an object is found under each of its names. So a lookup before the write is enough, as long as
+    no two of these writes overlap.
     """
     return _OTHER_SIGNS.sub("_", _cut(folded(key)))
 
@@ -159,7 +160,7 @@ def _encoded(key: str) -> str:
 
 
 def _no_parameters(key: str) -> str:
-    """What a path is without the parameters of its steps (RFC 3986, section 3.3)."""
+    """The path without the parameters of its steps (RFC 3986, section 3.3)."""
     return _in_each_step(lambda step: step.partition(";")[0], key)
 
 

@@ -17,7 +17,7 @@ _NEVER_S3 = frozenset((302, 303, 511))
 """S3 redirects with 301 and 307. Networks redirect to their login pages with these."""
 _KNOWN_TO_S3 = frozenset((404, 405))
 _SELF_EXPLAINING = frozenset((407, 408, TOO_LARGE, 425, 429))
-"""Statuses that say what is wrong, whatever the page says that a proxy sends with them."""
+"""Statuses that name the cause, whatever page a proxy sends with them."""
 _SERVER = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(:\d{1,5})?(?=[/?#]|$)", re.I)
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?")
 _LONGEST_LOCATION = 4096
@@ -97,7 +97,7 @@ def no_s3(answer: Answer, operation: str, *, proven_useful: bool) -> StoreError 
 
 
 def web_page_error(answer: Answer, operation: str, *, proven_useful: bool) -> StoreError:
-    """The error for a web page. Who has sent it is guessed by its status and by what the server did before."""
+    """The error for a web page. Its status and earlier answers of the server suggest who sent it."""
     status = answer.status
     prefix = NOT_S3
     if 400 <= status < 500 and status not in _KNOWN_TO_S3:
@@ -123,7 +123,7 @@ def is_web_page(answer: Answer) -> bool:
 
 
 def without_blame(message: str) -> str:
-    """The message about a web page without the guess who has sent it."""
+    """The message about a web page without the guess about its sender."""
     for prefix in (NOT_S3, _MAYBE_NOT_S3, _NOT_BY_S3):
         message = message.removeprefix(prefix)
     return message[:1].upper() + message[1:]

@@ -148,7 +148,7 @@ class NamedUpload(ProvenUpload):
         )
 
     def _refuse_for(self, kind: str, twin: str) -> None:
-        # What this run has tried by itself, the check cannot find out either.
+        # The check cannot find out more than this run has tried already.
         is_tried = self.context.names is not None and kind in KINDS
         self.fail(
             KeyRefused(

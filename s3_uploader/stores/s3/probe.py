@@ -1,4 +1,4 @@
-"""Requests of our own, by which a store finds out about a server: one for a plain name, and trials of unusual names."""
+"""Probes of a server: a request for a plain name, and trials of unusual names."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Said(enum.Enum):
     DENIED = "the credentials are right, and looking is not permitted"
     REFUSES = "every request is refused"
     NOT_S3 = "this is not an S3 server"
-    UNCLEAR = "nothing can be told"
+    UNCLEAR = "the answer says nothing"
 
 
 class Reply(msgspec.Struct, frozen=True):

@@ -101,7 +101,7 @@ class RefusableUpload(ObjectUpload):
         else:
             self.fail(error)
 
-    def sure_it_is_s3(self, then: Callable[[], None], answer: Answer | None) -> None:
+    def require_s3(self, then: Callable[[], None], answer: Answer | None) -> None:
         """Call ``then``, unless the endpoint gives the same answer for a key that does not exist.
 
         It has done something useful before if it is an S3 server. Something else may stand in for it by now, whose

@@ -221,7 +221,7 @@ class SingleUpload(ContestedUpload):
         if doubt and found.proof is Proof.NONE and not self.etag_counts:
             doubt = ""
         if found.proof < self.options.minimum_proof or found.proof is Proof.NONE or doubt:
-            self.sure_it_is_s3(lambda: self.look_for_proof(receipt, doubt=doubt), answer)
+            self.require_s3(lambda: self.look_for_proof(receipt, doubt=doubt), answer)
         elif self._is_probe:
             self.conclude(receipt)
         else:

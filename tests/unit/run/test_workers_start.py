@@ -44,7 +44,7 @@ def test_none_where_the_lock_would_end_with_the_leader(monkeypatch: pytest.Monke
     assert not of_one_process.are_at_work
     (notice,) = told
     assert isinstance(notice, Notice)
-    assert (notice.level, "goes on with one process" in notice.message) == ("warning", True)
+    assert (notice.level, "continues with one process" in notice.message) == ("warning", True)
 
 
 @pytest.mark.parametrize(("files", "asked"), [(10, 0), (900, 1)])
