@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
@@ -18,7 +19,9 @@ from s3_uploader.spool.holder import Holder
 _MOST_RUNS = 1000
 _NAMED = 5
 _OTHERS_RAN = 2
-"""A share is missing when every other share has run this often since its last run."""
+"""A share is missing when all that are not have run this often since its last run."""
+_OTHERS_RAN_LONG = 10
+"""The same if most shares are missing: one may have been started again by hand."""
 
 
 class ShareStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,10 +76,11 @@ def problems_of(
             own = msgspec.structs.replace(facts, runs=runs, holder=_seen(each, part, facts), is_watched=each.is_watched)
             found[each.share] = diagnose(own)
     together = [*_not_run(ledger, shares)]
+    alike = Counter(same for problems in found.values() for same in {*map(_same, problems)})
     for share, problems in found.items():
         for problem in problems:
-            alike = sum(any(_is_same(problem, other) for other in others) for others in found.values())
-            together.append(problem if alike == len(found) > 1 else _of_share(problem, share))
+            is_of_all = alike[_same(problem)] == len(found) > 1
+            together.append(problem if is_of_all else _of_share(problem, share))
     first: dict[Cause, Problem] = {}
     # A share that is stuck counts for more than another one that only needs attention.
     for problem in sorted(together, key=lambda problem: problem.severity is not Severity.ERROR):
@@ -105,7 +109,7 @@ def _not_run(ledger: LedgerOfShares, shares: Sequence[ShareStatus]) -> list[Prob
     """The problem that shares do not run, which the other shares do not show."""
     idle = [each for each in shares if each.holder is None and not each.is_watched]
     never = [each.share for each in idle if each.last_run is None]
-    late = [each for each in idle if each.last_run is not None and _others_ran(ledger, each) >= _OTHERS_RAN]
+    late = _late(idle, ledger)
     if not never and not late:
         return []
     if never:
@@ -113,7 +117,7 @@ def _not_run(ledger: LedgerOfShares, shares: Sequence[ShareStatus]) -> list[Prob
         since = None
     else:
         sentence = f"{_names([each.share for each in late])} not run as often as the others"
-        since = min(_moment(each.last_run) for each in late if each.last_run is not None)
+        since = min(map(_last_moment, late))
     missing = never or [each.share for each in late]
     return [
         Problem(
@@ -135,12 +139,22 @@ def _names(shares: Sequence[Share]) -> str:
     return f"the shares {names}{more} have"
 
 
-def _others_ran(ledger: LedgerOfShares, one: ShareStatus) -> int:
-    """How often every other share has started a run since this one's last run ended."""
+def _late(idle: Sequence[ShareStatus], ledger: LedgerOfShares) -> list[ShareStatus]:
+    """The shares since whose last runs all the others have started some runs; several may have ended with a machine."""
+    ended = sorted((each for each in idle if each.last_run is not None), key=_last_moment)
+    recent = [ledger.current[each.share].runs(limit=_OTHERS_RAN_LONG) for each in ended]
+    # The next one in order mostly tells that it is none, so that this takes no longer than reading the runs.
+    for count in range(len(ended) - 1, 0, -1):
+        since = _last_moment(ended[count - 1])
+        wanted = _OTHERS_RAN if 2 * count <= len(ended) else _OTHERS_RAN_LONG
+        if all(sum(_begun(run, since) for run in runs) >= wanted for runs in recent[count:]):
+            return ended[:count]
+    return []
+
+
+def _last_moment(one: ShareStatus) -> float:
     assert one.last_run is not None
-    since = _moment(one.last_run)
-    others = [part for share, part in ledger.current.items() if share != one.share]
-    return min((sum(_begun(run, since) for run in part.runs(limit=10)) for part in others), default=0)
+    return _moment(one.last_run)
 
 
 def _begun(run: RunRow, since: float) -> int:
@@ -157,8 +171,9 @@ def _moment(run: RunRow) -> float:
     return run.started_at if run.finished_at is None else run.finished_at
 
 
-def _is_same(one: Problem, other: Problem) -> bool:
-    return (one.cause, one.severity, one.sentence) == (other.cause, other.severity, other.sentence)
+def _same(problem: Problem) -> tuple[Cause, Severity, str]:
+    """What is equal for problems that are the same."""
+    return problem.cause, problem.severity, problem.sentence
 
 
 def _of_share(problem: Problem, share: Share) -> Problem:

@@ -11,6 +11,8 @@ from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.schema import ForeignFile
 
 FILES_ARE_KEPT = "Until then no file is deleted."
+_FILES = 3
+"""How many files a ledger has: itself, its write-ahead log, and the index of that."""
 _A_LITTLE = 256 * 1024
 """Bytes to write for a test: more than a transaction needs."""
 
@@ -35,6 +37,8 @@ def explained(error: Exception, path: str, *, reading: bool = False) -> StateErr
         fact, remedy, code = "it is read-only for this user", f"Make {place} and the files in it writable.", "Denied"
     elif "unable to open" in text and not os.path.isdir(directory):
         fact, remedy = f"{place} is no directory", "Create it, or correct state_dir."
+    elif "unable to open" in text and _has_no_descriptors():
+        fact, remedy = "this program has too many files open", f"Allow it more (ulimit -n): a ledger takes {_FILES}."
     elif "unable to open" in text:
         wanted = "readable" if reading else "writable"
         fact, remedy = "it cannot be opened", f"Make {place} and the files in it {wanted} for this user."
@@ -87,6 +91,20 @@ def _is_over_quota(directory: str) -> bool:
             os.close(file)
     except OSError as error:
         return error.errno == errno.EDQUOT
+    return False
+
+
+def _has_no_descriptors() -> bool:
+    """Whether this process may not open the files of another ledger."""
+    held: list[int] = []
+    try:
+        for _ in range(_FILES):
+            held.append(os.open("/", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
     return False
 
 

@@ -97,6 +97,51 @@ def test_a_share_that_the_others_have_overtaken(ran: Ran, look: Look) -> None:
     assert look({Share(1, 3): Holder(pid=7, since=NOW - 5)}) == ()
 
 
+def test_shares_that_ended_together(ran: Ran, look: Look) -> None:
+    """Two of five were on a machine that died: neither hides the other. If it is most of them, more runs must tell."""
+    for ago in (110, 100):
+        ran("1/5", ago)
+        ran("3/5", ago - 5)
+    for ago in (80, 60):
+        for share in ("0/5", "2/5", "4/5"):
+            ran(share, ago)
+    (problem,) = look()
+    assert "the shares 1/5, 3/5 have not run as often as the others" in problem.sentence
+    for ago in range(58, 40, -2):
+        ran("0/5", ago)
+    (problem,) = look()
+    assert "the shares 1/5, 3/5 have" in problem.sentence
+    for ago in range(40, 10, -2):
+        ran("0/5", ago)
+    (problem,) = look()
+    assert "the shares 1/5, 3/5, 2/5, 4/5 have not run as often as the others" in problem.sentence
+
+
+def test_one_share_started_again_by_hand(ran: Ran, look: Look) -> None:
+    """That says nothing about the others."""
+    for index in range(5):
+        ran(f"{index}/5", 100 - index)
+    for ago in (80, 60):
+        ran("3/5", ago)
+    assert look() == ()
+
+
+def test_each_share_is_asked_a_few_times(ran: Ran, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many shares take as long as they are many, and no longer."""
+    for index in range(40):
+        ran(f"{index}/40", 100 - index, exit_code=3, ended_by=RunEnd.DESTINATION.value, message=f"{index}")
+    asked: list[Ledger] = []
+    runs = Ledger.runs
+
+    def count(ledger: Ledger, **about: Any) -> Any:
+        asked.append(ledger)
+        return runs(ledger, **about)
+
+    monkeypatch.setattr(Ledger, "runs", count)
+    assert len(look()) == 1
+    assert len(asked) <= 40 * 4
+
+
 def test_runs_without_work_count(ran: Ran, look: Look) -> None:
     """Runs that found nothing to do are one row, and each of them counts."""
     ran("1/2", 100)

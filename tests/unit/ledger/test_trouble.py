@@ -60,3 +60,18 @@ def test_a_quota_is_called_so(text: str, tmp_path: Path, monkeypatch: pytest.Mon
     error = explained(sqlite3.OperationalError(text), str(tmp_path / "ledger.sqlite3"), reading=True)
     assert "the quota" not in error.message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_too_many_open_files_are_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who reads many ledgers at once is not sent to look at the rights of one of them."""
+
+    def refuse(*arguments: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "open", refuse)
+    error = explained(
+        sqlite3.OperationalError("unable to open database file"), str(tmp_path / "l.sqlite3"), reading=True
+    )
+    monkeypatch.undo()
+    assert "this program has too many files open" in error.message
+    assert "ulimit -n" in error.hint
