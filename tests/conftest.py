@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.sampling import ALWAYS_ROTATED, Case, sample, unsampled
+from tests.sampling import ALWAYS_ROTATED, COSTLY, Case, sample, unsampled
 
 # How long one example takes says more about the machine than about the program.
 settings.register_profile("quick", deadline=None, print_blob=True, max_examples=40)
@@ -66,6 +67,12 @@ def pytest_collection(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Spare the collector of garbage what lives as long as the process: all tests, and the modules they are in."""
+    gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Draw the sample, after -k and -m have chosen; a test that is named on the command line is left as it is."""
     if config.getoption(EXHAUSTIVE) or any("::" in argument for argument in config.args):
@@ -81,17 +88,21 @@ def _case(item: pytest.Item, ordinals: dict[tuple[str, str], list[int]]) -> Case
     called_with = getattr(item, "callspec", None)
     test = item.nodeid.partition("[")[0]
     values = {}
+    costly = set()
     for name, value in called_with.params.items() if called_with is not None else ():
         # All runs of one test are called with the same objects; pytest's own indices count runs, not values.
         known = ordinals.setdefault((test, name), [])
         if id(value) not in known:
             known.append(id(value))
         values[name] = known.index(id(value))
+        if value == COSTLY or (isinstance(value, tuple) and COSTLY in value):
+            costly.add(name)
     return Case(
         name=item.nodeid,
         test=test,
         file=item.nodeid.partition("::")[0],
         values=values,
+        costly=frozenset(costly),
         rotated=ALWAYS_ROTATED.union(*(mark.args for mark in item.iter_markers("rotated"))),
         only_exhaustive=item.get_closest_marker("exhaustive") is not None,
         has_two_budgets=_has_two_budgets(item),

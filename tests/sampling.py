@@ -7,7 +7,7 @@ names: it is the same on every machine and in every process of one run.
 * A test with several parameters runs once for each value of each of them, not once for each combination.
 * ``@pytest.mark.rotated("dialect", ...)``: these parameters take turns, and `engine` does wherever it is one. Each
   test runs with one of their values (or with more, if other parameters need more runs), and over the tests of a file
-  all values occur about equally often.
+  all values occur about equally often, costly ones a third as often.
 * ``@pytest.mark.exhaustive``: not in the sample at all. Another test there promises the same with a smaller budget.
 * The fixture `effort` gives a number: how many instants, faults or inputs a test of chance may try.
 """
@@ -23,6 +23,11 @@ import msgspec
 ALWAYS_ROTATED = frozenset(("engine",))
 """All engines keep the same promises; over the tests of a file each of them has its turn."""
 
+COSTLY = "boto3"
+"""An engine that takes the processor for longer to be loaded than another does for the whole test."""
+
+_TURNS_OF_A_COSTLY_VALUE = 3
+
 Value = tuple[str, int]
 """A parameter's name and the position of one of its values."""
 
@@ -34,6 +39,7 @@ class Case(msgspec.Struct, frozen=True):
     :param file: the file that the test stands in.
     :param values: position of the value of each parameter.
     :param rotated: the parameters that take turns.
+    :param costly: the parameters whose value is a costly one.
     :param has_two_budgets: it tries more in the long suite than in the quick one.
     """
 
@@ -42,6 +48,7 @@ class Case(msgspec.Struct, frozen=True):
     file: str
     values: Mapping[str, int]
     rotated: frozenset[str] = frozenset()
+    costly: frozenset[str] = frozenset()
     only_exhaustive: bool = False
     has_two_budgets: bool = False
 
@@ -78,7 +85,8 @@ def _covering(group: Sequence[Case], used: Counter[Value]) -> list[Case]:
         left.remove(best)
         chosen.append(best)
         wanted.difference_update(best.values.items())
-        used.update(best.values.items())
+        for value in best.values.items():
+            used[value] += _TURNS_OF_A_COSTLY_VALUE if value[0] in best.costly else 1
     return chosen
 
 

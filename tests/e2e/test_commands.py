@@ -357,6 +357,7 @@ class TestLog:
             assert waiting.start(stdout=full, stderr=full).wait().code == 0
         assert sorted(fault_server.objects()) == sorted(FILES)
 
+    @pytest.mark.rotated("unbuffered")
     @pytest.mark.parametrize("unbuffered", ["", "1"])
     def test_output_onto_a_full_disk(self, site: Site, unbuffered: str) -> None:
         """What cannot be written to standard output is a sentence on standard error, and exit code 1."""
@@ -409,6 +410,7 @@ class TestLog:
             assert "Traceback" not in finished.stderr
             assert "Broken" not in finished.stderr
 
+    @pytest.mark.rotated("variables")
     @pytest.mark.parametrize(
         "variables",
         [
@@ -503,6 +505,7 @@ class TestTerminal:
         """Without a terminal there is no bar and no escape."""
         assert "\x1b" not in waiting.run().stderr
 
+    @pytest.mark.rotated("columns")
     @pytest.mark.parametrize("columns", [1, 12, 40])
     def test_a_narrow_terminal(self, waiting: Site, columns: int) -> None:
         """A terminal of forty columns, or of one, is no reason to fail."""
@@ -511,6 +514,7 @@ class TestTerminal:
         assert "Traceback" not in shown
         assert waiting.run("history", "--format", "json").stdout.count("\n") == 4
 
+    @pytest.mark.rotated("term")
     @pytest.mark.parametrize("term", ["dumb", "", "no-such-terminal"])
     def test_a_strange_terminal(self, waiting: Site, term: str) -> None:
         """A terminal that can do nothing is served with what it can do."""

@@ -17,7 +17,7 @@ from tests.servers.debian import Unavailable
 from tests.survey import record
 from tests.survey.names import odd_names
 from tests.survey.observation import Names, Observation
-from tests.survey.observe import Survey
+from tests.survey.observe import POLICIES, Survey
 from tests.survey.servers import ALWAYS_THERE, NAMES, started, survey_of, version_of, ways_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.rotated("case"), pytest.mark.timeout(600)]
@@ -103,9 +103,11 @@ def test_sizes(survey: Survey, as_recorded: AsRecorded) -> None:
     as_recorded(lambda known: known.sizes.proofs, survey.sizes().proofs)
 
 
-def test_second_files(survey: Survey, as_recorded: AsRecorded) -> None:
+def test_second_files(survey: Survey, as_recorded: AsRecorded, exhaustive: bool) -> None:
     """A second file of the same content is recognised, one of other content is treated as `on_conflict` says."""
-    as_recorded(lambda known: known.second, survey.second_files())
+    policies = POLICIES if exhaustive else POLICIES[-1:]
+    seen = survey.second_files(policies)
+    as_recorded(lambda known: {policy: known.second[policy] for policy in policies}, seen)
 
 
 @pytest.mark.exhaustive

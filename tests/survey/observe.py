@@ -13,7 +13,7 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ PARTS = ("check", "names", "sizes", "second", "compressed", "killed")
 
 KILLS = 4
 """How often runs are killed for the record."""
+
+POLICIES = ("fail", "overwrite", "keep-both")
+"""What `on_conflict` says of a second file under a name."""
 
 SIZES = (0, 1, PART - 1, PART, PART + 1, 2 * PART - 1, 2 * PART, 2 * PART + 1)
 _LONGEST_FILE_NAME = 255
@@ -93,7 +96,7 @@ class Survey:
             return {"ready": ready, "check": check}
         if part == "killed":
             return {part: self.killed(kills=KILLS, chance=random.Random(KILLS))}
-        actions = {
+        actions: dict[str, Callable[[], object]] = {
             "names": self.names,
             "sizes": self.sizes,
             "second": self.second_files,
@@ -203,9 +206,9 @@ class Survey:
 
     # A second file
 
-    def second_files(self) -> dict[str, str]:
+    def second_files(self, policies: Sequence[str] = POLICIES) -> dict[str, str]:
         """Ship a second file under each name, of the same content and of another, small and large."""
-        return {policy: self._second_file(policy) for policy in ("fail", "overwrite", "keep-both")}
+        return {policy: self._second_file(policy) for policy in policies}
 
     def _second_file(self, policy: str) -> str:
         site, place = self._site(layout="tree", on_conflict=policy)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
+
 from tests.sampling import Case, sample, unsampled
 
 
@@ -48,6 +50,17 @@ def test_parameters_that_take_turns_are_spread_over_the_tests() -> None:
     engines = values_of(made, "engine")
     assert len(engines) == 60
     assert all(15 <= engines.count(engine) <= 25 for engine in range(3))
+
+
+def test_a_costly_value_has_fewer_turns() -> None:
+    """An engine that takes long to load has a third of the turns of the others, and one at least in each file."""
+    made = [
+        msgspec.structs.replace(case, costly=frozenset(("engine",)) if case.values["engine"] == 1 else frozenset())
+        for number in range(30)
+        for case in cases(f"test_{number}", ("engine",), engine=2)
+    ]
+    assert 6 <= values_of(made, "engine").count(1) <= 9
+    assert 1 in values_of(made[:4], "engine")
 
 
 def test_the_sample_is_the_same_everywhere() -> None:
