@@ -13,7 +13,7 @@ from s3_uploader.inspection.at_work import AtWork
 from s3_uploader.inspection.share_status import ShareStatus
 from s3_uploader.inspection.status import SpoolStatus
 from s3_uploader.ledger import FailingRow, RunRow
-from s3_uploader.spool.holder import Holder
+from s3_uploader.spool.lock_file import Holder
 
 
 def for_machines(standing: SpoolStatus) -> dict[str, Any]:

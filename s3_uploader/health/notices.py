@@ -26,7 +26,7 @@ from s3_uploader.health.observations import FutureFiles, HolderSeen, Observation
 from s3_uploader.health.said import Said, Sayings
 from s3_uploader.ledger import LEDGER_NAME, Ledger, RunRow
 from s3_uploader.ledger.state_directory import own_ledger_path
-from s3_uploader.spool.holder import NOTE_NAME
+from s3_uploader.spool.lock_file import NOTE_NAME
 from s3_uploader.stores.base import Memory
 
 _SAY_AGAIN_SECONDS = 3600.0

@@ -11,8 +11,8 @@ from s3_uploader.core import procfs
 from s3_uploader.health.observations import HolderSeen
 from s3_uploader.ledger import LedgerReader
 from s3_uploader.run.place import Place
-from s3_uploader.spool.holder import Holder, holder_of
-from s3_uploader.spool.lock_file import LOCK_NAME
+from s3_uploader.spool.holder import holder_of
+from s3_uploader.spool.lock_file import LOCK_NAME, Holder
 
 _FILES_SHOWN = 3
 _LAST_RUNS = 20

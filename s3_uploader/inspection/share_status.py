@@ -14,7 +14,7 @@ from s3_uploader.health.diagnosis import diagnose
 from s3_uploader.health.observations import HolderSeen, Observations
 from s3_uploader.ledger import LedgerReader, RunRow
 from s3_uploader.ledger.together import LedgerOfShares, shares_without_ledger
-from s3_uploader.spool.holder import Holder
+from s3_uploader.spool.lock_file import Holder
 
 _MOST_RUNS = 1000
 _NAMED = 5

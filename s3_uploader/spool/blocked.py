@@ -1,13 +1,16 @@
-"""The holder that keeps a run from the lock, and the error about it."""
+"""What keeps a run from the lock of its spool, and the error about it."""
 
 from __future__ import annotations
+
+import os
 
 import msgspec
 
 from s3_uploader.core.errors import LockHeld
 from s3_uploader.core.text import shown_name
-from s3_uploader.spool.holder import Holder
-from s3_uploader.spool.lock_file import Extent, InTheWay
+from s3_uploader.spool import holder as holders
+from s3_uploader.spool import lock_file
+from s3_uploader.spool.lock_file import NOTE_NAME, Extent, Holder, InTheWay
 
 
 class Blocked(msgspec.Struct, frozen=True):
@@ -48,3 +51,44 @@ class Blocked(msgspec.Struct, frozen=True):
             is_refusal=is_refusal,
             hint=hint,
         )
+
+
+def by_directory_lock(directory: int, state_dir: str, *, by_process: bool) -> tuple[Blocked | None, list[Holder]]:
+    """What keeps a run from the lock on the directory of its spool.
+
+    :param by_process: the lock on the lock file belongs to a process.
+    :returns: ``None`` and the holders of the lock if none of them can be an uploader of the spool.
+    """
+    pids = holders.pids_in_kernel_table(directory)
+    if not pids:
+        pids = [0]  # unknown
+    respected = [pid for pid in pids if holders.may_be_a_run(pid, directory)]
+    if not respected:
+        return None, [found for pid in pids if (found := holders.from_proc(pid)) is not None] or [Holder(pid=0)]
+    note = holders.note_about(respected, state_dir)
+    holder = holders.identify(respected, note)
+    is_known = holders.looks_like_ours(holder, note) or holders.lock_file_is_held(directory, by_process=by_process)
+    return Blocked(holder, is_stranger=not is_known), []
+
+
+def by_range_lock(descriptor: int, extent: Extent, state_dir: str, *, by_process: bool, is_local: bool) -> Blocked:
+    """What keeps a run from its range of the lock file."""
+    if is_local:
+        stranger = holders.stranger_in(descriptor)
+        if stranger is not None:
+            return Blocked(stranger, is_stranger=True)
+    other = extent.in_the_way(descriptor, by_process=by_process)
+    note = lock_file.read_note(descriptor)
+    if other is not None and other.share is not None:
+        note = lock_file.read_note_at(os.path.join(state_dir, other.name, NOTE_NAME))
+    holder = holders.identify(None, note or holders.note_about(None, state_dir))
+    if other is not None and other.share is not None and holder.share != str(other.share):
+        holder = Holder(pid=0, share=str(other.share))
+    return Blocked(holder, other=other)
+
+
+def by_state_lock(descriptor: int, extent: Extent, state_dir: str, *, by_process: bool) -> Blocked:
+    """What keeps a run from the lock in the state directory."""
+    pids = holders.pids_in_kernel_table(descriptor)
+    other = extent.in_the_way(descriptor, by_process=by_process)
+    return Blocked(holders.identify(pids, holders.note_about(pids, state_dir)), other=other)

@@ -1,8 +1,7 @@
-"""The holder of a spool's lock, from a run's note and from the kernel, and its description."""
+"""Finds the holder of a spool's lock, from a run's note and from the kernel."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from s3_uploader.core.files import belongs_to_process, try_flock, write_all
+from s3_uploader.core.files import belongs_to_process, try_flock
 from s3_uploader.core.procfs import (
     Credentials,
     boot_time,
@@ -24,62 +23,14 @@ from s3_uploader.core.procfs import (
     start_ticks,
     user_of,
 )
-from s3_uploader.core.text import shown_duration, shown_text
 from s3_uploader.spool import lock_file
+from s3_uploader.spool.lock_file import NOTE_NAME, Holder, read_note_at
 
-NOTE_NAME = "holder.json"
 LOCK_FILE_NAME = "lock"
 
 _ACL = "system.posix_acl_access"
 _ACL_ENTRY = struct.Struct("<HHI")
 _ACL_USER, _ACL_GROUP = 0x02, 0x08
-_OUR_NAMES = ("s3-uploader", "s3_uploader")
-
-
-class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """The holder of a lock, as far as it can be found out.
-
-    :param pid: 0 if unknown, for example a process of another container.
-    :param uid: ``None`` if unknown.
-    :param since: seconds since the epoch when it took the lock or, if only the kernel knows of it, when the process was
-        started; ``None`` if unknown.
-    :param share: the share of the files that it ships; empty for all.
-    :param started: when the process was started, in the kernel's clock ticks since boot; distinguishes it from a later
-        process with the same number.
-    :param is_stranger: it does not look like a run of this program; not part of a note.
-    """
-
-    pid: int
-    host: str = ""
-    uid: int | None = None
-    since: float | None = None
-    command: str = ""
-    started: int = 0
-    share: str = ""
-    is_stranger: bool = False
-
-    def described(self, *, now: float) -> str:
-        """Describe the holder for a message on one line."""
-        if not self.pid:
-            share = f" with the share {shown_text(self.share)}" if self.share else ""
-            return "a process that cannot be seen from here" + share
-        text = f"process {self.pid}"
-        if self.uid is not None:
-            text += f" of user {_user_name(self.uid)}"
-        if self.host and self.host != os.uname().nodename:
-            text += f" on {shown_text(self.host)}"
-        if self.share:
-            text += f" with the share {shown_text(self.share)}"
-        if self.since is not None:
-            text += f", for {shown_duration(now - self.since)}"
-        if self.command:
-            text += f": {shown_text(self.command)}"
-        return text
-
-    @property
-    def has_our_name(self) -> bool:
-        """Whether its command line looks like this program's."""
-        return any(name in self.command for name in _OUR_NAMES)
 
 
 def identify(pids: Sequence[int] | None, note: Holder | None) -> Holder:
@@ -116,49 +67,12 @@ def from_proc(pid: int) -> Holder | None:
     )
 
 
-def encoded(holder: Holder) -> bytes:
-    """Format a note about a holder."""
-    return msgspec.json.encode(msgspec.structs.replace(holder, command=shown_text(holder.command)))
-
-
-def decoded(note: bytes) -> Holder | None:
-    """Parse a note; ``None`` if it is not a note, or damaged."""
-    try:
-        return msgspec.json.decode(note, type=Holder)
-    except msgspec.DecodeError:
-        return None
-
-
-def write_note(path: str, holder: Holder) -> None:
-    """Write a note to the state directory."""
-    temporary = f"{path}.{os.getpid()}"
-    # A note that cannot be written is no reason to fail. If the directory is the cause, the ledger reports it better.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        try:
-            write_all(descriptor, encoded(holder))
-            os.rename(temporary, path)
-        except OSError:
-            os.unlink(temporary)
-        finally:
-            os.close(descriptor)
-
-
-def read_note(path: str) -> Holder | None:
-    """Read the note, if there is one."""
-    try:
-        with open(path, "rb") as file:
-            return decoded(file.read(65536))
-    except OSError:
-        return None
-
-
 def note_about(pids: Sequence[int] | None, state_dir: str) -> Holder | None:
     """The note of one of these processes, or else that of the last run of the whole spool."""
-    note = read_note(os.path.join(state_dir, NOTE_NAME))
+    note = read_note_at(os.path.join(state_dir, NOTE_NAME))
     if note is not None and is_current(note) and (not pids or note.pid in pids):
         return note
-    of_shares = (read_note(os.path.join(directory, NOTE_NAME)) for directory in share_directories(state_dir))
+    of_shares = (read_note_at(os.path.join(directory, NOTE_NAME)) for directory in share_directories(state_dir))
     found = (each for each in of_shares if each is not None and is_current(each) and (not pids or each.pid in pids))
     return next(found, note)
 
@@ -239,7 +153,7 @@ def _holder_of_lock_file(directory: int, note: Holder | None) -> Holder | None:
         if not lock_file.is_held(descriptor, by_process=belongs_to_process(file_system)):
             return None
         stranger = stranger_in(descriptor) if is_local(file_system) else None
-        return stranger or identify(None, decoded(lock_file.read_note(descriptor)) or note)
+        return stranger or identify(None, lock_file.read_note(descriptor) or note)
     finally:
         os.close(descriptor)
 
@@ -336,12 +250,3 @@ def _acl_of(directory: int) -> bytes:
         return os.getxattr(directory, _ACL)
     except (OSError, AttributeError):
         return b""
-
-
-def _user_name(uid: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

@@ -27,10 +27,8 @@ from s3_uploader.core.errors import SpoolError, StateError
 from s3_uploader.core.files import belongs_to_process, release_flock, try_flock
 from s3_uploader.core.procfs import command_line, file_system_at, is_local, start_ticks
 from s3_uploader.core.text import shown_name
-from s3_uploader.spool import holder as holders
 from s3_uploader.spool import lock_file
-from s3_uploader.spool.holder import NOTE_NAME, Holder, note_about
-from s3_uploader.spool.lock_file import Extent, InTheWay
+from s3_uploader.spool.lock_file import NOTE_NAME, Extent, Holder
 
 if TYPE_CHECKING:
     from s3_uploader.spool.blocked import Blocked
@@ -164,20 +162,11 @@ class _Locks:
         self._has_directory = locked is True
         if locked is not False:
             return None
-        pids = holders.pids_in_kernel_table(self._directory)
-        if not pids:
-            pids = [0]  # unknown
-        respected = [pid for pid in pids if holders.may_be_a_run(pid, self._directory)]
-        if not respected:
-            self.strangers = [found for pid in pids if (found := holders.from_proc(pid)) is not None]
-            self.strangers = self.strangers or [Holder(pid=0)]
-            return None
-        note = note_about(respected, self._state_dir)
-        holder = holders.identify(respected, note)
-        is_known = holders.looks_like_ours(holder, note) or holders.lock_file_is_held(
-            self._directory, by_process=self._by_process
-        )
-        return _blocked(holder, is_stranger=not is_known)
+        # Imported only now: most runs get the lock at once.
+        from s3_uploader.spool.blocked import by_directory_lock
+
+        blocked, self.strangers = by_directory_lock(self._directory, self._state_dir, by_process=self._by_process)
+        return blocked
 
     def _take_file(self) -> Blocked | None:
         file_system = file_system_at(self._directory)
@@ -188,7 +177,7 @@ class _Locks:
                 descriptor = lock_file.open_lock_file(self._directory, base_dir=self._base_dir)
             except OSError as error:
                 if error.errno in _STALE:
-                    return _blocked(Holder(pid=0))
+                    return _blocked_by_unknown()
                 if error.errno not in _NOT_OPENED:
                     raise
                 self.why_no_file = error.strerror or str(error)
@@ -206,21 +195,14 @@ class _Locks:
             finally:
                 if descriptor >= 0:
                     os.close(descriptor)
-        return _blocked(Holder(pid=0))
+        return _blocked_by_unknown()
 
     def _blocked_by_range(self, descriptor: int) -> Blocked:
-        if self._is_local:
-            stranger = holders.stranger_in(descriptor)
-            if stranger is not None:
-                return _blocked(stranger, is_stranger=True)
-        other = self._extent.in_the_way(descriptor, by_process=self._by_process)
-        note = holders.decoded(lock_file.read_note(descriptor))
-        if other is not None and other.share is not None:
-            note = holders.read_note(os.path.join(self._state_dir, other.name, NOTE_NAME))
-        holder = holders.identify(None, note or note_about(None, self._state_dir))
-        if other is not None and other.share is not None and holder.share != str(other.share):
-            holder = Holder(pid=0, share=str(other.share))
-        return _blocked(holder, other=other)
+        from s3_uploader.spool.blocked import by_range_lock
+
+        return by_range_lock(
+            descriptor, self._extent, self._state_dir, by_process=self._by_process, is_local=self._is_local
+        )
 
     def _take_in_state_directory(self) -> Blocked | None:
         from s3_uploader.spool.state_lock import try_state_lock
@@ -232,9 +214,9 @@ class _Locks:
         )
         if is_locked:
             return None
-        pids = holders.pids_in_kernel_table(self._state)
-        other = self._extent.in_the_way(self._state, by_process=self._by_process)
-        return _blocked(holders.identify(pids, note_about(pids, self._state_dir)), other=other)
+        from s3_uploader.spool.blocked import by_state_lock
+
+        return by_state_lock(self._state, self._extent, self._state_dir, by_process=self._by_process)
 
     def notices(self, *, now: float) -> list[str]:
         """The warnings about the locks that were taken, one sentence each."""
@@ -260,7 +242,7 @@ class _Locks:
     def note(self, holder: Holder | None) -> None:
         """Write a note about the holder into the lock file, for uploaders on other hosts."""
         if self._file >= 0 and not self._is_local:
-            lock_file.write_note(self._file, b"" if holder is None else holders.encoded(holder))
+            lock_file.write_note(self._file, holder)
 
     def confirm(self) -> None:
         """See :meth:`Lock.confirm`."""
@@ -385,13 +367,12 @@ def acquire(
     )
     note = os.path.join(note_dir or state_dir, NOTE_NAME)
     if not extent.claims:
-        holders.write_note(note, holder)
+        lock_file.write_note_at(note, holder)
     locks.note(None if extent.shares_directory else holder)
     return Lock(locks, note, holder)
 
 
-def _blocked(holder: Holder, *, is_stranger: bool = False, other: InTheWay | None = None) -> Blocked:
-    # Imported only now: most runs get the lock at once.
+def _blocked_by_unknown() -> Blocked:
     from s3_uploader.spool.blocked import Blocked
 
-    return Blocked(holder, is_stranger=is_stranger, other=other)
+    return Blocked(Holder(pid=0))

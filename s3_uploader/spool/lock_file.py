@@ -1,4 +1,6 @@
-"""The lock file in the root of a spool, which only the spool's owner can open and which is locked by bytes.
+"""The lock file in the root of a spool, and the note that tells people who holds the lock.
+
+Only the spool's owner can open the file, and it is locked by bytes.
 
 NFSv4, SMB and those file systems in user space that forward locks carry a byte-range lock to the server, but never a
 lock on a directory. The locked bytes begin at :data:`FIRST_BYTE`, after the content of the file: where locks are
@@ -18,7 +20,7 @@ import msgspec
 
 from s3_uploader.core import files
 from s3_uploader.core.errors import FAILING_DISK, SpoolError, StateError, is_of_a_failing_disk
-from s3_uploader.core.text import shown_name
+from s3_uploader.core.text import shown_duration, shown_name, shown_text
 
 if TYPE_CHECKING:
     from s3_uploader.core.shares import Share
@@ -30,11 +32,14 @@ FIRST_BYTE = 1 << 32
 RANGE = 1 << 32
 BY_PATH, BY_LOCATION = FIRST_BYTE + RANGE, FIRST_BYTE + RANGE + 1
 """Bytes behind the range that say by which rule shares own their files; see :class:`Extent`."""
+NOTE_NAME = "holder.json"
+"""The note in the state directory; the lock file holds another, for other hosts."""
 MOST_NOTE_BYTES = 16 * 1024
 
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _NAMES_SOMETHING_ELSE = (errno.ESTALE, errno.ENXIO, errno.ENODEV)
 """An old name in the cache of a network file system, and devices, whatever their disk does."""
+_OUR_NAMES = ("s3-uploader", "s3_uploader")
 _NOT_PLAIN = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.ENOTDIR)
 
 
@@ -122,25 +127,6 @@ def remove(base_fd: int) -> None:
     """Remove the lock file; the caller must hold its whole lock."""
     with contextlib.suppress(OSError):
         os.unlink(LOCK_NAME, dir_fd=base_fd)
-
-
-def read_note(descriptor: int) -> bytes:
-    """Read the note about the holder from the lock file."""
-    try:
-        return os.pread(descriptor, MOST_NOTE_BYTES, 0)
-    except OSError:
-        return b""
-
-
-def write_note(descriptor: int, note: bytes) -> None:
-    """Write the note about the holder, or empty it when there is no holder any more."""
-    # A note that cannot be written is no reason to fail. A file with other content is not overwritten.
-    with contextlib.suppress(OSError):
-        before = os.pread(descriptor, MOST_NOTE_BYTES, 0)
-        if before == note or (before and not before.startswith(b'{"pid":')):
-            return
-        os.pwrite(descriptor, note, 0)
-        os.ftruncate(descriptor, len(note))
 
 
 def _insist_on_plain(status: os.stat_result, base_dir: str) -> None:
@@ -253,3 +239,113 @@ def _bytes_of(share: Share | None) -> tuple[int, int]:
     if share is None:
         return FIRST_BYTE, RANGE
     return FIRST_BYTE + share.first, share.length
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """The holder of a lock, as far as it can be found out.
+
+    :param pid: 0 if unknown, for example a process of another container.
+    :param uid: ``None`` if unknown.
+    :param since: seconds since the epoch when it took the lock or, if only the kernel knows of it, when the process was
+        started; ``None`` if unknown.
+    :param share: the share of the files that it ships; empty for all.
+    :param started: when the process was started, in the kernel's clock ticks since boot; distinguishes it from a later
+        process with the same number.
+    :param is_stranger: it does not look like a run of this program; not part of a note.
+    """
+
+    pid: int
+    host: str = ""
+    uid: int | None = None
+    since: float | None = None
+    command: str = ""
+    started: int = 0
+    share: str = ""
+    is_stranger: bool = False
+
+    def described(self, *, now: float) -> str:
+        """Describe the holder for a message on one line."""
+        if not self.pid:
+            share = f" with the share {shown_text(self.share)}" if self.share else ""
+            return "a process that cannot be seen from here" + share
+        text = f"process {self.pid}"
+        if self.uid is not None:
+            text += f" of user {_user_name(self.uid)}"
+        if self.host and self.host != os.uname().nodename:
+            text += f" on {shown_text(self.host)}"
+        if self.share:
+            text += f" with the share {shown_text(self.share)}"
+        if self.since is not None:
+            text += f", for {shown_duration(now - self.since)}"
+        if self.command:
+            text += f": {shown_text(self.command)}"
+        return text
+
+    @property
+    def has_our_name(self) -> bool:
+        """Whether its command line looks like this program's."""
+        return any(name in self.command for name in _OUR_NAMES)
+
+
+def read_note(descriptor: int) -> Holder | None:
+    """Read the note from the lock file; ``None`` if there is none, or it is damaged."""
+    try:
+        return _decoded(os.pread(descriptor, MOST_NOTE_BYTES, 0))
+    except OSError:
+        return None
+
+
+def write_note(descriptor: int, holder: Holder | None) -> None:
+    """Write the note into the lock file, or empty it when there is no holder any more."""
+    note = b"" if holder is None else _encoded(holder)
+    # A note that cannot be written is no reason to fail. A file with other content is not overwritten.
+    with contextlib.suppress(OSError):
+        before = os.pread(descriptor, MOST_NOTE_BYTES, 0)
+        if before == note or (before and not before.startswith(b'{"pid":')):
+            return
+        os.pwrite(descriptor, note, 0)
+        os.ftruncate(descriptor, len(note))
+
+
+def read_note_at(path: str) -> Holder | None:
+    """Read the note in the state directory, if there is one."""
+    try:
+        with open(path, "rb") as file:
+            return _decoded(file.read(65536))
+    except OSError:
+        return None
+
+
+def write_note_at(path: str, holder: Holder) -> None:
+    """Write the note to the state directory."""
+    temporary = f"{path}.{os.getpid()}"
+    # A note that cannot be written is no reason to fail. If the directory is the cause, the ledger reports it better.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            files.write_all(descriptor, _encoded(holder))
+            os.rename(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+        finally:
+            os.close(descriptor)
+
+
+def _encoded(holder: Holder) -> bytes:
+    return msgspec.json.encode(msgspec.structs.replace(holder, command=shown_text(holder.command)))
+
+
+def _decoded(note: bytes) -> Holder | None:
+    try:
+        return msgspec.json.decode(note, type=Holder)
+    except msgspec.DecodeError:
+        return None
+
+
+def _user_name(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -8,8 +8,8 @@ from s3_uploader.core.files import belongs_to_process
 from s3_uploader.core.procfs import file_system_at
 from s3_uploader.core.shares import Share, of_directory
 from s3_uploader.spool import lock_file
-from s3_uploader.spool.holder import NOTE_NAME, Holder, is_current, read_note, share_directories
-from s3_uploader.spool.lock_file import Extent
+from s3_uploader.spool.holder import is_current, share_directories
+from s3_uploader.spool.lock_file import NOTE_NAME, Extent, Holder, read_note_at
 
 
 def holders_of_shares(base_fd: int, state_dir: str) -> dict[Share, Holder]:
@@ -21,7 +21,7 @@ def holders_of_shares(base_fd: int, state_dir: str) -> dict[Share, Holder]:
     found: dict[Share, Holder] = {}
     for directory in share_directories(state_dir):
         share = of_directory(os.path.basename(directory))
-        note = read_note(os.path.join(directory, NOTE_NAME))
+        note = read_note_at(os.path.join(directory, NOTE_NAME))
         if share is not None and note is not None and is_current(note):
             found[share] = note
     elsewhere = {share for share, note in found.items() if note.host != os.uname().nodename}

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from s3_uploader.core import files, procfs
 from s3_uploader.spool import lock_file
-from s3_uploader.spool.holder import Holder, decoded, encoded, is_current
+from s3_uploader.spool.holder import is_current
+from s3_uploader.spool.lock_file import Holder
 
 NOTE_NAME = "watch"
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -29,7 +30,7 @@ def announce(state_dir: str) -> Callable[[], None]:
     with contextlib.suppress(OSError):
         # Several may watch one spool, each with files that it claims.
         files.try_range(descriptor, first=lock_file.FIRST_BYTE, length=1, shared=True, by_process=by_process)
-        lock_file.write_note(descriptor, encoded(_this_process()))
+        lock_file.write_note(descriptor, _this_process())
 
     def withdraw() -> None:
         with contextlib.suppress(OSError):
@@ -48,7 +49,7 @@ def watcher_of(state_dir: str) -> Holder | None:
         by_process = files.belongs_to_process(procfs.file_system_at(descriptor))
         if not files.is_held(descriptor, first=lock_file.FIRST_BYTE, length=1, by_process=by_process):
             return None
-        note = decoded(lock_file.read_note(descriptor))
+        note = lock_file.read_note(descriptor)
     finally:
         os.close(descriptor)
     return note if note is not None and is_current(note) else Holder(pid=0)

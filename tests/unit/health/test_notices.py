@@ -17,7 +17,7 @@ from s3_uploader.core.model import Candidate, Left
 from s3_uploader.health import MEMORY_NAME, NOTHING_SEEN
 from s3_uploader.health.notices import Seen, note, step_aside
 from s3_uploader.ledger import EndpointMemory
-from s3_uploader.spool.holder import NOTE_NAME
+from s3_uploader.spool.lock_file import NOTE_NAME
 from tests.fakes import NOW, candidate
 
 HOUR = 3600.0

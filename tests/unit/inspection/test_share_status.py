@@ -16,7 +16,7 @@ from s3_uploader.health.observations import FullDisk, Observations
 from s3_uploader.inspection.share_status import problems_of, shares_of, unheard_in_words
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.together import open_together
-from s3_uploader.spool.holder import Holder
+from s3_uploader.spool.lock_file import Holder
 from tests.ledger_values import NOW, begin, report
 
 Ran = Callable[..., None]

@@ -16,9 +16,7 @@ import pytest
 from s3_uploader.core import procfs
 from s3_uploader.core.procfs import Credentials, start_ticks
 from s3_uploader.spool import holder as holders
-from s3_uploader.spool.holder import Holder, may_be_a_run, may_write, pids_of_lock
-
-NOW = 1_600_000_000.0
+from s3_uploader.spool.holder import may_be_a_run, may_write, pids_of_lock
 
 TABLE = """\
 1: POSIX  ADVISORY  WRITE 10 fe:00:131 0 EOF
@@ -62,11 +60,6 @@ def test_the_device_counts_where_it_is_that_of_a_mount(
         assert holders.pids_in_kernel_table(descriptor) == pids
     finally:
         os.close(descriptor)
-
-
-def test_what_is_not_known_of_a_holder_is_left_out() -> None:
-    """A holder is described by what is known of it."""
-    assert Holder(pid=7).described(now=NOW) == "process 7"
 
 
 def test_a_process_that_is_gone_has_no_start() -> None:

@@ -15,9 +15,9 @@ from s3_uploader.core.errors import FAILING_DISK, LockHeld, SpoolError, StateErr
 from s3_uploader.spool import holder as holders
 from s3_uploader.spool import lock as lock_module
 from s3_uploader.spool import lock_file
-from s3_uploader.spool.holder import Holder, holder_of
+from s3_uploader.spool.holder import holder_of
 from s3_uploader.spool.lock import Lock, acquire
-from s3_uploader.spool.lock_file import Extent
+from s3_uploader.spool.lock_file import Extent, Holder
 
 NOW = 1_600_000_000.0
 HOST = os.uname().nodename
@@ -81,7 +81,7 @@ def test_who_holds_it_is_said(spool: int, state: str) -> None:
     """The second run is told process, user, since when and what it runs."""
     with take(spool, state), pytest.raises(LockHeld) as caught:
         take(spool, state)
-    user = holders._user_name(os.geteuid())
+    user = lock_file._user_name(os.geteuid())
     holder = f"process {os.getpid()} of user {user}, for 0.0 s: s3-uploader-cli config.json"
     assert str(caught.value) == f"Another run has the spool /spool: {holder}."
     assert caught.value.holder == holder

@@ -18,6 +18,7 @@ from s3_uploader.spool.layouts.base import Globs, listed
 from s3_uploader.spool.layouts.dated import DatedLayout, utc_epoch
 from s3_uploader.spool.layouts.queue import QueueLayout
 from s3_uploader.spool.layouts.tree import TreeLayout
+from s3_uploader.spool.lock_file import Holder
 from s3_uploader.spool.root import SpoolRoot
 
 NO_GLOBS = Globs(include=[], exclude=[])
@@ -136,14 +137,20 @@ def test_only_the_file_under_its_name_counts(spool: int, opened: int, tmp_path: 
 def test_a_note_is_written_over_notes_only(spool: int, opened: int, tmp_path: Path) -> None:
     """What is in the file is replaced if it is a note of ours, and left alone if it is not."""
     path = tmp_path / lock_file.LOCK_NAME
-    lock_file.write_note(opened, b'{"pid":12345}')
-    lock_file.write_note(opened, b'{"pid":1}')
-    assert (path.read_bytes(), lock_file.read_note(opened)) == (b'{"pid":1}', b'{"pid":1}')
-    lock_file.write_note(opened, b"")
+    lock_file.write_note(opened, Holder(pid=12345, command="s3-uploader-cli config.json"))
+    lock_file.write_note(opened, Holder(pid=1))
+    assert lock_file.read_note(opened) == Holder(pid=1)
+    lock_file.write_note(opened, None)
     assert path.read_bytes() == b""
+    assert lock_file.read_note(opened) is None
     path.write_bytes(b"somebody's")
-    lock_file.write_note(opened, b'{"pid":1}')
+    lock_file.write_note(opened, Holder(pid=1))
     assert path.read_bytes() == b"somebody's"
+
+
+def test_what_is_not_known_of_a_holder_is_left_out() -> None:
+    """A holder is described by what is known of it."""
+    assert Holder(pid=7).described(now=0.0) == "process 7"
 
 
 def test_the_locked_bytes_hold_a_byte_for_each_crc(opened: int) -> None:
