@@ -226,7 +226,7 @@ class Ledger(LedgerReader):
         begin = self._believed_time(now, history_days * _DAY) - soon
         if self.recall(_WARNED, now=now, max_age=float("inf")) is not None:
             return False
-        end = records.end_of_old(self._read, begin=begin, most_files=history_max_files - history_max_files // 500)
+        end = records.end_of_old(self._read, begin=begin, most_files=history_max_files - history_max_files // 10)
         if end is None or not self._any_unaudited(destination, end=end, now=now):
             return False
         self.remember(_WARNED, "said", now=now)

@@ -149,8 +149,9 @@ def conclude(
     try:
         if keep_reserve(place.state_dir):
             _report_room(place.state_dir, emit, clock)
-        _warn_of_unaudited(ledger, place, report, emit, clock)
-        _tidy(ledger, place, clock)
+        told = _warn_of_unaudited(ledger, place, report, emit, clock)
+        # Who is told has until the next run for an audit, even if this one alone was too much for the ledger.
+        _tidy(ledger, place, clock, forgets=not told)
         _note_sightings(ledger, place, done, emit, clock)
         if done.delivered:
             ledger.remember(DELIVERED, done.delivered, now=clock.now())
@@ -214,22 +215,30 @@ def _note_sightings(ledger: Ledger, place: Place, done: Done, emit: Emit, clock:
             ledger.remember(name, "said", now=now)
 
 
-def _warn_of_unaudited(ledger: Ledger, place: Place, report: RunReport, emit: Emit, clock: Clock) -> None:
-    """Say, once until the next audit, that the ledger is about to forget files that nobody has audited."""
+def _warn_of_unaudited(ledger: Ledger, place: Place, report: RunReport, emit: Emit, clock: Clock) -> bool:
+    """Say, once until the next audit, that the ledger is about to forget files that nobody has audited.
+
+    Returns whether it was said.
+    """
     days, files = place.config.history_days, place.config.history_max_files
-    if ledger.about_to_forget(
+    told = ledger.about_to_forget(
         now=clock.now(), history_days=days, history_max_files=files, destination=report.destination
-    ):
+    )
+    if told:
         sentence = (
             f"The ledger forgets files {days:g} days after they were shipped, and more than {files:,} (history_days, "
             "history_max_files). No audit has covered those that it forgets next. Run s3-uploader-cli audit first. "
             "This is reported once until the next audit."
         )
         emit(Notice("warning", sentence))
+    return told
 
 
-def _tidy(ledger: Ledger, place: Place, clock: Clock) -> None:
-    """Let the ledger forget vanished files and old history, for a moment at most; the next run continues."""
+def _tidy(ledger: Ledger, place: Place, clock: Clock, *, forgets: bool) -> None:
+    """Let the ledger forget vanished files and old history, for a moment at most; the next run continues.
+
+    :param forgets: whether it may forget history.
+    """
 
     def exists(path: str) -> bool:
         try:
@@ -257,9 +266,10 @@ def _tidy(ledger: Ledger, place: Place, clock: Clock) -> None:
     ledger.sweep_failed(exists, now=clock.now())
     if place.config.on_success == "keep":
         ledger.sweep_kept(exists, now=clock.now())
-    ledger.prune(
-        now=clock.now(),
-        history_days=place.config.history_days,
-        history_max_files=place.config.history_max_files,
-        go_on=lambda: clock.monotonic() < until,
-    )
+    if forgets:
+        ledger.prune(
+            now=clock.now(),
+            history_days=place.config.history_days,
+            history_max_files=place.config.history_max_files,
+            go_on=lambda: clock.monotonic() < until,
+        )

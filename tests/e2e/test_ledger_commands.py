@@ -161,7 +161,7 @@ def test_compact_tells_and_does(local: Site) -> None:
 
 
 def test_a_run_warns_once_before_it_forgets(local: Site) -> None:
-    """What is about to be forgotten without an audit is told by one run, and by none after an audit."""
+    """What goes without an audit is told by one run, which forgets nothing, and by none after an audit."""
     local.files(20)
     local.settings["history_max_files"] = 30
     assert local.run().stderr.count("No audit has covered") == 0
@@ -170,6 +170,7 @@ def test_a_run_warns_once_before_it_forgets(local: Site) -> None:
             local.file(f"{name}/2020/11/29/20/{number:02}-topic.dat")
         finished = local.run()
         assert finished.stderr.count("No audit has covered") == (1 if name == "first" else 0), name
+        assert len(local.history()) == (40 if name == "first" else 30), name
     assert local.run("audit").code == 0
     local.file("fourth/2020/11/29/20/46-topic.dat")
     assert "No audit has covered" not in local.run().stderr
