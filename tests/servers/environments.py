@@ -56,12 +56,15 @@ RAY = Environment(name="ray-2.60.0", requirements=("ray==2.60.0",))
 
 # The newest that still runs on Python 3.10.
 ANSIBLE = Environment(name="ansible-2.17.14", requirements=("ansible-core==2.17.14",))
+# The schemas of the API of each version are in the package.
+KUBERNETES = Environment(name="kubernetes-validate-1.37.0", requirements=("kubernetes-validate==1.37.0",))
 PYARROW = Environment(name="pyarrow-26.0.1", requirements=("pyarrow==26.0.1",))
 
 WHEN_ASKED_FOR = {
     "ansible": ANSIBLE,
     "dask": DASK,
     "juicefs": JUICEFS,
+    "kubernetes": KUBERNETES,
     "localbucket": LOCALBUCKET,
     "localstack": LOCALSTACK,
     "ministack": MINISTACK,
