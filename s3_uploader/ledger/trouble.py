@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import stat
 
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.text import shown_name
@@ -35,7 +36,7 @@ def explained(error: Exception, path: str, *, reading: bool = False) -> StateErr
         fact, remedy, code = "the quota is used up", f"Free space for {place}, or raise the quota.", "DiskFull"
     elif "readonly database" in text:
         fact, remedy, code = "it is read-only for this user", f"Make {place} and the files in it writable.", "Denied"
-    elif "unable to open" in text and not os.path.isdir(directory):
+    elif "unable to open" in text and _is_no_directory(directory):
         fact, remedy = f"{place} is no directory", "Create it, or correct state_dir."
     elif "unable to open" in text and _has_no_descriptors():
         fact, remedy = "this program has too many files open", f"Allow it more (ulimit -n): a ledger takes {_FILES}."
@@ -57,6 +58,16 @@ def explained(error: Exception, path: str, *, reading: bool = False) -> StateErr
     action = "read" if reading else "written"
     hint = remedy if reading else f"{remedy} {FILES_ARE_KEPT}".strip()
     return StateError(f"The ledger {shown_name(path)} cannot be {action}: {fact}.", hint=hint, code=code)
+
+
+def _is_no_directory(path: str) -> bool:
+    """Whether nothing is there, or something else. Of what this user cannot reach nobody knows."""
+    try:
+        return not stat.S_ISDIR(os.stat(path).st_mode)
+    except PermissionError:
+        return False
+    except OSError:
+        return True
 
 
 def has_changes_beside_it(path: str) -> StateError:

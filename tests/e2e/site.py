@@ -199,7 +199,7 @@ class Site:
 
     # Runs
 
-    def run(self, *arguments: str, timeout: float = 60.0, **options: Any) -> Finished:
+    def run(self, *arguments: str, timeout: float = 120.0, **options: Any) -> Finished:
         """Run ``s3-uploader-cli [ARGUMENTS] CONFIG_FILE`` to its end; without arguments in the form that cron uses."""
         return self.start(*arguments, **options).wait(timeout)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +19,15 @@ def station() -> Iterator[Station]:
     """Stores and uploads that are cleaned up when the test ends."""
     with Station() as one:
         yield one
+
+
+@pytest.fixture
+def place_for_all() -> Iterator[Path]:
+    """A directory that other users reach. pytest closes its own to them whenever another run of it begins."""
+    place = Path(tempfile.mkdtemp(prefix="s3u-"))
+    place.chmod(0o755)
+    yield place
+    shutil.rmtree(place)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ NOBODY = 65534
 
 ROW = """
 import os, sys, time
-import s3_uploader.ledger.database
+import s3_uploader.ledger.database, s3_uploader.ledger.history
 from s3_uploader.core.errors import StateError
 from s3_uploader.ledger import Ledger, ShippedRow
 from s3_uploader.core.model import Proof, RunReport
@@ -29,7 +29,7 @@ def row(path):
 
 def start(code: str, *arguments: str, user: int = 0) -> subprocess.Popen[str]:
     """Start a program that has a row to record."""
-    # Not with Popen(user=...): that user may not be able to reach the interpreter.
+    # Not with Popen(user=...): that user may not be able to reach the interpreter, nor what is imported later.
     become = f"os.setgroups([]), os.setgid({user}), os.setuid({user})\n" if user else ""
     return subprocess.Popen(
         [sys.executable, "-c", ROW + become + code, *arguments],
@@ -46,6 +46,12 @@ def output(process: subprocess.Popen[str]) -> str:
     text, problems = process.communicate(timeout=120)
     assert process.returncode == 0, problems
     return text
+
+
+@pytest.fixture
+def tmp_path(place_for_all: Path) -> Path:
+    """Where other users look for it, too."""
+    return place_for_all
 
 
 @pytest.fixture
@@ -110,14 +116,6 @@ with Ledger.open(sys.argv[1], notice=print) as ledger:
         assert len(list(reader.history())) == 10
 
 
-def reachable(tmp_path: Path) -> None:
-    """Let other users reach the test's directory."""
-    for parent in [*tmp_path.parents][:3]:
-        if parent.stat().st_uid == os.geteuid():
-            parent.chmod(parent.stat().st_mode | 0o011)
-    tmp_path.chmod(0o755)
-
-
 READ = """
 try:
     with Ledger.open_readonly(sys.argv[1]) as ledger:
@@ -131,7 +129,6 @@ except StateError as error:
 @pytest.mark.usefixtures("unmeasured")
 def test_a_user_with_read_permission_only_can_read(path: str, tmp_path: Path) -> None:
     """A user who may read the state directory and not write it sees the history, between runs and during one."""
-    reachable(tmp_path)
     with Ledger.open(path):
         output(start("with Ledger.open(sys.argv[1]) as ledger: ledger.commit_batch(shipped=[row('a')])", path))
         assert output(start(READ, path, user=NOBODY)) == "['a']\n"
@@ -145,7 +142,6 @@ def test_a_user_with_read_permission_only_can_read(path: str, tmp_path: Path) ->
 @pytest.mark.skipif(os.geteuid() != 0, reason="root writes everywhere, so another user has to try")
 def test_a_user_without_write_permission_is_told_so(path: str, tmp_path: Path) -> None:
     """A run whose user may not write the ledger does not begin, and says what to do."""
-    reachable(tmp_path)
     code = """
 try:
     with Ledger.open(sys.argv[1]) as ledger:

@@ -61,6 +61,12 @@ class Holding:
 
 
 @pytest.fixture
+def tmp_path(place_for_all: Path) -> Path:
+    """Where other users are, too."""
+    return place_for_all
+
+
+@pytest.fixture
 def spool(tmp_path: Path) -> Path:
     """A spool."""
     path = tmp_path / "spool"
@@ -144,13 +150,9 @@ def test_a_program_that_the_holder_started_does_not_hold(spool: Path, state: Pat
             os.kill(child, signal.SIGKILL)
 
 
-def reachable(tmp_path: Path, state: str) -> Path:
-    """A state directory of another user, who can reach the spool."""
-    for parent in [*tmp_path.parents][:3]:
-        if parent.stat().st_uid == 0:
-            parent.chmod(parent.stat().st_mode | 0o011)
-    tmp_path.chmod(0o755)
-    theirs = tmp_path / state
+def theirs_in(tmp_path: Path) -> Path:
+    """A state directory of another user."""
+    theirs = tmp_path / "theirs"
     theirs.mkdir()
     os.chown(theirs, NOBODY, NOBODY)
     return theirs
@@ -161,7 +163,7 @@ def test_users_with_nothing_in_common_exclude_each_other(
     spool: Path, state: Path, descriptor: int, tmp_path: Path
 ) -> None:
     """Uploaders of two users, each with a state directory of its own, do not run at once, and see who it is."""
-    theirs = reachable(tmp_path, "theirs")
+    theirs = theirs_in(tmp_path)
     spool.chmod(0o777)
     with Holding(spool, theirs, user=NOBODY) as holding:
         assert holding.line() == "held"
@@ -172,11 +174,8 @@ def test_users_with_nothing_in_common_exclude_each_other(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
 @pytest.mark.parametrize("how", ["itself", "left to a child", "with set-user-ID"])
-def test_who_may_only_read_the_spool_cannot_stop_uploads(
-    spool: Path, state: Path, descriptor: int, tmp_path: Path, how: str
-) -> None:
+def test_who_may_only_read_the_spool_cannot_stop_uploads(spool: Path, state: Path, descriptor: int, how: str) -> None:
     """Anybody may lock a directory that he may read. That holds up no run, and the run says who does it."""
-    reachable(tmp_path, "theirs")
     spool.chmod(0o755)
     then = {
         "itself": "print('held', flush=True); sys.stdin.read()",

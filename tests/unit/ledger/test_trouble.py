@@ -36,6 +36,20 @@ def test_a_full_disk_is_called_so(text: str, tmp_path: Path, monkeypatch: pytest
     assert error.code == "Denied"
 
 
+def test_what_nobody_can_reach_is_not_said_to_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state directory below one that is closed to this user is a matter of rights; one that is not there is told."""
+    refused = sqlite3.OperationalError("unable to open database file")
+    error = explained(refused, str(tmp_path / "none" / "ledger.sqlite3"))
+    assert "none is no directory" in error.message
+
+    def refuse(path: object, **_: object) -> os.stat_result:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    error = explained(refused, str(tmp_path / "ledger.sqlite3"))
+    assert (error.code, "it cannot be opened" in error.message) == ("Denied", True)
+
+
 def test_a_file_system_without_free_inodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is told to free space, and sees that there is some, does not know what to do."""
     values = list(os.statvfs(tmp_path))
