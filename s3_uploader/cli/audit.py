@@ -67,7 +67,7 @@ def audit(config_file: str | None, options: AuditOptions) -> int:
     """
     selection = Selection.of(options)
     configuration = whole(load_destination(config_file, options))
-    instances = instances_in(options.ledgers)
+    instances = instances_in(options.ledgers, notice=_note)
     began = time.monotonic()
     budget = configuration.max_runtime_seconds
     until = math.inf if budget is None else began + budget

@@ -111,7 +111,7 @@ def _spool_alone(configuration: Config, ledger: str) -> Iterator[None]:
 
 
 def _ledgers_of(source: str) -> list[str]:
-    found = ledgers_in(source)
+    found = ledgers_in(source, notice=_note)
     if not found:
         raise UsageProblem(
             f"{shown_name(source)} is no ledger, and there is none in it.",

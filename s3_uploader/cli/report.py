@@ -95,7 +95,7 @@ def _make(config_file: str | None, options: ReportOptions, *, output: str | None
 def _opened(config_file: str | None, options: ReportOptions) -> Iterator[tuple[LedgerReader, str, str]]:
     """The ledger, and what the report calls the spool and the destination."""
     if options.ledgers:
-        instances = instances_in(options.ledgers)
+        instances = instances_in(options.ledgers, notice=_note)
         with open_instances(instances) as of_all:
             for name, each in of_all.instances.items():
                 unheard = unheard_in_words(each)
@@ -112,6 +112,10 @@ def _opened(config_file: str | None, options: ReportOptions) -> Iterator[tuple[L
     with open_together(ledger_path(configuration, environ=os.environ)) as ledger:
         tell_of_missing_shares(ledger)
         yield ledger, configuration.base_dir, configuration.destination.name
+
+
+def _note(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
 
 
 def _name_of(config_file: str) -> str:

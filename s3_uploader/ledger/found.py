@@ -7,7 +7,7 @@ ends in ``.sqlite3``. The ledgers of shares belong to the instance in whose dire
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -21,7 +21,8 @@ from s3_uploader.ledger.state_directory import LEDGER_NAME
 _ENDING = ".sqlite3"
 _MAGIC = b"SQLite format 3\x00"
 _AT_APPLICATION_ID = 68
-_DEEPEST = 6
+_DEEPEST = 32
+_NAMED = 5
 _MOST = 100_000
 
 
@@ -37,10 +38,11 @@ class Instance(msgspec.Struct, frozen=True):
         return list(self.ledgers.values())
 
 
-def ledgers_in(place: str) -> list[Instance]:
+def ledgers_in(place: str, *, notice: Callable[[str], None]) -> list[Instance]:
     """Find the ledgers at a path: a ledger itself, or all in a directory. Links to directories are not followed.
 
-    :raises StateError: if a directory cannot be read, or holds more ledgers than are plausible.
+    :param notice: called if files are passed over that have the name of a ledger, as one has whose copy failed.
+    :raises StateError: if something cannot be read, or if there are more or deeper directories than are plausible.
     """
     if not os.path.isdir(place):
         if not is_ledger(place):
@@ -48,7 +50,8 @@ def ledgers_in(place: str) -> list[Instance]:
         directory, name = os.path.split(os.path.abspath(place))
         return [Instance(os.path.basename(directory) if name == LEDGER_NAME else name, {None: place})]
     found: dict[str, dict[Share | None, str]] = {}
-    for number, path in enumerate(_walk(place)):
+    passed_over: list[str] = []
+    for number, path in enumerate(_walk(place, passed_over)):
         if number >= _MOST:
             raise StateError(f"{shown_name(place)} holds more than {_MOST:,} ledgers.", hint="Name parts of it.")
         directory, name = os.path.split(path)
@@ -57,18 +60,24 @@ def ledgers_in(place: str) -> list[Instance]:
             directory = os.path.dirname(directory)
         of = os.path.relpath(directory if name == LEDGER_NAME else path.removesuffix(_ENDING), place)
         found.setdefault(of, {})[share] = path
+    if passed_over:
+        names = ", ".join(map(shown_name, passed_over[:_NAMED]))
+        more = f" and {len(passed_over) - _NAMED:,} more" if len(passed_over) > _NAMED else ""
+        are = "are no ledgers, and are" if len(passed_over) > 1 else "is no ledger, and is"
+        notice(f"{names}{more} {are} not included. If a copy failed, repeat it.")
     return [Instance(_named(of, place), ledgers) for of, ledgers in sorted(found.items())]
 
 
-def instances_in(places: Sequence[str]) -> list[Instance]:
+def instances_in(places: Sequence[str], *, notice: Callable[[str], None]) -> list[Instance]:
     """Find the ledgers at several paths. If two have one name, the later one gets a number.
 
+    :param notice: see :func:`ledgers_in`.
     :raises StateError: if one of them has no ledger.
     """
     found: list[Instance] = []
     names: set[str] = set()
     for place in places:
-        here = ledgers_in(place)
+        here = ledgers_in(place, notice=notice)
         if not here:
             raise StateError(
                 f"{shown_name(place)} is no ledger, and there is none in it.",
@@ -87,14 +96,18 @@ def is_ledger(path: str) -> bool:
     """Whether a run wrote this file, judged by its head. Opening it with SQLite might write beside it.
 
     If everything is still in its write-ahead log, only the name can tell.
+
+    :raises StateError: if it cannot be read.
     """
     try:
         with open(path, "rb") as file:
             head = file.read(_AT_APPLICATION_ID + 4)
         if path.endswith(_ENDING) and has_log(path):
             return not head or head.startswith(_MAGIC)
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError as error:
+        raise _unreadable(error, path) from error
     return head.startswith(_MAGIC) and head[_AT_APPLICATION_ID:] == APPLICATION_ID.to_bytes(4, "big")
 
 
@@ -102,20 +115,27 @@ def _named(relative: str, place: str) -> str:
     return os.path.basename(os.path.abspath(place)) if relative == "." else relative
 
 
-def _walk(place: str) -> Iterator[str]:
+def _walk(place: str, passed_over: list[str]) -> Iterator[str]:
     depth = os.path.abspath(place).count(os.sep)
 
     def refuse(error: OSError) -> None:
-        raise StateError(
-            f"{shown_name(error.filename or place)} cannot be read: {error.strerror}.",
-            hint="Make it readable for this user.",
-        ) from error
+        raise _unreadable(error, place) from error
 
     for directory, names, files in os.walk(place, onerror=refuse):
         names.sort()
-        if os.path.abspath(directory).count(os.sep) - depth >= _DEEPEST:
-            names.clear()
+        if names and os.path.abspath(directory).count(os.sep) - depth >= _DEEPEST:
+            raise StateError(f"{shown_name(directory)} lies too deep in {shown_name(place)}.", hint="Name parts of it.")
         for name in sorted(files):
             path = os.path.join(directory, name)
-            if name.endswith(_ENDING) and ".corrupt-" not in name and is_ledger(path):
-                yield path
+            if name.endswith(_ENDING) and ".corrupt-" not in name:
+                if is_ledger(path):
+                    yield path
+                else:
+                    passed_over.append(path)
+
+
+def _unreadable(error: OSError, path: str) -> StateError:
+    return StateError(
+        f"{shown_name(error.filename or path)} cannot be read: {error.strerror}.",
+        hint="Make it readable for this user.",
+    )
