@@ -40,12 +40,12 @@ class ThreadPool:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._busy = 0
+        self._unfinished = 0
 
     @property
     def is_busy(self) -> bool:
         """Whether any job is queued or running."""
-        return self._busy > 0 or not self._jobs.empty()
+        return self._unfinished > 0
 
     def do(self, job: Callable[[], None]) -> None:
         """Run a job on one of the threads. Exceptions of the job are dropped, so the job handles its own errors.
@@ -53,8 +53,9 @@ class ThreadPool:
         :raises StoreError: if no thread can be started; then the job never runs.
         """
         with self._lock:
-            if len(self._threads) < self._count and self._busy + self._jobs.qsize() >= len(self._threads):
+            if len(self._threads) < self._count and self._unfinished >= len(self._threads):
                 self._grow()
+            self._unfinished += 1
         self._jobs.put(job)
 
     def submit(self, work: Callable[[], Result]) -> Future[Result]:
@@ -89,8 +90,8 @@ class ThreadPool:
         else:
             self._threads.append(thread)
 
-    def close(self, *, timeout: float | None) -> None:
-        """Let the threads finish the queued jobs and end.
+    def close(self, *, timeout: float | None) -> bool:
+        """Let the threads finish the queued jobs and end; returns whether they have ended.
 
         :param timeout: the longest wait for them in seconds; ``None`` waits until they have ended.
         """
@@ -98,19 +99,21 @@ class ThreadPool:
             threads = list(self._threads)
         for _ in threads:
             self._jobs.put(None)
+        ends_at = None if timeout is None else time.monotonic() + timeout
         for thread in threads:
-            thread.join(None if timeout is None else timeout / len(threads))
+            thread.join(None if ends_at is None else max(0.0, ends_at - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
 
     def _work(self) -> None:
         while True:
             job = self._jobs.get()
             if job is None:
                 return
-            self._busy += 1
             with contextlib.suppress(Exception):
                 job()
-            self._busy -= 1
             del job
+            with self._lock:
+                self._unfinished -= 1
 
 
 class ByteBudget:

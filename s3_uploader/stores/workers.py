@@ -1,4 +1,4 @@
-"""A small pool of threads for stores with blocking calls, and its tasks: one upload each.
+"""Uploads with deadlines on the threads of a pool, for stores with blocking calls.
 
 ``concurrent.futures.ThreadPoolExecutor`` has three drawbacks: the interpreter waits for its threads at exit, forever if
 one hangs on a dead mount; it cannot cancel a running call; and it has no deadlines.
@@ -7,16 +7,16 @@ one hangs on a dead mount; it cannot cancel a running call; and it has no deadli
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
 from s3_uploader.core.control import start_thread
 from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.core.model import Receipt
-from s3_uploader.stores.threads import no_thread
+from s3_uploader.stores.threads import ThreadPool, no_thread
 
 
 class UploadTask:
@@ -147,21 +147,18 @@ def _forget_frames(error: BaseException | None) -> None:
 
 
 class Workers:
-    """Threads that take tasks from a queue in order, and one that watches their deadlines.
+    """A thread pool that runs tasks in order, and one more thread that watches their deadlines.
 
-    All are daemons, started when they are first needed.
+    All threads are daemons, started when they are first needed.
     """
 
     def __init__(self, *, name: str, count: int) -> None:
         self._name = name
-        self._count = count
+        self._pool = ThreadPool(name=name, count=count)
         self._lock = threading.Lock()
-        self._work_arrived = threading.Condition(self._lock)
         self._watch_earlier = threading.Condition(self._lock)
-        self._queue: deque[tuple[UploadTask, Callable[[UploadTask], Receipt]]] = deque()
         self._tasks: set[UploadTask] = set()
-        self._threads: list[threading.Thread] = []
-        self._idle = 0
+        self._watcher: threading.Thread | None = None
         self._next_look = float("inf")
         self._closed = False
 
@@ -175,16 +172,12 @@ class Workers:
             if self._closed:
                 raise RuntimeError("the store is closed")
             self._tasks.add(task)
-            self._queue.append((task, work))
             try:
-                self._grow()
-            except RuntimeError as error:
-                # Fewer workers are enough, but one is needed, and one to watch the deadlines.
-                if len(self._threads) < 2:
-                    self._queue.pop()
-                    self._tasks.discard(task)
-                    raise no_thread(error) from None
-            self._work_arrived.notify()
+                self._start_watch()
+                self._pool.do(functools.partial(self._run, task, work))
+            except StoreError:
+                self._tasks.discard(task)
+                raise
             if deadline < self._next_look:
                 self._watch_earlier.notify()
         return task.future
@@ -200,43 +193,32 @@ class Workers:
         """Cancel all tasks and end the threads. Returns ``False`` if one still hangs after ``timeout`` seconds."""
         with self._lock:
             self._closed = True
-            self._work_arrived.notify_all()
             self._watch_earlier.notify_all()
-            threads = list(self._threads)
+            watcher = self._watcher
         self.cancel()
         ends_at = time.monotonic() + timeout
-        for thread in threads:
-            thread.join(max(0.0, ends_at - time.monotonic()))
-        return not any(thread.is_alive() for thread in threads)
+        has_ended = self._pool.close(timeout=timeout)
+        if watcher is not None:
+            watcher.join(max(0.0, ends_at - time.monotonic()))
+            has_ended = has_ended and not watcher.is_alive()
+        return has_ended
 
-    def _grow(self) -> None:
-        if self._idle >= len(self._queue) or len(self._threads) > self._count:
+    def _start_watch(self) -> None:
+        if self._watcher is not None:
             return
-        if not self._threads:
-            self._start(self._watch, "watch")
-        self._start(self._serve, str(len(self._threads)))
+        thread = threading.Thread(target=self._watch, name=f"{self._name}-watch", daemon=True)
+        try:
+            start_thread(thread)
+        except RuntimeError as error:
+            raise no_thread(error) from None
+        self._watcher = thread
 
-    def _start(self, target: Callable[[], None], name: str) -> None:
-        thread = threading.Thread(target=target, name=f"{self._name}-{name}", daemon=True)
-        start_thread(thread)
-        self._threads.append(thread)
-
-    def _serve(self) -> None:
-        while True:
+    def _run(self, task: UploadTask, work: Callable[[UploadTask], Receipt]) -> None:
+        try:
+            task.run(work)
+        finally:
             with self._lock:
-                self._idle += 1
-                while not self._queue:
-                    if self._closed:
-                        return
-                    self._work_arrived.wait()
-                self._idle -= 1
-                task, work = self._queue.popleft()
-            try:
-                task.run(work)
-            finally:
-                with self._lock:
-                    self._tasks.discard(task)
-            del task, work
+                self._tasks.discard(task)
 
     def _watch(self) -> None:
         """Cancel tasks whose deadline has passed, also those that wait in the queue or hang in a call."""

@@ -91,6 +91,23 @@ def test_a_pool_answers_with_what_its_work_returns_or_raises() -> None:
     pool.close(timeout=None)
 
 
+def test_a_pool_starts_a_thread_for_each_job_that_would_wait() -> None:
+    """Jobs that wait for each other are all begun while there are threads for them."""
+    pool, together = ThreadPool(name="test", count=3), threading.Barrier(3)
+    answers = [pool.submit(lambda: together.wait(10)) for _ in range(3)]
+    assert sorted(answer.result(10) for answer in answers) == [0, 1, 2]
+    assert pool.close(timeout=10)
+
+
+def test_a_pool_tells_that_a_thread_still_hangs() -> None:
+    """The end of a pool is waited for, but no longer than was asked for."""
+    pool, go = ThreadPool(name="test", count=1), threading.Event()
+    pool.submit(lambda: go.wait(30))
+    assert not pool.close(timeout=0.01)
+    go.set()
+    assert pool.close(timeout=10)
+
+
 def test_work_that_nobody_waits_for_any_more_is_not_done() -> None:
     """What is cancelled while it waits in the queue never runs; what runs already is not disturbed."""
     pool, go, begun = ThreadPool(name="test", count=1), threading.Event(), threading.Event()

@@ -9,12 +9,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import queue
 import threading
 import time
 from typing import Any
 
-from s3_uploader.core.control import start_thread
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import quoted
@@ -24,6 +22,7 @@ from s3_uploader.stores.s3.engines.base import Answer, Done, EngineSettings, Fai
 from s3_uploader.stores.s3.engines.boto3_failures import failure_of
 from s3_uploader.stores.s3.engines.bounded import BOUNDS, bound
 from s3_uploader.stores.s3.engines.throttle import Pace
+from s3_uploader.stores.threads import ThreadPool
 
 MAXIMUM_THREADS = 32
 """More threads would only wait for each other: a call takes over a millisecond of the interpreter's time."""
@@ -136,9 +135,8 @@ class Boto3Engine:
         self._settings = settings
         self._count = min(settings.max_connections, MAXIMUM_THREADS)
         self._pace = None if settings.max_bandwidth is None else Pace(settings.max_bandwidth)
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._pool = ThreadPool(name="s3-boto3", count=self._count)
         self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
         self._under_way: set[_Job] = set()
         self._closed = False
         self._client: Any = None
@@ -220,25 +218,18 @@ class Boto3Engine:
         with self._lock:
             if self._closed:
                 refusal = Failure(TransportFailure.CANCELLED)
-            elif len(self._threads) < self._count and len(self._under_way) >= len(self._threads):
-                refusal = self._start_thread()
-            if refusal is None:
+            else:
                 self._under_way.add(job)
+        if refusal is None:
+            try:
+                self._pool.do(functools.partial(self._run, job))
+            except StoreError as error:
+                with self._lock:
+                    self._under_way.discard(job)
+                refusal = Failure(TransportFailure.RESOURCES, error.message.removesuffix("."))
         if refusal is not None:
             job.finish(refusal)
-        else:
-            self._jobs.put(job)
         return job
-
-    def _start_thread(self) -> Failure | None:
-        """Start another thread. Returns a failure if there is no thread at all."""
-        thread = threading.Thread(target=self._work, name=f"s3-boto3-{len(self._threads)}", daemon=True)
-        try:
-            start_thread(thread)
-        except RuntimeError as error:
-            return None if self._threads else Failure(TransportFailure.RESOURCES, str(error))
-        self._threads.append(thread)
-        return None
 
     def follow(self, region: str) -> bool:
         """Send further requests to the same bucket in another region."""
@@ -260,33 +251,22 @@ class Boto3Engine:
             if self._closed:
                 return
             self._closed = True
-            threads = list(self._threads)
             jobs = list(self._under_way)
         for job in jobs:
             job.cancel()
-        for _ in threads:
-            self._jobs.put(None)
-        ends_at = time.monotonic() + min(timeout, _THREADS_SECONDS)
-        for thread in threads:
-            thread.join(max(0.0, ends_at - time.monotonic()))
-        if self._client is not None and not any(thread.is_alive() for thread in threads):
+        if self._pool.close(timeout=min(timeout, _THREADS_SECONDS)) and self._client is not None:
             with contextlib.suppress(Exception):
                 self._client.close()
 
-    def _work(self) -> None:
-        while True:
-            job = self._jobs.get()
-            if job is None:
-                return
-            if not job.finished:
-                try:
-                    outcome = self._call(job)
-                except Exception as error:
-                    outcome = Failure(TransportFailure.OTHER, f"{type(error).__name__}: {error}")
-                job.finish(outcome)
-            with self._lock:
-                self._under_way.discard(job)
-            del job
+    def _run(self, job: _Job) -> None:
+        if not job.finished:
+            try:
+                outcome = self._call(job)
+            except Exception as error:
+                outcome = Failure(TransportFailure.OTHER, f"{type(error).__name__}: {error}")
+            job.finish(outcome)
+        with self._lock:
+            self._under_way.discard(job)
 
     def _call(self, job: _Job) -> Outcome:
         from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
