@@ -21,7 +21,7 @@
 PYTHON = python3
 PYTEST_ARGS =
 # Tests wait for servers and clocks a good part of their time.
-TEST_PROCESSES = $$(($$(nproc) * 2))
+TEST_PROCESSES = $$(($$(nproc) * 5 / 2))
 DEMO_ARGS =
 BENCH_ARGS =
 
