@@ -205,7 +205,9 @@ class Pipeline:
                 # One died, and all others are done: this process takes in the whole spool again.
                 self._scan.layout = self._whole
             except _Divided:
-                self._divide()
+                if not self._divide():
+                    begun = self._rest
+                    continue
             self._scan.counters.begin_scan()
 
     def _workers_are_due(self) -> bool:
@@ -222,22 +224,29 @@ class Pipeline:
             self._stop.subscribe(workers.stop)
         return workers.are_due() and not self._breaker.is_in_doubt
 
-    def _divide(self) -> None:
-        """Finish the uploads in flight, let the workers begin, and continue with a share."""
+    def _divide(self) -> bool:
+        """Finish the uploads in flight, let the workers begin, and continue with a share.
+
+        Returns ``False``, and the scan goes on, if an upload failed that may be sent once more: no other process must
+        have its file meanwhile.
+        """
         assert self._workers is not None
-        self._deferral.failed.clear()
-        self._deferral.unplain = []
         while len(self._flight.under_way):
             if self.ending.is_due():
                 raise RunEnded
             self._answers.wait()
+        if self._breaker.is_in_doubt and not self.ending.is_due():
+            return False
         self._settlement.commit()
         self._answers.heed_refusal()
         if self.ending.is_due():
             raise RunEnded
+        self._deferral.failed.clear()
+        self._deferral.unplain = []
         self._scan.layout = self._workers.begin()
         self._window.narrow(self._max_in_flight // self._workers.of)
         self._intake.narrow(self._workers.of)
+        return True
 
     def _wait_for_workers(self, workers: Workers) -> bool:
         """Wait for all workers; returns whether one of them died before it was done."""

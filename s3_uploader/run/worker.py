@@ -9,13 +9,16 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
-from s3_uploader.core.control import StopRequest, start_thread
+from s3_uploader.core.control import Clock, StopRequest, start_thread
+from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.ends import RunEnd
-from s3_uploader.core.errors import StateError, StoreError
+from s3_uploader.core.errors import StateError, StoreError, UploaderError
 from s3_uploader.core.events import Event, Notice
 from s3_uploader.ledger import Ledger
 from s3_uploader.run.assembly import store_maker
@@ -23,14 +26,17 @@ from s3_uploader.run.context import RunContext
 from s3_uploader.run.place import Place, build_layout
 from s3_uploader.run.run import scan_of
 from s3_uploader.run.shipping import limits_of, make_settlement, make_store, recalled_sightings, ship
-from s3_uploader.run.worker_pipe import GO, READY, Frames, Outcome, Task, send
+from s3_uploader.run.worker_pipe import GO, READY, SIGNALS, Frames, Outcome, Task, send
 from s3_uploader.spool import lock_file
+from s3_uploader.spool.readiness import Sightings
 from s3_uploader.spool.root import SpoolRoot
 
 _BYTES_IN_FLIGHT = 64 * 2**20
 _EVENTS = 64
 _TELL_SECONDS = 0.05
+_SIGN_OF_LIFE_SECONDS = 5.0
 _GRACE_SECONDS = 15.0
+_NO_MEMORY = b"MemoryError\n"
 _ENDS = {end.value for end in RunEnd}
 
 
@@ -51,8 +57,8 @@ class Telling:
             self.flush()
 
     def beat(self) -> None:
-        """Send events that have waited long enough."""
-        if self._events and time.monotonic() - self._told_at >= _TELL_SECONDS:
+        """Send events that have waited long enough; after a longer time without any, a sign of life."""
+        if time.monotonic() - self._told_at >= (_TELL_SECONDS if self._events else _SIGN_OF_LIFE_SECONDS):
             self.flush()
 
     def flush(self) -> None:
@@ -64,46 +70,89 @@ class Telling:
 
 
 def main(read_from: int, write_to: int) -> None:
-    """Work for the leader at the other end of the pipes."""
+    """Work for the leader at the other end of the pipes.
+
+    What keeps it from that is printed, in one sentence where it is none of our faults, and the leader tells it.
+    """
     # The terminal and the service manager tell all processes to stop, and the leader tells its workers.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, lambda number, frame: None)
-    task = Frames(read_from).next()
-    assert isinstance(task, Task)
-    stop, begun = StopRequest(), threading.Event()
-    start_thread(threading.Thread(target=_obey, args=(read_from, task, stop, begun), name="leader", daemon=True))
-    with contextlib.suppress(BrokenPipeError):
-        send(write_to, _work(task, Telling(write_to), stop, lambda: _wait(write_to, begun)))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    try:
+        # Neither is there if the leader has died.
+        with contextlib.suppress(EOFError, BrokenPipeError):
+            task = Frames(read_from).next()
+            assert isinstance(task, Task)
+            send(write_to, _work(task, Telling(write_to), _Leader(read_from, write_to, task)))
+    except MemoryError:
+        _end_without_memory()
+    except UploaderError as error:
+        sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"the system refused an operation: {error}")
 
 
-def _wait(write_to: int, begun: threading.Event) -> None:
-    # What takes long to import is there when the work begins.
-    from s3_uploader.stores.s3 import store as store
-    from s3_uploader.stores.s3.engines import native as native
-
-    send(write_to, READY)
-    begun.wait()
+def _end_without_memory() -> NoReturn:
+    """End at once. Anything else may need memory, and what is in flight is as after a kill."""
+    with contextlib.suppress(OSError):
+        os.write(2, _NO_MEMORY)
+    os._exit(1)
 
 
-def _obey(read_from: int, task: Task, stop: StopRequest, begun: threading.Event) -> None:
-    while True:
-        said = os.read(read_from, 1)
-        if said != GO:
-            stop.request(signal.SIGTERM)
-        begun.set()
-        if not said:
+class _Leader:
+    """The leader, as a worker sees it: hears its commands, on a thread.
+
+    :ivar stop: requested when the leader says so, or has died.
+    """
+
+    def __init__(self, read_from: int, write_to: int, task: Task) -> None:
+        self._read_from = read_from
+        self._write_to = write_to
+        self._last_seconds = task.config.drain_seconds + _GRACE_SECONDS
+        self._decided = threading.Event()
+        self._has_said_go = False
+        self.stop = StopRequest()
+        try:
+            start_thread(threading.Thread(target=self._listen, name="leader", daemon=True))
+        except RuntimeError as error:
+            sys.exit(f"no thread could be started: {error}")
+
+    def wait(self) -> bool:
+        """Wait for the command to begin; returns ``False`` if the run is over before that."""
+        # What takes long to import is there when the work begins.
+        from s3_uploader.stores.s3 import store as store
+        from s3_uploader.stores.s3.engines import native as native
+
+        send(self._write_to, READY)
+        self._decided.wait()
+        return self._has_said_go
+
+    def _listen(self) -> None:
+        try:
+            while said := os.read(self._read_from, 1):
+                if said == GO:
+                    self._has_said_go = True
+                else:
+                    self.stop.request(signal.SIGTERM)
+                self._decided.set()
+            self.stop.request(signal.SIGTERM)
+            self._decided.set()
             # Nobody can tell it to hurry any more.
-            time.sleep(task.config.drain_seconds + _GRACE_SECONDS)
+            Clock().sleep(self._last_seconds)
+        except MemoryError:
+            _end_without_memory()
+        finally:
+            # Without this thread it would go on whatever becomes of the run.
             os._exit(1)
 
 
-def _work(task: Task, tell: Telling, stop: StopRequest, wait: Callable[[], None]) -> Outcome:
+def _work(task: Task, tell: Telling, leader: _Leader) -> Outcome:
     config = task.config
     root = SpoolRoot(config.base_dir)
     place = Place(config, root, build_layout(config), task.state_dir)
     context = RunContext(
         emit=tell,
-        stop=stop,
+        stop=leader.stop,
         beat=tell.beat,
         make_store=store_maker(0.0, bytes_in_flight=_BYTES_IN_FLIGHT // task.of),
         retries=task.retries,
@@ -113,7 +162,8 @@ def _work(task: Task, tell: Telling, stop: StopRequest, wait: Callable[[], None]
             store = make_store(place, context, ledger)
             sightings = recalled_sightings(place, context, ledger)
             limits = limits_of(config, of=task.of)
-            wait()
+            if not leader.wait():
+                return _nothing_done(sightings)
             scan = scan_of(place, context, task.max_runtime_seconds)
             confirm = _confirmed(task, root)
             settlement = make_settlement(place, context, ledger, store, scan, task.run, confirm_lock=confirm)
@@ -133,6 +183,17 @@ def _work(task: Task, tell: Telling, stop: StopRequest, wait: Callable[[], None]
             )
     finally:
         root.close()
+
+
+def _nothing_done(sightings: Sightings) -> Outcome:
+    """The result of a worker that was not told to begin. Any file may still be in flight with the leader."""
+    return Outcome(
+        counters=RunCounters(),
+        failures={},
+        sightings=sightings.dump(),
+        unseen={},
+        ended_by=RunEnd.SIGNAL.name,
+    )
 
 
 def _confirmed(task: Task, root: SpoolRoot) -> Callable[[], None]:

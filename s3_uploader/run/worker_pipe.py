@@ -7,6 +7,7 @@ text.
 from __future__ import annotations
 
 import os
+import signal
 import struct
 from typing import Any
 
@@ -18,6 +19,8 @@ from s3_uploader.core.model import FailureBucket
 GO, STOP = b"g", b"s"
 """The leader's commands after the task. The end of the pipe means that the leader has died."""
 READY = "ready"
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals by which all processes are told to stop. A worker leaves them to its leader, from its first moment on."""
 _LENGTH = struct.Struct("!I")
 _PIECE = 1 << 18
 

@@ -11,7 +11,6 @@ scans the whole spool once more.
 from __future__ import annotations
 
 import queue
-import signal
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -21,6 +20,7 @@ from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import Scope, StateError, StoreError
 from s3_uploader.core.events import Emit, Event, Notice, Uploaded
 from s3_uploader.core.origins import Origin, recalled
+from s3_uploader.core.text import shown_duration
 from s3_uploader.run.ending import Ending
 from s3_uploader.run.settlement import Settlement
 from s3_uploader.run.worker_pipe import GO, READY, STOP, Outcome, Task
@@ -39,8 +39,14 @@ _OF_ONE_PROCESS = (
     "that process were killed, another run could start beside its workers. The run continues with one process; set "
     "processes to 1."
 )
+SILENT_SECONDS = 300.0
+"""A worker that gives no sign of life for so long is killed: it is stopped, or waits for something that never comes."""
 _START_SECONDS = 30.0
 _WAIT_SECONDS = 0.2
+_LONGEST_TURN = 1.0
+"""Most seconds of silence that count between two turns: the leader may have been stopped itself."""
+_DEATH_SECONDS = 15.0
+_MOST_SAID = 1000
 
 
 class Plan(Protocol):
@@ -78,6 +84,7 @@ class Workers:
         self._is_over = False
         self._begun = False
         self._start_until = 0.0
+        self._turned_at = 0.0
         self.lost: list[Worker] = []
 
     # ---------------------------------------------------------------------------------------------- the begin
@@ -114,8 +121,9 @@ class Workers:
             for number in range(1, of):
                 worker = Worker(self._plan.task(number, of), locks=self._locks, wake=lambda: self.wake())
                 self._workers.append(worker)
-        except (OSError, ValueError, RuntimeError) as error:
-            self._give_up(f"No worker process could be started ({error}). The run continues with one process.")
+        except (OSError, ValueError, RuntimeError, MemoryError) as error:
+            reason = str(error) or "no memory"
+            self._give_up(f"No worker process could be started ({reason}). The run continues with one process.")
 
     def _give_up(self, sentence: str) -> None:
         for worker in self._workers:
@@ -127,6 +135,7 @@ class Workers:
     def begin(self) -> Layout:
         """Let all workers begin; no file of their shares may be in flight here. Returns the leader's share."""
         self._begun = True
+        self._turned_at = time.monotonic()
         self.lost += [worker for worker in self._workers if worker.is_over]
         for worker in self._workers:
             worker.order(GO)
@@ -171,8 +180,11 @@ class Workers:
             wait(at_most=_WAIT_SECONDS)
 
     def turn(self, ending: Ending) -> None:
-        """Handle the workers' messages."""
+        """Handle the workers' messages, and kill a worker that has long been silent."""
+        now = time.monotonic()
+        waited, self._turned_at = min(now - self._turned_at, _LONGEST_TURN), now
         for worker in self._workers:
+            worker.silent_seconds += waited
             for _ in range(MOST_IN_A_ROUND):
                 if worker.is_over:
                     break
@@ -180,7 +192,19 @@ class Workers:
                     message = worker.messages.get_nowait()
                 except queue.Empty:
                     break
+                worker.silent_seconds = 0.0
                 self._take(worker, message, ending)
+            if self._begun and not worker.is_over and worker.silent_seconds >= SILENT_SECONDS:
+                self._end_silence(worker)
+
+    def _end_silence(self, worker: Worker) -> None:
+        if not worker.was_silent:
+            worker.was_silent = True
+            worker.process.kill()
+        elif worker.silent_seconds >= SILENT_SECONDS + _DEATH_SECONDS:
+            # It is in a system call that does not return. It does nothing more once it has.
+            worker.is_over = True
+            self._lose(worker)
 
     def _take(self, worker: Worker, message: list[Event] | Outcome | str | None, ending: Ending) -> None:
         if isinstance(message, list):
@@ -207,14 +231,16 @@ class Workers:
         if isinstance(event, Notice):
             if event.message in self._said:
                 return
-            self._said.add(event.message)
+            if len(self._said) < _MOST_SAID:
+                self._said.add(event.message)
         elif isinstance(event, Uploaded):
             worker.counters.count_shipped(event.receipt)
         self._emit(event)
 
     def _lose(self, worker: Worker) -> None:
-        code = worker.process.wait()
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        how = worker.how_it_ended()
+        if worker.was_silent:
+            how = f"gave no sign of life for {shown_duration(SILENT_SECONDS)} and {how}"
         self._emit(
             Notice(
                 "warning",

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.divided_run import FIRST_QUESTION, WORTH_FILES
+from tests.integration.divided_run import FIRST_QUESTION, SILENT_SECONDS, WORTH_FILES
 from tests.servers.fault_script import error
 from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import *  # noqa: F403
@@ -263,6 +263,35 @@ def test_the_spool_is_locked_as_long_as_a_worker_lives(site: Site) -> None:
     site.check_nothing_lost()
 
 
+def test_a_worker_that_is_stopped_and_never_continued(site: Site) -> None:
+    """It does not keep the run from its end: after a time of silence it is killed, and the run ships its share."""
+    site.server.latency_seconds = SLOW
+    site.environment[SILENT_SECONDS] = "8"
+    process = site.start("run", "--quiet")
+    (worker,) = at_work(site, process)
+    os.kill(worker, signal.SIGSTOP)
+    code, errors = site.wait(process)
+    assert code == 0, errors
+    (line,) = errors.splitlines()
+    assert f"The worker process {worker} gave no sign of life for 8.0 s and was killed by SIGKILL" in line
+    assert are_gone([worker], within=5)
+    site.check_all_shipped()
+
+
+def test_a_worker_that_is_stopped_for_a_while(site: Site) -> None:
+    """It ships its share once it is continued, and nothing is said of it."""
+    site.server.latency_seconds = SLOW
+    process = site.start("run", "--quiet")
+    (worker,) = at_work(site, process)
+    os.kill(worker, signal.SIGSTOP)
+    time.sleep(6)
+    assert process.poll() is None
+    os.kill(worker, signal.SIGCONT)
+    code, errors = site.wait(process)
+    assert (code, errors) == (0, "")
+    site.check_all_shipped()
+
+
 @pytest.mark.rotated("number")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_is_one_for_all(site: Site, number: int) -> None:
@@ -415,6 +444,8 @@ def test_out_of_memory(site: Site, who: str) -> None:
     resource.prlimit(struck, resource.RLIMIT_AS, (size, size))
     code, errors = site.wait(process, seconds=150)
     assert code >= 0, errors
+    assert "Traceback" not in errors
+    assert 'File "' not in errors
     assert are_gone([worker], within=site.settings["drain_seconds"] + 10)
     site.check_nothing_lost()
     site.server.latency_seconds = 0.0
