@@ -161,7 +161,7 @@ def _wants_progress(options: RunOptions) -> bool:
 def _log(options: RunOptions, *, name: str = "", explain_idle: bool = True, stream: TextIO | None = None) -> Log:
     verbosity = options.verbosity
     if verbosity is Verbosity.NORMAL and not options.json_log and sys.stderr.isatty():
-        # A person sees the bar; who reads the lines reads a file or a mail.
+        # A person sees the bar; the lines are read in a file or a mail.
         verbosity = Verbosity.SUMMARY
     return Log(
         stream or sys.stderr,

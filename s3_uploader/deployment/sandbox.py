@@ -89,7 +89,7 @@ def _network(plan: Plan) -> list[str]:
     needs = plan.needs
     families = "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX"
     if plan.listen is not None:
-        # Who reads the metrics may be anywhere.
+        # Metrics may be read from anywhere.
         return [families]
     if needs.is_local and needs.addresses == ():
         return [

@@ -163,7 +163,7 @@ class ByteComparison:
 
 
 def is_gzip(upload: ObjectUpload) -> bool:
-    """Whether the file is compressed by itself: some servers decompress such objects for who does not take gzip."""
+    """Whether the file is compressed by itself: some servers decompress such objects unless gzip is accepted."""
     size = len(_GZIP)
     if upload.options.content_encoding or upload.source.size <= size or not upload.start_reading():
         return False

@@ -37,7 +37,7 @@ _FORMS: dict[str, ChecksumForm] = {"crc32": "crc32", "both": "both", "md5": "md5
 _PARTS: dict[str, PartChecksums] = {"full": "full", "composite": "composite", "none": "none"}
 _MOST_EVIDENCE = 300
 _ONCE = "once-"
-"""Before what was seen once, by a refusal that named nothing. It is believed when it is seen again."""
+"""The prefix of a verdict from one refusal that named no cause. It is believed when it is seen again."""
 
 
 class NoMemory:

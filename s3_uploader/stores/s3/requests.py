@@ -273,8 +273,8 @@ def get_object(
 
     :param size: of the whole, which a server without ranges sends instead.
     :param ranged: name the bytes; otherwise ask for the whole, of a server that refuses ranges.
-    :param encoding: the content encoding that the object has if it is ours. Storages that decompress (Google) send the
-        bytes as they are stored only to who takes that encoding; proxies that compress leave those alone who do not.
+    :param encoding: the content encoding that the object has if it is ours. Storages that decompress (Google) send
+        the stored bytes only if that encoding is accepted. Proxies that compress do so only if it is.
     """
     headers = {"accept-encoding": encoding or "identity"}
     if ranged:

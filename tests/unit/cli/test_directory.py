@@ -54,7 +54,7 @@ def test_an_error_that_nobody_thought_of_ends_one_spool_and_no_other(
 def test_an_error_that_nobody_thought_of_ends_one_look_and_no_other(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Commands that take one configuration after the other go on after it too."""
+    """Commands that process one configuration after the other also continue after it."""
     seen: list[str] = []
 
     def work(path: str, options: FileOptions) -> int:
@@ -68,7 +68,7 @@ def test_an_error_that_nobody_thought_of_ends_one_look_and_no_other(
     assert f"{seen[0]}: an unexpected error, TypeError: unhashable" in capsys.readouterr().err
 
 
-def test_each_configuration_may_have_a_variable_of_its_own_for_its_password(
+def test_password_variable_of_each_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What one of them names is no unknown key to another; what none names is one to all."""

@@ -17,7 +17,7 @@ def test_one_line_where_there_is_room() -> None:
 
 
 def test_what_is_wrong_is_broken_between_words() -> None:
-    """In a narrow one what is wrong goes on below, and nothing of it is left out."""
+    """In a narrow terminal the problem continues on the next line, and nothing of it is left out."""
     lines = overview_lines(SEEN, columns=30)
     assert max(map(len, lines)) <= 30
     assert SEEN[0].error in " ".join(line.strip() for line in lines)

@@ -66,7 +66,7 @@ def test_a_text_is_read_by_the_type_of_its_key(load: Any, variable: str, key: st
     assert getattr(load(SHORT, f"{key}={text}"), key) == value
 
 
-def test_the_command_line_comes_over_the_environment_and_that_over_the_file(load: Any) -> None:
+def test_precedence_of_command_line_environment_and_file(load: Any) -> None:
     """Of three values for one key the one that is nearest to the person who starts the program counts."""
     raw = {**SHORT, "settle_seconds": 1, "history_days": 1, "layout": "dated"}
     loaded = load(raw, "settle_seconds=3", SETTLE_SECONDS="2", HISTORY_DAYS="2")

@@ -44,7 +44,7 @@ def ended_by(error: StoreError) -> Problem:
 
 
 def failing_with(error: StoreError) -> Problem:
-    """What is said of a file that keeps failing with it, while others go."""
+    """The problem of a file that keeps failing with it."""
     group = kind(error.code, origin=error.origin.value, message=error.message, attempts=3)
     return only(diagnose(facts(failing=[group])))
 
@@ -378,7 +378,7 @@ def test_errors_of_the_kernel(number: int, cause: Cause) -> None:
     ],
 )
 def test_what_is_wrong_with_one_file(error: StoreError, cause: Cause) -> None:
-    """While others go, a missing right or want of room is still called so; the rest is a file that fails."""
+    """For a single file a missing right or missing room is still named; anything else is a failing file."""
     problem = failing_with(error)
     assert (problem.cause, problem.severity) == (cause, Severity.WARNING)
 

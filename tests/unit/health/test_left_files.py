@@ -33,7 +33,7 @@ class TestFiles:
         ],
     )
     def test_failing(self, origin: str, cause: Cause) -> None:
-        """Files that fail while others go: the oldest is named, with since when and when it is tried again."""
+        """Of failing files the oldest is named, with the time of its first failure and of its next retry."""
         kinds = [kind("X", origin=origin, files=2)]
         problem = only(diagnose(facts(failing=kinds)))
         assert (problem.cause, problem.since, problem.path) == (cause, NOW - 900, "/spool/bedroom/x")

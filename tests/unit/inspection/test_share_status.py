@@ -169,7 +169,7 @@ def test_trouble_of_all_shares_is_said_once(ran: Ran, look: Look) -> None:
 
 
 def test_a_share_that_hangs(ran: Ran, look: Look) -> None:
-    """A run of one share that ships nothing for hours is found, while the others go on."""
+    """A run of one share that ships nothing for hours is found although the others work."""
     ran("0/2", 3 * 3600)
     ran("1/2", 10)
     (problem,) = look({Share(0, 2): Holder(pid=7, since=NOW - 2 * 3600)})

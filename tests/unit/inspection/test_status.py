@@ -98,7 +98,7 @@ class TestLooking:
     def test_what_another_user_cannot_tell(
         self, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Who cannot see that a file is open hears what runs have noted, as long as the file is there."""
+        """A user who cannot see open files gets what runs have recorded, as long as the file exists."""
         noted(config, {"attic/x": time.time() - 3 * HOUR, "attic/gone": 0.0}, at=time.time() - 60)
         assert standing_of(config, clock=Clock()).problems == ()
         monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 4000)
@@ -135,7 +135,7 @@ class TestPlugin:
     def test_the_worst_spool_comes_first(
         self, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Of a directory of configurations the first line is about the spool that stands worst, as the exit code is."""
+        """For a directory of configurations, the first line and the exit code are those of the worst spool."""
         calm = SpoolStatus(now=100.0, base_dir="/spool")
         found = {
             "a.json": calm,

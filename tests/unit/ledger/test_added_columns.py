@@ -64,7 +64,7 @@ def test_an_older_version_goes_on_with_it(path: str) -> None:
 
 @pytest.mark.parametrize("opened", [Ledger.open_readonly, Ledger.open], ids=["reading", "writing"])
 def test_either_is_read(path: str, opened: Callable[..., Ledger]) -> None:
-    """Who only reads adds nothing, and reads the same."""
+    """A reader adds no columns, and reads the same values."""
     of_older(path)
     older_fails(path, "a")
     with opened(path) as ledger:

@@ -1,4 +1,4 @@
-"""A ledger is made smaller, and nothing but what is old goes."""
+"""A ledger is compacted, and only old rows are deleted."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def filled(path: str) -> str:
 
 @pytest.mark.parametrize(("days", "files", "left"), [(5, 10**6, 1500), (400, 100, 100), (400, 10**6, FILES)])
 def test_it_does_what_it_said(filled: str, days: float, files: int, left: int) -> None:
-    """A dry run names the files that go and about the room that is freed, and changes nothing; then it is so."""
+    """A dry run names the files to forget and the approximate space, and changes nothing; compaction then does that."""
     limits = Limits(history_days=days, history_max_files=files, trusts_clock=True)
     before = Path(filled).read_bytes()
     seen = outlook(filled, limits, now=AT)
@@ -73,7 +73,7 @@ def test_one_that_is_in_use_is_refused(filled: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_without_room_the_old_file_stays(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the new file has no room nothing is begun, and the ledger goes on as it is."""
+    """Without room for the new file nothing is begun, and the ledger stays in use."""
     room = os.statvfs_result((4096, 4096, 10, 1, 1, 1, 1, 1, 0, 255))
     with monkeypatch.context() as full:
         full.setattr("s3_uploader.ledger.offline.os.statvfs", lambda place: room)
@@ -84,7 +84,7 @@ def test_without_room_the_old_file_stays(filled: str, monkeypatch: pytest.Monkey
 
 
 def test_who_opens_it_next_writes_as_before(filled: str) -> None:
-    """Afterwards runs go on with it: rows, journal and identity are there."""
+    """Afterwards runs continue with it: rows, journal and identity are there."""
     with Ledger.open_readonly(filled) as ledger:
         identity = ledger.recall("identity", now=NOW, max_age=float("inf"))
     compact(filled, Limits(history_days=400, history_max_files=10), clock=lambda: AT)

@@ -218,7 +218,7 @@ def test_a_damaged_ledger_is_looked_at_twice(tmp_path: Path, lies_on: Choose, mo
 
 
 def test_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who has a ledger alone keeps others waiting, for a bounded time."""
+    """Exclusive access to a ledger makes others wait, for a bounded time."""
     waited: list[float] = []
     monkeypatch.setattr(time, "sleep", waited.append)
     with alone(str(tmp_path), seconds=10):
@@ -254,7 +254,7 @@ class TestWithoutLocks:
             os.close(descriptor)
 
     def test_a_ledger_is_still_compacted(self, tmp_path: Path) -> None:
-        """The work that needs a directory alone goes on at once, under SQLite's own locks."""
+        """Work that needs only a directory continues at once, under SQLite's own locks."""
         with directory_alone(str(tmp_path)):
             pass
 

@@ -50,7 +50,7 @@ def test_audits_add_up(ledger: Ledger) -> None:
 
 
 def test_it_is_told_once_before_an_unaudited_file_is_forgotten(ledger: Ledger) -> None:
-    """Days before the file goes it is told, and not again until an audit; what was audited goes in silence."""
+    """A warning precedes the loss of unaudited rows by days, once until the next audit; audited rows need none."""
     ledger.commit_batch(shipped=[shipped("old"), shipped("new", shipped_at=NOW + 50 * DAY)])
 
     def is_told(day: float, files: int = 1000) -> bool:

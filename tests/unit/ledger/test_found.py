@@ -49,7 +49,7 @@ def test_each_has_a_name(tmp_path: Path) -> None:
 
 
 def test_names_are_told_apart(tmp_path: Path) -> None:
-    """Of two instances with one name the later one has a number; a place without a ledger is named."""
+    """The later of two instances with one name gets a number; a place without a ledger is named."""
     for place in ("a", "b"):
         made(tmp_path / place / "spool" / "ledger.sqlite3")
     places = [str(tmp_path / place / "spool") for place in ("a", "b")]

@@ -44,7 +44,7 @@ def test_sums_by_day_and_location(ledger: Ledger) -> None:
 
 
 def test_sums_by_one_of_them(ledger: Ledger) -> None:
-    """What is not asked for is taken together, with its first and last time."""
+    """Columns that are not asked for are summed up, with their first and last time."""
     (attic, bedroom) = ledger.history_totals(by_day=False, by_location=True)
     assert (attic.location, attic.files, attic.bytes, attic.day) == ("attic", 1, 4, "")
     assert (bedroom.files, bedroom.bytes) == (2, 3)

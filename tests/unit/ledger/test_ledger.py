@@ -421,7 +421,7 @@ def test_a_kept_file_belongs_to_its_destination(ledger: Ledger) -> None:
 
 
 def test_kept_files_that_are_gone_are_forgotten_step_by_step(path: str, ledger: Ledger) -> None:
-    """Each sweep looks at some of the kept files, goes on where the last one ended, and begins again at the end."""
+    """Each sweep examines some of the kept files, continues where the last one ended, and starts over at the end."""
     names = [f"{number}" for number in range(5)]
     assert ledger.sweep_kept(lambda name: False, now=NOW) == 0
     ledger.commit_batch(shipped=[shipped(name, kept=PRINT) for name in names])
@@ -549,7 +549,7 @@ YEAR = 365 * DAY
 
 
 def test_a_clock_that_is_wrong_empties_no_history(ledger: Ledger) -> None:
-    """Runs at a wrong time, one or a day of them, forget nothing; what they record goes on being counted."""
+    """Runs at a wrong time, one or a day of them, forget nothing; what they record is still counted."""
     ledger.commit_batch(shipped=[shipped("before", shipped_at=NOW)])
     ledger.finish_run(begin(ledger, at=NOW), report(started_at=NOW, shipped=1))
     for wrong in (NOW + 14 * YEAR, NOW + 14 * YEAR + 60, NOW + 14 * YEAR + DAY, NOW + 20 * YEAR, 0.0):
@@ -599,7 +599,7 @@ def test_a_ledger_of_before_failures_were_counted_has_none(tmp_path: Path) -> No
 
 
 def test_a_history_that_is_too_long_loses_its_oldest_files(ledger: Ledger) -> None:
-    """No more files are remembered than configured; the oldest go first."""
+    """No more files are remembered than configured; the oldest are forgotten first."""
     ledger.commit_batch(shipped=[shipped(f"{number}", shipped_at=NOW - number) for number in range(10)])
     assert ledger.prune(now=NOW, history_days=10, history_max_files=4, chunk=5) == 6
     assert [row.path for row in ledger.history()] == ["3", "2", "1", "0"]

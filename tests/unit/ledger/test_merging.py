@@ -88,7 +88,7 @@ def test_once_more_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_later_copy_brings_what_is_new(tmp_path: Path) -> None:
-    """Of a ledger that was merged before, a later copy adds only what it had not: rows and counts."""
+    """A later copy of a merged ledger adds only what is new: rows and counts."""
     one = ledger_at(tmp_path / "a", [shipped("a")])
     other = ledger_at(tmp_path / "b", [shipped("b", shipped_at=NOW + 1)], host="den")
     merge(one, [other])
@@ -172,7 +172,7 @@ def test_what_waits_and_what_was_kept(tmp_path: Path) -> None:
 
 
 def test_ledgers_of_its_own_are_removed(tmp_path: Path) -> None:
-    """The ledger of a share goes when its rows are in the other one; what else lies beside it stays."""
+    """The ledger of a share is removed when its rows are merged; other files beside it stay."""
     one = ledger_at(tmp_path, [shipped("a")])
     shares = [tmp_path / "share-0-of-2", tmp_path / "share-1-of-2"]
     paths = [ledger_at(place, [shipped(place.name, shipped_at=NOW + 1)], host=place.name) for place in shares]
@@ -272,7 +272,7 @@ def test_what_is_no_ledger_is_refused(tmp_path: Path) -> None:
 
 
 def test_audits_cover_what_they_have_covered_of_all(tmp_path: Path) -> None:
-    """Of two ledgers, one audited and one not, only what the other has nothing of is covered."""
+    """If only one of two ledgers was audited, the spans in which the other has no files are covered."""
     one = ledger_at(tmp_path / "a", [shipped(f"a{n}", shipped_at=NOW + n) for n in range(10)])
     other = ledger_at(tmp_path / "b", [shipped("b", shipped_at=NOW + 4.5)], host="den")
     with Ledger.open(one) as ledger:

@@ -1,4 +1,4 @@
-"""Which time the records grow old by, when the clock goes on, jumps, comes back, or has been wrong for long."""
+"""The time by which records age when the clock runs, jumps, is corrected, or was wrong for long."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_a_ledger_without_its_tables_is_set_aside(path: str, notices: list[str],
 
 
 def rubbish(path: str, content: bytes) -> None:
-    """Put something in the ledger's place. Its write-ahead log goes too, else SQLite repairs the file from it."""
+    """Replace the ledger, and delete its write-ahead log, from which SQLite would repair the file."""
     for companion in ("-wal", "-shm"):
         Path(path + companion).unlink(missing_ok=True)
     Path(path).write_bytes(content * 100)
@@ -85,7 +85,7 @@ def damage(path: str) -> None:
 def test_damage_that_comes_to_light_in_a_run_does_not_end_it(
     path: str, notices: list[str], ledger: Ledger, first: str
 ) -> None:
-    """A ledger that turns out to be damaged in the middle of a run is replaced, and the run goes on recording."""
+    """A ledger that turns out to be damaged in the middle of a run is replaced, and the run continues to record."""
     run = begin(ledger)
     ledger.commit_batch(shipped=[shipped(f"{number}") for number in range(300)], failed=[failing()])
     damage(path)
@@ -100,10 +100,8 @@ def test_damage_that_comes_to_light_in_a_run_does_not_end_it(
     assert len(set_aside_in(path)) == 1
 
 
-def test_a_ledger_that_another_process_has_replaced_is_not_replaced_again(
-    path: str, notices: list[str], ledger: Ledger
-) -> None:
-    """Of two processes that find the ledger damaged, the second one uses the new ledger of the first."""
+def test_a_ledger_is_not_replaced_twice(path: str, notices: list[str], ledger: Ledger) -> None:
+    """If two processes find the ledger damaged, the second one uses the new ledger of the first."""
     other_notices: list[str] = []
     with Ledger.open(path, notice=other_notices.append, clock=lambda: NOW) as other:
         other.commit_batch(shipped=[shipped(f"{number}") for number in range(300)])

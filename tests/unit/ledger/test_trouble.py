@@ -51,7 +51,7 @@ def test_what_nobody_can_reach_is_not_said_to_be_missing(tmp_path: Path, monkeyp
 
 
 def test_a_file_system_without_free_inodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is told to free space, and sees that there is some, does not know what to do."""
+    """The advice to free space is not given where there is some."""
     values = list(os.statvfs(tmp_path))
     values[2:8] = 100, 50, 50, 100, 0, 0
     monkeypatch.setattr(os, "statvfs", lambda directory: os.statvfs_result(values))
@@ -77,7 +77,7 @@ def test_a_quota_is_called_so(text: str, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_too_many_open_files_are_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who reads many ledgers at once is not sent to look at the rights of one of them."""
+    """A reader of many ledgers is not advised to check the permissions of a single one."""
 
     def refuse(*arguments: object) -> int:
         raise OSError(errno.EMFILE, "Too many open files")

@@ -316,7 +316,7 @@ def test_a_run_by_hand_that_shipped_is_summed_up() -> None:
 
 
 def test_troubles_of_one_kind_are_bounded() -> None:
-    """Of a hundred thousand unreadable files the first are named and the rest are counted, for each run anew."""
+    """The first of a hundred thousand unreadable files are named and the rest are counted, in each run."""
     troubles = [LocalTrouble(f"/base_dir/{number}", "read", "no") for number in range(1000)]
     few = [LocalTrouble(f"/base_dir/{number}", "remove", "no") for number in range(ALIKE)]
     told = sentences(*troubles, *few, finished(failed=1000), troubles[0])

@@ -91,7 +91,7 @@ def test_each_run(pinged: list[tuple[str, Event]]) -> None:
 
 
 def test_one_run_after_the_other(pinged: list[tuple[str, Event]]) -> None:
-    """A program that looks all the time pings once a minute, and at once when it goes from good to bad or back."""
+    """A watch pings once a minute, and at once when its state changes."""
     clock = FakeClock()
     monitoring = Monitoring(notice=lambda event: None, log=NoTail(), watch_interval=9.0, clock=clock.clock())
     monitoring.configure(metrics_file=None, ping_url="http://check")

@@ -168,7 +168,7 @@ def test_a_failed_ping_is_retried_with_growing_pauses(receiver: Receiver, notice
 
 
 def test_a_ping_that_hangs_holds_nothing_up(receiver: Receiver, notices: list[Event]) -> None:
-    """A health check that does not answer is waited for until its time is over, and the run goes on meanwhile."""
+    """A health check that does not answer times out, and the run continues meanwhile."""
     times = iter([100.0, 100.0, 106.0])
     over = threading.Event()
 

@@ -197,7 +197,7 @@ def test_what_an_endpoint_cannot_do_is_told_once_for_all_spools() -> None:
 
 
 def test_a_bar_for_several_spools() -> None:
-    """It counts runs that have ended and files, and lines go above it whole."""
+    """It counts finished runs and files, and log lines appear above it undamaged."""
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=80, color_system=None)
     bar = SpoolsBar(total=3, console=console)

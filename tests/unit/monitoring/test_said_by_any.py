@@ -50,7 +50,7 @@ def test_what_another_process_has_reported_is_not_repeated(said: SaidByAny) -> N
 
 
 def test_a_process_that_is_stopped_silences_nobody(said: SaidByAny) -> None:
-    """While another process holds the lock and does not go on, a limit is reported, perhaps twice."""
+    """While another process holds the lock and hangs, a limit is reported, perhaps twice."""
     from_parent, to_child = os.pipe()
     from_child, to_parent = os.pipe()
     pid = os.fork()

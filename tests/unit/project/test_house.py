@@ -40,7 +40,7 @@ def test_loading_a_configuration_imports_nothing_heavy() -> None:
     assert not HEAVY & set(loaded.stdout.split())
 
 
-def test_every_command_reads_its_configuration_as_the_command_line_means_it() -> None:
+def test_every_command_applies_the_overrides_of_the_command_line() -> None:
     """A command that reads the file alone would not see what --set says."""
     modules = [path for path in (ROOT / "s3_uploader" / "cli").glob("*.py") if path.name != "settings.py"]
     assert not [path.name for path in modules if "config.load(" in path.read_text()]
@@ -72,7 +72,7 @@ MOST_MODULES = 56
 """Each module costs a tick about a five-hundredth of its time."""
 
 
-def test_a_tick_loads_only_what_it_needs_to_find_out_that_there_is_nothing_to_do(tmp_path: Path) -> None:
+def test_modules_of_a_tick_without_work(tmp_path: Path) -> None:
     """The command that a timer starts each minute loads what ships files only when there is a file to ship."""
     (tmp_path / "spool").mkdir()
     (tmp_path / "spool" / "young").touch()

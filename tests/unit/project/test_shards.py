@@ -18,7 +18,7 @@ def test_the_tests_of_a_file_stay_together_unless_they_are_shards() -> None:
     assert len({FILE, *map(unit_of, shards)}) == len(shards) + 1
 
 
-def test_the_tests_of_a_server_stay_together_where_a_file_is_divided_by_servers() -> None:
+def test_the_tests_of_a_server_stay_together() -> None:
     """A server that is started for a file is started once, and other processes have others meanwhile."""
     ceph = {unit_of(f"{FILE}::{test}[ceph@native]") for test in ("test_a", "test_b")}
     assert len(ceph) == 1
@@ -71,7 +71,7 @@ def test_calls_after_other_calls_are_other_calls() -> None:
     assert distinct(everything) == everything
 
 
-def test_a_run_dies_where_it_is_about_to_change_something_and_at_its_end(tmp_path: Path) -> None:
+def test_points_at_which_a_run_is_killed(tmp_path: Path) -> None:
     """Between two changes it makes no difference when a run dies; after the last one it has to die once more."""
     log = tmp_path / "log"
     log.write_text(

@@ -424,7 +424,7 @@ class TestSuperseded:
         assert harness.run().shipped == 1
         assert harness.store.replaced == ["x"]
 
-    def test_an_outdated_object_that_is_up_to_date_again_is_protected_at_once(self, harness: Harness) -> None:
+    def test_an_object_that_is_up_to_date_again_is_protected(self, harness: Harness) -> None:
         """What proves a file that is about to be removed is not replaced by another file of the same key."""
         harness.write("a/.1.s3u", b"old", age=7200)
         harness.write("a/1", b"new", age=3600)
@@ -434,7 +434,7 @@ class TestSuperseded:
         on_disk = {path.read_bytes() for path in harness.base.rglob("*") if path.is_file()}
         assert {b"old", b"new"} <= {*on_disk, *harness.store.objects.values()}
 
-    def test_an_outdated_object_that_was_deleted_and_has_come_back_is_protected(self, harness: Harness) -> None:
+    def test_an_object_that_was_deleted_and_stored_again_is_protected(self, harness: Harness) -> None:
         """A new object with the content of an outdated one proves the file that it is from, as any other does."""
         harness.records.facts["superseded:bucket/x"] = fakes.etag_of(b"old")
         harness.write("x", b"old")

@@ -43,7 +43,7 @@ def test_no_store_is_made_before_there_is_a_file_to_ship(settings: config.Config
     assert (report.exit_code, report.left, report.destination) == (0, {"fresh": 1}, "bucket")
 
 
-def test_what_is_told_while_the_run_looks_for_the_first_file_is_not_forgotten(settings: config.Config) -> None:
+def test_events_of_the_first_scan_are_kept(settings: config.Config) -> None:
     """A file that appears behind the scan, while the first one is looked for, is worth another look."""
     base = Path(settings.base_dir)
     (base / "young").touch()

@@ -67,7 +67,7 @@ def look(tmp_path: Path) -> Iterator[Look]:
 
 
 def test_where_nothing_is_old_enough_nothing_comes_out(look: Look) -> None:
-    """Files that are too young are counted, with what waits, and there is nothing to go on with."""
+    """Files that are too young are counted as waiting, and the scan finds nothing to ship."""
     for name in ("a", "b"):
         look.write(name, age=5)
     scan = look.scan()
@@ -76,7 +76,7 @@ def test_where_nothing_is_old_enough_nothing_comes_out(look: Look) -> None:
     assert sum(waiting.files for waiting in scan.counters.waiting.values()) == 2
 
 
-def test_the_first_file_that_is_old_enough_comes_out_and_all_that_follow(look: Look) -> None:
+def test_scan_continues_from_the_first_file_that_is_old_enough(look: Look) -> None:
     """What was found is not lost, and what came before it is not looked at twice."""
     for name, age in (("01-young.dat", 5), ("02-old.dat", 60), ("03-young.dat", 5)):
         look.write(f"attic/2020/01/01/00/{name}", age=age)

@@ -97,7 +97,7 @@ class TestFollower:
         assert not spool.wakes(lambda: (tmp_path / "outside/x").touch())
 
     def test_removed_directories(self, spool: Spool) -> None:
-        """Directories come and go without anything growing; the end of the spool itself wakes the loop."""
+        """Directories are created and removed without a leak; the removal of the spool itself wakes the loop."""
         for _ in range(100):
             (spool.path / "b").mkdir()
             spool.wakes()

@@ -1,4 +1,4 @@
-"""The loop: when it looks at the spool, what it says, and how it goes on in trouble. Time is turned by hand."""
+"""The loop: when it scans the spool, what it reports, and what it does in trouble. The clock is fake."""
 
 from __future__ import annotations
 
@@ -276,7 +276,7 @@ class TestTrouble:
         assert "x" in loop.store.objects
 
     def test_internal_error(self, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Whatever a pass fails with, the loop goes on."""
+        """Whatever error a pass fails with, the loop continues."""
         real = app.run_once
 
         def fail(*arguments: Any, **options: Any) -> RunReport:
@@ -477,7 +477,7 @@ class TestSaysOnce:
         assert self.said(file, file, moved, moved) == [file, file, moved, moved]
 
     def test_forgets(self) -> None:
-        """Trouble that was not met for ten minutes is said again; what goes on all the time is not."""
+        """A problem that was absent for ten minutes is reported again; a persistent one is not."""
         notice = Notice("warning", "Something is wrong.")
         assert self.said(notice, notice, pause=601) == [notice, notice]
         assert self.said(*[notice] * 100, pause=599) == [notice]

@@ -54,7 +54,7 @@ def claims(root: SpoolRoot, working: Path) -> Iterator[Claims]:
 
 
 def kill(claims: Claims) -> None:
-    """Let go of everything as the kernel does when a process is killed."""
+    """Release everything as the kernel does when a process is killed."""
     claims.root.close()
     os.close(claims._lock)
 
@@ -66,7 +66,7 @@ def descriptors() -> int:
 
 class TestTaking:
     def test_one_has_it(self, root: SpoolRoot, spool: Path, working: Path, claims: Claims) -> None:
-        """A claimed file is gone for everybody else."""
+        """A claimed file no longer exists for other uploaders."""
         write(spool / "a/x", "content")
         other = Claims(root, str(working))
         assert claims.take(candidate("a/x"))
@@ -210,7 +210,7 @@ class TestClosing:
 
 class TestRecovery:
     def test_killed(self, root: SpoolRoot, spool: Path, working: Path, claims: Claims) -> None:
-        """What a killed uploader had claimed goes back, with its directories, and its claim goes away."""
+        """Files claimed by a killed uploader return to the spool with their directories, and its claim is removed."""
         for path in ("x", "a/b/y", "a/.z.s3u"):
             write(spool / path, path)
         dead = Claims(root, str(working))
@@ -238,7 +238,7 @@ class TestRecovery:
     def test_killed_between_two_steps(
         self, working: Path, claims: Claims, unfinished: str, parts: tuple[str, ...]
     ) -> None:
-        """A claim that was being made or being dissolved when its uploader was killed goes away."""
+        """A claim that was being made or removed when its uploader was killed is removed."""
         claim = working / f"{unfinished}host.123.0123abcd"
         claim.mkdir()
         if "files" in parts:
@@ -462,7 +462,7 @@ class TestIntake:
         return admission.decide(found, now=NOW)
 
     def test_ready(self, root: SpoolRoot, spool: Path, claims: Claims) -> None:
-        """What is ready comes out open and claimed, unchanged by being claimed, and goes back when it is closed."""
+        """A ready file is opened and claimed, unchanged by the claim, and returns to the spool when it is closed."""
         write(spool / "a/x")
         file = self.admit(root, claims)
         assert isinstance(file, OpenFile)
@@ -501,13 +501,13 @@ class TestIntake:
     def test_somebody_else_was_quicker(
         self, root: SpoolRoot, spool: Path, claims: Claims, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A file that is gone at the last moment is another uploader's."""
+        """A file that vanishes at the last moment was claimed by another uploader."""
         path = write(spool / "x")
         self.around_claim(claims, monkeypatch, path.unlink, lambda: None)
         assert self.admit(root, claims) == (Left.VANISHED, "another uploader has it")
 
     def test_replaced(self, root: SpoolRoot, spool: Path, claims: Claims, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A file that its producer replaces at the last moment goes back as it is."""
+        """A file that its producer replaces at the last moment returns to the spool unchanged."""
         path = write(spool / "x", "first")
         second = write(spool.parent / "second", "second")
         self.around_claim(claims, monkeypatch, lambda: os.rename(second, path), lambda: None)
@@ -526,7 +526,7 @@ class TestIntake:
         assert path.read_text() == "first and more"
 
     def test_changed(self, root: SpoolRoot, spool: Path, claims: Claims, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A file that was changed at the last moment goes back."""
+        """A file that was changed at the last moment returns to the spool."""
         path = write(spool / "x", "first")
 
         def change() -> None:

@@ -1,4 +1,4 @@
-"""Who holds the lock of a spool: what the kernel knows, what is told of it, and who can be an uploader at all."""
+"""The holder of a spool's lock: what the kernel shows, what is reported, and who can be an uploader."""
 
 from __future__ import annotations
 

@@ -360,7 +360,7 @@ def test_with_a_stranger_and_no_file_the_state_directory_is_locked(spool: int, s
 def test_a_lock_that_is_no_runs_is_said_as_such(
     spool: int, state: str, monkeypatch: pytest.MonkeyPatch, command: str, is_stranger: bool
 ) -> None:
-    """Who may write in the spool may keep it, as a run of an older version does; another program is named at once."""
+    """A holder with write access keeps the spool, like a run of an older version; another program is named at once."""
     descriptor = os.open(".", os.O_RDONLY, dir_fd=spool)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     monkeypatch.setattr(holders, "command_of", lambda pid: command)
@@ -380,7 +380,7 @@ def test_a_lock_that_is_no_runs_is_said_as_such(
 def test_whoever_asks_is_told_of_a_stranger(
     spool: int, state: str, monkeypatch: pytest.MonkeyPatch, command: str, is_stranger: bool
 ) -> None:
-    """Who asks for the holder learns that it does not look like a run, as a run that is kept out does."""
+    """`status` reports that the holder does not look like a run, as a blocked run does."""
     descriptor = os.open(".", os.O_RDONLY, dir_fd=spool)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     monkeypatch.setattr(holders, "command_of", lambda pid: command)
@@ -505,7 +505,7 @@ def test_a_name_that_is_in_a_stale_cache_is_waited_for(spool: int, state: str, m
 
 
 def test_a_file_that_is_replaced_again_and_again(spool: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who never gets hold of the right file does not go on for ever."""
+    """A lock file that is replaced again and again does not cause an endless loop."""
     monkeypatch.setattr(lock_file, "is_in_place", lambda descriptor, base_fd: False)
     before = os.listdir("/proc/self/fd")
     with pytest.raises(LockHeld):

@@ -40,7 +40,7 @@ def changed(before: FileSystem, **changes: Any) -> FileSystem:
     ],
 )
 def test_what_was_seen(before: FileSystem | None, now: FileSystem, wrong: str) -> None:
-    """A disk may come, and may have another number after a boot; it may not go, nor be another one."""
+    """A disk may appear, and may have another number after a boot. It must not disappear or be replaced."""
     found = why_wrong(before, now, must_be_mount=None)
     assert wrong in found
     assert bool(found) is bool(wrong)

@@ -64,7 +64,7 @@ class TestOpen:
         assert len(os.listdir("/proc/self/fd")) == before
 
     def test_gone(self, root: SpoolRoot) -> None:
-        """A file that is gone is nothing to worry about."""
+        """A vanished file is no error."""
         assert open_candidate(root, candidate("gone")) == (Left.VANISHED, "it is gone")
         assert open_candidate(root, candidate("gone/too")) == (Left.VANISHED, "it is gone")
 

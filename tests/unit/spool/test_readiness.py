@@ -274,7 +274,7 @@ class TestElsewhere:
         assert later(root, seen).why_wait("a", changed(15), 0, now=NOW + 12) == ""
 
     def test_long_ago(self, root: SpoolRoot) -> None:
-        """What was left alone for a minute more goes at the first look; one from the future does not."""
+        """A file that was unchanged for another minute is shipped at the first look; one from the future is not."""
         known = Sightings(root, settle_seconds=SETTLE)
         assert known.why_wait("a", changed(71), 0, now=NOW) == ""
         assert known.why_wait("a", msgspec.structs.replace(changed(71), ctime_ns=int(NOW * 1e9)), 0, now=NOW) == ""

@@ -24,7 +24,7 @@ class Disk:
 
 
 def test_writable(root: SpoolRoot) -> None:
-    """Nothing speaks against an ordinary directory, nor against one that has gone."""
+    """An ordinary directory is accepted, and so is one that has vanished."""
     assert Removable(root).why_not(("d",), owner=os.geteuid()) is None
     assert Removable(root).why_not(("gone",), owner=os.geteuid()) is None
     refuse_read_only(root)

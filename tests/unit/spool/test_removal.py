@@ -1,4 +1,4 @@
-"""Removing and moving files: nothing but the very file that was opened, unchanged, ever goes."""
+"""Removing and moving files: only the very file that was opened, unchanged, is ever removed."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class At:
 
 class TestRemove:
     def test_unchanged(self, spool: Path, root: SpoolRoot, opened: Opened) -> None:
-        """A file that is as it was shipped goes, and leaves no lease and no private name behind."""
+        """An unchanged file is removed, and leaves no lease and no private name behind."""
         write(spool / "a/x")
         file = opened("a/x")
         assert remove(root, file) is None
@@ -100,7 +100,7 @@ class TestRemove:
         assert paths_below(spool) == {"x"}
 
     def test_leftover(self, spool: Path, root: SpoolRoot, opened: Opened) -> None:
-        """A file that a killed run had taken goes under the name that it has."""
+        """A file that a killed run had taken is removed under its private name."""
         write(spool / ".x.s3u")
         assert remove(root, opened(".x.s3u")) is None
         assert paths_below(spool) == set()
@@ -135,7 +135,7 @@ class TestRemove:
         assert paths_below(spool) == set()
 
     def test_gone(self, spool: Path, root: SpoolRoot, opened: Opened) -> None:
-        """A file whose directory went is gone; wherever it is now, it stays there."""
+        """A file whose directory was moved has vanished; wherever it is now, it stays there."""
         write(spool / "a/x")
         file = opened("a/x")
         (spool / "a").rename(spool / "b")
@@ -169,7 +169,7 @@ class TestRemove:
         assert paths_below(spool) == ({name} if replaced else set())
 
     def test_name_gone(self, spool: Path, root: SpoolRoot, opened: Opened) -> None:
-        """A name that went while another one of the file remains is gone."""
+        """A removed name has vanished although another name of the file remains."""
         write(spool / "x")
         os.link(spool / "x", spool / "y")
         file = opened("x")
@@ -215,7 +215,7 @@ class TestRemove:
         number: int,
         replaced: bool,
     ) -> None:
-        """On a full disk, or at a quota, a file goes by its own name after the same look: that is what makes room."""
+        """On a full disk, or at a quota, the file is removed under its own name, after the same check."""
         path = write(spool / "a/x", "shipped")
         file = opened("a/x")
         new = write(spool / "new", "next")
@@ -442,7 +442,7 @@ class TestProducer:
         assert paths_below(spool) == {"y"}
 
     def test_leftover_is_a_hard_link_of_the_file(self, spool: Path, root: SpoolRoot, opened: Opened) -> None:
-        """A run that was killed while it gave a file back has left it two names; both go in their turn."""
+        """A run that was killed while it gave a file back has left two names, and both are removed in turn."""
         write(spool / "x")
         os.link(spool / "x", spool / ".x.s3u")
         assert remove(root, opened("x")) is None
@@ -517,7 +517,7 @@ class TestMove:
         assert not (tmp_path / "done").exists()
 
     def test_directory_gone(self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened) -> None:
-        """A file whose directory went is gone."""
+        """A file whose directory was removed has vanished."""
         write(spool / "a/x")
         file = opened("a/x")
         (spool / "a").rename(spool / "b")

@@ -34,7 +34,7 @@ def root(spool: Path) -> Iterator[SpoolRoot]:
 
 
 def opened(root: SpoolRoot) -> list[tuple[OpenFile, str]]:
-    """The two files, each with its name for what goes with it."""
+    """The two files, each with its name as the payload."""
     files = []
     for name in "ab":
         file = open_candidate(root, candidate(name))
@@ -52,7 +52,7 @@ def made(
 
 
 def test_step_by_step(root: SpoolRoot, spool: Path) -> None:
-    """First the names go, a moment later the files, and then it is told."""
+    """The names are removed first, the files a moment later, and then both are reported."""
     out, clock = made(root)
     files = opened(root)
     assert out.take(files) == []

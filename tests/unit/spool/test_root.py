@@ -192,7 +192,7 @@ class TestStale:
     def test_what_was_removed_has_vanished(
         self, root: SpoolRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A directory that another host has removed is gone, and no trouble."""
+        """A directory that another host has removed is no error."""
         shutil.rmtree(tmp_path / "a")
         Handles(monkeypatch, "scandir", stale=1)
         with pytest.raises(FileNotFoundError) as caught:

@@ -1,4 +1,4 @@
-"""The locks of shares: who goes beside whom, who is refused, and what is said of it."""
+"""The locks of shares: which may be held together, which are refused, and with which message."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_share_has_one_holder(place: Place) -> None:
 
 @pytest.mark.parametrize(("one", "other"), [("0/2", "1/3"), ("0/2", "0/3"), ("1/3", "0/2"), ("0/2", "1/4")])
 def test_shares_of_two_divisions_that_meet_are_refused(place: Place, one: str, other: str) -> None:
-    """They have files in common, and nobody gains by waiting: the divisions do not go together."""
+    """Shares of different divisions have files in common, so the second one is refused without waiting."""
     with place.take(one):
         held = place.refuses(other)
         assert held.is_refusal
@@ -202,7 +202,7 @@ def test_who_ships_which_share(place: Place) -> None:
 
 
 def test_shares_by_location_meet_where_their_ranges_do(place: Place) -> None:
-    """Of one number all go side by side; of another those are refused that have locations in common."""
+    """Shares of one division run side by side; of another division, those with common locations are refused."""
     locks = [place.take(f"{index}/3", by_location=True) for index in range(3)]
     locks[0].release()
     assert not place.refuses("1/3", by_location=True).is_refusal

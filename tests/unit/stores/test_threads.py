@@ -44,7 +44,7 @@ def receipt_for(task: UploadTask) -> Receipt:
 
 @pytest.mark.parametrize("allowed", [0, 1])
 def test_workers_without_threads(limit: Limit, allowed: int) -> None:
-    """A worker and one that watches over it are needed; without either every file would meet the same."""
+    """A worker thread and a watching thread are needed; without either, no file can be shipped."""
     limit.left = allowed
     workers = Workers(name="test", count=2)
     for _ in range(2):
@@ -55,7 +55,7 @@ def test_workers_without_threads(limit: Limit, allowed: int) -> None:
 
 
 def test_workers_when_threads_come_back(limit: Limit) -> None:
-    """What could not be done for want of threads is not done later; what comes then is."""
+    """A task that was refused for lack of threads is never run; later tasks are."""
     workers = Workers(name="test", count=2)
     with pytest.raises(StoreError):
         workers.submit(receipt_for, deadline=time.monotonic() + 60)
@@ -129,7 +129,7 @@ def test_work_that_nobody_waits_for_any_more_is_not_done() -> None:
 
 
 def test_a_timer_without_a_thread(limit: Limit) -> None:
-    """Who counts on being called in time is told that he will not be."""
+    """Scheduling a call fails if no thread can be started for it."""
     timer = TimerThread(name="test")
     called = threading.Event()
     with pytest.raises(StoreError, match="No thread can be started"):

@@ -102,7 +102,7 @@ KEYS = st.lists(st.text(alphabet="ab/.é\uffee😀\udc80", min_size=1, max_size=
 
 @given(KEYS, KEYS)
 def test_every_row_finds_its_entry(mine: list[str], theirs: list[str]) -> None:
-    """Of two sorted streams each row is paired with the entry of its key, if there is one."""
+    """Two sorted streams are merged: each row is paired with the entry of its key, if there is one."""
     rows = [row(key) for key in sorted(mine, key=key_order)]
     entries = [entry(key) for key in sorted(theirs, key=key_order)]
     found = list(pairs(rows, iter(entries), Wanted()))
@@ -319,7 +319,7 @@ def test_without_a_listing_what_is_missing_looks_forbidden() -> None:
 
 @pytest.mark.parametrize("count", [3, 5000])
 def test_nothing_but_refusals_is_no_audit(count: int) -> None:
-    """Who may read nothing is told so, and not that everything is missing; after some hundred tries at the latest."""
+    """Missing read permission is reported as such, after some hundred tries at the latest, not as missing objects."""
     inventory = Fake()
     inventory.no_listing = CannotList("Not permitted.", code="AccessDenied")
     rows = [row(f"{number:04d}") for number in range(count)]
@@ -331,7 +331,7 @@ def test_nothing_but_refusals_is_no_audit(count: int) -> None:
 
 
 def test_a_listing_without_the_right_to_look() -> None:
-    """Who may list and not read learns what the listing says, and that something is missing from it."""
+    """With the permission to list but not to read, the audit reports what the listing shows, and its limits."""
     inventory = Fake(entry("a"), entry("b", etag=f"{OTHER}-2"))
     inventory.refusals = {"b": denied(), "c": denied()}
     result = Result(inventory, [row("a"), row("b"), row("c")])
@@ -340,7 +340,7 @@ def test_a_listing_without_the_right_to_look() -> None:
 
 
 def test_an_error_of_one_key_costs_one_key() -> None:
-    """A key that the server cannot tell of is a finding, and the audit goes on."""
+    """A key for which the server gives no answer is a finding, and the audit continues."""
     inventory = Fake(entry("a"))
     inventory.refusals = {"b": StoreError("It is on fire.", code="InternalError")}
     result = Result(inventory, [row("a"), row("b"), row("c")])
@@ -392,7 +392,7 @@ def test_a_destination_that_answers_nothing_in_all_its_time() -> None:
 
 
 def test_a_destination_that_fails_ends_it() -> None:
-    """When the destination is gone half way, that is an error, and nothing is called missing."""
+    """A destination that becomes unreachable half way is an error, and nothing is reported as missing."""
     inventory = Fake(entry("a"))
     inventory.refusals = {"b": StoreError("Gone.", code="ConnectionFailed", scope=Scope.DESTINATION)}
     with pytest.raises(StoreError, match="Gone"):
@@ -516,7 +516,7 @@ def test_a_ledger_that_is_none(path: str) -> None:
 
 
 def test_the_ledger_is_free_while_it_is_audited(path: str) -> None:
-    """A run can go on writing, and the audit goes on with what it read."""
+    """A run can continue to write, and the audit continues with what it has read."""
     with Ledger.open(path, clock=lambda: NOW, busy_seconds=0) as ledger:
         ledger.commit_batch(shipped=[shipped("a")])
         with Snapshot(path, destination="bucket") as snapshot:

@@ -428,7 +428,7 @@ def refuse_new_files(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 def test_a_full_disk_is_told_of_in_the_old_file(
     tmp_path: Path, notices: list[Event], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Where there is no room for a new file, the new numbers go into the blocks of the old one."""
+    """Without room for a new file, the new numbers are written into the blocks of the old one."""
     path = tmp_path / "spool.prom"
     path.write_text(exposition(measured()) + "# some more\n" * 9)
     refuse_new_files(monkeypatch, number)

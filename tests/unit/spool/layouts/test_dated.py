@@ -1,4 +1,4 @@
-"""The layout ``dated``: what it recognises, in which order, and which directories may go."""
+"""The layout ``dated``: what it recognises, in which order, and which directories may be removed."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class TestScan:
         assert scan(tmp_path / "c")[1] == []
 
     def test_vanishes(self, tmp_path: Path) -> None:
-        """A file that goes between the listing and the look at it is reported as gone, and no other suffers."""
+        """A file that vanishes between listing and ``stat`` is reported as vanished, and no other is affected."""
         write(tmp_path / "a/2020/01/01/00/00-x.dat")
         second = write(tmp_path / "a/2020/01/01/00/01-x.dat")
         root, skips = SpoolRoot(str(tmp_path)), Skips()
@@ -184,7 +184,7 @@ class TestPruning:
         ],
     )
     def test_period_must_be_over(self, path: str, after: str) -> None:
-        """A directory may go when its hour, day, month or year has been over for the settle time, and no earlier."""
+        """A directory may be removed as soon as its hour, day, month or year has been over for the settle time."""
         at = datetime.datetime.fromisoformat(after + "+00:00").timestamp()
         names = tuple(path.split("/"))
         assert not a_layout().may_prune(names, now=at - 0.001, child=None, mtime=0)
@@ -196,7 +196,7 @@ class TestPruning:
         assert a_layout().may_prune(tuple(path.split("/")), now=NOW, child=None, mtime=NOW)
 
     def test_location(self) -> None:
-        """A location goes a day after its last year, or after a day in which nothing was made in it."""
+        """A location is removed a day after its last year, or after a day in which nothing was created in it."""
         new_year = utc_epoch(2021, 1, 1, 0)
         assert new_year is not None
         may = a_layout().may_prune
@@ -207,7 +207,7 @@ class TestPruning:
         assert may(("a",), now=NOW, child=("a", "odd"), mtime=NOW)
 
     def test_clock_set_back(self) -> None:
-        """Where clocks are set back, a directory goes only after the longer hour and the longer day."""
+        """Where clocks are set back, a directory is removed only after the longer hour and the longer day."""
         berlin = a_layout(timezone="Europe/Berlin")
         end = datetime.datetime(2020, 10, 25, 2, 0, tzinfo=datetime.timezone.utc).timestamp()  # 03:00 CET
         assert not berlin.may_prune(("a", "2020", "10", "25", "02"), now=end, child=None, mtime=0)
@@ -239,7 +239,7 @@ class TestPeriods:
     def test_a_minute_lasts_as_long_as_it_may(
         self, zone: str, numbers: tuple[int, int, int, int, int], begin: float, end: float
     ) -> None:
-        """Of a minute that occurs twice, or not at all, every reading counts."""
+        """For a minute that occurs twice, or not at all, every interpretation counts."""
         period_of = period_function(zone)
         assert period_of is not None
         assert period_of(*numbers) == (begin, end)
@@ -281,7 +281,7 @@ class TestEpochs:
 
     @given(st.integers(0, 10000), st.integers(0, 13), st.integers(0, 32), st.integers(0, 25))
     def test_zones_agree_on_what_is_a_date(self, year: int, month: int, day: int, hour: int) -> None:
-        """What is no date in UTC is none in another zone."""
+        """An invalid date is invalid in every time zone."""
         if utc_epoch(year, month, day, hour) is None:
             assert epoch_function("Asia/Tokyo")(year, month, day, hour) is None
 

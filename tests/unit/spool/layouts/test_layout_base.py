@@ -244,7 +244,7 @@ def test_kind_of_an_entry_that_cannot_be_looked_at() -> None:
 
 
 def test_entries_survive_a_refresh(tmp_path: Path) -> None:
-    """A listing that pauses goes on although cached descriptors were closed and their numbers given away meanwhile."""
+    """A listing that pauses continues although cached descriptors were closed and their numbers reused meanwhile."""
     for number in range(5):
         write(tmp_path / "a" / str(number))
     root = SpoolRoot(str(tmp_path))

@@ -88,7 +88,7 @@ def test_vanishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_pruning() -> None:
-    """A directory may go when nothing was made in it or removed from it for the settle time."""
+    """A directory may be removed when nothing was created in it or removed from it for the settle time."""
     layout = TreeLayout(settle_seconds=10, globs=NO_GLOBS)
     assert not layout.may_prune(("a",), now=NOW, child=None, mtime=NOW - 9.9)
     assert layout.may_prune(("a",), now=NOW, child=("a", "b"), mtime=NOW - 10)

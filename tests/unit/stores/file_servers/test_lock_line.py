@@ -37,7 +37,7 @@ def test_other_lines(line: str) -> None:
 
 
 def test_who_is_gone() -> None:
-    """A process is gone if it has ended on this machine, or the machine was started anew; of others nobody can tell."""
+    """A process has ended if it is missing on this machine, or the machine was rebooted; of others that is unknown."""
     here = Holder.current()
     assert not here.is_gone()
     changed = msgspec.structs.replace

@@ -109,7 +109,7 @@ def test_a_directory_whose_answer_was_lost() -> None:
 
 
 def test_of_another_container(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a process in another container there is no telling, so that its files stay."""
+    """Whether a process in another container lives is unknown, so its files stay."""
     with monkeypatch.context() as patch:
         patch.setattr(procfs, "pid_namespace", lambda: "pid:[1]")
         name = PartNames("/spool").new(hidden=True)

@@ -37,7 +37,7 @@ def test_lines_of_listings(line: bytes, name: str, kind: str, size: int | None) 
 
 @pytest.mark.parametrize("line", [b"total 5", b"", b"type=file;size=5;", b"-rw-r--r-- nonsense"])
 def test_lines_that_are_none(line: bytes) -> None:
-    """What is no entry is passed over."""
+    """Lines that are not entries are skipped."""
     assert parse_listed(line) is None
 
 

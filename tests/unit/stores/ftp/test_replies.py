@@ -66,7 +66,7 @@ def test_other_values() -> None:
 
 
 def test_messages_are_cut_and_escaped() -> None:
-    """Of a reply no more than 500 characters are shown, on one line, with nothing that drives a terminal."""
+    """At most 500 characters of a reply are shown, on one line and without control characters."""
     shown = Refused("550 \x1b[2J\r\n" + "a" * 60_000).text
     assert len(shown) == 500
     assert "\x1b" not in shown

@@ -200,7 +200,7 @@ def test_conflict_overwrites(store: LocalStore, archive: Path, tmp_path: Path) -
 
 
 def test_conflict_keeps_both(store: LocalStore, archive: Path, tmp_path: Path) -> None:
-    """With ``keep-both`` other content goes under a key derived from it, and finds itself there the next time."""
+    """With ``keep-both`` other content is stored under a key derived from it, and is recognised there the next time."""
     put(store, tmp_path, "a/b.dat", b"first")
     derived = f"a/b~{hashlib.sha256(b'other').hexdigest()[:12]}.dat"
     first = put(store, tmp_path, "a/b.dat", b"other", on_conflict=OnConflict.KEEP_BOTH)

@@ -163,7 +163,7 @@ def test_a_status_that_no_file_causes(status: int) -> None:
     ],
 )
 def test_a_port_that_expects_tls(body: bytes) -> None:
-    """Who writes http:// for a port with TLS is told which letter is missing."""
+    """For plain http:// on a port with TLS the message says to write https://."""
     error = s3_errors.answered(Answer(status=400, headers={}, body=body), "PutObject", now=0, proven_useful=False).error
     assert (error.scope, error.hint) == (Scope.DESTINATION, "Write https:// instead of http:// in endpoint_url.")
 

@@ -48,7 +48,7 @@ def test_a_key_that_s3_cannot_have_is_refused(key: str) -> None:
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=100))
 def test_an_encoded_key_decodes_to_the_key(key: str) -> None:
-    """What goes into the URL is ASCII and stands for exactly the key's bytes."""
+    """The URL is ASCII and represents exactly the bytes of the key."""
     from urllib.parse import unquote
 
     if "\0" not in key:

@@ -462,7 +462,7 @@ def test_the_server_has_time_for_what_it_was_given(play: Play) -> None:
 
 
 def test_a_bucket_in_another_region_is_followed(play: Play) -> None:
-    """The region that the server names is gone to, once for all uploads, and a person is told."""
+    """Requests follow to the region that the server names, once for all uploads, with a notice."""
     play.engine.answers = [error("PermanentRedirect", 301, x_amz_bucket_region="eu-west-1"), STORED]
     assert play.put().result(0).proof is Proof.CHECKSUM
     assert play.engine.region == "eu-west-1"
@@ -723,7 +723,7 @@ def test_an_object_that_changes_while_it_is_read(play: Play) -> None:
 
 
 def test_checksums_only_where_they_are_required(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the AWS configuration wants no checksum headers, Content-MD5 goes along instead, and proves as much."""
+    """Where the AWS configuration wants no checksum headers, Content-MD5 is sent instead and proves as much."""
     monkeypatch.setitem(ENVIRONMENT, "AWS_REQUEST_CHECKSUM_CALCULATION", "WHEN_required")
     play = Play()
     play.engine.answers = [STORED]

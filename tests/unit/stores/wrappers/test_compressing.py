@@ -164,7 +164,7 @@ def test_what_is_decompressed_is_the_file(
 def test_the_same_file_gives_the_same_bytes(
     store: CompressingStore, inner: Recording, open_file: Callable[[bytes], Source], compression: Compression
 ) -> None:
-    """Neither the name nor the time goes into them, so that a second try meets its own object."""
+    """Compressed bytes contain neither name nor time, so a retry recognises its own object."""
     for _ in range(2):
         put(store, open_file(content(100_000)), compression)
     assert inner.got[0][1] == inner.got[1][1]
@@ -184,7 +184,7 @@ def test_files_that_cannot_be_made_smaller_differ_in_their_checksum(
 def test_other_files_are_passed_on_as_they_are(
     store: CompressingStore, inner: Recording, open_file: Callable[[bytes], Source]
 ) -> None:
-    """What is not to be compressed is not touched."""
+    """A file that is not to be compressed is passed on unchanged."""
     receipt = put(store, open_file(b"x"), None)
     assert inner.got[0][1] == b"x"
     assert (receipt.stored_size, receipt.encoding) == (None, "")

@@ -44,7 +44,7 @@ def test_opening_failed() -> None:
 
 
 def test_passed_on() -> None:
-    """Everything else goes to the store itself."""
+    """Everything else is passed on to the store."""
     store = FakeStore(manual=True)
     kept = KeptStore(store)
     future = kept.put("x", Source(0, 1), options=PutOptions(), deadline=5.0, replaces="tag")
@@ -57,7 +57,7 @@ def test_passed_on() -> None:
 
 
 def test_memory() -> None:
-    """What it learns of the endpoint goes to the ledger of the run at hand, and nowhere between two runs."""
+    """What it learns about the endpoint is written to the ledger of the current run, and nowhere between two runs."""
     passed_on = PassedOnMemory()
     passed_on.set("a", "lost")
     assert passed_on.get("a") is None

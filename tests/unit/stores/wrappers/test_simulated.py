@@ -50,7 +50,7 @@ def test_every_kind() -> None:
 
 
 def test_passed_on() -> None:
-    """Everything but an upload goes to the store itself."""
+    """Everything but an upload is passed on to the store."""
     inner = FakeStore()
     closed: list[float] = []
     inner.close = lambda *, timeout: closed.append(timeout)  # type: ignore[method-assign]

@@ -68,7 +68,7 @@ def test_an_address_is_not_looked_up(host: str, family: socket.AddressFamily) ->
 
 
 def test_a_name_server_that_does_not_answer() -> None:
-    """Who waits for an address is told after the time for a connection; who comes later waits anew."""
+    """A lookup without an answer fails its requests after the connect timeout; later requests wait again."""
     go_on = threading.Event()
     loop = Loop()
 
@@ -101,7 +101,7 @@ def test_no_thread_for_a_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_many_addresses() -> None:
-    """Of a name with hundreds of addresses some are enough."""
+    """Only some addresses are used of a name that has hundreds."""
     loop = Loop()
     addresses = addresses_of(loop, lambda host, port: [FIRST] * 500)
     addresses.known("host", 443, now=0)

@@ -97,7 +97,7 @@ def test_what_is_no_http_is_said_to_be_none(data: bytes) -> None:
 
 
 def test_the_head_of_a_request_is_what_was_signed() -> None:
-    """Target and headers go out as they are."""
+    """Target and headers are sent unchanged."""
     assert request_head("PUT", "/b/a%20b?x=", {"host": "h"}) == b"PUT /b/a%20b?x= HTTP/1.1\r\nhost: h\r\n\r\n"
 
 

@@ -15,7 +15,7 @@ from s3_uploader.stores.s3.requests import delete_object
 
 
 def test_a_request_in_a_forked_child_fails_at_once() -> None:
-    """The connections are the parent's: a call that goes on in the child is told so and waits for no answer."""
+    """The connections belong to the parent: a call in the child fails and waits for no answer."""
     endpoint = locate(
         bucket="bucket",
         endpoint_url="http://127.0.0.1:9",

@@ -22,7 +22,7 @@ def test_the_pace_is_kept() -> None:
 
 
 def test_bytes_in_memory_are_bounded_and_served_in_order() -> None:
-    """Who finds no room waits, the first first; one who needs more than there is goes alone."""
+    """Requests without room wait in order; one that is larger than the limit is granted alone."""
     budget = ByteBudget(100)
     order: list[str] = []
     assert budget.try_acquire(60)
