@@ -85,6 +85,8 @@ _PROCESSES = (
     Ours(),
     *(Ours(variant=f"processes {number}", settings={"processes": number}) for number in (1, 2, 3)),
 )
+_OURS = (Ours(), Ours(variant="processes 1", settings={"processes": 1}))
+_SMALL_MEMORY = Goal(measure="peak", limit=40e6)
 _BIG_MEMORY = Goal(measure="peak", limit=200e6)
 
 CASES: tuple[Case, ...] = (
@@ -228,5 +230,35 @@ CASES: tuple[Case, ...] = (
             Goal(measure="cpu", limit=1.3, per_file_of="backlog-10k"),
             Goal(measure="peak", limit=80e6),
         ),
+    ),
+    Case(
+        name="one-directory-20k",
+        title="20,000 files of 16 bytes in one directory",
+        plan=Plan(files=20_000, size=16, locations=1, minutes=0),
+        rounds=5,
+        contestants=_OURS,
+    ),
+    Case(
+        name="one-directory-1m",
+        title="1,000,000 files of 16 bytes in one directory",
+        plan=Plan(files=1_000_000, size=16, locations=1, minutes=0),
+        rounds=1,
+        contestants=_OURS,
+        goals=(Goal(measure="cpu", limit=1.1, per_file_of="one-directory-20k"), _SMALL_MEMORY),
+    ),
+    Case(
+        name="directories-20k",
+        title="20,000 files of 16 bytes in 2,000 directories",
+        plan=Plan(files=20_000, size=16, locations=100, topics=1, minutes=6),
+        rounds=5,
+        contestants=_OURS,
+    ),
+    Case(
+        name="directories-1m",
+        title="1,000,000 files of 16 bytes in 100,000 directories",
+        plan=Plan(files=1_000_000, size=16, locations=100, topics=1, minutes=6),
+        rounds=1,
+        contestants=_OURS,
+        goals=(Goal(measure="cpu", limit=1.1, per_file_of="directories-20k"), _SMALL_MEMORY),
     ),
 )

@@ -31,8 +31,8 @@ def _noise() -> bytes:
 class Plan:
     """A spool of the layout ``location/YYYY/MM/DD/HH/mm-topic.dat``.
 
-    Every location has ``topics`` files a minute, from a minute of the past on; with ``fresh`` all of them are of this
-    very minute.
+    Every location has ``topics`` files each ``minutes``, from a minute of the past on; with 0 all of them are of that
+    minute and so in one directory, with ``fresh`` of this very minute.
     """
 
     files: int
@@ -40,6 +40,7 @@ class Plan:
     fresh: bool = False
     locations: int = 10
     topics: int = 4
+    minutes: int = 1
 
     @property
     def total_bytes(self) -> int:
@@ -49,13 +50,13 @@ class Plan:
     def paths(self, *, now: datetime.datetime) -> list[str]:
         """The files, relative to the spool, oldest first."""
         begin = now if self.fresh else _OLD
-        step = datetime.timedelta(0) if self.fresh else datetime.timedelta(minutes=1)
+        step = datetime.timedelta(minutes=0 if self.fresh else self.minutes)
         found = []
         for number in range(self.files):
             slot, location = divmod(number, self.locations)
             minute, topic = divmod(slot, self.topics)
             when = begin + minute * step
-            name = f"{when:%M}-topic{slot if self.fresh else topic}.dat"
+            name = f"{when:%M}-topic{topic if step else slot}.dat"
             found.append(f"location{location}/{when:%Y/%m/%d/%H}/{name}")
         return found
 

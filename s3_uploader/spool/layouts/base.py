@@ -26,7 +26,7 @@ from s3_uploader.spool.root import Names, SpoolRoot, why_not_opened
 TAKEN_SUFFIX = ".s3u"
 """``.NAME.s3u`` is NAME while this program removes it (:mod:`s3_uploader.spool.removal`)."""
 
-BLOCK = 20_000
+BLOCK = 10_000
 """Most entries of one directory that are held in memory, and sorted, at once."""
 
 _NOT_LISTED = ("lost+found", LOCK_NAME)

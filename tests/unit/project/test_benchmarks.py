@@ -45,6 +45,13 @@ class TestSpools:
             assert all(path.count("/") == 5 for path in paths)
         assert all("/2026/11/20/12/00-" in path for path in plan.paths(now=NOON))
 
+    def test_directories_are_as_many_as_planned(self) -> None:
+        """A plan has all its files in one directory, or ten in each."""
+        paths = Plan(files=1000, size=1, locations=1, minutes=0).paths(now=NOON)
+        assert (len(set(paths)), len({path.rpartition("/")[0] for path in paths})) == (1000, 1)
+        paths = Plan(files=20_000, size=1, locations=100, topics=1, minutes=6).paths(now=NOON)
+        assert (len(set(paths)), len({path.rpartition("/")[0] for path in paths})) == (20_000, 2000)
+
     @pytest.mark.parametrize("size", [0, 1, 15, 4096, BLOCK, BLOCK + 7, 2 * BLOCK + 1])
     def test_content_has_the_size_that_was_planned(self, size: int) -> None:
         """A file holds as many bytes as the plan says, whatever that is in blocks."""
