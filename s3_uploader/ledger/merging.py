@@ -197,13 +197,32 @@ class _Merger:
 
     def _copy_files(self, number: int) -> None:
         names = ", ".join([*_FILE, "destination"])
-        self._connection.execute(
-            f"INSERT INTO scratch.files SELECT {number}, id, max(shipped_at) OVER (ORDER BY id), run,"
-            f" row_number() OVER (PARTITION BY {names} ORDER BY id), {names} FROM ("
+        execute = self._connection.execute
+        execute(
+            f"INSERT INTO scratch.files SELECT {number}, id, max(shipped_at) OVER (ORDER BY id), run, 1, {names} FROM ("
             f"SELECT shipped.id AS id, run, {self._selected('shipped', _FILE)},"
             " coalesce(destinations.name, '') AS destination"
             " FROM ledger.shipped LEFT JOIN ledger.destinations ON destinations.id = shipped.destination)"
         )
+        # Rows that occur several times are rare, and are looked for by two columns: sorting whole rows takes long.
+        execute(
+            f"CREATE TABLE scratch.doubles AS SELECT path, shipped_at FROM scratch.files WHERE source = {number}"
+            " GROUP BY path, shipped_at HAVING count(*) > 1"
+        )
+        if execute("SELECT EXISTS (SELECT 1 FROM scratch.doubles)").fetchone()[0]:
+            execute(
+                "CREATE TABLE scratch.numbered AS SELECT files.rowid AS file,"
+                f" row_number() OVER (PARTITION BY {', '.join(f'files.{name}' for name in [*_FILE, 'destination'])}"
+                " ORDER BY id) AS alike FROM scratch.files AS files JOIN scratch.doubles AS doubles"
+                f" ON doubles.path = files.path AND doubles.shipped_at = files.shipped_at WHERE source = {number}"
+            )
+            execute("CREATE INDEX scratch.numbered_by_file ON numbered (file)")
+            execute(
+                "UPDATE scratch.files SET alike = (SELECT alike FROM scratch.numbered WHERE file = files.rowid)"
+                " WHERE rowid IN (SELECT file FROM scratch.numbered WHERE alike > 1)"
+            )
+            execute("DROP TABLE scratch.numbered")
+        execute("DROP TABLE scratch.doubles")
 
     def _copy_runs(self, number: int) -> None:
         names = self._columns("runs")
@@ -251,17 +270,20 @@ class _Merger:
         alike = ", ".join([*_FILE, "destination", "alike"])
         target = next((each for each, one in enumerate(self._inputs) if one.path == self._target), -1)
         execute = self._connection.execute
-        names = ", ".join(_FILE)
+        # Whole rows are sorted only here. A ledger has a row once, so that count() is in how many ledgers it is.
         execute(
-            f"INSERT INTO main.shipped ({names}, destination, run)"
+            "CREATE TABLE scratch.picked AS SELECT * FROM (SELECT min(source) AS source, id, moment, rowid AS file,"
+            f" count(*) AS ledgers FROM scratch.files GROUP BY {alike}) ORDER BY moment, source, id"
+        )
+        execute(
+            f"INSERT INTO main.shipped ({', '.join(_FILE)}, destination, run)"
             f" SELECT {', '.join(f'files.{name}' for name in _FILE)}, destinations.id, numbers.number"
-            f" FROM (SELECT min(source) AS source, id, moment, run, {names}, destination"
-            f" FROM scratch.files GROUP BY {alike}) AS files"
+            " FROM scratch.picked AS picked CROSS JOIN scratch.files AS files ON files.rowid = picked.file"
             " JOIN main.destinations ON destinations.name = files.destination"
             " LEFT JOIN scratch.numbers AS numbers ON numbers.source = files.source AND numbers.id = files.run"
-            " ORDER BY files.moment, files.source, files.id"
+            " ORDER BY picked.rowid"
         )
-        ((groups,),) = execute(f"SELECT count(*) FROM (SELECT 1 FROM scratch.files GROUP BY {alike})").fetchall()
+        ((groups,),) = execute("SELECT count(*) FROM scratch.picked").fetchall()
         ((files, runs),) = execute(
             "SELECT (SELECT count(*) FROM main.shipped), (SELECT count(*) FROM main.runs)"
         ).fetchall()
@@ -271,12 +293,7 @@ class _Merger:
                 hint="A ledger is damaged; nothing was changed.",
                 code="Damaged",
             )
-        only = dict(
-            execute(
-                "SELECT only_in, count(*) FROM (SELECT min(source) AS only_in, max(source) AS last FROM scratch.files"
-                f" GROUP BY {alike}) WHERE only_in = last GROUP BY only_in"
-            ).fetchall()
-        )
+        only = dict(execute("SELECT source, count(*) FROM scratch.picked WHERE ledgers = 1 GROUP BY source").fetchall())
         held = dict(execute("SELECT source, count(*) FROM scratch.files GROUP BY source").fetchall())
         return Merged(
             files_before=held.get(target, 0),
