@@ -18,7 +18,7 @@ from msgspec import Meta
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from docs import deploy, ledger_tables, manual_page, servers_page, speed_table
+from docs import deploy, ledger_tables, limits_table, manual_page, servers_page, speed_table
 from docs.metrics_table import PAGE as METRICS_PAGE
 from docs.metrics_table import generated as metrics_page
 from s3_uploader import config
@@ -96,6 +96,8 @@ def main(arguments: list[str]) -> int:
     stale |= _write(ledger_tables.PAGE, ledger, checking=checking)
     readme = speed_table.generated(speed_table.PAGE.read_text(encoding="utf-8"))
     stale |= _write(speed_table.PAGE, readme, checking=checking)
+    limits = limits_table.generated(limits_table.PAGE.read_text(encoding="utf-8"))
+    stale |= _write(limits_table.PAGE, limits, checking=checking)
     for problem in ledger_tables.problems(ledger):
         print(f"{ledger_tables.PAGE.name} has {problem}", file=sys.stderr)
         stale = True

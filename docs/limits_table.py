@@ -1,0 +1,101 @@
+"""The table of limits in `docs/more-machines.md`: what very large spools take, computed from what was measured."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from benchmarks.results import Results, load
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = Path(__file__).with_name("more-machines.md")
+RESULTS = ROOT / "benchmarks" / "results" / "results.json"
+_BLOCK = re.compile(r"(<!-- table of limits -->\n).*?(<!-- end of the table of limits -->\n)", re.DOTALL)
+
+FOREIGN_NAME = 1.5e-6
+"""Seconds for which a share reads a name that is not its own."""
+BYTES_OF_A_ROW = 200
+"""Of the ledger for a shipped file, with the index by time."""
+AUDIT, AUDIT_ON_DISK = 18e-6, 360
+"""Seconds, and bytes of temporary files, that an audit takes for a row, where the server answers at once."""
+TOTALS, REPORT, MERGE = 0.7e-6, 2.5e-6, 6e-6
+"""Seconds for a row of `history --totals`, of `report` and of `ledger merge`."""
+
+FILES, VOLUME, ENTRIES = 100_000_000, 10e12, 5_000_000
+PROCESSES = 4
+
+
+def generated(page: str) -> str:
+    """The page with its table written anew; as it is where nothing was measured yet."""
+    results = load(RESULTS)
+    if any(_seconds(results, name) is None for name in ("small", "large", "tick-empty", "tick-fresh")):
+        return page
+    return _BLOCK.sub(lambda found: f"{found[1]}\n{table(results)}\n{found[2]}", page)
+
+
+def table(results: Results) -> str:
+    """What a spool of that size takes in one process, and in several if there are as many processors."""
+    rows = [
+        (f"{FILES:,} files of 4 KiB", FILES * _of(results, "small"), "the answers of the destination"),
+        (f"{VOLUME / 1e12:g} TB in files of 64 MiB", VOLUME * _of_a_byte(results), "the network and the disk"),
+        (f"{ENTRIES:,} files of 4 KiB in one directory", ENTRIES * _of(results, "small"), ""),
+        (f"to see that {ENTRIES:,} files are too young", ENTRIES * _of_a_fresh_one(results), "read once, in one process"),
+        (f"to read {ENTRIES:,} names of other shares", ENTRIES * FOREIGN_NAME, "by each share, in each run"),
+    ]
+    lines = ["| | one process | four processes | beside that |", "| --- | ---: | ---: | --- |"]
+    for number, (what, seconds, beside) in enumerate(rows):
+        several = duration(seconds / PROCESSES) if number < 3 else "–"
+        lines.append(f"| {what} | {duration(seconds)} | {several} | {beside} |")
+    lines += ["", "| rows in the ledger | 10,000,000 | 100,000,000 |", "| --- | ---: | ---: |"]
+    for what, per_row, form in (
+        ("a run, `status`", 0.0, None),
+        ("size on the disk", BYTES_OF_A_ROW, size),
+        ("`history --totals`", TOTALS, duration),
+        ("`report` of all rows", REPORT, duration),
+        ("`ledger merge`", MERGE, duration),
+        ("`audit`, without the destination's own time", AUDIT, duration),
+        ("temporary files of `audit`", AUDIT_ON_DISK, size),
+    ):
+        cells = ["no more than without" if form is None else form(rows_ * per_row) for rows_ in (10**7, 10**8)]
+        lines.append(f"| {what} | {cells[0]} | {cells[1]} |")
+    return "\n".join(lines) + "\n"
+
+
+def duration(seconds: float) -> str:
+    """Two digits are more than is known of another machine."""
+    for unit, length in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.2g} {unit}"
+    return f"{seconds:.2g} s"
+
+
+def size(value: float) -> str:
+    """Bytes, alike."""
+    return f"{value / 1e9:.2g} GB"
+
+
+def _seconds(results: Results, name: str) -> float | None:
+    case = results.case(name)
+    return None if case is None or case.ours is None or case.ours.problem else case.ours.seconds
+
+
+def _of(results: Results, name: str) -> float:
+    case, seconds = results.case(name), _seconds(results, name)
+    assert case is not None
+    assert seconds is not None
+    return seconds / case.files
+
+
+def _of_a_byte(results: Results) -> float:
+    case, seconds = results.case("large"), _seconds(results, "large")
+    assert case is not None
+    assert seconds is not None
+    return seconds / case.total_bytes
+
+
+def _of_a_fresh_one(results: Results) -> float:
+    case, fresh, empty = results.case("tick-fresh"), _seconds(results, "tick-fresh"), _seconds(results, "tick-empty")
+    assert case is not None
+    assert fresh is not None
+    assert empty is not None
+    return (fresh - empty) / case.files
