@@ -39,7 +39,11 @@ def table(results: Results) -> str:
         (f"{FILES:,} files of 4 KiB", FILES * _of(results, "small"), "the answers of the destination"),
         (f"{VOLUME / 1e12:g} TB in files of 64 MiB", VOLUME * _of_a_byte(results), "the network and the disk"),
         (f"{ENTRIES:,} files of 4 KiB in one directory", ENTRIES * _of(results, "small"), ""),
-        (f"to see that {ENTRIES:,} files are too young", ENTRIES * _of_a_fresh_one(results), "read once, in one process"),
+        (
+            f"to see that {ENTRIES:,} files are too young",
+            ENTRIES * _of_a_fresh_one(results),
+            "read once, in one process",
+        ),
         (f"to read {ENTRIES:,} names of other shares", ENTRIES * FOREIGN_NAME, "by each share, in each run"),
     ]
     lines = ["| | one process | four processes | beside that |", "| --- | ---: | ---: | --- |"]

@@ -43,7 +43,7 @@ _FAILING_TYPES: tuple[tuple[type, ...], ...] = (
     *((str, bytes), (str, bytes), (str,)),
 )
 _CHECKED: set[tuple[type, ...]] = set()
-"""The combinations of types of ``SHIPPED_COLUMNS`` that were found good."""
+"""The combinations of types of ``SHIPPED_COLUMNS`` that were found good, with those of columns behind them."""
 _PROOF_LABELS = {proof: proof.label for proof in Proof}
 _PROOFS = {label: proof for proof, label in _PROOF_LABELS.items()}
 
@@ -103,10 +103,13 @@ def shipped_values(row: ShippedRow, destination: int) -> tuple[Any, ...]:
     )
 
 
-def shipped_row(values: tuple[Any, ...]) -> ShippedRow:
-    """Make a row of ``SHIPPED_COLUMNS``, with the destination's name in place of its number."""
+def shipped_row(values: tuple[Any, ...], *, destination: str | None = None) -> ShippedRow:
+    """Make a row of ``SHIPPED_COLUMNS``, with the destination's name in place of its number.
+
+    :param destination: the name, if it is known and the column holds any text. More columns may follow.
+    """
     # There are few combinations of types, and millions of rows.
-    types = tuple(map(type, values[: len(_SHIPPED_TYPES)]))
+    types = tuple(map(type, values))
     if types not in _CHECKED:
         _check(values, _SHIPPED_TYPES)
         _CHECKED.add(types)
@@ -115,7 +118,7 @@ def shipped_row(values: tuple[Any, ...]) -> ShippedRow:
         path=path,
         key=path if values[1] is None else restored(values[1]),
         location=restored(values[2]),
-        destination=restored(values[3]),
+        destination=restored(values[3]) if destination is None else destination,
         size=values[4],
         mtime_ns=values[5],
         period_begin=values[6],

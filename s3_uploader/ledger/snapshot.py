@@ -20,7 +20,6 @@ from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.columns import SHIPPED_COLUMNS, int64, restored, shipped_row, stored
 from s3_uploader.ledger.connection import COMPANIONS, Journal, alone, journal_of, look_anew, uri
 from s3_uploader.ledger.history import narrow
-from s3_uploader.ledger.pages import pages
 from s3_uploader.ledger.read_only import ReadOnlyDatabase
 from s3_uploader.ledger.rows import ShippedRow
 from s3_uploader.ledger.together import ledgers_of_shares
@@ -33,7 +32,7 @@ _PIECE = 1000
 _WAIT_SECONDS = 30.0
 _NAMES = [name.strip() for name in SHIPPED_COLUMNS.split(",")]
 _DESTINATION = _NAMES.index("destination")
-_NOT_NEEDED = {"mtime_ns": "0", "period_begin": "NULL", "seconds": "0", "run": "NULL"}
+_NOT_NEEDED = {"destination": "''", "mtime_ns": "0", "period_begin": "NULL", "seconds": "0", "run": "NULL"}
 """Columns that are left out when rows are sorted, to save room."""
 _TEXTS = ("encoding",)
 """Columns whose missing value is the empty text and not NULL."""
@@ -177,7 +176,11 @@ class Snapshot:
     def rows(self) -> Iterator[ShippedRow]:
         """Yield the selected rows, sorted by the bytes of their keys."""
         sql = f"SELECT {SHIPPED_COLUMNS}, rowid FROM newest WHERE rowid > ? ORDER BY rowid LIMIT ?"
-        yield from map(self._row, pages(self._read, sql, after=(0,), size=_PIECE))
+        last = 0
+        while rows := self._read(sql, (last, _PIECE)):
+            for row in rows:
+                yield shipped_row(row, destination=self._destination)
+            last = rows[-1][-1]
 
     def instance_of(self, row: ShippedRow) -> str:
         """The name of the uploader that shipped a file of :meth:`rows`; empty if it is not about several."""

@@ -183,7 +183,7 @@ class Audit:
         if judgement.kind not in (None, Kind.REWRITTEN):
             # Nothing is found because of a listing alone: an inventory may be of yesterday.
             return True
-        return self._inventory.looks_are_cheap and judgement.same is None and is_comparable(row)
+        return judgement.same is None and self._inventory.looks_are_cheap and is_comparable(row)
 
     def _finish_first(self) -> None:
         self._finish(self._queue[0])

@@ -133,6 +133,8 @@ def size_there(row: ShippedRow) -> int:
 
 def same_content(row: ShippedRow, entry: Entry) -> bool | None:
     """Compare the content by checksums and ETags; ``None`` if they do not tell."""
+    if row.etag and row.etag == entry.etag and not entry.checksums:
+        return True
     algorithm, _, checksum = row.checksum.partition(":")
     theirs = entry.checksums.get(algorithm)
     if checksum and theirs:

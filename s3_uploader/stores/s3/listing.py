@@ -29,6 +29,7 @@ _CONTENTS = re.compile(rb"<(/?)(?:\w+:)?Contents>")
 _LEAF = re.compile(rb"<(?:\w+:)?(Key|Size|ETag|LastModified)>([^<]*)</")
 """What an entry is made of. The other leaves of an element are passed over, as a listing may have millions of them."""
 _SIZE = re.compile("[0-9]{1,18}")
+_LISTED_SIZE = re.compile(rb"[0-9]{1,18}")
 _MOST_EMPTY_PAGES = 100
 _ISO = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?Z?", re.A)
 _MOST_SECONDS = 300.0
@@ -307,10 +308,10 @@ def _entry(element: bytes, *, encoded: bool) -> Entry:
     leaves.reverse()  # of equal names the first counts
     found = dict(leaves)
     key = _text(found.get(b"Key", b""))
-    size = _text(found.get(b"Size", b""))
+    size = found.get(b"Size", b"")
     return Entry(
         key=_decoded(key) if encoded and ("%" in key or "+" in key) else key,
-        size=int(size) if _SIZE.fullmatch(size) else -1,
+        size=int(size) if _LISTED_SIZE.fullmatch(size) else -1,
         etag=clean_etag(unescape(_text(found.get(b"ETag", b"")))),
         modified=parse_iso(_text(found.get(b"LastModified", b""))),
     )

@@ -15,7 +15,7 @@ from s3_uploader.stores.s3.listing import parse_page
 from tests.ledger_values import shipped
 
 FEW, MANY = 100, 300
-MOST_CALLS = 78
+MOST_CALLS = 64
 """From the ledger and the page of a listing to the judgement, with those of builtins."""
 _ELEMENT = (
     "<Contents><Key>{}</Key><LastModified>2020-09-13T12:26:40.000Z</LastModified><ETag>&quot;{}&quot;</ETag>"
