@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 
 from s3_uploader.config.schema import Config
 from s3_uploader.core.control import Clock, start_thread
@@ -14,14 +16,24 @@ from s3_uploader.inspection.status import SpoolStatus, standing_of
 
 PATIENCE_SECONDS = 15.0
 """Timeout. As long as the disk answers, a look takes a few seconds at most, however large the spool is."""
+_WORKING = 0.02
+"""The part of a timeout that a look computes that does not wait for a disk, but reads thousands of ledgers."""
+_MOST_TIMEOUTS = 20
 
 
 def standing_in_time(
-    config: Config, *, clock: Clock, seconds: float = PATIENCE_SECONDS, starter: Starter | None = None
+    config: Config,
+    *,
+    clock: Clock,
+    seconds: float = PATIENCE_SECONDS,
+    starter: Starter | None = None,
+    computed: Callable[[], float] = time.process_time,
 ) -> SpoolStatus:
     """Find out the state of the spool within the timeout.
 
     A thread that waits for a disk cannot be cancelled. It is abandoned and ends with the process.
+
+    :param computed: how long this process has computed. While it computes, a look may take some timeouts.
     """
     found: list[SpoolStatus | BaseException] = []
 
@@ -33,7 +45,11 @@ def standing_in_time(
 
     thread = threading.Thread(target=look, name="look", daemon=True)
     start_thread(thread)
-    thread.join(seconds)
+    for _ in range(_MOST_TIMEOUTS):
+        before = computed()
+        thread.join(seconds)
+        if found or computed() - before < _WORKING * seconds:
+            break
     if not found:
         return _without_answer(config, clock, seconds)
     if isinstance(found[0], BaseException):
