@@ -62,7 +62,8 @@ _MEANINGS = {
         f"host_key_fingerprints. {_CHECK}",
     ),
     Origin.SERVER: Meaning(
-        Cause.DESTINATION, remedy=f"Correct the address if the server that is named is not the right one; {_CHECK}"
+        Cause.DESTINATION,
+        remedy=f"Do what the message says, or correct the address if the server is not the right one; {_CHECK}",
     ),
     Origin.FILE: Meaning(Cause.FAILING_FILE),
     Origin.FILE_RIGHT: Meaning(

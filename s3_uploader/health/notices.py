@@ -269,7 +269,7 @@ def _say(
             if sayings.is_due(name, problem.sentence):
                 emit(Notice("warning", in_words(problem)))
     for said in sayings.over():
-        emit(Notice("info", f"No longer so, after {shown_duration(sayings.now - said.since)}: {ended(said.words)}"))
+        emit(Notice("info", f"Resolved after {shown_duration(sayings.now - said.since)}: {ended(said.words)}"))
     seen.said = sayings.said
 
 

@@ -50,13 +50,13 @@ class Shared:
 
     def __init__(self) -> None:
         self.timer = TimerThread(name="s3-timer")
-        self.crew = ThreadPool(name="s3-read", count=2)
+        self.pool = ThreadPool(name="s3-read", count=2)
         self.budget = ByteBudget(_BYTES_IN_FLIGHT)
 
     def close(self) -> None:
         """End the threads."""
         self.timer.close()
-        self.crew.close(timeout=0.5)
+        self.pool.close(timeout=0.5)
 
 
 class BucketSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,14 +94,14 @@ class Bucket:
             checksums_when_required=checksums_when_required(access, os.environ),
         )
         self._context = Context(
-            caller=self.client,
-            probe=PlainProbe(caller=self.client, prefix="", url=endpoint.url),
+            client=self.client,
+            probe=PlainProbe(client=self.client, prefix="", url=endpoint.url),
             capabilities=self.capabilities,
             headers=ObjectHeaders(
                 storage_class=None, acl=None, sse=None, sse_kms_key_id=None, metadata={}, tags={}, content_type=None
             ),
             budget=shared.budget,
-            crew=shared.crew,
+            pool=shared.pool,
             timer=shared.timer,
             tls=endpoint.payload_is_unsigned,
             part_size=8 * 2**20,
@@ -211,7 +211,7 @@ class Bucket:
 
     def context(self, *, headers: ObjectHeaders, client: S3Client, part_size: int) -> Context:
         """What an upload needs besides its bytes."""
-        return msgspec.structs.replace(self._context, headers=headers, caller=client, part_size=part_size)
+        return msgspec.structs.replace(self._context, headers=headers, client=client, part_size=part_size)
 
     def finish(self, upload: ObjectUpload, *, tick: Callable[[], object] | None = None) -> Receipt:
         """Start an upload and wait until it is over.
@@ -239,7 +239,7 @@ class Bucket:
 
     def _cancel(self, upload: ObjectUpload, waiter: Waiter, reason: UploadCancelled) -> None:
         upload.cancel(reason)
-        upload.context.caller.wake()
+        upload.context.client.wake()
         if not self._turns.wait(waiter, time.monotonic() + _CLEAN_UP_SECONDS):
             upload.abandon()
 

@@ -198,7 +198,7 @@ def _report_room(state_dir: str, emit: Emit, clock: Clock) -> None:
     noted = over(state_dir)
     if noted is not None:
         lasted = shown_duration(max(0.0, clock.now() - noted.since))
-        emit(Notice("info", f"No longer so, after {lasted}: the disk of the state directory is full."))
+        emit(Notice("info", f"Resolved after {lasted}: the disk of the state directory is full."))
 
 
 def _note_sightings(ledger: Ledger, place: Place, done: Done, emit: Emit, clock: Clock) -> None:

@@ -53,7 +53,7 @@ def test_another_trouble_is_news(refused: Site) -> None:
     refused.settings["destination"] = {"type": "local", "path": str(archive)}
     done = refused.run()
     assert done.code == 0
-    assert any(told.startswith("No longer so, after") for told in done.sentences("INFO"))
+    assert any(told.startswith("Resolved after") for told in done.sentences("INFO"))
     refused.settings = destination
     refused.files(1)
     assert "Failed to upload" in refused.run("run", "--quiet").stderr

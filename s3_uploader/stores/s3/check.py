@@ -36,7 +36,7 @@ _TOLERATED_SKEW = 60.0
 class Checker:
     """One check of one bucket.
 
-    :param caller: sends requests with the usual retries.
+    :param client: sends requests with the usual retries.
     :param impatient: sends requests without retries, for those that are expected to be refused.
     :param probe: tries a plain name, if a refusal does not say what it concerns.
     :param key_prefix: the prefix of all keys, because the rights may be limited to it.
@@ -50,7 +50,7 @@ class Checker:
     def __init__(
         self,
         *,
-        caller: S3Client,
+        client: S3Client,
         impatient: S3Client,
         capabilities: Capabilities,
         probe: PlainProbe,
@@ -66,7 +66,7 @@ class Checker:
     ) -> None:
         self._trial = Trial(
             key=key_prefix + PREFIX + secrets.token_hex(8),
-            caller=caller,
+            client=client,
             impatient=impatient,
             capabilities=capabilities,
             headers=headers,

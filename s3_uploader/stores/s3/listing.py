@@ -58,7 +58,7 @@ class S3Inventory:
         self._store = store
         self._seconds = min(seconds, _MOST_SECONDS)
         self._until = until
-        self._caller: S3Client | None = None
+        self._client: S3Client | None = None
         self._can_start_anywhere = True
 
     @property
@@ -82,7 +82,7 @@ class S3Inventory:
             self._open_in_time()
         else:
             self._store.open()
-        self._caller = self._store.caller
+        self._client = self._store.client
         self._can_start_anywhere = self.lists_in_order
 
     def _open_in_time(self) -> None:
@@ -179,12 +179,12 @@ class S3Inventory:
     def _begin(
         self, request: Request, *, expected: frozenset[int] = frozenset()
     ) -> tuple[PendingRequest, threading.Event]:
-        if self._caller is None:
+        if self._client is None:
             raise RuntimeError("the inventory is not open")
         over = threading.Event()
         deadline = min(time.monotonic() + self._seconds, self._until)
-        call = self._caller.prepare(request, lambda call: over.set(), deadline=deadline, expected=expected)
-        self._caller.begin(call)
+        call = self._client.prepare(request, lambda call: over.set(), deadline=deadline, expected=expected)
+        self._client.begin(call)
         return call, over
 
     def _finished(self, begun: tuple[PendingRequest, threading.Event]) -> PendingRequest:
@@ -209,9 +209,9 @@ class S3Inventory:
             error.scope = Scope.DESTINATION
             raise error
         page = parse_page(call.body.body)
-        if self._caller is not None:
+        if self._client is not None:
             # From now on a refusal concerns a key, not the bucket.
-            self._caller.proven_useful = True
+            self._client.proven_useful = True
         return page
 
 

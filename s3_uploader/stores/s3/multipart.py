@@ -190,7 +190,7 @@ class MultipartUpload(CompletingUpload):
         now = self.context.clock()
         is_late = isinstance(self._error, UploadCancelled)
         seconds = max(_LATE_ABORT_SECONDS, min(_ABORT_SECONDS, 0.0 if is_late else self.deadline - now))
-        self.context.caller.call_in_time(
+        self.context.client.call_in_time(
             multipart_requests.abort_multipart_upload(self.key, self.path, upload_id=upload_id),
             lambda call: self._aborted(),
             deadline=now + seconds,

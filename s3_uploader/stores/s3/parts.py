@@ -143,7 +143,7 @@ class PartsUpload(ContestedUpload):
             payload_hash=read.sha256 or UNSIGNED_PAYLOAD,
         )
         del read
-        call = self.context.caller.prepare(
+        call = self.context.client.prepare(
             request,
             lambda call: self.guard(self._part_sent, call, part, generation),
             deadline=self.deadline,
@@ -153,7 +153,7 @@ class PartsUpload(ContestedUpload):
             if begun:
                 self._calls.add(call)
         if begun:
-            self.context.caller.begin(call)
+            self.context.client.begin(call)
         else:
             self._part_over(part)
 

@@ -69,7 +69,7 @@ class PlainProbe(msgspec.Struct, kw_only=True, eq=False):
     :param url: of the endpoint, for messages.
     """
 
-    caller: S3Client
+    client: S3Client
     prefix: str
     url: str
     clock: Callable[[], float] = time.monotonic
@@ -92,7 +92,7 @@ class PlainProbe(msgspec.Struct, kw_only=True, eq=False):
             return
         prefix = self.prefix if is_plain(f"{self.prefix}x") else ""
         key = f"{prefix}{DIRECTORY}{os.urandom(8).hex()}"
-        self.caller.call_in_time(
+        self.client.call_in_time(
             requests.get_object(key, requests.encode_key(key), first=0, last=0, etag=""),
             self._answered,
             deadline=self.clock() + _SECONDS,
@@ -140,7 +140,7 @@ class NameTrial(msgspec.Struct, kw_only=True, eq=False):
     :param tls: the payload is not signed.
     """
 
-    caller: S3Client
+    client: S3Client
     capabilities: Capabilities
     headers: requests.ObjectHeaders
     prefix: str
@@ -204,7 +204,7 @@ class NameTrial(msgspec.Struct, kw_only=True, eq=False):
 
     def send(self, request: Request, then: Callable[[PendingRequest], None]) -> None:
         """Send a request with a timeout."""
-        self.caller.call_in_time(request, then, deadline=self.clock() + _SECONDS, expected=_ANY)
+        self.client.call_in_time(request, then, deadline=self.clock() + _SECONDS, expected=_ANY)
 
 
 class _Pair:

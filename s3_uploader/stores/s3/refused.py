@@ -40,7 +40,7 @@ class RefusableUpload(ObjectUpload):
             return
         # The server has accepted the name of an upload that was begun.
         is_odd = not is_plain(self.key) and not (call.request.operation == "UploadPart" and error.scope is Scope.FILE)
-        of_all = not (is_odd or self.context.caller.proven_useful)
+        of_all = not (is_odd or self.context.client.proven_useful)
         header = refusal is not None and explain_setting(error, refusal, call.request.headers, of_all=of_all)
         if not error.hint and error.scope is Scope.FILE and is_odd:
             error.hint = "The server may not accept this name. Rename the file."
@@ -107,7 +107,7 @@ class RefusableUpload(ObjectUpload):
         It has done something useful before if it is an S3 server. Something else may stand in for it by now, whose
         answers name no ETag.
         """
-        known = self.context.caller.proven_useful and answer is not None and "etag" in answer.headers
+        known = self.context.client.proven_useful and answer is not None and "etag" in answer.headers
         if known or self.context.capabilities.trusted:
             then()
             return

@@ -57,7 +57,7 @@ class S3Store:
         self._endpoint: Endpoint | None = None
         self._renew: Callable[[], bool] = lambda: False
         self._context: Context | None = None
-        self._crew = ThreadPool(name="s3-read", count=2)
+        self._pool = ThreadPool(name="s3-read", count=2)
         self._uploads: set[ObjectUpload] = set()
         self._names = NamesUnderWay()
         self._all_over = threading.Condition()
@@ -88,10 +88,10 @@ class S3Store:
         return None if self._engine is None else self._engine.loop
 
     @property
-    def caller(self) -> S3Client:
+    def client(self) -> S3Client:
         """The client of the bucket, after :meth:`open`."""
         assert self._context is not None
-        return self._context.caller
+        return self._context.client
 
     @property
     def maximum_concurrency(self) -> int:
@@ -125,7 +125,7 @@ class S3Store:
             self._timer = self._own_timer = TimerThread(name="s3-timer")
         endpoint = self._endpoint = access.endpoint
         retry = RetryPolicy(max_attempts=transfer.max_attempts, max_total=transfer.retry_seconds)
-        caller = self._caller(engine, endpoint, transfer.retry or retry)
+        client = self._client(engine, endpoint, transfer.retry or retry)
         capabilities = Capabilities(
             memory=NoMemory() if around.memory is None else around.memory,
             key=endpoint.memory_key,
@@ -136,10 +136,10 @@ class S3Store:
             acknowledged=around.acknowledged,
         )
         self._context = Context(
-            caller=caller,
-            probe=PlainProbe(caller=caller, prefix=transfer.key_prefix, url=endpoint.url, clock=around.clock),
+            client=client,
+            probe=PlainProbe(client=client, prefix=transfer.key_prefix, url=endpoint.url, clock=around.clock),
             names=NameTrial(
-                caller=caller,
+                client=client,
                 capabilities=capabilities,
                 headers=headers,
                 prefix=transfer.key_prefix,
@@ -149,7 +149,7 @@ class S3Store:
             capabilities=capabilities,
             headers=headers,
             budget=ByteBudget(transfer.bytes_in_flight),
-            crew=self._crew,
+            pool=self._pool,
             timer=self._timer,
             tls=endpoint.payload_is_unsigned,
             part_size=transfer.part_size,
@@ -200,7 +200,7 @@ class S3Store:
         from s3_uploader.stores.s3.presence import confirm
 
         address = shown_name(self.address(receipt.key))
-        return confirm(self.caller, receipt, address=address, deadline=deadline)
+        return confirm(self.client, receipt, address=address, deadline=deadline)
 
     def cancel(self) -> None:
         """Cancel all uploads in flight."""
@@ -217,8 +217,8 @@ class S3Store:
         if context is None or engine is None or endpoint is None:
             return [Finding(Severity.ERROR, "store", "it is not open")]
         checker = Checker(
-            caller=context.caller,
-            impatient=self._caller(engine, endpoint, RetryPolicy(max_attempts=1)),
+            client=context.client,
+            impatient=self._client(engine, endpoint, RetryPolicy(max_attempts=1)),
             capabilities=context.capabilities,
             probe=context.probe,
             headers=context.headers,
@@ -268,7 +268,7 @@ class S3Store:
             self._own_timer.close()
         for upload in list(self._uploads):
             upload.abandon()
-        self._crew.close(timeout=0.5)
+        self._pool.close(timeout=0.5)
 
     # Deadlines: they are checked when the next one passes, instead of one timer for each.
 
@@ -298,7 +298,7 @@ class S3Store:
         for upload in uploads:
             upload.cancel(UploadCancelled(reason.message, code=reason.code))
         if self._context is not None:
-            self._context.caller.wake()
+            self._context.client.wake()
 
     def _make_engine(self, access: Access) -> Engine:
         transfer = self._transfer
@@ -310,7 +310,7 @@ class S3Store:
         )
         return self._around.make_engine(access, transfer.engine, settings, self._around.notice)
 
-    def _caller(self, engine: Engine, endpoint: Endpoint, retry: RetryPolicy) -> S3Client:
+    def _client(self, engine: Engine, endpoint: Endpoint, retry: RetryPolicy) -> S3Client:
         assert self._timer is not None
         return S3Client(
             engine,

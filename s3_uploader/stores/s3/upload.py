@@ -48,11 +48,11 @@ class Context(msgspec.Struct, kw_only=True):
     :ivar names_refused: how many unusual names in a row the server has refused with an error that may pass.
     """
 
-    caller: S3Client
+    client: S3Client
     capabilities: Capabilities
     headers: requests.ObjectHeaders
     budget: ByteBudget
-    crew: ThreadPool
+    pool: ThreadPool
     timer: Timer
     tls: bool
     part_size: int
@@ -68,7 +68,7 @@ class Context(msgspec.Struct, kw_only=True):
         """Whether an upload has been accepted, in this run or in one that left something in the memory."""
         known = self.capabilities
         learned = known.etags_are_md5 or (not known.trusted and known.conditional != "")
-        return self.caller.proven_useful or learned
+        return self.client.proven_useful or learned
 
 
 class Put(msgspec.Struct, frozen=True):
@@ -170,7 +170,7 @@ class ObjectUpload:
 
         :param look: see :class:`~s3_uploader.stores.s3.client.PendingRequest`.
         """
-        call = self.context.caller.call(
+        call = self.context.client.call(
             request,
             functools.partial(self.guard, finished),
             deadline=self.deadline,
@@ -242,7 +242,7 @@ class ObjectUpload:
 
     def on_crew(self, step: Callable[[], None]) -> None:
         """Run a step that may block on a thread of the pool."""
-        self.guard(self.context.crew.do, functools.partial(self.guard, step))
+        self.guard(self.context.pool.do, functools.partial(self.guard, step))
 
     def guard(self, step: Callable[..., None], *arguments: object) -> None:
         """Run a step. An exception, even for lack of memory, fails this upload but does not end the thread."""
@@ -276,7 +276,7 @@ class ObjectUpload:
             self._receipt = receipt
             self.over = True
         context = self.context
-        context.caller.proven_useful = True
+        context.client.proven_useful = True
         if context.names_refused and not is_plain(self.key):
             context.names_refused = 0
         self._settle()

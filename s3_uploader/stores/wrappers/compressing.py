@@ -112,7 +112,7 @@ class CompressingStore(PassingStore):
         super().__init__(store)
         self._directory = directory
         self._formats = formats
-        self._crew = ThreadPool(name="compress", count=max(2, min(4, os.cpu_count() or 2)))
+        self._pool = ThreadPool(name="compress", count=max(2, min(4, os.cpu_count() or 2)))
         self._jobs: set[_Job] = set()
         self._turn = threading.RLock()
 
@@ -143,7 +143,7 @@ class CompressingStore(PassingStore):
             except Exception as error:
                 self._finish(job, error)
 
-        self._crew.do(work)
+        self._pool.do(work)
         return job.future
 
     def cancel(self) -> None:
@@ -157,7 +157,7 @@ class CompressingStore(PassingStore):
         """Cancel what is in flight and close the store."""
         for job in list(self._jobs):
             job.cancelled = True
-        self._crew.close(timeout=timeout / 2)
+        self._pool.close(timeout=timeout / 2)
         self._store.close(timeout=timeout)
 
     def _send(self, job: _Job, key: str, options: PutOptions, compression: Compression, replaces: str) -> None:

@@ -103,7 +103,7 @@ def test_its_end_is_said() -> None:
     runs.warnings()
     runs.run(NOW + 3 * HOUR)
     (over,) = runs.warnings()
-    assert over.startswith("No longer so, after 3 h: /spool/a/b has been held open")
+    assert over.startswith("Resolved after 3 h: /spool/a/b has been held open")
     runs.run(NOW + 4 * HOUR)
     assert runs.warnings() == []
 

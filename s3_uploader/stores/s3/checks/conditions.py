@@ -14,7 +14,7 @@ def check_condition(trial: Trial, body: bytes) -> None:
     """Whether a second write to a taken key is refused. One answer to the contrary may be chance, two are not."""
     replaced = refused = 0
     while replaced < 2 and refused < 2:
-        call = trial.put(trial.key, body, UNLESS_THERE, caller=trial.impatient, expected=frozenset((412,)))
+        call = trial.put(trial.key, body, UNLESS_THERE, client=trial.impatient, expected=frozenset((412,)))
         if call.status == 412:
             trial.capabilities.found("yes")
             trial.tell(

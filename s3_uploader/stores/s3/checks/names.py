@@ -34,7 +34,7 @@ def check_names(trial: Trial, body: bytes) -> None:
     refused, changed, merged = [], [], []
     for kind, words, ending, twin in UNUSUAL:
         key = trial.key + ending
-        if trial.put(key, body, UNCONDITIONAL, caller=trial.impatient).error is not None:
+        if trial.put(key, body, UNCONDITIONAL, client=trial.impatient).error is not None:
             refused.append(words)
             continue
         trial.left_behind.append(key)
@@ -89,7 +89,7 @@ def _verdict(trial: Trial, key: str, twin: str, body: bytes) -> str:
         return "changed"
     if trial.capabilities.trusted:
         return "kept"
-    if trial.put(twin, body[::-1], UNCONDITIONAL, caller=trial.impatient).error is not None:
+    if trial.put(twin, body[::-1], UNCONDITIONAL, client=trial.impatient).error is not None:
         return "kept"  # no file can have that name, so none can overwrite this one
     trial.left_behind.append(twin)
     read = _read(trial, key, len(body))

@@ -97,7 +97,7 @@ def _is_refused(trial: Trial, *, checksum: bool) -> bool:
     )
     if not checksum:
         request.headers["content-md5"] = "AAAAAAAAAAAAAAAAAAAAAA=="
-    call = trial.wait(request, caller=trial.impatient)
+    call = trial.wait(request, client=trial.impatient)
     if call.error is None:
         trial.left_behind.append(key)
         return False

@@ -27,7 +27,7 @@ class Trial:
     """Sends the requests of one check and waits for each.
 
     :param key: of the small object; all other keys begin with it.
-    :param caller: sends requests with the usual retries.
+    :param client: sends requests with the usual retries.
     :param impatient: sends requests without retries, for those that are expected to be refused.
     :param limits: longest time for one request and for all.
     :ivar form: the checksum headers in use.
@@ -38,7 +38,7 @@ class Trial:
         self,
         *,
         key: str,
-        caller: S3Client,
+        client: S3Client,
         impatient: S3Client,
         capabilities: Capabilities,
         headers: requests.ObjectHeaders,
@@ -54,7 +54,7 @@ class Trial:
         self.form = capabilities.form
         self.findings: list[Finding] = []
         self.left_behind: list[str] = []
-        self._caller = caller
+        self._client = client
 
     def tell(self, severity: Severity, subject: str, fact: str, meaning: str = "") -> None:
         """Note a finding."""
@@ -73,7 +73,7 @@ class Trial:
         body: bytes,
         condition: Condition,
         *,
-        caller: S3Client | None = None,
+        client: S3Client | None = None,
         expected: frozenset[int] = frozenset(),
         options: PutOptions = USUAL,
     ) -> PendingRequest:
@@ -88,10 +88,10 @@ class Trial:
             condition=condition,
             payload_hash=requests.payload_hash(body, tls=self.endpoint.payload_is_unsigned),
         )
-        return self.wait(request, caller=caller, expected=expected)
+        return self.wait(request, client=client, expected=expected)
 
     def wait(
-        self, request: Request, *, caller: S3Client | None = None, expected: frozenset[int] = frozenset()
+        self, request: Request, *, client: S3Client | None = None, expected: frozenset[int] = frozenset()
     ) -> PendingRequest:
         """Send a request and wait until it is over.
 
@@ -99,7 +99,7 @@ class Trial:
         """
         over = threading.Event()
         seconds = self.time_left()
-        call = (caller or self._caller).call(
+        call = (client or self._client).call(
             request, lambda call: over.set(), deadline=time.monotonic() + seconds, expected=expected
         )
         try:
