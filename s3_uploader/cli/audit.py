@@ -112,8 +112,8 @@ def audit(config_file: str | None, options: AuditOptions) -> int:
         _note(f"Nothing was audited: the ledger knows of no file at {shown_name(inventory.name)}.")
     if taken_at is not None and later:
         _note(
-            f"The inventory is of {zoned_time(taken_at)} and cannot know of {counted(later, 'file')} shipped since. "
-            f"Audit what came later with a listing: --since {int(taken_at)}."
+            f"The inventory is from {zoned_time(taken_at)} and lacks {counted(later, 'file')} shipped since. "
+            f"Audit these with a listing: --since {int(taken_at)}."
         )
     with to_whoever_reads():
         of_each = [InstanceSummary(name, files, problems[name]) for name, files in counts.items()]
@@ -123,7 +123,7 @@ def audit(config_file: str | None, options: AuditOptions) -> int:
 
 
 def _what_was_left(summary: Summary) -> str:
-    """What an audit did not get to before its time was over."""
+    """Say what an audit did not reach before its time was over."""
     left = []
     if summary.not_audited:
         files, first = counted(summary.not_audited, "file"), shown_name(summary.first_not_audited)
@@ -151,7 +151,7 @@ def _note_in_ledgers(reach: Mapping[str, float], destination: str, selection: Se
         try:
             note_audit(path, last)
         except StateError as error:
-            _note(f"That it was audited is not in the ledger: {error.message}")
+            _note(f"The audit could not be recorded in the ledger: {error.message}")
 
 
 def _audited(

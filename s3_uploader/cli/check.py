@@ -1,4 +1,4 @@
-"""The command ``check``: prove before the first deletion that spool and destination can do what is needed."""
+"""The command ``check``: tests before the first deletion whether spool and destination can do what a run needs."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _limits(configuration: Config) -> CheckLimits:
 
 
 def _stop(number: int, _: object) -> None:
-    """End the program, after what was stored has been removed."""
+    """End the program after the test objects have been removed."""
     signal.signal(number, signal.SIG_IGN)
     raise SystemExit(128 + number)
 
@@ -146,7 +146,7 @@ def _is_wrong(findings: list[Finding]) -> bool:
 
 
 def _look_for_echo(configuration: Config, key: str) -> list[Finding]:
-    """Look in the spool for an object that has just been stored: the destination leads back there if it is found."""
+    """Search the spool for an object that has just been stored: if it is found, the destination leads back there."""
     try:
         with open_place(configuration) as place:
             found = echoes.find(place.root, key, seconds=_ECHO_SECONDS)
@@ -159,7 +159,7 @@ def _look_for_echo(configuration: Config, key: str) -> list[Finding]:
 
 
 def _look_for_spool(configuration: Config, store: Store) -> list[Finding]:
-    """Look at the destination for a file that has just been made in the spool, wherever a prefix of keys may lead."""
+    """Search the destination, under each prefix of keys, for a file that was just created in the spool."""
     places = _places_above(assembly.constant_prefixes(configuration))
     try:
         with open_place(configuration) as place, probe_file(place.root) as (name, size):

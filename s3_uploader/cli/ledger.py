@@ -55,7 +55,7 @@ def merge(config_file: str, sources: Sequence[str], options: LedgerMergeOptions)
 
 
 def compact(config_file: str, options: LedgerCompactOptions) -> int:
-    """Forget what is old in the ledgers of a configuration, and give the room back.
+    """Forget old files in the ledgers of a configuration, and free their space.
 
     :raises LockHeld: if a run is at work on the spool.
     :raises StateError: if a ledger is in use or cannot be written.

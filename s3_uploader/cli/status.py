@@ -1,4 +1,4 @@
-"""The command ``status``: for a person at three in the morning, for programs, and for monitoring plugins."""
+"""The command ``status``: prints the state of a spool for people, programs and monitoring plugins."""
 
 from __future__ import annotations
 
