@@ -161,7 +161,7 @@ class Desk:
         self.place = place
         self.environment = environment
 
-    def type(self, script: str, *, shell: str = "bash", timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+    def type(self, script: str, *, shell: str = "bash", timeout: float = 180.0) -> subprocess.CompletedProcess[str]:
         """Type something; returns what came of it."""
         return subprocess.run(
             [*self.entrance, *_interpreter(shell), at(self.place, script)],
@@ -308,7 +308,7 @@ def _run(desk: Desk, command: Command) -> None:
         code, said = _as_cron(desk, command)
         expected = 0
     else:
-        done = desk.type(where + command.text, shell=command.shell, timeout=280 if INSTALLED in command.text else 60)
+        done = desk.type(where + command.text, shell=command.shell, timeout=600 if INSTALLED in command.text else 180)
         code, said = done.returncode, done.stdout
         expected = next((code for begins, code in EXIT_CODES.items() if command.text.startswith(begins)), 0)
     assert code == expected, f"{command.place}: {command.text}\nended with {code}:\n{said[-3000:]}"
