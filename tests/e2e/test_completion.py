@@ -109,7 +109,7 @@ def test_completion_in_fish(place: Path) -> None:
         return answer.stdout.splitlines()
 
     assert [line.partition("\t")[0] for line in completed("s3-uploader-cli sta")] == ["status"]
-    assert completed("s3-uploader-cli my-config.json --dry")[0].startswith("--dry-run\tSay what")
+    assert completed("s3-uploader-cli my-config.json --dry")[0].startswith("--dry-run\tPrint what")
     assert completed("s3-uploader-cli check my-") == ["my-config.json"]
     assert completed("s3-uploader-cli check conf.d/") == ["conf.d/den.json"]
 
