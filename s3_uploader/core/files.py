@@ -110,6 +110,15 @@ def replace_file(path: str, data: bytes, *, durable: bool = True, mode: int | No
         raise
 
 
+def close_quietly(descriptor: int) -> None:
+    """Close a descriptor of which nothing is expected any more.
+
+    It is gone after an error too (``close(2)``). File systems in user space report one if their program has died.
+    """
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
+
+
 def rename_without_replacing(from_directory: int, from_name: str, to_directory: int, to_name: str) -> None:
     """Rename a file, but never over an existing name.
 

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from s3_uploader.core.errors import SpoolError, StateError
-from s3_uploader.core.files import belongs_to_process, release_flock, try_flock
+from s3_uploader.core.files import belongs_to_process, close_quietly, release_flock, try_flock
 from s3_uploader.core.procfs import command_line, file_system_at, is_local, start_ticks
 from s3_uploader.core.text import shown_name
 from s3_uploader.spool import lock_file
@@ -194,7 +194,7 @@ class _Locks:
                     return self._blocked_by_range(descriptor)
             finally:
                 if descriptor >= 0:
-                    os.close(descriptor)
+                    close_quietly(descriptor)
         return _blocked_by_unknown()
 
     def _blocked_by_range(self, descriptor: int) -> Blocked:
@@ -262,7 +262,7 @@ class _Locks:
         except OSError:
             blocked = None
         finally:
-            os.close(old)
+            close_quietly(old)
         if blocked is not None or self._file < 0:
             raise lock_file.lost(self._base_dir)
 
@@ -286,22 +286,22 @@ class _Locks:
             if not self._extent.shares_directory:
                 self.note(None)
         self._let_go()
-        os.close(self._directory)
+        close_quietly(self._directory)
         self._directory = -1
 
     def close(self) -> None:
         """Release all locks without cleaning up."""
         self._let_go()
-        os.close(self._directory)
+        close_quietly(self._directory)
         self._directory = -1
 
     def _let_go(self) -> None:
         if self._file >= 0:
             lock_file.unlock(self._file, by_process=self._by_process)
-            os.close(self._file)
+            close_quietly(self._file)
             self._file = -1
         if self._state >= 0:
-            os.close(self._state)
+            close_quietly(self._state)
             self._state = -1
         if self._has_directory:
             release_flock(self._directory)

@@ -68,7 +68,7 @@ def open_lock_file(base_fd: int, *, base_dir: str) -> int:
         _insist_on_plain(status, base_dir)
         _make_private(descriptor, status, base_fd)
     except BaseException:
-        os.close(descriptor)
+        files.close_quietly(descriptor)
         raise
     return descriptor
 

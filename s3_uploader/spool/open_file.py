@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from s3_uploader.core.control import start_thread
+from s3_uploader.core.files import close_quietly
 from s3_uploader.core.model import Candidate, Fingerprint, Left
 from s3_uploader.spool.readiness import is_being_written
 from s3_uploader.spool.root import SpoolRoot, why_not_opened
@@ -170,12 +171,12 @@ def open_candidate(root: SpoolRoot, candidate: Candidate) -> OpenFile | tuple[Le
         is_busy = is_being_written(descriptor)
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            os.close(descriptor)
+            close_quietly(descriptor)
             return Left.SPECIAL, "a FIFO, socket or device"
         if is_busy:
-            os.close(descriptor)
+            close_quietly(descriptor)
             return Left.BUSY, "a writer has it open"
         return OpenFile(candidate, descriptor, Fingerprint.of(status), root, writers_are_seen=is_busy is False)
     except OSError as error:
-        os.close(descriptor)
+        close_quietly(descriptor)
         return Left.UNREADABLE, error.strerror or str(error)

@@ -549,3 +549,27 @@ def test_something_else_under_its_name_is_said(spool: int, state: str, tmp_path:
     assert (precious.read_text(), precious.stat().st_mode & 0o777) == ("data", 0o644)
     assert not (tmp_path / "nowhere").exists()
     assert holder_of(spool, state) is None
+
+
+def test_a_lock_whose_file_system_has_died(spool: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of a mount can be closed without an error once its program has died, and that is not what is told."""
+    lock = take(spool, state)
+    held, close, closed = lock.lock_file, os.close, []
+
+    def close_in_vain(descriptor: int) -> None:
+        close(descriptor)
+        closed.append(descriptor)
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+
+    def gone(*arguments: object, **options: object) -> int:
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+
+    monkeypatch.setattr(os, "close", close_in_vain)
+    monkeypatch.setattr(lock_file, "is_in_place", gone)
+    monkeypatch.setattr(lock_file, "open_lock_file", gone)
+    with pytest.raises(StateError):
+        lock.confirm()
+    lock.release()
+    monkeypatch.undo()
+    assert held in closed
+    assert lock.lock_file == -1
