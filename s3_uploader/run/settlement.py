@@ -170,6 +170,7 @@ class Settlement:
         # A file that cannot be removed becomes a failing one while its batch is settled.
         while self._proven or self.failures.unrecorded or self._leaving.has_taken:
             self.commit_batch()
+        self._batch = []
 
     def commit_batch(self) -> None:
         """Like :meth:`commit`, but recorded files are only renamed; they are removed and reported with the next batch.

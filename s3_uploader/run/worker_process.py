@@ -31,6 +31,7 @@ _MOST_PRINTED = 1 << 16
 _TRACEBACK = "Traceback (most recent call last)"
 _WITHOUT_MEMORY = ("MemoryError", "Cannot allocate memory", "failed to map segment")
 """What Python and the loader of libraries print where there is no memory left."""
+_BY_THE_SYSTEM = "Error: [Errno "
 
 
 class Worker:
@@ -192,7 +193,8 @@ def _name_of(number: int) -> str:
 
 
 def _print_fault(printed: str) -> None:
-    """Print the traceback of a worker, as one of the leader would be printed: it is a fault of the program."""
-    if _TRACEBACK in printed and not any(words in printed for words in _WITHOUT_MEMORY):
+    """Print the traceback of a worker, as one of the leader would be printed, if it is a fault of the program."""
+    of_the_system = any(words in printed for words in (*_WITHOUT_MEMORY, _BY_THE_SYSTEM))
+    if _TRACEBACK in printed and not of_the_system:
         with contextlib.suppress(OSError, ValueError):
             print(printed, end="", file=sys.stderr, flush=True)

@@ -72,6 +72,10 @@ def open_descriptors() -> set[str]:
         ("import sys; sys.exit('the ledger cannot be opened')", "ended with exit code 1 (the ledger cannot be opened)"),
         ("import os; os.kill(os.getpid(), 9)", "was killed by SIGKILL"),
         ("import os; os.kill(os.getpid(), 40)", "was killed by signal 40"),
+        (
+            "raise OSError(24, 'Too many open files')",
+            "ended with exit code 1 (OSError: [Errno 24] Too many open files)",
+        ),
         ("raise MemoryError", "got no more memory"),
         ("import os; os.write(2, b'MemoryError\\n'); os._exit(1)", "got no more memory"),
         ("raise ImportError('libz.so.1: failed to map segment from shared object')", "got no more memory"),

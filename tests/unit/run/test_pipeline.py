@@ -228,6 +228,26 @@ class TestShipping:
         assert (report.shipped, report.exit_code) == (0, 1)
         assert (harness.base / "file").exists()
 
+    def test_no_more_files_can_be_opened(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where others have taken all descriptors in the middle of a run, it ends, and what it has sent is settled."""
+        open_file = SpoolRoot.open_file
+        refused = 0
+
+        def limited(root: SpoolRoot, names: tuple[str, ...], name: str) -> int:
+            nonlocal refused
+            if name < "20":
+                return open_file(root, names, name)
+            refused += 1
+            assert refused < 1000, "the run never ends"
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        for number in range(30):
+            harness.write(f"{number:02d}", "x", age=3600 - number)
+        monkeypatch.setattr(SpoolRoot, "open_file", limited)
+        report = harness.run()
+        assert (report.shipped, report.exit_code) == (20, 1)
+        assert len(harness.names()) == 10
+
     def test_beats(self, harness: Harness) -> None:
         """The run shows that it is alive, between files and while it waits."""
         beats: list[None] = []
