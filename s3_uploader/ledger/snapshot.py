@@ -211,8 +211,10 @@ class Snapshot:
         self._copy(
             "elsewhere",
             lambda source: (
-                "SELECT name, (SELECT count(*) FROM ledger.shipped WHERE destination = destinations.id) AS files"
-                " FROM ledger.destinations WHERE name <> ?"
+                # In one pass, however many other destinations there are.
+                "SELECT name, files FROM (SELECT destination, count(*) AS files FROM ledger.shipped WHERE destination"
+                " IS NOT (SELECT id FROM ledger.destinations WHERE name = ?) GROUP BY destination) AS others"
+                " JOIN ledger.destinations ON destinations.id = others.destination ORDER BY destinations.id"
             ),
             (stored(self._destination),),
         )

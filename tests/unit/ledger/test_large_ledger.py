@@ -11,6 +11,7 @@ import pytest
 
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.coverage import LastAudit
+from s3_uploader.ledger.snapshot import Snapshot
 from tests.ledger_values import DAY, NOW, PRINT, report, shipped
 
 FEW, MANY = 300, 30_000
@@ -35,22 +36,28 @@ def made(place: Path, rows: int, *, destination: str = "bucket") -> str:
     return path
 
 
-def steps(ledger: Ledger, work: Callable[[Ledger], object]) -> int:
-    """How many steps SQLite makes for some work."""
-    counted = 0
+class Counting:
+    """Counts the steps of SQLite's machine."""
 
-    def count() -> int:
-        nonlocal counted
-        counted += 1
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def __call__(self) -> int:
+        """Count one."""
+        self.steps += 1
         return 0
 
+
+def steps(ledger: Ledger, work: Callable[[Ledger], object]) -> int:
+    """How many steps SQLite makes for some work."""
+    count = Counting()
     connection = ledger._database._connection
     connection.set_progress_handler(count, 1)
     try:
         work(ledger)
     finally:
         connection.set_progress_handler(None, 1)
-    return counted
+    return count.steps
 
 
 def a_run(ledger: Ledger, *, at: float) -> None:
@@ -97,3 +104,19 @@ def test_a_lowered_limit_does_not_slow_down_runs(tmp_path: Path) -> None:
         ledger.remember_audit(LastAudit(destination="bucket", at=at, since=None, until=at, problems=0))
         counted = steps(ledger, lambda opened: opened.about_to_forget(now=at, destination="bucket", **limits))
     assert counted < 1000
+
+
+def test_files_of_other_destinations_are_counted_in_one_pass(tmp_path: Path) -> None:
+    """An audit counts what was shipped elsewhere without reading the history once for each former destination."""
+    counted = []
+    for former in (1, 8):
+        path = made(tmp_path / f"{former}", FEW)
+        with Ledger.open(path) as ledger:
+            ledger.commit_batch(shipped=[shipped(f"{n}", destination=f"former-{n}") for n in range(former)])
+        with Snapshot(path, destination="bucket") as snapshot:
+            count = Counting()
+            snapshot._connection.set_progress_handler(count, 1)
+            assert snapshot.elsewhere() == {f"former-{n}": 1 for n in range(former)}
+            snapshot._connection.set_progress_handler(None, 1)
+            counted.append(count.steps)
+    assert counted[1] < 1.5 * counted[0]
