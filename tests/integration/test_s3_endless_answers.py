@@ -262,7 +262,7 @@ def test_a_connection_that_is_never_made(engine: str, station: Station, kind: st
             began = time.monotonic()
             error = station.error(store, "key", pattern(1000))
         assert time.monotonic() - began < 1 + TOLERANCE
-    assert error.code == {"tls": "TlsFailed", "proxy": "ProxyFailed"}[kind]
+    assert error.code == {"tls": "ConnectTimeout", "proxy": "ProxyFailed"}[kind]
 
 
 def test_a_redirect_is_not_followed(engine: str, station: Station) -> None:
