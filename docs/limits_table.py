@@ -18,7 +18,7 @@ BYTES_OF_A_ROW = 200
 """Of the ledger for a shipped file, with the index by time."""
 AUDIT, AUDIT_ON_DISK = 24e-6, 360
 """Seconds of processor time, and bytes of temporary files, that an audit takes for a row."""
-TOTALS, REPORT, MERGE = 0.7e-6, 2.5e-6, 6e-6
+TOTALS, REPORT, MERGE = 1.2e-6, 2.4e-6, 22e-6
 """Seconds for a row of `history --totals`, of `report` and of `ledger merge`."""
 
 FILES, VOLUME, ENTRIES = 100_000_000, 10e12, 5_000_000
