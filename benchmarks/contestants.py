@@ -22,10 +22,7 @@ OURS = "s3_uploader"
 EARLIER = "earlier s3_uploader"
 BOTO3_LOOP = "boto3 loop"
 OBSTORE_LOOP = "obstore loop"
-_SCRIPTS = {
-    BOTO3_LOOP: Path(__file__).with_name("boto3_loop.py"),
-    OBSTORE_LOOP: Path(__file__).with_name("obstore_loop.py"),
-}
+_LOOP_SCRIPT = Path(__file__).with_name("plain_loop.py")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,8 +205,9 @@ class Loop:
 
     def command(self, job: Job) -> Command:
         """The script is run by an interpreter that has the library."""
+        library = self.name.removesuffix(" loop")
         return Command(
-            arguments=[str(_SCRIPTS[self.name]), job.spool, job.endpoint.bucket, str(job.fresh_seconds)],
+            arguments=[str(_LOOP_SCRIPT), library, job.spool, job.endpoint.bucket, str(job.fresh_seconds)],
         )
 
     def accepts(self, code: int, *, files: int) -> bool:

@@ -14,7 +14,7 @@ from s3_uploader.cli.arguments import ReportOptions
 from s3_uploader.cli.directory import each_of, files_in
 from s3_uploader.cli.exit_codes import Form, guarded
 from s3_uploader.cli.missing_shares import tell_of_missing_shares
-from s3_uploader.cli.output import json_bytes, with_source, write_bytes
+from s3_uploader.cli.output import json_bytes, print_note, with_source, write_bytes
 from s3_uploader.cli.settings import load
 from s3_uploader.cli.times import parse_time
 from s3_uploader.core.errors import UploaderError, UsageProblem
@@ -95,7 +95,7 @@ def _make(config_file: str | None, options: ReportOptions, *, output: str | None
 def _opened(config_file: str | None, options: ReportOptions) -> Iterator[tuple[LedgerReader, str, str]]:
     """The ledger, and what the report calls the spool and the destination."""
     if options.ledgers:
-        instances = instances_in(options.ledgers, notice=_note)
+        instances = instances_in(options.ledgers, notice=print_note)
         with open_instances(instances) as of_all:
             for name, each in of_all.instances.items():
                 unheard = unheard_in_words(each)
@@ -112,10 +112,6 @@ def _opened(config_file: str | None, options: ReportOptions) -> Iterator[tuple[L
     with open_together(ledger_path(configuration, environ=os.environ)) as ledger:
         tell_of_missing_shares(ledger)
         yield ledger, configuration.base_dir, configuration.destination.name
-
-
-def _note(sentence: str) -> None:
-    print(sentence, file=sys.stderr)
 
 
 def _name_of(config_file: str) -> str:

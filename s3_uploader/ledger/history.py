@@ -31,7 +31,7 @@ def select(
         conditions, after, parameters = ["(shipped_at, shipped.id) < (?, ?)", "shipped_at >= ?"], (upper, 0), [lower]
     else:
         conditions, after, parameters = ["(shipped_at, shipped.id) > (?, ?)", "shipped_at < ?"], (lower, 0), [upper]
-    narrow(conditions, parameters, match=match, location=location)
+    _narrow(conditions, parameters, match=match, location=location)
     direction = "DESC" if newest_first else "ASC"
     sql = (
         f"SELECT {SHIPPED_WITH_NAME}, shipped_at, shipped.id FROM {SHIPPED_AND_NAME}"
@@ -40,7 +40,21 @@ def select(
     yield from map(shipped_row, pages(read, sql, after=after, parameters=parameters, size=_PIECE, limit=limit))
 
 
-def narrow(conditions: list[str], parameters: list[Any], *, match: str | None, location: str | None) -> None:
+def selection(
+    *, since: float | None, until: float | None, match: str | None, location: str | None
+) -> tuple[list[str], list[Any]]:
+    """The conditions that select shipped files, and their parameters; see :meth:`s3_uploader.ledger.Ledger.history`."""
+    conditions: list[str] = []
+    parameters: list[Any] = []
+    for condition, moment in (("shipped_at >= ?", since), ("shipped_at < ?", until)):
+        if moment is not None:
+            conditions.append(condition)
+            parameters.append(moment)
+    _narrow(conditions, parameters, match=match, location=location)
+    return conditions, parameters
+
+
+def _narrow(conditions: list[str], parameters: list[Any], *, match: str | None, location: str | None) -> None:
     """Add the conditions for location, path and key; see :meth:`s3_uploader.ledger.Ledger.history`."""
     if location is not None:
         conditions.append("location = ?")
@@ -75,13 +89,7 @@ def totals(
     location: str | None,
 ) -> Iterator[HistoryTotals]:
     """Sum up shipped files; see :meth:`s3_uploader.ledger.Ledger.history_totals`."""
-    conditions: list[str] = []
-    parameters: list[Any] = []
-    for condition, moment in (("shipped_at >= ?", since), ("shipped_at < ?", until)):
-        if moment is not None:
-            conditions.append(condition)
-            parameters.append(moment)
-    narrow(conditions, parameters, match=match, location=location)
+    conditions, parameters = selection(since=since, until=until, match=match, location=location)
     day = "date(shipped_at, 'unixepoch', 'localtime')" if by_day else "''"
     place = "location" if by_location else "''"
     rows = read(

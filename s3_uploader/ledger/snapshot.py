@@ -19,7 +19,7 @@ from s3_uploader.core.errors import StateError
 from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.columns import SHIPPED_COLUMNS, int64, restored, shipped_row, stored
 from s3_uploader.ledger.connection import COMPANIONS, Journal, alone, journal_of, look_anew, uri
-from s3_uploader.ledger.history import narrow
+from s3_uploader.ledger.history import selection
 from s3_uploader.ledger.read_only import ReadOnlyDatabase
 from s3_uploader.ledger.rows import ShippedRow
 from s3_uploader.ledger.together import ledgers_of_shares
@@ -125,13 +125,7 @@ class Snapshot:
         location: str | None = None,
     ) -> Bounds:
         """Copy the last row of every key, if it is selected; see :meth:`Ledger.history`."""
-        conditions: list[str] = []
-        parameters: list[Any] = []
-        for condition, moment in (("shipped_at >= ?", since), ("shipped_at < ?", until)):
-            if moment is not None:
-                conditions.append(condition)
-                parameters.append(moment)
-        narrow(conditions, parameters, match=match, location=location)
+        conditions, parameters = selection(since=since, until=until, match=match, location=location)
         # A blob sorts by its bytes, whatever it holds. Of the rows of a group SQLite gives that with the max(), to
         # HAVING too. Rows before the first that is recent enough need not be sorted.
         selected = f"HAVING {' AND '.join(conditions) or 1} ORDER BY whole_key"
