@@ -53,7 +53,8 @@ from tests.servers.guard import session_members
 from tests.servers.haproxy_fault import HaproxyFault
 from tests.servers.moto_server import MotoServer
 from tests.servers.nginx_sink import NginxSink, Piece
-from tests.servers.process import free_ports, wait_until
+from tests.servers.openssh import HOW, OpensshServer
+from tests.servers.process import free_ports, make_directory, remove_directory, wait_until
 from tests.servers.proftpd import ProftpdServer
 from tests.servers.rclone_s3 import RcloneServer
 from tests.servers.swift_s3 import SwiftServer
@@ -633,6 +634,35 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="haproxy not found"):
         or_skip(lambda: debian.require("haproxy"))
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_what_is_missing_costs_nothing(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that cannot be started here removes its own directory, and never the one in which the tests run."""
+    (tmp_path / "of the project").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(debian, "require", _nothing_is_installed)
+    with pytest.raises(debian.Unavailable):
+        OpensshServer(how).start()
+    assert os.listdir(tmp_path) == ["of the project"]
+
+
+def _nothing_is_installed(name: str) -> None:
+    raise debian.Unavailable(name)
+
+
+def test_only_directories_of_servers_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that was never set is refused, and so is any other directory."""
+    made = make_directory()
+    (made / "data").touch()
+    remove_directory(made)
+    assert not made.exists()
+    (tmp_path / "of the project").touch()
+    monkeypatch.chdir(tmp_path)
+    for directory in (Path(), Path("s3u-"), tmp_path):
+        with pytest.raises(AssertionError):
+            remove_directory(directory)
+    assert os.listdir(tmp_path) == ["of the project"]
 
 
 def test_ports_are_free_and_distinct() -> None:

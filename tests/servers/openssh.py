@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import getpass
 import os
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from tests.servers import debian
 from tests.servers.base import Server
-from tests.servers.process import accepts_connections, free_ports, wait_until
+from tests.servers.process import accepts_connections, free_ports, make_directory, remove_directory, wait_until
 
 _CONFIGURATION = """\
 ListenAddress 127.0.0.1
@@ -58,12 +56,16 @@ class OpensshServer(Server):
         self.host = "127.0.0.1"
         self.port = 0
         self.username = getpass.getuser()
-        self._jail = Path()
+        self._own_jail: Path | None = None
 
     @property
     def root(self) -> Path:
         """The directory in which files are stored, as this machine sees it."""
         return self._jail / "up"
+
+    @property
+    def _jail(self) -> Path:
+        return self._own_jail or self.directory / "jail"
 
     @property
     def path(self) -> str:
@@ -113,20 +115,20 @@ class OpensshServer(Server):
         (self.directory / "authorized_keys").write_bytes(self.private_key.with_name("user_key.pub").read_bytes())
         public = (self.directory / "host_key.pub").read_text().split()
         self.known_hosts.write_text(f"[{self.host}]:{self.port} {public[0]} {public[1]}\n")
-        self._jail = self.directory / "jail"
         if self.how == "chroot":
             if os.geteuid() != 0:
                 raise debian.Unavailable("only root can have an SSH server that chroots")
             # Nobody but root may write above it, so it cannot be below /tmp.
-            self._jail = Path(tempfile.mkdtemp(prefix="s3u-", dir="/run"))
-            self._jail.chmod(0o755)
+            self._own_jail = make_directory(below="/run")
+            self._own_jail.chmod(0o755)
         self.root.mkdir(parents=True)
         self._serve()
 
     def _clean_up(self) -> None:
         super()._clean_up()
-        if self.how == "chroot":
-            shutil.rmtree(self._jail, ignore_errors=True)
+        jail, self._own_jail = self._own_jail, None
+        if jail is not None:
+            remove_directory(jail)
 
     def _serve(self) -> None:
         program = debian.find_program("sshd")

@@ -62,18 +62,24 @@ class _Guard:
 _guard = _Guard()
 
 
-def make_directory() -> Path:
+_PREFIX = "s3u-"
+
+
+def make_directory(*, below: str | None = None) -> Path:
     """Make a temporary directory that is removed at the latest when this process ends.
 
     Its name is short because servers put Unix sockets into it, whose paths are limited to 107 bytes.
     """
-    directory = tempfile.mkdtemp(prefix="s3u-")
+    directory = tempfile.mkdtemp(prefix=_PREFIX, dir=below)
     _guard.order("watch-directory", directory)
     return Path(directory)
 
 
 def remove_directory(directory: Path) -> None:
-    """Remove a directory that `make_directory` made."""
+    """Remove a directory that `make_directory` made, and no other."""
+    # An empty path is the directory in which the tests run.
+    assert directory.is_absolute(), directory
+    assert directory.name.startswith(_PREFIX), directory
     shutil.rmtree(directory, ignore_errors=True)
     _guard.order("forget-directory", str(directory))
 
