@@ -15,7 +15,7 @@ from s3_uploader.health.observations import FutureFiles, ReadyFiles
 from s3_uploader.inspection.preview import look
 from s3_uploader.ledger import LedgerReader
 from s3_uploader.run.place import Place, build_globs
-from s3_uploader.spool.layouts.base import ScanStopped
+from s3_uploader.spool.layouts.base import ScanStopped, is_hidden
 from s3_uploader.spool.layouts.strangers import look_at
 from s3_uploader.spool.root import Names
 
@@ -69,9 +69,10 @@ def waiting_in(place: Place, ledger: LedgerReader | None, clock: Clock) -> Waiti
     strangers: list[tuple[Names, str]] = []
 
     def skip(names: Names, name: str, reason: Left, detail: str) -> None:
-        if reason is Left.UNMATCHED and len(strangers) < _MOST_STRANGERS:
+        is_stranger = reason is Left.UNMATCHED
+        if is_stranger and not is_hidden(name) and len(strangers) < _MOST_STRANGERS:
             strangers.append((names, name))
-        else:
+        elif not is_stranger or not is_hidden(name):
             foreign[reason.value] += 1
         if clock.monotonic() > until:
             raise ScanStopped

@@ -18,7 +18,7 @@ from s3_uploader.core.errors import FAILING_DISK
 from s3_uploader.core.events import DirectoryPruned, Emit, FileLeft, LocalTrouble
 from s3_uploader.core.model import Candidate, Left, Untouchable
 from s3_uploader.run.ending import Ending, RunEnded
-from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Layout, NoCandidate
+from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Layout, NoCandidate, is_hidden
 from s3_uploader.spool.readiness import why_settling
 from s3_uploader.spool.root import Names, SpoolRoot
 
@@ -57,7 +57,7 @@ class Leftovers:
             self._cannot(Untouchable(path, "read", detail, _hint_of_reading(detail)))
             return
         self._counters.count_left(reason)
-        if reason is Left.UNMATCHED:
+        if reason is Left.UNMATCHED and not is_hidden(name):
             self._counters.note_stranger(names, name)
         if reason is Left.UNDECODABLE:
             self._counters.troubles += 1

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.core.text import counted, shown_name
-from s3_uploader.spool.layouts.base import Globs, Layout, ScanStopped
+from s3_uploader.spool.layouts.base import Globs, Layout, ScanStopped, is_hidden
 from s3_uploader.spool.layouts.strangers import EXAMPLES, FORMS, in_words, look_at, remedy
 from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.readiness import foreign_file_system, is_being_written
@@ -132,7 +132,7 @@ def check_layout(
     strangers: list[tuple[Names, str]] = []
 
     def skip(names: Names, name: str, reason: Left, detail: str) -> None:
-        if reason is Left.UNMATCHED and len(strangers) <= _MOST_STRANGERS:
+        if reason is Left.UNMATCHED and len(strangers) <= _MOST_STRANGERS and not is_hidden(name):
             strangers.append((names, name))
         if monotonic() > until:
             raise ScanStopped

@@ -96,6 +96,11 @@ def original_name(name: str) -> str:
     return name
 
 
+def is_hidden(name: str) -> bool:
+    """Whether an entry is hidden, and so meant to stay. A leftover is not: it is a producer's file."""
+    return original_name(name).startswith(".")
+
+
 def is_temporary(name: str) -> bool:
     """Whether a name is one of an unfinished file: ``.x``, ``x.tmp``, ``x~`` and their like."""
     return name.startswith(".") or name.lower().endswith(_TEMPORARY)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from s3_uploader.core.findings import Stranger, Strangers
 from s3_uploader.core.text import counted, shown_name
-from s3_uploader.spool.layouts.base import DIRECTORY, FILE, Globs, is_temporary, kind_of, original_name
+from s3_uploader.spool.layouts.base import DIRECTORY, FILE, Globs, is_hidden, is_temporary, kind_of, original_name
 from s3_uploader.spool.root import Names, SpoolRoot
 
 _OLD_SECONDS = 86400.0
@@ -168,7 +168,7 @@ def files_below(root: SpoolRoot, directory: Names, name: str) -> Iterator[tuple[
 
     Unreadable entries are skipped: the scan has reported them.
     """
-    if _is_hidden(name):
+    if is_hidden(name):
         return
     try:
         status = root.stat(directory, name)
@@ -182,17 +182,12 @@ def files_below(root: SpoolRoot, directory: Names, name: str) -> Iterator[tuple[
         try:
             for found in root.entries(names):
                 kind = kind_of(found)
-                if kind is DIRECTORY and not _is_hidden(found.name) and len(names) < _DEEPEST:
+                if kind is DIRECTORY and not is_hidden(found.name) and len(names) < _DEEPEST:
                     waiting.append((*names, found.name))
-                is_counted = kind is FILE and not _is_hidden(found.name)
+                is_counted = kind is FILE and not is_hidden(found.name)
                 yield names, found.name, found.stat(follow_symlinks=False) if is_counted else None
         except OSError:
             continue
-
-
-def _is_hidden(name: str) -> bool:
-    """Whether the entry is hidden. A leftover of a killed run is not: it is a producer's file."""
-    return original_name(name).startswith(".")
 
 
 def _why_not_dated(parts: Sequence[str]) -> str:

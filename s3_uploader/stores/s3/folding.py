@@ -57,7 +57,7 @@ def kinds_of(key: str) -> frozenset[str]:
 
 
 def twins_of(key: str, kinds: frozenset[str]) -> dict[str, str]:
-    """The other names that the object may be stored under, by kind, without duplicates.
+    """The other names that the object may be stored under, by kind, without duplicates, and only if S3 supports them.
 
     The result of all folds together comes last, under ``ALL``.
     """
@@ -66,7 +66,7 @@ def twins_of(key: str, kinds: frozenset[str]) -> dict[str, str]:
         candidates.append((ALL, folded(key) if kinds.isdisjoint(_CUTS) else _cut(folded(key))))
     twins: dict[str, str] = {}
     for kind, twin in candidates:
-        is_another = twin not in ("", key) and twin not in twins.values()
+        is_another = twin not in ("", key) and twin not in twins.values() and "\0" not in twin
         if is_another and len(twin.encode("utf-8", "replace")) <= MAXIMUM_KEY_BYTES:
             twins[kind] = twin
     return twins

@@ -23,6 +23,7 @@ from s3_uploader.core.findings import Cause, Problem, Severity
 from s3_uploader.core.model import RunReport
 from s3_uploader.health import MEMORY_PREFIX
 from s3_uploader.health.notices import Seen
+from s3_uploader.inspection import waiting
 from s3_uploader.inspection.status import SpoolStatus, standing_of
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.state_directory import ledger_path
@@ -78,6 +79,16 @@ class TestLooking:
         assert 0 < standing.waiting.files < 10
         assert any(line.startswith("Waiting: more than ") for line in status.for_people(standing))
         assert for_machines(standing)["backlog_complete"] is False
+
+    def test_hidden_files(self, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However many there are, none is counted, and all other files that no run ships are."""
+        monkeypatch.setattr(waiting, "_MOST_STRANGERS", 3)
+        for number in range(9):
+            write(tmp_path / "spool" / f".{number}")
+        write(tmp_path / "spool" / "x.tmp")
+        standing = standing_of(config, clock=Clock())
+        assert standing.waiting is not None
+        assert standing.waiting.foreign == {"unmatched": 1}
 
     def test_a_spool_that_is_gone(self, config: Config, tmp_path: Path) -> None:
         """Where the spool cannot be looked at, that is what is wrong."""

@@ -87,6 +87,16 @@ def test_scan_continues_from_the_first_file_that_is_old_enough(look: Look) -> No
     assert scan.counters.left == {Left.FRESH.value: 1}
 
 
+def test_hidden_files_are_not_examined(look: Look) -> None:
+    """They are left like all that the layout does not recognise, but nobody asks why."""
+    for name in (".hidden", "x.tmp"):
+        look.write(name, age=60)
+    scan = look.scan()
+    assert scan.find() is None
+    assert scan.counters.left == {Left.UNMATCHED.value: 2}
+    assert scan.counters.strangers == [((), "x.tmp")]
+
+
 def test_empty_directories_go_although_there_is_nothing_to_ship(look: Look) -> None:
     """A tick without work leaves no empty directories behind."""
     (look.base / "attic" / "2019" / "01").mkdir(parents=True)

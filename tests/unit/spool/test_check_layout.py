@@ -6,7 +6,10 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from s3_uploader.core.findings import Finding, Severity
+from s3_uploader.spool import check
 from s3_uploader.spool.check import check_layout
 from s3_uploader.spool.layouts.dated import DatedLayout, utc_epoch
 from s3_uploader.spool.root import SpoolRoot
@@ -50,3 +53,13 @@ def test_a_tree_of_nothing_but_strangers_ends_in_time(tmp_path: Path) -> None:
     (bad,) = findings(tmp_path, monotonic=lambda: next(looks))
     assert "more than" in bad.fact
     assert next(looks) < 10
+
+
+def test_hidden_files_take_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many hidden files there are, all others are examined."""
+    monkeypatch.setattr(check, "_MOST_STRANGERS", 3)
+    for number in range(9):
+        write(tmp_path / f".hidden-{number}")
+    write(tmp_path / "x")
+    (bad,) = findings(tmp_path)
+    assert bad.fact.startswith("The only file in")

@@ -90,6 +90,8 @@ def test_names_that_are_not_under_way_at_once(first: str, second: str) -> None:
         ("/", {}),
         ("A" * 1024, {"case": "a" * 1024}),
         ("%" * 1024, {}),
+        ("a%00b", {}),
+        ("A%00b", {"case": "a%00b"}),
     ],
 )
 def test_what_a_name_may_be_taken_for(key: str, twins: dict[str, str]) -> None:
