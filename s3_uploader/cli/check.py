@@ -16,7 +16,8 @@ from s3_uploader.cli.exit_codes import DESTINATION_UNUSABLE, OK, USAGE, to_whoev
 from s3_uploader.cli.output import columns, print_json, print_lines, wrapped
 from s3_uploader.cli.settings import load
 from s3_uploader.config import Config
-from s3_uploader.core.errors import EngineUnavailable, NotMounted, ObjectGone, StateError, UploaderError
+from s3_uploader.config.share import resolved, whole
+from s3_uploader.core.errors import EngineUnavailable, NotMounted, ObjectGone, StateError, UploaderError, UsageProblem
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.core.text import shown_text
@@ -40,8 +41,7 @@ _COLOURS = {Severity.OK: "32", Severity.NOTE: "36", Severity.WARNING: "33", Seve
 def check(config_file: str, options: CheckOptions) -> int:
     """Print the findings; exit code 0 without errors, 2 for the spool or state, 3 for the destination."""
     signal.signal(signal.SIGTERM, _stop)
-    configuration = load(config_file, options)
-    local: list[Finding] = []
+    configuration, local = _with_share(load(config_file, options))
     ledger_path = ""
     try:
         verify_mounts(configuration)
@@ -74,6 +74,17 @@ def check(config_file: str, options: CheckOptions) -> int:
     local += _check_compression(assembly.compression_formats(configuration))
     remote = _check_destination(configuration, ledger_path, local)
     return _told(local, remote, as_json=options.as_json)
+
+
+def _with_share(given: Config) -> tuple[Config, list[Finding]]:
+    """The configuration with its share as a run would find it. Without one, all files are looked at."""
+    try:
+        return resolved(given), []
+    except UsageProblem as error:
+        hint = error.hint
+        if given.share is not None and given.share.startswith("/"):
+            hint += f" To check as one of these runs would: --set share=0{given.share}."
+        return whole(given), [Finding(Severity.ERROR, "share", error.message, hint)]
 
 
 def _check_destination(configuration: Config, ledger_path: str, local: list[Finding]) -> list[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -54,10 +54,10 @@ def together(options: Options, config_files: Sequence[str]) -> Options:
     return msgspec.structs.replace(options, foreign=frozenset(loading.password_variables(config_files)))
 
 
-def load(config_file: str, options: FileOptions) -> Config:
+def load(config_file: str, options: FileOptions, *, environ: Mapping[str, str] | None = None) -> Config:
     """Read a configuration file; see :func:`s3_uploader.config.load`."""
     try:
-        return loading.load(config_file, settings=options.overrides, foreign=options.foreign)
+        return loading.load(config_file, environ=environ, settings=options.overrides, foreign=options.foreign)
     except ConfigError:
         if os.path.isdir(config_file):
             raise UsageProblem(

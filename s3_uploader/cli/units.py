@@ -8,7 +8,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,13 +16,16 @@ import msgspec
 from s3_uploader.cli.arguments import UnitOptions
 from s3_uploader.cli.directory import Named, files_in, is_directory, refuse_shared
 from s3_uploader.cli.output import print_json, print_lines
-from s3_uploader.cli.settings import Options, load, together
+from s3_uploader.cli.settings import load, together
 from s3_uploader.config import Config
+from s3_uploader.config.overrides import of_environment
 from s3_uploader.core.errors import ConfigError, UsageProblem
+from s3_uploader.core.shares import INDEXES, chosen
 from s3_uploader.core.text import shown_name
 from s3_uploader.deployment import account as accounts
 from s3_uploader.deployment.account import Account
 from s3_uploader.deployment.crontab import crontab
+from s3_uploader.deployment.environment import only_here, variables_in
 from s3_uploader.deployment.installing import UnitFile, install, sealed
 from s3_uploader.deployment.needs import Needs, needs_of
 from s3_uploader.deployment.plan import Plan, minutes_of, name_of
@@ -49,7 +52,8 @@ def units(config_file: str, options: UnitOptions) -> int:
             "A user's crontab cannot be installed.", hint="Use --kind cron, or put the lines in with crontab -e."
         )
     outcomes = install(files, force=options.force) if options.install else {}
-    warnings = list(dict.fromkeys(warning for plan in plans for warning in _warnings(plan)))
+    warnings = _warnings_of_environment(config_file, options)
+    warnings += dict.fromkeys(warning for plan in plans for warning in _warnings(plan))
     steps = list(dict.fromkeys(step for plan in plans for step in _next_steps(plan, options)))
     # What is done once comes before what is done for each.
     steps.sort(key=lambda step: not step.startswith(("useradd", "mkdir", "systemctl daemon-reload")))
@@ -111,7 +115,7 @@ def _plans(config_file: str, options: UnitOptions) -> list[Plan]:
     if options.user is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?", options.user):
         raise UsageProblem(f"--user {shown_name(options.user)}: this is not a valid user name.")
     shared = together(options, paths)
-    loaded = _loaded(source, paths, shared)
+    loaded = _loaded(source, paths, shared, _service_environment(source, options))
     refuse_shared(loaded)
     groups: dict[tuple[Any, ...], list[Named]] = {}
     for named in loaded:
@@ -132,18 +136,23 @@ def _plans(config_file: str, options: UnitOptions) -> list[Plan]:
     return plans
 
 
-def _loaded(source: str, paths: Sequence[str], options: Options) -> list[Named]:
+def _loaded(
+    source: str, paths: Sequence[str], options: UnitOptions, environment: Mapping[str, str] | None
+) -> list[Named]:
     """Load every configuration.
 
     The units of a directory are for all its files, and give the rights that these need: without one of them its spool
     would have no rights even after it was corrected.
 
+    :param environment: what systemd adds to the environment; ``None`` for cron, which adds nothing.
     :raises ConfigError: with the problems of all files.
     """
     loaded, problems = [], []
     for path in paths:
         try:
-            loaded.append(Named(path, load(path, options)))
+            configuration = load(path, options, environ={**os.environ, **(environment or {})})
+            _refuse_share_without_number(path, configuration.share, environment, _environment_file(source, options))
+            loaded.append(Named(path, configuration))
         except ConfigError as error:
             if not is_directory(source):
                 raise
@@ -154,6 +163,41 @@ def _loaded(source: str, paths: Sequence[str], options: Options) -> list[Named]:
         )
         raise ConfigError(source, problems, hint=f"{hint}or move them to another directory.")
     return loaded
+
+
+def _refuse_share_without_number(
+    path: str, share: str | None, environment: Mapping[str, str] | None, file: str
+) -> None:
+    """Refuse a share ``/N``: what a scheduler says to its tasks, neither systemd nor cron says to a run.
+
+    :param file: the environment file of a service.
+    :raises ConfigError: unless the environment of the service has the number.
+    """
+    if share is None:
+        return
+    try:
+        chosen(share, environment or {})
+    except UsageProblem as error:
+        if not share.startswith("/") or any(name in (environment or {}) for name in INDEXES):
+            raise ConfigError(path, [f"share: {error.message}"], hint=error.hint) from None
+        starter, other = "cron", ""
+        if environment is not None:
+            starter, other = "systemd", f", or with {INDEXES[-1]}=K in {shown_name(file)}"
+        raise ConfigError(
+            path,
+            [f"share: {share} needs a number K, and {starter} gives none; say it with --set share=K{share}{other}"],
+            hint="K counts from 0, and is another one on each machine. One machine alone needs no share: a run uses "
+            "its processors by itself (processes).",
+        ) from None
+
+
+def _environment_file(source: str, options: UnitOptions) -> str:
+    return os.path.abspath(options.environment or os.path.join(os.path.dirname(source), "environment"))
+
+
+def _service_environment(source: str, options: UnitOptions) -> dict[str, str] | None:
+    """The variables of the environment file; ``None`` for cron, which reads none."""
+    return None if options.kind in ("cron", "crontab") else variables_in(_environment_file(source, options))
 
 
 def _account(configurations: Sequence[Config], options: UnitOptions) -> Account:
@@ -192,7 +236,7 @@ def _plan(
         account=account,
         credentials=os.path.abspath(options.credentials or os.path.join(beside, "credentials")),
         is_given=options.credentials is not None,
-        environment=os.path.abspath(options.environment or os.path.join(beside, "environment")),
+        environment=_environment_file(source, options),
         listen=options.metrics_listen,
         minutes=minutes_of(options.every),
     )
@@ -238,6 +282,20 @@ def _print(files: list[UnitFile], *, kind: str) -> None:
         if kind != "crontab":
             print_lines([*([""] if number else []), f"# {shown_name(file.path)}"])
         print_lines(file.content.splitlines())
+
+
+def _warnings_of_environment(config_file: str, options: UnitOptions) -> list[str]:
+    """Warn about keys that only the environment of this shell sets."""
+    source = os.path.abspath(config_file)
+    environment = _service_environment(source, options)
+    names = [override.place for override in of_environment(os.environ)]
+    missing = only_here(os.environ, environment or {}, names)
+    if not missing:
+        return []
+    are_set, them = ("is set", "it") if len(missing) == 1 else ("are set", "them")
+    instead = "" if environment is None else f", or put {them} into {shown_name(_environment_file(source, options))}"
+    whose = "cron" if environment is None else "the service"
+    return [f"{', '.join(missing)} {are_set} here, but not for {whose}. Say the same with --set{instead}."]
 
 
 def _warnings(plan: Plan) -> list[str]:

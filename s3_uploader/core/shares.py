@@ -25,6 +25,8 @@ _DIRECTORY = re.compile("share-([0-9]{1,5})-of-([0-9]{1,5})")
 _SLURM_INDEX, _SLURM_COUNT = "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"
 _SLURM_FIRST, _SLURM_LAST = "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX"
 _KUBERNETES_INDEX = "JOB_COMPLETION_INDEX"
+INDEXES = (_SLURM_INDEX, _KUBERNETES_INDEX)
+"""The variables in which schedulers say K to the task that ships a share ``/N``."""
 
 
 class Share(msgspec.Struct, frozen=True, order=True):
@@ -118,7 +120,7 @@ def chosen(text: str | None, environ: Mapping[str, str]) -> Share | None:
 
 def _with_index(count: str, environ: Mapping[str, str]) -> Share | None:
     """The share whose index a scheduler says; ``count`` is written as ``/N``."""
-    said = {name: _number(environ[name]) for name in (_SLURM_INDEX, _KUBERNETES_INDEX) if name in environ}
+    said = {name: _number(environ[name]) for name in INDEXES if name in environ}
     if not said:
         raise UsageProblem(
             f"The share {count} does not say which one it is.",

@@ -52,3 +52,19 @@ def test_a_library_that_is_there_is_found_too(config_file: str, capsys: pytest.C
     """With everything installed the check ends well, and says what it looked at."""
     assert check(config_file, CheckOptions()) == 0
     assert "ok       compress: files can be compressed with zstd." in capsys.readouterr().out
+
+
+def test_a_share_without_its_number(
+    config_file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The number that a scheduler gives is missing on the machine where its job is written; all else is looked at."""
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
+    monkeypatch.delenv("JOB_COMPLETION_INDEX", raising=False)
+    assert check(config_file, CheckOptions(settings=("share=/4",))) == 2
+    told = " ".join(capsys.readouterr().out.split())
+    assert "ERROR share: The share /4 does not say which one it is." in told
+    assert "To check as one of these runs would: --set share=0/4." in told
+    assert "ok spool:" in told
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
+    assert check(config_file, CheckOptions(settings=("share=/4",))) == 0
+    assert "share-1-of-4 can be written" in " ".join(capsys.readouterr().out.split())
