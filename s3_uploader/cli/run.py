@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO, cast
 from s3_uploader.cli import terminal
 from s3_uploader.cli.exit_codes import Form, guarded
 from s3_uploader.cli.settings import ShareOptions, load
-from s3_uploader.config.share import resolved, share_name, unasked
+from s3_uploader.config.loading import resolved
 from s3_uploader.core.control import Clock, StopRequest
 from s3_uploader.core.events import Emit, Measure, Notice, RunMeasured, fan_out
 from s3_uploader.monitoring.log import Log, Verbosity, stream_writer
@@ -137,6 +137,7 @@ def _run(config_file: str, options: RunOptions) -> int:
     configuration = resolved(given)
     if options.dry_run:
         from s3_uploader.cli.dry_run import dry_run
+        from s3_uploader.config.share import unasked
 
         if sentence := unasked(given, configuration):
             print(sentence, file=sys.stderr)
@@ -149,6 +150,10 @@ def _run(config_file: str, options: RunOptions) -> int:
 
 def tell_of_share(given: Config, configuration: Config, emit: Emit) -> None:
     """Warn about a run that ships a share of the files that nobody asked for."""
+    if configuration is given:
+        return
+    from s3_uploader.config.share import unasked
+
     sentence = unasked(given, configuration)
     if sentence:
         emit(Notice("warning", sentence))
@@ -260,6 +265,7 @@ def subscribers(
 
 
 def _monitoring(configuration: Config, log: Log, stop: StopRequest, people: Emit) -> Monitoring:
+    from s3_uploader.config.share import share_name
     from s3_uploader.monitoring.monitor import Monitoring
 
     def before() -> RunMeasured | None:

@@ -13,7 +13,8 @@ from s3_uploader.cli.arguments import WatchOptions
 from s3_uploader.cli.exit_codes import Form, guarded
 from s3_uploader.cli.run import stop_on_signals, tell_of_share
 from s3_uploader.cli.settings import load
-from s3_uploader.config.share import resolved, share_name
+from s3_uploader.config.loading import resolved
+from s3_uploader.config.share import share_name
 from s3_uploader.core.control import StopRequest
 from s3_uploader.core.errors import ConfigError, StateError, UsageProblem
 from s3_uploader.core.events import Notice

@@ -28,6 +28,7 @@ _MOST_BYTES = 4 * 2**20
 _DEEPEST_INCLUDE = 8
 _PATHS = {"base_dir", "claim_dir", "metrics_file", "password_file", "ca_file", "client_certificate_file"}
 _INCLUDE, _SCHEMA = "$include", "$schema"
+_OF_SLURM = "SLURM_ARRAY_TASK_COUNT"
 
 
 def load(
@@ -67,6 +68,20 @@ def without_file(settings: Sequence[str], *, environ: Mapping[str, str] | None =
     environ = os.environ if environ is None else environ
     places = lay_over(raw, [of_environment(environ), of_command_line(settings, problems)], problems, ())
     return _configured(raw, source="the command line", problems=problems, places=places)
+
+
+def resolved(config: Config, environ: Mapping[str, str] = os.environ) -> Config:
+    """Resolve the share with the environment's help; the configuration is returned unchanged if it has none.
+
+    Shares write metrics files of their own: ``spool.prom`` becomes ``spool-share-0-of-4.prom``.
+
+    :raises UsageProblem: if the two give no valid share.
+    """
+    if config.share is None and _OF_SLURM not in environ:
+        return config
+    from s3_uploader.config.share import with_share
+
+    return with_share(config, environ)
 
 
 def password_variables(paths: Sequence[str]) -> set[str]:

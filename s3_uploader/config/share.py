@@ -1,4 +1,7 @@
-"""The configuration of a run that ships a share of the files: its share, and its metrics file."""
+"""The configuration of a run that ships a share of the files: its share, and its metrics file.
+
+Most runs ship all files, and load none of this (:func:`s3_uploader.config.loading.resolved`).
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,9 @@ from s3_uploader.config.schema import Config
 if TYPE_CHECKING:
     from s3_uploader.core.shares import Share
 
-_OF_SLURM = "SLURM_ARRAY_TASK_COUNT"
 
-
-def resolved(config: Config, environ: Mapping[str, str] = os.environ) -> Config:
-    """Resolve the share with the environment's help; the configuration is returned unchanged if it has none.
-
-    Shares write metrics files of their own: ``spool.prom`` becomes ``spool-share-0-of-4.prom``.
-
-    :raises UsageProblem: if the two give no valid share.
-    """
-    if config.share is None and _OF_SLURM not in environ:
-        return config
+def with_share(config: Config, environ: Mapping[str, str]) -> Config:
+    """See :func:`s3_uploader.config.loading.resolved`."""
     from s3_uploader.core.shares import chosen
 
     share = chosen(config.share, environ)

@@ -1,4 +1,4 @@
-"""Access to a ledger's file with SQLite: its address, its journal, exclusive access where that is needed, its rows.
+"""Access to a ledger's file with SQLite: address, journal, exclusive access where that is needed, version, rows.
 
 Between hosts SQLite's locks suffice if taking a lock makes a client refresh the file: NFS, SMB, 9p. A file system in
 user space caches content and size on each host and ignores locks. There this program takes its own lock first, and then
@@ -16,8 +16,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from s3_uploader.core.errors import StateError
 from s3_uploader.core.files import belongs_to_process, release_flock, release_range, try_flock, try_range
 from s3_uploader.core.procfs import file_system_at, is_local
+from s3_uploader.core.text import shown_name
+from s3_uploader.ledger.schema import ADDED_COLUMNS, APPLICATION_ID, MIGRATIONS, OF_OLDER, VERSION, ForeignFile
 
 Row = tuple[Any, ...]
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -183,3 +186,66 @@ def wait_for(attempt: Callable[[], bool], until: float) -> bool:
         time.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
     return True
+
+
+# ---------------------------------------------------------------------------------------------------------- version
+
+
+def our_version(connection: sqlite3.Connection, path: str) -> int:
+    """The version of the schema; 0 for an empty file."""
+    # One statement, so one moment: another process may just be creating it.
+    ((application, version, tables),) = connection.execute(
+        "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master)"
+        " FROM pragma_application_id, pragma_user_version"
+    ).fetchall()
+    if application != APPLICATION_ID and (application or version or tables):
+        raise ForeignFile("it is a database of another program")
+    if version > VERSION:
+        raise StateError(
+            f"The ledger {shown_name(path)} was written by a newer version of this program "
+            f"(schema {version}, this one knows {VERSION}).",
+            hint="Install that version again, or move the ledger away. Without it no file is lost, only the history.",
+        )
+    return int(version)
+
+
+def is_complete(connection: sqlite3.Connection) -> bool:
+    """Whether a ledger of this version also has every added column."""
+    return not _missing(connection)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring a ledger to this version. To be called in a transaction."""
+    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+    for step in MIGRATIONS[version:]:
+        for statement in step:
+            connection.execute(statement)
+    for table, column, declaration in _missing(connection):
+        connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {declaration}")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def look_complete(connection: sqlite3.Connection) -> None:
+    """Make an older ledger look like one of this version, for a read-only connection."""
+    for table, values in OF_OLDER.items():
+        present = _columns_of(connection, table)
+        missing = [f"{value} AS {column}" for column, value in values.items() if column not in present]
+        if missing:
+            connection.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {', '.join(missing)} FROM main.{table}")
+
+
+def absent_columns(connection: sqlite3.Connection, table: str, schema: str) -> dict[str, str]:
+    """The columns that a table of an attached ledger does not have yet, with what stands for them in SQL."""
+    present = _columns_of(connection, table, schema)
+    return {column: value for column, value in OF_OLDER.get(table, {}).items() if column not in present}
+
+
+def _missing(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
+    present = {table: _columns_of(connection, table) for table in {table for table, _, _ in ADDED_COLUMNS}}
+    return [added for added in ADDED_COLUMNS if added[1] not in present[added[0]]]
+
+
+def _columns_of(connection: sqlite3.Connection, table: str, schema: str = "main") -> set[str]:
+    rows = connection.execute("SELECT name FROM pragma_table_info(?, ?)", (table, schema)).fetchall()
+    return {name for (name,) in rows}

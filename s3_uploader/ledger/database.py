@@ -28,13 +28,16 @@ from s3_uploader.ledger.connection import (
     directory_locked,
     fetched,
     identity_of,
+    is_complete,
     journal_of,
     look_anew,
     map_no_index,
+    migrate,
+    our_version,
     share_again,
     uri,
 )
-from s3_uploader.ledger.schema import VERSION, ForeignFile, is_complete, migrate, our_version
+from s3_uploader.ledger.schema import VERSION, ForeignFile
 from s3_uploader.ledger.state_directory import give_up_reserve
 from s3_uploader.ledger.trouble import FILES_ARE_KEPT, explained, is_damage
 

@@ -22,10 +22,10 @@ from s3_uploader.core.errors import StateError
 from s3_uploader.core.text import shown_name
 from s3_uploader.ledger import counts, offline
 from s3_uploader.ledger.columns import SHIPPED_COLUMNS
+from s3_uploader.ledger.connection import absent_columns, migrate
 from s3_uploader.ledger.counts import Input
 from s3_uploader.ledger.coverage import NOTED_AS as COVERAGE
 from s3_uploader.ledger.ledger import NONE_UNAUDITED
-from s3_uploader.ledger.schema import absent_columns, migrate
 from s3_uploader.ledger.state_directory import RESERVE_NAME
 from s3_uploader.ledger.trouble import explained
 

@@ -21,11 +21,14 @@ from s3_uploader.ledger.connection import (
     is_half_written,
     journal_of,
     look_anew,
+    look_complete,
     map_no_index,
+    migrate,
+    our_version,
     share_again,
     uri,
 )
-from s3_uploader.ledger.schema import ForeignFile, look_complete, migrate, our_version
+from s3_uploader.ledger.schema import ForeignFile
 from s3_uploader.ledger.trouble import explained, has_changes_beside_it
 
 Result = TypeVar("Result")

@@ -6,14 +6,6 @@ Times are seconds since the epoch unless they end in ``_ns``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from s3_uploader.core.errors import StateError
-from s3_uploader.core.text import shown_name
-
-if TYPE_CHECKING:
-    import sqlite3
-
 APPLICATION_ID = 0x53335550  # "S3UP"; `file` and sqlite3_analyzer show it
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -146,7 +138,7 @@ ADDED_COLUMNS = (
 
 Older versions leave them at their default, which must mean that the value is unknown."""
 
-_OF_OLDER = {
+OF_OLDER = {
     "runs": {"code": "''", "origin": "''"},
     "shipped": {"stored_size": "NULL", "encoding": "''"},
     "failing": {"origin": "''"},
@@ -156,63 +148,3 @@ _OF_OLDER = {
 
 class ForeignFile(Exception):
     """The file is a database of another program."""
-
-
-def our_version(connection: sqlite3.Connection, path: str) -> int:
-    """The version of the schema; 0 for an empty file."""
-    # One statement, so one moment: another process may just be creating it.
-    ((application, version, tables),) = connection.execute(
-        "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master)"
-        " FROM pragma_application_id, pragma_user_version"
-    ).fetchall()
-    if application != APPLICATION_ID and (application or version or tables):
-        raise ForeignFile("it is a database of another program")
-    if version > VERSION:
-        raise StateError(
-            f"The ledger {shown_name(path)} was written by a newer version of this program "
-            f"(schema {version}, this one knows {VERSION}).",
-            hint="Install that version again, or move the ledger away. Without it no file is lost, only the history.",
-        )
-    return int(version)
-
-
-def is_complete(connection: sqlite3.Connection) -> bool:
-    """Whether a ledger of this version also has every added column."""
-    return not _missing(connection)
-
-
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring a ledger to this version. To be called in a transaction."""
-    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
-    for step in MIGRATIONS[version:]:
-        for statement in step:
-            connection.execute(statement)
-    for table, column, declaration in _missing(connection):
-        connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {declaration}")
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {VERSION}")
-
-
-def look_complete(connection: sqlite3.Connection) -> None:
-    """Make an older ledger look like one of this version, for a read-only connection."""
-    for table, values in _OF_OLDER.items():
-        present = _columns(connection, table)
-        missing = [f"{value} AS {column}" for column, value in values.items() if column not in present]
-        if missing:
-            connection.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {', '.join(missing)} FROM main.{table}")
-
-
-def absent_columns(connection: sqlite3.Connection, table: str, schema: str) -> dict[str, str]:
-    """The columns that a table of an attached ledger does not have yet, with what stands for them in SQL."""
-    present = _columns(connection, table, schema)
-    return {column: value for column, value in _OF_OLDER.get(table, {}).items() if column not in present}
-
-
-def _missing(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
-    present = {table: _columns(connection, table) for table in {table for table, _, _ in ADDED_COLUMNS}}
-    return [added for added in ADDED_COLUMNS if added[1] not in present[added[0]]]
-
-
-def _columns(connection: sqlite3.Connection, table: str, schema: str = "main") -> set[str]:
-    rows = connection.execute("SELECT name FROM pragma_table_info(?, ?)", (table, schema)).fetchall()
-    return {name for (name,) in rows}

@@ -14,7 +14,6 @@ import re
 from collections.abc import Mapping
 
 from s3_uploader.config.schema import Config
-from s3_uploader.config.share import share_of
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.text import shown_name
 
@@ -50,6 +49,10 @@ def ledger_path(config: Config, *, environ: Mapping[str, str] = os.environ) -> s
 def own_state_directory(config: Config, *, environ: Mapping[str, str] = os.environ) -> str:
     """Where a run of the configuration keeps what it remembers: for each share it is a directory of its own."""
     common = os.path.dirname(ledger_path(config, environ=environ))
+    if config.share is None:
+        return common
+    from s3_uploader.config.share import share_of
+
     share = share_of(config)
     return common if share is None else os.path.join(common, share.name)
 

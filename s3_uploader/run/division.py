@@ -9,7 +9,6 @@ import msgspec
 
 from s3_uploader.config.destinations import S3Destination
 from s3_uploader.config.schema import Config
-from s3_uploader.config.share import share_of
 from s3_uploader.core.processors import Effort, allowed
 from s3_uploader.core.shares import MOST_SHARES, Share
 from s3_uploader.run.context import RunContext
@@ -58,7 +57,7 @@ class Division:
         self._lock_file = lock_file
         self._seconds_left = seconds_left
         self._retries = retries
-        self._own = share_of(place.config) or Share(0, 1)
+        self._own = place.share or Share(0, 1)
         self._effort = Effort()
 
     def want(self) -> int:

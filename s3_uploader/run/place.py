@@ -11,7 +11,6 @@ import msgspec
 
 from s3_uploader.config.destinations import LocalDestination
 from s3_uploader.config.schema import Config, MoveTo
-from s3_uploader.config.share import share_of
 from s3_uploader.core.errors import SpoolError
 from s3_uploader.core.text import names_are_utf8
 from s3_uploader.ledger import LEDGER_NAME
@@ -21,6 +20,7 @@ from s3_uploader.spool.mounts import Directory, KnownMounts
 from s3_uploader.spool.root import SpoolRoot
 
 if TYPE_CHECKING:
+    from s3_uploader.core.shares import Share
     from s3_uploader.spool.claims import Claims
     from s3_uploader.spool.layouts.sharing import OwnFiles
 
@@ -38,9 +38,18 @@ class Place(msgspec.Struct, frozen=True):
     state_dir: str
 
     @property
+    def share(self) -> Share | None:
+        """The share of the files that is shipped from here; ``None`` means all files."""
+        if self.config.share is None:
+            return None
+        from s3_uploader.config.share import share_of
+
+        return share_of(self.config)
+
+    @property
     def common_state_dir(self) -> str:
         """The state directory of the spool, in which each share has a directory of its own."""
-        return self.state_dir if share_of(self.config) is None else os.path.dirname(self.state_dir)
+        return self.state_dir if self.share is None else os.path.dirname(self.state_dir)
 
     @property
     def ledger_path(self) -> str:
@@ -93,6 +102,10 @@ def build_layout(config: Config) -> Layout:
 
 
 def _own_files(config: Config) -> OwnFiles | None:
+    if config.share is None:
+        return None
+    from s3_uploader.config.share import share_of
+
     share = share_of(config)
     if share is None:
         return None

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from s3_uploader.config.schema import Config
-from s3_uploader.config.share import share_of
 from s3_uploader.core.control import Clock, StopRequest
 from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.ends import RunEnd
@@ -124,7 +123,7 @@ def _lock(place: Place, emit: Emit, clock: Clock, wait_seconds: float) -> Lock:
         sleep=clock.sleep,
         # Uploaders that claim files may share the spool. Any other uploader needs it for itself.
         extent=Extent(
-            share=share_of(place.config),
+            share=place.share,
             by_location=place.config.share_by == "location",
             claims=place.config.claim_dir is not None,
         ),

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 
 from s3_uploader import config
 from s3_uploader.config import Config
-from s3_uploader.config.share import resolved, share_name, unasked
+from s3_uploader.config.loading import resolved
+from s3_uploader.config.share import share_name, unasked
 from s3_uploader.core.control import StopRequest, start_thread
 from s3_uploader.core.events import Emit, Notice, fan_out
 from s3_uploader.core.model import RunReport

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from s3_uploader import config
-from s3_uploader.config.share import resolved, share_name, share_of, unasked, whole
+from s3_uploader.config.loading import resolved
+from s3_uploader.config.share import share_name, share_of, unasked, whole
 from s3_uploader.core.errors import ConfigError
 from s3_uploader.core.shares import Share
 
