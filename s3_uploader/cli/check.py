@@ -16,7 +16,8 @@ from s3_uploader.cli.exit_codes import DESTINATION_UNUSABLE, OK, USAGE, to_whoev
 from s3_uploader.cli.output import columns, print_json, print_lines, wrapped
 from s3_uploader.cli.settings import load
 from s3_uploader.config import Config
-from s3_uploader.config.share import resolved, whole
+from s3_uploader.config.loading import resolved
+from s3_uploader.config.share import whole
 from s3_uploader.core.errors import EngineUnavailable, NotMounted, ObjectGone, StateError, UploaderError, UsageProblem
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.model import Proof, Receipt
