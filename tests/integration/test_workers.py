@@ -144,8 +144,7 @@ def at_work(site: Site, process: subprocess.Popen[bytes], *, count: int = 1) -> 
     began, slow = time.monotonic(), site.server.latency_seconds
     while (waited := time.monotonic() - began) < 60:
         workers = workers_of(process.pid)
-        # A worker is the one process besides the leader that has files of the spool open.
-        if len(workers) >= count and all(_has_open(worker, site.spool) for worker in workers):
+        if len(workers) >= count and all(_ships(worker, site.spool) for worker in workers):
             site.server.latency_seconds = slow
             return workers
         assert process.poll() is None, site.wait(process)
@@ -155,8 +154,12 @@ def at_work(site: Site, process: subprocess.Popen[bytes], *, count: int = 1) -> 
     raise AssertionError("no worker has begun")
 
 
-def _has_open(pid: int, directory: Path) -> bool:
+def _ships(pid: int, directory: Path) -> bool:
+    """Whether a process is a worker that has a file of the spool open."""
     with contextlib.suppress(OSError):
+        # Until it runs its own program it is a copy of the leader, with the leader's files.
+        if b"run.worker" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return False
         for each in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
                 path = os.readlink(f"/proc/{pid}/fd/{each}")
