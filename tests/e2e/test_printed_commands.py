@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pty
 import re
 import select
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from tests.e2e.machine import Machine, at, clean_machine, copy_of_the_repository
 from tests.e2e.printed import CRON, PAGES, Command, blocks, commands, in_sentences
 from tests.e2e.site import COMMAND
 from tests.servers.base import S3Endpoint
+from tests.servers.debian import require
 from tests.servers.fixtures import or_skip
 from tests.servers.moto_server import MotoServer
 from tests.servers.namespaces import need_namespaces
@@ -57,6 +60,8 @@ CANNOT_RUN = {
 }
 """How commands begin that no test can run, and why."""
 
+OTHER_SHELLS = frozenset({"zsh", "fish"})
+"""Shells that are not on every machine."""
 INSTALLED = "/opt/s3-uploader"
 """Commands that name this install the program there, which takes time; the quick suite uses the one that is here."""
 
@@ -285,8 +290,13 @@ def test_commands_work_as_printed(page: str, desk: Desk, exhaustive: bool) -> No
     to_run = _commands_to_run(page)
     installing = [each for each in to_run if INSTALLED in each.text]
     # Somebody who comes to a page with an installation on it has the program from then on.
-    for command in [*(installing if exhaustive else []), *(each for each in to_run if each not in installing)]:
-        _run(desk, command)
+    in_order = [*(installing if exhaustive else []), *(each for each in to_run if each not in installing)]
+    missing = {each.shell for each in in_order if each.shell in OTHER_SHELLS and shutil.which(each.shell) is None}
+    for command in in_order:
+        if command.shell not in missing:
+            _run(desk, command)
+    for shell in sorted(missing):
+        or_skip(functools.partial(require, shell))
 
 
 def _run(desk: Desk, command: Command) -> None:

@@ -244,4 +244,6 @@ def make_fault_proxy() -> Iterator[MakeFaultProxy]:
 @pytest.fixture
 def clock_offset() -> Callable[[float], dict[str, str]]:
     """Return the variables that put the clock of a subprocess so many seconds ahead."""
-    return lambda seconds: or_skip(lambda: clock_offset_environment(seconds))
+    # Not in the middle of a test, where servers wait for requests that a skipped test does not make.
+    or_skip(lambda: clock_offset_environment(0.0))
+    return clock_offset_environment
