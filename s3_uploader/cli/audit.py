@@ -58,6 +58,7 @@ class InstanceSummary(msgspec.Struct, frozen=True):
     name: str
     keys: int
     problems: int
+    is_complete: bool = True
 
 
 def audit(config_file: str | None, options: AuditOptions) -> int:
@@ -67,21 +68,12 @@ def audit(config_file: str | None, options: AuditOptions) -> int:
     """
     selection = Selection.of(options)
     configuration = whole(load_destination(config_file, options))
-    instances = instances_in(options.ledgers, notice=_note)
+    left_out: list[str] = []
+    instances = instances_in(options.ledgers, notice=_note, left_out=left_out)
     began = time.monotonic()
     budget = configuration.max_runtime_seconds
     until = math.inf if budget is None else began + budget
-    inventory: Inventory = assembly.build_inventory(
-        configuration, notice=lambda level, sentence: _note(sentence), until=until
-    )
-    taken_at = None
-    if options.inventory is not None:
-        from s3_uploader.stores.s3.inventory_report import InventoryReport, ReportedInventory
-
-        reported = InventoryReport(options.inventory)
-        inventory, taken_at = ReportedInventory(inventory, reported), reported.taken_at
-        if selection.until is None or selection.until > taken_at:
-            selection = msgspec.structs.replace(selection, until=taken_at)
+    inventory, selection, taken_at = _inventory(configuration, options, selection, until)
     # It outlives its spool: without --spool the ledger can be audited when base_dir is gone.
     path = "" if instances else ledger_path(configuration, environ=os.environ)
     told: list[Discrepancy] = []
@@ -98,16 +90,21 @@ def audit(config_file: str | None, options: AuditOptions) -> int:
             # The bucket has another name now, or it is the ledger of another spool: "nothing is missing" would mislead.
             is_in_vain = bool(elsewhere) and not summary.keys and not snapshot.knows_destination()
             is_too_old = bool(later) and not summary.keys
+            unreadable = snapshot.unreadable
     except BrokenPipeError:
         # The reader has seen enough (`| head`). The exit code still says whether something is wrong.
         finish_output()
         return SOME_FAILED if told else OK
     finally:
         inventory.close()
+    for error in unreadable.values():
+        _note(str(error))
     if summary.is_complete:
-        _note_in_ledgers(reach, inventory.name, selection, summary)
+        read = {path: moment for path, moment in reach.items() if path not in unreadable}
+        _note_in_ledgers(read, inventory.name, selection, summary)
     else:
         _note(_what_was_left(summary))
+    summary.unreadable = [*left_out, *unreadable]
     if is_in_vain:
         _note(f"Nothing was audited: the ledger knows of no file at {shown_name(inventory.name)}.")
     if taken_at is not None and later:
@@ -116,10 +113,30 @@ def audit(config_file: str | None, options: AuditOptions) -> int:
             f"Audit these with a listing: --since {int(taken_at)}."
         )
     with to_whoever_reads():
-        of_each = [InstanceSummary(name, files, problems[name]) for name, files in counts.items()]
+        of_each = [
+            InstanceSummary(name, files, problems[name], is_complete=name not in snapshot.incomplete)
+            for name, files in counts.items()
+        ]
         seconds = time.monotonic() - began
         _print_summary(summary, inventory.name, elsewhere, of_each, seconds, as_json=options.as_json)
-    return SOME_FAILED if summary.problems or is_in_vain or is_too_old or not summary.is_complete else OK
+    return SOME_FAILED if summary.problems or is_in_vain or is_too_old or not summary.is_of_all else OK
+
+
+def _inventory(
+    configuration: Config, options: AuditOptions, selection: Selection, until: float
+) -> tuple[Inventory, Selection, float | None]:
+    """The destination's inventory, what of the ledgers it can be held against, and when a reported one was made."""
+    inventory: Inventory = assembly.build_inventory(
+        configuration, notice=lambda level, sentence: _note(sentence), until=until
+    )
+    if options.inventory is None:
+        return inventory, selection, None
+    from s3_uploader.stores.s3.inventory_report import InventoryReport, ReportedInventory
+
+    reported = InventoryReport(options.inventory)
+    if selection.until is None or selection.until > reported.taken_at:
+        selection = msgspec.structs.replace(selection, until=reported.taken_at)
+    return ReportedInventory(inventory, reported), selection, reported.taken_at
 
 
 def _what_was_left(summary: Summary) -> str:
@@ -335,6 +352,7 @@ def _print_summary(
                 "not_audited": summary.not_audited,
                 "first_not_audited": summary.first_not_audited,
                 "spool_unfinished": summary.left_spool_unfinished,
+                **({"unreadable_ledgers": summary.unreadable} if of_each else {}),
                 "elsewhere": elsewhere,
                 **({"instances": of_each} if of_each else {}),
                 "seconds": round(seconds, 3),
@@ -347,6 +365,7 @@ def _print_summary(
     for each in of_each:
         found = f"{each.problems:,} missing or different" if each.problems else "nothing missing or different"
         found += "" if summary.is_complete else " so far"
+        found += "" if each.is_complete else "; not all that it has shipped could be read"
         print_lines([f"{shown_name(each.name)}: {counted(each.keys, 'file')}, {found}"])
     print_lines([_summary_line(summary, destination, seconds)])
 
@@ -360,9 +379,11 @@ def _summary_line(summary: Summary, destination: str, seconds: float) -> str:
         parts.append(f"{number:,} {_IN_SUMMARY[kind]}")
     if summary.not_audited:
         parts.append(f"{summary.not_audited:,} not audited")
+    if summary.unreadable:
+        parts.append(f"{counted(len(summary.unreadable), 'ledger')} not read")
     verdict = "Nothing is missing or different." if summary.keys else "Nothing was audited."
     if summary.problems:
         verdict = "Something is missing or different."
-    elif summary.keys and not summary.is_complete:
+    elif summary.keys and not summary.is_of_all:
         verdict = "Nothing is missing or different so far. Not everything was audited."
     return f"{verdict} {audited}: {', '.join(parts)}."

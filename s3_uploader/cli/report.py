@@ -95,7 +95,7 @@ def _make(config_file: str | None, options: ReportOptions, *, output: str | None
 def _opened(config_file: str | None, options: ReportOptions) -> Iterator[tuple[LedgerReader, str, str]]:
     """The ledger, and what the report calls the spool and the destination."""
     if options.ledgers:
-        instances = instances_in(options.ledgers, notice=print_note)
+        instances = instances_in(options.ledgers, notice=print_note, left_out=[])
         with open_instances(instances) as of_all:
             for name, each in of_all.instances.items():
                 unheard = unheard_in_words(each)

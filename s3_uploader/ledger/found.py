@@ -38,10 +38,12 @@ class Instance(msgspec.Struct, frozen=True):
         return list(self.ledgers.values())
 
 
-def ledgers_in(place: str, *, notice: Callable[[str], None]) -> list[Instance]:
+def ledgers_in(place: str, *, notice: Callable[[str], None], left_out: list[str] | None = None) -> list[Instance]:
     """Find the ledgers at a path: a ledger itself, or all in a directory. Links to directories are not followed.
 
     :param notice: called if files are passed over that have the name of a ledger, as one has whose copy failed.
+    :param left_out: gets what is passed over, except the databases of other programs: what may be, or hold, a ledger.
+        Without it nothing that cannot be read is passed over.
     :raises StateError: if something cannot be read, or if there are more or deeper directories than are plausible.
     """
     if not os.path.isdir(place):
@@ -51,7 +53,14 @@ def ledgers_in(place: str, *, notice: Callable[[str], None]) -> list[Instance]:
         return [Instance(os.path.basename(directory) if name == LEDGER_NAME else name, {None: place})]
     found: dict[str, dict[Share | None, str]] = {}
     passed_over: list[str] = []
-    for number, path in enumerate(_walk(place, passed_over)):
+
+    def refuse(error: StateError, path: str) -> None:
+        if left_out is None or path == place:
+            raise error
+        left_out.append(path)
+        notice(str(error))
+
+    for number, path in enumerate(_walk(place, passed_over, refuse)):
         if number >= _MOST:
             raise StateError(f"{shown_name(place)} holds more than {_MOST:,} ledgers.", hint="Name parts of it.")
         directory, name = os.path.split(path)
@@ -64,20 +73,24 @@ def ledgers_in(place: str, *, notice: Callable[[str], None]) -> list[Instance]:
         names = ", ".join(map(shown_name, passed_over[:_NAMED]))
         more = f" and {len(passed_over) - _NAMED:,} more" if len(passed_over) > _NAMED else ""
         are = "are no ledgers, and are" if len(passed_over) > 1 else "is no ledger, and is"
-        notice(f"{names}{more} {are} not included. If a copy failed, repeat it.")
+        notice(
+            f"{names}{more} {are} not included. If a copy failed, repeat it, with the files beside it (-wal, -journal)."
+        )
+        if left_out is not None:
+            left_out += (path for path in passed_over if not _is_foreign(path))
     return [Instance(_named(of, place), ledgers) for of, ledgers in sorted(found.items())]
 
 
-def instances_in(places: Sequence[str], *, notice: Callable[[str], None]) -> list[Instance]:
+def instances_in(places: Sequence[str], *, notice: Callable[[str], None], left_out: list[str]) -> list[Instance]:
     """Find the ledgers at several paths. If two have one name, the later one gets a number.
 
-    :param notice: see :func:`ledgers_in`.
+    :param notice: see :func:`ledgers_in`, for ``left_out`` too.
     :raises StateError: if one of them has no ledger.
     """
     found: list[Instance] = []
     names: set[str] = set()
     for place in places:
-        here = ledgers_in(place, notice=notice)
+        here = ledgers_in(place, notice=notice, left_out=left_out)
         if not here:
             raise StateError(
                 f"{shown_name(place)} is no ledger, and there is none in it.",
@@ -115,23 +128,39 @@ def _named(relative: str, place: str) -> str:
     return os.path.basename(os.path.abspath(place)) if relative == "." else relative
 
 
-def _walk(place: str, passed_over: list[str]) -> Iterator[str]:
+def _is_foreign(path: str) -> bool:
+    """Whether this is the database of another program, and no ledger that was damaged."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_AT_APPLICATION_ID + 4)
+    except OSError:
+        return False
+    return head.startswith(_MAGIC) and len(head) == _AT_APPLICATION_ID + 4 and os.path.basename(path) != LEDGER_NAME
+
+
+def _walk(place: str, passed_over: list[str], refuse: Callable[[StateError, str], None]) -> Iterator[str]:
     depth = os.path.abspath(place).count(os.sep)
 
-    def refuse(error: OSError) -> None:
-        raise _unreadable(error, place) from error
+    def refuse_directory(error: OSError) -> None:
+        refuse(_unreadable(error, place), error.filename or place)
 
-    for directory, names, files in os.walk(place, onerror=refuse):
+    for directory, names, files in os.walk(place, onerror=refuse_directory):
         names.sort()
         if names and os.path.abspath(directory).count(os.sep) - depth >= _DEEPEST:
             raise StateError(f"{shown_name(directory)} lies too deep in {shown_name(place)}.", hint="Name parts of it.")
         for name in sorted(files):
             path = os.path.join(directory, name)
-            if name.endswith(_ENDING) and ".corrupt-" not in name:
-                if is_ledger(path):
-                    yield path
-                else:
-                    passed_over.append(path)
+            if not name.endswith(_ENDING) or ".corrupt-" in name:
+                continue
+            try:
+                is_one = is_ledger(path)
+            except StateError as error:
+                refuse(error, path)
+                continue
+            if is_one:
+                yield path
+            else:
+                passed_over.append(path)
 
 
 def _unreadable(error: OSError, path: str) -> StateError:

@@ -23,7 +23,7 @@ from s3_uploader.ledger.history import selection
 from s3_uploader.ledger.read_only import ReadOnlyDatabase
 from s3_uploader.ledger.rows import ShippedRow
 from s3_uploader.ledger.together import ledgers_of_shares
-from s3_uploader.ledger.trouble import explained
+from s3_uploader.ledger.trouble import explained, of_copy
 
 if TYPE_CHECKING:
     from s3_uploader.ledger.found import Instance
@@ -93,13 +93,19 @@ class Snapshot:
     :param ledger_path: the ledger of runs that ship all files; it may be missing if there are ledgers of shares.
     :param instances: the ledgers of several uploaders, instead of that one.
     :param destination: name of the store whose files are selected.
-    :raises StateError: if there is no ledger or one cannot be read, or there is no room for the copy.
+    :ivar unreadable: the ledgers of several uploaders that could not be read, or not to the end, each with the reason.
+    :ivar incomplete: the names of the uploaders that write these.
+    :raises StateError: if there is no ledger, a ledger of the spool or all of several uploaders cannot be read, or
+        there is no room for the copy.
     """
 
     def __init__(self, ledger_path: str, *, destination: str, instances: Sequence[Instance] = ()) -> None:
         self._destination = destination
+        self.unreadable: dict[str, StateError] = {}
+        self.incomplete: set[str] = set()
+        self._instances = [each.name for each in instances]
         if instances:
-            self._sources = [_Source(path, each.name) for each in instances for path in each.paths]
+            self._sources = self._readable(instances)
         else:
             paths = [ledger_path, *ledgers_of_shares(ledger_path).values()]
             # Elsewhere a missing ledger counts as an empty one. Here that would look as if nothing were missing.
@@ -109,6 +115,20 @@ class Snapshot:
             raise StateError(f"There is no ledger {shown_name(ledger_path)}.", hint=_WHERE_IT_MAY_BE)
         # Without a name it is a temporary file, which is gone when it is closed.
         self._connection = sqlite3.connect("", uri=True, isolation_level=None)
+
+    def _readable(self, instances: Sequence[Instance]) -> list[_Source]:
+        """The ledgers of several uploaders that can be opened."""
+        sources = []
+        for each in instances:
+            for path in each.paths:
+                try:
+                    sources.append(_Source(path, each.name))
+                except StateError as error:
+                    self.unreadable[path] = of_copy(error)
+                    self.incomplete.add(each.name)
+        if not sources:
+            raise next(iter(self.unreadable.values()))
+        return sources
 
     def __enter__(self) -> Snapshot:
         return self
@@ -162,10 +182,17 @@ class Snapshot:
 
         To be asked before :meth:`select`; what is shipped meanwhile is not covered then.
         """
-        self._copy("reach", lambda source: "SELECT (SELECT max(shipped_at) FROM ledger.shipped) AS last", ())
-        lasts = self._read("SELECT last FROM reach ORDER BY rowid")
-        pairs = zip(self._sources, lasts, strict=True)
-        return {source.path: math.nextafter(last, math.inf) for source, (last,) in pairs if last is not None}
+        self._copy(
+            "reach",
+            lambda source: (
+                f"SELECT {self._sources.index(source)} AS number, (SELECT max(shipped_at) FROM ledger.shipped) AS last"
+            ),
+            (),
+        )
+        lasts = self._read("SELECT number, last FROM reach ORDER BY rowid")
+        return {
+            self._sources[number].path: math.nextafter(last, math.inf) for number, last in lasts if last is not None
+        }
 
     def rows(self) -> Iterator[ShippedRow]:
         """Yield the selected rows, sorted by the bytes of their keys."""
@@ -181,8 +208,8 @@ class Snapshot:
         return self._sources[row.run].instance if row.run is not None and self._sources[0].instance else ""
 
     def counts(self) -> dict[str, int]:
-        """How many of the rows are of each uploader."""
-        counts = {source.instance: 0 for source in self._sources}
+        """How many of the rows are of each of several uploaders."""
+        counts = dict.fromkeys(self._instances, 0)
         for number, files in self._read("SELECT run, count(*) FROM newest GROUP BY run"):
             counts[self._sources[number].instance] += files
         return counts
@@ -280,14 +307,32 @@ class Snapshot:
 
         :param select: the query for a ledger; called while that is attached.
         """
-        for number, source in enumerate(self._sources):
-            into = f"INSERT INTO {table}" if number else f"CREATE TABLE {table} AS"
-            if source.journal is not Journal.CAUTIOUS:
-                self._copy_now(source, into, select, parameters)
+        into = f"CREATE TABLE {table} AS"
+        for source in self._sources:
+            if source.path in self.unreadable:
                 continue
-            with alone(os.path.dirname(source.path), seconds=_WAIT_SECONDS):
-                look_anew(source.path)
-                self._copy_now(source, into, select, parameters)
+            try:
+                self._copy_one(source, into, select, parameters)
+            except StateError as error:
+                if not source.instance or error.is_full:
+                    raise
+                # Of a ledger that is damaged in one place the rest is audited.
+                self.unreadable[source.path] = of_copy(error)
+                self.incomplete.add(source.instance)
+                continue
+            into = f"INSERT INTO {table}"
+        if into.startswith("CREATE"):
+            raise next(reversed(self.unreadable.values()))
+
+    def _copy_one(
+        self, source: _Source, into: str, select: Callable[[_Source], str], parameters: Sequence[Any]
+    ) -> None:
+        if source.journal is not Journal.CAUTIOUS:
+            self._copy_now(source, into, select, parameters)
+            return
+        with alone(os.path.dirname(source.path), seconds=_WAIT_SECONDS):
+            look_anew(source.path)
+            self._copy_now(source, into, select, parameters)
 
     def _copy_now(
         self, source: _Source, into: str, select: Callable[[_Source], str], parameters: Sequence[Any]
@@ -314,5 +359,6 @@ class Snapshot:
             return StateError(
                 "There is no room for a sorted copy of the ledger in the directory for temporary files.",
                 hint="Name another one in SQLITE_TMPDIR; it takes about 500 bytes a file.",
+                code="DiskFull",
             )
         return explained(error, path, reading=True)

@@ -79,6 +79,18 @@ def has_changes_beside_it(path: str) -> StateError:
     )
 
 
+def of_copy(error: StateError) -> StateError:
+    """The error of a ledger that may be a copy: no run sets it aside."""
+    if not error.is_damaged:
+        return error
+    return StateError(
+        error.message,
+        hint="If it is a copy, copy it once more, with the files beside it (-wal, -journal) and while no run is at "
+        'work, or as a single file: sqlite3 ledger.sqlite3 ".backup copy.sqlite3".',
+        code=error.code,
+    )
+
+
 def is_damage(error: Exception) -> bool:
     """Whether the file is of no use any more, as a ledger."""
     if isinstance(error, ForeignFile):

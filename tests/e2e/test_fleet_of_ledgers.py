@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,25 @@ def test_what_is_missing_on_the_command_line(site: Site, collected: Path) -> Non
     for command in ("report", "audit"):
         neither = site.start(command=[str(COMMAND), command]).wait()
         assert (neither.code, "Missing argument 'CONFIG_FILE', or --ledgers." in neither.stderr) == (2, True)
+
+
+def test_a_copy_that_cannot_be_read(site: Site, collected: Path) -> None:
+    """The others are audited; the copy is named, what helps is said, and the exit code tells that it is not all."""
+    site.write_config()
+    (damaged,) = (collected / "quito").rglob("ledger.sqlite3")
+    with closing(sqlite3.connect(damaged)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
+    told = call(site, "audit", collected, str(site.config_file))
+    assert told.code == 1
+    assert f"The ledger {damaged} cannot be read: it is damaged" in told.stderr
+    assert "copy it once more" in told.stderr
+    *lines, summary = told.stdout.splitlines()
+    assert [line.partition("/")[0] for line in lines] == sorted(FILES)
+    assert lines[-1].endswith("; not all that it has shipped could be read")
+    assert summary.startswith("Nothing is missing or different so far. Not everything was audited. 5 files audited at ")
+    assert summary.endswith(", 1 ledger not read.")
+    damaged.write_bytes(b"")
+    machine = call(site, "audit", collected, str(site.config_file), "--json")
+    assert machine.code == 1
+    assert json.loads(machine.stdout.splitlines()[-1])["unreadable_ledgers"] == [str(damaged)]

@@ -65,6 +65,7 @@ class Summary(msgspec.Struct, kw_only=True):
     :ivar not_audited: keys that were not audited because the time was over.
     :ivar first_not_audited: the first of them, in the order of their bytes; empty if there are none.
     :ivar left_spool_unfinished: not all files of the spool were examined, for the same reason.
+    :ivar unreadable: paths of the ledgers, of several, that could not be read, or not to the end.
     """
 
     keys: int = 0
@@ -76,6 +77,7 @@ class Summary(msgspec.Struct, kw_only=True):
     not_audited: int = 0
     first_not_audited: str = ""
     left_spool_unfinished: bool = False
+    unreadable: list[str] = []
 
     def count(self, kind: Kind) -> None:
         """Count a finding of that kind."""
@@ -83,8 +85,13 @@ class Summary(msgspec.Struct, kw_only=True):
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything was audited that was to be."""
+        """Whether everything was audited that could be read."""
         return not self.not_audited and not self.left_spool_unfinished
+
+    @property
+    def is_of_all(self) -> bool:
+        """Whether everything was audited that was to be."""
+        return self.is_complete and not self.unreadable
 
     @property
     def problems(self) -> int:

@@ -7,6 +7,7 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,10 +54,10 @@ def test_names_are_told_apart(tmp_path: Path) -> None:
     for place in ("a", "b"):
         made(tmp_path / place / "spool" / "ledger.sqlite3")
     places = [str(tmp_path / place / "spool") for place in ("a", "b")]
-    assert [each.name for each in instances_in(places, notice=unsaid)] == ["spool", "spool (2)"]
+    assert [each.name for each in instances_in(places, notice=unsaid, left_out=[])] == ["spool", "spool (2)"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(StateError, match="is no ledger, and there is none in it"):
-        instances_in([*places, str(tmp_path / "empty")], notice=unsaid)
+        instances_in([*places, str(tmp_path / "empty")], notice=unsaid, left_out=[])
 
 
 def test_what_is_left_of_others_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,9 +78,21 @@ def test_a_copy_that_failed(tmp_path: Path, content: bytes) -> None:
         (tmp_path / f"bad-{number}").mkdir()
         (tmp_path / f"bad-{number}" / "ledger.sqlite3").write_bytes(content)
     said: list[str] = []
-    assert [each.name for each in ledgers_in(str(tmp_path), notice=said.append)] == ["good"]
+    left_out: list[str] = []
+    assert [each.name for each in ledgers_in(str(tmp_path), notice=said.append, left_out=left_out)] == ["good"]
     (sentence,) = said
     assert f"{tmp_path}/bad-4/ledger.sqlite3 and 2 more are no ledgers, and are not included" in sentence
+    assert left_out == [f"{tmp_path}/bad-{number}/ledger.sqlite3" for number in range(7)]
+
+
+def test_the_database_of_another_program_is_not_missed(tmp_path: Path) -> None:
+    """It is named, because its name is that of a ledger; but no ledger is left out."""
+    made(tmp_path / "good.sqlite3")
+    with closing(sqlite3.connect(tmp_path / "other.sqlite3")) as other:
+        other.execute("CREATE TABLE t (x)")
+    left_out: list[str] = []
+    assert [each.name for each in ledgers_in(str(tmp_path), notice=lambda _: None, left_out=left_out)] == ["good"]
+    assert not left_out
 
 
 def test_a_ledger_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,6 +105,33 @@ def test_a_ledger_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(found, "has_log", refuse)
     with pytest.raises(StateError, match=f"{path} cannot be read: Permission denied"):
         ledgers_in(str(tmp_path), notice=unsaid)
+
+
+def test_one_of_many_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many, it is named and left out, and so is a directory; but not the one that was asked for."""
+    for name in ("good", "ours", "theirs"):
+        made(tmp_path / name / "ledger.sqlite3")
+    real_scan, real_open = os.scandir, open
+
+    def scan(path: str) -> object:
+        if path == str(tmp_path / "theirs"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real_scan(path)
+
+    def opened(path: str, *arguments: Any) -> object:
+        if path == str(tmp_path / "ours" / "ledger.sqlite3"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real_open(path, *arguments)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    monkeypatch.setattr(found, "open", opened, raising=False)
+    said: list[str] = []
+    left_out: list[str] = []
+    assert [each.name for each in ledgers_in(str(tmp_path), notice=said.append, left_out=left_out)] == ["good"]
+    assert left_out == [str(tmp_path / "ours" / "ledger.sqlite3"), str(tmp_path / "theirs")]
+    assert [sentence.partition(":")[0] for sentence in said] == [f"{path} cannot be read" for path in left_out]
+    with pytest.raises(StateError, match="theirs cannot be read: Permission denied"):
+        ledgers_in(str(tmp_path / "theirs"), notice=said.append, left_out=left_out)
 
 
 def test_ledgers_lie_as_deep_as_they_like(tmp_path: Path) -> None:
