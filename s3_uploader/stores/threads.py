@@ -41,6 +41,7 @@ class ThreadPool:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._unfinished = 0
+        self._closed = False
 
     @property
     def is_busy(self) -> bool:
@@ -50,13 +51,17 @@ class ThreadPool:
     def do(self, job: Callable[[], None]) -> None:
         """Run a job on one of the threads. Exceptions of the job are dropped, so the job handles its own errors.
 
+        A job that comes when the pool is closed gets a thread that ends with it.
+
         :raises StoreError: if no thread can be started; then the job never runs.
         """
         with self._lock:
-            if len(self._threads) < self._count and self._unfinished >= len(self._threads):
+            if self._closed or (len(self._threads) < self._count and self._unfinished >= len(self._threads)):
                 self._grow()
             self._unfinished += 1
-        self._jobs.put(job)
+            self._jobs.put(job)
+            if self._closed:
+                self._jobs.put(None)
 
     def submit(self, work: Callable[[], Result]) -> Future[Result]:
         """Run ``work`` on one of the threads; the future gets what it returns or raises, and may be cancelled before.
@@ -85,7 +90,7 @@ class ThreadPool:
         try:
             start_thread(thread)
         except RuntimeError as error:
-            if not self._threads:
+            if self._closed or not self._threads:
                 raise no_thread(error) from None
         else:
             self._threads.append(thread)
@@ -97,8 +102,9 @@ class ThreadPool:
         """
         with self._lock:
             threads = list(self._threads)
-        for _ in threads:
-            self._jobs.put(None)
+            for _ in () if self._closed else threads:
+                self._jobs.put(None)
+            self._closed = True
         ends_at = None if timeout is None else time.monotonic() + timeout
         for thread in threads:
             thread.join(None if ends_at is None else max(0.0, ends_at - time.monotonic()))

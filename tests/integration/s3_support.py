@@ -6,9 +6,11 @@ import contextlib
 import gc
 import os
 import socket
+import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from urllib.parse import urlsplit
@@ -190,4 +192,9 @@ def nothing_leaks() -> Iterator[None]:
     def clean() -> bool:
         return len(own_threads()) <= threads and len(os.listdir("/proc/self/fd")) <= descriptors
 
-    assert eventually(clean), (descriptors, os.listdir("/proc/self/fd"), threading.enumerate())
+    assert eventually(clean, seconds=30), (
+        descriptors,
+        os.listdir("/proc/self/fd"),
+        # What the threads that are left are at, those of the servers too.
+        {number: traceback.extract_stack(frame)[-6:] for number, frame in sys._current_frames().items()},
+    )

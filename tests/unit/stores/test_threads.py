@@ -108,6 +108,17 @@ def test_a_pool_tells_that_a_thread_still_hangs() -> None:
     assert pool.close(timeout=10)
 
 
+def test_a_job_that_comes_when_the_pool_is_closed() -> None:
+    """It is done, as many as there are of them, and no thread is left that waits for another one."""
+    pool = ThreadPool(name="late", count=1)
+    pool.do(lambda: None)
+    assert pool.close(timeout=10)
+    late = [pool.submit(lambda number=number: number) for number in range(3)]  # type: ignore[misc]
+    assert [future.result(10) for future in late] == [0, 1, 2]
+    assert pool.close(timeout=10)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("late-")]
+
+
 def test_work_that_nobody_waits_for_any_more_is_not_done() -> None:
     """What is cancelled while it waits in the queue never runs; what runs already is not disturbed."""
     pool, go, begun = ThreadPool(name="test", count=1), threading.Event(), threading.Event()
