@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator
 
 import msgspec
 
 from s3_uploader.cli.arguments import ReportOptions
 from s3_uploader.cli.directory import each_of, files_in
-from s3_uploader.cli.exit_codes import Form, guarded
+from s3_uploader.cli.exit_codes import OK, SOME_FAILED, Form, guarded
 from s3_uploader.cli.missing_shares import tell_of_missing_shares
 from s3_uploader.cli.output import json_bytes, print_note, with_source, write_bytes
 from s3_uploader.cli.settings import load
@@ -22,24 +20,24 @@ from s3_uploader.core.files import replace_file
 from s3_uploader.core.text import counted, shown_name
 from s3_uploader.inspection.report.contents import Entry, contents, file_of
 from s3_uploader.inspection.report.data import Report, gather
+from s3_uploader.inspection.report.fleet import gather_of_many
 from s3_uploader.inspection.report.page import page
-from s3_uploader.inspection.share_status import unheard_in_words
-from s3_uploader.ledger import LedgerReader
 from s3_uploader.ledger.found import instances_in
 from s3_uploader.ledger.state_directory import ledger_path
-from s3_uploader.ledger.together import open_instances, open_together
+from s3_uploader.ledger.together import open_together
 
 STANDARD_OUTPUT = "-"
 
 
-_DESTINATIONS_NAMED = 3
 _NO_REPORT = "No report could be made; the command says why."
 
 
 def report(config_file: str | None, options: ReportOptions, *, output: str | None) -> int:
-    """Write the report to a file, or to standard output."""
-    _make(config_file, options, output=output)
-    return 0
+    """Write the report to a file, or to standard output.
+
+    Exit code 1 if ledgers of several are not included, because they cannot be read.
+    """
+    return SOME_FAILED if _make(config_file, options, output=output).left_out else OK
 
 
 def report_each(directory: str, options: ReportOptions, *, form: Form) -> int:
@@ -81,8 +79,7 @@ def _make(config_file: str | None, options: ReportOptions, *, output: str | None
         raise UsageProblem(
             "The period of the report ends before it begins.", hint="Let --since be earlier than --until."
         )
-    with _opened(config_file, options) as (ledger, base_dir, destination):
-        numbers = gather(ledger, base_dir=base_dir, destination=destination, since=begin, until=end, now=now)
+    numbers = _numbers(config_file, options, begin, end, now)
     # Names are escaped in the page, so that it is UTF-8 whatever they are.
     _write(
         json_bytes(with_source(msgspec.to_builtins(numbers))) + b"\n" if as_json else page(numbers).encode(),
@@ -91,27 +88,22 @@ def _make(config_file: str | None, options: ReportOptions, *, output: str | None
     return numbers
 
 
-@contextlib.contextmanager
-def _opened(config_file: str | None, options: ReportOptions) -> Iterator[tuple[LedgerReader, str, str]]:
-    """The ledger, and what the report calls the spool and the destination."""
+def _numbers(
+    config_file: str | None, options: ReportOptions, since: float | None, until: float | None, now: float
+) -> Report:
     if options.ledgers:
-        instances = instances_in(options.ledgers, notice=print_note, left_out=[])
-        with open_instances(instances) as of_all:
-            for name, each in of_all.instances.items():
-                unheard = unheard_in_words(each)
-                if unheard:
-                    print(f"{shown_name(name)}: {unheard}", file=sys.stderr)
-            names = of_all.destinations()
-            more = len(names) - _DESTINATIONS_NAMED
-            shown = ", ".join(names[:_DESTINATIONS_NAMED]) + (f" and {more:,} more" if more > 0 else "")
-            yield of_all, counted(len(instances), "uploader"), shown
-        return
+        left_out: list[str] = []
+        instances = instances_in(options.ledgers, notice=print_note, left_out=left_out)
+        numbers = gather_of_many(instances, since=since, until=until, now=now, notice=print_note)
+        numbers.left_out = [*left_out, *numbers.left_out]
+        return numbers
     assert config_file is not None
     configuration = load(config_file, options)
+    base_dir, destination = configuration.base_dir, configuration.destination.name
     # The ledger outlives its spool: the report must be there when base_dir is gone.
     with open_together(ledger_path(configuration, environ=os.environ)) as ledger:
         tell_of_missing_shares(ledger)
-        yield ledger, configuration.base_dir, configuration.destination.name
+        return gather(ledger, base_dir=base_dir, destination=destination, since=since, until=until, now=now)
 
 
 def _name_of(config_file: str) -> str:

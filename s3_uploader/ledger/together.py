@@ -1,4 +1,4 @@
-"""Reads several ledgers as one: those of all shares of a spool, or of many uploaders.
+"""Reads several ledgers as one: those of all shares of a spool.
 
 Every share writes its own ledger, in its own directory beside the ledger of runs that ship all files. A query goes to
 all of them, and the answers are merged in the order of time. Memory stays as bounded as with one ledger.
@@ -68,18 +68,12 @@ def open_together(path: str, *, clock: Callable[[], float] = time.time) -> Ledge
     return _opened(paths, clock)
 
 
-def open_instances(instances: Sequence[Instance], *, clock: Callable[[], float] = time.time) -> LedgerOfInstances:
-    """Open the ledgers of several uploaders for queries.
+def open_instance(instance: Instance, *, clock: Callable[[], float] = time.time) -> LedgerReader:
+    """Open the ledgers of one uploader for queries.
 
     :raises StateError: see :meth:`Ledger.open_readonly`.
     """
-    with contextlib.ExitStack() as opened:
-        ledgers: dict[str, LedgerReader] = {}
-        for each in instances:
-            ledgers[each.name] = opened.enter_context(_opened(each.ledgers, clock))
-        together = LedgerOfInstances(ledgers)
-        opened.pop_all()
-    return together
+    return _opened(instance.ledgers, clock)
 
 
 def _opened(paths: Mapping[Share | None, str], clock: Callable[[], float]) -> LedgerReader:
@@ -260,17 +254,6 @@ class LedgerOfShares(SeveralLedgers):
             share: ledger for share, ledger in ledgers.items() if (share.count if share else 1) == self.division
         }
         super().__init__(list(ledgers.values()), list(self.current.values()))
-
-
-class LedgerOfInstances(SeveralLedgers):
-    """The ledgers of several uploaders, each of a spool of its own.
-
-    :ivar instances: the ledgers by the names of their uploaders.
-    """
-
-    def __init__(self, instances: Mapping[str, LedgerReader]) -> None:
-        self.instances = instances
-        super().__init__(list(instances.values()), list(instances.values()))
 
 
 class SurveyOfSeveral(Survey):

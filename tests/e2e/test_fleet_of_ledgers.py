@@ -94,7 +94,7 @@ def test_what_is_missing_on_the_command_line(site: Site, collected: Path) -> Non
 
 
 def test_a_copy_that_cannot_be_read(site: Site, collected: Path) -> None:
-    """The others are audited; the copy is named, what helps is said, and the exit code tells that it is not all."""
+    """The others are audited and reported; the copy is named, and the exit code tells that it is not all."""
     site.write_config()
     (damaged,) = (collected / "quito").rglob("ledger.sqlite3")
     with closing(sqlite3.connect(damaged)) as connection:
@@ -109,7 +109,13 @@ def test_a_copy_that_cannot_be_read(site: Site, collected: Path) -> None:
     assert lines[-1].endswith("; not all that it has shipped could be read")
     assert summary.startswith("Nothing is missing or different so far. Not everything was audited. 5 files audited at ")
     assert summary.endswith(", 1 ledger not read.")
+    page = call(site, "report", collected, "-o", "-")
+    assert page.code == 1
+    assert "is not included: The ledger " in page.stderr
+    assert "1 ledger could not be read" in page.stdout
     damaged.write_bytes(b"")
+    numbers = call(site, "report", collected, "--json")
+    assert (numbers.code, json.loads(numbers.stdout)["left_out"]) == (1, [str(damaged)])
     machine = call(site, "audit", collected, str(site.config_file), "--json")
     assert machine.code == 1
     assert json.loads(machine.stdout.splitlines()[-1])["unreadable_ledgers"] == [str(damaged)]

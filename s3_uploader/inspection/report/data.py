@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from itertools import islice
 
 import msgspec
@@ -15,7 +16,6 @@ from s3_uploader.inspection.report.deliveries import Deliveries, Location
 from s3_uploader.inspection.report.levels import HOUR, Level, levels
 from s3_uploader.ledger import FailingRow, LedgerReader, RunRow, ShippedRow
 from s3_uploader.ledger.survey import Survey
-from s3_uploader.ledger.together import LedgerOfInstances
 
 MOST_LOCATIONS = 10
 """Most locations with a series of their own. The others share one."""
@@ -26,6 +26,8 @@ _MOST_ROWS = 100
 _FAILURE_ROWS = 30
 _RUNS = 25
 _FAILING = 25
+MOST_FAILING = 2 * _FAILING
+"""Most failing files that are examined for a report."""
 OTHER_KINDS = "other kinds"
 UNKNOWN_KIND = "kind not recorded"
 _LONGEST_ROW = 36 * HOUR  # runs without work are one row for a day at the most
@@ -101,6 +103,7 @@ class Report(msgspec.Struct, kw_only=True):
     :param series: the locations of the levels; the last one may be :data:`OTHERS`, which is several.
     :param kinds: the kinds of failures of the levels.
     :param instances: where it is about several uploaders, each of them.
+    :param left_out: paths of ledgers that could not be read, so that nothing of them is included.
     """
 
     generated_at: float
@@ -112,6 +115,7 @@ class Report(msgspec.Struct, kw_only=True):
     series: list[str | None]
     kinds: list[str]
     instances: list[Instance] = []
+    left_out: list[str] = []
     locations: list[Location]
     other_locations: int
     failures: list[Failures]
@@ -124,6 +128,34 @@ class Report(msgspec.Struct, kw_only=True):
     levels: list[Level]
 
 
+class Standing(msgspec.Struct, kw_only=True):
+    """What ledgers know beside the history: how things stand after the last runs.
+
+    :param files: how many files each location has shipped, ever.
+    :param failing: the files that fail, in the order of their next try; more than the report shows are not needed.
+    """
+
+    files: dict[str, int]
+    failing_files: int
+    unmatched_files: int
+    failing: list[FailingRow]
+    instances: list[Instance] = []
+
+
+def standing_of(ledger: LedgerReader) -> Standing:
+    """Read how things stand.
+
+    :raises StateError: if the ledger cannot be read.
+    """
+    strangers = Seen.recalled(ledger.endpoint_memory(prefix=MEMORY_PREFIX)).strangers
+    return Standing(
+        files={each.location: each.files for each in ledger.location_totals()},
+        failing_files=ledger.failing_count(attempts=1),
+        unmatched_files=0 if strangers is None else strangers.files,
+        failing=list(islice(ledger.failing_rows(), MOST_FAILING)),
+    )
+
+
 def gather(
     ledger: LedgerReader, *, base_dir: str, destination: str, since: float | None, until: float | None, now: float
 ) -> Report:
@@ -134,22 +166,26 @@ def gather(
     """
     end = now if until is None else min(until, now)
     survey = ledger.survey(since=float("-inf") if since is None else since, until=end)
+    return numbers(survey, standing_of(ledger), base_dir=base_dir, destination=destination, end=end, now=now)
+
+
+def numbers(survey: Survey, standing: Standing, *, base_dir: str, destination: str, end: float, now: float) -> Report:
+    """Make the numbers of a history that ends at ``end``."""
     first = survey.first_moment()
     begin = end - HOUR if first is None else min(first, end - 60)
     failures = survey.failures()
     kinds = [code for code, _ in _by_code(failures).most_common(_MOST_KINDS)]
-    series = _series(ledger)
+    series = _series(standing.files)
     grids = levels(begin, end, locations=max(len(series), 1), kinds=len(kinds) + 2)
     deliveries = Deliveries(grids, series)
     deliveries.take(survey.deliveries())
     locations = deliveries.locations()
     summary = _summary(deliveries, locations)
-    summary.failing_files = ledger.failing_count(attempts=1)
-    strangers = Seen.recalled(ledger.endpoint_memory(prefix=MEMORY_PREFIX)).strangers
-    summary.unmatched_files = 0 if strangers is None else strangers.files
-    instances = _instances(ledger, since=since, until=end)
+    summary.failing_files = standing.failing_files
+    summary.unmatched_files = standing.unmatched_files
     recorded_since = min(kind.hour for kind in failures) * HOUR if failures else end
     endings = _take_runs(survey, grids, summary, recorded_since=recorded_since)
+    instances = standing.instances
     if instances:
         # Not what the last run of one of them has left.
         summary.backlog = sum(each.backlog or 0 for each in instances)
@@ -172,7 +208,7 @@ def gather(
         locations=locations[:_MOST_ROWS],
         other_locations=max(len(locations) - _MOST_ROWS, 0),
         failures=_failure_rows(failures)[:_FAILURE_ROWS],
-        failing=[row for row in islice(ledger.failing_rows(), 2 * _FAILING) if row.attempts][:_FAILING],
+        failing=[row for row in standing.failing if row.attempts][:_FAILING],
         endings=endings,
         runs=survey.last_runs(_RUNS),
         slowest=survey.files(deliveries.slowest.numbers()),
@@ -182,38 +218,11 @@ def gather(
     )
 
 
-def _instances(ledger: LedgerReader, *, since: float | None, until: float) -> list[Instance]:
-    """Each of several uploaders, by name."""
-    if not isinstance(ledger, LedgerOfInstances):
-        return []
-    found = []
-    for name, each in sorted(ledger.instances.items()):
-        sums = next(each.history_totals(by_day=False, by_location=False, since=since, until=until), None)
-        last = next(iter(each.runs(limit=1)), None)
-        ended = None if last is None or last.finished_at is None else last
-        waiting_since = None if ended is None else ended.oldest_waiting
-        found.append(
-            Instance(
-                name=name,
-                files=0 if sums is None else sums.files,
-                bytes=0 if sums is None else sums.bytes,
-                last_shipped_at=None if sums is None else sums.last_shipped_at,
-                last_run_at=None if last is None else last.finished_at or last.started_at,
-                exit_code=None if ended is None else ended.exit_code,
-                backlog=None if ended is None else ended.backlog,
-                backlog_bytes=None if ended is None else ended.backlog_bytes,
-                oldest_waiting=None if waiting_since is None else max(until - waiting_since, 0.0),
-                failing_files=each.failing_count(attempts=1),
-            )
-        )
-    return found
-
-
-def _series(ledger: LedgerReader) -> list[str | None]:
+def _series(files: Mapping[str, int]) -> list[str | None]:
     """The locations that shipped most, sorted by name, and one series for the others."""
-    totals = sorted(ledger.location_totals(), key=lambda each: -each.files)
-    named = sorted(each.location for each in totals[:MOST_LOCATIONS])
-    return [*named, OTHERS] if len(totals) > MOST_LOCATIONS or not named else [*named]
+    most = sorted(files, key=lambda location: (-files[location], location))
+    named = sorted(most[:MOST_LOCATIONS])
+    return [*named, OTHERS] if len(most) > MOST_LOCATIONS or not named else [*named]
 
 
 def _summary(deliveries: Deliveries, locations: list[Location]) -> Summary:

@@ -16,6 +16,7 @@ _TEXT = ""
 _DASH = "–"
 _UNFINISHED = "did not finish, or is still running"
 _TOP = "(top directory)"
+_LEFT_OUT_NAMED = 5
 
 Column = tuple[str, str]
 """Head and kind of a column."""
@@ -59,7 +60,12 @@ def _instances(report: Report) -> str:
         ("Uploader", _TEXT), ("Files", _NUMBER), ("Size", _NUMBER), ("Last arrival", _NUMBER), ("Last run", _NUMBER),
         ("Exit", _NUMBER), ("Waiting", _NUMBER), ("Oldest", _NUMBER), ("Failing", _NUMBER),
     )  # fmt: skip
-    return _card("instances", "Uploaders", "By name, as each stood after its last run.", columns, rows)
+    note = "By name, as each stood after its last run."
+    if report.left_out:
+        note += f" {counted(len(report.left_out), 'ledger')} could not be read, and nothing of it is included here: "
+        note += ", ".join(map(shown_name, report.left_out[:_LEFT_OUT_NAMED]))
+        note += " and others." if len(report.left_out) > _LEFT_OUT_NAMED else "."
+    return _card("instances", "Uploaders", note, columns, rows)
 
 
 def _locations(report: Report) -> str:
