@@ -90,6 +90,7 @@ class FullDisk(msgspec.Struct, frozen=True, kw_only=True):
     purpose: str
     directory: str
     why: str
+    is_read_only: bool = False
 
 
 class Observations(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ _DEAD_RUNS = 3
 _LATE_FACTOR = 3.0
 _LATE_SECONDS = 600.0
 _STOPPED_SECONDS = 120.0
+_MOUNT_WRITABLE = "Mount it writable (a disk with errors is made read-only: `dmesg` shows them)."
 _ELSEWHERE = " If there were runs, they have another state directory: name it with state_dir in the configuration."
 
 
@@ -65,7 +66,7 @@ def full(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
             f"the disk of the {disk.purpose} {shown_name(disk.directory)} {disk.why}",
             severity=Severity.ERROR,
             then=f"Each run tries again; {kept}.",
-            remedy=f"Make room in {shown_name(disk.directory)}.",
+            remedy=_MOUNT_WRITABLE if disk.is_read_only else f"Make room in {shown_name(disk.directory)}.",
             since=last_moment(runs) if is_state else first,
             path=disk.directory,
         )

@@ -76,7 +76,7 @@ def full_disks(config: Config, state_dir: str) -> list[FullDisk]:
         if isinstance(policy, MoveTo):
             wanted.append((purpose, move_directory(policy)))
     found = [
-        FullDisk(purpose=purpose, directory=directory, why=why)
+        FullDisk(purpose=purpose, directory=directory, why=why, is_read_only=why == _READ_ONLY)
         for purpose, directory in wanted
         if (why := _why_no_room(directory))
     ]

@@ -84,11 +84,14 @@ def create_state_directory(path: str) -> None:
             if not os.path.isdir(path):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
         if not os.access(path, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            code = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
+            raise OSError(code, os.strerror(code), path)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
         remedy = "Free space for it" if full else "Make it writable for this user"
+        if error.errno == errno.EROFS:
+            remedy = "Mount it writable (a disk with errors is made read-only: `dmesg` shows them)"
         raise StateError(
             f"The state directory {shown_name(path)} cannot be used: {error.strerror}.",
             hint=f"{remedy}, or name another one with state_dir; no file is deleted until then.",

@@ -193,6 +193,12 @@ class TestState:
         problem = only(diagnose(facts(full=[FullDisk(purpose="state directory", directory="/state", why="is full")])))
         assert (problem.cause, problem.path) == (Cause.DISK_FULL, "/state")
 
+    def test_a_disk_that_is_read_only(self) -> None:
+        """Nobody is sent to make room on a disk that is mounted read-only."""
+        disk = FullDisk(purpose="state directory", directory="/state", why="is mounted read-only", is_read_only=True)
+        problem = only(diagnose(facts(full=[disk])))
+        assert problem.remedy.startswith("Mount it writable")
+
     def test_a_full_disk_hides_that_no_run_is_recorded(self) -> None:
         """Where nothing can be recorded, nobody is sent to look at the timer."""
         full = FullDisk(purpose="state directory", directory="/state", why="is full")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -98,3 +99,8 @@ def test_a_directory_that_cannot_be_used_is_said(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(StateError, match="cannot be used: Permission denied"):
         create_state_directory(str(tmp_path / "state"))
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_flag=os.ST_RDONLY))
+    with pytest.raises(StateError, match="cannot be used: Read-only file system") as caught:
+        create_state_directory(str(tmp_path / "state"))
+    assert caught.value.hint.startswith("Mount it writable")
+    assert caught.value.is_denied
