@@ -56,6 +56,20 @@ def takes(options: type[msgspec.Struct]) -> Callable[[Callable[..., int]], Calla
     return decorate
 
 
+class _NumberRange(click.FloatRange):
+    """A range of numbers without ``nan``, which is neither below nor above any limit."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Convert what was typed.
+
+        :raises click.BadParameter: if it is no number of the range.
+        """
+        number = float(super().convert(value, param, ctx))
+        if number != number:
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
 def _settings_of(parameter: Parameter, kind: Any) -> dict[str, Any]:
     """What click is told of an option besides its names and its default."""
     told: dict[str, Any] = {"help": parameter.help, "show_default": parameter.shows_default}
@@ -70,7 +84,7 @@ def _settings_of(parameter: Parameter, kind: Any) -> dict[str, Any]:
     elif of == [int]:
         told["type"] = click.IntRange(min=None if least is None else int(least))
     elif of == [float]:
-        told["type"] = click.FloatRange(min=least, min_open=parameter.above is not None, max=parameter.most)
+        told["type"] = _NumberRange(min=least, min_open=parameter.above is not None, max=parameter.most)
     elif parameter.takes:
         told["type"] = click.Path(file_okay=parameter.takes != "directory")
     if parameter.check is not None:

@@ -17,6 +17,10 @@ from s3_uploader.core.text import shown_value
 
 _PING = r"https?://([^\s/?#@]*@)?(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(:[0-9]{1,5})?([/?][^\s#]*)?"
 
+_BUCKET = r"[A-Za-z0-9._~!$&'()*+,;=:@-]+"
+"""What stands for itself in a path of a URL (RFC 3986). Real names are of letters, digits, hyphens and dots."""
+_MOST_SECONDS = 10**9
+_MOST = 2**63 - 1
 _TIME_ZONE = "Europe/Madrid"
 """One that every database has."""
 
@@ -32,6 +36,8 @@ def contradictions(values: dict[str, Any]) -> Iterator[str]:
             missing = "this machine has no time zones; install tzdata"
             yield f"timezone: {shown_value(name)} cannot be looked up, {missing}"
     yield from _nul_problems(values)
+    yield from _number_problems(values)
+    yield from (f"{key}: is empty" for key in ("claim_dir", "state_dir", "metrics_file") if values.get(key) == "")
     if values.get("ping_url") is not None and not re.fullmatch(_PING, values["ping_url"]):
         yield "ping_url: must name a host, as in https://hc-ping.com/your-uuid, and contain no blanks"
     if values.get("share") is not None:
@@ -58,6 +64,15 @@ def _holds_nul(value: object) -> bool:
     if isinstance(value, (list, tuple, frozenset, set)):
         return any(map(_holds_nul, value))
     return isinstance(value, str) and "\0" in value
+
+
+def _number_problems(values: dict[str, Any]) -> Iterator[str]:
+    """Timers, sockets and the ledger take larger numbers for errors. All fractional numbers are seconds."""
+    for key, value in values.items():
+        if isinstance(value, float) and value > _MOST_SECONDS:
+            yield f"{key}: is at most {_MOST_SECONDS:,} seconds (31 years)"
+        elif isinstance(value, int) and value > _MOST:
+            yield f"{key}: is at most {_MOST:,}"
 
 
 def _is_time_zone(name: str) -> bool:
@@ -144,6 +159,8 @@ def _s3_contradictions(values: dict[str, Any]) -> Iterator[str]:
     bucket = values.get("bucket", "")
     if "/" in bucket and not bucket.startswith("arn:"):
         yield "bucket: is a name without slashes. Put a path inside the bucket into key_prefix"
+    elif bucket and not re.fullmatch(_BUCKET, bucket.replace("/", "")):
+        yield f"bucket: {shown_value(bucket)} cannot be a name, which has letters, digits, hyphens and dots"
     sse = values.get("sse")
     if values.get("sse_kms_key_id") is not None and sse not in ("aws:kms", "aws:kms:dsse"):
         yield 'sse_kms_key_id: needs sse to be "aws:kms" or "aws:kms:dsse"'
@@ -215,5 +232,6 @@ def _is_header_value(text: str) -> bool:
 def destination_contradictions(kind: Any, values: dict[str, Any]) -> Iterator[str]:
     """Find the problems of a destination's keys."""
     yield from _nul_problems(values)
+    yield from _number_problems(values)
     if kind in _OF_DESTINATIONS:
         yield from _OF_DESTINATIONS[kind](values)

@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 import click
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from s3_uploader.cli import arguments, commands, parameters
 from s3_uploader.cli.commands import command, group
@@ -121,3 +122,17 @@ def test_a_command_line_holds_for_its_own_call(tmp_path: Path, capsys: pytest.Ca
     assert commands.command_line(["run", str(path), "--dry-run", "--set", "share=9/9"]) == 2
     assert commands.command_line(["run", str(path), "--dry-run", "--share", "0/2", "--set", "share=9/9"]) == 0
     assert "share" in capsys.readouterr().err
+
+
+def test_not_a_number() -> None:
+    """``nan`` is refused wherever a number is expected."""
+    floats = [
+        (each, option.opts[-1])
+        for each in every_command()
+        for option in each.params
+        if isinstance(option.type, click.types.FloatParamType)
+    ]
+    assert floats
+    for each, option in floats:
+        done = CliRunner().invoke(each, ["x.json", option, "nan"])
+        assert (done.exit_code, "is not a number" in done.output) == (2, True)

@@ -324,6 +324,27 @@ class TestProblems:
             ({**SHORTEST, "on_failure": {"move_to": "/a\0b"}}, "on_failure: holds a NUL character"),
             ({**SHORTEST, "exclude": ["a", "\0"]}, "exclude: holds a NUL character"),
             (with_destination(FTP, password_file="/a\0b"), "destination.password_file: holds a NUL character"),
+            ({**SHORTEST, "claim_dir": ""}, "claim_dir: is empty"),
+            (
+                {**SHORTEST, "upload_timeout_seconds": 1e10},
+                "upload_timeout_seconds: is at most 1,000,000,000 seconds (31 years)",
+            ),
+            (
+                with_destination(FTP, timeout_seconds=1e300),
+                "destination.timeout_seconds: is at most 1,000,000,000 seconds (31 years)",
+            ),
+            (
+                {**SHORTEST, "history_max_files": 2**63},
+                "history_max_files: is at most 9,223,372,036,854,775,807",
+            ),
+            (
+                {**SHORTEST, "bucket": "b?x"},
+                'bucket: "b?x" cannot be a name, which has letters, digits, hyphens and dots',
+            ),
+            (
+                {**SHORTEST, "bucket": "b\nHost: x"},
+                'bucket: "b\\nHost: x" cannot be a name, which has letters, digits, hyphens and dots',
+            ),
             ({**SHORTEST, "key_prefix": "\udcff"}, "key_prefix: is not valid UTF-8"),
             (with_destination(LOCAL, path="/a\0b"), "destination.path: holds a NUL character"),
             (
