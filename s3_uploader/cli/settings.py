@@ -57,7 +57,7 @@ def together(options: Options, config_files: Sequence[str]) -> Options:
 def load(config_file: str, options: FileOptions, *, environ: Mapping[str, str] | None = None) -> Config:
     """Read a configuration file; see :func:`s3_uploader.config.load`."""
     try:
-        return loading.load(config_file, environ=environ, settings=options.overrides, foreign=options.foreign)
+        config = loading.load(config_file, environ=environ, settings=options.overrides, foreign=options.foreign)
     except ConfigError:
         if os.path.isdir(config_file):
             raise UsageProblem(
@@ -70,6 +70,11 @@ def load(config_file: str, options: FileOptions, *, environ: Mapping[str, str] |
                 f"{config_file} is neither a command nor a configuration file.", hint=f"Did you mean {nearest}?"
             ) from None
         raise
+    if os.path.realpath(config_file).startswith(os.path.join(os.path.realpath(config.base_dir), "")):
+        from s3_uploader.run.place import refuse_to_ship  # hardly anybody keeps it there
+
+        refuse_to_ship(config, "The configuration", config_file)
+    return config
 
 
 def load_destination(config_file: str | None, options: FileOptions) -> Config:

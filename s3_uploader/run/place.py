@@ -12,7 +12,7 @@ import msgspec
 from s3_uploader.config.destinations import LocalDestination
 from s3_uploader.config.schema import Config, MoveTo
 from s3_uploader.core.errors import SpoolError
-from s3_uploader.core.text import names_are_utf8
+from s3_uploader.core.text import names_are_utf8, shown_name
 from s3_uploader.ledger import LEDGER_NAME
 from s3_uploader.ledger.state_directory import ledger_path, own_state_directory
 from s3_uploader.spool.layouts.base import Globs, Layout
@@ -23,6 +23,17 @@ if TYPE_CHECKING:
     from s3_uploader.core.shares import Share
     from s3_uploader.spool.claims import Claims
     from s3_uploader.spool.layouts.sharing import OwnFiles
+
+
+_OWN_FILES = (
+    "metrics_file",
+    "password_file",
+    "private_key_file",
+    "known_hosts_file",
+    "ca_file",
+    "client_certificate_file",
+)
+"""Keys of the configuration and of destinations that name a file of this machine."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -189,6 +200,10 @@ def _refuse_overlap(config: Config, root: SpoolRoot, state_dir: str) -> None:
         raise SpoolError(
             f"claim_dir {config.claim_dir} lies in the spool {config.base_dir}.", hint="Put it beside the spool."
         )
+    for key in _OWN_FILES:
+        path = getattr(config, key, None) or getattr(config.destination, key, None)
+        if path is not None:
+            refuse_to_ship(config, key, path)
     if isinstance(config.destination, LocalDestination):
         target = config.destination.path
         if _is_within(target, base) or _is_within(base, os.path.realpath(target)):
@@ -196,6 +211,24 @@ def _refuse_overlap(config: Config, root: SpoolRoot, state_dir: str) -> None:
                 f"The destination {target} and the spool {config.base_dir} contain one another.",
                 hint="Keep them apart.",
             )
+
+
+def refuse_to_ship(config: Config, what: str, path: str) -> None:
+    """Make sure that a file of this program is not taken for one of a producer.
+
+    :raises SpoolError: if it is.
+    """
+    base, real = os.path.realpath(config.base_dir), os.path.realpath(path)
+    if not _is_within(real, base):
+        return
+    from s3_uploader.spool.layouts.strangers import matches
+
+    parts = os.path.relpath(real, base).split(os.sep)
+    if matches(config.layout, parts) and build_globs(config).admits(tuple(parts[:-1]), parts[-1]):
+        raise SpoolError(
+            f"{what} {shown_name(path)} lies in the spool {config.base_dir}, and would be shipped like any other file.",
+            hint="Put it outside the spool, or name it in exclude.",
+        )
 
 
 def _leads_into(path: str, root: SpoolRoot) -> bool:

@@ -1,0 +1,47 @@
+"""The place of a run: no file of this program is shipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3_uploader import config
+from s3_uploader.core.errors import SpoolError
+from s3_uploader.run.place import open_place
+from tests.fakes import write
+
+
+def opened(tmp_path: Path, **settings: Any) -> None:
+    """Open the place of a configuration."""
+    raw = {"base_dir": str(tmp_path / "spool"), "layout": "tree", "state_dir": str(tmp_path / "state"), **settings}
+    (tmp_path / "spool").mkdir(exist_ok=True)
+    with open_place(config.from_mapping(raw if "destination" in raw else {**raw, "bucket": "b"}, source="test")):
+        pass
+
+
+@pytest.mark.parametrize("path", ["spool/x.prom", "spool/deep/er/x.prom", "link/x.prom"])
+def test_a_metrics_file_in_the_spool_is_refused(tmp_path: Path, path: str) -> None:
+    """It would be shipped after each run, and the next run would write it anew."""
+    (tmp_path / "link").symlink_to(tmp_path / "spool")
+    with pytest.raises(SpoolError, match=r"metrics_file .* would be shipped like any other file"):
+        opened(tmp_path, metrics_file=str(tmp_path / path))
+
+
+def test_a_password_in_the_spool_is_refused(tmp_path: Path) -> None:
+    """It would be sent to the server that it is for, and be gone here."""
+    password = str(write(tmp_path / "spool" / "password"))
+    ftp = {"type": "ftp", "host": "h", "password_file": password}
+    with pytest.raises(SpoolError, match=r"password_file .* would be shipped"):
+        opened(tmp_path, destination=ftp)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"layout": "dated"}, {"exclude": ["*.prom"]}, {"include": ["*.dat"]}],
+    ids=["layout", "exclude", "include"],
+)
+def test_a_file_that_no_run_ships_may_lie_there(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """What the layout does not recognise, or the globs keep out, is left alone."""
+    opened(tmp_path, metrics_file=str(tmp_path / "spool" / "x.prom"), **settings)
