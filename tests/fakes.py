@@ -29,7 +29,7 @@ from s3_uploader.run.workers import Workers
 from s3_uploader.spool.layouts.base import Globs, Layout
 from s3_uploader.spool.layouts.dated import DatedLayout, utc_epoch
 from s3_uploader.spool.layouts.tree import TreeLayout
-from s3_uploader.spool.removable import Removable
+from s3_uploader.spool.readiness import Removable
 from s3_uploader.spool.root import Names, SpoolRoot
 from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, PutOptions, Source, ignore
 
@@ -528,7 +528,7 @@ class Harness:
             admission=Admission(
                 root,
                 settle_seconds=10,
-                known_failure=self.settlement.failures.known,
+                known_failure=self.settlement.known_failure,
                 is_remembered=self.settlement.is_remembered,
                 sleep=clock.sleep,
                 removable=None if self.settlement.keeps else Removable(root),

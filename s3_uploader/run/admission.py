@@ -14,8 +14,7 @@ from s3_uploader.core.text import counted, names_are_utf8
 from s3_uploader.ledger.rows import FailingRow
 from s3_uploader.spool.layouts.base import Layout, NoCandidate, Skip
 from s3_uploader.spool.open_file import OpenFile, open_candidate
-from s3_uploader.spool.readiness import Sightings, is_being_written, why_settling
-from s3_uploader.spool.removable import Reason, Removable
+from s3_uploader.spool.readiness import Reason, Removable, Sightings, is_being_written, why_settling
 from s3_uploader.spool.root import SpoolRoot
 
 if TYPE_CHECKING:

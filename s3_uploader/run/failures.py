@@ -20,7 +20,7 @@ from s3_uploader.run.in_flight import FileTask
 from s3_uploader.run.scan import Leftovers
 from s3_uploader.run.superseded import FactMemory
 from s3_uploader.spool.open_file import OpenFile
-from s3_uploader.spool.removable import remedy
+from s3_uploader.spool.remedies import remedy
 from s3_uploader.spool.removal import Detached, give_back, move, remove, take
 from s3_uploader.spool.root import SpoolRoot
 from s3_uploader.stores.base import Store
@@ -53,11 +53,10 @@ class Records(FactMemory, Protocol):
 class Failures:
     """Handles every file whose upload failed.
 
+    :param unrecorded: gets the rows that the next batch records.
+    :param counted: gets the number of failed uploads, by kind.
     :param random: returns a float in [0, 1), which spreads the retries of files that failed together.
     :param is_rehearsal: failures are simulated.
-    :ivar any: whether any file is failing.
-    :ivar unrecorded: rows that the next batch records.
-    :ivar counted: number of failed uploads, by kind.
     """
 
     def __init__(
@@ -67,6 +66,8 @@ class Failures:
         records: Records,
         leftovers: Leftovers,
         *,
+        unrecorded: list[FailingRow],
+        counted: Counter[FailureBucket],
         counters: RunCounters,
         on_success: SuccessPolicy,
         on_failure: FailurePolicy,
@@ -86,14 +87,11 @@ class Failures:
         self._emit = emit
         self._random = random
         self._is_rehearsal = is_rehearsal
-        self.any = records.failing_count() > 0
-        self.unrecorded: list[FailingRow] = []
-        self.counted: Counter[FailureBucket] = Counter()
+        self._unrecorded = unrecorded
+        self._counted = counted
 
     def known(self, path: str) -> FailingRow | None:
         """The record of a file that failed before."""
-        if not self.any:
-            return None
         row = self._records.failing(path)
         # A failure that was simulated in a rehearsal is ignored by a real run.
         return row if row is None or self._is_rehearsal or SIMULATED not in row.message else None
@@ -113,7 +111,7 @@ class Failures:
             disposition = self._dispose(upload, row.attempts, is_conflict=isinstance(error, ConflictError))
         if disposition == "kept":
             self._counters.count_waiting(candidate)
-            self._note(row)
+            self._unrecorded.append(row)
         self._counters.failures += 1
         self._count(upload, error.code)
         self._emit(
@@ -170,7 +168,7 @@ class Failures:
         It counts as no attempt and causes no pause.
         """
         row = self._failing_row(upload, error)
-        self._note(msgspec.structs.replace(row, attempts=row.attempts - 1, next_try_at=row.last_failed_at))
+        self._unrecorded.append(msgspec.structs.replace(row, attempts=row.attempts - 1, next_try_at=row.last_failed_at))
         self._leftovers.leave(upload.file.candidate, Left.POSTPONED, "")
 
     def tell(self, upload: FileTask, error: StoreError) -> None:
@@ -188,15 +186,6 @@ class Failures:
                 None,
             )
         )
-
-    def take_unrecorded(self) -> list[FailingRow]:
-        """Take out the rows of the next batch."""
-        rows, self.unrecorded = self.unrecorded, []
-        return rows
-
-    def _note(self, row: FailingRow) -> None:
-        self.unrecorded.append(row)
-        self.any = True
 
     def _failing_row(self, upload: FileTask, error: StoreError) -> FailingRow:
         from s3_uploader.core.findings import Cause
@@ -237,4 +226,4 @@ class Failures:
 
     def _count(self, upload: FileTask, code: str) -> None:
         if not self._is_rehearsal:
-            self.counted[FailureBucket(int(self._clock.now() // 3600), code, upload.file.candidate.location)] += 1
+            self._counted[FailureBucket(int(self._clock.now() // 3600), code, upload.file.candidate.location)] += 1

@@ -126,8 +126,9 @@ class Intake:
 
         :param target: its key and options, if they are known already.
         """
-        candidate, failures = file.candidate, self._settlement.failures
-        failed_before = failures.any and failures.known(candidate.path) is not None
+        candidate = file.candidate
+        settlement = self._settlement
+        failed_before = settlement.any_failing and settlement.known_failure(candidate.path) is not None
         if failed_before and may_defer and not self._breaker.successes and self._deferral.has_room_for_failed():
             self._deferral.failed.append(candidate)
             return None

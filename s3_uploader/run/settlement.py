@@ -8,13 +8,16 @@ that keeps uploads in flight. Both run on the same thread. Failed files and file
 from __future__ import annotations
 
 import contextlib
+import functools
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import StateError, StoreError
 from s3_uploader.core.events import Emit, Uploaded
-from s3_uploader.core.model import Left, Receipt
+from s3_uploader.core.model import FailureBucket, Left, Receipt
+from s3_uploader.ledger.rows import FailingRow
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.run.failures import Failures, Records
 from s3_uploader.run.in_flight import FileTask
@@ -47,8 +50,9 @@ class Settlement:
     :param is_rehearsal: whether simulated failures count.
     :param confirm_lock: raises ``StateError`` if another run may have the spool by now; asked before each batch.
     :ivar counters: the counts of the run.
-    :ivar failures: handles files whose upload failed.
     :ivar leftovers: handles files that stay.
+    :ivar failed_uploads: the number of failed uploads, by kind.
+    :ivar any_failing: whether any file may be failing, in this run or since an earlier one.
     :ivar directories: counts files in flight by directory.
     """
 
@@ -67,41 +71,58 @@ class Settlement:
         is_rehearsal: bool = False,
         confirm_lock: Callable[[], None] = lambda: None,
     ) -> None:
-        self._root = root = scan.root
+        self._root = scan.root
         self._store = store
         self._records = records
         self._run = run
         self._emit = emit
         self._clock = clock
         self._on_success = on_success
+        self._on_failure = on_failure
+        self._random = random
+        self._is_rehearsal = is_rehearsal
         self._confirm_lock = confirm_lock
         self.counters = scan.counters
         self.leftovers = scan.leftovers
         self.directories = scan.directories
-        self.failures = Failures(
-            root,
-            store,
-            records,
-            self.leftovers,
-            counters=self.counters,
-            on_success=on_success,
-            on_failure=on_failure,
-            clock=clock,
-            emit=emit,
-            random=random,
-            is_rehearsal=is_rehearsal,
-        )
+        self.failed_uploads: Counter[FailureBucket] = Counter()
+        self.any_failing = records.failing_count() > 0
+        self._unrecorded: list[FailingRow] = []
         self._superseded: Superseded | None = None
         self._any_superseded: bool | None = None
         """Whether any object may be outdated; ``None`` while unknown. If not, there is nothing to forget."""
-        self.second_copies = SecondCopies(root, store, clock=clock)
+        self.second_copies = SecondCopies(self._root, store, clock=clock)
         self._proven: list[tuple[FileTask, Receipt]] = []
         self._batch: list[tuple[FileTask, Receipt]] = []
         self._due_at = 0.0
         self._looks: dict[int, Future[Receipt]] = {}
         self._leaving: RemovalBatch[_Proven] = RemovalBatch(
-            root, clock=clock, keep=on_success.keep, move_to=on_success.move_to
+            self._root, clock=clock, keep=on_success.keep, move_to=on_success.move_to
         )
+
+    @functools.cached_property
+    def failures(self) -> Failures:
+        """Handles files whose upload failed; most runs have none."""
+        self.any_failing = True
+        return Failures(
+            self._root,
+            self._store,
+            self._records,
+            self.leftovers,
+            unrecorded=self._unrecorded,
+            counted=self.failed_uploads,
+            counters=self.counters,
+            on_success=self._on_success,
+            on_failure=self._on_failure,
+            clock=self._clock,
+            emit=self._emit,
+            random=self._random,
+            is_rehearsal=self._is_rehearsal,
+        )
+
+    def known_failure(self, path: str) -> FailingRow | None:
+        """The record of a file that failed before."""
+        return self.failures.known(path) if self.any_failing else None
 
     @property
     def superseded(self) -> Superseded:
@@ -156,7 +177,7 @@ class Settlement:
 
     def seconds_until_due(self) -> float | None:
         """Seconds until the batch should be committed; ``None`` while there is none."""
-        if len(self._proven) >= _BATCH or len(self.failures.unrecorded) >= _BATCH:
+        if len(self._proven) >= _BATCH or len(self._unrecorded) >= _BATCH:
             return 0.0
         if not self._proven and not self._leaving.has_taken:
             return None
@@ -168,7 +189,7 @@ class Settlement:
         :raises StateError: if they cannot be recorded; then none is removed.
         """
         # A file that cannot be removed becomes a failing one while its batch is settled.
-        while self._proven or self.failures.unrecorded or self._leaving.has_taken:
+        while self._proven or self._unrecorded or self._leaving.has_taken:
             self.commit_batch()
         self._batch = []
 
@@ -182,7 +203,7 @@ class Settlement:
         """
         self._dispose_of_taken()
         try:
-            if self._proven or self.failures.unrecorded:
+            if self._proven or self._unrecorded:
                 self._confirm_lock()
                 self._commit_batch()
         finally:
@@ -191,7 +212,8 @@ class Settlement:
     def _commit_batch(self) -> None:
         proven, self._proven = self._proven, []
         self._batch = proven
-        failed = self.failures.take_unrecorded()
+        failed = list(self._unrecorded)
+        self._unrecorded.clear()
         unsettled = {id(upload): upload for upload, _ in proven}
         try:
             unchanged = self._unchanged(proven, unsettled)
@@ -209,7 +231,7 @@ class Settlement:
                     for upload, receipt in unchanged
                 ],
                 failed=failed,
-                recovered=[upload.file.candidate.path for upload, _ in unchanged] if self.failures.any else (),
+                recovered=[upload.file.candidate.path for upload, _ in unchanged] if self.any_failing else (),
             )
             unsettled.clear()
             self._due_at = monotonic + _BATCH_SECONDS
@@ -369,4 +391,4 @@ class Settlement:
         for upload, _ in self._proven:
             self.leave(upload, Left.POSTPONED)
         self._proven.clear()
-        self.failures.unrecorded.clear()
+        self._unrecorded.clear()

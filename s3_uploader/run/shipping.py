@@ -21,8 +21,7 @@ from s3_uploader.run.scan import SpoolScan
 from s3_uploader.run.settlement import Settlement
 from s3_uploader.spool.layouts.base import Found
 from s3_uploader.spool.lock import Lock
-from s3_uploader.spool.readiness import Sightings
-from s3_uploader.spool.removable import Removable
+from s3_uploader.spool.readiness import Removable, Sightings
 from s3_uploader.stores.base import Store
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def ship_as_leader(
         workers.tell_sightings(sightings)
     return Done(
         report=report,
-        failures=settlement.failures.counted,
+        failures=settlement.failed_uploads,
         delivered=settlement.second_copies.dump(),
         sightings=sightings.dump(),
         unseen=sightings.unseen,
@@ -168,7 +167,7 @@ def ship(
     admission = Admission(
         place.root,
         settle_seconds=limits.settle_seconds,
-        known_failure=settlement.failures.known if not context.retries else lambda path: None,
+        known_failure=settlement.known_failure if not context.retries else lambda path: None,
         is_remembered=settlement.is_remembered if settlement.keeps else None,
         claims=claims,
         sleep=clock.sleep,

@@ -172,7 +172,7 @@ def _work(task: Task, tell: Telling, leader: _Leader) -> Outcome:
             ending, error = scan.ending, scan.ending.error
             return Outcome(
                 counters=scan.counters,
-                failures=dict(settlement.failures.counted),
+                failures=dict(settlement.failed_uploads),
                 sightings=sightings.dump(),
                 unseen=dict(sightings.unseen),
                 ended_by=(ending.reason or RunEnd.DONE).name,

@@ -278,7 +278,7 @@ class Workers:
             outcome = worker.outcome
             self._counters.absorb(worker.counters if outcome is None else outcome.counters)
             for bucket, uploads in ({} if outcome is None else outcome.failures).items():
-                settlement.failures.counted[bucket] = settlement.failures.counted.get(bucket, 0) + uploads
+                settlement.failed_uploads[bucket] += uploads
 
     def tell_sightings(self, sightings: Sightings) -> None:
         """Add what workers have seen of files whose writers may be on other hosts."""

@@ -15,7 +15,7 @@ from s3_uploader.spool.layouts.base import Globs, Layout, ScanStopped, is_hidden
 from s3_uploader.spool.layouts.strangers import EXAMPLES, FORMS, in_words, look_at, remedy
 from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.readiness import foreign_file_system, is_being_written
-from s3_uploader.spool.removable import remedy_of
+from s3_uploader.spool.remedies import remedy_of
 from s3_uploader.spool.root import Names, SpoolRoot
 
 _PROBE = ".s3-uploader-check"

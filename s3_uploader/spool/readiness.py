@@ -1,10 +1,12 @@
-"""Decides when a file is ready: two clocks, and the probe for a writer.
+"""Decides when a file is ready: two clocks, the probe for a writer, and whether it could be removed afterwards.
 
 :func:`why_settling` is a function of values. :func:`is_being_written` asks the kernel.
 
 On FUSE and network file systems a lease shows only writers on this host. So a file there is shipped when an earlier
 look, at least ``settle_seconds`` ago, saw it as it is now (:class:`Sightings`). A file that has been unchanged for much
 longer by the file system's own clock needs no earlier look.
+
+A file that cannot be removed would be sent again and again, so its directory is examined first (:class:`Removable`).
 """
 
 from __future__ import annotations
@@ -15,13 +17,14 @@ import fcntl
 import functools
 import os
 import signal
+import stat
 from collections.abc import Mapping
 
 import msgspec
 
 from s3_uploader.core.model import Candidate, Fingerprint
-from s3_uploader.core.procfs import Mount, file_system_at, file_system_of, is_local, mount_of
-from s3_uploader.spool.root import SpoolRoot
+from s3_uploader.core.procfs import Mount, file_system_at, file_system_of, has_capability, is_local, mount_of
+from s3_uploader.spool.root import Names, SpoolRoot
 
 FUTURE_TOLERANCE = 300.0
 """Seconds by which an mtime may be in the future before it counts as wrong and no longer holds a file back."""
@@ -32,6 +35,14 @@ UNKNOWN = "a file system of unknown type"
 _MOST_SIGHTINGS = 5000
 _LAYERS = ("upperdir", "lowerdir")
 
+_GET_FLAGS = 0x80086601
+"""``FS_IOC_GETFLAGS``, see ``ioctl_iflags(2)``."""
+_FLAGS = {0x10: "immutable (chattr +i)", 0x20: "append-only (chattr +a)"}
+_CAP_FOWNER = 3
+_MOST_DIRECTORIES = 1000
+
+Reason = tuple[str, str]
+"""Why nothing can be removed from a directory, and what to do about it."""
 _Seen = tuple[list[int], float]
 
 _DELEGATING = ("nfs", "cifs", "smb")
@@ -147,6 +158,55 @@ def _foreign_layer(mount: Mount) -> str:
                 if found and not is_local(found):
                     return f"overlay of {found}"
     return ""
+
+
+class Removable:
+    """Remembers the directories of a spool; each is examined once in a run."""
+
+    def __init__(self, root: SpoolRoot) -> None:
+        self._root = root
+        self._known: dict[Names, tuple[Reason | None, bool]] = {}
+
+    def why_not(self, names: Names, *, owner: int) -> Reason | None:
+        """Why a file of this owner cannot be removed from the directory; ``None`` if no obstacle is known."""
+        known = self._known.get(names)
+        if known is None:
+            if len(self._known) >= _MOST_DIRECTORIES:
+                self._known.clear()
+            try:
+                known = _obstacle_in(self._root.directory(names))
+            except OSError:
+                return None  # whoever opens the file finds out
+            self._known[names] = known
+        reason, only_our_own = known
+        if reason is None and only_our_own and owner != os.geteuid():
+            return (
+                "its directory is sticky, so that only its owner may remove it",
+                "Run as the user that writes the files, or remove the sticky bit (chmod -t).",
+            )
+        return reason
+
+
+def _obstacle_in(directory: int) -> tuple[Reason | None, bool]:
+    """Find out why nothing can be removed from a directory, and whether at least this user's own files can be."""
+    # Asks for the effective user, and knows of read-only mounts and of what chattr has made immutable.
+    if not os.access(".", os.W_OK | os.X_OK, dir_fd=directory, effective_ids=True):
+        if os.fstatvfs(directory).f_flag & os.ST_RDONLY:
+            return ("its file system is read-only", "Mount it writable."), False
+        by_rights = ("this user may not write to its directory", "Let the user that runs this program write to it.")
+        return _by_flags(directory) or by_rights, False
+    status = os.fstat(directory)
+    is_sticky = status.st_mode & stat.S_ISVTX and status.st_uid != os.geteuid()
+    return _by_flags(directory), bool(is_sticky) and not has_capability(_CAP_FOWNER)
+
+
+def _by_flags(directory: int) -> Reason | None:
+    try:
+        flags = int.from_bytes(fcntl.ioctl(directory, _GET_FLAGS, bytes(8))[:4], "little")
+    except OSError:
+        return None  # a file system without such flags
+    found = next((words for bit, words in _FLAGS.items() if flags & bit), None)
+    return None if found is None else (f"its directory is {found}", "Remove that attribute.")
 
 
 class Sightings:
