@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.outcomes import note_outcome
 from tests.sampling import ALWAYS_ROTATED, COSTLY, Case, sample, unsampled
 
 # How long one example takes says more about the machine than about the program.
@@ -123,6 +124,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from tests.distribution import ByFile
 
     return ByFile(config, log)
+
+
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> None:
+    """Remember what a test came to."""
+    note_outcome(item, call)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

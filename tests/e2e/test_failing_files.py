@@ -70,7 +70,7 @@ def test_a_run_that_only_waits_says_why_it_ends_with_1(poisoned: Site) -> None:
 
 
 def test_the_pauses_grow(
-    clock_offset: Callable[[float], dict[str, str]], poisoned: Site, fault_server: FaultServer
+    poisoned: Site, fault_server: FaultServer, clock_offset: Callable[[float], dict[str, str]]
 ) -> None:
     """Each failure makes the pause longer, from about a minute up to six hours."""
     offset = 0.0

@@ -13,15 +13,18 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.divided_run import FIRST_QUESTION, SILENT_SECONDS, WORTH_FILES
+from tests.servers.debian import Unavailable
 from tests.servers.fault_script import error
 from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import *  # noqa: F403
+from tests.servers.memory_group import memory_group
 
 FILES = 400
 FEW_KILLS, KILLS, SHARDS = 5, 300, 2
@@ -430,6 +433,34 @@ def test_a_full_disk_under_the_ledger(site: Site, tmp_path: Path) -> None:
             each.kill()
             each.wait()
         subprocess.run(["umount", "--lazy", str(state)], check=True)
+
+
+@pytest.mark.rotated("who")
+@pytest.mark.parametrize("who", ["worker", "leader"])
+def test_killed_because_there_is_no_memory(site: Site, who: str) -> None:
+    """The kernel kills one of the two for the memory that it wants; nothing is lost, the next run ends clean."""
+    with ExitStack() as stack:
+        try:
+            group = stack.enter_context(memory_group())
+        except Unavailable as missing:
+            pytest.skip(str(missing))
+        site.server.latency_seconds = SLOW
+        process = site.start("run", "--quiet")
+        (worker,) = at_work(site, process)
+        group.starve({"worker": worker, "leader": process.pid}[who])
+        code, errors = site.wait(process)
+        assert group.killed() == 1
+        assert are_gone([worker], within=site.settings["drain_seconds"] + 10)
+    if who == "leader":
+        assert (code, errors) == (-signal.SIGKILL, "")
+        site.check_nothing_lost()
+        site.server.latency_seconds = 0.0
+        code, _, errors = site.run("run", "--quiet")
+        assert (code, errors) == (0, "")
+    else:
+        assert code == 0, errors
+        assert f"The worker process {worker} was killed by SIGKILL" in errors
+    site.check_all_shipped()
 
 
 @pytest.mark.exhaustive
