@@ -16,9 +16,8 @@ from s3_uploader._version import __version__
 
 if TYPE_CHECKING:
     from s3_uploader import errors
-    from s3_uploader.core.ends import RunEnd
     from s3_uploader.core.errors import UploaderError
-    from s3_uploader.core.model import Left, Proof, Receipt, RunReport
+    from s3_uploader.core.model import Left, Proof, Receipt, RunEnd, RunReport
     from s3_uploader.remote_store import (
         ObjectChanged,
         ObjectExists,
@@ -66,7 +65,7 @@ _HOMES = {
     "FileOutcome": "service.results",
     "FileResult": "service.results",
     "Left": "core.model",
-    "RunEnd": "core.ends",
+    "RunEnd": "core.model",
     "RemoteConnectionError": "remote_store",
     "ObjectNotFound": "remote_store",
     "ObjectInfo": "remote_store",

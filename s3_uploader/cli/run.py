@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TextIO, cast
 
-from s3_uploader.cli import terminal
 from s3_uploader.cli.exit_codes import Form, guarded
 from s3_uploader.cli.settings import ShareOptions, load
 from s3_uploader.config.loading import resolved
@@ -299,11 +298,15 @@ def stop_on_signals(*, on_hangup: Callable[[], None] | None = None) -> Iterator[
     :param on_hangup: called for SIGHUP instead, unless the signal means that the terminal was closed.
     """
     stop = StopRequest()
-    had_terminal = on_hangup is not None and terminal.has_terminal()
     before = {number: signal.getsignal(number) for number in _STOPS}
 
+    if on_hangup is not None:
+        from s3_uploader.cli import terminal
+
+        has_lost_terminal = terminal.watched()
+
     def handle(number: int, frame: object) -> None:
-        if number == signal.SIGHUP and on_hangup is not None and not (had_terminal and not terminal.has_terminal()):
+        if number == signal.SIGHUP and on_hangup is not None and not has_lost_terminal():
             on_hangup()
         else:
             stop.request(number)

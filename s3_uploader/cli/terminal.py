@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 
 def has_terminal() -> bool:
@@ -16,6 +17,12 @@ def has_terminal() -> bool:
     except OSError:
         return False
     return True
+
+
+def watched() -> Callable[[], bool]:
+    """A function that says whether the program has lost the terminal that it has now."""
+    had_terminal = has_terminal()
+    return lambda: had_terminal and not has_terminal()
 
 
 def is_in_foreground() -> bool:

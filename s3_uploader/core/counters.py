@@ -6,8 +6,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterable
 
-from s3_uploader.core.ends import RunEnd
-from s3_uploader.core.model import OTHER_LOCATIONS, Candidate, Left, Receipt, RunReport, Untouchable, Waiting
+from s3_uploader.core.model import OTHER_LOCATIONS, Candidate, Left, Receipt, RunEnd, RunReport, Untouchable, Waiting
 
 _MOST_LOCATIONS = 500
 """Most locations that are kept in memory and reported; a spool may have any number."""

@@ -23,8 +23,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from s3_uploader.core.ends import RunEnd
-
 
 class Proof(enum.IntEnum):
     """How we know that the store has our bytes, weakest first."""
@@ -208,12 +206,34 @@ class Untouchable(msgspec.Struct, frozen=True):
     hint: str
 
 
+class RunEnd(enum.Enum):
+    """What ended a run.
+
+    The values are identifiers: the ledger and JSON have them. Their words are in ``monitoring/words.py``.
+    """
+
+    DONE = "done"
+    """It came to its end."""
+    BUDGET = "budget"
+    """Its time budget was used up."""
+    SIGNAL = "signal"
+    """It was told to stop."""
+    DESTINATION = "destination"
+    """The destination cannot be used."""
+    DESTINATION_BUSY = "destination_busy"
+    """Another client has locked the destination."""
+    STATE = "state"
+    """The ledger cannot be written."""
+    LOCKED = "locked"
+    """Another run has the spool."""
+
+
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     """The result of one run. Counts are files, sizes bytes, times seconds since the epoch, durations seconds.
 
     ``waiting`` is the backlog by location. If there are very many locations, the last ones are counted together
     under :data:`OTHER_LOCATIONS`. ``left`` and ``ended_by`` hold values of :class:`Left` and
-    :class:`~s3_uploader.core.ends.RunEnd`. ``code`` is the name of the error in ``message``, as errors have it, and
+    :class:`RunEnd`. ``code`` is the name of the error in ``message``, as errors have it, and
     ``origin`` its cause (:class:`~s3_uploader.core.origins.Origin`); both are empty if there is none.
     """
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.findings import Cause, Problem
 from s3_uploader.core.meanings import meaning_of, of_one_file
-from s3_uploader.core.model import Left
+from s3_uploader.core.model import Left, RunEnd
 from s3_uploader.core.origins import Origin, recalled
 from s3_uploader.core.text import counted, ended, shown_duration, shown_name, shown_text
 from s3_uploader.health.observations import Observations

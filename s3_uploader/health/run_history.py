@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import msgspec
 
-from s3_uploader.core.ends import RunEnd
+from s3_uploader.core.model import RunEnd
 from s3_uploader.ledger.rows import RunRow
 
 _STEADY_GAPS = 4

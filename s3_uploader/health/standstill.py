@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import takewhile
 
-from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import SpoolError, StateError, UploaderError
 from s3_uploader.core.findings import Cause, Problem, Severity
 from s3_uploader.core.meanings import meaning_of
+from s3_uploader.core.model import RunEnd
 from s3_uploader.core.origins import Origin, recalled
 from s3_uploader.core.text import shown_duration, shown_name, shown_text
 from s3_uploader.health.observations import SPOOL, STATE_DIRECTORY, Observations, Starter

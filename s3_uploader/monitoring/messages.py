@@ -9,7 +9,6 @@ import enum
 from collections.abc import Callable
 from typing import Any
 
-from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.events import (
     DirectoryPruned,
     Event,
@@ -23,7 +22,7 @@ from s3_uploader.core.events import (
     UploadFailed,
     UploadStarted,
 )
-from s3_uploader.core.model import Left, RunReport
+from s3_uploader.core.model import Left, RunEnd, RunReport
 from s3_uploader.core.text import counted, ended, shown_duration, shown_name, shown_size, shown_text, with_hint
 from s3_uploader.monitoring.words import LEFT_WORDS, end_words, left_words
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from s3_uploader.core.ends import RunEnd
-from s3_uploader.core.model import Left
+from s3_uploader.core.model import Left, RunEnd
 
 LEFT_WORDS: dict[Left, tuple[str, str, str]] = {
     Left.FRESH: (

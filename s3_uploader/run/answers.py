@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from s3_uploader.core.control import Clock, StopRequest
-from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import ConflictError, Scope, SourceChanged, SourceUnreadable, StoreError, UploadCancelled
-from s3_uploader.core.model import Left, Receipt
+from s3_uploader.core.model import Left, Receipt, RunEnd
 from s3_uploader.run import second_copy
 from s3_uploader.run.ending import Ending
 from s3_uploader.run.flow_control import AdaptiveLimit, CircuitBreaker, Deferral

@@ -10,10 +10,9 @@ import msgspec
 
 from s3_uploader.core.control import Clock, StopRequest
 from s3_uploader.core.counters import RunCounters, overdue
-from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import StateError, StoreError
 from s3_uploader.core.events import Emit, Notice, RunFinished
-from s3_uploader.core.model import FailureBucket, RunReport
+from s3_uploader.core.model import FailureBucket, RunEnd, RunReport
 from s3_uploader.core.origins import of_every_file
 from s3_uploader.core.text import shown_duration, shown_name
 from s3_uploader.health import MEMORY_NAME, NOTE_OF_FULL_DISK, NOTHING_SEEN

@@ -6,10 +6,9 @@ import threading
 from collections.abc import Callable
 
 from s3_uploader.core.control import Clock, start_thread
-from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import DestinationBusy, StoreError
 from s3_uploader.core.files import OUT_OF_DESCRIPTORS
-from s3_uploader.core.model import Candidate, Left, OnConflict
+from s3_uploader.core.model import Candidate, Left, OnConflict, RunEnd
 from s3_uploader.run.admission import Admission
 from s3_uploader.run.answers import Answers
 from s3_uploader.run.ending import Ending

@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from s3_uploader.core.control import Clock, ScanTrigger, StopRequest
-from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.events import Emit, UploadStarted
-from s3_uploader.core.model import Left, RunReport
+from s3_uploader.core.model import Left, RunEnd, RunReport
 from s3_uploader.run.admission import Admission
 from s3_uploader.run.answers import Answers
 from s3_uploader.run.ending import RunEnded

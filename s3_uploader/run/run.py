@@ -12,10 +12,9 @@ import msgspec
 from s3_uploader.config.schema import Config
 from s3_uploader.core.control import Clock, StopRequest
 from s3_uploader.core.counters import RunCounters
-from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import LockHeld, SpoolError, StateError
 from s3_uploader.core.events import Emit, Notice, RunStarted
-from s3_uploader.core.model import RunReport
+from s3_uploader.core.model import RunEnd, RunReport
 from s3_uploader.core.text import counted
 from s3_uploader.health import MEMORY_PREFIX
 from s3_uploader.ledger import Ledger, create_state_directory

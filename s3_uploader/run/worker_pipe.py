@@ -53,7 +53,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     :param failures: uploads that failed, by kind.
     :param sightings: what was seen of files whose writers may be on other hosts; ``unseen`` is to be reported about
         that.
-    :param ended_by: the name of the :class:`~s3_uploader.core.ends.RunEnd`, with its ``error`` and ``origin``.
+    :param ended_by: the name of the :class:`~s3_uploader.core.model.RunEnd`, with its ``error`` and ``origin``.
     """
 
     counters: Any

@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from s3_uploader.core.counters import RunCounters
-from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import Scope, StateError, StoreError
 from s3_uploader.core.events import Emit, Event, Notice, Uploaded
+from s3_uploader.core.model import RunEnd
 from s3_uploader.core.origins import Origin, recalled
 from s3_uploader.core.text import shown_duration
 from s3_uploader.run.ending import Ending

@@ -17,10 +17,9 @@ from collections.abc import Callable
 from s3_uploader.config.destinations import S3Destination
 from s3_uploader.config.schema import Config
 from s3_uploader.core.control import Clock, ScanTrigger, StopRequest, backoff
-from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import ConfigError, UploaderError
 from s3_uploader.core.events import Emit, Event, LocalTrouble, Measure, Notice, RunFinished, UploadFailed, fan_out
-from s3_uploader.core.model import Left, RunReport
+from s3_uploader.core.model import Left, RunEnd, RunReport
 from s3_uploader.run import assembly
 from s3_uploader.run import run as app
 from s3_uploader.run.context import MakeStore, RunContext

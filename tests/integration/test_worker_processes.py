@@ -14,7 +14,7 @@ import pytest
 
 from s3_uploader.config.destinations import S3Destination
 from s3_uploader.config.schema import Config
-from s3_uploader.core.ends import RunEnd
+from s3_uploader.core.model import RunEnd
 from s3_uploader.run import worker_process
 from s3_uploader.run.worker_pipe import READY, SIGNALS, STOP, Outcome, Task, send
 from s3_uploader.run.worker_process import Worker

@@ -7,8 +7,7 @@ import signal
 import pytest
 
 from s3_uploader.core.counters import RunCounters, exit_code
-from s3_uploader.core.ends import RunEnd
-from s3_uploader.core.model import OTHER_LOCATIONS, Left, Proof, Receipt, Waiting
+from s3_uploader.core.model import OTHER_LOCATIONS, Left, Proof, Receipt, RunEnd, Waiting
 from tests.fakes import NOW, candidate
 
 

@@ -11,10 +11,10 @@ import pytest
 from botocore import exceptions
 
 import s3_uploader
-from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.findings import Cause, Problem, Severity
 from s3_uploader.core.meanings import meaning_of
+from s3_uploader.core.model import RunEnd
 from s3_uploader.core.origins import of_every_file
 from s3_uploader.health.diagnosis import diagnose
 from s3_uploader.stores.file_servers.base import Lost

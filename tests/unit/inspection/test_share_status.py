@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.core.ends import RunEnd
 from s3_uploader.core.findings import Cause, Problem, Severity
+from s3_uploader.core.model import RunEnd
 from s3_uploader.core.shares import Share, parse
 from s3_uploader.health.observations import FullDisk, Observations
 from s3_uploader.inspection.share_status import problems_of, shares_of, unheard_in_words

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 import s3_uploader
-from s3_uploader.core.ends import RunEnd
-from s3_uploader.core.model import Left
+from s3_uploader.core.model import Left, RunEnd
 from s3_uploader.monitoring.words import END_WORDS, LEFT_WORDS, end_words, left_words
 
 PACKAGE = Path(s3_uploader.__file__).parent
