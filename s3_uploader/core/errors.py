@@ -51,6 +51,22 @@ def is_of_a_failing_disk(error: OSError) -> bool:
     return error.errno in _OF_A_FAILING_DISK
 
 
+def remedy_of(error: OSError, *, denied: str) -> str:
+    """The remedy for an operation that failed in the spool; empty if there is none that is known.
+
+    :param denied: that for missing rights.
+    """
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return denied
+    if is_of_a_failing_disk(error):
+        return FAILING_DISK
+    if error.errno == errno.EROFS:
+        return "Mount its file system writable."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "Make some room there."
+    return ""
+
+
 class Scope(enum.Enum):
     """How far an error reaches."""
 

@@ -10,7 +10,7 @@ import msgspec
 
 from s3_uploader.core.control import Clock
 from s3_uploader.core.counters import RunCounters
-from s3_uploader.core.errors import SIMULATED, ConflictError, StoreError
+from s3_uploader.core.errors import SIMULATED, ConflictError, StoreError, remedy_of
 from s3_uploader.core.events import Emit, LocalTrouble, UploadFailed
 from s3_uploader.core.model import FailureBucket, Fingerprint, Left
 from s3_uploader.core.origins import Origin, recalled
@@ -20,11 +20,13 @@ from s3_uploader.run.in_flight import FileTask
 from s3_uploader.run.scan import Leftovers
 from s3_uploader.run.superseded import FactMemory
 from s3_uploader.spool.open_file import OpenFile
-from s3_uploader.spool.remedies import remedy
 from s3_uploader.spool.removal import Detached, give_back, move, remove, take
 from s3_uploader.spool.root import SpoolRoot
 from s3_uploader.stores.base import Store
 
+_MAY_NOT_REMOVE = (
+    "Let the user that runs this program write to its directory, and remove `chattr +i` and foreign sticky bits."
+)
 _NOT_DISPOSED = (Origin.NOT_REMOVED, Origin.NOT_MOVED)
 
 
@@ -136,7 +138,7 @@ class Failures:
             return StoreError(
                 f"it is uploaded, but the local file cannot be removed: {reason}",
                 code="CannotRemove",
-                hint=remedy(error),
+                hint=remedy_of(error, denied=_MAY_NOT_REMOVE),
                 origin=Origin.NOT_REMOVED,
             )
         return StoreError(

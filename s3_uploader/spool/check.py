@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 
+from s3_uploader.core.errors import remedy_of
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.core.text import counted, shown_name
@@ -15,7 +16,6 @@ from s3_uploader.spool.layouts.base import Globs, Layout, ScanStopped, is_hidden
 from s3_uploader.spool.layouts.strangers import EXAMPLES, FORMS, in_words, look_at, remedy
 from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.readiness import foreign_file_system, is_being_written
-from s3_uploader.spool.remedies import remedy_of
 from s3_uploader.spool.root import Names, SpoolRoot
 
 _PROBE = ".s3-uploader-check"

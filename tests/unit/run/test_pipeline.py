@@ -765,6 +765,7 @@ def test_cannot_be_removed(harness: Harness, monkeypatch: pytest.MonkeyPatch, st
     report = harness.run()
     assert (report.shipped, report.failed, report.exit_code, report.backlog) == (0, 1, 1, 1)
     assert harness.told(UploadFailed)[0].code == "CannotRemove"
+    assert "user" in harness.told(UploadFailed)[0].hint
     assert harness.names() == {"x"}
     assert harness.run().left == {"waiting": 1}
     assert len(harness.store.puts) == 1
