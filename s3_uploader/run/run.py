@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from s3_uploader.spool.claims import Claims
 
 _STRANGERS = "entries of claim_dir that are not claims"
+_CLAIM_DIR = "claim_dir of the last run"
 _TOLD_AGAIN_SECONDS = 86400.0
 
 
@@ -233,16 +235,38 @@ def _tell_of_strangers(claim_dir: str, ledger: Ledger, emit: Emit, clock: Clock)
         emit(Notice("warning", "claim_dir " + " ".join(strangers_in_words(claim_dir, found))))
 
 
+def _tell_of_recovered(files: int, emit: Emit) -> None:
+    if files:
+        emit(Notice("warning", f"{counted(files, 'file')} of an abandoned claim returned to the spool."))
+
+
+def _recover_former(place: Place, ledger: Ledger, emit: Emit, clock: Clock) -> None:
+    """Put back what a killed run had claimed, if ``claim_dir`` was changed or removed after that."""
+    claim_dir = place.config.claim_dir
+    # Escaped, because a path need not be valid text.
+    present = "" if claim_dir is None else os.path.abspath(claim_dir).encode("unicode_escape").decode()
+    former = ledger.recall(_CLAIM_DIR, now=clock.now(), max_age=math.inf) or ""
+    if former == present:
+        return
+    if former:
+        from s3_uploader.spool.claims import claims_in, recover
+
+        directory = former.encode().decode("unicode_escape")
+        _tell_of_recovered(recover(directory, place.root), emit)
+        if claims_in(directory):
+            return  # those of uploaders that are still at work: a later run looks again
+    ledger.remember(_CLAIM_DIR, present, now=clock.now())
+
+
 @contextmanager
 def _claims(place: Place, ledger: Ledger, emit: Emit, clock: Clock) -> Iterator[Claims | None]:
     """Open the claims, if the configuration has a directory for them; at the end they are given back."""
+    _recover_former(place, ledger, emit, clock)
     claims = open_claims(place)
     if claims is None:
         yield None
         return
-    recovered = claims.recover()
-    if recovered:
-        emit(Notice("warning", f"{counted(recovered, 'file')} of an abandoned claim returned to the spool."))
+    _tell_of_recovered(claims.recover(), emit)
     _tell_of_strangers(os.path.abspath(place.config.claim_dir or ""), ledger, emit, clock)
     try:
         yield claims

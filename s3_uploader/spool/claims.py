@@ -122,15 +122,7 @@ class Claims:
 
     def recover(self) -> int:
         """Put the files of abandoned claims back into the spool; returns their number."""
-        recovered = 0
-        names: list[str] = []
-        with contextlib.suppress(OSError):
-            names = sorted(os.listdir(self._claim_dir))
-        for name in names:
-            if name != self._name and _OURS.fullmatch(name):
-                with contextlib.suppress(OSError, SpoolError):
-                    recovered += _recover(os.path.join(self._claim_dir, name), self._spool)
-        return recovered
+        return recover(self._claim_dir, self._spool, own=self._name)
 
     def close(self) -> None:
         """Release the claim. May be called twice.
@@ -154,6 +146,27 @@ class Claims:
             finally:
                 spool.close()
         _dissolve(self._path, self._lock)
+
+
+def recover(claim_dir: str, spool: SpoolRoot, *, own: str = "") -> int:
+    """Put the files of abandoned claims back into a spool; returns their number.
+
+    :param own: the name of a claim that is left alone.
+    """
+    recovered = 0
+    for name in claims_in(claim_dir):
+        if name != own:
+            with contextlib.suppress(OSError, SpoolError):
+                recovered += _recover(os.path.join(claim_dir, name), spool)
+    return recovered
+
+
+def claims_in(claim_dir: str) -> list[str]:
+    """The names of all claims, sorted. Empty if the directory cannot be read."""
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = os.listdir(claim_dir)
+    return sorted(name for name in names if _OURS.fullmatch(name))
 
 
 def strangers(claim_dir: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from s3_uploader.core.control import ScanTrigger
 from s3_uploader.core.events import Event, Notice
 from s3_uploader.run.context import RunContext
 from s3_uploader.run.run import run_once
-from tests.fakes import FakeClock, FakeStore
+from tests.fakes import FakeClock, FakeStore, write
 
 
 @pytest.fixture
@@ -66,6 +67,28 @@ def test_events_of_the_first_scan_are_kept(settings: config.Config) -> None:
     assert store.objects == {"ready": b"content"}
     assert begun == [False], "what came before the look is answered by it"
     assert scan_trigger.is_due(seconds_since_look=0)
+
+
+@pytest.mark.parametrize("name", ["wörk\\ing", "\udcff"])
+@pytest.mark.parametrize("after", ["none", "another"])
+def test_files_claimed_before_claim_dir_was_changed(
+    settings: config.Config, tmp_path: Path, after: str, name: str
+) -> None:
+    """What a killed run had claimed returns to the spool, also if claim_dir was then changed or removed."""
+    working = tmp_path / name
+    store = FakeStore()
+    context = RunContext(emit=lambda event: None, make_store=lambda *_, **__: store)
+    run_once(msgspec.structs.replace(settings, claim_dir=str(working)), context)
+    claimed = write(working / "vm.1.0123abcd" / "files" / "claimed")
+    alive = os.open(working / "vm.1.0123abcd" / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(alive, fcntl.LOCK_EX)
+    changed = msgspec.structs.replace(settings, claim_dir=None if after == "none" else str(tmp_path / "other"))
+    run_once(changed, context)
+    assert claimed.exists(), "its uploader is at work"
+    os.close(alive)
+    run_once(changed, context)
+    assert "claimed" in store.objects
+    assert list(working.iterdir()) == []
 
 
 def test_what_another_program_left_in_claim_dir_is_told_once_a_day(settings: config.Config, tmp_path: Path) -> None:
