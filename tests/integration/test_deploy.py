@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import shutil
@@ -39,7 +40,7 @@ def installed(place: Path, *, kind: str, user: str | None = None, **settings: An
     """The units of a configuration."""
     spool = place / "a 100% strange: $spool"
     spool.mkdir(exist_ok=True)
-    spool.chmod(0o777 if user == "daemon" else 0o755)
+    spool.chmod(0o755 if user in (None, getpass.getuser()) else 0o777)
     config_file = place / "my config.json"
     config_file.write_text(json.dumps({"base_dir": str(spool), **settings}))
     where = place / "units"
