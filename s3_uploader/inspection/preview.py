@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+
+import msgspec
 
 from s3_uploader.config.schema import Config
 from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import UploaderError
 from s3_uploader.core.events import MOST_LOCATIONS, RunMeasured
-from s3_uploader.core.model import RunReport
+from s3_uploader.core.model import Candidate, Left, RunReport
 from s3_uploader.ledger import Ledger, LedgerReader, RunRow
 from s3_uploader.ledger.state_directory import own_ledger_path
-from s3_uploader.run.admission import Admission, Decision, survey
+from s3_uploader.run.admission import Admission
 from s3_uploader.run.ending import SIGHTINGS
 from s3_uploader.run.place import Place, open_place
-from s3_uploader.spool.layouts.base import Skip
+from s3_uploader.spool.layouts.base import Layout, NoCandidate, Skip
+from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.spool.readiness import Sightings
+from s3_uploader.spool.root import SpoolRoot
 
-if TYPE_CHECKING:
-    from s3_uploader.spool.open_file import OpenFile
+
+class Decision(msgspec.Struct, frozen=True):
+    """The decision about a candidate: ship it (``reason`` is ``None``) or leave it."""
+
+    candidate: Candidate
+    reason: Left | None
+    detail: str
 
 
 def count_ready(config: Config, *, clock: Clock, seconds: float) -> tuple[int, int] | None:
@@ -89,3 +97,18 @@ def look(place: Place, *, ledger: LedgerReader | None, clock: Clock, skip: Skip)
         ),
     )
     return survey(place.root, place.layout, admission, now=clock.now, skip=skip)
+
+
+def survey(
+    root: SpoolRoot, layout: Layout, admission: Admission, *, now: Callable[[], float], skip: Skip
+) -> Iterator[Decision]:
+    """Decide about each candidate without doing anything. Reads no content."""
+    for found in layout.scan(root, skip):
+        if isinstance(found, NoCandidate):
+            continue
+        file = admission.decide(found, now=now())
+        if isinstance(file, OpenFile):
+            file.close()
+            yield Decision(found, None, "")
+        else:
+            yield Decision(found, *file)

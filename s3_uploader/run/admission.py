@@ -1,33 +1,41 @@
-"""Decides whether a candidate is shipped in this run, for runs and dry runs alike."""
+"""Admits files to the store: decides whether a candidate is shipped, in runs and dry runs, and takes in what fits."""
 
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from s3_uploader.core.model import Candidate, Left
+from s3_uploader.core.control import Clock, start_thread
+from s3_uploader.core.errors import DestinationBusy, StoreError
+from s3_uploader.core.files import OUT_OF_DESCRIPTORS
+from s3_uploader.core.model import Candidate, Left, OnConflict, RunEnd
 from s3_uploader.core.text import counted, names_are_utf8
-from s3_uploader.ledger.rows import FailingRow
-from s3_uploader.spool.layouts.base import Layout, NoCandidate, Skip
+from s3_uploader.run.in_flight import FileTask
 from s3_uploader.spool.open_file import OpenFile, open_candidate
-from s3_uploader.spool.readiness import Reason, Removable, Sightings, is_being_written, why_settling
+from s3_uploader.spool.readiness import Reason, Removable, Sightings, why_settling
 from s3_uploader.spool.root import SpoolRoot
 
 if TYPE_CHECKING:
+    from s3_uploader.ledger.rows import FailingRow
+    from s3_uploader.run.answers import Answers
+    from s3_uploader.run.ending import Ending
+    from s3_uploader.run.flow_control import AdaptiveLimit, CircuitBreaker, Deferral
+    from s3_uploader.run.in_flight import UploadsInFlight
+    from s3_uploader.run.routing import Routes, Target
+    from s3_uploader.run.settlement import Settlement
     from s3_uploader.spool.claims import Claims
+    from s3_uploader.stores.base import Store
 
 _TICK = 0.02
 """Seconds; file systems stamp changes with a clock that ticks every 1 to 10 ms (``CONFIG_HZ``; until Linux 6.13)."""
-
-
 _NOT_UTF8 = (
     "this program reads names of files in another encoding than UTF-8, so that the key would not have the bytes of the "
     "name; start it with PYTHONUTF8=1 or under a UTF-8 locale"
 )
+_LOOK_SECONDS = 0.1
 
 
 class Admission:
@@ -86,7 +94,7 @@ class Admission:
         try:
             left = self._refuse_unremovable(file) or self._second_look(file, now)
             if left is None and self._claims is not None:
-                left = self._claim(file, self._claims)
+                left = self._claims.take_open(file)
         except BaseException:
             file.close()
             raise
@@ -101,33 +109,6 @@ class Admission:
             return None
         self.stuck = self._removable.why_not(file.candidate.directory, owner=os.fstat(file.descriptor).st_uid)
         return None if self.stuck is None else (Left.UNREADABLE, self.stuck[0])
-
-    def _claim(self, file: OpenFile, claims: Claims) -> tuple[Left, str] | None:
-        """Claim an open file; returns why it cannot be claimed.
-
-        It is opened first, so that a file that is not ready is left alone: a producer that looks for it by name must
-        find it, and a rename there and back would wake every uploader that watches the spool.
-        """
-        candidate = file.candidate
-        try:
-            if not claims.take(candidate):
-                return Left.VANISHED, "another uploader has it"
-        except OSError as error:
-            return Left.UNREADABLE, f"it cannot be claimed: {error.strerror or error}"
-        file.home = claims.root
-        file.on_close = lambda: claims.give_back(candidate)
-        try:
-            status = claims.root.stat(candidate.directory, candidate.name)
-            before = file.fingerprint
-            if (status.st_dev, status.st_ino) != (before.device, before.inode):
-                return Left.FRESH, "it has just been replaced"
-            if is_being_written(file.descriptor):
-                return Left.BUSY, "a writer has it open"
-            # The rename has changed the ctime. What is to be compared from now on is the file as it was claimed.
-            file.look_again()
-        except OSError as error:
-            return Left.UNREADABLE, error.strerror or str(error)
-        return None if file.fingerprint.same_content_as(before) else (Left.FRESH, "it is being changed")
 
     def _second_look(self, file: OpenFile, now: float) -> tuple[Left, str] | None:
         """Check an open file again, because time has passed since the scan; returns why it is left."""
@@ -164,24 +145,226 @@ class Admission:
         return None
 
 
-class Decision(msgspec.Struct, frozen=True):
-    """The decision about a candidate: ship it (``reason`` is ``None``) or leave it."""
+class Intake:
+    """Takes in candidates while there is room for them.
 
-    candidate: Candidate
-    reason: Left | None
-    detail: str
+    :param submit: submits a file to the store.
+    :param max_open_files: fewer are open once the kernel gives no more descriptors.
+    :ivar store_is_open: the store is opened only when the first file is ready.
+    :ivar passed_over: paths of files that were in flight when this scan began.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        admission: Admission,
+        flight: UploadsInFlight,
+        settlement: Settlement,
+        answers: Answers,
+        window: AdaptiveLimit,
+        breaker: CircuitBreaker[FileTask],
+        deferral: Deferral,
+        ending: Ending,
+        routes: Routes,
+        clock: Clock,
+        beat: Callable[[], None],
+        submit: Callable[[FileTask], None],
+        max_open_files: int,
+        max_bytes_in_flight: int,
+    ) -> None:
+        self._store = store
+        self._admission = admission
+        self._flight = flight
+        self._settlement = settlement
+        self._answers = answers
+        self._window = window
+        self._breaker = breaker
+        self._deferral = deferral
+        self._ending = ending
+        self._routes = routes
+        self._clock = clock
+        self._beat = beat
+        self._submit = submit
+        self._most_open = max_open_files
+        self._max_bytes_in_flight = max_bytes_in_flight
+        self.store_is_open = False
+        self.passed_over: set[str] = set()
+
+    def is_full(self) -> bool:
+        """Whether no more files may be in flight now."""
+        count = len(self._flight.under_way)
+        if count >= self._window.width or count >= self._most_open or self._flight.bytes >= self._max_bytes_in_flight:
+            return True
+        return self._breaker.is_in_doubt and self._breaker.must_wait(in_flight=count, now=self._clock.monotonic())
+
+    def narrow(self, parts: int) -> None:
+        """Reduce the limits to this process's part."""
+        self._max_bytes_in_flight //= parts
+
+    def has_many_open(self) -> bool:
+        """Whether too many files are open, and some can be settled first."""
+        proven = self._settlement.open_files
+        return proven > 0 and len(self._flight.under_way) + proven >= self._most_open
+
+    def consider(self, candidate: Candidate, *, may_defer: bool = True) -> None:
+        """Send, defer or leave a candidate.
+
+        :param may_defer: it may be deferred until others have shown whether the destination works.
+        """
+        # Most files of a spool may be too young, so nothing is computed before it is needed.
+        if self.passed_over and candidate.path in self.passed_over:
+            return
+        if candidate.name.startswith(".") and self._settlement.is_taken(candidate.path):
+            return
+        target = self._routes(candidate) if self._flight.under_way else None
+        if target is not None and self._flight.is_sending(target.key):
+            self._settlement.leftovers.leave(candidate, Left.POSTPONED, "an older file of the same key is in flight")
+            return
+        file = self._decide(candidate)
+        if not isinstance(file, OpenFile):
+            reason, detail = file
+            if self._admission.stuck is not None:
+                self._settlement.leftovers.cannot_remove(candidate, *self._admission.stuck)
+            elif reason is Left.UNREADABLE:
+                self._settlement.leftovers.cannot_read(candidate, detail)
+            elif reason is Left.UNDECODABLE:
+                self._settlement.leftovers.skip(candidate.directory, candidate.name, reason, detail)
+            else:
+                self._settlement.leftovers.leave(candidate, reason, detail)
+            return
+        task = None
+        try:
+            task = self._task(file, target, may_defer=may_defer)
+        finally:
+            # From here on the task owns the descriptor.
+            if task is None:
+                file.close()
+        if task is not None:
+            self._submit(task)
+
+    def _task(self, file: OpenFile, target: Target | None, *, may_defer: bool) -> FileTask | None:
+        """Make the task for the store; ``None`` if the file is deferred or left.
+
+        :param target: its key and options, if they are known already.
+        """
+        candidate = file.candidate
+        settlement = self._settlement
+        failed_before = settlement.any_failing and settlement.known_failure(candidate.path) is not None
+        if failed_before and may_defer and not self._breaker.successes and self._deferral.has_room_for_failed():
+            self._deferral.failed.append(candidate)
+            return None
+        if may_defer and self._deferral.waits(candidate.path, in_doubt=self._breaker.is_in_doubt):
+            # A file with a plain name shows whether the error is the destination's.
+            self._deferral.unplain.append(candidate)
+            return None
+        if not self.store_is_open and not self._open_store():
+            self._settlement.leftovers.leave(candidate, Left.POSTPONED, "")
+            return None
+        if target is None:
+            target = self._routes(candidate)
+        task = FileTask(
+            file,
+            target.key,
+            self._clock.monotonic(),
+            successes_before=self._breaker.successes,
+            failed_before=failed_before,
+            options=target.options,
+        )
+        if (failed_before and self._is_still_stuck(task)) or not self._may_send(task):
+            return None
+        return task
+
+    def _is_still_stuck(self, task: FileTask) -> bool:
+        """Whether a file that was shipped and could not be removed, or moved, still cannot be.
+
+        It is not sent again to find that out.
+        """
+        failures = self._settlement.failures
+        error = failures.why_still_stuck(task.file)
+        if error is None:
+            return False
+        self._settlement.fail(task, failures.undisposed(error))
+        return True
+
+    def _may_send(self, task: FileTask) -> bool:
+        """Whether a file may be sent: it is no object of the destination, and its upload replaces none of the spool."""
+        copies, file = self._settlement.second_copies, task.file
+        copies.suspect(file)
+        if task.options.on_conflict is OnConflict.OVERWRITE and file.descriptor >= 0:
+            copies.protect(file, task.key)
+        if file.descriptor >= 0 and copies.refusal is None:
+            return True
+        self._answers.heed_refusal()
+        self._settlement.leftovers.leave(file.candidate, Left.POSTPONED, "")
+        return False
+
+    def _decide(self, candidate: Candidate) -> OpenFile | tuple[Left, str]:
+        """Ask the admission; closes some files first if too many are open."""
+        while True:
+            try:
+                return self._admission.decide(candidate, now=self._clock.now())
+            except OSError as error:
+                if error.errno not in OUT_OF_DESCRIPTORS:
+                    raise
+                if not self._close_some():
+                    return Left.UNREADABLE, f"{error.strerror}, by this program or on this machine"
+
+    def _close_some(self) -> bool:
+        """Allow fewer open files from now on; returns ``False`` if none is open."""
+        count = len(self._flight.under_way) + self._settlement.open_files
+        self._most_open = max(1, min(self._most_open, count * 3 // 4))
+        self._window.narrow(max(1, min(self._window.width, self._most_open // 2)))
+        if self._settlement.open_files:
+            self._settlement.commit()
+        elif len(self._flight.under_way):
+            self._answers.wait()
+        return count > 0 and not self._ending.is_due()
+
+    def _open_store(self) -> bool:
+        try:
+            if not open_store(self._store, must_end=self._ending.is_due, beat=self._beat):
+                return False
+        except DestinationBusy as error:
+            self._ending.abandon(RunEnd.DESTINATION_BUSY, error)
+            return False
+        except StoreError as error:
+            self._ending.abandon(RunEnd.DESTINATION, error)
+            return False
+        self.store_is_open = True
+        self._flight.take_over_loop()
+        return True
 
 
-def survey(
-    root: SpoolRoot, layout: Layout, admission: Admission, *, now: Callable[[], float], skip: Skip
-) -> Iterator[Decision]:
-    """Decide about each candidate without doing anything. Reads no content."""
-    for found in layout.scan(root, skip):
-        if isinstance(found, NoCandidate):
-            continue
-        file = admission.decide(found, now=now())
-        if isinstance(file, OpenFile):
-            file.close()
-            yield Decision(found, None, "")
-        else:
-            yield Decision(found, *file)
+def open_store(store: Store, *, must_end: Callable[[], bool], beat: Callable[[], None]) -> bool:
+    """Open ``store``; returns ``False`` if the run had to end meanwhile. The store must then still be closed.
+
+    :param must_end: whether the run has to end; called several times a second.
+    :param beat: heartbeat, called as often.
+    :raises Exception: what :meth:`Store.open` raises.
+    """
+    raised: list[BaseException] = []
+    is_over = threading.Event()
+
+    def work() -> None:
+        try:
+            store.open()
+        except BaseException as error:
+            raised.append(error)
+        finally:
+            is_over.set()
+
+    thread = threading.Thread(target=work, name="open-store", daemon=True)
+    try:
+        start_thread(thread)
+    except RuntimeError:
+        # No further thread can be started, so this one opens the store.
+        store.open()
+        return True
+    while not is_over.wait(_LOOK_SECONDS):
+        beat()
+        if must_end():
+            return False
+    if raised:
+        raise raised[0]
+    return True

@@ -4,7 +4,7 @@ scan → readiness → open, fingerprint, probe → put → receipt → fingerpr
 
 One thread owns the spool: it scans, opens, hands files to the store, takes completions from a queue, and is the only
 one that renames, unlinks and writes the ledger. The store owns the network and its threads. So no file needs a lock,
-and the order of the steps can be read here, in :mod:`s3_uploader.run.intake`, which submits files to the store, in
+and the order of the steps can be read here, in :mod:`s3_uploader.run.admission`, which submits files to the store, in
 :mod:`s3_uploader.run.answers`, which handles the answers, and in :mod:`s3_uploader.run.settlement`, which takes over
 when an upload is done.
 """
@@ -23,12 +23,11 @@ from s3_uploader.core.control import Clock, ScanTrigger, StopRequest
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.events import Emit, UploadStarted
 from s3_uploader.core.model import Left, RunEnd, RunReport
-from s3_uploader.run.admission import Admission
+from s3_uploader.run.admission import Admission, Intake
 from s3_uploader.run.answers import Answers
 from s3_uploader.run.ending import RunEnded
 from s3_uploader.run.flow_control import AdaptiveLimit, CircuitBreaker, Deferral
 from s3_uploader.run.in_flight import FileTask, UploadsInFlight
-from s3_uploader.run.intake import Intake
 from s3_uploader.run.routing import Routes
 from s3_uploader.run.scan import SpoolScan
 from s3_uploader.run.settlement import Settlement

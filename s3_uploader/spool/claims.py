@@ -27,9 +27,11 @@ import threading
 
 from s3_uploader.core.errors import SpoolError
 from s3_uploader.core.files import rename_without_replacing
-from s3_uploader.core.model import Candidate
+from s3_uploader.core.model import Candidate, Left
 from s3_uploader.core.text import shown_name
 from s3_uploader.spool.layouts.base import original_name, taken_names
+from s3_uploader.spool.open_file import OpenFile
+from s3_uploader.spool.readiness import is_being_written
 from s3_uploader.spool.root import Names, SpoolRoot
 
 _LOCK = "lock"
@@ -105,6 +107,33 @@ class Claims:
         with self._guard:
             self._held.add((candidate.directory, candidate.name))
         return True
+
+    def take_open(self, file: OpenFile) -> tuple[Left, str] | None:
+        """Claim an open file; returns why it cannot be claimed.
+
+        It is opened first, so that a file that is not ready is left alone: a producer that looks for it by name must
+        find it, and a rename there and back would wake every uploader that watches the spool.
+        """
+        candidate = file.candidate
+        try:
+            if not self.take(candidate):
+                return Left.VANISHED, "another uploader has it"
+        except OSError as error:
+            return Left.UNREADABLE, f"it cannot be claimed: {error.strerror or error}"
+        file.home = self.root
+        file.on_close = lambda: self.give_back(candidate)
+        try:
+            status = self.root.stat(candidate.directory, candidate.name)
+            before = file.fingerprint
+            if (status.st_dev, status.st_ino) != (before.device, before.inode):
+                return Left.FRESH, "it has just been replaced"
+            if is_being_written(file.descriptor):
+                return Left.BUSY, "a writer has it open"
+            # The rename has changed the ctime. What is to be compared from now on is the file as it was claimed.
+            file.look_again()
+        except OSError as error:
+            return Left.UNREADABLE, error.strerror or str(error)
+        return None if file.fingerprint.same_content_as(before) else (Left.FRESH, "it is being changed")
 
     def give_back(self, candidate: Candidate) -> None:
         """Put a claimed file back into the spool if it still exists; never overwrites a newer file of its name.
