@@ -53,11 +53,22 @@ def explained(error: Exception, path: str, *, reading: bool = False) -> StateErr
         )
     elif is_damage(error):
         fact, remedy, code = f"it is damaged ({text})", "The next run sets it aside and starts a new one.", "Damaged"
+        if _is_of_share(directory):
+            remedy = (
+                "The next run of this share sets it aside and starts a new one. If the share is not run any more, move "
+                "the ledger away."
+            )
     else:
         fact, remedy = text, ""
     action = "read" if reading else "written"
     hint = remedy if reading else f"{remedy} {FILES_ARE_KEPT}".strip()
     return StateError(f"The ledger {shown_name(path)} cannot be {action}: {fact}.", hint=hint, code=code)
+
+
+def _is_of_share(directory: str) -> bool:
+    from s3_uploader.core.shares import of_directory
+
+    return of_directory(os.path.basename(directory)) is not None
 
 
 def _is_no_directory(path: str) -> bool:

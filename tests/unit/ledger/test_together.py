@@ -178,8 +178,9 @@ def test_a_damaged_ledger_is_named(path: str, write: Write, tmp_path: Path) -> N
     write("0/2")
     (tmp_path / "share-1-of-2").mkdir()
     (tmp_path / "share-1-of-2/ledger.sqlite3").write_bytes(b"no ledger" * 500)
-    with pytest.raises(StateError, match="share-1-of-2"):
+    with pytest.raises(StateError, match="share-1-of-2") as error:
         open_together(path)
+    assert error.value.hint.endswith("If the share is not run any more, move the ledger away.")
     with pytest.raises(StateError, match="share-1-of-2"):
         Snapshot(path, destination="bucket")
 
