@@ -8,18 +8,20 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.e2e.mounts import mounting
 from tests.e2e.site import Site
 from tests.servers.certificates import make_certificates
 from tests.servers.fault_script import error
 from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import MakeFaultServer
-from tests.servers.odd_ftp import Oddities, odd_ftp_server
+from tests.servers.odd_ftp import Oddities, OddSession, odd_ftp_server
 
 HOUR = 3600.0
 Offset = Callable[[float], dict[str, str]]
@@ -40,8 +42,9 @@ def to_ftp(site: Site, tmp_path: Path) -> Iterator[Refuse]:
     (tmp_path / "ftp").mkdir()
     with contextlib.ExitStack() as servers:
 
-        def ship(refuses: dict[str, str], **settings: Any) -> None:
-            server = servers.enter_context(odd_ftp_server(tmp_path / "ftp", Oddities(refuses=refuses)))
+        def ship(refuses: dict[str, str], before: Callable[..., bool] | None = None, **settings: Any) -> None:
+            odd = Oddities(refuses=refuses) if before is None else Oddities(refuses=refuses, before=before)
+            server = servers.enter_context(odd_ftp_server(tmp_path / "ftp", odd))
             address = {"type": "ftp", "host": "127.0.0.1", "port": server.port, "tls": False}
             site.settings["destination"] = {**address, "user": "u", "password": "p", **settings}
             site.files(1)
@@ -49,11 +52,13 @@ def to_ftp(site: Site, tmp_path: Path) -> Iterator[Refuse]:
         yield ship
 
 
-def said(site: Site, *, run: int, cause: str, severity: str, remedy: str, **options: Any) -> dict[str, Any]:
+def said(
+    site: Site, *, run: int, cause: str, severity: str, remedy: str, left: int = 1, **options: Any
+) -> dict[str, Any]:
     """The one problem after a run, as each command tells it."""
     finished = site.run(**options)
     assert finished.code == run, finished.stderr
-    assert len(site.left()) == 1
+    assert len(site.left()) == left
     status = json.loads(site.run("status", "--json", **options).stdout)
     (problem,) = status["problems"]
     assert (problem["cause"], problem["severity"]) == (cause, severity)
@@ -178,9 +183,60 @@ def test_ftp_550_of_the_directory(site: Site, to_ftp: Refuse) -> None:
     stuck(site, cause="destination", remedy="Correct path, create the directory it names")
 
 
+@pytest.mark.parametrize("files", [1, 30])
+@pytest.mark.parametrize(
+    ("verb", "reply"),
+    [("STOR", "550 Permission denied."), ("STOR", "553 Can't open that file."), ("MKD", "550 Not enough privileges.")],
+)
+def test_ftp_550_of_every_file(site: Site, to_ftp: Refuse, verb: str, reply: str, files: int) -> None:
+    """A user who may write nothing holds everything up, however many files wait: nothing will be shipped."""
+    to_ftp({verb: reply})
+    site.files(files)
+    problem = stuck(site, cause="destination", remedy="give the user rights there", left=files)
+    assert reply.rstrip(".") in problem["sentence"]
+    assert "Nothing can be written in / either. Check the rights of the FTP user there." in site.run().stderr
+    assert site.run("check").code == 3
+
+
 def test_ftp_550_of_a_file(site: Site, to_ftp: Refuse) -> None:
-    """A file that may not be written there is that file's trouble, and a right that is missing."""
-    to_ftp({"STOR": "550 Permission denied."})
+    """A file that may not be written where it goes is that file's trouble, and a right that is missing."""
+
+    def refuse(session: OddSession, verb: str, argument: bytes) -> bool:
+        is_refused = verb == "STOR" and b"/20" in argument
+        if is_refused:
+            session.say("550 Permission denied.")
+        return is_refused
+
+    to_ftp({}, before=refuse)
     problem = said(site, run=1, cause="credentials", severity="warning", remedy="write where this file goes")
     assert problem["files"] == 1
     assert problem["path"] is not None
+
+
+def test_ftp_550_of_one_file_of_many(site: Site, to_ftp: Refuse) -> None:
+    """If others are accepted, they are shipped, whatever else the server refuses."""
+
+    def refuse(session: OddSession, verb: str, argument: bytes) -> bool:
+        is_refused = verb == "STOR" and b"/other/" not in argument
+        if is_refused:
+            session.say("550 Permission denied.")
+        return is_refused
+
+    to_ftp({}, before=refuse)
+    for number in range(12):
+        site.file(f"other/2021/11/29/20/{number}-topic.dat")
+    problem = said(site, run=1, cause="credentials", severity="warning", remedy="write where this file goes")
+    assert problem["files"] == 1
+
+
+def test_a_directory_without_the_right_to_write(site: Site, tmp_path: Path) -> None:
+    """A directory of this machine knows no credentials: a right is missing there."""
+    (tmp_path / "archive").mkdir()
+    site.settings["destination"] = {"type": "local", "path": str(tmp_path / "archive")}
+    site.files(1)
+    with mounting() as mounts:
+        archive = mounts.bind(tmp_path / "archive", tmp_path / "archive")
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(archive)], check=True)
+        problem = stuck(site, cause="destination", remedy="give the user rights there")
+    assert "credentials" not in problem["sentence"]
+    assert site.run().code == 0

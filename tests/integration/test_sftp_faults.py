@@ -315,13 +315,25 @@ def test_a_file_that_is_too_large(scripted_sftp: ScriptedSftpServer, bench: Benc
 
 
 def test_a_directory_that_cannot_be_written_to(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
-    """A right that is missing in one directory is an error of the files there, and says which right."""
+    """A right that is missing is that of every file until one is accepted, and then of the files there."""
     scripted_sftp.always("mkdir", DENIED)
+    store = bench.opened()
+    for scope in (Scope.DESTINATION, Scope.FILE):
+        with pytest.raises(StoreError, match="mkdir: Permission denied") as caught:
+            bench.put(store, "forbidden/key", CONTENT)
+        assert (caught.value.code, caught.value.scope) == ("PermissionDenied", scope)
+        bench.put(store, "key", CONTENT)
+
+
+def test_a_right_that_is_missing_for_one_directory(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """If a test file is accepted elsewhere, the error is one of the file, and nothing is left of the test."""
+    scripted_sftp.once("mkdir", DENIED)
     store = bench.opened()
     with pytest.raises(StoreError, match="mkdir: Permission denied") as caught:
         bench.put(store, "forbidden/key", CONTENT)
-    assert (caught.value.code, caught.value.scope) == ("PermissionDenied", Scope.FILE)
-    bench.put(store, "key", CONTENT)
+    assert caught.value.scope is Scope.FILE
+    assert scripted_sftp.files() == {}
+    assert not any(scripted_sftp.root.iterdir())
 
 
 def test_what_cannot_be_removed_is_told_once(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:

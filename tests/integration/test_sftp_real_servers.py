@@ -21,6 +21,7 @@ import pytest
 from s3_uploader.core.errors import ConflictError, DestinationBusy, KeyRefused, Scope, StoreError
 from s3_uploader.core.findings import Severity
 from s3_uploader.core.model import OnConflict, Proof
+from s3_uploader.core.origins import Origin
 from tests.integration.sftp_support import Bench, bench_on
 from tests.servers.fixtures import or_skip
 from tests.servers.openssh import OpensshServer
@@ -191,6 +192,8 @@ def test_a_read_only_server(openssh_servers: OpensshServers, tmp_path: Path) -> 
         with pytest.raises(StoreError, match="Permission denied") as caught:
             bench.put(store, "key", b"content")
         assert caught.value.code == "PermissionDenied"
+        assert (caught.value.scope, caught.value.origin) == (Scope.DESTINATION, Origin.DIRECTORY)
+        assert "Nothing can be written in " in caught.value.hint
         assert "read-only" in caught.value.hint
         findings = bench.new_store().check(now=time.time())
         assert any("cannot be written" in each.fact for each in findings if each.severity is Severity.ERROR)

@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.model import Receipt
+from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
@@ -75,6 +76,8 @@ class Attempts(Generic[_Session]):
         self._random = random
         self._server_name = server_name
         self._tell = tell
+        self._takes_tests = False
+        """Whether the server has accepted a test file or directory, so that a refusal is not about all files."""
 
     def put(self, task: UploadTask, key: str, source: Source, options: PutOptions, replaces: str) -> Receipt:
         """Upload one file.
@@ -124,6 +127,8 @@ class Attempts(Generic[_Session]):
                 if self._manner.may_be_full(refused) and self._is_full(session, upload):
                     error = self._manner.without_room(error)
                     error.scope = Scope.DESTINATION
+                elif refused.may_be_of_all and self._takes_nothing(session, refused):
+                    error = _without_right(error, session)
                 raise error from None
             except Lost as lost:
                 raise self._manner.transfer_error(lost, address=address) from None
@@ -144,6 +149,24 @@ class Attempts(Generic[_Session]):
                 remove(session, upload.scratch)
                 upload.scratch = ""
 
+    def _takes_nothing(self, session: _Session, refused: Refused) -> bool:
+        """Whether nothing can be written even where all files go below: then it is not about this file's directory."""
+        if self._site.directories.took_a_file or self._takes_tests:
+            return False
+        path = f"{session.base.rstrip('/')}/{self._site.parts.new(hidden=False)}"
+        try:
+            if refused.is_of_a_directory:
+                session.make_directory(path)
+                session.remove_directory(path)
+            else:
+                session.store(path, [b"\n"])
+                session.delete(path)
+        except (Refused, Lost) as other:
+            # A directory that was made and cannot be removed has been made.
+            return isinstance(other, Refused) and other.may_be_of_all
+        self._takes_tests = True
+        return False
+
     def _is_full(self, session: _Session, upload: FileUpload[_Session]) -> bool:
         """Whether there is no room for even one byte: 552 may also mean that this file is too large for the account."""
         if not upload.probe_path:
@@ -156,3 +179,15 @@ class Attempts(Generic[_Session]):
             with contextlib.suppress(Refused, Lost):
                 session.delete(upload.probe_path)
         return False
+
+
+def _without_right(error: StoreError, session: FileSession) -> StoreError:
+    """The error of a user who may write nothing."""
+    return StoreError(
+        error.message,
+        code=error.code,
+        scope=Scope.DESTINATION,
+        origin=Origin.DIRECTORY,
+        hint=f"Nothing can be written in {shown_name(session.base)} either. "
+        + (error.hint or f"Check the rights of the {session.protocol} user there."),
+    )

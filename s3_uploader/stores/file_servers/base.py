@@ -56,6 +56,16 @@ class Refused(Exception):
         return False
 
     @property
+    def may_be_of_all(self) -> bool:
+        """Whether it may mean that this user has no right to write, wherever a file goes."""
+        return False
+
+    @property
+    def is_of_a_directory(self) -> bool:
+        """Whether a directory could not be made."""
+        return False
+
+    @property
     def lists_nothing(self) -> bool:
         """Whether the server cannot list directories at all."""
         return False

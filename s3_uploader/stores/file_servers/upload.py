@@ -160,6 +160,7 @@ class FileUpload(ABC, Generic[_Session]):
             if was is not None and session.delete(path):
                 was = None
             self._store_directly(session, path)
+            self._site.directories.took_a_file = True
             proof = self._prover.prove(session, path, was=was)
         self.temporary_path = ""
         return self._decision.receipt(target.key, proof)

@@ -65,6 +65,16 @@ class Refused(file_servers.Refused):
         return self.code in (450, 501, 550, 551, 553)
 
     @property
+    def may_be_of_all(self) -> bool:
+        """550 and 553, in answer to a new file or directory."""
+        return self.code in (550, 553) and self.verb in ("STOR", "MKD")
+
+    @property
+    def is_of_a_directory(self) -> bool:
+        """Whether a directory could not be made."""
+        return self.verb == "MKD"
+
+    @property
     def lists_nothing(self) -> bool:
         """Whether a command for listings is unknown."""
         return self.verb in ("MLSD", "LIST") and self.code in UNKNOWN_COMMAND

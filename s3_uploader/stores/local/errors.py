@@ -16,10 +16,10 @@ _OUT_OF_REACH = (
 _OF_THIS_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EIO, errno.EINTR, errno.EBUSY)
 """Want of memory or descriptors, a disk that fails: no file is at fault."""
 _DESTINATION_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, *_OUT_OF_REACH}
+_NO_RIGHT = (errno.EACCES, errno.EPERM)
 _ORIGINS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), Origin.FULL),
-    **dict.fromkeys((errno.EACCES, errno.EPERM), Origin.CREDENTIALS),
-    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EROFS), Origin.DIRECTORY),
+    **dict.fromkeys((*_NO_RIGHT, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EROFS), Origin.DIRECTORY),
 }
 _KEY_ERRORS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 
@@ -42,6 +42,8 @@ def _origin_of_one(error: OSError) -> Origin:
     """What an error of the kernel comes from, while other files are taken."""
     if error.errno in _OF_THIS_MACHINE:
         return Origin.OURS
+    if error.errno in _NO_RIGHT:
+        return Origin.FILE_RIGHT
     origin = origin_of(error)
     return Origin.FILE if origin is Origin.DIRECTORY else of_one_file(origin)
 

@@ -86,7 +86,7 @@ class LocalStore:
             raise StoreError(
                 f"The directory {self._path} cannot be written.",
                 code="EACCES",
-                origin=Origin.CREDENTIALS,
+                origin=Origin.DIRECTORY,
                 scope=Scope.DESTINATION,
                 hint="Give this program's user the right to write there, or mount it writable.",
             )

@@ -72,6 +72,16 @@ class Refused(base.Refused):
         return self.request == "open" and self.code not in (NO_SPACE, _QUOTA, _WRITE_PROTECTED)
 
     @property
+    def may_be_of_all(self) -> bool:
+        """A right is missing, or the server has no better word for it."""
+        return self.code in (PERMISSION_DENIED, FAILURE) and self.request in ("open", "mkdir")
+
+    @property
+    def is_of_a_directory(self) -> bool:
+        """Whether a directory could not be made."""
+        return self.request == "mkdir"
+
+    @property
     def lists_nothing(self) -> bool:
         """Whether the server cannot list directories at all."""
         return self.request == "opendir" and self.code == UNSUPPORTED
