@@ -29,7 +29,7 @@ from s3_uploader.ledger.connection import (
     uri,
 )
 from s3_uploader.ledger.schema import ForeignFile
-from s3_uploader.ledger.trouble import explained, has_changes_beside_it
+from s3_uploader.ledger.trouble import explained, has_changes_beside_it, refuse_special
 
 Result = TypeVar("Result")
 
@@ -47,6 +47,7 @@ class ReadOnlyDatabase:
         self._connection: sqlite3.Connection | None = None
         self._immutable = False
         self._journal = journal_of(os.path.dirname(path))
+        refuse_special(path)
         with self._access():
             self._connect()
 

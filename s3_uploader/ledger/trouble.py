@@ -36,6 +36,8 @@ def explained(error: Exception, path: str, *, reading: bool = False) -> StateErr
         fact, remedy, code = "the quota is used up", f"Free space for {place}, or raise the quota.", "DiskFull"
     elif "readonly database" in text:
         fact, remedy, code = "it is read-only for this user", f"Make {place} and the files in it writable.", "Denied"
+    elif is_vague and not _may_be_file(path):
+        fact, remedy = "it is no regular file", "Move it away. The next run starts a new one."
     elif "unable to open" in text and _is_no_directory(directory):
         fact, remedy = f"{place} is no directory", "Create it, or correct state_dir."
     elif "unable to open" in text and _has_no_descriptors():
@@ -69,6 +71,23 @@ def _is_of_share(directory: str) -> bool:
     from s3_uploader.core.shares import of_directory
 
     return of_directory(os.path.basename(directory)) is not None
+
+
+def refuse_special(path: str) -> None:
+    """Make sure that it is no pipe, whose opening would wait for a writer.
+
+    :raises StateError: if it is something else than a file.
+    """
+    if not _may_be_file(path):
+        raise explained(sqlite3.OperationalError("unable to open database file"), path, reading=True)
+
+
+def _may_be_file(path: str) -> bool:
+    """Whether a regular file is there, or nothing. A link that leads nowhere is something else."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return not os.path.islink(path)
 
 
 def _is_no_directory(path: str) -> bool:

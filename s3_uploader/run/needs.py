@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterator
 
 from s3_uploader.config.schema import Config
-from s3_uploader.core.errors import UploaderError
+from s3_uploader.core.errors import StateError, UploaderError
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.model import Candidate, Fingerprint
 from s3_uploader.core.text import shown_name
@@ -22,7 +22,7 @@ from s3_uploader.spool.root import SpoolRoot
 _PROBE = ".s3-uploader-check"
 _CONTENT = b"s3_uploader was here to see whether this file can be moved.\n"
 _LEDGER_FILES = ("", "-wal", "-shm", "-journal")
-OK, NOTE, ERROR = Severity.OK, Severity.NOTE, Severity.ERROR
+OK, NOTE, WARNING, ERROR = Severity.OK, Severity.NOTE, Severity.WARNING, Severity.ERROR
 
 
 def check_needs(place: Place) -> list[Finding]:
@@ -70,7 +70,7 @@ def check_telling(config: Config) -> list[Finding]:
 
 
 def _check_ledger(place: Place) -> Finding:
-    """Make a test ledger beside the real one, and check that this user may write the real one."""
+    """Make a test ledger beside the real one, and check that this user may write the real one, which is one."""
     for suffix in _LEDGER_FILES:
         path = place.ledger_path + suffix
         if os.path.lexists(path) and not os.access(path, os.R_OK | os.W_OK):
@@ -80,6 +80,12 @@ def _check_ledger(place: Place) -> Finding:
                 f"{shown_name(path)} cannot be read and written by this user.",
                 "Files that cannot be recorded are not deleted. Give the ledger to the user that runs this program.",
             )
+    if os.path.lexists(place.ledger_path):
+        try:
+            Ledger.open_readonly(place.ledger_path).close()
+        except StateError as error:
+            # A run sets a damaged one aside.
+            return Finding(WARNING if error.is_damaged else ERROR, "ledger", error.message, error.hint)
     probe = f"{place.ledger_path}{_PROBE}-{secrets.token_hex(4)}"
     try:
         with Ledger.open(probe, notice=lambda sentence: None):
@@ -129,7 +135,7 @@ def _check_strangers(claim_dir: str) -> list[Finding]:
     from s3_uploader.spool.claims import strangers, strangers_in_words
 
     found = strangers(claim_dir)
-    return [Finding(Severity.WARNING, "claim_dir", *strangers_in_words(claim_dir, found))] if found else []
+    return [Finding(WARNING, "claim_dir", *strangers_in_words(claim_dir, found))] if found else []
 
 
 def _check_move(root: SpoolRoot, key: str, target: MoveTarget) -> list[Finding]:

@@ -64,7 +64,7 @@ def test_a_missing_directory_is_said(tmp_path: Path) -> None:
 def test_a_directory_in_the_ledgers_place_is_said(tmp_path: Path) -> None:
     """A directory where the ledger should be is an error, not a crash."""
     (tmp_path / "ledger.sqlite3").mkdir()
-    with pytest.raises(StateError, match="it cannot be opened"):
+    with pytest.raises(StateError, match="it is no regular file"):
         Ledger.open(str(tmp_path / "ledger.sqlite3"))
 
 

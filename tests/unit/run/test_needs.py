@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 
 from s3_uploader import config
 from s3_uploader.core.findings import Finding, Severity
-from s3_uploader.ledger import LEDGER_NAME
+from s3_uploader.ledger import LEDGER_NAME, Ledger
+from s3_uploader.ledger.state_directory import own_state_directory
 from s3_uploader.run.needs import check_needs, check_telling
 from s3_uploader.run.place import open_place
 
@@ -26,15 +28,19 @@ def site(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def findings(site: Path, **settings: Any) -> dict[str, list[Finding]]:
-    """What is found, by subject; the spool and the rest of the site must be as they were."""
-    raw = {
+def settings_of(site: Path) -> dict[str, Any]:
+    """The shortest configuration."""
+    return {
         "base_dir": str(site / "spool"),
         "state_dir": str(site / "state"),
         "layout": "tree",
         "destination": {"type": "local", "path": str(site / "archive")},
     }
-    loaded = config.from_mapping(raw | settings, source="test")
+
+
+def findings(site: Path, **settings: Any) -> dict[str, list[Finding]]:
+    """What is found, by subject; the spool and the rest of the site must be as they were."""
+    loaded = config.from_mapping(settings_of(site) | settings, source="test")
     before = sorted(site.rglob("*"))
     with open_place(loaded) as place:
         os.makedirs(place.state_dir, exist_ok=True)
@@ -129,6 +135,33 @@ def test_a_ledger_of_somebody_else(site: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os.path, "lexists", lambda path: True)
     (finding,) = findings(site)["ledger"]
     assert finding.severity is ERROR
+
+
+@pytest.mark.parametrize("kind", ["directory", "pipe", "dangling", "newer", "damaged", "good"])
+def test_a_ledger_that_no_run_can_write(site: Path, kind: str) -> None:
+    """What ends each run is an error; a damaged ledger is set aside by the next run, which is a warning."""
+    state = Path(own_state_directory(config.from_mapping(settings_of(site), source="test")))
+    state.mkdir()
+    ledger = state / LEDGER_NAME
+    if kind == "directory":
+        ledger.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(ledger)
+    elif kind == "dangling":
+        ledger.symlink_to("nowhere")
+    elif kind == "damaged":
+        ledger.write_bytes(b"no database" * 1000)
+    else:
+        Ledger.open(str(ledger)).close()
+        if kind == "newer":
+            connection = sqlite3.connect(ledger)
+            connection.execute("PRAGMA user_version = 9999")
+            connection.close()
+    with open_place(config.from_mapping(settings_of(site), source="test")) as place:
+        (finding,) = [found for found in check_needs(place) if found.subject == "ledger"]
+    assert finding.severity is {"damaged": WARNING, "good": OK}.get(kind, ERROR), finding
+    if kind in ("directory", "pipe"):
+        assert "it is no regular file" in finding.fact
 
 
 def test_metrics_that_nobody_reads(site: Path) -> None:
