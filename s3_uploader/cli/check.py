@@ -28,6 +28,7 @@ from s3_uploader.run.needs import check_needs, check_state_directory, check_tell
 from s3_uploader.run.place import build_globs, open_place, verify_mounts
 from s3_uploader.spool import echoes
 from s3_uploader.spool.check import check_layout, check_spool, check_writers, probe_file
+from s3_uploader.spool.lock_file import refuse_planted
 from s3_uploader.spool.root import ReadOnlySpool, refuse_read_only
 from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Store
 
@@ -49,6 +50,7 @@ def check(config_file: str, options: CheckOptions) -> int:
         with open_place(configuration) as place:
             if configuration.on_success != "keep":
                 refuse_read_only(place.root)
+            refuse_planted(place.root.descriptor, base_dir=configuration.base_dir)
             local += check_spool(place.root, layout=configuration.layout)
             local += check_writers(place.root, place.layout, monotonic=time.monotonic)
             local += check_layout(

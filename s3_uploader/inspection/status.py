@@ -35,7 +35,7 @@ from s3_uploader.ledger import FailingRow, LedgerReader, RunRow
 from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.ledger.together import open_together
 from s3_uploader.run.place import Place, open_place, verify_mounts
-from s3_uploader.spool.lock_file import Holder
+from s3_uploader.spool.lock_file import Holder, refuse_planted
 from s3_uploader.spool.readiness import foreign_file_system
 from s3_uploader.spool.root import refuse_read_only
 from s3_uploader.spool.share_holders import holders_of_shares
@@ -201,6 +201,7 @@ def _look_at_spool(config: Config, ledger: LedgerReader | None, clock: Clock) ->
                 spool.failing, spool.failing_count = _failing(place, ledger)
             if config.on_success != "keep":
                 refuse_read_only(place.root)
+            refuse_planted(place.root.descriptor, base_dir=config.base_dir)
     except SpoolError as error:
         spool.error = error
     try:

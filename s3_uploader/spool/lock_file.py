@@ -73,6 +73,15 @@ def open_lock_file(base_fd: int, *, base_dir: str) -> int:
     return descriptor
 
 
+def refuse_planted(base_fd: int, *, base_dir: str) -> None:
+    """Make sure that nothing else has the name of the lock file. Opens and creates nothing.
+
+    :raises SpoolError: if something else has it.
+    """
+    with contextlib.suppress(OSError):
+        _insist_on_plain(os.stat(LOCK_NAME, dir_fd=base_fd, follow_symlinks=False), base_dir)
+
+
 def lost(base_dir: str) -> StateError:
     """The error of a run whose lock file is no longer its own."""
     return StateError(

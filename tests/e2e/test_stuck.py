@@ -417,3 +417,19 @@ class TestInBadWeather:
         plugin = spool.run("status", "--plugin")
         assert (plugin.code, plugin.stdout.startswith("S3_UPLOADER OK - ")) == (0, True)
         assert measured_causes(spool) == {}
+
+
+def test_something_else_with_the_name_of_the_lock_file(spool: Site) -> None:
+    """Whoever may write to the spool can keep every run out; then run, check, status and metrics say so."""
+    (spool.spool / ".s3-uploader.lock").mkdir()
+    spool.file(FILE)
+    finished = spool.run()
+    assert finished.code == 2
+    assert "is not the lock file" in finished.stderr
+    checked = spool.run("check")
+    assert checked.code == 2
+    assert "is not the lock file" in checked.stdout
+    told = spool.run("status", "--plugin")
+    assert told.code == 2
+    assert "is not the lock file" in told.stdout
+    assert set(measured_causes(spool)) == {"unreadable"}

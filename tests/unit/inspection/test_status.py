@@ -27,6 +27,7 @@ from s3_uploader.inspection import waiting
 from s3_uploader.inspection.status import SpoolStatus, standing_of
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.state_directory import ledger_path
+from s3_uploader.spool.lock_file import LOCK_NAME
 from tests.fakes import write
 
 HOUR = 3600.0
@@ -96,6 +97,22 @@ class TestLooking:
         standing = standing_of(config, clock=Clock())
         assert [found.cause for found in standing.problems] == [Cause.UNREADABLE]
         assert "Waiting: unknown" in status.for_people(standing)
+
+    @pytest.mark.parametrize("kind", ["directory", "link", "second name"])
+    def test_what_has_the_name_of_the_lock_file(self, config: Config, tmp_path: Path, kind: str) -> None:
+        """Where no run can begin because of it, that is what is wrong; it is neither opened nor removed."""
+        lock = tmp_path / "spool" / LOCK_NAME
+        (tmp_path / "x").write_text("precious")
+        if kind == "directory":
+            lock.mkdir()
+        elif kind == "link":
+            lock.symlink_to(tmp_path / "x")
+        else:
+            lock.hardlink_to(tmp_path / "x")
+        standing = standing_of(config, clock=Clock())
+        assert [found.cause for found in standing.problems] == [Cause.UNREADABLE]
+        assert "is not the lock file" in standing.problems[0].sentence
+        assert (tmp_path / "x").read_text() == "precious"
 
     def test_a_file_that_was_left(self, config: Config, tmp_path: Path) -> None:
         """A file that is ready, and has been for hours, is named; one that has just been moved there is not."""
